@@ -1,0 +1,145 @@
+"""What every test shares: the device, the seed, the real data, and a closing line on what could not be tested.
+
+    pytest                      all tests, on the CPU; those that need PyTorch or absent data are skipped and named
+    pytest -m "not slow"        the quick ones
+    pytest --device cuda        the same tests, with their tensors on the GPU
+    pytest --parity             only the comparisons with PyTorch and transformers, which must be installed
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import real_data as data_folder
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+PARITY_MODULES = ("torch", "transformers")
+ABSENT_DATA = pytest.StashKey[set[str]]()
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gradient")
+    group.addoption(
+        "--device",
+        default="cpu",
+        help="device that the tests put their tensors on: cpu (default), cuda, cuda:1, metal",
+    )
+    group.addoption(
+        "--parity",
+        action="store_true",
+        help="run only the tests marked parity, and fail where PyTorch or transformers is not installed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ABSENT_DATA] = set()
+    if config.getoption("--parity"):
+        missing = [module for module in PARITY_MODULES if not _installed(module)]
+        if missing:
+            raise pytest.UsageError(
+                f'--parity needs {" and ".join(missing)}: pip install ".[parity]"'
+            )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ends the run at once, with the reason, where the device asked for does not work."""
+    device = session.config.getoption("--device")
+    if device == "cpu" or session.config.getoption("collectonly"):
+        return
+    import gradient
+
+    try:
+        gradient.zeros(1, device=device).cpu()
+    except (RuntimeError, ImportError) as error:
+        raise pytest.UsageError(f"--device {device} does not work here: {error}") from error
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    spec = importlib.util.find_spec("gradient")
+    place = Path(spec.origin).parent if spec and spec.origin else "not installed"
+    return [f"gradient: {place}", f"device: {config.getoption('--device')}"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--parity"):
+        _deselect(config, items, lambda item: item.get_closest_marker("parity") is None)
+    if config.getoption("--device") != "cpu":
+        _deselect(config, items, lambda item: item.get_closest_marker("cpu_only") is not None)
+    missing = [module for module in PARITY_MODULES if not _installed(module)]
+    if missing:
+        skip = pytest.mark.skip(reason=f'{" and ".join(missing)} not installed (extra "parity")')
+        for item in items:
+            if item.get_closest_marker("parity"):
+                item.add_marker(skip)
+
+
+def _deselect(
+    config: pytest.Config, items: list[pytest.Item], unwanted: Callable[[pytest.Item], bool]
+) -> None:
+    dropped = [item for item in items if unwanted(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if not unwanted(item)]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    absent = sorted(config.stash[ABSENT_DATA])
+    if absent:
+        terminalreporter.write_line(
+            f"real data absent, its tests did not run: {', '.join(absent)} "
+            f"(looked in {data_folder.root()}; set GRADIENT_TEST_DATA)",
+            yellow=True,
+        )
+    if not all(map(_installed, PARITY_MODULES)):
+        terminalreporter.write_line(
+            'not compared with PyTorch and transformers: pip install ".[parity]"', yellow=True
+        )
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> str:
+    """The device under test: a parameter of the run, so that one suite serves every backend."""
+    return request.config.getoption("--device")
+
+
+@pytest.fixture(scope="session")
+def real_data(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """``real_data("mnist")`` is that file or folder of the data folder; where it is absent the test is skipped."""
+
+    def find(name: str) -> Path:
+        path = data_folder.find(name)
+        if path is not None:
+            return path
+        request.config.stash[ABSENT_DATA].add(name)
+        reason = f"{data_folder.root() / name} is absent"
+        if IN_CI:
+            pytest.fail(f"{reason}, and in CI every test must run")
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test draws the same numbers, alone or in any order."""
+    random.seed(0)
+    np.random.seed(0)
+    gradient = sys.modules.get("gradient")
+    if gradient is not None:
+        gradient.manual_seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)

@@ -1,0 +1,25 @@
+"""Where the tests find data that is too large, or not ours, to be kept in the repository.
+
+The folder is ``$GRADIENT_TEST_DATA`` or, without that variable, ``../shared/data`` beside the checkout. A test
+asks for a path in it through the ``real_data`` fixture of conftest.py, which skips the test (in CI: fails it)
+where the path is absent, and names it in the summary that closes the run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def root() -> Path:
+    """The data folder, whether or not it exists."""
+    chosen = os.environ.get("GRADIENT_TEST_DATA")
+    return Path(chosen) if chosen else CHECKOUT.parent / "shared" / "data"
+
+
+def find(name: str) -> Path | None:
+    """The file or folder ``name`` of the data folder, or None where it is absent."""
+    path = root() / name
+    return path if path.exists() else None
