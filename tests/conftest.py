@@ -1,9 +1,9 @@
 """What every test shares: the device, the seed, the real data, and a closing line on what could not be tested.
 
-    pytest                      all tests, on the CPU; those that need PyTorch or absent data are skipped and named
-    pytest -m "not slow"        the quick ones
-    pytest --device cuda        the same tests, with their tensors on the GPU
-    pytest --parity             only the comparisons with PyTorch and transformers, which must be installed
+pytest                      all tests, on the CPU; those that need PyTorch or absent data are skipped and named
+pytest -m "not slow"        the quick ones
+pytest --device cuda        the same tests, with their tensors on the GPU
+pytest --parity             only the comparisons with PyTorch and transformers, which must be installed
 """
 
 from __future__ import annotations
