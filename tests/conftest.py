@@ -1,9 +1,9 @@
-"""What every test shares: the device, the seed, the real data, and a closing line on what could not be tested.
+"""What every test shares: the device, the seed, the real data, and a word on what did not run.
 
-pytest                      all tests, on the CPU; those that need PyTorch or absent data are skipped and named
-pytest -m "not slow"        the quick ones
-pytest --device cuda        the same tests, with their tensors on the GPU
-pytest --parity             only the comparisons with PyTorch and transformers, which must be installed
+pytest                  all tests, on the CPU; what needs PyTorch or absent data skips and is named
+pytest -m "not slow"    the quick ones
+pytest --device cuda    the same tests, with their tensors on the GPU
+pytest --parity         only the comparisons with PyTorch and transformers, which must be installed
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--parity",
         action="store_true",
-        help="run only the tests marked parity, and fail where PyTorch or transformers is not installed",
+        help="run only the tests marked parity; without PyTorch or transformers that is an error",
     )
 
 
@@ -117,7 +117,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def real_data(request: pytest.FixtureRequest) -> Callable[[str], Path]:
-    """``real_data("mnist")`` is that file or folder of the data folder; where it is absent the test is skipped."""
+    """``real_data("mnist")`` is that file or folder of the data; without it the test skips."""
 
     def find(name: str) -> Path:
         path = data_folder.find(name)

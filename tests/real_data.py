@@ -1,8 +1,8 @@
 """Where the tests find data that is too large, or not ours, to be kept in the repository.
 
-The folder is ``$GRADIENT_TEST_DATA`` or, without that variable, ``../shared/data`` beside the checkout. A test
-asks for a path in it through the ``real_data`` fixture of conftest.py, which skips the test (in CI: fails it)
-where the path is absent, and names it in the summary that closes the run.
+The folder is ``$GRADIENT_TEST_DATA`` or, without that variable, ``../shared/data`` as seen from the
+checkout. A test asks for a path in it through the ``real_data`` fixture of conftest.py, which skips
+the test (in CI: fails it) where the path is absent, and names it in the summary that ends the run.
 """
 
 from __future__ import annotations

@@ -1,0 +1,115 @@
+"""The promises about the project as a whole: what imports what, and what `import gradient` costs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gradient
+import pytest
+from real_data import CHECKOUT
+
+pytestmark = pytest.mark.cpu_only
+
+IMPORT_BUDGET_MS = 100  # of CPU time, beyond numpy's own
+
+# Directories that exist on one machine only. A file that names one works on that machine only.
+MACHINE_PATH = re.compile(r"(?:^|[^\w.])/(?:work|root|home|Users)/\w")
+
+
+def run_python(code: str, cwd: Path) -> str:
+    """What ``code`` prints in a fresh interpreter that may keep bytecode, as a user's would."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_import_contracts_hold(tmp_path: Path) -> None:
+    pytest.importorskip("importlinter")
+    config = CHECKOUT / "pyproject.toml"
+    run_python(
+        "import sys\n"
+        "from importlinter.cli import lint_imports_command\n"
+        f"sys.argv[1:] = ['--config', {str(config)!r}, '--no-cache', '--no-logo']\n"
+        "lint_imports_command()",
+        cwd=tmp_path,
+    )
+
+
+def test_import_gradient_loads_numpy_and_ml_dtypes_alone(tmp_path: Path) -> None:
+    extra = run_python(
+        "import sys, numpy, ml_dtypes\n"
+        "before = set(sys.modules)\n"
+        "import gradient\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(roots - set(sys.stdlib_module_names) - {'gradient', 'numpy', 'ml_dtypes'}))",
+        cwd=tmp_path,
+    )
+    assert extra.split() == []
+
+
+def test_import_gradient_is_quick(tmp_path: Path) -> None:
+    code = (
+        "import numpy, time\n"
+        "start = time.process_time()\n"
+        "import gradient\n"
+        "print(1e3 * (time.process_time() - start))"
+    )
+    # The least of several runs: what else the machine does can only add to a run, and the first one
+    # may have to write bytecode.
+    times = [float(run_python(code, cwd=tmp_path)) for _ in range(7)]
+    assert min(times) < IMPORT_BUDGET_MS, f"CPU ms beyond numpy, run by run: {times}"
+
+
+def test_every_public_name_resolves() -> None:
+    missing = [name for name in gradient.__all__ if not hasattr(gradient, name)]
+    assert missing == []
+    assert len(gradient.__all__) == len(set(gradient.__all__))
+
+
+def test_every_public_function_and_class_says_what_it_does() -> None:
+    public = {name: getattr(gradient, name) for name in gradient.__all__}
+    silent = [
+        name
+        for name, value in public.items()
+        if (inspect.isroutine(value) or inspect.isclass(value)) and not inspect.getdoc(value)
+    ]
+    assert silent == []
+
+
+def test_version_is_the_distributions() -> None:
+    assert gradient.__version__ == importlib.metadata.version("gradient-dl")
+
+
+def test_no_file_names_a_directory_of_one_machine() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    found = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = CHECKOUT / name
+        if not path.is_file():
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue  # weights, images
+        found += [
+            f"{name}:{n}: {line}" for n, line in enumerate(lines, 1) if MACHINE_PATH.search(line)
+        ]
+    assert found == []
