@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import real_data as data_folder
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}

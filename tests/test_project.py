@@ -1,4 +1,4 @@
-"""The promises about the project as a whole: what imports what, and what `import gradient` costs."""
+"""The promises about the whole project: what imports what, and what `import gradient` costs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gradient
 import pytest
+
+import gradient
 from real_data import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
