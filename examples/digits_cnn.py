@@ -1,0 +1,160 @@
+"""Recognise digits with a convolutional network, save it, load it back.
+
+    python examples/digits_cnn.py                        # digits that the script draws itself
+    python examples/digits_cnn.py --data mnist --steps 400
+
+`--data` names a folder with MNIST's idx files (`*-images-idx3-ubyte.gz`, and the labels beside
+them). Shows Conv2d, BatchNorm2d, Dropout, one-cycle SGD, and a state_dict written to disk and read
+again. It runs on PyTorch too when nothing but its import lines is changed (examples/README.md).
+"""
+
+import argparse
+import gzip
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import gradient
+import gradient.nn as nn
+import gradient.nn.functional as F
+from gradient.optim import SGD
+from gradient.optim.lr_scheduler import OneCycleLR
+from gradient.utils.data import DataLoader, TensorDataset
+
+# The digits 0 to 9 side by side, each 3 wide and 5 high, as a pocket calculator shows them.
+SEGMENTS = """
+### ..# ### ### #.# ### ### ### ### ###
+#.# ..# ..# ..# #.# #.. #.. ..# #.# #.#
+#.# ..# ### ### ### ### ### ..# ### ###
+#.# ..# #.. ..# ..# ..# #.# ..# #.# ..#
+### ..# ### ### ..# ### ### ..# ### ###
+"""
+
+
+def drawn_digits(count, rng, size=28):
+    """Images (N, 1, size, size) of seven-segment digits, moved, scaled and noisy; labels (N,)."""
+    cells = np.array(
+        [[c == "#" for c in row.replace(" ", "")] for row in SEGMENTS.split("\n")[1:-1]]
+    )
+    glyphs = np.split(cells, 10, axis=1)
+    labels = rng.integers(0, 10, size=count)
+    images = np.zeros((count, 1, size, size), np.float32)
+    for image, label in zip(images, labels, strict=True):
+        zoom = int(rng.integers(2, 5))
+        glyph = np.kron(glyphs[label], np.ones((zoom, zoom), np.float32))
+        top, left = (int(rng.integers(0, size - extent + 1)) for extent in glyph.shape)
+        image[0, top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
+    images += 0.15 * rng.standard_normal(images.shape, dtype=np.float32)
+    return images, labels.astype(np.int64)
+
+
+def read_idx(path):
+    """A uint8 array from a gzipped idx file: two zero bytes, dtype, rank, the sizes, the data."""
+    with gzip.open(path) as file:
+        _, dtype, rank = struct.unpack(">HBB", file.read(4))
+        if dtype != 8:
+            raise ValueError(f"{path}: expected an idx file of bytes (type 8), got type {dtype}")
+        shape = struct.unpack(f">{rank}I", file.read(4 * rank))
+        return np.frombuffer(file.read(), np.uint8).reshape(shape)
+
+
+def mnist_digits(folder):
+    """Images (N, 1, 28, 28), mean 0 and deviation 1, and labels (N,) of the first idx pair."""
+    found = sorted(folder.glob("*-images-idx3-ubyte.gz"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no *-images-idx3-ubyte.gz in this folder")
+    images = read_idx(found[0]).astype(np.float32)[:, None]
+    labels_path = found[0].with_name(found[0].name.replace("images-idx3", "labels-idx1"))
+    return (images - images.mean()) / images.std(), read_idx(labels_path).astype(np.int64)
+
+
+class ConvNet(nn.Module):
+    """Two convolution stages and a linear classifier: (N, 1, 28, 28) to (N, 10) logits."""
+
+    def __init__(self, channels=16, dropout=0.25):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # 28 -> 14
+            nn.Conv2d(channels, 2 * channels, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # 14 -> 7
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(2 * channels * 7 * 7, 10)
+        )
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+
+@gradient.no_grad()
+def accuracy(model, loader):
+    """The share of the loader's images whose most likely digit is the right one."""
+    model.eval()
+    right = sum((model(x).argmax(dim=1) == y).sum().item() for x, y in loader)
+    return right / len(loader.dataset)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with MNIST's idx files")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--out", type=Path, help="where to save the weights (default: nowhere)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+
+    gradient.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    images, labels = mnist_digits(args.data) if args.data else drawn_digits(5000, rng)
+    order = rng.permutation(len(images))
+    images, labels = gradient.from_numpy(images[order]), gradient.from_numpy(labels[order])
+    split = len(images) * 8 // 10
+    train_set = TensorDataset(images[:split], labels[:split])
+    test_set = TensorDataset(images[split:], labels[split:])
+    train_loader = DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True)
+    test_loader = DataLoader(test_set, batch_size=250)
+
+    model = ConvNet(args.channels)
+    print(model)
+    optimizer = SGD(model.parameters(), lr=args.lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    scheduler = OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps)
+    losses = []
+    while len(losses) < args.steps:
+        model.train()
+        for x, y in train_loader:
+            loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+            if len(losses) % 50 == 0:
+                print(f"step {len(losses):4d}  loss {losses[-1]:.4f}")
+            if len(losses) == args.steps:
+                break
+
+    result = {"losses": losses, "accuracy": accuracy(model, test_loader)}
+    print(f"test accuracy {result['accuracy']:.4f}")
+
+    # What a saved model must give back: the same weights, running statistics included.
+    with tempfile.TemporaryDirectory() as folder:
+        path = args.out or Path(folder) / "digits"
+        gradient.save(model.state_dict(), path)
+        restored = ConvNet(args.channels)
+        restored.load_state_dict(gradient.load(path))
+        result["restored_accuracy"] = accuracy(restored, test_loader)
+    print(f"after saving and loading {result['restored_accuracy']:.4f}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Write an operation with a gradient of one's own, check the gradient, train with it.
+
+    python examples/own_op.py
+
+Three steps: (1) an `autograd.Function` with forward and backward; (2) `gradcheck`, which holds the
+backward to finite differences, and finds a planted mistake; (3) the operation inside a module that
+trains. The operation is the quantile ("pinball") loss of Koenker and Bassett 1978, "Regression
+Quantiles": an error costs `q` per unit when the prediction is too low and `1 - q` when too high, so
+that the cheapest prediction is the q-quantile. It runs on PyTorch too when nothing but its import
+lines is changed (examples/README.md).
+"""
+
+import argparse
+
+import gradient
+import gradient.nn as nn
+from gradient.autograd import Function, gradcheck
+from gradient.optim import Adam
+
+
+class QuantileLoss(Function):
+    """Elementwise pinball loss: max(q * (target - prediction), (q - 1) * (target - prediction))."""
+
+    @staticmethod
+    def forward(ctx, prediction, target, q):
+        error = target - prediction
+        # Keep what backward needs and nothing else: the sign of the error, not the error itself.
+        ctx.too_low = error > 0
+        ctx.q = q
+        return gradient.where(ctx.too_low, q * error, (q - 1) * error)
+
+    @staticmethod
+    def backward(ctx, grad):
+        slope = gradient.where(
+            ctx.too_low, gradient.full_like(grad, -ctx.q), gradient.full_like(grad, 1 - ctx.q)
+        )
+        # One gradient for each argument of forward; None where there is nothing to derive.
+        return grad * slope, -grad * slope, None
+
+
+class MistakenQuantileLoss(QuantileLoss):
+    """The same with a mistake of the usual kind: the two slopes exchanged."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        slope = gradient.where(
+            ctx.too_low, gradient.full_like(grad, 1 - ctx.q), gradient.full_like(grad, -ctx.q)
+        )
+        return grad * slope, -grad * slope, None
+
+
+def check():
+    """gradcheck's verdict on the right and on the mistaken op."""
+    # float64, because finite differences in float32 are too rough to tell right from wrong.
+    prediction = gradient.randn(5, 3, dtype=gradient.float64, requires_grad=True)
+    target = gradient.randn(5, 3, dtype=gradient.float64, requires_grad=True)
+    right = gradcheck(lambda p, t: QuantileLoss.apply(p, t, 0.9), (prediction, target))
+    wrong = gradcheck(
+        lambda p, t: MistakenQuantileLoss.apply(p, t, 0.9),
+        (prediction, target),
+        raise_exception=False,
+    )
+    return right, wrong
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--quantile", type=float, default=0.9)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+
+    gradient.manual_seed(args.seed)
+    right, wrong = check()
+    print(f"gradcheck: the right backward passes: {right}; the mistaken one passes: {wrong}")
+
+    # y = 2x + noise whose spread grows with x: its 0.9-quantile is a steeper line than its mean.
+    x = gradient.rand(2000, 1)
+    y = 2 * x + x * gradient.randn(2000, 1)
+    model = nn.Linear(1, 1)
+    optimizer = Adam(model.parameters(), lr=0.05)
+    for _ in range(args.steps):
+        loss = QuantileLoss.apply(model(x), y, args.quantile).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    with gradient.no_grad():
+        below = (y <= model(x)).float().mean().item()
+    slope, offset = model.weight.item(), model.bias.item()
+    print(f"fitted {slope:.2f} x + {offset:+.2f}: {below:.1%} of the points lie below the line")
+    return {"right": right, "wrong": wrong, "below": below}
+
+
+if __name__ == "__main__":
+    main()

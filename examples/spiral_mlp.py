@@ -1,0 +1,106 @@
+"""Teach a small MLP which arm of a spiral a point lies on.
+
+    python examples/spiral_mlp.py
+    python examples/spiral_mlp.py --steps 100 --arms 5
+
+The usual loop: Dataset, DataLoader, optimiser, scheduler, evaluation. It runs on PyTorch too when
+nothing but its import lines is changed (examples/README.md).
+"""
+
+import argparse
+import math
+
+import gradient
+import gradient.nn as nn
+import gradient.nn.functional as F
+from gradient.optim import AdamW
+from gradient.optim.lr_scheduler import CosineAnnealingLR
+from gradient.utils.data import DataLoader, TensorDataset, random_split
+
+
+def spiral(points_per_arm, arms, noise=0.25):
+    """Points (N, 2) float32 on `arms` interleaved spirals, and the arm (N,) int64 of each."""
+    points, labels = [], []
+    for arm in range(arms):
+        radius = gradient.linspace(0.05, 1.0, points_per_arm)
+        angle = 2 * math.pi * arm / arms + 4.0 * radius
+        angle = angle + noise * gradient.randn(points_per_arm)
+        points.append(gradient.stack([radius * angle.cos(), radius * angle.sin()], dim=1))
+        labels.append(gradient.full((points_per_arm,), arm, dtype=gradient.int64))
+    return gradient.cat(points), gradient.cat(labels)
+
+
+class MLP(nn.Module):
+    """Two hidden layers with GELU: (N, 2) points to (N, classes) logits."""
+
+    def __init__(self, classes, width=64):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, classes),
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def endless(loader):
+    """Batches for ever: one pass over the loader after another, each newly shuffled."""
+    while True:
+        yield from loader
+
+
+@gradient.no_grad()
+def accuracy(model, loader):
+    """The share of the loader's points whose most likely class is the right one."""
+    model.eval()
+    right = total = 0
+    for points, labels in loader:
+        right += (model(points).argmax(dim=-1) == labels).sum().item()
+        total += len(labels)
+    model.train()
+    return right / total
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--arms", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+
+    gradient.manual_seed(args.seed)
+    dataset = TensorDataset(*spiral(300, args.arms))
+    train_set, test_set = random_split(dataset, [0.8, 0.2])
+    train_loader = DataLoader(train_set, batch_size=args.batch, shuffle=True, drop_last=True)
+    test_loader = DataLoader(test_set, batch_size=256)
+
+    model = MLP(args.arms)
+    print(model)
+    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=1e-4)
+    scheduler = CosineAnnealingLR(optimizer, T_max=args.steps)
+
+    losses = []
+    for step, (points, labels) in zip(range(args.steps), endless(train_loader), strict=False):
+        loss = F.cross_entropy(model(points), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.item())
+        if step % 100 == 0 or step == args.steps - 1:
+            rate = scheduler.get_last_lr()[0]
+            print(f"step {step:4d}  loss {losses[-1]:.4f}  lr {rate:.5f}")
+
+    result = {"losses": losses, "accuracy": accuracy(model, test_loader)}
+    print(f"test accuracy {result['accuracy']:.3f}")
+    return result
+
+
+if __name__ == "__main__":
+    main()
