@@ -138,9 +138,6 @@ def fixed_seed() -> None:
     """Every test draws the same numbers, alone or in any order."""
     random.seed(0)
     np.random.seed(0)
-    gradient = sys.modules.get("gradient")
-    if gradient is not None:
-        gradient.manual_seed(0)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(0)
+    for name in ("gradient.random", "torch"):
+        if name in sys.modules:
+            sys.modules[name].manual_seed(0)
