@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import example_scripts
 import pytest
+
+from checkout import under_torch
+
+SCRIPTS = sorted(under_torch.EXAMPLES.glob("*.py"))
 
 
 def mean(losses):
@@ -14,13 +17,13 @@ def mean(losses):
 
 
 def test_spiral_mlp_separates_the_arms():
-    result = example_scripts.load("spiral_mlp").main(["--steps", "300"])
+    result = under_torch.load("spiral_mlp").main(["--steps", "300"])
     assert mean(result["losses"][-20:]) < 0.1
     assert result["accuracy"] > 0.95
 
 
 def test_char_gpt_learns_and_writes():
-    result = example_scripts.load("char_gpt").main(
+    result = under_torch.load("char_gpt").main(
         ["--steps", "100", "--width", "32", "--layers", "2", "--block", "32", "--sample", "20"]
     )
     assert result["losses"][0] > 4.0  # about ln(88), the alphabet's size: nothing known yet
@@ -29,14 +32,14 @@ def test_char_gpt_learns_and_writes():
 
 
 def test_char_gpt_with_dropout_and_short_prompt():
-    result = example_scripts.load("char_gpt").main(
+    result = under_torch.load("char_gpt").main(
         ["--steps", "3", "--width", "16", "--layers", "1", "--block", "8", "--dropout", "0.5"]
     )
     assert all(loss < 6 for loss in result["losses"])
 
 
 def test_digits_cnn_learns_and_survives_saving(tmp_path):
-    result = example_scripts.load("digits_cnn").main(
+    result = under_torch.load("digits_cnn").main(
         ["--steps", "120", "--channels", "8", "--lr", "0.05", "--out", str(tmp_path / "digits")]
     )
     assert mean(result["losses"][-10:]) < 1.6
@@ -45,25 +48,24 @@ def test_digits_cnn_learns_and_survives_saving(tmp_path):
 
 
 def test_names_mlp_learns_spelling():
-    result = example_scripts.load("names_mlp").main(["--steps", "300"])
+    result = under_torch.load("names_mlp").main(["--steps", "300"])
     assert result["losses"][0] > 2.8  # about ln(27)
     assert mean(result["losses"][-20:]) < 2.2
     assert all(word == "" or word.isalpha() for word in result["words"])
 
 
 def test_own_op_tells_the_right_gradient_from_the_wrong_one():
-    result = example_scripts.load("own_op").main(["--steps", "300"])
+    result = under_torch.load("own_op").main(["--steps", "300"])
     assert result["right"] is True
     assert result["wrong"] is False
     assert abs(result["below"] - 0.9) < 0.02
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path", sorted(example_scripts.EXAMPLES.glob("*.py")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
 def test_runs_as_a_script_with_nothing_on_stderr(path):
-    steps = [] if path.stem == "micrograd_style" else ["--steps", "2"]
+    arguments = {"micrograd_style": [], "under_torch": ["spiral_mlp", "--steps", "2"]}
+    steps = arguments.get(path.stem, ["--steps", "2"])
     done = subprocess.run(
         [sys.executable, path, *steps], capture_output=True, text=True, timeout=300, check=False
     )
@@ -74,5 +76,5 @@ def test_runs_as_a_script_with_nothing_on_stderr(path):
 def test_digits_cnn_reads_mnist(real_data):
     """The 10,000 digits that are at hand: 8,000 to learn from, 2,000 to be tested on."""
     data = str(real_data("mnist"))
-    result = example_scripts.load("digits_cnn").main(["--data", data, "--steps", "400"])
+    result = under_torch.load("digits_cnn").main(["--data", data, "--steps", "400"])
     assert result["accuracy"] > 0.97

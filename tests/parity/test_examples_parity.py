@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import ast
 
-import example_scripts
 import numpy as np
 import pytest
 
+from checkout import under_torch
+
 pytestmark = pytest.mark.parity
 
-PORTED = ["spiral_mlp", "char_gpt", "digits_cnn", "names_mlp", "own_op"]
 
-
-@pytest.mark.parametrize("name", PORTED)
+@pytest.mark.parametrize("name", under_torch.PORTED)
 def test_only_import_lines_differ(name):
-    source = (example_scripts.EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-    ported = example_scripts.torch_source(source)
+    source = (under_torch.EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    ported = under_torch.torch_source(source)
     for ours, theirs in zip(source.splitlines(), ported.splitlines(), strict=True):
         if ours != theirs:
             statement = ast.parse(theirs).body[0]
@@ -39,7 +38,7 @@ def test_only_import_lines_differ(name):
 def test_both_packages_learn_as_much(name, arguments, below):
     reached = {}
     for package in ("gradient", "torch"):
-        losses = example_scripts.load(name, package).main(arguments)["losses"]
+        losses = under_torch.load(name, package).main(arguments)["losses"]
         reached[package] = sum(losses[-10:]) / 10
     assert reached["gradient"] < below
     assert reached["torch"] < below
@@ -47,7 +46,7 @@ def test_both_packages_learn_as_much(name, arguments, below):
 
 def test_own_op_agrees():
     results = [
-        example_scripts.load("own_op", package).main(["--steps", "300"])
+        under_torch.load("own_op", package).main(["--steps", "300"])
         for package in ("gradient", "torch")
     ]
     for result in results:
@@ -59,8 +58,8 @@ def test_own_op_agrees():
 def test_char_gpt_follows_torch_on_tiny_shakespeare(real_data):
     """The same weights, data and seed: 200 steps of both, each loss within 1e-3 of the other's."""
     text = (real_data("tinyshakespeare") / "input.txt").read_text(encoding="utf-8")
-    ours = example_scripts.load("char_gpt")
-    theirs = example_scripts.load("char_gpt", "torch")
+    ours = under_torch.load("char_gpt")
+    theirs = under_torch.load("char_gpt", "torch")
     import torch
 
     import gradient

@@ -1,4 +1,7 @@
-"""The scripts of examples/ as modules, under gradient or, with other import lines, under PyTorch."""
+"""Run one of these scripts under PyTorch: its import lines are exchanged, the rest is as it is.
+
+python examples/under_torch.py char_gpt --steps 100
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parent
+PORTED = ("spiral_mlp", "char_gpt", "digits_cnn", "names_mlp", "own_op")
 
 # All that porting changes. A line that imports gradient and is not listed here cannot be ported.
 TORCH_IMPORTS = {
@@ -61,3 +65,13 @@ def load(name: str, package: str = "gradient") -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     exec(compile(source, str(path), "exec"), module.__dict__)
     return module
+
+
+def main(argv: list[str]) -> None:
+    if not argv or argv[0] not in PORTED:
+        raise SystemExit(f"usage: python {Path(__file__).name} {{{','.join(PORTED)}}} [OPTION ...]")
+    load(argv[0], "torch").main(argv[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,47 @@
+"""The cases that `python -m bench` can run: one module each.
+
+A case module has `run(options) -> Iterator[Result]`. It runs in a process of its own, whose thread
+pools were limited before NumPy was imported, so that no case inherits another's state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.machine import installed
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose for a case."""
+
+    threads: int
+    quick: bool = False
+    large: bool = False
+    peers: bool = True
+
+    def peer(self, module: str) -> bool:
+        """Whether to measure against this peer: it is wanted, and installed."""
+        return self.peers and installed(module)
+
+    def rounds(self, usual: int) -> int:
+        return max(3, usual // 5) if self.quick else usual
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case's module in this package, what it measures, and the threads it is defined for."""
+
+    module: str
+    summary: str
+    threads: int | None = None  # None: as many as the machine has
+
+
+CASES = {
+    "import": Case("import_time", "CPU time of `import gradient` beyond numpy's", 1),
+    "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
+    "backward": Case("small_backward", "forward and backward of a small expression", 1),
+    "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
+    "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
+    "load": Case("load_memory", "time and peak memory of loading a model file"),
+}

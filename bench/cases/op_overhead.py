@@ -1,0 +1,88 @@
+"""What one op on small tensors costs beyond NumPy's own time, with and without a graph.
+
+Both sides compute on the same arrays. Small sizes, because there the overhead is all there is; the
+time of PyTorch eager's whole op stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+import gradient
+from bench.cases import Options
+from bench.measure import interleave
+from bench.result import Result
+
+SHAPE = (8, 8)
+TARGET = 1.2  # microseconds beyond NumPy with a graph, on average over the ops
+
+# name -> (NumPy on arrays a and b, the op on tensors a and b of gradient or torch)
+OPS: dict[str, tuple[Callable, Callable]] = {
+    "add": (lambda a, b: a + b, lambda a, b: a + b),
+    "mul": (lambda a, b: a * b, lambda a, b: a * b),
+    "exp": (lambda a, b: np.exp(a), lambda a, b: a.exp()),
+    "sum": (lambda a, b: a.sum(), lambda a, b: a.sum()),
+    "matmul": (lambda a, b: a @ b, lambda a, b: a @ b),
+    "reshape": (lambda a, b: a.reshape(4, 16), lambda a, b: a.reshape(4, 16)),
+}
+
+
+def contenders(name: str, requires_grad: bool, peers: bool) -> dict[str, Callable[[], object]]:
+    """The op `name` on two (8, 8) float32 tensors: by numpy, by gradient, by torch if wanted."""
+    on_arrays, on_tensors = OPS[name]
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(SHAPE, dtype=np.float32) for _ in range(2))
+    x, y = (gradient.tensor(v, requires_grad=requires_grad) for v in (a, b))
+    runs: dict[str, Callable[[], object]] = {
+        "numpy": lambda: on_arrays(a, b),
+        "gradient": lambda: on_tensors(x, y),
+    }
+    if peers:
+        import torch
+
+        tx, ty = (torch.tensor(v, requires_grad=requires_grad) for v in (a, b))
+        runs["torch eager"] = lambda: on_tensors(tx, ty)
+    return runs
+
+
+def run(options: Options) -> Iterator[Result]:
+    peers = options.peer("torch")
+    for requires_grad in (True, False):
+        total, best_total = 0.0, 0.0
+        for name in OPS:
+            samples = interleave(
+                contenders(name, requires_grad, peers),
+                rounds=options.rounds(60),
+                sample_seconds=0.002,
+            )
+            beyond = samples["gradient"].beyond(samples["numpy"])
+            total += beyond
+            best_total += samples["gradient"].best - samples["numpy"].best
+            what = f"{name} {SHAPE}, {'graph' if requires_grad else 'no graph'}"
+            for contender, sample in samples.items():
+                against = "torch eager" if peers and contender == "gradient" else None
+                yield Result(
+                    case="ops",
+                    what=what,
+                    contender=contender,
+                    value=1e6 * sample.median,
+                    unit="us",
+                    best=1e6 * sample.best,
+                    samples=len(sample.seconds),
+                    peer=against,
+                    ratio=sample.ratio(samples[against]) if against else None,
+                    note=f"{1e6 * beyond:.2f} us beyond numpy" if contender == "gradient" else None,
+                )
+        mean = 1e6 * total / len(OPS)
+        yield Result(
+            case="ops",
+            what=f"beyond numpy, mean of {len(OPS)}, {'graph' if requires_grad else 'no graph'}",
+            contender="gradient",
+            value=mean,
+            unit="us",
+            best=1e6 * best_total / len(OPS),
+            target=f"<= {TARGET} us" if requires_grad else None,
+            met=mean <= TARGET if requires_grad else None,
+        )

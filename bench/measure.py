@@ -1,0 +1,88 @@
+"""Timing of several contenders side by side, so that what disturbs one disturbs all.
+
+A machine's speed drifts: other processes, turbo, temperature. So the contenders take turns within
+each round, and two of them are compared round by round: the figure is the median over rounds of the
+ratio (or difference) of neighbours in time, not the ratio of two distant medians.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Seconds per call of one contender, one entry a round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """The least disturbed round: what the code costs when the machine is its own."""
+        return min(self.seconds)
+
+    def ratio(self, peer: Samples) -> float:
+        """Median over rounds of this contender's time divided by the peer's."""
+        return statistics.median(a / b for a, b in zip(self.seconds, peer.seconds, strict=True))
+
+    def beyond(self, peer: Samples) -> float:
+        """Median over rounds of this contender's seconds beyond the peer's."""
+        return statistics.median(a - b for a, b in zip(self.seconds, peer.seconds, strict=True))
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    sample_seconds: float = 0.0,
+    settle: float = 0.0,
+) -> dict[str, Samples]:
+    """Time the contenders in turn for `rounds` rounds; each must have been warmed up by the caller.
+
+    Args:
+        contenders: a label and a call without arguments for each.
+        rounds: how often each is timed; the order is turned by one place from round to round.
+        sample_seconds: repeat the call within a sample until it takes about this long; 0 means
+            one call a sample. Microsecond calls need some milliseconds.
+        settle: seconds to sleep before each sample, so that the worker threads that the contender
+            before left spinning (OpenMP's, OpenBLAS's) are asleep.
+    """
+    calls = {label: _calls_for(run, sample_seconds) for label, run in contenders.items()}
+    seconds: dict[str, list[float]] = {label: [] for label in contenders}
+    labels = list(contenders)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for label in labels:
+                time.sleep(settle)
+                seconds[label].append(_sample(contenders[label], calls[label]))
+            labels.append(labels.pop(0))
+            gc.collect()
+    finally:
+        if collecting:
+            gc.enable()
+    return {label: Samples(tuple(values)) for label, values in seconds.items()}
+
+
+def _sample(run: Callable[[], object], calls: int) -> float:
+    repeats = range(calls)
+    start = time.perf_counter()
+    for _ in repeats:
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def _calls_for(run: Callable[[], object], sample_seconds: float) -> int:
+    if sample_seconds <= 0:
+        return 1
+    once = min(_sample(run, 3) for _ in range(3))
+    return max(1, round(sample_seconds / once))
