@@ -1,0 +1,19 @@
+"""The command line: `gradient generate`, `chat`, `train`, `info`, `check`, `doctor`, `bench`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the console script `gradient` and `python -m gradient` are this."""
+    try:
+        import typer  # noqa: F401
+    except ImportError:
+        sys.exit("error: the command line needs typer and rich: pip install typer rich")
+    from gradient.cli.app import app
+
+    app(prog_name="gradient")
+
+
+__all__ = ["main"]

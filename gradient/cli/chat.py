@@ -1,0 +1,98 @@
+"""`gradient chat`: a conversation, line by line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from gradient.cli import options as opt
+
+HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
+
+
+def chat(
+    model: opt.Model = "pycoder",
+    system: Annotated[
+        str | None, typer.Option("--system", help="Instructions that precede the conversation.")
+    ] = None,
+    max_new_tokens: opt.MaxNewTokens = 512,
+    temperature: opt.Temperature = 0.7,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = 0.95,
+    min_p: opt.MinP = None,
+    repetition_penalty: opt.RepetitionPenalty = 1.0,
+    seed: opt.Seed = None,
+    stop: opt.Stop = None,
+    device: opt.Device = "cpu",
+    dtype: opt.DType = None,
+    revision: opt.Revision = None,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Talk with a model that has a chat template.
+
+    In a pipe every line of standard input is one turn, and only the answers are printed; with
+    --json each answer is one JSON line {"role", "content"}.
+    """
+    from gradient import hub
+
+    language_model = hub.load(model, device=device, dtype=dtype, revision=revision, offline=offline)
+    sampling: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": list(stop or []),
+    }
+    first = [{"role": "system", "content": system}] if system else []
+    messages = list(first)
+    for line in _turns():
+        if line == "/exit":
+            break
+        if line == "/reset":
+            messages = list(first)
+            continue
+        messages.append({"role": "user", "content": line})
+        pieces = []
+        try:
+            for piece in language_model.chat(messages, stream=True, **sampling):
+                pieces.append(piece)
+                if not as_json:
+                    sys.stdout.write(piece)
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise  # at a terminal, Ctrl-C ends the answer and not the conversation
+        messages.append({"role": "assistant", "content": "".join(pieces)})
+        sys.stdout.write(json.dumps(messages[-1]) + "\n" if as_json else "\n")
+        sys.stdout.flush()
+
+
+def _turns() -> Iterator[str]:
+    """What the user says, one line at a time, with a prompt if there is somebody to read it."""
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            if line.strip():
+                yield line.strip()
+        return
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (line editing and history for input())
+    typer.echo(HELP, err=True)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            typer.echo()
+            return
+        if line:
+            yield line

@@ -1,0 +1,234 @@
+"""`gradient doctor`: what this machine has, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gradient.cli import options as opt
+from gradient.cli.output import byte_size, print_json, print_table
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution that gradient can use: what for, and whether it cannot do without."""
+
+    name: str
+    purpose: str
+    required: bool = False
+    module: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        try:
+            return importlib.metadata.version(self.name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+
+PACKAGES = (
+    Package("numpy", "arrays on the CPU", required=True),
+    Package("ml_dtypes", "bfloat16", required=True),
+    Package("numba", "fast CPU kernels (without it all works, slower)", required=True),
+    Package("safetensors", "weight files", required=True),
+    Package("tokenizers", "text to tokens", required=True),
+    Package("huggingface_hub", "downloading models", required=True),
+    Package("typer", "this command line", required=True),
+    Package("rich", "tables and progress bars", required=True),
+    Package("matplotlib", "the loss curve of gradient train"),
+    Package("tensorboard", "event files of gradient train"),
+    Package("torch", "parity tests and benchmarks"),
+    Package("transformers", "parity tests"),
+)
+
+CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+
+
+def doctor(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """Show what is installed, the devices, threads and caches, and how to mend what is missing.
+
+    The exit code is 1 if something that gradient needs is missing.
+    """
+    found = examine()
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    if any(problem["required"] for problem in found["problems"]):
+        raise typer.Exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """Everything that doctor shows, as plain values; nothing heavy is imported for it."""
+    problems = [
+        {
+            "what": f"{package.name} is not installed ({package.purpose})",
+            "required": package.required,
+            "fix": f"{sys.executable} -m pip install {package.name}",
+        }
+        for package in PACKAGES
+        if package.version is None
+    ]
+    devices = _devices(problems)
+    embedded = _embedded_model(problems)
+    return {
+        "gradient": _version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package.name: package.version for package in PACKAGES},
+        "devices": devices,
+        "threads": _threads(),
+        "caches": _caches(),
+        "embedded_model": embedded,
+        "problems": problems,
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    rows = [("gradient", found["gradient"], ""), ("python", found["python"], found["platform"])]
+    for package in PACKAGES:
+        version = found["packages"][package.name]
+        absent = "missing" if package.required else "not installed"
+        rows.append((package.name, version or absent, package.purpose))
+    print_table(("package", "version", "for"), rows)
+    typer.echo()
+    print_table(
+        ("device", "state", ""),
+        [(name, d["state"], d["detail"]) for name, d in found["devices"].items()],
+    )
+    typer.echo()
+    print_table(("threads", ""), [(key, str(value)) for key, value in found["threads"].items()])
+    typer.echo()
+    caches = [
+        (name, cache["path"], byte_size(cache["bytes"])) for name, cache in found["caches"].items()
+    ]
+    print_table(("cache", "folder", "size"), caches)
+    typer.echo()
+    if not found["problems"]:
+        typer.echo("Nothing is missing.")
+    for problem in found["problems"]:
+        kind = "needed" if problem["required"] else "optional"
+        typer.echo(f"{kind}: {problem['what']}\n    {problem['fix']}")
+
+
+def _version() -> str:
+    from gradient import __version__
+
+    return str(__version__)
+
+
+def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    devices = {"cpu": {"state": "ok", "detail": _processor()}}
+    driver = _cuda_driver()
+    cupy = next((name for name in CUPY if Package(name, "").version), None)
+    if driver is None:
+        devices["cuda"] = {"state": "none", "detail": "no NVIDIA driver (libcuda.so.1) found"}
+    elif cupy is None:
+        major = driver // 1000
+        devices["cuda"] = {
+            "state": "missing",
+            "detail": f"a driver for CUDA {major}.{driver % 1000 // 10}, but no CuPy",
+        }
+        extra = "cuda13" if major >= 13 else "cuda12"
+        problems.append(
+            {
+                "what": "there is an NVIDIA GPU, but CuPy is not installed",
+                "required": False,
+                "fix": f'{sys.executable} -m pip install "gradient-dl[{extra}]"',
+            }
+        )
+    else:
+        devices["cuda"] = {"state": "ok", "detail": f"{cupy} {Package(cupy, '').version}"}
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        present = importlib.util.find_spec("mlx") is not None
+        devices["metal"] = {"state": "ok" if present else "missing", "detail": "MLX"}
+        if not present:
+            problems.append(
+                {
+                    "what": "this Mac has a GPU, but MLX is not installed",
+                    "required": False,
+                    "fix": f'{sys.executable} -m pip install "gradient-dl[metal]"',
+                }
+            )
+    return devices
+
+
+def _cuda_driver() -> int | None:
+    """The CUDA version that the driver supports (12040 is 12.4), or None without a usable GPU."""
+    import ctypes
+
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return None
+    count, version = ctypes.c_int(), ctypes.c_int()
+    if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return None
+    library.cuDriverGetVersion(ctypes.byref(version))
+    return version.value
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _threads() -> dict[str, Any]:
+    import numpy as np
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    libraries = np.show_config(mode="dicts")["Build Dependencies"]  # type: ignore[call-overload]
+    blas = libraries["blas"]
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {
+        "cores this process may use": usable,
+        "NumPy's BLAS": f"{blas.get('name')} {blas.get('version')}",
+        **{name: os.environ[name] for name in limits if name in os.environ},
+    }
+
+
+def _caches() -> dict[str, dict[str, Any]]:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    folders = {"models (Hugging Face)": Path(os.environ.get("HF_HUB_CACHE", home / "hub"))}
+    return {
+        name: {"path": str(folder), "bytes": _folder_bytes(folder)}
+        for name, folder in folders.items()
+    }
+
+
+def _folder_bytes(folder: Path) -> int:
+    """Bytes in the files below; symbolic links (the hub's snapshots) are not followed."""
+    return sum(
+        os.lstat(os.path.join(root, name)).st_size
+        for root, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _embedded_model(problems: list[dict[str, Any]]) -> str | None:
+    import gradient
+
+    folder = Path(gradient.__file__).parent / "hub_data" / "pycoder"
+    if (folder / "model.safetensors").exists():
+        return str(folder)
+    problems.append(
+        {
+            "what": "the model that comes with gradient is not there",
+            "required": False,
+            "fix": f"{sys.executable} -m pip install --force-reinstall gradient-dl",
+        }
+    )
+    return None

@@ -1,0 +1,68 @@
+"""How a command fails: a message and an exit code, never a traceback unless asked for.
+
+Exit codes: 1 for an error, 2 for wrong usage (Typer's own), 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from gradient.errors import GradientError
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command function: its exceptions become a message on standard error and a code.
+
+    With `--json` the error goes to standard output as `{"error": {"type", "message"}}`, since
+    that is where a program reads. `--debug` lets every exception through.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        if options.get("debug"):
+            return function(*args, **options)
+        try:
+            return function(*args, **options)
+        except BrokenPipeError:
+            # The reader has seen enough (as in `gradient generate | head -1`). Python flushes
+            # stdout once more at exit, which must not raise again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except (GradientError, OSError) as error:
+            fail(error, str(error), as_json=bool(options.get("as_json")))
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith(("click", "typer")):
+                raise  # wrong usage: Typer prints it and exits with 2
+            message = (
+                f"{type(error).__name__}: {error}\nThis is a defect in gradient: run the command "
+                "again with --debug, and report what it prints."
+            )
+            fail(error, message, as_json=bool(options.get("as_json")))
+
+    return run
+
+
+def fail(error: BaseException, message: str, *, as_json: bool) -> NoReturn:
+    """Report an error and exit with code 1."""
+    if as_json:
+        typer.echo(json.dumps({"error": {"type": type(error).__name__, "message": message}}))
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message))
+    else:
+        typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1) from None

@@ -1,0 +1,56 @@
+"""Options that several commands share, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
+Debug = Annotated[bool, typer.Option("--debug", help="On an error, show the whole traceback.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda:0, metal.")]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="A model's folder or its id on the hub; pycoder comes with gradient."
+    ),
+]
+DType = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Convert the weights: float32, bfloat16, float16."),
+]
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="A branch, tag or commit of a hub model.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Use what is on this machine; never the network.")
+]
+
+MaxNewTokens = Annotated[
+    int, typer.Option("--max-new-tokens", "-n", min=1, help="The most tokens to generate.")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", "-t", min=0.0, help="0 always takes the likeliest token.")
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", min=1, help="Sample among the k likeliest tokens.")
+]
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", min=0.0, max=1.0, help="Sample among the likeliest, up to this mass."),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the likeliest one's."
+    ),
+]
+RepetitionPenalty = Annotated[
+    float, typer.Option("--repetition-penalty", help="Above 1: make seen tokens less likely.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same seed, the same text.")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help="End before this string; may be given several times."),
+]

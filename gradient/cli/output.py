@@ -1,0 +1,58 @@
+"""Tables and documents: rich on a terminal, plain in a pipe, JSON if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
+) -> None:
+    """A table: with borders and colours on a terminal, columns padded with spaces in a pipe.
+
+    A cell that is `ok` is shown green, one that begins with `missing` or `failed` red.
+    """
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
+        Console().print(table)
+        return
+    if title:
+        typer.echo(title)
+    lines = [columns, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _style(cell: str) -> str:
+    if cell == "ok":
+        return "green"
+    return "red" if cell.startswith(("missing", "failed")) else ""
+
+
+def byte_size(count: float) -> str:
+    """`4718592` as `4.5 MiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -1,0 +1,103 @@
+"""`gradient train`: a GPT from a folder of text."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gradient.cli import options as opt
+from gradient.errors import ArgumentError
+from gradient.training.config import PRESETS, TrainConfig
+
+_SIZES = ", ".join(
+    f"{name} ({shape['n_layer']} blocks, width {shape['n_embd']})"
+    for name, shape in PRESETS.items()
+)
+
+
+def train(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Text files and folders; none: Python's own standard library."),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The run's folder.", rich_help_panel="The run"),
+    ] = Path(TrainConfig.out),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the last checkpoint.", rich_help_panel="The run"),
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option("--size", help=f"{_SIZES}.", rich_help_panel="Model")
+    ] = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+    **settings: Any,
+) -> None:
+    """Train a GPT-2-architecture model, and export it as a Hugging Face style folder.
+
+    Ctrl-C finishes the step, saves, and says how to resume. A resumed run keeps its settings; give
+    only those that change, such as --steps. With --json every event is one JSON line.
+    """
+    # What was not given is None or an empty list: a resumed run keeps its own value then.
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
+    if "sample_prompts" in given:
+        given["sample_prompts"] = tuple(given["sample_prompts"])
+    if paths:
+        given["paths"] = tuple(str(path) for path in paths)
+    config = _config(out, size, given, resume=resume)
+
+    from gradient.training.reporters import JsonReporter, for_stream
+    from gradient.training.run import train as run
+
+    run(config, resume=resume, reporter=JsonReporter() if as_json else for_stream())
+
+
+def _config(out: Path, size: str | None, given: dict[str, Any], *, resume: bool) -> TrainConfig:
+    if not resume:
+        return TrainConfig.preset(size or "small", out=str(out), **given)
+    saved = out / "config.json"
+    if not saved.exists():
+        raise ArgumentError(f"--resume: there is no run in {str(out)!r}: {saved} is missing")
+    if size is not None:
+        given = PRESETS.get(size, {}) | given
+    return TrainConfig.load(saved).resumed_with(given | {"out": str(out)})
+
+
+def _with_settings(function: Any) -> inspect.Signature:
+    """The function's signature with `**settings` spelled out: TrainConfig's fields as options."""
+    signature = inspect.signature(function, eval_str=True)
+    explicit = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    hints = typing.get_type_hints(TrainConfig)
+    names = {"sample_prompts": ["--sample"], "learning_rate": ["--learning-rate", "--lr"]}
+    generated = []
+    for field in dataclasses.fields(TrainConfig):
+        if not field.metadata:
+            continue
+        kind = list[str] if field.name == "sample_prompts" else hints[field.name]
+        from_size = field.name in PRESETS["small"]
+        shown = "from --size" if from_size else field.default
+        option = typer.Option(
+            *names.get(field.name, ()),
+            help=field.metadata["help"],
+            show_default=False if shown in (None, ()) else str(shown),
+            rich_help_panel=field.metadata["panel"],
+        )
+        generated.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind | None, option],
+            )
+        )
+    return signature.replace(parameters=[*explicit, *generated])
+
+
+train.__signature__ = _with_settings(train)  # type: ignore[attr-defined]

@@ -1,0 +1,37 @@
+"""The finished model as a Hugging Face style folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradient
+from gradient.io.atomic import write_text
+from gradient.models import CausalLM, save_model
+from gradient.text import Tokenizer
+
+
+def export_model(
+    model: CausalLM, tokenizer: Tokenizer, folder: Path, *, dtype: str, record: dict[str, Any]
+) -> Path:
+    """Write config.json, model.safetensors, the tokenizer's files and training.json into `folder`.
+
+    Args:
+        model: in any floating dtype; it is not changed.
+        dtype: of the stored weights: float32, bfloat16 or float16.
+        record: what training.json says of how the model came to be.
+
+    Raises:
+        CheckpointError: the disk is full, read-only or failing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = model
+    if model.dtype.name != dtype:
+        stored = type(model)(model.config)
+        stored.load_state_dict(model.state_dict())
+        stored.to(dtype=getattr(gradient, dtype))
+    save_model(stored, folder)
+    tokenizer.save(folder)
+    write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    return folder

@@ -1,0 +1,107 @@
+"""The numbers of a run as files: metrics.jsonl, and TensorBoard's event files where installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gradient.errors import FileFormatError
+from gradient.training.reporters import Record, Reporter
+
+
+class MetricsFile(Reporter):
+    """Appends step and validation records to a JSON-lines file.
+
+    Opened after `step` steps, it first drops records of later steps: a crashed run may have
+    logged further than its last checkpoint, and the resumed run logs those steps again.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in kept)
+        self.file = path.open("a", encoding="utf-8")
+
+    def _write(self, record: Record) -> None:
+        self.file.write(json.dumps(dict(record)) + "\n")
+        self.file.flush()
+
+    def step(self, record: Record) -> None:
+        self._write(record)
+
+    def evaluation(self, record: Record) -> None:
+        self._write(record)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics file, without a last line that a crash cut short.
+
+    Raises:
+        FileFormatError: another line is not a JSON object with a step.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            record["step"]
+        except (json.JSONDecodeError, TypeError, KeyError):
+            if number == len(lines):
+                break
+            raise FileFormatError(
+                f"{path}, line {number}: expected a JSON object with a step, got {line[:60]!r}"
+            ) from None
+        records.append(record)
+    return records
+
+
+class TensorBoardEvents(Reporter):
+    """Writes the same numbers, and the samples, as TensorBoard event files.
+
+    Uses the writer of the `tensorboard` package, which needs neither TensorFlow nor PyTorch.
+
+    Raises:
+        ImportError: `tensorboard` is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = Event, Summary
+        self.writer = EventFileWriter(str(folder))
+
+    def _write(self, record: Record, names: dict[str, str]) -> None:
+        import time
+
+        values = [
+            self._summary.Value(tag=tag, simple_value=float(record[key]))
+            for key, tag in names.items()
+        ]
+        summary = self._summary(value=values)
+        event = self._event(wall_time=time.time(), step=record["step"], summary=summary)
+        self.writer.add_event(event)
+
+    def step(self, record: Record) -> None:
+        names = {
+            "loss": "train/loss",
+            "lr": "train/lr",
+            "grad_norm": "train/grad_norm",
+            "tokens_per_second": "train/tokens_per_second",
+        }
+        self._write(record, names)
+
+    def evaluation(self, record: Record) -> None:
+        self._write(record, {"val_loss": "val/loss", "val_bits_per_byte": "val/bits_per_byte"})
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,176 @@
+"""`train`: a run from its folder and text to its exported model, from the start or resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import gradient
+from gradient.errors import ArgumentError, MissingDependency
+from gradient.io.checkpoint import load_checkpoint
+from gradient.training import corpus as corpora
+from gradient.training.config import TrainConfig
+from gradient.training.export import export_model
+from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
+from gradient.training.plot import loss_curve
+from gradient.training.reporters import Reporter, Reporters
+from gradient.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    `finished` is False if it was stopped before its end; then `model` is None, and
+    `train(config, resume=True)` goes on. Losses are in nats per token, `elapsed` in seconds.
+    """
+
+    out: Path
+    model: Path | None  # the folder of the exported model
+    step: int
+    tokens: int  # trained on, repetitions counted
+    elapsed: float
+    train_loss: float  # mean over the last steps
+    val_loss: float | None  # of the best checkpoint, which is the one exported
+    finished: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; paths as strings."""
+        values = dataclasses.asdict(self)
+        return {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
+
+
+def train(
+    config: TrainConfig, *, resume: bool = False, reporter: Reporter | None = None
+) -> TrainResult:
+    """Train a GPT-2-architecture model on text, and export it as a Hugging Face style folder.
+
+    `config.out` receives config.json, the tokenised text (data/), checkpoints/, metrics.jsonl,
+    loss.png, TensorBoard's events (tensorboard/) and, at the end, the best model by validation
+    loss (model/), which `gradient.hub.load` and transformers read.
+
+    Ctrl-C (in the main thread) finishes the step and saves.
+
+    Args:
+        config: of the run.
+        resume: go on from the latest checkpoint in `config.out`. A run of 2 N steps and one
+            stopped after N and resumed give the same weights bit for bit.
+        reporter: is told what happens; None: nobody is.
+
+    Raises:
+        ArgumentError: there is no text; `config.out` holds a run and `resume` is False; or `resume`
+            is True and the config differs where it may not.
+        CheckpointError: there is nothing to resume, or the last checkpoint could not be written.
+        TrainingDiverged: the loss is not finite.
+    """
+    out = Path(config.out)
+    checkpoints = out / "checkpoints"
+    state = None
+    if resume:
+        TrainConfig.load(out / "config.json").resumed_with(dataclasses.asdict(config))
+        state = load_checkpoint(checkpoints)
+    elif checkpoints.is_dir() and any(checkpoints.iterdir()):
+        raise ArgumentError(
+            f"out: {str(out)!r} already holds a run; resume it (--resume), or choose another --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    watched = Reporters([reporter] if reporter else [])
+    corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
+    config.save(out / "config.json")
+    trainer = Trainer(config, corpus, watched)
+    if state is not None:
+        trainer.load_state_dict(state)
+        del state  # the optimiser's part of it is twice the model's size
+    watched.reporters += _files_of_run(config, trainer.step, watched)
+    try:
+        watched.start(_description(trainer))
+        finished = trainer.run()
+        folder = _export(trainer) if finished else None
+        result = _result(trainer, folder)
+        _draw(out, watched)
+        watched.finish(result.to_json())
+    finally:
+        watched.close()
+    return result
+
+
+def _files_of_run(config: TrainConfig, step: int, notes: Reporter) -> list[Reporter]:
+    out = Path(config.out)
+    reporters: list[Reporter] = [MetricsFile(out / "metrics.jsonl", step)]
+    if config.tensorboard:
+        try:
+            reporters.append(TensorBoardEvents(out / "tensorboard"))
+        except ImportError:
+            notes.note("no TensorBoard events: pip install tensorboard")
+    return reporters
+
+
+def _description(trainer: Trainer) -> dict[str, Any]:
+    config, corpus = trainer.config, trainer.corpus
+    return {
+        "out": config.out,
+        "text": corpus.source,
+        "documents": corpus.documents,
+        "characters": corpus.characters,
+        "train_tokens": len(corpus.train),
+        "val_tokens": len(corpus.val),
+        "vocab_size": corpus.tokenizer.vocab_size,
+        "parameters": trainer.model.num_parameters(),
+        "step": trainer.step,
+        "steps": config.steps,
+        "tokens_per_step": config.tokens_per_step,
+        "max_minutes": config.max_minutes,
+        "device": config.device,
+    }
+
+
+def _result(trainer: Trainer, folder: Path | None) -> TrainResult:
+    return TrainResult(
+        out=trainer.out,
+        model=folder,
+        step=trainer.step,
+        tokens=trainer.step * trainer.config.tokens_per_step,
+        elapsed=trainer.elapsed,
+        train_loss=trainer.train_loss,
+        val_loss=trainer.best_val_loss,
+        finished=folder is not None,
+    )
+
+
+def _export(trainer: Trainer) -> Path:
+    """Export the weights with the best validation loss (the last ones, if nothing is held out)."""
+    step = trainer.restore_best()
+    config, corpus = trainer.config, trainer.corpus
+    record = {
+        "command": shlex.join(["gradient", *sys.argv[1:]]),
+        "gradient": gradient.__version__,
+        "text": corpus.source,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "characters": corpus.characters,
+        "train_tokens": len(corpus.train),
+        "parameters": trainer.model.num_parameters(),
+        "best_step": step,
+        "steps": trainer.step,
+        "tokens_seen": trainer.step * config.tokens_per_step,
+        "val_loss": trainer.best_val_loss,
+        "val_bits_per_byte": trainer.bits_per_byte(trainer.best_val_loss),
+        "train_loss": trainer.train_loss,
+        "minutes": round(trainer.elapsed / 60, 2),
+        "config": config.to_json(),
+    }
+    folder = trainer.out / "model"
+    return export_model(
+        trainer.model, corpus.tokenizer, folder, dtype=config.export_dtype, record=record
+    )
+
+
+def _draw(out: Path, notes: Reporter) -> None:
+    try:
+        loss_curve(read_metrics(out / "metrics.jsonl"), out / "loss.png", title=out.name)
+    except MissingDependency as error:
+        notes.note(f"no loss curve: {error}")

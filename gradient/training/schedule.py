@@ -1,0 +1,33 @@
+"""The learning rate of a run, as a function of how far the run has come."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.training.config import TrainConfig
+
+
+def progress(config: TrainConfig, step: int, elapsed: float) -> float:
+    """How much of the run is done after `step` steps and `elapsed` seconds: from 0 to 1.
+
+    Steps decide. With `max_minutes` the clock decides instead as soon as it is ahead, so that a
+    run on a slow machine still ends on time and with its learning rate brought down.
+    """
+    by_steps = step / config.steps
+    by_clock = elapsed / (60 * config.max_minutes) if config.max_minutes else 0.0
+    return min(1.0, max(by_steps, by_clock))
+
+
+def learning_rate(config: TrainConfig, step: int, elapsed: float = 0.0) -> float:
+    """Linear warm-up over `warmup_steps`, then half a cosine down to `final_lr_fraction`.
+
+    A pure function (SGDR, Loshchilov and Hutter 2017, section 3, without restarts): a checkpoint
+    has no scheduler state that could disagree with its step.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    start = min(config.warmup_steps / config.steps, 1.0)
+    fraction = (progress(config, step, elapsed) - start) / max(1.0 - start, 1e-12)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
+    floor = config.final_lr_fraction
+    return config.learning_rate * (floor + (1.0 - floor) * cosine)

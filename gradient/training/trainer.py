@@ -1,0 +1,294 @@
+"""The training loop: steps, validation, checkpoints and the state that a resumed run needs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradient
+import gradient.functional as F
+from gradient import nn, optim
+from gradient.errors import CheckpointError, TrainingDiverged
+from gradient.io.checkpoint import load_checkpoint, save_checkpoint
+from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from gradient.training import corpus as corpora
+from gradient.training.batches import TokenBatches
+from gradient.training.config import TrainConfig
+from gradient.training.interrupt import StopRequest
+from gradient.training.reporters import Reporter
+from gradient.training.schedule import learning_rate, progress
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and embeddings with weight decay; biases and norm weights without."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+class Stopwatch:
+    """Total time, and lap times that leave pauses out; in seconds."""
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self._lap_began = time.perf_counter()
+        self._began = self._lap_began - earlier
+
+    def total(self) -> float:
+        return time.perf_counter() - self._began
+
+    def lap(self) -> float:
+        """Time since the last lap, less the pauses."""
+        now = time.perf_counter()
+        lap, self._lap_began = now - self._lap_began, now
+        return lap
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._lap_began += time.perf_counter() - began
+
+
+class Trainer:
+    """One run: model, optimiser, data and counters; `train` is the way to use it.
+
+    Args:
+        config: of the run.
+        corpus: its text, from `gradient.training.corpus.prepare`.
+        reporter: is told what happens.
+    """
+
+    def __init__(self, config: TrainConfig, corpus: corpora.Corpus, reporter: Reporter) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.reporter = reporter
+        self.out = Path(config.out)
+        gradient.manual_seed(config.seed)
+        self.model = GPT2LMHeadModel(model_config(config, corpus)).to(config.device)
+        self.optimizer = optim.AdamW(
+            parameter_groups(self.model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+        )
+        size, length = config.batch_size, config.block_size
+        self.batches = TokenBatches(corpus.train, length, size, config.seed)
+        self.held_out = TokenBatches(corpus.val, length, size, config.seed)
+        self.step = 0
+        self.elapsed = 0.0  # seconds of training, over all resumptions
+        self.train_loss = math.nan
+        self.best_val_loss: float | None = None
+        self.saved_step = -1
+
+    # State -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on (the data position is a function of `step`)."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": gradient.random.default_generator.get_state(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "train_loss": self.train_loss,
+            "best_val_loss": self.best_val_loss,
+            "corpus": self.corpus.fingerprint,
+            "config": self.config.to_json(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            CheckpointError: the checkpoint was trained on other tokens.
+        """
+        if state["corpus"] != self.corpus.fingerprint:
+            raise CheckpointError(
+                f"{self.out}: the prepared text is not the one that this run began with. "
+                f"Restore {self.out / 'data'}, or start a new run in another --out folder."
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        gradient.random.default_generator.set_state(state["generator"])
+        self.step = self.saved_step = state["step"]
+        self.elapsed = state["elapsed"]
+        self.train_loss = state["train_loss"]
+        self.best_val_loss = state["best_val_loss"]
+
+    def save(self, *, is_best: bool = False) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            CheckpointError: it could not be written; earlier checkpoints are untouched.
+        """
+        try:
+            path = save_checkpoint(
+                self.out / "checkpoints",
+                self.step,
+                self.state_dict(),
+                keep_last=self.config.keep_last,
+                is_best=is_best,
+            )
+        except OSError as error:
+            kept = f"the one of step {self.saved_step}" if self.saved_step >= 0 else "none"
+            raise CheckpointError(
+                f"could not save step {self.step} in {self.out / 'checkpoints'}: {error}. "
+                f"Last whole checkpoint: {kept}. Free space, then: "
+                f"gradient train --resume --out {self.out}"
+            ) from error
+        self.saved_step = self.step
+        self.reporter.checkpoint(self.step, path, is_best)
+
+    def restore_best(self) -> int:
+        """Load the weights of the checkpoint with the best validation loss; return its step."""
+        if self.best_val_loss is None:
+            return self.step
+        best = load_checkpoint(self.out / "checkpoints", "best")
+        self.model.load_state_dict(best["model"])
+        return int(best["step"])
+
+    # Work --------------------------------------------------------------------------------------
+
+    def loss(self, inputs: Any, targets: Any) -> gradient.Tensor:
+        """Mean cross-entropy of a batch, (B, T) token ids each; a scalar in nats per token."""
+        device = self.config.device
+        logits = self.model(gradient.from_numpy(inputs).to(device))  # (B, T, V)
+        flat = gradient.from_numpy(targets).to(device).reshape(-1)
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), flat)
+
+    def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
+        """One optimiser step: its loss and the norm of its gradients, still on the device."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step, self.elapsed)
+        total: Any = 0.0
+        for part in range(config.accumulate):
+            loss = self.loss(*self.batches[self.step * config.accumulate + part])
+            if config.accumulate > 1:
+                loss = loss / config.accumulate
+            loss.backward()
+            total = total + loss.detach()
+        limit = config.grad_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return total, norm
+
+    def evaluate(self) -> float | None:
+        """Validation loss over evenly spread windows; None if nothing is held out."""
+        if len(self.corpus.val) < 2:
+            return None
+        self.model.eval()
+        total = count = 0.0
+        with gradient.no_grad():
+            for inputs, targets in self.held_out.spread(self.config.eval_batches):
+                total += self.loss(inputs, targets).item() * inputs.size
+                count += inputs.size
+        self.model.train()
+        return total / count
+
+    def bits_per_byte(self, loss: float | None) -> float | None:
+        """A validation loss in bits per byte of text, comparable between tokenizers."""
+        if loss is None:
+            return None
+        return loss / math.log(2) / self.corpus.val_bytes_per_token
+
+    def evaluate_and_save(self) -> None:
+        """Validate, show a sample, write a checkpoint.
+
+        A checkpoint that cannot be written does not end the run: the space may be freed before
+        the next one, and stopping would lose the work in memory for certain.
+        """
+        val_loss = self.evaluate()
+        earlier_best, is_best = self.best_val_loss, False
+        if val_loss is not None:
+            is_best = earlier_best is None or val_loss < earlier_best
+            if is_best:
+                self.best_val_loss = val_loss
+            bits = self.bits_per_byte(val_loss)
+            record = {"step": self.step, "val_loss": val_loss, "val_bits_per_byte": bits}
+            self.reporter.evaluation(record)
+        self.show_samples()
+        try:
+            self.save(is_best=is_best)
+        except CheckpointError as error:
+            self.best_val_loss = earlier_best
+            self.reporter.note(f"warning: {error}")
+            self.reporter.note("training goes on, and tries again at the next validation")
+
+    def run(self) -> bool:
+        """Train until the end (True) or until asked to stop (False)."""
+        config = self.config
+        with StopRequest(self._on_stop_request) as stop:
+            clock = Stopwatch(self.elapsed)
+            losses: Any = 0.0
+            since = 0
+            while progress(config, self.step, self.elapsed) < 1.0:
+                loss, norm = self.train_step()
+                losses, since = losses + loss, since + 1
+                self.elapsed = clock.total()
+                done = progress(config, self.step, self.elapsed) >= 1.0
+                if self.step % config.log_every == 0 or done or stop.requested:
+                    # Reading the loss waits for the device: once per record, not per step.
+                    self.train_loss = losses.item() / since
+                    self._check_finite()
+                    self.reporter.step(self._record(norm.item(), since, clock.lap()))
+                    losses, since = 0.0, 0
+                if self.step % config.eval_every == 0 or done:
+                    with clock.paused():
+                        self.evaluate_and_save()
+                if stop.requested and not done:
+                    break
+            if self.saved_step != self.step:
+                self.save()
+        return progress(config, self.step, self.elapsed) >= 1.0
+
+    def _record(self, norm: float, steps: int, seconds: float) -> dict[str, Any]:
+        done = progress(self.config, self.step, self.elapsed)
+        left = 1.0 - done
+        return {
+            "step": self.step,
+            "loss": self.train_loss,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "grad_norm": norm,
+            "tokens": self.step * self.config.tokens_per_step,
+            "tokens_per_second": steps * self.config.tokens_per_step / max(seconds, 1e-9),
+            "elapsed": self.elapsed,
+            "eta": self.elapsed * left / done,
+            "progress": done,
+        }
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(self.train_loss):
+            raise TrainingDiverged(
+                f"the loss is {self.train_loss} at step {self.step}; the last checkpoint is of "
+                f"step {max(self.saved_step, 0)}. Try again with a lower --learning-rate or "
+                f"more --warmup-steps."
+            )
+
+    def _on_stop_request(self) -> None:
+        self.reporter.note(
+            "stopping: this step is finished and saved first (Ctrl-C again breaks off at once)"
+        )
+
+
+def model_config(config: TrainConfig, corpus: corpora.Corpus) -> GPT2Config:
+    """The model's config: the shape from `config`, the vocabulary from the tokenizer."""
+    return GPT2Config(
+        vocab_size=corpus.tokenizer.vocab_size,
+        n_positions=config.block_size,
+        n_embd=config.n_embd,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        resid_pdrop=config.dropout,
+        embd_pdrop=config.dropout,
+        attn_pdrop=config.dropout,
+        bos_token_id=corpus.tokenizer.eos_id,
+        eos_token_id=corpus.tokenizer.eos_id,
+    )
