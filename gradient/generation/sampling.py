@@ -1,0 +1,205 @@
+"""From logits to the next token: small functions of one type, composed, and one draw.
+
+A logits processor takes logits (B, V) and the tokens so far (B, L), int64, rows padded on the
+right with -1, and returns logits (B, V); -inf forbids a token. `compose` chains them, and
+`processors` lists those that a `SamplingParams` asks for, in the order that transformers applies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gradient
+import gradient.functional as F
+from gradient.errors import ArgumentError
+from gradient.tensor import Tensor
+
+LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: logits are divided by it: below 1 bolder, above 1 more varied; 0 takes the
+            likeliest token (greedy), whatever else is set but repetition_penalty.
+        top_k: choose among the k likeliest tokens; None or 0 is all.
+        top_p: choose among the fewest likeliest tokens whose probabilities reach p
+            (nucleus sampling, Holtzman et al. 2020); None or 1 is all.
+        min_p: choose among tokens at least min_p times as probable as the likeliest
+            (Nguyen et al. 2024); None or 0 is all.
+        repetition_penalty: positive logits of tokens already there are divided by it, negative ones
+            multiplied (Keskar et al. 2019, "CTRL", section 4.1); 1 is none.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "temperature": (lambda t: 0 <= t < math.inf, "a finite number of at least 0"),
+            "top_k": (lambda k: k is None or (k >= 0 and k == int(k)), "an integer of at least 0"),
+            "top_p": (lambda p: p is None or 0 < p <= 1, "above 0 and at most 1"),
+            "min_p": (lambda p: p is None or 0 <= p <= 1, "from 0 to 1"),
+            "repetition_penalty": (lambda p: 0 < p < math.inf, "a positive number"),
+        }
+        wrong = [
+            f"{name} must be {expected}, got {getattr(self, name)!r}"
+            for name, (holds, expected) in limits.items()
+            if not holds(getattr(self, name))
+        ]
+        if wrong:
+            raise ArgumentError("sampling: " + "; ".join(wrong))
+
+
+def processors(params: SamplingParams) -> list[LogitsProcessor]:
+    """Return the processors that `params` asks for; greedy choice needs only the penalty."""
+    chosen: list[LogitsProcessor] = []
+    if params.repetition_penalty != 1:
+        chosen.append(repetition_penalty(params.repetition_penalty))
+    if params.temperature == 0:
+        return chosen
+    if params.temperature != 1:
+        chosen.append(temperature(params.temperature))
+    if params.top_k:
+        chosen.append(top_k(params.top_k))
+    if params.top_p is not None and params.top_p < 1:
+        chosen.append(top_p(params.top_p))
+    if params.min_p:
+        chosen.append(min_p(params.min_p))
+    return chosen
+
+
+def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
+    """Return the processor that applies those of `chain` one after another."""
+
+    def composed(logits: Tensor, tokens: Tensor) -> Tensor:
+        for processor in chain:
+            logits = processor(logits, tokens)
+        return logits
+
+    return composed
+
+
+def temperature(value: float) -> LogitsProcessor:
+    """Divide logits by `value`."""
+    return lambda logits, tokens: logits / value
+
+
+def repetition_penalty(penalty: float) -> LogitsProcessor:
+    """Make tokens that already stand in the row less likely (penalty > 1), or more (< 1)."""
+
+    def process(logits: Tensor, tokens: Tensor) -> Tensor:
+        B, V = logits.shape
+        # One column more than there are tokens takes the padding.
+        seen = gradient.zeros((B, V + 1), dtype=gradient.bool, device=logits.device)
+        places = gradient.where(tokens < 0, V, tokens)
+        seen = seen.scatter(1, places, gradient.ones_like(places, dtype=gradient.bool))[:, :V]
+        penalised = gradient.where(logits > 0, logits / penalty, logits * penalty)
+        return gradient.where(seen, penalised, logits)
+
+    return process
+
+
+def top_k(k: int) -> LogitsProcessor:
+    """Forbid all but the k likeliest tokens (and those that equal the k-th)."""
+
+    def process(logits: Tensor, tokens: Tensor) -> Tensor:
+        if k >= logits.shape[-1]:
+            return logits
+        kth = logits.topk(k, dim=-1).values[:, -1:]
+        return logits.masked_fill(logits < kth, -math.inf)
+
+    return process
+
+
+def top_p(p: float) -> LogitsProcessor:
+    """Forbid all but the fewest likeliest tokens whose probabilities sum to at least p."""
+
+    def process(logits: Tensor, tokens: Tensor) -> Tensor:
+        descending, order = logits.sort(dim=-1, descending=True)
+        probabilities = F.softmax(descending, dim=-1)
+        # What stands before a token sums to less than p: so the likeliest always stays.
+        before = probabilities.cumsum(dim=-1) - probabilities
+        kept = descending.masked_fill(before >= p, -math.inf)
+        return gradient.empty_like(logits).scatter(1, order, kept)
+
+    return process
+
+
+def min_p(p: float) -> LogitsProcessor:
+    """Forbid tokens less than p times as probable as the likeliest."""
+
+    def process(logits: Tensor, tokens: Tensor) -> Tensor:
+        floor = logits.amax(dim=-1, keepdim=True) + math.log(p)
+        return logits.masked_fill(logits < floor, -math.inf)
+
+    return process
+
+
+class Sampler:
+    """Chooses the next token of each row, with a random generator of its own for each.
+
+    What a row draws depends on its own seed alone, not on the rows beside it.
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        rows: int,
+        *,
+        seed: int | Sequence[int] | None = None,
+        extra: Sequence[LogitsProcessor] = (),
+    ) -> None:
+        """Args:
+        seed: row i draws with seed + i, or with seed[i]; None takes seeds from the default generator,
+            so that `gradient.manual_seed` fixes them.
+        extra: processors applied before those of `params`.
+        """
+        self.params = params
+        self.process = compose([*extra, *processors(params)])
+        self.generators = [gradient.Generator().manual_seed(s) for s in row_seeds(seed, rows)]
+
+    def __call__(self, logits: Tensor, tokens: Tensor, rows: Sequence[int]) -> Tensor:
+        """Return the tokens chosen, (B,) int64.
+
+        Args:
+            logits: (B, V) float.
+            tokens: (B, L) int64, padded with -1: the text so far.
+            rows: which generator each row draws from.
+        """
+        logits = self.process(logits.float(), tokens)
+        if self.params.temperature == 0:
+            return logits.argmax(dim=-1)
+        draws = [gradient.rand(1, generator=self.generators[row]) for row in rows]
+        return sample(logits, gradient.cat(draws).to(logits.device))
+
+
+def sample(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one token per row: logits (B, V) and uniform numbers in [0, 1) (B,) to int64 (B,).
+
+    Inverts the cumulative distribution, so that one number a row is enough.
+    """
+    cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)  # (B, V)
+    # 1 - u lies in (0, 1]: the first sum to reach that share of the whole is a token's of positive
+    # probability, also where the sum rounds to other than 1.
+    threshold = (1 - uniform).unsqueeze(1) * cumulative[:, -1:]
+    return (cumulative >= threshold).int().argmax(dim=-1)
+
+
+def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
+    """Return one seed per row; see `Sampler`."""
+    if seed is None:
+        base = int(gradient.randint(0, 2**31 - 1, (1,)).item())
+        return [base + row for row in range(rows)]
+    if isinstance(seed, int):
+        return [seed + row for row in range(rows)]
+    if len(seed) != rows:
+        raise ArgumentError(f"seed: expected an int or {rows} of them, one per row, got {len(seed)}")
+    return list(seed)

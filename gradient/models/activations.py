@@ -1,0 +1,59 @@
+"""Activation functions under the names that config.json uses (transformers' `ACT2FN`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradient.functional as F
+from gradient.tensor import Tensor
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by the tanh formula that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def gelu_10(x: Tensor) -> Tensor:
+    """GELU clipped to [-10, 10], so that it quantises well (Wu et al. 2020, "Integer quantization")."""
+    return F.gelu(x).clamp(-10.0, 10.0)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """GELU by a logistic curve, x * sigmoid(1.702 x) (Hendrycks and Gimpel 2016, section 2)."""
+    return x * F.sigmoid(1.702 * x)
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """relu(x) squared (So et al. 2021, "Primer")."""
+    return F.relu(x) ** 2
+
+
+def linear(x: Tensor) -> Tensor:
+    """Return x itself."""
+    return x
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": F.gelu,
+    "gelu_10": gelu_10,
+    "gelu_accurate": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_new": gelu_tanh,
+    "gelu_python": F.gelu,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "hardswish": F.hardswish,
+    "leaky_relu": F.leaky_relu,
+    "linear": linear,
+    "mish": F.mish,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+    "relu2": relu_squared,
+    "relu6": F.relu6,
+    "sigmoid": F.sigmoid,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": F.tanh,
+}

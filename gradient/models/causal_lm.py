@@ -1,0 +1,126 @@
+"""The contract between a decoder-only language model, its checkpoint and the code that generates.
+
+A model file subclasses `CausalLM` and states, as data, how its checkpoints differ from its modules.
+Whoever generates gives `forward` a cache; the model asks it three things, written down in `Past`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import gradient
+from gradient import nn
+from gradient.errors import ArgumentError
+from gradient.models.config import ModelConfig
+from gradient.tensor import Tensor
+
+
+class Past(Protocol):
+    """One forward pass's view of a cache, made by `Cache.begin`."""
+
+    #: (B, T) int64 on the device: each new token's position in its own row.
+    positions: Tensor
+    #: (B or 1, 1, T, S) bool, True where a query may attend; None where causality alone decides.
+    mask: Tensor | None
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
+        ...
+
+
+class Cache(Protocol):
+    """What a model needs of a key-value cache: static, sliding, paged or quantised alike."""
+
+    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Past:
+        """Make room for `tokens` more columns, of which row i fills the first lengths[i]."""
+        ...
+
+    def advance(self, past: Past) -> None:
+        """Count the tokens of `past` as held, once every layer has appended them."""
+        ...
+
+
+class CausalLM(nn.Module):
+    """A language model that predicts each next token from those before it.
+
+    `forward(input_ids, cache=None, *, lengths=None, last_only=False)` takes token ids (B, T) and
+    returns logits (B, T, V). Rows may be shorter than T: they are padded on the right, with any valid
+    token, and `lengths` says how many tokens of each row are real (what is computed for the others
+    is to be ignored; no real token sees them). With `last_only` just each row's last real token is
+    projected to the vocabulary: logits (B, 1, V). With a cache, the tokens follow those it holds.
+    """
+
+    config_class: ClassVar[type[ModelConfig]]
+
+    # How checkpoints differ from `state_dict()`; names are regular expressions searched in full names.
+    #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
+    prefix: ClassVar[str] = ""
+    #: Matrices stored (in, out) in files and (out, in) in modules.
+    transposed: ClassVar[tuple[str, ...]] = ()
+    #: Tensors in files that are no weights (masks, rotary tables).
+    ignored: ClassVar[tuple[str, ...]] = ()
+    #: {name: the name it shares a parameter with} when `config.tie_word_embeddings`.
+    tied: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def context_length(self) -> int | None:
+        """Return the most tokens the model can attend to; None if nothing limits them."""
+        raise NotImplementedError
+
+    @property
+    def kv_shapes(self) -> list[tuple[int, int]]:
+        """Return (key-value heads, head size) of each layer, from which a cache is laid out."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> gradient.DType:
+        """Return the dtype of the weights, which hidden states and caches share."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> Any:
+        """Return the device of the weights."""
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        """Return the number of weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def last_tokens(x: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Return each row's last real token: hidden states (B, T, C) -> (B, 1, C)."""
+    B, T, _ = x.shape
+    if lengths is None or all(length == T for length in lengths):
+        return x[:, -1:]
+    rows = gradient.arange(B, device=x.device)
+    last = gradient.tensor([length - 1 for length in lengths], device=x.device)
+    return x[rows, last].unsqueeze(1)
+
+
+def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int | None) -> None:
+    """Raise unless `input_ids` is a batch of token ids, each row within the context length `limit`.
+
+    A cache checks for itself that they fit together with the tokens it holds.
+    """
+    if input_ids.ndim != 2 or input_ids.dtype.is_floating_point:
+        raise ArgumentError(
+            f"input_ids: expected integer token ids of shape (B, T), got {input_ids.dtype} of shape "
+            f"{tuple(input_ids.shape)}"
+        )
+    B, T = input_ids.shape
+    if lengths is not None and (
+        len(lengths) != B or not all(1 <= length <= T for length in lengths)
+    ):
+        raise ArgumentError(
+            f"lengths: expected {B} counts from 1 to {T}, one per row of input_ids, got {list(lengths)}"
+        )
+    if limit is not None and T > limit:
+        raise ArgumentError(
+            f"input_ids: {T} tokens do not fit the model's context of {limit}: shorten the text, or "
+            f"drop its beginning"
+        )

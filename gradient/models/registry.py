@@ -1,0 +1,56 @@
+"""Which class builds which `model_type` of config.json.
+
+A model file is imported when its first model is loaded. To add a family: write its file, add a row
+here; or, outside the package, decorate the class with `register_model`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from importlib import import_module
+
+from gradient.errors import UnsupportedModel
+from gradient.models.causal_lm import CausalLM
+
+#: model_type -> (module in gradient.models, class), or the class itself.
+_MODELS: dict[str, tuple[str, str] | type[CausalLM]] = {
+    "gpt2": ("gpt2", "GPT2LMHeadModel"),
+}
+
+
+def register_model(*model_types: str) -> Callable[[type[CausalLM]], type[CausalLM]]:
+    """Make a `CausalLM` subclass the one that loads these model types; a class decorator."""
+
+    def register(cls: type[CausalLM]) -> type[CausalLM]:
+        for model_type in model_types:
+            _MODELS[model_type] = cls
+        return cls
+
+    return register
+
+
+def supported_models() -> list[str]:
+    """Return the model types that can be loaded, sorted."""
+    return sorted(_MODELS)
+
+
+def model_class(model_type: object) -> type[CausalLM]:
+    """Return the class for a config.json's `model_type`.
+
+    Raises:
+        UnsupportedModel: there is none; the message lists those there are.
+    """
+    supported = supported_models()
+    if not isinstance(model_type, str) or model_type not in _MODELS:
+        near = difflib.get_close_matches(str(model_type), supported, n=1)
+        raise UnsupportedModel(
+            f"model_type {model_type!r} is not supported"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+            + f" (supported: {', '.join(supported)})"
+        )
+    entry = _MODELS[model_type]
+    if isinstance(entry, tuple):
+        module, name = entry
+        entry = getattr(import_module(f"gradient.models.{module}"), name)
+    return entry
