@@ -1,0 +1,31 @@
+"""Reading and writing tensors: safetensors, nested structures, checkpoints of training runs."""
+
+from gradient.io.atomic import atomic_folder, atomic_write
+from gradient.io.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from gradient.io.safetensors import SafetensorsFile, load_file, save_file
+from gradient.io.serialization import load, save
+from gradient.io.sharded import ShardedFiles, open_sharded, save_sharded
+
+__all__ = [
+    "Checkpoint",
+    "SafetensorsFile",
+    "ShardedFiles",
+    "atomic_folder",
+    "atomic_write",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load",
+    "load_checkpoint",
+    "load_file",
+    "open_sharded",
+    "save",
+    "save_checkpoint",
+    "save_file",
+    "save_sharded",
+]

@@ -1,0 +1,29 @@
+"""Between tensors and the NumPy arrays that files hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.tensor import Tensor
+
+
+def to_numpy(value: Tensor | np.ndarray) -> np.ndarray:
+    """The numbers of a tensor (any device) as an array; shares memory where they are on the CPU."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.asarray(value.backend.to_numpy(value.array))
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """A CPU tensor on the array's memory."""
+    from gradient.backends import get
+
+    return Tensor._wrap(array, get("cpu"))
+
+
+def nbytes(value: Tensor | np.ndarray) -> int:
+    """Bytes of a tensor's elements."""
+    dtype = value.dtype.numpy if isinstance(value, Tensor) else value.dtype
+    return math.prod(value.shape) * dtype.itemsize

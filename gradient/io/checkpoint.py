@@ -1,0 +1,295 @@
+"""Checkpoints of a training run: whole or absent, the last few kept, and the best.
+
+    folder/step-00000100/checkpoint.json     step, metrics, the files' sizes, everything but tensors
+                         model.safetensors       one file for each entry of the state that has
+                         tensors optimizer.safetensors
+    folder/best.json                         which of them is the best
+
+A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
+after
+that: kill the process at any moment, or fill the disk, and the last whole one is still there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
+from gradient.io import atomic
+from gradient.io.arrays import nbytes
+from gradient.io.json_file import read_json
+from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.io.structure import Encoder, decode
+from gradient.tensor import Tensor
+
+MANIFEST = "checkpoint.json"
+BEST = "best.json"
+FORMAT = "gradient-checkpoint"
+VERSION = 1
+
+#: step-00000100, or step-00000100-2 where that step was saved again (a folder is never
+#: overwritten).
+_NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
+#: Entries of the state whose name may be a file's name; tensors of others share one file.
+_FILE_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SHARED_FILE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on the disk."""
+
+    path: Path
+    step: int
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> dict[str, Any]:
+        """The state, as it was given to `save_checkpoint`.
+
+        Tensors are views of the mapped files: nothing is read before it is used, and they stay
+            valid
+        when the checkpoint is deleted.
+
+        Raises:
+            CheckpointError: a file in it is damaged; the message says which.
+        """
+        return _load_state(self.path)
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str],
+    step: int,
+    state: Mapping[str, Any],
+    *,
+    keep_last: int | None = None,
+    is_best: bool = False,
+    metrics: Mapping[str, Any] | None = None,
+    extra: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write `state` as the checkpoint of `step`, then delete those that need not be kept.
+
+        save_checkpoint("run", step, {
+            "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(), "generator": generator.get_state(),
+            "data": loader.state_dict(),
+        }, keep_last=2, is_best=loss < best)
+
+    Args:
+        folder: of the run's checkpoints; made if need be; one process writes to it at a time.
+        state: anything `gradient.save` takes, by name. An entry with tensors gets a safetensors
+            file of its own name.
+        keep_last: how many of the newest to keep, this one included; the best is kept beside them.
+            None keeps all.
+        is_best: from now on this is the best.
+        metrics: what to remember of it, such as the validation loss.
+        extra: is called with the unfinished folder, to write more files into it (a config, a
+            tokenizer) that will appear with the rest. Not to be named as an entry of `state` is.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        CheckpointError: the disk is full or failing. Nothing that was there is lost.
+        TypeMismatch: `state` holds something that cannot be saved; the message says where.
+    """
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+        raise ArgumentError(f"save_checkpoint: step must be an integer >= 0, got {step!r}")
+    if keep_last is not None and keep_last < 1:
+        raise ArgumentError(f"save_checkpoint: keep_last must be at least 1, got {keep_last}")
+    folder = Path(folder)
+    files, structure = _split(state)
+    if folder.is_dir():
+        atomic.remove_unfinished(folder)
+        size = sum(nbytes(tensor) for tensors in files.values() for tensor in tensors.values())
+        atomic.check_free_space(folder, size)
+    path = _free_name(folder, int(step))
+    with atomic.atomic_folder(path) as unfinished:
+        if extra is not None:
+            extra(unfinished)
+        for name, tensors in files.items():
+            save_file(tensors, unfinished / name, {"format": "pt"})
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "step": int(step),
+            "metrics": Encoder().encode(dict(metrics or {}), "metrics"),
+            "files": {
+                file.name: file.stat().st_size
+                for file in sorted(unfinished.iterdir())
+                if file.is_file()
+            },
+            "state": structure,
+        }
+        atomic.write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    if is_best:
+        atomic.write_text(
+            folder / BEST, json.dumps({"checkpoint": path.name, "step": int(step)}) + "\n"
+        )
+    if keep_last is not None:
+        _delete_old(folder, keep_last)
+    return path
+
+
+def load_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest") -> dict[str, Any]:
+    """The state of a run's latest checkpoint, its best, or that of a step.
+
+    Args:
+        folder: the run's checkpoints, or one checkpoint.
+        which: "latest", "best" or a step.
+
+    Raises:
+        CheckpointError: there is none, or a file in it is damaged.
+    """
+    return find_checkpoint(folder, which).load()
+
+
+def find_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest") -> Checkpoint:
+    """The latest checkpoint, the best, or that of a step; unfinished ones do not count.
+
+    Args:
+        folder: the run's checkpoints, or one checkpoint (then `which` is not looked at).
+
+    Raises:
+        CheckpointError: there is none; the message says what was found instead.
+    """
+    folder = Path(folder)
+    if (folder / MANIFEST).is_file():
+        return _read(folder)
+    found = list_checkpoints(folder)
+    if which == "best":
+        name = _best_name(folder)
+        chosen = [checkpoint for checkpoint in found if checkpoint.path.name == name]
+    elif which == "latest":
+        chosen = found
+    elif isinstance(which, int):
+        chosen = [checkpoint for checkpoint in found if checkpoint.step == which]
+    else:
+        raise ArgumentError(f"which: expected 'latest', 'best' or a step, got {which!r}")
+    if chosen:
+        return chosen[-1]
+    steps = ", ".join(str(checkpoint.step) for checkpoint in found)
+    wanted = f"a checkpoint of step {which}" if isinstance(which, int) else f"a {which} checkpoint"
+    there = f"the whole ones are of steps {steps}" if steps else "no whole checkpoint is there"
+    raise CheckpointError(f"{folder}: {wanted} was asked for; {there}")
+
+
+def list_checkpoints(folder: str | os.PathLike[str]) -> list[Checkpoint]:
+    """All whole checkpoints in `folder`, oldest first. A folder that does not exist has none."""
+    found = []
+    for path in _named(Path(folder)):
+        try:
+            found.append(_read(path))
+        except CheckpointError:  # damaged: not whole
+            continue
+    return found
+
+
+def _named(folder: Path) -> list[Path]:
+    """Folders with a checkpoint's name, in the order of step and attempt."""
+    if not folder.is_dir():
+        return []
+    named = [
+        (int(match[1]), int(match[2] or 1), path)
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and path.is_dir()
+    ]
+    return [path for _, _, path in sorted(named)]
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    attempts = [
+        int(match[2] or 1)
+        for path in _named(folder)
+        if (match := _NAME.fullmatch(path.name)) and int(match[1]) == step
+    ]
+    name = f"step-{step:08d}"
+    return folder / (f"{name}-{max(attempts) + 1}" if attempts else name)
+
+
+def _best_name(folder: Path) -> str | None:
+    try:
+        best = read_json(folder / BEST)
+    except (ModelNotFound, FileFormatError):
+        return None
+    return best.get("checkpoint") if isinstance(best, dict) else None
+
+
+def _delete_old(folder: Path, keep_last: int) -> None:
+    whole = [checkpoint.path for checkpoint in list_checkpoints(folder)]
+    kept = {path.name for path in whole[-keep_last:]} | {_best_name(folder)}
+    for path in _named(folder):
+        # A damaged one newer than those kept may be of use to a person; the older ones go.
+        if path.name not in kept and path in whole:
+            atomic.remove_folder(path)
+
+
+def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The tensors of each file, and the JSON form of all else with the files' names in it."""
+    files: dict[str, dict[str, Any]] = {}
+    structure: dict[str, Any] = {}
+    shared = Encoder()
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"save_checkpoint: entries of the state have names, got {name!r}")
+        own = isinstance(value, Mapping | list | tuple) and _FILE_STEM.fullmatch(name) is not None
+        own = own and f"{name}.safetensors" != _SHARED_FILE
+        encoder = Encoder() if own else shared
+        form = encoder.encode(value, "" if own else name)
+        file_name = f"{name}.safetensors" if own else _SHARED_FILE
+        structure[name] = {"file": file_name, "value": form}
+        if encoder.tensors:
+            files[file_name] = encoder.tensors
+    return files, structure
+
+
+def _read(path: Path) -> Checkpoint:
+    manifest = _manifest(path)
+    metrics = decode(manifest.get("metrics", {}), {}, str(path / MANIFEST))
+    return Checkpoint(path, manifest["step"], metrics)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all there, with the sizes that it lists."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (ModelNotFound, FileFormatError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path / MANIFEST} is not a checkpoint's manifest")
+    if manifest.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {manifest.get('version')!r}; this gradient reads "
+            f"{VERSION}: update gradient"
+        )
+    files, step = manifest.get("files"), manifest.get("step")
+    if not isinstance(files, dict) or type(step) is not int or "state" not in manifest:
+        raise CheckpointError(f"{path / MANIFEST} lacks its step, files or state")
+    for name, size in files.items():
+        file = path / name
+        if file.parent != path or not file.is_file() or file.stat().st_size != size:
+            raise CheckpointError(f"{path} is damaged: {name} is missing or not of {size} bytes")
+    return manifest
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    manifest = _manifest(path)
+    opened: dict[str, Mapping[str, Tensor]] = {}
+    state = {}
+    try:
+        for name, entry in manifest["state"].items():
+            file_name = entry["file"]
+            if file_name not in opened:
+                listed = file_name in manifest["files"]
+                opened[file_name] = SafetensorsFile(path / file_name) if listed else {}
+            state[name] = decode(entry["value"], opened[file_name], str(path / file_name))
+    except (FileFormatError, ModelNotFound, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return state

@@ -1,0 +1,35 @@
+"""Reading a JSON file of someone else's making: bounded in size, with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from gradient.errors import FileFormatError, ModelNotFound
+
+#: A tokenizer's JSON may have 30 MB, a config 10 KB; beyond this it is something else.
+MAX_JSON_BYTES = 500_000_000
+
+
+def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        FileFormatError: it is not UTF-8, not JSON, or larger than `max_bytes`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise FileFormatError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
+            return json.loads(file.read(max_bytes + 1).decode("utf-8-sig"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ModelNotFound(f"no JSON file at {path}: {error.strerror}") from None
+    except FileFormatError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{path} is not a valid JSON file: {error or 'nested too deeply'}"
+        ) from None

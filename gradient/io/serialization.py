@@ -1,0 +1,75 @@
+"""`gradient.save` and `gradient.load`: nested dicts and lists of tensors, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from gradient.errors import FileFormatError, TypeMismatch
+from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.io.structure import Encoder, decode
+from gradient.tensor import Tensor
+
+#: The header field that holds the structure around the tensors.
+STRUCTURE = "gradient.structure"
+
+
+def save(obj: Any, f: str | os.PathLike[str]) -> None:
+    """Write tensors, and dicts, lists, tuples and scalars of them, to a file.
+
+        gradient.save(model.state_dict(), "model.safetensors")
+        gradient.save({"model": model.state_dict(), "epoch": 3}, "run.safetensors")
+
+    The file is in the safetensors format, so other programs read its tensors; the structure around
+    them is JSON in its header. A flat dict of tensors is written as such. The write is atomic: a
+    crash or a full disk leaves an older file as it was. A tensor that occurs twice (tied weights)
+    is stored once. As with PyTorch, values are stored, not graphs: tensors come back without
+    history.
+
+    Raises:
+        TypeMismatch: `obj` holds something else (an object, a function): save its state_dict().
+        CheckpointError: the disk is full or failing.
+    """
+    path = _path(f)
+    encoder = Encoder()
+    structure = encoder.encode(obj)
+    flat = isinstance(obj, Mapping) and structure == {
+        name: {"$tensor": name} for name in encoder.tensors
+    }
+    metadata = {"format": "pt"}  # which libraries ask for; it only says how tensors are laid out
+    if not flat:
+        metadata[STRUCTURE] = json.dumps(structure, ensure_ascii=False, separators=(",", ":"))
+    save_file(encoder.tensors, path, metadata)
+
+
+def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
+    """What `gradient.save` wrote; from any other safetensors file, the dict of its tensors.
+
+    Args:
+        map_location: device to put the tensors on; default the CPU, where they are views of the
+            mapped file (nothing is read before it is used; writing to them leaves the file alone).
+        weights_only: for PyTorch's sake. Nothing is unpickled either way.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        FileFormatError: it is damaged or no safetensors file (a PyTorch .pt file, say).
+    """
+    file = SafetensorsFile(_path(f))
+    tensors: Mapping[str, Tensor] = file
+    if map_location is not None and str(map_location) != "cpu":
+        tensors = {name: tensor.to(map_location) for name, tensor in file.items()}
+    if STRUCTURE not in file.metadata:
+        return dict(tensors)
+    try:
+        structure = json.loads(file.metadata[STRUCTURE])
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{file.path}: its {STRUCTURE} is not proper JSON: {error}") from None
+    return decode(structure, tensors, file.path)
+
+
+def _path(f: Any) -> str:
+    if not isinstance(f, str | os.PathLike):
+        raise TypeMismatch(f"expected a path, got {type(f).__name__}: files are mapped and renamed")
+    return os.fspath(f)

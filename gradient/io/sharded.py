@@ -1,0 +1,155 @@
+"""Weights in one file or in many: `model.safetensors`, or shards and their index.
+
+The index, `model.safetensors.index.json`, is Hugging Face's: `{"metadata": {"total_size": bytes},
+"weight_map": {tensor name: shard file}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
+from gradient.io import atomic
+from gradient.io.arrays import nbytes
+from gradient.io.json_file import read_json
+from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.tensor import Tensor
+
+
+class ShardedFiles(Mapping[str, Tensor]):
+    """The tensors of several safetensors files as one mapping; each is made when asked for.
+
+    Attributes:
+        files: `SafetensorsFile` by shard name.
+    """
+
+    def __init__(self, folder: Path, weight_map: dict[str, str]):
+        self.folder = folder
+        self._weight_map = weight_map
+        names = sorted(set(weight_map.values()))
+        absent = [name for name in names if not (folder / name).is_file()]
+        if absent:
+            raise ModelNotFound(
+                f"{folder}: {len(absent)} of {len(names)} shards are missing: {', '.join(absent)}. "
+                "Was the download interrupted?"
+            )
+        self.files = {name: SafetensorsFile(folder / name) for name in names}
+        lost = [tensor for tensor, name in weight_map.items() if tensor not in self.files[name]]
+        if lost:
+            raise FileFormatError(
+                f"{folder}: the index names {len(lost)} tensors that its shards do not hold: "
+                + ", ".join(f"{tensor} (in {weight_map[tensor]})" for tensor in lost[:5])
+                + (", ..." if len(lost) > 5 else "")
+            )
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The header strings of all shards together."""
+        return {k: v for file in self.files.values() for k, v in file.metadata.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.files[self._weight_map[name]][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weight_map)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weight_map
+
+    def __len__(self) -> int:
+        return len(self._weight_map)
+
+    def __repr__(self) -> str:
+        return f"ShardedFiles({str(self.folder)!r}, {len(self)} tensors, {len(self.files)} files)"
+
+
+def open_sharded(
+    folder: str | os.PathLike[str], stem: str = "model"
+) -> SafetensorsFile | ShardedFiles:
+    """The weights in `folder`, from `<stem>.safetensors` or by `<stem>.safetensors.index.json`.
+
+    Only headers are read; tensors are views of the mapped files, made when asked for.
+
+    Raises:
+        ModelNotFound: neither file is there, or a shard is missing (all missing ones are listed).
+        FileFormatError: the index or a shard is damaged, or the index points out of the folder.
+    """
+    folder = Path(folder)
+    single = folder / f"{stem}.safetensors"
+    index = folder / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        return SafetensorsFile(single)
+    if index.is_file():
+        return ShardedFiles(folder, _read_index(index))
+    if not folder.is_dir():
+        raise ModelNotFound(f"{folder}: there is no such folder")
+    held = sorted(entry.name for entry in folder.iterdir())
+    raise ModelNotFound(
+        f"{folder}: no weights; looked for {single.name} and {index.name}, "
+        f"found {', '.join(held[:12]) or 'an empty folder'}{', ...' if len(held) > 12 else ''}"
+    )
+
+
+def save_sharded(
+    tensors: Mapping[str, Tensor],
+    folder: str | os.PathLike[str],
+    stem: str = "model",
+    max_shard_bytes: int = 5_000_000_000,
+) -> list[Path]:
+    """Write `tensors` to `<stem>.safetensors`, or to shards with an index if they are larger.
+
+    Shards hold the tensors in the given order. Each file is written atomically, the index last.
+
+    Returns:
+        The files written.
+
+    Raises:
+        CheckpointError: the disk is full or failing.
+    """
+    if max_shard_bytes <= 0:
+        raise ArgumentError(
+            f"save_sharded: max_shard_bytes must be positive, got {max_shard_bytes}"
+        )
+    folder = Path(folder)
+    shards: list[dict[str, Tensor]] = [{}]
+    used, total = 0, 0
+    for name, tensor in tensors.items():
+        size = nbytes(tensor)
+        if shards[-1] and used + size > max_shard_bytes:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor
+        used += size
+        total += size
+    if len(shards) == 1:
+        path = folder / f"{stem}.safetensors"
+        save_file(shards[0], path, {"format": "pt"})
+        return [path]
+    paths, weight_map = [], {}
+    for number, shard in enumerate(shards, 1):
+        path = folder / f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, path, {"format": "pt"})
+        paths.append(path)
+        weight_map.update(dict.fromkeys(shard, path.name))
+    index = folder / f"{stem}.safetensors.index.json"
+    text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
+    atomic.write_text(index, text + "\n")
+    return [*paths, index]
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    index: Any = read_json(path)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FileFormatError(f"{path}: expected an object with a 'weight_map' that is not empty")
+    for tensor, name in weight_map.items():
+        # A name with a folder in it could lead anywhere; shards lie beside their index.
+        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & set("/\\\0:"):
+            raise FileFormatError(
+                f"{path}: {name!r}, for {tensor!r}, is not the name of a file beside it"
+            )
+    return weight_map

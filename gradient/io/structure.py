@@ -1,0 +1,159 @@
+"""Nested Python values with tensors in them, as JSON and a flat dict of tensors; and back.
+
+What JSON can not say is an object with one key that begins with "$":
+
+    {"$tensor": name}   the tensor stored under that name        {"$tuple": [...]}
+    {"$array": name}    the same, to come back as a NumPy array   {"$bytes": base64}
+    {"$float": "nan"}   a float that is not finite                {"$dtype": "bfloat16"}
+    {"$dict": [[k, v], ...]}   a dict whose keys are not all plain strings, such as {0: ...}
+
+Floats keep every bit (JSON text holds the shortest form that reads back the same), so a learning
+rate or a counter resumes exactly. A tensor that occurs twice is stored once, and comes back as one
+tensor. Nothing here can name a class or a function: reading runs no code.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradient.dtypes import DType, dtype_of
+from gradient.errors import FileFormatError, TypeMismatch
+from gradient.io.arrays import to_numpy
+from gradient.tensor import Tensor
+
+#: Deeper nesting than this is a cycle, or an attack on the stack.
+MAX_DEPTH = 100
+
+
+class Encoder:
+    """Turns values into JSON, collecting their tensors in `tensors` under unique names."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor | np.ndarray] = {}
+        self._names: dict[int, str] = {}
+
+    def encode(self, value: Any, path: str = "") -> Any:
+        """The JSON form of `value`; its tensors are named after their place, `a.b.0`.
+
+        Raises:
+            TypeMismatch: something in it is neither tensor, array, dict, list, tuple, str, bytes,
+                number, bool, None nor dtype; the message says where.
+        """
+        return self._encode(value, path, 0)
+
+    def _encode(self, value: Any, path: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise TypeMismatch(f"cannot save {path[:60]}...: nested more than {MAX_DEPTH} deep")
+        match value:
+            case None | bool() | str():
+                return value if type(value) is not np.str_ else str(value)
+            case Tensor():
+                return {"$tensor": self._name(value, id(value.array), path)}
+            case np.ndarray():
+                return {"$array": self._name(value, id(value), path)}
+            case np.generic():
+                return self._encode(value.item(), path, depth + 1)
+            case int():
+                return int(value)
+            case float():
+                return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
+            case bytes():
+                return {"$bytes": base64.b64encode(value).decode("ascii")}
+            case DType():
+                return {"$dtype": value.name}
+            case Mapping():
+                return self._encode_mapping(value, path, depth)
+            case list() | tuple():
+                items = [
+                    self._encode(item, f"{path}.{index}" if path else str(index), depth + 1)
+                    for index, item in enumerate(value)
+                ]
+                return items if isinstance(value, list) else {"$tuple": items}
+        raise TypeMismatch(
+            f"cannot save {path or 'the value'}: a {type(value).__module__}."
+            f"{type(value).__qualname__}. Tensors, arrays, dicts, lists, tuples, strings, bytes, "
+            "numbers, bools, None and dtypes can be saved; save an object's state_dict() instead"
+        )
+
+    def _encode_mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:
+        def inner(key: Any) -> str:
+            return f"{path}.{key}" if path else str(key)
+
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {k: self._encode(v, inner(k), depth + 1) for k, v in value.items()}
+        return {
+            "$dict": [
+                [self._encode(k, inner("key"), depth + 1), self._encode(v, inner(k), depth + 1)]
+                for k, v in value.items()
+            ]
+        }
+
+    def _name(self, value: Tensor | np.ndarray, identity: int, path: str) -> str:
+        if identity in self._names:
+            return self._names[identity]
+        base = path or "tensor"
+        name, number = base, 2
+        while name in self.tensors or name == "__metadata__":
+            name, number = f"{base}#{number}", number + 1
+        self._names[identity] = name
+        self.tensors[name] = value  # kept alive, so that no other tensor gets its id
+        return name
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
+    """The value whose JSON form is `value`.
+
+    Args:
+        tensors: what `{"$tensor": name}` refers to.
+        source: the file, for error messages.
+
+    Raises:
+        FileFormatError: a form that `Encoder` never writes, or a tensor that is not there.
+    """
+    made: dict[str, Tensor] = {}  # so that a tensor named twice is one object
+
+    def tensor(name: Any) -> Tensor:
+        if name not in made:
+            if name not in tensors:
+                raise FileFormatError(f"{source}: the tensor {name!r} is missing")
+            made[name] = tensors[name]
+        return made[name]
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) != 1 or not (form := next(iter(value))).startswith("$"):
+            return {key: plain(item) for key, item in value.items()}
+        content = value[form]
+        match form:
+            case "$tensor":
+                return tensor(content)
+            case "$array":
+                return to_numpy(tensor(content))
+            case "$tuple":
+                return tuple(plain(item) for item in content)
+            case "$dict":
+                return {plain(key): plain(item) for key, item in content}
+            case "$float":
+                return float(content)
+            case "$bytes":
+                return base64.b64decode(content, validate=True)
+            case "$dtype":
+                return dtype_of(content)
+        raise FileFormatError(
+            f"{source}: unknown form {form!r}; was it written by a newer gradient?"
+        )
+
+    try:
+        return plain(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(f"{source}: malformed structure: {error}") from None

@@ -1,0 +1,108 @@
+"""Text from tokens as they come, never half a character.
+
+A byte-level token is a run of bytes, and a character of several bytes may be spread over several
+tokens. So the text of the first n tokens is not a prefix of the text of the first n + 1: decoding
+each prefix and printing what is new shows U+FFFD, the sign for broken UTF-8, where nothing is
+broken.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+
+class StreamDecoder(Protocol):
+    """`push` each token, print what comes back, and `flush` at the end.
+
+    All pieces together are `Tokenizer.decode` of all tokens (of broken UTF-8, bytes that end in the
+    middle of a character, as U+FFFD from `flush`).
+    """
+
+    def push(self, token: int) -> str:
+        """The text that token `token` completes; "" while a character is incomplete."""
+        ...
+
+    def flush(self) -> str:
+        """The rest, once no more tokens come."""
+        ...
+
+
+class ByteStreamDecoder:
+    """For byte-level tokenizers: bytes in, and whole characters out as soon as they are whole.
+
+    Args:
+        token_bytes: the bytes of a token; b"" for one that is not to be shown.
+    """
+
+    def __init__(self, token_bytes: Callable[[int], bytes]):
+        self._token_bytes = token_bytes
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        return self._utf8.decode(self._token_bytes(token))
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class PrefixStreamDecoder:
+    """For every other tokenizer: decodes the last few tokens again with each new one.
+
+    Text is held back while it ends in U+FFFD. The tokens of the piece before stay in the window,
+    since many decoders treat the first token of a text unlike the others (they drop its leading
+    space).
+
+    Args:
+        decode: text of a list of tokens.
+        context: tokens that stand before those of the stream, such as the prompt.
+    """
+
+    #: More tokens than any character has bytes: then what was held back is broken, not incomplete.
+    MAX_HELD = 8
+
+    def __init__(self, decode: Callable[[list[int]], str], context: Sequence[int] = ()):
+        self._decode = decode
+        self._window = list(context)[-self.MAX_HELD :]
+        self._shown = len(self._window)  # tokens of the window whose text has been given out
+
+    def push(self, token: int) -> str:
+        self._window.append(token)
+        held = len(self._window) - self._shown
+        return self._take(may_hold=held < self.MAX_HELD)
+
+    def flush(self) -> str:
+        return self._take(may_hold=False)
+
+    def _take(self, may_hold: bool) -> str:
+        before = self._decode(self._window[: self._shown])
+        text = self._decode(self._window)
+        if len(text) <= len(before) or (may_hold and text.endswith("\ufffd")):
+            return ""
+        self._window = self._window[self._shown :]
+        self._shown = len(self._window)
+        return text[len(before) :]
+
+
+@functools.cache
+def byte_alphabet() -> dict[str, int]:
+    """The character that stands for each byte in byte-level vocabularies, to the byte.
+
+    Printable Latin-1 stands for itself; the other 68 bytes, in order, are the characters from
+    U+0100 on, so that a vocabulary file has no spaces or control characters (GPT-2's
+    `bytes_to_unicode`).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def bytes_of(piece: str) -> bytes:
+    """The bytes that an entry of a byte-level vocabulary stands for (added tokens: their UTF-8)."""
+    alphabet = byte_alphabet()
+    try:
+        return bytes([alphabet[character] for character in piece])
+    except KeyError:
+        return piece.encode("utf-8")

@@ -1,0 +1,333 @@
+"""Text to token ids and back: one class over Hugging Face's `tokenizers`, whatever the files."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+from gradient.io.atomic import write_text
+from gradient.text.build import import_tokenizers
+from gradient.text.chat_template import render_chat
+from gradient.text.stream import ByteStreamDecoder, PrefixStreamDecoder, StreamDecoder, bytes_of
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Tokenizer:
+    """Encodes text to token ids and decodes ids to text.
+
+        tokenizer = gradient.text.Tokenizer.from_folder("models/gpt2")
+        ids = tokenizer.encode("Hello world")          # [15496, 995]
+        tokenizer.decode(ids)                          # "Hello world"
+
+    Args:
+        backend: the `tokenizers.Tokenizer` that does the work.
+        bos_token, eos_token, pad_token, unk_token: special tokens by their text, where there are
+            any.
+        add_bos: put BOS first when encoding; None leaves it to the backend's post-processor.
+        chat_template: Jinja source, or several by name ("default", "tool_use").
+
+    Raises:
+        ArgumentError: a special token is not in the vocabulary.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        pad_token: str | None = None,
+        unk_token: str | None = None,
+        add_bos: bool | None = None,
+        chat_template: str | Mapping[str, str] | None = None,
+    ):
+        # A file may ask for cut or padded output; both belong to batches, not to text.
+        backend.no_truncation()
+        backend.no_padding()
+        self.backend = backend
+        self.bos_token, self.bos_id = bos_token, self._special_id("bos_token", bos_token)
+        self.eos_token, self.eos_id = eos_token, self._special_id("eos_token", eos_token)
+        self.pad_token, self.pad_id = pad_token, self._special_id("pad_token", pad_token)
+        self.unk_token, self.unk_id = unk_token, self._special_id("unk_token", unk_token)
+        self.chat_template = chat_template
+        by_backend = backend.encode("", add_special_tokens=True).ids[:1] == [self.bos_id]
+        self._backend_adds_bos = by_backend and self.bos_id is not None
+        self.add_bos = self._backend_adds_bos if add_bos is None else add_bos
+        if self.add_bos and self.bos_id is None:
+            raise ArgumentError("Tokenizer: add_bos=True needs a bos_token")
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
+        """The tokenizer in a model's folder.
+
+        Reads tokenizer.json; else vocab.json and merges.txt; else OpenAI's encoder.json and
+        vocab.bpe. Special tokens and chat template come from tokenizer_config.json,
+        special_tokens_map.json, chat_template.jinja and config.json, as far as they are there.
+
+        Raises:
+            ModelNotFound: there is none; the message lists what was looked for and what is there.
+            FileFormatError: a file is damaged.
+        """
+        from gradient.text.files import read_folder
+
+        return read_folder(Path(folder))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Tokenizer:
+        """The tokenizer in one tokenizer.json; `options` as for `Tokenizer`.
+
+        Raises:
+            ModelNotFound: there is no such file.
+            FileFormatError: it is damaged.
+        """
+        from gradient.text.files import read_tokenizer_json
+
+        return cls(read_tokenizer_json(Path(path)), **options)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write tokenizer.json and tokenizer_config.json into `folder`, as transformers reads them.
+
+        Raises:
+            CheckpointError: the disk is full or failing.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+            if getattr(self, name) is not None
+        }
+        if self.add_bos != self._backend_adds_bos:
+            config["add_bos_token"] = self.add_bos
+        if isinstance(self.chat_template, str):
+            config["chat_template"] = self.chat_template
+        elif self.chat_template:
+            config["chat_template"] = [
+                {"name": name, "template": template}
+                for name, template in self.chat_template.items()
+            ]
+        config["clean_up_tokenization_spaces"] = False
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
+        text = json.dumps(config, indent=2, ensure_ascii=False)
+        write_text(folder / "tokenizer_config.json", text + "\n")
+
+    # Text to ids ---------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, special and added ones included."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Token ids of `text`.
+
+        Args:
+            add_special_tokens: add BOS (and what else the model was trained with) where the
+                tokenizer does; a text that begins with BOS gets no second one.
+            parse_special: read special tokens, such as `<|endoftext|>`, in the text as such. False
+                for text from strangers: then they are ordinary characters.
+
+        Raises:
+            TypeMismatch: `text` is not a str.
+            ArgumentError: it holds half a surrogate pair, which no UTF-8 can say.
+        """
+        return self._encoded([text], add_special_tokens, parse_special)[0]
+
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+    ) -> list[list[int]]:
+        """Token ids of each text, on all cores; arguments as of `encode`."""
+        return self._encoded(texts, add_special_tokens, parse_special)
+
+    def _encoded(
+        self, texts: Sequence[str], add_special_tokens: bool, parse_special: bool
+    ) -> list[list[int]]:
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeMismatch(f"encode: expected a str, got {type(text).__name__}")
+        backend = self.backend if parse_special else self._literal_backend
+        try:
+            if len(texts) == 1:
+                encoded = [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
+            else:
+                encoded = backend.encode_batch_fast(
+                    list(texts), add_special_tokens=add_special_tokens
+                )
+        except TypeError:
+            number = next(n for n, text in enumerate(texts) if _has_surrogate(text))
+            raise ArgumentError(
+                f"encode: text {number} holds half a surrogate pair and is not valid Unicode; "
+                "read files with errors='replace', or mend it by "
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            ) from None
+        if not add_special_tokens:
+            return [encoding.ids for encoding in encoded]
+        return [self._with_bos(encoding.ids) for encoding in encoded]
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        """Exactly one BOS in front where there should be one, whoever put it there."""
+        bos = self.bos_id
+        if self.add_bos and ids[:1] != [bos]:
+            return [bos, *ids]  # type: ignore[list-item]
+        if self._backend_adds_bos and (ids[:2] == [bos, bos] or not self.add_bos):
+            return ids[1:]
+        return ids
+
+    @functools.cached_property
+    def _literal_backend(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, for which special tokens in a text are ordinary characters."""
+        copy = import_tokenizers().Tokenizer.from_str(self.backend.to_str())
+        copy.encode_special_tokens = True
+        return copy
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of one token by its exact text in the vocabulary, or None."""
+        return self.backend.token_to_id(token)
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """The vocabulary's text of an id, or None; in byte-level ones a space shows as Ġ."""
+        return self.backend.id_to_token(token_id)
+
+    # Ids to text ---------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids (a list, array or 1-D tensor); broken UTF-8 becomes U+FFFD.
+
+        Ids beyond the vocabulary, which models with a padded vocabulary can produce, have no text.
+
+        Raises:
+            IndexOutOfRange: an id is negative.
+        """
+        tokens = _as_list(ids)
+        try:
+            return self.backend.decode(tokens, skip_special_tokens=skip_special_tokens)
+        except OverflowError:
+            wrong = next(token for token in tokens if not 0 <= token < 1 << 32)
+            raise IndexOutOfRange(f"decode: {wrong} is no token id") from None
+
+    def stream(
+        self, context: Iterable[int] = (), *, skip_special_tokens: bool = True
+    ) -> StreamDecoder:
+        """A decoder of tokens as they come: `push(id)` gives whole characters, `flush()` the rest.
+
+        Args:
+            context: ids before the stream, such as the prompt: some tokenizers drop the space
+                before a text's first word, and must know that this is not the first.
+        """
+        if self._is_byte_level:
+            shown = self.token_bytes if skip_special_tokens else self._any_token_bytes
+            return ByteStreamDecoder(shown)
+        decode = functools.partial(self.decode, skip_special_tokens=skip_special_tokens)
+        return PrefixStreamDecoder(decode, _as_list(context))
+
+    @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the special tokens, which `decode` leaves out."""
+        added = self.backend.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a byte-level token stands for; b"" for special and unknown ones."""
+        return b"" if token_id in self.special_ids else self._any_token_bytes(token_id)
+
+    def _any_token_bytes(self, token_id: int) -> bytes:
+        if not 0 <= token_id < 1 << 32:
+            raise IndexOutOfRange(f"decode: {token_id} is no token id")
+        piece = self.backend.id_to_token(token_id)
+        return b"" if piece is None else bytes_of(piece)
+
+    @functools.cached_property
+    def _is_byte_level(self) -> bool:
+        return type(self.backend.decoder).__name__ == "ByteLevel"
+
+    # Chat ----------------------------------------------------------------------------------
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = True,
+        chat_template: str | None = None,
+        **variables: Any,
+    ) -> str:
+        """The text of a conversation as this model wants it; see `render_chat`.
+
+        Encode it with `add_special_tokens=False`: a template writes BOS itself.
+
+        Args:
+            chat_template: use this one; default the model's ("tool_use" if there are tools and it
+                has one of that name).
+
+        Raises:
+            ArgumentError: the tokenizer has no template (a base model), and none was given.
+            ChatTemplateError: the template fails or refuses the messages.
+        """
+        template = chat_template or self._template_for(tools)
+        specials = {
+            name: getattr(self, name) or ""
+            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        return render_chat(
+            template,
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            **(specials | variables),
+        )
+
+    def _template_for(self, tools: Sequence[Any] | None) -> str:
+        templates = self.chat_template
+        if isinstance(templates, Mapping):
+            name = "tool_use" if tools and "tool_use" in templates else "default"
+            if name not in templates:
+                raise ArgumentError(
+                    f"chat template: there is no {name!r} one; give chat_template= one of "
+                    f"{', '.join(templates)}"
+                )
+            return templates[name]
+        if not templates:
+            raise ArgumentError(
+                "this tokenizer has no chat template: the model is a base model, not trained to "
+                "chat. Use generate() on plain text, or give a chat_template"
+            )
+        return templates
+
+    # ---------------------------------------------------------------------------------------
+
+    def _special_id(self, name: str, token: str | None) -> int | None:
+        if token is None:
+            return None
+        number = self.backend.token_to_id(token)
+        if number is None:
+            raise ArgumentError(f"Tokenizer: {name} {token!r} is not in the vocabulary")
+        return number
+
+    def __repr__(self) -> str:
+        return (
+            f"Tokenizer({self.vocab_size} tokens, bos={self.bos_token!r}, eos={self.eos_token!r})"
+        )
+
+
+def _as_list(ids: Any) -> list[int]:
+    if hasattr(ids, "tolist"):
+        ids = ids.tolist()
+    return [ids] if isinstance(ids, int) else [int(token) for token in ids]
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
