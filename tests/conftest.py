@@ -20,6 +20,11 @@ import pytest
 
 import real_data as data_folder
 
+# bench/ and examples/ are tested too, and are not installed. At the end of the path, so that
+# `gradient` stays the installed one.
+if str(data_folder.CHECKOUT) not in sys.path:
+    sys.path.append(str(data_folder.CHECKOUT))
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PARITY_MODULES = ("torch", "transformers")
 ABSENT_DATA = pytest.StashKey[set[str]]()

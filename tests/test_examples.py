@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from checkout import under_torch
+from examples import under_torch
 
 SCRIPTS = sorted(under_torch.EXAMPLES.glob("*.py"))
 
@@ -78,3 +78,8 @@ def test_digits_cnn_reads_mnist(real_data):
     data = str(real_data("mnist"))
     result = under_torch.load("digits_cnn").main(["--data", data, "--steps", "400"])
     assert result["accuracy"] > 0.97
+
+
+def test_micrograd_style_finds_the_gradients_that_backward_finds():
+    for by_hand, by_engine in under_torch.load("micrograd_style").main().values():
+        assert by_hand == pytest.approx(by_engine, rel=1e-12)

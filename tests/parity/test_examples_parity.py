@@ -11,7 +11,7 @@ import ast
 import numpy as np
 import pytest
 
-from checkout import under_torch
+from examples import under_torch
 
 pytestmark = pytest.mark.parity
 

@@ -1,0 +1,83 @@
+"""Walk the graph that a forward pass leaves behind, and do the backward pass by hand.
+
+    python examples/micrograd_style.py
+
+Karpathy's micrograd (2020) shows that reverse-mode differentiation is three things: each operation
+remembers its inputs, each knows its local derivative, and the chain rule is applied from the result
+back to the leaves. The same three things are here, in the nodes that `gradient` records: this
+script prints them for one neuron, repeats `backward()` in ten lines, and compares the two.
+"""
+
+import gradient
+
+
+def neuron():
+    """tanh(w1 x1 + w2 x2 + b) for fixed numbers: the leaves by name, and the result."""
+    leaves = {
+        name: gradient.tensor(value, dtype=gradient.float64, requires_grad=True)
+        for name, value in {"x1": 2.0, "x2": 0.5, "w1": -3.0, "w2": 1.0, "b": 6.9}.items()
+    }
+    x1, x2, w1, w2, b = leaves.values()
+    return leaves, (x1 * w1 + x2 * w2 + b).tanh()
+
+
+def graph(result):
+    """Every node that `result` depends on, the newest first.
+
+    A node is made after its parents, so the order of creation is a topological order: going through
+    it backwards, a node's gradient is complete before it is passed on.
+    """
+    found, pending = set(), [result.node]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            pending.extend(node.parents)
+    return sorted(found, key=lambda node: node.order, reverse=True)
+
+
+def describe(nodes, names):
+    """Print what each node is, whom it came from, and which arrays it keeps for its gradient."""
+    labels = {node: names.get(node, f"n{node.order}") for node in nodes}
+    for node in reversed(nodes):
+        if node.op is None:
+            print(f"{labels[node]:>4}  leaf")
+            continue
+        inputs = ", ".join("a constant" if p is None else labels[p] for p in node.parents)
+        kept = ", ".join(
+            f"{name} = {value:.4g}"
+            for name, value in zip(node.op.saved_names, node.saved, strict=True)
+        )
+        print(f"{labels[node]:>4}  {node.op.name}({inputs})   keeps {kept or 'nothing'}")
+
+
+def backward_by_hand(result):
+    """The derivative of `result` by every node: the chain rule, from the newest node back."""
+    gradients = {result.node: 1.0}
+    for node in graph(result):
+        if node.op is None:
+            continue
+        # The op's rules turn the result's gradient into one for each input. (The engine does one
+        # thing more, once for all ops: it sums over the axes along which an input was broadcast.)
+        shares = node.op.vjp(node, gradients[node], node.parents)
+        for parent, share in zip(node.parents, shares, strict=True):
+            if parent is not None:
+                gradients[parent] = gradients.get(parent, 0.0) + share
+    return gradients
+
+
+def main():
+    leaves, result = neuron()
+    nodes = graph(result)
+    describe(nodes, {leaf.node: name for name, leaf in leaves.items()})
+
+    by_hand = backward_by_hand(result)
+    result.backward()
+    print(f"\nresult {result.item():.6f}\n\n  leaf  by hand    backward()")
+    for name, leaf in leaves.items():
+        print(f"  {name:4}  {by_hand[leaf.node]:9.6f}  {leaf.grad.item():9.6f}")
+    return {name: (by_hand[leaf.node], leaf.grad.item()) for name, leaf in leaves.items()}
+
+
+if __name__ == "__main__":
+    main()
