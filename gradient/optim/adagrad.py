@@ -1,0 +1,74 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.tensor import Tensor
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): gradients divided by the root of the sum of all their squares.
+
+        g = grad + weight_decay * p
+        s = s + g²
+        p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        lr_decay: how fast the learning rate falls with the step count t.
+        weight_decay: L2 penalty, added to the gradient.
+        initial_accumulator_value: what s starts from.
+        eps: keeps the denominator from zero.
+        maximize: ascend instead of descend.
+        foreach, fused: accepted for PyTorch's sake; without effect.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "initial_accumulator_value": initial_accumulator_value,
+                "foreach": foreach,
+                "maximize": maximize,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(
+            self, group, "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"
+        )
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["sum"] = p.new_full(p.shape, group["initial_accumulator_value"])
+            lr = float(group["lr"]) / (1 + state["step"] * group["lr_decay"])
+            state["step"] += 1
+
+            grad = -p.grad if group["maximize"] else p.grad
+            if group["weight_decay"] != 0:
+                grad = grad + group["weight_decay"] * p
+            total = state["sum"].add_(grad * grad)
+            p.sub_(grad / (total.sqrt() + group["eps"]), alpha=lr)

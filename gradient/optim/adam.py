@@ -1,0 +1,168 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.optim.fused import arrays, batches, mark_stepped
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    decay_rates,
+    non_negative,
+)
+from gradient.tensor import Tensor
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1): steps scaled by running moments of the gradient.
+
+        g = grad + weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g²
+        p = p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    All parameters of a group are updated by one call to the backend. The moments have the
+    parameter's dtype.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        betas: decay rates of the two moments, in [0, 1).
+        eps: keeps the denominator from zero.
+        weight_decay: L2 penalty, added to the gradient (see `AdamW` for the decoupled one).
+        amsgrad: divide by the largest second moment so far (Reddi et al. 2018, section 5).
+        maximize: ascend instead of descend.
+        decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
+        foreach, capturable, fused: accepted for PyTorch's sake; one fused update is always used.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+                "foreach": foreach,
+                "capturable": capturable,
+                "differentiable": differentiable,
+                "fused": fused,
+                "decoupled_weight_decay": decoupled_weight_decay,
+            },
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(self, group, "lr", "eps", "weight_decay")
+        decay_rates(self, group)
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = p.new_zeros(p.shape)
+                state["exp_avg_sq"] = p.new_zeros(p.shape)
+                if group["amsgrad"]:
+                    state["max_exp_avg_sq"] = p.new_zeros(p.shape)
+            state["step"] += 1
+        if group["amsgrad"]:
+            for p in params:
+                self._amsgrad_update(p, group)
+            return
+
+        beta1, beta2 = group["betas"]
+        # A parameter that had no gradient in some step is behind the others in its count.
+        for backend, step, batch in batches(params, lambda p: self.state[p]["step"]):
+            backend.adamw_step(
+                arrays(batch),
+                arrays([p.grad for p in batch]),
+                arrays([self.state[p]["exp_avg"] for p in batch]),
+                arrays([self.state[p]["exp_avg_sq"] for p in batch]),
+                lr=float(group["lr"]),
+                beta1=float(beta1),
+                beta2=float(beta2),
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
+                step=step,
+                decoupled=group["decoupled_weight_decay"],
+                maximize=group["maximize"],
+            )
+            mark_stepped(batch, type(self).__name__)
+
+    def _amsgrad_update(self, p: Tensor, group: Group) -> None:
+        state, lr = self.state[p], float(group["lr"])
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        grad = -p.grad if group["maximize"] else p.grad
+        if group["decoupled_weight_decay"]:
+            p.mul_(1 - lr * group["weight_decay"])
+        elif group["weight_decay"] != 0:
+            grad = grad + group["weight_decay"] * p
+        m, v, v_max = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
+        m.mul_(beta1).add_(grad, alpha=1 - beta1)
+        v.mul_(beta2).add_(grad * grad, alpha=1 - beta2)
+        v_max.copy_(v_max.maximum(v))
+        m_correction = 1 - beta1 ** state["step"]
+        v_correction = math.sqrt(1 - beta2 ** state["step"])
+        p.sub_(m / (v_max.sqrt() / v_correction + group["eps"]), alpha=lr / m_correction)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+        p = p - lr * weight_decay * p, then Adam's step without a penalty in the gradient
+
+    The decay then does not pass through the moments, so it shrinks all weights alike.
+
+    Args:
+        As `Adam`; weight_decay is 0.01 if not given.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )

@@ -1,0 +1,54 @@
+"""Lion."""
+
+from __future__ import annotations
+
+from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative
+from gradient.tensor import Tensor
+
+
+class Lion(Optimizer):
+    """Lion (Chen et al. 2023, algorithm 2): steps of one size, by the sign of an averaged gradient.
+
+        p = p - lr * (sign(beta1 * m + (1 - beta1) * grad) + weight_decay * p)
+        m = beta2 * m + (1 - beta2) * grad
+
+    It keeps one buffer where Adam keeps two. Its steps are larger than Adam's, so the authors
+    (section 5) advise a learning rate 3 to 10 times smaller and a weight decay as many times larger
+    than AdamW's.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        betas: how much of the buffer enters the step, and how fast the buffer decays; in [0, 1).
+        weight_decay: decoupled weight decay.
+        maximize: ascend instead of descend.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(self, group, "lr", "weight_decay")
+        decay_rates(self, group)
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["exp_avg"] = p.new_zeros(p.shape)
+            grad = -p.grad if group["maximize"] else p.grad
+            m = state["exp_avg"]
+            direction = (beta1 * m + (1 - beta1) * grad).sign()
+            p.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr)
+            m.mul_(beta2).add_(grad, alpha=1 - beta2)

@@ -1,0 +1,324 @@
+"""Schedules that go up and down: warm restarts, triangles and the 1cycle policy."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+from gradient.errors import ArgumentError
+from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group, set_lr
+from gradient.optim.optimizer import Group, Optimizer
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """Anneal along half cosines, each from the full rate again: SGDR (Loshchilov and Hutter 2017).
+
+        lr(t) = eta_min + (initial_lr - eta_min) * (1 + cos(pi T_cur / T_i)) / 2
+
+    with T_cur epochs since the last restart, and T_i epochs between two.
+
+    Args:
+        T_0: epochs until the first restart.
+        T_mult: by what each period is longer than the one before.
+        eta_min: the least rate.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        if not isinstance(T_0, int) or T_0 <= 0:
+            raise ArgumentError(
+                f"CosineAnnealingWarmRestarts: T_0 should be a positive int, but got {T_0}"
+            )
+        if not isinstance(T_mult, int) or T_mult < 1:
+            raise ArgumentError(
+                f"CosineAnnealingWarmRestarts: T_mult should be an int >= 1, but got {T_mult}"
+            )
+        self.T_0 = T_0
+        self.T_mult = T_mult
+        self.eta_min = eta_min
+        self.T_i = T_0
+        self.T_cur: float = last_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        factor = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (base - self.eta_min) * factor for base in self.base_lrs]
+
+    def step(self, epoch: float | None = None) -> None:
+        """Go to the next epoch, or to `epoch`, which may be fractional: epoch + batch / batches."""
+        if epoch is not None and epoch < 0:
+            raise ArgumentError(
+                f"CosineAnnealingWarmRestarts: epoch should be >= 0, but got {epoch}"
+            )
+        self._step_count += 1
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch: float | None = None) -> None:
+        if epoch is None:
+            epoch = self.last_epoch + 1
+        self.T_cur, self.T_i = epoch, self.T_0
+        if self.T_mult == 1:
+            self.T_cur %= self.T_0
+        while self.T_cur >= self.T_i:
+            self.T_cur -= self.T_i
+            self.T_i *= self.T_mult
+        super()._update_lr(math.floor(epoch))
+
+
+class _MomentumCycle(LRScheduler):
+    """Moves momentum (or beta1) against the learning rate: low where the rate is high."""
+
+    cycle_momentum: bool
+    use_beta1: bool
+
+    def _init_momentum(
+        self,
+        optimizer: Optimizer,
+        base_momentum: float | list[float],
+        max_momentum: float | list[float],
+        last_epoch: int,
+    ) -> None:
+        if not self.cycle_momentum:
+            return
+        if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
+            raise ArgumentError(
+                f"{type(self).__name__}: {type(optimizer).__name__} has neither momentum nor "
+                "betas to cycle: "
+                "pass cycle_momentum=False"
+            )
+        self.use_beta1 = "betas" in optimizer.defaults
+        self.base_momentums = per_group(self, "base_momentum", base_momentum, optimizer)
+        self.max_momentums = per_group(self, "max_momentum", max_momentum, optimizer)
+        if last_epoch != -1:
+            return
+        bounds = zip(self.base_momentums, self.max_momentums, strict=True)
+        for group, (low, high) in zip(optimizer.param_groups, bounds, strict=True):
+            group["base_momentum"], group["max_momentum"] = low, high
+
+    def get_momentum(self) -> list[float]:
+        """The momentum of each group at `last_epoch`."""
+        raise NotImplementedError
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        super()._update_lr(epoch)
+        if not self.cycle_momentum:
+            return
+        for group, momentum in zip(self.optimizer.param_groups, self.get_momentum(), strict=True):
+            if self.use_beta1:
+                group["betas"] = (momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = momentum
+
+
+class OneCycleLR(_MomentumCycle):
+    """The 1cycle policy (Smith and Topin 2019): up to a high rate, then down far below the first.
+
+    Momentum moves the other way. Call `step` after every batch, total_steps times at most.
+
+    Args:
+        max_lr: the peak; a list gives one per parameter group.
+        total_steps: steps of the cycle, or give epochs and steps_per_epoch.
+        pct_start: the part of the cycle in which the rate rises.
+        anneal_strategy: "cos" or "linear".
+        cycle_momentum: move momentum (for Adam and its kin: beta1) between base_momentum and
+            max_momentum.
+        div_factor: the initial rate is max_lr / div_factor.
+        final_div_factor: the last rate is the initial one / final_div_factor.
+        three_phase: come down to the initial rate first, symmetrically, and to the last one in a
+            third phase.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | list[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.85,
+        max_momentum: float | list[float] = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
+    ) -> None:
+        check_optimizer(self, optimizer)
+        self.total_steps = self._count_steps(total_steps, epochs, steps_per_epoch)
+        if not 0 <= pct_start <= 1:
+            raise ArgumentError(f"OneCycleLR: pct_start should be in [0, 1], but got {pct_start}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ArgumentError(
+                "OneCycleLR: anneal_strategy should be 'cos' or 'linear', but got "
+                f"{anneal_strategy!r}"
+            )
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.three_phase = three_phase
+        self.cycle_momentum = cycle_momentum
+        peaks = per_group(self, "max_lr", max_lr, optimizer)
+        if last_epoch == -1:
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["max_lr"] = peak
+                group["initial_lr"] = peak / div_factor
+                group["min_lr"] = group["initial_lr"] / final_div_factor
+        self._init_momentum(optimizer, base_momentum, max_momentum, last_epoch)
+        super().__init__(optimizer, last_epoch)
+
+    def _count_steps(
+        self, total_steps: int | None, epochs: int | None, steps_per_epoch: int | None
+    ) -> int:
+        if total_steps is None and epochs is not None and steps_per_epoch is not None:
+            total_steps = epochs * steps_per_epoch
+        if total_steps is None:
+            raise ArgumentError(
+                "OneCycleLR: give either total_steps, or epochs and steps_per_epoch"
+            )
+        if not isinstance(total_steps, int) or total_steps <= 0:
+            raise ArgumentError(
+                f"OneCycleLR: the number of steps should be a positive int, but got {total_steps}"
+            )
+        return total_steps
+
+    def _phases(self) -> list[tuple[float, str, str, str, str]]:
+        """Of each phase: last step, rate from and to, momentum from and to (as keys of a group)."""
+        rise_end = self.pct_start * self.total_steps - 1
+        rise = (rise_end, "initial_lr", "max_lr", "max_momentum", "base_momentum")
+        end = self.total_steps - 1
+        if not self.three_phase:
+            return [rise, (end, "max_lr", "min_lr", "base_momentum", "max_momentum")]
+        fall = (2 * rise_end, "max_lr", "initial_lr", "base_momentum", "max_momentum")
+        return [rise, fall, (end, "initial_lr", "min_lr", "max_momentum", "max_momentum")]
+
+    def _annealed(self, group: Group, of_momentum: bool) -> float:
+        start_step = 0.0
+        phases = self._phases()
+        for phase in phases:
+            end_step = phase[0]
+            if self.last_epoch <= end_step or phase is phases[-1]:
+                break
+            start_step = end_step
+        start, end = (group[key] for key in (phase[3:] if of_momentum else phase[1:3]))
+        length = end_step - start_step
+        done = (self.last_epoch - start_step) / length if length else 1.0
+        if self.anneal_strategy == "linear":
+            return start + (end - start) * done
+        return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+    def get_lr(self) -> list[float]:
+        if self.last_epoch > self.total_steps:
+            raise ArgumentError(
+                f"OneCycleLR: step {self.last_epoch} lies beyond the end of the cycle, "
+                f"which has {self.total_steps} steps"
+            )
+        return [self._annealed(group, of_momentum=False) for group in self.optimizer.param_groups]
+
+    def get_momentum(self) -> list[float]:
+        return [self._annealed(group, of_momentum=True) for group in self.optimizer.param_groups]
+
+
+class CyclicLR(_MomentumCycle):
+    """Move the rate between two bounds in triangles (Smith 2017). Call `step` after every batch.
+
+    Args:
+        base_lr: the lower bound, and the rate at the start; a list gives one per parameter group.
+        max_lr: the upper bound.
+        step_size_up: steps of the rising half.
+        step_size_down: steps of the falling half; as many, if None.
+        mode: "triangular"; "triangular2", each triangle half as high as the one before;
+            "exp_range", the height times gamma ** step.
+        gamma: of "exp_range".
+        scale_fn: a function for the height instead of mode, of what scale_mode says: the "cycle"
+            (1, 2, ...) or "iterations" (steps).
+        cycle_momentum: move momentum (for Adam and its kin: beta1) between max_momentum and
+            base_momentum.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.8,
+        max_momentum: float | list[float] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        check_optimizer(self, optimizer)
+        if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
+            raise ArgumentError(
+                "CyclicLR: mode should be 'triangular', 'triangular2' or 'exp_range' where no "
+                "scale_fn is given, "
+                f"but got {mode!r}"
+            )
+        low = per_group(self, "base_lr", base_lr, optimizer)
+        if last_epoch == -1:
+            for group, lr in zip(optimizer.param_groups, low, strict=True):
+                set_lr(group, lr)
+                group["initial_lr"] = lr
+        self.max_lrs = per_group(self, "max_lr", max_lr, optimizer)
+        down = step_size_up if step_size_down is None else step_size_down
+        self.total_size = step_size_up + down
+        self.step_ratio = step_size_up / self.total_size
+        self.mode = mode
+        self.gamma = gamma
+        self._scale_fn_custom = scale_fn
+        self.scale_mode = scale_mode
+        self.cycle_momentum = cycle_momentum
+        self._init_momentum(optimizer, base_momentum, max_momentum, last_epoch)
+        super().__init__(optimizer, last_epoch)
+        self.base_lrs = low
+
+    def _height(self) -> float:
+        """How high the rate stands between its bounds, 0 to 1 (or what scale_fn makes of it)."""
+        cycle = math.floor(1 + self.last_epoch / self.total_size)
+        x = 1 + self.last_epoch / self.total_size - cycle
+        height = x / self.step_ratio if x <= self.step_ratio else (x - 1) / (self.step_ratio - 1)
+        if self._scale_fn_custom is not None:
+            steps = cycle if self.scale_mode == "cycle" else self.last_epoch
+            return height * self._scale_fn_custom(steps)
+        if self.mode == "triangular2":
+            return height / 2 ** (cycle - 1)
+        if self.mode == "exp_range":
+            return height * self.gamma**self.last_epoch
+        return height
+
+    def get_lr(self) -> list[float]:
+        height = self._height()
+        bounds = zip(self.base_lrs, self.max_lrs, strict=True)
+        return [low + (high - low) * height for low, high in bounds]
+
+    def get_momentum(self) -> list[float]:
+        height = self._height()
+        bounds = zip(self.base_momentums, self.max_momentums, strict=True)
+        return [high - (high - low) * height for low, high in bounds]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All attributes except the optimiser; of scale_fn, the attributes if it is an object."""
+        scale_fn = self._scale_fn_custom
+        is_object = scale_fn is not None and not isinstance(scale_fn, types.FunctionType)
+        kept = dict(scale_fn.__dict__) if is_object else None
+        return {**super().state_dict(), "_scale_fn_custom": kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; scale_fn stays, its attributes are set."""
+        kept = {**state_dict, "_scale_fn_custom": self._scale_fn_custom}
+        super().load_state_dict(kept)
+        if state_dict["_scale_fn_custom"] is not None:
+            self._scale_fn_custom.__dict__.update(state_dict["_scale_fn_custom"])

@@ -1,0 +1,133 @@
+"""A schedule that follows a metric instead of the epoch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, SupportsFloat
+
+from gradient.errors import ArgumentError
+from gradient.optim.lr_scheduler.scheduler import (
+    LRScheduler,
+    check_optimizer,
+    current_lrs,
+    per_group,
+    set_lr,
+)
+from gradient.optim.optimizer import Optimizer
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """Reduce the rate when a metric has stopped improving.
+
+        scheduler.step(validation_loss)        # after each epoch
+
+    Args:
+        mode: "min" where less is better, "max" where more is.
+        factor: what the rate is multiplied by, below 1.
+        patience: so many epochs without improvement are let pass.
+        threshold: the least change that counts as improvement.
+        threshold_mode: "rel", a part of the best value; "abs", a difference.
+        cooldown: epochs after a reduction in which nothing counts as bad.
+        min_lr: the least rate; a list gives one per parameter group.
+        eps: a reduction by no more than this is not made.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | list[float] = 0,
+        eps: float = 1e-8,
+    ) -> None:
+        # Not the base's constructor: there is no epoch 0 whose rates could be set.
+        self.optimizer = check_optimizer(self, optimizer)
+        if factor >= 1:
+            raise ArgumentError(f"ReduceLROnPlateau: factor should be < 1, but got {factor}")
+        if mode not in ("min", "max"):
+            raise ArgumentError(
+                f"ReduceLROnPlateau: mode should be 'min' or 'max', but got {mode!r}"
+            )
+        if threshold_mode not in ("rel", "abs"):
+            raise ArgumentError(
+                "ReduceLROnPlateau: threshold_mode should be 'rel' or 'abs', but got "
+                f"{threshold_mode!r}"
+            )
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
+        self.min_lrs = per_group(self, "min_lr", min_lr, optimizer)
+        self.eps = eps
+        self.last_epoch = 0
+        self.best = math.inf if mode == "min" else -math.inf
+        self.cooldown_counter = 0
+        self.num_bad_epochs = 0
+        self._last_lr = current_lrs(optimizer)
+
+    @property
+    def in_cooldown(self) -> bool:
+        """Whether bad epochs do not count at present."""
+        return self.cooldown_counter > 0
+
+    def step(self, metrics: SupportsFloat, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Judge this epoch by its metric, and reduce the rates if too many have been bad.
+
+        Args:
+            metrics: a number or a tensor with one element.
+            epoch: deprecated in PyTorch: the epoch to go to instead of the next.
+        """
+        if epoch is not None:
+            warnings.warn(
+                "the epoch argument of ReduceLROnPlateau.step() is deprecated: call "
+                "step(metrics) once per epoch",
+                stacklevel=2,
+            )
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        current = float(metrics)
+        if self._is_better(current):
+            self.best = current
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.in_cooldown:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce_lr()
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+        self._last_lr = current_lrs(self.optimizer)
+
+    def _is_better(self, current: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        if self.threshold_mode == "rel":
+            return sign * current > sign * self.best * (1 + sign * self.threshold)
+        return sign * current > sign * self.best + self.threshold
+
+    def _reduce_lr(self) -> None:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.min_lrs):
+            if self.default_min_lr is None:
+                raise ArgumentError(
+                    f"ReduceLROnPlateau: min_lr was given for {len(self.min_lrs)} parameter "
+                    "groups, but the "
+                    f"optimizer has {len(groups)} now: set scheduler.min_lrs"
+                )
+            self.min_lrs = [self.default_min_lr] * len(groups)
+        for group, lr, least in zip(groups, current_lrs(self.optimizer), self.min_lrs, strict=True):
+            reduced = max(lr * self.factor, least)
+            if lr - reduced > self.eps:
+                set_lr(group, reduced)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned. The optimiser's own state is loaded separately."""
+        self.__dict__.update(state_dict)

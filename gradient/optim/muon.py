@@ -1,0 +1,137 @@
+"""Muon: momentum, orthogonalized."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.dtypes import bfloat16
+from gradient.errors import ArgumentError
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.tensor import Tensor
+
+
+def newton_schulz(
+    matrix: Tensor,
+    coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    steps: int = 5,
+    eps: float = 1e-7,
+) -> Tensor:
+    """Roughly the nearest orthogonal matrix: of matrix = U S Vᵀ, about U Vᵀ, in bfloat16.
+
+    Each step applies the odd polynomial a x + b x³ + c x⁵ to all singular values by matrix products
+    alone. The default coefficients (Jordan et al. 2024) are chosen for a steep slope at zero rather
+    than for convergence: singular values end within about 0.7 and 1.2, which is as good for
+    training.
+
+    Args:
+        matrix: (M, N).
+        coefficients: a, b and c.
+        steps: how often the polynomial is applied.
+        eps: the least norm that is divided by.
+
+    Returns:
+        (M, N), bfloat16.
+    """
+    a, b, c = coefficients
+    x = matrix.to(bfloat16)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    if is_tall:  # so that the products below are of the smaller side's size
+        x = x.T
+    x = x / (x * x).sum().sqrt().clamp(min=eps)  # the Frobenius norm bounds all singular values
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.T if is_tall else x
+
+
+class Muon(Optimizer):
+    """Muon (Jordan et al. 2024): momentum steps, orthogonalized, for weight matrices.
+
+        b = momentum * b + (1 - momentum) * grad
+        u = (1 - momentum) * grad + momentum * b if nesterov else b
+        p = p - lr * weight_decay * p - lr * ratio(M, N) * newton_schulz(u)
+
+    Published at kellerjordan.github.io/posts/muon. Made for the two-dimensional weights of hidden
+    layers; give biases, gains, embeddings and the output layer to `AdamW`.
+
+    Args:
+        params: parameters, named parameters or group dicts; all of shape (M, N).
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+        momentum: decay rate of the averaged gradient.
+        nesterov: look ahead along the momentum.
+        ns_coefficients, eps, ns_steps: of `newton_schulz`.
+        adjust_lr_fn: how the learning rate follows the shape. "original" (or None): sqrt(max(1, M /
+            N)); "match_rms_adamw": 0.2 sqrt(max(M, N)), which lets AdamW's learning rate and decay
+            be used unchanged (Liu et al. 2025, section 2.2).
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "nesterov": nesterov,
+                "ns_coefficients": ns_coefficients,
+                "eps": eps,
+                "ns_steps": ns_steps,
+                "adjust_lr_fn": adjust_lr_fn,
+            },
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(self, group, "lr", "momentum", "weight_decay")
+        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
+            raise ArgumentError(
+                "Muon: adjust_lr_fn should be None, 'original' or 'match_rms_adamw', "
+                f"but got {group['adjust_lr_fn']!r}"
+            )
+        if len(group["ns_coefficients"]) != 3:
+            raise ArgumentError(
+                f"Muon: ns_coefficients should be three numbers, but got {group['ns_coefficients']}"
+            )
+        if not 0 <= group["ns_steps"] < 100:
+            raise ArgumentError(
+                f"Muon: ns_steps should be in [0, 100), but got {group['ns_steps']}"
+            )
+        for p in group["params"]:
+            if p.ndim != 2:
+                raise ArgumentError(
+                    "Muon: only 2D parameters can be orthogonalized, but got shape "
+                    f"{tuple(p.shape)}: "
+                    "give the others to AdamW"
+                )
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, momentum = float(group["lr"]), group["momentum"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["momentum_buffer"] = p.new_zeros(p.shape)
+            buffer = state["momentum_buffer"].mul_(momentum).add_(p.grad, alpha=1 - momentum)
+            direction = (1 - momentum) * p.grad + momentum * buffer if group["nesterov"] else buffer
+            direction = newton_schulz(
+                direction, group["ns_coefficients"], group["ns_steps"], group["eps"]
+            )
+            p.mul_(1 - lr * group["weight_decay"])
+            p.sub_(direction.to(p.dtype), alpha=lr * _shape_ratio(p, group["adjust_lr_fn"]))
+
+
+def _shape_ratio(p: Tensor, adjust_lr_fn: str | None) -> float:
+    rows, columns = p.shape
+    if adjust_lr_fn == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1, rows / columns))

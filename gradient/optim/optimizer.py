@@ -1,0 +1,399 @@
+"""The base of all optimisers: parameter groups, state, and the step that drives an update rule.
+
+An optimiser is its options, with defaults, and one method, `update`, that changes a list of
+parameters in place:
+
+    class SignSGD(Optimizer):
+        def __init__(self, params, lr=1e-3):
+            super().__init__(params, {"lr": lr})
+
+        def update(self, params, group):
+            for p in params:
+                p.add_(p.grad.sign(), alpha=-group["lr"])
+
+Everything else (groups, closures, `no_grad`, hooks, `state_dict`) stands here. A class in PyTorch's
+style, which overrides `step` itself, works as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
+
+from gradient.autograd import enable_grad, no_grad
+from gradient.errors import ArgumentError, AutogradError, TypeMismatch
+from gradient.optim.hooks import RemovableHandle
+from gradient.tensor import Tensor
+
+Group = dict[str, Any]
+StateDict = dict[str, Any]
+Params = Iterable[Tensor] | Iterable[Group] | Iterable[tuple[str, Tensor]]
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "<required option>"
+
+
+#: Stands as the default of an option that every parameter group must give itself.
+required = _Required()
+
+
+def _with_hooks(step: Callable) -> Callable:
+    """Wrap a class's `step` so that hooks run around it, and schedulers can see that it ran."""
+
+    @functools.wraps(step)
+    def step_with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        for hook in list(self._step_pre_hooks.values()):
+            replaced = hook(self, args, kwargs)
+            if replaced is not None:
+                if not (isinstance(replaced, tuple) and len(replaced) == 2):
+                    raise AutogradError(
+                        f"{type(self).__name__}: a step pre-hook must return None or "
+                        f"(args, kwargs), but one returned {type(replaced).__name__}"
+                    )
+                args, kwargs = replaced
+        result = step(self, *args, **kwargs)
+        self._opt_called = True
+        for hook in list(self._step_post_hooks.values()):
+            hook(self, args, kwargs)
+        return result
+
+    return step_with_hooks
+
+
+class Optimizer:
+    """Parameters in groups with options, and the state that an update rule keeps for each.
+
+    Args:
+        params: tensors, (name, tensor) pairs as from `Module.named_parameters()`, or dicts: one per
+            parameter group, with the key "params" and any options that differ from the defaults.
+        defaults: the options of groups that do not give their own.
+
+    Attributes:
+        param_groups: list of dicts; options may be changed between steps (that is what schedulers
+            do).
+        state: for each parameter, a dict of what the update rule remembers (momentum buffers, step
+            counts).
+
+    Raises:
+        TypeMismatch (TypeError): params is a single tensor or a set, or holds other than tensors.
+        ArgumentError (ValueError): no parameters; a non-leaf tensor; a parameter in two groups; a
+            bad option.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _with_hooks(cls.__dict__["step"])
+
+    def __init__(self, params: Params, defaults: Group) -> None:
+        if isinstance(params, Tensor):
+            raise TypeMismatch(
+                f"{type(self).__name__}: params should be an iterable of Tensors or dicts, "
+                "but got a single Tensor: put it in a list"
+            )
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[Group] = []
+        self._opt_called = False
+        self._step_pre_hooks: dict[int, Callable] = {}
+        self._step_post_hooks: dict[int, Callable] = {}
+        self._state_dict_pre_hooks: dict[int, Callable] = {}
+        self._state_dict_post_hooks: dict[int, Callable] = {}
+        self._load_state_dict_pre_hooks: dict[int, Callable] = {}
+        self._load_state_dict_post_hooks: dict[int, Callable] = {}
+
+        if isinstance(params, set):
+            params = [params]  # refused below, with the message for sets
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(
+                f"{type(self).__name__}: got an empty parameter list (a generator such as "
+                "model.parameters() can be used once only)"
+            )
+        if isinstance(groups[0], set):
+            groups = [{"params": groups[0]}]
+        elif not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    # -- parameters --
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group of parameters with its own options, as when layers are unfrozen."""
+        name = type(self).__name__
+        if not isinstance(param_group, dict):
+            raise TypeMismatch(
+                f"{name}: param_group should be a dict, but got {type(param_group).__name__}"
+            )
+        given = param_group["params"]
+        if isinstance(given, set):
+            raise TypeMismatch(
+                f"{name}: params should be in an order that is the same in every run, but got a "
+                "set: use a list"
+            )
+        items = [given] if isinstance(given, Tensor) else list(given)
+        names = [item[0] for item in items if isinstance(item, tuple)]
+        params = [item[1] if isinstance(item, tuple) else item for item in items]
+
+        group = {**param_group, "params": params}
+        if names:
+            if len(names) != len(params):
+                raise ArgumentError(
+                    f"{name}: {len(params) - len(names)} of {len(params)} params have no name: "
+                    "give all as (name, tensor), or none"
+                )
+            group["param_names"] = names
+        for option, default in self.defaults.items():
+            if default is required and option not in group:
+                raise ArgumentError(
+                    f"{name}: a parameter group does not give {option!r}, which has no default"
+                )
+            group.setdefault(option, default)
+        self._check_params(group)
+        if group.get("differentiable"):
+            raise ArgumentError(
+                f"{name}: differentiable=True is not supported: a step changes parameters in "
+                "place, outside the graph"
+            )
+        self.check_options(group)
+        self.param_groups.append(group)
+
+    def _check_params(self, group: Group) -> None:
+        name, params = type(self).__name__, group["params"]
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeMismatch(
+                    f"{name}: can only optimize Tensors, but one of the params is "
+                    f"{type(p).__name__}"
+                )
+            if not p.is_leaf:
+                raise ArgumentError(
+                    f"{name}: can't optimize a non-leaf Tensor (shape {tuple(p.shape)}): "
+                    "pass the leaf that it was computed from, or use .detach().requires_grad_()"
+                )
+        if len({id(p) for p in params}) != len(params):
+            warnings.warn(
+                f"{name}: a parameter group contains duplicate parameters; each would be "
+                "stepped more than once",
+                stacklevel=4,
+            )
+        held = {id(p) for g in self.param_groups for p in g["params"]}
+        if any(id(p) in held for p in params):
+            raise ArgumentError(f"{name}: some parameters appear in more than one parameter group")
+        if self.param_groups and ("param_names" in group) != (
+            "param_names" in self.param_groups[0]
+        ):
+            raise ArgumentError(
+                f"{name}: either all parameter groups have parameter names or none has"
+            )
+
+    def check_options(self, group: Group) -> None:
+        """Raise ArgumentError if an option of this (new) group is not allowed."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros (`set_to_none=False`).
+
+        A dropped gradient frees its memory, and `step` skips a parameter without one.
+        """
+        for p in chain.from_iterable(group["params"] for group in self.param_groups):
+            if p.grad is None:
+                continue
+            if set_to_none:
+                p.grad = None
+            else:
+                p.grad = p.grad.detach()  # one made with create_graph=True may have a graph
+                p.grad.zero_()
+
+    # -- stepping --
+
+    @_with_hooks
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient, in place.
+
+        Args:
+            closure: called first, with gradients enabled: clears gradients, computes the loss,
+                calls `backward`, returns the loss.
+
+        Returns:
+            what the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with no_grad():
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                if params:
+                    self.update(params, group)
+        return loss
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        """Change `params`, all of which have a gradient, in place by one step of the rule.
+
+        Runs under `no_grad`. In-place changes are seen by tied weights and views.
+        """
+        raise NotImplementedError(f"{type(self).__name__} implements neither update nor step")
+
+    # -- saving --
+
+    def state_dict(self) -> StateDict:
+        """All that is needed to continue.
+
+            {"state": {index: {...}}, "param_groups": [{..., "params": [index, ...]}]}
+
+        Parameters are replaced by their index in the order in which they were given. Tensors are
+        not copied.
+        """
+        for hook in list(self._state_dict_pre_hooks.values()):
+            hook(self)
+        index: dict[int, int] = {}
+        for p in chain.from_iterable(group["params"] for group in self.param_groups):
+            index.setdefault(id(p), len(index))
+        state_dict: StateDict = {
+            "state": {
+                index[id(p)] if isinstance(p, Tensor) else p: state
+                for p, state in self.state.items()
+            },
+            "param_groups": [
+                {**group, "params": [index[id(p)] for p in group["params"]]}
+                for group in self.param_groups
+            ],
+        }
+        for hook in list(self._state_dict_post_hooks.values()):
+            state_dict = hook(self, state_dict) or state_dict
+        return state_dict
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Take over options and state from `state_dict`, matching parameters by position.
+
+        Tensors are copied; floating-point ones are cast to the parameter's dtype, all are moved to
+        its device.
+
+        Raises:
+            ArgumentError (ValueError): another number of groups, or of parameters in a group.
+        """
+        name = type(self).__name__
+        state_dict = dict(state_dict)
+        for hook in list(self._load_state_dict_pre_hooks.values()):
+            state_dict = hook(self, state_dict) or state_dict
+
+        saved_groups = copy.deepcopy(state_dict["param_groups"])
+        expected = [len(group["params"]) for group in self.param_groups]
+        got = [len(group["params"]) for group in saved_groups]
+        if len(got) != len(expected):
+            raise ArgumentError(
+                f"{name}: loaded state dict has a different number of parameter groups: "
+                f"expected {len(expected)}, got {len(got)}"
+            )
+        if got != expected:
+            raise ArgumentError(
+                f"{name}: loaded state dict contains a parameter group that doesn't match the size "
+                f"of the optimizer's group: expected sizes {expected}, got {got}"
+            )
+
+        params = dict(
+            zip(
+                chain.from_iterable(group["params"] for group in saved_groups),
+                chain.from_iterable(group["params"] for group in self.param_groups),
+                strict=True,
+            )
+        )
+        state: defaultdict[Any, Any] = defaultdict(dict)
+        for key, saved in state_dict["state"].items():
+            if key in params:
+                state[params[key]] = _fit_state(saved, params[key])
+            else:
+                state[key] = saved  # not a parameter's
+        for group, saved in zip(self.param_groups, saved_groups, strict=True):
+            saved["params"] = group["params"]
+            if "param_names" in group:
+                saved.setdefault("param_names", group["param_names"])
+            for option, default in self.defaults.items():  # some may be newer than the saved state
+                saved.setdefault(option, default)
+        self.state, self.param_groups = state, saved_groups
+        for hook in list(self._load_state_dict_post_hooks.values()):
+            hook(self)
+
+    # -- hooks --
+
+    def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
+        return RemovableHandle(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
+        """Call `hook(optimizer, args, kwargs)` after each step."""
+        return RemovableHandle(self._step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(optimizer)` before `state_dict` is made."""
+        return RemovableHandle(self._state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` on each `state_dict`; it may return another one."""
+        return RemovableHandle(self._state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(optimizer, state_dict)` before loading; it may return another one."""
+        return RemovableHandle(self._load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Callable, prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(optimizer)` after a state was loaded."""
+        return RemovableHandle(self._load_state_dict_post_hooks, hook, prepend)
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+            lines.append("")
+        return "\n".join([*lines[:-1], ")"])
+
+
+def _fit_state(value: Any, p: Tensor, key: str | None = None) -> Any:
+    """Copy a saved state to the dtype (if floating) and device of `p`; step counts become ints."""
+    if isinstance(value, dict):
+        return {k: _fit_state(v, p, k) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_fit_state(v, p) for v in value)
+    if key == "step":
+        return int(value)  # PyTorch keeps a float tensor
+    if isinstance(value, Tensor):
+        dtype = p.dtype if p.dtype.is_floating_point else value.dtype
+        return value.detach().to(device=p.device, dtype=dtype).clone()
+    return value
+
+
+def non_negative(optimizer: Optimizer, group: Group, *options: str) -> None:
+    """Raise ArgumentError for the first of the named options that is below zero, or NaN."""
+    for option in options:
+        if not group[option] >= 0:
+            raise ArgumentError(
+                f"{type(optimizer).__name__}: {option} should be >= 0, but got {group[option]}"
+            )
+
+
+def decay_rates(optimizer: Optimizer, group: Group) -> None:
+    """Raise ArgumentError unless the option betas is a pair of numbers in [0, 1)."""
+    betas = group["betas"]
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ArgumentError(
+            f"{type(optimizer).__name__}: betas should be two numbers in [0, 1), but got "
+            f"{tuple(betas)}"
+        )

@@ -1,0 +1,88 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.tensor import Tensor
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012, lecture 6e): gradients divided by their running root mean square.
+
+        g = grad + weight_decay * p
+        v = alpha * v + (1 - alpha) * g²
+        p = p - lr * g / (sqrt(v) + eps)
+
+    As in PyTorch, eps is added outside the root (TensorFlow adds it inside).
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        alpha: decay rate of the squared average.
+        eps: keeps the denominator from zero.
+        weight_decay: L2 penalty, added to the gradient.
+        momentum: decay of a velocity that collects the scaled gradients; 0 keeps none.
+        centered: divide by the standard deviation instead (Graves 2013, section 4.2).
+        maximize: ascend instead of descend.
+        capturable, foreach: accepted for PyTorch's sake; without effect.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "alpha": alpha,
+                "eps": eps,
+                "centered": centered,
+                "weight_decay": weight_decay,
+                "capturable": capturable,
+                "foreach": foreach,
+                "maximize": maximize,
+                "differentiable": differentiable,
+            },
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(self, group, "lr", "eps", "momentum", "weight_decay", "alpha")
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["square_avg"] = p.new_zeros(p.shape)
+                if momentum > 0:
+                    state["momentum_buffer"] = p.new_zeros(p.shape)
+                if group["centered"]:
+                    state["grad_avg"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            grad = -p.grad if group["maximize"] else p.grad
+            if group["weight_decay"] != 0:
+                grad = grad + group["weight_decay"] * p
+            square_avg = state["square_avg"].mul_(alpha).add_(grad * grad, alpha=1 - alpha)
+            if group["centered"]:
+                grad_avg = state["grad_avg"].mul_(alpha).add_(grad, alpha=1 - alpha)
+                spread = (square_avg - grad_avg * grad_avg).sqrt()
+            else:
+                spread = square_avg.sqrt()
+            scaled = grad / (spread + group["eps"])
+            if momentum > 0:
+                scaled = state["momentum_buffer"].mul_(momentum).add_(scaled)
+            p.sub_(scaled, alpha=lr)

@@ -1,0 +1,92 @@
+"""Stochastic gradient descent, with momentum."""
+
+from __future__ import annotations
+
+from gradient.errors import ArgumentError
+from gradient.optim.fused import arrays, batches, mark_stepped
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, optionally with (Nesterov) momentum.
+
+        g = grad + weight_decay * p
+        b = momentum * b + (1 - dampening) * g        (b = g at the first step)
+        p = p - lr * (g + momentum * b if nesterov else b)
+
+    As in PyTorch (and unlike Sutskever et al. 2013), the learning rate scales the velocity when it
+    is applied, not when it is accumulated.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        momentum: decay of the velocity; 0 keeps none.
+        dampening: the part of each gradient that does not enter the velocity.
+        weight_decay: L2 penalty, added to the gradient.
+        nesterov: look ahead along the velocity; needs momentum and no dampening.
+        maximize: ascend instead of descend.
+        foreach, fused: accepted for PyTorch's sake; one fused update is always used.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
+
+    def check_options(self, group: Group) -> None:
+        non_negative(self, group, "lr", "momentum", "weight_decay")
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ArgumentError(
+                "SGD: nesterov needs momentum > 0 and dampening == 0, "
+                f"but got momentum {group['momentum']} and dampening {group['dampening']}"
+            )
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        with_momentum = group["momentum"] != 0
+
+        def is_first(p: Tensor) -> bool:
+            return with_momentum and self.state[p].get("momentum_buffer") is None
+
+        for backend, first, batch in batches(params, is_first):
+            if first:
+                for p in batch:
+                    self.state[p]["momentum_buffer"] = p.new_zeros(p.shape)
+            buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
+            backend.sgd_step(
+                arrays(batch),
+                arrays([p.grad for p in batch]),
+                buffers and arrays(buffers),
+                lr=float(group["lr"]),
+                momentum=group["momentum"],
+                dampening=group["dampening"],
+                weight_decay=group["weight_decay"],
+                nesterov=group["nesterov"],
+                maximize=group["maximize"],
+                first=first,
+            )
+            mark_stepped(batch, "SGD")
