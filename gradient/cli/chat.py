@@ -21,9 +21,9 @@ def chat(
     ] = None,
     max_new_tokens: opt.MaxNewTokens = 512,
     temperature: opt.Temperature = 0.7,
-    top_k: opt.TopK = None,
+    top_k: opt.TopK = 0,
     top_p: opt.TopP = 0.95,
-    min_p: opt.MinP = None,
+    min_p: opt.MinP = 0.0,
     repetition_penalty: opt.RepetitionPenalty = 1.0,
     seed: opt.Seed = None,
     stop: opt.Stop = None,
@@ -34,9 +34,9 @@ def chat(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Talk with a model that has a chat template.
+    """Talk with a model.
 
-    In a pipe every line of standard input is one turn, and only the answers are printed; with
+    One without a chat template is shown the conversation as a transcript to continue. In a pipe every line of standard input is one turn, and only the answers are printed; with
     --json each answer is one JSON line {"role", "content"}.
     """
     from gradient import hub

@@ -40,6 +40,7 @@ PACKAGES = (
     Package("numba", "fast CPU kernels (without it all works, slower)", required=True),
     Package("safetensors", "weight files", required=True),
     Package("tokenizers", "text to tokens", required=True),
+    Package("jinja2", "chat templates", required=True),
     Package("huggingface_hub", "downloading models", required=True),
     Package("typer", "this command line", required=True),
     Package("rich", "tables and progress bars", required=True),

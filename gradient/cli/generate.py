@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Annotated, Any
 
@@ -19,9 +20,9 @@ def generate(
     model: opt.Model = "pycoder",
     max_new_tokens: opt.MaxNewTokens = 200,
     temperature: opt.Temperature = 0.7,
-    top_k: opt.TopK = None,
+    top_k: opt.TopK = 0,
     top_p: opt.TopP = 0.95,
-    min_p: opt.MinP = None,
+    min_p: opt.MinP = 0.0,
     repetition_penalty: opt.RepetitionPenalty = 1.0,
     seed: opt.Seed = None,
     stop: opt.Stop = None,
@@ -63,7 +64,7 @@ def generate(
     }
     if as_json:
         generation = language_model.generate(text, logprobs=logprobs, **sampling)
-        print_json({"model": model, "prompt": text, **generation.to_json()})
+        print_json({"model": model, "prompt": text, **dataclasses.asdict(generation)})
         return
     if echo:
         show_prompt(text)

@@ -34,14 +34,14 @@ Temperature = Annotated[
     float, typer.Option("--temperature", "-t", min=0.0, help="0 always takes the likeliest token.")
 ]
 TopK = Annotated[
-    int | None, typer.Option("--top-k", min=1, help="Sample among the k likeliest tokens.")
+    int, typer.Option("--top-k", min=0, help="Sample among the k likeliest tokens; 0: all.")
 ]
 TopP = Annotated[
-    float | None,
+    float,
     typer.Option("--top-p", min=0.0, max=1.0, help="Sample among the likeliest, up to this mass."),
 ]
 MinP = Annotated[
-    float | None,
+    float,
     typer.Option(
         "--min-p", min=0.0, max=1.0, help="Drop tokens below this share of the likeliest one's."
     ),

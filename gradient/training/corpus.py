@@ -8,18 +8,22 @@ import json
 import os
 import sysconfig
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gradient.data import TokenFile, TokenWriter
 from gradient.errors import ArgumentError
+from gradient.io.atomic import write_text
+from gradient.text import Tokenizer, byte_level, train_bpe
 from gradient.training.config import TrainConfig
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradient.text import Tokenizer
+RECORD = "corpus.json"
+_BATCH = 256  # documents encoded at a time, on all cores
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
 STDLIB_SKIPPED = frozenset(
@@ -49,13 +53,14 @@ class Document:
 class Corpus:
     """Tokenised text: `train` and `val` are 1-D memory-mapped arrays, documents end to end."""
 
-    source: str
     tokenizer: Tokenizer
     train: np.ndarray
     val: np.ndarray
+    source: str  # where the text came from, for people
     documents: int
     characters: int
-    fingerprint: str
+    val_bytes_per_token: float
+    fingerprint: str  # of the text and of all that decides its tokens
 
 
 def find_documents(paths: Sequence[str | os.PathLike[str]], glob: str = "*") -> list[Document]:
@@ -139,28 +144,112 @@ def split_texts(
 
 
 def prepare(
-    config: TrainConfig, folder: Path, note: Callable[[str], None] = lambda message: None
+    config: TrainConfig,
+    folder: Path,
+    note: Callable[[str], None] = lambda message: None,
+    *,
+    reuse: bool = False,
 ) -> Corpus:
     """Read, tokenise and map the text of `config`; a second call finds its work in `folder`.
 
     Args:
-        folder: receives train.bin, val.bin, the tokenizer and corpus.json.
+        folder: receives train.bin, val.bin, the tokenizer's files and corpus.json.
         note: told what is being done, one sentence at a time.
+        reuse: take what is in `folder`, if it is whole, without looking at the text again: a run
+            goes on with the tokens it began with, though its text may have changed since.
 
     Raises:
         ArgumentError: no text, or too little for one sequence.
     """
-    source = ", ".join(config.paths) if config.paths else "the Python standard library"
-    texts = read_texts(find_documents(config.paths, config.glob))
-    fingerprint = _fingerprint(config, texts)
-    characters = sum(len(text) for _, text in texts)
-    if _recorded(folder) != fingerprint:
-        note(f"read {len(texts)} files, {characters / 1e6:.1f} M characters, from {source}")
-        _build(config, folder, texts, fingerprint, note)
-    tokenizer, train, val = _open(folder)
+    record = _record(folder)
+    if record is None or not reuse:
+        source = ", ".join(config.paths) if config.paths else "the Python standard library"
+        texts = read_texts(find_documents(config.paths, config.glob))
+        fingerprint = _fingerprint(config, texts)
+        if record is None or record["fingerprint"] != fingerprint:
+            characters = sum(len(text) for _, text in texts)
+            note(f"read {len(texts)} files, {characters / 1e6:.2f} M characters, from {source}")
+            record = {
+                "source": source,
+                "documents": len(texts),
+                "characters": characters,
+                "fingerprint": fingerprint,
+            }
+            record |= _tokenise(config, folder, texts, note)
+            write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+    train, val = (TokenFile(folder / name).tokens for name in ("train.bin", "val.bin"))
     if len(train) <= config.block_size:
         raise ArgumentError(
             f"paths: {len(train)} tokens to train on are too few for one sequence of "
             f"block_size={config.block_size}; give more text or a smaller --block-size"
         )
-    return Corpus(source, tokenizer, train, val, len(texts), characters, fingerprint)
+    return Corpus(Tokenizer.from_folder(folder), train, val, **record)
+
+
+def _fingerprint(config: TrainConfig, texts: Sequence[tuple[str, str]]) -> str:
+    """A hash of the text and the settings that decide its tokens."""
+    settings = (config.tokenizer, config.vocab_size, config.val_fraction)
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, text in texts:
+        digest.update(f"{name}\0{len(text)}\0".encode())
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """What corpus.json says; it is written last, so the files that it speaks of are whole."""
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _tokenise(
+    config: TrainConfig,
+    folder: Path,
+    texts: Sequence[tuple[str, str]],
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write the token files and the tokenizer; return the sizes for the record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    train_texts, val_texts = split_texts(texts, config.val_fraction)
+    tokenizer = _tokenizer(config, train_texts, note)
+    tokenizer.save(folder)
+    note(f"encoding with {tokenizer.vocab_size} tokens")
+    counts = [
+        _write_tokens(tokenizer, part, folder / name)
+        for part, name in ((train_texts, "train.bin"), (val_texts, "val.bin"))
+    ]
+    val_bytes = sum(len(text.encode()) for text in val_texts)
+    return {"val_bytes_per_token": val_bytes / counts[1] if counts[1] else 0.0}
+
+
+def _tokenizer(
+    config: TrainConfig, texts: Sequence[str], note: Callable[[str], None]
+) -> Tokenizer:
+    """The tokenizer of the config: trained on `texts` (not on those held out), bytes, or read."""
+    if config.tokenizer == "bytes":
+        return byte_level()
+    if config.tokenizer == "bpe":
+        note(f"learning a vocabulary of {config.vocab_size} tokens")
+        return train_bpe(texts, config.vocab_size)
+    tokenizer = Tokenizer.from_folder(config.tokenizer)
+    if tokenizer.eos_id is None:
+        raise ArgumentError(
+            f"tokenizer: the one in {config.tokenizer!r} has no end-of-text token, which separates "
+            "the documents; add an eos_token to its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def _write_tokens(tokenizer: Tokenizer, texts: Sequence[str], path: Path) -> int:
+    """Write the texts' tokens, an end mark after each text; return how many."""
+    with TokenWriter(path, tokenizer.vocab_size) as writer:
+        for first in range(0, len(texts), _BATCH):
+            batch = texts[first : first + _BATCH]
+            # Text from a file is never parsed for special tokens: it cannot end a document early.
+            encoded = tokenizer.encode_batch(batch, add_special_tokens=False, parse_special=False)
+            for ids in encoded:
+                writer.write([*ids, tokenizer.eos_id])
+        return writer.count

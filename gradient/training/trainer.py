@@ -13,6 +13,7 @@ import gradient
 import gradient.functional as F
 from gradient import nn, optim
 from gradient.errors import CheckpointError, TrainingDiverged
+from gradient.generation import generate
 from gradient.io.checkpoint import load_checkpoint, save_checkpoint
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.training import corpus as corpora
@@ -133,6 +134,7 @@ class Trainer:
                 self.state_dict(),
                 keep_last=self.config.keep_last,
                 is_best=is_best,
+                metrics={"train_loss": self.train_loss, "best_val_loss": self.best_val_loss},
             )
         except OSError as error:
             kept = f"the one of step {self.saved_step}" if self.saved_step >= 0 else "none"
@@ -192,6 +194,30 @@ class Trainer:
                 count += inputs.size
         self.model.train()
         return total / count
+
+    def show_samples(self) -> None:
+        """Report what the model makes of the prompts: each time with the same random numbers."""
+        config, tokenizer = self.config, self.corpus.tokenizer
+        if not config.sample_tokens:
+            return
+        prompts = [tokenizer.encode(prompt) for prompt in config.sample_prompts]
+        if not prompts:
+            held_out = self.corpus.val if len(self.corpus.val) else self.corpus.train
+            prompts = [held_out[: config.block_size // 4].tolist()]
+        self.model.eval()
+        for prompt in prompts:
+            ids = prompt[-config.block_size :]
+            sample = generate(
+                self.model,
+                ids,
+                tokenizer=tokenizer,
+                max_new_tokens=config.sample_tokens,
+                temperature=0.8,
+                top_p=0.95,
+                seed=config.seed,
+            )
+            self.reporter.sample(self.step, tokenizer.decode(ids), str(sample))
+        self.model.train()
 
     def bits_per_byte(self, loss: float | None) -> float | None:
         """A validation loss in bits per byte of text, comparable between tokenizers."""

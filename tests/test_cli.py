@@ -1,0 +1,296 @@
+"""The command line, in this process and as a program in a pipe."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import gradient
+from gradient.cli.app import app
+from gradient.cli.doctor import PACKAGES
+from gradient.cli.output import byte_size
+
+COMMANDS = ("generate", "chat", "train", "info", "check", "doctor", "bench")
+
+NANO = (
+    "--n-layer 1 --n-head 2 --n-embd 32 --block-size 32 --batch-size 4 --vocab-size 300 "
+    "--steps 20 --eval-every 10 --eval-batches 2 --log-every 5 --sample-tokens 8 --no-tensorboard"
+).split()
+
+
+def run(*arguments: object, **options: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+
+def program(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gradient", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.py"
+    path.write_text("".join(f"def add_{n}(number):\n    return {n}\n\n\n" for n in range(400)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained by the command itself."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    result = run("train", text, "--out", out, *NANO)
+    assert result.exit_code == 0, result.output
+    return out / "model"
+
+
+# All commands ------------------------------------------------------------------------------------
+
+
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0 and result.output == f"gradient {gradient.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name):
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.output and "--debug" in result.output
+
+
+def test_help_is_cheap():
+    code = (
+        "import sys\nfrom gradient.cli import main\nsys.argv = ['gradient', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "late = 'numba tokenizers safetensors huggingface_hub torch matplotlib'.split()\n"
+        "sys.exit(' '.join(name for name in late if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_wrong_usage_is_code_2():
+    for arguments in (["nonsense"], ["generate", "--temperature", "-1", "x"], ["info", "--what"]):
+        done = program(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "x", "--model", "{tmp}/nowhere"),
+        ("info", "{tmp}/nowhere"),
+        ("info", "{tmp}"),
+        ("train", "{tmp}/nowhere"),
+        ("train", "--steps", "0"),
+        ("train", "--size", "huge"),
+        ("train", "--resume", "--out", "{tmp}/nowhere"),
+        ("check", "no_such_op"),
+    ],
+)
+def test_errors_are_a_message_and_code_1(arguments, tmp_path):
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    done = program(*arguments, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    as_json = program(*arguments, "--json", cwd=tmp_path)
+    assert as_json.returncode == 1
+    error = json.loads(as_json.stdout)["error"]
+    assert done.stderr == f"error: {error['message']}\n"
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = program("info", tmp_path / "nowhere", "--debug")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "ModelNotFound" in done.stderr
+
+
+def test_a_defect_is_told_apart_from_a_user_error(monkeypatch):
+    monkeypatch.setattr("gradient.cli.doctor.examine", lambda: 1 / 0)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: division by zero\nThis is a defect in gradient" in result.output
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(12, "12 bytes"), (4718592, "4.5 MiB"), (2**42, "4096.0 GiB")]
+)
+def test_byte_size(count, shown):
+    assert byte_size(count) == shown
+
+
+# generate and chat -------------------------------------------------------------------------------
+
+
+def test_generate_streams_plain_text_into_a_pipe(model):
+    options = ("--model", model, "-n", "12", "--seed", "1")
+    done = program("generate", "def add", *options)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("def add") and "\x1b" not in done.stdout
+    assert program("generate", "def add", *options).stdout == done.stdout
+    alone = program("generate", "def add", "--no-echo", *options)
+    assert "def add" + alone.stdout == done.stdout
+
+
+def test_generate_reads_standard_input(model):
+    options = ("--model", model, "-n", "12", "--temperature", "0")
+    piped = program("generate", *options, input="def add\n")
+    assert piped.stdout == program("generate", "def add", *options).stdout
+
+
+def test_generate_json(model):
+    result = run("generate", "def", "-m", model, "-n", 5, "--seed", 3, "--logprobs", 2, "--json")
+    document = json.loads(result.output)
+    assert document["prompt"] == "def" and len(document["token_ids"]) == 5
+    assert document["finish_reason"] == "length" and len(document["logprobs"]) == 5
+
+
+def test_generate_stops_at_a_string(model):
+    result = run("generate", "def", "-m", model, "-n", 25, "-t", 0, "--stop", "\n", "--no-echo")
+    assert result.exit_code == 0 and result.output.count("\n") == 1
+
+
+def test_generate_into_a_reader_that_leaves(model):
+    command = [sys.executable, "-m", "gradient", "generate", "def", "-m", str(model), "-n", "30"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.read(3)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+
+
+def test_chat_answers_each_line_of_a_pipe(model):
+    done = program("chat", "-m", model, "-n", "4", "--json", input="hi\n\n/reset\nagain\n/exit\nno\n")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["role"] for answer in answers] == ["assistant", "assistant"]
+
+
+# train -------------------------------------------------------------------------------------------
+
+
+def test_train_in_a_pipe(text, tmp_path):
+    done = program("train", text, "--out", tmp_path / "run", *NANO)
+    assert done.returncode == 0, done.stderr
+    assert "step     20  loss" in done.stdout and "tok/s" in done.stdout
+    assert "validation loss" in done.stdout and "\x1b" not in done.stdout
+    assert done.stdout.splitlines()[-1] == f"model: {tmp_path / 'run' / 'model'}"
+    record = json.loads((tmp_path / "run" / "model" / "training.json").read_text())
+    assert record["command"].startswith("gradient train ") and "--n-embd 32" in record["command"]
+
+
+def test_train_json_lines(text, tmp_path):
+    result = run("train", text, "--out", tmp_path / "run", *NANO, "--json")
+    assert result.exit_code == 0
+    events = [json.loads(line) for line in result.output.splitlines()]
+    assert {"start", "step", "evaluation", "sample", "checkpoint", "finish"} <= {
+        event["event"] for event in events
+    }
+    assert events[-1]["finished"] and events[-1]["step"] == 20
+
+
+def test_train_ctrl_c_and_resume(text, tmp_path):
+    options = [*NANO, "--steps", "100000", "--log-every", "1"]
+    command = [sys.executable, "-m", "gradient", "train", str(text), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("step      3"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 0
+    assert rest.splitlines()[-1] == f"resume with: gradient train --resume --out {tmp_path / 'run'}"
+    [saved] = (tmp_path / "run" / "checkpoints").glob("step-*")
+    step = int(saved.name.removeprefix("step-"))
+    result = run("train", "--resume", "--out", tmp_path / "run", "--steps", step + 3)
+    assert result.exit_code == 0, result.output
+    assert f"resumed after step {step}" in result.output
+
+
+def test_train_does_not_resume_another_model(text, model):
+    result = run("train", "--resume", "--out", model.parent, "--n-embd", "64")
+    assert result.exit_code == 1
+    assert "n_embd: 32 in the checkpoint, 64 now" in result.output
+
+
+def test_second_ctrl_c_breaks_off(text, tmp_path):
+    command = [sys.executable, "-m", "gradient", "train", str(text), "--out", str(tmp_path / "run")]
+    slow = [*NANO, "--batch-size", "2048", "--accumulate", "50", "--block-size", "64"]
+    process = subprocess.Popen([*command, *slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for line in process.stdout:
+        if b"parameters" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    for line in process.stdout:
+        if b"stopping" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert process.stderr.read() == b"interrupted\n"
+
+
+# info, check, doctor, bench ----------------------------------------------------------------------
+
+
+def test_info(model):
+    described = json.loads(run("info", model, "--json").output)
+    assert described["architecture"] == "GPT2LMHeadModel"
+    assert described["context_length"] == 32 and described["dtypes"] == ["float32"]
+    assert described["bytes"] == 4 * described["parameters"]
+    assert described["config"]["n_embd"] == 32
+    shown = run("info", model).output
+    assert "transformer.h.*.attn" in shown and f"{described['parameters']:,}" in shown
+
+
+def test_check_some_ops():
+    result = run("check", "exp", "softmax")
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 ops passed on cpu" in result.output
+    document = json.loads(run("check", "exp", "--json").output)
+    assert document["failed"] == 0 and document["ops"][0]["op"] == "exp"
+
+
+def test_doctor():
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert gradient.__version__ in result.output and "NumPy's BLAS" in result.output
+    found = json.loads(run("doctor", "--json").output)
+    assert found["devices"]["cpu"]["state"] == "ok"
+
+
+def test_doctor_names_the_command_that_mends(monkeypatch):
+    def version(name: str) -> str:
+        if name in ("numba", "matplotlib"):
+            raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert f"{sys.executable} -m pip install numba" in result.output
+    assert "optional: matplotlib is not installed" in result.output
+
+
+def test_doctor_knows_every_dependency():
+    from importlib.metadata import requires
+
+    core = [line for line in requires("gradient-dl") or [] if "extra ==" not in line]
+    names = {line.split(";")[0].split(">")[0].split("=")[0].strip() for line in core}
+    assert names <= {package.name for package in PACKAGES if package.required}
+
+
+@pytest.mark.slow
+def test_bench():
+    document = json.loads(run("bench", "--json").output)
+    assert {"small op", "matmul", "training", "generation"} <= {
+        result["name"] for result in document["results"]
+    }
+    assert all(result["value"] > 0 for result in document["results"])

@@ -1,0 +1,431 @@
+"""Training: its pieces, and whole runs on a small text that are stopped, resumed and broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.errors import ArgumentError, CheckpointError
+from gradient.training import Reporter, TrainConfig, train
+from gradient.training.batches import TokenBatches
+from gradient.training.corpus import find_documents, read_texts, split_texts
+from gradient.training.metrics import MetricsFile, read_metrics
+from gradient.training.schedule import learning_rate, progress
+
+NANO = {
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 32,
+    "block_size": 32,
+    "batch_size": 4,
+    "vocab_size": 300,
+    "steps": 20,
+    "warmup_steps": 5,
+    "eval_every": 10,
+    "eval_batches": 2,
+    "log_every": 5,
+    "sample_tokens": 8,
+    "tensorboard": False,
+}
+
+TEXT = "".join(
+    f"def add_{n}(number):\n    return number + {n}\n\n\n" for n in range(400)
+)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.py"
+    path.write_text(TEXT)
+    return path
+
+
+def nano(text: Path, out: Path, **options: object) -> TrainConfig:
+    return TrainConfig(**(NANO | {"paths": (str(text),), "out": str(out)} | options))
+
+
+class Recorder(Reporter):
+    """Keeps what it is told; `stop_at` sends a Ctrl-C at a step."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.steps: list[dict] = []
+        self.evaluations: list[dict] = []
+        self.samples: list[str] = []
+        self.notes: list[str] = []
+
+    def step(self, record):
+        self.steps.append(dict(record))
+        if record["step"] == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def evaluation(self, record):
+        self.evaluations.append(dict(record))
+
+    def sample(self, step, prompt, text):
+        self.samples.append(text)
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+# Pieces ------------------------------------------------------------------------------------------
+
+
+def test_config_lists_all_that_is_wrong():
+    with pytest.raises(ArgumentError) as caught:
+        TrainConfig(steps=0, n_embd=100, n_head=3, export_dtype="int8")
+    assert str(caught.value) == (
+        "training: n_embd: expected a multiple of n_head=3, got 100; "
+        "steps: expected at least 1, got 0; "
+        "export_dtype: expected one of float32, bfloat16, float16, got 'int8'"
+    )
+
+
+def test_config_survives_its_file(tmp_path):
+    config = TrainConfig.preset("tiny", paths=("a", "b"), max_minutes=2.5)
+    config.save(tmp_path / "config.json")
+    assert TrainConfig.load(tmp_path / "config.json") == config
+
+
+def test_config_file_with_an_unknown_setting(tmp_path):
+    (tmp_path / "config.json").write_text('{"stepz": 3}')
+    with pytest.raises(ArgumentError, match="'stepz' is not a setting; did you mean 'steps'"):
+        TrainConfig.load(tmp_path / "config.json")
+
+
+def test_resumed_config_keeps_what_the_run_stands_on():
+    config = TrainConfig()
+    assert config.resumed_with({"steps": 5000}).steps == 5000
+    with pytest.raises(ArgumentError, match=r"n_embd: 192 in the checkpoint, 384 now; seed: 1337"):
+        config.resumed_with({"n_embd": 384, "seed": 1, "steps": 3})
+
+
+def test_schedule():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_lr_fraction=0.1)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0.1 < rates[-1] < 0.102
+
+
+def test_schedule_follows_the_clock_when_steps_are_slow():
+    config = TrainConfig(steps=1000, warmup_steps=10, max_minutes=1.0)
+    assert progress(config, 10, elapsed=30.0) == 0.5
+    assert progress(config, 600, elapsed=30.0) == 0.6
+    assert progress(config, 10, elapsed=61.0) == 1.0
+    floor = config.learning_rate * config.final_lr_fraction
+    assert learning_rate(config, 20, elapsed=60.0) == pytest.approx(floor)
+
+
+def test_batches_see_each_token_once_an_epoch():
+    tokens = np.arange(1000, dtype=np.uint16)
+    batches = TokenBatches(tokens, block_size=10, batch_size=7, seed=3)
+    epoch = batches.windows_per_epoch
+    assert epoch == 98
+    seen = np.concatenate([batches[i][0].ravel() for i in range(epoch // 7)])
+    assert len(set(seen.tolist())) == len(seen) == 980
+    inputs, targets = batches[20]
+    assert inputs.shape == targets.shape == (7, 10)
+    assert (targets == inputs + 1).all()
+
+
+def test_batches_are_a_function_of_their_index():
+    tokens = np.arange(500, dtype=np.uint16)
+    one, other = (TokenBatches(tokens, 16, 4, seed=5) for _ in range(2))
+    forwards = [one[i][0] for i in range(40)]
+    backwards = [other[i][0] for i in reversed(range(40))]
+    assert all((a == b).all() for a, b in zip(forwards, reversed(backwards), strict=True))
+    assert not (TokenBatches(tokens, 16, 4, seed=6)[0][0] == forwards[0]).all()
+
+
+@pytest.mark.parametrize("length", [11, 12, 20, 21, 22, 31])
+def test_batches_of_little_text(length):
+    batches = TokenBatches(np.arange(length), block_size=10, batch_size=3, seed=0)
+    for i in range(10):
+        inputs, targets = batches[i]
+        assert inputs.min() >= 0 and targets.max() < length
+    assert sum(len(inputs) for inputs, _ in batches.spread(4)) == (length - 1) // 10
+
+
+def test_documents_in_the_order_of_their_names(tmp_path):
+    for name in ("b.txt", "a/z.txt", "a/y.md", ".hidden", "__pycache__/c.txt", "c.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\xfe\0" if name == "c.bin" else b"text\r\n")
+    found = find_documents([tmp_path])
+    assert [d.name for d in found] == ["a/y.md", "a/z.txt", "b.txt", "c.bin"]
+    assert read_texts(found) == [(n, "text\n") for n in ("a/y.md", "a/z.txt", "b.txt")]
+    assert [d.name for d in find_documents([tmp_path], "*.md")] == ["a/y.md"]
+
+
+def test_the_standard_library_is_the_default():
+    names = [document.name for document in find_documents([])]
+    assert "json/decoder.py" in names and "argparse.py" in names
+    assert not [name for name in names if "test" in name.split("/") or "site-packages" in name]
+
+
+def test_missing_text(tmp_path):
+    with pytest.raises(ArgumentError, match=r"paths: '.*nowhere' does not exist"):
+        find_documents([tmp_path / "nowhere"])
+    with pytest.raises(ArgumentError, match=r"paths: no file matches '\*' in "):
+        find_documents([tmp_path])
+    (tmp_path / "data.bin").write_bytes(b"\0\1")
+    with pytest.raises(ArgumentError, match="none of the 1 files found is UTF-8 text"):
+        read_texts(find_documents([tmp_path]))
+
+
+def test_split_holds_out_documents_or_the_end_of_one():
+    texts = [(f"{n}.py", f"text {n}") for n in range(400)]
+    train_texts, val_texts = split_texts(texts, 0.1)
+    assert 20 < len(val_texts) < 60 and len(train_texts) + len(val_texts) == 400
+    assert set(split_texts(texts[:200], 0.1)[1]) <= set(val_texts)
+    [head], [tail] = split_texts([("one", "line\n" * 100)], 0.1)
+    assert head == "line\n" * 90 and tail == "line\n" * 10
+    assert split_texts(texts, 0.0)[1] == []
+
+
+def test_metrics_file_forgets_what_a_resumed_run_repeats(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    metrics = MetricsFile(path, step=2)
+    metrics.step({"step": 3, "loss": 1.5})
+    metrics.close()
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.5}]
+
+
+# Runs --------------------------------------------------------------------------------------------
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    from gradient.io.safetensors import load_file
+
+    return {name: value.numpy().copy() for name, value in load_file(folder).items()}
+
+
+def test_a_run_learns_and_leaves_its_files(text, tmp_path):
+    seen = Recorder()
+    result = train(nano(text, tmp_path / "run", steps=60), reporter=seen)
+    assert result.finished and result.step == 60 and result.tokens == 60 * 4 * 32
+    assert seen.steps[0]["loss"] > 4.5 and result.val_loss < 3.6
+    assert [record["step"] for record in seen.evaluations] == [10, 20, 30, 40, 50, 60]
+    assert len(seen.samples) == 6 and seen.steps[-1]["eta"] == 0
+    assert seen.steps[-1]["tokens_per_second"] > 0
+    out = tmp_path / "run"
+    assert [r["step"] for r in read_metrics(out / "metrics.jsonl") if "loss" in r] == list(
+        range(5, 65, 5)
+    )
+    kept = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+    assert "step-00000060" in kept and len(kept) <= 3
+    record = json.loads((out / "model" / "training.json").read_text())
+    assert record["tokens_seen"] == result.tokens and record["val_loss"] == result.val_loss
+    assert math.isclose(record["minutes"], result.elapsed / 60, abs_tol=0.01)
+
+
+def test_the_loss_curve(text, tmp_path):
+    pytest.importorskip("matplotlib")
+    train(nano(text, tmp_path / "run"))
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_matplotlib_is_a_note(text, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    seen = Recorder()
+    train(nano(text, tmp_path / "run"), reporter=seen)
+    assert "no loss curve: the loss curve needs matplotlib: pip install matplotlib" in seen.notes
+
+
+def test_tensorboard_events(text, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(nano(text, tmp_path / "run", tensorboard=True))
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val/loss")] == [10, 20]
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.1, "accumulate": 2}])
+def test_resume_is_bit_exact(text, tmp_path, options):
+    whole = train(nano(text, tmp_path / "whole", **options))
+    halves = nano(text, tmp_path / "halves", **options)
+    first = train(halves, reporter=Recorder(stop_at=10))
+    assert not first.finished and first.step == 10 and first.model is None
+    second = train(halves, resume=True)
+    assert second.finished and second.val_loss == whole.val_loss
+    a = weights(tmp_path / "whole" / "checkpoints" / "step-00000020" / "model.safetensors")
+    b = weights(tmp_path / "halves" / "checkpoints" / "step-00000020" / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+    losses = [
+        [(r["step"], r.get("loss"), r.get("val_loss")) for r in read_metrics(out / "metrics.jsonl")]
+        for out in (tmp_path / "whole", tmp_path / "halves")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_accumulation_is_a_larger_batch(text, tmp_path):
+    one = train(nano(text, tmp_path / "one", batch_size=8, accumulate=1, steps=5))
+    other = train(nano(text, tmp_path / "other", batch_size=4, accumulate=2, steps=5))
+    assert other.train_loss == pytest.approx(one.train_loss, rel=1e-5)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    train(config)
+    longer = train(dataclasses.replace(config, steps=30), resume=True)
+    assert longer.finished and longer.step == 30
+
+
+def test_a_run_is_not_overwritten(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    train(config)
+    with pytest.raises(ArgumentError, match="already holds a run; resume it"):
+        train(config)
+
+
+def test_nothing_to_resume(text, tmp_path):
+    with pytest.raises(gradient.errors.GradientError, match="config.json"):
+        train(nano(text, tmp_path / "run"), resume=True)
+
+
+def test_too_little_text(tmp_path):
+    (tmp_path / "short.txt").write_text("too short\n")
+    with pytest.raises(ArgumentError, match="too few for one sequence of block_size=32"):
+        train(nano(tmp_path / "short.txt", tmp_path / "run", tokenizer="bytes"))
+
+
+def test_time_limit_ends_with_the_rate_brought_down(text, tmp_path):
+    seen = Recorder()
+    config = nano(text, tmp_path / "run", steps=10**6, max_minutes=2 / 60, eval_every=10**6)
+    result = train(config, reporter=seen)
+    assert result.finished and 2 <= result.elapsed < 20
+    assert seen.steps[-1]["lr"] < 0.3 * config.learning_rate
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_exported_model_generates(text, tmp_path, dtype):
+    result = train(nano(text, tmp_path / "run", export_dtype=dtype))
+    language_model = gradient.hub.load(result.model)
+    assert language_model.model.dtype.name == dtype
+    assert str(language_model.generate("def add", max_new_tokens=5, temperature=0.0))
+
+
+@pytest.mark.parity
+def test_transformers_reads_the_exported_model(text, tmp_path):
+    import torch
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    result = train(nano(text, tmp_path / "run"))
+    theirs = GPT2LMHeadModel.from_pretrained(result.model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(result.model)
+    ours = gradient.hub.load(result.model)
+    ids = ours.tokenizer.encode("def add_1(number):\n")
+    assert tokenizer("def add_1(number):\n")["input_ids"] == list(ids)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits.numpy()
+    with gradient.no_grad():
+        got = ours.model(gradient.tensor([ids])).numpy()
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+# Accidents ---------------------------------------------------------------------------------------
+
+CHILD = """
+import json, sys
+from gradient.training import TrainConfig, train
+from gradient.training.reporters import PlainReporter
+values, resume = json.loads(sys.argv[1]), sys.argv[2] == "resume"
+result = train(TrainConfig.from_json(values), resume=resume, reporter=PlainReporter())
+"""
+
+
+def start(config: TrainConfig, mode: str = "start", **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, json.dumps(config.to_json()), mode]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    lines = ""
+    for line in process.stdout:
+        lines += line
+        if words in line:
+            return lines
+    raise AssertionError(f"{words!r} did not come; the output was:\n{lines}")
+
+
+def test_sigint_saves_and_says_how_to_resume(text, tmp_path):
+    config = nano(text, tmp_path / "run", steps=10**6, eval_every=10**6, log_every=1)
+    process = start(config)
+    wait_for(process, "step     10")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopping: this step is finished and saved first" in rest
+    assert f"resume with: gradient train --resume --out {tmp_path / 'run'}" in rest
+    [checkpoint] = (tmp_path / "run" / "checkpoints").glob("step-*")
+    saved = int(checkpoint.name.removeprefix("step-"))
+    result = train(dataclasses.replace(config, steps=saved + 2), resume=True)
+    assert result.step == saved + 2
+
+
+def test_a_killed_run_resumes_from_its_last_whole_checkpoint(text, tmp_path):
+    config = nano(text, tmp_path / "run", steps=60, eval_every=2, sample_tokens=0)
+    for _ in range(3):
+        resumable = (tmp_path / "run" / "checkpoints").exists()
+        process = start(config, "resume" if resumable else "start")
+        wait_for(process, "saved")
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    whole = train(nano(text, tmp_path / "whole", steps=60, eval_every=2, sample_tokens=0))
+    resumed = train(config, resume=True)
+    assert resumed.finished and resumed.val_loss == whole.val_loss
+
+
+def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    stopped = train(config, reporter=Recorder(stop_at=10))
+    assert stopped.step == 10
+
+    def small_files() -> None:
+        # Files above 20 kB cannot be written: the system's answer to write() is an error.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start(config, "resume", preexec_fn=small_files)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "warning: could not save step 20" in output
+    assert "training goes on" in output
+    assert "CheckpointError: could not save step 20 in" in output
+    assert "Last whole checkpoint: step 10" in output
+    assert train(config, resume=True).step == 20
+
+
+def test_no_checkpoint_for_a_loss_that_is_not_finite(text, tmp_path):
+    config = nano(text, tmp_path / "run", learning_rate=1e30, grad_clip=0.0, warmup_steps=0)
+    with pytest.raises(gradient.errors.GradientError, match="lower --learning-rate"):
+        train(config)
+
+
+def test_checkpoint_of_other_text(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    train(config, reporter=Recorder(stop_at=10))
+    text.write_text(TEXT + "x = 1\n")
+    assert train(config, resume=True).step == 20  # the prepared tokens are still there
+    for path in (tmp_path / "run" / "data").iterdir():
+        path.unlink()
+    with pytest.raises(CheckpointError, match="not the one that this run began with"):
+        train(dataclasses.replace(config, steps=30), resume=True)
