@@ -1,0 +1,72 @@
+"""Every error that gradient raises on purpose.
+
+Each one is also the built-in exception that a PyTorch user would catch (RuntimeError, IndexError,
+TypeError, ValueError ...). A message says which op or argument, what was expected, what came, and
+the fix where there is one.
+"""
+
+from __future__ import annotations
+
+
+class GradientError(Exception):
+    """Base of all errors that gradient raises on purpose."""
+
+
+class ShapeError(GradientError, RuntimeError):
+    """Shapes do not fit together."""
+
+
+class DTypeError(GradientError, RuntimeError):
+    """An op was given a dtype that it does not take."""
+
+
+class DeviceError(GradientError, RuntimeError):
+    """Tensors on different devices, or a device that this machine does not have."""
+
+
+class AutogradError(GradientError, RuntimeError):
+    """The graph cannot be differentiated as asked."""
+
+
+class BackendError(GradientError, RuntimeError):
+    """A backend is missing, or failed."""
+
+
+class ArgumentError(GradientError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class IndexOutOfRange(GradientError, IndexError):
+    """A dimension or an index lies outside its range."""
+
+
+class TypeMismatch(GradientError, TypeError):
+    """An argument has a type that is not allowed."""
+
+
+class MissingDependency(GradientError, ImportError):
+    """An optional package is needed; the message holds the pip command that installs it."""
+
+
+class FileFormatError(GradientError, ValueError):
+    """A file is truncated, malformed, or not of the format that its name says."""
+
+
+class StateDictError(GradientError, RuntimeError):
+    """Weights that do not fit a module: all misfits listed together."""
+
+
+class ModelNotFound(GradientError, FileNotFoundError):
+    """No model under that id or path; the message says where it was looked for."""
+
+
+class UnsupportedModel(GradientError, ValueError):
+    """A model type that gradient does not know; the message lists those that it does."""
+
+
+class CheckpointError(GradientError, OSError):
+    """A checkpoint could not be written or read; earlier ones are untouched."""
+
+
+class TrainingDiverged(GradientError, ArithmeticError):
+    """The loss is no longer a finite number; the last checkpoint is from before."""
