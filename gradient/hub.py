@@ -40,6 +40,8 @@ PATTERNS = [
     "special_tokens_map.json",
     "vocab.json",
     "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
     "chat_template.jinja",
 ]
 
@@ -169,7 +171,7 @@ def is_complete(folder: Path) -> bool:
     """Return whether a snapshot holds a config, all of its weights and a tokenizer."""
     if not (folder / "config.json").is_file():
         return False
-    tokenizers = ("tokenizer.json", "vocab.json")
+    tokenizers = ("tokenizer.json", "vocab.json", "encoder.json")
     if not any((folder / name).is_file() for name in tokenizers):
         return False
     try:

@@ -1,6 +1,6 @@
-"""A trained model that we did not train: minGPT's gpt-nano, which sorts six digits of 0, 1 and 2.
+"""A trained model from elsewhere: minGPT's gpt-nano that sorts six of three symbols.
 
-llm-viz stores its weights and, for three inputs, what every stage of the forward pass should give.
+Its weights and the activations of one forward pass come as JSON (llm_viz_nano_sort of the test data).
 """
 
 from __future__ import annotations
@@ -8,98 +8,95 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradient
-from gradient.generation import generate
-from gradient.io import safetensors
-from gradient.models import load_model
-
-LAYERS, HEADS, LENGTH = 3, 3, 6
+from gradient.models import GPT2Config, GPT2LMHeadModel
 
 
-def stored_tensors(path):
-    """The float32 arrays of one of llm-viz's JSON files, by name."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: np.frombuffer(base64.b64decode(value["data"]), "<f4").reshape(value["shape"])
-        for name, value in content.items()
-        if name != "config"
+def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return the config and the arrays (float32, base64) of one of the JSON files."""
+    content = json.loads(path.read_text())
+    config = content.pop("config")
+    arrays = {
+        name: np.frombuffer(base64.b64decode(entry["data"]), np.float32).reshape(entry["shape"])
+        for name, entry in content.items()
     }
+    return config, arrays
 
 
 @pytest.fixture(scope="module")
-def stages(real_data):
-    """What each stage gives for the stored inputs `idx` (3, 11)."""
-    return stored_tensors(real_data("llm_viz_nano_sort") / "gpt-nano-sort-t0-partials.json")
+def folder(real_data) -> Path:
+    return real_data("llm_viz_nano_sort")
 
 
-@pytest.fixture(scope="module")
-def model(real_data, tmp_path_factory):
-    """The model, loaded from a folder laid out as transformers would have."""
-    weights = stored_tensors(real_data("llm_viz_nano_sort") / "gpt-nano-sort-model.json")
-    folder = tmp_path_factory.mktemp("nano_sort")
-    # Its linear layers are stored (out, in), a GPT-2 checkpoint's (in, out); masks are no weights.
-    tensors = {
-        name: gradient.tensor(value.T if ".c_" in name and value.ndim == 2 else value)
-        for name, value in weights.items()
-        if not name.endswith("attn.bias")
-    }
-    safetensors.save_file(tensors, folder / "model.safetensors")
-    config = {
-        "model_type": "gpt2",
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "n_embd": 48,
-        "vocab_size": 3,
-        "n_positions": 2 * LENGTH - 1,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "tie_word_embeddings": False,
-    }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return load_model(folder)
+@pytest.fixture
+def model(folder, device) -> GPT2LMHeadModel:
+    values, arrays = read(folder / "gpt-nano-sort-model.json")
+    config = GPT2Config(
+        vocab_size=values["vocab_size"],
+        n_positions=values["block_size"],
+        n_embd=values["n_embd"],
+        n_layer=values["n_layer"],
+        n_head=values["n_head"],
+        activation_function="gelu_new",
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with gradient.nn.init.skip():
+        model = GPT2LMHeadModel(config)
+    # minGPT keeps its matrices as nn.Linear does: nothing to transpose.
+    weights = {k: gradient.tensor(v) for k, v in arrays.items() if not k.endswith(".attn.bias")}
+    model.load_state_dict(weights, assign=True)
+    return model.to(device).eval()
 
 
-def test_every_stage_gives_the_stored_activations(model, stages):
-    outputs = {}
+def test_activations_are_the_stored_ones(model, folder, device):
+    _, stored = read(folder / "gpt-nano-sort-t0-partials.json")
+    seen: dict[str, np.ndarray] = {}
 
     def keep(name):
-        return lambda module, inputs, output: outputs.__setitem__(name, output)
+        def hook(module, args, output):
+            seen[name] = output.detach().cpu().numpy()
 
-    first = model.transformer.h[0]
-    watched = {
-        "ln1": first.ln_1,
-        "qkv": first.attn.c_attn,
-        "yProj": first.attn.c_proj,
-        "ln2": first.ln_2,
-        "fc": first.mlp.c_fc,
-        "mlp": first.mlp.c_proj,
-        "block0": first,
-        "block1": model.transformer.h[1],
-        "block2": model.transformer.h[2],
-        "ln_f": model.transformer.ln_f,
+        return hook
+
+    body, block = model.transformer, model.transformer.h[0]
+    places = {
+        "tok_emb": body.wte,
+        "x": body.drop,
+        "ln1": block.ln_1,
+        "qkv": block.attn.c_attn,
+        "yProj": block.attn,
+        "ln2": block.ln_2,
+        "fc": block.mlp.c_fc,
+        "mlp": block.mlp,
+        "block0": body.h[0],
+        "block1": body.h[1],
+        "block2": body.h[2],
+        "ln_f": body.ln_f,
+        "lm_head": model,
     }
-    handles = [module.register_forward_hook(keep(name)) for name, module in watched.items()]
+    for name, module in places.items():
+        module.register_forward_hook(keep(name))
+    inputs = gradient.tensor(stored["idx"].astype(np.int64), device=device)
     with gradient.no_grad():
-        outputs["lm_head"] = model(gradient.tensor(stages["idx"].astype(np.int64)))
-    for handle in handles:
-        handle.remove()
-    outputs["probs"] = gradient.softmax(outputs["lm_head"], dim=-1)
-    for name, output in outputs.items():
-        np.testing.assert_allclose(
-            output.numpy(), stages[name], rtol=1e-5, atol=1e-5, err_msg=f"stage {name}"
-        )
+        seen["probs"] = gradient.softmax(model(inputs), dim=-1).cpu().numpy()
+        gelu = block.mlp.act(gradient.tensor(seen["fc"], device=device))
+        seen["gelu"] = gelu.cpu().numpy()
+    for name, activation in seen.items():
+        np.testing.assert_allclose(activation, stored[name], atol=1e-5, err_msg=name)
 
 
-def test_it_sorts_all_729_inputs(model):
-    inputs = [list(digits) for digits in itertools.product(range(3), repeat=LENGTH)]
-    outputs = generate(model, inputs, max_new_tokens=LENGTH)
-    wrong = [
-        digits
-        for digits, output in zip(inputs, outputs, strict=True)
-        if output.token_ids != sorted(digits)
-    ]
-    assert wrong == []
+@pytest.mark.parametrize("cached", [True, False])
+def test_it_sorts_every_input(model, cached):
+    from gradient.generation import generate
+
+    inputs = [list(symbols) for symbols in itertools.product(range(3), repeat=6)]
+    assert len(inputs) == 729
+    outputs = generate(model, inputs, max_new_tokens=6, use_cache=cached)
+    assert [row.token_ids for row in outputs] == [sorted(symbols) for symbols in inputs]

@@ -101,13 +101,13 @@ class Decoder:
         prompts: Sequence[Sequence[int]],
         sampler: Sampler,
         *,
-        new_tokens: int,
+        capacity: int,
         logprobs: int | None = None,
         use_cache: bool = True,
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
-        new_tokens: the most tokens any row will need: sets the size of buffers.
+        capacity: the most tokens that a row will hold, its prompt included; sizes the buffers.
         logprobs: report each token's log-probability and this many of the likeliest.
         """
         self.model = model
@@ -115,11 +115,10 @@ class Decoder:
         self.logprobs = logprobs
         self.rows = list(range(len(prompts)))  # the prompt that each running row belongs to
         self.lengths = [len(prompt) for prompt in prompts]
-        self.tokens = _padded(prompts, max(self.lengths) + new_tokens, model.device)
+        self.tokens = _padded(prompts, capacity, model.device)
         self.cache: KVCache | None = None
-        if use_cache:
-            capacity = max(self.lengths) + new_tokens - 1  # the last token is never fed back
-            self.cache = KVCache.for_model(model, len(prompts), capacity)
+        if use_cache:  # one column less: the last token is never fed back
+            self.cache = KVCache.for_model(model, len(prompts), capacity - 1)
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
@@ -238,7 +237,7 @@ def decode(
         model,
         prompts,
         sampler,
-        new_tokens=max(row.budget for row in rows),
+        capacity=max(len(p) + row.budget for p, row in zip(prompts, rows, strict=True)),
         logprobs=logprobs,
         use_cache=use_cache,
     )
@@ -358,7 +357,7 @@ def start(
         result = Generation(
             logprobs=None if top is None else [], timings=Timings(prompt_tokens=len(prompt))
         )
-        text_decoder = None if tokenizer is None else tokenizer.stream()
+        text_decoder = None if tokenizer is None else tokenizer.stream(prompt)
         rows.append(Row(budget, reason, result, StopStrings(stop), text_decoder))
     sampler = Sampler(params, len(prompts), seed=seed, extra=logits_processors)
     pieces = decode(

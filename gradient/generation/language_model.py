@@ -71,7 +71,8 @@ class LanguageModel:
         """
         check_messages(messages)
         if self.tokenizer.chat_template:
-            prompt: Prompt = self.tokenizer.apply_chat_template(list(messages))
+            text = self.tokenizer.apply_chat_template(messages)
+            prompt: Prompt = self.tokenizer.encode(text, add_special_tokens=False)
         else:
             prompt = transcript(messages)
             stop = options.get("stop") or []

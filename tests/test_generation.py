@@ -1,0 +1,516 @@
+"""Generation: processors, sampling, stopping, and the loop, on a model that says what it is told to."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.errors import ArgumentError
+from gradient.generation import (
+    KVCache,
+    LanguageModel,
+    Sampler,
+    SamplingParams,
+    StopStrings,
+    generate,
+    min_p,
+    processors,
+    repetition_penalty,
+    stream,
+    temperature,
+    top_k,
+    top_p,
+)
+from gradient.generation.sampling import sample
+from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
+from gradient.text import byte_level
+
+INF = math.inf
+EOS = 256  # of the byte-level tokenizer
+
+
+class Scripted(CausalLM):
+    """Puts all weight on the bytes of a script: the token after n tokens of text is script[n]."""
+
+    def __init__(self, script: str | bytes, context: int | None = None) -> None:
+        super().__init__(GPT2Config(vocab_size=257, bos_token_id=EOS, eos_token_id=EOS))
+        script = script.encode() if isinstance(script, str) else script
+        self.script = [*script, EOS]
+        self.context = context
+        self.calls: list[tuple[int, ...]] = []
+
+    context_length = property(lambda self: self.context)
+    kv_shapes = property(lambda self: [])
+    dtype = gradient.float32
+    device = "cpu"
+
+    def forward(self, input_ids, cache=None, *, lengths=None, last_only=False):
+        B, T = input_ids.shape
+        self.calls.append((B, T))
+        past = cache.begin(T, lengths)
+        cache.advance(past)
+        logits = np.zeros((B, 1, 257), dtype=np.float32)
+        for row, held in enumerate(cache.counts):
+            logits[row, 0, self.script[min(held, len(self.script) - 1)]] = 10.0
+        return gradient.tensor(logits)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return byte_level()
+
+
+def tiny_model(device="cpu", **changes) -> GPT2LMHeadModel:
+    config = {"vocab_size": 257, "n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    gradient.manual_seed(3)
+    model = GPT2LMHeadModel(
+        GPT2Config(**(config | {"bos_token_id": EOS, "eos_token_id": EOS, "initializer_range": 0.2} | changes))
+    )
+    return model.to(device).eval()
+
+
+# ---- logits processors --------------------------------------------------------------------------
+
+LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        (temperature(2.0), [1.0, 0.5, 0.0, -0.5]),
+        (top_k(1), [2.0, -INF, -INF, -INF]),
+        (top_k(3), [2.0, 1.0, 0.0, -INF]),
+        (top_k(9), [2.0, 1.0, 0.0, -1.0]),
+        (top_p(0.1), [2.0, -INF, -INF, -INF]),
+        (top_p(0.65), [2.0, 1.0, -INF, -INF]),
+        (top_p(0.88), [2.0, 1.0, -INF, -INF]),
+        (top_p(0.9), [2.0, 1.0, 0.0, -INF]),
+        (min_p(0.3), [2.0, 1.0, -INF, -INF]),
+        (min_p(0.1), [2.0, 1.0, 0.0, -INF]),
+        (min_p(1.0), [2.0, -INF, -INF, -INF]),
+        (repetition_penalty(2.0), [1.0, 1.0, 0.0, -2.0]),
+    ],
+    ids=str,
+)
+def test_processors(processor, expected, device):
+    tokens = gradient.tensor([[3, 0, 3, -1]], device=device)
+    logits = gradient.tensor(LOGITS, device=device)
+    np.testing.assert_allclose(processor(logits, tokens).cpu().numpy(), [expected], rtol=1e-6)
+    assert logits.tolist() == LOGITS  # left as they were
+
+
+def test_processors_treat_every_row_for_itself(device):
+    logits = gradient.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 4.0]], device=device)
+    tokens = gradient.tensor([[1, -1], [0, 2]], device=device)
+    penalised = repetition_penalty(2.0)(logits, tokens).tolist()
+    assert penalised == [[0.0, 1.5, 1.0], [2.5, 0.0, 2.0]]
+    assert top_k(1)(logits, tokens).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
+    assert top_p(0.5)(logits, tokens).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
+
+
+def test_greedy_needs_no_processors_but_the_penalty():
+    params = SamplingParams(top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.1)
+    assert len(processors(params)) == 1
+    assert len(processors(SamplingParams(temperature=0.7, top_k=5, top_p=0.5, min_p=0.1))) == 4
+    assert processors(SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"temperature": -1}, "temperature must be a finite number of at least 0, got -1"),
+        ({"temperature": INF}, "temperature"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
+        ({"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
+        ({"min_p": 2}, "min_p must be from 0 to 1, got 2"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be a positive number, got 0"),
+        ({"top_p": 3, "min_p": -1}, "top_p must be .*; min_p must be "),
+    ],
+    ids=str,
+)
+def test_parameters_out_of_range(params, message):
+    with pytest.raises(ArgumentError, match=message):
+        SamplingParams(**params)
+
+
+# ---- drawing ------------------------------------------------------------------------------------
+
+
+def test_samples_have_the_softmax_distribution(device):
+    probabilities = np.array([0.5, 0.0, 0.3, 0.15, 0.05])
+    draws = 20_000
+    with np.errstate(divide="ignore"):
+        logits = gradient.tensor(np.tile(np.log(probabilities), (draws, 1)), device=device)
+    chosen = sample(logits.float(), gradient.rand(draws, device=device)).cpu().numpy()
+    counts = np.bincount(chosen, minlength=5)
+    assert counts[1] == 0
+    kept = probabilities > 0
+    expected = draws * probabilities[kept]
+    chi_squared = ((counts[kept] - expected) ** 2 / expected).sum()
+    assert chi_squared < 16.3  # 3 degrees of freedom: exceeded once in 1000
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1e-12, 0.5, 1 - 2**-24])
+def test_a_forbidden_token_is_never_drawn(uniform):
+    logits = gradient.tensor([[-INF, 0.0, -INF, 1.0, -INF]])
+    assert sample(logits, gradient.tensor([uniform])).item() in (1, 3)
+
+
+def test_a_seed_repeats_and_rows_do_not_depend_on_each_other():
+    model = tiny_model()
+    options = {"temperature": 1.0, "max_new_tokens": 12, "ignore_eos": True}
+    prompts = [[1, 2, 3], [4], [5, 6]]
+    batch = [row.token_ids for row in generate(model, prompts, seed=7, **options)]
+    assert batch == [row.token_ids for row in generate(model, prompts, seed=[7, 8, 9], **options)]
+    for row, prompt in enumerate(prompts):
+        assert generate(model, prompt, seed=7 + row, **options).token_ids == batch[row]
+    assert batch != [row.token_ids for row in generate(model, prompts, seed=8, **options)]
+    same_prompt = generate(model, [[1, 2], [1, 2]], seed=7, **options)
+    assert same_prompt[0].token_ids != same_prompt[1].token_ids
+
+
+def test_without_a_seed_manual_seed_decides():
+    model = tiny_model()
+
+    def run() -> list[int]:
+        return generate(model, [1, 2], temperature=1.0, max_new_tokens=10).token_ids
+
+    gradient.manual_seed(5)
+    first, second = run(), run()
+    gradient.manual_seed(5)
+    assert run() == first
+    assert first != second
+
+
+def test_seeds_must_match_the_rows():
+    with pytest.raises(ArgumentError, match="expected an int or 2 of them, one per row, got 3"):
+        Sampler(SamplingParams(), 2, seed=[1, 2, 3])
+
+
+# ---- stop strings -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stops", "text", "expected"),
+    [
+        (["END"], "one END two", "one "),
+        (["END"], "one EN", "one EN"),
+        (["END"], "one EEND", "one E"),
+        (["aab"], "aaab", "a"),
+        (["abc", "b"], "abc", "a"),  # the first to be complete
+        (["bc", "abc"], "abc", ""),  # of two complete at once, the longer
+        (["\n\n", "\n"], "x\n\ny", "x"),
+        (["é"], "caféine", "caf"),
+        ([], "anything", "anything"),
+    ],
+)
+def test_stop_strings_however_the_text_is_cut(stops, text, expected):
+    draw = random.Random(1)
+    for _ in range(30):
+        cuts = sorted(draw.randrange(len(text) + 1) for _ in range(draw.randrange(6)))
+        pieces = [text[i:j] for i, j in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        stop = StopStrings(stops)
+        emitted = "".join([*(stop.push(piece) for piece in pieces), stop.flush()])
+        assert emitted == expected
+        assert (stop.found is not None) == (text != expected)
+
+
+def test_text_is_held_back_no_longer_than_needed():
+    stop = StopStrings("STOP")
+    assert [stop.push(piece) for piece in ["a", "S", "T", "x", "ST", "OP", "b"]] == [
+        "a", "", "", "STx", "", "", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("strings", [[""], ["a", ""], [3]])
+def test_stop_strings_must_be_strings(strings):
+    with pytest.raises(ArgumentError, match="stop: expected non-empty strings"):
+        StopStrings(strings)
+
+
+# ---- the loop -----------------------------------------------------------------------------------
+
+
+def test_the_text_ends_at_the_end_of_text_token(tokenizer):
+    model = Scripted("Hello, world")
+    result = generate(model, "Hel", tokenizer=tokenizer)
+    assert str(result) == result.text == "lo, world"
+    assert result.finish_reason == "stop"
+    assert result.token_ids == list(b"lo, world")
+    assert result.timings.prompt_tokens == 3
+    assert result.timings.generated_tokens == 10  # the end-of-text token, too
+    assert result.timings.tokens_per_second > 0
+
+
+def test_ignore_eos_goes_on(tokenizer):
+    result = generate(Scripted("ab"), "a", tokenizer=tokenizer, ignore_eos=True, max_new_tokens=4)
+    assert result.text == "b"
+    assert result.token_ids == [ord("b"), EOS, EOS, EOS]
+    assert result.finish_reason == "length"
+
+
+@pytest.mark.parametrize("stop", ["o, w", [", ", "never"], "l"])
+def test_nothing_of_a_stop_string_is_emitted(tokenizer, stop):
+    strings = [stop] if isinstance(stop, str) else stop
+    result = generate(Scripted("Hello, world"), "Hel", tokenizer=tokenizer, stop=stop)
+    assert result.text == min(("lo, world".split(string)[0] for string in strings), key=len)
+    assert result.finish_reason == "stop"
+    assert result.stop_string in strings
+
+
+def test_what_might_have_become_a_stop_string_is_text_at_the_end(tokenizer):
+    result = generate(Scripted("abcEN"), "ab", tokenizer=tokenizer, stop="END")
+    assert result.text == "cEN"
+    result = generate(Scripted("abcENx"), "ab", tokenizer=tokenizer, stop="END", max_new_tokens=3)
+    assert (result.text, result.finish_reason) == ("cEN", "length")
+
+
+def test_stream_gives_whole_characters_and_the_same_text(tokenizer):
+    script = "naïve 日本語 🙂 text, STOP here"
+    pieces = list(stream(Scripted(script), "na", tokenizer=tokenizer, stop="STOP"))
+    assert "".join(pieces) == "ïve 日本語 🙂 text, "
+    assert "日" in pieces
+    assert "🙂" in pieces
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_broken_utf8_at_the_end_is_replaced(tokenizer):
+    result = generate(Scripted("a🙂".encode()[:3]), "a", tokenizer=tokenizer)
+    assert result.text == "\ufffd"
+
+
+def test_an_empty_prompt_begins_with_the_beginning_of_text(tokenizer):
+    model = Scripted("xyz")
+    assert generate(model, "", tokenizer=tokenizer).text == "yz"  # one token was there: BOS
+    assert generate(model, []).token_ids == list(b"yz")
+    model.config.bos_token_id = None
+    with pytest.raises(ArgumentError, match="empty, and the model has no beginning-of-text token"):
+        generate(model, [])
+
+
+def test_prompts_of_many_kinds(tokenizer):
+    model = Scripted("abcdef")
+    expected = list(b"def")
+    assert generate(model, [97, 98, 99]).token_ids == expected
+    assert [r.token_ids for r in generate(model, [[97, 98, 99], [97]])] == [expected, list(b"bcdef")]
+    assert [r.text for r in generate(model, ["abc", [97]], tokenizer=tokenizer)] == ["def", "bcdef"]
+    assert generate(model, gradient.tensor([97, 98, 99])).token_ids == expected
+    assert [r.token_ids for r in generate(model, gradient.tensor([[97, 98, 99]]))] == [expected]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_prompts(side, device):
+    model = tiny_model(device)
+    prompts = [[5, 6, 7, 8], [9, 10], [11]]
+    pads = [[0] * (4 - len(prompt)) for prompt in prompts]
+    zipped = list(zip(prompts, pads, strict=True))
+    ids = [pad + p if side == "left" else p + pad for p, pad in zipped]
+    ones = [[1] * len(prompt) for prompt in prompts]
+    masks = list(zip(ones, pads, strict=True))
+    mask = [pad + one if side == "left" else one + pad for one, pad in masks]
+    padded = generate(
+        model,
+        gradient.tensor(ids, device=device),
+        attention_mask=gradient.tensor(mask, device=device),
+        max_new_tokens=8,
+        ignore_eos=True,
+    )
+    lists = generate(model, prompts, max_new_tokens=8, ignore_eos=True)
+    assert [row.token_ids for row in padded] == [row.token_ids for row in lists]
+
+
+def test_a_decoding_step_computes_one_token_for_each_running_row():
+    model = Scripted("abcdefgh")
+    generate(model, [[1] * 6, [1] * 2, [1] * 4])  # 2, 6 and 4 tokens, then the end of text
+    assert model.calls == [(3, 6), (3, 1), (3, 1), (2, 1), (2, 1), (1, 1), (1, 1)]
+
+
+def test_rows_that_end_early_leave_the_others_unchanged(device):
+    model = tiny_model(device)
+    prompts = [[1, 2, 3], [4], [5, 6]]
+    alone = [generate(model, p, max_new_tokens=20, ignore_eos=True).token_ids for p in prompts]
+    chosen = alone[0][2]
+    stop_there = generate(model, prompts, max_new_tokens=20, logits_processors=[ending_at(chosen)])
+    for result, expected in zip(stop_there, alone, strict=True):
+        cut = expected.index(chosen) if chosen in expected else len(expected)
+        assert result.token_ids == expected[:cut]
+
+
+def ending_at(token):
+    """A processor that makes the model end the text where it would say `token`."""
+
+    def process(logits, tokens):
+        best = logits.argmax(dim=-1, keepdim=True) == token
+        only_eos = gradient.full_like(logits, -INF)
+        only_eos[:, EOS] = 0.0
+        never_eos = logits.clone()
+        never_eos[:, EOS] = -INF
+        return gradient.where(best, only_eos, never_eos)
+
+    return process
+
+
+def test_a_processor_sees_the_text_so_far():
+    seen = []
+
+    def watch(logits, tokens):
+        seen.append(tokens.tolist())
+        return logits
+
+    generate(Scripted("abcd"), [[97, 98], [97]], max_new_tokens=2, logits_processors=[watch])
+    assert seen == [[[97, 98], [97, -1]], [[97, 98, 99], [97, 98, -1]]]
+
+
+def test_log_probabilities_are_the_models(device):
+    model = tiny_model(device)
+    result = generate(model, [1, 2, 3], max_new_tokens=5, logprobs=3, ignore_eos=True)
+    text = [1, 2, 3, *result.token_ids]
+    with gradient.no_grad():
+        logits = model(gradient.tensor([text[:-1]], device=device))[0, 2:]
+        expected = gradient.nn.functional.log_softmax(logits, dim=-1).cpu().numpy()
+    assert [entry.token_id for entry in result.logprobs] == result.token_ids
+    for row, entry in enumerate(result.logprobs):
+        assert entry.logprob == pytest.approx(expected[row, entry.token_id], abs=1e-5)
+        assert list(entry.top) == list(np.argsort(-expected[row])[:3])
+        assert entry.top[entry.token_id] == entry.logprob  # greedy: the likeliest
+    assert generate(model, [1], max_new_tokens=1, logprobs=True).logprobs[0].top == {}
+    assert generate(model, [1], max_new_tokens=1).logprobs is None
+
+
+def test_to_json_is_json():
+    result = generate(tiny_model(), [1, 2], max_new_tokens=2, logprobs=1, ignore_eos=True)
+    values = json.loads(json.dumps(result.to_json()))
+    assert values["token_ids"] == result.token_ids
+    assert values["finish_reason"] == "length"
+    assert values["logprobs"][0]["token_id"] == result.token_ids[0]
+    assert values["timings"]["generated_tokens"] == 2
+
+
+# ---- the context --------------------------------------------------------------------------------
+
+
+def test_generation_ends_when_the_context_is_full():
+    model = tiny_model()
+    result = generate(model, [1] * 40, max_new_tokens=100, ignore_eos=True)
+    assert len(result.token_ids) == 9  # 40 + 8 fill 48 positions, and the last needs none
+    assert result.finish_reason == "context"
+    assert len(generate(model, [1] * 48, max_new_tokens=None, ignore_eos=True).token_ids) == 1
+    ragged = generate(model, [[1] * 40, [1] * 3], max_new_tokens=12, ignore_eos=True)
+    assert [(len(r.token_ids), r.finish_reason) for r in ragged] == [(9, "context"), (12, "length")]
+
+
+def test_a_prompt_longer_than_the_context():
+    with pytest.raises(ArgumentError, match="prompt: 49 tokens do not fit the model's context of 48"):
+        generate(tiny_model(), [1] * 49)
+
+
+def test_no_tokens_asked_for():
+    model = Scripted("abc")
+    result = generate(model, [97], max_new_tokens=0)
+    assert (result.token_ids, result.finish_reason, model.calls) == ([], "length", [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ([97], {"max_new_tokens": -1}, "max_new_tokens: expected at least 0, or None, got -1"),
+        ([97], {"max_new_tokens": None}, "this model's context has no limit"),
+        ([97], {"logprobs": -1}, "logprobs: expected True or a count of at least 0, got -1"),
+        ([97], {"stop": "x"}, "stop strings need a tokenizer"),
+        ("text", {}, "text needs a tokenizer"),
+        ([97], {"attention_mask": 1}, "only for prompts given as a tensor"),
+    ],
+)
+def test_options_that_make_no_sense(prompt, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        generate(Scripted("abc"), prompt, **options)
+
+
+def test_an_interrupted_generation_can_be_followed_by_another(tokenizer):
+    model = tiny_model()
+    pieces = stream(model, "ab", tokenizer=tokenizer, max_new_tokens=30, ignore_eos=True)
+    next(pieces)
+    pieces.close()
+    first = generate(model, "ab", tokenizer=tokenizer, max_new_tokens=5).token_ids
+    assert generate(model, "ab", tokenizer=tokenizer, max_new_tokens=5).token_ids == first
+
+
+# ---- the cache ----------------------------------------------------------------------------------
+
+
+def test_cache_buffers_grow_by_doubling(device):
+    cache = KVCache([(2, 4)], 1, device=device)
+    capacities = []
+    with gradient.no_grad():
+        for _ in range(9):
+            past = cache.begin(1)
+            past.append(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(2)))
+            cache.advance(past)
+            capacities.append(cache.capacity)
+    assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert cache.keys[0][:, :, :9].min().item() == 1
+
+
+def test_selected_rows_go_on_as_they_were(device):
+    model = tiny_model(device)
+    ids = gradient.randint(0, 257, (3, 6), device=device)
+    step = gradient.tensor([[7], [8], [9]], device=device)
+    cache = KVCache.for_model(model, 3)
+    with gradient.no_grad():
+        model(ids, cache, lengths=[6, 2, 4])
+        chosen = cache.select([2, 0, 2])
+        assert chosen.counts == chosen.lengths.tolist() == [4, 6, 4]
+        expected = model(step, cache)
+        actual = model(step[[2, 0, 2]], chosen)
+    np.testing.assert_allclose(
+        actual.cpu().numpy(), expected[[2, 0, 2]].cpu().numpy(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_rows_must_match_the_cache():
+    with pytest.raises(ArgumentError, match="cache: holds 2 rows, got 3 rows of tokens"):
+        KVCache([(1, 2)], 2).begin(4, lengths=[1, 2, 3])
+
+
+# ---- LanguageModel ------------------------------------------------------------------------------
+
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+
+
+def test_chat_follows_the_template(tokenizer):
+    prompt = "<system>be brief<user>hi<assistant>"
+    model = Scripted(prompt + "hello")
+    chatty = byte_level()
+    chatty.chat_template = TEMPLATE
+    lm = LanguageModel(model, chatty)
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
+    assert str(lm.chat(messages)) == "hello"
+    assert "".join(lm.chat(messages, stream=True)) == "hello"
+    assert model.calls[0] == (1, len(prompt))
+
+
+def test_chat_without_a_template_is_a_transcript(tokenizer):
+    lm = LanguageModel(Scripted("User: hi\nAssistant: hello\nUser: and then"), tokenizer)
+    assert str(lm.chat([{"role": "user", "content": "hi"}])) == " hello"
+
+
+@pytest.mark.parametrize("messages", ["hi", {"role": "user"}, [], ["hi"], [{"content": "hi"}]])
+def test_messages_must_be_messages(tokenizer, messages):
+    with pytest.raises(ArgumentError, match="messages"):
+        LanguageModel(Scripted("abc"), tokenizer).chat(messages)
+
+
+def test_save_and_load_again(tokenizer, tmp_path: Path):
+    lm = LanguageModel(tiny_model(), tokenizer)
+    lm.save(tmp_path)
+    again = gradient.hub.load(tmp_path)
+    options = {"max_new_tokens": 10, "ignore_eos": True}
+    assert again.generate("abc", **options).token_ids == lm.generate("abc", **options).token_ids
+    assert "float32 on cpu" in repr(again)

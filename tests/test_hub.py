@@ -1,0 +1,218 @@
+"""hub.load: where a name leads, without a network; what it says when it leads nowhere."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import gradient
+from gradient import hub
+from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
+from gradient.text import byte_level
+
+GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fill(folder: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """Make `folder` a complete model folder, but for some files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(GOLDEN / name, folder)
+    byte_level().save(folder)
+    for name in without:
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty hub cache, and no way to any network."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def forbidden(*args, **kwargs):
+        raise OSError("the network is off")
+
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)
+    return tmp_path / "cache"
+
+
+def snapshot(cache: Path, hub_id: str, revision: str = "main") -> Path:
+    """Return where the hub's cache keeps that model's files."""
+    repo = cache / f"models--{hub_id.replace('/', '--')}"
+    (repo / "refs").mkdir(parents=True, exist_ok=True)
+    (repo / "refs" / revision).write_text(COMMIT)
+    return repo / "snapshots" / COMMIT
+
+
+# ---- found --------------------------------------------------------------------------------------
+
+
+def test_a_folder(tmp_path):
+    lm = hub.load(fill(tmp_path))
+    assert lm.tokenizer.vocab_size == 257
+    assert lm.config.n_embd == 32
+    logits = lm.model(gradient.tensor([[1, 2, 3]]))
+    assert logits.shape == (1, 3, 96)
+    assert hub.load(str(tmp_path)).config == lm.config
+
+
+def test_a_model_that_comes_with_gradient(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "EMBEDDED", tmp_path)
+    fill(tmp_path / "small")
+    assert hub.embedded_models() == ["small"]
+    assert hub.find("small") == tmp_path / "small"
+    assert hub.load("small").name == "small"
+
+
+def test_a_hub_model_in_the_cache_needs_no_network(cache):
+    fill(snapshot(cache, "openai-community/gpt2"))
+    assert hub.load("openai-community/gpt2").config.n_layer == 2
+    assert hub.load("gpt2", offline=True).config.n_layer == 2
+
+
+def test_a_revision_in_the_cache(cache):
+    fill(snapshot(cache, "someone/model", revision="v2"))
+    assert hub.find("someone/model", revision="v2", offline=True).name == COMMIT
+    with pytest.raises(ModelNotFound, match="'someone/model' at revision 'v3' not found"):
+        hub.find("someone/model", revision="v3", offline=True)
+
+
+def test_dtype_by_name(tmp_path):
+    assert hub.load(fill(tmp_path), dtype="bfloat16").model.dtype == gradient.bfloat16
+
+
+# ---- downloads ----------------------------------------------------------------------------------
+
+
+def downloads(monkeypatch, cache: Path, outcome):
+    """Let every download call `outcome(folder)`; return the list of calls."""
+    import huggingface_hub
+
+    calls = []
+    real = huggingface_hub.snapshot_download
+
+    def fake(hub_id, *, local_files_only, **options):
+        if local_files_only:
+            return real(hub_id, local_files_only=True, **options)
+        calls.append(options)
+        folder = snapshot(cache, hub_id)
+        outcome(folder)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    return calls
+
+
+def test_a_download_takes_weights_config_and_tokenizer_only(cache, monkeypatch):
+    calls = downloads(monkeypatch, cache, fill)
+    assert hub.load("someone/model").config.n_layer == 2
+    assert hub.load("someone/model").config.n_layer == 2
+    assert len(calls) == 1
+    patterns = calls[0]["allow_patterns"]
+    assert "*.safetensors" in patterns
+    assert not any(".bin" in pattern or ".py" in pattern for pattern in patterns)
+
+
+@pytest.mark.parametrize("absent", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_an_interrupted_download_is_resumed(cache, monkeypatch, absent):
+    fill(snapshot(cache, "someone/model"), without=(absent,))
+    with pytest.raises(ModelNotFound, match="only a part of it: a download was interrupted"):
+        hub.load("someone/model", offline=True)
+    calls = downloads(monkeypatch, cache, fill)
+    assert hub.load("someone/model").config.n_layer == 2
+    assert len(calls) == 1
+
+
+def test_a_missing_shard_is_fetched(cache, monkeypatch):
+    folder = snapshot(cache, "someone/model")
+    fill(folder)
+    model = gradient.models.load_model(folder)
+    gradient.models.save_model(model, folder, max_shard_bytes=40_000)
+    assert hub.is_complete(folder)
+    next(folder.glob("model-00002*")).unlink()
+    assert not hub.is_complete(folder)
+
+
+def failing(error):
+    def outcome(folder):
+        raise error
+
+    return outcome
+
+
+def hub_error(name: str):
+    from huggingface_hub import errors
+
+    response = httpx2.Response(404, request=httpx2.Request("GET", "http://localhost"))
+    return getattr(errors, name)("the hub says no", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("RepositoryNotFoundError", r"the hub has no such model \(or a private one\)\nfix: check"),
+        ("GatedRepoError", r"its owner grants access on request\nfix: ask for access"),
+        ("RevisionNotFoundError", "the hub has no such revision of it"),
+        ("HfHubHTTPError", r"could not be reached \(HfHubHTTPError: the hub says no\)\nfix: check"),
+    ],
+)
+def test_what_the_hub_answers(cache, monkeypatch, error, message):
+    downloads(monkeypatch, cache, failing(hub_error(error)))
+    with pytest.raises(ModelNotFound, match=message):
+        hub.load("someone/model")
+
+
+def test_without_a_network(cache):
+    with pytest.raises(ModelNotFound, match=r"not in the local cache.* could not be reached") as error:
+        hub.load("someone/model")
+    assert "fix: check the network, or give a folder" in str(error.value)
+
+
+# ---- refused ------------------------------------------------------------------------------------
+
+
+def test_offline_and_not_cached(cache):
+    with pytest.raises(ModelNotFound, match="offline=True forbids a download\nfix: load it once"):
+        hub.load("gpt2", offline=True)
+
+
+@pytest.mark.parametrize("name", ["no_such_model", "./nowhere", "/tmp/nowhere/model", "a/b/c", "", "~/x"])
+def test_a_name_that_leads_nowhere(cache, name):
+    with pytest.raises(ModelNotFound, match="there is no such folder"):
+        hub.load(name)
+
+
+def test_a_path_is_never_a_hub_id(cache):
+    with pytest.raises(ModelNotFound, match="there is no such folder"):
+        hub.load(Path("someone/model"))
+
+
+@pytest.mark.parametrize("absent", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_that_lacks_a_file(tmp_path, absent):
+    with pytest.raises(ModelNotFound, match=absent):
+        hub.load(fill(tmp_path, without=(absent,)))
+
+
+def test_a_damaged_tokenizer(tmp_path):
+    (fill(tmp_path) / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileFormatError, match=r"tokenizer\.json"):
+        hub.load(tmp_path)
+
+
+def test_quantize_is_for_later(tmp_path):
+    with pytest.raises(ArgumentError, match="quantize: 'q4_0' is not supported: None"):
+        hub.load(fill(tmp_path), quantize="q4_0")
+
+
+@pytest.mark.parametrize("dtype", ["float99", "int64", "tensor"])
+def test_a_dtype_that_weights_cannot_have(tmp_path, dtype):
+    with pytest.raises(ArgumentError, match="dtype: expected"):
+        hub.load(fill(tmp_path), dtype=dtype)

@@ -1,0 +1,298 @@
+"""Checkpoints: what is read, what is refused and in which words, what is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.errors import FileFormatError, ModelNotFound, StateDictError, UnsupportedModel
+from gradient.io import load_file, save_file
+from gradient.models import (
+    CausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ModelConfig,
+    load_model,
+    register_model,
+    save_model,
+    supported_models,
+)
+from gradient.models.registry import _MODELS
+
+GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A copy of the golden checkpoint, to be spoilt."""
+    return Path(shutil.copytree(GOLDEN, tmp_path / "model"))
+
+
+def rewrite(folder: Path, change) -> None:
+    """Save the folder's tensors as `change(tensors)` returns them."""
+    tensors = {name: value.clone() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(change(tensors), folder / "model.safetensors", {"format": "pt"})
+
+
+def set_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def logits(model: CausalLM) -> np.ndarray:
+    with gradient.no_grad():
+        return model(gradient.tensor([[1, 2, 3]])).float().numpy()
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def test_weight_names_are_the_files_own():
+    names = set(load_file(GOLDEN / "model.safetensors"))
+    assert set(load_model(GOLDEN).state_dict()) == names | {"lm_head.weight"}
+
+
+def test_weights_lie_in_the_mapped_file():
+    model = load_model(GOLDEN)
+    for name, parameter in model.named_parameters():
+        base = parameter.array
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        assert base.base is not None, f"{name} was copied"
+        assert not isinstance(base.base, bytes)
+    weight = model.transformer.h[0].attn.c_attn.weight  # (out, in), a view of the file's (in, out)
+    assert weight.shape == (96, 32)
+    assert weight.mT.is_contiguous()
+
+
+def test_names_without_the_prefix_and_masks_of_old_files(folder):
+    def as_in_2019(tensors):
+        old = {name.removeprefix("transformer."): value for name, value in tensors.items()}
+        old["h.0.attn.bias"] = gradient.ones(1, 1, 64, 64).tril()
+        old["h.1.attn.masked_bias"] = gradient.tensor(-1e4)
+        return old
+
+    rewrite(folder, as_in_2019)
+    assert (logits(load_model(folder)) == logits(load_model(GOLDEN))).all()
+
+
+def test_training_a_loaded_model_leaves_the_file_alone(folder):
+    before = (folder / "model.safetensors").read_bytes()
+    model = load_model(folder).train()
+    optimizer = gradient.optim.AdamW(model.parameters(), lr=0.1)
+    first = logits(model)
+    model(gradient.tensor([[1, 2, 3]])).sum().backward()
+    optimizer.step()
+    assert (logits(model) != first).any()
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_models_come_in_evaluation_mode():
+    assert not any(module.training for module in load_model(GOLDEN).modules())
+
+
+def test_stored_dtype_is_kept_and_another_is_made_on_request(folder):
+    assert load_model(folder).dtype == gradient.float32
+    model = load_model(folder, dtype=gradient.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {gradient.bfloat16}
+    assert model.lm_head.weight is model.transformer.wte.weight
+    save_model(model, folder)
+    assert load_model(folder).dtype == gradient.bfloat16
+    assert np.abs(logits(load_model(folder)) - logits(load_model(GOLDEN))).max() < 0.2
+
+
+# ---- tied weights -------------------------------------------------------------------------------
+
+
+def test_a_tied_head_may_be_in_the_file_twice(folder):
+    rewrite(folder, lambda t: t | {"lm_head.weight": t["transformer.wte.weight"].clone()})
+    model = load_model(folder)
+    assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_a_file_with_another_head_is_believed_over_the_config(folder):
+    rewrite(folder, lambda t: t | {"lm_head.weight": t["transformer.wte.weight"] * 2})
+    model = load_model(folder)
+    assert model.config.tie_word_embeddings is False
+    np.testing.assert_allclose(logits(model), 2 * logits(load_model(GOLDEN)), rtol=1e-5)
+    save_model(model, folder)
+    np.testing.assert_array_equal(logits(load_model(folder)), logits(model))
+
+
+def test_an_untied_model_needs_its_head(folder):
+    set_config(folder, tie_word_embeddings=False)
+    with pytest.raises(StateDictError, match=r"missing +lm_head\.weight"):
+        load_model(folder)
+
+
+# ---- misfits ------------------------------------------------------------------------------------
+
+
+def test_all_misfits_are_told_together(folder):
+    def spoil(tensors):
+        tensors["transformer.h.0.ln_l.weight"] = tensors.pop("transformer.h.0.ln_1.weight")
+        tensors["transformer.h.1.mlp.c_fc.bias"] = gradient.zeros(5)
+        tensors["extra.weight"] = gradient.zeros(2, 2)
+        return tensors
+
+    rewrite(folder, spoil)
+    with pytest.raises(StateDictError) as error:
+        load_model(folder)
+    message = str(error.value)
+    for part in (
+        "1 missing, 2 unexpected, 1 wrong",
+        "transformer.h.0.ln_1.weight (near name given: transformer.h.0.ln_l.weight)",
+        "extra.weight",
+        "transformer.h.1.mlp.c_fc.bias: expected (128,), got (5,)",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("cut", [1, 100, 100_000, 124_900])
+def test_a_truncated_file(folder, cut):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(FileFormatError, match="model.safetensors"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '"gpt2"', "\xff", "{" * 100_000])
+def test_a_config_that_is_no_json_object(folder, content):
+    (folder / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(FileFormatError, match=r"config\.json"):
+        load_model(folder)
+
+
+def test_a_bad_value_names_the_file(folder):
+    set_config(folder, n_head=5)
+    with pytest.raises(FileFormatError, match=r"config\.json: .*\n  n_head = 5 must divide"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("model_type", ["gtp2", None, 3, ["gpt2"]])
+def test_an_unknown_model_type(folder, model_type):
+    set_config(folder, model_type=model_type)
+    with pytest.raises(UnsupportedModel, match=r"is not supported.*\(supported: gpt2") as error:
+        load_model(folder)
+    assert ("did you mean 'gpt2'?" in str(error.value)) == (model_type == "gtp2")
+
+
+@pytest.mark.parametrize("changes", [{"n_layer": 10**9}, {"vocab_size": 10**15}, {"n_embd": 4 * 10**9}])
+def test_a_config_that_asks_for_the_whole_machine(folder, changes):
+    set_config(folder, **changes)
+    with pytest.raises((StateDictError, FileFormatError)):
+        load_model(folder)
+
+
+def test_what_is_absent_is_named(tmp_path):
+    with pytest.raises(ModelNotFound, match="there is no such folder"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelNotFound, match=r"config\.json"):
+        load_model(tmp_path)
+    shutil.copy(GOLDEN / "config.json", tmp_path)
+    with pytest.raises(ModelNotFound, match=r"model\.safetensors"):
+        load_model(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelNotFound, match=r"fix: convert the PyTorch weights"):
+        load_model(tmp_path)
+
+
+# ---- writing ------------------------------------------------------------------------------------
+
+
+def test_saving_gives_the_file_that_was_loaded(tmp_path):
+    save_model(load_model(GOLDEN), tmp_path)
+    before, after = (load_file(f / "model.safetensors") for f in (GOLDEN, tmp_path))
+    assert before.keys() == after.keys()
+    for name in before:
+        np.testing.assert_array_equal(before[name].numpy(), after[name].numpy())
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["GPT2LMHeadModel"]
+    assert config["model_type"] == "gpt2"
+
+
+def test_a_sharded_save_and_what_an_earlier_one_left(tmp_path):
+    model = load_model(GOLDEN)
+    save_model(model, tmp_path, max_shard_bytes=40_000)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) >= 3
+    assert (logits(load_model(tmp_path)) == logits(model)).all()
+    other = GPT2LMHeadModel(model.config).eval()
+    save_model(other, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert (logits(load_model(tmp_path)) == logits(other)).all()
+    save_model(model, tmp_path, max_shard_bytes=40_000)
+    assert (logits(load_model(tmp_path)) == logits(model)).all()
+
+
+def test_saving_a_model_over_the_file_it_is_mapped_from(folder):
+    model = load_model(folder)
+    with gradient.no_grad():
+        model.transformer.ln_f.bias.add_(1.0)
+    changed = logits(model)
+    save_model(model, folder)
+    assert (logits(model) == changed).all()
+    assert (logits(load_model(folder)) == changed).all()
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+MEASURE = """
+import sys, gradient
+from gradient.models import load_model
+
+def resident(field):
+    for line in open("/proc/self/status"):
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+
+small, large = sys.argv[1:]
+def run(folder):
+    model = load_model(folder)
+    with gradient.no_grad():
+        model(gradient.tensor([[1, 2, 3]]))
+run(small)                      # imports, compiled kernels
+before = resident("VmRSS")
+run(large)
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.cpu_only
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_peak_memory_of_loading_and_running_is_the_files_size(tmp_path):
+    config = GPT2Config(vocab_size=20_000, n_positions=256, n_embd=768, n_layer=6)
+    save_model(GPT2LMHeadModel(config), tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, GOLDEN, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) <= 1.1 * size
+
+
+# ---- registry -----------------------------------------------------------------------------------
+
+
+def test_a_model_of_ones_own_is_loaded_once_registered(folder, monkeypatch):
+    monkeypatch.setattr("gradient.models.registry._MODELS", dict(_MODELS))
+    set_config(folder, model_type="mine")
+
+    class MineConfig(GPT2Config):
+        model_type = "mine"
+
+    @register_model("mine")
+    class Mine(GPT2LMHeadModel):
+        config_class = MineConfig
+
+    assert "mine" in supported_models()
+    model = load_model(folder)
+    assert isinstance(model, Mine)
+    assert isinstance(model.config, ModelConfig)
+    assert model.config.to_hf()["model_type"] == "mine"
