@@ -1,4 +1,4 @@
-"""Optimisers and schedules against PyTorch's: the same problem, step by step, with several options each."""
+"""Optimisers and schedules against PyTorch's: one problem, step by step, several options each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 30
 
 
 class Problem:
-    """A small regression with a matrix, a vector and a scalar; the vector has no gradient in some steps."""
+    """A small regression with a matrix, a vector (in some steps without gradient) and a scalar."""
 
     def __init__(self, lib, dtype="float64", device="cpu"):
         self.lib = lib
@@ -124,7 +124,7 @@ def test_sixteen_bit_parameters_follow_the_fused_reference(device):
     ],
 )
 def test_muon(options, device):
-    """The orthogonalization is in bfloat16 on both sides, so each step agrees to bfloat16's precision."""
+    """Both orthogonalize in bfloat16, so each step agrees to bfloat16's precision."""
     rng = np.random.default_rng(0)
     shapes = [(8, 8), (12, 5), (5, 12)]
     start = [rng.standard_normal(shape) for shape in shapes]
@@ -167,7 +167,7 @@ def test_groups_have_their_own_options(device):
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_state_moves_to_and_from_pytorch(name, options, device):
-    """Train 10 steps in one package, load its state dict into the other, train on: one trajectory."""
+    """10 steps in one package, its state dict loaded into the other, 10 more: one trajectory."""
     whole = Problem(torch)
     optimizer = getattr(torch.optim, name)(whole.params, **options)
     halfway = whole.run(optimizer, 10)
