@@ -1,7 +1,7 @@
 """Finding a model by name and loading it: `gradient.hub.load("gpt2")`.
 
-A name is, in this order: a folder; a model that comes with gradient ("pycoder"); an id on the Hugging
-Face hub. What was downloaded once is used from then on without any network access.
+A name is, in this order: a folder; a model that comes with gradient ("pycoder"); an id on the
+Hugging Face hub. What was downloaded once is used from then on without any network access.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     hub_id = ALIASES.get(name, name)
     if isinstance(model, Path) or not _is_hub_id(hub_id):
         raise ModelNotFound(
-            f"model {name!r} not found: there is no such folder, none of that name comes with gradient "
-            f"({', '.join(embedded_models()) or 'none does'}), and it is no hub id (owner/name)"
+            f"model {name!r} not found: there is no such folder, none of that name comes with "
+            f"gradient ({', '.join(embedded_models()) or 'none does'}), and it is no hub id (owner/name)"
         )
     return download(hub_id, revision=revision, offline=offline)
 
@@ -110,8 +110,8 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
 def download(hub_id: str, *, revision: str | None = None, offline: bool = False) -> Path:
     """Return the folder of a hub repository's files, from the local cache if it is complete there.
 
-    An interrupted download is resumed. A branch that has moved since is not noticed: delete the cached
-    copy, or name a newer revision.
+    An interrupted download is resumed. A branch that has moved since is not noticed: delete the
+    cached copy, or name a newer revision.
 
     Raises:
         ModelNotFound: no such repository or revision, no access, or no network.
@@ -144,8 +144,9 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
         pass
     if offline:
         raise ModelNotFound(
-            f"{tried}, and offline=True forbids a download\nfix: load it once with offline=False on a "
-            f"machine with network access; the cache folder can be copied (HF_HUB_CACHE names it)"
+            f"{tried}, and offline=True forbids a download\n"
+            f"fix: load it once with offline=False where there is a network; the cache folder "
+            f"can be copied (HF_HUB_CACHE names it)"
         )
     try:
         return snapshot(local=False)
@@ -157,13 +158,13 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
         raise ModelNotFound(f"{tried}, and the hub has no such revision of it") from error
     except RepositoryNotFoundError as error:
         raise ModelNotFound(
-            f"{tried}, and the hub has no such model (or a private one)\nfix: check the spelling; for "
-            f"a private model log in: hf auth login"
+            f"{tried}, and the hub has no such model (or a private one)\n"
+            f"fix: check the spelling; for a private model log in: hf auth login"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
-            f"{tried}, and the hub could not be reached ({type(error).__name__}: {_first_line(error)})"
-            f"\nfix: check the network, or give a folder; {_embedded_hint()}"
+            f"{tried}, and the hub could not be reached "
+            f"({type(error).__name__}: {_first_line(error)})\nfix: check the network, or give a folder; {_embedded_hint()}"
         ) from error
 
 
@@ -208,7 +209,7 @@ def _dtype(dtype: gradient.DType | str | None) -> gradient.DType | None:
 
 def _embedded_hint() -> str:
     names = embedded_models()
-    return f"without a network there is {', '.join(names)}" if names else "no model comes with gradient"
+    return f"without one there is {', '.join(names)}" if names else "no model comes with gradient"
 
 
 def _first_line(error: BaseException) -> str:

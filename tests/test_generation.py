@@ -1,4 +1,4 @@
-"""Generation: processors, sampling, stopping, and the loop, on a model that says what it is told to."""
+"""Generation: processors, sampling, stopping, and the loop, on a model that says what it must."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ def tiny_model(device="cpu", **changes) -> GPT2LMHeadModel:
     config = {"vocab_size": 257, "n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4}
     gradient.manual_seed(3)
     model = GPT2LMHeadModel(
-        GPT2Config(**(config | {"bos_token_id": EOS, "eos_token_id": EOS, "initializer_range": 0.2} | changes))
+        GPT2Config(
+            **(
+                config
+                | {"bos_token_id": EOS, "eos_token_id": EOS, "initializer_range": 0.2}
+                | changes
+            )
+        )
     )
     return model.to(device).eval()
 
@@ -299,7 +305,10 @@ def test_prompts_of_many_kinds(tokenizer):
     model = Scripted("abcdef")
     expected = list(b"def")
     assert generate(model, [97, 98, 99]).token_ids == expected
-    assert [r.token_ids for r in generate(model, [[97, 98, 99], [97]])] == [expected, list(b"bcdef")]
+    assert [r.token_ids for r in generate(model, [[97, 98, 99], [97]])] == [
+        expected,
+        list(b"bcdef"),
+    ]
     assert [r.text for r in generate(model, ["abc", [97]], tokenizer=tokenizer)] == ["def", "bcdef"]
     assert generate(model, gradient.tensor([97, 98, 99])).token_ids == expected
     assert [r.token_ids for r in generate(model, gradient.tensor([[97, 98, 99]]))] == [expected]
@@ -407,7 +416,9 @@ def test_generation_ends_when_the_context_is_full():
 
 
 def test_a_prompt_longer_than_the_context():
-    with pytest.raises(ArgumentError, match="prompt: 49 tokens do not fit the model's context of 48"):
+    with pytest.raises(
+        ArgumentError, match="prompt: 49 tokens do not fit the model's context of 48"
+    ):
         generate(tiny_model(), [1] * 49)
 
 

@@ -1,4 +1,4 @@
-"""GPT-2: its numbers against transformers' golden ones, its weights, its config, what it refuses."""
+"""GPT-2: its numbers against transformers' golden ones, its first weights, what it refuses."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_the_head_is_the_embedding_unless_untied():
 
 
 def test_num_parameters_of_the_published_sizes():
-    with gradient.nn.init.skip():
+    with gradient.nn.init.skip_init():
         model = GPT2LMHeadModel(GPT2Config())
     assert model.num_parameters() == 124_439_808
 
@@ -197,7 +197,7 @@ def test_all_that_is_wrong_with_a_config_is_told_at_once():
     with pytest.raises(FileFormatError) as error:
         tiny(n_layer=0, n_head=0, resid_pdrop=-1)
     assert str(error.value).splitlines() == [
-        "GPT2Config (model_type 'gpt2') does not describe a model:",
+        "GPT2Config ('gpt2') does not describe a model:",
         "  n_layer must be at least 1, got 0",
         "  n_head must be at least 1, got 0",
         "  resid_pdrop must be a probability below 1, got -1",
@@ -205,7 +205,12 @@ def test_all_that_is_wrong_with_a_config_is_told_at_once():
 
 
 def test_config_keeps_what_it_does_not_know_and_reads_aliases():
-    values = {"model_type": "gpt2", "hidden_size": 32, "n_head": 4, "task_specific_params": {"a": 1}}
+    values = {
+        "model_type": "gpt2",
+        "hidden_size": 32,
+        "n_head": 4,
+        "task_specific_params": {"a": 1},
+    }
     config = GPT2Config.from_hf(values)
     assert config.n_embd == 32
     saved = config.to_hf()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
-import httpx2
 import pytest
 
 import gradient
@@ -151,7 +151,7 @@ def failing(error):
 def hub_error(name: str):
     from huggingface_hub import errors
 
-    response = httpx2.Response(404, request=httpx2.Request("GET", "http://localhost"))
+    response = SimpleNamespace(status_code=404, headers={}, request=None, url="", text="")
     return getattr(errors, name)("the hub says no", response=response)
 
 
@@ -171,7 +171,9 @@ def test_what_the_hub_answers(cache, monkeypatch, error, message):
 
 
 def test_without_a_network(cache):
-    with pytest.raises(ModelNotFound, match=r"not in the local cache.* could not be reached") as error:
+    with pytest.raises(
+        ModelNotFound, match=r"not in the local cache.* could not be reached"
+    ) as error:
         hub.load("someone/model")
     assert "fix: check the network, or give a folder" in str(error.value)
 
@@ -184,7 +186,9 @@ def test_offline_and_not_cached(cache):
         hub.load("gpt2", offline=True)
 
 
-@pytest.mark.parametrize("name", ["no_such_model", "./nowhere", "/tmp/nowhere/model", "a/b/c", "", "~/x"])
+@pytest.mark.parametrize(
+    "name", ["no_such_model", "./nowhere", "/tmp/nowhere/model", "a/b/c", "", "~/x"]
+)
 def test_a_name_that_leads_nowhere(cache, name):
     with pytest.raises(ModelNotFound, match="there is no such folder"):
         hub.load(name)

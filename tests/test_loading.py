@@ -37,7 +37,9 @@ def folder(tmp_path) -> Path:
 
 def rewrite(folder: Path, change) -> None:
     """Save the folder's tensors as `change(tensors)` returns them."""
-    tensors = {name: value.clone() for name, value in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        name: value.clone() for name, value in load_file(folder / "model.safetensors").items()
+    }
     save_file(change(tensors), folder / "model.safetensors", {"format": "pt"})
 
 
@@ -184,7 +186,9 @@ def test_an_unknown_model_type(folder, model_type):
     assert ("did you mean 'gpt2'?" in str(error.value)) == (model_type == "gtp2")
 
 
-@pytest.mark.parametrize("changes", [{"n_layer": 10**9}, {"vocab_size": 10**15}, {"n_embd": 4 * 10**9}])
+@pytest.mark.parametrize(
+    "changes", [{"n_layer": 10**9}, {"vocab_size": 10**15}, {"n_embd": 4 * 10**9}]
+)
 def test_a_config_that_asks_for_the_whole_machine(folder, changes):
     set_config(folder, **changes)
     with pytest.raises((StateDictError, FileFormatError)):
@@ -272,7 +276,10 @@ def test_peak_memory_of_loading_and_running_is_the_files_size(tmp_path):
     save_model(GPT2LMHeadModel(config), tmp_path)
     size = (tmp_path / "model.safetensors").stat().st_size
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, GOLDEN, tmp_path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, GOLDEN, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert int(done.stdout) <= 1.1 * size
 

@@ -1,6 +1,7 @@
 """A trained model from elsewhere: minGPT's gpt-nano that sorts six of three symbols.
 
-Its weights and the activations of one forward pass come as JSON (llm_viz_nano_sort of the test data).
+Its weights and the activations of one forward pass come as JSON (llm_viz_nano_sort of the test
+data).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def model(folder, device) -> GPT2LMHeadModel:
         bos_token_id=None,
         eos_token_id=None,
     )
-    with gradient.nn.init.skip():
+    with gradient.nn.init.skip_init():
         model = GPT2LMHeadModel(config)
     # minGPT keeps its matrices as nn.Linear does: nothing to transpose.
     weights = {k: gradient.tensor(v) for k, v in arrays.items() if not k.endswith(".attn.bias")}

@@ -6,12 +6,12 @@ Dimensions:
 
 Row b holds its tokens in columns 0 .. lengths[b] - 1, whatever the other rows hold. New tokens are
 written behind them; a row that brings fewer than the others (its padding stands on the right)
-writes its padding too, and what comes next overwrites it. Since a query attends only to columns up to
-its own, it sees neither padding nor what a column held before.
+writes its padding too, and what comes next overwrites it. Since a query attends only to columns
+up to its own, it sees neither padding nor what a column held before.
 
-The lengths are an array on the device, and all that is computed depends on that array alone, so that
-one recorded decoding step serves every step. The host keeps a copy of the numbers (it knows them
-without asking the device), only to bound how much of the buffers a step reads.
+The lengths are an array on the device, and all that is computed depends on that array alone, so
+that one recorded decoding step serves every step. The host keeps a copy of the numbers (it knows
+them without asking the device), only to bound how much of the buffers a step reads.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class KVCache:
         """
         new = [tokens] * self.batch_size if lengths is None else list(lengths)
         if len(new) != self.batch_size:
-            raise ArgumentError(f"cache: holds {self.batch_size} rows, got {len(new)} rows of tokens")
+            raise ArgumentError(
+                f"cache: holds {self.batch_size} rows, got {len(new)} rows of tokens"
+            )
         after = [held + more for held, more in zip(self.counts, new, strict=True)]
         if self.limit is not None and max(after) > self.limit:
             raise ArgumentError(
@@ -151,7 +153,8 @@ class Step:
 
     def __post_init__(self) -> None:
         device = self.cache.device
-        # A fresh cache needs no mask (causality is enough), nor do single tokens of rows of one length.
+        # No mask is needed by a fresh cache (causality is enough) and by single tokens of rows of
+        # one length.
         even = len(set(self.cache.counts)) == 1
         self.fresh = self.extent == self.tokens
         self.masked = not self.fresh and not (self.tokens == 1 and even)
@@ -163,7 +166,9 @@ class Step:
     def positions(self) -> Tensor:
         """(B, T): a token's position in its row; padding beyond the context gets its last one."""
         limit = self.cache.limit
-        return self.slots if limit is None or self.extent <= limit else self.slots.clamp(max=limit - 1)
+        if limit is None or self.extent <= limit:
+            return self.slots
+        return self.slots.clamp(max=limit - 1)
 
     @cached_property
     def mask(self) -> Tensor | None:
@@ -174,11 +179,11 @@ class Step:
         return (columns <= self.slots.unsqueeze(-1)).unsqueeze(1)
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values (B, H, T, D) of `layer`; return those to attend to, (B, H, S, D)."""
+        """Store a layer's keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
         if key.requires_grad or value.requires_grad:
             raise AutogradError(
-                "the key-value cache keeps no gradients: call the model under gradient.no_grad() or "
-                "gradient.inference_mode(), or, to train, without a cache"
+                "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
+                "or gradient.inference_mode(), or, to train, without a cache"
             )
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         # Indices on both sides of a slice: the indexed part has shape (B, T, H, D).

@@ -1,6 +1,7 @@
 """Text from a language model: the loop that feeds a token back until something says stop.
 
-`decode` is that loop, on token ids, for any number of rows; `generate` and `stream` put text around it.
+`decode` is that loop, on token ids, for any number of rows; `generate` and `stream` put text
+around it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Prompt = str | Sequence[int]
 
 
 class TokenLogprob(NamedTuple):
-    """A token's log-probability (natural, of the unprocessed logits) and the likeliest ones in its place."""
+    """A token's log-probability (natural, of unprocessed logits) and the likeliest in its place."""
 
     token_id: int
     logprob: float
@@ -224,7 +225,7 @@ def decode(
     logprobs: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[tuple[int, str]]:
-    """Continue `prompts` until every row has ended, filling `rows`; yield (row, new text) on the way.
+    """Continue `prompts` until every row has ended, filling `rows`; yield (row, new text).
 
     An exception, Ctrl-C included, leaves in `rows` all that was generated before it.
     """
@@ -272,10 +273,11 @@ def generate(
     """Let `model` continue a prompt, or several at once (of any lengths).
 
     Args:
-        prompt: text (needs `tokenizer`), token ids, a list of either, or a tensor of token ids (T,) or
-            (B, T). An empty prompt begins with the beginning-of-text token.
+        prompt: text (needs `tokenizer`), token ids, a list of either, or a tensor of token ids
+            (T,) or (B, T). An empty prompt begins with the beginning-of-text token.
         tokenizer: turns text to ids and back; without one, `Generation.text` is empty.
-        attention_mask: (B, T), 0 where a prompt given as a tensor is padded, on the left or the right.
+        attention_mask: (B, T), 0 where a prompt given as a tensor is padded, on the left or the
+            right.
         options: see `stream`, which takes the same.
 
     Returns:
@@ -292,7 +294,7 @@ def generate(
 def stream(
     model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer, **options: Any
 ) -> Iterator[str]:
-    """Let `model` continue a prompt and yield the text in pieces, each valid Unicode, as it appears.
+    """Let `model` continue a prompt; yield the text as it appears, never half a character.
 
     Args:
         max_new_tokens: the most tokens to generate; None goes on until the context is full.
@@ -401,7 +403,9 @@ def read_prompts(
             for row, mask in zip(rows, masks, strict=True)
         ]
     if attention_mask is not None:
-        raise ArgumentError("attention_mask: only for prompts given as a tensor; lists need no padding")
+        raise ArgumentError(
+            "attention_mask: only for prompts given as a tensor; lists need no padding"
+        )
     many = not isinstance(prompt, str) and any(not isinstance(each, int) for each in prompt)
     each_prompt: Sequence[Any] = prompt if many else [prompt]
     return many, [_token_ids(each, tokenizer) for each in each_prompt]
@@ -417,13 +421,13 @@ def _token_ids(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:
 
 def _begin(bos_id: int | None) -> list[int]:
     if bos_id is None:
-        raise ArgumentError("prompt: empty, and the model has no beginning-of-text token to start from")
+        raise ArgumentError(
+            "prompt: empty, and the model has no beginning-of-text token to start from"
+        )
     return [bos_id]
 
 
-def _budget(
-    model: CausalLM, prompt: Sequence[int], max_new_tokens: int | None
-) -> tuple[int, str]:
+def _budget(model: CausalLM, prompt: Sequence[int], max_new_tokens: int | None) -> tuple[int, str]:
     """Return how many tokens may follow a prompt, and the finish reason once they have.
 
     Raises:
@@ -436,8 +440,8 @@ def _budget(
         return max_new_tokens, "length"
     if len(prompt) > limit:
         raise ArgumentError(
-            f"prompt: {len(prompt)} tokens do not fit the model's context of {limit}: shorten it, or "
-            f"keep its last {limit} tokens"
+            f"prompt: {len(prompt)} tokens do not fit the model's context of {limit}: shorten it, "
+            f"or keep its last {limit} tokens"
         )
     room = limit - len(prompt) + 1  # the last token is never fed back
     if max_new_tokens is None or max_new_tokens > room:

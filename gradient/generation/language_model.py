@@ -48,12 +48,13 @@ class LanguageModel:
         """Continue a text (or token ids), or several at once; see `gradient.generation.stream`.
 
         Returns:
-            A Generation, whose `str` is the new text; one per prompt if a list of prompts was given.
+            A Generation, whose `str` is the new text; one per prompt if a list of prompts was
+            given.
         """
         return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
-        """Continue a text and yield it in pieces as it appears; see `gradient.generation.stream`."""
+        """Continue a text, yielding it as it appears; see `gradient.generation.stream`."""
         return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def chat(
@@ -61,9 +62,9 @@ class LanguageModel:
     ) -> Generation | Iterator[str]:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
-        A model with a chat template sees the messages as its template lays them out. One without, which
-        was never trained to converse, is shown a transcript ("User: ...", "Assistant:") to continue,
-        and stops where it would speak for the user.
+        A model with a chat template sees the messages as its template lays them out. One without,
+        which was never trained to converse, is shown a transcript ("User: ...", "Assistant:") to
+        continue, and stops where it would speak for the user.
 
         Args:
             stream: yield the answer in pieces instead of returning it whole.
@@ -81,15 +82,15 @@ class LanguageModel:
         return respond(prompt, **options)
 
     def save(self, folder: str | Path) -> None:
-        """Write model and tokenizer into a folder that `gradient.hub.load` and transformers read."""
+        """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
         save_model(self.model, folder)
         self.tokenizer.save(folder)
 
     def __repr__(self) -> str:
         millions = self.model.num_parameters() / 1e6
         return (
-            f"LanguageModel({self.name or type(self.model).__name__!r}, {millions:.1f} M parameters, "
-            f"{self.model.dtype.name} on {self.model.device})"
+            f"LanguageModel({self.name or type(self.model).__name__!r}, {millions:.1f} M parameters,"
+            f" {self.model.dtype.name} on {self.model.device})"
         )
 
 
@@ -109,5 +110,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 def transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as plain text that ends where the assistant speaks."""
-    turns = [f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages]
+    turns = [
+        f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
+    ]
     return "\n".join([*turns, "Assistant:"])

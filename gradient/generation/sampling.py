@@ -158,8 +158,8 @@ class Sampler:
         extra: Sequence[LogitsProcessor] = (),
     ) -> None:
         """Args:
-        seed: row i draws with seed + i, or with seed[i]; None takes seeds from the default generator,
-            so that `gradient.manual_seed` fixes them.
+        seed: row i draws with seed + i, or with seed[i]; None takes seeds from the default
+            generator, so that `gradient.manual_seed` fixes them.
         extra: processors applied before those of `params`.
         """
         self.params = params
@@ -201,5 +201,7 @@ def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if isinstance(seed, int):
         return [seed + row for row in range(rows)]
     if len(seed) != rows:
-        raise ArgumentError(f"seed: expected an int or {rows} of them, one per row, got {len(seed)}")
+        raise ArgumentError(
+            f"seed: expected an int or {rows} of them, one per row, got {len(seed)}"
+        )
     return list(seed)

@@ -1,7 +1,7 @@
 """Language models: one file per architecture family, loaded from Hugging Face checkpoints.
 
-    model = gradient.models.load_model("folder/with/config.json/and/safetensors")
-    gradient.models.save_model(model, "folder")
+>>> model = gradient.models.load_model("folder/with/config.json/and/safetensors")
+>>> gradient.models.save_model(model, "folder")
 """
 
 from gradient.models.causal_lm import CausalLM

@@ -11,12 +11,12 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by the tanh formula that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2)."""
+    """GELU by the tanh formula, as in GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
     return F.gelu(x, approximate="tanh")
 
 
 def gelu_10(x: Tensor) -> Tensor:
-    """GELU clipped to [-10, 10], so that it quantises well (Wu et al. 2020, "Integer quantization")."""
+    """GELU clipped to [-10, 10], so that it quantises well (Wu et al. 2020, arXiv:2004.09602)."""
     return F.gelu(x).clamp(-10.0, 10.0)
 
 

@@ -25,7 +25,7 @@ class Past(Protocol):
     mask: Tensor | None
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
+        """Store a layer's keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
         ...
 
 
@@ -45,15 +45,17 @@ class CausalLM(nn.Module):
     """A language model that predicts each next token from those before it.
 
     `forward(input_ids, cache=None, *, lengths=None, last_only=False)` takes token ids (B, T) and
-    returns logits (B, T, V). Rows may be shorter than T: they are padded on the right, with any valid
-    token, and `lengths` says how many tokens of each row are real (what is computed for the others
-    is to be ignored; no real token sees them). With `last_only` just each row's last real token is
-    projected to the vocabulary: logits (B, 1, V). With a cache, the tokens follow those it holds.
+    returns logits (B, T, V). Rows may be shorter than T: they are padded on the right, with any
+    valid token, and `lengths` says how many tokens of each row are real (what is computed for the
+    others is to be ignored; no real token sees them). With `last_only` just each row's last real
+    token is projected to the vocabulary: logits (B, 1, V). With a cache, the tokens follow those
+    it holds.
     """
 
     config_class: ClassVar[type[ModelConfig]]
 
-    # How checkpoints differ from `state_dict()`; names are regular expressions searched in full names.
+    # How checkpoints differ from `state_dict()`. Patterns are regular expressions, searched for in
+    # whole names.
     #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
     prefix: ClassVar[str] = ""
     #: Matrices stored (in, out) in files and (out, in) in modules.
@@ -109,18 +111,19 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
     """
     if input_ids.ndim != 2 or input_ids.dtype.is_floating_point:
         raise ArgumentError(
-            f"input_ids: expected integer token ids of shape (B, T), got {input_ids.dtype} of shape "
-            f"{tuple(input_ids.shape)}"
+            f"input_ids: expected integer token ids of shape (B, T), got {input_ids.dtype} of "
+            f"shape {tuple(input_ids.shape)}"
         )
     B, T = input_ids.shape
     if lengths is not None and (
         len(lengths) != B or not all(1 <= length <= T for length in lengths)
     ):
         raise ArgumentError(
-            f"lengths: expected {B} counts from 1 to {T}, one per row of input_ids, got {list(lengths)}"
+            f"lengths: expected {B} counts from 1 to {T}, one per row of input_ids, "
+            f"got {list(lengths)}"
         )
     if limit is not None and T > limit:
         raise ArgumentError(
-            f"input_ids: {T} tokens do not fit the model's context of {limit}: shorten the text, or "
-            f"drop its beginning"
+            f"input_ids: {T} tokens do not fit the model's context of {limit}: shorten the text, "
+            f"or drop its beginning"
         )

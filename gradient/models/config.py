@@ -1,8 +1,8 @@
 """Model configurations: dataclasses whose fields are the keys of a checkpoint's config.json.
 
 A config class lists what its architecture understands, with the defaults that transformers uses, so
-that a sparse config.json means here what it means there. Keys that the class does not know are kept in
-`extra` and written back by `to_hf`: loading a checkpoint and saving it loses nothing.
+that a sparse config.json means here what it means there. Keys that the class does not know are
+kept in `extra` and written back by `to_hf`: loading a checkpoint and saving it loses nothing.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class ModelConfig:
         problems = self.problems()
         if problems:
             raise FileFormatError(
-                f"{type(self).__name__} (model_type {self.model_type!r}) does not describe a model:\n"
+                f"{type(self).__name__} ({self.model_type!r}) does not describe a model:\n"
                 + "\n".join(f"  {problem}" for problem in problems)
             )
 
     def problems(self) -> list[str]:
         """Return everything that is wrong with the values, one sentence each; empty if nothing is.
 
-        A subclass appends its own to `super().problems()`, and may take types for granted: fields of
-        a wrong type end the check here.
+        A subclass appends its own to `super().problems()`, and may take types for granted: fields
+        of a wrong type end the check here.
         """
         found = wrong_types(self)
         if found:

@@ -91,7 +91,7 @@ class GPT2Config(ModelConfig):
 
 
 class GPT2Attention(nn.Module):
-    """Causal self-attention, all heads projected by one matrix (Vaswani et al. 2017, section 3.2.2)."""
+    """Causal self-attention of H heads (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, config: GPT2Config, layer: int) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class GPT2LMHeadModel(CausalLM):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(config)
-        with init.skip():  # the modules' own initial values would be overwritten below
+        with init.skip_init():  # the modules' own initial values would be overwritten below
             self.transformer = GPT2Model(config)
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
@@ -220,7 +220,7 @@ class GPT2LMHeadModel(CausalLM):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set GPT-2's initial weights: normal of 0.02, residual projections scaled by depth (section 2.3)."""
+        """Set GPT-2's initial weights: normal of 0.02, smaller in residual projections (sec. 2.3)."""
         std = self.config.initializer_range
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):  # 2 L of them add up in the residual stream

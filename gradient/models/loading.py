@@ -32,7 +32,7 @@ def load_model(
     dtype: gradient.DType | None = None,
     device: Any = None,
 ) -> CausalLM:
-    """Load the language model in `folder`: config.json beside model.safetensors, or beside its shards.
+    """Load the language model in `folder`: config.json beside model.safetensors or its shards.
 
     The model is in evaluation mode (dropout off); `model.train()` changes that.
 
@@ -89,7 +89,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
             raise ModelNotFound(
                 f"{error}\nfix: convert the PyTorch weights, which are not read here, with "
-                f"transformers: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+                f"transformers: AutoModelForCausalLM.from_pretrained(path).save_pretrained(path)"
             ) from None
         raise
 
@@ -97,10 +97,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def empty_model(
     cls: type[CausalLM], config: Any, state: dict[str, Tensor], folder: Path
 ) -> CausalLM:
-    """Build the module tree without giving it values; a config that the weights cannot fill is refused.
+    """Build the module tree without giving it values; refuse one that the weights cannot fill.
 
-    Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a million
-    layers, or for more memory than there is, must end in an error and not in a busy machine.
+    Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a
+    million layers, or for more memory than there is, must end in an error and not in a busy
+    machine.
     """
     layers = getattr(config, "n_layer", None) or getattr(config, "num_hidden_layers", 0)
     if layers > len(state):
@@ -108,7 +109,7 @@ def empty_model(
             f"{folder}: config.json says {layers} layers, but there are only {len(state)} tensors"
         )
     try:
-        with init.skip():
+        with init.skip_init():
             return cls(config)
     except MemoryError as error:
         raise FileFormatError(
@@ -179,7 +180,7 @@ def tie(model: CausalLM, state: dict[str, Tensor]) -> None:
 def save_model(
     model: CausalLM, folder: str | Path, *, max_shard_bytes: int = 5_000_000_000
 ) -> None:
-    """Write config.json and safetensors into `folder`, so that transformers' `from_pretrained` reads it.
+    """Write config.json and safetensors into `folder`, for `load_model` and for transformers.
 
     Every file is written beside its place and renamed. A tied matrix is written once.
 
@@ -187,7 +188,8 @@ def save_model(
         max_shard_bytes: split larger models into shards of at most this size, with an index.
 
     Raises:
-        CheckpointError: the disk is full, read-only or failing; the files there are left as they were.
+        CheckpointError: the disk is full, read-only or failing; the files there are left as they
+            were.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +200,8 @@ def save_model(
         "dtype": model.dtype.name,
     }
     atomic.write_text(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
-    # What an earlier save in another number of shards has left would be loaded in place of this one.
+    # What an earlier save in another number of shards has left would be loaded in place of this
+    # one.
     for path in {*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")}:
         if path not in written:
             path.unlink()

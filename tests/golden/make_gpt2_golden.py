@@ -2,9 +2,10 @@
 
     python tests/golden/make_gpt2_golden.py        # needs the extra "parity"; deterministic
 
-The folder holds config.json and model.safetensors as transformers writes them, and golden.json: token
-ids, the logits at every position, 50 greedy tokens after each of three prompts, and the loss and
-gradient norms of one training step. So the suite holds us to transformers where it is not installed.
+The folder holds config.json and model.safetensors as transformers writes them, and golden.json:
+token ids, the logits at every position, 50 greedy tokens after each of three prompts, and the
+loss and gradient norms of one training step. So the suite holds us to transformers where it is
+not installed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,10 @@ VARIANTS = {
     "narrow mlp": {"n_inner": 40, "activation_function": "relu"},
     "epsilon": {"layer_norm_epsilon": 1e-2},
 }
-ACTIVATIONS = "gelu gelu_10 gelu_fast gelu_pytorch_tanh quick_gelu silu swish tanh mish relu2".split()
+ACTIVATIONS = [
+    "gelu", "gelu_10", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "silu", "swish", "tanh",
+    "mish", "relu2",
+]  # fmt: skip
 PROMPT_LENGTHS = (1, 5, 23)
 
 
@@ -173,7 +176,9 @@ def test_transformers_reads_what_we_save(tmp_path):
     for number, options in enumerate(({}, {"max_shard_bytes": 50_000})):
         folder = tmp_path / str(number)
         save_model(ours, folder, **options)
-        theirs, info = transformers.GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+        theirs, info = transformers.GPT2LMHeadModel.from_pretrained(
+            folder, output_loading_info=True
+        )
         assert not info["missing_keys"]
         assert not info["unexpected_keys"]
         assert_close(logits_of(ours, ids), logits_of(theirs.eval(), ids))
