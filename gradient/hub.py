@@ -101,8 +101,8 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     hub_id = ALIASES.get(name, name)
     if isinstance(model, Path) or not _is_hub_id(hub_id):
         raise ModelNotFound(
-            f"model {name!r} not found: there is no such folder, none of that name comes with "
-            f"gradient ({', '.join(embedded_models()) or 'none does'}), and it is no hub id (owner/name)"
+            f"model {name!r} not found: there is no such folder, it is none of those that come with "
+            f"gradient ({', '.join(embedded_models()) or 'none do'}), and no hub id (owner/name)"
         )
     return download(hub_id, revision=revision, offline=offline)
 
@@ -118,13 +118,7 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
     """
     # Late: its import takes longer than gradient's own.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     def snapshot(local: bool) -> Path:
         return Path(
@@ -133,8 +127,8 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
             )
         )
 
-    at = f"{hub_id!r}" + (f" at revision {revision!r}" if revision else "")
-    tried = f"model {at} not found: no folder of that name, not in the local cache of the hub"
+    tried = f"model {hub_id!r}" + (f" at revision {revision!r}" if revision else "")
+    tried += " not found: no folder of that name, not in the local cache of the hub"
     try:
         cached = snapshot(local=True)
         if is_complete(cached):
@@ -150,22 +144,33 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
         )
     try:
         return snapshot(local=False)
-    except GatedRepoError as error:
-        reason = "its owner grants access on request"
-        fix = "ask for access on the model's page, then log in: hf auth login"
-        raise ModelNotFound(f"{tried}, and {reason}\nfix: {fix}") from error
-    except RevisionNotFoundError as error:
-        raise ModelNotFound(f"{tried}, and the hub has no such revision of it") from error
-    except RepositoryNotFoundError as error:
-        raise ModelNotFound(
-            f"{tried}, and the hub has no such model (or a private one)\n"
-            f"fix: check the spelling; for a private model log in: hf auth login"
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelNotFound(
-            f"{tried}, and the hub could not be reached "
-            f"({type(error).__name__}: {_first_line(error)})\nfix: check the network, or give a folder; {_embedded_hint()}"
-        ) from error
+    except OSError as error:  # what the hub answers, what the network and the disk do
+        raise ModelNotFound(f"{tried}, and {_explained(error)}") from error
+
+
+def _explained(error: OSError) -> str:
+    """Return why a download failed, and on a second line what to do about it."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            "its owner grants access on request\n"
+            "fix: ask for access on the model's page, then log in: hf auth login"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the hub has no such revision of it\nfix: check revision="
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            "the hub has no such model (or a private one)\n"
+            "fix: check the spelling; for a private model log in: hf auth login"
+        )
+    reason = str(error).strip().split("\n")[0]
+    names = embedded_models()
+    alone = f"; without one there is {', '.join(names)}" if names else ""
+    return (
+        f"the download failed ({type(error).__name__}: {reason})\n"
+        f"fix: check the network, or give a folder{alone}"
+    )
 
 
 def is_complete(folder: Path) -> bool:
@@ -205,12 +210,3 @@ def _dtype(dtype: gradient.DType | str | None) -> gradient.DType | None:
     if dtype is not None and not dtype.is_floating_point:
         raise ArgumentError(f"dtype: expected a floating dtype for weights, got {dtype}")
     return dtype
-
-
-def _embedded_hint() -> str:
-    names = embedded_models()
-    return f"without one there is {', '.join(names)}" if names else "no model comes with gradient"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]

@@ -161,7 +161,7 @@ def hub_error(name: str):
         ("RepositoryNotFoundError", r"the hub has no such model \(or a private one\)\nfix: check"),
         ("GatedRepoError", r"its owner grants access on request\nfix: ask for access"),
         ("RevisionNotFoundError", "the hub has no such revision of it"),
-        ("HfHubHTTPError", r"could not be reached \(HfHubHTTPError: the hub says no\)\nfix: check"),
+        ("HfHubHTTPError", r"the download failed \(HfHubHTTPError: the hub says no\)\nfix: check"),
     ],
 )
 def test_what_the_hub_answers(cache, monkeypatch, error, message):
@@ -172,7 +172,7 @@ def test_what_the_hub_answers(cache, monkeypatch, error, message):
 
 def test_without_a_network(cache):
     with pytest.raises(
-        ModelNotFound, match=r"not in the local cache.* could not be reached"
+        ModelNotFound, match=r"not in the local cache.* the download failed"
     ) as error:
         hub.load("someone/model")
     assert "fix: check the network, or give a folder" in str(error.value)

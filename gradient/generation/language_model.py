@@ -88,10 +88,8 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         millions = self.model.num_parameters() / 1e6
-        return (
-            f"LanguageModel({self.name or type(self.model).__name__!r}, {millions:.1f} M parameters,"
-            f" {self.model.dtype.name} on {self.model.device})"
-        )
+        size = f"{millions:.1f} M parameters, {self.model.dtype.name} on {self.model.device}"
+        return f"LanguageModel({self.name or type(self.model).__name__!r}, {size})"
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -114,16 +114,16 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
             f"input_ids: expected integer token ids of shape (B, T), got {input_ids.dtype} of "
             f"shape {tuple(input_ids.shape)}"
         )
-    B, T = input_ids.shape
+    rows, tokens = input_ids.shape
     if lengths is not None and (
-        len(lengths) != B or not all(1 <= length <= T for length in lengths)
+        len(lengths) != rows or not all(1 <= length <= tokens for length in lengths)
     ):
         raise ArgumentError(
-            f"lengths: expected {B} counts from 1 to {T}, one per row of input_ids, "
+            f"lengths: expected {rows} counts from 1 to {tokens}, one per row of input_ids, "
             f"got {list(lengths)}"
         )
-    if limit is not None and T > limit:
+    if limit is not None and tokens > limit:
         raise ArgumentError(
-            f"input_ids: {T} tokens do not fit the model's context of {limit}: shorten the text, "
+            f"input_ids: {tokens} tokens do not fit the model's context of {limit}: shorten the text, "
             f"or drop its beginning"
         )

@@ -220,7 +220,7 @@ class GPT2LMHeadModel(CausalLM):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set GPT-2's initial weights: normal of 0.02, smaller in residual projections (sec. 2.3)."""
+        """Set GPT-2's initial weights: normal of 0.02, smaller in residual projections (2.3)."""
         std = self.config.initializer_range
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):  # 2 L of them add up in the residual stream
