@@ -101,7 +101,7 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     hub_id = ALIASES.get(name, name)
     if isinstance(model, Path) or not _is_hub_id(hub_id):
         raise ModelNotFound(
-            f"model {name!r} not found: there is no such folder, it is none of those that come with "
+            f"model {name!r} not found: there is no such folder, none of those that come with "
             f"gradient ({', '.join(embedded_models()) or 'none do'}), and no hub id (owner/name)"
         )
     return download(hub_id, revision=revision, offline=offline)
@@ -130,12 +130,14 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
     tried = f"model {hub_id!r}" + (f" at revision {revision!r}" if revision else "")
     tried += " not found: no folder of that name, not in the local cache of the hub"
     try:
-        cached = snapshot(local=True)
+        cached: Path | None = snapshot(local=True)
+    except LocalEntryNotFoundError as error:
+        # Some of the files may be there: enough perhaps, as another program fetched what it needs.
+        cached = Path(path) if (path := getattr(error, "snapshot_path", None)) else None
+    if cached is not None:
         if is_complete(cached):
             return cached
         tried += " (only a part of it: a download was interrupted)"
-    except LocalEntryNotFoundError:
-        pass
     if offline:
         raise ModelNotFound(
             f"{tried}, and offline=True forbids a download\n"

@@ -124,6 +124,6 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
         )
     if limit is not None and tokens > limit:
         raise ArgumentError(
-            f"input_ids: {tokens} tokens do not fit the model's context of {limit}: shorten the text, "
-            f"or drop its beginning"
+            f"input_ids: {tokens} tokens do not fit the model's context of {limit}: shorten the "
+            f"text, or drop its beginning"
         )
