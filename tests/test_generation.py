@@ -366,6 +366,16 @@ def ending_at(token):
     return process
 
 
+def test_a_model_in_training_writes_without_dropout_and_goes_on_training(device):
+    model = tiny_model(device, resid_pdrop=0.5, attn_pdrop=0.5)
+    expected = generate(model, [1, 2, 3], max_new_tokens=8).token_ids
+    model.train()
+    model.transformer.h[0].eval()  # frozen on purpose, say
+    assert generate(model, [1, 2, 3], max_new_tokens=8).token_ids == expected
+    assert model.transformer.h[1].mlp.training
+    assert not model.transformer.h[0].mlp.training
+
+
 def test_a_processor_sees_the_text_so_far():
     seen = []
 
@@ -437,6 +447,7 @@ def test_no_tokens_asked_for():
         ([97], {"stop": "x"}, "stop strings need a tokenizer"),
         ("text", {}, "text needs a tokenizer"),
         ([97], {"attention_mask": 1}, "only for prompts given as a tensor"),
+        ([97, 257, -1], {}, r"prompt 0: expected token ids from 0 to 256, got \[257, -1\]"),
     ],
 )
 def test_options_that_make_no_sense(prompt, options, message):

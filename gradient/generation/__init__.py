@@ -1,16 +1,10 @@
 """Generating text: the key-value cache, sampling, stopping, and the loop that joins them."""
 
 from gradient.generation.cache import KVCache
-from gradient.generation.generate import (
-    Decoder,
-    Generation,
-    Timings,
-    TokenLogprob,
-    decode,
-    generate,
-    stream,
-)
+from gradient.generation.decoder import Decoder
+from gradient.generation.generate import decode, generate, stream
 from gradient.generation.language_model import LanguageModel
+from gradient.generation.result import Generation, Timings, TokenLogprob
 from gradient.generation.sampling import (
     LogitsProcessor,
     Sampler,

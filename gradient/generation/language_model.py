@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError
-from gradient.generation.generate import Generation, Prompt, generate, stream
+from gradient.generation.generate import generate, stream
+from gradient.generation.prompt import Prompt
+from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.models.loading import save_model

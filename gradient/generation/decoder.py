@@ -1,0 +1,138 @@
+"""One step of decoding, for a batch of rows: logits, choice, and the bookkeeping of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import gradient
+import gradient.functional as F
+from gradient.generation.cache import KVCache
+from gradient.generation.result import TokenLogprob
+from gradient.generation.sampling import Sampler
+from gradient.models.causal_lm import CausalLM
+from gradient.tensor import Tensor
+
+
+class Token(NamedTuple):
+    """One token that `decode` chose."""
+
+    row: int  # index of the prompt
+    token_id: int
+    logprob: TokenLogprob | None
+
+
+class Decoder:
+    """Continues a batch of token sequences by one token per row and step.
+
+    A row that is finished is dropped, and costs nothing from then on. With `use_cache=False` every
+    step computes all tokens anew: for tests, to which the cache must make no difference.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM,
+        prompts: Sequence[Sequence[int]],
+        sampler: Sampler,
+        *,
+        capacity: int,
+        logprobs: int | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        """Args:
+        prompts: token ids, at least one in each.
+        capacity: the most tokens that a row will hold, its prompt included; sizes the buffers.
+        logprobs: report each token's log-probability and this many of the likeliest.
+        """
+        self.model = model
+        self.sampler = sampler
+        self.logprobs = logprobs
+        self.rows = list(range(len(prompts)))  # the prompt that each running row belongs to
+        self.lengths = [len(prompt) for prompt in prompts]
+        self.tokens = _padded(prompts, capacity, model.device)  # (B, capacity): the text so far
+        # The same on the device, where a step finds its places without asking the host.
+        self.ends = gradient.tensor(self.lengths, device=model.device)  # (B,)
+        self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
+        self.newest: Tensor | None = None  # (B,), the tokens last chosen
+        self.cache: KVCache | None = None
+        if use_cache:  # one column less: the last token is never fed back
+            self.cache = KVCache.for_model(model, len(prompts), capacity - 1)
+
+    @gradient.no_grad()
+    def step(self) -> list[Token]:
+        """Choose the next token of every running row."""
+        with evaluating(self.model):
+            logits = self._logits()  # (B, V)
+        chosen = self.sampler(logits, self.tokens[:, : max(self.lengths)], self.rows)  # (B,)
+        self.tokens[self.index, self.ends] = chosen
+        self.ends = self.ends + 1
+        self.lengths = [length + 1 for length in self.lengths]
+        self.newest = chosen
+        ids = chosen.tolist()
+        reports = self._reports(logits, ids)
+        return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
+
+    @gradient.no_grad()
+    def drop(self, finished: set[int]) -> None:
+        """Stop computing these rows."""
+        kept = [at for at, row in enumerate(self.rows) if row not in finished]
+        if len(kept) == len(self.rows):
+            return
+        self.rows = [self.rows[at] for at in kept]
+        self.lengths = [self.lengths[at] for at in kept]
+        if not kept:
+            return
+        index = gradient.tensor(kept, device=self.index.device)
+        self.tokens, self.ends = self.tokens[index], self.ends[index]
+        self.index = self.index[: len(kept)]
+        if self.newest is not None:
+            self.newest = self.newest[index]
+        if self.cache is not None:
+            self.cache = self.cache.select(kept)
+
+    def _logits(self) -> Tensor:
+        """Return the logits that follow each row's last token, (B, V)."""
+        if self.cache is not None and self.newest is not None:
+            return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
+        whole = self.tokens[:, : max(self.lengths)].clamp(min=0)  # padding is any valid token
+        return self.model(whole, self.cache, lengths=self.lengths, last_only=True)[:, -1]
+
+    def _reports(self, logits: Tensor, ids: list[int]) -> list[TokenLogprob | None]:
+        if self.logprobs is None:
+            return [None] * len(ids)
+        logprobs = F.log_softmax(logits.float(), dim=-1)
+        top = logprobs.topk(min(self.logprobs, logprobs.shape[-1]), dim=-1)
+        values, indices = top.values.tolist(), top.indices.tolist()
+        return [
+            TokenLogprob(
+                token_id,
+                logprobs[row, token_id].item(),
+                dict(zip(indices[row], values[row], strict=True)),
+            )
+            for row, token_id in enumerate(ids)
+        ]
+
+
+@contextmanager
+def evaluating(model: CausalLM) -> Iterator[None]:
+    """Switch dropout off within: a model in the midst of its training may write, too."""
+    if not model.training:
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _padded(prompts: Sequence[Sequence[int]], columns: int, device: Any) -> Tensor:
+    """Return token ids (B, columns), padded on the right with -1."""
+    return gradient.tensor(
+        [[*prompt, *[-1] * (columns - len(prompt))] for prompt in prompts],
+        dtype=gradient.int64,
+        device=device,
+    )

@@ -1,0 +1,112 @@
+"""Prompts as callers give them, and the tokens that begin and end a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from gradient.errors import ArgumentError
+from gradient.models.causal_lm import CausalLM
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.text import Tokenizer
+
+Prompt = str | Sequence[int]
+
+
+def end_of_text_ids(model: CausalLM, tokenizer: Tokenizer | None) -> frozenset[int]:
+    """Return the tokens that end a text: the config's, and the tokenizer's."""
+    ids = model.config.eos_token_ids
+    if tokenizer is not None and tokenizer.eos_id is not None:
+        ids |= {tokenizer.eos_id}
+    return ids
+
+
+def beginning_of_text_id(model: CausalLM, tokenizer: Tokenizer | None) -> int | None:
+    """Return the token that an empty prompt becomes: the tokenizer's, else the config's."""
+    bos_id = None if tokenizer is None else tokenizer.bos_id
+    return model.config.bos_token_id if bos_id is None else bos_id
+
+
+def read_prompts(
+    prompt: Prompt | Sequence[Prompt] | Tensor,
+    tokenizer: Tokenizer | None,
+    attention_mask: Tensor | None,
+) -> tuple[bool, list[list[int]]]:
+    """Return whether several prompts were given, and the token ids of each, without padding."""
+    if isinstance(prompt, Tensor):
+        if prompt.ndim not in (1, 2):
+            raise ArgumentError(
+                f"prompt: expected a tensor of token ids (T,) or (B, T), got {tuple(prompt.shape)}"
+            )
+        rows = prompt.tolist()
+        if attention_mask is None:
+            return prompt.ndim == 2, rows if prompt.ndim == 2 else [rows]
+        if prompt.ndim != 2 or tuple(attention_mask.shape) != tuple(prompt.shape):
+            raise ArgumentError(
+                f"attention_mask: expected the shape of the prompts (B, T), got "
+                f"{tuple(attention_mask.shape)} for {tuple(prompt.shape)}"
+            )
+        masks = attention_mask.tolist()
+        return True, [
+            [token for token, real in zip(row, mask, strict=True) if real]
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+    if attention_mask is not None:
+        raise ArgumentError(
+            "attention_mask: only for prompts given as a tensor; lists need no padding"
+        )
+    many = not isinstance(prompt, str) and any(not isinstance(each, Integral) for each in prompt)
+    each_prompt: Sequence[Any] = prompt if many else [prompt]
+    return many, [_token_ids(each, tokenizer) for each in each_prompt]
+
+
+def _token_ids(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:
+    if not isinstance(prompt, str):
+        return list(prompt)
+    if tokenizer is None:
+        raise ArgumentError("prompt: text needs a tokenizer; give token ids, or tokenizer=")
+    return list(tokenizer.encode(prompt))
+
+
+def begin(bos_id: int | None) -> list[int]:
+    if bos_id is None:
+        raise ArgumentError(
+            "prompt: empty, and the model has no beginning-of-text token to start from"
+        )
+    return [bos_id]
+
+
+def check_tokens(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
+    """Raise unless all token ids are in the vocabulary."""
+    for number, prompt in enumerate(prompts):
+        wrong = [token for token in prompt if not 0 <= token < vocab_size]
+        if wrong:
+            raise ArgumentError(
+                f"prompt {number}: expected token ids from 0 to {vocab_size - 1}, got {wrong[:5]} "
+                f"(is this the model's own tokenizer?)"
+            )
+
+
+def budget(model: CausalLM, prompt: Sequence[int], max_new_tokens: int | None) -> tuple[int, str]:
+    """Return how many tokens may follow a prompt, and the finish reason once they have.
+
+    Raises:
+        ArgumentError: the prompt does not fit the model's context.
+    """
+    limit = model.context_length
+    if limit is None:
+        if max_new_tokens is None:
+            raise ArgumentError("max_new_tokens: needed, as this model's context has no limit")
+        return max_new_tokens, "length"
+    if len(prompt) > limit:
+        raise ArgumentError(
+            f"prompt: {len(prompt)} tokens do not fit the model's context of {limit}: shorten it, "
+            f"or keep its last {limit} tokens"
+        )
+    room = limit - len(prompt) + 1  # the last token is never fed back
+    if max_new_tokens is None or max_new_tokens > room:
+        return room, "context"
+    return max_new_tokens, "length"

@@ -1,0 +1,61 @@
+"""What a generation gives: text, tokens, why it ended, and what it took."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+
+class TokenLogprob(NamedTuple):
+    """A token's log-probability (natural, of unprocessed logits) and the likeliest in its place."""
+
+    token_id: int
+    logprob: float
+    top: dict[int, float]  # token id -> log-probability, the likeliest first
+
+
+@dataclass
+class Timings:
+    """Where the time of a generation went. Rows of one batch share the clock."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prompt_seconds: float = 0.0  # until the first token was there
+    decode_seconds: float = 0.0  # from the first token to the last
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Return the decoding rate, without the prompt's share; 0 for fewer than two tokens."""
+        steps = self.generated_tokens - 1
+        return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else 0.0
+
+
+@dataclass
+class Generation:
+    """What a model wrote. `str(generation)` is its text.
+
+    Attributes:
+        text: the text, without the prompt and without the stop string that ended it.
+        token_ids: the tokens generated, those of a stop string included, an end-of-text token not.
+        finish_reason: "stop" (end-of-text token or stop string), "length" (max_new_tokens), or
+            "context" (the model's context is full).
+        logprobs: one entry per token if asked for.
+    """
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str = ""
+    stop_string: str | None = None
+    logprobs: list[TokenLogprob] | None = None
+    timings: Timings = field(default_factory=Timings)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as values that JSON has."""
+        values = asdict(self)
+        values["timings"]["tokens_per_second"] = self.timings.tokens_per_second
+        if self.logprobs is not None:
+            values["logprobs"] = [each._asdict() for each in self.logprobs]
+        return values
