@@ -1,0 +1,209 @@
+"""Activation functions: each element on its own, or one dimension normalised (softmax and its kin)."""
+
+from __future__ import annotations
+
+from gradient import ops
+from gradient.dtypes import DType
+from gradient.errors import ArgumentError, ShapeError
+from gradient.random import Generator
+from gradient.tensor import Tensor
+
+
+def _finish(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
+    return input.copy_(output) if inplace else output
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`max(0, x)`."""
+    return _finish(input, ops.relu(input), inplace)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """`min(max(0, x), 6)` (Howard et al. 2017, MobileNets)."""
+    return hardtanh(input, 0.0, 6.0, inplace)
+
+
+def hardtanh(
+    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """`x` cut off at `min_val` and `max_val`; the gradient is 0 at both ends and beyond."""
+    if min_val > max_val:
+        raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
+    inside = (input > min_val) & (input < max_val)
+    return _finish(input, ops.where(inside, input, input.detach().clamp(min_val, max_val)), inplace)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """`x` where `x > threshold`, else `value`."""
+    return _finish(input, input.masked_fill(input <= threshold, value), inplace)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """`x` if `x > 0`, else `negative_slope * x`."""
+    return _finish(input, ops.where(input > 0, input, input * negative_slope), inplace)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """`leaky_relu` with a learned slope: one, or one per channel (dimension 1) (He et al. 2015)."""
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.numel() not in (1, channels):
+        raise ShapeError(
+            f"prelu: expected 1 slope or {channels}, one for each channel of the input "
+            f"{tuple(input.shape)}, got {weight.numel()}"
+        )
+    if weight.numel() > 1:
+        weight = weight.reshape(-1, *(1,) * (input.ndim - 2))
+    return ops.where(input > 0, input, input * weight)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
+    return _finish(input, _scaled_elu(input, alpha, 1.0, 1.0), inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`scale * elu(x, alpha)` with constants that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return _finish(input, _scaled_elu(input, alpha, 1.0, scale), inplace)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
+    return _finish(input, _scaled_elu(input, alpha, alpha, 1.0), inplace)
+
+
+def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
+    # The clamp keeps exp from overflowing on the side that `where` throws away: 0 * inf would be nan.
+    negative = alpha * ops.expm1(input.clamp(max=0.0) / stretch)
+    return scale * ops.where(input > 0, input, negative)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """`x * Phi(x)`, with Phi the normal distribution's CDF (Hendrycks and Gimpel 2016).
+
+    `approximate="tanh"`: `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`, GPT-2's form.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return ops.gelu(input, approximate=approximate)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * sigmoid(x)`, also called swish."""
+    return _finish(input, ops.silu(input), inplace)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * tanh(softplus(x))` (Misra 2019)."""
+    return _finish(input, input * softplus(input).tanh(), inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """`1 / (1 + exp(-x))`."""
+    return ops.sigmoid(input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`."""
+    return ops.tanh(input)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
+    return input.clamp(max=0.0) - ops.log1p(ops.exp(-input.abs()))
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """`log(1 + exp(beta * x)) / beta`, a smooth relu; `x` itself where `beta * x > threshold`."""
+    scaled = input * beta
+    small = scaled <= threshold
+    # Zero on the side that is thrown away keeps exp, and its gradient, finite there.
+    curved = ops.log1p(ops.exp(scaled.masked_fill(~small, 0.0))) / beta
+    return ops.where(small, curved, input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """`x / (1 + |x|)`."""
+    return input / (1 + input.abs())
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """`x - tanh(x)`."""
+    return input - ops.tanh(input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
+    return ops.where(input > lambd, input - lambd, ops.where(input < -lambd, input + lambd, 0 * input))
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """`x`, but 0 within `lambd` of 0."""
+    return input.masked_fill(input.abs() <= lambd, 0.0)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
+    return _finish(input, relu6(input + 3) / 6, inplace)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
+    return _finish(input, input * relu6(input + 3) / 6, inplace)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
+    if input.shape[dim] % 2:
+        raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
+    a, b = input.chunk(2, dim)
+    return a * ops.sigmoid(b)
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
+    return ops.softmax(_cast(input, dtype), axis=_softmax_dim("softmax", input, dim))
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
+    return ops.log_softmax(_cast(input, dtype), axis=_softmax_dim("log_softmax", input, dim))
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """`softmax(-x)` along `dim`."""
+    return ops.softmax(-_cast(input, dtype), axis=_softmax_dim("softmin", input, dim))
+
+
+def _cast(input: Tensor, dtype: DType | None) -> Tensor:
+    return input if dtype is None else input.to(dtype)
+
+
+def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:
+    """PyTorch guesses a missing `dim`, with a warning, by a rule that nobody remembers; we ask for it."""
+    if dim is None:
+        raise ArgumentError(f"{op}: dim is missing; for the last dimension pass dim=-1")
+    return dim
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float = 1.0,
+    hard: bool = False,
+    dim: int = -1,
+    generator: Generator | None = None,
+) -> Tensor:
+    """A sample from a categorical distribution that has a gradient: `softmax((logits + gumbel) / tau)`.
+
+    With `hard`, one-hot in the forward pass, the soft sample's gradient in the backward pass
+    (Jang et al. 2016; Maddison et al. 2016).
+    """
+    noise = ops.empty_like(logits.detach()).exponential_(generator=generator)
+    soft = ops.softmax((logits - noise.log()) / tau, axis=dim)
+    if not hard:
+        return soft
+    chosen = soft.argmax(dim, keepdim=True)
+    one_hot = ops.zeros_like(soft.detach()).scatter(dim, chosen, 1.0)
+    return one_hot - soft.detach() + soft

@@ -1,0 +1,328 @@
+"""Convolutions, as a matrix product with the windows of the input.
+
+`unfold` lays the elements of every window out in a column; then a convolution is `weight @ columns`,
+and its transpose, the gradient of a convolution by its input, is `fold(weight.T @ columns)`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gradient import ops
+from gradient.errors import ArgumentError, ShapeError
+from gradient.functional.padding import pad
+from gradient.tensor import Tensor
+
+Size = int | tuple[int, ...]
+Padding = Size | Literal["same", "valid"]
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of (N, C, L) or (C, L) with weight (O, C / groups, K); see `conv2d`."""
+    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of (N, C, H, W) or (C, H, W) with weight (O, C / groups, Kh, Kw).
+
+    `y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, of size
+    `(H + 2 padding - dilation (Kh - 1) - 1) // stride + 1`. `padding` is zeros on both sides;
+    "valid" is none, "same" keeps the size (stride 1 only). With `groups`, the channels are cut into
+    groups that do not see each other.
+    """
+    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of (N, C, D, H, W) with weight (O, C / groups, Kd, Kh, Kw); see `conv2d`."""
+    return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def _conv(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+) -> Tensor:
+    _check_input(op, spatial, input, weight, bias, groups, transposed=False)
+    batched = input.ndim == spatial + 2
+    kernel = tuple(weight.shape[2:])
+    strides = sizes(op, "stride", stride, spatial)
+    dilations = sizes(op, "dilation", dilation, spatial)
+    widths = _pad_widths(op, padding, kernel, strides, dilations)
+    x = input if batched else input.unsqueeze(0)
+    x = pad(x, widths) if any(widths) else x
+    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+    if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
+        raise ShapeError(
+            f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the padded "
+            f"input {tuple(x.shape[2:])}"
+        )
+
+    # Columns (N, C, K, *windows), K the elements of a window. Each group has a product of its own:
+    # (G, O / G, C / G * K) @ (N, G, C / G * K, L).
+    columns = ops.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
+    batch, windows = x.shape[0], tuple(columns.shape[3:])
+    out_channels, fan_in = weight.shape[0], weight[0].numel()
+    if groups == 1:
+        output = weight.reshape(out_channels, fan_in) @ columns.reshape(batch, fan_in, -1)
+    else:
+        rows = weight.reshape(groups, out_channels // groups, fan_in)
+        output = rows @ columns.reshape(batch, groups, fan_in, -1)
+    output = _add_bias(output.reshape(batch, out_channels, *windows), bias)
+    return output if batched else output.squeeze(0)
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """The transpose of `conv1d`: (N, C, L) with weight (C, O / groups, K) gives (N, O, L')."""
+    return _conv_transpose(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """The transpose of `conv2d`: (N, C, H, W) with weight (C, O / groups, Kh, Kw).
+
+    The size is `(H - 1) stride - 2 padding + dilation (Kh - 1) + output_padding + 1`.
+    """
+    return _conv_transpose(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """The transpose of `conv3d`: (N, C, D, H, W) with weight (C, O / groups, Kd, Kh, Kw)."""
+    return _conv_transpose(
+        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def _conv_transpose(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size,
+    padding: Size,
+    output_padding: Size,
+    groups: int,
+    dilation: Size,
+) -> Tensor:
+    _check_input(op, spatial, input, weight, bias, groups, transposed=True)
+    batched = input.ndim == spatial + 2
+    x = input if batched else input.unsqueeze(0)
+    kernel = tuple(weight.shape[2:])
+    strides = sizes(op, "stride", stride, spatial)
+    pads = sizes(op, "padding", padding, spatial)
+    dilations = sizes(op, "dilation", dilation, spatial)
+    extra = sizes(op, "output_padding", output_padding, spatial)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ShapeError(
+            f"{op}: output_padding {extra} must be smaller than stride {strides} or dilation {dilations}"
+        )
+
+    # (G, O / G * K, C / G) @ (N, G, C / G, L), then every column is added in at its window's place.
+    batch, channels, *windows = x.shape
+    out_channels = weight.shape[1] * groups
+    rows = weight.reshape(groups, channels // groups, -1)
+    columns = rows.mT @ x.reshape(batch, groups, channels // groups, -1)
+    full = [
+        (size - 1) * s + d * (k - 1) + 1
+        for size, s, d, k in zip(windows, strides, dilations, kernel, strict=True)
+    ]
+    output = ops.fold(
+        columns.reshape(batch, out_channels, -1, *windows),
+        shape=(batch, out_channels, *full), kernel=kernel, stride=strides, dilation=dilations,
+    )  # fmt: skip
+    widths = [w for p, e in zip(reversed(pads), reversed(extra), strict=True) for w in (-p, e - p)]
+    output = _add_bias(pad(output, widths) if any(widths) else output, bias)
+    return output if batched else output.squeeze(0)
+
+
+def unfold(
+    input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+) -> Tensor:
+    """Every window of (N, C, H, W) or (C, H, W) as a column: (N, C * Kh * Kw, L), also called im2col."""
+    if input.ndim not in (3, 4):
+        raise ShapeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
+    options = _options("unfold", kernel_size, dilation, stride)
+    pads = sizes("unfold", "padding", padding, 2)
+    x = pad(input if input.ndim == 4 else input.unsqueeze(0), _both_sides(pads))
+    columns = ops.unfold(x, **options).flatten(3).flatten(1, 2)
+    return columns if input.ndim == 4 else columns.squeeze(0)
+
+
+def fold(
+    input: Tensor,
+    output_size: Size,
+    kernel_size: Size,
+    dilation: Size = 1,
+    padding: Size = 0,
+    stride: Size = 1,
+) -> Tensor:
+    """Columns (N, C * Kh * Kw, L) back at their windows' places in (N, C, H, W); overlaps are added."""
+    out = sizes("fold", "output_size", output_size, 2)
+    pads = sizes("fold", "padding", padding, 2)
+    options = _options("fold", kernel_size, dilation, stride)
+    kernel = options["kernel"]
+    full = [size + 2 * p for size, p in zip(out, pads, strict=True)]
+    windows = [
+        (size - d * (k - 1) - 1) // s + 1
+        for size, k, d, s in zip(full, kernel, options["dilation"], options["stride"], strict=True)
+    ]
+    elements = kernel[0] * kernel[1]
+    fits = input.ndim in (2, 3) and input.shape[-2] % elements == 0
+    if not fits or input.shape[-1] != windows[0] * windows[1]:
+        raise ShapeError(
+            f"fold: expected (N, C * {elements}, {windows[0] * windows[1]}) for output_size {out}, "
+            f"got {tuple(input.shape)}"
+        )
+    x = input if input.ndim == 3 else input.unsqueeze(0)
+    batch, channels = x.shape[0], x.shape[1] // elements
+    columns = x.reshape(batch, channels, elements, *windows)
+    output = ops.fold(columns, shape=(batch, channels, *full), **options)
+    output = pad(output, [-p for p in _both_sides(pads)])
+    return output if input.ndim == 3 else output.squeeze(0)
+
+
+def _options(op: str, kernel_size: Size, dilation: Size, stride: Size) -> dict[str, tuple[int, ...]]:
+    return {
+        "kernel": sizes(op, "kernel_size", kernel_size, 2),
+        "dilation": sizes(op, "dilation", dilation, 2),
+        "stride": sizes(op, "stride", stride, 2),
+    }
+
+
+def sizes(op: str, name: str, value: Size, count: int) -> tuple[int, ...]:
+    """An option given once for all dimensions, or once for each, as a tuple of `count`."""
+    if isinstance(value, int):
+        return (value,) * count
+    if len(value) == 1:
+        return tuple(value) * count
+    if len(value) != count:
+        raise ArgumentError(f"{op}: expected {name} to be one number or {count}, got {tuple(value)}")
+    return tuple(value)
+
+
+def _both_sides(pads: tuple[int, ...]) -> list[int]:
+    """Paddings of each dimension as `pad` takes them: the last dimension first, two sides each."""
+    return [p for p in reversed(pads) for _ in range(2)]
+
+
+def _pad_widths(
+    op: str,
+    padding: Padding,
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> list[int]:
+    if not isinstance(padding, str):
+        return _both_sides(sizes(op, "padding", padding, len(kernel)))
+    if padding == "valid":
+        return [0] * (2 * len(kernel))
+    if padding != "same":
+        raise ArgumentError(f"{op}: padding must be numbers, 'same' or 'valid', got {padding!r}")
+    if any(s != 1 for s in strides):
+        raise ShapeError(f"{op}: padding='same' needs a stride of 1, got {strides}")
+    return same_widths(kernel, dilations)
+
+
+def same_widths(kernel: tuple[int, ...], dilations: tuple[int, ...]) -> list[int]:
+    """What keeps the size at stride 1, for `pad`; of an odd number, the greater half on the right."""
+    totals = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+
+
+def _add_bias(output: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return output
+    return output + bias.reshape(-1, *(1,) * (output.ndim - 2))
+
+
+def _check_input(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    transposed: bool,
+) -> None:
+    places = ", ".join("DHW"[3 - spatial :]) if spatial > 1 else "L"
+    if input.ndim not in (spatial + 1, spatial + 2) or weight.ndim != spatial + 2:
+        raise ShapeError(
+            f"{op}: expected an input (N, C, {places}) or (C, {places}) and a weight of "
+            f"{spatial + 2} dimensions, got {tuple(input.shape)} and {tuple(weight.shape)}"
+        )
+    channels = input.shape[-spatial - 1]
+    expected = weight.shape[0] if transposed else weight.shape[1] * groups
+    if channels != expected:
+        raise ShapeError(
+            f"{op}: the weight {tuple(weight.shape)} with groups={groups} takes {expected} channels, "
+            f"the input {tuple(input.shape)} has {channels}"
+        )
+    out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    if groups < 1 or out_channels % groups or channels % groups:
+        raise ShapeError(
+            f"{op}: {channels} input and {out_channels} output channels do not divide into "
+            f"{groups} groups"
+        )
+    if bias is not None and tuple(bias.shape) != (out_channels,):
+        raise ShapeError(f"{op}: expected bias of shape ({out_channels},), got {tuple(bias.shape)}")

@@ -1,0 +1,29 @@
+"""Distances and similarities between vectors."""
+
+from __future__ import annotations
+
+from gradient import ops
+from gradient.tensor import Tensor
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
+    norm1 = _norm(x1, dim).clamp(min=eps)
+    norm2 = _norm(x2, dim).clamp(min=eps)
+    return ((x1 / norm1) * (x2 / norm2)).sum(dim)
+
+
+def _norm(input: Tensor, dim: int) -> Tensor:
+    return ops.norm(input, 2, dim, keepdim=True)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """`|x1 - x2 + eps|_p` along the last dimension."""
+    return ops.norm(x1 - x2 + eps, p, -1, keepdim=keepdim)
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
+    """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""
+    return ops.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)

@@ -1,0 +1,125 @@
+"""Dropout: zeros at random places during training."""
+
+from __future__ import annotations
+
+import math
+
+from gradient import ops
+from gradient.errors import ArgumentError
+from gradient.random import Generator
+from gradient.tensor import Tensor
+
+
+def dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Each element is 0 with probability `p`, else scaled by `1 / (1 - p)`; unchanged if not `training`.
+
+    (Srivastava et al. 2014.)
+    """
+    return _drop("dropout", input, input.shape, p, training, inplace, generator)
+
+
+def dropout1d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drops whole channels of (N, C, L) or (C, L)."""
+    return _drop_channels("dropout1d", input, 1, p, training, inplace, generator)
+
+
+def dropout2d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drops whole channels of (N, C, H, W) or (C, H, W) (Tompson et al. 2014)."""
+    return _drop_channels("dropout2d", input, 2, p, training, inplace, generator)
+
+
+def dropout3d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drops whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return _drop_channels("dropout3d", input, 3, p, training, inplace, generator)
+
+
+def alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Dropout for `selu`: keeps mean 0 and variance 1 (Klambauer et al. 2017).
+
+    Dropped elements become `a'`, selu's limit at minus infinity, and all is then rescaled.
+    """
+    _check("alpha_dropout", p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        output = input * 0
+    else:
+        limit = -1.0507009873554805 * 1.6732632423543772
+        scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
+        kept = ops.rand(input.shape, device=input.device, generator=generator) >= p
+        output = ops.where(kept, input, ops.full_like(input.detach(), limit))
+        output = output * scale - scale * p * limit
+    return input.copy_(output) if inplace else output
+
+
+def _drop_channels(
+    op: str,
+    input: Tensor,
+    spatial: int,
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+) -> Tensor:
+    if input.ndim not in (spatial + 1, spatial + 2):
+        raise ArgumentError(
+            f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
+        )
+    shape = (*input.shape[: input.ndim - spatial], *(1,) * spatial)
+    return _drop(op, input, shape, p, training, inplace, generator)
+
+
+def _drop(
+    op: str,
+    input: Tensor,
+    shape: tuple[int, ...],
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+) -> Tensor:
+    """Multiply by a random mask of `shape`, which broadcasts to the input."""
+    _check(op, p)
+    if not training or p == 0.0:
+        return input
+    if p == 1.0:
+        output = input * 0
+    else:
+        kept = ops.rand(shape, device=input.device, generator=generator) >= p
+        output = input * (kept.to(input.dtype) * (1 / (1 - p)))
+    return input.copy_(output) if inplace else output
+
+
+def _check(op: str, p: float) -> None:
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"{op}: p is a probability, expected 0 <= p <= 1, got {p}")

@@ -1,0 +1,78 @@
+"""Products with a weight, and rows looked up in one."""
+
+from __future__ import annotations
+
+from gradient import ops
+from gradient.autograd import no_grad
+from gradient.errors import ArgumentError, ShapeError
+from gradient.tensor import Tensor
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out)."""
+    return ops.linear(input, weight, bias)
+
+
+def bilinear(
+    input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """`y_k = x1 @ weight_k @ x2 + bias_k`: (..., in1), (..., in2), weight (out, in1, in2)."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise ShapeError(
+            "bilinear: expected inputs that differ only in the last dimension, got "
+            f"{tuple(input1.shape)} and {tuple(input2.shape)}"
+        )
+    output = ops.einsum("...i,kij,...j->...k", input1, weight, input2)
+    return output if bias is None else output + bias
+
+
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+) -> Tensor:
+    """Rows of `weight` (V, D) chosen by the integers `input` (...): result (..., D).
+
+    The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is greater
+    are first scaled down to it, in place.
+    """
+    if padding_idx is not None:
+        rows = weight.shape[0]
+        if not -rows <= padding_idx < rows:
+            raise ArgumentError(
+                f"embedding: padding_idx must be within the {rows} rows of weight, got {padding_idx}"
+            )
+        padding_idx %= rows
+    if max_norm is not None:
+        _renormalize(weight, input, max_norm, norm_type)
+    return ops.embedding(weight, indices=input, padding_idx=padding_idx)
+
+
+def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
+    with no_grad():
+        used = input.flatten().unique()
+        rows = weight[used]
+        norms = ops.norm(rows, norm_type, 1, keepdim=True)
+        weight[used] = ops.where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Integers (...) as int64 rows (..., C) with a single 1; C is `num_classes`, or the largest + 1."""
+    if tensor.dtype.is_floating_point:
+        raise ArgumentError(f"one_hot: expected integer classes, got {tensor.dtype}")
+    if tensor.numel() == 0 and num_classes <= 0:
+        raise ArgumentError("one_hot: pass num_classes, it cannot be inferred from an empty tensor")
+    if tensor.numel():
+        lowest, largest = int(tensor.min()), int(tensor.max())
+        if lowest < 0:
+            raise ArgumentError(f"one_hot: classes must be 0 or more, got {lowest}")
+        if num_classes == -1:
+            num_classes = largest + 1
+        elif largest >= num_classes:
+            raise ArgumentError(
+                f"one_hot: classes must be smaller than num_classes {num_classes}, got {largest}"
+            )
+    classes = ops.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).long()

@@ -1,0 +1,464 @@
+"""Losses: one number for each element or sample, then their mean or sum as `reduction` says."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+from gradient import ops
+from gradient.errors import ArgumentError, ShapeError
+from gradient.functional.activation import logsigmoid
+from gradient.functional.distance import pairwise_distance
+from gradient.tensor import Tensor
+
+
+def _reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return losses.mean()
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "none":
+        return losses
+    raise ArgumentError(f"{op}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+
+
+def _warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
+    """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
+    if input.shape != target.shape:
+        warnings.warn(
+            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}; "
+            "they are broadcast, which is likely to give wrong results",
+            stacklevel=3,
+        )
+
+
+# ---- classification ---------------------------------------------------------------------------
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`-log softmax(x)[target]`: logits (C,), (N, C) or (N, C, d1, ...), class indices without C.
+
+    Targets of a floating dtype are probabilities, of the input's shape: `-sum_c target_c log softmax(x)_c`.
+    `weight` (C,) scales each class; "mean" then divides by the sum of the targets' weights. Targets
+    equal to `ignore_index` count nothing. `label_smoothing` mixes the targets with the uniform
+    distribution (Szegedy et al. 2015).
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(
+            f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}"
+        )
+    class_dim = 0 if input.ndim == 1 else 1
+    if target.dtype.is_floating_point:
+        return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
+    logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
+    if weight is None:
+        losses = ops.cross_entropy(
+            logits, target=classes, ignore_index=ignore_index, label_smoothing=label_smoothing
+        )
+        weights = None
+    else:
+        log_probs = ops.log_softmax(logits, axis=1)
+        losses, weights = _weighted_nll(log_probs, classes, weight, ignore_index)
+        if label_smoothing > 0.0:
+            spread = -(log_probs * weight).sum(1) / logits.shape[1]
+            spread = spread.masked_fill(classes == ignore_index, 0.0)
+            losses = (1 - label_smoothing) * losses + label_smoothing * spread
+    return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); else as `cross_entropy`."""
+    rows, classes = _rows("nll_loss", input, target, 0 if input.ndim == 1 else 1, weight)
+    losses, weights = _weighted_nll(rows, classes, weight, ignore_index)
+    return _class_reduce("nll_loss", losses, weights, classes, target, ignore_index, reduction)
+
+
+def _rows(
+    op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Logits as (rows, C) and classes as (rows,)."""
+    expected = tuple(input.shape[:class_dim]) + tuple(input.shape[class_dim + 1 :])
+    if tuple(target.shape) != expected:
+        raise ShapeError(
+            f"{op}: for an input {tuple(input.shape)} expected class indices of shape {expected}, "
+            f"got {tuple(target.shape)}"
+        )
+    classes = input.shape[class_dim]
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise ShapeError(f"{op}: expected weight of shape ({classes},), got {tuple(weight.shape)}")
+    if input.ndim > 2:
+        input = input.movedim(1, -1)
+    return input.reshape(-1, classes), target.reshape(-1)
+
+
+def _weighted_nll(
+    log_probs: Tensor, classes: Tensor, weight: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor | None]:
+    """Losses per row, and each row's weight (None: all 1); both 0 where the target is ignored."""
+    ignored = classes == ignore_index
+    index = classes.masked_fill(ignored, 0)
+    losses = -log_probs.gather(1, index.unsqueeze(1)).squeeze(1).masked_fill(ignored, 0.0)
+    if weight is None:
+        return losses, None
+    weights = weight[index].masked_fill(ignored, 0.0)
+    return losses * weights, weights
+
+
+def _class_reduce(
+    op: str,
+    losses: Tensor,
+    weights: Tensor | None,
+    classes: Tensor,
+    target: Tensor,
+    ignore_index: int,
+    reduction: str,
+) -> Tensor:
+    if reduction == "mean":
+        # With every target ignored this is 0 / 0 = nan, as a mean over nothing should be.
+        counted = (classes != ignore_index).sum() if weights is None else weights.sum()
+        return losses.sum() / counted.to(losses.dtype)
+    return _reduce(op, losses.reshape(target.shape), reduction)
+
+
+def _soft_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    class_dim: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    if target.shape != input.shape:
+        raise ShapeError(
+            f"cross_entropy: probabilities must have the input's shape {tuple(input.shape)}, "
+            f"got {tuple(target.shape)}"
+        )
+    classes = input.shape[class_dim]
+    if label_smoothing > 0.0:
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+    products = ops.log_softmax(input, axis=class_dim) * target
+    if weight is not None:
+        products = products * weight.reshape(-1, *(1,) * (input.ndim - class_dim - 1))
+    losses = -products.sum(class_dim)
+    return _reduce("cross_entropy", losses, reduction)
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """`-(t log x + (1 - t) log(1 - x))` for probabilities; the logarithms are cut off at -100."""
+    op = "binary_cross_entropy"
+    if input.shape != target.shape:
+        raise ArgumentError(
+            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
+        )
+    losses = -(target * _bounded_log(input) + (1 - target) * _bounded_log(1 - input))
+    return _reduce(op, losses if weight is None else losses * weight, reduction)
+
+
+def _bounded_log(input: Tensor) -> Tensor:
+    """`max(log(x), -100)`, with a finite gradient also at 0, where a saturated sigmoid ends up."""
+    positive = input > 0
+    safe = ops.where(positive, input, ops.ones_like(input.detach()))
+    return safe.log().clamp(min=-100).masked_fill(~positive, -100.0)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """`binary_cross_entropy(sigmoid(x), t)` without overflow; `pos_weight` scales the term of t."""
+    op = "binary_cross_entropy_with_logits"
+    if input.shape != target.shape:
+        raise ArgumentError(
+            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
+        )
+    # log(1 - sigmoid(x)) = logsigmoid(x) - x
+    log_sigmoid = logsigmoid(input)
+    if pos_weight is None:
+        losses = (1 - target) * input - log_sigmoid
+    else:
+        losses = (1 - target) * input - (1 + (pos_weight - 1) * target) * log_sigmoid
+    return _reduce(op, losses if weight is None else losses * weight, reduction)
+
+
+def kl_div(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
+) -> Tensor:
+    """`t * (log t - x)`, x log-probabilities, t probabilities (or, with `log_target`, their logarithms).
+
+    reduction="batchmean" divides the sum by the batch size, which is the mathematical definition.
+    """
+    if log_target:
+        losses = target.exp() * (target - input)
+    else:
+        positive = target > 0
+        # 0 log 0 = 0, with a gradient of 0
+        log = ops.where(positive, target, ops.ones_like(target.detach())).log()
+        losses = target * log - target * input
+    if reduction == "batchmean":
+        return losses.sum() / input.shape[0]
+    return _reduce("kl_div", losses, reduction)
+
+
+def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """`log(1 + exp(-t x))` for t = 1 or -1."""
+    return _reduce("soft_margin_loss", -logsigmoid(target * input), reduction)
+
+
+def hinge_embedding_loss(
+    input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
+) -> Tensor:
+    """`x` where t = 1, `max(0, margin - x)` where t = -1."""
+    zero = ops.zeros_like(input.detach())
+    losses = ops.where(target == 1, input, zero) + ops.where(
+        target == -1, (margin - input).clamp(min=0.0), zero
+    )
+    return _reduce("hinge_embedding_loss", losses, reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`sum over c != t of weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
+    if p not in (1, 2):
+        raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
+    rows, classes = _rows("multi_margin_loss", input, target, input.ndim - 1, weight)
+    index = classes.unsqueeze(1)
+    gaps = (margin - rows.gather(1, index) + rows).clamp(min=0.0)
+    gaps = gaps if p == 1 else gaps * gaps
+    if weight is not None:
+        gaps = gaps * weight[index]
+    own = ops.arange(rows.shape[1], device=rows.device) == index
+    losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
+    return _reduce("multi_margin_loss", losses.reshape(target.shape), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """The mean over classes of `binary_cross_entropy_with_logits`, for (N, C)."""
+    losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    losses = losses if weight is None else losses * weight
+    return _reduce("multilabel_soft_margin_loss", losses.mean(-1), reduction)
+
+
+# ---- regression -------------------------------------------------------------------------------
+
+
+def mse_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """`(x - t)^2`."""
+    return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
+
+
+def l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """`|x - t|`."""
+    return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
+
+
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
+    if beta < 0:
+        raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+
+    def losses(gap: Tensor) -> Tensor:
+        size = gap.abs()
+        return ops.where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
+
+    return _regression("smooth_l1_loss", input, target, reduction, None, losses)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
+    if delta <= 0:
+        raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
+
+    def losses(gap: Tensor) -> Tensor:
+        size = gap.abs()
+        return ops.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
+
+    return _regression("huber_loss", input, target, reduction, weight, losses)
+
+
+def _regression(
+    op: str,
+    input: Tensor,
+    target: Tensor,
+    reduction: str,
+    weight: Tensor | None,
+    losses_of: Callable[[Tensor], Tensor],
+) -> Tensor:
+    _warn_if_broadcast(op, input, target)
+    losses = losses_of(input - target)
+    if weight is None:
+        return _reduce(op, losses, reduction)
+    if weight.shape != input.shape:
+        raise ArgumentError(
+            f"{op}: expected weight of the input's shape {tuple(input.shape)}, got {tuple(weight.shape)}"
+        )
+    losses = losses * weight
+    if reduction == "mean" and op != "huber_loss":  # PyTorch's huber_loss averages plainly
+        return losses.sum() / weight.sum()
+    return _reduce(op, losses, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    *,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Tensor:
+    """`exp(x) - t x`, or `x - t log(x + eps)` for rates given directly; `full` adds Stirling's term."""
+    if log_input:
+        losses = input.exp() - target * input
+    else:
+        losses = input - target * (input + eps).log()
+    if full:
+        safe = ops.where(target > 1, target, ops.ones_like(target.detach()))
+        stirling = safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log()
+        losses = losses + stirling.masked_fill(target <= 1, 0.0)
+    return _reduce("poisson_nll_loss", losses, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """`(log var + (x - t)^2 / var) / 2` for a predicted mean and variance; `full` adds `log(2 pi) / 2`."""
+    if not isinstance(var, Tensor):
+        var = ops.full_like(input.detach(), var)
+    elif var.shape != input.shape and var.shape == input.shape[:-1]:
+        var = var.unsqueeze(-1)
+    if bool((var.detach() < 0).any()):
+        raise ArgumentError("gaussian_nll_loss: var has negative entries")
+    # The bound is for stability only: the gradient passes it.
+    var = var + (var.detach().clamp(min=eps) - var.detach())
+    gap = input - target
+    losses = 0.5 * (var.log() + gap * gap / var)
+    if full:
+        losses = losses + 0.5 * math.log(2 * math.pi)
+    return _reduce("gaussian_nll_loss", losses, reduction)
+
+
+# ---- comparing embeddings ---------------------------------------------------------------------
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1, for (N, D) or (D,)."""
+    # eps inside the root, as PyTorch has it here: not `cosine_similarity`'s bound on the norms
+    eps = 1e-12
+    dots = (input1 * input2).sum(-1)
+    squares = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
+    cosine = dots / squares.sqrt()
+    zero = ops.zeros_like(cosine.detach())
+    losses = ops.where(target == 1, 1 - cosine, zero) + ops.where(
+        target == -1, (cosine - margin).clamp(min=0.0), zero
+    )
+    return _reduce("cosine_embedding_loss", losses, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
+    losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
+    return _reduce("margin_ranking_loss", losses, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016).
+
+    With `swap`, the smaller of d(anchor, negative) and d(positive, negative) is used.
+    """
+
+    def distance(first: Tensor, second: Tensor) -> Tensor:
+        return pairwise_distance(first, second, p, eps)
+
+    return triplet_margin_with_distance_loss(
+        anchor, positive, negative, distance_function=distance, margin=margin, swap=swap,
+        reduction=reduction,
+    )  # fmt: skip
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` with a distance of one's own."""
+    distance = distance_function or pairwise_distance
+    far = distance(anchor, negative)
+    if swap:
+        far = ops.minimum(far, distance(positive, negative))
+    losses = (distance(anchor, positive) - far + margin).clamp(min=0.0)
+    return _reduce("triplet_margin_loss", losses, reduction)

@@ -1,0 +1,206 @@
+"""Normalisation: subtract a mean, divide by a spread; they differ in what these are taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradient import ops
+from gradient.autograd import no_grad
+from gradient.dtypes import finfo
+from gradient.errors import ArgumentError, ShapeError
+from gradient.tensor import Tensor
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last `len(normalized_shape)` dimensions.
+
+    (Ba et al. 2016.) The variance is the mean of squares (no Bessel correction).
+    """
+    _check_tail("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    if len(normalized_shape) == 1:
+        return ops.layer_norm(input, weight, bias, eps=eps)
+    kept = input.ndim - len(normalized_shape)
+    flat = ops.layer_norm(input.flatten(kept), _flat(weight), _flat(bias), eps=eps)
+    return flat.reshape(input.shape)
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019).
+
+    `eps=None` is the dtype's machine epsilon.
+    """
+    _check_tail("rms_norm", input, normalized_shape, weight=weight)
+    eps = finfo(input.dtype).eps if eps is None else eps
+    if len(normalized_shape) == 1:
+        return ops.rms_norm(input, weight, eps=eps)
+    kept = input.ndim - len(normalized_shape)
+    return ops.rms_norm(input.flatten(kept), _flat(weight), eps=eps).reshape(input.shape)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalises each of `num_groups` groups of channels of (N, C, ...) by itself (Wu and He 2018)."""
+    if input.ndim < 2:
+        raise ShapeError(f"group_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    channels = input.shape[1]
+    if channels % num_groups:
+        raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
+    groups = input.reshape(input.shape[0], num_groups, -1)
+    output = ops.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
+    return _affine(output, weight, bias)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalises each channel of each sample of (N, C, ...) by itself (Ulyanov et al. 2016)."""
+    samples, channels = input.shape[:2]
+    if use_input_stats:
+        _check_enough_values("instance_norm", input, input.numel() // max(samples * channels, 1))
+
+    def repeated(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.repeat(samples)
+
+    # Seen as one sample of N * C channels, this is a batch norm.
+    mean, var = repeated(running_mean), repeated(running_var)
+    flat = input.reshape(1, samples * channels, *input.shape[2:])
+    flat = batch_norm(
+        flat, mean, var, repeated(weight), repeated(bias), use_input_stats, momentum, eps
+    )
+    if use_input_stats:
+        for running, updated in ((running_mean, mean), (running_var, var)):
+            if running is not None and updated is not None:
+                with no_grad():
+                    running.copy_(updated.reshape(samples, channels).mean(0))
+    return flat.reshape(input.shape)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalises each channel of (N, C, ...) over all else (Ioffe and Szegedy 2015).
+
+    In `training` by the batch's own mean and variance, which also move the running ones in place:
+    `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's correction.
+    Otherwise by the running ones.
+    """
+    if input.ndim < 2:
+        raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    per_channel = (1, -1, *(1,) * (input.ndim - 2))
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ArgumentError(
+                "batch_norm: expected running_mean and running_var when training=False"
+            )
+        scale = (running_var + eps).rsqrt()
+        centred = input - running_mean.reshape(per_channel)
+        return _affine(centred * scale.reshape(per_channel), weight, bias)
+
+    count = input.numel() // max(input.shape[1], 1)
+    _check_enough_values("batch_norm", input, count)
+    others = [dim for dim in range(input.ndim) if dim != 1]
+    mean = input.mean(others, keepdim=True)
+    centred = input - mean
+    var = (centred * centred).mean(others, keepdim=True)
+    with no_grad():
+        if running_mean is not None:
+            running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
+        if running_var is not None:
+            unbiased = var.detach().reshape(-1) * (count / (count - 1))
+            running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
+    return _affine(centred * (var + eps).rsqrt(), weight, bias)
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """`x / (k + alpha * mean(x^2))^beta` over `size` neighbouring channels (Krizhevsky et al. 2012)."""
+    if input.ndim < 3:
+        raise ArgumentError(f"local_response_norm: expected (N, C, ...), got {tuple(input.shape)}")
+    before, after = size // 2, (size - 1) // 2
+    channels = input.shape[1]
+    squares = input * input
+    shape = list(input.shape)
+
+    def zeros(count: int) -> Tensor:
+        shape[1] = count
+        return ops.zeros(shape, dtype=input.dtype, device=input.device)
+
+    padded = ops.cat([zeros(before), squares, zeros(after)], 1)
+    total = padded.narrow(1, 0, channels)
+    for shift in range(1, size):
+        total = total + padded.narrow(1, shift, channels)
+    return input / (k + alpha / size * total) ** beta
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """`x / max(norm_p(x), eps)` along `dim`."""
+    return input / ops.norm(input, p, dim, keepdim=True).clamp(min=eps)
+
+
+def _affine(output: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """`output * weight + bias`, one weight and bias for each channel (dimension 1)."""
+    per_channel = (1, -1, *(1,) * (output.ndim - 2))
+    if weight is not None:
+        output = output * weight.reshape(per_channel)
+    if bias is not None:
+        output = output + bias.reshape(per_channel)
+    return output
+
+
+def _flat(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.flatten()
+
+
+def _check_tail(
+    op: str, input: Tensor, normalized_shape: Sequence[int], **parameters: Tensor | None
+) -> None:
+    tail = tuple(normalized_shape)
+    if not tail:
+        raise ShapeError(f"{op}: normalized_shape is empty; expected the sizes of the last dimensions")
+    if tuple(input.shape[-len(tail) :]) != tail:
+        raise ShapeError(
+            f"{op}: normalized_shape is {tail}, so expected an input of shape "
+            f"(..., {', '.join(map(str, tail))}), got {tuple(input.shape)}"
+        )
+    for name, parameter in parameters.items():
+        if parameter is not None and tuple(parameter.shape) != tail:
+            raise ShapeError(f"{op}: expected {name} of shape {tail}, got {tuple(parameter.shape)}")
+
+
+def _check_enough_values(op: str, input: Tensor, count: int) -> None:
+    if count < 2:
+        raise ArgumentError(
+            f"{op}: expected more than 1 value per channel when training, got input size "
+            f"{tuple(input.shape)}"
+        )

@@ -1,0 +1,79 @@
+"""Padding the last dimensions of a tensor, and cutting windows out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradient import ops
+from gradient.errors import ArgumentError, ShapeError
+from gradient.tensor import Tensor
+
+
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Widen (or, by negative numbers, crop) the last dimensions.
+
+    `pad` counts from the last dimension: (left, right), then (top, bottom), and so on. What fills the
+    new places: mode "constant" `value` (0), "reflect" the inside mirrored at the edge element,
+    "replicate" the edge element, "circular" the opposite side.
+    """
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ShapeError(
+            f"pad: expected an even number of widths, at most {2 * input.ndim} for an input "
+            f"{tuple(input.shape)}, got {tuple(pad)}"
+        )
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise ArgumentError(
+            f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}"
+        )
+    if mode != "constant" and value is not None and value != 0:
+        raise ArgumentError(f"pad: value is only used by mode 'constant', got mode {mode!r}")
+    for place in range(len(pad) // 2):
+        before, after = pad[2 * place], pad[2 * place + 1]
+        dim = input.ndim - 1 - place
+        if before or after:
+            input = _pad_dim(input, dim, before, after, mode, value or 0.0)
+    return input
+
+
+def _pad_dim(
+    input: Tensor, dim: int, before: int, after: int, mode: str, value: float
+) -> Tensor:
+    size = input.shape[dim]
+    if size + before + after < 0:
+        raise ShapeError(
+            f"pad: widths {before} and {after} leave dimension {dim} of {tuple(input.shape)} "
+            "with a negative size"
+        )
+    limit = {"reflect": size - 1, "circular": size}.get(mode)
+    if limit is not None and max(before, after) > limit:
+        raise ShapeError(
+            f"pad: mode {mode!r} can widen dimension {dim} of {tuple(input.shape)} by at most "
+            f"{limit} on a side, got {before} and {after}"
+        )
+    if before < 0 or after < 0:
+        kept = size + min(before, 0) + min(after, 0)
+        input = input.narrow(dim, max(-before, 0), kept)
+        before, after = max(before, 0), max(after, 0)
+        size = kept
+    if mode == "constant":
+        return ops.cat(
+            [_filled(input, dim, before, value), input, _filled(input, dim, after, value)], dim
+        )
+    places = ops.arange(-before, size + after, device=input.device)
+    if mode == "circular":
+        places = places % size
+    elif mode == "replicate":
+        places = places.clamp(0, size - 1)
+    else:
+        # Mirror at 0, then at size - 1.
+        places = places.abs()
+        places = (size - 1) - ((size - 1) - places).abs()
+    return input.index_select(dim, places)
+
+
+def _filled(input: Tensor, dim: int, width: int, value: float) -> Tensor:
+    shape = list(input.shape)
+    shape[dim] = width
+    return ops.full(shape, value, dtype=input.dtype, device=input.device)

@@ -1,0 +1,325 @@
+"""Pooling: the largest, or the mean, of every window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gradient import ops
+from gradient.errors import ShapeError
+from gradient.functional.conv import Size, sizes
+from gradient.functional.padding import pad
+from gradient.tensor import Tensor
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of (N, C, L) or (C, L); see `max_pool2d`."""
+    return _max_pool(
+        "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of (N, C, H, W) or (C, H, W).
+
+    `stride` is the kernel size unless given. `ceil_mode` keeps a last window that sticks out.
+    `return_indices` also gives each maximum's place in the flattened (H, W).
+    """
+    return _max_pool(
+        "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
+    return _max_pool(
+        "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def _max_pool(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    dilation: Size,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
+    columns = window.columns(input, fill=-math.inf)
+    values, places = columns.max(1)
+    output = window.restore(values)
+    if not return_indices:
+        return output
+    size = math.prod(window.in_sizes)
+    numbers = ops.arange(size, dtype="float64", device=input.device)
+    numbers = numbers.reshape(1, 1, *window.in_sizes)
+    sources = window.columns(numbers, fill=-1.0).expand(columns.shape)
+    indices = sources.gather(1, places.unsqueeze(1)).squeeze(1)
+    return output, window.restore(indices).long()
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window of (N, C, L) or (C, L); see `avg_pool2d`."""
+    return _avg_pool(
+        "avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None
+    )
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window of (N, C, H, W) or (C, H, W).
+
+    `count_include_pad` counts the zeros of the padding too; `divisor_override` divides by that number.
+    """
+    return _avg_pool(
+        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+        divisor_override,
+    )  # fmt: skip
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window of (N, C, D, H, W) or (C, D, H, W); see `avg_pool2d`."""
+    return _avg_pool(
+        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+        divisor_override,
+    )  # fmt: skip
+
+
+def _avg_pool(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Size,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    window = _Window(op, spatial, input, kernel_size, stride, padding, 1, ceil_mode)
+    columns = window.columns(input, fill=0.0)
+    if divisor_override is not None:
+        if divisor_override == 0:
+            raise ShapeError(f"{op}: divisor_override must not be 0")
+        return window.restore(columns.sum(1) / divisor_override)
+    if not any(window.pads) and not any(window.overhang):
+        return window.restore(columns.mean(1))
+    # What counts in a window: the input, and its padding if that is included, never the overhang.
+    ones = ops.ones((1, 1, *window.in_sizes), dtype=input.dtype, device=input.device)
+    counts = window.columns(ones, fill=float(count_include_pad))
+    return window.restore(columns.sum(1) / counts.sum(1))
+
+
+class _Window:
+    """The windows that a pooling moves over an input, and the shapes before and after."""
+
+    def __init__(
+        self,
+        op: str,
+        spatial: int,
+        input: Tensor,
+        kernel_size: Size,
+        stride: Size | None,
+        padding: Size,
+        dilation: Size,
+        ceil_mode: bool,
+    ):
+        if input.ndim not in (spatial + 1, spatial + 2):
+            raise ShapeError(
+                f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
+            )
+        self.leading = tuple(input.shape[: input.ndim - spatial])
+        self.in_sizes = tuple(input.shape[-spatial:])
+        self.kernel = sizes(op, "kernel_size", kernel_size, spatial)
+        # PyTorch reads an empty stride as an absent one.
+        absent = stride is None or stride == () or stride == []
+        self.strides = self.kernel if absent else sizes(op, "stride", stride, spatial)  # type: ignore[arg-type]
+        self.pads = sizes(op, "padding", padding, spatial)
+        self.dilations = sizes(op, "dilation", dilation, spatial)
+        if any(2 * p > k for p, k in zip(self.pads, self.kernel, strict=True)):
+            raise ShapeError(
+                f"{op}: padding {self.pads} must be at most half of the kernel size {self.kernel}"
+            )
+        out, overhang = [], []
+        for size, k, s, p, d in zip(
+            self.in_sizes, self.kernel, self.strides, self.pads, self.dilations, strict=True
+        ):
+            room = size + 2 * p - d * (k - 1) - 1
+            count = (-(-room // s) if ceil_mode else room // s) + 1
+            if ceil_mode and (count - 1) * s >= size + p:
+                count -= 1  # a window must start inside the input or its left padding
+            out.append(count)
+            overhang.append(max(0, (count - 1) * s - room))
+        if min(out) < 1:
+            raise ShapeError(
+                f"{op}: the kernel {self.kernel} is larger than the padded input {self.in_sizes} "
+                f"+ 2 * {self.pads}"
+            )
+        self.out_sizes, self.overhang = tuple(out), tuple(overhang)
+
+    def columns(self, input: Tensor, fill: float) -> Tensor:
+        """(N * C, K, *out_sizes): the K elements of every window, `fill` in the padding."""
+        x = input.reshape(-1, 1, *self.in_sizes)
+        if any(self.pads):
+            x = pad(x, [p for p in reversed(self.pads) for _ in range(2)], value=fill)
+        if any(self.overhang):
+            outside = fill if fill == -math.inf else 0.0
+            x = pad(x, [w for o in reversed(self.overhang) for w in (0, o)], value=outside)
+        columns = ops.unfold(
+            x, kernel=self.kernel, stride=self.strides, dilation=self.dilations
+        )
+        return columns.squeeze(1)
+
+    def restore(self, values: Tensor) -> Tensor:
+        """(N * C, *out_sizes) as (N, C, *out_sizes)."""
+        return values.reshape(*self.leading, *self.out_sizes)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
+    """The means of `output_size` windows that cover (..., L) evenly."""
+    return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
+    """The means of h times w windows that cover (..., H, W) evenly; None keeps a size.
+
+    Window i goes from `floor(i * H / h)` up to `ceil((i + 1) * H / h)`.
+    """
+    return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
+    """The means of d times h times w windows that cover (..., D, H, W) evenly."""
+    return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
+
+
+def _adaptive_avg_pool(
+    op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
+) -> Tensor:
+    for dim, out in _adaptive_dims(op, spatial, input, output_size):
+        size = input.shape[dim]
+        if size % out == 0:
+            input = input.unflatten(dim, (out, size // out)).mean(dim + 1)
+        else:
+            starts, ends = _adaptive_bounds(size, out, input)
+            places = ops.arange(size, device=input.device)
+            inside = (places >= starts) & (places < ends)  # (out, size)
+            means = inside.to(input.dtype) / (ends - starts).to(input.dtype)
+            input = (input.movedim(dim, -1) @ means.T).movedim(-1, dim)
+    return input
+
+
+def adaptive_max_pool1d(
+    input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each of `output_size` windows that cover (..., L) evenly."""
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(
+    input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each of h times w windows that cover (..., H, W) evenly; None keeps a size."""
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
+
+
+def _adaptive_max_pool(
+    op: str,
+    spatial: int,
+    input: Tensor,
+    output_size: int | Sequence[int | None],
+    return_indices: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    size = math.prod(input.shape[-spatial:])
+    numbers = ops.arange(size, device=input.device).reshape(tuple(input.shape[-spatial:]))
+    numbers = numbers.expand(input.shape)
+    # The last dimension first, so that of equal elements the first in memory is taken.
+    for dim, out in reversed(_adaptive_dims(op, spatial, input, output_size)):
+        length = input.shape[dim]
+        starts, ends = _adaptive_bounds(length, out, input)
+        widest = int((ends - starts).max())
+        # Shorter windows repeat their last element, which changes no maximum.
+        places = ops.minimum(starts + ops.arange(widest, device=input.device), ends - 1)
+        windows, sources = (
+            tensor.index_select(dim, places.flatten()).unflatten(dim, (out, widest))
+            for tensor in (input, numbers)
+        )
+        input, chosen = windows.max(dim + 1)
+        numbers = sources.gather(dim + 1, chosen.unsqueeze(dim + 1)).squeeze(dim + 1)
+    return (input, numbers) if return_indices else input
+
+
+def _adaptive_dims(
+    op: str, spatial: int, input: Tensor, output_size: int | Sequence[int | None]
+) -> list[tuple[int, int]]:
+    """(dimension, number of windows) for each pooled dimension."""
+    if input.ndim not in (spatial + 1, spatial + 2):
+        raise ShapeError(
+            f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
+        )
+    given = (output_size,) * spatial if isinstance(output_size, int) else tuple(output_size)
+    if len(given) != spatial:
+        raise ShapeError(f"{op}: expected output_size to be one number or {spatial}, got {given}")
+    first = input.ndim - spatial
+    return [
+        (first + place, input.shape[first + place] if out is None else out)
+        for place, out in enumerate(given)
+    ]
+
+
+def _adaptive_bounds(size: int, out: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each window starts and ends, both (out, 1)."""
+    numbers = ops.arange(out, device=like.device).unsqueeze(1)
+    starts = numbers * size // out
+    ends = ((numbers + 1) * size + out - 1) // out
+    return starts, ends

@@ -1,0 +1,153 @@
+"""BatchNorm1d/2d/3d and InstanceNorm1d/2d: normalisation of channels, with running statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient import dtypes, ops
+from gradient import functional as F
+from gradient.errors import ArgumentError
+from gradient.nn import init
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+
+class _NormBase(Module):
+    """What batch and instance norm share: affine parameters, and buffers with the running statistics."""
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+    allowed_ndim: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name in ("weight", "bias"):
+            value = Parameter(ops.empty(num_features, device=device, dtype=dtype)) if affine else None
+            self.register_parameter(name, value)
+        if track_running_stats:
+            zeros = ops.zeros(num_features, device=device, dtype=dtype)
+            self.register_buffer("running_mean", zeros)
+            self.register_buffer("running_var", ops.ones_like(zeros))
+            count = ops.zeros((), device=device, dtype=dtypes.int64)
+            self.register_buffer("num_batches_tracked", count)
+        else:
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                self.register_buffer(name, None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Running mean 0, variance 1, and no batches seen."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """weight 1, bias 0, and fresh running statistics."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def _check(self, input: Tensor) -> None:
+        if input.ndim not in self.allowed_ndim:
+            expected = " or ".join(f"{ndim}D" for ndim in self.allowed_ndim)
+            raise ArgumentError(
+                f"{type(self).__name__}: expected {expected} input, got {tuple(input.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(_NormBase):
+    """`y = (x - mean) / sqrt(var + eps) * weight + bias` per channel (Ioffe and Szegedy 2015).
+
+    In training, mean and variance are the batch's; the running ones, which evaluation uses, follow by
+    `momentum` (None: the plain average over all batches).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check(input)
+        uses_batch = self.training or self.running_mean is None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        follows = self.training and self.track_running_stats
+        mean, var = self.running_mean, self.running_var
+        if uses_batch and not follows:
+            mean = var = None
+        return F.batch_norm(
+            input, mean, var, self.weight, self.bias, uses_batch, momentum, self.eps
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    __doc__ = f"Batch norm of (N, C) or (N, C, L): {_BatchNorm.__doc__}"
+    allowed_ndim = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    __doc__ = f"Batch norm of (N, C, H, W): {_BatchNorm.__doc__}"
+    allowed_ndim = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    __doc__ = f"Batch norm of (N, C, D, H, W): {_BatchNorm.__doc__}"
+    allowed_ndim = (5,)
+
+
+class _InstanceNorm(_NormBase):
+    """`y = (x - mean) / sqrt(var + eps)` per channel of each sample (Ulyanov et al. 2016)."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check(input)
+        unbatched = input.ndim == min(self.allowed_ndim)
+        output = F.instance_norm(
+            input.unsqueeze(0) if unbatched else input,
+            self.running_mean, self.running_var, self.weight, self.bias,
+            self.training or not self.track_running_stats,
+            self.momentum or 0.0, self.eps,
+        )  # fmt: skip
+        return output.squeeze(0) if unbatched else output
+
+
+class InstanceNorm1d(_InstanceNorm):
+    __doc__ = f"Instance norm of (N, C, L) or (C, L): {_InstanceNorm.__doc__}"
+    allowed_ndim = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    __doc__ = f"Instance norm of (N, C, H, W) or (C, H, W): {_InstanceNorm.__doc__}"
+    allowed_ndim = (3, 4)

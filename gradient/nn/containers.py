@@ -1,0 +1,286 @@
+"""Modules that hold other modules, or parameters, in a list or a dict."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, overload
+
+from gradient.errors import IndexOutOfRange, TypeMismatch
+from gradient.nn.module import Module, indent, layout
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+
+class _ModuleSequence(Module):
+    """What Sequential and ModuleList share: children named "0", "1", ... and list operations."""
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self._slice(index)
+        return self._modules[self._key(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, self._key(index), module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        kept = list(self)
+        if isinstance(index, slice):
+            del kept[index]
+        else:
+            del kept[int(self._key(index))]
+        self._refill(kept)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._modules.values()))
+
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
+        return self.extend(modules)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Self:
+        """Put a module before position `index`; those behind it move one name up."""
+        modules = list(self)
+        modules.insert(index, module)
+        self._refill(modules)
+        return self
+
+    def pop(self, index: int = -1) -> Any:
+        """Remove and return one module."""
+        module = self[index]
+        del self[index]
+        return module
+
+    def _key(self, index: int) -> str:
+        size, index = len(self), operator.index(index)
+        if not -size <= index < size:
+            raise IndexOutOfRange(
+                f"{type(self).__name__}: index {index} is out of range for {size} modules"
+            )
+        return list(self._modules)[index]
+
+    def _refill(self, modules: Iterable[Module]) -> None:
+        for name in list(self._modules):
+            delattr(self, name)
+        for place, module in enumerate(modules):
+            self.add_module(str(place), module)
+
+    def _slice(self, index: slice) -> Any:
+        return type(self)(list(self)[index])
+
+
+class Sequential(_ModuleSequence):
+    """Calls its modules one after another: `y = m_n(... m_1(x))`.
+
+    Takes modules, or one dict of names to modules.
+    """
+
+    def __init__(self, *args: Module | Mapping[str, Module]):
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.add_module(name, module)
+        else:
+            for place, module in enumerate(args):
+                self.add_module(str(place), module)  # type: ignore[arg-type]
+
+    def forward(self, input: Any) -> Any:
+        for module in self:
+            input = module(input)
+        return input
+
+    def __add__(self, other: Iterable[Module]) -> Sequential:
+        return Sequential(*self, *other)
+
+    def _slice(self, index: slice) -> Any:
+        return type(self)(dict(list(self._modules.items())[index]))
+
+
+class ModuleList(_ModuleSequence):
+    """A list of modules that are found as children; it has no forward of its own."""
+
+    def __init__(self, modules: Iterable[Module] | None = None):
+        super().__init__()
+        self.extend(modules or ())
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def __repr__(self) -> str:
+        """Neighbours that print alike are one line: `(0-11): 12 x Block(...)`."""
+        groups: list[tuple[int, int, str]] = []
+        for place, text in enumerate(repr(module) for module in self):
+            if groups and groups[-1][2] == text:
+                groups[-1] = (groups[-1][0], place, text)
+            else:
+                groups.append((place, place, text))
+        lines = [
+            f"({first}): {indent(text)}"
+            if first == last
+            else f"({first}-{last}): {last - first + 1} x {indent(text)}"
+            for first, last, text in groups
+        ]
+        return layout(self._get_name(), "", lines)
+
+
+class _Dictionary(Module):
+    """What ModuleDict and ParameterDict share: members under names that the user gives."""
+
+    def __init__(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+        super().__init__()
+        self._keys: dict[str, None] = {}
+        if members is not None:
+            self.update(members)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self.__dict__[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self._keys and hasattr(self, key):
+            raise KeyError(f"{type(self).__name__}: {key!r} is the name of one of its attributes")
+        self._set(key, value)
+        self._keys[key] = None
+
+    def _set(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, key: str) -> None:
+        del self._keys[key]
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._keys))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def keys(self) -> Iterable[str]:
+        return list(self._keys)
+
+    def values(self) -> Iterable[Any]:
+        return [self.__dict__[key] for key in self._keys]
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return [(key, self.__dict__[key]) for key in self._keys]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.__dict__[key] if key in self._keys else default
+
+    def pop(self, key: str) -> Any:
+        """Remove and return one member."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def clear(self) -> None:
+        for key in self:
+            del self[key]
+
+    def update(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add all members of a dict or of (name, member) pairs."""
+        for key, value in members.items() if isinstance(members, Mapping) else members:
+            self[key] = value
+
+
+class ModuleDict(_Dictionary):
+    """A dict of modules that are found as children; it has no forward of its own."""
+
+    def _set(self, key: str, value: Any) -> None:
+        self.add_module(key, value)
+
+
+class ParameterDict(_Dictionary):
+    """A dict of parameters that are found as its own; a tensor becomes a parameter, other values are kept."""
+
+    def _set(self, key: str, value: Any) -> None:
+        setattr(self, key, _as_parameter(value))
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"  ({key}): {_describe(value)}" for key, value in self.items())
+
+
+class ParameterList(Module):
+    """A list of parameters that are found as its own; a tensor becomes a parameter, other values are kept."""
+
+    def __init__(self, values: Iterable[Any] | None = None):
+        super().__init__()
+        self._size = 0
+        self.extend(values or ())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return self.__dict__[self._key(index)]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, self._key(index), _as_parameter(value))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.__dict__[str(place)] for place in range(self._size)])
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:
+        return self.extend(values)
+
+    def append(self, value: Any) -> Self:
+        """Add a parameter, or any other value, at the end."""
+        setattr(self, str(self._size), _as_parameter(value))
+        self._size += 1
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add parameters at the end."""
+        if isinstance(values, Tensor):
+            raise TypeMismatch("ParameterList.extend: expected an iterable of tensors, got a tensor")
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def _key(self, index: int) -> str:
+        index = operator.index(index)
+        if not -self._size <= index < self._size:
+            raise IndexOutOfRange(
+                f"ParameterList: index {index} is out of range for {self._size} parameters"
+            )
+        return str(index % self._size)
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"  ({place}): {_describe(value)}" for place, value in enumerate(self))
+
+
+def _as_parameter(value: Any) -> Any:
+    is_plain_tensor = isinstance(value, Tensor) and not isinstance(value, Parameter)
+    return Parameter(value) if is_plain_tensor else value
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+        size = "x".join(str(length) for length in value.shape)
+        where = "" if str(value.device) == "cpu" else f" ({value.device})"
+        return f"{kind} containing: [{value.dtype} of size {size}{where}]"
+    return f"Object of type: {type(value).__name__}"

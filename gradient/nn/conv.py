@@ -1,0 +1,261 @@
+"""Convolutions of one, two and three dimensions, and their transposes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradient import functional as F
+from gradient import ops
+from gradient.errors import ArgumentError
+from gradient.functional.conv import Padding, Size, same_widths, sizes
+from gradient.nn import init
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class _Conv(Module):
+    """What all convolutions share: options, parameters and `repr`."""
+
+    spatial: int
+    transposed = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size,
+        padding: Padding,
+        dilation: Size,
+        groups: int,
+        bias: bool,
+        padding_mode: str,
+        output_padding: Size,
+        device: Any,
+        dtype: Any,
+    ):
+        super().__init__()
+        name = type(self).__name__
+        for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if groups < 1 or channels % groups:
+                raise ArgumentError(
+                    f"{name}: {label} {channels} is not divisible by groups {groups}"
+                )
+        if padding_mode not in _PADDING_MODES:
+            raise ArgumentError(
+                f"{name}: padding_mode must be one of {_PADDING_MODES}, got {padding_mode!r}"
+            )
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ArgumentError(f"{name}: padding must be numbers, 'same' or 'valid', got {padding!r}")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = sizes(name, "kernel_size", kernel_size, self.spatial)
+        self.stride = sizes(name, "stride", stride, self.spatial)
+        self.dilation = sizes(name, "dilation", dilation, self.spatial)
+        self.output_padding = sizes(name, "output_padding", output_padding, self.spatial)
+        self.padding = (
+            padding if isinstance(padding, str) else sizes(name, "padding", padding, self.spatial)
+        )
+        if padding == "same" and any(s != 1 for s in self.stride):
+            raise ArgumentError(f"{name}: padding='same' needs a stride of 1, got {self.stride}")
+        self.groups, self.padding_mode = groups, padding_mode
+        first, second = out_channels, in_channels // groups
+        if self.transposed:
+            first, second = in_channels, out_channels // groups
+        shape = (first, second, *self.kernel_size)
+        self.weight = Parameter(ops.empty(shape, device=device, dtype=dtype))
+        if bias:
+            self.bias = Parameter(ops.empty(out_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """weight and bias uniform within `1 / sqrt(fan_in)` of 0."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
+        if self.bias is not None and fan_in:
+            bound = 1 / math.sqrt(fan_in)
+            init.uniform_(self.bias, -bound, bound)
+
+    def _padded(self, input: Tensor) -> tuple[Tensor, Padding]:
+        """The input widened as `padding_mode` says, and what padding with zeros is left to do."""
+        if self.padding_mode == "zeros":
+            return input, self.padding
+        if self.padding == "valid":
+            return input, 0
+        if self.padding == "same":
+            widths = same_widths(self.kernel_size, self.dilation)
+        else:
+            widths = [p for p in reversed(self.padding) for _ in range(2)]
+        return F.pad(input, widths, self.padding_mode), 0
+
+    def extra_repr(self) -> str:
+        none = (0,) * self.spatial
+        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
+        parts.append(f"stride={self.stride}")
+        if self.padding != none:
+            shown = repr(self.padding) if not isinstance(self.padding, str) else self.padding
+            parts.append(f"padding={shown}")
+        if self.dilation != (1,) * self.spatial:
+            parts.append(f"dilation={self.dilation}")
+        if self.output_padding != none:
+            parts.append(f"output_padding={self.output_padding}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
+        return ", ".join(parts)
+
+
+class _ForwardConv(_Conv):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, 0, device, dtype,
+        )  # fmt: skip
+
+
+class Conv1d(_ForwardConv):
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, * a cross-correlation: (N, C, L) to (N, O, L')."""
+
+    spatial = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        input, padding = self._padded(input)
+        return F.conv1d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+
+class Conv2d(_ForwardConv):
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, * a cross-correlation: (N, C, H, W) to (N, O, H', W')."""
+
+    spatial = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        input, padding = self._padded(input)
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+
+class Conv3d(_ForwardConv):
+    """A cross-correlation of (N, C, D, H, W): see `Conv2d`."""
+
+    spatial = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        input, padding = self._padded(input)
+        return F.conv3d(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+
+class _TransposedConv(_Conv):
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        if padding_mode != "zeros":
+            raise ArgumentError(
+                f"{type(self).__name__}: only padding_mode 'zeros' is defined, got {padding_mode!r}"
+            )
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, output_padding, device, dtype,
+        )  # fmt: skip
+
+    def _output_padding(
+        self, input: Tensor, output_size: Sequence[int] | None
+    ) -> tuple[int, ...]:
+        """What must be added on one side for a result of `output_size`."""
+        if output_size is None:
+            return self.output_padding
+        wanted = tuple(output_size)[-self.spatial :]
+        smallest = [
+            (size - 1) * s - 2 * p + d * (k - 1) + 1
+            for size, s, p, d, k in zip(
+                input.shape[-self.spatial :], self.stride, self.padding, self.dilation,
+                self.kernel_size, strict=True,
+            )
+        ]  # fmt: skip
+        extra = tuple(want - low for want, low in zip(wanted, smallest, strict=True))
+        if any(not 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            largest = [low + s - 1 for low, s in zip(smallest, self.stride, strict=True)]
+            raise ArgumentError(
+                f"{type(self).__name__}: output_size must be between {smallest} and {largest}, "
+                f"got {wanted}"
+            )
+        return extra
+
+
+class ConvTranspose1d(_TransposedConv):
+    """The transpose (gradient by the input) of `Conv1d`: (N, C, L) to (N, O, L')."""
+
+    spatial = 1
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size)
+        return F.conv_transpose1d(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
+            self.dilation,
+        )  # fmt: skip
+
+
+class ConvTranspose2d(_TransposedConv):
+    """The transpose (gradient by the input) of `Conv2d`: (N, C, H, W) to (N, O, H', W')."""
+
+    spatial = 2
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size)
+        return F.conv_transpose2d(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
+            self.dilation,
+        )  # fmt: skip
+
+
+class ConvTranspose3d(_TransposedConv):
+    """The transpose (gradient by the input) of `Conv3d`: (N, C, D, H, W) to (N, O, D', H', W')."""
+
+    spatial = 3
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size)
+        return F.conv_transpose3d(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
+            self.dilation,
+        )  # fmt: skip

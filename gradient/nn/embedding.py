@@ -1,0 +1,92 @@
+"""Embedding: a learned vector for each integer."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from gradient import functional as F
+from gradient import ops
+from gradient.autograd import no_grad
+from gradient.errors import ArgumentError, ShapeError
+from gradient.nn import init
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+
+class Embedding(Module):
+    """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).
+
+    The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down to
+    it, in place, when they are used.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        if scale_grad_by_freq or sparse:
+            raise ArgumentError("Embedding: scale_grad_by_freq and sparse gradients are not available")
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ArgumentError(
+                    f"Embedding: padding_idx must be within num_embeddings {num_embeddings}, "
+                    f"got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
+        shape = (num_embeddings, embedding_dim)
+        if _weight is not None and tuple(_weight.shape) != shape:
+            raise ShapeError(f"Embedding: expected _weight {shape}, got {tuple(_weight.shape)}")
+        given = ops.empty(shape, device=device, dtype=dtype) if _weight is None else _weight
+        self.weight = Parameter(given, requires_grad=not _freeze)
+        if _weight is None:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """W standard normal, the padding row zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx].zero_()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+    ) -> Self:
+        """An Embedding with the rows of a matrix, not trained unless `freeze=False`."""
+        if embeddings.ndim != 2:
+            raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
+        return cls(
+            *embeddings.shape, padding_idx, max_norm, norm_type, _weight=embeddings, _freeze=freeze
+        )
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
+        if self.padding_idx is not None:
+            parts.append(f"padding_idx={self.padding_idx}")
+        if self.max_norm is not None:
+            parts.append(f"max_norm={self.max_norm}")
+        if self.norm_type != 2:
+            parts.append(f"norm_type={self.norm_type}")
+        return ", ".join(parts)

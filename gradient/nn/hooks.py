@@ -1,0 +1,219 @@
+"""Functions that a Module calls around its forward and its backward pass.
+
+A module without hooks holds None and pays one comparison per call. The first registration gives it
+a `Hooks`, whose `call` is then the module's whole calling sequence:
+
+    pre-hooks(module, args) -> forward(*args) -> hooks(module, args, output)
+
+A full backward hook needs to know when the gradient enters at the outputs and when it leaves at the
+inputs. Two identity ops mark these borders in the graph, one around the inputs, one around the outputs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd import Function, is_grad_enabled
+from gradient.errors import TypeMismatch
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.nn.module import Module
+
+_ids = itertools.count()
+
+
+class RemovableHandle:
+    """Removes one hook: by `remove()`, or at the end of a `with` block."""
+
+    def __init__(self, registry: dict[int, Any]):
+        self.id = next(_ids)
+        self._registry = registry
+
+    def remove(self) -> None:
+        self._registry.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class _Entry:
+    """One registered hook and how it wants to be called."""
+
+    def __init__(self, function: Callable[..., Any], with_kwargs: bool, always: bool):
+        self.function, self.with_kwargs, self.always = function, with_kwargs, always
+
+
+class Hooks:
+    """The hooks of one module, each kind in the order of its calls."""
+
+    def __init__(self) -> None:
+        self.forward_pre: dict[int, _Entry] = {}
+        self.forward: dict[int, _Entry] = {}
+        self.backward_pre: dict[int, _Entry] = {}
+        self.backward: dict[int, _Entry] = {}
+
+    def add(
+        self,
+        kind: str,
+        function: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always: bool = False,
+    ) -> RemovableHandle:
+        """Register `function` under `kind`, the name of one of the attributes above."""
+        registry: dict[int, _Entry] = getattr(self, kind)
+        handle = RemovableHandle(registry)
+        registry[handle.id] = _Entry(function, with_kwargs, always)
+        if prepend:
+            others = [(key, entry) for key, entry in registry.items() if key != handle.id]
+            mine = registry[handle.id]
+            registry.clear()
+            registry[handle.id] = mine
+            registry.update(others)
+        return handle
+
+    def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the module's forward with every hook in its place."""
+        called: set[int] = set()
+        try:
+            args, kwargs = self._before(module, args, kwargs)
+            borders = bool(self.backward or self.backward_pre) and is_grad_enabled()
+            border = _Border(module, self) if borders else None
+            if border is not None:
+                args = border.enter(args)
+            output = module.forward(*args, **kwargs)
+            for key, entry in list(self.forward.items()):
+                called.add(key)
+                output = _forward_hook(entry, module, args, kwargs, output)
+            return output if border is None else border.leave(output)
+        except Exception:
+            # `always_call` hooks (timers, say) also see a forward that failed; its error goes on.
+            for key, entry in list(self.forward.items()):
+                if entry.always and key not in called:
+                    _forward_hook(entry, module, args, kwargs, None)
+            raise
+
+    def _before(
+        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        for entry in list(self.forward_pre.values()):
+            if entry.with_kwargs:
+                changed = entry.function(module, args, kwargs)
+                if changed is None:
+                    continue
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise TypeMismatch(
+                        "forward_pre_hook: with_kwargs=True, so expected None or a tuple "
+                        f"(args, kwargs), got {changed!r}"
+                    )
+                args, kwargs = changed
+            else:
+                changed = entry.function(module, args)
+                if changed is not None:
+                    args = changed if isinstance(changed, tuple) else (changed,)
+        return args, kwargs
+
+
+def _forward_hook(
+    entry: _Entry, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> Any:
+    if entry.with_kwargs:
+        changed = entry.function(module, args, kwargs, output)
+    else:
+        changed = entry.function(module, args, output)
+    return output if changed is None else changed
+
+
+class _Border:
+    """The two ends of a module in one backward pass."""
+
+    def __init__(self, module: Module, hooks: Hooks):
+        self.module, self.hooks = module, hooks
+        self.grad_output: tuple[Tensor | None, ...] = ()
+        self.reports_at_inputs = False
+        self.inputs = 0
+
+    def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.inputs = len(args)
+        self.reports_at_inputs = any(_needs_gradient(value) for value in args)
+        return _mark(args, self.at_inputs) if self.reports_at_inputs else args
+
+    def leave(self, output: Any) -> Any:
+        several = isinstance(output, tuple | list)
+        marked = _mark(tuple(output) if several else (output,), self.at_outputs)
+        if not several:
+            return marked[0]
+        return type(output)(*marked) if hasattr(output, "_fields") else type(output)(marked)
+
+    def at_outputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        for entry in list(self.hooks.backward_pre.values()):
+            grads = _as_tuple(entry.function(self.module, grads), grads, "grad_output")
+        self.grad_output = grads
+        if not self.reports_at_inputs:
+            self.run_hooks((None,) * self.inputs)
+        return grads
+
+    def at_inputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        return self.run_hooks(grads)
+
+    def run_hooks(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        for entry in list(self.hooks.backward.values()):
+            changed = entry.function(self.module, grads, self.grad_output)
+            grads = _as_tuple(changed, grads, "grad_input")
+        return grads
+
+
+def _needs_gradient(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _as_tuple(changed: Any, grads: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """What a backward hook returned, or the gradients as they were if it returned None."""
+    if changed is None:
+        return grads
+    changed = changed if isinstance(changed, tuple) else (changed,)
+    if len(changed) != len(grads):
+        raise TypeMismatch(
+            f"backward hook: expected None or {len(grads)} gradients to replace {name}, "
+            f"got {len(changed)}"
+        )
+    return changed
+
+
+class _Identity(Function):
+    """Returns its tensors unchanged; its backward shows the gradients to a callback."""
+
+    @staticmethod
+    def forward(ctx: Any, callback: Callable[..., Any], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.callback = callback
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return (None, *ctx.callback(grads))
+
+
+def _mark(values: tuple[Any, ...], callback: Callable[..., Any]) -> tuple[Any, ...]:
+    """Put a border on those of `values` that take part in the graph; callback sees all, None for others."""
+    places = [place for place, value in enumerate(values) if _needs_gradient(value)]
+    if not places:
+        return values
+
+    def spread(grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        full: list[Tensor | None] = [None] * len(values)
+        for place, grad in zip(places, grads, strict=True):
+            full[place] = grad
+        changed = callback(tuple(full))
+        return tuple(changed[place] for place in places)
+
+    marked: Iterator[Tensor] = iter(_Identity.apply(spread, *(values[place] for place in places)))
+    return tuple(
+        next(marked) if place in places else value for place, value in enumerate(values)
+    )

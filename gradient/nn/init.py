@@ -1,0 +1,254 @@
+"""Filling a tensor, in place, with the first values of a weight.
+
+Every function returns its tensor and records no gradient. `skip_init()` makes them all do nothing:
+for a model whose weights are loaded at once, whose memory would otherwise be touched for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from gradient import ops
+from gradient.autograd import no_grad
+from gradient.errors import ArgumentError
+from gradient.random import Generator
+from gradient.tensor import Tensor
+
+_skipped: ContextVar[bool] = ContextVar("gradient_skip_init", default=False)
+
+
+@contextmanager
+def skip_init() -> Iterator[None]:
+    """Within this context all functions of this module leave their tensors as they are."""
+    token = _skipped.set(True)
+    try:
+        yield
+    finally:
+        _skipped.reset(token)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor by which weights before `nonlinearity` should be larger to keep the variance.
+
+    `param` is the negative slope of "leaky_relu" (0.01).
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, int | float):
+            raise ArgumentError(f"calculate_gain: negative_slope {param!r} is not a number")
+        return math.sqrt(2.0 / (1 + slope**2))
+    gains = {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75}
+    flat = (
+        "linear", "conv1d", "conv2d", "conv3d", "sigmoid",
+        "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    )  # fmt: skip
+    gains |= dict.fromkeys(flat, 1.0)
+    if nonlinearity not in gains:
+        known = ", ".join(sorted([*gains, "leaky_relu"]))
+        raise ArgumentError(f"calculate_gain: expected one of {known}; got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def uniform_(
+    tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Uniform between `a` and `b`."""
+    if _skipped.get():
+        return tensor
+    with no_grad():
+        return tensor.uniform_(a, b, generator=generator)
+
+
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Normal with `mean` and `std`."""
+    if _skipped.get():
+        return tensor
+    with no_grad():
+        return tensor.normal_(mean, std, generator=generator)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal with `mean` and `std`, cut off at `a` and `b` (in the tensor's units, not in `std`s)."""
+    if _skipped.get():
+        return tensor
+
+    def cdf(x: float) -> float:
+        return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
+
+    # Inverse transform sampling: u uniform between the CDF of both ends, then the inverse CDF of u.
+    low, high = cdf((a - mean) / std), cdf((b - mean) / std)
+    with no_grad():
+        tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
+        values = ops.erfinv(tensor) * (std * math.sqrt(2.0)) + mean
+        return tensor.copy_(values.clamp(a, b))
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """All elements `val`."""
+    if _skipped.get():
+        return tensor
+    with no_grad():
+        return tensor.fill_(val)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """All elements 1."""
+    return constant_(tensor, 1.0)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """All elements 0."""
+    return constant_(tensor, 0.0)
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity matrix: a linear layer with it passes its input on."""
+    if tensor.ndim != 2:
+        raise ArgumentError(f"eye_: expected a matrix, got {tuple(tensor.shape)}")
+    if _skipped.get():
+        return tensor
+    with no_grad():
+        return tensor.copy_(ops.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The identity for convolution weights (O, C, ...): as many channels as can be pass unchanged."""
+    if tensor.ndim not in (3, 4, 5):
+        raise ArgumentError(f"dirac_: expected 3, 4 or 5 dimensions, got {tuple(tensor.shape)}")
+    out_channels, in_channels, *kernel = tensor.shape
+    if out_channels % groups:
+        raise ArgumentError(f"dirac_: {out_channels} channels do not divide into {groups} groups")
+    if _skipped.get():
+        return tensor
+    centre = tuple(size // 2 for size in kernel)
+    each = out_channels // groups
+    with no_grad():
+        tensor.zero_()
+        for group in range(groups):
+            for channel in range(min(each, in_channels)):
+                tensor[(group * each + channel, channel, *centre)] = 1.0
+    return tensor
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """How many inputs one output sees, and how many outputs one input reaches."""
+    if tensor.ndim < 2:
+        raise ArgumentError(
+            f"fan in and fan out need 2 dimensions or more, got shape {tuple(tensor.shape)}"
+        )
+    window = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * window, tensor.shape[0] * window
+
+
+def xavier_uniform_(
+    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Uniform within `gain * sqrt(6 / (fan_in + fan_out))` of 0 (Glorot and Bengio 2010)."""
+    bound = gain * math.sqrt(6.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Normal with standard deviation `gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010)."""
+    std = gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
+    return normal_(tensor, 0.0, std, generator)
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(f"kaiming: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    fan = fan_in if mode == "fan_in" else fan_out
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Uniform within `gain * sqrt(3 / fan)` of 0 (He et al. 2015); `a` is leaky_relu's slope."""
+    if tensor.numel() == 0:
+        return tensor
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal with standard deviation `gain / sqrt(fan)` (He et al. 2015); `a` is leaky_relu's slope."""
+    if tensor.numel() == 0:
+        return tensor
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Rows (or columns, whichever are fewer) of length `gain`, at right angles (Saxe et al. 2013).
+
+    Dimensions after the first are taken as one.
+    """
+    if tensor.ndim < 2:
+        raise ArgumentError(f"orthogonal_: expected 2 dimensions or more, got {tuple(tensor.shape)}")
+    if _skipped.get() or tensor.numel() == 0:
+        return tensor
+    rows = tensor.shape[0]
+    columns = tensor.numel() // rows
+    with no_grad():
+        shape = (max(rows, columns), min(rows, columns))
+        random = ops.randn(*shape, dtype="float64", device=tensor.device, generator=generator)
+        basis = _orthonormal_columns(random)
+        basis = basis.T if rows < columns else basis
+        return tensor.copy_((gain * basis).reshape(tensor.shape))
+
+
+def _orthonormal_columns(matrix: Tensor) -> Tensor:
+    """Gram-Schmidt, each column twice, for a matrix whose columns are independent.
+
+    Normal random columns make it the uniform (Haar) distribution, as a QR decomposition whose R has a
+    positive diagonal. Twice is enough to be orthogonal to working precision (Kahan).
+    """
+    columns: list[Tensor] = []
+    for column in matrix.T:
+        for _ in range(2):
+            if columns:
+                basis = ops.stack(columns)
+                column = column - (basis @ column) @ basis
+        columns.append(column / (column * column).sum().sqrt())
+    return ops.stack(columns, 1)
+
+
+def sparse_(
+    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
+) -> Tensor:
+    """Normal with `std`, and the fraction `sparsity` of each column 0 (Martens 2010)."""
+    if tensor.ndim != 2:
+        raise ArgumentError(f"sparse_: expected a matrix, got {tuple(tensor.shape)}")
+    if _skipped.get():
+        return tensor
+    rows, columns = tensor.shape
+    zeros = math.ceil(sparsity * rows)
+    normal_(tensor, 0.0, std, generator)
+    with no_grad():
+        for column in range(columns):
+            chosen = ops.randperm(rows, device=tensor.device, generator=generator)[:zeros]
+            tensor[chosen, column] = 0.0
+    return tensor

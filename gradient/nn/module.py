@@ -1,0 +1,479 @@
+"""Module: the base of every layer and model, a tree of named parameters, buffers and children.
+
+Parameters, buffers and children are plain instance attributes, so that reading `self.weight` costs
+no more than reading any attribute. A registry beside them (`name -> kind`) says which attributes they
+are, in the order in which they were set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Self, TypeVar
+
+from gradient import dtypes
+from gradient.autograd import no_grad
+from gradient.dtypes import DType
+from gradient.errors import ArgumentError, TypeMismatch
+from gradient.nn import state_dict as fitting
+from gradient.nn.hooks import Hooks, RemovableHandle
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
+
+M = TypeVar("M", bound="Module")
+
+
+class Module:
+    """Base class of all layers and models.
+
+    Set parameters, buffers and child modules as attributes in `__init__`, after `super().__init__()`,
+    and write `forward`; call the module itself, not `forward`, so that its hooks run.
+    """
+
+    training: bool
+    _registry: dict[str, str]
+    _non_persistent: set[str]
+    _hooks: Hooks | None = None
+
+    def __init__(self) -> None:
+        self.__dict__.update(training=True, _registry={}, _non_persistent=set())
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f'{type(self).__name__} lacks the method "forward"')
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        return self._hooks.call(self, args, kwargs)
+
+    # ---- attributes -------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        registry = self.__dict__.get("_registry")
+        kind = _kind_of(value)
+        if registry is None:
+            if kind is not None:
+                raise AttributeError(
+                    f"cannot set the {kind} {name!r} of {type(self).__name__} "
+                    "before super().__init__() was called"
+                )
+        elif kind is not None:
+            self._register(name, kind)
+        elif name in registry and not _fits(registry[name], value):
+            raise TypeMismatch(
+                f"{type(self).__name__}.{name} is a {registry[name]}: expected "
+                f"{_EXPECTED[registry[name]]} or None, got {type(value).__name__}"
+            )
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._registry.pop(name, None)
+        self._non_persistent.discard(name)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self) if not name[0].isdigit()]
+
+    def _register(self, name: str, kind: str) -> None:
+        """Enter `name` in the registry; a name that changes its kind moves to the end."""
+        if self._registry.get(name) != kind:
+            self._registry.pop(name, None)
+            self._registry[name] = kind
+        self._non_persistent.discard(name)
+
+    def _add(self, name: str, kind: str, value: Any) -> None:
+        """What register_parameter, register_buffer and add_module share: check, then set."""
+        if "_registry" not in self.__dict__:
+            raise AttributeError(
+                f"cannot set the {kind} {name!r} of {type(self).__name__} "
+                "before super().__init__() was called"
+            )
+        if not isinstance(name, str):
+            raise TypeMismatch(f"the name of a {kind} should be a string, got {name!r}")
+        if "." in name or not name:
+            problem = "is empty" if not name else "contains a dot"
+            raise KeyError(f"the name of a {kind} may not be empty or contain a dot: {name!r} {problem}")
+        if hasattr(self, name) and self._registry.get(name) != kind:
+            raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
+        if value is not None and not _fits(kind, value):
+            raise TypeMismatch(
+                f"{kind} {name!r}: expected {_EXPECTED[kind]} or None, got {type(value).__name__}"
+            )
+        self._register(name, kind)
+        object.__setattr__(self, name, value)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Add a parameter; None keeps the name for one that this configuration does not have."""
+        self._add(name, PARAMETER, param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that moves with the module but is not trained; `state_dict` holds it if persistent."""
+        self._add(name, BUFFER, tensor)
+        if not persistent:
+            self._non_persistent.add(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a child module under a name made at run time."""
+        self._add(name, MODULE, module)
+
+    register_module = add_module
+
+    def _of_kind(self, kind: str) -> Mapping[str, Any]:
+        names = [name for name, its_kind in self._registry.items() if its_kind == kind]
+        return MappingProxyType({name: self.__dict__[name] for name in names})
+
+    @property
+    def _parameters(self) -> Mapping[str, Parameter | None]:
+        """This module's own parameters (read-only: set attributes instead)."""
+        return self._of_kind(PARAMETER)
+
+    @property
+    def _buffers(self) -> Mapping[str, Tensor | None]:
+        """This module's own buffers (read-only)."""
+        return self._of_kind(BUFFER)
+
+    @property
+    def _modules(self) -> Mapping[str, Module | None]:
+        """This module's own children (read-only)."""
+        return self._of_kind(MODULE)
+
+    # ---- walking the tree -------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Own child modules with their names, each once."""
+        seen: set[int] = set()
+        for name, module in self._modules.items():
+            if module is not None and id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module (under the name `prefix`) and all below it, parents before children."""
+        memo = set() if memo is None else memo
+        if id(self) in memo:
+            return
+        if remove_duplicate:
+            memo.add(id(self))
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_members(
+        self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        modules = (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+            if recurse
+            else [(prefix, self)]
+        )
+        for path, module in modules:
+            for name, value in module._of_kind(kind).items():
+                if value is None or id(value) in seen:
+                    continue
+                if remove_duplicate:
+                    seen.add(id(value))
+                yield _join(path, name), value
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with their dotted names; one that is shared comes once, under its first name."""
+        return self._named_members(PARAMETER, prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Buffers with their dotted names, persistent or not."""
+        return self._named_members(BUFFER, prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path; "" is this one. AttributeError names the first step that fails."""
+        module: Any = self
+        for step in target.split(".") if target else ():
+            if not hasattr(module, step):
+                raise AttributeError(f"{type(module).__name__} has no attribute `{step}`")
+            module = getattr(module, step)
+            if not isinstance(module, Module):
+                raise AttributeError(f"`{step}` is not an nn.Module")
+        return module
+
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put `module` at a dotted path, in place of the one that is there."""
+        path, _, name = target.rpartition(".")
+        if not name:
+            raise ArgumentError("set_submodule: expected a path such as 'layers.0', got an empty one")
+        setattr(self.get_submodule(path), name, module)
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path."""
+        return self._get_member(target, Parameter, "an nn.Parameter")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a dotted path."""
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if hasattr(module, name) and module._registry.get(name) != BUFFER:
+            raise AttributeError(f"`{name}` is not a buffer")
+        return self._get_member(target, Tensor, "a buffer")
+
+    def _get_member(self, target: str, kind: type, article: str) -> Any:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if not hasattr(module, name):
+            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+        value = getattr(module, name)
+        if not isinstance(value, kind):
+            raise AttributeError(f"`{name}` is not {article}")
+        return value
+
+    # ---- saving and loading -----------------------------------------------------------------
+
+    def state_dict(
+        self,
+        *,
+        destination: dict[str, Any] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
+    ) -> dict[str, Any]:
+        """All parameters and persistent buffers by dotted name, a shared one under each of its names.
+
+        The tensors share memory with the module's own; with `keep_vars` they are the module's own.
+        """
+        state = {} if destination is None else destination
+        for name, value in (*self._parameters.items(), *self._buffers.items()):
+            if value is not None and name not in self._non_persistent:
+                state[prefix + name] = value if keep_vars else value.detach()
+        for name, module in self._modules.items():
+            if module is not None:
+                module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> fitting.IncompatibleKeys:
+        """Copy tensors into the parameters and persistent buffers of the same names.
+
+        With `assign` the given tensors become the module's own (in their dtype, on their device) and
+        nothing is copied: so a memory-mapped file is read only when used. With `strict=False` missing
+        and unexpected names are returned instead of raised; wrong shapes are always an error.
+
+        Raises StateDictError with every misfit in one message; then nothing was loaded.
+        """
+        return fitting.load(self, state_dict, strict, assign)
+
+    # ---- changing all tensors ---------------------------------------------------------------
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` on every module below, then on this one."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
+        """Replace the data of every parameter, its gradient and every buffer by `fn` of it.
+
+        Parameters stay the same objects, so that an optimiser made before goes on working.
+        """
+        with no_grad():
+            for parameter in self.parameters():
+                parameter.data = fn(parameter.data)
+                if parameter.grad is not None:
+                    parameter.grad = fn(parameter.grad)
+            for module in self.modules():
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        object.__setattr__(module, name, fn(buffer))
+        return self
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move to a device and/or floating dtype: `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`.
+
+        Integer and bool tensors change only their device.
+        """
+        device, dtype = kwargs.get("device"), kwargs.get("dtype")
+        for arg in (*args, kwargs.get("tensor")):
+            if isinstance(arg, Tensor):
+                device, dtype = arg.device, arg.dtype
+            elif isinstance(arg, DType):
+                dtype = arg
+            elif arg is not None and not isinstance(arg, bool):  # bool: non_blocking
+                device = arg
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeMismatch(f"Module.to: expected a floating-point dtype, got {dtype}")
+
+        def move(tensor: Tensor) -> Tensor:
+            target = dtype if tensor.dtype.is_floating_point else None
+            return tensor.to(device=device, dtype=target)
+
+        return self._apply(move)
+
+    def float(self) -> Self:
+        """All floating tensors to float32."""
+        return self.to(dtypes.float32)
+
+    def double(self) -> Self:
+        """All floating tensors to float64."""
+        return self.to(dtypes.float64)
+
+    def half(self) -> Self:
+        """All floating tensors to float16."""
+        return self.to(dtypes.float16)
+
+    def bfloat16(self) -> Self:
+        """All floating tensors to bfloat16."""
+        return self.to(dtypes.bfloat16)
+
+    def cpu(self) -> Self:
+        return self.to("cpu")
+
+    def cuda(self, device: int | str | None = None) -> Self:
+        return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode (dropout drops, batch norm uses the batch), here and below; False is `eval()`."""
+        if not isinstance(mode, bool):
+            raise ArgumentError(f"train: expected mode to be True or False, got {mode!r}")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode, here and below."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Let every parameter be trained, or freeze it."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or fill them with zeros."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad = None if set_to_none else parameter.grad.detach().zero_()
+
+    # ---- hooks ------------------------------------------------------------------------------
+
+    def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
+        if self._hooks is None:
+            object.__setattr__(self, "_hooks", Hooks())
+        assert self._hooks is not None
+        return self._hooks.add(kind, hook, **options)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, args) -> None or new args` before each forward.
+
+        With `with_kwargs`: `hook(module, args, kwargs) -> None or (args, kwargs)`.
+        """
+        return self._hook("forward_pre", hook, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> RemovableHandle:
+        """`hook(module, args, output) -> None or a new output` after each forward.
+
+        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it also runs, with
+        output None, when forward raised.
+        """
+        return self._hook(
+            "forward", hook, prepend=prepend, with_kwargs=with_kwargs, always=always_call
+        )
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, grad_output) -> None or new grad_output` when the gradient reaches the outputs."""
+        return self._hook("backward_pre", hook, prepend=prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, grad_input, grad_output) -> None or new grad_input` when it has reached the inputs.
+
+        Both are tuples, one entry per positional argument and per output, None where there is no gradient.
+        """
+        return self._hook("backward", hook, prepend=prepend)
+
+    # ---- printing ---------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands in the parentheses of `repr`: override it."""
+        return ""
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        children = [
+            f"({name}): {indent(repr(module))}" for name, module in self._modules.items()
+        ]
+        return layout(self._get_name(), extra, children)
+
+
+def layout(name: str, extra: str, children: list[str]) -> str:
+    """`Name(extra)` on one line, or, with children, one line for each."""
+    lines = extra.splitlines()
+    if not children and len(lines) <= 1:
+        return f"{name}({extra})"
+    return f"{name}(\n  " + "\n  ".join(lines + children) + "\n)"
+
+
+def indent(text: str) -> str:
+    """All lines but the first moved right by two spaces."""
+    return text.replace("\n", "\n  ")
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+_EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Module"}
+
+
+def _kind_of(value: Any) -> str | None:
+    """The kind that setting an attribute to `value` gives it; a plain tensor is no buffer by itself."""
+    if isinstance(value, Parameter):
+        return PARAMETER
+    if isinstance(value, Module):
+        return MODULE
+    return None
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Whether `value` may stand under a name of this kind."""
+    if value is None:
+        return True
+    wanted = {PARAMETER: Parameter, BUFFER: Tensor, MODULE: Module}[kind]
+    return isinstance(value, wanted)

@@ -1,0 +1,155 @@
+"""Fitting a state dict to a module: all misfits are found, and told together, before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradient.autograd import no_grad
+from gradient.errors import StateDictError, TypeMismatch
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.nn.module import Module
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict(strict=False)` left aside."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return (
+            f"IncompatibleKeys(missing_keys={self.missing_keys}, "
+            f"unexpected_keys={self.unexpected_keys})"
+        )
+
+
+def load(
+    module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool
+) -> IncompatibleKeys:
+    """Copy (or, with `assign`, put) the tensors of `state_dict` into `module`; see `Module.load_state_dict`."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeMismatch(
+            f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
+        )
+    own = module.state_dict(keep_vars=True)
+    missing = [name for name in own if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    wrong = {
+        name: problem
+        for name, value in state_dict.items()
+        if name in own and (problem := _problem(own[name], value)) is not None
+    }
+    if wrong or (strict and (missing or unexpected)):
+        listed = (missing, unexpected) if strict else ([], [])
+        raise StateDictError(describe(type(module).__name__, *listed, wrong))
+
+    present = {name: value for name, value in state_dict.items() if name in own}
+    if assign:
+        _assign(module, own, present)
+    else:
+        with no_grad():
+            for name, value in present.items():
+                own[name].copy_(value)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def _problem(own: Tensor, value: Any) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"expected a tensor of shape {tuple(own.shape)}, got {type(value).__name__}"
+    if tuple(value.shape) != tuple(own.shape):
+        return f"expected {tuple(own.shape)}, got {tuple(value.shape)}"
+    return None
+
+
+def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Make the given tensors themselves the module's; a parameter tied under two names stays one."""
+    replaced: dict[int, Tensor] = {}
+    for name, value in state.items():
+        old = own[name]
+        new = replaced.get(id(old))
+        if new is None:
+            new = value
+            if isinstance(old, Parameter):
+                # Only floating tensors can be trained: a quantised weight is a parameter without gradient.
+                trains = old.requires_grad and value.dtype.is_floating_point
+                new = Parameter(value.detach(), requires_grad=trains)
+            replaced[id(old)] = new
+        path, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(path), attribute, new)
+
+
+def describe(
+    model: str, missing: Sequence[str], unexpected: Sequence[str], wrong: Mapping[str, str]
+) -> str:
+    """One line per misfit, each misplaced name with the name it was probably meant to be."""
+    counts = [
+        f"{len(group)} {label}"
+        for group, label in ((missing, "missing"), (unexpected, "unexpected"), (wrong, "wrong"))
+        if group
+    ]
+    lines = [f"load_state_dict: the tensors do not fit {model}: {', '.join(counts)}; none was loaded"]
+    near = _pair(missing, unexpected)
+    lines += [_line("missing", name, near.get(name), "given") for name in missing]
+    near = _pair(unexpected, missing)
+    lines += [_line("unexpected", name, near.get(name), "expected") for name in unexpected]
+    lines += [f"  wrong       {name}: {problem}" for name, problem in wrong.items()]
+    prefix = _common_prefix(missing, unexpected)
+    if prefix is not None:
+        lines.append(f"  fix: {prefix}")
+    elif (missing or unexpected) and not wrong:
+        lines.append("  fix: rename the tensors, or pass strict=False to load those that fit")
+    return "\n".join(lines)
+
+
+def _line(kind: str, name: str, near: str | None, where: str) -> str:
+    return f"  {kind:<11} {name}" + (f" (near name {where}: {near})" if near else "")
+
+
+def _pair(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """For each of `names` the most similar of `others`, if any is similar.
+
+    difflib costs about 30 microseconds a pair, so that two lists of a thousand names would take half a
+    minute: then only names equal from some dot onwards (a wrong prefix) are paired.
+    """
+    near: dict[str, str] = {}
+    if not others:
+        return near
+    by_tail: dict[str, str] = {}
+    for other in others:
+        for tail in _tails(other):
+            by_tail.setdefault(tail, other)
+    cheap = len(names) * len(others) > 20_000
+    for name in names:
+        close = [] if cheap else difflib.get_close_matches(name, others, n=1, cutoff=0.6)
+        # One shared last word ("weight") says nothing, so a tail has at least two words.
+        found = close[0] if close else next((by_tail[t] for t in _tails(name) if t in by_tail), None)
+        if found is not None:
+            near[name] = found
+    return near
+
+
+def _tails(name: str) -> list[str]:
+    """The ends of a dotted name that have at least two words, longest first."""
+    words = name.split(".")
+    return [".".join(words[start:]) for start in range(len(words) - 1)]
+
+
+def _common_prefix(missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
+    """What to do when every name lacks, or has too much, one and the same prefix."""
+    if not missing or len(missing) != len(unexpected):
+        return None
+    for longer, shorter, advice in (
+        (unexpected, missing, "remove the prefix {!r} from every name of the state dict"),
+        (missing, unexpected, "put the prefix {!r} before every name of the state dict"),
+    ):
+        prefix = longer[0].removesuffix(shorter[0])
+        if prefix.endswith(".") and {prefix + name for name in shorter} == set(longer):
+            return advice.format(prefix)
+    return None

@@ -1,0 +1,201 @@
+"""Layers that move pixels: Upsample, PixelShuffle, Unfold, Fold, and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradient import functional as F
+from gradient.functional.conv import Size, sizes
+from gradient.nn.module import Module
+from gradient.tensor import Tensor
+
+
+class Upsample(Module):
+    """Resizes (N, C, ...) to `size`, or by `scale_factor`; modes as in `functional.interpolate`."""
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
+    ):
+        super().__init__()
+        self.size, self.scale_factor, self.mode = size, scale_factor, mode
+        self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.interpolate(
+            input, self.size, self.scale_factor, self.mode, self.align_corners,
+            self.recompute_scale_factor,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        by_factor = self.scale_factor is not None
+        first = f"scale_factor={self.scale_factor}" if by_factor else f"size={self.size}"
+        return f"{first}, mode={self.mode!r}"
+
+
+class PixelShuffle(Module):
+    """(..., C r^2, H, W) to (..., C, H r, W r) (Shi et al. 2016)."""
+
+    def __init__(self, upscale_factor: int):
+        super().__init__()
+        self.upscale_factor = upscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_shuffle(input, self.upscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"upscale_factor={self.upscale_factor}"
+
+
+class PixelUnshuffle(Module):
+    """(..., C, H r, W r) to (..., C r^2, H, W)."""
+
+    def __init__(self, downscale_factor: int):
+        super().__init__()
+        self.downscale_factor = downscale_factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_unshuffle(input, self.downscale_factor)
+
+    def extra_repr(self) -> str:
+        return f"downscale_factor={self.downscale_factor}"
+
+
+class Unfold(Module):
+    """Every window of (N, C, H, W) as a column: (N, C * Kh * Kw, L)."""
+
+    def __init__(
+        self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+    ):
+        super().__init__()
+        self.kernel_size, self.dilation = kernel_size, dilation
+        self.padding, self.stride = padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, "
+            f"stride={self.stride}"
+        )
+
+
+class Fold(Module):
+    """Columns (N, C * Kh * Kw, L) back at their places in (N, C, H, W); overlaps are added."""
+
+    def __init__(
+        self,
+        output_size: Size,
+        kernel_size: Size,
+        dilation: Size = 1,
+        padding: Size = 0,
+        stride: Size = 1,
+    ):
+        super().__init__()
+        self.output_size, self.kernel_size = output_size, kernel_size
+        self.dilation, self.padding, self.stride = dilation, padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.fold(
+            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"output_size={self.output_size}, kernel_size={self.kernel_size}, "
+            f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+        )
+
+
+class _Pad(Module):
+    """Widths in `functional.pad`'s order, or one for all sides."""
+
+    spatial: int
+    mode: str
+    value = 0.0
+
+    def __init__(self, padding: Size):
+        super().__init__()
+        self.padding = sizes(type(self).__name__, "padding", padding, 2 * self.spatial)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pad(input, self.padding, self.mode, self.value)
+
+    def extra_repr(self) -> str:
+        return f"{self.padding}"
+
+
+class _ConstantPad(_Pad):
+    mode = "constant"
+
+    def __init__(self, padding: Size, value: float):
+        super().__init__(padding)
+        self.value = value
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding}, value={self.value}"
+
+
+class ConstantPad1d(_ConstantPad):
+    """`value` around the last dimension."""
+
+    spatial = 1
+
+
+class ConstantPad2d(_ConstantPad):
+    """`value` around the last two dimensions."""
+
+    spatial = 2
+
+
+class ZeroPad1d(_Pad):
+    """Zeros around the last dimension."""
+
+    spatial, mode = 1, "constant"
+
+
+class ZeroPad2d(_Pad):
+    """Zeros around the last two dimensions."""
+
+    spatial, mode = 2, "constant"
+
+
+class ReflectionPad1d(_Pad):
+    """The last dimension mirrored at its edge elements."""
+
+    spatial, mode = 1, "reflect"
+
+
+class ReflectionPad2d(_Pad):
+    """The last two dimensions mirrored at their edge elements."""
+
+    spatial, mode = 2, "reflect"
+
+
+class ReplicationPad1d(_Pad):
+    """The edge elements of the last dimension repeated."""
+
+    spatial, mode = 1, "replicate"
+
+
+class ReplicationPad2d(_Pad):
+    """The edge elements of the last two dimensions repeated."""
+
+    spatial, mode = 2, "replicate"
+
+
+class CircularPad1d(_Pad):
+    """The last dimension continued from its other side."""
+
+    spatial, mode = 1, "circular"
+
+
+class CircularPad2d(_Pad):
+    """The last two dimensions continued from their other sides."""
+
+    spatial, mode = 2, "circular"
