@@ -94,7 +94,7 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     """
     name = str(model)
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     if name in embedded_models():
         return EMBEDDED / name

@@ -62,7 +62,7 @@ def reference(**changes):
 
 
 def logits_of(model, ids) -> np.ndarray:
-    if isinstance(model, torch.nn.Module):
+    if isinstance(model, transformers.PreTrainedModel):
         with torch.no_grad():
             return model(torch.tensor(ids)).logits.float().numpy()
     with gradient.no_grad():
