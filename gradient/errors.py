@@ -64,6 +64,10 @@ class UnsupportedModel(GradientError, ValueError):
     """A model type that gradient does not know; the message lists those that it does."""
 
 
+class DataLoaderError(GradientError, RuntimeError):
+    """A worker process of a DataLoader died, or did not answer in time."""
+
+
 class CheckpointError(GradientError, OSError):
     """A checkpoint could not be written or read; earlier ones are untouched."""
 

@@ -1,13 +1,12 @@
 """Checkpoints of a training run: whole or absent, the last few kept, and the best.
 
-    folder/step-00000100/checkpoint.json     step, metrics, the files' sizes, everything but tensors
-                         model.safetensors       one file for each entry of the state that has
-                         tensors optimizer.safetensors
-    folder/best.json                         which of them is the best
+    folder/step-00000100/checkpoint.json   step, metrics, files and sizes, all but the tensors
+                         model.safetensors     one file for each entry of the state with tensors
+                         optimizer.safetensors
+    folder/best.json                       which of them is the best
 
 A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
-after
-that: kill the process at any moment, or fill the disk, and the last whole one is still there.
+after that: kill the process at any moment, or fill the disk, and the last whole one is still there.
 """
 
 from __future__ import annotations
@@ -130,9 +129,8 @@ def save_checkpoint(
         }
         atomic.write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     if is_best:
-        atomic.write_text(
-            folder / BEST, json.dumps({"checkpoint": path.name, "step": int(step)}) + "\n"
-        )
+        best = {"checkpoint": path.name, "step": int(step)}
+        atomic.write_text(folder / BEST, json.dumps(best) + "\n")
     if keep_last is not None:
         _delete_old(folder, keep_last)
     return path
@@ -242,10 +240,13 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[st
         own = isinstance(value, Mapping | list | tuple) and _FILE_STEM.fullmatch(name) is not None
         own = own and f"{name}.safetensors" != _SHARED_FILE
         encoder = Encoder() if own else shared
-        form = encoder.encode(value, "" if own else name)
+        before = len(encoder.tensors)
+        structure[name] = {"value": encoder.encode(value, "" if own else name)}
+        if own and not encoder.tensors:
+            continue
         file_name = f"{name}.safetensors" if own else _SHARED_FILE
-        structure[name] = {"file": file_name, "value": form}
-        if encoder.tensors:
+        structure[name]["file"] = file_name
+        if len(encoder.tensors) > before:
             files[file_name] = encoder.tensors
     return files, structure
 
@@ -285,10 +286,10 @@ def _load_state(path: Path) -> dict[str, Any]:
     state = {}
     try:
         for name, entry in manifest["state"].items():
-            file_name = entry["file"]
+            file_name = entry.get("file", MANIFEST)
             if file_name not in opened:
-                listed = file_name in manifest["files"]
-                opened[file_name] = SafetensorsFile(path / file_name) if listed else {}
+                has_tensors = file_name in manifest["files"]
+                opened[file_name] = SafetensorsFile(path / file_name) if has_tensors else {}
             state[name] = decode(entry["value"], opened[file_name], str(path / file_name))
     except (FileFormatError, ModelNotFound, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error

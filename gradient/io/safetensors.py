@@ -45,6 +45,15 @@ _NUMPY = {
     "F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U64": np.dtype("<u8"), "F64": np.dtype("<f8"),
 }  # fmt: skip
 _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
+_AGAIN = "in PyTorch, save it again with safetensors.torch.save_file"
+#: What else is found under this name, by its first bytes.
+_OTHERS = (
+    (b"PK\x03\x04", f"a zip file, such as PyTorch's .pt; {_AGAIN}"),
+    (b"\x80\x02", f"a pickle, such as an old PyTorch .pt; {_AGAIN}"),
+    (b"GGUF", "a GGUF file"),
+    (b"version ", "a Git LFS pointer, not the file itself; run: git lfs pull"),
+    (b"<!DOCTYP", "a web page; was a link to the file's page downloaded?"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,8 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
+    if other := next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None):
+        raise wrong(f"it is {other}")
     if header_bytes > MAX_HEADER_BYTES:
         raise wrong(f"its header claims {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if header_bytes > file_bytes - 8:
@@ -325,10 +336,10 @@ def _write_array(file: IO[bytes], array: np.ndarray) -> None:
         array = array.astype(array.dtype.newbyteorder("<"))
     if array.flags.c_contiguous:
         file.write(array.reshape(-1).view(np.uint8).data)
-        return
-    if array.nbytes > _PIECE_BYTES and array.shape[0] > 1:
+    elif array.nbytes > _PIECE_BYTES and array.ndim > 1:
         rows = max(1, _PIECE_BYTES * array.shape[0] // array.nbytes)
         for start in range(0, array.shape[0], rows):
-            _write_array(file, array[start : start + rows])
-        return
-    _write_array(file, np.ascontiguousarray(array))
+            # A single row may still be large: then its own rows are the pieces.
+            _write_array(file, array[start] if rows == 1 else array[start : start + rows])
+    else:
+        _write_array(file, np.ascontiguousarray(array))

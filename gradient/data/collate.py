@@ -1,0 +1,104 @@
+"""From a list of samples to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.dtypes import BY_NUMPY, float64, int64
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.io.arrays import tensor_of
+from gradient.tensor import Tensor
+
+
+def default_collate(batch: Sequence[Any]) -> Any:
+    """Stack the samples of a batch along a new first dimension, whatever structure they have.
+
+    Tensors and NumPy arrays of shape S become a tensor of shape (B, *S); numbers a tensor of shape
+    (B,), float64 for floats, int64 for ints; strings and bytes stay a list. Tuples and lists are
+    collated element by element, dicts key by key.
+
+    Raises:
+        ShapeError: tensors of different shapes; pad them in a `collate_fn` of your own.
+        TypeMismatch: a type that cannot be collated.
+    """
+    first = batch[0]
+    if isinstance(first, Tensor | np.ndarray):
+        return _stack(batch)
+    if isinstance(first, np.generic):
+        return _stack([np.asarray(item) for item in batch])
+    if isinstance(first, bool | int | float):
+        return _numbers(batch)
+    if isinstance(first, str | bytes):
+        return list(batch)
+    if isinstance(first, Mapping):
+        return _like(first, {key: default_collate([item[key] for item in batch]) for key in first})
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(default_collate(column) for column in _columns(batch)))
+    if isinstance(first, Sequence):
+        # A list for tuples too, as in PyTorch.
+        return [default_collate(column) for column in _columns(batch)]
+    raise TypeMismatch(
+        "default_collate: expected tensors, arrays, numbers, strings, dicts, tuples or lists, got "
+        f"{type(first).__module__}.{type(first).__qualname__}; give the DataLoader a collate_fn"
+    )
+
+
+def default_convert(data: Any) -> Any:
+    """NumPy arrays in a sample become tensors; all else stays. For loaders without batching."""
+    if isinstance(data, np.ndarray | np.generic) and np.asarray(data).dtype in BY_NUMPY:
+        return tensor_of(np.asarray(data))
+    if isinstance(data, Mapping):
+        return _like(data, {key: default_convert(value) for key, value in data.items()})
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(default_convert(value) for value in data))
+    if isinstance(data, list | tuple):
+        return [default_convert(value) for value in data]
+    return data
+
+
+def _numbers(batch: Sequence[Any]) -> Tensor:
+    kinds = {type(item) for item in batch}
+    if kinds <= {bool}:
+        return tensor_of(np.asarray(batch, np.bool_))
+    dtype = int64 if all(isinstance(item, int) for item in batch) else float64
+    return tensor_of(np.asarray(batch, dtype.numpy))
+
+
+def _stack(batch: Sequence[Any]) -> Tensor:
+    from gradient.ops import stack
+
+    tensors = [item if isinstance(item, Tensor) else _as_tensor(item) for item in batch]
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ShapeError(
+            "default_collate: the samples of a batch have different shapes, "
+            f"{', '.join(map(str, sorted(shapes)[:4]))}; make them equal in the dataset, or pad "
+            "them in a collate_fn"
+        )
+    return stack(tensors, 0)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if array.dtype not in BY_NUMPY:
+        raise TypeMismatch(f"default_collate: an array of dtype {array.dtype} cannot be a tensor")
+    return tensor_of(array)
+
+
+def _columns(batch: Sequence[Any]) -> list[tuple[Any, ...]]:
+    lengths = {len(item) for item in batch}
+    if len(lengths) > 1:
+        raise ArgumentError(
+            f"default_collate: the samples of a batch have {sorted(lengths)} elements; each must "
+            "have as many"
+        )
+    return list(zip(*batch, strict=True))
+
+
+def _like(example: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+    try:
+        return type(example)(values)  # type: ignore[call-arg]
+    except TypeError:  # a mapping type with a constructor of its own
+        return values

@@ -1,0 +1,206 @@
+"""DataLoader: batches of a dataset, made here or ahead of time by worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from gradient.data.collate import default_collate, default_convert
+from gradient.data.dataset import IterableDataset
+from gradient.data.epoch import Epoch
+from gradient.data.fetch import Recipe
+from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from gradient.data.workers import WorkerPool
+from gradient.errors import ArgumentError, CheckpointError
+from gradient.random import Generator
+
+
+class DataLoader:
+    """Iterates over batches of a dataset; each `for` loop over it is one epoch.
+
+        loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=2)
+        for inputs, targets in loader:
+            ...
+
+    Two things go beyond PyTorch's. The batches of an epoch depend on the seed alone, random
+    augmentation included: not on `num_workers`, and not on what else draws random numbers (for
+    iterable datasets, which divide themselves among the workers, they do depend on `num_workers`).
+    And `state_dict` holds the position within an epoch, from which `load_state_dict` goes on
+    exactly.
+
+    Args:
+        dataset: with `__getitem__` and `__len__`, or an `IterableDataset`.
+        batch_size: samples in a batch; None gives samples singly, not collated.
+        shuffle: a new random order every epoch.
+        sampler: an iterable of indices, instead of `shuffle`.
+        batch_sampler: an iterable of lists of indices, instead of `batch_size`, `shuffle`,
+            `sampler` and `drop_last`.
+        num_workers: processes that make batches; 0 makes them in this one.
+        collate_fn: makes a batch of a list of samples; default `default_collate`.
+        pin_memory: accepted for PyTorch's sake. Batches are ordinary memory.
+        drop_last: leave out the last batch of an epoch where it is smaller.
+        timeout: seconds to wait for a worker's batch; 0 waits as long as the worker lives.
+        worker_init_fn: is called in each worker with its number, once.
+        multiprocessing_context: "spawn" (default), "forkserver", "fork" or such a context. Unlike
+            PyTorch's on Linux the default is safe in a program with threads; it needs the dataset
+            to be picklable, and a script to begin its work under `if __name__ == "__main__":`.
+        generator: for the shuffle and the epochs' seeds; default the default generator.
+        prefetch_factor: batches that each worker prepares ahead; default 2.
+        persistent_workers: keep the workers for the next epoch.
+
+    Raises:
+        ArgumentError: arguments that exclude each other.
+        DataLoaderError: while iterating: a worker died, or did not answer in time.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Sampler[Any] | Iterable[Any] | None = None,
+        batch_sampler: Sampler[list[Any]] | Iterable[list[Any]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+    ):
+        if not isinstance(num_workers, int) or num_workers < 0:
+            raise ArgumentError(f"DataLoader: num_workers must be an int >= 0, got {num_workers!r}")
+        if timeout < 0:
+            raise ArgumentError(f"DataLoader: timeout must be >= 0, got {timeout}")
+        if num_workers == 0 and prefetch_factor is not None:
+            raise ArgumentError("DataLoader: prefetch_factor needs num_workers > 0")
+        if num_workers == 0 and persistent_workers:
+            raise ArgumentError("DataLoader: persistent_workers needs num_workers > 0")
+        if prefetch_factor is not None and prefetch_factor < 1:
+            raise ArgumentError(
+                f"DataLoader: prefetch_factor must be at least 1, got {prefetch_factor}"
+            )
+        self.dataset = dataset
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.timeout = timeout
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.generator = generator
+        self.prefetch_factor = prefetch_factor or 2
+        self.persistent_workers = persistent_workers
+        self.is_iterable = isinstance(dataset, IterableDataset)
+
+        if batch_sampler is not None and (
+            batch_size != 1 or shuffle or sampler is not None or drop_last
+        ):
+            raise ArgumentError(
+                "DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last"
+            )
+        if batch_sampler is None and batch_size is None and drop_last:
+            raise ArgumentError(
+                "DataLoader: batch_size=None excludes drop_last: nothing is batched"
+            )
+        if self.is_iterable and (shuffle or sampler is not None or batch_sampler is not None):
+            raise ArgumentError(
+                "DataLoader: an IterableDataset decides its own order: shuffle, sampler and "
+                "batch_sampler do not apply"
+            )
+        if sampler is not None and shuffle:
+            raise ArgumentError("DataLoader: sampler excludes shuffle")
+
+        self.drop_last = drop_last
+        self.batch_size = None if batch_sampler is not None else batch_size
+        self.sampler: Any = sampler
+        self.batch_sampler: Any = batch_sampler
+        if not self.is_iterable and batch_sampler is None:
+            if sampler is None:
+                self.sampler = (
+                    RandomSampler(dataset, generator=generator)
+                    if shuffle
+                    else SequentialSampler(dataset)
+                )
+            if batch_size is not None:
+                self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
+        elif self.is_iterable and batch_size is not None:
+            BatchSampler((), batch_size, drop_last)  # its checks
+        batched = self.batch_sampler is not None or (self.is_iterable and batch_size is not None)
+        self.collate_fn = collate_fn or (default_collate if batched else default_convert)
+        self.is_batched = batched
+        self._pool: WorkerPool | None = None
+        self._epoch: Epoch | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        loaded, self._loaded = self._loaded, None
+        self._epoch = Epoch(self, loaded)
+        return self._epoch
+
+    def __len__(self) -> int:
+        """Batches in an epoch (of an iterable dataset with a length: as it would be batched)."""
+        if not self.is_iterable:
+            return len(self.batch_sampler if self.is_batched else self.sampler)
+        size = len(self.dataset)
+        if self.batch_size is None:
+            return size
+        return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: within the epoch that is being iterated over, or between two.
+
+        Taken after a batch has been received, it makes `load_state_dict` go on with the next one:
+        the same samples in the same order, with the same random numbers. It holds numbers and small
+        tensors only, which `gradient.save` and `save_checkpoint` take.
+        """
+        epoch = self._epoch
+        state: dict[str, Any] = {"version": 1, "epoch": None, "generator": None}
+        if self._loaded is not None:
+            return dict(self._loaded)
+        if self.generator is not None:
+            state["generator"] = self.generator.get_state()
+        if epoch is not None and not epoch.finished:
+            state["epoch"] = epoch.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Have the next `for` loop go on from a saved position; epochs then follow as they would.
+
+        Raises:
+            CheckpointError: `state` is not a loader's, or of one with other workers.
+        """
+        if not isinstance(state, dict) or state.get("version") != 1:
+            raise CheckpointError("DataLoader.load_state_dict: not the state of a DataLoader")
+        self._epoch = None
+        self._loaded = dict(state)
+
+    def recipe(self) -> Recipe:
+        """How samples become batches, here or in a worker."""
+        return Recipe(
+            self.dataset, self.collate_fn, self.batch_size, self.drop_last, self.is_batched
+        )
+
+    def start_workers(self) -> WorkerPool:
+        """Running workers; kept for later epochs if they are persistent."""
+        if self._pool is not None:
+            if not self._pool.is_closed:
+                self._pool.drain()
+                return self._pool
+            self._pool = None  # one of them died
+        context = self.multiprocessing_context or "spawn"
+        if isinstance(context, str):
+            methods = multiprocessing.get_all_start_methods()
+            if context not in methods:
+                raise ArgumentError(
+                    f"DataLoader: multiprocessing_context must be one of {', '.join(methods)} or a "
+                    f"context, got {context!r}"
+                )
+            context = multiprocessing.get_context(context)
+        pool = WorkerPool(context, self.num_workers, self.recipe(), self.worker_init_fn)
+        if self.persistent_workers:
+            self._pool = pool
+        return pool

@@ -1,0 +1,203 @@
+"""Samplers: which samples, in which order, and which together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from gradient.data import draw
+from gradient.errors import ArgumentError, TypeMismatch
+from gradient.random import Generator
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Sampler(Generic[T_co]):
+    """Indices of a dataset, one by one: subclasses define `__iter__` and, if known, `__len__`.
+
+    A loader's position is saved as the number of batches drawn, and restored by drawing as many
+    again: so a sampler of your own should draw its random numbers from `self.generator`, or from
+    gradient's default generator where that is None.
+    """
+
+    def __iter__(self) -> Iterator[T_co]:
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__")
+
+
+class SequentialSampler(Sampler[int]):
+    """All samples, in order."""
+
+    def __init__(self, data_source: Sized):
+        self.data_source = data_source
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class RandomSampler(Sampler[int]):
+    """All samples in random order, or any number of them drawn with replacement.
+
+    Args:
+        replacement: draw each sample independently of the others.
+        num_samples: how many to draw; default the dataset's length. Without replacement a larger
+            number goes through the dataset again, in another order.
+        generator: default, one that is seeded from the default generator at each pass.
+    """
+
+    def __init__(
+        self,
+        data_source: Sized,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: Generator | None = None,
+    ):
+        if not isinstance(replacement, bool):
+            raise TypeMismatch(f"RandomSampler: replacement must be a bool, got {replacement!r}")
+        self.data_source = data_source
+        self.replacement = replacement
+        self._num_samples = num_samples
+        self.generator = generator
+        if isinstance(self.num_samples, bool) or not isinstance(self.num_samples, int):
+            raise TypeMismatch(f"RandomSampler: num_samples must be an int, got {num_samples!r}")
+        if self.num_samples < 0 or (num_samples is not None and num_samples < 1):
+            raise ArgumentError(f"RandomSampler: num_samples must be positive, got {num_samples}")
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in a pass; follows a dataset whose length changes."""
+        return len(self.data_source) if self._num_samples is None else self._num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        # Not a generator function: the seed is drawn now, not when the first sample is asked for.
+        generator = self.generator
+        if generator is None:
+            generator = Generator().manual_seed(draw.seed(None))
+        return self._draw(generator)
+
+    def _draw(self, generator: Generator) -> Iterator[int]:
+        size, wanted = len(self.data_source), self.num_samples
+        if not size:
+            return
+        if self.replacement:
+            for start in range(0, wanted, 1024):
+                yield from draw.integers(size, min(1024, wanted - start), generator)
+            return
+        for start in range(0, wanted, size):
+            yield from itertools.islice(draw.permutation(size, generator), wanted - start)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler[int]):
+    """The given indices in random order."""
+
+    def __init__(self, indices: Sequence[int], generator: Generator | None = None):
+        self.indices = indices
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[int]:
+        order = draw.permutation(len(self.indices), self.generator)
+        return iter([self.indices[i] for i in order])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler[int]):
+    """Indices drawn with probability proportional to their weights.
+
+    Args:
+        weights: one for each sample, >= 0; they need not add up to 1.
+        num_samples: how many to draw.
+        replacement: whether an index may come twice. Without, successive draws as by Efraimidis and
+            Spirakis (2006): the largest of u ** (1 / weight).
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[float],
+        num_samples: int,
+        replacement: bool = True,
+        generator: Generator | None = None,
+    ):
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+            raise ArgumentError(
+                f"WeightedRandomSampler: num_samples must be a positive int, got {num_samples!r}"
+            )
+        if not isinstance(replacement, bool):
+            raise TypeMismatch(
+                f"WeightedRandomSampler: replacement must be a bool, got {replacement!r}"
+            )
+        values = weights.tolist() if hasattr(weights, "tolist") else list(weights)
+        self.weights = np.asarray(values, np.float64)
+        self.num_samples = num_samples
+        self.replacement = replacement
+        self.generator = generator
+        if self.weights.ndim != 1 or not np.isfinite(self.weights).all() or self.weights.min() < 0:
+            raise ArgumentError(
+                "WeightedRandomSampler: weights must be a 1-D sequence of finite numbers >= 0, got "
+                f"shape {self.weights.shape}"
+            )
+        if not self.weights.any():
+            raise ArgumentError("WeightedRandomSampler: all weights are zero")
+        possible = int(np.count_nonzero(self.weights))
+        if not replacement and num_samples > possible:
+            raise ArgumentError(
+                f"WeightedRandomSampler: cannot draw {num_samples} of the {possible} samples with "
+                "a weight above zero without replacement"
+            )
+
+    def __iter__(self) -> Iterator[int]:
+        if self.replacement:
+            total = np.cumsum(self.weights)
+            points = draw.uniforms(self.num_samples, self.generator) * total[-1]
+            # side="right": a sample without weight has no width, and is never met.
+            chosen = np.searchsorted(total, points, side="right")
+            last = int(np.flatnonzero(self.weights)[-1])  # where rounding put a point at the end
+            return iter(np.minimum(chosen, last).tolist())
+        uniform = draw.uniforms(len(self.weights), self.generator)
+        with np.errstate(divide="ignore"):
+            keys = np.log(uniform) / self.weights
+        keys[self.weights == 0] = -np.inf
+        return iter(np.argsort(-keys, kind="stable")[: self.num_samples].tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler[list[int]]):
+    """Lists of `batch_size` indices of another sampler.
+
+    Args:
+        drop_last: leave out the last batch where it is smaller.
+    """
+
+    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool):
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"batch_size must be a positive int, got {batch_size!r}")
+        if not isinstance(drop_last, bool):
+            raise TypeMismatch(f"drop_last must be a bool, got {drop_last!r}")
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # As in RandomSampler: the inner sampler begins, and draws its seed, now.
+        return self._batches(iter(self.sampler))
+
+    def _batches(self, indices: Iterator[int]) -> Iterator[list[int]]:
+        while batch := list(itertools.islice(indices, self.batch_size)):
+            if self.drop_last and len(batch) < self.batch_size:
+                return
+            yield batch
+
+    def __len__(self) -> int:
+        size = len(self.sampler)  # type: ignore[arg-type]
+        return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
