@@ -18,6 +18,8 @@ from gradient.text.stream import ByteStreamDecoder, PrefixStreamDecoder, StreamD
 if TYPE_CHECKING:
     import tokenizers
 
+_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+
 
 class Tokenizer:
     """Encodes text to token ids and decodes ids to text.
@@ -99,11 +101,8 @@ class Tokenizer:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if getattr(self, name) is not None
-        }
+        # Written where it is None too: a reader would otherwise look further for one.
+        config: dict[str, Any] = {name: getattr(self, name) for name in _SPECIAL_NAMES}
         if self.add_bos != self._backend_adds_bos:
             config["add_bos_token"] = self.add_bos
         if isinstance(self.chat_template, str):
@@ -278,10 +277,7 @@ class Tokenizer:
             ChatTemplateError: the template fails or refuses the messages.
         """
         template = chat_template or self._template_for(tools)
-        specials = {
-            name: getattr(self, name) or ""
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-        }
+        specials = {name: getattr(self, name) or "" for name in _SPECIAL_NAMES}
         return render_chat(
             template,
             messages,
