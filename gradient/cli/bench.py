@@ -11,7 +11,13 @@ from gradient.cli import options as opt
 from gradient.cli.output import print_json, print_table
 
 #: One step of training and one token of generation are timed on this model (GPT-2's architecture).
-_SHAPE = {"n_layer": 4, "n_head": 6, "n_embd": 192, "n_positions": 256, "vocab_size": 2048}
+_SHAPE: dict[str, Any] = {
+    "n_layer": 4,
+    "n_head": 6,
+    "n_embd": 192,
+    "n_positions": 256,
+    "vocab_size": 2048,
+}
 
 
 def bench(device: opt.Device = "cpu", as_json: opt.Json = False, debug: opt.Debug = False) -> None:
@@ -65,7 +71,11 @@ def _finish(device: str) -> Callable[[], None]:
     import gradient
 
     marker = gradient.ones(1, device=device)
-    return lambda: float(marker.sum().item()) and None
+
+    def finish() -> None:
+        marker.sum().item()
+
+    return finish
 
 
 def _result(name: str, value: float, unit: str, detail: str) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def chat(
 ) -> None:
     """Talk with a model.
 
-    One without a chat template is shown the conversation as a transcript to continue. In a pipe every line of standard input is one turn, and only the answers are printed; with
-    --json each answer is one JSON line {"role", "content"}.
+    One without a chat template is shown the conversation as a transcript to continue. In a pipe
+    every line of standard input is one turn, and only the answers are printed; with --json each
+    answer is one JSON line {"role", "content"}.
     """
     from gradient import hub
 
@@ -63,7 +64,8 @@ def chat(
         messages.append({"role": "user", "content": line})
         pieces = []
         try:
-            for piece in language_model.chat(messages, stream=True, **sampling):
+            answer: Any = language_model.chat(messages, stream=True, **sampling)
+            for piece in answer:
                 pieces.append(piece)
                 if not as_json:
                     sys.stdout.write(piece)

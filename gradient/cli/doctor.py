@@ -191,7 +191,7 @@ def _threads() -> dict[str, Any]:
     import numpy as np
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    libraries = np.show_config(mode="dicts")["Build Dependencies"]  # type: ignore[call-overload]
+    libraries = np.show_config(mode="dicts")["Build Dependencies"]
     blas = libraries["blas"]
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     return {

@@ -63,7 +63,7 @@ def generate(
         "ignore_eos": ignore_eos,
     }
     if as_json:
-        generation = language_model.generate(text, logprobs=logprobs, **sampling)
+        generation: Any = language_model.generate(text, logprobs=logprobs, **sampling)
         print_json({"model": model, "prompt": text, **dataclasses.asdict(generation)})
         return
     if echo:

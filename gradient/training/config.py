@@ -209,7 +209,10 @@ class TrainConfig:
                 near = difflib.get_close_matches(key, fields, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ArgumentError(f"training config: {key!r} is not a setting{hint}")
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
     def save(self, path: Path) -> None:
         """Write the config as JSON, whole or not at all."""

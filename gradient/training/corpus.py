@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradient.data import TokenFile, TokenWriter
+from gradient.data import TokenFile, encode_corpus
 from gradient.errors import ArgumentError
 from gradient.io.atomic import write_text
 from gradient.text import Tokenizer, byte_level, train_bpe
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 RECORD = "corpus.json"
-_BATCH = 256  # documents encoded at a time, on all cores
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
 STDLIB_SKIPPED = frozenset(
@@ -177,7 +176,7 @@ def prepare(
             }
             record |= _tokenise(config, folder, texts, note)
             write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
-    train, val = (TokenFile(folder / name).tokens for name in ("train.bin", "val.bin"))
+    train, val = (TokenFile(folder / name).array for name in ("train.bin", "val.bin"))
     if len(train) <= config.block_size:
         raise ArgumentError(
             f"paths: {len(train)} tokens to train on are too few for one sequence of "
@@ -218,16 +217,14 @@ def _tokenise(
     tokenizer.save(folder)
     note(f"encoding with {tokenizer.vocab_size} tokens")
     counts = [
-        _write_tokens(tokenizer, part, folder / name)
+        len(encode_corpus(part, tokenizer, folder / name))
         for part, name in ((train_texts, "train.bin"), (val_texts, "val.bin"))
     ]
     val_bytes = sum(len(text.encode()) for text in val_texts)
     return {"val_bytes_per_token": val_bytes / counts[1] if counts[1] else 0.0}
 
 
-def _tokenizer(
-    config: TrainConfig, texts: Sequence[str], note: Callable[[str], None]
-) -> Tokenizer:
+def _tokenizer(config: TrainConfig, texts: Sequence[str], note: Callable[[str], None]) -> Tokenizer:
     """The tokenizer of the config: trained on `texts` (not on those held out), bytes, or read."""
     if config.tokenizer == "bytes":
         return byte_level()
@@ -241,15 +238,3 @@ def _tokenizer(
             "the documents; add an eos_token to its tokenizer_config.json"
         )
     return tokenizer
-
-
-def _write_tokens(tokenizer: Tokenizer, texts: Sequence[str], path: Path) -> int:
-    """Write the texts' tokens, an end mark after each text; return how many."""
-    with TokenWriter(path, tokenizer.vocab_size) as writer:
-        for first in range(0, len(texts), _BATCH):
-            batch = texts[first : first + _BATCH]
-            # Text from a file is never parsed for special tokens: it cannot end a document early.
-            encoded = tokenizer.encode_batch(batch, add_special_tokens=False, parse_special=False)
-            for ids in encoded:
-                writer.write([*ids, tokenizer.eos_id])
-        return writer.count
