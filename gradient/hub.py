@@ -146,11 +146,11 @@ def download(hub_id: str, *, revision: str | None = None, offline: bool = False)
         )
     try:
         return snapshot(local=False)
-    except OSError as error:  # what the hub answers, what the network and the disk do
+    except Exception as error:  # the hub's answer, or whatever the HTTP library raises without one
         raise ModelNotFound(f"{tried}, and {_explained(error)}") from error
 
 
-def _explained(error: OSError) -> str:
+def _explained(error: Exception) -> str:
     """Return why a download failed, and on a second line what to do about it."""
     from huggingface_hub import errors
 
