@@ -1,0 +1,108 @@
+"""Trade time for memory: keep a segment's inputs, and run it again when its gradient is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradient.autograd import engine
+from gradient.autograd.modes import enable_grad, mode
+from gradient.autograd.node import Node, ticket
+from gradient.autograd.op import new_node, outputs
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import AutogradError
+
+
+class RandomState:
+    """How to save and restore the generators; `gradient.random` registers itself."""
+
+    save: Callable[[], Any] = staticmethod(lambda: None)
+    restore: Callable[[Any], None] = staticmethod(lambda state: None)
+
+
+def checkpoint(
+    function: Callable[..., Any],
+    *args: Any,
+    use_reentrant: bool = False,
+    preserve_rng_state: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """`function(*args, **kwargs)`, keeping none of its activations (Chen et al. 2016).
+
+    In the backward pass the function is run again, with the same random numbers. Its parameters and
+    whatever else it refers to get their gradients as without checkpointing. `use_reentrant` is
+    accepted for PyTorch's sake; there is one implementation, and it is differentiable.
+    """
+    if not mode.grad:
+        return function(*args, **kwargs)
+    state = RandomState.save() if preserve_rng_state else None
+    start = ticket()
+    result = function(*args, **kwargs)
+    single = isinstance(result, Variable)
+    results: tuple[Any, ...] = (result,) if single else tuple(result)
+    if not all(isinstance(r, Variable) for r in results):
+        raise AutogradError("checkpoint: the function must return a Tensor or a tuple of Tensors")
+    border = outer_nodes([r.node for r in results if r.node is not None], start)
+    if not border:
+        return result
+    backend = results[0].backend
+    node: Node = new_node(Node)
+    node.op = _Segment(function, args, kwargs, state, single)
+    node.parents, node.saved, node.backend, node.order = tuple(border), (), backend, ticket()
+    node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
+    # The segment's own nodes, and with them its activations, die with `result` and `results`.
+    if single:
+        return wrap(results[0].array, backend, node)
+    return tuple(outputs([r.array for r in results], backend, node))
+
+
+def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
+    """The nodes that a segment begun at ticket `start` depends on: those older than it."""
+    seen, stack, border = set(nodes), list(nodes), []
+    while stack:
+        node = stack.pop()
+        if node.order < start or node.op is None:
+            border.append(node)
+            continue
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return border
+
+
+class _Segment:
+    """A checkpointed call, to the engine."""
+
+    name, saved_names = "checkpoint", ()
+
+    def __init__(self, function: Any, args: Any, kwargs: Any, state: Any, single: bool):
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.state, self.single = state, single
+
+    def _again(self, g: Any, backend: Any, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
+        now = RandomState.save()
+        if self.state is not None:
+            RandomState.restore(self.state)
+        with enable_grad():
+            result = self.function(*self.args, **self.kwargs)
+        if self.state is not None:
+            RandomState.restore(now)
+        results = (result,) if self.single else tuple(result)
+        grads = [g] if self.single else g
+        roots = [
+            (r.node, value)
+            for r, value in zip(results, grads, strict=True)
+            if r.node is not None and value is not None
+        ]
+        wanted = [p for p in parents if p is not None]
+        found = engine.walk(roots, wanted, create_graph, create_graph, accumulate=False)
+        return [None if p is None else found.get(p) for p in parents]
+
+    def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
+        return self._again(g, node.backend, False, parents)
+
+    def vjp_tensors(
+        self, node: Node, g: Any, parents: Sequence[Any], world: Any, grad: Any
+    ) -> list[Any]:
+        return self._again(g, node.backend, True, parents)

@@ -1,0 +1,326 @@
+"""The backward pass: one walk over the graph, newest node first.
+
+Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
+along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and given
+to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from gradient.autograd import inplace
+from gradient.autograd.modes import mode
+from gradient.autograd.node import Node
+from gradient.autograd.op import Partial
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import AutogradError, ShapeError
+
+# sys.getrefcount of a local variable that holds the only reference to an object.
+ONLY_REFERENCE = 2
+
+
+class World:
+    """`of(backend)` gives the backend whose arrays are Tensors; a higher rung registers it."""
+
+    of: Callable[[Any], Any]
+
+
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Accumulate the gradients of `tensors` in the `grad` of the leaves (only of `inputs`, if given).
+
+    `grad_tensors` holds a gradient for each tensor, and may be None for scalars. The graph is freed
+    unless `retain_graph` (by default: `create_graph`).
+    """
+    roots = seeds("backward", sequence(tensors), sequence(grad_tensors), create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
+    wanted = None if inputs is None else [t.node for t in sequence(inputs)]
+    if wanted is not None and (not wanted or any(node is None for node in wanted)):
+        raise AutogradError("backward: every tensor of 'inputs' must require a gradient")
+    found = walk(roots, wanted, keep, create_graph, accumulate=wanted is None)
+    if inputs is not None:
+        for tensor in sequence(inputs):
+            if tensor.node in found:
+                give(tensor, found[tensor.node], create_graph)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+    is_grads_batched: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of `outputs` with respect to `inputs`, as new tensors; no `grad` is touched.
+
+    `allow_unused` gives None for an input that the outputs do not depend on, and otherwise that is
+    an error; `materialize_grads` gives zeros instead.
+    """
+    if is_grads_batched:
+        raise AutogradError("grad: is_grads_batched is not supported; call grad once per vector")
+    roots = seeds("grad", sequence(outputs), sequence(grad_outputs), create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
+    tensors = sequence(inputs)
+    for i, tensor in enumerate(tensors):
+        if tensor.node is None:
+            raise AutogradError(
+                f"grad: input {i} does not require a gradient; call requires_grad_()"
+            )
+    found = walk(roots, [t.node for t in tensors], keep, create_graph, accumulate=False)
+    result = []
+    for i, tensor in enumerate(tensors):
+        g = found.get(tensor.node)
+        if g is None and materialize_grads:
+            g = tensor.backend.zeros(tensor.array.shape, tensor.array.dtype)
+        if g is None and not allow_unused:
+            raise AutogradError(
+                f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get None"
+            )
+        result.append(g if g is None or isinstance(g, Variable) else wrap(g, tensor.backend))
+    return tuple(result)
+
+
+# Before the walk ---------------------------------------------------------------------------------
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    return () if value is None else (value,) if isinstance(value, Variable) else tuple(value)
+
+
+def seeds(
+    caller: str, tensors: Sequence[Any], grads: Sequence[Any], create_graph: bool
+) -> list[tuple[Node, Any]]:
+    """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
+    if grads and len(grads) != len(tensors):
+        raise AutogradError(f"{caller}: got {len(tensors)} tensors but {len(grads)} gradients")
+    roots = []
+    for i, tensor in enumerate(tensors):
+        if tensor.node is None:
+            raise AutogradError(
+                f"{caller}: tensor {i} does not require grad and does not have a grad_fn"
+            )
+        g = grads[i] if grads else None
+        shape = tuple(tensor.array.shape)
+        if g is None:
+            if math.prod(shape) != 1:
+                raise AutogradError(
+                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
+                    f"{shape}; pass a gradient of that shape"
+                )
+            g = tensor.backend.ones(shape, tensor.array.dtype)
+        elif tuple(g.shape) != shape:
+            raise ShapeError(
+                f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape {shape}"
+            )
+        if create_graph:
+            g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
+        elif isinstance(g, Variable):
+            g = g.array
+        roots.append((tensor.node, g))
+    return roots
+
+
+def reachable(roots: Iterable[Node], wanted: Sequence[Node] | None) -> list[Node]:
+    """All nodes under the roots, newest first; with `wanted`, only those that lead to one of them.
+
+    Nothing older than the oldest wanted node can lead to it, so the search stops there.
+    """
+    floor = min((n.order for n in wanted), default=0) if wanted is not None else 0
+    seen = set(roots)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen and parent.order >= floor:
+                seen.add(parent)
+                stack.append(parent)
+    nodes = sorted(seen, key=_order, reverse=True)
+    if wanted is None:
+        return nodes
+    leading = set(wanted)
+    for node in reversed(nodes):
+        if node not in leading and any(p in leading for p in node.parents):
+            leading.add(node)
+    return [node for node in nodes if node in leading]
+
+
+def _order(node: Node) -> int:
+    return node.order
+
+
+# The walk ----------------------------------------------------------------------------------------
+
+
+def walk(
+    roots: Sequence[tuple[Node, Any]],
+    wanted: Sequence[Node] | None,
+    keep: bool,
+    create_graph: bool,
+    accumulate: bool,
+) -> dict[Node, Any]:
+    """Propagate from the roots; return the gradients of the `wanted` nodes.
+
+    `keep` keeps the saved values for another pass; `accumulate` adds to the leaves' `grad`.
+    """
+    nodes = reachable([node for node, _ in roots], wanted)
+    allowed = set(nodes) if wanted is not None else None
+    captured = frozenset(wanted or ())
+    found: dict[Node, Any] = {}
+    grads: dict[Node, Any] = {}
+    owned: set[Node] = set()
+    for node, g in roots:
+        if allowed is None or node in allowed:
+            add(grads, owned, node, g, create_graph)
+    del roots
+    stale = bool(nodes) and min(n.order for n in nodes) < inplace.last.order
+    before = mode.grad
+    mode.grad = before or True if create_graph else False
+    try:
+        for node in nodes:
+            if node not in grads:
+                continue
+            g = grads.pop(node)
+            if node.hooks is not None:
+                g = run_hooks(node, g, create_graph)
+            if node in captured:
+                found[node] = g
+            if node.op is None:
+                if accumulate and node.leaf is not None and (leaf := node.leaf()) is not None:
+                    # Passed on, not copied, if nobody else holds it.
+                    give(leaf, g, create_graph, sys.getrefcount(g) <= ONLY_REFERENCE)
+                continue
+            if node.saved is None:
+                raise AutogradError(
+                    f"backward: the graph through {node.op.name} was freed by an earlier backward "
+                    "pass; pass retain_graph=True to that one to go through it a second time"
+                )
+            if stale and node.order < inplace.last.order:
+                inplace.check_saved(node)
+            parents = node.parents
+            if allowed is not None:
+                parents = tuple(p if p in allowed else None for p in parents)
+            if create_graph:
+                results = node.op.vjp_tensors(
+                    node, g, parents, World.of(node.backend), grad_through
+                )
+            else:
+                results = node.op.vjp(node, g, parents)
+            if mode.anomaly and mode.check_nan:
+                check_nan(node, results)
+            if not keep and node.saved:
+                node.saved = None
+            g = None
+            for parent, result in zip(parents, results, strict=False):
+                if parent is not None and result is not None:
+                    add(grads, owned, parent, result, create_graph)
+            results = result = None  # so that the gradients in `grads` have no other holder
+    except Exception as error:
+        raise with_trace(node, error) from error
+    finally:
+        mode.grad = before
+    return found
+
+
+def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors: bool) -> None:
+    """Add `g` to what has come for `node`: brought to its shape and dtype, summed in place where
+    the sum is the engine's own."""
+    if node.n_outputs:
+        parts = grads.setdefault(node, [None] * node.n_outputs)
+        before = parts[g.index]
+        parts[g.index] = g.g if before is None else before + g.g
+        return
+    if g.shape != node.shape:
+        g = unbroadcast(World.of(node.backend) if on_tensors else node.backend, g, node.shape)
+    if on_tensors:
+        if g.array.dtype != node.dtype:
+            g = World.of(node.backend).astype(g, node.dtype)
+    elif g.dtype is not node.dtype and g.dtype != node.dtype:
+        g = node.backend.astype(g, node.dtype)
+    if node not in grads:
+        grads[node] = g
+    elif node in owned:
+        grads[node] = node.backend.accumulate(grads[node], g)
+    else:
+        grads[node] = grads[node] + g
+        if not on_tensors:
+            owned.add(node)
+
+
+def unbroadcast(backend: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `g` over the axes along which something of `shape` was broadcast."""
+    extra = len(g.shape) - len(shape)
+    lone = tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    summed = tuple(range(extra)) + lone
+    if summed:
+        g = backend.sum(g, summed, False)
+    return g if tuple(g.shape) == tuple(shape) else backend.reshape(g, tuple(shape))
+
+
+def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
+    """Add a finished gradient to `leaf.grad`. `own`: nobody else holds the array `g`."""
+    backend = leaf.backend
+    if isinstance(g, Variable):
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+    elif leaf.grad is not None:
+        if leaf.grad.node is not None:
+            leaf.grad = wrap(leaf.grad.array + g, backend)
+        else:
+            leaf.grad.array = backend.accumulate(leaf.grad.array, g)
+    else:
+        fresh = own and g.shape and not backend.is_view(g)
+        leaf.grad = wrap(g if fresh else backend.copy(g), backend)
+    for hook in getattr(leaf.node, "after", ()):
+        hook(leaf)
+
+
+def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
+    """The gradients of Tensor `y` for those of `inputs` that are not None, on Tensors."""
+    nodes = [t.node for t in inputs if t is not None]
+    if y.node is None:
+        return [None] * len(inputs)
+    found = walk([(y.node, g)], nodes, True, True, accumulate=False)
+    return [None if t is None else found.get(t.node) for t in inputs]
+
+
+# Hooks and anomalies -----------------------------------------------------------------------------
+
+
+def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
+    if isinstance(g, list):  # a node of several results: its outputs' hooks have run
+        return g
+    tensor = g if create_graph else wrap(g, node.backend)
+    for hook in list(node.hooks or ()):
+        replaced = hook(tensor)
+        if replaced is not None:
+            tensor = replaced
+    return tensor if create_graph else tensor.array
+
+
+def check_nan(node: Node, results: Sequence[Any]) -> None:
+    for i, result in enumerate(results or ()):
+        if result is None or isinstance(result, (Partial, list)):
+            continue
+        array = result.array if isinstance(result, Variable) else result
+        backend = node.backend
+        if bool(backend.to_numpy(backend.any(backend.isnan(array)))):
+            raise AutogradError(f"backward: {node.name()} returned nan values in its gradient {i}")
+
+
+def with_trace(node: Node, error: Exception) -> Exception:
+    """The error, with the forward stack of the op under anomaly detection."""
+    stack = getattr(node, "stack", None)
+    if stack is None or not isinstance(error, AutogradError):
+        return error
+    lines = "".join(reversed(stack.format()))
+    return type(error)(f"{error}\nThe op was called here (innermost last):\n{lines}")

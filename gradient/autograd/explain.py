@@ -1,0 +1,61 @@
+"""Turn an array library's exception into ours: the op, its inputs, what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.variable import Variable
+from gradient.errors import (
+    BackendError,
+    DeviceError,
+    GradientError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+)
+
+
+def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
+    """The exception to raise for `error`, which `op` met on `inputs`. Costs nothing until then."""
+    if isinstance(error, GradientError):
+        return error
+    names = (
+        op.inputs if len(op.inputs) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
+    )
+    tensors = [t for t in inputs if isinstance(t, Variable)]
+    for name, value in zip(names, inputs, strict=False):
+        bad = value is not None and not isinstance(value, (Variable, bool, int, float))
+        if bad or (not tensors and value is not None):
+            return TypeMismatch(
+                f"{op.name}(): argument {name!r} must be a Tensor, got {type(value).__name__}"
+            )
+    devices = {t.backend.device for t in tensors}
+    if len(devices) > 1:
+        return DeviceError(
+            f"{op.name}: expected all tensors on one device, got {' and '.join(sorted(devices))}; "
+            "move one with .to()"
+        )
+    listed = ", ".join(
+        f"{name} {describe(value)}" for name, value in zip(names, inputs, strict=False)
+    )
+    message = f"{op.name}: {first_line(error)} ({listed})"
+    for kinds, ours in (
+        ((IndexError,), IndexOutOfRange),
+        ((ValueError,), ShapeError),
+        ((TypeError, AttributeError, OverflowError), TypeMismatch),
+    ):
+        if isinstance(error, kinds):
+            return ours(message)
+    return BackendError(message)
+
+
+def describe(value: Any) -> str:
+    """`(2, 3) float32` of a tensor, the value itself of anything else."""
+    if isinstance(value, Variable):
+        return f"{tuple(value.array.shape)} {value.array.dtype}"
+    return repr(value)
+
+
+def first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

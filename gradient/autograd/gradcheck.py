@@ -1,0 +1,238 @@
+"""Check gradients against finite differences, along a random direction, in float64.
+
+For f and its inputs x, a direction v and weights w for the results, the derivative of w . f(x + t v)
+at t = 0 is measured by a central difference with one step of Richardson's extrapolation and compared
+with v . (the gradient of w . f). One number a check: quick for any size of input, and a mistake in
+any element shows with probability one. Inputs are also tried with memory that is not contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.autograd.engine import grad
+from gradient.autograd.modes import enable_grad, no_grad
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import GradientError
+
+STEP = 1e-4
+"""The step t of the difference quotients; inputs are taken to be of the order of one."""
+
+
+class GradcheckError(GradientError, RuntimeError):
+    """A gradient does not match the difference quotient; the message is the report."""
+
+
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = STEP,
+    atol: float = 1e-7,
+    rtol: float = 1e-6,
+    raise_exception: bool = True,
+    check_non_contiguous: bool = True,
+    directions: int = 2,
+    seed: int = 0,
+) -> bool:
+    """Whether the gradients of `func(*inputs)` are right for every input that requires one.
+
+    `inputs` are float64 tensors (others pass through unchecked); `func` gives a tensor or a tuple of
+    them. A mismatch raises GradcheckError with a report, or returns False.
+    """
+    args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
+    checked = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.node is not None]
+    if not checked:
+        raise ValueError("gradcheck: expected at least one input that requires a gradient")
+    for i in checked:
+        if str(args[i].array.dtype) != "float64":
+            raise ValueError(
+                f"gradcheck: input {i} is {args[i].array.dtype}; differences need float64, so call "
+                ".double() on the inputs"
+            )
+    rng = np.random.default_rng(seed)
+    layouts = ["contiguous", "not contiguous"] if check_non_contiguous else ["as given"]
+    for layout in layouts:
+        for _ in range(directions):
+            report = _compare(func, args, checked, layout, rng, eps, atol, rtol)
+            if report is not None:
+                if raise_exception:
+                    raise GradcheckError(report)
+                return False
+    return True
+
+
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    eps: float = STEP,
+    atol: float = 1e-6,
+    rtol: float = 1e-5,
+    raise_exception: bool = True,
+    check_non_contiguous: bool = True,
+    seed: int = 0,
+) -> bool:
+    """Whether the second derivatives of `func(*inputs)` are right: gradcheck of its gradient.
+
+    The gradient of w . f is checked as a function of the inputs and of w (`grad_outputs`, random
+    if not given).
+    """
+    args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
+    rng = np.random.default_rng(seed + 1)
+    with no_grad():
+        results = _results(func(*args))
+    if grad_outputs is None:
+        weights = [_like(rng.standard_normal(tuple(r.array.shape)), r) for r in results]
+    else:
+        weights = [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
+    for w in weights:
+        w.requires_grad = True
+    n = len(args)
+
+    def gradient_of(*every: Any) -> tuple[Any, ...]:
+        own, w = every[:n], every[n:]
+        with enable_grad():
+            outs = _results(func(*own))
+        pairs = [(o, v) for o, v in zip(outs, w, strict=True) if o.node is not None]
+        wanted = [a for a in own if isinstance(a, Variable) and a.node is not None]
+        found = grad(
+            [o for o, _ in pairs],
+            wanted,
+            [v for _, v in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+        return tuple(g for g in found if g is not None)
+
+    return gradcheck(
+        gradient_of,
+        (*args, *weights),
+        eps=eps,
+        atol=atol,
+        rtol=rtol,
+        raise_exception=raise_exception,
+        check_non_contiguous=check_non_contiguous,
+        directions=1,
+        seed=seed,
+    )
+
+
+def _results(value: Any) -> list[Any]:
+    """The floating-point tensors of a result."""
+    values = [value] if isinstance(value, Variable) else list(value)
+    return [v for v in values if isinstance(v, Variable) and v.array.dtype.kind in "fV"]
+
+
+def _like(values: np.ndarray, tensor: Any) -> Any:
+    backend = tensor.backend
+    return wrap(backend.asarray(np.asarray(values, np.float64)), backend)
+
+
+def _host(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.backend.to_numpy(tensor.array), np.float64)
+
+
+def _placed(values: np.ndarray, tensor: Any, layout: str) -> Any:
+    """A leaf with these values, on the tensor's backend; every second element of a wider array
+    where the memory is not to be contiguous."""
+    if layout == "not contiguous" and values.ndim:
+        wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]))
+        wide[..., ::2] = values
+        backend = tensor.backend
+        array = backend.getitem(backend.asarray(wide), (..., slice(None, None, 2)))
+        leaf = wrap(array, backend)
+    else:
+        leaf = _like(values.copy(), tensor)
+    leaf.requires_grad = tensor.node is not None
+    return leaf
+
+
+def _compare(
+    func: Callable[..., Any],
+    args: Sequence[Any],
+    checked: Sequence[int],
+    layout: str,
+    rng: np.random.Generator,
+    eps: float,
+    atol: float,
+    rtol: float,
+) -> str | None:
+    """A report, or None if the derivative along a random direction is right."""
+    points = {i: _host(args[i]) for i in checked}
+    with enable_grad():
+        leaves = [_placed(points[i], a, layout) if i in points else a for i, a in enumerate(args)]
+        outs = _results(func(*leaves))
+        weights = [rng.standard_normal(tuple(o.array.shape)) for o in outs]
+        live = [(o, w) for o, w in zip(outs, weights, strict=True) if o.node is not None]
+        if not live:
+            return f"gradcheck: no result depends on the inputs (layout: {layout})"
+        grads = grad(
+            [o for o, _ in live],
+            [leaves[i] for i in checked],
+            [_like(w, o) for o, w in live],
+            allow_unused=True,
+        )
+
+    def value(i: int, direction: np.ndarray, t: float) -> float:
+        moved = [
+            _placed(points[j] + t * direction if j == i else points[j], a, layout)
+            if j in points
+            else a
+            for j, a in enumerate(args)
+        ]
+        with no_grad():
+            results = _results(func(*moved))
+        return float(sum((_host(r) * w).sum() for r, w in zip(results, weights, strict=True)))
+
+    for i, g in zip(checked, grads, strict=True):
+        v = rng.standard_normal(points[i].shape)
+        norm = float(np.linalg.norm(v))
+        v = v / norm if norm else v
+        coarse = (value(i, v, eps) - value(i, v, -eps)) / (2 * eps)
+        fine = (value(i, v, eps / 2) - value(i, v, -eps / 2)) / eps
+        numeric = (4 * fine - coarse) / 3
+        g_host = np.zeros(points[i].shape) if g is None else _host(g)
+        analytic = float((g_host * v).sum())
+        scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g_host)) / max(norm, 1.0))
+        if not abs(numeric - analytic) <= atol + rtol * scale:
+            with enable_grad():
+                return _report(i, args[i], layout, numeric, analytic, g_host, points[i], value)
+    return None
+
+
+def _report(
+    i: int,
+    tensor: Any,
+    layout: str,
+    numeric: float,
+    analytic: float,
+    g: np.ndarray,
+    point: np.ndarray,
+    value: Callable[[int, np.ndarray, float], float],
+) -> str:
+    """Which input, and its worst elements one by one."""
+    flat = list(np.ndindex(point.shape))
+    rng = np.random.default_rng(0)
+    if len(flat) > 64:
+        flat = [flat[k] for k in sorted(rng.choice(len(flat), 64, replace=False))]
+    rows = []
+    for at in flat:
+        unit = np.zeros(point.shape)
+        unit[at] = 1
+        by_difference = (value(i, unit, 1e-5) - value(i, unit, -1e-5)) / 2e-5
+        rows.append((abs(by_difference - g[at]), at, by_difference, float(g[at])))
+    rows.sort(key=lambda r: -r[0])
+    lines = [f"  {list(at)!s:>16}  {n:>14.6g}  {a:>14.6g}" for _, at, n, a in rows[:5]]
+    return "\n".join(
+        [
+            f"gradcheck: the gradient for input {i} of shape {point.shape} is wrong ({layout})",
+            f"  along a random direction: by differences {numeric:.9g}, by backward {analytic:.9g}",
+            f"  {'worst elements':>16}  {'by differences':>14}  {'by backward':>14}",
+            *lines,
+        ]
+    )

@@ -1,0 +1,73 @@
+"""What in-place operations overwrote, so that a backward pass that needs the old values says so.
+
+PyTorch counts versions on every tensor. Here the forward pass pays nothing: overwriting memory takes
+a ticket from the counter that orders the nodes and marks the memory's owner with it. A saved array
+is stale if its owner's mark is later than its node. A backward pass over nodes that are all younger
+than the last overwrite (every ordinary training step) does not look at all.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from gradient.autograd.node import Node, Origin, ticket, user_frame
+from gradient.errors import AutogradError
+
+
+class Overwrite:
+    """The last time an array's memory was written in place."""
+
+    __slots__ = ("op", "order", "origin", "owner")
+
+    def __init__(self, op: str, owner: Any):
+        self.op, self.order, self.owner = op, ticket(), owner
+        self.origin = Origin(user_frame(2))
+
+
+marks: dict[int, Overwrite] = {}
+"""By the id of the memory's owner; removed when the owner dies."""
+
+
+class _Last:
+    order = 0
+
+
+last = _Last()
+
+
+def mark_overwritten(backend: Any, array: Any, op: str) -> None:
+    """Note that `op` has just written to `array` in place."""
+    owner = backend.storage(array)
+    key = id(owner)
+    try:
+        held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
+    except TypeError:
+        held = owner  # no weak references to it: keep it, so that its id stays its own
+    marks[key] = mark = Overwrite(op, held)
+    last.order = mark.order
+
+
+def version(backend: Any, array: Any) -> int:
+    """0, or the ticket of the last overwrite: it changes whenever the memory is written in place."""
+    mark = marks.get(id(backend.storage(array)))
+    return mark.order if mark else 0
+
+
+def check_saved(node: Node) -> None:
+    """Raise if a value that `node` saved was overwritten since."""
+    for name, value in zip(node.op.saved_names, node.saved or (), strict=False):
+        if not hasattr(value, "dtype"):
+            continue
+        mark = marks.get(id(node.backend.storage(value)))
+        if mark is not None and mark.order > node.order:
+            raise AutogradError(
+                f"backward: {node.op.name} (at {origin_of(node)}) saved its {name!r} of shape "
+                f"{tuple(value.shape)} for the gradient, but {mark.op} (at {mark.origin}) then "
+                f"overwrote it in place; use the out-of-place form there, or clone() before it"
+            )
+
+
+def origin_of(node: Node) -> str:
+    """The source line that called the node's op."""
+    return str(node.trace) if node.trace is not None else "unknown line"

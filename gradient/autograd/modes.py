@@ -1,0 +1,166 @@
+"""Whether operations are recorded, for each thread: no_grad, enable_grad, anomaly detection."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ANOMALY = 2
+"""The value of `mode.grad` where nodes also remember the stack that made them."""
+
+
+class _Mode(threading.local):
+    grad: int = True
+    """0: nothing is recorded; 1: nodes are; ANOMALY: nodes with their stacks are."""
+    anomaly: bool = False
+    check_nan: bool = True
+    inference: bool = False
+
+
+mode = _Mode()
+
+
+class _GradMode:
+    """A context manager and decorator that sets whether operations are recorded."""
+
+    enabled = True
+
+    def __enter__(self) -> None:
+        # The previous value lies on a stack, so that one object can be entered several times.
+        self.__dict__.setdefault("_previous", []).append(mode.grad)
+        mode.grad = (ANOMALY if mode.anomaly else True) if self.enabled else False
+
+    def __exit__(self, *exc: object) -> None:
+        mode.grad = self._previous.pop()
+
+    def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def run_generator(*args: Any, **kwargs: Any) -> Any:
+                # The mode holds while the generator runs, not while its consumer does.
+                generator = function(*args, **kwargs)
+                sent: Any = None
+                while True:
+                    with type(self)():
+                        try:
+                            item = generator.send(sent)
+                        except StopIteration as stop:
+                            return stop.value
+                    try:
+                        sent = yield item
+                    except BaseException:
+                        generator.close()
+                        raise
+
+            return run_generator  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
+    """Record nothing: `with no_grad():` or `@no_grad()`."""
+
+    enabled = False
+
+    def __new__(cls, function: Any = None) -> Any:
+        self = super().__new__(cls)
+        return self(function) if function is not None else self
+
+    def __init__(self, function: Any = None):
+        pass
+
+
+class enable_grad(no_grad):  # noqa: N801
+    """Record again, inside a no_grad."""
+
+    enabled = True
+
+
+class inference_mode(no_grad):  # noqa: N801
+    """Record nothing; `inference_mode(False)` changes nothing, as in PyTorch."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        self = object.__new__(cls)
+        return self(mode) if callable(mode) else self
+
+    def __init__(self, mode: Any = True):
+        self.inference = bool(mode)
+
+    def __enter__(self) -> None:
+        self.__dict__.setdefault("_previous", []).append((mode.grad, mode.inference))
+        if self.inference:
+            mode.grad, mode.inference = False, True
+
+    def __exit__(self, *exc: object) -> None:
+        mode.grad, mode.inference = self._previous.pop()
+
+
+class set_grad_enabled(_GradMode):  # noqa: N801
+    """Record or not, at once and for good; as a context manager, until its end."""
+
+    def __init__(self, mode: bool):
+        self.enabled = bool(mode)
+        self._before = _set(self.enabled)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        mode.grad = self._before
+
+    def __call__(self, function: F) -> F:
+        mode.grad = self._before
+        return (enable_grad if self.enabled else no_grad)()(function)
+
+
+def _set(enabled: bool) -> int:
+    before = mode.grad
+    mode.grad = (ANOMALY if mode.anomaly else True) if enabled else False
+    return before
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return bool(mode.grad)
+
+
+def is_inference_mode_enabled() -> bool:
+    return mode.inference
+
+
+class set_detect_anomaly:  # noqa: N801
+    """Remember each op's stack in the forward pass, and have the backward pass stop at the first
+    NaN gradient with the stack of the op that made it. Slow: for debugging."""
+
+    def __init__(self, mode: bool, check_nan: bool = True):
+        self._enter(bool(mode), check_nan)
+
+    def _enter(self, enabled: bool, check_nan: bool) -> None:
+        self._before = (mode.anomaly, mode.check_nan, mode.grad)
+        mode.anomaly, mode.check_nan = enabled, check_nan
+        if mode.grad:
+            mode.grad = ANOMALY if enabled else True
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        mode.anomaly, mode.check_nan, mode.grad = self._before
+
+
+class detect_anomaly(set_detect_anomaly):  # noqa: N801
+    """`with detect_anomaly():` as `set_detect_anomaly(True)`, until the end of the block."""
+
+    def __init__(self, check_nan: bool = True):
+        super().__init__(True, check_nan)

@@ -1,0 +1,124 @@
+"""The graph's nodes: which op made a tensor, from what, and what its gradient needs."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+from typing import Any
+
+ticket = itertools.count(1).__next__
+"""Gives out increasing numbers: nodes made later have higher ones, and overwriting counts too."""
+
+
+class Node:
+    """One step of the graph. Creation order is topological order.
+
+    op       what made it (`Op`, or a like object with `vjp` and `vjp_tensors`); None for a leaf
+    parents  the nodes of the inputs, None for each input that needs no gradient
+    saved    the values named by `op.saved_names`; None once freed
+    options  the keyword arguments of the call, for ops that have any
+    shape, dtype, backend   of the result
+    order    its ticket
+    """
+
+    __slots__ = (
+        "__dict__", "__weakref__",
+        "backend", "dtype", "op", "options", "order", "parents", "saved", "shape",
+    )  # fmt: skip
+
+    op: Any
+    parents: tuple[Node | None, ...]
+    saved: tuple[Any, ...] | None
+    options: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: Any
+    backend: Any
+    order: int
+
+    # Rarely set, so kept out of the slots: an instance that sets one gets a __dict__.
+    leaf: weakref.ref[Any] | None = None
+    hooks: list[Any] | None = None
+    trace: Any = None
+    n_outputs: int = 0
+
+    def name(self) -> str:
+        """As PyTorch prints a grad_fn."""
+        if self.op is None:
+            return "AccumulateGrad"
+        words = self.op.name.split("_")
+        return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook(grad)` when this node's gradient is known; what it returns replaces it."""
+        if self.hooks is None:
+            self.hooks = []
+        return Handle(self.hooks, hook)
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        return tuple((parent, 0) for parent in self.parents)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+class Handle:
+    """Removes a hook: `handle.remove()`, or use it as a context manager."""
+
+    def __init__(self, hooks: list[Any], hook: Any):
+        self.hooks, self.hook = hooks, hook
+        hooks.append(hook)
+
+    def remove(self) -> None:
+        if self.hook in self.hooks:
+            self.hooks.remove(self.hook)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def leaf_node(tensor: Any) -> Node:
+    """The node of a tensor whose gradient is to be accumulated in its `grad`."""
+    node = Node()
+    node.op, node.parents, node.saved = None, (), ()
+    node.shape, node.dtype, node.backend = tensor.array.shape, tensor.array.dtype, tensor.backend
+    node.order = ticket()
+    node.leaf = weakref.ref(tensor)
+    return node
+
+
+class Origin:
+    """A source line, held as a code object and an offset: cheap to take, no frame kept alive."""
+
+    __slots__ = ("code", "offset")
+
+    def __init__(self, frame: Any):
+        self.code, self.offset = frame.f_code, frame.f_lasti
+
+    def __str__(self) -> str:
+        return where((self.code, self.offset))
+
+
+def where(spot: tuple[Any, int]) -> str:
+    """`file:line` of a code object and an instruction offset."""
+    code, offset = spot
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= offset < end and number is not None:
+            line = number
+    return f"{code.co_filename}:{line}"
+
+
+PACKAGE = __name__.partition(".")[0]
+
+
+def user_frame(depth: int = 1) -> Any:
+    """The nearest calling frame outside this package (or the outermost)."""
+    frame = sys._getframe(depth)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+        frame = frame.f_back
+    return frame

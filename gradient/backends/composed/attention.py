@@ -1,0 +1,136 @@
+"""Linear layers, embeddings, rotary positions and scaled dot-product attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.backends.composed.precision import composed
+from gradient.dtypes import int64
+
+INT64 = int64.numpy
+
+
+class AttentionDefaults:
+    """Methods of `Backend` that a transformer is made of."""
+
+    # Linear and embedding ------------------------------------------------------------------------
+
+    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+        """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
+        rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) > 2 else x
+        y = be.matmul(rows, be.permute(weight, (1, 0)))
+        if bias is not None:
+            y = y + bias
+        return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) > 2 else y
+
+    def linear_weight_grad(be: Any, g: Any, x: Any) -> Any:
+        """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
+        g = be.reshape(g, (-1, g.shape[-1]))
+        return be.matmul(be.permute(g, (1, 0)), be.reshape(x, (-1, x.shape[-1])))
+
+    def embedding(be: Any, weight: Any, indices: Any) -> Any:
+        """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
+        return be.getitem(weight, (indices,))
+
+    def embedding_grad(be: Any, g: Any, indices: Any, num_embeddings: int) -> Any:
+        """The gradient (V, D) for the weight: rows of g summed where indices repeat."""
+        return be.index_add(be.zeros((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
+
+    # Rotary positions ----------------------------------------------------------------------------
+
+    @composed
+    def rope(be: Any, x: Any, cos: Any, sin: Any, interleaved: bool = False) -> Any:
+        """Rotate pairs of x's last axis by the angles of its position (Su et al. 2021, section 3.4).
+
+        x (..., T, D); cos and sin broadcast to (..., T, D/2). Pairs are (i, i + D/2), or (2i, 2i+1)
+        where `interleaved`. The gradient is the rotation by the opposite angle.
+        """
+        half = x.shape[-1] // 2
+        if interleaved:
+            first, second = (slice(0, None, 2),), (slice(1, None, 2),)
+        else:
+            first, second = (slice(0, half),), (slice(half, None),)
+        a, b = be.getitem(x, (..., *first)), be.getitem(x, (..., *second))
+        turned = [a * cos - b * sin, b * cos + a * sin]
+        if interleaved:
+            return be.reshape(be.stack(turned, -1), x.shape)
+        return be.concatenate(turned, -1)
+
+    # Attention -----------------------------------------------------------------------------------
+
+    def _scores(be: Any, q: Any, k: Any, mask: Any, is_causal: bool, scale: float) -> Any:
+        """scale q k^T with masked entries at -inf: (B, Hk, G, T, S), G query heads a key head."""
+        b, h, t, d = q.shape
+        heads, s = k.shape[1], k.shape[2]
+        q = be.reshape(q, (b, heads, h // heads, t, d))
+        k = be.reshape(be.permute(k, (0, 1, 3, 2)), (b, heads, 1, d, s))
+        scores = be.matmul(q * scale, k)
+        if is_causal:
+            row = be.reshape(be.arange(0, t, 1, INT64), (t, 1))
+            mask = be.arange(0, s, 1, INT64) <= row
+        if mask is None:
+            return scores
+        if len(mask.shape) == 4:
+            groups = h // heads if mask.shape[1] == h else 1
+            mask = be.reshape(
+                mask, (mask.shape[0], mask.shape[1] // groups, groups, *mask.shape[2:])
+            )
+        if str(mask.dtype).endswith("bool"):
+            return be.where(mask, scores, be.full((), float("-inf"), scores.dtype))
+        return scores + mask
+
+    @composed
+    def attention(
+        be: Any,
+        q: Any,
+        k: Any,
+        v: Any,
+        mask: Any = None,
+        is_causal: bool = False,
+        scale: float = 1.0,
+    ) -> tuple[Any, Any]:
+        """softmax(scale q k^T + mask) v, and each row's log-sum-exp (Vaswani et al. 2017, 3.2.1).
+
+        q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries); `mask`
+        broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see columns
+        up to i. A row that sees nothing gives zeros. Returns (B, H, T, E) and (B, H, T, 1).
+        """
+        scores = be._scores(q, k, mask, is_causal, scale)
+        high = be.detach(be.max(scores, -1, True))
+        high = be.where(be.isfinite(high), high, be.zeros_like(high))
+        p = be.exp(scores - high)
+        total = be.sum(p, -1, True)
+        empty = total == 0
+        total = be.where(empty, be.ones_like(total), total)
+        out = be.matmul(p / total, be.unsqueeze(v, 2))
+        lse = be.where(empty, be.full((), float("inf"), total.dtype), high + be.log(total))
+        shape = q.shape[:3]
+        return be.reshape(out, (*shape, v.shape[-1])), be.reshape(lse, (*shape, 1))
+
+    @composed
+    def attention_grad(
+        be: Any,
+        g: Any,
+        q: Any,
+        k: Any,
+        v: Any,
+        out: Any,
+        lse: Any,
+        mask: Any = None,
+        is_causal: bool = False,
+        scale: float = 1.0,
+    ) -> tuple[Any, Any, Any]:
+        """Gradients for q, k, v. The probabilities are made again from the saved log-sum-exp, so
+        that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm 4)."""
+        b, h, t, d = q.shape
+        heads, e = k.shape[1], v.shape[-1]
+        grouped = (b, heads, h // heads, t)
+        delta = be.reshape(be.sum(g * out, -1, True), (*grouped, 1))
+        scores = be._scores(q, k, mask, is_causal, scale)
+        p = be.exp(scores - be.reshape(lse, (*grouped, 1)))
+        g = be.reshape(g, (*grouped, e))
+        gv = be.sum(be.matmul(be.swap_last(p), g), 2)
+        gs = p * (be.matmul(g, be.unsqueeze(be.swap_last(v), 2)) - delta) * scale
+        gq = be.reshape(be.matmul(gs, be.unsqueeze(k, 2)), q.shape)
+        gk = be.sum(be.matmul(be.swap_last(gs), be.reshape(q, (*grouped, d))), 2)
+        return gq, gk, gv

@@ -1,0 +1,126 @@
+"""Softmax, cross-entropy and normalisation layers, with their gradients.
+
+Each works on the last axis (`softmax` on any); statistics that a gradient needs are returned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.backends.composed.precision import composed
+
+
+class NormDefaults:
+    """Methods of `Backend` that normalise along an axis."""
+
+    # Softmax -------------------------------------------------------------------------------------
+
+    @composed
+    def softmax(be: Any, x: Any, axis: int) -> Any:
+        """exp(x) / sum exp(x) along `axis`."""
+        e = be.exp(x - be.detach(be.max(x, axis, True)))
+        return e / be.sum(e, axis, True)
+
+    @composed
+    def softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+        return out * (g - be.sum(g * out, axis, True))
+
+    @composed
+    def log_softmax(be: Any, x: Any, axis: int) -> Any:
+        shifted = x - be.detach(be.max(x, axis, True))
+        return shifted - be.log(be.sum(be.exp(shifted), axis, True))
+
+    @composed
+    def log_softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+        return g - be.exp(out) * be.sum(g, axis, True)
+
+    @composed
+    def logsumexp(be: Any, x: Any, axis: Any, keepdims: bool = False) -> Any:
+        """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
+        high = be.detach(be.max(x, axis, True))
+        high = be.where(be.isfinite(high), high, be.zeros_like(high))
+        total = be.log(be.sum(be.exp(x - high), axis, True)) + high
+        return total if keepdims else be.squeeze(total, axis)
+
+    # Cross-entropy -------------------------------------------------------------------------------
+
+    @composed
+    def cross_entropy(
+        be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
+    ) -> tuple[Any, Any]:
+        """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,) and the rows'
+        log-sum-exp (N,). Rows whose target is `ignore_index` get 0. `label_smoothing` mixes the
+        target with the uniform distribution (Szegedy et al. 2015, section 7)."""
+        lse = be.logsumexp(logits, -1)
+        valid = target != ignore_index
+        column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
+        loss = lse - be.reshape(be.take_along(logits, column, 1), (-1,))
+        if label_smoothing:
+            uniform = lse - be.mean(logits, -1)
+            loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+        return be.where(valid, loss, be.zeros_like(loss)), lse
+
+    @composed
+    def cross_entropy_grad(
+        be: Any,
+        g: Any,
+        logits: Any,
+        target: Any,
+        lse: Any,
+        ignore_index: int,
+        label_smoothing: float,
+    ) -> Any:
+        """The gradient for the logits (N, C) from g (N,)."""
+        valid = target != ignore_index
+        g = be.reshape(be.where(valid, g, be.zeros_like(g)), (-1, 1))
+        column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
+        p = be.exp(logits - be.reshape(lse, (-1, 1)))
+        if label_smoothing:
+            p = p - label_smoothing / logits.shape[1]
+        hot = be.arange(0, logits.shape[1], 1, target.dtype) == column
+        return g * be.where(hot, p - (1 - label_smoothing), p)
+
+    # Normalisation over the last axis ------------------------------------------------------------
+
+    @composed
+    def layer_norm(be: Any, x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
+        """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016), and the
+        mean and 1/sqrt(var + eps), each (..., 1). `weight` and `bias` (D,) may be None."""
+        mean = be.mean(x, -1, True)
+        centred = x - mean
+        rstd = 1 / be.sqrt(be.mean(centred * centred, -1, True) + eps)
+        y = centred * rstd
+        if weight is not None:
+            y = y * weight
+        if bias is not None:
+            y = y + bias
+        return y, mean, rstd
+
+    @composed
+    def layer_norm_grad(
+        be: Any, g: Any, x: Any, weight: Any, mean: Any, rstd: Any
+    ) -> tuple[Any, Any, Any]:
+        """Gradients for x, weight (None without weight) and bias (D,)."""
+        rows = tuple(range(len(x.shape) - 1))
+        normed = (x - mean) * rstd
+        gn = g if weight is None else g * weight
+        gx = rstd * (gn - be.mean(gn, -1, True) - normed * be.mean(gn * normed, -1, True))
+        gw = None if weight is None else be.sum(g * normed, rows)
+        return gx, gw, be.sum(g, rows)
+
+    @composed
+    def rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+        """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019), and the
+        reciprocal root (..., 1). `weight` (D,) may be None."""
+        rstd = 1 / be.sqrt(be.mean(x * x, -1, True) + eps)
+        y = x * rstd
+        return (y if weight is None else y * weight), rstd
+
+    @composed
+    def rms_norm_grad(be: Any, g: Any, x: Any, weight: Any, rstd: Any) -> tuple[Any, Any]:
+        """Gradients for x and weight (None without weight)."""
+        normed = x * rstd
+        gn = g if weight is None else g * weight
+        gx = rstd * (gn - normed * be.mean(gn * normed, -1, True))
+        gw = None if weight is None else be.sum(g * normed, tuple(range(len(x.shape) - 1)))
+        return gx, gw

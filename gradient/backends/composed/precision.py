@@ -1,0 +1,36 @@
+"""The one place that says how 16-bit floats are computed: in float32, rounded once at the end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from gradient.dtypes import bfloat16, float16, float32
+
+NARROW = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
+"""The 16-bit float dtypes, both as DType (Tensors) and as np.dtype (arrays)."""
+
+
+def composed(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a composed default, and have it compute 16-bit float arguments in float32.
+
+    The result (of several, the first) is rounded to the dtype of the first 16-bit argument; the
+    others (statistics such as a mean, or further gradients) stay float32.
+    """
+
+    @functools.wraps(method)
+    def run(be: Any, *args: Any, **options: Any) -> Any:
+        narrow = next((a.dtype for a in args if getattr(a, "dtype", None) in NARROW), None)
+        if narrow is None:
+            return method(be, *args, **options)
+        wide = [
+            be.astype(a, float32.numpy) if getattr(a, "dtype", None) in NARROW else a for a in args
+        ]
+        result = method(be, *wide, **options)
+        if isinstance(result, tuple):
+            return be.astype(result[0], narrow), *result[1:]
+        return be.astype(result, narrow)
+
+    run.composed = True  # type: ignore[attr-defined]
+    return run

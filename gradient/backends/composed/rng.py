@@ -1,0 +1,67 @@
+"""Counter-based random numbers: the same on every backend and for every number of threads.
+
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+section 3.3 and table 2). Block i of a stream is a pure function of (key, i), so that any part can be
+made by any thread, and a generator's whole state is its key and the number of blocks drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradient.dtypes import float32, float64, uint32, uint64
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+LOW = 0xFFFFFFFF
+
+
+class RandomDefaults:
+    """Methods of `Backend` that draw random numbers from (key, offset)."""
+
+    def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
+        """uint32 (4 * blocks,): the four words of each block offset, offset + 1, ..."""
+        counter = be.arange(offset, offset + blocks, 1, uint64.numpy)
+        c0, c1 = counter & LOW, counter >> 32
+        c2 = c3 = be.zeros((blocks,), uint64.numpy)
+        k0, k1 = key & LOW, (key >> 32) & LOW
+        for _ in range(10):
+            p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+            c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & LOW, (p0 >> 32) ^ c3 ^ k1, p0 & LOW
+            k0, k1 = (k0 + WEYL[0]) & LOW, (k1 + WEYL[1]) & LOW
+        words = be.reshape(be.stack([c0, c1, c2, c3], 1), (-1,))
+        return be.astype(words, uint32.numpy)
+
+    def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+        """n numbers in [0, 1) with 24 bits (53 for float64), and the number of blocks used."""
+        if dtype == float64.numpy:
+            blocks = -(-n // 2)
+            words = be.reshape(be.philox(key, offset, blocks), (-1, 2))
+            high = be.astype(be.getitem(words, (slice(None), 0)) >> 5, float64.numpy)
+            low = be.astype(be.getitem(words, (slice(None), 1)) >> 6, float64.numpy)
+            return be.getitem((high * 2.0**26 + low) * 2.0**-53, (slice(0, n),)), blocks
+        blocks = -(-n // 4)
+        words = be.getitem(be.philox(key, offset, blocks), (slice(0, n),))
+        return be.astype(words >> 8, float32.numpy) * 2.0**-24, blocks
+
+    def normal(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+        """n standard normal numbers (Box and Muller 1958), and the number of blocks used."""
+        wide = float64.numpy if dtype == float64.numpy else float32.numpy
+        half = -(-n // 2)
+        u, blocks = be.uniform(key, offset, 2 * half, wide)
+        radius = be.sqrt(-2 * be.log(1 - be.getitem(u, (slice(0, half),))))
+        angle = (2 * math.pi) * be.getitem(u, (slice(half, None),))
+        both = be.concatenate([radius * be.cos(angle), radius * be.sin(angle)], 0)
+        return be.getitem(both, (slice(0, n),)), blocks
+
+    def integers(be: Any, key: int, offset: int, n: int, span: int) -> tuple[Any, int]:
+        """n uint64 in [0, span), span <= 2**63, and the number of blocks used.
+
+        A 64-bit word modulo the span: the bias is below span / 2**64.
+        """
+        blocks = -(-n // 2)
+        words = be.astype(be.philox(key, offset, blocks), uint64.numpy)
+        words = be.reshape(words, (-1, 2))
+        whole = (be.getitem(words, (slice(None), 0)) << 32) | be.getitem(words, (slice(None), 1))
+        return be.getitem(whole % span, (slice(0, n),)), blocks

@@ -1,0 +1,175 @@
+"""Creation, means, and rearrangements composed of the required shape and index methods."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from gradient.backends.composed.precision import composed
+from gradient.dtypes import int64
+
+
+class ShapeDefaults:
+    """Methods of `Backend` that make, reduce and move elements."""
+
+    # Creation ------------------------------------------------------------------------------------
+
+    def empty(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An array whose values are not defined."""
+        return be.full(shape, 0, dtype)
+
+    def zeros(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return be.full(shape, 0, dtype)
+
+    def ones(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return be.full(shape, 1, dtype)
+
+    def zeros_like(be: Any, x: Any) -> Any:
+        return be.zeros(tuple(x.shape), x.dtype)
+
+    def ones_like(be: Any, x: Any) -> Any:
+        return be.ones(tuple(x.shape), x.dtype)
+
+    def accumulate(be: Any, x: Any, y: Any) -> Any:
+        """`x += y` in place; returns `x`."""
+        return be.assign(x, ..., x + y)
+
+    # Reductions ----------------------------------------------------------------------------------
+
+    @composed
+    def mean(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        total = be.sum(x, axis, keepdims)
+        count = math.prod(x.shape) if axis is None else math.prod(x.shape[a] for a in axes(axis))
+        return total / count if count else total * float("nan")
+
+    def all(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        if math.prod(x.shape) == 0:
+            return be.sum(x == 0, axis, keepdims) == 0
+        return be.min(x != 0, axis, keepdims)
+
+    def any(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        if math.prod(x.shape) == 0:
+            return be.sum(x != 0, axis, keepdims) != 0
+        return be.max(x != 0, axis, keepdims)
+
+    def argmin(be: Any, x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+        """int64 index of the first minimum."""
+        if str(x.dtype).endswith("bool"):
+            return be.argmax(~x, axis, keepdims)
+        if not be.is_signed(x.dtype):
+            return be.argmax(~x, axis, keepdims)
+        return be.argmax(-x, axis, keepdims)
+
+    def is_signed(be: Any, dtype: Any) -> bool:
+        return not str(dtype).removeprefix("gradient.").startswith(("uint", "bool"))
+
+    # Shape ---------------------------------------------------------------------------------------
+
+    def squeeze(be: Any, x: Any, axis: Any) -> Any:
+        """Drop the given axes of length 1 (all axes where axis is None)."""
+        n = len(x.shape)
+        drop = set(range(n)) if axis is None else {a % n for a in axes(axis)}
+        return be.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in drop))
+
+    def unsqueeze(be: Any, x: Any, axis: int) -> Any:
+        shape = list(x.shape)
+        shape.insert(axis % (len(shape) + 1), 1)
+        return be.reshape(x, tuple(shape))
+
+    def swap_last(be: Any, x: Any) -> Any:
+        """Transpose the last two axes."""
+        n = len(x.shape)
+        return be.permute(x, (*range(n - 2), n - 1, n - 2))
+
+    def stack(be: Any, arrays: list[Any], axis: int) -> Any:
+        return be.concatenate([be.unsqueeze(a, axis) for a in arrays], axis)
+
+    def flip(be: Any, x: Any, axis: tuple[int, ...]) -> Any:
+        turned = {a % len(x.shape) for a in axis}
+        index = tuple(
+            slice(None, None, -1) if i in turned else slice(None) for i in range(len(x.shape))
+        )
+        return be.getitem(x, index)
+
+    def triangle(be: Any, x: Any, diagonal: int, lower: bool) -> Any:
+        """The lower (or upper) triangle of the last two axes, zero elsewhere."""
+        rows, columns = x.shape[-2:]
+        row = be.reshape(be.arange(0, rows, 1, int64.numpy), (rows, 1)) + diagonal
+        column = be.arange(0, columns, 1, int64.numpy)
+        keep = column <= row if lower else column >= row
+        return be.where(keep, x, be.full((), 0, x.dtype))
+
+    def pad(be: Any, x: Any, widths: tuple[tuple[int, int], ...], value: float = 0) -> Any:
+        """Surround `x` by `value`: `widths` gives (before, after) for each axis."""
+        shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
+        inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
+        return be.assign(be.full(shape, value, x.dtype), inside, x)
+
+    def place(be: Any, x: Any, shape: tuple[int, ...], index: tuple[Any, ...]) -> Any:
+        """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
+        zeros = be.zeros(tuple(shape), x.dtype)
+        if any(hasattr(i, "dtype") for i in index):
+            return be.index_add(zeros, index, x)
+        return be.assign(zeros, index, x)
+
+    def cumprod(be: Any, x: Any, axis: int) -> Any:
+        axis %= len(x.shape)
+        before: tuple[Any, ...] = (slice(None),) * axis
+        parts: list[Any] = []
+        for i in range(x.shape[axis]):
+            part = be.getitem(x, (*before, slice(i, i + 1)))
+            parts.append(parts[-1] * part if parts else part)
+        return be.concatenate(parts, axis) if parts else x
+
+    # Sliding windows (im2col), on which convolution and pooling stand --------------------------
+
+    def unfold(
+        be: Any,
+        x: Any,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        dilation: tuple[int, ...],
+    ) -> Any:
+        """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows)."""
+        parts = [be.getitem(x, i) for i in windows(x.shape[2:], kernel, stride, dilation)]
+        return be.stack(parts, 2)
+
+    def fold(
+        be: Any,
+        x: Any,
+        shape: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        dilation: tuple[int, ...],
+    ) -> Any:
+        """The transpose of `unfold`: windows (N, C, prod(kernel), *windows) summed back to `shape`
+        = (N, C, *spatial)."""
+        out = be.zeros(tuple(shape), x.dtype)
+        for k, index in enumerate(windows(shape[2:], kernel, stride, dilation)):
+            part = be.getitem(x, (slice(None), slice(None), k))
+            out = be.assign(out, index, be.getitem(out, index) + part)
+        return out
+
+
+def axes(axis: Any) -> tuple[int, ...]:
+    """An axis argument as a tuple."""
+    return axis if isinstance(axis, tuple) else (axis,)
+
+
+def windows(
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Any:
+    """For each kernel offset, the index that picks its element of every window of (N, C, *size)."""
+    spans = [
+        (n - d * (k - 1) - 1) // s * s + 1
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)
+    ]
+    for offset in itertools.product(*(range(k) for k in kernel)):
+        starts = [o * d for o, d in zip(offset, dilation, strict=True)]
+        yield (slice(None), slice(None)) + tuple(
+            slice(a, a + span, s) for a, span, s in zip(starts, spans, stride, strict=True)
+        )

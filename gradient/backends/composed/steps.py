@@ -1,0 +1,68 @@
+"""Optimiser steps over lists of parameters, in place: one call, so that a backend can fuse it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class StepDefaults:
+    """Methods of `Backend` that update parameters in place."""
+
+    def adamw_step(
+        be: Any,
+        params: list[Any],
+        grads: list[Any],
+        exp_avgs: list[Any],
+        exp_avg_sqs: list[Any],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        decoupled: bool = True,
+        maximize: bool = False,
+    ) -> None:
+        """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or of Adam with an L2 term
+        where not `decoupled` (Kingma and Ba 2015, algorithm 1). `step` counts from 1."""
+        correction1 = 1 - beta1**step
+        correction2 = math.sqrt(1 - beta2**step)
+        for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+            if maximize:
+                g = -g
+            if weight_decay and not decoupled:
+                g = g + weight_decay * p
+            m = be.assign(m, ..., beta1 * m + (1 - beta1) * g)
+            v = be.assign(v, ..., beta2 * v + (1 - beta2) * (g * g))
+            update = (lr / correction1) * m / (be.sqrt(v) / correction2 + eps)
+            kept = p * (1 - lr * weight_decay) if weight_decay and decoupled else p
+            be.assign(p, ..., kept - update)
+
+    def sgd_step(
+        be: Any,
+        params: list[Any],
+        grads: list[Any],
+        momentum_buffers: list[Any] | None,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        first: bool = False,
+    ) -> None:
+        """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
+        `first` starts the buffers from the gradient."""
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            if maximize:
+                g = -g
+            if weight_decay:
+                g = g + weight_decay * p
+            if momentum and momentum_buffers is not None:
+                b = momentum_buffers[i]
+                b = be.assign(b, ..., g if first else momentum * b + (1 - dampening) * g)
+                g = g + momentum * b if nesterov else b
+            be.assign(p, ..., p - lr * g)

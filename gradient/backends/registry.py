@@ -1,0 +1,75 @@
+"""Which backend serves a device string."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from gradient.backends.base import Backend
+from gradient.errors import DeviceError
+
+Factory = Callable[[int], Backend]
+"""Makes the backend of a device type for a device number; raises DeviceError where it cannot."""
+
+_factories: dict[str, Factory] = {}
+
+
+def register(device_type: str, factory: Factory) -> None:
+    """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
+    _factories[device_type] = factory
+    get.cache_clear()
+
+
+@functools.cache
+def get(device: str = "cpu") -> Backend:
+    """The backend of a device: always the same object for the same device."""
+    kind, _, number = device.partition(":")
+    if kind not in _factories or (number and not number.isdigit()):
+        known = ", ".join(sorted(_factories))
+        raise DeviceError(
+            f"device {device!r} is not known; expected one of {known}, or e.g. 'cuda:0'"
+        )
+    name = canonical(device)
+    return _factories[kind](int(number or 0)) if name == device else get(name)
+
+
+def canonical(device: str) -> str:
+    """The one spelling of a device: "cuda" is "cuda:0", "cpu:0" is "cpu"."""
+    kind, _, number = device.partition(":")
+    return f"{kind}:{number or 0}" if kind == "cuda" else kind
+
+
+def available() -> list[str]:
+    """Device types that work on this machine."""
+    return [kind for kind in sorted(_factories) if _works(kind)]
+
+
+def _works(kind: str) -> bool:
+    try:
+        get(kind)
+    except DeviceError:
+        return False
+    return True
+
+
+def _cpu(index: int) -> Backend:
+    from gradient.backends.numpy import NumpyBackend
+
+    if index:
+        raise DeviceError(f"device 'cpu:{index}': there is one CPU device; use 'cpu'")
+    return NumpyBackend()
+
+
+def _cuda(index: int) -> Backend:
+    from gradient.backends.cuda import CudaBackend
+
+    return CudaBackend(index)
+
+
+def _metal(index: int) -> Backend:
+    raise DeviceError("device 'metal': the Metal plugin is not part of this release; use 'cpu'")
+
+
+register("cpu", _cpu)
+register("cuda", _cuda)
+register("metal", _metal)

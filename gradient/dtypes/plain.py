@@ -1,0 +1,139 @@
+"""The plain dtypes: one number an element, stored as NumPy (with ml_dtypes) stores it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradient.errors import TypeMismatch
+
+
+class DType:
+    """The type of a tensor's elements, such as `gradient.float32`.
+
+    `numpy` is the `np.dtype` in which a backend's arrays store it. `kind` is one of
+    "bool", "int", "float": the order of categories in type promotion.
+    """
+
+    __slots__ = ("bits", "kind", "name", "numpy")
+
+    def __init__(self, name: str, numpy: Any, kind: str):
+        self.name = name
+        self.numpy = np.dtype(numpy)
+        self.kind = kind
+        self.bits = 8 * self.numpy.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element."""
+        return self.numpy.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.kind == "float"
+
+    @property
+    def is_complex(self) -> bool:
+        return False
+
+    @property
+    def is_signed(self) -> bool:
+        return self.kind == "float" or self.name.startswith("int")
+
+    def __repr__(self) -> str:
+        return f"gradient.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dtype_of, (self.name,)
+
+
+float64 = DType("float64", np.float64, "float")
+float32 = DType("float32", np.float32, "float")
+float16 = DType("float16", np.float16, "float")
+bfloat16 = DType("bfloat16", ml_dtypes.bfloat16, "float")
+int64 = DType("int64", np.int64, "int")
+int32 = DType("int32", np.int32, "int")
+int16 = DType("int16", np.int16, "int")
+int8 = DType("int8", np.int8, "int")
+uint64 = DType("uint64", np.uint64, "int")
+uint32 = DType("uint32", np.uint32, "int")
+uint16 = DType("uint16", np.uint16, "int")
+uint8 = DType("uint8", np.uint8, "int")
+bool_ = DType("bool", np.bool_, "bool")
+
+ALL = (
+    float64, float32, float16, bfloat16,
+    int64, int32, int16, int8, uint64, uint32, uint16, uint8,
+    bool_,
+)  # fmt: skip
+BY_NUMPY: dict[np.dtype, DType] = {dtype.numpy: dtype for dtype in ALL}
+_ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,
+            "short": int16}  # fmt: skip
+_BY_NAME = {dtype.name: dtype for dtype in ALL} | _ALIASES
+_BY_PYTHON = {float: None, int: int64, bool: bool_}
+
+_default = float32
+
+
+def get_default_dtype() -> DType:
+    """The floating dtype of tensors made from Python floats."""
+    return _default
+
+
+def set_default_dtype(dtype: DType) -> None:
+    """Set the floating dtype of tensors made from Python floats."""
+    global _default
+    dtype = dtype_of(dtype)
+    if not dtype.is_floating_point:
+        raise TypeMismatch(f"set_default_dtype: expected a floating-point dtype, got {dtype}")
+    _default = dtype
+
+
+def dtype_of(value: Any) -> DType:
+    """The DType meant by a DType, a name ("float32"), a NumPy dtype or a Python type."""
+    if isinstance(value, DType):
+        return value
+    if isinstance(value, str) and value.removeprefix("gradient.") in _BY_NAME:
+        return _BY_NAME[value.removeprefix("gradient.")]
+    if isinstance(value, type) and value in _BY_PYTHON:
+        return _BY_PYTHON[value] or _default
+    try:
+        return BY_NUMPY[np.dtype(value)]
+    except (TypeError, KeyError):
+        names = ", ".join(dtype.name for dtype in ALL)
+        raise TypeMismatch(f"dtype: expected one of {names}; got {value!r}") from None
+
+
+class finfo:  # noqa: N801 (PyTorch's name)
+    """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`."""
+
+    def __init__(self, dtype: DType | None = None):
+        dtype = dtype_of(dtype) if dtype is not None else _default
+        if not dtype.is_floating_point:
+            raise TypeMismatch(f"finfo: expected a floating-point dtype, got {dtype}")
+        limits = ml_dtypes.finfo(dtype.numpy)
+        self.dtype, self.bits = dtype.name, dtype.bits
+        self.eps, self.resolution = float(limits.eps), float(limits.resolution)
+        self.max, self.min = float(limits.max), float(limits.min)
+        self.tiny = self.smallest_normal = float(limits.smallest_normal)
+
+    def __repr__(self) -> str:
+        return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, "
+                f"eps={self.eps:g}, tiny={self.tiny:g}, dtype={self.dtype})")  # fmt: skip
+
+
+class iinfo:  # noqa: N801 (PyTorch's name)
+    """Limits of an integer dtype: `max`, `min`, `bits`."""
+
+    def __init__(self, dtype: DType):
+        dtype = dtype_of(dtype)
+        if dtype.kind != "int":
+            raise TypeMismatch(f"iinfo: expected an integer dtype, got {dtype}")
+        limits = np.iinfo(dtype.numpy)
+        self.dtype, self.bits = dtype.name, dtype.bits
+        self.max, self.min = int(limits.max), int(limits.min)
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

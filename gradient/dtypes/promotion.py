@@ -1,0 +1,95 @@
+"""What dtype two operands give, by PyTorch's rules.
+
+A tensor with dimensions outranks a 0-d tensor, which outranks a Python number, unless the lower
+rank is of a higher category (bool < int < float).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.dtypes.plain import (
+    ALL,
+    BY_NUMPY,
+    DType,
+    bfloat16,
+    bool_,
+    dtype_of,
+    float16,
+    float32,
+    get_default_dtype,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
+from gradient.errors import TypeMismatch
+
+_CATEGORY = {"bool": 0, "int": 1, "float": 2}
+_SIGNED_ABOVE = {8: int16, 16: int32, 32: int64, 64: int64}
+
+
+def _promote(a: DType, b: DType) -> DType:
+    if a is b:
+        return a
+    if a.kind != b.kind:
+        return a if _CATEGORY[a.kind] > _CATEGORY[b.kind] else b
+    if {a, b} == {float16, bfloat16}:
+        return float32
+    if a.kind == "int" and a.is_signed != b.is_signed:
+        signed, unsigned = (a, b) if a.is_signed else (b, a)
+        return signed if signed.bits > unsigned.bits else _SIGNED_ABOVE[unsigned.bits]
+    return a if a.bits >= b.bits else b
+
+
+_TABLE = {(a, b): _promote(a, b) for a in ALL for b in ALL}
+
+
+def promote_types(a: DType, b: DType) -> DType:
+    """The smallest dtype that holds both, by PyTorch's table."""
+    return _TABLE[dtype_of(a), dtype_of(b)]
+
+
+def _rank(operand: Any) -> tuple[int, DType]:
+    """2 for an array with dimensions, 1 for a 0-d array, 0 for a Python number; and its dtype."""
+    dtype = getattr(operand, "dtype", None)
+    if dtype is not None:
+        dtype = dtype if isinstance(dtype, DType) else BY_NUMPY[dtype]
+        return (2 if len(operand.shape) else 1), dtype
+    if isinstance(operand, bool):
+        return 0, bool_
+    if isinstance(operand, int):
+        return 0, int64
+    if isinstance(operand, float):
+        return 0, get_default_dtype()
+    raise TypeMismatch(
+        f"expected a tensor, a bool, an int or a float as operand, got {type(operand).__name__}"
+    )
+
+
+def result_type(*operands: Any) -> DType:
+    """The dtype of an op on these arrays, tensors and Python numbers."""
+    ranked = [_rank(operand) for operand in operands]
+    result: DType | None = None
+    for level in (2, 1, 0):
+        for rank, dtype in ranked:
+            if rank != level:
+                continue
+            if result is None:
+                result = dtype
+            elif (
+                level == 2
+                or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]
+                or level == 1
+                and all(r != 2 for r, _ in ranked)
+            ):
+                result = _TABLE[result, dtype]
+    return result if result is not None else get_default_dtype()
+
+
+def can_cast(source: DType, target: DType) -> bool:
+    """Whether PyTorch would write a result of dtype `source` into `target` (category not lowered)."""
+    source, target = dtype_of(source), dtype_of(target)
+    if source.kind == "int" and target is uint8 and source.is_signed:
+        return True
+    return _CATEGORY[source.kind] <= _CATEGORY[target.kind]

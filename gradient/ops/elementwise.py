@@ -1,0 +1,478 @@
+"""Ops on one element at a time, each with its derivative beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradient.autograd.op import op
+
+# Arithmetic --------------------------------------------------------------------------------------
+
+
+@op(lambda g: g,
+    lambda g: g)  # fmt: skip
+def add(be, a, b, /):
+    """a + b"""
+    return a + b
+
+
+@op(lambda g: g,
+    lambda g: -g)  # fmt: skip
+def sub(be, a, b, /):
+    """a - b"""
+    return a - b
+
+
+@op(lambda g, b: g * b,
+    lambda g, a: g * a)  # fmt: skip
+def mul(be, a, b, /):
+    """a * b"""
+    return a * b
+
+
+@op(lambda g, b: g / b,
+    lambda g, b, out: -(g * out) / b,
+    numbers="floating")  # fmt: skip
+def div(be, a, b, /):
+    """a / b; integers give the default float dtype."""
+    return a / b
+
+
+@op(lambda g, be, a, b: g * power_slope(be, a, b),
+    lambda g, be, a, out: g * power_log(be, a, out))  # fmt: skip
+def pow(be, a, b, /):
+    """a ** b"""
+    return a**b
+
+
+def power_slope(be: Any, a: Any, b: Any) -> Any:
+    """b a^(b-1), and 0 where b is 0 (even at a = 0)."""
+    if isinstance(b, (int, float)):
+        return a * 0 if b == 0 else a * 2 if b == 2 else b * a ** (b - 1)
+    none = b == 0
+    safe = be.where(none, be.full((), 1, b.dtype), b)
+    return be.where(none, be.full((), 0, b.dtype), b * a ** (safe - 1))
+
+
+def power_log(be: Any, a: Any, out: Any) -> Any:
+    """a^b log a, and 0 where the power is 0."""
+    if isinstance(a, (int, float)):
+        return out * math.log(a) if a > 0 else out * (0.0 if a == 0 else math.nan)
+    zero = out == 0
+    return be.where(zero, be.full((), 0, a.dtype), out * be.log(be.where(zero, a * 0 + 1, a)))
+
+
+@op(lambda g: -g)
+def neg(be, x, /):
+    """-x"""
+    return -x
+
+
+@op(lambda g: g,
+    lambda g, be, a, b: -g * floor_quotient(be, a, b))  # fmt: skip
+def remainder(be, a, b, /):
+    """a - b floor(a / b): the sign of b, as Python's %."""
+    return a % b
+
+
+def floor_quotient(be: Any, a: Any, b: Any) -> Any:
+    return be.detach(be.floor(a / b))
+
+
+@op()
+def floor_divide(be, a, b, /):
+    """floor(a / b); no gradient."""
+    return a // b
+
+
+@op(lambda g, be, x: g * be.sign(be.detach(x)))
+def abs(be, x, /):
+    """|x|, with derivative 0 at 0."""
+    return be.abs(x)
+
+
+@op(lambda g: g * 0)
+def sign(be, x, /):
+    """-1, 0 or 1."""
+    return be.sign(x)
+
+
+@op(lambda g: g * 0)
+def floor(be, x, /):
+    """The largest integer not above x."""
+    return be.floor(x) if x.dtype.kind in "fV" else x
+
+
+@op(lambda g: g * 0)
+def ceil(be, x, /):
+    """The smallest integer not below x."""
+    return be.ceil(x) if x.dtype.kind in "fV" else x
+
+
+@op(lambda g: g * 0)
+def trunc(be, x, /):
+    """x without its fraction."""
+    return be.trunc(x) if x.dtype.kind in "fV" else x
+
+
+@op(lambda g: g * 0)
+def round(be, x, /):
+    """The nearest integer, halves to even."""
+    return be.round(x) if x.dtype.kind in "fV" else x
+
+
+@op(lambda g: g)
+def astype(be, x, /, *, dtype):
+    """x with another dtype (an np.dtype)."""
+    return be.astype(x, dtype)
+
+
+@op(lambda g: g)
+def clone(be, x, /):
+    """A copy."""
+    return be.copy(x)
+
+
+# Exponentials and logarithms -----------------------------------------------------------------
+
+
+@op(lambda g, out: g * out, numbers="floating")
+def exp(be, x, /):
+    """e^x"""
+    return be.exp(x)
+
+
+@op(lambda g, out: g * out * math.log(2), numbers="floating")
+def exp2(be, x, /):
+    """2^x"""
+    return be.exp2(x)
+
+
+@op(lambda g, out: g * (out + 1), numbers="floating")
+def expm1(be, x, /):
+    """e^x - 1, exact near 0."""
+    return be.expm1(x)
+
+
+@op(lambda g, x: g / x, numbers="floating")
+def log(be, x, /):
+    """The natural logarithm."""
+    return be.log(x)
+
+
+@op(lambda g, x: g / (x * math.log(2)), numbers="floating")
+def log2(be, x, /):
+    """The logarithm to base 2."""
+    return be.log2(x)
+
+
+@op(lambda g, x: g / (x * math.log(10)), numbers="floating")
+def log10(be, x, /):
+    """The logarithm to base 10."""
+    return be.log10(x)
+
+
+@op(lambda g, x: g / (x + 1), numbers="floating")
+def log1p(be, x, /):
+    """log(1 + x), exact near 0."""
+    return be.log1p(x)
+
+
+@op(lambda g, be, a, out: g * be.exp(a - out),
+    lambda g, be, b, out: g * be.exp(b - out),
+    numbers="floating")  # fmt: skip
+def logaddexp(be, a, b, /):
+    """log(e^a + e^b)"""
+    return be.logaddexp(a, b)
+
+
+@op(lambda g, out: g / (out * 2), numbers="floating")
+def sqrt(be, x, /):
+    """The square root."""
+    return be.sqrt(x)
+
+
+@op(lambda g, out: g * (out * out * out) * -0.5, numbers="floating")
+def rsqrt(be, x, /):
+    """1 / sqrt(x)"""
+    return 1 / be.sqrt(x)
+
+
+@op(lambda g, out: -g * out * out, numbers="floating")
+def reciprocal(be, x, /):
+    """1 / x"""
+    return 1 / x
+
+
+# Trigonometric and hyperbolic ----------------------------------------------------------------
+
+
+@op(lambda g, be, x: g * be.cos(x), numbers="floating")
+def sin(be, x, /):
+    """The sine of radians."""
+    return be.sin(x)
+
+
+@op(lambda g, be, x: -g * be.sin(x), numbers="floating")
+def cos(be, x, /):
+    """The cosine of radians."""
+    return be.cos(x)
+
+
+@op(lambda g, out: g * (1 + out * out), numbers="floating")
+def tan(be, x, /):
+    """The tangent of radians."""
+    return be.tan(x)
+
+
+@op(lambda g, be, x: g / be.sqrt(1 - x * x), numbers="floating")
+def asin(be, x, /):
+    """The arc sine."""
+    return be.arcsin(x)
+
+
+@op(lambda g, be, x: -g / be.sqrt(1 - x * x), numbers="floating")
+def acos(be, x, /):
+    """The arc cosine."""
+    return be.arccos(x)
+
+
+@op(lambda g, x: g / (1 + x * x), numbers="floating")
+def atan(be, x, /):
+    """The arc tangent."""
+    return be.arctan(x)
+
+
+@op(lambda g, a, b: g * b / (a * a + b * b),
+    lambda g, a, b: -g * a / (a * a + b * b),
+    numbers="floating")  # fmt: skip
+def atan2(be, a, b, /):
+    """The angle of the point (b, a)."""
+    return be.arctan2(a, b)
+
+
+@op(lambda g, be, x: g * be.cosh(x), numbers="floating")
+def sinh(be, x, /):
+    """The hyperbolic sine."""
+    return be.sinh(x)
+
+
+@op(lambda g, be, x: g * be.sinh(x), numbers="floating")
+def cosh(be, x, /):
+    """The hyperbolic cosine."""
+    return be.cosh(x)
+
+
+@op(lambda g, out: g * (1 - out * out), numbers="floating")
+def tanh(be, x, /):
+    """The hyperbolic tangent."""
+    return be.tanh(x)
+
+
+@op(lambda g, be, x: g / be.sqrt(x * x + 1), numbers="floating")
+def asinh(be, x, /):
+    """The inverse hyperbolic sine."""
+    return be.arcsinh(x)
+
+
+@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1)), numbers="floating")
+def acosh(be, x, /):
+    """The inverse hyperbolic cosine."""
+    return be.arccosh(x)
+
+
+@op(lambda g, x: g / (1 - x * x), numbers="floating")
+def atanh(be, x, /):
+    """The inverse hyperbolic tangent."""
+    return be.arctanh(x)
+
+
+@op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), numbers="floating")
+def erf(be, x, /):
+    """The error function."""
+    return be.erf(x)
+
+
+# Activations ---------------------------------------------------------------------------------
+
+
+@op(lambda g, out: g * (out * (1 - out)), numbers="floating")
+def sigmoid(be, x, /):
+    """1 / (1 + e^-x)"""
+    return be.sigmoid(x)
+
+
+@op(lambda g, be, out: g * be.astype(out > 0, g.dtype))
+def relu(be, x, /):
+    """max(x, 0)"""
+    return be.relu(x)
+
+
+@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold))
+def softplus(be, x, /, *, beta=1.0, threshold=20.0):
+    """log(1 + e^(beta x)) / beta"""
+    return be.softplus(x, beta, threshold)
+
+
+def softplus_slope(be: Any, x: Any, beta: float, threshold: float) -> Any:
+    slope = be.sigmoid(x * beta)
+    return be.where(x * beta > threshold, be.ones_like(slope), slope)
+
+
+@op(lambda g, be, x: be.silu_grad(g, x))
+def silu(be, x, /):
+    """x sigmoid(x)"""
+    return be.silu(x)
+
+
+@op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate))
+def gelu(be, x, /, *, approximate="none"):
+    """x times the normal distribution function, or its "tanh" approximation."""
+    return be.gelu(x, approximate)
+
+
+# Choosing --------------------------------------------------------------------------------------
+
+
+@op(lambda g, be, a, b: g * share(be, a > b, a == b, g.dtype),
+    lambda g, be, a, b: g * share(be, b > a, a == b, g.dtype))  # fmt: skip
+def maximum(be, a, b, /):
+    """The larger; at a tie each gets half of the gradient."""
+    return be.maximum(a, b)
+
+
+@op(lambda g, be, a, b: g * share(be, a < b, a == b, g.dtype),
+    lambda g, be, a, b: g * share(be, b < a, a == b, g.dtype))  # fmt: skip
+def minimum(be, a, b, /):
+    """The smaller; at a tie each gets half of the gradient."""
+    return be.minimum(a, b)
+
+
+def share(be: Any, wins: Any, ties: Any, dtype: Any) -> Any:
+    return be.astype(wins, dtype) + be.astype(ties, dtype) * 0.5
+
+
+@op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
+    lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g))  # fmt: skip
+def where(be, a, b, /, *, condition):
+    """a where `condition` (a bool array) holds, else b."""
+    return be.where(condition, a, b)
+
+
+@op(lambda g, be, x, min, max: g * inside(be, x, min, max))
+def clamp(be, x, /, *, min=None, max=None):
+    """x held between two numbers."""
+    if min is not None:
+        x = be.maximum(x, be.full((), min, x.dtype))
+    return x if max is None else be.minimum(x, be.full((), max, x.dtype))
+
+
+def inside(be: Any, x: Any, low: float | None, high: float | None) -> Any:
+    above = x == x if low is None else x >= low
+    return be.astype(above if high is None else above & (x <= high), x.dtype)
+
+
+# Without gradients ---------------------------------------------------------------------------
+
+
+@op()
+def eq(be, a, b, /):
+    """a == b"""
+    return a == b
+
+
+@op()
+def ne(be, a, b, /):
+    """a != b"""
+    return a != b
+
+
+@op()
+def lt(be, a, b, /):
+    """a < b"""
+    return a < b
+
+
+@op()
+def le(be, a, b, /):
+    """a <= b"""
+    return a <= b
+
+
+@op()
+def gt(be, a, b, /):
+    """a > b"""
+    return a > b
+
+
+@op()
+def ge(be, a, b, /):
+    """a >= b"""
+    return a >= b
+
+
+@op()
+def bitwise_and(be, a, b, /):
+    """a & b"""
+    return a & b
+
+
+@op()
+def bitwise_or(be, a, b, /):
+    """a | b"""
+    return a | b
+
+
+@op()
+def bitwise_xor(be, a, b, /):
+    """a ^ b"""
+    return a ^ b
+
+
+@op()
+def bitwise_not(be, x, /):
+    """~x"""
+    return ~x
+
+
+@op()
+def logical_and(be, a, b, /):
+    """Both not zero."""
+    return (a != 0) & (b != 0)
+
+
+@op()
+def logical_or(be, a, b, /):
+    """One or both not zero."""
+    return (a != 0) | (b != 0)
+
+
+@op()
+def logical_xor(be, a, b, /):
+    """One, not both, not zero."""
+    return (a != 0) ^ (b != 0)
+
+
+@op()
+def logical_not(be, x, /):
+    """Zero."""
+    return x == 0
+
+
+@op()
+def isnan(be, x, /):
+    """Not a number."""
+    return be.isnan(x)
+
+
+@op()
+def isfinite(be, x, /):
+    """Neither NaN nor infinite."""
+    return be.isfinite(x)
+
+
+@op()
+def isinf(be, x, /):
+    """Infinite, of either sign."""
+    return be.abs(x) == float("inf")

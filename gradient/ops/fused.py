@@ -1,0 +1,59 @@
+"""Ops that a backend may fuse: softmax, normalisation, cross-entropy, attention, rotary positions.
+
+The formulas and their sources stand with the composed definitions in `gradient.backends.composed`.
+"""
+
+from __future__ import annotations
+
+from gradient.autograd.op import op
+
+
+@op(lambda g, be, out, axis: be.softmax_grad(g, out, axis))
+def softmax(be, x, /, *, axis):
+    """e^x / sum e^x along `axis`."""
+    return be.softmax(x, axis)
+
+
+@op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis))
+def log_softmax(be, x, /, *, axis):
+    """log softmax along `axis`."""
+    return be.log_softmax(x, axis)
+
+
+@op(lambda g, be, x, weight, mean, rstd: be.layer_norm_grad(g, x, weight, mean, rstd),
+    numbers="same")  # fmt: skip
+def layer_norm(be, x, weight=None, bias=None, /, *, eps=1e-5):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis."""
+    y, mean, rstd = be.layer_norm(x, weight, bias, eps)
+    return y, {"mean": mean, "rstd": rstd}
+
+
+@op(lambda g, be, x, weight, rstd: be.rms_norm_grad(g, x, weight, rstd),
+    numbers="same")  # fmt: skip
+def rms_norm(be, x, weight=None, /, *, eps=1e-6):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
+    y, rstd = be.rms_norm(x, weight, eps)
+    return y, {"rstd": rstd}
+
+
+@op(lambda g, be, logits, target, lse, ignore_index, label_smoothing:
+    be.cross_entropy_grad(g, logits, target, lse, ignore_index, label_smoothing))  # fmt: skip
+def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0.0):
+    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
+    losses, lse = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    return losses, {"lse": lse}
+
+
+@op(lambda g, be, q, k, v, out, lse, mask, is_causal, scale:
+    be.attention_grad(g, q, k, v, out, lse, mask, is_causal, scale),
+    numbers="same")  # fmt: skip
+def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0):
+    """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
+    out, lse = be.attention(q, k, v, mask, is_causal, scale)
+    return out, {"lse": lse}
+
+
+@op(lambda g, be, cos, sin, interleaved: be.rope(g, cos, -sin, interleaved))
+def rope(be, x, /, *, cos, sin, interleaved=False):
+    """Pairs of x's last axis turned by the angles of its position."""
+    return be.rope(x, cos, sin, interleaved)

@@ -1,0 +1,86 @@
+"""Ops that move elements without changing them. The engine sums over what was broadcast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.op import op
+
+
+@op(lambda g, be, x_shape: be.reshape(g, x_shape))
+def reshape(be, x, /, *, shape):
+    """The same elements in another shape; a view where memory allows."""
+    return be.reshape(x, shape)
+
+
+@op(lambda g, be, axes: be.permute(g, inverse(axes)))
+def permute(be, x, /, *, axes):
+    """Axes in another order; a view."""
+    return be.permute(x, axes)
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes `axes`."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+@op(lambda g: g)
+def broadcast_to(be, x, /, *, shape):
+    """Repeated along new or single axes; a view."""
+    return be.broadcast_to(x, shape)
+
+
+@op(lambda g, be, shapes, axis: pieces(be, g, [s[axis] for s in shapes], axis))
+def concatenate(be, /, *arrays, axis):
+    """Arrays one after the other along `axis`."""
+    return be.concatenate(list(arrays), axis)
+
+
+@op(lambda g, be, axis: be.concatenate(g, axis))
+def split(be, x, /, *, sizes, axis):
+    """Consecutive pieces of the given sizes along `axis`: views."""
+    return pieces(be, x, sizes, axis)
+
+
+def pieces(be: Any, x: Any, sizes: Any, axis: int) -> list[Any]:
+    before: tuple[Any, ...] = (slice(None),) * axis
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(be.getitem(x, (*before, slice(start, start + size))))
+        start += size
+    return parts
+
+
+@op(lambda g, be, axis: be.flip(g, axis))
+def flip(be, x, /, *, axis):
+    """Reversed along the axes of the tuple `axis`; a copy."""
+    return be.copy(be.flip(x, axis))
+
+
+@op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)))
+def pad(be, x, /, *, widths, value=0):
+    """Surrounded by `value`: `widths` is (before, after) for each axis."""
+    return be.pad(x, widths, value)
+
+
+def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
+    return tuple(slice(a, n - b) for n, (a, b) in zip(shape, widths, strict=True))
+
+
+@op(lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower))
+def triangle(be, x, /, *, diagonal=0, lower=True):
+    """The lower or upper triangle of the last two axes, zero elsewhere."""
+    return be.triangle(x, diagonal, lower)
+
+
+@op(lambda g, be, x_shape, kernel, stride, dilation:
+    be.fold(g, x_shape, kernel, stride, dilation))  # fmt: skip
+def unfold(be, x, /, *, kernel, stride, dilation):
+    """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows) (im2col)."""
+    return be.unfold(x, kernel, stride, dilation)
+
+
+@op(lambda g, be, kernel, stride, dilation: be.unfold(g, kernel, stride, dilation))
+def fold(be, x, /, *, shape, kernel, stride, dilation):
+    """Windows summed back to `shape` (N, C, *spatial) (col2im)."""
+    return be.fold(x, shape, kernel, stride, dilation)

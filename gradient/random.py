@@ -1,0 +1,268 @@
+"""Random numbers: generators and the functions that draw from them.
+
+A generator is a Philox key and the number of blocks drawn so far: the same seed gives the same
+numbers on every backend and for every number of threads (see `gradient.backends.composed.rng`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.checkpoint import RandomState
+from gradient.autograd.variable import wrap
+from gradient.dtypes import dtype_of, get_default_dtype, int64
+from gradient.errors import ArgumentError, ShapeError
+from gradient.tensor.arguments import shape_of
+from gradient.tensor.creation import finished
+from gradient.tensor.drawing import Draw
+
+
+class Generator:
+    """A stream of random numbers, set by `manual_seed`; its whole state is two numbers."""
+
+    def __init__(self, device: Any = "cpu"):
+        self.device = str(device)
+        self.key, self.offset = 67280421310721, 0
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of that seed."""
+        self.key, self.offset = int(seed) % 2**64, 0
+        return self
+
+    def seed(self) -> int:
+        """Start a stream that the operating system chooses; returns its seed."""
+        seed = int.from_bytes(os.urandom(8), "little")
+        self.manual_seed(seed)
+        return seed
+
+    def initial_seed(self) -> int:
+        """The seed that the stream started from."""
+        return self.key
+
+    def get_state(self) -> Any:
+        """Key and offset, as a uint8 tensor (16,)."""
+        state = np.array([self.key, self.offset], np.uint64).view(np.uint8)
+        return wrap(state, backends.get("cpu"))
+
+    def set_state(self, state: Any) -> Generator:
+        """Go to where `get_state` was called."""
+        array = np.asarray(state.numpy())
+        if array.dtype != np.uint8 or array.size != 16:
+            raise ArgumentError(
+                f"set_state: expected a uint8 tensor of 16 elements, got {array.dtype} of {array.size}"
+            )
+        self.key, self.offset = (int(v) for v in array.copy().view(np.uint64))
+        return self
+
+    def clone_state(self) -> Generator:
+        """Another generator at the same place."""
+        return Generator(self.device).set_state(self.get_state())
+
+    def take(self, draw: Callable[..., tuple[Any, int]], *args: Any) -> Any:
+        """The array of a backend's `draw(key, offset, ...)`, and step past the blocks it used."""
+        array, blocks = draw(self.key, self.offset, *args)
+        self.offset += blocks
+        return array
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Start the default generator's stream of that seed."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Start the default generator anew, by the operating system's choice."""
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Any:
+    return default_generator.get_state()
+
+
+def set_rng_state(state: Any) -> None:
+    default_generator.set_state(state)
+
+
+RandomState.save = staticmethod(get_rng_state)
+RandomState.restore = staticmethod(set_rng_state)
+
+
+def draw(generator: Any, backend: Any, kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of `kind` "uniform" or "normal"; 16-bit floats and ints are cast from float32."""
+    source = default_generator if generator is None else generator
+    wide = dtype if dtype in (np.dtype(np.float64), np.dtype(np.float32)) else np.dtype(np.float32)
+    array = source.take(getattr(backend, kind), math.prod(shape), wide)
+    if dtype.kind in "fV":
+        array = backend.astype(array, dtype)
+    return backend.reshape(array, shape)
+
+
+Draw.of = staticmethod(draw)
+
+
+def _drawn(
+    kind: str, size: Any, generator: Any, dtype: Any, device: Any, requires_grad: bool
+) -> Any:
+    backend = backends.get("cpu" if device is None else str(device))
+    wanted = (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
+    array = draw(generator, backend, kind, shape_of(size), wanted)
+    return finished(array, backend, requires_grad)
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """Uniform on [0, 1)."""
+    return _drawn("uniform", size, generator, dtype, device, requires_grad)
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """Standard normal."""
+    return _drawn("normal", size, generator, dtype, device, requires_grad)
+
+
+def rand_like(
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """Uniform on [0, 1), shaped as `input`."""
+    dtype = input.dtype if dtype is None else dtype
+    return _drawn("uniform", (input.shape,), generator, dtype, input.device, requires_grad)
+
+
+def randn_like(
+    input: Any,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """Standard normal, shaped as `input`."""
+    dtype = input.dtype if dtype is None else dtype
+    return _drawn("normal", (input.shape,), generator, dtype, input.device, requires_grad)
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = int64,
+    device: Any = None,
+) -> Any:
+    """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
+    if size is None:
+        low, high, size = 0, low, high
+    if high is None or high <= low:
+        raise ArgumentError(f"randint: expected low < high, got {low} and {high}")
+    backend = backends.get("cpu" if device is None else str(device))
+    shape = shape_of((size,))
+    source = default_generator if generator is None else generator
+    array = source.take(backend.integers, math.prod(shape), int(high) - int(low))
+    array = backend.astype(array, int64.numpy) + int(low)
+    return wrap(backend.reshape(backend.astype(array, dtype_of(dtype).numpy), shape), backend)
+
+
+def randint_like(input: Any, low: int, high: int | None = None, **options: Any) -> Any:
+    """Whole numbers shaped as `input`."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.shape, **{"dtype": input.dtype, **options})
+
+
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None
+) -> Any:
+    """The numbers 0 ... n - 1 in random order."""
+    backend = backends.get("cpu" if device is None else str(device))
+    source = default_generator if generator is None else generator
+    keys = source.take(backend.integers, n, 2**63)
+    return wrap(backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy), backend)
+
+
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    **options: Any,
+) -> Any:
+    """Normal with the given mean and standard deviation (numbers with a size, or tensors)."""
+    if size is None:
+        like = mean if hasattr(mean, "shape") else std
+        size = (like + mean * 0 + std * 0).shape
+    return randn(size, generator=generator, **options) * std + mean
+
+
+def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
+    """Ones with the probabilities that `input` gives."""
+    return input.bernoulli(generator=generator)
+
+
+def multinomial(
+    input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+) -> Any:
+    """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
+
+    With replacement by inverting the cumulative sum; without, the largest of log w + Gumbel noise
+    (Efraimidis and Spirakis 2006).
+    """
+    backend, weights = input.backend, input.array
+    if len(weights.shape) not in (1, 2):
+        raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
+    host = backend.to_numpy(weights)
+    if (
+        not np.all(np.isfinite(host.astype(np.float64)))
+        or np.any(host < 0)
+        or np.any(host.sum(-1, dtype=np.float64) <= 0)
+    ):
+        raise ArgumentError(
+            "multinomial: expected weights that are finite, not negative and not all zero in a row"
+        )
+    wide = np.dtype(np.float64)
+    weights = backend.astype(weights, wide)
+    if replacement or num_samples == 1:
+        u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
+        total = backend.cumsum(weights, len(weights.shape) - 1)
+        last = backend.getitem(total, (..., slice(-1, None)))
+        below = backend.unsqueeze(total / last, -2) <= u
+        index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
+        # Rounding may leave u at or above the last edge: take the last index with a weight.
+        top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
+        return wrap(backend.minimum(index, top), backend)
+    if num_samples > weights.shape[-1] or np.any((host > 0).sum(-1) < num_samples):
+        raise ArgumentError(
+            f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without replacement: "
+            "too few weights are positive"
+        )
+    u = draw(generator, backend, "uniform", weights.shape, wide)
+    keys = backend.log(1 - u) / weights  # the smallest exponential clocks in reverse
+    order = backend.argsort(-keys, len(weights.shape) - 1)
+    return wrap(backend.getitem(order, (..., slice(0, num_samples))), backend)

@@ -1,0 +1,226 @@
+"""Operators and elementwise methods of Tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.autograd.variable import Variable
+from gradient.errors import ArgumentError, TypeMismatch
+from gradient.ops import elementwise as ops
+
+
+def _reflected(function: Any) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        return function(other, self)
+
+    return method
+
+
+def _operand(value: Any) -> bool:
+    """Whether a comparison with `value` is elementwise (and not with some foreign object)."""
+    return isinstance(value, (Variable, bool, int, float, np.ndarray, np.generic))
+
+
+class Arithmetic:
+    """Elementwise methods; see `gradient.ops.elementwise` for each formula and gradient."""
+
+    __slots__ = ()
+
+    __add__ = ops.add
+    __radd__ = ops.add
+    __sub__ = ops.sub
+    __rsub__ = _reflected(ops.sub)
+    __mul__ = ops.mul
+    __rmul__ = ops.mul
+    __truediv__ = ops.div
+    __rtruediv__ = _reflected(ops.div)
+    __floordiv__ = ops.floor_divide
+    __rfloordiv__ = _reflected(ops.floor_divide)
+    __mod__ = ops.remainder
+    __rmod__ = _reflected(ops.remainder)
+    __pow__ = ops.pow
+    __rpow__ = _reflected(ops.pow)
+    __neg__ = ops.neg
+    __abs__ = ops.abs
+    __and__ = ops.bitwise_and
+    __rand__ = ops.bitwise_and
+    __or__ = ops.bitwise_or
+    __ror__ = ops.bitwise_or
+    __xor__ = ops.bitwise_xor
+    __rxor__ = ops.bitwise_xor
+    __invert__ = ops.bitwise_not
+    __lt__ = ops.lt
+    __le__ = ops.le
+    __gt__ = ops.gt
+    __ge__ = ops.ge
+
+    def __eq__(self, other: Any) -> Any:
+        return ops.eq(self, other) if _operand(other) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return ops.ne(self, other) if _operand(other) else NotImplemented
+
+    def __pos__(self) -> Any:
+        return self
+
+    def add(self, other: Any, *, alpha: float = 1) -> Any:
+        """self + alpha other"""
+        return ops.add(self, other if alpha == 1 else ops.mul(other, alpha))
+
+    def sub(self, other: Any, *, alpha: float = 1) -> Any:
+        """self - alpha other"""
+        return ops.sub(self, other if alpha == 1 else ops.mul(other, alpha))
+
+    def rsub(self, other: Any, *, alpha: float = 1) -> Any:
+        """other - alpha self"""
+        return ops.sub(other, self if alpha == 1 else ops.mul(self, alpha))
+
+    def div(self, other: Any, *, rounding_mode: str | None = None) -> Any:
+        """self / other, rounded towards zero ("trunc") or down ("floor") if asked."""
+        if rounding_mode == "floor":
+            return ops.floor_divide(self, other)
+        quotient = ops.div(self, other)
+        if rounding_mode is None:
+            return quotient
+        if rounding_mode != "trunc":
+            raise ArgumentError(
+                f"div: expected rounding_mode None, 'trunc' or 'floor', got {rounding_mode!r}"
+            )
+        whole = ops.trunc(quotient)
+        integers = _integral(self) and _integral(other)
+        return whole.to(self.dtype) if integers else whole  # type: ignore[attr-defined]
+
+    mul = multiply = ops.mul
+    divide = true_divide = div
+    subtract = sub
+    floor_divide = ops.floor_divide
+    remainder = ops.remainder
+    pow = ops.pow
+    neg = negative = ops.neg
+    abs = absolute = ops.abs
+    sign = ops.sign
+    floor, ceil, trunc, fix, round = ops.floor, ops.ceil, ops.trunc, ops.trunc, ops.round
+    exp, exp2, expm1 = ops.exp, ops.exp2, ops.expm1
+    log, log2, log10, log1p = ops.log, ops.log2, ops.log10, ops.log1p
+    logaddexp = ops.logaddexp
+    sqrt, rsqrt, reciprocal = ops.sqrt, ops.rsqrt, ops.reciprocal
+    sin, cos, tan = ops.sin, ops.cos, ops.tan
+    asin = arcsin = ops.asin
+    acos = arccos = ops.acos
+    atan = arctan = ops.atan
+    atan2 = arctan2 = ops.atan2
+    sinh, cosh, tanh = ops.sinh, ops.cosh, ops.tanh
+    asinh = arcsinh = ops.asinh
+    acosh = arccosh = ops.acosh
+    atanh = arctanh = ops.atanh
+    erf, sigmoid, relu = ops.erf, ops.sigmoid, ops.relu
+    maximum, minimum = ops.maximum, ops.minimum
+    eq, ne, lt, le, gt, ge = ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge
+    not_equal, less, less_equal = ops.ne, ops.lt, ops.le
+    greater, greater_equal = ops.gt, ops.ge
+    bitwise_and, bitwise_or = ops.bitwise_and, ops.bitwise_or
+    bitwise_xor, bitwise_not = ops.bitwise_xor, ops.bitwise_not
+    logical_and, logical_or = ops.logical_and, ops.logical_or
+    logical_xor, logical_not = ops.logical_xor, ops.logical_not
+    isnan, isfinite, isinf = ops.isnan, ops.isfinite, ops.isinf
+    clone_op = ops.clone
+
+    def square(self) -> Any:
+        """self * self"""
+        return ops.mul(self, self)
+
+    def frac(self) -> Any:
+        """The fraction, with self's sign."""
+        return ops.sub(self, ops.trunc(self))
+
+    def fmod(self, other: Any) -> Any:
+        """self - other trunc(self / other): the sign of self, as C's fmod."""
+        quotient = ops.trunc(ops.div(self, other).detach())
+        return ops.sub(self, ops.mul(other, quotient)).to(ops.remainder(self, other).dtype)
+
+    def erfc(self) -> Any:
+        """1 - erf(self)"""
+        return ops.sub(1, ops.erf(self))
+
+    def lerp(self, end: Any, weight: Any) -> Any:
+        """self + weight (end - self)"""
+        return ops.add(self, ops.mul(ops.sub(end, self), weight))
+
+    def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+        """self + value tensor1 tensor2"""
+        return ops.add(self, ops.mul(ops.mul(tensor1, tensor2), value))
+
+    def addcdiv(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+        """self + value tensor1 / tensor2"""
+        return ops.add(self, ops.mul(ops.div(tensor1, tensor2), value))
+
+    def clamp(self, min: Any = None, max: Any = None) -> Any:
+        """self held between `min` and `max`, numbers or tensors."""
+        if min is None and max is None:
+            raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
+        if isinstance(min, Variable) or isinstance(max, Variable):
+            low = self if min is None else ops.maximum(self, min)
+            return low if max is None else ops.minimum(low, max)
+        if _integral(self) and (isinstance(min, float) or isinstance(max, float)):
+            self = self.float()  # type: ignore[attr-defined]
+        return ops.clamp(self, min=min, max=max)
+
+    clip = clamp
+
+    def clamp_min(self, min: Any) -> Any:
+        return self.clamp(min=min)
+
+    def clamp_max(self, max: Any) -> Any:
+        return self.clamp(max=max)
+
+    def where(self, condition: Any, other: Any) -> Any:
+        """self where `condition` holds, else `other`."""
+        return ops.where(self, other, condition=mask("where", condition))
+
+    def masked_fill(self, mask_: Any, value: Any) -> Any:
+        """`value` where the bool tensor `mask` holds, else self."""
+        value = value.item() if isinstance(value, Variable) and value.node is None else value
+        like = self.dtype  # type: ignore[attr-defined]
+        filled = ops.where(value, self, condition=mask("masked_fill", mask_))
+        return filled if filled.dtype is like else filled.to(like)
+
+    def nan_to_num(self, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+        """NaN and infinities replaced; infinities by the dtype's limits unless given."""
+        from gradient.dtypes import finfo
+
+        if _integral(self):
+            return self.clone()  # type: ignore[attr-defined]
+        limits = finfo(self.dtype)  # type: ignore[attr-defined]
+        x = ops.where(nan, self, condition=ops.isnan(self).array)
+        high = limits.max if posinf is None else posinf
+        low = limits.min if neginf is None else neginf
+        x = ops.where(high, x, condition=ops.eq(self, float("inf")).array)
+        return ops.where(low, x, condition=ops.eq(self, float("-inf")).array)
+
+    def isclose(
+        self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> Any:
+        """|self - other| <= atol + rtol |other|, elementwise."""
+        close = ops.le(ops.abs(ops.sub(self, other)), ops.add(ops.mul(ops.abs(other), rtol), atol))
+        close = ops.logical_or(close, ops.eq(self, other))
+        if equal_nan:
+            close = ops.logical_or(close, ops.logical_and(ops.isnan(self), ops.isnan(other)))
+        return close
+
+
+def _integral(value: Any) -> bool:
+    if isinstance(value, Variable):
+        return value.array.dtype.kind in "biu"
+    return isinstance(value, int)
+
+
+def mask(caller: str, condition: Any) -> Any:
+    """The bool array of a condition."""
+    if not isinstance(condition, Variable):
+        raise TypeMismatch(
+            f"{caller}(): expected a bool Tensor as condition, got {type(condition).__name__}"
+        )
+    array = condition.array
+    return array if array.dtype.kind == "b" else array != 0

@@ -1,0 +1,372 @@
+"""The Tensor: an array of a backend that knows how it was made."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd import engine
+from gradient.autograd.modes import mode
+from gradient.autograd.node import Handle, leaf_node
+from gradient.autograd.variable import TensorType, Variable, wrap
+from gradient.dtypes import BY_NUMPY, DType, dtype_of
+from gradient.errors import AutogradError, TypeMismatch
+from gradient.ops import elementwise
+from gradient.tensor.arguments import Size
+from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.device import Device
+from gradient.tensor.drawing import Drawing
+from gradient.tensor.indexing import Indexing
+from gradient.tensor.inplace import InPlace
+from gradient.tensor.interop import Interop
+from gradient.tensor.new import NewLike
+from gradient.tensor.printing import represent
+from gradient.tensor.products import Products
+from gradient.tensor.reductions import Reductions
+from gradient.tensor.shaping import Shaping
+
+
+class Tensor(
+    Arithmetic,
+    Reductions,
+    Shaping,
+    Indexing,
+    Products,
+    InPlace,
+    Drawing,
+    NewLike,
+    Interop,
+    Variable,
+):
+    """An n-dimensional array of one dtype on one device, with PyTorch's methods.
+
+    Make one by `gradient.tensor`, `zeros`, `randn`, `from_numpy` ... `grad` holds the gradient that
+    `backward` accumulated, if `requires_grad`. `array` is the backend's own array.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = (), requires_grad: bool = False) -> Any:
+        """`Tensor(data)`: as PyTorch, of the default float dtype; prefer `gradient.tensor`."""
+        from gradient.tensor.creation import tensor
+
+        made = tensor(data, dtype=float)
+        out = object.__new__(cls)
+        out.array, out.backend, out.node, out.grad = made.array, made.backend, None, None
+        if requires_grad:
+            out.node = leaf_node(out)
+        return out
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    @staticmethod
+    def _wrap(array: Any, backend: Any) -> Tensor:
+        """A tensor around a backend's array, without copying."""
+        return wrap(array, backend)
+
+    # What it is --------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        return Size(self.array.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
+        return Size(self.array.shape) if dim is None else self.array.shape[dim]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.array.shape)
+
+    def dim(self) -> int:
+        return len(self.array.shape)
+
+    def numel(self) -> int:
+        return Size(self.array.shape).numel()
+
+    nelement = numel
+
+    @property
+    def dtype(self) -> DType:
+        return BY_NUMPY[self.array.dtype]
+
+    @property
+    def device(self) -> Device:
+        return Device(self.backend.device)
+
+    @property
+    def itemsize(self) -> int:
+        return self.array.dtype.itemsize
+
+    element_size = lambda self: self.array.dtype.itemsize  # noqa: E731
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel() * self.array.dtype.itemsize
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.backend.device.startswith("cuda")
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def is_contiguous(self) -> bool:
+        flags = getattr(self.array, "flags", None)
+        return True if flags is None else bool(flags.c_contiguous)
+
+    def contiguous(self) -> Any:
+        """The tensor itself, or a copy in row-major order."""
+        return self if self.is_contiguous() else elementwise.clone(self)
+
+    # Gradients ---------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient is wanted; can be set on leaves."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value == (self.node is not None):
+            return
+        if self.node is not None and self.node.op is not None:
+            raise AutogradError(
+                "you can only change requires_grad flags of leaf variables; use detach() to get a "
+                "tensor without a gradient"
+            )
+        if value and not self.dtype.is_floating_point:
+            raise AutogradError(
+                f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
+            )
+        self.node = leaf_node(self) if value else None
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None or self.node.op is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node of the op that made this tensor, None for leaves."""
+        return None if self.is_leaf else self.node
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Accumulate gradients in the leaves' `grad`; `gradient` may be left out for scalars."""
+        grads = None if gradient is None else (gradient,)
+        engine.backward((self,), grads, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Any:
+        """The same memory, outside the graph."""
+        return wrap(self.array, self.backend)
+
+    def detach_(self) -> Any:
+        """Take this tensor out of the graph."""
+        self.node = None
+        return self
+
+    @property
+    def data(self) -> Any:
+        """The same memory, outside the graph; can be assigned."""
+        return wrap(self.array, self.backend)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.array, self.backend = value.array, value.backend
+        if self.node is not None and self.node.op is None:
+            self.node.shape, self.node.dtype = value.array.shape, value.array.dtype
+            self.node.backend = value.backend
+
+    def register_hook(self, hook: Any) -> Handle:
+        """Call `hook(grad)` when this tensor's gradient is computed; what it returns replaces it."""
+        if self.node is None:
+            raise AutogradError("register_hook: this tensor does not require a gradient")
+        return self.node.register_hook(hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Any) -> Handle:
+        """Call `hook(tensor)` after a gradient was accumulated in this leaf's `grad`."""
+        if self.node is None or self.node.op is not None:
+            raise AutogradError("register_post_accumulate_grad_hook: only leaf tensors have one")
+        if not hasattr(self.node, "after"):
+            self.node.after = []
+        return Handle(self.node.after, hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in `grad` too."""
+        import weakref
+
+        if self.node is None:
+            raise AutogradError("retain_grad: this tensor does not require a gradient")
+        if self.node.op is None or getattr(self.node, "retained", False):
+            return
+        self.node.retained = True
+        held = weakref.ref(self)
+
+        def keep(g: Any) -> None:
+            tensor = held()
+            if tensor is not None:
+                tensor.grad = g if tensor.grad is None else tensor.grad + g
+
+        self.node.register_hook(keep)
+
+    @property
+    def retains_grad(self) -> bool:
+        return bool(getattr(self.node, "retained", False))
+
+    @property
+    def _version(self) -> int:
+        """Changes whenever the memory is written in place."""
+        from gradient.autograd.inplace import version
+
+        return version(self.backend, self.array)
+
+    # Conversion --------------------------------------------------------------------------------------
+
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any
+    ) -> Any:
+        """With another dtype, on another device, or like another tensor; itself if it is so."""
+        for arg in args:
+            if isinstance(arg, Variable):
+                dtype, device = arg.array.dtype, arg.backend.device
+            elif isinstance(arg, (DType, np.dtype, type)):
+                dtype = arg
+            elif isinstance(arg, (str, Device)):
+                device = arg
+            elif not isinstance(arg, bool):
+                raise TypeMismatch(f"to(): expected a dtype, a device or a tensor, got {arg!r}")
+        out: Any = self
+        if dtype is not None and (wanted := dtype_of(dtype).numpy) != self.array.dtype:
+            out = elementwise.astype(out, dtype=wanted)
+        if device is not None:
+            target = backends.get(str(device))
+            if target is not out.backend:
+                out = moved(out, target)
+        return elementwise.clone(out) if copy and out is self else out
+
+    def type(self, dtype: Any = None) -> Any:
+        """The dtype's name, or this tensor with that dtype."""
+        return repr(self.dtype) if dtype is None else self.to(dtype)
+
+    def type_as(self, other: Any) -> Any:
+        return self.to(other.dtype)
+
+    def cpu(self) -> Any:
+        return self.to(device="cpu")
+
+    def cuda(self, device: Any = 0) -> Any:
+        return self.to(device=device if isinstance(device, (str, Device)) else f"cuda:{device}")
+
+    def float(self) -> Any:
+        return self.to("float32")
+
+    def double(self) -> Any:
+        return self.to("float64")
+
+    def half(self) -> Any:
+        return self.to("float16")
+
+    def bfloat16(self) -> Any:
+        return self.to("bfloat16")
+
+    def int(self) -> Any:
+        return self.to("int32")
+
+    def long(self) -> Any:
+        return self.to("int64")
+
+    def short(self) -> Any:
+        return self.to("int16")
+
+    def char(self) -> Any:
+        return self.to("int8")
+
+    def byte(self) -> Any:
+        return self.to("uint8")
+
+    def bool(self) -> Any:
+        return self.to("bool")
+
+    def clone(self) -> Any:
+        """A copy, in the graph."""
+        return elementwise.clone(self)
+
+    # Python's protocols ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:  # type: ignore[valid-type]
+        if not self.array.shape:
+            raise TypeMismatch("len() of a 0-d tensor")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.array.shape:
+            raise TypeMismatch("iteration over a 0-d tensor")
+        return iter(self.unbind(0)) if self.array.shape[0] else iter(())
+
+    def __contains__(self, value: Any) -> Any:
+        return bool_of((self == value).any())
+
+    def __hash__(self) -> Any:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return represent(self)
+
+    def __format__(self, spec: str) -> str:
+        if self.array.shape or not spec:
+            return format(str(self), spec) if not self.array.shape else str(self)
+        return format(self.item(), spec)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
+        if not self.is_leaf:
+            raise AutogradError(
+                "deepcopy: only tensors created explicitly by the user (graph leaves) can be "
+                "copied deeply; use detach().clone()"
+            )
+        out = object.__new__(type(self))
+        memo[id(self)] = out
+        out.array, out.backend = self.backend.copy(self.array), self.backend
+        out.node, out.grad = None, copying.deepcopy(self.grad, memo)
+        if hasattr(self, "__dict__"):
+            out.__dict__.update(copying.deepcopy(self.__dict__, memo))
+        if self.node is not None:
+            out.node = leaf_node(out)
+        return out
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        from gradient.tensor.interop import rebuild
+
+        if not self.is_leaf:
+            raise AutogradError("pickle: only leaf tensors can be pickled; detach() it first")
+        array = self.backend.to_numpy(self.array)
+        state = self.__dict__ if hasattr(self, "__dict__") else None
+        return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
+
+
+def moved(tensor: Any, target: Any) -> Any:
+    """The tensor on another backend, in the graph where recording."""
+    source = tensor.backend
+    out = wrap(target.asarray(source.to_numpy(tensor.array)), target)
+    if tensor.node is not None and mode.grad:
+        from gradient.tensor.transfer import record_move
+
+        record_move(tensor, out)
+    return out
+
+
+def bool_of(tensor: Any) -> Any:
+    return bool(tensor.backend.to_numpy(tensor.array))
+
+
+TensorType.cls = Tensor
+__all__ = ["Tensor"]

@@ -1,0 +1,309 @@
+"""Functions that make tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import BY_NUMPY, dtype_of, float64, get_default_dtype, int64
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.tensor.arguments import shape_of
+from gradient.tensor.interop import from_numpy
+
+
+def finished(array: Any, backend: Any, requires_grad: bool) -> Any:
+    out = wrap(array, backend)
+    if requires_grad:
+        out.requires_grad = True
+    return out
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    return (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
+
+
+def _backend(device: Any) -> Any:
+    return backends.get("cpu" if device is None else str(device))
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+    """A tensor with a copy of `data`: a number, nested sequences, a NumPy array, a tensor.
+
+    Python floats give the default float dtype, ints int64, bools bool; arrays keep their dtype.
+    """
+    return finished(*_converted(data, dtype, device, copy=True), requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
+    """As `tensor`, but without a copy where none is needed; a tensor stays in its graph."""
+    if isinstance(data, Variable):
+        return data.to(dtype=dtype, device=device)  # type: ignore[attr-defined]
+    return wrap(*_converted(data, dtype, device, copy=False))
+
+
+asarray = as_tensor
+
+
+def _converted(data: Any, dtype: Any, device: Any, copy: bool) -> tuple[Any, Any]:
+    wanted = None if dtype is None else dtype_of(dtype).numpy
+    if isinstance(data, Variable):
+        source = data.backend
+        backend = source if device is None else _backend(device)
+        array = source.copy(data.array) if copy else data.array
+        if backend is not source:
+            array = backend.asarray(source.to_numpy(array))
+        return (array if wanted is None else backend.astype(array, wanted)), backend
+    backend = _backend(device)
+    if isinstance(data, np.ndarray):
+        dtype_of(data.dtype)
+        host = data.astype(wanted or data.dtype, copy=copy)
+        if copy and host.base is not None:
+            host = host.copy()
+        return backend.asarray(host), backend
+    host = _from_python(data, wanted)
+    return backend.asarray(host), backend
+
+
+def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
+    """Numbers in nested sequences (tensors and arrays among them) as an array."""
+    if isinstance(data, (list, tuple)):
+        data = _without_tensors(data)
+    if hasattr(data, "__array__") and not isinstance(data, np.generic):
+        host = np.asarray(data)
+    else:
+        try:
+            host = np.array(data)
+        except ValueError:
+            raise ShapeError(
+                "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
+            ) from None
+    if host.dtype == object or host.dtype.kind in "USOMmc":
+        raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
+    if wanted is not None:
+        return host.astype(wanted)
+    scalar = isinstance(data, (bool, int, float, list, tuple, range))
+    if scalar and host.dtype == np.float64:
+        return host.astype(_dtype(None))
+    if host.size == 0 and isinstance(data, (list, tuple)):
+        return host.astype(_dtype(None))
+    dtype_of(host.dtype)
+    return host
+
+
+def _without_tensors(data: Any) -> Any:
+    if isinstance(data, Variable):
+        return data.tolist()  # type: ignore[attr-defined]
+    if isinstance(data, (list, tuple)):
+        return [_without_tensors(v) for v in data]
+    return data
+
+
+def _culprit(data: Any) -> str:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return type(data).__name__
+
+
+# Filled ------------------------------------------------------------------------------------------
+
+
+def empty(
+    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Any:
+    """A tensor whose values are not defined."""
+    backend = _backend(device)
+    return finished(backend.empty(shape_of(size), _dtype(dtype)), backend, requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+    """Zeros of the given shape."""
+    backend = _backend(device)
+    return finished(backend.zeros(shape_of(size), _dtype(dtype)), backend, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+    """Ones of the given shape."""
+    backend = _backend(device)
+    return finished(backend.ones(shape_of(size), _dtype(dtype)), backend, requires_grad)
+
+
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """`fill_value` in the given shape; its type gives the dtype."""
+    backend = _backend(device)
+    if isinstance(fill_value, Variable):
+        fill_value = fill_value.item()  # type: ignore[attr-defined]
+    if dtype is None:
+        dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
+    array = backend.full(shape_of((size,)), fill_value, _dtype(dtype))
+    return finished(array, backend, requires_grad)
+
+
+def _like(input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
+    backend = input.backend if device is None else _backend(device)
+    return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
+
+
+def empty_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+) -> Any:
+    shape, kind, backend = _like(input, dtype, device)
+    return finished(backend.empty(shape, kind), backend, requires_grad)
+
+
+def zeros_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
+    shape, kind, backend = _like(input, dtype, device)
+    return finished(backend.zeros(shape, kind), backend, requires_grad)
+
+
+def ones_like(
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Any:
+    shape, kind, backend = _like(input, dtype, device)
+    return finished(backend.ones(shape, kind), backend, requires_grad)
+
+
+def full_like(
+    input: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    shape, kind, backend = _like(input, dtype, device)
+    return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
+
+
+# Sequences -----------------------------------------------------------------------------------------
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """start, start + step, ... below end; int64 where all three are ints."""
+    if end is None:
+        start, end = 0, start
+    numbers = [v.item() if isinstance(v, Variable) else v for v in (start, end, step)]  # type: ignore[attr-defined]
+    if numbers[2] == 0:
+        raise ArgumentError("arange: expected a step that is not 0")
+    if (numbers[1] - numbers[0]) * numbers[2] < 0:
+        raise ArgumentError(
+            f"arange: upper bound and lower bound inconsistent with step sign "
+            f"({numbers[0]}, {numbers[1]}, {numbers[2]})"
+        )
+    if dtype is None:
+        whole = all(isinstance(v, (int, np.integer)) for v in numbers)
+        dtype = int64 if whole else get_default_dtype()
+    backend = _backend(device)
+    kind = _dtype(dtype)
+    if kind.kind not in "fV":
+        array = backend.arange(*numbers, kind)
+    else:  # count steps first, so that rounding cannot add one
+        n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
+        steps = backend.arange(0, n, 1, float64.numpy)
+        array = backend.astype(steps * numbers[2] + numbers[0], kind)
+    return finished(array, backend, requires_grad)
+
+
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """`steps` numbers from start to end, evenly spaced, both included."""
+    backend = _backend(device)
+    i = backend.arange(0, steps, 1, float64.numpy)
+    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    # From either end to the middle, so that both ends are exact.
+    low, high = i * step + start, (i - (steps - 1)) * step + end
+    array = backend.where(i < steps / 2, low, high)
+    return finished(backend.astype(array, _dtype(dtype)), backend, requires_grad)
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Any:
+    """base ** linspace(start, end, steps)"""
+    exponents = linspace(start, end, steps, dtype=float64, device=device)
+    return (exponents * math.log(base)).exp().to(dtype or get_default_dtype())
+
+
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
+    """Ones on the diagonal, zeros elsewhere: (n, m)."""
+    backend = _backend(device)
+    row = backend.reshape(backend.arange(0, n, 1, int64.numpy), (n, 1))
+    column = backend.arange(0, n if m is None else m, 1, int64.numpy)
+    return finished(backend.astype(row == column, _dtype(dtype)), backend, requires_grad)
+
+
+def tril_indices(row: int, col: int, offset: int = 0) -> Any:
+    """The (2, N) indices of a lower triangle."""
+    return from_numpy(np.stack(np.tril_indices(row, offset, col)))
+
+
+def triu_indices(row: int, col: int, offset: int = 0) -> Any:
+    """The (2, N) indices of an upper triangle."""
+    return from_numpy(np.stack(np.triu_indices(row, offset, col)))
+
+
+# Questions -----------------------------------------------------------------------------------------
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, Variable)
+
+
+def numel(input: Any) -> int:
+    return input.numel()
+
+
+def allclose(
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether all elements are close (see `Tensor.isclose`)."""
+    return bool(input.isclose(other, rtol, atol, equal_nan).all())
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Same shape and same elements."""
+    return input.array.shape == other.array.shape and bool((input == other).all())
+
+
+def is_floating_point(input: Any) -> bool:
+    return BY_NUMPY[input.array.dtype].is_floating_point

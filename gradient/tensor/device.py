@@ -1,0 +1,42 @@
+"""Where a tensor lives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.backends.registry import canonical
+from gradient.errors import TypeMismatch
+
+
+class Device:
+    """A device, such as "cpu" or "cuda:0"; equal to its string."""
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, device: Any = "cpu", index: int | None = None):
+        if isinstance(device, Device):
+            device = str(device)
+        if isinstance(device, int):
+            device = f"cuda:{device}"
+        if not isinstance(device, str):
+            raise TypeMismatch(
+                f"device: expected a string such as 'cpu' or 'cuda:0', got {device!r}"
+            )
+        name = canonical(device if index is None else f"{device}:{index}")
+        self.type, _, number = name.partition(":")
+        self.index = int(number) if number.isdigit() else None
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (str, Device)):
+            return canonical(str(other)) == str(self)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(str(self))

@@ -1,0 +1,67 @@
+"""Filling a tensor with random numbers: methods of Tensor. The generators are `gradient.random`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradient.tensor.inplace import check, write
+
+
+class Draw:
+    """`of(generator, backend, kind, shape, dtype)` draws an array; `gradient.random` registers it."""
+
+    of: Callable[..., Any]
+
+
+class Drawing:
+    """uniform_, normal_ and their like; not differentiable."""
+
+    __slots__ = ()
+
+    array: Any
+    backend: Any
+
+    def _fill(self, name: str, kind: str, generator: Any, scale: Callable[[Any], Any]) -> Any:
+        check(self, name)
+        drawn = Draw.of(generator, self.backend, kind, self.array.shape, self.array.dtype)
+        write(self, ..., scale(drawn), name)
+        return self
+
+    def uniform_(self, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Any:
+        """Numbers from [from, to)."""
+        return self._fill("uniform_", "uniform", generator, lambda u: u * (to - from_) + from_)
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
+        """Numbers of the normal distribution."""
+        return self._fill("normal_", "normal", generator, lambda z: z * std + mean)
+
+    def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Any:
+        """Ones with probability p, else zeros."""
+        return self._fill("bernoulli_", "uniform", generator, lambda u: u < p)
+
+    def exponential_(self, lambd: float = 1.0, *, generator: Any = None) -> Any:
+        """Numbers of the exponential distribution with rate `lambd`."""
+        log = self.backend.log
+        return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
+
+    def random_(self, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Any:
+        """Whole numbers from [from, to)."""
+        if to is None:
+            from_, to = (0, from_) if from_ else (0, 2**24)
+        floor, span = self.backend.floor, to - from_
+        return self._fill("random_", "uniform", generator, lambda u: floor(u * span) + from_)
+
+    def multinomial(
+        self, num_samples: int, replacement: bool = False, *, generator: Any = None
+    ) -> Any:
+        """Indices drawn by the weights of the last dimension: (..., num_samples) int64."""
+        from gradient.random import multinomial
+
+        return multinomial(self, num_samples, replacement, generator=generator)
+
+    def bernoulli(self, *, generator: Any = None) -> Any:
+        """Ones with the probabilities that self gives."""
+        backend = self.backend
+        u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
+        return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]

@@ -1,0 +1,158 @@
+"""Indexing, gathering and scattering: methods of Tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.variable import Variable
+from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
+from gradient.ops import elementwise
+from gradient.ops import index as ops
+from gradient.tensor.arguments import axis_of, index_of
+from gradient.tensor.inplace import overwrite_at
+from gradient.tensor.shaping import view_of
+
+
+class Indexing:
+    """x[...], x[...] = v, gather, scatter and their like."""
+
+    __slots__ = ()
+
+    array: Any
+    backend: Any
+    node: Any
+
+    def __getitem__(self, key: Any) -> Any:
+        index = index_of(key, self)
+        try:
+            out = ops.getitem(self, index=index)
+        except IndexOutOfRange:
+            raise IndexOutOfRange(_misfit(key, self)) from None
+        if not hasattr(out.array, "shape"):
+            out.array = self.backend.asarray(out.array)
+        return view_of(self, out) if out.node is not None else out
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        index = index_of(key, self)
+        if not isinstance(value, Variable):
+            value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+        try:
+            overwrite_at(self, index, value)
+        except IndexError:
+            raise IndexOutOfRange(_misfit(key, self)) from None
+        except ValueError as error:
+            raise ShapeError(
+                f"setitem: a value of shape {tuple(value.array.shape)} does not fit index {key!r} "
+                f"of a tensor of shape {tuple(self.array.shape)} ({error})"
+            ) from None
+
+    def index_select(self, dim: int, index: Any) -> Any:
+        """The slices of `dim` at a 1-D tensor of ints."""
+        axis = axis_of(dim, self.array.ndim)
+        return ops.getitem(self, index=(slice(None),) * axis + (index.array,))
+
+    def gather(self, dim: int, index: Any) -> Any:
+        """out[i][j] = self[index[i][j]][j] for dim 0; the index may be smaller elsewhere."""
+        axis = self._checked("gather", dim, index)
+        return ops.take_along(self, index=index.array, axis=axis)
+
+    def take_along_dim(self, indices: Any, dim: int) -> Any:
+        """As gather, where the index broadcasts."""
+        axis = axis_of(dim, self.array.ndim)
+        size = list(self.array.shape)
+        size[axis] = indices.array.shape[axis]
+        return self.gather(dim, indices.expand(size))
+
+    def scatter(self, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Any:
+        """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
+        axis = self._checked("scatter", dim, index)
+        if reduce not in (None, "add"):
+            raise DTypeError(f"scatter: expected reduce None or 'add', got {reduce!r}")
+        return ops.put_along(
+            self, self._source(src, index), index=index.array, axis=axis, add=reduce == "add"
+        )
+
+    def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
+        """A copy with src[i][j] added at out[index[i][j]][j] for dim 0."""
+        axis = self._checked("scatter_add", dim, index)
+        return ops.put_along(self, self._source(src, index), index=index.array, axis=axis, add=True)
+
+    def _checked(self, caller: str, dim: int, index: Any) -> int:
+        if index.array.dtype.kind != "i":
+            raise DTypeError(f"{caller}(): expected an int64 tensor as index, got {index.dtype}")
+        if index.array.ndim != self.array.ndim:
+            raise ShapeError(
+                f"{caller}(): the index must have as many dimensions as the input "
+                f"({self.array.ndim}), got {index.array.ndim}"
+            )
+        return axis_of(dim, self.array.ndim)
+
+    def _source(self, src: Any, index: Any) -> Any:
+        if not isinstance(src, Variable):
+            array = self.backend.full(index.array.shape, src, self.array.dtype)
+            return self._wrap(array, self.backend)  # type: ignore[attr-defined]
+        if src.array.shape == index.array.shape:
+            return src
+        return src[tuple(slice(0, n) for n in index.array.shape)]  # type: ignore[index]
+
+    def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+        """A copy with alpha source added at the slices of `dim` at `index`."""
+        axis = axis_of(dim, self.array.ndim)
+        at = (slice(None),) * axis + (index.array,)
+        return ops.index_add(self, source if alpha == 1 else source * alpha, index=at)
+
+    def index_copy(self, dim: int, index: Any, source: Any) -> Any:
+        """A copy with the slices of `dim` at `index` replaced."""
+        axis = axis_of(dim, self.array.ndim)
+        return ops.setitem(self, source, index=(slice(None),) * axis + (index.array,))
+
+    def index_fill(self, dim: int, index: Any, value: Any) -> Any:
+        """A copy with the slices of `dim` at `index` filled with a number."""
+        axis = axis_of(dim, self.array.ndim)
+        return ops.setitem(self, value, index=(slice(None),) * axis + (index.array,))
+
+    def masked_select(self, mask: Any) -> Any:
+        """The elements where the bool `mask` holds, as a 1-D tensor."""
+        shape = self.backend.broadcast_to(self.array, self.array.shape).shape
+        if tuple(mask.array.shape) != tuple(shape):
+            mask, self = _broadcast(mask, self)  # noqa: PLW0642
+        return ops.getitem(self, index=(mask.array,))
+
+    def masked_scatter(self, mask: Any, source: Any) -> Any:
+        """A copy with the elements where `mask` holds taken in order from `source`."""
+        n = int(mask.sum().item())
+        return ops.setitem(self, source.reshape(-1)[:n], index=(mask.array,))
+
+    def nonzero(self, as_tuple: bool = False) -> Any:
+        """The indices (N, ndim) of the elements that are not zero, or one tensor a dimension."""
+        import numpy as np
+
+        found = np.nonzero(self.backend.to_numpy(self.array))
+        columns = [self._wrap(self.backend.asarray(c), self.backend) for c in found]  # type: ignore[attr-defined]
+        if as_tuple:
+            return tuple(columns)
+        stacked = np.stack(found, 1) if found else np.zeros((1, 0), np.int64)
+        return self._wrap(self.backend.asarray(stacked), self.backend)  # type: ignore[attr-defined]
+
+    argwhere = nonzero
+
+    def take(self, index: Any) -> Any:
+        """Elements of the flattened tensor."""
+        return ops.getitem(self.reshape(-1), index=(index.array,))  # type: ignore[attr-defined]
+
+    def searchsorted(self, values: Any, *, right: bool = False) -> Any:
+        """Where `values` would go in this sorted 1-D tensor."""
+        before = elementwise.le if right else elementwise.lt
+        less = before(self, values.unsqueeze(-1))
+        return less.sum(-1)
+
+
+def _broadcast(a: Any, b: Any) -> tuple[Any, Any]:
+    from gradient.tensor.joining import broadcast_tensors
+
+    a, b = broadcast_tensors(a, b)
+    return a, b
+
+
+def _misfit(key: Any, tensor: Any) -> str:
+    return f"index {key!r} does not fit a tensor of shape {tuple(tensor.array.shape)}"

@@ -1,0 +1,258 @@
+"""In-place operations.
+
+An in-place operation computes its result as the plain op does, writes it into the tensor's memory
+and gives the tensor the result's node. Whoever shares the memory sees the new values:
+
+* nodes that saved the old ones notice in the backward pass (`gradient.autograd.inplace`);
+* where the tensor is a view in a graph, its base gets a node that says which part was replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradient.autograd.inplace import mark_overwritten
+from gradient.autograd.modes import mode
+from gradient.autograd.op import op
+from gradient.autograd.variable import Variable
+from gradient.errors import AutogradError, DTypeError, ShapeError
+from gradient.ops import elementwise, index, shape
+
+
+@op(lambda g, be, view, options, x_shape: g - _scattered(be, g, view, options, x_shape),
+    lambda g, be, view, options: view.function(be, g, **options),
+    numbers="any")  # fmt: skip
+def write_through(be, x, value, /, *, view, options):
+    """x in which the part that the op `view` shows is `value`: already so in memory."""
+    return x
+
+
+def _scattered(be: Any, g: Any, view: Any, options: dict[str, Any], x_shape: Any) -> Any:
+    """What `view` shows of g, in its place, zero elsewhere: the op's own gradient rule."""
+    part = view.function(be, g, **options)
+    scope = {**view.defaults, **options, "be": be, "x_shape": x_shape}
+    return view.rules[0](part, *[scope[name] for name in view.needs[0]])
+
+
+def overwrite(tensor: Any, result: Any, name: str) -> Any:
+    """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
+    check(tensor, name)
+    if result.array.shape != tensor.array.shape:
+        raise ShapeError(
+            f"{name}: output with shape {list(tensor.array.shape)} doesn't match the broadcast "
+            f"shape {list(result.array.shape)}"
+        )
+    if result.array.dtype != tensor.array.dtype and not _fits(result, tensor):
+        raise DTypeError(
+            f"{name}: result type {result.dtype} can't be cast to the desired output type "
+            f"{tensor.dtype}"
+        )
+    write(tensor, ..., result.array, name)
+    if mode.grad:
+        old, tensor.node = tensor.node, result.node
+        if tensor.node is not None and result.array.dtype != tensor.array.dtype:
+            tensor.node = elementwise.astype(result, dtype=tensor.array.dtype).node
+        rebase(tensor, old)
+    return tensor
+
+
+def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
+    """tensor[at] = value."""
+    check(tensor, "setitem")
+    array = value.array
+    if value.backend is not tensor.backend:
+        array = tensor.backend.asarray(value.backend.to_numpy(array))
+    lead = len(array.shape) - len(tensor.array.shape)
+    if lead > 0 and all(n == 1 for n in array.shape[:lead]):
+        array = tensor.backend.reshape(array, array.shape[lead:])
+    recorded = bool(mode.grad) and (tensor.node is not None or value.node is not None)
+    before = tensor.array
+    write(tensor, at, array, "setitem")
+    if recorded:
+        old = tensor.node
+        tensor.node = index.setitem.op.record(
+            tensor.backend, (before, array), (old, value.node), tensor.array, None, {"index": at}
+        )
+        rebase(tensor, old)
+
+
+def check(tensor: Any, name: str) -> None:
+    """Refuse to overwrite a leaf of the graph that is being recorded."""
+    node = tensor.node
+    if node is not None and mode.grad:
+        base = getattr(tensor, "base", None)
+        if node.op is None:
+            raise AutogradError(
+                f"{name}: a leaf Variable that requires grad is being used in an in-place "
+                "operation; do it under no_grad(), or on a clone"
+            )
+        if base is not None and base.node is not None and base.node.op is None:
+            raise AutogradError(
+                f"{name}: a view of a leaf Variable that requires grad is being used in an "
+                "in-place operation; do it under no_grad(), or on a clone"
+            )
+
+
+def write(tensor: Any, at: Any, value: Any, name: str) -> None:
+    """tensor.array[at] = value, marked as overwritten."""
+    if not tensor.array.shape and at is ...:
+        tensor.array = _own(tensor)
+    try:
+        tensor.array = tensor.backend.assign(tensor.array, at, value)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise AutogradError(
+            f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
+            "read-only array or file); clone() it first"
+        ) from None
+    mark_overwritten(tensor.backend, tensor.array, name)
+
+
+def _own(tensor: Any) -> Any:
+    """A 0-d array that can be written (a full reduction may have given a scalar)."""
+    array = tensor.array
+    return array if hasattr(array, "setflags") or not hasattr(array, "item") else (
+        tensor.backend.copy(array)
+    )  # fmt: skip
+
+
+def _fits(result: Any, tensor: Any) -> bool:
+    order = {"bool": 0, "int": 1, "float": 2}
+    return order[result.dtype.kind] <= order[tensor.dtype.kind]
+
+
+def rebase(tensor: Any, old: Any) -> None:
+    """After `tensor`, a view, was written: give its base (and that one's base) the new value's node,
+    and `tensor` a node that shows the new base."""
+    base = getattr(tensor, "base", None)
+    if base is None or tensor.node is None or old is None or not hasattr(old.op, "function"):
+        return
+    if old.op.name not in VIEWS:
+        del tensor.base
+        return
+    options = {k: v for k, v in old.options.items()}
+    before = base.node
+    base.node = write_through.op.record(
+        base.backend, (base.array, tensor.array), (before, tensor.node), base.array, None,
+        {"view": old.op, "options": options},
+    )  # fmt: skip
+    tensor.node = old.op.record(
+        base.backend, (base.array,), (base.node,), tensor.array, None, options
+    )
+    rebase(base, before)
+
+
+VIEWS = {
+    shape.reshape.op.name,
+    shape.permute.op.name,
+    shape.broadcast_to.op.name,
+    index.getitem.op.name,
+}
+
+
+def _in_place(method: str) -> Callable[..., Any]:
+    """The in-place form `name_` of a method: the same arguments, the result written over self."""
+    name = method + "_"
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return overwrite(self, getattr(self, method)(*args, **kwargs), name)
+
+    run.__name__ = name
+    run.__doc__ = f"In-place form of `{method}`."
+    return run
+
+
+class InPlace:
+    """Methods that end in an underscore, and augmented assignment."""
+
+    __slots__ = ()
+
+    array: Any
+    backend: Any
+    node: Any
+
+    def __iadd__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.add(self, other), "add_")
+
+    def __isub__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.sub(self, other), "sub_")
+
+    def __imul__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.mul(self, other), "mul_")
+
+    def __itruediv__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.div(self, other), "div_")
+
+    def __ipow__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.pow(self, other), "pow_")
+
+    def __imod__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.remainder(self, other), "remainder_")
+
+    def __ifloordiv__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.floor_divide(self, other), "floor_divide_")
+
+    def __iand__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.bitwise_and(self, other), "bitwise_and_")
+
+    def __ior__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.bitwise_or(self, other), "bitwise_or_")
+
+    def __ixor__(self, other: Any) -> Any:
+        return overwrite(self, elementwise.bitwise_xor(self, other), "bitwise_xor_")
+
+    add_, sub_, mul_, div_ = (_in_place(n) for n in ("add", "sub", "mul", "div"))
+    pow_, neg_, abs_, sign_ = (_in_place(n) for n in ("pow", "neg", "abs", "sign"))
+    remainder_, fmod_ = _in_place("remainder"), _in_place("fmod")
+    floor_divide_ = _in_place("floor_divide")
+    exp_, log_, sqrt_, rsqrt_ = (_in_place(n) for n in ("exp", "log", "sqrt", "rsqrt"))
+    log1p_, expm1_, square_ = (_in_place(n) for n in ("log1p", "expm1", "square"))
+    reciprocal_, tanh_, sigmoid_ = (_in_place(n) for n in ("reciprocal", "tanh", "sigmoid"))
+    relu_, erf_, sin_, cos_ = (_in_place(n) for n in ("relu", "erf", "sin", "cos"))
+    floor_, ceil_, round_, trunc_ = (_in_place(n) for n in ("floor", "ceil", "round", "trunc"))
+    clamp_ = clip_ = _in_place("clamp")
+    clamp_min_, clamp_max_ = _in_place("clamp_min"), _in_place("clamp_max")
+    lerp_, addcmul_, addcdiv_ = (_in_place(n) for n in ("lerp", "addcmul", "addcdiv"))
+    masked_fill_, masked_scatter_ = _in_place("masked_fill"), _in_place("masked_scatter")
+    scatter_, scatter_add_ = _in_place("scatter"), _in_place("scatter_add")
+    index_add_, index_copy_ = _in_place("index_add"), _in_place("index_copy")
+    index_fill_ = _in_place("index_fill")
+    tril_, triu_, cumsum_ = (_in_place(n) for n in ("tril", "triu", "cumsum"))
+    nan_to_num_, logical_not_ = _in_place("nan_to_num"), _in_place("logical_not")
+    bitwise_not_ = _in_place("bitwise_not")
+
+    def copy_(self, src: Any, non_blocking: bool = False) -> Any:
+        """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
+        if not isinstance(src, Variable):
+            src = self._wrap(self.backend.asarray(src), self.backend)  # type: ignore[attr-defined]
+        if src.backend is not self.backend:
+            src = src.to(self.backend.device)  # type: ignore[attr-defined]
+        if src.array.shape != self.array.shape:
+            src = src.expand(self.array.shape)  # type: ignore[attr-defined]
+        if src.array.dtype != self.array.dtype:
+            src = elementwise.astype(src, dtype=self.array.dtype)
+        if not src.array.shape:
+            src = elementwise.clone(src)
+        return overwrite(self, src, "copy_")
+
+    def fill_(self, value: Any) -> Any:
+        """Fill with a number (or a 0-d tensor)."""
+        if isinstance(value, Variable):
+            return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
+        check(self, "fill_")
+        filled = self._wrap(self.backend.full((), value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+        if mode.grad and self.node is not None:
+            return overwrite(self, filled.expand(self.array.shape), "fill_")
+        write(self, ..., filled.array, "fill_")
+        return self
+
+    def zero_(self) -> Any:
+        """Fill with zeros."""
+        return self.fill_(0)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Ask for a gradient in `grad` (or no longer)."""
+        self.requires_grad = requires_grad
+        return self

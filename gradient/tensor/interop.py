@@ -1,0 +1,139 @@
+"""Exchange with Python, NumPy and other array libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.node import leaf_node
+from gradient.autograd.variable import Variable, wrap
+from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
+
+
+class Interop:
+    """Methods that give the values to others."""
+
+    __slots__ = ()
+
+    array: Any
+    backend: Any
+    node: Any
+
+    __array_priority__ = 1000
+    __array_ufunc__ = None  # NumPy's operators leave a mixed expression to ours
+
+    def item(self) -> Any:
+        """The one element, as a Python number."""
+        array = self.backend.to_numpy(self.array)
+        if array.size != 1:
+            raise ShapeError(
+                f"a Tensor with {array.size} elements cannot be converted to Scalar; index it first"
+            )
+        value = array.reshape(())[()]
+        return float(value) if array.dtype.kind == "V" else value.item()
+
+    def tolist(self) -> Any:
+        """The elements as (nested lists of) Python numbers."""
+        array = np.asarray(self.backend.to_numpy(self.array))
+        if array.dtype.kind == "V":
+            array = array.astype(np.float32)
+        return array.tolist()
+
+    def numpy(self, force: bool = False) -> np.ndarray:
+        """The values as a NumPy array that shares this tensor's memory."""
+        if not force:
+            if self.node is not None:
+                raise AutogradError(
+                    "can't call numpy() on a Tensor that requires grad; use tensor.detach().numpy()"
+                )
+            if self.backend.device != "cpu":
+                raise DeviceError(
+                    f"can't convert a {self.backend.device} tensor to numpy; use tensor.cpu().numpy()"
+                )
+        if not isinstance(self.array, np.ndarray) and self.backend.device == "cpu":
+            self.array = np.asarray(self.backend.to_numpy(self.array))
+        return np.asarray(self.backend.to_numpy(self.array))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.asarray(self.numpy())
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.node is not None:
+            raise AutogradError("can't export a Tensor that requires grad; use tensor.detach()")
+        return np.asarray(self.array).__dlpack__(**kwargs) if self.backend.device == "cpu" else (
+            self.array.__dlpack__(**kwargs)
+        )  # fmt: skip
+
+    def __dlpack_device__(self) -> Any:
+        if self.backend.device == "cpu":
+            return np.asarray(self.array).__dlpack_device__()
+        return self.array.__dlpack_device__()
+
+    def __bool__(self) -> bool:
+        array = self.backend.to_numpy(self.array)
+        if array.size != 1:
+            raise ShapeError(
+                f"Boolean value of Tensor with {array.size} elements is ambiguous; use .any() or "
+                ".all()"
+            )
+        return bool(array.reshape(())[()])
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iu" or self.array.shape:
+            raise TypeMismatch(
+                "only integer tensors of a single element can be converted to an index"
+            )
+        return int(self.item())
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return int(self.numpy(force=True).ctypes.data)
+
+    def stride(self, dim: int | None = None) -> Any:
+        """The steps, in elements, of each dimension."""
+        steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
+        return steps if dim is None else steps[dim]
+
+
+def from_numpy(array: np.ndarray) -> Any:
+    """A CPU tensor that shares the memory of a NumPy array."""
+    if not isinstance(array, np.ndarray):
+        raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(array).__name__}")
+    from gradient.dtypes import dtype_of
+
+    dtype_of(array.dtype)  # raises for dtypes that tensors do not have
+    return wrap(array, backends.get("cpu"))
+
+
+def from_dlpack(source: Any) -> Any:
+    """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
+    if isinstance(source, Variable):
+        return wrap(source.array, source.backend)
+    kind, number = source.__dlpack_device__()
+    if kind == 2:  # kDLCUDA
+        backend = backends.get(f"cuda:{number}")
+        return wrap(backend.xp.from_dlpack(source), backend)  # type: ignore[attr-defined]
+    return wrap(np.from_dlpack(source), backends.get("cpu"))
+
+
+def rebuild(cls: Any, array: np.ndarray, device: str, requires_grad: bool, state: Any) -> Any:
+    """Unpickle or copy a tensor."""
+    backend = backends.get(device)
+    out = object.__new__(cls)
+    out.array, out.backend, out.node, out.grad = backend.asarray(array), backend, None, None
+    if state:
+        out.__dict__.update(state)
+    if requires_grad:
+        out.node = leaf_node(out)
+    return out

@@ -1,0 +1,200 @@
+"""Functions of several tensors: cat, stack, broadcast_tensors, meshgrid, where, einsum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradient.autograd.variable import Variable
+from gradient.errors import ArgumentError, ShapeError
+from gradient.ops import elementwise, shape
+from gradient.tensor.arguments import axis_of
+from gradient.tensor.arithmetic import mask
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
+    """Tensors one after the other along `dim`."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ArgumentError("cat: expected a non-empty list of tensors")
+    # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
+    kept = [t for t in tensors if t.array.shape != (0,)] or tensors[:1]
+    return shape.concatenate(*kept, axis=axis_of(dim, kept[0].array.ndim))
+
+
+concat = concatenate = cat
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
+    """Tensors of one shape along a new dimension `dim`."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ArgumentError("stack: expected a non-empty list of tensors")
+    first = tensors[0].array.shape
+    for i, t in enumerate(tensors):
+        if t.array.shape != first:
+            raise ShapeError(
+                f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
+                f"{list(t.array.shape)} at entry {i}"
+            )
+    axis = axis_of(dim, len(first) + 1)
+    return shape.concatenate(*[t.unsqueeze(axis) for t in tensors], axis=axis)
+
+
+def hstack(tensors: Sequence[Any]) -> Any:
+    tensors = [t if t.array.ndim else t.reshape(1) for t in tensors]
+    return cat(tensors, 0 if tensors[0].array.ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Any]) -> Any:
+    return cat([t.reshape(1, -1) if t.array.ndim < 2 else t for t in tensors], 0)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that all of these broadcast to."""
+    import numpy as np
+
+    try:
+        return np.broadcast_shapes(*(tuple(s) for s in shapes))
+    except ValueError:
+        listed = ", ".join(str(tuple(s)) for s in shapes)
+        raise ShapeError(f"broadcast_shapes: {listed} do not broadcast together") from None
+
+
+def broadcast_tensors(*tensors: Any) -> list[Any]:
+    """All tensors expanded to one shape."""
+    target = broadcast_shapes(*(t.array.shape for t in tensors))
+    return [t.expand(target) for t in tensors]
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
+    """Coordinates of the grid spanned by 1-D tensors."""
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tuple(tensors[0])
+    n = len(tensors)
+    sizes = [t.array.shape[0] if t.array.ndim else 1 for t in tensors]
+    grids = [
+        t.reshape((1,) * i + (-1,) + (1,) * (n - 1 - i)).expand(*sizes)
+        for i, t in enumerate(tensors)
+    ]
+    if indexing == "xy" and n > 1:
+        return tuple(g.transpose(0, 1) for g in grids)
+    return tuple(grids)
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    array = mask("where", condition)
+    if not isinstance(input, Variable) and not isinstance(other, Variable):
+        from gradient.tensor.creation import tensor
+
+        input = tensor(input, device=condition.device)
+    return elementwise.where(input, other, condition=array)
+
+
+def einsum(equation: str, *operands: Any) -> Any:
+    """Sum of products by Einstein's notation, as matrix products two operands at a time.
+
+    Letters name dimensions; those not in the output are summed; "..." stands for any others.
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    terms, output = _parsed(equation.replace(" ", ""), operands)
+    work = [_diagonals(t, labels) for t, labels in zip(operands, terms, strict=True)]
+    while len(work) > 1:
+        (a, la), (b, lb), *rest = work
+        later = set(output).union(*(labels for _, labels in rest))
+        work = [_contract(a, la, b, lb, later), *rest]
+    (result, labels) = work[0]
+    summed = [i for i, c in enumerate(labels) if c not in output]
+    if summed:
+        result = result.sum(summed)
+        labels = [c for c in labels if c in output]
+    return result.permute([labels.index(c) for c in output]) if output else result
+
+
+def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
+    left, arrow, right = equation.partition("->")
+    parts = left.split(",")
+    if len(parts) != len(operands):
+        raise ArgumentError(
+            f"einsum: {equation!r} names {len(parts)} operands but {len(operands)} were given"
+        )
+    dots = max(
+        (t.array.ndim - len(p.replace("...", "")) for p, t in zip(parts, operands, strict=True)
+         if "..." in p),
+        default=0,
+    )  # fmt: skip
+    hidden = [f"#{i}" for i in range(dots)]
+    terms = []
+    for part, tensor in zip(parts, operands, strict=True):
+        before, ellipsis, after = part.partition("...")
+        own = tensor.array.ndim - len(before) - len(after)
+        labels = [*before, *(hidden[dots - own :] if ellipsis and own else []), *after]
+        if len(labels) != tensor.array.ndim:
+            raise ShapeError(
+                f"einsum: {part!r} names {len(labels)} dimensions of a tensor of shape "
+                f"{tuple(tensor.array.shape)}"
+            )
+        terms.append(labels)
+    if arrow:
+        before, ellipsis, after = right.partition("...")
+        output = [*before, *(hidden if ellipsis else []), *after]
+    else:
+        every = [c for labels in terms for c in labels]
+        output = hidden + sorted(c for c in set(every) if every.count(c) == 1 and c[0] != "#")
+    unknown = [c for c in output if not any(c in labels for labels in terms)]
+    if unknown:
+        raise ArgumentError(f"einsum: output {unknown[0]!r} of {equation!r} is in no operand")
+    return terms, output
+
+
+def _diagonals(tensor: Any, labels: list[str]) -> tuple[Any, list[str]]:
+    """Dimensions with the same label made one, their diagonal."""
+    labels = list(labels)
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            i = labels.index(label)
+            j = labels.index(label, i + 1)
+            tensor = tensor.diagonal(0, i, j)
+            labels = [c for k, c in enumerate(labels) if k not in (i, j)] + [label]
+    return tensor, labels
+
+
+def _contract(
+    a: Any, la: list[str], b: Any, lb: list[str], later: set[str]
+) -> tuple[Any, list[str]]:
+    """Two operands as one batched matrix product: (batch, rows, summed) @ (batch, summed, columns)."""
+    for labels, other in ((la, lb), (lb, la)):  # sum what only one has and nobody wants
+        lone = [c for c in labels if c not in other and c not in later]
+        if lone and labels is la:
+            a, la = a.sum([la.index(c) for c in lone]), [c for c in la if c not in lone]
+        elif lone:
+            b, lb = b.sum([lb.index(c) for c in lone]), [c for c in lb if c not in lone]
+    size: dict[str, int] = {}
+    for tensor, labels in ((a, la), (b, lb)):
+        for c, n in zip(labels, tensor.array.shape, strict=True):
+            if size.setdefault(c, n) != n and 1 not in (n, size[c]):
+                raise ShapeError(f"einsum: dimension {c!r} has sizes {size[c]} and {n}")
+            size[c] = max(size[c], n)
+    a = a.expand([size[c] for c in la])
+    b = b.expand([size[c] for c in lb])
+    batch = [c for c in la if c in lb and c in later]
+    summed = [c for c in la if c in lb and c not in later]
+    rows = [c for c in la if c not in lb]
+    columns = [c for c in lb if c not in la]
+
+    def count(labels: list[str]) -> int:
+        n = 1
+        for c in labels:
+            n *= size[c]
+        return n
+
+    left = a.permute([la.index(c) for c in batch + rows + summed])
+    right = b.permute([lb.index(c) for c in batch + summed + columns])
+    left = left.reshape(count(batch), count(rows), count(summed))
+    right = right.reshape(count(batch), count(summed), count(columns))
+    out = left.bmm(right).reshape([size[c] for c in batch + rows + columns])
+    return out, batch + rows + columns

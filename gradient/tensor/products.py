@@ -1,0 +1,95 @@
+"""Matrix products: methods of Tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.variable import Variable
+from gradient.errors import ShapeError, TypeMismatch
+from gradient.ops import linalg
+
+
+class Products:
+    """matmul and its special cases."""
+
+    __slots__ = ()
+
+    array: Any
+
+    def matmul(self, other: Any) -> Any:
+        """PyTorch's matmul: vectors, matrices and batches of them."""
+        return matmul(self, other)
+
+    __matmul__ = matmul
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return matmul(self._wrap(self.backend.asarray(other), self.backend), self)  # type: ignore[attr-defined]
+
+    def mm(self, mat2: Any) -> Any:
+        """(M, K) @ (K, N)"""
+        _expect("mm", self, 2)
+        _expect("mm", mat2, 2)
+        return linalg.matmul(self, mat2)
+
+    def bmm(self, mat2: Any) -> Any:
+        """(B, M, K) @ (B, K, N)"""
+        _expect("bmm", self, 3)
+        _expect("bmm", mat2, 3)
+        return linalg.matmul(self, mat2)
+
+    def mv(self, vec: Any) -> Any:
+        """(M, K) @ (K,)"""
+        _expect("mv", self, 2)
+        _expect("mv", vec, 1)
+        return matmul(self, vec)
+
+    def dot(self, other: Any) -> Any:
+        """The inner product of two vectors."""
+        _expect("dot", self, 1)
+        _expect("dot", other, 1)
+        return matmul(self, other)
+
+    inner = matmul
+
+    def outer(self, vec2: Any) -> Any:
+        """(M,) and (N,) -> (M, N)"""
+        return self.unsqueeze(1) * vec2.unsqueeze(0)  # type: ignore[attr-defined]
+
+    def addmm(self, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+        """beta self + alpha mat1 @ mat2"""
+        product = linalg.matmul(mat1, mat2)
+        product = product if alpha == 1 else product * alpha
+        return product + (self if beta == 1 else self * beta)  # type: ignore[operator]
+
+    def baddbmm(self, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+        """beta self + alpha batch1 @ batch2"""
+        return Products.addmm(self, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """The matrix product with PyTorch's rules for vectors and batches."""
+    if not isinstance(b, Variable):
+        raise TypeMismatch(f"matmul(): argument 'other' must be a Tensor, got {type(b).__name__}")
+    m, n = len(a.array.shape), len(b.array.shape)
+    if m == 0 or n == 0:
+        raise ShapeError(
+            f"matmul: both arguments need to be at least 1D, but they are {m}D and {n}D"
+        )
+    if m > 2 and n == 2:  # one product over all rows, and one for the gradient of b
+        rows = a.reshape(-1, a.array.shape[-1])
+        return linalg.matmul(rows, b).reshape(*a.array.shape[:-1], b.array.shape[-1])
+    if m > 1 and n > 1:
+        return linalg.matmul(a, b)
+    left = a.unsqueeze(0) if m == 1 else a
+    right = b.unsqueeze(1) if n == 1 else b
+    out = linalg.matmul(left, right)
+    if n == 1:
+        out = out.squeeze(-1)
+    return out.squeeze(-1 if n == 1 else -2) if m == 1 else out
+
+
+def _expect(caller: str, tensor: Any, ndim: int) -> None:
+    if len(tensor.array.shape) != ndim:
+        raise ShapeError(
+            f"{caller}: expected a tensor of {ndim} dimensions, got shape {tuple(tensor.array.shape)}"
+        )

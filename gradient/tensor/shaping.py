@@ -1,0 +1,328 @@
+"""Views and rearrangements: methods of Tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradient.dtypes import int64
+from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError
+from gradient.ops import index, shape
+from gradient.tensor.arguments import axis_of, shape_of
+
+INT64 = int64.numpy
+
+
+def view_of(base: Any, out: Any) -> Any:
+    """Note that `out` shows the memory of `base`, for in-place operations on either."""
+    if out.node is not None and out.backend.is_view(out.array):
+        out.base = base
+    return out
+
+
+class Shaping:
+    """Methods that change the shape; views where the memory allows, as in PyTorch."""
+
+    __slots__ = ()
+
+    array: Any
+    backend: Any
+    node: Any
+
+    def reshape(self, *size: Any) -> Any:
+        """The same elements in another shape; one size may be -1."""
+        target = shape_of(size)
+        if -1 in target:
+            target = _inferred(self.array.shape, target)
+        return view_of(self, shape.reshape(self, shape=target))
+
+    def view(self, *size: Any) -> Any:
+        """As reshape, but an error where the elements would have to be copied; or view(dtype)."""
+        out = self.reshape(*size)
+        backend = self.backend
+        if math.prod(self.array.shape) > 1 and backend.storage(out.array) is not backend.storage(
+            self.array
+        ):
+            raise ShapeError(
+                f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
+                f"{shape_of(size)} without a copy; use .reshape(...)"
+            )
+        return out
+
+    def view_as(self, other: Any) -> Any:
+        return self.view(other.array.shape)
+
+    def reshape_as(self, other: Any) -> Any:
+        return self.reshape(other.array.shape)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
+        """Dimensions start_dim to end_dim made one."""
+        n = self.array.ndim
+        if n == 0:
+            return self.reshape(1)
+        first, last = axis_of(start_dim, n), axis_of(end_dim, n)
+        if first > last:
+            raise ShapeError(
+                f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
+            )
+        size = self.array.shape
+        return self.reshape(*size[:first], math.prod(size[first : last + 1]), *size[last + 1 :])
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Any:
+        """Dimension `dim` split into `sizes`."""
+        axis, size = axis_of(dim, self.array.ndim), self.array.shape
+        sizes = _inferred((size[axis],), tuple(sizes))
+        return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
+
+    def ravel(self) -> Any:
+        return self.reshape(-1)
+
+    def permute(self, *dims: Any) -> Any:
+        """Dimensions in the given order."""
+        order, n = shape_of(dims), self.array.ndim
+        axes = tuple(axis_of(d, n) for d in order)
+        if len(order) != n or len(set(axes)) != n:
+            raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
+        return view_of(self, shape.permute(self, axes=axes))
+
+    def transpose(self, dim0: int, dim1: int) -> Any:
+        """Two dimensions swapped."""
+        n = self.array.ndim
+        a, b = axis_of(dim0, n), axis_of(dim1, n)
+        if n < 2:
+            return view_of(self, shape.permute(self, axes=tuple(range(n))))
+        axes = list(range(n))
+        axes[a], axes[b] = axes[b], axes[a]
+        return view_of(self, shape.permute(self, axes=tuple(axes)))
+
+    swapaxes = swapdims = transpose
+
+    def t(self) -> Any:
+        """The transpose of a tensor of at most two dimensions."""
+        if self.array.ndim > 2:
+            raise ShapeError(f"t(): expected at most 2 dimensions, got {self.array.ndim}")
+        return self.transpose(0, 1) if self.array.ndim == 2 else self
+
+    @property
+    def T(self) -> Any:  # noqa: N802 (PyTorch's name)
+        """All dimensions reversed."""
+        axes = tuple(reversed(range(self.array.ndim)))
+        return view_of(self, shape.permute(self, axes=axes))
+
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        """The last two dimensions swapped."""
+        return self.transpose(-2, -1)
+
+    def movedim(self, source: Any, destination: Any) -> Any:
+        """Dimensions `source` moved to the places `destination`."""
+        n = self.array.ndim
+        sources = [source] if isinstance(source, int) else list(source)
+        targets = [destination] if isinstance(destination, int) else list(destination)
+        moved = {axis_of(t, n): axis_of(s, n) for s, t in zip(sources, targets, strict=True)}
+        rest = iter(i for i in range(n) if i not in moved.values())
+        return self.permute([moved[i] if i in moved else next(rest) for i in range(n)])
+
+    moveaxis = movedim
+
+    def squeeze(self, dim: Any = None) -> Any:
+        """Without the dimensions of size 1 (all of them, or those of `dim`)."""
+        size = self.array.shape
+        if dim is None:
+            return self.reshape(tuple(n for n in size if n != 1))
+        dims = [dim] if isinstance(dim, int) else dim
+        drop = {axis_of(d, len(size)) for d in dims}
+        return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
+
+    def unsqueeze(self, dim: int) -> Any:
+        """With a dimension of size 1 put at `dim`."""
+        size = list(self.array.shape)
+        size.insert(axis_of(dim, len(size) + 1), 1)
+        return self.reshape(tuple(size))
+
+    def expand(self, *size: Any) -> Any:
+        """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
+        target, own = list(shape_of(size)), self.array.shape
+        extra = len(target) - len(own)
+        if extra < 0:
+            raise ShapeError(f"expand: {tuple(target)} has fewer dimensions than {tuple(own)}")
+        for i, n in enumerate(own):
+            wanted = target[i + extra]
+            target[i + extra] = n if wanted == -1 else wanted
+            if n != 1 and target[i + extra] != n:
+                raise ShapeError(
+                    f"expand: size {n} of dimension {i} cannot become {wanted} "
+                    f"(from {tuple(own)} to {shape_of(size)})"
+                )
+        return view_of(self, shape.broadcast_to(self, shape=tuple(target)))
+
+    broadcast_to = expand
+
+    def expand_as(self, other: Any) -> Any:
+        return self.expand(other.array.shape)
+
+    def repeat(self, *sizes: Any) -> Any:
+        """Copied so many times along each dimension."""
+        times = shape_of(sizes)
+        own = self.array.shape
+        if len(times) < len(own):
+            raise ShapeError(
+                f"repeat: {len(times)} repeats for {len(own)} dimensions; give at least as many"
+            )
+        own = (1,) * (len(times) - len(own)) + own
+        mixed = self.reshape(tuple(n for size in own for n in (1, size)))
+        wide = mixed.expand(tuple(n for t, size in zip(times, own, strict=True) for n in (t, size)))
+        return wide.reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
+
+    def tile(self, *dims: Any) -> Any:
+        times = shape_of(dims)
+        return self.repeat((1,) * (self.array.ndim - len(times)) + times)
+
+    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Any:
+        """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
+        x = self.reshape(-1) if dim is None else self
+        axis = 0 if dim is None else axis_of(dim, self.array.ndim)
+        if not isinstance(repeats, int):
+            import numpy as np
+
+            counts = self.backend.to_numpy(repeats.array)
+            at = np.repeat(np.arange(x.array.shape[axis]), counts)
+            return index.getitem(x, index=(slice(None),) * axis + (self.backend.asarray(at),))
+        size = x.array.shape
+        wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
+        return wide.reshape(*size[:axis], size[axis] * repeats, *size[axis + 1 :])
+
+    def flip(self, *dims: Any) -> Any:
+        """Reversed along the given dimensions; a copy."""
+        n = self.array.ndim
+        return shape.flip(self, axis=tuple(axis_of(d, n) for d in shape_of(dims)))
+
+    def roll(self, shifts: Any, dims: Any = None) -> Any:
+        """Rotated by `shifts` along `dims` (flattened and back if None)."""
+        if dims is None:
+            return self.reshape(-1).roll(shifts, 0).reshape(self.array.shape)
+        pairs = [(shifts, dims)] if isinstance(dims, int) else list(zip(shifts, dims, strict=True))
+        x: Any = self
+        for by, dim in pairs:
+            axis = axis_of(dim, x.array.ndim)
+            n = x.array.shape[axis]
+            if n and by % n:
+                cut = n - by % n
+                parts = [x.narrow(axis, cut, n - cut), x.narrow(axis, 0, cut)]
+                x = shape.concatenate(*parts, axis=axis)
+        return x
+
+    def tril(self, diagonal: int = 0) -> Any:
+        """The lower triangle of the last two dimensions, zero above."""
+        return shape.triangle(self, diagonal=diagonal, lower=True)
+
+    def triu(self, diagonal: int = 0) -> Any:
+        """The upper triangle of the last two dimensions, zero below."""
+        return shape.triangle(self, diagonal=diagonal, lower=False)
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+        """The diagonal of two dimensions, put last."""
+        x = self.movedim((dim1, dim2), (-2, -1))
+        rows, columns = x.array.shape[-2:]
+        first, second = max(-offset, 0), max(offset, 0)
+        n = max(min(rows - first, columns - second), 0)
+        steps = self.backend.arange(0, n, 1, INT64)
+        return index.getitem(x, index=(..., steps + first, steps + second))
+
+    def diag(self, diagonal: int = 0) -> Any:
+        """The diagonal of a matrix, or a matrix with this vector as diagonal."""
+        if self.array.ndim == 2:
+            return self.diagonal(diagonal)
+        return self.diag_embed(diagonal)
+
+    def diag_embed(self, offset: int = 0) -> Any:
+        """Matrices with the last dimension as diagonal."""
+        *batch, n = self.array.shape
+        size = n + abs(offset)
+        steps = self.backend.arange(0, n, 1, INT64)
+        at = (..., steps + max(-offset, 0), steps + max(offset, 0))
+        return index.place(self, shape=(*batch, size, size), index=at)
+
+    def trace(self) -> Any:
+        """The sum of a matrix's diagonal."""
+        return self.diagonal().sum()
+
+    # Pieces ------------------------------------------------------------------------------------------
+
+    def narrow(self, dim: int, start: int, length: int) -> Any:
+        """`length` elements of dimension `dim` from `start`."""
+        axis = axis_of(dim, self.array.ndim)
+        n = self.array.shape[axis]
+        begin = start + n if start < 0 else start
+        if not 0 <= begin <= n or length < 0 or begin + length > n:
+            raise IndexOutOfRange(
+                f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
+            )
+        at = (slice(None),) * axis + (slice(begin, begin + length),)
+        return view_of(self, index.getitem(self, index=at))
+
+    def select(self, dim: int, index_: int) -> Any:
+        """Element `index` of dimension `dim`."""
+        axis = axis_of(dim, self.array.ndim)
+        return self[(slice(None),) * axis + (index_,)]  # type: ignore[index]
+
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
+        """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
+        axis = axis_of(dim, self.array.ndim)
+        n = self.array.shape[axis]
+        if isinstance(split_size, int):
+            if split_size <= 0 and n:
+                raise ArgumentError(f"split: expected a positive split_size, got {split_size}")
+            sizes = [min(split_size, n - i) for i in range(0, n, split_size or 1)] or [0]
+        else:
+            sizes = list(split_size)
+            if sum(sizes) != n:
+                raise ShapeError(
+                    f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
+                )
+        return tuple(view_of(self, part) for part in shape.split(self, sizes=sizes, axis=axis))
+
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Any, ...]:
+        """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
+        if chunks <= 0:
+            raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
+        n = self.array.shape[axis_of(dim, self.array.ndim)]
+        return self.split(max(-(-n // chunks), 1), dim)
+
+    def tensor_split(self, sections: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
+        """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices."""
+        n = self.array.shape[axis_of(dim, self.array.ndim)]
+        if isinstance(sections, int):
+            base, more = divmod(n, sections)
+            return self.split([base + (i < more) for i in range(sections)], dim)
+        cuts = [0, *(min(c, n) for c in sections), n]
+        return self.split([b - a for a, b in zip(cuts, cuts[1:], strict=False)], dim)
+
+    def unbind(self, dim: int = 0) -> tuple[Any, ...]:
+        """The slices along `dim`, without it."""
+        axis = axis_of(dim, self.array.ndim)
+        parts = shape.split(self, sizes=[1] * self.array.shape[axis], axis=axis)
+        return tuple(view_of(self, part).squeeze(axis) for part in parts)
+
+    def unfold(self, dimension: int, size: int, step: int) -> Any:
+        """All windows of `size` along `dimension`, each `step` after the other, put last."""
+        axis = axis_of(dimension, self.array.ndim)
+        n = (self.array.shape[axis] - size) // step + 1
+        backend = self.backend
+        starts = backend.reshape(backend.arange(0, n * step, step, INT64), (n, 1))
+        at = starts + backend.arange(0, size, 1, INT64)
+        picked = index.getitem(self, index=(slice(None),) * axis + (at,))
+        return picked.movedim(axis + 1, -1)
+
+
+def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
+    """`target` with its -1 filled in."""
+    if -1 not in target:
+        return target
+    total, known = math.prod(own), math.prod(n for n in target if n != -1)
+    if target.count(-1) > 1:
+        raise ShapeError(f"reshape: only one dimension can be inferred, got {target}")
+    if not known or total % known:
+        raise ShapeError(f"shape '{list(target)}' is invalid for input of size {total}")
+    return tuple(total // known if n == -1 else n for n in target)
