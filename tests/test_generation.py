@@ -53,8 +53,7 @@ class Scripted(CausalLM):
     def forward(self, input_ids, cache=None, *, lengths=None, last_only=False):
         B, T = input_ids.shape
         self.calls.append((B, T))
-        past = cache.begin(T, lengths)
-        cache.advance(past)
+        cache.begin(T, lengths).commit()
         logits = np.zeros((B, 1, 257), dtype=np.float32)
         for row, held in enumerate(cache.counts):
             logits[row, 0, self.script[min(held, len(self.script) - 1)]] = 10.0
@@ -474,7 +473,7 @@ def test_cache_buffers_grow_by_doubling(device):
         for _ in range(9):
             past = cache.begin(1)
             past.append(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(2)))
-            cache.advance(past)
+            past.commit()
             capacities.append(cache.capacity)
     assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
     assert cache.keys[0][:, :, :9].min().item() == 1

@@ -104,14 +104,6 @@ class KVCache:
         self._reserve(held + tokens)
         return Step(self, tokens, new, extent=held + tokens)
 
-    def advance(self, past: Step) -> None:
-        """Count the tokens of a step as held. Until then a step that failed has changed nothing."""
-        self.counts = [held + more for held, more in zip(self.counts, past.new, strict=True)]
-        if len(set(past.new)) == 1:
-            self.lengths = self.lengths + past.new[0]
-        else:
-            self.lengths = self.lengths + gradient.tensor(past.new, device=self.device)
-
     def select(self, rows: Sequence[int]) -> KVCache:
         """Return a cache of these rows, in this order; a row may come twice. Buffers are copied."""
         chosen = KVCache.__new__(KVCache)
@@ -192,3 +184,12 @@ class Step:
         if self.fresh:
             return key, value
         return keys[:, :, : self.extent], values[:, :, : self.extent]
+
+    def commit(self) -> None:
+        """Count the tokens as held. Until then a step that failed has changed nothing."""
+        cache, new = self.cache, self.new
+        cache.counts = [held + more for held, more in zip(cache.counts, new, strict=True)]
+        uneven = len(set(new)) > 1
+        cache.lengths = cache.lengths + (
+            gradient.tensor(new, device=cache.device) if uneven else new[0]
+        )

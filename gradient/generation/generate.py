@@ -83,10 +83,10 @@ def decode(
 
     An exception, Ctrl-C included, leaves in `rows` all that was generated before it.
     """
-    running = {row for row in range(len(prompts)) if rows[row].budget > 0}
-    for row in set(range(len(prompts))) - running:
-        rows[row].finish(rows[row].budget_reason)
-    if not running:
+    idle = {number for number, row in enumerate(rows) if row.budget == 0}
+    for number in idle:
+        rows[number].finish(rows[number].budget_reason)
+    if len(idle) == len(rows):
         return
     decoder = Decoder(
         model,
@@ -96,7 +96,7 @@ def decode(
         logprobs=logprobs,
         use_cache=use_cache,
     )
-    decoder.drop(set(range(len(prompts))) - running)
+    decoder.drop(idle)
     prompt_seconds = decode_seconds = 0.0  # of the steps, without what the caller does between
     while decoder.rows:
         begun = time.perf_counter()

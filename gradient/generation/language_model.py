@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import ArgumentError
 from gradient.generation.generate import generate, stream
@@ -80,8 +80,9 @@ class LanguageModel:
             prompt = transcript(messages)
             stop = options.get("stop") or []
             options["stop"] = [*([stop] if isinstance(stop, str) else stop), "\nUser:"]
-        respond = self.stream if stream else self.generate
-        return respond(prompt, **options)
+        if stream:
+            return self.stream(prompt, **options)
+        return cast(Generation, self.generate(prompt, **options))
 
     def save(self, folder: str | Path) -> None:
         """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""

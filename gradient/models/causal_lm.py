@@ -28,16 +28,16 @@ class Past(Protocol):
         """Store a layer's keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
         ...
 
+    def commit(self) -> None:
+        """Count the new tokens as held, once every layer has appended its part."""
+        ...
+
 
 class Cache(Protocol):
     """What a model needs of a key-value cache: static, sliding, paged or quantised alike."""
 
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Past:
         """Make room for `tokens` more columns, of which row i fills the first lengths[i]."""
-        ...
-
-    def advance(self, past: Past) -> None:
-        """Count the tokens of `past` as held, once every layer has appended them."""
         ...
 
 

@@ -190,8 +190,8 @@ class GPT2Model(nn.Module):
         x = self.drop(self.wte(input_ids) + self.wpe(positions))  # (B, T, C)
         for block in self.h:
             x = block(x, past)
-        if cache is not None:
-            cache.advance(past)
+        if past is not None:
+            past.commit()
         return self.ln_f(x)
 
 
