@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from gradient import ops
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError
+from gradient.ops import elementwise, fused
 from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty_like, zeros_like
+from gradient.tensor.joining import where
 
 
 def _finish(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
@@ -15,7 +17,7 @@ def _finish(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`max(0, x)`."""
-    return _finish(input, ops.relu(input), inplace)
+    return _finish(input, elementwise.relu(input), inplace)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -30,7 +32,7 @@ def hardtanh(
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
     inside = (input > min_val) & (input < max_val)
-    return _finish(input, ops.where(inside, input, input.detach().clamp(min_val, max_val)), inplace)
+    return _finish(input, where(inside, input, input.detach().clamp(min_val, max_val)), inplace)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
@@ -40,7 +42,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `negative_slope * x`."""
-    return _finish(input, ops.where(input > 0, input, input * negative_slope), inplace)
+    return _finish(input, where(input > 0, input, input * negative_slope), inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
     if weight.numel() > 1:
         weight = weight.reshape(-1, *(1,) * (input.ndim - 2))
-    return ops.where(input > 0, input, input * weight)
+    return where(input > 0, input, input * weight)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -74,8 +76,8 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
     # The clamp keeps exp from overflowing on the side that `where` throws away: 0 * inf would be nan.
-    negative = alpha * ops.expm1(input.clamp(max=0.0) / stretch)
-    return scale * ops.where(input > 0, input, negative)
+    negative = alpha * (input.clamp(max=0.0) / stretch).expm1()
+    return scale * where(input > 0, input, negative)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -85,12 +87,12 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return ops.gelu(input, approximate=approximate)
+    return elementwise.gelu(input, approximate=approximate)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
-    return _finish(input, ops.silu(input), inplace)
+    return _finish(input, elementwise.silu(input), inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
@@ -100,26 +102,22 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def sigmoid(input: Tensor) -> Tensor:
     """`1 / (1 + exp(-x))`."""
-    return ops.sigmoid(input)
+    return elementwise.sigmoid(input)
 
 
 def tanh(input: Tensor) -> Tensor:
     """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`."""
-    return ops.tanh(input)
+    return elementwise.tanh(input)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
-    return input.clamp(max=0.0) - ops.log1p(ops.exp(-input.abs()))
+    return input.clamp(max=0.0) - (-input.abs()).exp().log1p()
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """`log(1 + exp(beta * x)) / beta`, a smooth relu; `x` itself where `beta * x > threshold`."""
-    scaled = input * beta
-    small = scaled <= threshold
-    # Zero on the side that is thrown away keeps exp, and its gradient, finite there.
-    curved = ops.log1p(ops.exp(scaled.masked_fill(~small, 0.0))) / beta
-    return ops.where(small, curved, input)
+    return elementwise.softplus(input, beta=beta, threshold=threshold)
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -129,14 +127,14 @@ def softsign(input: Tensor) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """`x - tanh(x)`."""
-    return input - ops.tanh(input)
+    return input - elementwise.tanh(input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
-    return ops.where(input > lambd, input - lambd, ops.where(input < -lambd, input + lambd, 0 * input))
+    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, 0 * input))
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -159,22 +157,22 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if input.shape[dim] % 2:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
     a, b = input.chunk(2, dim)
-    return a * ops.sigmoid(b)
+    return a * elementwise.sigmoid(b)
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
-    return ops.softmax(_cast(input, dtype), axis=_softmax_dim("softmax", input, dim))
+    return fused.softmax(_cast(input, dtype), axis=_softmax_dim("softmax", input, dim))
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
-    return ops.log_softmax(_cast(input, dtype), axis=_softmax_dim("log_softmax", input, dim))
+    return fused.log_softmax(_cast(input, dtype), axis=_softmax_dim("log_softmax", input, dim))
 
 
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`softmax(-x)` along `dim`."""
-    return ops.softmax(-_cast(input, dtype), axis=_softmax_dim("softmin", input, dim))
+    return fused.softmax(-_cast(input, dtype), axis=_softmax_dim("softmin", input, dim))
 
 
 def _cast(input: Tensor, dtype: DType | None) -> Tensor:
@@ -200,10 +198,10 @@ def gumbel_softmax(
     With `hard`, one-hot in the forward pass, the soft sample's gradient in the backward pass
     (Jang et al. 2016; Maddison et al. 2016).
     """
-    noise = ops.empty_like(logits.detach()).exponential_(generator=generator)
-    soft = ops.softmax((logits - noise.log()) / tau, axis=dim)
+    noise = empty_like(logits.detach()).exponential_(generator=generator)
+    soft = fused.softmax((logits - noise.log()) / tau, axis=dim)
     if not hard:
         return soft
     chosen = soft.argmax(dim, keepdim=True)
-    one_hot = ops.zeros_like(soft.detach()).scatter(dim, chosen, 1.0)
+    one_hot = zeros_like(soft.detach()).scatter(dim, chosen, 1.0)
     return one_hot - soft.detach() + soft

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
-from gradient import dtypes, ops
+from gradient import dtypes
 from gradient.errors import ArgumentError, ShapeError
+from gradient.functional.arguments import constant
 from gradient.functional.dropout import dropout
+from gradient.ops import fused
 from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.creation import ones
 
 
 def scaled_dot_product_attention(
@@ -32,19 +35,21 @@ def scaled_dot_product_attention(
     """
     _check(query, key, value, attn_mask, is_causal, enable_gqa)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    if dropout_p > 0.0:
-        return _with_dropout(query, key, value, attn_mask, dropout_p, is_causal, scale, generator)
-    if query.ndim == 4:
-        return ops.attention(query, key, value, mask=attn_mask, is_causal=is_causal, scale=scale)
+    # The fused op has no gradient for its mask, and does not drop weights.
+    if dropout_p > 0.0 or (attn_mask is not None and attn_mask.requires_grad):
+        return _composed(query, key, value, attn_mask, dropout_p, is_causal, scale, generator)
 
-    # The fused op takes (B, H, T, D): fold the leading dimensions into B, add those that are absent.
-    leading = tuple(query.shape[:-3])
+    mask = constant("scaled_dot_product_attention", "attn_mask", attn_mask, query)
+    if query.ndim == 4:
+        return fused.attention(query, key, value, mask=mask, is_causal=is_causal, scale=scale)
+
+    # It takes (B, H, T, D): fold the leading dimensions into B, and add those that are absent.
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-        attn_mask = attn_mask.reshape(-1, *_four(attn_mask)[1:])
+        mask = attn_mask.reshape(-1, *_four(attn_mask)[1:]).array
     heads = [tensor.reshape(-1, *_four(tensor)[1:]) for tensor in (query, key, value)]
-    output = ops.attention(*heads, mask=attn_mask, is_causal=is_causal, scale=scale)
-    return output.reshape(*leading, *query.shape[len(leading) : -1], value.shape[-1])
+    output = fused.attention(*heads, mask=mask, is_causal=is_causal, scale=scale)
+    return output.reshape(*query.shape[:-1], value.shape[-1])
 
 
 def _four(tensor: Tensor) -> tuple[int, ...]:
@@ -52,7 +57,7 @@ def _four(tensor: Tensor) -> tuple[int, ...]:
     return ((1,) * 4 + tuple(tensor.shape))[-4:]
 
 
-def _with_dropout(
+def _composed(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -81,14 +86,14 @@ def attention_weights(
     scores = (query * scale) @ key.mT
     allowed = None
     if is_causal:
-        allowed = ops.ones(scores.shape[-2:], dtype="bool", device=scores.device).tril()
+        allowed = ones(scores.shape[-2:], dtype=dtypes.bool_, device=scores.device).tril()
     elif attn_mask is not None and attn_mask.dtype == dtypes.bool_:
         allowed = attn_mask
     elif attn_mask is not None:
         scores = scores + attn_mask
     if allowed is None:
-        return ops.softmax(scores, axis=-1)
-    weights = ops.softmax(scores.masked_fill(~allowed, -math.inf), axis=-1)
+        return fused.softmax(scores, axis=-1)
+    weights = fused.softmax(scores.masked_fill(~allowed, -math.inf), axis=-1)
     return weights.masked_fill(~allowed, 0.0)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gradient import ops
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.padding import pad
+from gradient.ops import shape
 from gradient.tensor import Tensor
 
 Size = int | tuple[int, ...]
@@ -90,7 +90,7 @@ def _conv(
 
     # Columns (N, C, K, *windows), K the elements of a window. Each group has a product of its own:
     # (G, O / G, C / G * K) @ (N, G, C / G * K, L).
-    columns = ops.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
+    columns = shape.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
     batch, windows = x.shape[0], tuple(columns.shape[3:])
     out_channels, fan_in = weight.shape[0], weight[0].numel()
     if groups == 1:
@@ -114,7 +114,16 @@ def conv_transpose1d(
 ) -> Tensor:
     """The transpose of `conv1d`: (N, C, L) with weight (C, O / groups, K) gives (N, O, L')."""
     return _conv_transpose(
-        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose1d",
+        1,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
 
 
@@ -133,7 +142,16 @@ def conv_transpose2d(
     The size is `(H - 1) stride - 2 padding + dilation (Kh - 1) + output_padding + 1`.
     """
     return _conv_transpose(
-        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose2d",
+        2,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
 
 
@@ -149,7 +167,16 @@ def conv_transpose3d(
 ) -> Tensor:
     """The transpose of `conv3d`: (N, C, D, H, W) with weight (C, O / groups, Kd, Kh, Kw)."""
     return _conv_transpose(
-        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+        "conv_transpose3d",
+        3,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
     )
 
 
@@ -187,7 +214,7 @@ def _conv_transpose(
         (size - 1) * s + d * (k - 1) + 1
         for size, s, d, k in zip(windows, strides, dilations, kernel, strict=True)
     ]
-    output = ops.fold(
+    output = shape.fold(
         columns.reshape(batch, out_channels, -1, *windows),
         shape=(batch, out_channels, *full), kernel=kernel, stride=strides, dilation=dilations,
     )  # fmt: skip
@@ -205,7 +232,7 @@ def unfold(
     options = _options("unfold", kernel_size, dilation, stride)
     pads = sizes("unfold", "padding", padding, 2)
     x = pad(input if input.ndim == 4 else input.unsqueeze(0), _both_sides(pads))
-    columns = ops.unfold(x, **options).flatten(3).flatten(1, 2)
+    columns = shape.unfold(x, **options).flatten(3).flatten(1, 2)
     return columns if input.ndim == 4 else columns.squeeze(0)
 
 
@@ -237,12 +264,14 @@ def fold(
     x = input if input.ndim == 3 else input.unsqueeze(0)
     batch, channels = x.shape[0], x.shape[1] // elements
     columns = x.reshape(batch, channels, elements, *windows)
-    output = ops.fold(columns, shape=(batch, channels, *full), **options)
+    output = shape.fold(columns, shape=(batch, channels, *full), **options)
     output = pad(output, [-p for p in _both_sides(pads)])
     return output if input.ndim == 3 else output.squeeze(0)
 
 
-def _options(op: str, kernel_size: Size, dilation: Size, stride: Size) -> dict[str, tuple[int, ...]]:
+def _options(
+    op: str, kernel_size: Size, dilation: Size, stride: Size
+) -> dict[str, tuple[int, ...]]:
     return {
         "kernel": sizes(op, "kernel_size", kernel_size, 2),
         "dilation": sizes(op, "dilation", dilation, 2),
@@ -257,7 +286,9 @@ def sizes(op: str, name: str, value: Size, count: int) -> tuple[int, ...]:
     if len(value) == 1:
         return tuple(value) * count
     if len(value) != count:
-        raise ArgumentError(f"{op}: expected {name} to be one number or {count}, got {tuple(value)}")
+        raise ArgumentError(
+            f"{op}: expected {name} to be one number or {count}, got {tuple(value)}"
+        )
     return tuple(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gradient import ops
 from gradient.tensor import Tensor
 
 
@@ -14,16 +13,16 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 
 def _norm(input: Tensor, dim: int) -> Tensor:
-    return ops.norm(input, 2, dim, keepdim=True)
+    return input.norm(2, dim, keepdim=True)
 
 
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """`|x1 - x2 + eps|_p` along the last dimension."""
-    return ops.norm(x1 - x2 + eps, p, -1, keepdim=keepdim)
+    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""
-    return ops.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)

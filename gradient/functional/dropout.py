@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from gradient import ops
 from gradient.errors import ArgumentError
-from gradient.random import Generator
+from gradient.random import Generator, rand
 from gradient.tensor import Tensor
+from gradient.tensor.creation import full_like
+from gradient.tensor.joining import where
 
 
 def dropout(
@@ -76,8 +77,8 @@ def alpha_dropout(
     else:
         limit = -1.0507009873554805 * 1.6732632423543772
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
-        kept = ops.rand(input.shape, device=input.device, generator=generator) >= p
-        output = ops.where(kept, input, ops.full_like(input.detach(), limit))
+        kept = rand(input.shape, device=input.device, generator=generator) >= p
+        output = where(kept, input, full_like(input.detach(), limit))
         output = output * scale - scale * p * limit
     return input.copy_(output) if inplace else output
 
@@ -115,7 +116,7 @@ def _drop(
     if p == 1.0:
         output = input * 0
     else:
-        kept = ops.rand(shape, device=input.device, generator=generator) >= p
+        kept = rand(shape, device=input.device, generator=generator) >= p
         output = input * (kept.to(input.dtype) * (1 / (1 - p)))
     return input.copy_(output) if inplace else output
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from gradient import ops
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, ShapeError
+from gradient.functional.arguments import integers
+from gradient.ops import index, linalg
 from gradient.tensor import Tensor
+from gradient.tensor.creation import arange
+from gradient.tensor.joining import einsum, where
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out)."""
-    return ops.linear(input, weight, bias)
+    return linalg.linear(input, weight, bias)
 
 
-def bilinear(
-    input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`y_k = x1 @ weight_k @ x2 + bias_k`: (..., in1), (..., in2), weight (out, in1, in2)."""
     if input1.shape[:-1] != input2.shape[:-1]:
         raise ShapeError(
             "bilinear: expected inputs that differ only in the last dimension, got "
             f"{tuple(input1.shape)} and {tuple(input2.shape)}"
         )
-    output = ops.einsum("...i,kij,...j->...k", input1, weight, input2)
+    output = einsum("...i,kij,...j->...k", input1, weight, input2)
     return output if bias is None else output + bias
 
 
@@ -47,15 +48,16 @@ def embedding(
         padding_idx %= rows
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
-    return ops.embedding(weight, indices=input, padding_idx=padding_idx)
+    rows = integers("embedding", "input", input, weight)
+    return index.embedding(weight, indices=rows, padding_idx=padding_idx)
 
 
 def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
     with no_grad():
         used = input.flatten().unique()
         rows = weight[used]
-        norms = ops.norm(rows, norm_type, 1, keepdim=True)
-        weight[used] = ops.where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
+        norms = rows.norm(norm_type, 1, keepdim=True)
+        weight[used] = where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
@@ -74,5 +76,5 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
             raise ArgumentError(
                 f"one_hot: classes must be smaller than num_classes {num_classes}, got {largest}"
             )
-    classes = ops.arange(num_classes, device=tensor.device)
+    classes = arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).long()

@@ -6,11 +6,14 @@ import math
 import warnings
 from collections.abc import Callable
 
-from gradient import ops
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.activation import logsigmoid
+from gradient.functional.arguments import integers
 from gradient.functional.distance import pairwise_distance
+from gradient.ops import elementwise, fused
 from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, full_like, ones_like, zeros_like
+from gradient.tensor.joining import where
 
 
 def _reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
@@ -61,12 +64,15 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
-        losses = ops.cross_entropy(
-            logits, target=classes, ignore_index=ignore_index, label_smoothing=label_smoothing
+        losses = fused.cross_entropy(
+            logits,
+            target=integers("cross_entropy", "target", classes, logits),
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
         )
         weights = None
     else:
-        log_probs = ops.log_softmax(logits, axis=1)
+        log_probs = fused.log_softmax(logits, axis=1)
         losses, weights = _weighted_nll(log_probs, classes, weight, ignore_index)
         if label_smoothing > 0.0:
             spread = -(log_probs * weight).sum(1) / logits.shape[1]
@@ -152,7 +158,7 @@ def _soft_cross_entropy(
     classes = input.shape[class_dim]
     if label_smoothing > 0.0:
         target = target * (1 - label_smoothing) + label_smoothing / classes
-    products = ops.log_softmax(input, axis=class_dim) * target
+    products = fused.log_softmax(input, axis=class_dim) * target
     if weight is not None:
         products = products * weight.reshape(-1, *(1,) * (input.ndim - class_dim - 1))
     losses = -products.sum(class_dim)
@@ -175,7 +181,7 @@ def binary_cross_entropy(
 def _bounded_log(input: Tensor) -> Tensor:
     """`max(log(x), -100)`, with a finite gradient also at 0, where a saturated sigmoid ends up."""
     positive = input > 0
-    safe = ops.where(positive, input, ops.ones_like(input.detach()))
+    safe = where(positive, input, ones_like(input.detach()))
     return safe.log().clamp(min=-100).masked_fill(~positive, -100.0)
 
 
@@ -214,7 +220,7 @@ def kl_div(
     else:
         positive = target > 0
         # 0 log 0 = 0, with a gradient of 0
-        log = ops.where(positive, target, ops.ones_like(target.detach())).log()
+        log = where(positive, target, ones_like(target.detach())).log()
         losses = target * log - target * input
     if reduction == "batchmean":
         return losses.sum() / input.shape[0]
@@ -230,8 +236,8 @@ def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
     """`x` where t = 1, `max(0, margin - x)` where t = -1."""
-    zero = ops.zeros_like(input.detach())
-    losses = ops.where(target == 1, input, zero) + ops.where(
+    zero = zeros_like(input.detach())
+    losses = where(target == 1, input, zero) + where(
         target == -1, (margin - input).clamp(min=0.0), zero
     )
     return _reduce("hinge_embedding_loss", losses, reduction)
@@ -255,7 +261,7 @@ def multi_margin_loss(
     gaps = gaps if p == 1 else gaps * gaps
     if weight is not None:
         gaps = gaps * weight[index]
-    own = ops.arange(rows.shape[1], device=rows.device) == index
+    own = arange(rows.shape[1], device=rows.device) == index
     losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
     return _reduce("multi_margin_loss", losses.reshape(target.shape), reduction)
 
@@ -297,7 +303,7 @@ def smooth_l1_loss(
 
     def losses(gap: Tensor) -> Tensor:
         size = gap.abs()
-        return ops.where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
+        return where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
 
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
@@ -316,7 +322,7 @@ def huber_loss(
 
     def losses(gap: Tensor) -> Tensor:
         size = gap.abs()
-        return ops.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
+        return where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
 
     return _regression("huber_loss", input, target, reduction, weight, losses)
 
@@ -353,12 +359,10 @@ def poisson_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`exp(x) - t x`, or `x - t log(x + eps)` for rates given directly; `full` adds Stirling's term."""
-    if log_input:
-        losses = input.exp() - target * input
-    else:
-        losses = input - target * (input + eps).log()
+    rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
+    losses = rate - target * log_rate
     if full:
-        safe = ops.where(target > 1, target, ops.ones_like(target.detach()))
+        safe = where(target > 1, target, ones_like(target.detach()))
         stirling = safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log()
         losses = losses + stirling.masked_fill(target <= 1, 0.0)
     return _reduce("poisson_nll_loss", losses, reduction)
@@ -374,7 +378,7 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """`(log var + (x - t)^2 / var) / 2` for a predicted mean and variance; `full` adds `log(2 pi) / 2`."""
     if not isinstance(var, Tensor):
-        var = ops.full_like(input.detach(), var)
+        var = full_like(input.detach(), var)
     elif var.shape != input.shape and var.shape == input.shape[:-1]:
         var = var.unsqueeze(-1)
     if bool((var.detach() < 0).any()):
@@ -405,8 +409,8 @@ def cosine_embedding_loss(
     dots = (input1 * input2).sum(-1)
     squares = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
     cosine = dots / squares.sqrt()
-    zero = ops.zeros_like(cosine.detach())
-    losses = ops.where(target == 1, 1 - cosine, zero) + ops.where(
+    zero = zeros_like(cosine.detach())
+    losses = where(target == 1, 1 - cosine, zero) + where(
         target == -1, (cosine - margin).clamp(min=0.0), zero
     )
     return _reduce("cosine_embedding_loss", losses, reduction)
@@ -459,6 +463,6 @@ def triplet_margin_with_distance_loss(
     distance = distance_function or pairwise_distance
     far = distance(anchor, negative)
     if swap:
-        far = ops.minimum(far, distance(positive, negative))
+        far = elementwise.minimum(far, distance(positive, negative))
     losses = (distance(anchor, positive) - far + margin).clamp(min=0.0)
     return _reduce("triplet_margin_loss", losses, reduction)

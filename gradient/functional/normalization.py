@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradient import ops
 from gradient.autograd import no_grad
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, ShapeError
+from gradient.functional.padding import pad
+from gradient.ops import fused
 from gradient.tensor import Tensor
 
 
@@ -24,9 +25,9 @@ def layer_norm(
     """
     _check_tail("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     if len(normalized_shape) == 1:
-        return ops.layer_norm(input, weight, bias, eps=eps)
+        return fused.layer_norm(input, weight, bias, eps=eps)
     kept = input.ndim - len(normalized_shape)
-    flat = ops.layer_norm(input.flatten(kept), _flat(weight), _flat(bias), eps=eps)
+    flat = fused.layer_norm(input.flatten(kept), _flat(weight), _flat(bias), eps=eps)
     return flat.reshape(input.shape)
 
 
@@ -43,9 +44,9 @@ def rms_norm(
     _check_tail("rms_norm", input, normalized_shape, weight=weight)
     eps = finfo(input.dtype).eps if eps is None else eps
     if len(normalized_shape) == 1:
-        return ops.rms_norm(input, weight, eps=eps)
+        return fused.rms_norm(input, weight, eps=eps)
     kept = input.ndim - len(normalized_shape)
-    return ops.rms_norm(input.flatten(kept), _flat(weight), eps=eps).reshape(input.shape)
+    return fused.rms_norm(input.flatten(kept), _flat(weight), eps=eps).reshape(input.shape)
 
 
 def group_norm(
@@ -62,7 +63,7 @@ def group_norm(
     if channels % num_groups:
         raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
     groups = input.reshape(input.shape[0], num_groups, -1)
-    output = ops.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
+    output = fused.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
     return _affine(output, weight, bias)
 
 
@@ -150,13 +151,8 @@ def local_response_norm(
     before, after = size // 2, (size - 1) // 2
     channels = input.shape[1]
     squares = input * input
-    shape = list(input.shape)
-
-    def zeros(count: int) -> Tensor:
-        shape[1] = count
-        return ops.zeros(shape, dtype=input.dtype, device=input.device)
-
-    padded = ops.cat([zeros(before), squares, zeros(after)], 1)
+    widths = [0, 0] * (input.ndim - 2) + [before, after]
+    padded = pad(squares, widths)
     total = padded.narrow(1, 0, channels)
     for shift in range(1, size):
         total = total + padded.narrow(1, shift, channels)
@@ -165,7 +161,7 @@ def local_response_norm(
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`x / max(norm_p(x), eps)` along `dim`."""
-    return input / ops.norm(input, p, dim, keepdim=True).clamp(min=eps)
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
 
 
 def _affine(output: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -187,7 +183,9 @@ def _check_tail(
 ) -> None:
     tail = tuple(normalized_shape)
     if not tail:
-        raise ShapeError(f"{op}: normalized_shape is empty; expected the sizes of the last dimensions")
+        raise ShapeError(
+            f"{op}: normalized_shape is empty; expected the sizes of the last dimensions"
+        )
     if tuple(input.shape[-len(tail) :]) != tail:
         raise ShapeError(
             f"{op}: normalized_shape is {tail}, so expected an input of shape "

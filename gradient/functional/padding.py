@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradient import ops
 from gradient.errors import ArgumentError, ShapeError
 from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, full
+from gradient.tensor.joining import cat
 
 
 def pad(
@@ -37,9 +38,7 @@ def pad(
     return input
 
 
-def _pad_dim(
-    input: Tensor, dim: int, before: int, after: int, mode: str, value: float
-) -> Tensor:
+def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str, value: float) -> Tensor:
     size = input.shape[dim]
     if size + before + after < 0:
         raise ShapeError(
@@ -58,10 +57,10 @@ def _pad_dim(
         before, after = max(before, 0), max(after, 0)
         size = kept
     if mode == "constant":
-        return ops.cat(
+        return cat(
             [_filled(input, dim, before, value), input, _filled(input, dim, after, value)], dim
         )
-    places = ops.arange(-before, size + after, device=input.device)
+    places = arange(-before, size + after, device=input.device)
     if mode == "circular":
         places = places % size
     elif mode == "replicate":
@@ -76,4 +75,4 @@ def _pad_dim(
 def _filled(input: Tensor, dim: int, width: int, value: float) -> Tensor:
     shape = list(input.shape)
     shape[dim] = width
-    return ops.full(shape, value, dtype=input.dtype, device=input.device)
+    return full(shape, value, dtype=input.dtype, device=input.device)

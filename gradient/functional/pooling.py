@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient import ops
+from gradient.dtypes import float64
 from gradient.errors import ShapeError
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
+from gradient.ops import elementwise, shape
 from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, ones
 
 
 def max_pool1d(
@@ -79,7 +81,7 @@ def _max_pool(
     if not return_indices:
         return output
     size = math.prod(window.in_sizes)
-    numbers = ops.arange(size, dtype="float64", device=input.device)
+    numbers = arange(size, dtype=float64, device=input.device)
     numbers = numbers.reshape(1, 1, *window.in_sizes)
     sources = window.columns(numbers, fill=-1.0).expand(columns.shape)
     indices = sources.gather(1, places.unsqueeze(1)).squeeze(1)
@@ -155,8 +157,8 @@ def _avg_pool(
     if not any(window.pads) and not any(window.overhang):
         return window.restore(columns.mean(1))
     # What counts in a window: the input, and its padding if that is included, never the overhang.
-    ones = ops.ones((1, 1, *window.in_sizes), dtype=input.dtype, device=input.device)
-    counts = window.columns(ones, fill=float(count_include_pad))
+    whole = ones((1, 1, *window.in_sizes), dtype=input.dtype, device=input.device)
+    counts = window.columns(whole, fill=float(count_include_pad))
     return window.restore(columns.sum(1) / counts.sum(1))
 
 
@@ -215,9 +217,7 @@ class _Window:
         if any(self.overhang):
             outside = fill if fill == -math.inf else 0.0
             x = pad(x, [w for o in reversed(self.overhang) for w in (0, o)], value=outside)
-        columns = ops.unfold(
-            x, kernel=self.kernel, stride=self.strides, dilation=self.dilations
-        )
+        columns = shape.unfold(x, kernel=self.kernel, stride=self.strides, dilation=self.dilations)
         return columns.squeeze(1)
 
     def restore(self, values: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def _adaptive_avg_pool(
             input = input.unflatten(dim, (out, size // out)).mean(dim + 1)
         else:
             starts, ends = _adaptive_bounds(size, out, input)
-            places = ops.arange(size, device=input.device)
+            places = arange(size, device=input.device)
             inside = (places >= starts) & (places < ends)  # (out, size)
             means = inside.to(input.dtype) / (ends - starts).to(input.dtype)
             input = (input.movedim(dim, -1) @ means.T).movedim(-1, dim)
@@ -281,7 +281,7 @@ def _adaptive_max_pool(
     return_indices: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
     size = math.prod(input.shape[-spatial:])
-    numbers = ops.arange(size, device=input.device).reshape(tuple(input.shape[-spatial:]))
+    numbers = arange(size, device=input.device).reshape(tuple(input.shape[-spatial:]))
     numbers = numbers.expand(input.shape)
     # The last dimension first, so that of equal elements the first in memory is taken.
     for dim, out in reversed(_adaptive_dims(op, spatial, input, output_size)):
@@ -289,7 +289,7 @@ def _adaptive_max_pool(
         starts, ends = _adaptive_bounds(length, out, input)
         widest = int((ends - starts).max())
         # Shorter windows repeat their last element, which changes no maximum.
-        places = ops.minimum(starts + ops.arange(widest, device=input.device), ends - 1)
+        places = elementwise.minimum(starts + arange(widest, device=input.device), ends - 1)
         windows, sources = (
             tensor.index_select(dim, places.flatten()).unflatten(dim, (out, widest))
             for tensor in (input, numbers)
@@ -319,7 +319,7 @@ def _adaptive_dims(
 
 def _adaptive_bounds(size: int, out: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Where each window starts and ends, both (out, 1)."""
-    numbers = ops.arange(out, device=like.device).unsqueeze(1)
+    numbers = arange(out, device=like.device).unsqueeze(1)
     starts = numbers * size // out
     ends = ((numbers + 1) * size + out - 1) // out
     return starts, ends

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient import ops
+from gradient.dtypes import float64
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
 from gradient.tensor import Tensor
+from gradient.tensor.creation import arange
 
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # mode: dimensions of its input
 
@@ -75,7 +76,7 @@ def _target(
 
 
 def _nearest(input: Tensor, dim: int, out: int, scale: float, centre: float) -> Tensor:
-    places = ops.arange(out, dtype="float64", device=input.device)
+    places = arange(out, dtype=float64, device=input.device)
     places = ((places + centre) * scale).floor().long().clamp(max=input.shape[dim] - 1)
     return input.index_select(dim, places)
 
@@ -83,7 +84,7 @@ def _nearest(input: Tensor, dim: int, out: int, scale: float, centre: float) -> 
 def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
     """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`."""
     last = input.shape[dim] - 1
-    places = ops.arange(out, dtype="float64", device=input.device)
+    places = arange(out, dtype=float64, device=input.device)
     if align_corners:
         source = places * (last / (out - 1) if out > 1 else 0.0)
     else:

@@ -88,6 +88,7 @@ from gradient.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from gradient.nn.rnn import GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell
 from gradient.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -95,6 +96,7 @@ from gradient.nn.transformer import (
     TransformerEncoderLayer,
 )
 from gradient.nn.vision import (
+    ChannelShuffle,
     CircularPad1d,
     CircularPad2d,
     ConstantPad1d,
@@ -129,6 +131,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "CELU",
+    "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
     "ConstantPad1d",
@@ -152,6 +155,8 @@ __all__ = [
     "Fold",
     "GELU",
     "GLU",
+    "GRU",
+    "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -165,6 +170,8 @@ __all__ = [
     "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -193,6 +200,8 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNN",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",

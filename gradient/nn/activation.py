@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradient import functional as F
-from gradient import ops
 from gradient.nn import init as initialization
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
 
 
 class _InPlace(Module):
@@ -313,7 +313,7 @@ class PReLU(Module):
     ):
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
-        self.weight = Parameter(ops.empty(num_parameters, device=device, dtype=dtype))
+        self.weight = Parameter(empty(num_parameters, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from gradient import dtypes
 from gradient import functional as F
-from gradient import ops
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.attention import attention_weights
 from gradient.nn import init
@@ -15,6 +14,7 @@ from gradient.nn.linear import Linear
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty, zeros
 
 
 class MultiheadAttention(Module):
@@ -45,7 +45,9 @@ class MultiheadAttention(Module):
                 f"num_heads {num_heads}"
             )
         if add_bias_kv or add_zero_attn:
-            raise ArgumentError("MultiheadAttention: add_bias_kv and add_zero_attn are not available")
+            raise ArgumentError(
+                "MultiheadAttention: add_bias_kv and add_zero_attn are not available"
+            )
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         self.dropout, self.batch_first = dropout, batch_first
@@ -67,7 +69,7 @@ class MultiheadAttention(Module):
         shapes["in_proj_bias"] = (3 * embed_dim,) if bias else None
         for name, shape in shapes.items():
             absent = shape is None
-            value = None if absent else Parameter(ops.empty(shape, device=device, dtype=dtype))
+            value = None if absent else Parameter(empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
         self._reset_parameters()
@@ -160,7 +162,7 @@ class MultiheadAttention(Module):
         if all(mask.dtype == dtypes.bool_ for mask in masks):
             forbidden = masks[0] if len(masks) == 1 else masks[0] | masks[1]
             return ~forbidden
-        zero = ops.zeros((), dtype=q.dtype, device=q.device)
+        zero = zeros((), dtype=q.dtype, device=q.device)
         numbers = [
             zero.masked_fill(mask, -math.inf) if mask.dtype == dtypes.bool_ else mask.to(q.dtype)
             for mask in masks

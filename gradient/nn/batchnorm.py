@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient import dtypes, ops
+from gradient import dtypes
 from gradient import functional as F
 from gradient.errors import ArgumentError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty, ones_like, zeros
 
 
 class _NormBase(Module):
@@ -35,13 +36,13 @@ class _NormBase(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         for name in ("weight", "bias"):
-            value = Parameter(ops.empty(num_features, device=device, dtype=dtype)) if affine else None
+            value = Parameter(empty(num_features, device=device, dtype=dtype)) if affine else None
             self.register_parameter(name, value)
         if track_running_stats:
-            zeros = ops.zeros(num_features, device=device, dtype=dtype)
-            self.register_buffer("running_mean", zeros)
-            self.register_buffer("running_var", ops.ones_like(zeros))
-            count = ops.zeros((), device=device, dtype=dtypes.int64)
+            mean = zeros(num_features, device=device, dtype=dtype)
+            self.register_buffer("running_mean", mean)
+            self.register_buffer("running_var", ones_like(mean))
+            count = zeros((), device=device, dtype=dtypes.int64)
             self.register_buffer("num_batches_tracked", count)
         else:
             for name in ("running_mean", "running_var", "num_batches_tracked"):

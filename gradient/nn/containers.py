@@ -255,7 +255,9 @@ class ParameterList(Module):
     def extend(self, values: Iterable[Any]) -> Self:
         """Add parameters at the end."""
         if isinstance(values, Tensor):
-            raise TypeMismatch("ParameterList.extend: expected an iterable of tensors, got a tensor")
+            raise TypeMismatch(
+                "ParameterList.extend: expected an iterable of tensors, got a tensor"
+            )
         for value in list(values):
             self.append(value)
         return self

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
-from gradient import ops
 from gradient.errors import ArgumentError
 from gradient.functional.conv import Padding, Size, same_widths, sizes
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -51,7 +51,9 @@ class _Conv(Module):
                 f"{name}: padding_mode must be one of {_PADDING_MODES}, got {padding_mode!r}"
             )
         if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ArgumentError(f"{name}: padding must be numbers, 'same' or 'valid', got {padding!r}")
+            raise ArgumentError(
+                f"{name}: padding must be numbers, 'same' or 'valid', got {padding!r}"
+            )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = sizes(name, "kernel_size", kernel_size, self.spatial)
         self.stride = sizes(name, "stride", stride, self.spatial)
@@ -67,9 +69,9 @@ class _Conv(Module):
         if self.transposed:
             first, second = in_channels, out_channels // groups
         shape = (first, second, *self.kernel_size)
-        self.weight = Parameter(ops.empty(shape, device=device, dtype=dtype))
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
         if bias:
-            self.bias = Parameter(ops.empty(out_channels, device=device, dtype=dtype))
+            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -198,9 +200,7 @@ class _TransposedConv(_Conv):
             padding_mode, output_padding, device, dtype,
         )  # fmt: skip
 
-    def _output_padding(
-        self, input: Tensor, output_size: Sequence[int] | None
-    ) -> tuple[int, ...]:
+    def _output_padding(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
         """What must be added on one side for a result of `output_size`."""
         if output_size is None:
             return self.output_padding

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Self
 
 from gradient import functional as F
-from gradient import ops
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, ShapeError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
 
 
 class Embedding(Module):
@@ -37,7 +37,9 @@ class Embedding(Module):
     ):
         super().__init__()
         if scale_grad_by_freq or sparse:
-            raise ArgumentError("Embedding: scale_grad_by_freq and sparse gradients are not available")
+            raise ArgumentError(
+                "Embedding: scale_grad_by_freq and sparse gradients are not available"
+            )
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ArgumentError(
@@ -50,7 +52,7 @@ class Embedding(Module):
         shape = (num_embeddings, embedding_dim)
         if _weight is not None and tuple(_weight.shape) != shape:
             raise ShapeError(f"Embedding: expected _weight {shape}, got {tuple(_weight.shape)}")
-        given = ops.empty(shape, device=device, dtype=dtype) if _weight is None else _weight
+        given = empty(shape, device=device, dtype=dtype) if _weight is None else _weight
         self.weight = Parameter(given, requires_grad=not _freeze)
         if _weight is None:
             self.reset_parameters()

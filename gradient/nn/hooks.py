@@ -214,6 +214,4 @@ def _mark(values: tuple[Any, ...], callback: Callable[..., Any]) -> tuple[Any, .
         return tuple(changed[place] for place in places)
 
     marked: Iterator[Tensor] = iter(_Identity.apply(spread, *(values[place] for place in places)))
-    return tuple(
-        next(marked) if place in places else value for place, value in enumerate(values)
-    )
+    return tuple(next(marked) if place in places else value for place, value in enumerate(values))

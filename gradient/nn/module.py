@@ -94,7 +94,9 @@ class Module:
             raise TypeMismatch(f"the name of a {kind} should be a string, got {name!r}")
         if "." in name or not name:
             problem = "is empty" if not name else "contains a dot"
-            raise KeyError(f"the name of a {kind} may not be empty or contain a dot: {name!r} {problem}")
+            raise KeyError(
+                f"the name of a {kind} may not be empty or contain a dot: {name!r} {problem}"
+            )
         if hasattr(self, name) and self._registry.get(name) != kind:
             raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
         if value is not None and not _fits(kind, value):
@@ -223,7 +225,9 @@ class Module:
         """Put `module` at a dotted path, in place of the one that is there."""
         path, _, name = target.rpartition(".")
         if not name:
-            raise ArgumentError("set_submodule: expected a path such as 'layers.0', got an empty one")
+            raise ArgumentError(
+                "set_submodule: expected a path such as 'layers.0', got an empty one"
+            )
         setattr(self.get_submodule(path), name, module)
 
     def get_parameter(self, target: str) -> Parameter:
@@ -436,9 +440,7 @@ class Module:
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        children = [
-            f"({name}): {indent(repr(module))}" for name, module in self._modules.items()
-        ]
+        children = [f"({name}): {indent(repr(module))}" for name, module in self._modules.items()]
         return layout(self._get_name(), extra, children)
 
 

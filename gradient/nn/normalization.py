@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
-from gradient import ops
 from gradient.errors import ArgumentError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
 
 
 class LayerNorm(Module):
@@ -41,7 +41,9 @@ class LayerNorm(Module):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
 
 
 class RMSNorm(Module):
@@ -59,7 +61,7 @@ class RMSNorm(Module):
         self.normalized_shape = _as_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         if elementwise_affine:
-            self.weight = Parameter(ops.empty(self.normalized_shape, device=device, dtype=dtype))
+            self.weight = Parameter(empty(self.normalized_shape, device=device, dtype=dtype))
         else:
             self.register_parameter("weight", None)
         self.reset_parameters()
@@ -73,7 +75,9 @@ class RMSNorm(Module):
         return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
 
 
 class GroupNorm(Module):
@@ -132,7 +136,7 @@ def _affine(
 ) -> None:
     """Give `module` a weight and a bias, or the names without values."""
     for name, present in (("weight", weight), ("bias", bias)):
-        value = Parameter(ops.empty(shape, device=device, dtype=dtype)) if present else None
+        value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
         module.register_parameter(name, value)
 
 

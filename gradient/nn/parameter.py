@@ -1,1 +1,35 @@
-from torch.nn import Parameter
+"""Parameter: a tensor that a module trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.node import leaf_node
+from gradient.errors import DTypeError, TypeMismatch
+from gradient.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that becomes one of a module's parameters when it is set as its attribute.
+
+    It shares the memory of `data` and is a leaf of the graph: `backward` accumulates in its `grad`.
+    Other attributes can be set on it, as marks for an optimiser, say.
+    """
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Any:
+        if data is None:
+            data = Tensor()
+        if not isinstance(data, Tensor):
+            raise TypeMismatch(f"Parameter: expected a Tensor, got {type(data).__name__}")
+        if requires_grad and not data.dtype.is_floating_point:
+            raise DTypeError(
+                f"Parameter: only a floating-point tensor can require a gradient, got {data.dtype}; "
+                "pass requires_grad=False"
+            )
+        parameter = object.__new__(cls)
+        parameter.array, parameter.backend, parameter.grad = data.array, data.backend, None
+        parameter.node = leaf_node(parameter) if requires_grad else None
+        return parameter
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"

@@ -94,7 +94,9 @@ def describe(
         for group, label in ((missing, "missing"), (unexpected, "unexpected"), (wrong, "wrong"))
         if group
     ]
-    lines = [f"load_state_dict: the tensors do not fit {model}: {', '.join(counts)}; none was loaded"]
+    lines = [
+        f"load_state_dict: the tensors do not fit {model}: {', '.join(counts)}; none was loaded"
+    ]
     near = _pair(missing, unexpected)
     lines += [_line("missing", name, near.get(name), "given") for name in missing]
     near = _pair(unexpected, missing)
@@ -129,7 +131,9 @@ def _pair(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     for name in names:
         close = [] if cheap else difflib.get_close_matches(name, others, n=1, cutoff=0.6)
         # One shared last word ("weight") says nothing, so a tail has at least two words.
-        found = close[0] if close else next((by_tail[t] for t in _tails(name) if t in by_tail), None)
+        found = (
+            close[0] if close else next((by_tail[t] for t in _tails(name) if t in by_tail), None)
+        )
         if found is not None:
             near[name] = found
     return near

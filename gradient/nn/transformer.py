@@ -23,7 +23,9 @@ def _activation(name: str, given: str | Callable[[Tensor], Tensor]) -> Callable[
     if callable(given):
         return given
     if given not in _ACTIVATIONS:
-        raise ArgumentError(f"{name}: activation must be 'relu', 'gelu' or a function, got {given!r}")
+        raise ArgumentError(
+            f"{name}: activation must be 'relu', 'gelu' or a function, got {given!r}"
+        )
     return _ACTIVATIONS[given]
 
 

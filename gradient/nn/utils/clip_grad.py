@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gradient import ops
 from gradient.autograd import no_grad
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
+from gradient.tensor.creation import zeros
+from gradient.tensor.joining import stack
 
 
 def clip_grad_norm_(
@@ -39,11 +40,11 @@ def get_total_norm(
     """The norm of all tensors taken as one vector, a tensor without dimensions (0 for no tensors)."""
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not tensors:
-        return ops.zeros(())
+        return zeros(())
     with no_grad():
         device = tensors[0].device
-        norms = [ops.norm(tensor, norm_type).to(device) for tensor in tensors]
-        total = ops.norm(ops.stack(norms), norm_type)
+        norms = [tensor.norm(norm_type).to(device) for tensor in tensors]
+        total = stack(norms).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(float(total)):
         raise AutogradError(
             f"clip_grad_norm_: the gradients' norm is {float(total)}; to scale them regardless pass "

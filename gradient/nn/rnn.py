@@ -1,0 +1,323 @@
+"""RNN, LSTM and GRU, over whole sequences and as cells for one step.
+
+A step takes the gates' share from the input (computed for all times in one product), their share from
+the hidden state, and the state, a tuple whose first entry is the hidden state h.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gradient import functional as F
+from gradient.errors import ArgumentError, ShapeError
+from gradient.nn import init
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+from gradient.tensor.creation import empty, zeros
+from gradient.tensor.joining import cat, stack
+
+State = tuple[Tensor, ...]
+
+
+def _rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
+    def step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return (activation(from_input + from_hidden),)
+
+    return step
+
+
+def _lstm_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+    i, f, g, o = (from_input + from_hidden).chunk(4, -1)
+    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def _gru_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+    (xr, xz, xn), (hr, hz, hn) = from_input.chunk(3, -1), from_hidden.chunk(3, -1)
+    z = (xz + hz).sigmoid()
+    n = (xn + (xr + hr).sigmoid() * hn).tanh()
+    return ((1 - z) * n + z * state[0],)
+
+
+_NONLINEARITIES = {"tanh": F.tanh, "relu": F.relu}
+
+
+def _chosen(nonlinearity: str) -> Callable[[Tensor, Tensor, State], State]:
+    if nonlinearity not in _NONLINEARITIES:
+        raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+    return _rnn_step(_NONLINEARITIES[nonlinearity])
+
+
+class _Recurrent(Module):
+    """What sequences and cells share: weights for `gates` times the hidden size, and their init."""
+
+    gates: int
+    states = 1
+    hidden_size: int
+
+    def _add_weights(self, suffix: str, input_size: int, bias: bool, device: Any, dtype: Any) -> None:
+        rows = self.gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, input_size),
+            "weight_hh": (rows, self.hidden_size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
+        for name, shape in shapes.items():
+            present = bias or not name.startswith("bias")
+            value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
+            self.register_parameter(name + suffix, value)
+
+    def _weights(self, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(getattr(self, name + suffix) for name in names)  # type: ignore[return-value]
+
+    def reset_parameters(self) -> None:
+        """All parameters uniform within `1 / sqrt(hidden_size)` of 0."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size > 0 else 0
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound)
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        raise NotImplementedError
+
+    def _as_state(self, hx: Any) -> State:
+        return tuple(hx) if self.states > 1 else (hx,)
+
+    def _as_given(self, state: State) -> Any:
+        return state if self.states > 1 else state[0]
+
+
+class _Sequence(_Recurrent):
+    """Layers of steps over (T, N, input_size), or (N, T, input_size) with `batch_first`."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
+        self.bidirectional = bidirectional
+        self.directions = ("", "_reverse") if bidirectional else ("",)
+        for layer in range(num_layers):
+            size = input_size if layer == 0 else hidden_size * len(self.directions)
+            for direction in self.directions:
+                self._add_weights(f"_l{layer}{direction}", size, bias, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
+
+        Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a batch
+        N is absent everywhere. `hx` is zeros unless given.
+        """
+        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{type(self).__name__}: expected an input (T, {self.input_size}) or one with a batch, "
+                f"got {tuple(input.shape)}"
+            )
+        batched = input.ndim == 3
+        x = input if batched else input.unsqueeze(1)
+        x = x.transpose(0, 1) if batched and self.batch_first else x  # (T, N, input_size)
+        before = self._initial(hx, x, batched)
+        after: list[State] = []
+        for layer in range(self.num_layers):
+            if layer > 0 and self.dropout > 0.0:
+                x = F.dropout(x, self.dropout, self.training)
+            outputs = []
+            for direction in self.directions:
+                start = tuple(state[len(after)] for state in before)
+                output, end = self._run(x, f"_l{layer}{direction}", start)
+                outputs.append(output)
+                after.append(end)
+            x = cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+        final = tuple(stack([state[place] for state in after]) for place in range(self.states))
+        if not batched:
+            return x.squeeze(1), self._as_given(tuple(state.squeeze(1) for state in final))
+        return x.transpose(0, 1) if self.batch_first else x, self._as_given(final)
+
+    def _initial(self, hx: Any, x: Tensor, batched: bool) -> State:
+        shape = (self.num_layers * len(self.directions), x.shape[1], self.hidden_size)
+        if hx is None:
+            return (zeros(shape, dtype=x.dtype, device=x.device),) * self.states
+        state = self._as_state(hx)
+        state = state if batched else tuple(part.unsqueeze(1) for part in state)
+        for part in state:
+            if tuple(part.shape) != shape:
+                wanted = shape if batched else (shape[0], shape[2])
+                raise ShapeError(
+                    f"{type(self).__name__}: expected a hidden state {wanted}, got "
+                    f"{tuple(part.shape if batched else part.squeeze(1).shape)}"
+                )
+        return state
+
+    def _run(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
+        """One layer in one direction: all h in the order of the input, and the last state."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
+        times = list(F.linear(x, weight_ih, bias_ih).unbind(0))
+        backwards = suffix.endswith("_reverse")
+        outputs = []
+        for from_input in reversed(times) if backwards else times:
+            state = self._step(from_input, F.linear(state[0], weight_hh, bias_hh), state)
+            outputs.append(state[0])
+        return stack(outputs[::-1] if backwards else outputs), state
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        if self.num_layers != 1:
+            parts.append(f"num_layers={self.num_layers}")
+        if not self.bias:
+            parts.append("bias=False")
+        if self.batch_first:
+            parts.append("batch_first=True")
+        if self.dropout:
+            parts.append(f"dropout={self.dropout}")
+        if self.bidirectional:
+            parts.append("bidirectional=True")
+        return ", ".join(parts)
+
+
+class RNN(_Sequence):
+    """`h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)` (Elman 1990); or relu for tanh."""
+
+    gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+            dtype,
+        )  # fmt: skip
+        self.nonlinearity = nonlinearity
+        self._chosen_step = _chosen(nonlinearity)
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return self._chosen_step(from_input, from_hidden, state)
+
+
+class LSTM(_Sequence):
+    """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
+
+    i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
+    """
+
+    gates, states = 4, 2
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return _lstm_step(from_input, from_hidden, state)
+
+
+class GRU(_Sequence):
+    """`h_t = (1 - z) n + z h_(t-1)`, `n = tanh(W_in x_t + b_in + r (W_hn h_(t-1) + b_hn))`.
+
+    (Cho et al. 2014.) The gates r and z are sigmoids of the input and the hidden state.
+    """
+
+    gates = 3
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return _gru_step(from_input, from_hidden, state)
+
+
+class _Cell(_Recurrent):
+    """One step, from (N, input_size) or (input_size,)."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self._add_weights("", input_size, bias, device, dtype)
+        self.reset_parameters()
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """The next state (h, or (h, c)), from `hx`, zeros unless given."""
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"{type(self).__name__}: expected an input (N, {self.input_size}) or "
+                f"({self.input_size},), got {tuple(input.shape)}"
+            )
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights()
+        if hx is None:
+            shape = (*input.shape[:-1], self.hidden_size)
+            state = (zeros(shape, dtype=input.dtype, device=input.device),) * self.states
+        else:
+            state = self._as_state(hx)
+        from_hidden = F.linear(state[0], weight_hh, bias_hh)
+        return self._as_given(self._step(F.linear(input, weight_ih, bias_ih), from_hidden, state))
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        return text if self.bias else f"{text}, bias=False"
+
+
+class RNNCell(_Cell):
+    """One step of `RNN`."""
+
+    gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__(input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+        self._chosen_step = _chosen(nonlinearity)
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return self._chosen_step(from_input, from_hidden, state)
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"
+
+
+class LSTMCell(_Cell):
+    """One step of `LSTM`."""
+
+    gates, states = 4, 2
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return _lstm_step(from_input, from_hidden, state)
+
+
+class GRUCell(_Cell):
+    """One step of `GRU`."""
+
+    gates = 3
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return _gru_step(from_input, from_hidden, state)
