@@ -268,34 +268,34 @@ class Tensor(
         return self.to(device=device if isinstance(device, (str, Device)) else f"cuda:{device}")
 
     def float(self) -> Any:
-        return self.to("float32")
+        return self.to(dtype="float32")
 
     def double(self) -> Any:
-        return self.to("float64")
+        return self.to(dtype="float64")
 
     def half(self) -> Any:
-        return self.to("float16")
+        return self.to(dtype="float16")
 
     def bfloat16(self) -> Any:
-        return self.to("bfloat16")
+        return self.to(dtype="bfloat16")
 
     def int(self) -> Any:
-        return self.to("int32")
+        return self.to(dtype="int32")
 
     def long(self) -> Any:
-        return self.to("int64")
+        return self.to(dtype="int64")
 
     def short(self) -> Any:
-        return self.to("int16")
+        return self.to(dtype="int16")
 
     def char(self) -> Any:
-        return self.to("int8")
+        return self.to(dtype="int8")
 
     def byte(self) -> Any:
-        return self.to("uint8")
+        return self.to(dtype="uint8")
 
     def bool(self) -> Any:
-        return self.to("bool")
+        return self.to(dtype="bool")
 
     def clone(self) -> Any:
         """A copy, in the graph."""
