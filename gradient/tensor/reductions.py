@@ -83,7 +83,8 @@ class Reductions:
         axis = axes_of(dim, self.array.ndim)
         size = elementwise.abs(self)
         if p in ("fro", 2):
-            return elementwise.sqrt(reduce.sum(self * self, axis=axis, keepdims=keepdim))  # type: ignore[operator]
+            squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]
+            return _root(squares, elementwise.sqrt)
         if p == math.inf:
             return reduce.amax(size, axis=axis, keepdims=keepdim)
         if p == -math.inf:
@@ -92,7 +93,7 @@ class Reductions:
             return reduce.sum(self != 0, axis=axis, keepdims=keepdim).to(self.dtype)
         if p == 1:
             return reduce.sum(size, axis=axis, keepdims=keepdim)
-        return reduce.sum(size**p, axis=axis, keepdims=keepdim) ** (1 / p)
+        return _root(reduce.sum(size**p, axis=axis, keepdims=keepdim), lambda x: x ** (1 / p))
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Any:
         """log sum e^x"""
@@ -285,3 +286,11 @@ class Reductions:
         inverse = inverse.reshape(self.array.shape)
         result = [values] + [inverse] * return_inverse + [counts] * return_counts
         return result[0] if len(result) == 1 else tuple(result)
+
+
+def _root(x: Any, root: Any) -> Any:
+    """root(x), with a gradient of 0 where x is 0: there a norm has none, and 0 / 0 would give nan."""
+    if x.node is None:
+        return root(x)
+    zero = elementwise.eq(x, 0).array
+    return elementwise.where(0.0, root(elementwise.where(1.0, x, condition=zero)), condition=zero)
