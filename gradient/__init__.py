@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point warnings
-# are silenced where they come from our own frames, and nowhere else.
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"gradient(\.|$)")
-
-from gradient import autograd, backends, random, tensor_backend
+from gradient import autograd, backends, random
+from gradient import tensor_backend as _tensor_backend  # noqa: F401 (registers itself)
 from gradient.autograd.modes import (
     enable_grad,
     inference_mode,
@@ -287,6 +284,27 @@ from gradient.tensor.joining import (
 )
 from gradient.tensor.printing import set_printoptions
 
+# For editors and type checkers; at run time these are imported when first named (`__getattr__`).
+if TYPE_CHECKING:
+    from gradient import amp as amp
+    from gradient import data as data
+    from gradient import functional as functional
+    from gradient import generation as generation
+    from gradient import hub as hub
+    from gradient import io as io
+    from gradient import models as models
+    from gradient import nn as nn
+    from gradient import optim as optim
+    from gradient import text as text
+    from gradient import training as training
+    from gradient import utils as utils
+    from gradient.io import load, save
+
+# As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
+# warnings are silenced where they come from our own frames, and nowhere else.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"gradient(\.|$)")
+
+
 __version__ = "0.1.0"
 
 double, half, long, short = float64, float16, int64, int16
@@ -302,8 +320,6 @@ _LATE = {
     "models": "gradient.models",
     "nn": "gradient.nn",
     "optim": "gradient.optim",
-    "profiler": "gradient.profiler",
-    "testing": "gradient.testing",
     "text": "gradient.text",
     "training": "gradient.training",
     "utils": "gradient.utils",
@@ -323,3 +339,42 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE, *_LATE_FUNCTIONS})
+
+
+__all__ = [
+    "DType", "Generator", "Size", "Tensor", "abs", "absolute", "acos", "acosh", "add",
+    "addcdiv", "addcmul", "addmm", "all", "allclose", "amax", "amin", "aminmax", "any",
+    "arange", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "argmax", "argmin", "argsort", "argwhere", "as_tensor", "asarray", "asin", "asinh", "atan",
+    "atan2", "atanh", "autograd", "backends", "baddbmm", "bernoulli", "bfloat16", "bincount",
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm", "bool",
+    "broadcast_shapes", "broadcast_tensors", "broadcast_to", "can_cast", "cat", "ceil", "chunk",
+    "clamp", "clip", "clone", "concat", "concatenate", "cos", "cosh", "count_nonzero",
+    "cumprod", "cumsum", "default_generator", "detach", "device", "diag", "diag_embed",
+    "diagonal", "div", "divide", "dot", "double", "einsum", "empty", "empty_like",
+    "enable_grad", "eq", "equal", "erf", "erfc", "exp", "exp2", "expm1", "eye", "finfo",
+    "flatten", "flip", "float", "float16", "float32", "float64", "floor", "floor_divide",
+    "fmod", "frac", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge",
+    "get_default_dtype", "get_rng_state", "greater", "greater_equal", "gt", "half", "hstack",
+    "iinfo", "index_add", "index_copy", "index_fill", "index_select", "inference_mode",
+    "initial_seed", "inner", "int", "int16", "int32", "int64", "int8", "is_floating_point",
+    "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "isclose", "isfinite", "isinf",
+    "isnan", "kthvalue", "le", "lerp", "less", "less_equal", "linspace", "load", "log", "log10",
+    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logspace", "logsumexp", "long", "lt", "manual_seed", "masked_fill",
+    "masked_scatter", "masked_select", "matmul", "max", "maximum", "mean", "median", "meshgrid",
+    "min", "minimum", "mm", "moveaxis", "movedim", "mul", "multinomial", "multiply", "mv",
+    "nan_to_num", "narrow", "ne", "neg", "negative", "no_grad", "nonzero", "norm", "normal",
+    "not_equal", "numel", "ones", "ones_like", "outer", "permute", "pow", "prod",
+    "promote_types", "quantile", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "random", "randperm", "ravel", "reciprocal", "relu", "remainder",
+    "repeat_interleave", "reshape", "roll", "round", "rsqrt", "rsub", "save", "scatter",
+    "scatter_add", "seed", "select", "set_default_dtype", "set_grad_enabled",
+    "set_printoptions", "set_rng_state", "short", "sigmoid", "sign", "sin", "sinh", "softmax",
+    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "subtract", "sum",
+    "swapaxes", "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor",
+    "tensor_split", "tile", "topk", "trace", "transpose", "tril",
+    "tril_indices", "triu", "triu_indices", "true_divide", "trunc", "uint16", "uint32",
+    "uint64", "uint8", "unbind", "unflatten", "unique", "unsqueeze", "var", "vstack", "where",
+    "zeros", "zeros_like",
+]  # fmt: skip
