@@ -85,14 +85,17 @@ def seed() -> int:
 
 
 def initial_seed() -> int:
+    """The seed that the default generator started from."""
     return default_generator.initial_seed()
 
 
 def get_rng_state() -> Any:
+    """The default generator's state, as a uint8 tensor (16,)."""
     return default_generator.get_state()
 
 
 def set_rng_state(state: Any) -> None:
+    """Continue the default generator from a state that `get_rng_state` gave."""
     default_generator.set_state(state)
 
 

@@ -136,6 +136,7 @@ def is_grad_enabled() -> bool:
 
 
 def is_inference_mode_enabled() -> bool:
+    """Whether this thread is under `inference_mode`."""
     return mode.inference
 
 

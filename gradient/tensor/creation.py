@@ -157,6 +157,7 @@ def _like(input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
 def empty_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Any:
+    """An uninitialised tensor of the shape, dtype and device of `input`."""
     shape, kind, backend = _like(input, dtype, device)
     return finished(backend.empty(shape, kind), backend, requires_grad)
 
@@ -164,6 +165,7 @@ def empty_like(
 def zeros_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
+    """Zeros of the shape, dtype and device of `input`."""
     shape, kind, backend = _like(input, dtype, device)
     return finished(backend.zeros(shape, kind), backend, requires_grad)
 
@@ -171,6 +173,7 @@ def zeros_like(
 def ones_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
+    """Ones of the shape, dtype and device of `input`."""
     shape, kind, backend = _like(input, dtype, device)
     return finished(backend.ones(shape, kind), backend, requires_grad)
 
@@ -183,6 +186,7 @@ def full_like(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Any:
+    """`fill_value` in the shape, dtype and device of `input`."""
     shape, kind, backend = _like(input, dtype, device)
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
@@ -286,10 +290,12 @@ def triu_indices(row: int, col: int, offset: int = 0) -> Any:
 
 
 def is_tensor(value: Any) -> bool:
+    """Whether `value` is a Tensor."""
     return isinstance(value, Variable)
 
 
 def numel(input: Any) -> int:
+    """The number of elements."""
     return input.numel()
 
 
@@ -306,4 +312,5 @@ def equal(input: Any, other: Any) -> bool:
 
 
 def is_floating_point(input: Any) -> bool:
+    """Whether the dtype of `input` is a floating-point one."""
     return BY_NUMPY[input.array.dtype].is_floating_point

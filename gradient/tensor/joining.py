@@ -42,11 +42,13 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
 
 
 def hstack(tensors: Sequence[Any]) -> Any:
+    """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
     tensors = [t if t.array.ndim else t.reshape(1) for t in tensors]
     return cat(tensors, 0 if tensors[0].array.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Any]) -> Any:
+    """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
     return cat([t.reshape(1, -1) if t.array.ndim < 2 else t for t in tensors], 0)
 
 

@@ -157,6 +157,7 @@ class Reductions:
         return ValuesAndIndices(values.squeeze(axis), where.squeeze(axis))
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Any, Any]:
+        """The minimum and the maximum along `dim`, or of all elements."""
         return self.amin(dim, keepdim), self.amax(dim, keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -176,6 +177,7 @@ class Reductions:
         return reduce.any(self, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
 
     def count_nonzero(self, dim: Dim = None) -> Any:
+        """How many elements are not zero, along `dim` or of all."""
         return reduce.sum(self != 0, axis=axes_of(dim, self.array.ndim))
 
     def cumsum(self, dim: int, *, dtype: Any = None) -> Any:

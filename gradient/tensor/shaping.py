@@ -76,6 +76,7 @@ class Shaping:
         return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
 
     def ravel(self) -> Any:
+        """One-dimensional: a view where the memory allows it."""
         return self.reshape(-1)
 
     def permute(self, *dims: Any) -> Any:
@@ -176,6 +177,7 @@ class Shaping:
         return wide.reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
 
     def tile(self, *dims: Any) -> Any:
+        """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
         times = shape_of(dims)
         return self.repeat((1,) * (self.array.ndim - len(times)) + times)
 
