@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, ticket
+from gradient.autograd.node import Node, spot_of, ticket, user_frame
 from gradient.autograd.op import new_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -49,6 +49,7 @@ def checkpoint(
     node: Node = new_node(Node)
     node.op = _Segment(function, args, kwargs, state, single)
     node.parents, node.saved, node.backend, node.order = tuple(border), (), backend, ticket()
+    node.spot = spot_of(user_frame())
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     # The segment's own nodes, and with them its activations, die with `result` and `results`.
     if single:

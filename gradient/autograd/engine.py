@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from gradient.autograd import inplace
@@ -132,6 +133,9 @@ def seeds(
     return roots
 
 
+by_order = attrgetter("order")
+
+
 def reachable(roots: Iterable[Node], wanted: Sequence[Node] | None) -> list[Node]:
     """All nodes under the roots, newest first; with `wanted`, only those that lead to one of them.
 
@@ -145,7 +149,7 @@ def reachable(roots: Iterable[Node], wanted: Sequence[Node] | None) -> list[Node
             if parent is not None and parent not in seen and parent.order >= floor:
                 seen.add(parent)
                 stack.append(parent)
-    nodes = sorted(seen, key=_order, reverse=True)
+    nodes = sorted(seen, key=by_order, reverse=True)
     if wanted is None:
         return nodes
     leading = set(wanted)
@@ -153,10 +157,6 @@ def reachable(roots: Iterable[Node], wanted: Sequence[Node] | None) -> list[Node
         if node not in leading and any(p in leading for p in node.parents):
             leading.add(node)
     return [node for node in nodes if node in leading]
-
-
-def _order(node: Node) -> int:
-    return node.order
 
 
 # The walk ----------------------------------------------------------------------------------------
@@ -183,9 +183,10 @@ def walk(
         if allowed is None or node in allowed:
             add(grads, owned, node, g, create_graph)
     del roots
-    stale = bool(nodes) and min(n.order for n in nodes) < inplace.last.order
+    stale = bool(nodes) and nodes[-1].order < inplace.last.order
+    checks_nan = mode.anomaly and mode.check_nan
     before = mode.grad
-    mode.grad = before or True if create_graph else False
+    mode.grad = (before or True) if create_graph else False
     try:
         for node in nodes:
             if node not in grads:
@@ -209,14 +210,14 @@ def walk(
                 inplace.check_saved(node)
             parents = node.parents
             if allowed is not None:
-                parents = tuple(p if p in allowed else None for p in parents)
+                parents = tuple([p if p in allowed else None for p in parents])
             if create_graph:
                 results = node.op.vjp_tensors(
                     node, g, parents, World.of(node.backend), grad_through
                 )
             else:
                 results = node.op.vjp(node, g, parents)
-            if mode.anomaly and mode.check_nan:
+            if checks_nan:
                 check_nan(node, results)
             if not keep and node.saved:
                 node.saved = None
@@ -245,7 +246,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
     if on_tensors:
         if g.array.dtype != node.dtype:
             g = World.of(node.backend).astype(g, node.dtype)
-    elif g.dtype is not node.dtype and g.dtype != node.dtype:
+    elif g.dtype is not node.dtype:
         g = node.backend.astype(g, node.dtype)
     if node not in grads:
         grads[node] = g
@@ -280,8 +281,9 @@ def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
     else:
         fresh = own and g.shape and not backend.is_view(g)
         leaf.grad = wrap(g if fresh else backend.copy(g), backend)
-    for hook in getattr(leaf.node, "after", ()):
-        hook(leaf)
+    if leaf.node.after is not None:
+        for hook in leaf.node.after:
+            hook(leaf)
 
 
 def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
@@ -319,7 +321,7 @@ def check_nan(node: Node, results: Sequence[Any]) -> None:
 
 def with_trace(node: Node, error: Exception) -> Exception:
     """The error, with the forward stack of the op under anomaly detection."""
-    stack = getattr(node, "stack", None)
+    stack = node.stack
     if stack is None or not isinstance(error, AutogradError):
         return error
     lines = "".join(reversed(stack.format()))

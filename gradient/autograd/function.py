@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, ticket
+from gradient.autograd.node import Node, spot_of, ticket, user_frame
 from gradient.autograd.op import new_node, outputs, trace
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -95,6 +95,7 @@ def _record(
     node.parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
     node.saved = tuple(t.array if isinstance(t, Variable) else None for t in ctx._saved)
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
+    node.spot = spot_of(user_frame())
     if mode.grad == ANOMALY:
         trace(node)
     constant = {id(t) for t in ctx._constant}

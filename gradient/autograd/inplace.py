@@ -11,18 +11,18 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from gradient.autograd.node import Node, Origin, ticket, user_frame
+from gradient.autograd.node import Node, source_line, spot_of, ticket, user_frame
 from gradient.errors import AutogradError
 
 
 class Overwrite:
     """The last time an array's memory was written in place."""
 
-    __slots__ = ("op", "order", "origin", "owner")
+    __slots__ = ("op", "order", "owner", "spot")
 
     def __init__(self, op: str, owner: Any):
         self.op, self.order, self.owner = op, ticket(), owner
-        self.origin = Origin(user_frame(2))
+        self.spot = spot_of(user_frame(2))
 
 
 marks: dict[int, Overwrite] = {}
@@ -62,12 +62,8 @@ def check_saved(node: Node) -> None:
         mark = marks.get(id(node.backend.storage(value)))
         if mark is not None and mark.order > node.order:
             raise AutogradError(
-                f"backward: {node.op.name} (at {origin_of(node)}) saved its {name!r} of shape "
-                f"{tuple(value.shape)} for the gradient, but {mark.op} (at {mark.origin}) then "
-                f"overwrote it in place; use the out-of-place form there, or clone() before it"
+                f"backward: {node.op.name} (called at {source_line(node.spot)}) saved its {name!r} "
+                f"of shape {tuple(value.shape)} for the gradient, but {mark.op} (called at "
+                f"{source_line(mark.spot)}) then overwrote it in place; use the out-of-place form "
+                "there, or clone() before it"
             )
-
-
-def origin_of(node: Node) -> str:
-    """The source line that called the node's op."""
-    return str(node.trace) if node.trace is not None else "unknown line"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import weakref
 from typing import Any
@@ -20,11 +21,12 @@ class Node:
     options  the keyword arguments of the call, for ops that have any
     shape, dtype, backend   of the result
     order    its ticket
+    spot     where the op was called
     """
 
     __slots__ = (
         "__dict__", "__weakref__",
-        "backend", "dtype", "op", "options", "order", "parents", "saved", "shape",
+        "backend", "dtype", "op", "options", "order", "parents", "saved", "shape", "spot",
     )  # fmt: skip
 
     op: Any
@@ -35,11 +37,13 @@ class Node:
     dtype: Any
     backend: Any
     order: int
+    spot: Spot
 
     # Rarely set, so kept out of the slots: an instance that sets one gets a __dict__.
     leaf: weakref.ref[Any] | None = None
     hooks: list[Any] | None = None
-    trace: Any = None
+    after: list[Any] | None = None
+    stack: Any = None
     n_outputs: int = 0
 
     def name(self) -> str:
@@ -91,34 +95,32 @@ def leaf_node(tensor: Any) -> Node:
     return node
 
 
-class Origin:
-    """A source line, held as a code object and an offset: cheap to take, no frame kept alive."""
-
-    __slots__ = ("code", "offset")
-
-    def __init__(self, frame: Any):
-        self.code, self.offset = frame.f_code, frame.f_lasti
-
-    def __str__(self) -> str:
-        return where((self.code, self.offset))
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+"""Where this package's own source files are."""
 
 
-def where(spot: tuple[Any, int]) -> str:
-    """`file:line` of a code object and an instruction offset."""
+def user_frame(depth: int = 1) -> Any:
+    """The nearest calling frame outside this package (or the outermost)."""
+    frame = sys._getframe(depth)
+    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+Spot = tuple[Any, int]
+"""A place in a program: a code object and an instruction offset. Cheap to take, and it keeps no
+frame, and so no local variable, alive."""
+
+
+def spot_of(frame: Any) -> Spot:
+    return frame.f_code, frame.f_lasti
+
+
+def source_line(spot: Spot) -> str:
+    """`file:line` of a spot."""
     code, offset = spot
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= offset < end and number is not None:
             line = number
     return f"{code.co_filename}:{line}"
-
-
-PACKAGE = __name__.partition(".")[0]
-
-
-def user_frame(depth: int = 1) -> Any:
-    """The nearest calling frame outside this package (or the outermost)."""
-    frame = sys._getframe(depth)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
-        frame = frame.f_back
-    return frame

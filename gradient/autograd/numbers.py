@@ -12,6 +12,13 @@ PYTHON_NUMBERS = (bool, int, float)
 
 def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `numbers` asks. None stands for an input left out."""
+    first = getattr(arrays[0], "dtype", None)
+    if first is not None and (op.numbers != "floating" or first.kind not in "biu"):
+        for a in arrays:
+            if a is not None and getattr(a, "dtype", None) is not first:
+                break
+        else:
+            return arrays
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
     if op.numbers == "same":

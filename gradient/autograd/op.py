@@ -21,17 +21,19 @@ engine, not the rule, sums a gradient over broadcast axes and casts it to its in
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradient.autograd.explain import explain
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, Origin, ticket, user_frame
+from gradient.autograd.node import Node, spot_of, ticket, user_frame
 from gradient.autograd.numbers import meet
 from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
 
 Rule = Callable[..., Any]
 new_node = object.__new__
+getframe = sys._getframe
 
 registry: dict[str, Op] = {}
 """Every op by name, for tests and tools."""
@@ -74,6 +76,10 @@ class Op:
                 self.sources[name] = ("shapes", None)
             elif name not in options and name != "be":
                 self.sources[name] = ("extra", name)
+        if len(self.inputs) == 2 and set(self.sources) <= {*self.inputs, "out"} and not options:
+            # The wrapper of two inputs keeps these three, or nothing.
+            order = [*self.inputs, "out"] if self.sources else []
+            self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
         self.plans: dict[tuple[bool, ...], list[tuple[str, Any]]] = {}
@@ -123,7 +129,7 @@ class Op:
         options: dict[str, Any],
     ) -> Node:
         """The node of a call that gave `y`. (Ops of one and two inputs have this inlined.)"""
-        wanted = tuple(n is not None for n in nodes)
+        wanted = tuple([n is not None for n in nodes])
         plan = self.plans.get(wanted)
         if plan is None:
             plan = self.plans[wanted] = self.plan(wanted)
@@ -145,6 +151,7 @@ class Op:
         node.op, node.parents, node.saved, node.options = self, tuple(nodes), tuple(saved), options
         node.backend, node.order = backend, ticket()
         node.shape, node.dtype = shape_of(y), getattr(y, "dtype", None)
+        node.spot = spot_of(user_frame(2))
         if mode.grad == ANOMALY:
             trace(node)
         return node
@@ -219,20 +226,13 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return getattr(value, "shape", ())
 
 
-def isinteger(x: Any, y: Any) -> bool:
-    """Whether two operands of one dtype, or an array and a number, are not floating point."""
-    return (x if hasattr(x, "dtype") else y).dtype.kind in "biu"
-
-
 def trace(node: Node) -> None:
-    """Remember the source line and the stack that made `node` (anomaly detection)."""
+    """Remember the stack that made `node` (anomaly detection)."""
     import traceback
 
     frame = user_frame(2)
-    node.trace = Origin(frame)
-    node.stack = traceback.StackSummary.extract(  # type: ignore[attr-defined]
-        traceback.walk_stack(frame), lookup_lines=False
-    )
+    node.spot = spot_of(frame)
+    node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
 
 
 def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]], Any]:
@@ -298,13 +298,22 @@ def _call_1(made: Op) -> Any:
         except Exception as error:
             raise explain(made, (x,), error) from error
         out = new_variable(TensorType.cls)
-        out.array, out.backend, out.grad = y, backend, None
-        if differentiable and x.node is not None and (recording := mode.grad):
+        out.array = y
+        out.backend = backend
+        out.grad = None
+        parent = x.node
+        if parent is not None and differentiable and mode.grad:
             out.node = node = new_node(Node)
-            node.op, node.parents, node.backend, node.order = made, (x.node,), backend, ticket()
+            node.op = made
+            node.parents = (parent,)
+            node.backend = backend
+            node.order = ticket()
             node.saved = (array,) if only_x else (y,) if only_out else ()
-            node.shape, node.dtype = y.shape, y.dtype
-            if recording is not True:
+            node.shape = y.shape
+            node.dtype = y.dtype
+            frame = getframe(1)
+            node.spot = (frame.f_code, frame.f_lasti)
+            if mode.grad is not True:
                 trace(node)
         else:
             out.node = None
@@ -315,19 +324,16 @@ def _call_1(made: Op) -> Any:
 
 def _call_2(made: Op) -> Any:
     function, differentiable = made.function, bool(made.rules)
-    names, first, second = made.saved_names, *made.inputs
-    simple = not made.joint and not made.has_extras and set(names) <= {first, second, "out"}
-    if made.has_options or not simple:
+    first, second = made.inputs
+    names = set(made.saved_names)
+    if made.has_options or made.joint or not names <= {first, second, "out"}:
         return _call_n(made)
-    floating = made.numbers == "floating"
-    promote = made.numbers != "any"
-    in_a, in_b = (set(need) for need in made.needs) if made.needs else (set(), set())
-    # For each combination of inputs that need a gradient: for each saved name, an index into
-    # (a, b, out, None).
-    place = {first: 0, second: 1, "out": 2}
-    both = tuple(place[n] for n in names)
-    a_only = tuple(place[n] if n in in_a else 3 for n in names)
-    b_only = tuple(place[n] if n in in_b else 3 for n in names)
+    floating, promote = made.numbers == "floating", made.numbers != "any"
+    # For each input, whether its own rule uses a, b, out.
+    needs = made.needs or ((), ())
+    a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
+    b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
+    keeps = bool(names)
 
     def call(a: Any, b: Any, /) -> Any:
         try:
@@ -335,39 +341,43 @@ def _call_2(made: Op) -> Any:
                 backend, x, node_a = a.backend, a.array, a.node
                 if isinstance(b, Variable):
                     y, node_b = b.array, b.node
-                    fits = x.dtype is y.dtype
+                    fits = x.dtype is y.dtype and not (floating and x.dtype.kind in "biu")
                 else:
-                    y, node_b = b, None
-                    kind = type(b)
+                    y, node_b, kind = b, None, type(b)
                     fits = (kind is float or kind is int) and x.dtype.kind == "f"
             else:
                 backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
                 kind = type(a)
                 fits = (kind is float or kind is int) and y.dtype.kind == "f"
-            if promote and (not fits or (floating and isinteger(x, y))):
+            if not fits and promote:
                 x, y = meet(made, backend, [x, y])
             z = function(backend, x, y)
         except Exception as error:
             raise explain(made, (a, b), error) from error
         out = new_variable(TensorType.cls)
-        out.array, out.backend, out.grad = z, backend, None
-        if (
-            differentiable
-            and (node_a is not None or node_b is not None)
-            and (recording := mode.grad)
-        ):
+        out.array = z
+        out.backend = backend
+        out.grad = None
+        if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
             out.node = node = new_node(Node)
-            node.op, node.parents, node.backend, node.order = (
-                made, (node_a, node_b), backend, ticket(),
-            )  # fmt: skip
-            if names:
-                kept = b_only if node_a is None else a_only if node_b is None else both
-                values = (x, y, z, None)
-                node.saved = tuple([values[i] for i in kept])
+            node.op = made
+            node.parents = (node_a, node_b)
+            node.backend = backend
+            node.order = ticket()
+            node.shape = z.shape
+            node.dtype = z.dtype
+            frame = getframe(1)
+            node.spot = (frame.f_code, frame.f_lasti)
+            if keeps:
+                wants_a, wants_b = node_a is not None, node_b is not None
+                node.saved = (
+                    x if (wants_b and b_uses_a) or (wants_a and a_uses_a) else None,
+                    y if (wants_a and a_uses_b) or (wants_b and b_uses_b) else None,
+                    z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
+                )
             else:
                 node.saved = ()
-            node.shape, node.dtype = z.shape, z.dtype
-            if recording is not True:
+            if mode.grad is not True:
                 trace(node)
         else:
             out.node = None
@@ -445,7 +455,7 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     for i, array in enumerate(arrays):
         branch: Node = new_node(Node)
         branch.op, branch.parents, branch.saved, branch.backend = _OUTPUT, (node,), (), backend
-        branch.index = i  # type: ignore[attr-defined]
+        branch.index, branch.spot = i, node.spot  # type: ignore[attr-defined]
         branch.shape, branch.dtype, branch.order = array.shape, array.dtype, ticket()
         result.append(wrap(array, backend, branch))
     return result

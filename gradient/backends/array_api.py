@@ -189,10 +189,10 @@ class ArrayAPIBackend(Backend):
     # Shape ---------------------------------------------------------------------------------------
 
     def reshape(be, x: Array, shape: Shape) -> Array:
-        return be.xp.reshape(x, shape)
+        return x.reshape(shape)
 
     def permute(be, x: Array, axes: Shape) -> Array:
-        return be.xp.transpose(x, axes)
+        return x.transpose(axes)
 
     def broadcast_to(be, x: Array, shape: Shape) -> Array:
         return be.xp.broadcast_to(x, shape)

@@ -8,11 +8,11 @@ from gradient.autograd.op import op
 
 
 def spread(be: Any, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
-    """A reduced array over the reduced axes again, as a view."""
+    """A reduced array over the reduced axes again."""
     if axis is not None and not keepdims:
         dropped = axis if isinstance(axis, tuple) else (axis,)
         y = be.reshape(y, tuple(1 if i in dropped else n for i, n in enumerate(shape)))
-    return be.broadcast_to(y, shape)
+    return be.spread(y, shape)
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:

@@ -197,7 +197,7 @@ class Tensor(
         """Call `hook(tensor)` after a gradient was accumulated in this leaf's `grad`."""
         if self.node is None or self.node.op is not None:
             raise AutogradError("register_post_accumulate_grad_hook: only leaf tensors have one")
-        if not hasattr(self.node, "after"):
+        if self.node.after is None:
             self.node.after = []
         return Handle(self.node.after, hook)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.modes import mode
-from gradient.autograd.node import Node, ticket
+from gradient.autograd.node import Node, spot_of, ticket, user_frame
 
 
 class _Move:
@@ -33,4 +33,5 @@ def record_move(source: Any, result: Any) -> None:
     node.op, node.parents, node.saved, node.options = _MOVE, (source.node,), (), {}
     node.shape, node.dtype = result.array.shape, result.array.dtype
     node.backend, node.order = result.backend, ticket()
+    node.spot = spot_of(user_frame())
     result.node = node

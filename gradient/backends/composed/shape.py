@@ -82,6 +82,10 @@ class ShapeDefaults:
         n = len(x.shape)
         return be.permute(x, (*range(n - 2), n - 1, n - 2))
 
+    def spread(be: Any, x: Any, shape: tuple[int, ...]) -> Any:
+        """`x` broadcast to `shape`, as a view or a copy."""
+        return be.broadcast_to(x, shape)
+
     def stack(be: Any, arrays: list[Any], axis: int) -> Any:
         return be.concatenate([be.unsqueeze(a, axis) for a in arrays], axis)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
-from gradient.backends.base import Array
+from gradient.backends.base import Array, Shape
+
+SMALL = 4096
+"""Elements up to which a copy costs less than NumPy's bookkeeping for a view."""
 
 
 class NumpyBackend(ArrayAPIBackend):
@@ -27,6 +31,30 @@ class NumpyBackend(ArrayAPIBackend):
     maximum = staticmethod(np.maximum)  # type: ignore[assignment]
     minimum = staticmethod(np.minimum)  # type: ignore[assignment]
     where = staticmethod(np.where)  # type: ignore[assignment]
+
+    # A ufunc's method without the function around it, for the float dtypes that need no care.
+
+    def sum(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+        if x.dtype.char in "fd":
+            return np.add.reduce(x, axis, None, None, keepdims)
+        return super().sum(x, axis, keepdims)
+
+    def max(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+        return np.maximum.reduce(x, axis, None, None, keepdims)
+
+    def matmul(be, a: Array, b: Array) -> Array:
+        return np.matmul(a, b) if a.dtype.char in "fd" else super().matmul(a, b)
+
+    def ones(be, shape: Shape, dtype: np.dtype) -> Array:
+        return np.ones(shape, dtype) if shape else dtype.type(1)
+
+    def spread(be, x: Array, shape: Shape) -> Array:
+        """Small ones as a copy: assigning is quicker than making a view."""
+        if math.prod(shape) > SMALL:
+            return np.broadcast_to(x, shape)
+        out = np.empty(shape, x.dtype)
+        out[...] = x
+        return out
 
     def accumulate(be, x: Array, y: Array) -> Array:
         x += y
