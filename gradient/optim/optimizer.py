@@ -26,8 +26,8 @@ from itertools import chain
 from typing import Any
 
 from gradient.autograd import enable_grad, no_grad
+from gradient.autograd.node import Handle
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
-from gradient.optim.hooks import RemovableHandle
 from gradient.tensor import Tensor
 
 Group = dict[str, Any]
@@ -49,7 +49,7 @@ def _with_hooks(step: Callable) -> Callable:
 
     @functools.wraps(step)
     def step_with_hooks(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        for hook in list(self._step_pre_hooks.values()):
+        for hook in list(self._step_pre_hooks):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
                 if not (isinstance(replaced, tuple) and len(replaced) == 2):
@@ -60,7 +60,7 @@ def _with_hooks(step: Callable) -> Callable:
                 args, kwargs = replaced
         result = step(self, *args, **kwargs)
         self._opt_called = True
-        for hook in list(self._step_post_hooks.values()):
+        for hook in list(self._step_post_hooks):
             hook(self, args, kwargs)
         return result
 
@@ -102,12 +102,12 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._opt_called = False
-        self._step_pre_hooks: dict[int, Callable] = {}
-        self._step_post_hooks: dict[int, Callable] = {}
-        self._state_dict_pre_hooks: dict[int, Callable] = {}
-        self._state_dict_post_hooks: dict[int, Callable] = {}
-        self._load_state_dict_pre_hooks: dict[int, Callable] = {}
-        self._load_state_dict_post_hooks: dict[int, Callable] = {}
+        self._step_pre_hooks: list[Callable] = []
+        self._step_post_hooks: list[Callable] = []
+        self._state_dict_pre_hooks: list[Callable] = []
+        self._state_dict_post_hooks: list[Callable] = []
+        self._load_state_dict_pre_hooks: list[Callable] = []
+        self._load_state_dict_post_hooks: list[Callable] = []
 
         if isinstance(params, set):
             params = [params]  # refused below, with the message for sets
@@ -253,7 +253,7 @@ class Optimizer:
         Parameters are replaced by their index in the order in which they were given. Tensors are
         not copied.
         """
-        for hook in list(self._state_dict_pre_hooks.values()):
+        for hook in list(self._state_dict_pre_hooks):
             hook(self)
         index: dict[int, int] = {}
         for p in chain.from_iterable(group["params"] for group in self.param_groups):
@@ -268,7 +268,7 @@ class Optimizer:
                 for group in self.param_groups
             ],
         }
-        for hook in list(self._state_dict_post_hooks.values()):
+        for hook in list(self._state_dict_post_hooks):
             state_dict = hook(self, state_dict) or state_dict
         return state_dict
 
@@ -283,7 +283,7 @@ class Optimizer:
         """
         name = type(self).__name__
         state_dict = dict(state_dict)
-        for hook in list(self._load_state_dict_pre_hooks.values()):
+        for hook in list(self._load_state_dict_pre_hooks):
             state_dict = hook(self, state_dict) or state_dict
 
         saved_groups = copy.deepcopy(state_dict["param_groups"])
@@ -320,42 +320,34 @@ class Optimizer:
             for option, default in self.defaults.items():  # some may be newer than the saved state
                 saved.setdefault(option, default)
         self.state, self.param_groups = state, saved_groups
-        for hook in list(self._load_state_dict_post_hooks.values()):
+        for hook in list(self._load_state_dict_post_hooks):
             hook(self)
 
     # -- hooks --
 
-    def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
+    def register_step_pre_hook(self, hook: Callable) -> Handle:
         """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
-        return RemovableHandle(self._step_pre_hooks, hook)
+        return Handle(self._step_pre_hooks, hook)
 
-    def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
+    def register_step_post_hook(self, hook: Callable) -> Handle:
         """Call `hook(optimizer, args, kwargs)` after each step."""
-        return RemovableHandle(self._step_post_hooks, hook)
+        return Handle(self._step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(
-        self, hook: Callable, prepend: bool = False
-    ) -> RemovableHandle:
+    def register_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
         """Call `hook(optimizer)` before `state_dict` is made."""
-        return RemovableHandle(self._state_dict_pre_hooks, hook, prepend)
+        return _register(self._state_dict_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(
-        self, hook: Callable, prepend: bool = False
-    ) -> RemovableHandle:
+    def register_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
         """Call `hook(optimizer, state_dict)` on each `state_dict`; it may return another one."""
-        return RemovableHandle(self._state_dict_post_hooks, hook, prepend)
+        return _register(self._state_dict_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(
-        self, hook: Callable, prepend: bool = False
-    ) -> RemovableHandle:
+    def register_load_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
         """Call `hook(optimizer, state_dict)` before loading; it may return another one."""
-        return RemovableHandle(self._load_state_dict_pre_hooks, hook, prepend)
+        return _register(self._load_state_dict_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(
-        self, hook: Callable, prepend: bool = False
-    ) -> RemovableHandle:
+    def register_load_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
         """Call `hook(optimizer)` after a state was loaded."""
-        return RemovableHandle(self._load_state_dict_post_hooks, hook, prepend)
+        return _register(self._load_state_dict_post_hooks, hook, prepend)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -364,6 +356,13 @@ class Optimizer:
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
             lines.append("")
         return "\n".join([*lines[:-1], ")"])
+
+
+def _register(hooks: list[Callable], hook: Callable, prepend: bool) -> Handle:
+    handle = Handle(hooks, hook)
+    if prepend:
+        hooks.insert(0, hooks.pop())
+    return handle
 
 
 def _fit_state(value: Any, p: Tensor, key: str | None = None) -> Any:

@@ -124,10 +124,9 @@ def test_sixteen_bit_parameters_follow_the_fused_reference(device):
     ],
 )
 def test_muon(options, device):
-    """Both orthogonalize in bfloat16, so each step agrees to bfloat16's precision."""
+    """PyTorch orthogonalizes in bfloat16, so each step agrees to some per cent."""
     rng = np.random.default_rng(0)
-    shapes = [(8, 8), (12, 5), (5, 12)]
-    start = [rng.standard_normal(shape) for shape in shapes]
+    start = [rng.standard_normal(shape) for shape in [(8, 8), (12, 5), (5, 12)]]
     got = [gradient.tensor(v, device=device, requires_grad=True) for v in start]
     want = [torch.tensor(v, requires_grad=True) for v in start]
     optimizer = gradient.optim.Muon(got, **options)
@@ -142,7 +141,7 @@ def test_muon(options, device):
         reference.step()
         for p, q, b in zip(got, want, before, strict=True):
             change = np.linalg.norm(q.detach().numpy() - b)
-            assert np.linalg.norm(p.detach().cpu().numpy() - q.detach().numpy()) < 0.06 * change
+            assert np.linalg.norm(p.detach().cpu().numpy() - q.detach().numpy()) < 0.05 * change
             with torch.no_grad():  # the next step starts from the same place
                 q.copy_(torch.tensor(p.detach().cpu().numpy()))
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradient.backends.composed.precision import NARROW
+from gradient.dtypes import float32
+
 
 class StepDefaults:
     """Methods of `Backend` that update parameters in place."""
@@ -29,16 +32,19 @@ class StepDefaults:
         where not `decoupled` (Kingma and Ba 2015, algorithm 1). `step` counts from 1."""
         correction1 = 1 - beta1**step
         correction2 = math.sqrt(1 - beta2**step)
-        for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+            p, g, m, v = (_widened(be, x) for x in (out_p, g, out_m, out_v))
             if maximize:
                 g = -g
             if weight_decay and not decoupled:
                 g = g + weight_decay * p
-            m = be.assign(m, ..., beta1 * m + (1 - beta1) * g)
-            v = be.assign(v, ..., beta2 * v + (1 - beta2) * (g * g))
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * (g * g)
             update = (lr / correction1) * m / (be.sqrt(v) / correction2 + eps)
             kept = p * (1 - lr * weight_decay) if weight_decay and decoupled else p
-            be.assign(p, ..., kept - update)
+            be.assign(out_m, ..., m)
+            be.assign(out_v, ..., v)
+            be.assign(out_p, ..., kept - update)
 
     def sgd_step(
         be: Any,
@@ -56,13 +62,20 @@ class StepDefaults:
     ) -> None:
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
         `first` starts the buffers from the gradient."""
-        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        for i, (out, g) in enumerate(zip(params, grads, strict=True)):
+            p, g = _widened(be, out), _widened(be, g)
             if maximize:
                 g = -g
             if weight_decay:
                 g = g + weight_decay * p
             if momentum and momentum_buffers is not None:
-                b = momentum_buffers[i]
-                b = be.assign(b, ..., g if first else momentum * b + (1 - dampening) * g)
+                buffer = momentum_buffers[i]
+                b = g if first else momentum * _widened(be, buffer) + (1 - dampening) * g
+                be.assign(buffer, ..., b)
                 g = g + momentum * b if nesterov else b
-            be.assign(p, ..., p - lr * g)
+            be.assign(out, ..., p - lr * g)
+
+
+def _widened(be: Any, x: Any) -> Any:
+    """16-bit floats are stored, not computed with: what is written back is rounded once."""
+    return be.astype(x, float32.numpy) if x.dtype in NARROW else x
