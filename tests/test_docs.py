@@ -1,0 +1,89 @@
+"""The documentation tells the truth: its Python runs and prints what it says, its links hold."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from real_data import CHECKOUT
+
+pytestmark = pytest.mark.cpu_only
+
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("docs/*.md"))]
+RUNNABLE = ["README.md", "docs/getting_started.md", "docs/from_pytorch.md"]
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def python_of(page: Path) -> str:
+    """The page's Python blocks, one after another, each at its own line number."""
+    text = page.read_text(encoding="utf-8")
+    lines = [""] * (text.count("\n") + 1)
+    for block in BLOCK.finditer(text):
+        first = text.count("\n", 0, block.start(1))
+        for i, line in enumerate(block.group(1).splitlines()):
+            lines[first + i] = line
+    return "\n".join(lines)
+
+
+def promised_output(line: str) -> str | None:
+    """What a `print(...)  # text` line says it prints, or None where it says nothing exact."""
+    _, mark, comment = line.partition("  # ")
+    comment = comment.strip()
+    return comment if mark and "..." not in comment and not comment.endswith(".") else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_python_of_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = CHECKOUT / name
+    source = python_of(page)
+    lines = source.splitlines()
+    names: dict[str, object] = {"__name__": "__main__"}
+    monkeypatch.chdir(tmp_path)
+    wrong = []
+    for statement in ast.parse(source).body:
+        printed = io.StringIO()
+        code = compile(ast.Module([statement], []), str(page), "exec")
+        with contextlib.redirect_stdout(printed):
+            exec(code, names)
+        promised = promised_output(lines[(statement.end_lineno or 1) - 1])
+        is_print = ast.unparse(statement).startswith("print(")
+        if is_print and promised is not None and printed.getvalue().strip() != promised:
+            wrong.append(
+                f"{name}:{statement.lineno}: says {promised!r}, prints {printed.getvalue()!r}"
+            )
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_page_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    broken = []
+    for target in LINK.findall(text):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        if path and not (page.parent / path).exists():
+            broken.append(target)
+        if not path and anchor not in anchors:
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_named_in_page_exist(page: Path) -> None:
+    """`gradient/models/gpt2.py` in backquotes is a promise that the file is there."""
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:gradient|tests|bench|examples|docs)/[\w./]*)`", text)
+    assert [path for path in named if not (CHECKOUT / path).exists()] == []
