@@ -1,0 +1,106 @@
+"""Attention, and the sums of rows that an embedding's gradient is, by kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import kernels, threads
+
+MIN_SCORES = 1 << 14
+"""Scores (B H T S) below which the composed definition is quick enough."""
+
+
+class AttentionKernels:
+    """Overrides of `composed.attention`, and of the `index_add` under `embedding_grad`."""
+
+    def attention(
+        be: Any,
+        q: Any,
+        k: Any,
+        v: Any,
+        mask: Any = None,
+        is_causal: bool = False,
+        scale: float = 1.0,
+    ) -> tuple[Any, Any]:
+        if mask is not None or not _takes(q, k, v):
+            return super().attention(q, k, v, mask, is_causal, scale)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import attention
+
+        b, heads = k.shape[:2]
+        # In q's memory order: where q's heads are a transposed view, merging them again is free.
+        out = np.empty_like(q, shape=(*q.shape[:3], v.shape[3]), subok=False)
+        lse = np.empty(q.shape[:3], q.dtype)
+        threads.rows(
+            attention.attention, b * heads, 1,
+            q, k, v, q.dtype.type(scale), bool(is_causal), out, lse,
+        )  # fmt: skip
+        return out, lse[..., None]
+
+    def attention_grad(
+        be: Any,
+        g: Any,
+        q: Any,
+        k: Any,
+        v: Any,
+        out: Any,
+        lse: Any,
+        mask: Any = None,
+        is_causal: bool = False,
+        scale: float = 1.0,
+    ) -> tuple[Any, Any, Any]:
+        if mask is not None or not _takes(q, k, v, g, out, lse):
+            return super().attention_grad(  # type: ignore[misc]
+                g, q, k, v, out, lse, mask, is_causal, scale
+            )
+        from gradient.backends.numpy.kernels import attention
+
+        if g.strides != out.strides:  # one layout less to compile for
+            g = np.positive(g, out=np.empty_like(out))
+        b, heads = k.shape[:2]
+        gq, gk, gv = (np.empty_like(x, subok=False) for x in (q, k, v))
+        threads.rows(
+            attention.attention_grad, b * heads, 1,
+            g, q, k, v, out, lse.reshape(q.shape[:3]),
+            q.dtype.type(scale), bool(is_causal), gq, gk, gv,
+        )  # fmt: skip
+        return gq, gk, gv
+
+    def index_add(be: Any, x: Any, index: Any, value: Any) -> Any:
+        if not _adds_rows(x, index, value):
+            return super().index_add(x, index, value)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import embedding
+
+        columns = x.shape[1]
+        threads.rows(
+            embedding.add_rows, columns, embedding.COLUMNS,
+            x, kernels.plain(index[0]).reshape(-1), kernels.plain(value).reshape(-1, columns),
+        )  # fmt: skip
+        return x
+
+
+def _adds_rows(x: np.ndarray, index: Any, value: np.ndarray) -> bool:
+    """Whether the index picks rows of a matrix by one array of indices, all of them in range."""
+    if not (type(index) is tuple and len(index) == 1 and type(index[0]) is np.ndarray):
+        return False
+    rows = index[0]
+    return (
+        rows.dtype.kind == "i"
+        and x.ndim == 2
+        and x.flags.carray
+        and getattr(value, "shape", None) == (*rows.shape, x.shape[1])
+        and kernels.take(value, x)
+        and rows.min() >= -x.shape[0]
+        and rows.max() < x.shape[0]
+    )
+
+
+def _takes(q: np.ndarray, *others: np.ndarray) -> bool:
+    b, h, t, _ = q.shape
+    return (
+        b * h * t * others[0].shape[2] >= MIN_SCORES
+        and q.dtype in kernels.FLOATS
+        and all(o.dtype == q.dtype for o in others)
+        and kernels.installed()
+    )

@@ -1,0 +1,164 @@
+"""Matrix products on the pool's threads, with the BLAS library held to one thread a call.
+
+NumPy's usual library, OpenBLAS, has threads of its own that keep spinning for a while after each
+product. They would take the processors from our kernels, which come between products (with two
+cores a kernel then takes twice as long). And a product's last bits depend on how many there are.
+So a large product is cut into parts of a fixed size here, one BLAS call each. Where the library is
+another one (Accelerate, MKL), it keeps its own threads and way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import glob
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import threads
+
+ONE_THREAD = 1 << 18
+"""Multiplications up to which OpenBLAS itself uses one thread."""
+MANY_THREADS = 1 << 24
+"""Multiplications from which waking the pool pays."""
+
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+class MatmulOnThreads:
+    """Overrides of the matrix products."""
+
+    def matmul(be: Any, a: Any, b: Any) -> Any:
+        if _large(a, b) and openblas() is not None:
+            return matmul(a, b)
+        return super().matmul(a, b)  # type: ignore[misc]
+
+    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+        """Adds the bias while each part of the product is still in the cache."""
+        if (
+            bias is None
+            or bias.dtype != x.dtype
+            or not _large(x, weight, transposed=True)
+            or openblas() is None
+        ):
+            return super().linear(x, weight, bias)  # type: ignore[misc]
+        y = matmul(x.reshape(-1, x.shape[-1]), weight.T, bias)
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
+    """Whether OpenBLAS would use its own threads for `a @ b` (or `a @ b.T`)."""
+    columns = b.shape[-2 if transposed else -1] if b.ndim > 1 else 0
+    return (
+        a.size * columns > ONE_THREAD
+        and a.ndim > 1
+        and a.dtype == b.dtype
+        and a.dtype in _FLOATS
+        and a.shape[-1] == b.shape[-1 if transposed else -2]
+    )
+
+
+def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """a (..., M, K) @ b (..., K, N) (+ bias (N,)), computed in parts: along the leading axis of a
+    batch, else along the longer one of M and N."""
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    out = np.empty(shape, a.dtype)
+    if out.ndim > 2:
+        a = np.broadcast_to(a, shape[:-2] + a.shape[-2:])
+        b = np.broadcast_to(b, shape[:-2] + b.shape[-2:])
+        if shape[0] == 1:
+            out[0] = matmul(a[0], b[0], bias)
+            return out
+        size, piece = shape[0], 1
+    elif shape[0] >= shape[1]:
+        size, piece = shape[0], _piece(shape[0])
+    else:
+        size, piece = shape[1], _piece(shape[1])
+    by_columns = out.ndim == 2 and shape[0] < shape[1]
+    if a.size * shape[-1] < MANY_THREADS:
+        piece = size
+
+    def part(i: int) -> None:
+        some = slice(i * piece, (i + 1) * piece)
+        if by_columns:
+            y = np.matmul(a, b[:, some], out=out[:, some])
+        else:
+            y = np.matmul(a[some], b if b.ndim == 2 else b[some], out=out[some])
+        if bias is not None:
+            np.add(y, bias[some] if by_columns else bias, out=y)
+
+    with one_blas_thread():
+        threads.run(-(-size // piece), part)
+    return out
+
+
+def _piece(n: int) -> int:
+    """The length of the parts of an axis of length n. Longer ones waste less on BLAS's packing of
+    the other operand, shorter ones keep more threads busy."""
+    parts = 1 if n < 64 else 2 if n < 256 else 4 if n < 1024 else 8 if n < 4096 else 16
+    return -(-n // (parts * 16)) * 16
+
+
+# The library -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """OpenBLAS's functions that get and set its number of threads; None where NumPy has another
+    library."""
+    for path in _libraries():
+        try:
+            library = ctypes.PyDLL(path)  # it is loaded already: this finds its handle
+        except OSError:
+            continue
+        for prefix in ("scipy_openblas", "openblas"):
+            for suffix in ("64_", "_64", ""):
+                get = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
+                set_ = getattr(library, f"{prefix}_set_num_threads{suffix}", None)
+                if get is not None and set_ is not None:
+                    return get, set_
+    return None
+
+
+def _libraries() -> Iterator[str]:
+    """Files that may be the OpenBLAS which NumPy loaded: those in its wheel, else those mapped."""
+    package = os.path.dirname(np.__file__)
+    for folder in (package + ".libs", os.path.join(package, ".dylibs")):
+        yield from glob.glob(os.path.join(folder, "*openblas*"))
+    if os.path.exists("/proc/self/maps"):
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            yield from sorted({line.split()[-1] for line in maps if "openblas" in line})
+
+
+_lock = threading.Lock()
+_calls = 0
+_before = 1
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold OpenBLAS to one thread a call inside, and give it its threads back after the last of
+    several (from several threads) has left."""
+    global _calls, _before
+    functions = openblas()
+    if functions is None:
+        yield
+        return
+    get, set_ = functions
+    with _lock:
+        _calls += 1
+        if _calls == 1:
+            _before = get()
+            set_(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _calls -= 1
+            if _calls == 0:
+                set_(_before)

@@ -1,0 +1,52 @@
+"""Numba kernels of the NumPy backend, one module a family, and which calls go to them.
+
+This package itself does not import numba. Its modules do, and are imported by the first call that a
+kernel takes: a program on small arrays never waits for numba or a compilation.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+
+MIN_SIZE = 1 << 14
+"""Elements below which NumPy is quick enough not to wake numba for."""
+
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def take(x: Any, *others: Any) -> bool:
+    """Whether kernels take an operation on these arrays: `x` is large and contiguous, all are
+    float32 or all float64, and numba is there. An operand that is None counts as fitting."""
+    return (
+        type(x) is np.ndarray
+        and x.size >= MIN_SIZE
+        and x.dtype in FLOATS
+        and x.flags.c_contiguous
+        and all(o is None or o.dtype == x.dtype for o in others)
+        and installed()
+    )
+
+
+def plain(x: np.ndarray) -> np.ndarray:
+    """`x`, copied if it is not contiguous, aligned and writable: numba compiles a kernel anew for
+    arrays that differ in these."""
+    return x if type(x) is np.ndarray and x.flags.carray else np.array(x, order="C", subok=False)
+
+
+@functools.cache
+def installed() -> bool:
+    """Whether numba can be imported; warns, once, where it can not."""
+    if importlib.util.find_spec("numba") is not None:
+        return True
+    warnings.warn(
+        "numba is not installed: the CPU runs compositions of NumPy functions in place of kernels, "
+        "several times slower; pip install numba",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False

@@ -1,0 +1,197 @@
+"""Scaled dot-product attention and its gradient, one key head at a time.
+
+Rows of the scores are made and used in blocks that stay in the cache, as in FlashAttention (Dao et
+al. 2022), but whole: a block of rows against all columns is small enough on a CPU, so the softmax
+needs no correction from tile to tile. Operands are copied to contiguous scratch first, which also
+lets them come in any layout: the heads of a packed projection, say.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.backends.numpy.kernels.compilation import kernel, part
+from gradient.backends.numpy.kernels.functions import exp, largest
+from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
+
+ROWS = 32
+"""Query rows of a block."""
+
+# Every matrix is a flat array with a row length; rows are padded to whole pairs of vectors.
+
+
+@part
+def padded(n, array):
+    """n rounded up to whole pairs of the array's vectors."""
+    pair = 2 * lanes(array)
+    return (n + pair - 1) // pair * pair
+
+
+@part
+def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
+    """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
+
+    m is a multiple of 4 and n one of a pair of vectors: a tile of 4 rows by 2 vectors of c stays in
+    registers while k runs.
+    """
+    width = lanes(b)
+    for j in range(0, n, 2 * width):
+        for i in range(0, m, 4):
+            r0 = i * c_row + j
+            r1, r2, r3 = r0 + c_row, r0 + 2 * c_row, r0 + 3 * c_row
+            zero = fill(b.dtype.type(0))
+            c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = zero
+            if add:
+                c00, c01 = load(c, r0), load(c, r0 + width)
+                c10, c11 = load(c, r1), load(c, r1 + width)
+                c20, c21 = load(c, r2), load(c, r2 + width)
+                c30, c31 = load(c, r3), load(c, r3 + width)
+            for p in range(k):
+                left, right = load(b, p * b_row + j), load(b, p * b_row + j + width)
+                at = i * row + p * column
+                x0, x1, x2, x3 = a[at], a[at + row], a[at + 2 * row], a[at + 3 * row]
+                c00, c01 = add_product(c00, x0, left), add_product(c01, x0, right)
+                c10, c11 = add_product(c10, x1, left), add_product(c11, x1, right)
+                c20, c21 = add_product(c20, x2, left), add_product(c21, x2, right)
+                c30, c31 = add_product(c30, x3, left), add_product(c31, x3, right)
+            store(c, r0, c00)
+            store(c, r0 + width, c01)
+            store(c, r1, c10)
+            store(c, r1 + width, c11)
+            store(c, r2, c20)
+            store(c, r2 + width, c21)
+            store(c, r3, c30)
+            store(c, r3 + width, c31)
+
+
+@part
+def copy_rows(x, scale, out, out_row):
+    """scale * x (n, d), its rows padded with zeros."""
+    for i in range(x.shape[0]):
+        row = out[i * out_row : (i + 1) * out_row]
+        for j in range(x.shape[1]):
+            row[j] = x[i, j] * scale
+        row[x.shape[1] :] = 0
+
+
+@part
+def copy_columns(x, out, out_row):
+    """The transpose of x (n, d), its rows padded with zeros."""
+    n, d = x.shape
+    for j in range(d):
+        out[j * out_row + n : (j + 1) * out_row] = 0
+    for i in range(n):
+        for j in range(d):
+            out[j * out_row + i] = x[i, j]
+
+
+@part
+def write_rows(x, x_row, scale, out):
+    """out (n, d) = scale * the first d of each of x's rows."""
+    for i in range(out.shape[0]):
+        row = x[i * x_row : (i + 1) * x_row]
+        for j in range(out.shape[1]):
+            out[i, j] = row[j] * scale
+
+
+@kernel
+def attention(start, stop, q, k, v, scale, is_causal, out, lse):
+    """The key heads start to stop of all B * Hk; lse (B, H, T)."""
+    heads, s, d = k.shape[1], k.shape[2], k.shape[3]
+    t, e = q.shape[2], v.shape[3]
+    groups = q.shape[1] // heads
+    one = lse.dtype.type(1)
+    s_row, d_row, e_row = padded(s, lse), padded(d, lse), padded(e, lse)
+    k_columns, v_rows = np.empty(d * s_row, lse.dtype), np.empty(s * e_row, lse.dtype)
+    q_rows, o_rows = np.empty(ROWS * d_row, lse.dtype), np.empty(ROWS * e_row, lse.dtype)
+    p, reciprocal = np.empty(ROWS * s_row, lse.dtype), np.empty(ROWS, lse.dtype)
+    q_rows[:] = 0
+    for unit in range(start, stop):
+        batch, head = unit // heads, unit % heads
+        copy_columns(k[batch, head], k_columns, s_row)
+        copy_rows(v[batch, head], one, v_rows, e_row)
+        for h in range(head * groups, (head + 1) * groups):
+            for first in range(0, t, ROWS):
+                rows = min(ROWS, t - first)
+                m = (rows + 3) // 4 * 4
+                columns = min(s, first + rows) if is_causal else s
+                copy_rows(q[batch, h, first : first + rows], scale, q_rows, d_row)
+                product(q_rows, d_row, 1, k_columns, s_row, p, s_row,
+                        m, d, padded(columns, p), False)  # fmt: skip
+                for r in range(rows):
+                    seen = min(first + r + 1, columns) if is_causal else columns
+                    scores = p[r * s_row : r * s_row + seen]
+                    high = largest(scores)
+                    if high == -np.inf:
+                        high = scores.dtype.type(0)
+                    total = scores.dtype.type(0)
+                    for i in range(seen):
+                        scores[i] = exp(scores[i] - high)
+                        total += scores[i]
+                    p[r * s_row + seen : r * s_row + columns] = 0
+                    lse[batch, h, first + r] = high + math.log(total) if total != 0 else np.inf
+                    reciprocal[r] = one / total if total != 0 else one
+                product(p, s_row, 1, v_rows, e_row, o_rows, e_row, m, columns, e_row, False)
+                for r in range(rows):
+                    for j in range(e):
+                        out[batch, h, first + r, j] = o_rows[r * e_row + j] * reciprocal[r]
+
+
+@kernel
+def attention_grad(start, stop, g, q, k, v, out, lse, scale, is_causal, gq, gk, gv):
+    """The key heads start to stop of all B * Hk; lse (B, H, T)."""
+    heads, s, d = k.shape[1], k.shape[2], k.shape[3]
+    t, e = q.shape[2], v.shape[3]
+    groups = q.shape[1] // heads
+    one = lse.dtype.type(1)
+    s_row, d_row, e_row = padded(s, lse), padded(d, lse), padded(e, lse)
+    s4 = (s + 3) // 4 * 4
+    k_columns, k_rows = np.empty(d * s_row, lse.dtype), np.empty(s * d_row, lse.dtype)
+    v_columns = np.empty(e * s_row, lse.dtype)
+    q_rows, g_rows = np.empty(ROWS * d_row, lse.dtype), np.empty(ROWS * e_row, lse.dtype)
+    p, gp = np.empty(ROWS * s_row, lse.dtype), np.empty(ROWS * s_row, lse.dtype)
+    gq_rows = np.empty(ROWS * d_row, lse.dtype)
+    gk_rows, gv_rows = np.empty(s4 * d_row, lse.dtype), np.empty(s4 * e_row, lse.dtype)
+    q_rows[:] = 0
+    g_rows[:] = 0
+    for unit in range(start, stop):
+        batch, head = unit // heads, unit % heads
+        copy_columns(k[batch, head], k_columns, s_row)
+        copy_columns(v[batch, head], v_columns, s_row)
+        copy_rows(k[batch, head], one, k_rows, d_row)
+        gk_rows[:] = 0
+        gv_rows[:] = 0
+        for h in range(head * groups, (head + 1) * groups):
+            for first in range(0, t, ROWS):
+                rows = min(ROWS, t - first)
+                last = first + rows
+                m = (rows + 3) // 4 * 4
+                columns = min(s, last) if is_causal else s
+                wide = padded(columns, p)
+                copy_rows(q[batch, h, first:last], scale, q_rows, d_row)
+                copy_rows(g[batch, h, first:last], one, g_rows, e_row)
+                product(q_rows, d_row, 1, k_columns, s_row, p, s_row, m, d, wide, False)
+                product(g_rows, e_row, 1, v_columns, s_row, gp, s_row, m, e, wide, False)
+                for r in range(rows):
+                    seen = min(first + r + 1, columns) if is_causal else columns
+                    o = out[batch, h, first + r]
+                    delta = lse.dtype.type(0)
+                    for i in range(e):
+                        delta += g_rows[r * e_row + i] * o[i]
+                    shift = lse[batch, h, first + r]
+                    probability = p[r * s_row : r * s_row + wide]
+                    slope = gp[r * s_row : r * s_row + wide]
+                    for i in range(seen):
+                        probability[i] = exp(probability[i] - shift)
+                        slope[i] = probability[i] * (slope[i] - delta)
+                    probability[seen:] = 0
+                    slope[seen:] = 0
+                c4 = (columns + 3) // 4 * 4
+                product(p, 1, s_row, g_rows, e_row, gv_rows, e_row, c4, rows, e_row, True)
+                product(gp, 1, s_row, q_rows, d_row, gk_rows, d_row, c4, rows, d_row, True)
+                product(gp, s_row, 1, k_rows, d_row, gq_rows, d_row, m, columns, d_row, False)
+                write_rows(gq_rows, d_row, scale, gq[batch, h, first:last])
+        write_rows(gk_rows, d_row, one, gk[batch, head])
+        write_rows(gv_rows, e_row, one, gv[batch, head])

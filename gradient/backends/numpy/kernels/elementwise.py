@@ -1,0 +1,68 @@
+"""Activations and their gradients over flat arrays, for the elements start to stop."""
+
+from __future__ import annotations
+
+from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
+from gradient.backends.numpy.kernels.compilation import kernel
+from gradient.backends.numpy.kernels.functions import normal, sigmoid
+
+CHUNK = 1 << 16
+"""Elements a thread takes at a time: the inputs and output of most kernels fit its L2 cache."""
+
+# Arrays are cut to their part first: with a loop from 0, LLVM knows that no index is negative, and
+# vectorises. Constants take the arrays' type by `dtype.type`: Python floats would widen to float64.
+
+
+@kernel
+def silu(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = x[i] * sigmoid(x[i])
+
+
+@kernel
+def silu_grad(start, stop, g, x, y):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    one = x.dtype.type(1)
+    for i in range(x.size):
+        s = sigmoid(x[i])
+        y[i] = g[i] * (s * (one + x[i] * (one - s)))
+
+
+@kernel
+def gelu(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = x[i] * normal(x[i])[0]
+
+
+@kernel
+def gelu_grad(start, stop, g, x, y):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    for i in range(x.size):
+        cdf, density = normal(x[i])
+        y[i] = g[i] * (cdf + x[i] * density)
+
+
+# (1 + tanh(u)) / 2 is sigmoid(2u), which takes one exponential and one division.
+
+
+@kernel
+def gelu_tanh(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    scale, cubic = x.dtype.type(2 * GELU_SCALE), x.dtype.type(2 * GELU_SCALE * GELU_CUBIC)
+    for i in range(x.size):
+        v = x[i]
+        y[i] = v * sigmoid(v * (scale + cubic * v * v))
+
+
+@kernel
+def gelu_tanh_grad(start, stop, g, x, y):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    one = x.dtype.type(1)
+    scale, cubic = x.dtype.type(2 * GELU_SCALE), x.dtype.type(2 * GELU_SCALE * GELU_CUBIC)
+    slope = x.dtype.type(6 * GELU_SCALE * GELU_CUBIC)
+    for i in range(x.size):
+        v = x[i]
+        s = sigmoid(v * (scale + cubic * v * v))
+        y[i] = g[i] * (s + v * s * (one - s) * (scale + slope * v * v))

@@ -1,0 +1,19 @@
+"""Adding rows at repeated indices."""
+
+from __future__ import annotations
+
+from gradient.backends.numpy.kernels.compilation import kernel
+
+COLUMNS = 64
+"""Columns that a thread takes at a time, all rows in their order: so the sums have one order."""
+
+
+@kernel
+def add_rows(start, stop, x, index, value):
+    """x[index[r], start:stop] += value[r, start:stop] for each r in turn."""
+    for r in range(index.size):
+        i = index[r]
+        row = x[i if i >= 0 else i + x.shape[0], start:stop]
+        added = value[r, start:stop]
+        for j in range(row.size):
+            row[j] += added[j]

@@ -1,0 +1,186 @@
+"""Functions of numbers without branches or library calls: LLVM turns loops over them into vectors.
+
+`exp` is within 1 ulp of the exact value in float32 and float64, and about twice as fast as NumPy's.
+The polynomials' coefficients were found by Remez exchange in 60-digit arithmetic, for the least
+relative error.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from gradient.backends.numpy.kernels.compilation import STRICT
+
+# numba widens int32 arithmetic to int64. Narrowing each step again keeps 16 lanes to a vector.
+F4, I4 = np.float32, np.int32
+
+LOG2_E4, LOG2_E8 = F4(1.4426950408889634), 1.4426950408889634
+# log(2) in two parts: the first has so few bits that its product with an exponent is exact.
+LOG_2_HIGH4, LOG_2_LOW4 = F4(0.693359375), F4(-2.12194440054690583e-4)
+LOG_2_HIGH8, LOG_2_LOW8 = 0.6931471803691238, 1.9082149292705877e-10
+# Adding 1.5 * 2^(mantissa bits) rounds to an integer, which then stands in the lowest bits.
+ROUND4, ROUND8 = F4(12582912.0), 6755399441055744.0
+ROUND_BITS4, ROUND_BITS8 = I4(0x4B400000), 0x4338000000000000
+SQRT_2PI4, SQRT_2PI8 = F4(2.5066282746310002), 2.5066282746310002
+INV_SQRT_2PI4, INV_SQRT_2PI8 = F4(0.3989422804014327), 0.3989422804014327
+
+
+def exp(x):
+    """e^x as 2^n e^r with |r| <= log(2)/2; 2^n is put together from bits, in two factors so that
+    subnormal results and those near the largest number come out right."""
+    raise NotImplementedError("kernels only")
+
+
+def _exp4(x):
+    x = min(max(x, F4(-104)), F4(89))
+    shifted = x * LOG2_E4 + ROUND4
+    n = shifted - ROUND4
+    r = (x - n * LOG_2_HIGH4) - n * LOG_2_LOW4
+    p = F4(0.0013814660) * r + F4(0.0083687027)
+    p = p * r + F4(0.041668386)
+    p = p * r + F4(0.16666521)
+    p = p * r + F4(0.49999993)
+    p = p * (r * r) + r + F4(1)
+    bits = I4(F4(shifted).view(I4) - ROUND_BITS4)
+    half = I4(bits >> I4(1))
+    first = I4((half + I4(127)) << I4(23)).view(F4)
+    second = I4((bits - half + I4(127)) << I4(23)).view(F4)
+    return p * first * second
+
+
+def _exp8(x):
+    x = min(max(x, -746.0), 710.0)
+    shifted = x * LOG2_E8 + ROUND8
+    n = shifted - ROUND8
+    r = (x - n * LOG_2_HIGH8) - n * LOG_2_LOW8
+    p = 2.4999950963104772335e-8 * r + 2.7630195692293963804e-7
+    p = p * r + 2.7557586502445276569e-6
+    p = p * r + 2.4801493253544156586e-5
+    p = p * r + 1.9841269506733128964e-4
+    p = p * r + 1.3888888943471455892e-3
+    p = p * r + 8.3333333334942160128e-3
+    p = p * r + 0.04166666666653081583
+    p = p * r + 0.16666666666666413277
+    p = p * r + 0.50000000000000105385
+    p = p * (r * r) + r + 1.0
+    bits = np.float64(shifted).view(np.int64) - ROUND_BITS8
+    half = bits >> 1
+    first = np.int64((half + 1023) << 52).view(np.float64)
+    second = np.int64((bits - half + 1023) << 52).view(np.float64)
+    return p * first * second
+
+
+@overload(exp, jit_options=STRICT)
+def _exp(x):
+    return _exp4 if x == types.float32 else _exp8
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x)"""
+    raise NotImplementedError("kernels only")
+
+
+@overload(sigmoid, jit_options=STRICT)
+def _sigmoid(x):
+    if x == types.float32:
+        return lambda x: F4(1) / (F4(1) + exp(-x))
+    return lambda x: 1.0 / (1.0 + exp(-x))
+
+
+def normal(x):
+    """The normal distribution's function Phi(x) and density.
+
+    Phi(-|x|) is density * M(|x|), where M (Mills' ratio) times |x| + k is a polynomial in
+    (|x| - k) / (|x| + k): so the far tail keeps its digits, which 1 + erf would cancel.
+    """
+    raise NotImplementedError("kernels only")
+
+
+def _normal4(x):
+    a = abs(x)
+    density = exp(F4(-0.5) * a * a) * INV_SQRT_2PI4
+    a = min(a, F4(14))
+    d = F4(1) / (a + F4(4))
+    t = (a - F4(4)) * d
+    p = F4(-0.0001295266262) * t + F4(0.0001846347392)
+    p = p * t + F4(0.0015718619218)
+    p = p * t + F4(-0.0035149843048)
+    p = p * t + F4(-0.0075267292831)
+    p = p * t + F4(0.06040414345)
+    p = p * t + F4(-0.18652320594)
+    p = p * t + F4(0.38713688986)
+    p = p * t + F4(-0.60789659716)
+    p = p * t + F4(0.75528513546)
+    tail = density * (SQRT_2PI4 * d) * p
+    return (tail if x < F4(0) else F4(1) - tail), density
+
+
+def _normal8(x):
+    a = abs(x)
+    density = exp(-0.5 * a * a) * INV_SQRT_2PI8
+    a = min(a, 39.0)
+    d = 1.0 / (a + 6.0)
+    t = (a - 6.0) * d
+    p = 6.945668626473785e-10 * t + 4.7243141476772775e-09
+    p = p * t + 7.170295734946037e-12
+    p = p * t + -4.296363005483144e-08
+    p = p * t + 9.927539968434082e-09
+    p = p * t + 3.1028900999646297e-07
+    p = p * t + -4.3121593483778937e-07
+    p = p * t + -1.7996772179492117e-06
+    p = p * t + 6.797130721695624e-06
+    p = p * t + 1.0755848560541106e-06
+    p = p * t + -6.475223463001704e-05
+    p = p * t + 0.00018136042142294053
+    p = p * t + 3.287006623961982e-05
+    p = p * t + -0.0021316052108313823
+    p = p * t + 0.01002982063458383
+    p = p * t + -0.030985315507540467
+    p = p * t + 0.07517191566939002
+    p = p * t + -0.15268023206449538
+    p = p * t + 0.26797424584163837
+    p = p * t + -0.4139035857755904
+    p = p * t + 0.5689688918147839
+    p = p * t + -0.7010090295908655
+    p = p * t + 0.7773517718933622
+    tail = density * (SQRT_2PI8 * d) * p
+    return (tail if x < 0.0 else 1.0 - tail), density
+
+
+@overload(normal, jit_options=STRICT)
+def _normal(x):
+    return _normal4 if x == types.float32 else _normal8
+
+
+def largest(x):
+    """The maximum of an array; of one with NaN, it may be NaN or not.
+
+    As integers, floats keep their order once the lower bits of negative ones are flipped. LLVM
+    vectorises a maximum of integers; of floats it does not, where there may be a NaN.
+    """
+    raise NotImplementedError("kernels only")
+
+
+def _largest4(x):
+    bits = x.view(I4)
+    high = I4(-(2**31))
+    for i in range(bits.size):
+        b = bits[i]
+        high = I4(max(high, I4(b ^ I4(I4(b >> I4(31)) & I4(0x7FFFFFFF)))))
+    return I4(high ^ I4(I4(high >> I4(31)) & I4(0x7FFFFFFF))).view(F4)
+
+
+def _largest8(x):
+    bits = x.view(np.int64)
+    high = np.int64(-(2**63))
+    for i in range(bits.size):
+        b = bits[i]
+        high = max(high, b ^ ((b >> 63) & 0x7FFFFFFFFFFFFFFF))
+    return np.int64(high ^ ((high >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
+
+
+@overload(largest, jit_options=STRICT)
+def _largest(x):
+    return _largest4 if x.dtype == types.float32 else _largest8

@@ -1,0 +1,114 @@
+"""Vectors of numbers as values in kernels: a numba type that is an LLVM vector, in registers.
+
+LLVM vectorises plain loops well, but does not keep a tile of a matrix in registers across a loop.
+Products of small matrices need that, and take these few operations. They are LLVM's general ones,
+which it lowers to any processor's instructions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import PrimitiveModel
+from numba.extending import intrinsic, register_model
+
+
+def _bytes() -> int:
+    """The width of this processor's vector registers."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+BYTES = _bytes()
+LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8}
+
+
+class Vector(types.Type):
+    """As many numbers of type `element` as a register holds."""
+
+    def __init__(self, element: types.Type):
+        self.element = element
+        super().__init__(name=f"Vector({element})")
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector):
+        element = manager.lookup(kind.element).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, LANES[kind.element]))
+
+
+@intrinsic
+def lanes(context, array):
+    """How many elements of the array are a vector."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.int64, LANES[array.dtype])
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def load(context, array, index):
+    """The vector that starts at a flat array's element `index`."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(_pointer(context, builder, array, arguments, kind))
+        value.align = 1
+        return value
+
+    return kind(array, types.int64), generate
+
+
+@intrinsic
+def store(context, array, index, vector):
+    """Put a vector in the place that starts at a flat array's element `index`."""
+
+    def generate(context, builder, signature, arguments):
+        place = _pointer(context, builder, array, arguments, vector)
+        builder.store(arguments[2], place).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), generate
+
+
+@intrinsic
+def fill(context, number):
+    """The vector whose elements are all `number`."""
+    kind = Vector(number)
+
+    def generate(context, builder, signature, arguments):
+        return _splat(context, builder, arguments[0], kind)
+
+    return kind(number), generate
+
+
+@intrinsic
+def add_product(context, total, number, vector):
+    """total + number * vector, in one rounding where the processor can."""
+
+    def generate(context, builder, signature, arguments):
+        total_, number_, vector_ = arguments
+        type_ = total_.type
+        name = f"llvm.fmuladd.v{type_.count}{'f32' if total.element == types.float32 else 'f64'}"
+        function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(type_, [type_] * 3))
+        return builder.call(function, [_splat(context, builder, number_, total), vector_, total_])
+
+    return total(total, number, vector), generate
+
+
+def _splat(context: Any, builder: Any, number: Any, kind: Vector) -> Any:
+    type_ = context.get_value_type(kind)
+    one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), type_.count), None)
+    return builder.shuffle_vector(one, one, zeros)
+
+
+def _pointer(context: Any, builder: Any, array: Any, arguments: Any, kind: Vector) -> Any:
+    data = context.make_array(array)(context, builder, arguments[0]).data
+    place = builder.gep(data, [arguments[1]])
+    return builder.bitcast(place, context.get_value_type(kind).as_pointer())

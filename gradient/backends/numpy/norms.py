@@ -1,0 +1,176 @@
+"""Softmax, cross-entropy and normalisation by kernels, along the last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.kernels import plain
+
+
+class NormKernels:
+    """Overrides of `composed.norms`."""
+
+    # Softmax -------------------------------------------------------------------------------------
+
+    def softmax(be: Any, x: Any, axis: int) -> Any:
+        if not _last(x, axis):
+            return super().softmax(x, axis)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        return _each_row(norms.softmax, x)
+
+    def softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+        if not _last(out, axis, g):
+            return super().softmax_grad(g, out, axis)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        return _each_row(norms.softmax_grad, g, out)
+
+    def log_softmax(be: Any, x: Any, axis: int) -> Any:
+        if not _last(x, axis):
+            return super().log_softmax(x, axis)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        return _each_row(norms.log_softmax, x)
+
+    def log_softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+        if not _last(out, axis, g):
+            return super().log_softmax_grad(g, out, axis)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        return _each_row(norms.log_softmax_grad, g, out)
+
+    # Cross-entropy -------------------------------------------------------------------------------
+
+    def cross_entropy(
+        be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
+    ) -> tuple[Any, Any]:
+        if not (kernels.take(logits) and _in_range(target, logits.shape[1], ignore_index)):
+            return super().cross_entropy(  # type: ignore[misc]
+                logits, target, ignore_index, label_smoothing
+            )
+        from gradient.backends.numpy.kernels import norms
+
+        n, columns = logits.shape
+        loss, lse = np.empty(n, logits.dtype), np.empty(n, logits.dtype)
+        smoothing = logits.dtype.type(label_smoothing)
+        threads.rows(
+            norms.cross_entropy, n, norms.rows_of(columns),
+            plain(logits), plain(target), ignore_index, smoothing, loss, lse,
+        )  # fmt: skip
+        return loss, lse
+
+    def cross_entropy_grad(
+        be: Any,
+        g: Any,
+        logits: Any,
+        target: Any,
+        lse: Any,
+        ignore_index: int,
+        label_smoothing: float,
+    ) -> Any:
+        if not (kernels.take(logits, g, lse) and _in_range(target, logits.shape[1], ignore_index)):
+            return super().cross_entropy_grad(  # type: ignore[misc]
+                g, logits, target, lse, ignore_index, label_smoothing
+            )
+        from gradient.backends.numpy.kernels import norms
+
+        gx = np.empty_like(logits)
+        smoothing = logits.dtype.type(label_smoothing)
+        threads.rows(
+            norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),
+            plain(g), plain(logits), plain(target), plain(lse), ignore_index, smoothing, gx,
+        )  # fmt: skip
+        return gx
+
+    # Normalisation over the last axis ------------------------------------------------------------
+
+    def layer_norm(be: Any, x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
+        if not kernels.take(x, weight, bias):
+            return super().layer_norm(x, weight, bias, eps)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        columns = x.shape[-1]
+        y, mean, rstd = np.empty_like(x), *(np.empty((*x.shape[:-1], 1), x.dtype) for _ in "ms")
+        threads.rows(
+            norms.layer_norm, x.size // columns, norms.rows_of(columns),
+            _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), x.dtype.type(eps),
+            _2d(y), mean.reshape(-1), rstd.reshape(-1),
+        )  # fmt: skip
+        return y, mean, rstd
+
+    def layer_norm_grad(
+        be: Any, g: Any, x: Any, weight: Any, mean: Any, rstd: Any
+    ) -> tuple[Any, Any, Any]:
+        if not kernels.take(x, g, weight, mean, rstd):
+            return super().layer_norm_grad(g, x, weight, mean, rstd)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        n, columns = x.size // x.shape[-1], x.shape[-1]
+        chunk = norms.rows_of(columns)
+        gx, gw, gb = np.empty_like(x), *np.empty((2, -(-n // chunk), columns), x.dtype)
+        threads.rows(
+            norms.layer_norm_grad, n, chunk,
+            _2d(g), _2d(x), _or_full(weight, 1, x), mean.reshape(-1), rstd.reshape(-1),
+            _2d(gx), gw, gb,
+        )  # fmt: skip
+        return gx, None if weight is None else gw.sum(0), gb.sum(0)
+
+    def rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+        if not kernels.take(x, weight):
+            return super().rms_norm(x, weight, eps)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        columns = x.shape[-1]
+        y, rstd = np.empty_like(x), np.empty((*x.shape[:-1], 1), x.dtype)
+        threads.rows(
+            norms.rms_norm, x.size // columns, norms.rows_of(columns),
+            _2d(x), _or_full(weight, 1, x), x.dtype.type(eps), _2d(y), rstd.reshape(-1),
+        )  # fmt: skip
+        return y, rstd
+
+    def rms_norm_grad(be: Any, g: Any, x: Any, weight: Any, rstd: Any) -> tuple[Any, Any]:
+        if not kernels.take(x, g, weight, rstd):
+            return super().rms_norm_grad(g, x, weight, rstd)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import norms
+
+        n, columns = x.size // x.shape[-1], x.shape[-1]
+        chunk = norms.rows_of(columns)
+        gx, gw = np.empty_like(x), np.empty((-(-n // chunk), columns), x.dtype)
+        threads.rows(
+            norms.rms_norm_grad, n, chunk,
+            _2d(g), _2d(x), _or_full(weight, 1, x), rstd.reshape(-1), _2d(gx), gw,
+        )  # fmt: skip
+        return gx, None if weight is None else gw.sum(0)
+
+
+def _last(x: Any, axis: int, *others: Any) -> bool:
+    return kernels.take(x, *others) and axis in (-1, x.ndim - 1)
+
+
+def _2d(x: np.ndarray) -> np.ndarray:
+    return plain(x).reshape(-1, x.shape[-1])
+
+
+def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
+    """A weight or bias; where there is none, one that changes nothing."""
+    return np.full(x.shape[-1], value, x.dtype) if vector is None else plain(vector)
+
+
+def _each_row(kernel: Any, *arrays: np.ndarray) -> np.ndarray:
+    """The kernel's result for every row (along the last axis) of arrays of one shape."""
+    from gradient.backends.numpy.kernels.norms import rows_of
+
+    out = np.empty(arrays[0].shape, arrays[0].dtype)
+    columns = out.shape[-1]
+    threads.rows(kernel, out.size // columns, rows_of(columns), *map(_2d, arrays), _2d(out))
+    return out
+
+
+def _in_range(target: np.ndarray, classes: int, ignore_index: int) -> bool:
+    """Whether every target is a class or `ignore_index`: a kernel does not check."""
+    counted = target[target != ignore_index]
+    return not counted.size or (counted.min() >= 0 and counted.max() < classes)

@@ -1,0 +1,40 @@
+"""Random numbers by kernels: bit for bit those of the composed definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import kernels, threads
+
+
+class RandomKernels:
+    """Overrides of `composed.rng`."""
+
+    def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
+        if 4 * blocks < kernels.MIN_SIZE or not kernels.installed():
+            return super().philox(key, offset, blocks)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import rng
+
+        return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
+
+    def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+        if n < kernels.MIN_SIZE or not kernels.installed():
+            return super().uniform(key, offset, n, dtype)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import rng
+
+        # As the composed definition has it: float64 where asked for, float32 for every other type.
+        if dtype == np.float64:
+            kernel, out = rng.uniform8, np.empty((-(-n // 2), 2), np.float64)
+        else:
+            kernel, out = rng.uniform4, np.empty((-(-n // 4), 4), np.float32)
+        return _blocks(kernel, key, offset, out).reshape(-1)[:n], len(out)
+
+
+def _blocks(kernel: Any, key: int, offset: int, out: np.ndarray) -> np.ndarray:
+    from gradient.backends.numpy.kernels.rng import CHUNK
+
+    word = (1 << 64) - 1
+    threads.rows(kernel, len(out), CHUNK, np.uint64(key & word), np.uint64(offset & word), out)
+    return out

@@ -1,0 +1,75 @@
+"""Optimiser steps by kernels: one pass over each parameter, all parameters in one go."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import kernels, threads
+
+
+class StepKernels:
+    """Overrides of `composed.steps`."""
+
+    def adamw_step(
+        be: Any,
+        params: list[Any],
+        grads: list[Any],
+        exp_avgs: list[Any],
+        exp_avg_sqs: list[Any],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        decoupled: bool = True,
+        maximize: bool = False,
+    ) -> None:
+        every = list(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True))
+        wide = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.installed()
+        fused = [group for group in every if wide and not maximize and _flat(*group)]
+        rest = [group for group in every if not (wide and not maximize and _flat(*group))]
+        if rest:
+            super().adamw_step(  # type: ignore[misc]
+                *map(list, zip(*rest, strict=True)),
+                lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+                step=step, decoupled=decoupled, maximize=maximize,
+            )  # fmt: skip
+        if not fused:
+            return
+        from gradient.backends.numpy.kernels import steps
+
+        numbers = (
+            beta1,
+            beta2,
+            lr / (1 - beta1**step),
+            1 / math.sqrt(1 - beta2**step),
+            eps,
+            0.0 if decoupled else weight_decay,
+            1 - lr * weight_decay if decoupled else 1.0,
+        )
+        typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
+        flat = [tuple(a.reshape(-1) for a in group) for group in fused]
+        chunks = [(i, at) for i, group in enumerate(flat)
+                  for at in range(0, group[0].size, steps.CHUNK)]  # fmt: skip
+
+        def update(n: int) -> None:
+            i, at = chunks[n]
+            p = flat[i][0]
+            stop = min(at + steps.CHUNK, p.size)
+            steps.adamw(at, stop, *flat[i], *typed[p.dtype])
+
+        threads.run(len(chunks), update)
+
+
+def _flat(*group: np.ndarray) -> bool:
+    """Whether a parameter, its gradient and moments can be walked as flat arrays in place."""
+    p = group[0]
+    return p.dtype in kernels.FLOATS and all(
+        type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.carray
+        for a in group
+    )

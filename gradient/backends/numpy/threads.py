@@ -1,0 +1,109 @@
+"""One pool of threads for the whole process: kernels and matrix products share it.
+
+Work is cut into chunks whose size depends on the shapes alone, and threads draw chunk numbers from
+one sequence. So results do not depend on the number of threads, and a thread that the system delays
+costs one chunk, not its whole share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gradient.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+
+def _default() -> int:
+    """OMP_NUM_THREADS, as is the custom of numerical programs; else the CPUs we may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_threads = _default()
+_pool: ThreadPoolExecutor | None = None
+
+
+def get_num_threads() -> int:
+    """How many threads kernels and matrix products use on the CPU."""
+    return _threads
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads on the CPU. Results are the same for every `n`."""
+    global _threads, _pool
+    if not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"set_num_threads: expected a positive int, got {n!r}")
+    if _pool is not None and n != _threads:
+        _pool.shutdown()
+        _pool = None
+    _threads = n
+
+
+def run(count: int, work: Callable[[int], Any]) -> None:
+    """Call work(0), ..., work(count - 1), each once, in any order, on all threads.
+
+    `work` should spend its time in code that lets go of the interpreter lock: a kernel, a NumPy
+    function on a large array. The first exception is raised here after all threads have stopped.
+    """
+    helpers = min(_threads, count) - 1
+    if helpers < 1:
+        for i in range(count):
+            work(i)
+        return
+    # Taking a number from one iterator is atomic: it is a single call under the interpreter lock.
+    tickets = iter(range(count))
+
+    def draw() -> None:
+        try:
+            for i in tickets:
+                work(i)
+        except BaseException:
+            for _ in tickets:  # nobody starts another chunk
+                pass
+            raise
+
+    futures: list[Future[None]] = [_executor().submit(draw) for _ in range(helpers)]
+    try:
+        draw()
+    finally:
+        # A helper that has not woken by now has nothing left to do.
+        started = [future for future in futures if not future.cancel()]
+        errors = [future.exception() for future in started]
+    for error in filter(None, errors):
+        raise error
+
+
+def rows(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any) -> None:
+    """Call kernel(start, stop, *arguments) for consecutive ranges of at most `chunk` of n rows."""
+    if n <= chunk:
+        kernel(0, n, *arguments)
+    else:
+        run(-(-n // chunk), lambda i: kernel(i * chunk, min((i + 1) * chunk, n), *arguments))
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        # The calling thread works too.
+        _pool = ThreadPoolExecutor(max(1, _threads - 1), thread_name_prefix="gradient")
+    return _pool
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+# Threads do not survive a fork: a child process makes its own pool when it first needs one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
