@@ -11,6 +11,7 @@ from gradient.dtypes import BY_NUMPY, float64, int64
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch
 from gradient.io.arrays import tensor_of
 from gradient.tensor import Tensor
+from gradient.tensor.joining import stack
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
@@ -68,8 +69,6 @@ def _numbers(batch: Sequence[Any]) -> Tensor:
 
 
 def _stack(batch: Sequence[Any]) -> Tensor:
-    from gradient.ops import stack
-
     tensors = [item if isinstance(item, Tensor) else _as_tensor(item) for item in batch]
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
