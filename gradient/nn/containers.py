@@ -143,11 +143,9 @@ class ModuleList(_ModuleSequence):
 class _Dictionary(Module):
     """What ModuleDict and ParameterDict share: members under names that the user gives."""
 
-    def __init__(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None):
+    def __init__(self) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
-        if members is not None:
-            self.update(members)
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._keys:
@@ -207,12 +205,20 @@ class _Dictionary(Module):
 class ModuleDict(_Dictionary):
     """A dict of modules that are found as children; it has no forward of its own."""
 
+    def __init__(self, modules: Mapping[str, Module] | None = None):
+        super().__init__()
+        self.update(modules or {})
+
     def _set(self, key: str, value: Any) -> None:
         self.add_module(key, value)
 
 
 class ParameterDict(_Dictionary):
-    """A dict of parameters that are found as its own; a tensor becomes a parameter, other values are kept."""
+    """A dict of parameters that are found as its own; a tensor becomes one, other values are kept."""
+
+    def __init__(self, parameters: Any = None):
+        super().__init__()
+        self.update(parameters or {})
 
     def _set(self, key: str, value: Any) -> None:
         setattr(self, key, _as_parameter(value))
@@ -222,7 +228,7 @@ class ParameterDict(_Dictionary):
 
 
 class ParameterList(Module):
-    """A list of parameters that are found as its own; a tensor becomes a parameter, other values are kept."""
+    """A list of parameters that are found as its own; a tensor becomes one, other values are kept."""
 
     def __init__(self, values: Iterable[Any] | None = None):
         super().__init__()

@@ -16,7 +16,7 @@ import pytest
 import gradient
 import gradient.functional as F
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Using padding='same'")]
 
 
 class fixed:  # noqa: N801 (reads as a word in the table)
