@@ -48,7 +48,7 @@ class Indexing:
 
     def index_select(self, dim: int, index: Any) -> Any:
         """The slices of `dim` at a 1-D tensor of ints."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         return ops.getitem(self, index=(slice(None),) * axis + (index.array,))
 
     def gather(self, dim: int, index: Any) -> Any:
@@ -58,7 +58,7 @@ class Indexing:
 
     def take_along_dim(self, indices: Any, dim: int) -> Any:
         """As gather, where the index broadcasts."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         size = list(self.array.shape)
         size[axis] = indices.array.shape[axis]
         return self.gather(dim, indices.expand(size))
@@ -80,12 +80,12 @@ class Indexing:
     def _checked(self, caller: str, dim: int, index: Any) -> int:
         if index.array.dtype.kind != "i":
             raise DTypeError(f"{caller}(): expected an int64 tensor as index, got {index.dtype}")
-        if index.array.ndim != self.array.ndim:
+        if index.ndim != self.ndim:
             raise ShapeError(
                 f"{caller}(): the index must have as many dimensions as the input "
-                f"({self.array.ndim}), got {index.array.ndim}"
+                f"({self.ndim}), got {index.ndim}"
             )
-        return axis_of(dim, self.array.ndim)
+        return axis_of(dim, self.ndim)
 
     def _source(self, src: Any, index: Any) -> Any:
         if not isinstance(src, Variable):
@@ -97,18 +97,18 @@ class Indexing:
 
     def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
         """A copy with alpha source added at the slices of `dim` at `index`."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         at = (slice(None),) * axis + (index.array,)
         return ops.index_add(self, source if alpha == 1 else source * alpha, index=at)
 
     def index_copy(self, dim: int, index: Any, source: Any) -> Any:
         """A copy with the slices of `dim` at `index` replaced."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         return ops.setitem(self, source, index=(slice(None),) * axis + (index.array,))
 
     def index_fill(self, dim: int, index: Any, value: Any) -> Any:
         """A copy with the slices of `dim` at `index` filled with a number."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         return ops.setitem(self, value, index=(slice(None),) * axis + (index.array,))
 
     def masked_select(self, mask: Any) -> Any:

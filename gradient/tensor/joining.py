@@ -19,7 +19,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
         raise ArgumentError("cat: expected a non-empty list of tensors")
     # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
     kept = [t for t in tensors if t.array.shape != (0,)] or tensors[:1]
-    return shape.concatenate(*kept, axis=axis_of(dim, kept[0].array.ndim))
+    return shape.concatenate(*kept, axis=axis_of(dim, kept[0].ndim))
 
 
 concat = concatenate = cat
@@ -43,13 +43,13 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
 
 def hstack(tensors: Sequence[Any]) -> Any:
     """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
-    tensors = [t if t.array.ndim else t.reshape(1) for t in tensors]
-    return cat(tensors, 0 if tensors[0].array.ndim == 1 else 1)
+    tensors = [t if t.ndim else t.reshape(1) for t in tensors]
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Any]) -> Any:
     """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
-    return cat([t.reshape(1, -1) if t.array.ndim < 2 else t for t in tensors], 0)
+    return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
     n = len(tensors)
-    sizes = [t.array.shape[0] if t.array.ndim else 1 for t in tensors]
+    sizes = [t.array.shape[0] if t.ndim else 1 for t in tensors]
     grids = [
         t.reshape((1,) * i + (-1,) + (1,) * (n - 1 - i)).expand(*sizes)
         for i, t in enumerate(tensors)
@@ -125,7 +125,7 @@ def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], li
             f"einsum: {equation!r} names {len(parts)} operands but {len(operands)} were given"
         )
     dots = max(
-        (t.array.ndim - len(p.replace("...", "")) for p, t in zip(parts, operands, strict=True)
+        (t.ndim - len(p.replace("...", "")) for p, t in zip(parts, operands, strict=True)
          if "..." in p),
         default=0,
     )  # fmt: skip
@@ -133,9 +133,9 @@ def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], li
     terms = []
     for part, tensor in zip(parts, operands, strict=True):
         before, ellipsis, after = part.partition("...")
-        own = tensor.array.ndim - len(before) - len(after)
+        own = tensor.ndim - len(before) - len(after)
         labels = [*before, *(hidden[dots - own :] if ellipsis and own else []), *after]
-        if len(labels) != tensor.array.ndim:
+        if len(labels) != tensor.ndim:
             raise ShapeError(
                 f"einsum: {part!r} names {len(labels)} dimensions of a tensor of shape "
                 f"{tuple(tensor.array.shape)}"

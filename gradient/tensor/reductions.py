@@ -33,7 +33,7 @@ class Reductions:
     def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The sum; integers and bools give int64."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        return reduce.sum(x, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.sum(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The mean, of floating-point tensors."""
@@ -42,12 +42,12 @@ class Reductions:
             raise DTypeError(
                 f"mean: expected a floating-point dtype, got {x.dtype}; call .float() first"
             )
-        return reduce.mean(x, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.mean(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The product."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        return reduce.prod(x, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.prod(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def var(
         self,
@@ -61,7 +61,7 @@ class Reductions:
         if isinstance(dim, bool):  # var(unbiased)
             dim, unbiased = None, dim
         off = (1 if unbiased else 0) if correction is None else correction
-        axis = axes_of(dim, self.array.ndim)
+        axis = axes_of(dim, self.ndim)
         n = reduce.count(self.array.shape, axis)
         centred = self - reduce.mean(self, axis=axis, keepdims=True)  # type: ignore[operator]
         total = reduce.sum(centred * centred, axis=axis, keepdims=keepdim)
@@ -80,7 +80,7 @@ class Reductions:
 
     def norm(self, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
-        axis = axes_of(dim, self.array.ndim)
+        axis = axes_of(dim, self.ndim)
         size = elementwise.abs(self)
         if p in ("fro", 2):
             squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]
@@ -97,21 +97,21 @@ class Reductions:
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Any:
         """log sum e^x"""
-        return reduce.logsumexp(self, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.logsumexp(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def softmax(self, dim: int, *, dtype: Any = None) -> Any:
         """e^x / sum e^x along `dim`."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.array.ndim:
+        if not x.ndim:
             return x * 0 + 1
-        return fused.softmax(x, axis=axis_of(dim, x.array.ndim))
+        return fused.softmax(x, axis=axis_of(dim, x.ndim))
 
     def log_softmax(self, dim: int, *, dtype: Any = None) -> Any:
         """log softmax along `dim`."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.array.ndim:
+        if not x.ndim:
             return x * 0
-        return fused.log_softmax(x, axis=axis_of(dim, x.array.ndim))
+        return fused.log_softmax(x, axis=axis_of(dim, x.ndim))
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """The maximum; ties share its gradient."""
@@ -122,7 +122,7 @@ class Reductions:
         return reduce.amin(self, axis=self._filled("amin", dim), keepdims=keepdim)
 
     def _filled(self, caller: str, dim: Dim) -> Any:
-        axis = axes_of(dim, self.array.ndim)
+        axis = axes_of(dim, self.ndim)
         if reduce.count(self.array.shape, axis) == 0:
             raise IndexOutOfRange(
                 f"{caller}(): expected a reduction over at least one element, got shape "
@@ -170,36 +170,36 @@ class Reductions:
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether no element is zero."""
-        return reduce.all(self, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.all(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether some element is not zero."""
-        return reduce.any(self, axis=axes_of(dim, self.array.ndim), keepdims=keepdim)
+        return reduce.any(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def count_nonzero(self, dim: Dim = None) -> Any:
         """How many elements are not zero, along `dim` or of all."""
-        return reduce.sum(self != 0, axis=axes_of(dim, self.array.ndim))
+        return reduce.sum(self != 0, axis=axes_of(dim, self.ndim))
 
     def cumsum(self, dim: int, *, dtype: Any = None) -> Any:
         """The running sum along `dim`."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.array.ndim:
+        if not x.ndim:
             return x.clone()
-        return reduce.cumsum(x, axis=axis_of(dim, x.array.ndim))
+        return reduce.cumsum(x, axis=axis_of(dim, x.ndim))
 
     def cumprod(self, dim: int, *, dtype: Any = None) -> Any:
         """The running product along `dim`."""
         x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.array.ndim:
+        if not x.ndim:
             return x.clone()
-        return reduce.cumprod(x, axis=axis_of(dim, x.array.ndim))
+        return reduce.cumprod(x, axis=axis_of(dim, x.ndim))
 
     # Sorting -----------------------------------------------------------------------------------------
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
         """The int64 indices that sort along `dim` (always stable)."""
-        axis = axis_of(dim, self.array.ndim)
-        if not self.array.ndim:
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
             return reduce.argsort(self.reshape(1), axis=0).reshape(())  # type: ignore[attr-defined]
         if not descending:
             return reduce.argsort(self, axis=axis)
@@ -210,19 +210,19 @@ class Reductions:
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
         """(values, indices) sorted along `dim`."""
         order = self.argsort(dim, descending)
-        if not self.array.ndim:
+        if not self.ndim:
             return ValuesAndIndices(self.clone(), order)  # type: ignore[attr-defined]
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
         """(values, indices) of the k largest (or smallest) along `dim`, in order."""
-        axis = axis_of(dim, self.array.ndim)
-        size = self.array.shape[axis] if self.array.ndim else 1
+        axis = axis_of(dim, self.ndim)
+        size = self.array.shape[axis] if self.ndim else 1
         if not 0 <= k <= size:
             raise ArgumentError(f"topk: expected 0 <= k <= {size} (the size of dim {dim}), got {k}")
         order = self.argsort(dim, largest)
-        if not self.array.ndim:
+        if not self.ndim:
             return ValuesAndIndices(self.clone(), order)  # type: ignore[attr-defined]
         order = order.narrow(axis, 0, k)
         return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
@@ -230,7 +230,7 @@ class Reductions:
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Any:
         """(value, index) of the k-th smallest, k from 1."""
         values, order = self.sort(dim)
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         if not 1 <= k <= values.shape[axis]:
             raise ArgumentError(
                 f"kthvalue: expected 1 <= k <= {values.shape[axis]} (the size of dim {dim}), got {k}"
@@ -257,9 +257,7 @@ class Reductions:
             high = min(low + 1, x.shape[-1] - 1)
             parts.append(x[..., low] + (x[..., high] - x[..., low]) * (at - low))
         if keepdim:
-            parts = [
-                p.reshape([1] * self.array.ndim) if dim is None else p.unsqueeze(dim) for p in parts
-            ]
+            parts = [p.reshape([1] * self.ndim) if dim is None else p.unsqueeze(dim) for p in parts]
         if isinstance(q, (int, float)):
             return parts[0]
         from gradient.tensor.joining import stack

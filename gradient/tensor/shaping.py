@@ -58,7 +58,7 @@ class Shaping:
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
         """Dimensions start_dim to end_dim made one."""
-        n = self.array.ndim
+        n = self.ndim
         if n == 0:
             return self.reshape(1)
         first, last = axis_of(start_dim, n), axis_of(end_dim, n)
@@ -71,7 +71,7 @@ class Shaping:
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Any:
         """Dimension `dim` split into `sizes`."""
-        axis, size = axis_of(dim, self.array.ndim), self.array.shape
+        axis, size = axis_of(dim, self.ndim), self.array.shape
         sizes = _inferred((size[axis],), tuple(sizes))
         return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
 
@@ -81,7 +81,7 @@ class Shaping:
 
     def permute(self, *dims: Any) -> Any:
         """Dimensions in the given order."""
-        order, n = shape_of(dims), self.array.ndim
+        order, n = shape_of(dims), self.ndim
         axes = tuple(axis_of(d, n) for d in order)
         if len(order) != n or len(set(axes)) != n:
             raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
@@ -89,7 +89,7 @@ class Shaping:
 
     def transpose(self, dim0: int, dim1: int) -> Any:
         """Two dimensions swapped."""
-        n = self.array.ndim
+        n = self.ndim
         a, b = axis_of(dim0, n), axis_of(dim1, n)
         if n < 2:
             return view_of(self, shape.permute(self, axes=tuple(range(n))))
@@ -101,14 +101,14 @@ class Shaping:
 
     def t(self) -> Any:
         """The transpose of a tensor of at most two dimensions."""
-        if self.array.ndim > 2:
-            raise ShapeError(f"t(): expected at most 2 dimensions, got {self.array.ndim}")
-        return self.transpose(0, 1) if self.array.ndim == 2 else self
+        if self.ndim > 2:
+            raise ShapeError(f"t(): expected at most 2 dimensions, got {self.ndim}")
+        return self.transpose(0, 1) if self.ndim == 2 else self
 
     @property
     def T(self) -> Any:  # noqa: N802 (PyTorch's name)
         """All dimensions reversed."""
-        axes = tuple(reversed(range(self.array.ndim)))
+        axes = tuple(reversed(range(self.ndim)))
         return view_of(self, shape.permute(self, axes=axes))
 
     @property
@@ -118,7 +118,7 @@ class Shaping:
 
     def movedim(self, source: Any, destination: Any) -> Any:
         """Dimensions `source` moved to the places `destination`."""
-        n = self.array.ndim
+        n = self.ndim
         sources = [source] if isinstance(source, int) else list(source)
         targets = [destination] if isinstance(destination, int) else list(destination)
         moved = {axis_of(t, n): axis_of(s, n) for s, t in zip(sources, targets, strict=True)}
@@ -179,12 +179,12 @@ class Shaping:
     def tile(self, *dims: Any) -> Any:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
         times = shape_of(dims)
-        return self.repeat((1,) * (self.array.ndim - len(times)) + times)
+        return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Any:
         """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
         x = self.reshape(-1) if dim is None else self
-        axis = 0 if dim is None else axis_of(dim, self.array.ndim)
+        axis = 0 if dim is None else axis_of(dim, self.ndim)
         if not isinstance(repeats, int):
             import numpy as np
 
@@ -197,7 +197,7 @@ class Shaping:
 
     def flip(self, *dims: Any) -> Any:
         """Reversed along the given dimensions; a copy."""
-        n = self.array.ndim
+        n = self.ndim
         return shape.flip(self, axis=tuple(axis_of(d, n) for d in shape_of(dims)))
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
@@ -207,7 +207,7 @@ class Shaping:
         pairs = [(shifts, dims)] if isinstance(dims, int) else list(zip(shifts, dims, strict=True))
         x: Any = self
         for by, dim in pairs:
-            axis = axis_of(dim, x.array.ndim)
+            axis = axis_of(dim, x.ndim)
             n = x.array.shape[axis]
             if n and by % n:
                 cut = n - by % n
@@ -234,7 +234,7 @@ class Shaping:
 
     def diag(self, diagonal: int = 0) -> Any:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
-        if self.array.ndim == 2:
+        if self.ndim == 2:
             return self.diagonal(diagonal)
         return self.diag_embed(diagonal)
 
@@ -254,7 +254,7 @@ class Shaping:
 
     def narrow(self, dim: int, start: int, length: int) -> Any:
         """`length` elements of dimension `dim` from `start`."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         n = self.array.shape[axis]
         begin = start + n if start < 0 else start
         if not 0 <= begin <= n or length < 0 or begin + length > n:
@@ -266,12 +266,12 @@ class Shaping:
 
     def select(self, dim: int, index_: int) -> Any:
         """Element `index` of dimension `dim`."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         return self[(slice(None),) * axis + (index_,)]  # type: ignore[index]
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         n = self.array.shape[axis]
         if isinstance(split_size, int):
             if split_size <= 0 and n:
@@ -289,12 +289,12 @@ class Shaping:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
         if chunks <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
-        n = self.array.shape[axis_of(dim, self.array.ndim)]
+        n = self.array.shape[axis_of(dim, self.ndim)]
         return self.split(max(-(-n // chunks), 1), dim)
 
     def tensor_split(self, sections: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
         """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices."""
-        n = self.array.shape[axis_of(dim, self.array.ndim)]
+        n = self.array.shape[axis_of(dim, self.ndim)]
         if isinstance(sections, int):
             base, more = divmod(n, sections)
             return self.split([base + (i < more) for i in range(sections)], dim)
@@ -303,13 +303,13 @@ class Shaping:
 
     def unbind(self, dim: int = 0) -> tuple[Any, ...]:
         """The slices along `dim`, without it."""
-        axis = axis_of(dim, self.array.ndim)
+        axis = axis_of(dim, self.ndim)
         parts = shape.split(self, sizes=[1] * self.array.shape[axis], axis=axis)
         return tuple(view_of(self, part).squeeze(axis) for part in parts)
 
     def unfold(self, dimension: int, size: int, step: int) -> Any:
         """All windows of `size` along `dimension`, each `step` after the other, put last."""
-        axis = axis_of(dimension, self.array.ndim)
+        axis = axis_of(dimension, self.ndim)
         n = (self.array.shape[axis] - size) // step + 1
         backend = self.backend
         starts = backend.reshape(backend.arange(0, n * step, step, INT64), (n, 1))

@@ -1,0 +1,8 @@
+"""Checks for those who write ops, backends and models: closeness, gradients, the op table."""
+
+from gradient.autograd.gradcheck import gradcheck, gradgradcheck
+from gradient.testing.close import assert_close
+from gradient.testing.op_table import TABLE
+from gradient.testing.row import Row
+
+__all__ = ["TABLE", "Row", "assert_close", "gradcheck", "gradgradcheck"]

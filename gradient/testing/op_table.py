@@ -1,0 +1,490 @@
+"""The op table: at least one row for every op. A new op adds its row here and nothing else.
+
+The tests run each row forward against its reference, and its gradient and second gradient against
+differences, on every backend, dtype and layout; `gradient check` runs the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient.ops import elementwise, fused, index, linalg, reduce, shape
+from gradient.testing.row import Row
+
+PAIR = ((3, 4), (3, 4))
+ONE = ((3, 4),)
+EMPTY = ((0, 4),)
+EMPTIES = ((0, 4), (0, 4))
+
+
+def unary(op: str, reference: Any, low: float = -2.0, high: float = 2.0, **more: Any) -> Row:
+    """An elementwise op of one input."""
+    options = {"empty": EMPTY, "scalar": True, **more}
+    return Row(op, getattr(elementwise, op), reference, ONE, low=low, high=high, **options)
+
+
+def binary(op: str, reference: Any, low: float = -2.0, high: float = 2.0, **more: Any) -> Row:
+    """An elementwise op of two inputs."""
+    options = {"empty": EMPTIES, "scalar": True, **more}
+    return Row(op, getattr(elementwise, op), reference, PAIR, low=low, high=high, **options)
+
+
+def question(op: str, reference: Any, **more: Any) -> Row:
+    """An elementwise op without a gradient."""
+    n = 1 if op in ("isnan", "isfinite", "isinf", "logical_not", "bitwise_not") else 2
+    make = unary if n == 1 else binary
+    return make(op, reference, differentiable=False, **{"kind": "int", **more})
+
+
+def reduction(op: str, reference: Any, axis: Any, keepdims: bool = False, **more: Any) -> Row:
+    """A reduction of a (3, 4, 2) input."""
+
+    def run(x: Any) -> Any:
+        return getattr(reduce, op)(x, axis=axis, keepdims=keepdims)
+
+    def expected(x: Any) -> Any:
+        return reference(x, axis=axis, keepdims=keepdims)
+
+    note = f"axis={axis}" + (", keepdims" if keepdims else "")
+    return Row(op, run, expected, ((3, 4, 2),), note=note, **more)
+
+
+# NumPy references for what NumPy does not have ---------------------------------------------------
+
+erf = np.vectorize(math.erf, otypes=[float])
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x: Any, axis: int) -> Any:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def normal_cdf(x: Any) -> Any:
+    return 0.5 * (1 + erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: Any) -> Any:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def layer_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * weight + bias
+
+
+def rms_norm(x: Any, weight: Any = 1.0) -> Any:
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * weight
+
+
+TARGET = np.array([1, 0, 3])
+IGNORED = np.array([1, -100, 3])
+
+
+def cross_entropy(x: Any, target: Any, smoothing: float = 0.0) -> Any:
+    logp = np.log(softmax(x, 1))
+    picked = -logp[np.arange(len(target)), np.maximum(target, 0)]
+    loss = (1 - smoothing) * picked - smoothing * logp.mean(1)
+    return np.where(target >= 0, loss, 0.0)
+
+
+def attention(q: Any, k: Any, v: Any, mask: Any = None, added: Any = 0.0) -> Any:
+    groups = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, groups, 1), np.repeat(v, groups, 1)
+    scores = q @ k.swapaxes(-1, -2) * 0.5 + added
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf)
+    return softmax(scores, -1) @ v
+
+
+CAUSAL = np.tril(np.ones((3, 3), bool))
+BIAS = np.linspace(-1, 1, 9).reshape(3, 3)
+HEADS = ((2, 4, 3, 4), (2, 2, 3, 4), (2, 2, 3, 5))
+ANGLES = np.linspace(0, 3, 6).reshape(3, 2)
+COS, SIN = np.cos(ANGLES), np.sin(ANGLES)
+
+
+def rope(x: Any) -> Any:
+    a, b = x[..., :2], x[..., 2:]
+    return np.concatenate([a * COS - b * SIN, b * COS + a * SIN], -1)
+
+
+def rope_interleaved(x: Any) -> Any:
+    a, b = x[..., ::2], x[..., 1::2]
+    return np.stack([a * COS - b * SIN, b * COS + a * SIN], -1).reshape(x.shape)
+
+
+def constant(x: Any, value: np.ndarray) -> Any:
+    """A NumPy constant as an array of x's backend (floats in x's dtype)."""
+    dtype = x.array.dtype if value.dtype.kind == "f" else None
+    return x.backend.asarray(value.astype(dtype) if dtype is not None else value)
+
+
+# Indices for the indexing ops (a (3, 4) input) --------------------------------------------------
+
+ROWS = np.array([2, 0, 2])
+COLUMNS = np.array([[0, 3], [1, 1], [2, 0]])
+MASK = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [1, 1, 0, 0]], bool)
+WINDOW = {"kernel": (2, 2), "stride": (1, 2), "dilation": (1, 1)}
+
+
+def unfold(x: Any) -> Any:
+    n, c, h, w = x.shape
+    out = np.empty((n, c, 4, h - 1, (w - 2) // 2 + 1))
+    for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        out[:, :, k] = x[:, :, i : i + h - 1, j : j + w - 1 : 2]
+    return out
+
+
+def fold(x: Any) -> Any:
+    out = np.zeros((1, 2, 4, 5))
+    for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        out[:, :, i : i + 3, j : j + 3 : 2] += x[:, :, k]
+    return out
+
+
+def scattered(x: Any, value: Any, add: bool) -> Any:
+    out = x.copy()
+    for i, j in np.ndindex(COLUMNS.shape):
+        at = (i, COLUMNS[i, j])
+        out[at] = out[at] + value[i, j] if add else value[i, j]
+    return out
+
+
+def summed_at(x: Any, value: Any) -> Any:
+    out = x.copy()
+    np.add.at(out, (ROWS,), value)
+    return out
+
+
+def replaced(x: Any, value: Any) -> Any:
+    out = x.copy()
+    out[1:, ::2] = value
+    return out
+
+
+def placed(x: Any) -> Any:
+    out = np.zeros((3, 4))
+    np.add.at(out, (ROWS,), x)
+    return out
+
+
+TABLE = [
+    # Arithmetic
+    binary("add", np.add),
+    Row("add", elementwise.add, np.add, ((3, 4), (4,)), note="broadcast", empty=((0, 4), (4,))),
+    binary("sub", np.subtract),
+    binary("mul", np.multiply),
+    Row("mul", elementwise.mul, np.multiply, ((2, 1, 4), (3, 1)), note="broadcast"),
+    binary("div", np.divide, 0.5, 2),
+    binary("pow", np.power, 0.5, 2, tolerance=64),
+    unary("neg", np.negative),
+    binary("remainder", np.remainder, 0.5, 2, tolerance=64),
+    binary("floor_divide", np.floor_divide, 0.5, 2, differentiable=False),
+    unary("abs", np.abs),
+    unary("sign", np.sign),
+    unary("floor", np.floor),
+    unary("ceil", np.ceil),
+    unary("trunc", np.trunc),
+    unary("round", np.rint),
+    Row("astype", lambda x: elementwise.astype(x, dtype=np.dtype("float64")), lambda x: x, ONE),
+    unary("clone", np.copy),
+    # Exponentials and logarithms
+    unary("exp", np.exp),
+    unary("exp2", np.exp2),
+    unary("expm1", np.expm1),
+    unary("log", np.log, 0.2, 3),
+    unary("log2", np.log2, 0.2, 3),
+    unary("log10", np.log10, 0.2, 3),
+    unary("log1p", np.log1p, -0.5, 3),
+    binary("logaddexp", np.logaddexp),
+    unary("sqrt", np.sqrt, 0.2, 3),
+    unary("rsqrt", lambda x: 1 / np.sqrt(x), 0.2, 3),
+    unary("reciprocal", np.reciprocal, 0.2, 3),
+    # Trigonometric and hyperbolic
+    unary("sin", np.sin),
+    unary("cos", np.cos),
+    unary("tan", np.tan, -1, 1),
+    unary("asin", np.arcsin, -0.8, 0.8),
+    unary("acos", np.arccos, -0.8, 0.8),
+    unary("atan", np.arctan),
+    binary("atan2", np.arctan2, 0.3, 2),
+    unary("sinh", np.sinh),
+    unary("cosh", np.cosh),
+    unary("tanh", np.tanh),
+    unary("asinh", np.arcsinh),
+    unary("acosh", np.arccosh, 1.3, 3),
+    unary("atanh", np.arctanh, -0.8, 0.8),
+    unary("erf", erf),
+    # Activations
+    unary("sigmoid", sigmoid),
+    unary("relu", lambda x: np.maximum(x, 0)),
+    unary("softplus", lambda x: np.log1p(np.exp(x))),
+    unary("silu", lambda x: x * sigmoid(x)),
+    unary("gelu", lambda x: x * normal_cdf(x)),
+    Row("gelu", lambda x: elementwise.gelu(x, approximate="tanh"), gelu_tanh, ONE, note="tanh"),
+    # Choosing
+    binary("maximum", np.maximum),
+    binary("minimum", np.minimum),
+    Row(
+        "where",
+        lambda a, b: elementwise.where(a, b, condition=constant(a, MASK)),
+        lambda a, b: np.where(MASK, a, b),
+        PAIR,
+    ),
+    Row(
+        "clamp",
+        lambda x: elementwise.clamp(x, min=-0.9, max=1.1),
+        lambda x: np.clip(x, -0.9, 1.1),
+        ONE,
+        empty=EMPTY,
+        scalar=True,
+    ),
+    # Questions
+    question("eq", np.equal),
+    question("ne", np.not_equal),
+    question("lt", np.less),
+    question("le", np.less_equal),
+    question("gt", np.greater),
+    question("ge", np.greater_equal),
+    question("bitwise_and", np.bitwise_and),
+    question("bitwise_or", np.bitwise_or),
+    question("bitwise_xor", np.bitwise_xor),
+    question("bitwise_not", np.invert),
+    question("logical_and", np.logical_and),
+    question("logical_or", np.logical_or),
+    question("logical_xor", np.logical_xor),
+    question("logical_not", np.logical_not),
+    question("isnan", np.isnan, kind="float"),
+    question("isfinite", np.isfinite, kind="float"),
+    question("isinf", np.isinf, kind="float"),
+    # Reductions
+    reduction("sum", np.sum, None),
+    reduction("sum", np.sum, 1, empty=((3, 0, 2),)),
+    reduction("sum", np.sum, (0, 2), True),
+    reduction("mean", np.mean, None),
+    reduction("mean", np.mean, (1, 2)),
+    reduction("prod", np.prod, None, tolerance=64),
+    reduction("prod", np.prod, 1, True, empty=((3, 0, 2),)),
+    reduction("amax", np.max, None),
+    reduction("amax", np.max, 1),
+    reduction("amin", np.min, (0, 1), True),
+    reduction(
+        "logsumexp", lambda x, axis, keepdims: np.log(np.exp(x).sum(axis, keepdims=keepdims)), 1
+    ),  # fmt: skip
+    reduction("argmax", lambda x, axis, keepdims: np.argmax(x, axis), 1, differentiable=False),
+    reduction("argmin", lambda x, axis, keepdims: np.argmin(x, axis), 1, differentiable=False),
+    reduction("all", np.all, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
+    reduction("any", np.any, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
+    Row("cumsum", lambda x: reduce.cumsum(x, axis=1), lambda x: np.cumsum(x, 1), ONE, empty=EMPTY),
+    Row("cumprod", lambda x: reduce.cumprod(x, axis=1), lambda x: np.cumprod(x, 1), ONE),
+    Row(
+        "argsort",
+        lambda x: reduce.argsort(x, axis=1),
+        lambda x: np.argsort(x, 1),
+        ONE,
+        differentiable=False,
+        empty=EMPTY,
+    ),
+    # Shape
+    Row("reshape", lambda x: shape.reshape(x, shape=(2, 6)), lambda x: x.reshape(2, 6), ONE),
+    Row(
+        "permute",
+        lambda x: shape.permute(x, axes=(2, 0, 1)),
+        lambda x: x.transpose(2, 0, 1),
+        ((3, 4, 2),),
+        empty=((3, 0, 2),),
+    ),
+    Row(
+        "broadcast_to",
+        lambda x: shape.broadcast_to(x, shape=(2, 3, 4)),
+        lambda x: np.broadcast_to(x, (2, 3, 4)),
+        ((3, 1),),
+    ),
+    Row(
+        "concatenate",
+        lambda a, b: shape.concatenate(a, b, axis=1),
+        lambda a, b: np.concatenate([a, b], 1),
+        ((3, 4), (3, 2)),
+        empty=((3, 0), (3, 2)),
+    ),
+    Row(
+        "split",
+        lambda x: _product(shape.split(x, sizes=[2, 2], axis=1)),
+        lambda x: x[:, :2] * x[:, 2:],
+        ONE,
+        empty=EMPTY,
+    ),
+    Row("flip", lambda x: shape.flip(x, axis=(0, 1)), lambda x: x[::-1, ::-1], ONE, empty=EMPTY),
+    Row(
+        "pad",
+        lambda x: shape.pad(x, widths=((1, 0), (2, 1)), value=0.5),
+        lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=0.5),
+        ONE,
+        empty=EMPTY,
+    ),
+    Row(
+        "triangle",
+        lambda x: shape.triangle(x, diagonal=-1, lower=True),
+        lambda x: np.tril(x, -1),
+        ONE,
+        note="lower",
+    ),  # fmt: skip
+    Row(
+        "triangle",
+        lambda x: shape.triangle(x, diagonal=1, lower=False),
+        lambda x: np.triu(x, 1),
+        ((2, 3, 4),),
+        note="upper",
+    ),  # fmt: skip
+    Row("unfold", lambda x: shape.unfold(x, **WINDOW), unfold, ((1, 2, 4, 5),)),
+    Row("fold", lambda x: shape.fold(x, shape=(1, 2, 4, 5), **WINDOW), fold, ((1, 2, 4, 3, 2),)),
+    # Indexing
+    Row(
+        "getitem",
+        lambda x: index.getitem(x, index=(slice(1, None), None, slice(0, 4, 2))),
+        lambda x: x[1:, None, 0:4:2],
+        ONE,
+        note="basic",
+    ),  # fmt: skip
+    Row(
+        "getitem",
+        lambda x: index.getitem(x, index=(constant(x, ROWS),)),
+        lambda x: x[ROWS],
+        ONE,
+        note="repeated",
+    ),  # fmt: skip
+    Row(
+        "getitem",
+        lambda x: index.getitem(x, index=(constant(x, MASK),)),
+        lambda x: x[MASK],
+        ONE,
+        note="mask",
+    ),  # fmt: skip
+    Row("place", lambda x: index.place(x, shape=(3, 4), index=(constant(x, ROWS),)), placed, ONE),
+    Row(
+        "setitem",
+        lambda x, v: index.setitem(x, v, index=(slice(1, None), slice(None, None, 2))),
+        replaced,
+        ((3, 4), (2, 1)),
+    ),
+    Row(
+        "index_add", lambda x, v: index.index_add(x, v, index=(constant(x, ROWS),)), summed_at, PAIR
+    ),  # fmt: skip
+    Row(
+        "take_along",
+        lambda x: index.take_along(x, index=constant(x, COLUMNS), axis=1),
+        lambda x: np.take_along_axis(x, COLUMNS, 1),
+        ONE,
+    ),
+    Row(
+        "put_along",
+        lambda x, v: index.put_along(x, v, index=constant(x, COLUMNS), axis=1, add=True),
+        lambda x, v: scattered(x, v, True),
+        ((3, 4), (3, 2)),
+        note="add",
+    ),
+    Row(
+        "put_along",
+        lambda x, v: index.put_along(
+            x, v, index=constant(x, np.array([[0, 3], [1, 2], [2, 0]])), axis=1, add=False
+        ),
+        lambda x, v: _put(x, v, np.array([[0, 3], [1, 2], [2, 0]])),
+        ((3, 4), (3, 2)),
+    ),
+    Row(
+        "embedding",
+        lambda w: index.embedding(w, indices=constant(w, COLUMNS)),
+        lambda w: w[COLUMNS],
+        ((4, 5),),
+    ),  # fmt: skip
+    # Matrix products
+    Row("matmul", linalg.matmul, np.matmul, ((3, 4), (4, 2)), empty=((0, 4), (4, 2))),
+    Row("matmul", linalg.matmul, np.matmul, ((2, 1, 3, 4), (3, 4, 2)), note="batch"),
+    Row(
+        "linear",
+        linalg.linear,
+        lambda x, w, b: x @ w.T + b,
+        ((2, 3, 4), (5, 4), (5,)),
+        empty=((0, 4), (5, 4), (5,)),
+    ),  # fmt: skip
+    Row("linear", linalg.linear, lambda x, w: x @ w.T, ((3, 4), (5, 4)), note="no bias"),
+    # Fused
+    Row("softmax", lambda x: fused.softmax(x, axis=1), lambda x: softmax(x, 1), ONE, empty=EMPTY),
+    Row("softmax", lambda x: fused.softmax(x, axis=0), lambda x: softmax(x, 0), ONE, note="axis 0"),
+    Row(
+        "log_softmax",
+        lambda x: fused.log_softmax(x, axis=1),
+        lambda x: np.log(softmax(x, 1)),
+        ONE,
+        empty=EMPTY,
+    ),  # fmt: skip
+    Row(
+        "layer_norm",
+        fused.layer_norm,
+        layer_norm,
+        ((3, 4), (4,), (4,)),
+        tolerance=64,
+        empty=((0, 4), (4,), (4,)),
+    ),  # fmt: skip
+    Row("layer_norm", fused.layer_norm, layer_norm, ((3, 4),), note="plain", tolerance=64),
+    Row("rms_norm", fused.rms_norm, rms_norm, ((3, 4), (4,)), empty=((0, 4), (4,))),
+    Row("rms_norm", fused.rms_norm, rms_norm, ONE, note="plain"),
+    Row(
+        "cross_entropy",
+        lambda x: fused.cross_entropy(x, target=constant(x, IGNORED)),
+        lambda x: cross_entropy(x, IGNORED),
+        ONE,
+    ),  # fmt: skip
+    Row(
+        "cross_entropy",
+        lambda x: fused.cross_entropy(x, target=constant(x, TARGET), label_smoothing=0.1),
+        lambda x: cross_entropy(x, TARGET, 0.1),
+        ONE,
+        note="smoothed",
+    ),
+    Row("attention", lambda q, k, v: fused.attention(q, k, v, scale=0.5), attention, HEADS),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True),
+        lambda q, k, v: attention(q, k, v, CAUSAL),
+        HEADS,
+        note="causal",
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(q, k, v, scale=0.5, mask=constant(q, BIAS)),
+        lambda q, k, v: attention(q, k, v, None, BIAS),
+        HEADS,
+        note="added mask",
+    ),
+    Row(
+        "rope",
+        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN)),
+        rope,
+        ((2, 3, 4),),
+    ),
+    Row(
+        "rope",
+        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN), interleaved=True),
+        rope_interleaved,
+        ((2, 3, 4),),
+        note="interleaved",
+    ),
+]
+
+
+def _product(parts: list[Any]) -> Any:
+    return elementwise.mul(parts[0], parts[1])
+
+
+def _put(x: Any, value: Any, at: np.ndarray) -> Any:
+    out = x.copy()
+    np.put_along_axis(out, at, value, 1)
+    return out
