@@ -9,13 +9,30 @@ import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Array, Shape
+from gradient.backends.numpy.attention import AttentionKernels
+from gradient.backends.numpy.blas import MatmulOnThreads
+from gradient.backends.numpy.elementwise import ElementwiseKernels
+from gradient.backends.numpy.norms import NormKernels
+from gradient.backends.numpy.rng import RandomKernels
+from gradient.backends.numpy.steps import StepKernels
 
 SMALL = 4096
 """Elements up to which a copy costs less than NumPy's bookkeeping for a view."""
 
 
-class NumpyBackend(ArrayAPIBackend):
-    """NumPy arrays on the host. Full reductions may give NumPy scalars: they are arrays too."""
+class NumpyBackend(
+    MatmulOnThreads,
+    ElementwiseKernels,
+    NormKernels,
+    AttentionKernels,
+    RandomKernels,
+    StepKernels,
+    ArrayAPIBackend,
+):
+    """NumPy arrays on the host; large ones go to kernels and threads.
+
+    Full reductions may give NumPy scalars: they are arrays too.
+    """
 
     name = "numpy"
     device = "cpu"
@@ -43,7 +60,9 @@ class NumpyBackend(ArrayAPIBackend):
         return np.maximum.reduce(x, axis, None, None, keepdims)
 
     def matmul(be, a: Array, b: Array) -> Array:
-        return np.matmul(a, b) if a.dtype.char in "fd" else super().matmul(a, b)
+        if a.size + b.size < SMALL and a.dtype.char in "fd":
+            return np.matmul(a, b)
+        return super().matmul(a, b)
 
     def ones(be, shape: Shape, dtype: np.dtype) -> Array:
         return np.ones(shape, dtype) if shape else dtype.type(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ class RandomKernels:
     """Overrides of `composed.rng`."""
 
     def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
-        if 4 * blocks < kernels.MIN_SIZE or not kernels.installed():
+        if not _many(4 * blocks):
             return super().philox(key, offset, blocks)  # type: ignore[misc]
         from gradient.backends.numpy.kernels import rng
 
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
 
     def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
-        if n < kernels.MIN_SIZE or not kernels.installed():
+        if not _many(n):
             return super().uniform(key, offset, n, dtype)  # type: ignore[misc]
         from gradient.backends.numpy.kernels import rng
 
@@ -30,6 +31,16 @@ class RandomKernels:
         else:
             kernel, out = rng.uniform4, np.empty((-(-n // 4), 4), np.float32)
         return _blocks(kernel, key, offset, out).reshape(-1)[:n], len(out)
+
+
+def _many(n: int) -> bool:
+    """Whether to draw n numbers by a kernel.
+
+    Both ways give the same bits, so the choice may hang on whether numba is loaded already: waiting
+    for it pays from a million numbers on.
+    """
+    least = kernels.MIN_SIZE if "numba" in sys.modules else 1 << 20
+    return n >= least and kernels.installed()
 
 
 def _blocks(kernel: Any, key: int, offset: int, out: np.ndarray) -> np.ndarray:
