@@ -88,8 +88,11 @@ def test_updates_are_in_place(name, device):
 
 
 @pytest.mark.parametrize("name", [name for name in MAKERS if name != "muon"])
-def test_a_scalar_parameter(name, device):
+@pytest.mark.parametrize("made_by", ["tensor", "sum"])
+def test_a_scalar_parameter(name, made_by, device):
     p = parameter(2.0, device)
+    if made_by == "sum":  # on the CPU a scalar without memory of its own
+        p = parameter([0.5, 1.5], device).sum().detach().requires_grad_()
     optimizer = MAKERS[name]([p])
     for _ in range(3):
         optimizer.zero_grad()

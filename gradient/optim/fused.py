@@ -8,6 +8,7 @@ from typing import Any
 
 from gradient.autograd.inplace import mark_overwritten
 from gradient.tensor import Tensor
+from gradient.tensor.inplace import owned
 
 
 def batches(
@@ -22,7 +23,10 @@ def batches(
 
 
 def arrays(tensors: list[Tensor]) -> list[Any]:
-    """The arrays of the tensors, whose memory the backend may change."""
+    """The arrays of the tensors, for the backend to change."""
+    for t in tensors:
+        if not t.array.shape:
+            t.array = owned(t)
     return [t.array for t in tensors]
 
 

@@ -90,7 +90,7 @@ class Optimizer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
-            cls.step = _with_hooks(cls.__dict__["step"])
+            cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: Params, defaults: Group) -> None:
         if isinstance(params, Tensor):
@@ -109,19 +109,15 @@ class Optimizer:
         self._load_state_dict_pre_hooks: list[Callable] = []
         self._load_state_dict_post_hooks: list[Callable] = []
 
-        if isinstance(params, set):
-            params = [params]  # refused below, with the message for sets
-        groups = list(params)
-        if not groups:
+        # A set is passed on as it is, to be refused with the message for sets.
+        items: Any = params if isinstance(params, set) else list(params)
+        if not items:
             raise ArgumentError(
                 f"{type(self).__name__}: got an empty parameter list (a generator such as "
                 "model.parameters() can be used once only)"
             )
-        if isinstance(groups[0], set):
-            groups = [{"params": groups[0]}]
-        elif not isinstance(groups[0], dict):
-            groups = [{"params": groups}]
-        for group in groups:
+        has_groups = not isinstance(items, set) and isinstance(items[0], dict)
+        for group in items if has_groups else [{"params": items}]:
             self.add_param_group(group)
 
     # -- parameters --
@@ -174,7 +170,7 @@ class Optimizer:
                     f"{name}: can only optimize Tensors, but one of the params is "
                     f"{type(p).__name__}"
                 )
-            if not p.is_leaf:
+            if not (p.is_leaf or p.retains_grad):
                 raise ArgumentError(
                     f"{name}: can't optimize a non-leaf Tensor (shape {tuple(p.shape)}): "
                     "pass the leaf that it was computed from, or use .detach().requires_grad_()"

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.modes import mode
 from gradient.autograd.op import op
@@ -97,7 +99,7 @@ def check(tensor: Any, name: str) -> None:
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
     if not tensor.array.shape and at is ...:
-        tensor.array = _own(tensor)
+        tensor.array = owned(tensor)
     try:
         tensor.array = tensor.backend.assign(tensor.array, at, value)
     except ValueError as error:
@@ -110,12 +112,10 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     mark_overwritten(tensor.backend, tensor.array, name)
 
 
-def _own(tensor: Any) -> Any:
-    """A 0-d array that can be written (a full reduction may have given a scalar)."""
+def owned(tensor: Any) -> Any:
+    """Its array, as one that can be written: a full reduction may have given a NumPy scalar."""
     array = tensor.array
-    return array if hasattr(array, "setflags") or not hasattr(array, "item") else (
-        tensor.backend.copy(array)
-    )  # fmt: skip
+    return tensor.backend.copy(array) if isinstance(array, np.generic) else array
 
 
 def _fits(result: Any, tensor: Any) -> bool:

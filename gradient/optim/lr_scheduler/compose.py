@@ -8,7 +8,12 @@ from typing import Any
 
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.optim.lr_scheduler.plateau import ReduceLROnPlateau
-from gradient.optim.lr_scheduler.scheduler import LRScheduler, current_lrs, set_lr
+from gradient.optim.lr_scheduler.scheduler import (
+    LRScheduler,
+    check_optimizer,
+    current_lrs,
+    set_lr,
+)
 from gradient.optim.optimizer import Optimizer
 
 
@@ -32,14 +37,15 @@ class _Composite(LRScheduler):
                     f"{name}: schedulers[{i}] is a ReduceLROnPlateau, whose step needs a "
                     "metric: step it separately"
                 )
-            optimizer = optimizer or scheduler.optimizer
+            if optimizer is None:
+                optimizer = scheduler.optimizer
             if scheduler.optimizer is not optimizer:
                 raise ArgumentError(
                     f"{name}: all schedulers should belong to one optimizer, but that of "
                     f"schedulers[{i}] "
                     f"({type(scheduler).__name__}) is another"
                 )
-        return optimizer
+        return check_optimizer(self, optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """All attributes except the optimiser, with the state of each scheduler."""

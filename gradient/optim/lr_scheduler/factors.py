@@ -57,9 +57,10 @@ class MultiStepLR(FactorLR):
         return self.gamma ** bisect_right(self.milestones, epoch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        if isinstance(self.milestones, Counter):  # PyTorch's form
-            self.milestones = sorted(self.milestones.elements())
+        milestones = state_dict["milestones"]
+        if isinstance(milestones, Counter):  # PyTorch's form
+            milestones = milestones.elements()
+        super().load_state_dict({**state_dict, "milestones": sorted(milestones)})
 
 
 class ConstantLR(FactorLR):
