@@ -59,14 +59,14 @@ def interleave(
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
     labels = list(contenders)
     collecting = gc.isenabled()
-    gc.disable()
+    gc.collect()
+    gc.disable()  # a collection would strike one contender's sample for all contenders' objects
     try:
         for _ in range(rounds):
             for label in labels:
                 time.sleep(settle)
                 seconds[label].append(_sample(contenders[label], calls[label]))
             labels.append(labels.pop(0))
-            gc.collect()
     finally:
         if collecting:
             gc.enable()

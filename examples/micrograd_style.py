@@ -45,8 +45,9 @@ def describe(nodes, names):
             continue
         inputs = ", ".join("a constant" if p is None else labels[p] for p in node.parents)
         kept = ", ".join(
-            f"{name} = {value:.4g}"
+            f"{name} = {float(value):.4g}"
             for name, value in zip(node.op.saved_names, node.saved, strict=True)
+            if value is not None
         )
         print(f"{labels[node]:>4}  {node.op.name}({inputs})   keeps {kept or 'nothing'}")
 
