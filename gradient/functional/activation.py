@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError
 from gradient.ops import elementwise, fused
@@ -11,13 +13,15 @@ from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.joining import where
 
 
-def _finish(input: Tensor, output: Tensor, inplace: bool) -> Tensor:
-    return input.copy_(output) if inplace else output
+def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
+    """`function(input)`; if `inplace`, written over the input, of whose old values the graph keeps a copy."""
+    return input.copy_(function(input.clone())) if inplace else function(input)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`max(0, x)`."""
-    return _finish(input, elementwise.relu(input), inplace)
+    output = elementwise.relu(input)
+    return input.copy_(output) if inplace else output  # its gradient needs the result alone
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -31,18 +35,22 @@ def hardtanh(
     """`x` cut off at `min_val` and `max_val`; the gradient is 0 at both ends and beyond."""
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
-    inside = (input > min_val) & (input < max_val)
-    return _finish(input, where(inside, input, input.detach().clamp(min_val, max_val)), inplace)
+
+    def cut(x: Tensor) -> Tensor:
+        inside = (x > min_val) & (x < max_val)
+        return where(inside, x, x.detach().clamp(min_val, max_val))
+
+    return _apply(cut, input, inplace)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """`x` where `x > threshold`, else `value`."""
-    return _finish(input, input.masked_fill(input <= threshold, value), inplace)
+    return _apply(lambda x: x.masked_fill(x <= threshold, value), input, inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `negative_slope * x`."""
-    return _finish(input, where(input > 0, input, input * negative_slope), inplace)
+    return _apply(lambda x: where(x > 0, x, x * negative_slope), input, inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -60,18 +68,18 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
-    return _finish(input, _scaled_elu(input, alpha, 1.0, 1.0), inplace)
+    return _apply(lambda x: _scaled_elu(x, alpha, 1.0, 1.0), input, inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """`scale * elu(x, alpha)` with constants that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
     alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return _finish(input, _scaled_elu(input, alpha, 1.0, scale), inplace)
+    return _apply(lambda x: _scaled_elu(x, alpha, 1.0, scale), input, inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
-    return _finish(input, _scaled_elu(input, alpha, alpha, 1.0), inplace)
+    return _apply(lambda x: _scaled_elu(x, alpha, alpha, 1.0), input, inplace)
 
 
 def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
@@ -92,12 +100,12 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
-    return _finish(input, elementwise.silu(input), inplace)
+    return _apply(elementwise.silu, input, inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(softplus(x))` (Misra 2019)."""
-    return _finish(input, input * softplus(input).tanh(), inplace)
+    return _apply(lambda x: x * softplus(x).tanh(), input, inplace)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -134,7 +142,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
-    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, 0 * input))
+    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, 0.0))
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -144,12 +152,12 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
-    return _finish(input, relu6(input + 3) / 6, inplace)
+    return _apply(lambda x: relu6(x + 3) / 6, input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
-    return _finish(input, input * relu6(input + 3) / 6, inplace)
+    return _apply(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:

@@ -117,6 +117,10 @@ def batch_norm(
     """
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    if input.dtype.itemsize < 4:  # 16 bits are for storage: the statistics need more
+        wide = input.float()
+        output = batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
+        return output.to(input.dtype)
     per_channel = (1, -1, *(1,) * (input.ndim - 2))
     if not training:
         if running_mean is None or running_var is None:

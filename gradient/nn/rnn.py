@@ -58,7 +58,9 @@ class _Recurrent(Module):
     states = 1
     hidden_size: int
 
-    def _add_weights(self, suffix: str, input_size: int, bias: bool, device: Any, dtype: Any) -> None:
+    def _add_weights(
+        self, suffix: str, input_size: int, bias: bool, device: Any, dtype: Any
+    ) -> None:
         rows = self.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, input_size),

@@ -97,24 +97,24 @@ def describe(
     lines = [
         f"load_state_dict: the tensors do not fit {model}: {', '.join(counts)}; none was loaded"
     ]
-    near = _pair(missing, unexpected)
-    lines += [_line("missing", name, near.get(name), "given") for name in missing]
-    near = _pair(unexpected, missing)
-    lines += [_line("unexpected", name, near.get(name), "expected") for name in unexpected]
+    prefix_fix = _prefix_fix(missing, unexpected)
+    for kind, names, others, where in (
+        ("missing", missing, unexpected, "given"),
+        ("unexpected", unexpected, missing, "expected"),
+    ):
+        near = {} if prefix_fix else _near(names, others)
+        for name in names:
+            hint = f" (near name {where}: {near[name]})" if name in near else ""
+            lines.append(f"  {kind:<11} {name}{hint}")
     lines += [f"  wrong       {name}: {problem}" for name, problem in wrong.items()]
-    prefix = _common_prefix(missing, unexpected)
-    if prefix is not None:
-        lines.append(f"  fix: {prefix}")
+    if prefix_fix is not None:
+        lines.append(f"  fix: {prefix_fix}")
     elif (missing or unexpected) and not wrong:
         lines.append("  fix: rename the tensors, or pass strict=False to load those that fit")
     return "\n".join(lines)
 
 
-def _line(kind: str, name: str, near: str | None, where: str) -> str:
-    return f"  {kind:<11} {name}" + (f" (near name {where}: {near})" if near else "")
-
-
-def _pair(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+def _near(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """For each of `names` the most similar of `others`, if any is similar.
 
     difflib costs about 30 microseconds a pair, so that two lists of a thousand names would take half a
@@ -145,8 +145,8 @@ def _tails(name: str) -> list[str]:
     return [".".join(words[start:]) for start in range(len(words) - 1)]
 
 
-def _common_prefix(missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
-    """What to do when every name lacks, or has too much, one and the same prefix."""
+def _prefix_fix(missing: Sequence[str], unexpected: Sequence[str]) -> str | None:
+    """What to do when all names lack, or all have too much, the same prefix."""
     if not missing or len(missing) != len(unexpected):
         return None
     for longer, shorter, advice in (

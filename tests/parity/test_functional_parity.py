@@ -171,7 +171,9 @@ POOLING = [
     Case("max_pool1d", distinct(2, 3, 9), 3),
     Case("max_pool1d", distinct(3, 9), 2, stride=1, padding=1),
     Case("max_pool2d", distinct(2, 3, 7, 8), 2),
-    Case("max_pool2d", distinct(2, 3, 7, 8), (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+    Case(
+        "max_pool2d", distinct(2, 3, 7, 8), (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)
+    ),
     Case("max_pool2d", distinct(2, 3, 7, 8), 3, stride=2, ceil_mode=True),
     Case("max_pool2d", distinct(2, 3, 7, 7), 3, stride=2, padding=1, ceil_mode=True),
     Case("max_pool2d", distinct(3, 7, 8), 2, return_indices=True),
