@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import Annotated, Any
 
@@ -64,7 +63,7 @@ def generate(
     }
     if as_json:
         generation: Any = language_model.generate(text, logprobs=logprobs, **sampling)
-        print_json({"model": model, "prompt": text, **dataclasses.asdict(generation)})
+        print_json({"model": model, "prompt": text, **generation.to_json()})
         return
     if echo:
         show_prompt(text)
