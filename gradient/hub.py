@@ -58,7 +58,8 @@ def load(
     """Load a language model and its tokenizer.
 
     Args:
-        model: a folder (config.json, *.safetensors, tokenizer.json or vocab.json and merges.txt),
+        model: a folder (config.json, *.safetensors, tokenizer.json or vocab.json and merges.txt;
+            or a training run's, which holds such a folder under the name model),
             the id of a model that comes with gradient, or a hub id such as "openai-community/gpt2"
             ("gpt2" for short).
         device: where to run; None is the CPU.
@@ -95,7 +96,9 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     name = str(model)
     folder = Path(model).expanduser()
     if name and folder.is_dir():
-        return folder
+        # The folder of a training run stands for the model that the run has made.
+        made = folder / "model"
+        return made if (made / "config.json").is_file() else folder
     if name in embedded_models():
         return EMBEDDED / name
     hub_id = ALIASES.get(name, name)

@@ -64,6 +64,12 @@ def test_a_folder(tmp_path):
     assert hub.load(str(tmp_path)).config == lm.config
 
 
+def test_the_folder_of_a_training_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")  # the run's own
+    made = fill(tmp_path / "model")
+    assert hub.find(tmp_path) == made
+
+
 def test_a_model_that_comes_with_gradient(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "EMBEDDED", tmp_path)
     fill(tmp_path / "small")
