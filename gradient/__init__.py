@@ -295,6 +295,7 @@ if TYPE_CHECKING:
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
+    from gradient import testing as testing
     from gradient import text as text
     from gradient import training as training
     from gradient import utils as utils
@@ -320,6 +321,7 @@ _LATE = {
     "models": "gradient.models",
     "nn": "gradient.nn",
     "optim": "gradient.optim",
+    "testing": "gradient.testing",
     "text": "gradient.text",
     "training": "gradient.training",
     "utils": "gradient.utils",
