@@ -303,6 +303,12 @@ def sigmoid(be, x, /):
     return be.sigmoid(x)
 
 
+@op(lambda g, x: g / (x * (1 - x)), numbers="floating")
+def logit(be, x, /):
+    """log(x / (1 - x)), the inverse of sigmoid."""
+    return be.log(x / (1 - x))
+
+
 @op(lambda g, be, out: g * be.astype(out > 0, g.dtype))
 def relu(be, x, /):
     """max(x, 0)"""

@@ -224,6 +224,7 @@ TABLE = [
     unary("erf", erf),
     # Activations
     unary("sigmoid", sigmoid),
+    unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),
     unary("relu", lambda x: np.maximum(x, 0)),
     unary("softplus", lambda x: np.log1p(np.exp(x))),
     unary("silu", lambda x: x * sigmoid(x)),
