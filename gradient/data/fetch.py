@@ -50,10 +50,11 @@ class Fetcher:
         self.count = 0  # batches of an iterable dataset so far
         self._iterator = None
         if isinstance(recipe.dataset, IterableDataset):
+            dataset: Any = recipe.dataset
             if state is not None:
                 self.count = state["batches"]
-                recipe.dataset.load_state_dict(state["dataset"])
-            self._iterator = iter(recipe.dataset)
+                dataset.load_state_dict(state["dataset"])
+            self._iterator = iter(dataset)
 
     def indexed(self, number: int, request: Any) -> Any:
         """Batch `number` of a dataset with an index; `request` is its list of indices."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = "gradient-tokens"
 VERSION = 1
-_DTYPES = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 
 
 class TokenFile:
@@ -291,12 +291,12 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
 def _safe_cut(text: str, low: int, high: int) -> int:
     """A place in low..high where encoding the two sides apart gives the same tokens.
 
-    Before a line break that follows a letter or digit: no byte-level pre-tokenizer joins those.
+    Between a letter or digit and white space: no byte-level pre-tokenizer joins those.
     """
-    cut = text.rfind("\n", low, high)
-    while cut > low and not text[cut - 1].isalnum():
-        cut = text.rfind("\n", low, cut)
-    return cut if cut > low else high
+    for cut in range(high, low, -1):
+        if text[cut].isspace() and text[cut - 1].isalnum():
+            return cut
+    return high
 
 
 def _describe(path: Path, dtype: str | None) -> tuple[str, int, dict[str, Any]]:

@@ -77,17 +77,16 @@ class Failure:
             kind = None
         return cls(kind, "".join(traceback.format_exception(error)), where)
 
-    def reraise(self) -> None:
-        """Raise an exception of the same type, with the worker's traceback in its message."""
+    def exception(self) -> BaseException:
+        """An exception of the same type, with the worker's traceback in its message."""
         kind = self.kind or DataLoaderError
         message = f"caught {kind.__name__} {self.where}.\nOriginal {self.text}"
         if issubclass(kind, KeyError):
             message = _Verbatim(message)
         try:
-            error = kind(message)
+            return kind(message)
         except Exception:  # a constructor that wants other arguments
-            error = DataLoaderError(message)
-        raise error from None
+            return DataLoaderError(message)
 
 
 class _Verbatim(str):
@@ -171,7 +170,8 @@ class WorkerPool:
             raise self._died(process) from None
         self.outstanding[worker] -= 1
         if isinstance(answer, Failure):
-            answer.reraise()
+            # Not held in a variable: it would hold this frame, and so the workers, in a cycle.
+            raise answer.exception() from None
         return answer
 
     def drain(self) -> None:

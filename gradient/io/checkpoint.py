@@ -3,7 +3,6 @@
     folder/step-00000100/checkpoint.json   step, metrics, files and sizes, all but the tensors
                          model.safetensors     one file for each entry of the state with tensors
                          optimizer.safetensors
-    folder/best.json                       which of them is the best
 
 A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
 after that: kill the process at any moment, or fill the disk, and the last whole one is still there.
@@ -30,7 +29,6 @@ from gradient.io.structure import Encoder, decode
 from gradient.tensor import Tensor
 
 MANIFEST = "checkpoint.json"
-BEST = "best.json"
 FORMAT = "gradient-checkpoint"
 VERSION = 1
 
@@ -48,6 +46,7 @@ class Checkpoint:
 
     path: Path
     step: int
+    is_best: bool = False  # it was the best when it was saved; the newest such one is the best
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def load(self) -> dict[str, Any]:
@@ -119,6 +118,7 @@ def save_checkpoint(
             "format": FORMAT,
             "version": VERSION,
             "step": int(step),
+            "is_best": bool(is_best),
             "metrics": Encoder().encode(dict(metrics or {}), "metrics"),
             "files": {
                 file.name: file.stat().st_size
@@ -128,9 +128,6 @@ def save_checkpoint(
             "state": structure,
         }
         atomic.write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    if is_best:
-        best = {"checkpoint": path.name, "step": int(step)}
-        atomic.write_text(folder / BEST, json.dumps(best) + "\n")
     if keep_last is not None:
         _delete_old(folder, keep_last)
     return path
@@ -163,8 +160,7 @@ def find_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest")
         return _read(folder)
     found = list_checkpoints(folder)
     if which == "best":
-        name = _best_name(folder)
-        chosen = [checkpoint for checkpoint in found if checkpoint.path.name == name]
+        chosen = [checkpoint for checkpoint in found if checkpoint.is_best]
     elif which == "latest":
         chosen = found
     elif isinstance(which, int):
@@ -212,21 +208,14 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"{name}-{max(attempts) + 1}" if attempts else name)
 
 
-def _best_name(folder: Path) -> str | None:
-    try:
-        best = read_json(folder / BEST)
-    except (ModelNotFound, FileFormatError):
-        return None
-    return best.get("checkpoint") if isinstance(best, dict) else None
-
-
 def _delete_old(folder: Path, keep_last: int) -> None:
-    whole = [checkpoint.path for checkpoint in list_checkpoints(folder)]
-    kept = {path.name for path in whole[-keep_last:]} | {_best_name(folder)}
-    for path in _named(folder):
-        # A damaged one newer than those kept may be of use to a person; the older ones go.
-        if path.name not in kept and path in whole:
-            atomic.remove_folder(path)
+    """Delete all but the last few and the best. Damaged ones stay: a person may want them."""
+    whole = list_checkpoints(folder)
+    best = [checkpoint for checkpoint in whole if checkpoint.is_best][-1:]
+    kept = {checkpoint.path for checkpoint in whole[-keep_last:] + best}
+    for checkpoint in whole:
+        if checkpoint.path not in kept:
+            atomic.remove_folder(checkpoint.path)
 
 
 def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -254,7 +243,7 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[st
 def _read(path: Path) -> Checkpoint:
     manifest = _manifest(path)
     metrics = decode(manifest.get("metrics", {}), {}, str(path / MANIFEST))
-    return Checkpoint(path, manifest["step"], metrics)
+    return Checkpoint(path, manifest["step"], manifest.get("is_best") is True, metrics)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -277,7 +277,7 @@ class Tokenizer:
             ChatTemplateError: the template fails or refuses the messages.
         """
         template = chat_template or self._template_for(tools)
-        specials = {name: getattr(self, name) or "" for name in _SPECIAL_NAMES}
+        specials: dict[str, Any] = {name: getattr(self, name) or "" for name in _SPECIAL_NAMES}
         return render_chat(
             template,
             messages,
