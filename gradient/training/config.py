@@ -97,7 +97,7 @@ class TrainConfig:
     eval_every: int = _setting(
         250, "The run", "Steps between validations; a checkpoint follows each."
     )
-    eval_batches: int = _setting(32, "The run", "Batches in a validation.")
+    eval_batches: int = _setting(20, "The run", "Batches in a validation.")
     log_every: int = _setting(10, "The run", "Steps between records in the log.")
     sample_prompts: tuple[str, ...] = _setting(
         (), "The run", "A prompt for the text samples; may be given several times."
