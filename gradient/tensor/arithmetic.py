@@ -144,6 +144,10 @@ class Arithmetic:
         """1 - erf(self)"""
         return ops.sub(1, ops.erf(self))
 
+    def logit(self, eps: float | None = None) -> Any:
+        """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
+        return ops.logit(self if eps is None else ops.clamp(self, min=eps, max=1 - eps))
+
     def lerp(self, end: Any, weight: Any) -> Any:
         """self + weight (end - self)"""
         return ops.add(self, ops.mul(ops.sub(end, self), weight))

@@ -65,6 +65,7 @@ logical_and = Tensor.logical_and
 logical_not = Tensor.logical_not
 logical_or = Tensor.logical_or
 logical_xor = Tensor.logical_xor
+logit = Tensor.logit
 lt = Tensor.lt
 masked_fill = Tensor.masked_fill
 maximum = Tensor.maximum
