@@ -90,7 +90,10 @@ def _conv(
 
     # Columns (N, C, K, *windows), K the elements of a window. Each group has a product of its own:
     # (G, O / G, C / G * K) @ (N, G, C / G * K, L).
-    columns = shape.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
+    if all(k == 1 for k in kernel) and all(s == 1 for s in strides):
+        columns = x.unsqueeze(2)  # a window of one element is that element
+    else:
+        columns = shape.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
     batch, windows = x.shape[0], tuple(columns.shape[3:])
     out_channels, fan_in = weight.shape[0], weight[0].numel()
     if groups == 1:

@@ -377,16 +377,16 @@ def gaussian_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`(log var + (x - t)^2 / var) / 2` for a predicted mean and variance; `full` adds `log(2 pi) / 2`."""
-    if not isinstance(var, Tensor):
-        var = full_like(input.detach(), var)
-    elif var.shape != input.shape and var.shape == input.shape[:-1]:
-        var = var.unsqueeze(-1)
-    if bool((var.detach() < 0).any()):
+    variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
+    if variance.shape != input.shape and variance.shape == input.shape[:-1]:
+        variance = variance.unsqueeze(-1)
+    constant = variance.detach()
+    if bool((constant < 0).any()):
         raise ArgumentError("gaussian_nll_loss: var has negative entries")
     # The bound is for stability only: the gradient passes it.
-    var = var + (var.detach().clamp(min=eps) - var.detach())
+    variance = variance + (constant.clamp(min=eps) - constant)
     gap = input - target
-    losses = 0.5 * (var.log() + gap * gap / var)
+    losses = 0.5 * (variance.log() + gap * gap / variance)
     if full:
         losses = losses + 0.5 * math.log(2 * math.pi)
     return _reduce("gaussian_nll_loss", losses, reduction)

@@ -184,8 +184,8 @@ class _Window:
         self.in_sizes = tuple(input.shape[-spatial:])
         self.kernel = sizes(op, "kernel_size", kernel_size, spatial)
         # PyTorch reads an empty stride as an absent one.
-        absent = stride is None or stride == () or stride == []
-        self.strides = self.kernel if absent else sizes(op, "stride", stride, spatial)  # type: ignore[arg-type]
+        given = None if isinstance(stride, tuple | list) and not stride else stride
+        self.strides = self.kernel if given is None else sizes(op, "stride", given, spatial)
         self.pads = sizes(op, "padding", padding, spatial)
         self.dilations = sizes(op, "dilation", dilation, spatial)
         if any(2 * p > k for p, k in zip(self.pads, self.kernel, strict=True)):

@@ -6,6 +6,7 @@ from gradient.nn.activation import (
     ELU,
     GELU,
     GLU,
+    SELU,
     Hardshrink,
     Hardsigmoid,
     Hardswish,
@@ -17,9 +18,8 @@ from gradient.nn.activation import (
     PReLU,
     ReLU,
     ReLU6,
-    SELU,
-    SiLU,
     Sigmoid,
+    SiLU,
     Softmax,
     Softmax2d,
     Softmin,
@@ -61,8 +61,8 @@ from gradient.nn.loss import (
     HuberLoss,
     KLDivLoss,
     L1Loss,
-    MSELoss,
     MarginRankingLoss,
+    MSELoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
@@ -88,7 +88,7 @@ from gradient.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
-from gradient.nn.rnn import GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell
+from gradient.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from gradient.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,

@@ -24,6 +24,12 @@ class MultiheadAttention(Module):
     `num_heads` heads; with `batch_first` the batch N stands first; unbatched inputs have no N.
     """
 
+    in_proj_weight: Parameter | None
+    in_proj_bias: Parameter | None
+    q_proj_weight: Parameter | None
+    k_proj_weight: Parameter | None
+    v_proj_weight: Parameter | None
+
     def __init__(
         self,
         embed_dim: int,

@@ -17,6 +17,8 @@ from gradient.tensor.creation import empty, ones_like, zeros
 class _NormBase(Module):
     """What batch and instance norm share: affine parameters, and buffers with the running statistics."""
 
+    weight: Parameter | None
+    bias: Parameter | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None

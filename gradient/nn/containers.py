@@ -15,6 +15,9 @@ from gradient.tensor import Tensor
 class _ModuleSequence(Module):
     """What Sequential and ModuleList share: children named "0", "1", ... and list operations."""
 
+    def _slice(self, index: slice) -> Any:
+        raise NotImplementedError
+
     @overload
     def __getitem__(self, index: int) -> Any: ...
     @overload
@@ -82,9 +85,6 @@ class _ModuleSequence(Module):
         for place, module in enumerate(modules):
             self.add_module(str(place), module)
 
-    def _slice(self, index: slice) -> Any:
-        return type(self)(list(self)[index])
-
 
 class Sequential(_ModuleSequence):
     """Calls its modules one after another: `y = m_n(... m_1(x))`.
@@ -94,12 +94,12 @@ class Sequential(_ModuleSequence):
 
     def __init__(self, *args: Module | Mapping[str, Module]):
         super().__init__()
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            for name, module in args[0].items():
-                self.add_module(name, module)
-        else:
-            for place, module in enumerate(args):
-                self.add_module(str(place), module)  # type: ignore[arg-type]
+        first = args[0] if args else None
+        named: Any = (
+            first if isinstance(first, Mapping) else {str(i): m for i, m in enumerate(args)}
+        )
+        for name, module in named.items():
+            self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
         for module in self:
@@ -110,7 +110,8 @@ class Sequential(_ModuleSequence):
         return Sequential(*self, *other)
 
     def _slice(self, index: slice) -> Any:
-        return type(self)(dict(list(self._modules.items())[index]))
+        kept = list(self._modules.items())[index]
+        return type(self)({name: module for name, module in kept if module is not None})
 
 
 class ModuleList(_ModuleSequence):
@@ -122,6 +123,9 @@ class ModuleList(_ModuleSequence):
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
+
+    def _slice(self, index: slice) -> Any:
+        return type(self)(list(self)[index])
 
     def __repr__(self) -> str:
         """Neighbours that print alike are one line: `(0-11): 12 x Block(...)`."""

@@ -175,6 +175,7 @@ class Conv3d(_ForwardConv):
 
 class _TransposedConv(_Conv):
     transposed = True
+    padding: tuple[int, ...]
 
     def __init__(
         self,
@@ -195,6 +196,7 @@ class _TransposedConv(_Conv):
             raise ArgumentError(
                 f"{type(self).__name__}: only padding_mode 'zeros' is defined, got {padding_mode!r}"
             )
+        padding = sizes(type(self).__name__, "padding", padding, self.spatial)
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, output_padding, device, dtype,

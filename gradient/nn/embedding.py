@@ -79,8 +79,9 @@ class Embedding(Module):
         """An Embedding with the rows of a matrix, not trained unless `freeze=False`."""
         if embeddings.ndim != 2:
             raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
+        rows, columns = embeddings.shape
         return cls(
-            *embeddings.shape, padding_idx, max_norm, norm_type, _weight=embeddings, _freeze=freeze
+            rows, columns, padding_idx, max_norm, norm_type, _weight=embeddings, _freeze=freeze
         )
 
     def extra_repr(self) -> str:

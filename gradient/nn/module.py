@@ -477,5 +477,5 @@ def _fits(kind: str, value: Any) -> bool:
     """Whether `value` may stand under a name of this kind."""
     if value is None:
         return True
-    wanted = {PARAMETER: Parameter, BUFFER: Tensor, MODULE: Module}[kind]
-    return isinstance(value, wanted)
+    wanted: dict[str, type] = {PARAMETER: Parameter, BUFFER: Tensor, MODULE: Module}
+    return isinstance(value, wanted[kind])

@@ -17,6 +17,9 @@ from gradient.tensor.creation import empty
 class LayerNorm(Module):
     """`y = (x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
 
+    weight: Parameter | None
+    bias: Parameter | None
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -83,6 +86,9 @@ class RMSNorm(Module):
 
 class GroupNorm(Module):
     """Normalises each of `num_groups` groups of channels of (N, C, ...) by itself (Wu and He 2018)."""
+
+    weight: Parameter | None
+    bias: Parameter | None
 
     def __init__(
         self,

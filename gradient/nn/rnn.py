@@ -75,7 +75,7 @@ class _Recurrent(Module):
 
     def _weights(self, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(getattr(self, name + suffix) for name in names)  # type: ignore[return-value]
+        return tuple(getattr(self, name + suffix) for name in names)
 
     def reset_parameters(self) -> None:
         """All parameters uniform within `1 / sqrt(hidden_size)` of 0."""

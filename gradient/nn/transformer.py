@@ -16,7 +16,7 @@ from gradient.nn.module import Module
 from gradient.nn.normalization import LayerNorm
 from gradient.tensor import Tensor
 
-_ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
 def _activation(name: str, given: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
