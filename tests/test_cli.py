@@ -167,7 +167,9 @@ def test_generate_into_a_reader_that_leaves(model):
 
 
 def test_chat_answers_each_line_of_a_pipe(model):
-    done = program("chat", "-m", model, "-n", "4", "--json", input="hi\n\n/reset\nagain\n/exit\nno\n")
+    done = program(
+        "chat", "-m", model, "-n", "4", "--json", input="hi\n\n/reset\nagain\n/exit\nno\n"
+    )
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["role"] for answer in answers] == ["assistant", "assistant"]

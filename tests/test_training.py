@@ -32,6 +32,7 @@ NANO = {
     "batch_size": 4,
     "vocab_size": 300,
     "steps": 20,
+    "learning_rate": 1e-2,
     "warmup_steps": 5,
     "eval_every": 10,
     "eval_batches": 2,
@@ -40,9 +41,7 @@ NANO = {
     "tensorboard": False,
 }
 
-TEXT = "".join(
-    f"def add_{n}(number):\n    return number + {n}\n\n\n" for n in range(400)
-)
+TEXT = "".join(f"def add_{n}(number):\n    return number + {n}\n\n\n" for n in range(400))
 
 
 @pytest.fixture
@@ -295,7 +294,7 @@ def test_a_run_is_not_overwritten(text, tmp_path):
 
 
 def test_nothing_to_resume(text, tmp_path):
-    with pytest.raises(gradient.errors.GradientError, match="config.json"):
+    with pytest.raises(CheckpointError, match="no run to resume in '.*': config.json is missing"):
         train(nano(text, tmp_path / "run"), resume=True)
 
 
@@ -407,9 +406,9 @@ def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):
     process = start(config, "resume", preexec_fn=small_files)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "warning: could not save step 20" in output
+    assert "warning: step 20 is not saved: could not write" in output
     assert "training goes on" in output
-    assert "CheckpointError: could not save step 20 in" in output
+    assert "CheckpointError: step 20 is not saved: could not write" in output
     assert "Last whole checkpoint: step 10" in output
     assert train(config, resume=True).step == 20
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
-from gradient.errors import ArgumentError
 from gradient.training.config import PRESETS, TrainConfig
 
 _SIZES = ", ".join(
@@ -62,12 +61,9 @@ def train(
 def _config(out: Path, size: str | None, given: dict[str, Any], *, resume: bool) -> TrainConfig:
     if not resume:
         return TrainConfig.preset(size or "small", out=str(out), **given)
-    saved = out / "config.json"
-    if not saved.exists():
-        raise ArgumentError(f"--resume: there is no run in {str(out)!r}: {saved} is missing")
     if size is not None:
         given = PRESETS.get(size, {}) | given
-    return TrainConfig.load(saved).resumed_with(given | {"out": str(out)})
+    return TrainConfig.load(out / "config.json").resumed_with(given | {"out": str(out)})
 
 
 def _with_settings(function: Any) -> inspect.Signature:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradient.errors import ArgumentError, FileFormatError
+from gradient.errors import ArgumentError, CheckpointError, FileFormatError
 
 #: Model shapes by name. The parameter counts in the comments leave the embeddings out.
 PRESETS: dict[str, dict[str, int]] = {
@@ -226,10 +226,15 @@ class TrainConfig:
         """Read a config that `save` wrote.
 
         Raises:
+            CheckpointError: there is no such file.
             FileFormatError: the file is not JSON, or not an object.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"there is no run to resume in {str(path.parent)!r}: {path.name} is missing"
+            ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise FileFormatError(f"{path}: not a JSON file ({error})") from None
         if not isinstance(values, dict):

@@ -137,11 +137,10 @@ class Trainer:
                 metrics={"train_loss": self.train_loss, "best_val_loss": self.best_val_loss},
             )
         except OSError as error:
-            kept = f"the one of step {self.saved_step}" if self.saved_step >= 0 else "none"
+            kept = f"step {self.saved_step}" if self.saved_step >= 0 else "none"
             raise CheckpointError(
-                f"could not save step {self.step} in {self.out / 'checkpoints'}: {error}. "
-                f"Last whole checkpoint: {kept}. Free space, then: "
-                f"gradient train --resume --out {self.out}"
+                f"step {self.step} is not saved: {str(error).rstrip('.')}. Last whole checkpoint: "
+                f"{kept}. Free space, then: gradient train --resume --out {self.out}"
             ) from error
         self.saved_step = self.step
         self.reporter.checkpoint(self.step, path, is_best)
