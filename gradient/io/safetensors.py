@@ -113,6 +113,19 @@ class SafetensorsFile(Mapping[str, Tensor]):
             array = array.copy()
         return array.reshape(entry.shape)
 
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took, for one converted or copied.
+
+        Its views read the file again when they are used; what was written to them is lost.
+        """
+        entry = self.entries[name]
+        start, stop = self._data_start + entry.start, self._data_start + entry.stop
+        # Whole pages only, as the ones at both ends are shared with other tensors.
+        page = mmap.PAGESIZE
+        first, last = -(-start // page) * page, stop // page * page
+        if first < last and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
 

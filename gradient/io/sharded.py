@@ -54,6 +54,10 @@ class ShardedFiles(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self.files[self._weight_map[name]][name]
 
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took; see `SafetensorsFile.release`."""
+        self.files[self._weight_map[name]].release(name)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._weight_map)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def load_model(
         config = cls.config_class.from_hf(values)
     except FileFormatError as error:
         raise FileFormatError(f"{folder / CONFIG_NAME}: {error}") from error
-    state = read_weights(folder)
+    state = read_weights(folder, dtype, device)
     model = empty_model(cls, config, state, folder)
-    fit(model, state, dtype=dtype, device=device)
+    fit(model, state)
     return model.eval()
 
 
@@ -76,15 +77,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return every tensor of a folder's safetensors file, or of its shards, memory-mapped.
+def read_weights(
+    folder: Path, dtype: gradient.DType | None = None, device: Any = None
+) -> dict[str, Tensor]:
+    """Return every tensor of a folder's safetensors file, or of its shards, by its stored name.
+
+    They are views of the mapped files. With a `dtype` (for floating ones) or a `device` they are
+    converted one at a time, so that memory holds the new ones and one of the old.
 
     Raises:
         ModelNotFound: there are no weights in safetensors format.
         FileFormatError: a file is truncated or malformed.
     """
     try:
-        return dict(open_sharded(folder))
+        files = open_sharded(folder)
     except ModelNotFound as error:
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
             raise ModelNotFound(
@@ -92,6 +98,13 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
                 f"transformers: AutoModelForCausalLM.from_pretrained(path).save_pretrained(path)"
             ) from None
         raise
+    state = {}
+    for name, stored in files.items():
+        floating = stored.dtype.is_floating_point
+        state[name] = stored.to(device=device, dtype=dtype if floating else None)
+        if state[name] is not stored:
+            files.release(name)
+    return state
 
 
 def empty_model(
@@ -118,22 +131,15 @@ def empty_model(
         ) from error
 
 
-def fit(
-    model: CausalLM,
-    state: dict[str, Tensor],
-    *,
-    dtype: gradient.DType | None = None,
-    device: Any = None,
-) -> None:
-    """Make checkpoint tensors the parameters of `model`, by name; `state` is emptied on the way.
+def fit(model: CausalLM, state: Mapping[str, Tensor]) -> None:
+    """Make checkpoint tensors the parameters of `model`, by name.
 
     Raises:
         StateDictError: missing, unexpected or wrongly shaped tensors, listed together.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     fitted: dict[str, Tensor] = {}
-    for stored in list(state):
-        value = state.pop(stored)
+    for stored, value in state.items():
         name = module_name(model, stored, own)
         if name is None:
             continue
@@ -144,8 +150,6 @@ def fit(
         fitted[name] = value
     tie(model, fitted)
     model.load_state_dict(fitted, assign=True)
-    if dtype is not None or device is not None:
-        model.to(device=device, dtype=dtype)  # one tensor at a time
 
 
 def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None:
