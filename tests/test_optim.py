@@ -122,12 +122,16 @@ def test_a_graph_from_before_the_step_is_refused(name, device):
         loss.backward()
 
 
+@pytest.mark.parametrize("kept_in", ["memory", "file"])
 @every_optimizer
-def test_saved_state_continues_to_the_last_bit(name, device):
+def test_saved_state_continues_to_the_last_bit(name, kept_in, device, tmp_path):
     whole = Regression(device)
     optimizer = MAKERS[name]([whole.weight])
     whole.run(optimizer, 7)
     state, weight = copy.deepcopy(optimizer.state_dict()), numpy(whole.weight).copy()
+    if kept_in == "file":
+        gradient.save(state, tmp_path / "optimizer.safetensors")
+        state = gradient.load(tmp_path / "optimizer.safetensors")
     expected = whole.run(optimizer, 7)
 
     resumed = Regression(device)
@@ -402,6 +406,10 @@ def test_loading_states_that_do_not_fit(device):
     [
         (lambda p: SGD([p], lr=-1.0), "SGD: lr should be >= 0, but got -1.0"),
         (lambda p: SGD([p], lr=math.nan), "SGD: lr should be >= 0, but got nan"),
+        (
+            lambda p: SGD([p], lr=gradient.ones(2)),
+            "SGD: lr in a Tensor should have one element, but got shape (2,)",
+        ),
         (lambda p: SGD([{"params": p, "lr": -2}]), "SGD: lr should be >= 0, but got -2"),
         (
             lambda p: SGD([p], nesterov=True),

@@ -378,9 +378,15 @@ def _fit_state(value: Any, p: Tensor, key: str | None = None) -> Any:
 def non_negative(optimizer: Optimizer, group: Group, *options: str) -> None:
     """Raise ArgumentError for the first of the named options that is below zero, or NaN."""
     for option in options:
-        if not group[option] >= 0:
+        value = group[option]
+        if isinstance(value, Tensor) and value.numel() != 1:
             raise ArgumentError(
-                f"{type(optimizer).__name__}: {option} should be >= 0, but got {group[option]}"
+                f"{type(optimizer).__name__}: {option} in a Tensor should have one element, but "
+                f"got shape {tuple(value.shape)}"
+            )
+        if not value >= 0:
+            raise ArgumentError(
+                f"{type(optimizer).__name__}: {option} should be >= 0, but got {value}"
             )
 
 

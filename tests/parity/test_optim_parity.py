@@ -92,6 +92,42 @@ def test_same_trajectory(name, options, dtype, device):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", dict(momentum=0.9, nesterov=True, weight_decay=0.1)),
+        ("Adam", dict(weight_decay=0.1)),
+        ("AdamW", dict(weight_decay=0.1)),
+        ("AdamW", dict(weight_decay=0.1, maximize=True)),
+    ],
+)
+def test_parameters_large_enough_for_kernels(name, options, dtype, device):
+    """Large, transposed and strided ones in one group."""
+    rng = np.random.default_rng(0)
+    rtol = 1e-12 if dtype == "float64" else 1e-5
+    results = []
+    for lib, where in ((gradient, device), (torch, "cpu")):
+
+        def make(values, lib=lib, where=where):
+            return lib.tensor(values.astype(dtype), device=where)
+
+        rng = np.random.default_rng(0)
+        whole = make(rng.standard_normal((300, 700)))
+        params = [whole, make(rng.standard_normal((200, 400))).T]
+        params += [make(rng.standard_normal((300, 500)))[::2, 100:400], make(rng.random(70000))]
+        for p in params:
+            p.requires_grad_()
+        optimizer = getattr(lib.optim, name)(params, lr=0.01, **options)
+        for _ in range(10):
+            for p in params:
+                p.grad = make(rng.standard_normal(tuple(p.shape)))
+            optimizer.step()
+        results.append([p.detach().cpu().numpy() for p in params])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
 def test_sixteen_bit_parameters_follow_the_fused_reference(device):
     """Parameters and moments are bfloat16; a step is computed in float32, rounded once."""
     got, want = Problem(gradient, "bfloat16", device), Problem(torch, "bfloat16")
