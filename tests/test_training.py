@@ -403,7 +403,9 @@ def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):
         # Files above 20 kB cannot be written: the system's answer to write() is an error.
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    process = start(config, "resume", preexec_fn=small_files)
+    # No bytecode: Python itself would leave truncated .pyc files, which later fail to import.
+    quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    process = start(config, "resume", preexec_fn=small_files, env=quiet)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "warning: step 20 is not saved: could not write" in output
