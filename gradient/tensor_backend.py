@@ -69,7 +69,7 @@ class TensorBackend(Backend):
     def detach(be, x: Any) -> Any:
         return wrap(x.array, be.inner) if isinstance(x, Variable) else x
 
-    # Elementwise -----------------------------------------------------------------------------------
+    # Elementwise ----------------------------------------------------------------------------------
 
     exp = staticmethod(elementwise.exp)
     exp2 = staticmethod(elementwise.exp2)
@@ -112,7 +112,7 @@ class TensorBackend(Backend):
             return wrap(be.inner.where(raw(condition), a, b), be.inner)
         return elementwise.where(a, b, condition=raw(condition))
 
-    # Reductions -------------------------------------------------------------------------------------
+    # Reductions -----------------------------------------------------------------------------------
 
     def sum(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return reduce.sum(be._tensor(x), axis=positive(axis, x), keepdims=keepdims)
@@ -161,7 +161,7 @@ class TensorBackend(Backend):
     def flip(be, x: Any, axis: Any) -> Any:
         return shape.flip(x, axis=tuple(positive(a, x) for a in axis))
 
-    # Indexing: in-place methods give a new Tensor --------------------------------------------------
+    # Indexing: in-place methods give a new Tensor -------------------------------------------------
 
     def getitem(be, x: Any, key: Any) -> Any:
         return index.getitem(be._tensor(x), index=raw_index(key))

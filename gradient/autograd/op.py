@@ -82,7 +82,7 @@ class Op:
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
-        self.plans: dict[tuple[bool, ...], list[tuple[str, Any]]] = {}
+        self.keepers: dict[tuple[bool, ...], Keeper] = {}
 
     def _bind(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Node], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
@@ -129,28 +129,20 @@ class Op:
         options: dict[str, Any],
     ) -> Node:
         """The node of a call that gave `y`. (Ops of one and two inputs have this inlined.)"""
-        wanted = tuple([n is not None for n in nodes])
-        plan = self.plans.get(wanted)
-        if plan is None:
-            plan = self.plans[wanted] = self.plan(wanted)
-        saved: list[Any] = []
-        for kind, key in plan:
-            if kind == "input":
-                saved.append(arrays[key])
-            elif kind == "out":
-                saved.append(y)
-            elif kind == "shape":
-                saved.append(shape_of(arrays[key]))
-            elif kind == "shapes":
-                saved.append([shape_of(a) for a in arrays])
-            elif kind == "extra":
-                saved.append(extras[key])  # type: ignore[index]
-            else:
-                saved.append(None)
+        wanted = (True,) if len(nodes) == 1 else tuple([n is not None for n in nodes])
+        keep = self.keepers.get(wanted)
+        if keep is None:
+            keep = self.keepers[wanted] = keeper(self.plan(wanted))
         node: Node = new_node(Node)
-        node.op, node.parents, node.saved, node.options = self, tuple(nodes), tuple(saved), options
-        node.backend, node.order = backend, ticket()
-        node.shape, node.dtype = shape_of(y), getattr(y, "dtype", None)
+        node.op = self
+        node.parents = tuple(nodes)
+        node.saved = keep(arrays, y, extras)
+        node.options = options
+        node.backend = backend
+        node.order = ticket()
+        if type(y) is not list:
+            node.shape = shape_of(y)
+            node.dtype = y.dtype
         node.spot = spot_of(user_frame(2))
         if mode.grad == ANOMALY:
             trace(node)
@@ -221,6 +213,30 @@ def filled(node: Node, grads: list[Any], backend: Any) -> list[Any]:
     ]
 
 
+Keeper = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
+"""(arrays, result, extras) -> the values that a node saves."""
+
+GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = {
+    "input": lambda key: lambda arrays, y, extras: arrays[key],
+    "out": lambda key: lambda arrays, y, extras: y,
+    "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
+    "shapes": lambda key: lambda arrays, y, extras: [shape_of(a) for a in arrays],
+    "extra": lambda key: lambda arrays, y, extras: extras[key],
+    "none": lambda key: lambda arrays, y, extras: None,
+}
+
+
+def keeper(plan: Sequence[tuple[str, Any]]) -> Keeper:
+    """A plan (see `Op.plan`) as a function, with the common cases unrolled."""
+    values = [GETTERS[kind](key) for kind, key in plan]
+    if not values:
+        return lambda arrays, y, extras: ()
+    if len(values) == 1:
+        (first,) = values
+        return lambda arrays, y, extras: (first(arrays, y, extras),)
+    return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
+
+
 def shape_of(value: Any) -> tuple[int, ...]:
     """The shape of an array or a Python number."""
     return getattr(value, "shape", ())
@@ -271,6 +287,9 @@ def _call_1(made: Op) -> Any:
 
     if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
 
+        has_extras = made.has_extras
+        keep = keeper(made.plan((True,)) if differentiable else ())
+
         def call(x: Any, /, **options: Any) -> Any:
             try:
                 backend, array = x.backend, x.array
@@ -280,12 +299,35 @@ def _call_1(made: Op) -> Any:
             except Exception as error:
                 raise explain(made, (x,), error) from error
             extras = None
-            if made.has_extras:
+            if has_extras:
                 y, extras = y
-            node = None
-            if differentiable and x.node is not None and mode.grad:
-                node = made.record(backend, (array,), (x.node,), y, extras, options)
-            return outputs(y, backend, node) if type(y) is list else wrap(y, backend, node)
+            parent = x.node
+            if type(y) is list:
+                node = None
+                if parent is not None and differentiable and mode.grad:
+                    node = made.record(backend, (array,), (parent,), y, extras, options)
+                return outputs(y, backend, node)
+            out = new_variable(TensorType.cls)
+            out.array = y
+            out.backend = backend
+            out.grad = None
+            if parent is not None and differentiable and mode.grad:
+                out.node = node = new_node(Node)
+                node.op = made
+                node.parents = (parent,)
+                node.backend = backend
+                node.order = ticket()
+                node.saved = keep((array,), y, extras)
+                node.options = options
+                node.shape = y.shape
+                node.dtype = y.dtype
+                frame = user_frame(2)
+                node.spot = (frame.f_code, frame.f_lasti)
+                if mode.grad is not True:
+                    trace(node)
+            else:
+                out.node = None
+            return out
 
         return call
 

@@ -1,13 +1,21 @@
-"""`gradient check`: do the gradients hold on this machine?"""
+"""`gradient check`: do values and gradients hold on this machine?"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import difflib
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import print_json, print_table
+from gradient.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from gradient.testing import Row
+
+CHECKS = ("values", "gradient", "second")
 
 
 def check(
@@ -21,29 +29,89 @@ def check(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Hold every differentiable op's gradient to finite differences, in float64.
+    """Hold every op's values to a reference, and its gradient to finite differences.
 
-    The exit code is 1 if one fails.
+    In float64, on the op table that the tests use. The exit code is 1 if one fails.
     """
-    results = [
-        _checked(name, samples, device, second) for name, samples in _chosen(ops or []).items()
-    ]
-    failed = [result for result in results if result["error"]]
+    rows = choose(ops or [])
+    results = [checked(row, device, second) for row in rows]
+    failed = [result for result in results if result["failures"]]
     if as_json:
         print_json({"device": device, "ops": results, "failed": len(failed)})
     else:
-        rows = [
-            (
-                result["op"],
-                str(result["samples"]),
-                f"{result['seconds'] * 1e3:.0f} ms",
-                "failed: " + result["error"].splitlines()[0] if result["error"] else "ok",
-            )
-            for result in results
-        ]
-        print_table(("op", "samples", "time", "gradient"), rows)
-        typer.echo(f"{len(results) - len(failed)} of {len(results)} ops passed on {device}")
-        for result in failed:
-            typer.echo(f"\n{result['op']}:\n{result['error']}")
+        _print(results, device)
     if failed:
         raise typer.Exit(1)
+
+
+def choose(names: list[str]) -> list[Row]:
+    """The rows of the op table for these ops, all if there are no names.
+
+    Raises:
+        ArgumentError: a name is none of an op, with the nearest that is.
+    """
+    from gradient.testing import TABLE
+
+    known = {row.op for row in TABLE}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            raise ArgumentError(f"check: {name!r} is no op{hint}")
+    return [row for row in TABLE if not names or row.op in names]
+
+
+def checked(row: Row, device: str, second: bool) -> dict[str, Any]:
+    """Which checks of one row were made, and the report of each that failed."""
+    import numpy as np
+
+    import gradient
+    from gradient.testing import assert_close, gradcheck, gradgradcheck
+
+    def inputs(differentiable: bool) -> list[Any]:
+        return [
+            gradient.tensor(sample, device=device, requires_grad=differentiable)
+            for sample in row.samples()
+        ]
+
+    def values() -> None:
+        expected = np.asarray(row.reference(*row.samples()))
+        got = row.run(*inputs(False))
+        assert_close(got, expected, rtol=1e-10, atol=1e-10, check_dtype=False)
+
+    work: dict[str, Any] = {"values": values}
+    if row.differentiable:
+        work["gradient"] = lambda: gradcheck(row.run, inputs(True))
+        if second:
+            work["second"] = lambda: gradgradcheck(row.run, inputs(True))
+    failures = {}
+    began = time.perf_counter()
+    for name, run in work.items():
+        try:
+            run()
+        except Exception as error:  # whatever breaks on this machine is what is looked for
+            failures[name] = f"{type(error).__name__}: {error}"
+    return {
+        "op": row.op,
+        "row": row.name,
+        "checks": list(work),
+        "failures": failures,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _print(results: list[dict[str, Any]], device: str) -> None:
+    columns = [name for name in CHECKS if any(name in result["checks"] for result in results)]
+    table = []
+    for result in results:
+        states = [
+            "failed" if name in result["failures"] else "ok" if name in result["checks"] else "-"
+            for name in columns
+        ]
+        table.append((result["row"], *states, f"{result['seconds'] * 1e3:.0f} ms"))
+    print_table(("op", *columns, "time"), table)
+    failed = [result for result in results if result["failures"]]
+    typer.echo(f"{len(results) - len(failed)} of {len(results)} rows passed on {device}")
+    for result in failed:
+        for name, report in result["failures"].items():
+            typer.echo(f"\n{result['row']}, {name}:\n{report}")

@@ -38,7 +38,8 @@ class DataLoader:
             `sampler` and `drop_last`.
         num_workers: processes that make batches; 0 makes them in this one.
         collate_fn: makes a batch of a list of samples; default `default_collate`.
-        pin_memory: accepted for PyTorch's sake. Batches are ordinary memory.
+        pin_memory, pin_memory_device, in_order: accepted for PyTorch's sake. Batches are ordinary
+            memory, and always come in order.
         drop_last: leave out the last batch of an epoch where it is smaller.
         timeout: seconds to wait for a worker's batch; 0 waits as long as the worker lives.
         worker_init_fn: is called in each worker with its number, once.
@@ -72,6 +73,8 @@ class DataLoader:
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ):
         if not isinstance(num_workers, int) or num_workers < 0:
             raise ArgumentError(f"DataLoader: num_workers must be an int >= 0, got {num_workers!r}")

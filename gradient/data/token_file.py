@@ -70,7 +70,8 @@ class TokenFile:
         if not 0 <= start <= stop <= count:
             raise IndexOutOfRange(f"TokenFile: {start} to {stop} of {count} tokens")
         self.start, self.stop = start, stop
-        mapped = np.memmap(self.path, _DTYPES[name], "r", shape=(count,)) if count else []
+        # An empty file cannot be mapped; a plain array, not a memmap, as that is slow to index.
+        mapped: Any = np.memmap(self.path, _DTYPES[name], "r", shape=(count,)) if count else []
         self.array: np.ndarray = np.asarray(mapped, _DTYPES[name])[start:stop]
 
     def __len__(self) -> int:

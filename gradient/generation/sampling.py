@@ -8,7 +8,7 @@ right with -1, and returns logits (B, V); -inf forbids a token. `compose` chains
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import gradient
@@ -164,7 +164,7 @@ class Sampler:
         """
         self.params = params
         self.process = compose([*extra, *processors(params)])
-        self.generators = [gradient.Generator().manual_seed(s) for s in row_seeds(seed, rows)]
+        self.draws = [uniform_numbers(each) for each in row_seeds(seed, rows)]
 
     def __call__(self, logits: Tensor, tokens: Tensor, rows: Sequence[int]) -> Tensor:
         """Return the tokens chosen, (B,) int64.
@@ -172,13 +172,23 @@ class Sampler:
         Args:
             logits: (B, V) float.
             tokens: (B, L) int64, padded with -1: the text so far.
-            rows: which generator each row draws from.
+            rows: which of the Sampler's rows each row is.
         """
         logits = self.process(logits.float(), tokens)
         if self.params.temperature == 0:
             return logits.argmax(dim=-1)
-        draws = [gradient.rand(1, generator=self.generators[row]) for row in rows]
-        return sample(logits, gradient.cat(draws).to(logits.device))
+        uniform = [next(self.draws[row]) for row in rows]
+        return sample(logits, gradient.tensor(uniform, device=logits.device))
+
+
+def uniform_numbers(seed: int) -> Iterator[float]:
+    """Yield numbers from [0, 1), of a generator with this seed.
+
+    They are drawn in blocks, as drawing one takes as long as drawing a hundred.
+    """
+    generator = gradient.Generator().manual_seed(seed)
+    while True:
+        yield from gradient.rand(64, generator=generator).tolist()
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ def atomic_write(path: str | os.PathLike[str], *, size: int | None = None) -> It
             file.flush()
             with suppress(FileNotFoundError):
                 os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
-            os.fsync(file.fileno())
+            _sync_file(file.fileno())
         os.replace(beside, target)
         sync_folder(target.parent)
     except BaseException as error:
@@ -168,10 +169,21 @@ def _sync_tree(folder: Path) -> None:
             # Opened for reading: enough to fsync on POSIX, while Windows asks for writing.
             descriptor = os.open(os.path.join(root, name), os.O_RDWR | _BINARY)
             try:
-                os.fsync(descriptor)
+                _sync_file(descriptor)
             finally:
                 os.close(descriptor)
         sync_folder(root)
+
+
+def _sync_file(descriptor: int) -> None:
+    """Wait until the file is on the disk."""
+    os.fsync(descriptor)
+    if sys.platform == "darwin":
+        # There fsync stops at the drive's own cache; a file system without this answers an error.
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
 
 
 def _explained(error: OSError, target: Path, beside: Path | None) -> OSError:

@@ -69,7 +69,7 @@ class Tensor(
         """A tensor around a backend's array, without copying."""
         return wrap(array, backend)
 
-    # What it is --------------------------------------------------------------------------------------
+    # What it is -----------------------------------------------------------------------------------
 
     @property
     def shape(self) -> Size:
@@ -124,7 +124,7 @@ class Tensor(
         """The tensor itself, or a copy in row-major order."""
         return self if self.is_contiguous() else elementwise.clone(self)
 
-    # Gradients ---------------------------------------------------------------------------------------
+    # Gradients ------------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
@@ -230,7 +230,7 @@ class Tensor(
 
         return version(self.backend, self.array)
 
-    # Conversion --------------------------------------------------------------------------------------
+    # Conversion -----------------------------------------------------------------------------------
 
     def to(
         self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any
@@ -301,7 +301,7 @@ class Tensor(
         """A copy, in the graph."""
         return elementwise.clone(self)
 
-    # Python's protocols ----------------------------------------------------------------------------
+    # Python's protocols ---------------------------------------------------------------------------
 
     def __len__(self) -> int:  # type: ignore[valid-type]
         if not self.array.shape:

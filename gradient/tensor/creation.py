@@ -191,7 +191,7 @@ def full_like(
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
 
-# Sequences -----------------------------------------------------------------------------------------
+# Sequences ----------------------------------------------------------------------------------------
 
 
 def arange(
@@ -286,7 +286,7 @@ def triu_indices(row: int, col: int, offset: int = 0) -> Any:
     return from_numpy(np.stack(np.triu_indices(row, offset, col)))
 
 
-# Questions -----------------------------------------------------------------------------------------
+# Questions ----------------------------------------------------------------------------------------
 
 
 def is_tensor(value: Any) -> bool:

@@ -194,7 +194,7 @@ class Reductions:
             return x.clone()
         return reduce.cumprod(x, axis=axis_of(dim, x.ndim))
 
-    # Sorting -----------------------------------------------------------------------------------------
+    # Sorting --------------------------------------------------------------------------------------
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
         """The int64 indices that sort along `dim` (always stable)."""

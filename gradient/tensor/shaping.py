@@ -250,7 +250,7 @@ class Shaping:
         """The sum of a matrix's diagonal."""
         return self.diagonal().sum()
 
-    # Pieces ------------------------------------------------------------------------------------------
+    # Pieces ---------------------------------------------------------------------------------------
 
     def narrow(self, dim: int, start: int, length: int) -> Any:
         """`length` elements of dimension `dim` from `start`."""

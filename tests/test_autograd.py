@@ -1,0 +1,609 @@
+"""The engine: accumulation, hooks, higher derivatives, what is kept and what is freed."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.autograd import Function, checkpoint, detect_anomaly, grad, gradcheck, gradgradcheck
+from gradient.autograd.gradcheck import GradcheckError
+from gradient.errors import AutogradError
+from gradient.testing import assert_close
+
+
+@pytest.fixture
+def x(device: str) -> gradient.Tensor:
+    return gradient.tensor([[1.0, 2.0], [3.0, 4.0]], device=device, requires_grad=True)
+
+
+def values(tensor: gradient.Tensor) -> list:
+    return tensor.tolist()
+
+
+# Accumulation ------------------------------------------------------------------------------------
+
+
+def test_gradients_add_up_over_calls(x):
+    (x * x).sum().backward()
+    (x * x).sum().backward()
+    assert values(x.grad) == [[4, 8], [12, 16]]
+
+
+def test_accumulation_is_in_place(x):
+    (x * 2).sum().backward()
+    alias = x.grad
+    (x * 2).sum().backward()
+    assert values(alias) == [[4, 4], [4, 4]]
+
+
+def test_one_gradient_given_to_two_leaves_is_not_shared(device):
+    a = gradient.zeros(3, device=device, requires_grad=True)
+    b = gradient.zeros(3, device=device, requires_grad=True)
+    (a + b).backward(gradient.ones(3, device=device))
+    a.grad.mul_(5)
+    assert values(b.grad) == [1, 1, 1]
+
+
+def test_the_callers_gradient_is_not_adopted(x):
+    seed = gradient.ones(2, 2, device=x.device)
+    x.clone().backward(seed)
+    x.grad.add_(1)
+    assert values(seed) == [[1, 1], [1, 1]]
+
+
+def test_a_saved_array_is_not_adopted_as_gradient(device):
+    """exp's gradient of ones is its saved result: with the graph kept, grad must be a copy."""
+    a = gradient.zeros(2, device=device, requires_grad=True)
+    y = a.exp()
+    y.backward(gradient.ones(2, device=device), retain_graph=True)
+    a.grad.mul_(7)
+    a.grad = None
+    y.backward(gradient.ones(2, device=device))
+    assert values(a.grad) == [1, 1]
+
+
+def test_many_uses_of_one_tensor(device):
+    a = gradient.tensor(2.0, device=device, requires_grad=True)
+    y = a + a + a * a + a
+    y.backward()
+    assert a.grad.item() == 7
+
+
+def test_gradient_of_a_broadcast_input_has_its_shape(device):
+    a = gradient.ones(3, 1, device=device, requires_grad=True)
+    b = gradient.ones(2, 1, 4, device=device, requires_grad=True)
+    (a * b).sum().backward()
+    assert a.grad.shape == (3, 1)
+    assert values(a.grad) == [[8], [8], [8]]
+    assert b.grad.shape == (2, 1, 4)
+
+
+def test_gradient_has_the_inputs_dtype(device):
+    a = gradient.ones(2, dtype=gradient.float32, device=device, requires_grad=True)
+    b = gradient.ones(2, dtype=gradient.float64, device=device, requires_grad=True)
+    (a * b).sum().backward()
+    assert a.grad.dtype is gradient.float32
+    assert b.grad.dtype is gradient.float64
+
+
+def test_several_roots_and_chosen_inputs(x):
+    w = gradient.ones(2, 2, device=x.device, requires_grad=True)
+    a, b = (x * w).sum(), (x + w).sum()
+    gradient.autograd.backward([a, b], inputs=[w])
+    assert x.grad is None
+    assert values(w.grad) == [[2, 3], [4, 5]]
+
+
+# Errors ------------------------------------------------------------------------------------------
+
+
+def test_a_second_pass_needs_the_graph(x):
+    y = (x * x).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward.*retain_graph=True"):
+        y.backward()
+
+
+def test_retained_graph(x):
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert values(x.grad) == [[4, 8], [12, 16]]
+
+
+def test_backward_without_a_graph(device):
+    with pytest.raises(RuntimeError, match="does not require grad and does not have a grad_fn"):
+        gradient.ones(1, device=device).backward()
+
+
+def test_backward_of_a_matrix_needs_a_gradient(x):
+    with pytest.raises(RuntimeError, match="implicitly created only for scalar outputs, got shape"):
+        (x * 2).backward()
+
+
+def test_gradient_of_the_wrong_shape(x):
+    with pytest.raises(RuntimeError, match=re.escape("has shape (3,) but its tensor has shape (2, 2)")):
+        (x * 2).backward(gradient.ones(3, device=x.device))
+
+
+def test_grad_of_an_unused_input(x):
+    other = gradient.ones(1, device=x.device, requires_grad=True)
+    with pytest.raises(RuntimeError, match="do not depend on input 1.*allow_unused"):
+        grad((x * x).sum(), [x, other])
+    g, none = grad((x * x).sum(), [x, other], allow_unused=True)
+    assert none is None
+    assert values(g) == [[2, 4], [6, 8]]
+    _, zeros = grad((x * x).sum(), [x, other], materialize_grads=True, allow_unused=True)
+    assert values(zeros) == [0]
+
+
+def test_grad_touches_no_leaf(x):
+    grad((x * x).sum(), x)
+    assert x.grad is None
+
+
+def test_grad_of_an_inner_tensor(x):
+    y = x * 3
+    (g,) = grad((y * y).sum(), y)
+    assert values(g) == [[6, 12], [18, 24]]
+
+
+def test_integers_have_no_gradient(device):
+    with pytest.raises(RuntimeError, match="only Tensors of floating point dtype"):
+        gradient.arange(3, device=device).requires_grad_()
+
+
+# Higher derivatives ------------------------------------------------------------------------------
+
+
+def test_third_derivative(device):
+    a = gradient.tensor(2.0, dtype=gradient.float64, device=device, requires_grad=True)
+    g = a**4
+    for expected in (32.0, 48.0, 48.0):
+        (g,) = grad(g, a, create_graph=True)
+        assert g.item() == pytest.approx(expected)
+
+
+def test_gradient_penalty_reaches_the_weights(device):
+    gradient.manual_seed(0)
+    w = gradient.randn(3, 3, dtype=gradient.float64, device=device, requires_grad=True)
+    a = gradient.randn(2, 3, dtype=gradient.float64, device=device, requires_grad=True)
+
+    def penalty(w: gradient.Tensor, a: gradient.Tensor) -> gradient.Tensor:
+        (g,) = grad((a @ w).tanh().sum(), a, create_graph=True)
+        return (g * g).sum()
+
+    with gradient.enable_grad():
+        penalty(w, a).backward()
+    assert w.grad is not None
+    assert float(w.grad.abs().sum()) > 0
+
+
+def test_create_graph_in_backward(x):
+    y = (x**3).sum()
+    y.backward(create_graph=True)
+    assert x.grad.requires_grad
+    (second,) = grad(x.grad.sum(), x)
+    assert values(second) == [[6, 12], [18, 24]]
+    x.grad = None
+
+
+# Modes -------------------------------------------------------------------------------------------
+
+
+def test_no_grad_as_context_decorator_and_generator(x):
+    with gradient.no_grad():
+        assert not (x * 2).requires_grad
+        with gradient.enable_grad():
+            assert (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+    @gradient.no_grad()
+    def called():
+        return (x * 2).requires_grad
+
+    @gradient.no_grad
+    def bare():
+        return (x * 2).requires_grad
+
+    @gradient.no_grad()
+    def generated():
+        yield (x * 2).requires_grad
+        yield (x * 2).requires_grad
+
+    assert not called()
+    assert not bare()
+    outside = []
+    for inside in generated():
+        assert not inside
+        outside.append((x * 2).requires_grad)
+    assert outside == [True, True]
+
+
+def test_set_grad_enabled_and_inference_mode(x):
+    with gradient.set_grad_enabled(False):
+        assert not gradient.is_grad_enabled()
+    assert gradient.is_grad_enabled()
+    gradient.set_grad_enabled(False)
+    assert not gradient.is_grad_enabled()
+    gradient.set_grad_enabled(True)
+    with gradient.inference_mode():
+        assert not (x * 2).requires_grad
+        assert gradient.is_inference_mode_enabled()
+    with gradient.inference_mode(False):
+        assert (x * 2).requires_grad
+
+
+def test_an_exception_restores_the_mode(x):
+    with pytest.raises(KeyError), gradient.no_grad():
+        raise KeyError
+    assert gradient.is_grad_enabled()
+    y = x * 2
+    y.register_hook(lambda g: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        y.sum().backward()
+    assert gradient.is_grad_enabled()
+
+
+# Hooks -------------------------------------------------------------------------------------------
+
+
+def test_hooks_replace_and_can_be_removed(x):
+    y = x * 2
+    handle = y.register_hook(lambda g: g * 10)
+    y.sum().backward()
+    assert values(x.grad) == [[20, 20], [20, 20]]
+    handle.remove()
+    x.grad = None
+    (x * 2).sum().backward()
+    assert values(x.grad) == [[2, 2], [2, 2]]
+
+
+def test_hooks_of_leaves(x):
+    seen = []
+    x.register_hook(lambda g: g * 3)
+    x.register_post_accumulate_grad_hook(lambda t: seen.append(values(t.grad)))
+    x.sum().backward()
+    assert seen == [[[3, 3], [3, 3]]]
+
+
+def test_retain_grad(x):
+    y = x * 2
+    y.retain_grad()
+    assert y.retains_grad
+    (y * y).sum().backward()
+    assert values(y.grad) == [[4, 8], [12, 16]]
+
+
+# What is kept ------------------------------------------------------------------------------------
+
+
+def test_a_pass_leaves_no_reference_cycle():
+    def step() -> weakref.ref:
+        w = gradient.randn(8, 8, requires_grad=True)
+        a = gradient.randn(4, 8)
+        h = (a @ w).relu()
+        out = h.softmax(-1).log().sum() + h[:, 1:3].mean() + h.split(4, 1)[0].sum()
+        out.backward()
+        return weakref.ref(h)
+
+    step()
+    gc.collect()
+    gc.disable()
+    try:
+        refs = [step() for _ in range(3)]
+        assert all(r() is None for r in refs), "an activation outlived its step"
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_frozen_weight_keeps_no_activation_alive(device):
+    """x is needed for the gradient of the weight alone: with the weight frozen, nobody keeps it."""
+
+    def activation_is_kept(frozen: bool) -> bool:
+        weight = gradient.randn(8, 8, device=device, requires_grad=not frozen)
+        below = gradient.randn(4, 8, device=device, requires_grad=True)
+        hidden = below * 2
+        kept = weakref.ref(hidden.array) if device == "cpu" else None
+        out = gradient.nn.functional.linear(hidden, weight)
+        del hidden
+        alive = kept() is not None if kept else not frozen
+        out.sum().backward()
+        assert below.grad is not None
+        return alive
+
+    assert activation_is_kept(frozen=False)
+    assert not activation_is_kept(frozen=True)
+
+
+def test_a_rule_is_not_called_for_a_constant():
+    from gradient.autograd.op import op
+
+    def never(g, a):
+        raise AssertionError("the rule of a constant input was called")
+
+    @op(lambda g, b: g * b, never)
+    def product(be, a, b, /):
+        return a * b
+
+    gradient.autograd.op.__globals__["registry"].pop("product")
+    a = gradient.ones(2, requires_grad=True)
+    product(a, gradient.ones(2)).sum().backward()
+    assert values(a.grad) == [1, 1]
+
+
+def test_saved_values_are_freed_by_backward():
+    a = gradient.randn(4, requires_grad=True)
+    hidden = a * 2
+    kept = weakref.ref(hidden.array)
+    out = (hidden * hidden).sum()
+    del hidden
+    assert kept() is not None
+    out.backward()
+    assert kept() is None
+
+
+def test_deep_graphs_need_no_stack():
+    a = gradient.ones(1, requires_grad=True)
+    y = a
+    for _ in range(20_000):
+        y = y + 0.0
+    y.backward()
+    assert values(a.grad) == [1]
+    del y  # the chain of nodes is freed without recursion, too
+
+
+# In-place operations -----------------------------------------------------------------------------
+
+
+def test_an_overwritten_saved_value_is_noticed_with_both_lines(x):
+    y = x.exp()
+    z = y * y  # saved here
+    y.add_(1)  # overwritten here
+    with pytest.raises(RuntimeError) as caught:
+        z.sum().backward()
+    message = str(caught.value)
+    lines = [
+        number
+        for number, line in enumerate(Path(__file__).read_text().splitlines(), 1)
+        if "# saved here" in line or "# overwritten here" in line
+    ][:2]
+    assert message.startswith("backward: mul (called at ")
+    assert [int(n) for n in re.findall(r"test_autograd\.py:(\d+)", message)] == lines
+    assert "saved its 'a' of shape (2, 2)" in message
+    assert "add_" in message
+
+
+@pytest.mark.parametrize("write", ["y.mul_(2)", "y[0] = 0.0", "y += 1", "y.copy_(x)", "y.zero_()"])
+def test_every_kind_of_overwriting_is_noticed(x, write):
+    y = x * 1
+    z = y * y
+    with gradient.no_grad():
+        exec(write, {"x": x, "y": y})
+    with pytest.raises(RuntimeError, match="overwrote it in place"):
+        z.sum().backward()
+
+
+def test_overwriting_what_nobody_saved_is_fine(x):
+    y = x + 1
+    z = y * 3
+    y.mul_(0)
+    z.sum().backward()
+    assert values(x.grad) == [[3, 3], [3, 3]]
+
+
+def test_in_place_results_are_differentiated(x):
+    y = x * 2
+    y.mul_(3)
+    y += x
+    y[0] = 5.0
+    y.sum().backward()
+    assert values(x.grad) == [[0, 0], [7, 7]]
+
+
+def test_assigned_values_get_gradients(x):
+    v = gradient.tensor([1.0, 2.0], device=x.device, requires_grad=True)
+    y = x * 1
+    y[1] = v * 3
+    (y * y).sum().backward()
+    assert values(x.grad) == [[2, 4], [0, 0]]
+    assert values(v.grad) == [18, 36]
+
+
+def test_writing_to_a_view_reaches_its_base(x):
+    y = x * 1
+    y.view(4)[1:3].mul_(10)
+    y.sum().backward()
+    assert values(x.grad) == [[1, 10], [10, 1]]
+
+
+def test_writing_to_the_base_after_taking_a_view(x):
+    """As in PyTorch: the view shows the new values, and its gradient goes through the write."""
+    y = x * 1
+    row = y[0]
+    y.mul_(4)
+    assert values(row) == [4, 8]
+
+
+def test_a_leaf_cannot_be_overwritten(x):
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad.*in-place.*no_grad"):
+        x.add_(1)
+    with pytest.raises(RuntimeError, match="view of a leaf Variable"):
+        x[0].add_(1)
+    with gradient.no_grad():
+        x.add_(1)
+    assert values(x) == [[2, 3], [4, 5]]
+
+
+def test_an_expanded_tensor_cannot_be_overwritten(device):
+    with pytest.raises(RuntimeError, match="expanded"):
+        gradient.zeros(1, device=device).expand(3).add_(1)
+
+
+# Function ----------------------------------------------------------------------------------------
+
+
+class Cube(Function):
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return a * a * a
+
+    @staticmethod
+    def backward(ctx, g):
+        (a,) = ctx.saved_tensors
+        return g * 3 * a * a
+
+
+class MinMax(Function):
+    @staticmethod
+    def forward(a, k):
+        return a * k, -a
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.k = inputs[1]
+
+    @staticmethod
+    def backward(ctx, g1, g2):
+        return g1 * ctx.k - g2, None
+
+
+def double(*shape, device="cpu"):
+    return gradient.randn(*shape, dtype=gradient.float64, device=device, requires_grad=True)
+
+
+def test_a_users_function(device):
+    a = double(3, device=device)
+    assert gradcheck(Cube.apply, a)
+    assert gradgradcheck(Cube.apply, a)
+
+
+def test_a_function_of_several_results(device):
+    a = double(3, device=device)
+    assert gradcheck(lambda t: MinMax.apply(t, 4.0), a)
+    first, _ = MinMax.apply(a, 4.0)
+    first.sum().backward()
+    assert_close(a.grad, gradient.full((3,), 4.0, dtype=gradient.float64, device=device))
+
+
+def test_a_function_with_the_wrong_number_of_gradients(device):
+    class Wrong(Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            return a + b
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    a = double(2, device=device)
+    with pytest.raises(RuntimeError, match="Wrong.backward: expected 2 gradients.*got 1"):
+        Wrong.apply(a, a).sum().backward()
+
+
+def test_overwriting_what_a_function_saved_is_noticed(x):
+    y = x * 1
+    z = Cube.apply(y)
+    with gradient.no_grad():
+        y.zero_()
+    with pytest.raises(RuntimeError, match="Cube.*overwrote"):
+        z.sum().backward()
+
+
+# Checkpoint --------------------------------------------------------------------------------------
+
+
+def test_checkpoint_gives_the_same_gradients(device):
+    w = double(4, 4, device=device)
+    a = double(2, 4, device=device)
+
+    def segment(t):
+        return (t @ w).tanh() @ w
+
+    plain = grad(segment(a).sum(), [a, w])
+    saved = grad(checkpoint(segment, a).sum(), [a, w])
+    for p, s in zip(plain, saved, strict=True):
+        assert_close(s, p, rtol=0, atol=0)
+    assert gradgradcheck(lambda t, u: checkpoint(lambda v: (v @ u).tanh(), t), (a, w))
+
+
+def test_checkpoint_keeps_no_activation():
+    w = gradient.randn(4, 4, requires_grad=True)
+    kept = []
+
+    def segment(t):
+        h = (t @ w).tanh()
+        kept.append(weakref.ref(h.array))
+        return h @ w
+
+    out = checkpoint(segment, gradient.randn(2, 4))
+    assert kept[0]() is None
+    out.sum().backward()
+    assert w.grad is not None
+
+
+def test_checkpoint_repeats_its_random_numbers(device):
+    a = gradient.ones(1000, device=device, requires_grad=True)
+    gradient.manual_seed(3)
+    out = checkpoint(lambda t: gradient.nn.functional.dropout(t, 0.5, training=True), a)
+    after = gradient.rand(1).item()
+    out.sum().backward()
+    assert_close(a.grad, out.detach())
+    gradient.manual_seed(3)
+    gradient.nn.functional.dropout(a, 0.5, training=True)
+    assert gradient.rand(1).item() == after
+
+
+# Anomaly detection and gradcheck's report --------------------------------------------------------
+
+
+def test_anomaly_detection_names_the_op_and_its_line(device):
+    a = gradient.zeros(1, device=device, requires_grad=True)
+    with detect_anomaly(), pytest.raises(AutogradError) as caught:
+        b = a.sqrt() * 0  # the culprit
+        b.sum().backward()
+    message = str(caught.value)
+    assert "SqrtBackward returned nan values" in message
+    assert "# the culprit" in message
+
+
+def test_gradcheck_finds_a_wrong_gradient(device):
+    class Wrong(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            (a,) = ctx.saved_tensors
+            wrong = g * 3 * a * a
+            wrong[1] *= 1.01
+            return wrong
+
+    a = double(3, device=device)
+    with pytest.raises(GradcheckError) as caught:
+        gradcheck(Wrong.apply, a)
+    report = str(caught.value)
+    assert "the gradient for input 0 of shape (3,) is wrong" in report
+    assert report.splitlines()[3].split()[0] == "[1]"  # the worst element comes first
+    assert not gradcheck(Wrong.apply, a, raise_exception=False)
+
+
+def test_gradcheck_wants_float64(x):
+    with pytest.raises(ValueError, match="float64"):
+        gradcheck(lambda t: t * 2, x)
+
+
+def test_gradients_do_not_depend_on_the_order_of_accumulation(device):
+    rng = np.random.default_rng(0)
+    a = gradient.tensor(rng.standard_normal(100), device=device, requires_grad=True)
+    grads = []
+    for _ in range(3):
+        (g,) = grad((a.exp() + a * a + a.tanh()).sum(), a)
+        grads.append(g)
+    assert_close(grads[0], grads[1], rtol=0, atol=0)
+    assert_close(grads[0], grads[2], rtol=0, atol=0)
