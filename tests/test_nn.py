@@ -115,9 +115,9 @@ def test_a_name_moves_between_kinds() -> None:
             "Block.mean is a buffer: expected a tensor or None, got int",
         ),
         (
-            lambda block: setattr(block, "inner", len),
+            lambda block: setattr(block, "inner", nn.Linear),
             TypeError,
-            "Block.inner is a module: expected an nn.Module or None, got builtin_function_or_method",
+            "Block.inner is a module: expected an nn.Module or None, got type",
         ),
         (
             lambda block: block.register_buffer("a.b", gradient.ones(1)),

@@ -1,4 +1,4 @@
-"""Activation functions: each element on its own, or one dimension normalised (softmax and its kin)."""
+"""Activation functions: each element on its own, or a dimension normalised (softmax and kin)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient.tensor.joining import where
 
 
 def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
-    """`function(input)`; if `inplace`, written over the input, of whose old values the graph keeps a copy."""
+    """`function(input)`; if `inplace`, written over the input, of which the graph keeps a copy."""
     return input.copy_(function(input.clone())) if inplace else function(input)
 
 
@@ -72,7 +72,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """`scale * elu(x, alpha)` with constants that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    """`scale * elu(x, alpha)` that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     return _apply(lambda x: _scaled_elu(x, alpha, 1.0, scale), input, inplace)
 
@@ -83,7 +83,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
-    # The clamp keeps exp from overflowing on the side that `where` throws away: 0 * inf would be nan.
+    # The clamp keeps exp finite on the side that `where` throws away: 0 * inf would be nan.
     negative = alpha * (input.clamp(max=0.0) / stretch).expm1()
     return scale * where(input > 0, input, negative)
 
@@ -188,7 +188,7 @@ def _cast(input: Tensor, dtype: DType | None) -> Tensor:
 
 
 def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:
-    """PyTorch guesses a missing `dim`, with a warning, by a rule that nobody remembers; we ask for it."""
+    """PyTorch guesses a missing `dim`, with a warning, by a rule that nobody remembers; we ask."""
     if dim is None:
         raise ArgumentError(f"{op}: dim is missing; for the last dimension pass dim=-1")
     return dim
@@ -201,7 +201,7 @@ def gumbel_softmax(
     dim: int = -1,
     generator: Generator | None = None,
 ) -> Tensor:
-    """A sample from a categorical distribution that has a gradient: `softmax((logits + gumbel) / tau)`.
+    """A categorical sample that has a gradient: `softmax((logits + gumbel) / tau)`.
 
     With `hard`, one-hot in the forward pass, the soft sample's gradient in the backward pass
     (Jang et al. 2016; Maddison et al. 2016).

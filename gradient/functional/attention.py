@@ -28,7 +28,7 @@ def scaled_dot_product_attention(
     """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al. 2017).
 
     query (..., H, L, E), key (..., Hkv, S, E), value (..., Hkv, S, Ev); result (..., H, L, Ev).
-    `attn_mask` broadcasts to (..., L, S): bool, True where a query may look, or a number that is added.
+    `attn_mask` broadcasts to (..., L, S): bool, True where a query may look, or numbers to add.
     `is_causal` lets query i look at keys 0 to i. `scale` is `1 / sqrt(E)` unless given. With
     `enable_gqa`, H may be a multiple of Hkv: neighbouring queries share a key and value head.
     A row whose mask forbids everything gives 0.
@@ -82,7 +82,7 @@ def attention_weights(
     is_causal: bool = False,
     scale: float = 1.0,
 ) -> Tensor:
-    """`softmax(query @ key.T * scale + mask)`, (..., L, S), with zeros in a row that may look at nothing."""
+    """`softmax(query @ key.T * scale + mask)`, (..., L, S); zeros in a row that may see nothing."""
     scores = (query * scale) @ key.mT
     allowed = None
     if is_causal:

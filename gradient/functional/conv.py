@@ -1,7 +1,8 @@
 """Convolutions, as a matrix product with the windows of the input.
 
-`unfold` lays the elements of every window out in a column; then a convolution is `weight @ columns`,
-and its transpose, the gradient of a convolution by its input, is `fold(weight.T @ columns)`.
+`unfold` lays the elements of every window out in a column; then a convolution is
+`weight @ columns`, and its transpose, the gradient of a convolution by its input, is
+`fold(weight.T @ columns)`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def conv3d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlation of (N, C, D, H, W) with weight (O, C / groups, Kd, Kh, Kw); see `conv2d`."""
+    """Cross-correlation of (N, C, D, H, W) with weight (O, C / groups, Kd, Kh, Kw); as `conv2d`."""
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -84,8 +85,8 @@ def _conv(
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
     if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
         raise ShapeError(
-            f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the padded "
-            f"input {tuple(x.shape[2:])}"
+            f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the "
+            f"padded input {tuple(x.shape[2:])}"
         )
 
     # Columns (N, C, K, *windows), K the elements of a window. Each group has a product of its own:
@@ -205,7 +206,8 @@ def _conv_transpose(
     extra = sizes(op, "output_padding", output_padding, spatial)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ShapeError(
-            f"{op}: output_padding {extra} must be smaller than stride {strides} or dilation {dilations}"
+            f"{op}: output_padding {extra} must be smaller than stride {strides} or dilation "
+            f"{dilations}"
         )
 
     # (G, O / G * K, C / G) @ (N, G, C / G, L), then every column is added in at its window's place.
@@ -229,7 +231,7 @@ def _conv_transpose(
 def unfold(
     input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Tensor:
-    """Every window of (N, C, H, W) or (C, H, W) as a column: (N, C * Kh * Kw, L), also called im2col."""
+    """Every window of (N, C, H, W) or (C, H, W) as a column: (N, C * Kh * Kw, L) (im2col)."""
     if input.ndim not in (3, 4):
         raise ShapeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
     options = _options("unfold", kernel_size, dilation, stride)
@@ -247,7 +249,7 @@ def fold(
     padding: Size = 0,
     stride: Size = 1,
 ) -> Tensor:
-    """Columns (N, C * Kh * Kw, L) back at their windows' places in (N, C, H, W); overlaps are added."""
+    """Columns (N, C * Kh * Kw, L) back at their places in (N, C, H, W); overlaps are added."""
     out = sizes("fold", "output_size", output_size, 2)
     pads = sizes("fold", "padding", padding, 2)
     options = _options("fold", kernel_size, dilation, stride)
@@ -319,7 +321,7 @@ def _pad_widths(
 
 
 def same_widths(kernel: tuple[int, ...], dilations: tuple[int, ...]) -> list[int]:
-    """What keeps the size at stride 1, for `pad`; of an odd number, the greater half on the right."""
+    """What keeps the size at stride 1, for `pad`: an odd width is greater on the right."""
     totals = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
     return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
 
@@ -349,8 +351,8 @@ def _check_input(
     expected = weight.shape[0] if transposed else weight.shape[1] * groups
     if channels != expected:
         raise ShapeError(
-            f"{op}: the weight {tuple(weight.shape)} with groups={groups} takes {expected} channels, "
-            f"the input {tuple(input.shape)} has {channels}"
+            f"{op}: the weight {tuple(weight.shape)} with groups={groups} takes {expected} "
+            f"channels, the input {tuple(input.shape)} has {channels}"
         )
     out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
     if groups < 1 or out_channels % groups or channels % groups:

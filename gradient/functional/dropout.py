@@ -18,9 +18,9 @@ def dropout(
     inplace: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Each element is 0 with probability `p`, else scaled by `1 / (1 - p)`; unchanged if not `training`.
+    """Each element is 0 with probability `p`, else scaled by `1 / (1 - p)`.
 
-    (Srivastava et al. 2014.)
+    Nothing is dropped if not `training` (Srivastava et al. 2014).
     """
     return _drop("dropout", input, input.shape, p, training, inplace, generator)
 

@@ -36,14 +36,14 @@ def embedding(
 ) -> Tensor:
     """Rows of `weight` (V, D) chosen by the integers `input` (...): result (..., D).
 
-    The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is greater
-    are first scaled down to it, in place.
+    The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is
+    greater are first scaled down to it, in place.
     """
     if padding_idx is not None:
         rows = weight.shape[0]
         if not -rows <= padding_idx < rows:
             raise ArgumentError(
-                f"embedding: padding_idx must be within the {rows} rows of weight, got {padding_idx}"
+                f"embedding: padding_idx must be within weight's {rows} rows, got {padding_idx}"
             )
         padding_idx %= rows
     if max_norm is not None:
@@ -61,7 +61,7 @@ def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: floa
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Integers (...) as int64 rows (..., C) with a single 1; C is `num_classes`, or the largest + 1."""
+    """Integers (...) as int64 rows (..., C) with one 1; C is `num_classes`, or the largest + 1."""
     if tensor.dtype.is_floating_point:
         raise ArgumentError(f"one_hot: expected integer classes, got {tensor.dtype}")
     if tensor.numel() == 0 and num_classes <= 0:

@@ -30,8 +30,8 @@ def _warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
     """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
     if input.shape != target.shape:
         warnings.warn(
-            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}; "
-            "they are broadcast, which is likely to give wrong results",
+            f"{op}: target size {tuple(target.shape)} differs from input size "
+            f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results",
             stacklevel=3,
         )
 
@@ -50,10 +50,10 @@ def cross_entropy(
 ) -> Tensor:
     """`-log softmax(x)[target]`: logits (C,), (N, C) or (N, C, d1, ...), class indices without C.
 
-    Targets of a floating dtype are probabilities, of the input's shape: `-sum_c target_c log softmax(x)_c`.
-    `weight` (C,) scales each class; "mean" then divides by the sum of the targets' weights. Targets
-    equal to `ignore_index` count nothing. `label_smoothing` mixes the targets with the uniform
-    distribution (Szegedy et al. 2015).
+    Targets of a floating dtype are probabilities t, of the input's shape:
+    `-sum_c t_c log softmax(x)_c`. `weight` (C,) scales each class; "mean" then divides by the sum
+    of the targets' weights. Targets equal to `ignore_index` count nothing. `label_smoothing` mixes
+    the targets with the uniform distribution (Szegedy et al. 2015).
     """
     if not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(
@@ -89,7 +89,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); else as `cross_entropy`."""
+    """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); as `cross_entropy`."""
     rows, classes = _rows("nll_loss", input, target, 0 if input.ndim == 1 else 1, weight)
     losses, weights = _weighted_nll(rows, classes, weight, ignore_index)
     return _class_reduce("nll_loss", losses, weights, classes, target, ignore_index, reduction)
@@ -211,7 +211,7 @@ def binary_cross_entropy_with_logits(
 def kl_div(
     input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
-    """`t * (log t - x)`, x log-probabilities, t probabilities (or, with `log_target`, their logarithms).
+    """`t * (log t - x)`: x log-probabilities, t probabilities (`log_target`: their logarithms).
 
     reduction="batchmean" divides the sum by the batch size, which is the mathematical definition.
     """
@@ -252,7 +252,7 @@ def multi_margin_loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """`sum over c != t of weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
+    """`sum_(c != t) weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
     if p not in (1, 2):
         raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
     rows, classes = _rows("multi_margin_loss", input, target, input.ndim - 1, weight)
@@ -341,7 +341,8 @@ def _regression(
         return _reduce(op, losses, reduction)
     if weight.shape != input.shape:
         raise ArgumentError(
-            f"{op}: expected weight of the input's shape {tuple(input.shape)}, got {tuple(weight.shape)}"
+            f"{op}: expected weight of the input's shape {tuple(input.shape)}, "
+            f"got {tuple(weight.shape)}"
         )
     losses = losses * weight
     if reduction == "mean" and op != "huber_loss":  # PyTorch's huber_loss averages plainly
@@ -358,7 +359,7 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     reduction: str = "mean",
 ) -> Tensor:
-    """`exp(x) - t x`, or `x - t log(x + eps)` for rates given directly; `full` adds Stirling's term."""
+    """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
     rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
     losses = rate - target * log_rate
     if full:
@@ -376,7 +377,10 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """`(log var + (x - t)^2 / var) / 2` for a predicted mean and variance; `full` adds `log(2 pi) / 2`."""
+    """`(log var + (x - t)^2 / var) / 2` for predicted mean and variance.
+
+    `full` adds `log(2 pi) / 2`.
+    """
     variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
     if variance.shape != input.shape and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)

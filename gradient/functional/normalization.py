@@ -19,9 +19,9 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last `len(normalized_shape)` dimensions.
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016).
 
-    (Ba et al. 2016.) The variance is the mean of squares (no Bessel correction).
+    `normalized_shape` holds their sizes. The variance has no Bessel correction.
     """
     _check_tail("layer_norm", input, normalized_shape, weight=weight, bias=bias)
     if len(normalized_shape) == 1:
@@ -56,7 +56,7 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalises each of `num_groups` groups of channels of (N, C, ...) by itself (Wu and He 2018)."""
+    """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
     if input.ndim < 2:
         raise ShapeError(f"group_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     channels = input.shape[1]
@@ -149,7 +149,7 @@ def batch_norm(
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """`x / (k + alpha * mean(x^2))^beta` over `size` neighbouring channels (Krizhevsky et al. 2012)."""
+    """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
     if input.ndim < 3:
         raise ArgumentError(f"local_response_norm: expected (N, C, ...), got {tuple(input.shape)}")
     before, after = size // 2, (size - 1) // 2

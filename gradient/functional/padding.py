@@ -15,8 +15,8 @@ def pad(
 ) -> Tensor:
     """Widen (or, by negative numbers, crop) the last dimensions.
 
-    `pad` counts from the last dimension: (left, right), then (top, bottom), and so on. What fills the
-    new places: mode "constant" `value` (0), "reflect" the inside mirrored at the edge element,
+    `pad` counts from the last dimension: (left, right), then (top, bottom), and so on. What fills
+    the new places: mode "constant" `value` (0), "reflect" the inside mirrored at the edge element,
     "replicate" the edge element, "circular" the opposite side.
     """
     if len(pad) % 2 or len(pad) > 2 * input.ndim:

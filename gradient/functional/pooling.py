@@ -113,7 +113,7 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of (N, C, H, W) or (C, H, W).
 
-    `count_include_pad` counts the zeros of the padding too; `divisor_override` divides by that number.
+    `count_include_pad` counts the padding's zeros too; `divisor_override` divides by that number.
     """
     return _avg_pool(
         "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
@@ -178,7 +178,8 @@ class _Window:
     ):
         if input.ndim not in (spatial + 1, spatial + 2):
             raise ShapeError(
-                f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
+                f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got "
+                f"{tuple(input.shape)}"
             )
         self.leading = tuple(input.shape[: input.ndim - spatial])
         self.in_sizes = tuple(input.shape[-spatial:])

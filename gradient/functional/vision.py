@@ -24,7 +24,8 @@ def interpolate(
 ) -> Tensor:
     """Resize the spatial dimensions of (N, C, ...) to `size`, or by `scale_factor`.
 
-    Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" (N, C, H, W), "trilinear", "area".
+    Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" (N, C, H, W), "trilinear"
+    (N, C, D, H, W), "area".
     `align_corners` (linear modes) makes the corner pixels' centres keep their values.
     """
     spatial = input.ndim - 2

@@ -302,7 +302,7 @@ class Softmax2d(Module):
 
 
 class PReLU(Module):
-    """`x` if `x > 0`, else `weight * x`, with one learned slope or one per channel (He et al. 2015)."""
+    """`x` if `x > 0`, else `weight * x`: one learned slope, or one per channel (He et al. 2015)."""
 
     def __init__(
         self,

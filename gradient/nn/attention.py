@@ -105,9 +105,9 @@ class MultiheadAttention(Module):
         """The result, of query's shape, and the attention weights (N, L, S) if `need_weights`.
 
         In both masks True *forbids*, unlike in `scaled_dot_product_attention`; numbers are added.
-        `key_padding_mask` (N, S) hides keys, `attn_mask` (L, S) or (N * num_heads, L, S) hides pairs.
-        Weights are averaged over the heads, or (N, num_heads, L, S). `is_causal` is a hint that
-        `attn_mask` is causal, and needs it.
+        `key_padding_mask` (N, S) hides keys, `attn_mask` (L, S) or (N * num_heads, L, S) hides
+        pairs. Weights are averaged over the heads, or (N, num_heads, L, S). `is_causal` is a hint
+        that `attn_mask` is causal, and needs it.
         """
         batched = query.ndim == 3
         self._check(query, key, value, key_padding_mask, attn_mask, is_causal)
@@ -154,7 +154,7 @@ class MultiheadAttention(Module):
     def _mask(
         self, q: Tensor, k: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
     ) -> Tensor | None:
-        """Both masks as one that broadcasts to (N, H, L, S): bool (True attends), or numbers to add."""
+        """Both masks as one that broadcasts to (N, H, L, S): bool (True attends), or added."""
         batch, heads, length, _ = q.shape
         masks = []
         if attn_mask is not None:
@@ -210,7 +210,8 @@ class MultiheadAttention(Module):
         allowed = ((length, keys), (batches * self.num_heads, length, keys))
         if attn_mask is not None and tuple(attn_mask.shape) not in allowed:
             raise ShapeError(
-                f"{name}: expected attn_mask {allowed[0]} or {allowed[1]}, got {tuple(attn_mask.shape)}"
+                f"{name}: expected attn_mask {allowed[0]} or {allowed[1]}, "
+                f"got {tuple(attn_mask.shape)}"
             )
         wanted = (batches, keys) if query.ndim == 3 else (keys,)
         if key_padding_mask is not None and tuple(key_padding_mask.shape) != wanted:

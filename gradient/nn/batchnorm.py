@@ -15,7 +15,7 @@ from gradient.tensor.creation import empty, ones_like, zeros
 
 
 class _NormBase(Module):
-    """What batch and instance norm share: affine parameters, and buffers with the running statistics."""
+    """What batch and instance norm share: affine parameters, and buffers of running statistics."""
 
     weight: Parameter | None
     bias: Parameter | None
@@ -86,8 +86,8 @@ class _NormBase(Module):
 class _BatchNorm(_NormBase):
     """`y = (x - mean) / sqrt(var + eps) * weight + bias` per channel (Ioffe and Szegedy 2015).
 
-    In training, mean and variance are the batch's; the running ones, which evaluation uses, follow by
-    `momentum` (None: the plain average over all batches).
+    In training, mean and variance are the batch's; the running ones, which evaluation uses, follow
+    by `momentum` (None: the plain average over all batches).
     """
 
     def forward(self, input: Tensor) -> Tensor:

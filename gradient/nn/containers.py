@@ -218,7 +218,7 @@ class ModuleDict(_Dictionary):
 
 
 class ParameterDict(_Dictionary):
-    """A dict of parameters that are found as its own; a tensor becomes one, other values are kept."""
+    """A dict of parameters that are found as its own; a tensor becomes one, other values stay."""
 
     def __init__(self, parameters: Any = None):
         super().__init__()
@@ -232,7 +232,7 @@ class ParameterDict(_Dictionary):
 
 
 class ParameterList(Module):
-    """A list of parameters that are found as its own; a tensor becomes one, other values are kept."""
+    """A list of parameters that are found as its own; a tensor becomes one, other values stay."""
 
     def __init__(self, values: Iterable[Any] | None = None):
         super().__init__()

@@ -138,7 +138,10 @@ class _ForwardConv(_Conv):
 
 
 class Conv1d(_ForwardConv):
-    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, * a cross-correlation: (N, C, L) to (N, O, L')."""
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, L) to (N, O, L').
+
+    * is a cross-correlation.
+    """
 
     spatial = 1
 
@@ -150,7 +153,10 @@ class Conv1d(_ForwardConv):
 
 
 class Conv2d(_ForwardConv):
-    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`, * a cross-correlation: (N, C, H, W) to (N, O, H', W')."""
+    """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, H, W) to (N, O, H', W').
+
+    * is a cross-correlation.
+    """
 
     spatial = 2
 

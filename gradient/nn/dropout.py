@@ -22,7 +22,7 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """Each element is 0 with probability `p`, else scaled by `1 / (1 - p)` (Srivastava et al. 2014)."""
+    """Each element is 0 with probability `p`, else times `1 / (1 - p)` (Srivastava et al. 2014)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout(input, self.p, self.training, self.inplace)

@@ -17,8 +17,8 @@ from gradient.tensor.creation import empty
 class Embedding(Module):
     """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).
 
-    The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down to
-    it, in place, when they are used.
+    The row `padding_idx` starts at zero and is not trained. With `max_norm`, rows are scaled down
+    to it, in place, when they are used.
     """
 
     def __init__(

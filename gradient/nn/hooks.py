@@ -6,7 +6,8 @@ a `Hooks`, whose `call` is then the module's whole calling sequence:
     pre-hooks(module, args) -> forward(*args) -> hooks(module, args, output)
 
 A full backward hook needs to know when the gradient enters at the outputs and when it leaves at the
-inputs. Two identity ops mark these borders in the graph, one around the inputs, one around the outputs.
+inputs. Two identity ops mark these borders in the graph, one around the inputs, one around the
+outputs.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ class _Identity(Function):
 
 
 def _mark(values: tuple[Any, ...], callback: Callable[..., Any]) -> tuple[Any, ...]:
-    """Put a border on those of `values` that take part in the graph; callback sees all, None for others."""
+    """Put a border on those of `values` that are in the graph; `callback` sees None for others."""
     places = [place for place, value in enumerate(values) if _needs_gradient(value)]
     if not places:
         return values

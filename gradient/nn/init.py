@@ -82,7 +82,7 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal with `mean` and `std`, cut off at `a` and `b` (in the tensor's units, not in `std`s)."""
+    """Normal with `mean` and `std`, cut off at `a` and `b` (which are not multiples of `std`)."""
     if _skipped.get():
         return tensor
 
@@ -140,7 +140,7 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """The identity for convolution weights (O, C, ...): as many channels as can be pass unchanged."""
+    """The identity for convolution weights (O, C, ...): as many channels as can be pass through."""
     if tensor.ndim not in (3, 4, 5):
         raise ArgumentError(f"dirac_: expected 3, 4 or 5 dimensions, got {tuple(tensor.shape)}")
     out_channels, in_channels, *kernel = tensor.shape
@@ -177,7 +177,7 @@ def xavier_uniform_(
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Normal with standard deviation `gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010)."""
+    """Normal, `std = gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010)."""
     std = gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor)))
     return normal_(tensor, 0.0, std, generator)
 
@@ -211,7 +211,7 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Normal with standard deviation `gain / sqrt(fan)` (He et al. 2015); `a` is leaky_relu's slope."""
+    """Normal, `std = gain / sqrt(fan)` (He et al. 2015); `a` is leaky_relu's slope."""
     if tensor.numel() == 0:
         return tensor
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
@@ -241,8 +241,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 def _orthonormal_columns(matrix: Tensor) -> Tensor:
     """Gram-Schmidt, each column twice, for a matrix whose columns are independent.
 
-    Normal random columns make it the uniform (Haar) distribution, as a QR decomposition whose R has a
-    positive diagonal. Twice is enough to be orthogonal to working precision (Kahan).
+    Normal random columns make it the uniform (Haar) distribution, as a QR decomposition whose R has
+    a positive diagonal. Twice is enough to be orthogonal to working precision (Kahan).
     """
     columns: list[Tensor] = []
     for column in matrix.T:

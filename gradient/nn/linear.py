@@ -15,7 +15,7 @@ from gradient.tensor.creation import empty
 
 
 class Identity(Module):
-    """Passes its input on: `y = x`. Arguments are accepted and ignored, to stand in for other layers."""
+    """Passes its input on: `y = x`. Takes any arguments, to stand in for other layers."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
@@ -62,7 +62,7 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """`y_k = x1^T W_k x2 + b_k`: (..., in1_features) and (..., in2_features) to (..., out_features)."""
+    """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out)."""
 
     def __init__(
         self,

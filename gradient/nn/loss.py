@@ -139,7 +139,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
 
 class KLDivLoss(_Loss):
-    """`t * (log t - x)` for log-probabilities x; reduction="batchmean" is the mathematical definition."""
+    """`t * (log t - x)` for log-probabilities x; see `functional.kl_div`."""
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False):
         super().__init__(reduction)

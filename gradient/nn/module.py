@@ -1,8 +1,8 @@
 """Module: the base of every layer and model, a tree of named parameters, buffers and children.
 
 Parameters, buffers and children are plain instance attributes, so that reading `self.weight` costs
-no more than reading any attribute. A registry beside them (`name -> kind`) says which attributes they
-are, in the order in which they were set.
+no more than reading any attribute. A registry beside them (`name -> kind`) says which attributes
+they are, in the order in which they were set.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ M = TypeVar("M", bound="Module")
 class Module:
     """Base class of all layers and models.
 
-    Set parameters, buffers and child modules as attributes in `__init__`, after `super().__init__()`,
-    and write `forward`; call the module itself, not `forward`, so that its hooks run.
+    Set parameters, buffers and child modules as attributes in `__init__`, after
+    `super().__init__()`, and write `forward`; call the module itself, so that its hooks run.
     """
 
     training: bool
@@ -111,7 +111,7 @@ class Module:
         self._add(name, PARAMETER, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a tensor that moves with the module but is not trained; `state_dict` holds it if persistent."""
+        """Add a tensor that moves with the module, is saved if `persistent`, and is not trained."""
         self._add(name, BUFFER, tensor)
         if not persistent:
             self._non_persistent.add(name)
@@ -193,7 +193,7 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """Parameters with their dotted names; one that is shared comes once, under its first name."""
+        """Parameters with their dotted names; a shared one comes once, under its first name."""
         return self._named_members(PARAMETER, prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
@@ -211,7 +211,7 @@ class Module:
             yield buffer
 
     def get_submodule(self, target: str) -> Module:
-        """The module at a dotted path; "" is this one. AttributeError names the first step that fails."""
+        """The module at a dotted path, "" this one. An AttributeError names the step that fails."""
         module: Any = self
         for step in target.split(".") if target else ():
             if not hasattr(module, step):
@@ -261,7 +261,7 @@ class Module:
         prefix: str = "",
         keep_vars: bool = False,
     ) -> dict[str, Any]:
-        """All parameters and persistent buffers by dotted name, a shared one under each of its names.
+        """All parameters and persistent buffers by dotted name, a shared one under all its names.
 
         The tensors share memory with the module's own; with `keep_vars` they are the module's own.
         """
@@ -279,9 +279,10 @@ class Module:
     ) -> fitting.IncompatibleKeys:
         """Copy tensors into the parameters and persistent buffers of the same names.
 
-        With `assign` the given tensors become the module's own (in their dtype, on their device) and
-        nothing is copied: so a memory-mapped file is read only when used. With `strict=False` missing
-        and unexpected names are returned instead of raised; wrong shapes are always an error.
+        With `assign` the given tensors become the module's own (in their dtype, on their device)
+        and nothing is copied: so a memory-mapped file is read only when used. With `strict=False`
+        missing and unexpected names are returned instead of raised; wrong shapes are always an
+        error.
 
         Raises StateDictError with every misfit in one message; then nothing was loaded.
         """
@@ -313,9 +314,9 @@ class Module:
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move to a device and/or floating dtype: `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`.
+        """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 
-        Integer and bool tensors change only their device.
+        `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`.
         """
         device, dtype = kwargs.get("device"), kwargs.get("dtype")
         for arg in (*args, kwargs.get("tensor")):
@@ -357,7 +358,7 @@ class Module:
         return self.to(f"cuda:{device}" if isinstance(device, int) else device or "cuda")
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode (dropout drops, batch norm uses the batch), here and below; False is `eval()`."""
+        """Training mode (dropout drops, batch norm uses the batch), here and below."""
         if not isinstance(mode, bool):
             raise ArgumentError(f"train: expected mode to be True or False, got {mode!r}")
         for module in self.modules():
@@ -407,8 +408,8 @@ class Module:
     ) -> RemovableHandle:
         """`hook(module, args, output) -> None or a new output` after each forward.
 
-        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it also runs, with
-        output None, when forward raised.
+        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it also runs,
+        with output None, when forward raised.
         """
         return self._hook(
             "forward", hook, prepend=prepend, with_kwargs=with_kwargs, always=always_call
@@ -417,15 +418,15 @@ class Module:
     def register_full_backward_pre_hook(
         self, hook: Callable[..., Any], prepend: bool = False
     ) -> RemovableHandle:
-        """`hook(module, grad_output) -> None or new grad_output` when the gradient reaches the outputs."""
+        """`hook(module, grad_output) -> None or new grad_output`, before the module's backward."""
         return self._hook("backward_pre", hook, prepend=prepend)
 
     def register_full_backward_hook(
         self, hook: Callable[..., Any], prepend: bool = False
     ) -> RemovableHandle:
-        """`hook(module, grad_input, grad_output) -> None or new grad_input` when it has reached the inputs.
+        """`hook(module, grad_input, grad_output) -> None or new grad_input`, after its backward.
 
-        Both are tuples, one entry per positional argument and per output, None where there is no gradient.
+        Both are tuples, an entry for each positional argument or output, None without a gradient.
         """
         return self._hook("backward", hook, prepend=prepend)
 
@@ -465,7 +466,7 @@ _EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Mo
 
 
 def _kind_of(value: Any) -> str | None:
-    """The kind that setting an attribute to `value` gives it; a plain tensor is no buffer by itself."""
+    """The kind that a name gets when it is set to `value`; a plain tensor makes no buffer."""
     if isinstance(value, Parameter):
         return PARAMETER
     if isinstance(value, Module):

@@ -15,7 +15,7 @@ from gradient.tensor.creation import empty
 
 
 class LayerNorm(Module):
-    """`y = (x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
+    """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
 
     weight: Parameter | None
     bias: Parameter | None
@@ -51,7 +51,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """`y = x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019)."""
+    """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019)."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Normalises each of `num_groups` groups of channels of (N, C, ...) by itself (Wu and He 2018)."""
+    """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
 
     weight: Parameter | None
     bias: Parameter | None
@@ -104,7 +104,8 @@ class GroupNorm(Module):
         super().__init__()
         if num_channels % num_groups:
             raise ArgumentError(
-                f"GroupNorm: num_channels {num_channels} is not divisible by num_groups {num_groups}"
+                f"GroupNorm: num_channels {num_channels} is not divisible by num_groups "
+                f"{num_groups}"
             )
         self.num_groups, self.num_channels = num_groups, num_channels
         self.eps, self.affine = eps, affine
@@ -126,7 +127,7 @@ class GroupNorm(Module):
 
 
 class LocalResponseNorm(Module):
-    """`y = x / (k + alpha * mean(x^2))^beta` over `size` neighbouring channels (Krizhevsky et al. 2012)."""
+    """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         super().__init__()

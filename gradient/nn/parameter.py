@@ -23,8 +23,8 @@ class Parameter(Tensor):
             raise TypeMismatch(f"Parameter: expected a Tensor, got {type(data).__name__}")
         if requires_grad and not data.dtype.is_floating_point:
             raise DTypeError(
-                f"Parameter: only a floating-point tensor can require a gradient, got {data.dtype}; "
-                "pass requires_grad=False"
+                "Parameter: only a floating-point tensor can require a gradient, got "
+                f"{data.dtype}; pass requires_grad=False"
             )
         parameter = object.__new__(cls)
         parameter.array, parameter.backend, parameter.grad = data.array, data.backend, None

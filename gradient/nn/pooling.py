@@ -172,7 +172,7 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    """The largest of each of h times w windows that cover (N, C, H, W) evenly; None keeps a size."""
+    """The largest of each of h x w windows that cover (N, C, H, W) evenly; None keeps a size."""
 
     def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)

@@ -1,7 +1,7 @@
 """RNN, LSTM and GRU, over whole sequences and as cells for one step.
 
-A step takes the gates' share from the input (computed for all times in one product), their share from
-the hidden state, and the state, a tuple whose first entry is the hidden state h.
+A step takes the gates' share from the input (computed for all times in one product), their share
+from the hidden state, and the state, a tuple whose first entry is the hidden state h.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ class _Sequence(_Recurrent):
     def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
         """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
 
-        Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a batch
-        N is absent everywhere. `hx` is zeros unless given.
+        Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a
+        batch N is absent everywhere. `hx` is zeros unless given.
         """
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             raise ShapeError(
-                f"{type(self).__name__}: expected an input (T, {self.input_size}) or one with a batch, "
-                f"got {tuple(input.shape)}"
+                f"{type(self).__name__}: expected an input (T, {self.input_size}) or one with a "
+                f"batch, got {tuple(input.shape)}"
             )
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Fitting a state dict to a module: all misfits are found, and told together, before anything is loaded."""
+"""Fitting a state dict to a module: all misfits are told together, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class IncompatibleKeys(NamedTuple):
 def load(
     module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool
 ) -> IncompatibleKeys:
-    """Copy (or, with `assign`, put) the tensors of `state_dict` into `module`; see `Module.load_state_dict`."""
+    """Copy (or, with `assign`, put) tensors into `module`; see `Module.load_state_dict`."""
     if not isinstance(state_dict, Mapping):
         raise TypeMismatch(
             f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
@@ -69,7 +69,7 @@ def _problem(own: Tensor, value: Any) -> str | None:
 
 
 def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Make the given tensors themselves the module's; a parameter tied under two names stays one."""
+    """Make the given tensors themselves the module's; a parameter under two names stays one."""
     replaced: dict[int, Tensor] = {}
     for name, value in state.items():
         old = own[name]
@@ -77,7 +77,7 @@ def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tenso
         if new is None:
             new = value
             if isinstance(old, Parameter):
-                # Only floating tensors can be trained: a quantised weight is a parameter without gradient.
+                # Only floating tensors can be trained; a quantised weight has no gradient.
                 trains = old.requires_grad and value.dtype.is_floating_point
                 new = Parameter(value.detach(), requires_grad=trains)
             replaced[id(old)] = new
@@ -117,8 +117,8 @@ def describe(
 def _near(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """For each of `names` the most similar of `others`, if any is similar.
 
-    difflib costs about 30 microseconds a pair, so that two lists of a thousand names would take half a
-    minute: then only names equal from some dot onwards (a wrong prefix) are paired.
+    difflib costs about 30 microseconds a pair, so that two lists of a thousand names would take
+    half a minute: then only names equal from some dot onwards (a wrong prefix) are paired.
     """
     near: dict[str, str] = {}
     if not others:

@@ -89,7 +89,7 @@ class TransformerEncoderLayer(Module):
 
 
 class TransformerDecoderLayer(Module):
-    """As the encoder layer, with attention to the encoder's output (`memory`) between its two parts."""
+    """As the encoder layer, with attention to the encoder's output, `memory`, between its parts."""
 
     def __init__(
         self,

@@ -391,7 +391,7 @@ def test_every_function_has_a_case() -> None:
 
 
 def test_signatures_are_pytorchs() -> None:
-    """Same argument names, in the same order, with the same defaults, as far as PyTorch tells them."""
+    """Same argument names, in the same order, with the same defaults, where PyTorch tells them."""
     import torch
 
     # Deprecated, without effect, or not available here; what came after them is keyword-only here.

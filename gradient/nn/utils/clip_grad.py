@@ -1,4 +1,4 @@
-"""Gradient clipping: against steps that are too large where the loss is steep (Pascanu et al. 2013)."""
+"""Gradient clipping, against too large steps where the loss is steep (Pascanu et al. 2013)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all tensors taken as one vector, a tensor without dimensions (0 for no tensors)."""
+    """The norm of all tensors taken as one vector, a 0-d tensor (0 for no tensors)."""
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not tensors:
         return zeros(())
@@ -47,8 +47,8 @@ def get_total_norm(
         total = stack(norms).norm(norm_type)
     if error_if_nonfinite and not math.isfinite(float(total)):
         raise AutogradError(
-            f"clip_grad_norm_: the gradients' norm is {float(total)}; to scale them regardless pass "
-            "error_if_nonfinite=False"
+            f"clip_grad_norm_: the gradients' norm is {float(total)}; to scale them regardless "
+            "pass error_if_nonfinite=False"
         )
     return total
 

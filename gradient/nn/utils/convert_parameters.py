@@ -22,7 +22,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     total = sum(parameter.numel() for parameter in parameters)
     if vec.numel() != total:
         raise ShapeError(
-            f"vector_to_parameters: the parameters have {total} elements, the vector has {vec.numel()}"
+            f"vector_to_parameters: the parameters have {total} elements, the vector has "
+            f"{vec.numel()}"
         )
     start = 0
     for parameter in parameters:
