@@ -53,6 +53,9 @@ from gradient.errors import (
 )
 from gradient.text import byte_level, train_bpe
 
+# Some tests fork, as a user may, though a program with threads (NumPy's) had better not.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
 # What the workers run must be importable by them: so it is all defined at the top of this file.
 
 
