@@ -529,6 +529,27 @@ def test_chained_factors_multiply(device):
     np.testing.assert_allclose(rates(chained, 10), expected, rtol=1e-14)
 
 
+def test_compositions_nest(device):
+    m, optimizer = lr_scheduler, SGD([parameter([1.0], device)], lr=1.0)
+    scheduler = m.SequentialLR(
+        optimizer,
+        [
+            m.ChainedScheduler(
+                [m.LinearLR(optimizer, 0.5, 1.0, 2), m.ExponentialLR(optimizer, 0.5)]
+            ),
+            m.SequentialLR(
+                optimizer,
+                [m.ConstantLR(optimizer, 0.25, total_iters=9), m.StepLR(optimizer, 1, gamma=0.5)],
+                milestones=[2],
+            ),
+            m.ChainedScheduler([m.ConstantLR(optimizer, 0.5), m.StepLR(optimizer, 2, gamma=0.5)]),
+        ],
+        milestones=[3, 7],
+    )
+    expected = [0.5, 0.375, 0.25] + [0.25, 0.25, 1.0, 0.5] + [0.5, 0.5, 0.25]
+    np.testing.assert_allclose(rates(scheduler, 10), expected, rtol=1e-15)
+
+
 def test_a_cosine_recovers_from_zero(device):
     """At its bottom the present rate tells nothing of the initial one."""
     optimizer = SGD([parameter([1.0], device)], lr=0.3)

@@ -139,4 +139,4 @@ def test_the_loss_on_tinyshakespeare_falls(shakespeare, device):
 def test_the_curve_is_pytorch_s(shakespeare, device):
     got = loss_curve(gradient, *shakespeare, device)
     want = loss_curve(importlib.import_module("torch"), *shakespeare, "cpu")
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)  # on the CPU 5e-7 apart

@@ -42,10 +42,14 @@ class _Composite(LRScheduler):
             if scheduler.optimizer is not optimizer:
                 raise ArgumentError(
                     f"{name}: all schedulers should belong to one optimizer, but that of "
-                    f"schedulers[{i}] "
-                    f"({type(scheduler).__name__}) is another"
+                    f"schedulers[{i}] ({type(scheduler).__name__}) is another"
                 )
         return check_optimizer(self, optimizer)
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        # Only a SequentialLR calls this, when the turn comes to a composite: start it.
+        _restore_initial(self.optimizer)
+        self._initial_step()
 
     def state_dict(self) -> dict[str, Any]:
         """All attributes except the optimiser, with the state of each scheduler."""
@@ -86,14 +90,16 @@ class SequentialLR(_Composite):
             )
         self._schedulers = schedulers
         self._milestones = milestones
-        self.last_epoch = last_epoch + 1
-        # Each schedule set the rates of its epoch 0 when it was made. Take that back, then start
-        # the first.
-        for group in optimizer.param_groups:
-            set_lr(group, group["initial_lr"])
+        self.last_epoch = last_epoch
+        # Each schedule set the rates of its epoch 0 when it was made: take that back.
+        _restore_initial(optimizer)
         for scheduler in schedulers:
             _undo_step(scheduler)
-        first = schedulers[bisect_right(milestones, 0)]
+        self._initial_step()
+
+    def _initial_step(self) -> None:
+        self.last_epoch += 1
+        first = self._schedulers[bisect_right(self._milestones, self.last_epoch)]
         first._initial_step()
         self._last_lr = first.get_last_lr()
 
@@ -124,6 +130,11 @@ class ChainedScheduler(_Composite):
         self._schedulers = schedulers
         self._last_lr = current_lrs(self.optimizer)
 
+    def _initial_step(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._initial_step()
+        self._last_lr = current_lrs(self.optimizer)
+
     def step(self) -> None:  # type: ignore[override]
         """Step all schedules."""
         for scheduler in self._schedulers:
@@ -131,8 +142,13 @@ class ChainedScheduler(_Composite):
         self._last_lr = current_lrs(self.optimizer)
 
 
+def _restore_initial(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        set_lr(group, group["initial_lr"])
+
+
 def _undo_step(scheduler: LRScheduler) -> None:
     for part in getattr(scheduler, "_schedulers", ()):
         _undo_step(part)
     if hasattr(scheduler, "last_epoch"):
-        scheduler.last_epoch -= 1
+        scheduler.last_epoch = max(-1, scheduler.last_epoch - 1)

@@ -91,8 +91,7 @@ class _MomentumCycle(LRScheduler):
         if "momentum" not in optimizer.defaults and "betas" not in optimizer.defaults:
             raise ArgumentError(
                 f"{type(self).__name__}: {type(optimizer).__name__} has neither momentum nor "
-                "betas to cycle: "
-                "pass cycle_momentum=False"
+                "betas to cycle: pass cycle_momentum=False"
             )
         self.use_beta1 = "betas" in optimizer.defaults
         self.base_momentums = per_group(self, "base_momentum", base_momentum, optimizer)
@@ -264,8 +263,7 @@ class CyclicLR(_MomentumCycle):
         if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
             raise ArgumentError(
                 "CyclicLR: mode should be 'triangular', 'triangular2' or 'exp_range' where no "
-                "scale_fn is given, "
-                f"but got {mode!r}"
+                f"scale_fn is given, but got {mode!r}"
             )
         low = per_group(self, "base_lr", base_lr, optimizer)
         if last_epoch == -1:
