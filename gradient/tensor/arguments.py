@@ -61,7 +61,7 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     try:
-        return tuple(operator.index(n) for n in size)
+        return tuple(map(operator.index, size))
     except TypeError:
         raise TypeMismatch(f"size: expected ints, got {tuple(size)!r}") from None
 
