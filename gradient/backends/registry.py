@@ -36,7 +36,7 @@ def get(device: str = "cpu") -> Backend:
 def canonical(device: str) -> str:
     """The one spelling of a device: "cuda" is "cuda:0", "cpu:0" is "cpu"."""
     kind, _, number = device.partition(":")
-    return f"{kind}:{number or 0}" if kind == "cuda" else kind
+    return f"{kind}:{number or 0}" if kind == "cuda" or number.strip("0") else kind
 
 
 def available() -> list[str]:

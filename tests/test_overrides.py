@@ -1,0 +1,175 @@
+"""Every override of a composed default gives what the default gives.
+
+An override is any method that a backend has otherwise than `BareBackend`, which is the required
+methods and the composed defaults as written. It is found by introspection, and needs a case in
+`backend_table`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from array_backends import BareBackend
+from backend_table import BARE, CASES, LAYOUTS, Draw, call
+from gradient import backends
+from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.base import Backend
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
+NO_ARRAYS = {"storage", "is_view", "to_numpy", "synchronize", "asarray"}
+"""Methods about memory and transfer, which have no values to compare."""
+
+
+def overrides(kind: type[Backend]) -> list[str]:
+    return sorted(
+        name
+        for name in dir(Backend)
+        if not name.startswith("_")
+        and callable(getattr(Backend, name))
+        and getattr(kind, name) is not getattr(BareBackend, name)
+        and name not in NO_ARRAYS
+    )
+
+
+def kernel_overrides() -> list[str]:
+    """The overrides by numba kernels: defined in a module that goes by the name of its family."""
+    families = {f"gradient.backends.numpy.{name}" for name in
+                ("elementwise", "norms", "attention", "rng", "steps")}  # fmt: skip
+    return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
+
+
+ROWS = [(name, i) for name in CASES for i in range(len(CASES[name]))]
+FOUND = {*overrides(NumpyBackend), *overrides(CudaBackend)}
+OVERRIDDEN = [(name, i) for name, i in ROWS if name in FOUND]
+KERNELS = [(name, i) for name, i in ROWS if name in kernel_overrides()]
+
+
+@pytest.fixture
+def backend(device: str) -> Backend:
+    return backends.get(device)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has small arrays go to kernels and threads too."""
+    monkeypatch.setattr(kernels, "MIN_SIZE", 1)
+    monkeypatch.setattr("gradient.backends.numpy.attention.MIN_SCORES", 1)
+    monkeypatch.setattr(blas, "ONE_THREAD", 0)
+    monkeypatch.setattr(blas, "MANY_THREADS", 0)
+
+
+@pytest.fixture
+def pool() -> Any:
+    """Sets the number of threads, and puts it back."""
+    before = threads.get_num_threads()
+    yield threads.set_num_threads
+    threads.set_num_threads(before)
+
+
+def agree(got: list[np.ndarray], expected: list[np.ndarray], dtype: str, method: str) -> None:
+    assert len(got) == len(expected)
+    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
+        assert x.shape == y.shape, f"{method}: part {i} has shape {x.shape}, expected {y.shape}"
+        assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
+        if x.dtype.kind in "biu":
+            np.testing.assert_array_equal(x, y)
+            continue
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y))
+        scale = max(1.0, np.abs(y[np.isfinite(y)]).max(initial=0))
+        # Two 16-bit results may round to neighbours; wider ones differ by the order of their sums.
+        slack = 2 if dtype in ("float16", "bfloat16") else 64
+        limit = slack * EPS[dtype] * scale
+        np.testing.assert_allclose(x, y, rtol=0, atol=limit, err_msg=f"{method}, part {i}")
+
+
+def test_every_override_has_a_case():
+    missing = sorted(name for name in FOUND if name not in CASES)
+    assert not missing, f"overrides without a case in tests/backend_table.py: {missing}"
+
+
+def test_every_composed_default_has_a_case():
+    required = set(vars(Backend))
+    defaults = {
+        name for kind in Backend.__mro__[1:-1] for name in vars(kind)
+        if not name.startswith("_") and name not in required
+    }  # fmt: skip
+    missing = sorted(defaults - set(CASES))
+    assert not missing, f"composed defaults without a case in tests/backend_table.py: {missing}"
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("method", [*kernel_overrides(), "matmul", "linear"])
+def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the tests below compare the kernel with the default, not the default with itself."""
+    pytest.importorskip("numba")
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"{method} was left to the default")
+
+    holders = [kind for kind in NumpyBackend.__mro__ if method in vars(kind)]
+    monkeypatch.setattr(holders[-1], method, refuse)
+    if method in ("matmul", "index_add"):  # required methods: the default is ArrayAPIBackend's
+        monkeypatch.setattr(ArrayAPIBackend, method, refuse)
+    call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override(
+    method: str, case: int, dtype: str, layout: str, backend: Backend, eager: None
+) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype, layout)))
+    got = call(backend, method, arguments(Draw(dtype, layout)))
+    agree(got, expected, dtype, method)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override_of_many_rows(method: str, case: int, dtype: str, backend: Backend) -> None:
+    """More than one chunk, of arrays large enough for kernels and threads without being made to."""
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype, rows=2055)))
+    got = call(backend, method, arguments(Draw(dtype, rows=2055)))
+    agree(got, expected, dtype, method)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override_of_nothing(method: str, case: int, dtype: str, backend: Backend) -> None:
+    """Arrays without rows: the same result, or an error in both."""
+    arguments = CASES[method][case]
+    try:
+        expected = call(BARE, method, arguments(Draw(dtype, rows=0)))
+    except (ValueError, IndexError):
+        return  # such as the maximum of no numbers
+    got = call(backend, method, arguments(Draw(dtype, rows=0)))
+    agree(got, expected, dtype, method)
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_threads_do_not_change_results(
+    method: str, case: int, pool: Any, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for n in (1, 2, 3):
+        pool(n)
+        results.append(
+            call(backends.get("cpu"), method, CASES[method][case](Draw("float32", rows=2055)))
+        )
+    for other in results[1:]:
+        for x, y in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(x, y)
