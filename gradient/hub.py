@@ -99,6 +99,11 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
         # The folder of a training run stands for the model that the run has made.
         made = folder / "model"
         return made if (made / "config.json").is_file() else folder
+    if folder.is_file():
+        raise ModelNotFound(
+            f"model {name!r} is a file: expected a folder with config.json, *.safetensors and a "
+            f"tokenizer (single-file formats, such as .gguf, are not read yet)"
+        )
     if name in embedded_models():
         return EMBEDDED / name
     hub_id = ALIASES.get(name, name)

@@ -15,7 +15,12 @@ from real_data import CHECKOUT
 pytestmark = pytest.mark.cpu_only
 
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("docs/*.md"))]
-RUNNABLE = ["README.md", "docs/getting_started.md", "docs/from_pytorch.md"]
+RUNNABLE = [
+    "README.md",
+    "docs/getting_started.md",
+    "docs/from_pytorch.md",
+    "docs/language_models.md",
+]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -120,6 +120,19 @@ def test_variants_run_and_cached_equals_uncached(changes, device):
     assert [row.token_ids for row in cached] == [row.token_ids for row in uncached]
 
 
+@pytest.mark.parametrize("dtype", [gradient.bfloat16, gradient.float16])
+def test_in_16_bits_cached_equals_uncached_too(dtype, device):
+    model = load_model(GOLDEN, dtype=dtype, device=device)
+    ids = gradient.randint(0, 96, (2, 12), device=device)
+    cache = KVCache.for_model(model, 2)
+    assert cache.keys[0].dtype == dtype
+    with gradient.no_grad():
+        whole = model(ids)
+        parts = gradient.cat([model(ids[:, at : at + 4], cache) for at in (0, 4, 8)], dim=1)
+    assert whole.dtype == dtype
+    close(parts, whole.float().cpu().numpy(), 2e-2)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_runs_and_trains(name, device):
     model = GPT2LMHeadModel(tiny(n_layer=1, activation_function=name)).to(device)

@@ -200,6 +200,12 @@ def test_a_name_that_leads_nowhere(cache, name):
         hub.load(name)
 
 
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelNotFound, match="is a file: expected a folder"):
+        hub.load(tmp_path / "model.gguf")
+
+
 def test_a_path_is_never_a_hub_id(cache):
     with pytest.raises(ModelNotFound, match="there is no such folder"):
         hub.load(Path("someone/model"))
