@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli.generate import write
 
 HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
 
@@ -68,8 +69,7 @@ def chat(
             for piece in answer:
                 pieces.append(piece)
                 if not as_json:
-                    sys.stdout.write(piece)
-                    sys.stdout.flush()
+                    write(piece)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise  # at a terminal, Ctrl-C ends the answer and not the conversation

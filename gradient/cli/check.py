@@ -56,7 +56,9 @@ def choose(names: list[str]) -> list[Row]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            )
             raise ArgumentError(f"check: {name!r} is no op{hint}")
     return [row for row in TABLE if not names or row.op in names]
 

@@ -9,6 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import print_json
+from gradient.training.reporters import visible
 
 
 def generate(
@@ -68,9 +69,8 @@ def generate(
     if echo:
         show_prompt(text)
     for piece in language_model.stream(text, **sampling):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+        write(piece)
+    write("\n")
 
 
 def read_prompt(argument: str | None) -> str:
@@ -86,6 +86,12 @@ def read_prompt(argument: str | None) -> str:
     text = sys.stdin.read()
     # An editor's or echo's last newline is not part of what is to be continued.
     return text.removesuffix("\n")
+
+
+def write(text: str) -> None:
+    """Show a model's text at once; on a terminal, none of it may act as an escape sequence."""
+    sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def show_prompt(text: str) -> None:

@@ -89,6 +89,19 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def visible(text: str) -> str:
+    """The text with its control characters made visible, for a terminal.
+
+    A model can produce any bytes, escape sequences among them, and a terminal would obey those.
+    Line breaks and tabs stay.
+    """
+    return text.translate(_VISIBLE)
+
+
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_VISIBLE |= {code: 0xFFFD for code in range(0x7F, 0xA0)}
+
+
 def start_line(run: Record) -> str:
     begun = f", resumed after step {run['step']}" if run["step"] else ""
     return (
@@ -139,7 +152,7 @@ class PlainReporter(Reporter):
         self._print(evaluation_line(record))
 
     def sample(self, step: int, prompt: str, text: str) -> None:
-        body = (prompt + text).replace("\n", "\n    | ")
+        body = visible(prompt + text).replace("\n", "\n    | ")
         self._print(f"step {step:>6}  sample\n    | {body}")
 
     def checkpoint(self, step: int, path: Path, is_best: bool) -> None:
@@ -226,7 +239,7 @@ class RichReporter(Reporter):
         from rich.panel import Panel
         from rich.text import Text
 
-        body = Text.assemble((prompt, "dim"), text)
+        body = Text.assemble((visible(prompt), "dim"), visible(text))
         self.console.print(Panel(body, title=f"step {step}", title_align="left"))
 
     def checkpoint(self, step: int, path: Path, is_best: bool) -> None:
