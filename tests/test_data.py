@@ -132,6 +132,8 @@ class Failing(Dataset):
                 raise KeyError("no five")
             if self.how == "awkward":
                 raise AwkwardError(5, "two arguments")
+            if self.how == "stop":
+                raise StopIteration("five")
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "sleep":
@@ -600,6 +602,9 @@ def test_an_exception_in_a_worker_is_raised_with_its_traceback():
     assert "\n" in str(caught.value), "shown as lines, not as the repr of a string"
     with pytest.raises(DataLoaderError, match="caught AwkwardError in DataLoader worker"):
         list(failing("awkward"))
+    for loader in (failing("stop"), DataLoader(Failing("stop"))):
+        with pytest.raises(DataLoaderError, match="raised StopIteration"):
+            list(loader)
     assert multiprocessing.active_children() == []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.data import draw
 from gradient.data.fetch import END, Fetcher, is_stateful
-from gradient.errors import CheckpointError, TypeMismatch
+from gradient.errors import CheckpointError, DataLoaderError, TypeMismatch
 from gradient.random import Generator, default_generator
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ class Epoch:
     """
 
     def __init__(self, loader: DataLoader, loaded: dict[str, Any] | None):
-        # The loader is not kept: it keeps the epoch, and workers should end with the last
-        # reference.
+        # The loader is not kept: it keeps the epoch, and a cycle would keep the workers alive.
         self.finished = False
         self.batches = 0
         self._num_workers = loader.num_workers
@@ -55,6 +54,12 @@ class Epoch:
             raise StopIteration
         try:
             batch = self._source.next()
+        except StopIteration as error:
+            self._finish()
+            # Passed on, it would end the loop as if there were no more data.
+            raise DataLoaderError(
+                f"the dataset or collate_fn raised StopIteration {error}"
+            ) from error
         except BaseException:
             self._finish()
             raise

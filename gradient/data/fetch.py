@@ -48,7 +48,7 @@ class Fetcher:
         self.seed = seed
         self.restore = restore
         self.count = 0  # batches of an iterable dataset so far
-        self._iterator = None
+        self._iterator: Any = None
         if isinstance(recipe.dataset, IterableDataset):
             dataset: Any = recipe.dataset
             if state is not None:
@@ -94,7 +94,6 @@ class Fetcher:
 
     def _next(self) -> Any:
         recipe, iterator = self.recipe, self._iterator
-        assert iterator is not None
         if recipe.batch_size is None:
             sample = next(iterator, END)
             return END if sample is END else recipe.collate_fn(sample)

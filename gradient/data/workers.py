@@ -160,6 +160,7 @@ class WorkerPool:
         connection, process = self._connections[worker], self._processes[worker]
         ready = multiprocessing.connection.wait([connection, process.sentinel], timeout or None)
         if not ready:
+            self.close()  # nobody knows when it would have answered
             raise DataLoaderError(f"DataLoader: no batch from worker {worker} in {timeout} s")
         try:
             # A worker that has just died may have answered before.
