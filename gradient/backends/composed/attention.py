@@ -17,11 +17,11 @@ class AttentionDefaults:
 
     def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
-        rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) > 2 else x
+        rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) != 2 else x
         y = be.matmul(rows, be.permute(weight, (1, 0)))
         if bias is not None:
             y = y + bias
-        return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) > 2 else y
+        return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
 
     def linear_weight_grad(be: Any, g: Any, x: Any) -> Any:
         """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
