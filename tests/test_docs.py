@@ -20,6 +20,7 @@ RUNNABLE = [
     "docs/getting_started.md",
     "docs/from_pytorch.md",
     "docs/language_models.md",
+    "docs/data_and_files.md",
 ]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
