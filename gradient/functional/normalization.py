@@ -23,7 +23,7 @@ def layer_norm(
 
     `normalized_shape` holds their sizes. The variance has no Bessel correction.
     """
-    _check_tail("layer_norm", input, normalized_shape, weight=weight, bias=bias)
+    _check_tail("layer_norm", input, normalized_shape, weight, bias)
     if len(normalized_shape) == 1:
         return fused.layer_norm(input, weight, bias, eps=eps)
     kept = input.ndim - len(normalized_shape)
@@ -41,7 +41,7 @@ def rms_norm(
 
     `eps=None` is the dtype's machine epsilon.
     """
-    _check_tail("rms_norm", input, normalized_shape, weight=weight)
+    _check_tail("rms_norm", input, normalized_shape, weight)
     eps = finfo(input.dtype).eps if eps is None else eps
     if len(normalized_shape) == 1:
         return fused.rms_norm(input, weight, eps=eps)
@@ -183,20 +183,20 @@ def _flat(tensor: Tensor | None) -> Tensor | None:
 
 
 def _check_tail(
-    op: str, input: Tensor, normalized_shape: Sequence[int], **parameters: Tensor | None
+    op: str, input: Tensor, normalized_shape: Sequence[int], *parameters: Tensor | None
 ) -> None:
     tail = tuple(normalized_shape)
     if not tail:
         raise ShapeError(
             f"{op}: normalized_shape is empty; expected the sizes of the last dimensions"
         )
-    if tuple(input.shape[-len(tail) :]) != tail:
+    if input.array.shape[-len(tail) :] != tail:
         raise ShapeError(
             f"{op}: normalized_shape is {tail}, so expected an input of shape "
             f"(..., {', '.join(map(str, tail))}), got {tuple(input.shape)}"
         )
-    for name, parameter in parameters.items():
-        if parameter is not None and tuple(parameter.shape) != tail:
+    for name, parameter in zip(("weight", "bias"), parameters, strict=False):
+        if parameter is not None and parameter.array.shape != tail:
             raise ShapeError(f"{op}: expected {name} of shape {tail}, got {tuple(parameter.shape)}")
 
 
