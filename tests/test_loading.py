@@ -157,6 +157,12 @@ def test_all_misfits_are_told_together(folder):
         assert part in message
 
 
+def test_weights_that_are_integers(folder):
+    rewrite(folder, lambda t: t | {"transformer.ln_f.bias": gradient.zeros(32).int()})
+    with pytest.raises(StateDictError, match=r"floating-point numbers:\n  transformer\.ln_f\.bias"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("cut", [1, 100, 100_000, 124_900])
 def test_a_truncated_file(folder, cut):
     path = folder / "model.safetensors"

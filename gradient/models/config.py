@@ -8,6 +8,7 @@ kept in `extra` and written back by `to_hf`: loading a checkpoint and saving it 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -56,7 +57,12 @@ class ModelConfig:
         found = wrong_types(self)
         if found:
             return found
-        return must_be("at least 1", lambda value: value >= 1, vocab_size=self.vocab_size)
+        found = must_be("at least 1", lambda value: value >= 1, vocab_size=self.vocab_size)
+        return found + must_be(
+            "a finite number of at least 0",
+            lambda value: 0 <= value < math.inf,
+            initializer_range=self.initializer_range,
+        )
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

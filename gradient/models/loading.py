@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.errors import FileFormatError, ModelNotFound, StateDictError
+from gradient.errors import FileFormatError, GradientError, ModelNotFound, StateDictError
 from gradient.io import atomic
 from gradient.io.json_file import read_json
 from gradient.io.sharded import open_sharded, save_sharded
@@ -125,7 +125,9 @@ def empty_model(
     try:
         with init.skip_init():
             return cls(config)
-    except MemoryError as error:
+    except GradientError:
+        raise
+    except (MemoryError, ValueError) as error:  # NumPy's words for too large and far too large
         raise FileFormatError(
             f"{folder / CONFIG_NAME}: asks for larger weights than memory can hold ({error})"
         ) from error
@@ -148,6 +150,13 @@ def fit(model: CausalLM, state: Mapping[str, Tensor]) -> None:
         if _any_match(model.transposed, name) and value.ndim == 2:
             value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
         fitted[name] = value
+    integers = [
+        f"  {name}: {value.dtype}"
+        for name, value in fitted.items()
+        if name in own and not value.dtype.is_floating_point
+    ]
+    if integers:
+        raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
     tie(model, fitted)
     model.load_state_dict(fitted, assign=True)
 
