@@ -1,4 +1,4 @@
-"""Damaged checkpoints: each of several hundred either loads and runs, or is refused in our words."""
+"""Damaged checkpoints: each of five hundred either loads and runs, or is refused in our words."""
 
 from __future__ import annotations
 
