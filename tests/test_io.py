@@ -420,6 +420,13 @@ def test_a_tensor_is_saved_once_and_comes_back_as_one(tmp_path):
     assert path.stat().st_size < 2.5 * 4000
 
 
+def test_scalars_that_numpy_shares_stay_apart(tmp_path):
+    gradient.save({"a": gradient.tensor(True), "b": gradient.tensor(True)}, tmp_path / "x")
+    loaded = gradient.load(tmp_path / "x")
+    assert loaded["a"] is not loaded["b"]
+    assert loaded["a"].item() is True
+
+
 def test_one_tensor_and_plain_dicts(tmp_path):
     path = tmp_path / "x.safetensors"
     gradient.save(gradient.arange(3), path)

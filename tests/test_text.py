@@ -98,6 +98,14 @@ def test_byte_level_ids_are_bytes():
     assert tokenizer.decode(range(256)) == bytes(range(256)).decode("utf-8", "replace")
     assert tokenizer.eos_id == 256
     assert tokenizer.vocab_size == 257
+    for text in SENTENCES:  # by the short way and by the package's
+        backend_ids = tokenizer.backend.encode(text).ids
+        assert tokenizer.encode(text) == backend_ids == list(text.encode())
+    assert tokenizer.encode("é<|endoftext|>") == [*"é".encode(), 256]
+    assert tokenizer.encode("<|endoftext|>", parse_special=False) == list(b"<|endoftext|>")
+    assert tokenizer.encode_batch(["a<|endoftext|>", "b"]) == [[97, 256], [98]]
+    with pytest.raises(ArgumentError, match="half a surrogate pair"):
+        tokenizer.encode("\ud800")
     assert sorted(byte_alphabet().values()) == list(range(256))
 
 

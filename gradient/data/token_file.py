@@ -222,12 +222,12 @@ def encode_corpus(
 ) -> TokenFile:
     """Tokenise documents into a token file, each followed by EOS where the tokenizer has one.
 
-    Memory does not grow with the corpus: documents are encoded a few megabytes at a time, on all
-    cores, and a long one in pieces.
+    Memory does not grow with the corpus: documents are encoded a megabyte at a time, on all cores,
+    and a long one in pieces.
 
     Args:
         texts: documents; `read_texts` gives those of files.
-        progress: is called with (characters, tokens) so far, after each few megabytes.
+        progress: is called with (characters, tokens) so far, after each megabyte.
 
     Raises:
         CheckpointError: the disk is full or failing; an older file is untouched.
@@ -261,8 +261,8 @@ def read_texts(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
 
 
 #: Characters that are encoded at a time, and the longest piece of one document.
-_GROUP_CHARS = 4_000_000
-_PIECE_CHARS = 500_000
+_GROUP_CHARS = 1_000_000
+_PIECE_CHARS = 200_000
 
 
 def _groups(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:

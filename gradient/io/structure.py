@@ -94,7 +94,8 @@ class Encoder:
         }
 
     def _name(self, value: Tensor | np.ndarray, identity: int, path: str) -> str:
-        if identity in self._names:
+        # NumPy shares the one True among all scalars: only arrays can be told apart by identity.
+        if identity in self._names and len(value.shape):
             return self._names[identity]
         base = path or "tensor"
         name, number = base, 2
