@@ -15,7 +15,7 @@ from array_backends import PROOFS, HandleBackend
 from backend_table import BARE, CASES, Draw, call
 from gradient import backends
 from gradient.backends.base import Backend
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, memory, threads
 from gradient.errors import ArgumentError, BackendError, DeviceError
 
 ROWS = [(name, i) for name in CASES for i in range(len(CASES[name]))]
@@ -169,6 +169,21 @@ def test_threads_work_after_a_fork() -> None:
         "os.wait()"
     )
     assert float(out) == 512.0**3
+
+
+@pytest.mark.cpu_only
+def test_freed_memory_is_kept() -> None:
+    if not memory.keep_freed():
+        pytest.skip("not glibc, or set by the user")
+    out = python(
+        "import resource, gradient\n"
+        "x = gradient.ones(2048, 2048)\n"
+        "x + 1\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(100): x + 1\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    assert int(out) < 4096  # the pages of one result of 16 MiB
 
 
 @pytest.mark.cpu_only

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Array, Shape
+from gradient.backends.numpy import memory
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.elementwise import ElementwiseKernels
@@ -37,6 +38,9 @@ class NumpyBackend(
     name = "numpy"
     device = "cpu"
     xp = np
+
+    def __init__(be) -> None:
+        memory.keep_freed()
 
     # Bound straight to the ufuncs: a method call less on the hottest path.
     exp = staticmethod(np.exp)  # type: ignore[assignment]

@@ -16,7 +16,7 @@ import numpy as np
 MIN_SIZE = 1 << 14
 """Elements below which NumPy is quick enough not to wake numba for."""
 
-FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
 def take(x: Any, *others: Any) -> bool:
