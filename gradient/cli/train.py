@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
-from gradient.training.config import PRESETS, TrainConfig
+from gradient.training.config import CONFIG, PRESETS, TrainConfig
 
 _SIZES = ", ".join(
     f"{name} ({shape['n_layer']} blocks, width {shape['n_embd']})"
@@ -63,7 +63,7 @@ def _config(out: Path, size: str | None, given: dict[str, Any], *, resume: bool)
         return TrainConfig.preset(size or "small", out=str(out), **given)
     if size is not None:
         given = PRESETS.get(size, {}) | given
-    return TrainConfig.load(out / "config.json").resumed_with(given | {"out": str(out)})
+    return TrainConfig.load(out / CONFIG).resumed_with(given | {"out": str(out)})
 
 
 def _with_settings(function: Any) -> inspect.Signature:

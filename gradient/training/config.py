@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError
+
+#: The file in a run's folder that holds its config.
+CONFIG = "train.json"
 
 #: Model shapes by name. The parameter counts in the comments leave the embeddings out.
 PRESETS: dict[str, dict[str, int]] = {
@@ -188,6 +192,22 @@ class TrainConfig:
                 + ". Leave them out, or start a new run in another --out folder."
             )
         return dataclasses.replace(self, **changes)
+
+    def command(self) -> str:
+        """The `gradient train` command that asks for this config."""
+        words = ["gradient", "train", *self.paths, "--out", self.out]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not field.metadata or value == field.default:
+                continue
+            name = field.name.replace("_", "-")
+            if field.name == "sample_prompts":
+                words += [word for prompt in value for word in ("--sample", prompt)]
+            elif isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            else:
+                words += [f"--{name}", str(value)]
+        return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a config file."""

@@ -7,6 +7,7 @@ JSON lines, metrics file, TensorBoard) is one small class, and the training loop
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -130,7 +131,8 @@ def finish_line(result: Record) -> str:
     took = f"{result['step']} steps in {duration(result['elapsed'])}{quality}"
     if result["finished"]:
         return f"finished: {took}\nmodel: {result['model']}"
-    return f"stopped: {took}\nresume with: gradient train --resume --out {result['out']}"
+    resume = shlex.join(["gradient", "train", "--resume", "--out", result["out"]])
+    return f"stopped: {took}\nmodel so far: {result['model']}\nresume with: {resume}"
 
 
 class PlainReporter(Reporter):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import gradient
 from gradient.errors import ArgumentError, MissingDependency
-from gradient.io.checkpoint import load_checkpoint
+from gradient.io.checkpoint import list_checkpoints, load_checkpoint
 from gradient.training import corpus as corpora
-from gradient.training.config import TrainConfig
+from gradient.training.config import CONFIG, TrainConfig
 from gradient.training.export import export_model
 from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
 from gradient.training.plot import loss_curve
@@ -25,12 +23,12 @@ from gradient.training.trainer import Trainer
 class TrainResult:
     """How a run ended.
 
-    `finished` is False if it was stopped before its end; then `model` is None, and
-    `train(config, resume=True)` goes on. Losses are in nats per token, `elapsed` in seconds.
+    `finished` is False if it was stopped before its end; `train(config, resume=True)` goes on.
+    Losses are in nats per token, `elapsed` in seconds.
     """
 
     out: Path
-    model: Path | None  # the folder of the exported model
+    model: Path  # the folder of the exported model
     step: int
     tokens: int  # trained on, repetitions counted
     elapsed: float
@@ -49,9 +47,10 @@ def train(
 ) -> TrainResult:
     """Train a GPT-2-architecture model on text, and export it as a Hugging Face style folder.
 
-    `config.out` receives config.json, the tokenised text (data/), checkpoints/, metrics.jsonl,
-    loss.png, TensorBoard's events (tensorboard/) and, at the end, the best model by validation
-    loss (model/), which `gradient.hub.load` and transformers read.
+    `config.out` receives train.json (the config), the tokenised text (data/), checkpoints/,
+    metrics.jsonl, loss.png, TensorBoard's events (tensorboard/) and, when the run ends or is
+    stopped, the best model by validation loss (model/), which `gradient.hub.load` and
+    transformers read.
 
     Ctrl-C (in the main thread) finishes the step and saves.
 
@@ -71,16 +70,16 @@ def train(
     checkpoints = out / "checkpoints"
     state = None
     if resume:
-        TrainConfig.load(out / "config.json").resumed_with(dataclasses.asdict(config))
+        TrainConfig.load(out / CONFIG).resumed_with(dataclasses.asdict(config))
         state = load_checkpoint(checkpoints)
-    elif checkpoints.is_dir() and any(checkpoints.iterdir()):
+    elif list_checkpoints(checkpoints):
         raise ArgumentError(
             f"out: {str(out)!r} already holds a run; resume it (--resume), or choose another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
     watched = Reporters([reporter] if reporter else [])
     corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
-    config.save(out / "config.json")
+    config.save(out / CONFIG)
     trainer = Trainer(config, corpus, watched)
     if state is not None:
         trainer.load_state_dict(state)
@@ -89,8 +88,7 @@ def train(
     try:
         watched.start(_description(trainer))
         finished = trainer.run()
-        folder = _export(trainer) if finished else None
-        result = _result(trainer, folder)
+        result = _result(trainer, _export(trainer), finished)
         _draw(out, watched)
         watched.finish(result.to_json())
     finally:
@@ -128,7 +126,7 @@ def _description(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _result(trainer: Trainer, folder: Path | None) -> TrainResult:
+def _result(trainer: Trainer, folder: Path, finished: bool) -> TrainResult:
     return TrainResult(
         out=trainer.out,
         model=folder,
@@ -137,7 +135,7 @@ def _result(trainer: Trainer, folder: Path | None) -> TrainResult:
         elapsed=trainer.elapsed,
         train_loss=trainer.train_loss,
         val_loss=trainer.best_val_loss,
-        finished=folder is not None,
+        finished=finished,
     )
 
 
@@ -146,7 +144,7 @@ def _export(trainer: Trainer) -> Path:
     step = trainer.restore_best()
     config, corpus = trainer.config, trainer.corpus
     record = {
-        "command": shlex.join(["gradient", *sys.argv[1:]]),
+        "command": config.command(),
         "gradient": gradient.__version__,
         "text": corpus.source,
         "python": platform.python_version(),
