@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class Arithmetic:
     neg = negative = ops.neg
     abs = absolute = ops.abs
     sign = ops.sign
-    floor, ceil, trunc, fix, round = ops.floor, ops.ceil, ops.trunc, ops.trunc, ops.round
+    floor, ceil, trunc, fix = ops.floor, ops.ceil, ops.trunc, ops.trunc
     exp, exp2, expm1 = ops.exp, ops.exp2, ops.expm1
     log, log2, log10, log1p = ops.log, ops.log2, ops.log10, ops.log1p
     logaddexp = ops.logaddexp
@@ -126,6 +127,15 @@ class Arithmetic:
     logical_xor, logical_not = ops.logical_xor, ops.logical_not
     isnan, isfinite, isinf = ops.isnan, ops.isfinite, ops.isinf
     clone_op = ops.clone
+
+    def round(self, *, decimals: int = 0) -> Any:
+        """To so many decimals (before the point where negative), halves to even."""
+        if decimals == 0:
+            return ops.round(self)
+        scale = 10.0 ** builtins.abs(decimals)
+        if decimals > 0:
+            return ops.div(ops.round(ops.mul(self, scale)), scale)
+        return ops.mul(ops.round(ops.div(self, scale)), scale)
 
     def square(self) -> Any:
         """self * self"""

@@ -49,7 +49,14 @@ class Products:
         _expect("dot", other, 1)
         return matmul(self, other)
 
-    inner = matmul
+    def inner(self, other: Any) -> Any:
+        """The sum over the last dimension of both: (..., K) and (___, K) -> (..., ___)."""
+        if not self.array.shape or not other.array.shape:
+            return self * other  # type: ignore[operator]
+        size = (*self.array.shape[:-1], *other.array.shape[:-1])
+        k = self.array.shape[-1]
+        a, b = self.reshape(-1, k) if k else self, other.reshape(-1, k) if k else other  # type: ignore[attr-defined]
+        return linalg.matmul(a, b.mT).reshape(size)
 
     def outer(self, vec2: Any) -> Any:
         """(M,) and (N,) -> (M, N)"""

@@ -59,7 +59,8 @@ class Reductions:
     ) -> Any:
         """The variance with `correction` degrees of freedom taken off (1; 0 if not `unbiased`)."""
         if isinstance(dim, bool):  # var(unbiased)
-            dim, unbiased = None, dim
+            unbiased = dim
+            dim = None
         off = (1 if unbiased else 0) if correction is None else correction
         axis = axes_of(dim, self.ndim)
         n = reduce.count(self.array.shape, axis)

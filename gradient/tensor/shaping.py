@@ -181,7 +181,9 @@ class Shaping:
         times = shape_of(dims)
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
-    def repeat_interleave(self, repeats: Any, dim: int | None = None) -> Any:
+    def repeat_interleave(
+        self, repeats: Any, dim: int | None = None, *, output_size: int | None = None
+    ) -> Any:
         """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
         x = self.reshape(-1) if dim is None else self
         axis = 0 if dim is None else axis_of(dim, self.ndim)
@@ -195,9 +197,10 @@ class Shaping:
         wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
         return wide.reshape(*size[:axis], size[axis] * repeats, *size[axis + 1 :])
 
-    def flip(self, *dims: Any) -> Any:
+    def flip(self, *size: Any, dims: Any = None) -> Any:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
+        dims = size if dims is None else (dims,) if isinstance(dims, int) else dims
         return shape.flip(self, axis=tuple(axis_of(d, n) for d in shape_of(dims)))
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:

@@ -18,6 +18,8 @@ class NormDefaults:
     @composed
     def softmax(be: Any, x: Any, axis: int) -> Any:
         """exp(x) / sum exp(x) along `axis`."""
+        if 0 in x.shape:
+            return x
         e = be.exp(x - be.detach(be.max(x, axis, True)))
         return e / be.sum(e, axis, True)
 
@@ -27,6 +29,8 @@ class NormDefaults:
 
     @composed
     def log_softmax(be: Any, x: Any, axis: int) -> Any:
+        if 0 in x.shape:
+            return x
         shifted = x - be.detach(be.max(x, axis, True))
         return shifted - be.log(be.sum(be.exp(shifted), axis, True))
 

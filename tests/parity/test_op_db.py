@@ -1,0 +1,193 @@
+"""PyTorch's own op database: its samples run through both, and values, dtypes, shapes and gradients
+are compared in float64 (values also in float32 and int64 where the op takes them)."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.testing._internal.common_methods_invocations import op_db
+
+import gradient  # noqa: E402
+import gradient.nn.functional as F  # noqa: E402
+
+SAMPLES = 12
+"""Of each op; the database has up to thousands."""
+
+# What of an op's samples is left out, and why.
+SKIPPED = {
+    "empty": "values are not defined",
+    "empty_like": "values are not defined",
+    "new_empty": "values are not defined",
+}
+
+
+def ours_of(op: Any) -> Any:
+    """Our function for an entry of the database, None where we do not have it."""
+    name = op.name
+    if name.startswith("nn.functional."):
+        return getattr(F, name.removeprefix("nn.functional."), None)
+    if "." in name or name.startswith("_"):
+        return None
+    function = getattr(gradient, name, None)
+    if function is None or not callable(function):
+        method = getattr(gradient.Tensor, name, None)
+        return method if callable(method) else None
+    return function
+
+
+RANDOM = ("bernoulli", "multinomial", "normal", "rand", "dropout", "uniform", "exponential")
+CHOSEN = [
+    op
+    for op in op_db
+    if ours_of(op) is not None
+    and op.name not in SKIPPED
+    and not any(word in op.name for word in RANDOM)
+]
+
+
+def converted(value: Any, requires_grad: bool) -> Any:
+    """A sample's arguments with gradient's tensors, dtypes and devices for PyTorch's."""
+    if isinstance(value, torch.Tensor):
+        strided = value.detach().numpy()
+        out = gradient.from_numpy(strided.copy() if 0 in strided.strides else strided)
+        if requires_grad and value.requires_grad:
+            out.requires_grad_()
+        return out
+    if isinstance(value, torch.dtype):
+        return getattr(gradient, str(value).removeprefix("torch."))
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple, torch.Size):
+        kind = tuple if isinstance(value, torch.Size) else type(value)
+        return kind(converted(v, requires_grad) for v in value)
+    if isinstance(value, dict):
+        return {k: converted(v, requires_grad) for k, v in value.items()}
+    return value
+
+
+def flat(value: Any, kind: type) -> list[Any]:
+    if isinstance(value, kind):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return list(itertools.chain.from_iterable(flat(v, kind) for v in value))
+    return []
+
+
+def leaves(value: Any, kind: type) -> list[Any]:
+    if isinstance(value, dict):
+        return leaves(list(value.values()), kind)
+    if isinstance(value, (list, tuple)):
+        return list(itertools.chain.from_iterable(leaves(v, kind) for v in value))
+    return [value] if isinstance(value, kind) else []
+
+
+def compare(got: Any, expected: Any, what: str, tolerance: float) -> None:
+    if isinstance(expected, torch.Tensor):
+        assert isinstance(got, gradient.Tensor), f"{what}: got {type(got).__name__}"
+        assert tuple(got.shape) == tuple(expected.shape), f"{what}: shape {tuple(got.shape)}"
+        assert str(got.dtype) == str(expected.dtype).replace("torch", "gradient"), what
+        a = np.asarray(got.detach().numpy(), np.float64)
+        e = expected.detach().resolve_conj().double().numpy()
+        np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance, err_msg=what)
+    else:
+        np.testing.assert_allclose(float(got), float(expected), rtol=tolerance, err_msg=what)
+
+
+def supported(sample: Any) -> bool:
+    """Whether the sample has only dtypes and layouts that gradient has."""
+    every = leaves([sample.input, list(sample.args), sample.kwargs], torch.Tensor)
+    kinds = [t for t in (sample.args, sample.kwargs) if leaves([t], torch.dtype)]
+    dtypes = {t.dtype for t in every} | set(leaves([list(kinds)], torch.dtype))
+    return (
+        not any(d.is_complex for d in dtypes)
+        and all(t.layout == torch.strided for t in every)
+        and "out" not in sample.kwargs
+        and "memory_format" not in sample.kwargs
+        and "layout" not in sample.kwargs
+    )
+
+
+def first_samples(op: Any, dtype: Any, requires_grad: bool) -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        every = op.sample_inputs("cpu", dtype, requires_grad=requires_grad)
+        good = (s for s in every if supported(s))
+        return list(itertools.islice(good, SAMPLES))
+
+
+def name_of(op: Any) -> str:
+    return op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
+
+
+@pytest.mark.parametrize("op", CHOSEN, ids=name_of)
+def test_values_and_gradients_in_float64(op: Any):
+    if not op.supports_dtype(torch.float64, "cpu"):
+        pytest.skip("the op takes no float64")
+    differentiable = op.supports_autograd
+    ours = ours_of(op)
+    for i, sample in enumerate(first_samples(op, torch.float64, differentiable)):
+        what = f"{name_of(op)} sample {i}: {sample}"[:500]
+        theirs_in = [sample.input, list(sample.args), sample.kwargs]
+        ours_in = converted(theirs_in, differentiable)
+        expected = op(sample.input, *sample.args, **sample.kwargs)
+        got = ours(ours_in[0], *ours_in[1], **ours_in[2])
+        expected_flat, got_flat = flat(expected, torch.Tensor), flat(got, gradient.Tensor)
+        assert len(got_flat) == len(expected_flat), what
+        for g, e in zip(got_flat, expected_flat, strict=True):
+            compare(g, e, what, 1e-9)
+        if not differentiable:
+            continue
+        theirs = [t for t in leaves(theirs_in, torch.Tensor) if t.requires_grad]
+        mine = [t for t in leaves(ours_in, gradient.Tensor) if t.requires_grad]
+        pairs = [(g, e) for g, e in zip(got_flat, expected_flat, strict=True) if e.requires_grad]
+        if not pairs or not theirs:
+            continue
+        rng = np.random.default_rng(i)
+        weights = [np.asarray(rng.standard_normal(tuple(e.shape))) for _, e in pairs]
+        expected_grads = torch.autograd.grad(
+            [e for _, e in pairs], theirs, [torch.from_numpy(w) for w in weights], allow_unused=True
+        )
+        got_grads = gradient.autograd.grad(
+            [g for g, _ in pairs],
+            mine,
+            [gradient.from_numpy(w) for w in weights],
+            allow_unused=True,
+        )
+        for g, e in zip(got_grads, expected_grads, strict=True):
+            if e is None or g is None:
+                for other in (e, g):
+                    assert other is None or float(abs(other).sum()) == 0, (
+                        f"{what}: gradient {other}"
+                    )
+                continue
+            compare(g, e, f"gradient of {what}", 1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool], ids=str)
+@pytest.mark.parametrize("op", CHOSEN, ids=name_of)
+def test_values_in_other_dtypes(op: Any, dtype: Any):
+    if not op.supports_dtype(dtype, "cpu"):
+        pytest.skip(f"the op takes no {dtype}")
+    ours = ours_of(op)
+    for i, sample in enumerate(first_samples(op, dtype, False)[:6]):
+        what = f"{name_of(op)} sample {i}: {sample}"[:500]
+        ours_in = converted([sample.input, list(sample.args), sample.kwargs], False)
+        expected = op(sample.input, *sample.args, **sample.kwargs)
+        got = ours(ours_in[0], *ours_in[1], **ours_in[2])
+        for g, e in zip(flat(got, gradient.Tensor), flat(expected, torch.Tensor), strict=True):
+            compare(g, e, what, 1e-4)
+
+
+def test_the_database_covers_what_we_have():
+    """A guard against the comparison losing its subject."""
+    assert len(CHOSEN) > 200
