@@ -445,7 +445,7 @@ def _call_n(made: Op) -> Any:
         extras = None
         if has_extras:
             y, extras = y
-        nodes = (
+        nodes: Any = (
             [t.node if isinstance(t, Variable) else None for t in inputs]
             if differentiable and mode.grad
             else ()

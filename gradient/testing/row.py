@@ -48,7 +48,7 @@ class Row:
     def samples(self, shapes: Sequence[Shape] | None = None) -> list[np.ndarray]:
         """NumPy inputs, the same at every call; distinct, so that no maximum is a tie."""
         rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        result = []
+        result: list[np.ndarray] = []
         for shape in self.shapes if shapes is None else shapes:
             n = int(np.prod(shape))
             if self.kind == "bool":

@@ -57,11 +57,11 @@ class NumpyBackend(
 
     def sum(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
         if x.dtype.char in "fd":
-            return np.add.reduce(x, axis, None, None, keepdims)
+            return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         return super().sum(x, axis, keepdims)
 
     def max(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-        return np.maximum.reduce(x, axis, None, None, keepdims)
+        return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
 
     def matmul(be, a: Array, b: Array) -> Array:
         if a.size + b.size < SMALL and a.dtype.char in "fd":
