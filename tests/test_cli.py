@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import gradient
 from gradient.cli.app import app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
+from gradient.training import TrainConfig
 from gradient.training.reporters import visible
 
 COMMANDS = ("generate", "chat", "train", "info", "check", "doctor", "bench")
@@ -34,6 +37,23 @@ def run(*arguments: object, **options: object):
 def program(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradient", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def terminal(*arguments: object) -> tuple[int, str]:
+    """The exit code and the output of the program on a terminal, 100 columns wide."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "gradient", *map(str, arguments)]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    environment = os.environ | {"COLUMNS": "100", "TERM": "xterm-256color"}
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        os.close(theirs)
+        output = b""
+        # Linux ends the reading of a terminal that nobody has open by an error.
+        with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):
+            while piece := screen.read(4096):
+                output += piece
+    return process.returncode, output.decode()
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +193,11 @@ def test_generate_into_a_reader_that_leaves(model):
         assert process.wait(timeout=60) == 0
 
 
+def test_generate_on_a_terminal_tells_the_prompt_apart(model):
+    code, output = terminal("generate", "def add", "-m", model, "-n", 8)
+    assert code == 0 and output.startswith("\x1b[1mdef add\x1b[0m")
+
+
 def test_a_model_cannot_send_escape_sequences_to_a_terminal():
     assert visible("a\x1b[2J\tb\n\x9b1m\x7f") == "a\u241b[2J\tb\n\ufffd1m\ufffd"
 
@@ -207,6 +232,31 @@ def test_train_json_lines(text, tmp_path):
         event["event"] for event in events
     }
     assert events[-1]["finished"] and events[-1]["step"] == 20
+
+
+def test_train_on_a_terminal_shows_a_bar(text, tmp_path):
+    code, output = terminal("train", text, "--out", tmp_path / "run", *NANO)
+    assert code == 0, output
+    assert "step 20/20" in output and "100%" in output and "tok/s  left 0:00" in output
+    assert "finished: 20 steps in" in output and "\x1b[" in output
+
+
+def test_a_config_is_the_command_that_it_records(monkeypatch):
+    seen = []
+    monkeypatch.setattr("gradient.training.run.train", lambda config, **_: seen.append(config))
+    config = TrainConfig(
+        paths=("my text", "other"),
+        out="a run",
+        n_embd=384,
+        steps=7,
+        max_minutes=1.5,
+        learning_rate=3e-4,
+        sample_prompts=("a b", "--c"),
+        tensorboard=False,
+    )
+    result = run(*shlex.split(config.command())[1:])
+    assert result.exit_code == 0, result.output
+    assert seen == [config]
 
 
 def test_train_ctrl_c_and_resume(text, tmp_path):
@@ -278,6 +328,16 @@ def test_doctor():
     assert gradient.__version__ in result.output and "NumPy's BLAS" in result.output
     found = json.loads(run("doctor", "--json").output)
     assert found["devices"]["cpu"]["state"] == "ok"
+
+
+def test_a_table_on_a_terminal_has_borders():
+    code, output = terminal("doctor")
+    assert code == 0 and "│ numpy" in output
+
+
+def test_an_error_on_a_terminal(tmp_path):
+    code, output = terminal("info", tmp_path / "nowhere")
+    assert code == 1 and "error: " in output and "Traceback" not in output
 
 
 def test_doctor_names_the_command_that_mends(monkeypatch):

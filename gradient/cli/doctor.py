@@ -190,32 +190,44 @@ def _processor() -> str:
 def _threads() -> dict[str, Any]:
     import numpy as np
 
+    from gradient.backends.numpy.threads import get_num_threads
+
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = np.show_config(mode="dicts")["Build Dependencies"]
     blas = libraries["blas"]
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     return {
         "cores this process may use": usable,
+        "threads of gradient's kernels": get_num_threads(),
         "NumPy's BLAS": f"{blas.get('name')} {blas.get('version')}",
         **{name: os.environ[name] for name in limits if name in os.environ},
     }
 
 
 def _caches() -> dict[str, dict[str, Any]]:
+    import gradient
+
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    folders = {"models (Hugging Face)": Path(os.environ.get("HF_HUB_CACHE", home / "hub"))}
+    # Numba keeps compiled kernels beside their source, unless it is told otherwise.
+    sources = Path(gradient.__file__).parent / "backends" / "numpy" / "kernels"
+    kernels = Path(os.environ.get("NUMBA_CACHE_DIR", sources / "__pycache__"))
+    folders = {
+        "models (Hugging Face)": (Path(os.environ.get("HF_HUB_CACHE", home / "hub")), ()),
+        "kernels (numba)": (kernels, (".nbi", ".nbc")),
+    }
     return {
-        name: {"path": str(folder), "bytes": _folder_bytes(folder)}
-        for name, folder in folders.items()
+        name: {"path": str(folder), "bytes": _folder_bytes(folder, suffixes)}
+        for name, (folder, suffixes) in folders.items()
     }
 
 
-def _folder_bytes(folder: Path) -> int:
-    """Bytes in the files below; symbolic links (the hub's snapshots) are not followed."""
+def _folder_bytes(folder: Path, suffixes: tuple[str, ...] = ()) -> int:
+    """Bytes in the files below whose names end so; symbolic links (the hub's) are not followed."""
     return sum(
         os.lstat(os.path.join(root, name)).st_size
         for root, _, names in os.walk(folder)
         for name in names
+        if not suffixes or name.endswith(suffixes)
     )
 
 
