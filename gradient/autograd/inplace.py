@@ -20,9 +20,8 @@ class Overwrite:
 
     __slots__ = ("op", "order", "owner", "spot")
 
-    def __init__(self, op: str, owner: Any):
-        self.op, self.order, self.owner = op, ticket(), owner
-        self.spot = spot_of(user_frame(2))
+    def __init__(self, owner: Any):
+        self.owner = owner  # what keeps the mark's key valid: see mark_overwritten
 
 
 marks: dict[int, Overwrite] = {}
@@ -40,11 +39,14 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
     """Note that `op` has just written to `array` in place."""
     owner = backend.storage(array)
     key = id(owner)
-    try:
-        held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
-    except TypeError:
-        held = owner  # no weak references to it: keep it, so that its id stays its own
-    marks[key] = mark = Overwrite(op, held)
+    mark = marks.get(key)
+    if mark is None:
+        try:
+            held: Any = weakref.ref(owner, lambda _: marks.pop(key, None))
+        except TypeError:
+            held = owner  # no weak references to it: keep it, so that its id stays its own
+        marks[key] = mark = Overwrite(held)
+    mark.op, mark.order, mark.spot = op, ticket(), spot_of(user_frame(2))
     last.order = mark.order
 
 

@@ -12,6 +12,9 @@ from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch
 
 
+PLAIN = (int, type(None))
+
+
 class Size(tuple[int, ...]):
     """The shape of a tensor: a tuple of ints."""
 
@@ -77,8 +80,9 @@ def index_of(key: Any, tensor: Any) -> tuple[Any, ...]:
     for part in parts:
         if part is None or part is Ellipsis or type(part) is int:
             result.append(part)
-        elif isinstance(part, slice):
-            result.append(_slice(part))
+        elif type(part) is slice:
+            plain = part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN
+            result.append(part if plain else _slice(part))
         elif isinstance(part, Variable):
             result.append(_array(part.array, backend))
         elif isinstance(part, (bool, np.bool_)):
