@@ -1,14 +1,89 @@
-"""Mixed precision: `GradScaler` keeps float16 gradients from vanishing."""
+"""Mixed precision: `autocast` computes products in 16 bits, `GradScaler` guards the gradients.
+
+scaler = GradScaler()
+with autocast("cuda", dtype=gradient.float16):
+    loss = loss_function(model(x), y)
+scaler.scale(loss).backward()
+scaler.step(optimizer)
+scaler.update()
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradient.autograd import no_grad
-from gradient.dtypes import float16
+from gradient.autograd.modes import mode
+from gradient.dtypes import DType, bfloat16, float16
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
+
+
+class autocast:  # noqa: N801 (PyTorch's name)
+    """Compute matrix products, convolutions and attention in 16 bits, within a block or a function.
+
+    Parameters stay as they are: their values are cast when they are used, and their gradients come
+    back in their own dtype. Softmax, norms and losses get 16-bit inputs in float32. Put the forward
+    pass and the loss inside, and `backward` outside.
+
+        with autocast("cuda", dtype=gradient.bfloat16):
+            loss = loss_function(model(x), y)
+
+    Args:
+        device_type: "cuda", "cpu" or "metal": tensors elsewhere are not affected.
+        dtype: float16 or bfloat16; if None, bfloat16 on the CPU, float16 elsewhere. With another
+            one autocast warns and does nothing, as in PyTorch.
+        enabled: if False, autocast is off within the block.
+        cache_enabled: accepted for PyTorch's sake; a weight is cast at each use.
+    """
+
+    def __init__(
+        self,
+        device_type: str,
+        dtype: DType | None = None,
+        enabled: bool = True,
+        cache_enabled: bool | None = None,
+    ) -> None:
+        if not isinstance(device_type, str):
+            raise TypeMismatch(
+                f"autocast: expected a device type such as 'cuda', but got {device_type!r}"
+            )
+        self.device_type = device_type.partition(":")[0]
+        self.dtype = dtype or (bfloat16 if self.device_type == "cpu" else float16)
+        self.enabled = enabled
+        if enabled and self.dtype not in (float16, bfloat16):
+            warnings.warn(
+                f"autocast: expected dtype float16 or bfloat16, got {self.dtype}: it is off",
+                stacklevel=2,
+            )
+            self.enabled = False
+        self._before: list[dict[str, Any] | None] = []
+
+    def __enter__(self) -> autocast:
+        self._before.append(mode.autocast)
+        others = {k: v for k, v in (mode.autocast or {}).items() if k != self.device_type}
+        mode.autocast = {**others, self.device_type: self.dtype} if self.enabled else others or None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        mode.autocast = self._before.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return run
+
+
+def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """Whether autocast is on for this type of device, in this thread."""
+    return mode.autocast is not None and device_type in mode.autocast
+
 
 _READY, _UNSCALED, _STEPPED = "ready", "unscaled", "stepped"
 

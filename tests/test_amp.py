@@ -1,4 +1,4 @@
-"""GradScaler: scaling, unscaling, skipped steps, growth and back-off."""
+"""autocast: which dtype each op gives; GradScaler: skipped steps, growth and back-off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,168 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.amp import GradScaler
+from gradient import nn
+from gradient.amp import GradScaler, autocast, is_autocast_enabled
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
+from gradient.nn import functional as F
+
+
+def device_type(device):
+    return device.partition(":")[0]
+
+
+def on(device, dtype=gradient.bfloat16, **options):
+    return autocast(device_type(device), dtype=dtype, **options)
+
+
+# -- autocast --
+
+
+@pytest.mark.parametrize("dtype", [gradient.bfloat16, gradient.float16])
+def test_products_are_narrow_and_sums_are_wide(dtype, device):
+    x = gradient.randn(2, 4, 6, 6, device=device)
+    weight = gradient.randn(6, 6, device=device)
+    kernel = gradient.randn(3, 4, 3, 3, device=device)
+    with on(device, dtype):
+        assert F.linear(x, weight, weight[0]).dtype is dtype
+        assert (x @ weight).dtype is dtype
+        assert (weight @ weight[0]).dtype is dtype
+        assert F.scaled_dot_product_attention(x, x, x, is_causal=True).dtype is dtype
+        assert F.conv2d(x, kernel).dtype is dtype
+        y = x @ weight
+        assert F.softmax(y, dim=-1).dtype is gradient.float32
+        assert y.log_softmax(-1).dtype is gradient.float32
+        assert F.layer_norm(y, (6,), weight[0], weight[1]).dtype is gradient.float32
+        assert F.rms_norm(y, (6,), weight[0]).dtype is gradient.float32
+        logits = y.reshape(-1, 6)
+        targets = gradient.zeros(len(logits), dtype=gradient.int64, device=device)
+        assert F.cross_entropy(logits, targets).dtype is gradient.float32
+        # As they come:
+        assert (y + y).dtype is dtype and y.relu().dtype is dtype
+        assert (x + y).dtype is gradient.float32
+        wide = weight.double()
+        assert (wide @ wide).dtype is gradient.float64
+    assert (x @ weight).dtype is gradient.float32
+
+
+def test_gradients_come_back_in_the_parameter_s_dtype(device):
+    layer = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 3))
+    layer.to(device)
+    x = gradient.randn(5, 8, device=device)
+    F.cross_entropy(layer(x), gradient.tensor([0, 1, 2, 0, 1], device=device)).backward()
+    expected = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    with on(device):
+        loss = F.cross_entropy(layer(x), gradient.tensor([0, 1, 2, 0, 1], device=device))
+    loss.backward()
+    for p, grad in zip(layer.parameters(), expected, strict=True):
+        assert p.grad.dtype is gradient.float32
+        assert (p.grad - grad).norm().item() < 0.03 * grad.norm().item()
+
+
+def test_blocks_nest_and_end(device):
+    x = gradient.ones(2, 2, device=device)
+    kind = device_type(device)
+    other = "cpu" if kind != "cpu" else "cuda"
+    block = on(device)
+    with block, block:
+        assert is_autocast_enabled(kind)
+        with on(device, enabled=False):
+            assert (x @ x).dtype is gradient.float32 and not is_autocast_enabled(kind)
+        with autocast(other):
+            assert (x @ x).dtype is gradient.bfloat16 and is_autocast_enabled(other)
+        with on(device, gradient.float16):
+            assert (x @ x).dtype is gradient.float16
+        with pytest.raises(KeyError), on(device, gradient.float16):
+            raise KeyError
+        assert (x @ x).dtype is gradient.bfloat16
+    with autocast(other):
+        assert (x @ x).dtype is gradient.float32
+    assert not is_autocast_enabled(kind)
+
+    @block
+    def product():
+        return x @ x
+
+    assert product().dtype is gradient.bfloat16 and (x @ x).dtype is gradient.float32
+
+
+def test_what_autocast_does_not_take(device):
+    with pytest.warns(UserWarning, match="expected dtype float16 or bfloat16, got .*float32"):
+        block = on(device, gradient.float32)
+    x = gradient.ones(2, 2, device=device)
+    with block:
+        assert (x @ x).dtype is gradient.float32
+    with pytest.raises(TypeMismatch, match="expected a device type such as 'cuda', but got 3"):
+        autocast(3)
+
+
+def test_a_checkpointed_segment_is_run_again_as_it_was(device):
+    layer = nn.Linear(4, 4).to(device)
+    seen = []
+
+    def segment(x):
+        y = layer(x)
+        seen.append(y.dtype)
+        return y.float().relu()
+
+    with on(device):
+        y = gradient.utils.checkpoint.checkpoint(
+            segment, gradient.randn(2, 4, device=device), use_reentrant=False
+        )
+    y.sum().backward()
+    assert seen == [gradient.bfloat16, gradient.bfloat16]
+
+
+def test_training_with_both(device):
+    gradient.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 1)).to(device)
+    optimizer = gradient.optim.AdamW(model.parameters(), lr=0.02)
+    scaler = GradScaler(init_scale=2.0**10)
+    x = gradient.randn(64, 2, device=device)
+    y = x[:, :1] * x[:, 1:]
+    losses = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        with on(device, gradient.float16):
+            loss = ((model(x) - y) ** 2).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parity
+def test_autocast_as_in_pytorch():
+    """A block of a transformer in bfloat16: dtypes, values and gradients."""
+    torch = importlib.import_module("torch")
+    rng = np.random.default_rng(0)
+    values = [
+        rng.standard_normal(s).astype(np.float32) for s in [(2, 5, 8), (24, 8), (24,), (8, 8)]
+    ]
+    results = []
+    exact = {"enabled": False}
+    for lib, options in ((torch, exact), (torch, {}), (gradient, {})):
+        x, w_in, b_in, w_out = (lib.tensor(v) for v in values)
+        for t in (x, w_in, b_in, w_out):
+            t.requires_grad_()
+        functional = lib.nn.functional
+        with lib.amp.autocast("cpu", dtype=lib.bfloat16, **options):
+            q, k, v = functional.linear(x, w_in, b_in).view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+            heads = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            y = x + heads.transpose(1, 2).reshape(2, 5, 8) @ w_out
+        if options is not exact:
+            assert (q.dtype, heads.dtype, y.dtype) == (lib.bfloat16, lib.bfloat16, lib.float32)
+        y.square().mean().backward()
+        assert all(t.grad.dtype == lib.float32 for t in (x, w_in, b_in, w_out))
+        results.append([t.detach().numpy() for t in (y, x.grad, w_in.grad, b_in.grad, w_out.grad)])
+    for want, theirs, ours in zip(*results, strict=True):
+        error, their_error = np.linalg.norm(ours - want), np.linalg.norm(theirs - want)
+        assert error < max(2 * their_error, 0.01 * np.linalg.norm(want))
+
+
+# -- GradScaler --
 
 
 def make(device):

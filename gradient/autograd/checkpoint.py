@@ -80,13 +80,18 @@ class _Segment:
     def __init__(self, function: Any, args: Any, kwargs: Any, state: Any, single: bool):
         self.function, self.args, self.kwargs = function, args, kwargs
         self.state, self.single = state, single
+        self.autocast = mode.autocast
 
     def _again(self, g: Any, backend: Any, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
         now = RandomState.save()
         if self.state is not None:
             RandomState.restore(self.state)
-        with enable_grad():
-            result = self.function(*self.args, **self.kwargs)
+        autocast, mode.autocast = mode.autocast, self.autocast
+        try:
+            with enable_grad():
+                result = self.function(*self.args, **self.kwargs)
+        finally:
+            mode.autocast = autocast
         if self.state is not None:
             RandomState.restore(now)
         results = (result,) if self.single else tuple(result)

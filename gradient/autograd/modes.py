@@ -20,6 +20,8 @@ class _Mode(threading.local):
     anomaly: bool = False
     check_nan: bool = True
     inference: bool = False
+    autocast: dict[str, Any] | None = None
+    """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
 
 
 mode = _Mode()
@@ -29,6 +31,7 @@ class _GradMode:
     """A context manager and decorator that sets whether operations are recorded."""
 
     enabled = True
+    _previous: list[Any]
 
     def __enter__(self) -> None:
         # The previous value lies on a stack, so that one object can be entered several times.

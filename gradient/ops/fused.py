@@ -6,20 +6,24 @@ The formulas and their sources stand with the composed definitions in `gradient.
 from __future__ import annotations
 
 from gradient.autograd.op import op
+from gradient.ops.autocast import lowered, widened
 
 
+@widened
 @op(lambda g, be, out, axis: be.softmax_grad(g, out, axis))
 def softmax(be, x, /, *, axis):
     """e^x / sum e^x along `axis`."""
     return be.softmax(x, axis)
 
 
+@widened
 @op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis))
 def log_softmax(be, x, /, *, axis):
     """log softmax along `axis`."""
     return be.log_softmax(x, axis)
 
 
+@widened
 @op(lambda g, be, x, weight, mean, rstd: be.layer_norm_grad(g, x, weight, mean, rstd),
     numbers="same")  # fmt: skip
 def layer_norm(be, x, weight=None, bias=None, /, *, eps=1e-5):
@@ -28,6 +32,7 @@ def layer_norm(be, x, weight=None, bias=None, /, *, eps=1e-5):
     return y, {"mean": mean, "rstd": rstd}
 
 
+@widened
 @op(lambda g, be, x, weight, rstd: be.rms_norm_grad(g, x, weight, rstd),
     numbers="same")  # fmt: skip
 def rms_norm(be, x, weight=None, /, *, eps=1e-6):
@@ -36,6 +41,7 @@ def rms_norm(be, x, weight=None, /, *, eps=1e-6):
     return y, {"rstd": rstd}
 
 
+@widened
 @op(lambda g, be, logits, target, lse, ignore_index, label_smoothing:
     be.cross_entropy_grad(g, logits, target, lse, ignore_index, label_smoothing))  # fmt: skip
 def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0.0):
@@ -44,6 +50,7 @@ def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0
     return losses, {"lse": lse}
 
 
+@lowered
 @op(lambda g, be, q, k, v, out, lse, mask, is_causal, scale:
     be.attention_grad(g, q, k, v, out, lse, mask, is_causal, scale),
     numbers="same")  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from gradient.autograd.op import op
+from gradient.ops.autocast import lowered
 
 
+@lowered
 @op(lambda g, be, b: be.matmul(g, be.swap_last(b)),
     lambda g, be, a: be.matmul(be.swap_last(a), g),
     numbers="same")  # fmt: skip
@@ -13,6 +15,7 @@ def matmul(be, a, b, /):
     return be.matmul(a, b)
 
 
+@lowered
 @op(lambda g, be, weight: be.linear(g, be.permute(weight, (1, 0))),
     lambda g, be, x: be.linear_weight_grad(g, x),
     lambda g: g,

@@ -1,0 +1,71 @@
+"""Mixed precision: which ops `gradient.amp.autocast` computes in 16 bits, and which in float32.
+
+Products are fast in 16 bits and lose little; softmax, norms and losses sum what is small or large
+and stay in float32. All others take their inputs as they come; float64 is left alone. So does
+PyTorch. Outside autocast the wrappers cost one comparison.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradient.autograd.modes import mode
+from gradient.autograd.variable import Variable
+from gradient.dtypes import bfloat16, float16, float32
+from gradient.ops import elementwise
+
+NARROW = (float16.numpy, bfloat16.numpy)
+
+
+def lowered(call: Callable[..., Any]) -> Any:
+    """An op that autocast gives its inputs in its 16-bit dtype."""
+
+    def cast(inputs: Sequence[Any]) -> Sequence[Any]:
+        dtype = _dtype_for(inputs)
+        return inputs if dtype is None else _cast(inputs, (float32.numpy, *NARROW), dtype.numpy)
+
+    return _wrapper(call, cast)
+
+
+def widened(call: Callable[..., Any]) -> Any:
+    """An op that autocast gives its 16-bit inputs in float32."""
+
+    def cast(inputs: Sequence[Any]) -> Sequence[Any]:
+        return inputs if _dtype_for(inputs) is None else _cast(inputs, NARROW, float32.numpy)
+
+    return _wrapper(call, cast)
+
+
+def _wrapper(call: Callable[..., Any], cast: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+    if len(call.op.inputs) == 2 and not call.op.has_options:  # type: ignore[attr-defined]
+
+        def run_two(a: Any, b: Any, /) -> Any:  # cheaper to call; a small matmul notices
+            if mode.autocast is not None:
+                a, b = cast((a, b))
+            return call(a, b)
+
+        return functools.update_wrapper(run_two, call)
+
+    def run(*inputs: Any, **options: Any) -> Any:
+        if mode.autocast is not None:
+            inputs = tuple(cast(inputs))
+        return call(*inputs, **options)
+
+    return functools.update_wrapper(run, call)
+
+
+def _dtype_for(inputs: Sequence[Any]) -> Any:
+    """The dtype that autocast has for the inputs' device; None if it is off there."""
+    like = next(x for x in inputs if isinstance(x, Variable))
+    return mode.autocast.get(like.backend.device.partition(":")[0])  # type: ignore[union-attr]
+
+
+def _cast(inputs: Sequence[Any], sources: Sequence[Any], target: Any) -> tuple[Any, ...]:
+    return tuple(
+        elementwise.astype(x, dtype=target)
+        if isinstance(x, Variable) and x.array.dtype in sources and x.array.dtype != target
+        else x
+        for x in inputs
+    )
