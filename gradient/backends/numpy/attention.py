@@ -28,6 +28,7 @@ class AttentionKernels:
             return super().attention(q, k, v, mask, is_causal, scale)  # type: ignore[misc]
         from gradient.backends.numpy.kernels import attention
 
+        q, k, v = map(_heads, (q, k, v))
         b, heads = k.shape[:2]
         # In q's memory order: where q's heads are a transposed view, merging them again is free.
         out = np.empty_like(q, shape=(*q.shape[:3], v.shape[3]), subok=False)
@@ -56,6 +57,7 @@ class AttentionKernels:
             )
         from gradient.backends.numpy.kernels import attention
 
+        q, k, v, out = map(_heads, (q, k, v, out))
         if g.strides != out.strides:  # one layout less to compile for
             g = np.positive(g, out=np.empty_like(out))
         b, heads = k.shape[:2]
@@ -94,6 +96,11 @@ def _adds_rows(x: np.ndarray, index: Any, value: np.ndarray) -> bool:
         and rows.min() >= -x.shape[0]
         and rows.max() < x.shape[0]
     )
+
+
+def _heads(x: np.ndarray) -> np.ndarray:
+    """`x` as it is, where its rows are contiguous: numba would compile for each other layout."""
+    return x if x.strides[-1] == x.itemsize and x.flags.behaved else np.array(x, order="C")
 
 
 def _takes(q: np.ndarray, *others: np.ndarray) -> bool:

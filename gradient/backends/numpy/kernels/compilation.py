@@ -13,10 +13,10 @@ from numba.core import caching
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-STRICT = {"error_model": "numpy", "fastmath": {"contract"}}
+STRICT: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 """Arithmetic as written, but that a * b + c may be one rounding. For functions of one number."""
 
-SUMS = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+SUMS: Any = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """As STRICT, and sums may be taken in any order: without that LLVM does not vectorise them. The
 order is settled when the kernel is compiled, so a kernel gives the same result each time."""
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core.datamodel import PrimitiveModel
-from numba.extending import intrinsic, register_model
+
+intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
 
 
 def _bytes() -> int:
@@ -34,7 +35,7 @@ class Vector(types.Type):
         super().__init__(name=f"Vector({element})")
 
 
-@register_model(Vector)
+@extending.register_model(Vector)
 class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: Vector):
         element = manager.lookup(kind.element).get_value_type()
