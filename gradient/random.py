@@ -55,7 +55,8 @@ class Generator:
         array = np.asarray(state.numpy())
         if array.dtype != np.uint8 or array.size != 16:
             raise ArgumentError(
-                f"set_state: expected a uint8 tensor of 16 elements, got {array.dtype} of {array.size}"
+                "set_state: expected a uint8 tensor of 16 elements, "
+                f"got {array.dtype} of {array.size}"
             )
         self.key, self.offset = (int(v) for v in array.copy().view(np.uint64))
         return self

@@ -1,8 +1,8 @@
 """Two backends that prove the contract of `gradient.backends.base`.
 
 bare     NumPy arrays and the required methods alone: every composed default runs as written
-handle   arrays are opaque handles with a shape, a dtype and operators, as a plugin in another process
-         has them: no composed definition, rule or Tensor method may lean on a NumPy method
+handle   arrays are opaque handles with a shape, a dtype and operators, as a plugin in another
+         process has them: no composed definition, rule or Tensor method may lean on a NumPy method
 
 The suite runs the op table on both, as devices "bare" and "handle".
 """
@@ -81,7 +81,8 @@ def _operator(function: Any, reflected: bool) -> Any:
 
 
 for _name in (
-    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "rshift", "lshift",
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "rshift",
+    "lshift",
 ):  # fmt: skip
     _function, _plain = getattr(operator, _name), _name.rstrip("_")
     setattr(Handle, f"__{_plain}__", _operator(_function, False))

@@ -128,7 +128,8 @@ def test_backward_of_a_matrix_needs_a_gradient(x):
 
 
 def test_gradient_of_the_wrong_shape(x):
-    with pytest.raises(RuntimeError, match=re.escape("has shape (3,) but its tensor has shape (2, 2)")):
+    message = "has shape (3,) but its tensor has shape (2, 2)"
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         (x * 2).backward(gradient.ones(3, device=x.device))
 
 

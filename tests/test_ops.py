@@ -1,5 +1,6 @@
-"""Every op, by its rows in `gradient.testing.TABLE`: values, gradients, dtypes, layouts, empty and 0-d
-inputs; on the device under test and on the backends that prove the contract (`array_backends`)."""
+"""Every op, by its rows in `gradient.testing.TABLE`: values, gradients, dtypes, layouts, empty and
+0-d inputs; on the device under test and on the backends of `array_backends`, which prove the
+contract."""
 
 from __future__ import annotations
 

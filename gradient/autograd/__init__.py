@@ -1,4 +1,4 @@
-"""Automatic differentiation: nodes, the op decorator, the backward pass. It knows no particular op."""
+"""Automatic differentiation: nodes, the op decorator, the backward pass; no particular op."""
 
 from gradient.autograd.checkpoint import checkpoint
 from gradient.autograd.engine import backward, grad

@@ -1,8 +1,8 @@
 """The backward pass: one walk over the graph, newest node first.
 
 Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
-along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and given
-to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
+along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and
+given to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def backward(
     create_graph: bool = False,
     inputs: Any = None,
 ) -> None:
-    """Accumulate the gradients of `tensors` in the `grad` of the leaves (only of `inputs`, if given).
+    """Accumulate the gradients of `tensors` in the `grad` of the leaves (or of `inputs` alone).
 
     `grad_tensors` holds a gradient for each tensor, and may be None for scalars. The graph is freed
     unless `retain_graph` (by default: `create_graph`).
@@ -123,7 +123,8 @@ def seeds(
             g = tensor.backend.ones(shape, tensor.array.dtype)
         elif tuple(g.shape) != shape:
             raise ShapeError(
-                f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape {shape}"
+                f"{caller}: gradient {i} has shape {tuple(g.shape)} but its tensor has shape "
+                f"{shape}"
             )
         if create_graph:
             g = g if isinstance(g, Variable) else wrap(g, tensor.backend)

@@ -1,9 +1,10 @@
 """Check gradients against finite differences, along a random direction, in float64.
 
-For f and its inputs x, a direction v and weights w for the results, the derivative of w . f(x + t v)
-at t = 0 is measured by a central difference with one step of Richardson's extrapolation and compared
-with v . (the gradient of w . f). One number a check: quick for any size of input, and a mistake in
-any element shows with probability one. Inputs are also tried with memory that is not contiguous.
+For f and its inputs x, a direction v and weights w for the results, the derivative of
+w . f(x + t v) at t = 0 is measured by a central difference with one step of Richardson's extrapolation and
+compared with v . (the gradient of w . f). One number a check: quick for any size of input, and a
+mistake in any element shows with probability one. Inputs are also tried with memory that is not
+contiguous.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def gradcheck(
 ) -> bool:
     """Whether the gradients of `func(*inputs)` are right for every input that requires one.
 
-    `inputs` are float64 tensors (others pass through unchecked); `func` gives a tensor or a tuple of
-    them. A mismatch raises GradcheckError with a report, or returns False.
+    `inputs` are float64 tensors (others pass through unchecked); `func` gives a tensor or a tuple
+    of them. A mismatch raises GradcheckError with a report, or returns False.
     """
     args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
     checked = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.node is not None]

@@ -1,9 +1,9 @@
 """What in-place operations overwrote, so that a backward pass that needs the old values says so.
 
-PyTorch counts versions on every tensor. Here the forward pass pays nothing: overwriting memory takes
-a ticket from the counter that orders the nodes and marks the memory's owner with it. A saved array
-is stale if its owner's mark is later than its node. A backward pass over nodes that are all younger
-than the last overwrite (every ordinary training step) does not look at all.
+PyTorch counts versions on every tensor. Here the forward pass pays nothing: overwriting memory
+takes a ticket from the counter that orders the nodes and marks the memory's owner with it. A saved
+array is stale if its owner's mark is later than its node. A backward pass over nodes that are all
+younger than the last overwrite (every ordinary training step) does not look at all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
 
 
 def version(backend: Any, array: Any) -> int:
-    """0, or the ticket of the last overwrite: it changes whenever the memory is written in place."""
+    """0, or the ticket of the last overwrite: another one after each write in place."""
     mark = marks.get(id(backend.storage(array)))
     return mark.order if mark else 0
 

@@ -7,12 +7,12 @@
 
 The function computes on raw arrays of the backend `be`. Its positional-only parameters are the
 differentiable inputs (`*arrays` for any number of them), options follow. There is one gradient rule
-for each input, or one joint rule that gives a tuple. A rule's first parameter is the gradient of the
-result; the names of the others decide what the graph keeps:
+for each input, or one joint rule that gives a tuple. A rule's first parameter is the gradient of
+the result; the names of the others decide what the graph keeps:
 
     an input's name   that array            out          the result
     x_shape           only x's shape        be           the backend
-    an option's name  the option            mean, rstd   extra values, from `return y, {"mean": ...}`
+    an option's name  the option            mean, rstd   extra values, from `return y, {"mean": ..}`
 
 Nothing else is held, and a rule whose input needs no gradient is neither called nor kept for. The
 engine, not the rule, sums a gradient over broadcast axes and casts it to its input's dtype.
@@ -40,7 +40,7 @@ registry: dict[str, Op] = {}
 
 
 class Op:
-    """An operation and its gradient rules. Calling `op.call` (what the decorator returns) runs it."""
+    """An operation and its gradient rules. What the decorator returns runs it."""
 
     def __init__(self, function: Callable[..., Any], rules: Sequence[Rule], numbers: str):
         self.function, self.rules, self.numbers = function, rules, numbers
@@ -151,7 +151,7 @@ class Op:
     # Backward ------------------------------------------------------------------------------------
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
-        """The gradients for the inputs whose parent is not None, from the gradient of the result."""
+        """The gradients for the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
             g = filled(node, g, node.backend)
         if self.joint:
@@ -275,7 +275,7 @@ def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]],
     return decorate
 
 
-# The wrappers, one an arity. Each runs the function and, where a gradient is wanted, makes the node.
+# The wrappers, one an arity. Each runs the function and makes the node where a gradient is wanted.
 # They are the hot path of eager execution: everything that can be settled before the call is.
 
 

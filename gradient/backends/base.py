@@ -5,9 +5,10 @@ are Tensors) and Python's arithmetic, comparison and bitwise operators, broadcas
 `Backend` has two kinds of methods:
 
 * required ones, which raise here; an array library supplies them in a line each;
-* composed defaults (`gradient.backends.composed`), written in operators and `be` methods alone. They
-  run on every backend, opaque handles and Tensors included, so each op works and differentiates to
-  any order everywhere. A fast kernel is an *override* of such a default, held to it by the tests.
+* composed defaults (`gradient.backends.composed`), written in operators and `be` methods alone.
+  They run on every backend, opaque handles and Tensors included, so each op works everywhere and
+  differentiates to any order. A fast kernel is an *override* of such a default, held to it by the
+  tests.
 
 16-bit floats are storage: composed defaults compute in float32 and round once, at the end.
 """

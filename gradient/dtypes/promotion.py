@@ -88,7 +88,7 @@ def result_type(*operands: Any) -> DType:
 
 
 def can_cast(source: DType, target: DType) -> bool:
-    """Whether PyTorch would write a result of dtype `source` into `target` (category not lowered)."""
+    """Whether a result of dtype `source` may be written into `target`: no lower category."""
     source, target = dtype_of(source), dtype_of(target)
     if source.kind == "int" and target is uint8 and source.is_signed:
         return True

@@ -188,7 +188,7 @@ class Tensor(
             self.node.backend = value.backend
 
     def register_hook(self, hook: Any) -> Handle:
-        """Call `hook(grad)` when this tensor's gradient is computed; what it returns replaces it."""
+        """Call `hook(grad)` when this tensor's gradient is known; what it returns replaces it."""
         if self.node is None:
             raise AutogradError("register_hook: this tensor does not require a gradient")
         return self.node.register_hook(hook)

@@ -1,4 +1,4 @@
-"""Filling a tensor with random numbers: methods of Tensor. The generators are `gradient.random`'s."""
+"""Filling a tensor with random numbers: methods of Tensor, drawing from `gradient.random`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradient.tensor.inplace import check, write
 
 
 class Draw:
-    """`of(generator, backend, kind, shape, dtype)` draws an array; `gradient.random` registers it."""
+    """`of(generator, backend, kind, shape, dtype)` draws an array; `random` registers it."""
 
     of: Callable[..., Any]
 

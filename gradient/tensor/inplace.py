@@ -124,8 +124,8 @@ def _fits(result: Any, tensor: Any) -> bool:
 
 
 def rebase(tensor: Any, old: Any) -> None:
-    """After `tensor`, a view, was written: give its base (and that one's base) the new value's node,
-    and `tensor` a node that shows the new base."""
+    """After `tensor`, a view, was written: give its base (and that one's base) the new value's
+    node, and `tensor` a node that shows the new base."""
     base = getattr(tensor, "base", None)
     if base is None or tensor.node is None or old is None or not hasattr(old.op, "function"):
         return

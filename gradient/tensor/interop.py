@@ -50,7 +50,8 @@ class Interop:
                 )
             if self.backend.device != "cpu":
                 raise DeviceError(
-                    f"can't convert a {self.backend.device} tensor to numpy; use tensor.cpu().numpy()"
+                    f"can't convert a {self.backend.device} tensor to numpy; "
+                    "use tensor.cpu().numpy()"
                 )
         if not isinstance(self.array, np.ndarray) and self.backend.device == "cpu":
             self.array = np.asarray(self.backend.to_numpy(self.array))

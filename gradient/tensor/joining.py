@@ -168,7 +168,7 @@ def _diagonals(tensor: Any, labels: list[str]) -> tuple[Any, list[str]]:
 def _contract(
     a: Any, la: list[str], b: Any, lb: list[str], later: set[str]
 ) -> tuple[Any, list[str]]:
-    """Two operands as one batched matrix product: (batch, rows, summed) @ (batch, summed, columns)."""
+    """Two operands as one matrix product: (batch, rows, summed) @ (batch, summed, columns)."""
     for labels, other in ((la, lb), (lb, la)):  # sum what only one has and nobody wants
         lone = [c for c in labels if c not in other and c not in later]
         if lone and labels is la:

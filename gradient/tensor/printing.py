@@ -67,7 +67,7 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
     else:
         width = max(len(str(v)) for v in _summarised(shown).ravel().tolist()) if array.ndim else 0
         formatter = lambda v: str(int(v)).rjust(width)  # noqa: E731
-    text = np.array2string(
+    return np.array2string(
         shown,
         max_line_width=options.linewidth,
         threshold=options.threshold,
@@ -76,7 +76,6 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
         prefix=" " * indent,
         formatter={"all": formatter},
     )
-    return text
 
 
 def _summarised(array: np.ndarray) -> np.ndarray:

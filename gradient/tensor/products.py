@@ -98,5 +98,6 @@ def matmul(a: Any, b: Any) -> Any:
 def _expect(caller: str, tensor: Any, ndim: int) -> None:
     if len(tensor.array.shape) != ndim:
         raise ShapeError(
-            f"{caller}: expected a tensor of {ndim} dimensions, got shape {tuple(tensor.array.shape)}"
+            f"{caller}: expected a tensor of {ndim} dimensions, "
+            f"got shape {tuple(tensor.array.shape)}"
         )

@@ -234,7 +234,8 @@ class Reductions:
         axis = axis_of(dim, self.ndim)
         if not 1 <= k <= values.shape[axis]:
             raise ArgumentError(
-                f"kthvalue: expected 1 <= k <= {values.shape[axis]} (the size of dim {dim}), got {k}"
+                f"kthvalue: expected 1 <= k <= {values.shape[axis]} (the size of dim {dim}), "
+                f"got {k}"
             )
         picked = [t.narrow(axis, k - 1, 1) for t in (values, order)]
         return ValuesAndIndices(*(picked if keepdim else [t.squeeze(axis) for t in picked]))
@@ -290,7 +291,7 @@ class Reductions:
 
 
 def _root(x: Any, root: Any) -> Any:
-    """root(x), with a gradient of 0 where x is 0: there a norm has none, and 0 / 0 would give nan."""
+    """root(x), with a gradient of 0 where x is 0: a norm has none there (0 / 0 would be nan)."""
     if x.node is None:
         return root(x)
     zero = elementwise.eq(x, 0).array

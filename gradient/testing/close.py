@@ -55,8 +55,8 @@ def assert_close(
         gap = np.where(np.isnan(gap), np.inf, gap)
     worst = np.unravel_index(int(gap.argmax()), gap.shape)
     raise AssertionError(
-        f"{prefix}{len(wrong)} of {a.size} elements differ (rtol {rtol:g}, atol {atol:g}); the worst "
-        f"at {tuple(int(i) for i in worst)}: {a64[worst]!r}, expected {e64[worst]!r}"
+        f"{prefix}{len(wrong)} of {a.size} elements differ (rtol {rtol:g}, atol {atol:g}); "
+        f"the worst at {tuple(int(i) for i in worst)}: {a64[worst]!r}, expected {e64[worst]!r}"
     )
 
 

@@ -40,7 +40,7 @@ class AttentionDefaults:
 
     @composed
     def rope(be: Any, x: Any, cos: Any, sin: Any, interleaved: bool = False) -> Any:
-        """Rotate pairs of x's last axis by the angles of its position (Su et al. 2021, section 3.4).
+        """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
 
         x (..., T, D); cos and sin broadcast to (..., T, D/2). Pairs are (i, i + D/2), or (2i, 2i+1)
         where `interleaved`. The gradient is the rotation by the opposite angle.
@@ -91,9 +91,9 @@ class AttentionDefaults:
     ) -> tuple[Any, Any]:
         """softmax(scale q k^T + mask) v, and each row's log-sum-exp (Vaswani et al. 2017, 3.2.1).
 
-        q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries); `mask`
-        broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see columns
-        up to i. A row that sees nothing gives zeros. Returns (B, H, T, E) and (B, H, T, 1).
+        q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries);
+        `mask` broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see
+        columns up to i. A row that sees nothing gives zeros. Returns (B, H, T, E) and (B, H, T, 1).
         """
         scores = be._scores(q, k, mask, is_causal, scale)
         high = be.detach(be.max(scores, -1, True))

@@ -1,8 +1,8 @@
 """Counter-based random numbers: the same on every backend and for every number of threads.
 
-Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
-section 3.3 and table 2). Block i of a stream is a pure function of (key, i), so that any part can be
-made by any thread, and a generator's whole state is its key and the number of blocks drawn.
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
+2011, section 3.3 and table 2). Block i of a stream is a pure function of (key, i), so that any part
+can be made by any thread, and a generator's whole state is its key and the number of blocks drawn.
 """
 
 from __future__ import annotations

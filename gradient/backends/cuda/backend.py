@@ -1,4 +1,4 @@
-"""The CUDA backend in its first form: CuPy arrays and composed definitions, no kernels of its own."""
+"""The CUDA backend in its first form: CuPy arrays and composed definitions, no own kernels."""
 
 from __future__ import annotations
 
