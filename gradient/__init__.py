@@ -300,6 +300,7 @@ if TYPE_CHECKING:
     from gradient import text as text
     from gradient import training as training
     from gradient import utils as utils
+    from gradient.amp import autocast as autocast
     from gradient.io import load, save
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
@@ -329,7 +330,7 @@ _LATE = {
 }
 """Modules that are imported when first named."""
 
-_LATE_FUNCTIONS = {"save": "gradient.io", "load": "gradient.io"}
+_LATE_FUNCTIONS = {"autocast": "gradient.amp", "save": "gradient.io", "load": "gradient.io"}
 
 
 def __getattr__(name: str) -> Any:
