@@ -20,7 +20,8 @@ import gradient
 from gradient.errors import ArgumentError, CheckpointError
 from gradient.training import Reporter, TrainConfig, train
 from gradient.training.batches import TokenBatches
-from gradient.training.corpus import find_documents, read_texts, split_texts
+from gradient.training.corpus import prepare
+from gradient.training.documents import find_files, read_all, split
 from gradient.training.metrics import MetricsFile, read_metrics
 from gradient.training.schedule import learning_rate, progress
 
@@ -168,40 +169,68 @@ def test_batches_of_little_text(length):
     assert sum(len(inputs) for inputs, _ in batches.spread(4)) == (length - 1) // 10
 
 
-def test_documents_in_the_order_of_their_names(tmp_path):
-    for name in ("b.txt", "a/z.txt", "a/y.md", ".hidden", "__pycache__/c.txt", "c.bin"):
+def test_files_in_the_order_of_their_names(tmp_path):
+    for name in ("b.txt", "a/z.txt", "a/y.md", ".hidden", "__pycache__/c.txt", "c.bin", "d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"\xff\xfe\0" if name == "c.bin" else b"text\r\n")
-    found = find_documents([tmp_path])
-    assert [d.name for d in found] == ["a/y.md", "a/z.txt", "b.txt", "c.bin"]
-    assert read_texts(found) == [(n, "text\n") for n in ("a/y.md", "a/z.txt", "b.txt")]
-    assert [d.name for d in find_documents([tmp_path], "*.md")] == ["a/y.md"]
+        (tmp_path / name).write_bytes({"c.bin": b"\xff\xfe\0", "d.txt": b""}.get(name, b"text\r\n"))
+    found = find_files([tmp_path])
+    assert [file.name for file in found] == ["a/y.md", "a/z.txt", "b.txt", "c.bin", "d.txt"]
+    documents, _ = read_all(found)
+    assert [d.file.name for d in documents] == ["a/y.md", "a/z.txt", "b.txt"]
+    assert [document.read() for document in documents] == ["text\n"] * 3
+    assert [file.name for file in find_files([tmp_path], "*.md")] == ["a/y.md"]
+    assert len(find_files([tmp_path, tmp_path / "b.txt"])) == 5
 
 
 def test_the_standard_library_is_the_default():
-    names = [document.name for document in find_documents([])]
+    names = [file.name for file in find_files([])]
     assert "json/decoder.py" in names and "argparse.py" in names
     assert not [name for name in names if "test" in name.split("/") or "site-packages" in name]
 
 
 def test_missing_text(tmp_path):
     with pytest.raises(ArgumentError, match=r"paths: '.*nowhere' does not exist"):
-        find_documents([tmp_path / "nowhere"])
+        find_files([tmp_path / "nowhere"])
     with pytest.raises(ArgumentError, match=r"paths: no file matches '\*' in "):
-        find_documents([tmp_path])
+        find_files([tmp_path])
     (tmp_path / "data.bin").write_bytes(b"\0\1")
     with pytest.raises(ArgumentError, match="none of the 1 files found is UTF-8 text"):
-        read_texts(find_documents([tmp_path]))
+        read_all(find_files([tmp_path]))
 
 
-def test_split_holds_out_documents_or_the_end_of_one():
-    texts = [(f"{n}.py", f"text {n}") for n in range(400)]
-    train_texts, val_texts = split_texts(texts, 0.1)
-    assert 20 < len(val_texts) < 60 and len(train_texts) + len(val_texts) == 400
-    assert set(split_texts(texts[:200], 0.1)[1]) <= set(val_texts)
-    [head], [tail] = split_texts([("one", "line\n" * 100)], 0.1)
-    assert head == "line\n" * 90 and tail == "line\n" * 10
-    assert split_texts(texts, 0.0)[1] == []
+def test_split_holds_out_documents(tmp_path):
+    for n in range(400):
+        (tmp_path / f"{n}.txt").write_text(f"text {n}")
+    documents, _ = read_all(find_files([tmp_path]))
+    kept, held_out = split(documents, 0.1)
+    assert 20 < len(held_out) < 60 and len(kept) + len(held_out) == 400
+    assert set(split(documents[:200], 0.1)[1]) <= set(held_out)
+    assert split(documents, 0.0) == (documents, [])
+
+
+@pytest.mark.parametrize("lines", [[100], [30, 30, 40], [95, 5]])
+def test_split_holds_out_the_end_of_few_documents(tmp_path, lines):
+    for n, count in enumerate(lines):
+        (tmp_path / f"{n}").write_text("line\n" * count)
+    kept, held_out = split(read_all(find_files([tmp_path]))[0], 0.1)
+    assert "".join(d.read() for d in kept) == "line\n" * 90
+    assert "".join(d.read() for d in held_out) == "line\n" * 10
+
+
+def test_prepared_text_is_used_again_until_something_changes(text, tmp_path):
+    def notes(**changes: object) -> list[str]:
+        said: list[str] = []
+        prepare(nano(text, tmp_path / "run", **changes), tmp_path / "data", said.append)
+        return said
+
+    assert len(notes()) == 3 and notes() == []
+    assert len(notes(vocab_size=320)) == 3 and len(notes(tokenizer="bytes")) == 2
+    text.write_text(TEXT + "x = 1\n")
+    assert len(notes(tokenizer="bytes")) == 2
+    corpus = prepare(nano(text, tmp_path / "run", tokenizer="bytes"), tmp_path / "data")
+    whole = bytes(token for token in [*corpus.train, *corpus.val] if token < 256).decode()
+    assert whole == TEXT + "x = 1\n" and corpus.characters == len(whole)
+    assert 0.9 < corpus.val_bytes_per_token < 1
 
 
 def test_metrics_file_forgets_what_a_resumed_run_repeats(tmp_path):
