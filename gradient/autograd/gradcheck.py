@@ -1,10 +1,10 @@
 """Check gradients against finite differences, along a random direction, in float64.
 
 For f and its inputs x, a direction v and weights w for the results, the derivative of
-w . f(x + t v) at t = 0 is measured by a central difference with one step of Richardson's extrapolation and
-compared with v . (the gradient of w . f). One number a check: quick for any size of input, and a
-mistake in any element shows with probability one. Inputs are also tried with memory that is not
-contiguous.
+w . f(x + t v) at t = 0 is measured by a central difference with one step of Richardson's
+extrapolation and compared with v . (the gradient of w . f). One number a check: quick for any size
+of input, and a mistake in any element shows with probability one. Inputs are also tried with memory
+that is not contiguous.
 """
 
 from __future__ import annotations

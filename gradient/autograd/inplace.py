@@ -20,6 +20,10 @@ class Overwrite:
 
     __slots__ = ("op", "order", "owner", "spot")
 
+    op: str
+    order: int
+    spot: Any
+
     def __init__(self, owner: Any):
         self.owner = owner  # what keeps the mark's key valid: see mark_overwritten
 

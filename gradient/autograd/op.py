@@ -286,7 +286,6 @@ def _call_1(made: Op) -> Any:
     only_out = made.saved_names == ("out",)
 
     if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
-
         has_extras = made.has_extras
         keep = keeper(made.plan((True,)) if differentiable else ())
 
