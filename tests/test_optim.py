@@ -142,6 +142,23 @@ def test_saved_state_continues_to_the_last_bit(name, kept_in, device, tmp_path):
     np.testing.assert_array_equal(numpy(resumed.weight), numpy(whole.weight))
 
 
+def test_a_deep_copy_trains_the_copied_model(device):
+    model = gradient.nn.Linear(3, 2).to(device)
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    scheduler = lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    original = [model, optimizer, scheduler]
+    model(gradient.ones(1, 3, device=device)).sum().backward()
+    optimizer.step()
+    before = numpy(model.weight).copy()
+    model, optimizer, scheduler = copy.deepcopy(original)
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.optimizer is optimizer and optimizer.state[model.weight]["step"] == 2
+    assert not np.array_equal(numpy(model.weight), before)
+    np.testing.assert_array_equal(numpy(original[0].weight), before)
+    assert original[1].param_groups[0]["lr"] == 0.1
+
+
 def test_lion_is_the_paper_s_algorithm(device):
     """Chen et al. 2023, algorithm 2, in NumPy."""
     rng = np.random.default_rng(0)
