@@ -27,7 +27,7 @@ from gradient.data.token_file import (
     encode_corpus,
     read_texts,
 )
-from gradient.data.workers import WorkerInfo, get_worker_info
+from gradient.data.worker import WorkerInfo, get_worker_info
 
 __all__ = [
     "BatchSampler",

@@ -10,8 +10,8 @@ from gradient.data.collate import default_collate, default_convert
 from gradient.data.dataset import IterableDataset
 from gradient.data.epoch import Epoch
 from gradient.data.fetch import Recipe
+from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from gradient.data.workers import WorkerPool
 from gradient.errors import ArgumentError, CheckpointError
 from gradient.random import Generator
 

@@ -1,0 +1,155 @@
+"""A loader's worker processes, seen from the main process."""
+
+from __future__ import annotations
+
+import multiprocessing.connection
+import signal
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gradient.data import pipe, worker
+from gradient.data.fetch import Recipe
+from gradient.errors import ArgumentError, DataLoaderError
+
+
+class WorkerPool:
+    """Workers that serve one loader, epoch after epoch.
+
+    Each has a pipe of its own: no lock is shared, so a worker that is killed harms no other, and
+    its death is seen at once. They end with the last reference to the pool.
+
+    Attributes:
+        outstanding: for each worker, the number of requests that it has not answered.
+
+    Raises:
+        ArgumentError: dataset, collate_fn or worker_init_fn cannot be sent to another process.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        num_workers: int,
+        recipe: Recipe,
+        worker_init_fn: Callable[[int], None] | None,
+    ):
+        self.outstanding = [0] * num_workers
+        self._connections: list[Any] = []
+        self._processes: list[Any] = []
+        payload = (recipe, worker_init_fn)
+        # A forked child has the objects already; others get them through the pipe.
+        forked = context.get_start_method() == "fork"
+        packed = None if forked else _packed_payload(payload)
+        for number in range(num_workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=worker.main,
+                args=(theirs, number, num_workers, payload if forked else None),
+                name=f"gradient-data-{number}",
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            self._connections.append(ours)
+            self._processes.append(process)
+        self._finalizer = weakref.finalize(self, _stop, self._connections, self._processes)
+        if packed is not None:
+            # Only now: all of them start up at the same time.
+            for number in range(num_workers):
+                self._send(number, packed)
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def send(self, number: int, message: tuple[Any, ...]) -> None:
+        """Ask worker `number` for something; see `Worker` for what there is."""
+        self._send(number, pipe.pack(message))
+        self.outstanding[number] += message[0] != "epoch"
+
+    def receive(self, number: int, timeout: float = 0) -> Any:
+        """The next answer of worker `number`; exceptions in it are raised here.
+
+        Args:
+            timeout: seconds to wait; 0 waits as long as the worker lives.
+
+        Raises:
+            DataLoaderError: the worker died, or did not answer in time.
+        """
+        connection, process = self._connections[number], self._processes[number]
+        ready = multiprocessing.connection.wait([connection, process.sentinel], timeout or None)
+        if not ready:
+            self.close()  # nobody knows when it would have answered
+            raise DataLoaderError(f"DataLoader: no batch from worker {number} in {timeout} s")
+        answer = self._receive(number)
+        if isinstance(answer, worker.Failure):
+            # Not held in a variable: it would hold this frame, and so the workers, in a cycle.
+            raise answer.exception() from None
+        return answer
+
+    def drain(self) -> None:
+        """Throw away answers of an epoch that was not finished."""
+        for number in range(len(self)):
+            while self.outstanding[number]:
+                self._receive(number)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the workers have ended."""
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        """End the workers."""
+        self._finalizer()
+
+    def _send(self, number: int, packed: pipe.Packed) -> None:
+        try:
+            pipe.send(self._connections[number], packed)
+        except OSError:
+            raise self._died(number) from None
+
+    def _receive(self, number: int) -> Any:
+        try:
+            # Of a worker that has died, what it had answered before can still be read.
+            answer = pipe.receive(self._connections[number])
+        except (EOFError, OSError):
+            raise self._died(number) from None
+        self.outstanding[number] -= 1
+        return answer
+
+    def _died(self, number: int) -> DataLoaderError:
+        process = self._processes[number]
+        process.join(1)
+        code = process.exitcode
+        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
+        hint = ""
+        if code == -signal.SIGKILL:
+            hint = " (out of memory?)"
+        elif code == 1:
+            hint = '. A script that starts workers must do so under if __name__ == "__main__":'
+        self.close()
+        return DataLoaderError(f"DataLoader: worker process {process.name} {how}{hint}")
+
+
+def _packed_payload(payload: Any) -> pipe.Packed:
+    try:
+        return pipe.pack(payload)
+    except Exception as error:
+        raise ArgumentError(
+            "DataLoader: the dataset, collate_fn and worker_init_fn must be picklable to be "
+            f"sent to worker processes: {error}. Define functions at the top of a module, not as "
+            'lambdas, or give multiprocessing_context="fork" (not where threads are running)'
+        ) from error
+
+
+def _stop(connections: list[Any], processes: list[Any]) -> None:
+    for connection in connections:
+        with suppress(OSError):
+            pipe.send(connection, pipe.pack(worker.STOP))
+        connection.close()
+    for process in processes:
+        process.join(2)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
