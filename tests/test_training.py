@@ -22,7 +22,7 @@ from gradient.training import Reporter, TrainConfig, train
 from gradient.training.batches import TokenBatches
 from gradient.training.corpus import prepare
 from gradient.training.documents import find_files, read_all, split
-from gradient.training.metrics import MetricsFile, read_metrics
+from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
 from gradient.training.schedule import learning_rate, progress
 
 NANO = {
@@ -180,6 +180,7 @@ def test_files_in_the_order_of_their_names(tmp_path):
     assert [document.read() for document in documents] == ["text\n"] * 3
     assert [file.name for file in find_files([tmp_path], "*.md")] == ["a/y.md"]
     assert len(find_files([tmp_path, tmp_path / "b.txt"])) == 5
+    assert len(find_files([tmp_path], without=tmp_path / "a")) == 3
 
 
 def test_the_standard_library_is_the_default():
@@ -290,6 +291,19 @@ def test_tensorboard_events(text, tmp_path):
     assert [event.step for event in events.Scalars("val/loss")] == [10, 20]
 
 
+def test_tensorboard_forgets_what_a_resumed_run_repeats(text, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for step, losses in ((0, {1: 5.0, 2: 4.0, 3: 9.0}), (2, {3: 3.0})):
+        events = TensorBoardEvents(tmp_path, step)
+        for at, loss in losses.items():
+            record = {"step": at, "loss": loss, "lr": 0, "grad_norm": 0, "tokens_per_second": 0}
+            events.step(record)
+        events.close()
+        time.sleep(1.1)  # event files are named, and read, by the second
+    shown = accumulator.EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in shown] == [(1, 5.0), (2, 4.0), (3, 3.0)]
+
+
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.1, "accumulate": 2}])
 def test_resume_is_bit_exact(text, tmp_path, options):
     whole = train(nano(text, tmp_path / "whole", **options))
@@ -338,6 +352,18 @@ def test_too_little_text(tmp_path):
     (tmp_path / "short.txt").write_text("too short\n")
     with pytest.raises(ArgumentError, match="too few for one sequence of block_size=32"):
         train(nano(tmp_path / "short.txt", tmp_path / "run", tokenizer="bytes"))
+
+
+def test_a_text_of_which_less_than_a_sequence_is_held_out(tmp_path):
+    (tmp_path / "short.txt").write_text("a line of text\n" * 20)
+    config = nano(tmp_path / "short.txt", tmp_path / "run", tokenizer="bytes", batch_size=2)
+    assert train(config).val_loss > 0
+
+
+def test_nothing_held_out(text, tmp_path):
+    result = train(nano(text, tmp_path / "run", val_fraction=0.0))
+    assert result.finished and result.val_loss is None
+    assert json.loads((result.model / "training.json").read_text())["best_step"] == 20
 
 
 def test_time_limit_ends_with_the_rate_brought_down(text, tmp_path):

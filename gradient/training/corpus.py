@@ -85,7 +85,7 @@ def _up_to_date(
 ) -> dict[str, Any]:
     """The record of token files that fit the text as it is now, which are made if need be."""
     source = ", ".join(config.paths) if config.paths else "the Python standard library"
-    documents, text_hash = read_all(find_files(config.paths, config.glob))
+    documents, text_hash = read_all(find_files(config.paths, config.glob, config.out))
     given = _given_tokenizer(config)
     vocabulary = given.backend.to_str() if given else f"{config.tokenizer} {config.vocab_size}"
     settings = f"{text_hash} {config.val_fraction} {vocabulary}"

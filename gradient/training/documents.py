@@ -53,11 +53,19 @@ class Document:
         return (self.file.read() or "")[self.start : self.stop]
 
 
-def find_files(paths: Sequence[str | os.PathLike[str]], glob: str = "*") -> list[File]:
+def find_files(
+    paths: Sequence[str | os.PathLike[str]],
+    glob: str = "*",
+    without: str | os.PathLike[str] | None = None,
+) -> list[File]:
     """All files under `paths`, in an order that depends on their names alone.
 
     Hidden files and `__pycache__` are left out. No paths: the sources of the Python standard
     library that runs this program, without its tests, tables and installed packages.
+
+    Args:
+        glob: names of the files to take from folders.
+        without: a folder that is left out, such as the run's own, which may lie among the text.
 
     Raises:
         ArgumentError: a path does not exist, or nothing was found.
@@ -74,6 +82,9 @@ def find_files(paths: Sequence[str | os.PathLike[str]], glob: str = "*") -> list
         else:
             files = [File(given.name, given)]
         found |= {file.path.resolve(): file for file in files}
+    if without is not None:
+        own = Path(without).resolve()
+        found = {path: file for path, file in found.items() if own not in path.parents}
     if not found:
         names = ", ".join(str(path) for path in paths)
         raise ArgumentError(f"paths: no file matches {glob!r} in {names}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +66,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 class TensorBoardEvents(Reporter):
     """Writes the same numbers, and the samples, as TensorBoard event files.
 
-    Uses the writer of the `tensorboard` package, which needs neither TensorFlow nor PyTorch.
+    Uses the writer of the `tensorboard` package, which needs neither TensorFlow nor PyTorch. Opened
+    after `step` steps, it has TensorBoard drop the records of later steps in older files.
 
     Raises:
         ImportError: `tensorboard` is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = Event, Summary
         self.writer = EventFileWriter(str(folder))
+        if step:
+            begun = SessionLog(status=SessionLog.START)
+            self.writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=begun))
 
     def _write(self, record: Record, names: dict[str, str]) -> None:
-        import time
-
         values = [
             self._summary.Value(tag=tag, simple_value=float(record[key]))
             for key, tag in names.items()

@@ -101,7 +101,7 @@ def _files_of_run(config: TrainConfig, step: int, notes: Reporter) -> list[Repor
     reporters: list[Reporter] = [MetricsFile(out / "metrics.jsonl", step)]
     if config.tensorboard:
         try:
-            reporters.append(TensorBoardEvents(out / "tensorboard"))
+            reporters.append(TensorBoardEvents(out / "tensorboard", step))
         except ImportError:
             notes.note("no TensorBoard events: pip install tensorboard")
     return reporters

@@ -79,6 +79,8 @@ class Trainer:
         )
         size, length = config.batch_size, config.block_size
         self.batches = TokenBatches(corpus.train, length, size, config.seed)
+        # What is held out of a short text may be shorter than a sequence.
+        length = max(1, min(length, len(corpus.val) - 1))
         self.held_out = TokenBatches(corpus.val, length, size, config.seed)
         self.step = 0
         self.elapsed = 0.0  # seconds of training, over all resumptions
@@ -259,13 +261,14 @@ class Trainer:
                 losses, since = losses + loss, since + 1
                 self.elapsed = clock.total()
                 done = progress(config, self.step, self.elapsed) >= 1.0
-                if self.step % config.log_every == 0 or done or stop.requested:
+                evaluate = self.step % config.eval_every == 0 or done
+                if self.step % config.log_every == 0 or evaluate or stop.requested:
                     # Reading the loss waits for the device: once per record, not per step.
                     self.train_loss = losses.item() / since
                     self._check_finite()
                     self.reporter.step(self._record(norm.item(), since, clock.lap()))
                     losses, since = 0.0, 0
-                if self.step % config.eval_every == 0 or done:
+                if evaluate:
                     with clock.paused():
                         self.evaluate_and_save()
                 if stop.requested and not done:
