@@ -425,12 +425,50 @@ def test_writing_to_a_view_reaches_its_base(x):
     assert values(x.grad) == [[1, 10], [10, 1]]
 
 
-def test_writing_to_the_base_after_taking_a_view(x):
-    """As in PyTorch: the view shows the new values, and its gradient goes through the write."""
+def test_writing_to_the_base_reaches_its_views(x):
+    """A view shows the new values, and its gradient goes through the write."""
     y = x * 1
-    row = y[0]
+    row, corner = y[0], y.t()[1:, 1:]
     y.mul_(4)
     assert values(row) == [4, 8]
+    (row.sum() + corner.sum()).backward()
+    assert values(x.grad) == [[4, 4], [0, 4]]
+
+
+def test_writing_to_a_view_reaches_its_sisters(x):
+    y = x * 1
+    first, every = y[0], y.view(4)
+    first.mul_(3)
+    (every * every).sum().backward()
+    assert values(x.grad) == [[18, 36], [6, 8]]
+
+
+def test_writing_a_result_into_a_view_of_a_buffer(x):
+    buffer = gradient.zeros(3, 2, device=x.device)
+    buffer[1].copy_(x[0] * 5)
+    buffer[2, 1].add_(x[1, 1])
+    (buffer * buffer).sum().backward()
+    assert values(x.grad) == [[50, 100], [0, 8]]
+
+
+def test_clearing_part_of_a_result_cuts_its_gradient(x):
+    y = x * 2
+    y[0].zero_()
+    y.sum().backward()
+    assert values(x.grad) == [[0, 0], [2, 2]]
+
+
+def test_gradients_through_views_and_writes_of_second_order(device):
+    def f(a, b):
+        y = a * a
+        y.t()[1].add_(b * b)
+        y[0].mul_(3)
+        y.view(-1)[2:].add_(b.sum())
+        return y * y
+
+    a, b = double(3, 2, device=device), double(3, device=device)
+    assert gradcheck(f, (a, b))
+    assert gradgradcheck(f, (a, b))
 
 
 def test_a_leaf_cannot_be_overwritten(x):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from gradient.autograd.node import Node, source_line, spot_of, ticket, user_frame
+from gradient.autograd.node import PACKAGE, Node, source_line, spot_of, ticket, user_frame
 from gradient.errors import AutogradError
 
 
@@ -68,8 +68,16 @@ def check_saved(node: Node) -> None:
         mark = marks.get(id(node.backend.storage(value)))
         if mark is not None and mark.order > node.order:
             raise AutogradError(
-                f"backward: {node.op.name} (called at {source_line(node.spot)}) saved its {name!r} "
+                f"backward: {node.op.name} (called at {place_of(node)}) saved its {name!r} "
                 f"of shape {tuple(value.shape)} for the gradient, but {mark.op} (called at "
                 f"{source_line(mark.spot)}) then overwrote it in place; use the out-of-place form "
                 "there, or clone() before it"
             )
+
+
+def place_of(node: Node) -> str:
+    """The line that called the node's op; inside this package, how to see the program's own."""
+    line = source_line(node.spot)
+    if line.startswith(PACKAGE):
+        line += "; run under gradient.autograd.detect_anomaly() for the line of your program"
+    return line

@@ -8,16 +8,17 @@ from typing import Any
 class Variable:
     """Base of `Tensor`. `node` is None where no gradient is wanted.
 
-    `base` is set on views alone (of a tensor with a node): the tensor whose memory this one shows.
+    `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`).
     """
 
-    __slots__ = ("__weakref__", "array", "backend", "base", "grad", "node")
+    __slots__ = ("__weakref__", "array", "backend", "grad", "link", "node", "views")
 
     array: Any
     backend: Any
-    base: Variable
     grad: Any
+    link: Any
     node: Any
+    views: list[Any]
 
 
 class TensorType:

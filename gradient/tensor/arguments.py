@@ -101,6 +101,8 @@ def index_of(key: Any, tensor: Any) -> tuple[Any, ...]:
                     "index: expected ints, slices, Ellipsis, None, or integer or bool tensors, "
                     f"got {type(part).__name__}"
                 ) from None
+    if not any(part is Ellipsis for part in result):
+        result.append(Ellipsis)  # so that picking one element gives a view of it, not a copy
     return tuple(result)
 
 

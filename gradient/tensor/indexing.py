@@ -11,7 +11,7 @@ from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, index_of
 from gradient.tensor.inplace import overwrite_at
-from gradient.tensor.shaping import view_of
+from gradient.tensor.views import view_of
 
 
 def _on_vectors(method: Any) -> Any:
@@ -54,7 +54,9 @@ class Indexing:
             raise IndexOutOfRange(_misfit(key, self)) from None
         if not hasattr(out.array, "shape"):
             out.array = self.backend.asarray(out.array)
-        return view_of(self, out) if out.node is not None else out
+        if any(hasattr(i, "dtype") for i in index):
+            return out
+        return view_of(self, out, ops.getitem, index=index)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         index = index_of(key, self)

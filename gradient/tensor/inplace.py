@@ -4,7 +4,8 @@ An in-place operation computes its result as the plain op does, writes it into t
 and gives the tensor the result's node. Whoever shares the memory sees the new values:
 
 * nodes that saved the old ones notice in the backward pass (`gradient.autograd.inplace`);
-* where the tensor is a view in a graph, its base gets a node that says which part was replaced.
+* tensors that share the memory get new nodes, so that gradients go through the write
+  (`gradient.tensor.views`).
 """
 
 from __future__ import annotations
@@ -16,25 +17,11 @@ import numpy as np
 
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.modes import mode
-from gradient.autograd.op import op
+from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, DTypeError, ShapeError
-from gradient.ops import elementwise, index, shape
-
-
-@op(lambda g, be, view, options, x_shape: g - _scattered(be, g, view, options, x_shape),
-    lambda g, be, view, options: view.function(be, g, **options),
-    numbers="any")  # fmt: skip
-def write_through(be, x, value, /, *, view, options):
-    """x in which the part that the op `view` shows is `value`: already so in memory."""
-    return x
-
-
-def _scattered(be: Any, g: Any, view: Any, options: dict[str, Any], x_shape: Any) -> Any:
-    """What `view` shows of g, in its place, zero elsewhere: the op's own gradient rule."""
-    part = view.function(be, g, **options)
-    scope = {**view.defaults, **options, "be": be, "x_shape": x_shape}
-    return view.rules[0](part, *[scope[name] for name in view.needs[0]])
+from gradient.ops import elementwise, index
+from gradient.tensor.views import owner_of, spread_news
 
 
 def overwrite(tensor: Any, result: Any, name: str) -> Any:
@@ -52,10 +39,12 @@ def overwrite(tensor: Any, result: Any, name: str) -> Any:
         )
     write(tensor, ..., result.array, name)
     if mode.grad:
-        old, tensor.node = tensor.node, result.node
+        tensor.node = result.node
+        if tensor.node is not None and tensor.node.op is not None:
+            tensor.node.spot = spot_of(user_frame())
         if tensor.node is not None and result.array.dtype != tensor.array.dtype:
             tensor.node = elementwise.astype(result, dtype=tensor.array.dtype).node
-        rebase(tensor, old)
+        spread_news(tensor)
     return tensor
 
 
@@ -72,28 +61,24 @@ def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
     before = tensor.array
     write(tensor, at, array, "setitem")
     if recorded:
-        old = tensor.node
+        nodes = (tensor.node, value.node)
         tensor.node = index.setitem.op.record(
-            tensor.backend, (before, array), (old, value.node), tensor.array, None, {"index": at}
+            tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
         )
-        rebase(tensor, old)
+        spread_news(tensor)
 
 
 def check(tensor: Any, name: str) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded."""
-    node = tensor.node
-    if node is not None and mode.grad:
-        base = getattr(tensor, "base", None)
-        if node.op is None:
-            raise AutogradError(
-                f"{name}: a leaf Variable that requires grad is being used in an in-place "
-                "operation; do it under no_grad(), or on a clone"
-            )
-        if base is not None and base.node is not None and base.node.op is None:
-            raise AutogradError(
-                f"{name}: a view of a leaf Variable that requires grad is being used in an "
-                "in-place operation; do it under no_grad(), or on a clone"
-            )
+    if not mode.grad:
+        return
+    owner = owner_of(tensor)
+    if owner.node is not None and owner.node.op is None:
+        what = "a leaf Variable" if owner is tensor else "a view of a leaf Variable"
+        raise AutogradError(
+            f"{name}: {what} that requires grad is being used in an in-place operation; do it "
+            "under no_grad(), or on a clone"
+        )
 
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
@@ -121,35 +106,6 @@ def owned(tensor: Any) -> Any:
 def _fits(result: Any, tensor: Any) -> bool:
     order = {"bool": 0, "int": 1, "float": 2}
     return order[result.dtype.kind] <= order[tensor.dtype.kind]
-
-
-def rebase(tensor: Any, old: Any) -> None:
-    """After `tensor`, a view, was written: give its base (and that one's base) the new value's
-    node, and `tensor` a node that shows the new base."""
-    base = getattr(tensor, "base", None)
-    if base is None or tensor.node is None or old is None or not hasattr(old.op, "function"):
-        return
-    if old.op.name not in VIEWS:
-        del tensor.base
-        return
-    options = {k: v for k, v in old.options.items()}
-    before = base.node
-    base.node = write_through.op.record(
-        base.backend, (base.array, tensor.array), (before, tensor.node), base.array, None,
-        {"view": old.op, "options": options},
-    )  # fmt: skip
-    tensor.node = old.op.record(
-        base.backend, (base.array,), (base.node,), tensor.array, None, options
-    )
-    rebase(base, before)
-
-
-VIEWS = {
-    shape.reshape.op.name,
-    shape.permute.op.name,
-    shape.broadcast_to.op.name,
-    index.getitem.op.name,
-}
 
 
 def _in_place(method: str) -> Callable[..., Any]:
@@ -243,7 +199,7 @@ class InPlace:
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
         check(self, "fill_")
         filled = self._wrap(self.backend.full((), value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
-        if mode.grad and self.node is not None:
+        if mode.grad and owner_of(self).node is not None:
             return overwrite(self, filled.expand(self.array.shape), "fill_")
         write(self, ..., filled.array, "fill_")
         return self

@@ -10,15 +10,9 @@ from gradient.dtypes import int64
 from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError
 from gradient.ops import index, shape
 from gradient.tensor.arguments import axis_of, shape_of
+from gradient.tensor.views import view_of
 
 INT64 = int64.numpy
-
-
-def view_of(base: Any, out: Any) -> Any:
-    """Note that `out` shows the memory of `base`, for in-place operations on either."""
-    if out.node is not None and out.backend.is_view(out.array):
-        out.base = base
-    return out
 
 
 class Shaping:
@@ -35,7 +29,7 @@ class Shaping:
         target = shape_of(size)
         if -1 in target:
             target = _inferred(self.array.shape, target)
-        return view_of(self, shape.reshape(self, shape=target))
+        return view_of(self, shape.reshape(self, shape=target), shape.reshape, shape=target)
 
     def view(self, *size: Any) -> Any:
         """As reshape, but an error where the elements would have to be copied; or view(dtype)."""
@@ -85,17 +79,20 @@ class Shaping:
         axes = tuple(axis_of(d, n) for d in order)
         if len(order) != n or len(set(axes)) != n:
             raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
-        return view_of(self, shape.permute(self, axes=axes))
+        return self._permuted(axes)
+
+    def _permuted(self, axes: tuple[int, ...]) -> Any:
+        return view_of(self, shape.permute(self, axes=axes), shape.permute, axes=axes)
 
     def transpose(self, dim0: int, dim1: int) -> Any:
         """Two dimensions swapped."""
         n = self.ndim
         a, b = axis_of(dim0, n), axis_of(dim1, n)
         if n < 2:
-            return view_of(self, shape.permute(self, axes=tuple(range(n))))
+            return self._permuted(tuple(range(n)))
         axes = list(range(n))
         axes[a], axes[b] = axes[b], axes[a]
-        return view_of(self, shape.permute(self, axes=tuple(axes)))
+        return self._permuted(tuple(axes))
 
     swapaxes = swapdims = transpose
 
@@ -109,7 +106,7 @@ class Shaping:
     def T(self) -> Any:  # noqa: N802 (PyTorch's name)
         """All dimensions reversed."""
         axes = tuple(reversed(range(self.ndim)))
-        return view_of(self, shape.permute(self, axes=axes))
+        return self._permuted(axes)
 
     @property
     def mT(self) -> Any:  # noqa: N802
@@ -156,7 +153,8 @@ class Shaping:
                     f"expand: size {n} of dimension {i} cannot become {wanted} "
                     f"(from {tuple(own)} to {shape_of(size)})"
                 )
-        return view_of(self, shape.broadcast_to(self, shape=tuple(target)))
+        wide = tuple(target)
+        return view_of(self, shape.broadcast_to(self, shape=wide), shape.broadcast_to, shape=wide)
 
     broadcast_to = expand
 
@@ -265,7 +263,7 @@ class Shaping:
                 f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
             )
         at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view_of(self, index.getitem(self, index=at))
+        return view_of(self, index.getitem(self, index=at), index.getitem, index=at)
 
     def select(self, dim: int, index_: int) -> Any:
         """Element `index` of dimension `dim`."""
@@ -286,7 +284,15 @@ class Shaping:
                 raise ShapeError(
                     f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
                 )
-        return tuple(view_of(self, part) for part in shape.split(self, sizes=sizes, axis=axis))
+        return self._pieces(sizes, axis)
+
+    def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Any, ...]:
+        parts, start = [], 0
+        for part, size in zip(shape.split(self, sizes=sizes, axis=axis), sizes, strict=True):
+            at = (slice(None),) * axis + (slice(start, start + size),)
+            parts.append(view_of(self, part, index.getitem, index=at))
+            start += size
+        return tuple(parts)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Any, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
@@ -307,8 +313,8 @@ class Shaping:
     def unbind(self, dim: int = 0) -> tuple[Any, ...]:
         """The slices along `dim`, without it."""
         axis = axis_of(dim, self.ndim)
-        parts = shape.split(self, sizes=[1] * self.array.shape[axis], axis=axis)
-        return tuple(view_of(self, part).squeeze(axis) for part in parts)
+        parts = self._pieces([1] * self.array.shape[axis], axis)
+        return tuple(part.squeeze(axis) for part in parts)
 
     def unfold(self, dimension: int, size: int, step: int) -> Any:
         """All windows of `size` along `dimension`, each `step` after the other, put last."""
