@@ -11,7 +11,6 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch
 
-
 PLAIN = (int, type(None))
 
 
