@@ -41,6 +41,7 @@ CASES = {
     "import": Case("import_time", "CPU time of `import gradient` beyond numpy's", 1),
     "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
+    "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "load": Case("load_memory", "time and peak memory of loading a model file"),

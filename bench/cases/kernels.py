@@ -1,0 +1,180 @@
+"""The CPU's kernels, each beside the composed default that it overrides and PyTorch eager.
+
+On arrays, below the graph, at the shapes of a small GPT's training step (--large: GPT-2 124M's).
+Each side allocates its results, as in training. PyTorch's backward runs in its autograd engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Options
+from bench.measure import interleave
+from bench.result import Result
+from gradient import backends
+from gradient.backends.array_api import ArrayAPIBackend
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A GPT's step, by the sizes of the arrays that kernels see."""
+
+    name: str
+    batch: int
+    time: int
+    heads: int
+    head: int
+    vocab: int
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.time
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head
+
+
+SMALL = Shape("16 x 256 x 192", batch=16, time=256, heads=6, head=32, vocab=4096)
+GPT2_124M = Shape("4 x 256 x 768", batch=4, time=256, heads=12, head=64, vocab=50257)
+
+Calls = dict[str, Callable[[Any], object]]
+
+
+def calls(shape: Shape) -> tuple[Calls, Calls]:
+    """The kernels' calls on a backend, and the same by torch, under the same names."""
+    rng = np.random.default_rng(0)
+
+    def draw(*size: int) -> np.ndarray:
+        return rng.standard_normal(size, dtype=np.float32)
+
+    n, width = shape.rows, shape.width
+    x, wide, logits = draw(n, width), draw(n, 4 * width), draw(n, shape.vocab)
+    weight, bias = draw(width), draw(width)
+    ids, targets = rng.integers(0, shape.vocab, n), rng.integers(0, shape.vocab, n)
+    packed = draw(shape.batch, shape.time, 3, shape.heads, shape.head)
+    q, k, v = (packed[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
+    scale = shape.head**-0.5
+    table, fan = draw(shape.vocab, width), draw(4 * width, width)
+    params = [table.copy() for _ in range(4)]
+    params[3] **= 2
+
+    reference = backends.get("cpu")
+    _, mean, rstd = reference.layer_norm(x, weight, bias, 1e-5)
+    _, lse = reference.cross_entropy(logits, targets, -100, 0.0)
+    out, attention_lse = reference.attention(q, k, v, None, True, scale)
+    g = draw(n)
+    ours: Calls = {
+        "gelu(tanh)": lambda be: be.gelu(wide, "tanh"),
+        "gelu(tanh) backward": lambda be: be.gelu_grad(wide, wide, "tanh"),
+        "layer_norm": lambda be: be.layer_norm(x, weight, bias, 1e-5),
+        "layer_norm backward": lambda be: be.layer_norm_grad(x, x, weight, mean, rstd),
+        "cross_entropy": lambda be: be.cross_entropy(logits, targets, -100, 0.0),
+        "cross_entropy backward": lambda be: be.cross_entropy_grad(
+            g, logits, targets, lse, -100, 0.0
+        ),
+        "attention": lambda be: be.attention(q, k, v, None, True, scale),
+        "attention backward": lambda be: be.attention_grad(
+            out, q, k, v, out, attention_lse, None, True, scale
+        ),
+        "embedding backward": lambda be: be.embedding_grad(x, ids, shape.vocab),
+        "linear": lambda be: be.linear(x, fan, None),
+        "linear backward (weight)": lambda be: be.linear_weight_grad(wide, x),
+        "adamw": lambda be: be.adamw_step(
+            *([p] for p in params), lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1,
+            step=10,
+        ),
+        "uniform": lambda be: be.uniform(0, 0, n * width, x.dtype),
+    }  # fmt: skip
+    arrays = (x, wide, logits, weight, bias, ids, targets, q, k, v, g, out, table, fan)
+    return ours, _torch_calls(shape, *arrays)
+
+
+def _torch_calls(
+    shape: Shape, x: Any, wide: Any, logits: Any, weight: Any, bias: Any, ids: Any, targets: Any,
+    q: Any, k: Any, v: Any, g: Any, out: Any, table: Any, fan: Any,
+) -> Calls:  # fmt: skip
+    try:
+        import torch
+        import torch.nn.functional as F
+    except ImportError:
+        return {}
+    x, wide, logits, weight, bias, ids, targets, q, k, v, g, out, table, fan = map(
+        torch.from_numpy, (x, wide, logits, weight, bias, ids, targets, q, k, v, g, out, table, fan)
+    )
+
+    def backward(function: Callable[..., Any], grad: Any, *inputs: Any) -> Callable[[Any], object]:
+        leaves = [i.detach().requires_grad_() for i in inputs]
+        result = function(*leaves)
+        return lambda _: torch.autograd.grad(result, leaves, grad, retain_graph=True)
+
+    def gelu(x: Any) -> Any:
+        return F.gelu(x, approximate="tanh")
+
+    def norm(x: Any, weight: Any, bias: Any) -> Any:
+        return F.layer_norm(x, (shape.width,), weight, bias)
+
+    def loss(logits: Any) -> Any:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def attend(q: Any, k: Any, v: Any) -> Any:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    parameter = torch.nn.Parameter(table.clone())
+    parameter.grad = table.clone()
+    optimizer = torch.optim.AdamW([parameter], fused=True)
+    return {
+        "gelu(tanh)": lambda _: gelu(wide),
+        "gelu(tanh) backward": backward(gelu, wide, wide),
+        "layer_norm": lambda _: norm(x, weight, bias),
+        "layer_norm backward": backward(norm, x, x, weight, bias),
+        "cross_entropy": lambda _: loss(logits),
+        "cross_entropy backward": backward(loss, g, logits),
+        "attention": lambda _: attend(q, k, v),
+        "attention backward": backward(attend, out, q, k, v),
+        "embedding backward": backward(lambda table: F.embedding(ids, table), x, table),
+        "linear": lambda _: F.linear(x, fan),
+        "linear backward (weight)": lambda _: wide.T @ x,
+        "adamw": lambda _: optimizer.step(),
+        "uniform": lambda _: torch.rand(shape.rows, shape.width),
+    }
+
+
+def run(options: Options) -> Iterator[Result]:
+    composed, cpu = ArrayAPIBackend(), backends.get("cpu")
+    peers = options.peer("torch")
+    if peers:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    for shape in [SMALL, GPT2_124M] if options.large else [SMALL]:
+        ours, theirs = calls(shape)
+        for name, call in ours.items():
+            contenders: dict[str, Callable[[], object]] = {
+                "gradient": lambda call=call: call(cpu),
+                "composed": lambda call=call: call(composed),
+            }
+            if peers:
+                contenders["torch eager"] = lambda call=theirs[name]: call(None)
+            for contender in contenders.values():
+                contender()
+            samples = interleave(contenders, rounds=options.rounds(15), settle=0.05)
+            for contender, sample in samples.items():
+                peer = contender == "gradient" and ("torch eager" if peers else "composed")
+                faster = samples["composed"].ratio(samples["gradient"])
+                yield Result(
+                    case="kernels",
+                    what=f"{name}, {shape.name}",
+                    contender=contender,
+                    value=1e3 * sample.median,
+                    unit="ms",
+                    best=1e3 * sample.best,
+                    samples=len(sample.seconds),
+                    peer=peer or None,
+                    ratio=sample.ratio(samples[peer]) if peer else None,
+                    note=f"composed takes {faster:.1f} times as long" if peer else None,
+                )
