@@ -2,8 +2,8 @@
 
 Each view remembers the tensor it was taken of and the op that takes it; that tensor remembers its
 views weakly. When one of them is written in place, the news goes up to the owner of the memory, as
-a node that says which part was replaced, and down to all other views, which are taken of it anew. So
-whatever shows the memory afterwards has the gradient of what it shows, as in PyTorch.
+a node that says which part was replaced, and down to all other views, which are taken of it anew.
+So whatever shows the memory afterwards has the gradient of what it shows, as in PyTorch.
 """
 
 from __future__ import annotations
