@@ -111,6 +111,19 @@ def test_a_parameter_without_gradient_is_left_alone(name, device):
     assert not optimizer.state.get(unused)
 
 
+@pytest.mark.cpu_only
+@every_optimizer
+def test_memory_that_cannot_be_written(name):
+    values = np.ones((2, 2))
+    values.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # from_numpy may warn of it
+        p = gradient.from_numpy(values).requires_grad_()
+    p.grad = gradient.ones(2, 2, dtype=gradient.float64)
+    with pytest.raises(AutogradError, match="cannot be written .* clone\\(\\) it first"):
+        MAKERS[name]([p]).step()
+
+
 @every_optimizer
 def test_a_graph_from_before_the_step_is_refused(name, device):
     """Backward through a weight that was stepped since would use the wrong values."""
@@ -118,8 +131,9 @@ def test_a_graph_from_before_the_step_is_refused(name, device):
     loss = (p * p).sum()
     p.grad = gradient.ones_like(p).detach()
     MAKERS[name]([p]).step()
-    with pytest.raises(AutogradError, match="overwrote it in place"):
+    with pytest.raises(AutogradError, match=r"then overwrote it in place") as error:
         loss.backward()
+    assert str(error.value).count("test_optim.py:") == 2  # both lines are named
 
 
 @pytest.mark.parametrize("kept_in", ["memory", "file"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradient.optim.fused import arrays, batches, mark_stepped
+from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import (
     Group,
     Optimizer,
@@ -93,21 +93,21 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         # A parameter that had no gradient in some step is behind the others in its count.
         for backend, step, batch in batches(params, lambda p: self.state[p]["step"]):
-            backend.adamw_step(
-                arrays(batch),
-                arrays([p.grad for p in batch]),
-                arrays([self.state[p]["exp_avg"] for p in batch]),
-                arrays([self.state[p]["exp_avg_sq"] for p in batch]),
-                lr=float(group["lr"]),
-                beta1=float(beta1),
-                beta2=float(beta2),
-                eps=group["eps"],
-                weight_decay=group["weight_decay"],
-                step=step,
-                decoupled=group["decoupled_weight_decay"],
-                maximize=group["maximize"],
-            )
-            mark_stepped(batch, type(self).__name__)
+            with stepping(batch, type(self).__name__):
+                backend.adamw_step(
+                    arrays(batch),
+                    arrays([p.grad for p in batch]),
+                    arrays([self.state[p]["exp_avg"] for p in batch]),
+                    arrays([self.state[p]["exp_avg_sq"] for p in batch]),
+                    lr=float(group["lr"]),
+                    beta1=float(beta1),
+                    beta2=float(beta2),
+                    eps=group["eps"],
+                    weight_decay=group["weight_decay"],
+                    step=step,
+                    decoupled=group["decoupled_weight_decay"],
+                    maximize=group["maximize"],
+                )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:
         state, lr = self.state[p], float(group["lr"])

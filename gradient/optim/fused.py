@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from gradient.autograd.inplace import mark_overwritten
+from gradient.errors import AutogradError
 from gradient.tensor import Tensor
 from gradient.tensor.inplace import owned
 
@@ -30,7 +31,23 @@ def arrays(tensors: list[Tensor]) -> list[Any]:
     return [t.array for t in tensors]
 
 
-def mark_stepped(params: list[Tensor], optimizer: str) -> None:
-    """Tell autograd that the backend changed these in place, so that an older graph is not used."""
-    for p in params:
-        mark_overwritten(p.backend, p.array, f"{optimizer}.step")
+class stepping:  # noqa: N801 (reads as `with stepping(params, "SGD"):`)
+    """Around the backend's call: tells autograd that these change, so no older graph is used.
+
+    (A generator would put contextlib's frame where autograd looks for the line that called `step`.)
+    """
+
+    def __init__(self, params: list[Tensor], optimizer: str) -> None:
+        self.params, self.optimizer = params, optimizer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            raise AutogradError(
+                f"{self.optimizer}.step: the memory of a parameter cannot be written (an expanded "
+                "tensor, or a read-only array or file); clone() it first"
+            ) from None
+        for p in self.params:
+            mark_overwritten(p.backend, p.array, f"{self.optimizer}.step")

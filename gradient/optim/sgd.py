@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.errors import ArgumentError
-from gradient.optim.fused import arrays, batches, mark_stepped
+from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
 from gradient.tensor import Tensor
 
@@ -77,16 +77,16 @@ class SGD(Optimizer):
                 for p in batch:
                     self.state[p]["momentum_buffer"] = p.new_zeros(p.shape)
             buffers = [self.state[p]["momentum_buffer"] for p in batch] if with_momentum else None
-            backend.sgd_step(
-                arrays(batch),
-                arrays([p.grad for p in batch]),
-                buffers and arrays(buffers),
-                lr=float(group["lr"]),
-                momentum=group["momentum"],
-                dampening=group["dampening"],
-                weight_decay=group["weight_decay"],
-                nesterov=group["nesterov"],
-                maximize=group["maximize"],
-                first=first,
-            )
-            mark_stepped(batch, "SGD")
+            with stepping(batch, "SGD"):
+                backend.sgd_step(
+                    arrays(batch),
+                    arrays([p.grad for p in batch]),
+                    buffers and arrays(buffers),
+                    lr=float(group["lr"]),
+                    momentum=group["momentum"],
+                    dampening=group["dampening"],
+                    weight_decay=group["weight_decay"],
+                    nesterov=group["nesterov"],
+                    maximize=group["maximize"],
+                    first=first,
+                )
