@@ -314,6 +314,25 @@ def test_info(model):
     assert "transformer.h.*.attn" in shown and f"{described['parameters']:,}" in shown
 
 
+def test_info_of_a_run_a_checkpoint_and_a_file(model):
+    run_folder = model.parent
+    whole = json.loads(run("info", model, "--json").output)
+    of_run = json.loads(run("info", run_folder, "--json").output)
+    assert of_run["parts"] == whole["parts"] and of_run["training"]["steps"] == 20
+    checkpoint = run_folder / "checkpoints" / "step-00000020"
+    described = json.loads(run("info", checkpoint, "--json").output)
+    assert described["step"] == 20 and described["metrics"]["best_val_loss"] > 0
+    shown = run("info", model / "model.safetensors").output
+    assert f"{whole['parameters']:,}" in shown and "format" in shown
+
+
+def test_info_of_a_truncated_file(model, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((model / "model.safetensors").read_bytes()[:-100])
+    result = run("info", path)
+    assert result.exit_code == 1 and str(path) in result.stderr
+
+
 def test_check_some_ops():
     result = run("check", "exp", "softmax")
     assert result.exit_code == 0, result.output
