@@ -348,10 +348,10 @@ def test_running_statistics_follow_without_a_graph() -> None:
             "pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got 'mirror'",
         ),
         (
-            lambda: F.interpolate(ones(1, 1, 2, 2), size=4, mode="bicubic"),
+            lambda: F.interpolate(ones(1, 1, 2), size=4, mode="bicubic"),
             ArgumentError,
-            "interpolate: mode 'bicubic' is not available for an input of 4 dimensions; expected "
-            "nearest, nearest-exact, area, linear (3), bilinear (4) or trilinear (5)",
+            "interpolate: mode 'bicubic' is not available for an input of 3 dimensions; expected "
+            "nearest, nearest-exact, area, linear (3), bilinear or bicubic (4), trilinear (5)",
         ),
         (
             lambda: F.interpolate(ones(1, 1, 2)),

@@ -35,6 +35,8 @@ def hardtanh(
     """`x` cut off at `min_val` and `max_val`; the gradient is 0 at both ends and beyond."""
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
+    if not input.dtype.is_floating_point:
+        min_val, max_val = int(min_val), int(max_val)
 
     def cut(x: Tensor) -> Tensor:
         inside = (x > min_val) & (x < max_val)
@@ -61,8 +63,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             f"prelu: expected 1 slope or {channels}, one for each channel of the input "
             f"{tuple(input.shape)}, got {weight.numel()}"
         )
-    if weight.numel() > 1:
-        weight = weight.reshape(-1, *(1,) * (input.ndim - 2))
+    per_channel = (1,) * (input.ndim - 2)
+    weight = weight.reshape(-1, *per_channel) if weight.numel() > 1 else weight.reshape(())
     return where(input > 0, input, input * weight)
 
 

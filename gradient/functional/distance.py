@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from gradient.tensor import Tensor
+from gradient.tensor.joining import broadcast_tensors
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
+    if x1.shape != x2.shape:
+        x1, x2 = broadcast_tensors(x1, x2)  # before the norms: `dim` counts in the common shape
     norm1 = _norm(x1, dim).clamp(min=eps)
     norm2 = _norm(x2, dim).clamp(min=eps)
     return ((x1 / norm1) * (x2 / norm2)).sum(dim)

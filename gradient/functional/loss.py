@@ -235,11 +235,9 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
-    """`x` where t = 1, `max(0, margin - x)` where t = -1."""
-    zero = zeros_like(input.detach())
-    losses = where(target == 1, input, zero) + where(
-        target == -1, (margin - input).clamp(min=0.0), zero
-    )
+    """`x` where t = 1, `max(0, margin - x)` where t = -1 (for another t their sum, as PyTorch)."""
+    hinge = (margin - input).clamp(min=0.0)
+    losses = where(target == -1, 0.0, input) + where(target == 1, 0.0, hinge)
     return _reduce("hinge_embedding_loss", losses, reduction)
 
 
@@ -255,6 +253,8 @@ def multi_margin_loss(
     """`sum_(c != t) weight_t * max(0, margin - x_t + x_c)^p / C`, for scores (C,) or (N, C)."""
     if p not in (1, 2):
         raise ArgumentError(f"multi_margin_loss: p must be 1 or 2, got {p}")
+    if input.ndim < 2:  # one sample, whose target may be (1,) too
+        input, target = input.reshape(-1), target.reshape(())
     rows, classes = _rows("multi_margin_loss", input, target, input.ndim - 1, weight)
     index = classes.unsqueeze(1)
     gaps = (margin - rows.gather(1, index) + rows).clamp(min=0.0)

@@ -115,6 +115,8 @@ def batch_norm(
     `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's correction.
     Otherwise by the running ones.
     """
+    if input.numel() == 0:
+        return input.clone()  # nothing to normalise, and nothing to learn from
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     if input.dtype.itemsize < 4:  # 16 bits are for storage: the statistics need more
@@ -201,7 +203,7 @@ def _check_tail(
 
 
 def _check_enough_values(op: str, input: Tensor, count: int) -> None:
-    if count < 2:
+    if count == 1:
         raise ArgumentError(
             f"{op}: expected more than 1 value per channel when training, got input size "
             f"{tuple(input.shape)}"

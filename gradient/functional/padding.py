@@ -51,15 +51,13 @@ def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str, value:
             f"pad: mode {mode!r} can widen dimension {dim} of {tuple(input.shape)} by at most "
             f"{limit} on a side, got {before} and {after}"
         )
-    if before < 0 or after < 0:
-        kept = size + min(before, 0) + min(after, 0)
-        input = input.narrow(dim, max(-before, 0), kept)
+    if mode in ("constant", "circular") and min(before, after) < 0:
+        size += min(before, 0) + min(after, 0)
+        input = input.narrow(dim, max(-before, 0), size)
         before, after = max(before, 0), max(after, 0)
-        size = kept
     if mode == "constant":
-        return cat(
-            [_filled(input, dim, before, value), input, _filled(input, dim, after, value)], dim
-        )
+        left, right = (_filled(input, dim, width, value) for width in (before, after))
+        return cat([left, input, right], dim)
     places = arange(-before, size + after, device=input.device)
     if mode == "circular":
         places = places % size

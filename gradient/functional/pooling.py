@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient.dtypes import float64
+from gradient.dtypes import float64, iinfo
 from gradient.errors import ShapeError
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
@@ -75,7 +75,9 @@ def _max_pool(
     return_indices: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
     window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
-    columns = window.columns(input, fill=-math.inf)
+    # Less than any element, so that padding is never the largest.
+    is_float = input.dtype.is_floating_point
+    columns = window.columns(input, fill=-math.inf if is_float else iinfo(input.dtype).min)
     values, places = columns.max(1)
     output = window.restore(values)
     if not return_indices:
@@ -153,13 +155,20 @@ def _avg_pool(
     if divisor_override is not None:
         if divisor_override == 0:
             raise ShapeError(f"{op}: divisor_override must not be 0")
-        return window.restore(columns.sum(1) / divisor_override)
+        return window.restore(_mean_of(columns, divisor_override))
     if not any(window.pads) and not any(window.overhang):
-        return window.restore(columns.mean(1))
+        return window.restore(_mean_of(columns, columns.shape[1]))
     # What counts in a window: the input, and its padding if that is included, never the overhang.
     whole = ones((1, 1, *window.in_sizes), dtype=input.dtype, device=input.device)
     counts = window.columns(whole, fill=float(count_include_pad))
-    return window.restore(columns.sum(1) / counts.sum(1))
+    return window.restore(_mean_of(columns, counts.sum(1)))
+
+
+def _mean_of(columns: Tensor, count: int | Tensor) -> Tensor:
+    total = columns.sum(1)
+    # PyTorch divides integers as C does.
+    whole = not columns.dtype.is_floating_point
+    return total.div(count, rounding_mode="trunc") if whole else total / count
 
 
 class _Window:
@@ -216,7 +225,7 @@ class _Window:
         if any(self.pads):
             x = pad(x, [p for p in reversed(self.pads) for _ in range(2)], value=fill)
         if any(self.overhang):
-            outside = fill if fill == -math.inf else 0.0
+            outside = fill if fill < 0 else 0.0
             x = pad(x, [w for o in reversed(self.overhang) for w in (0, o)], value=outside)
         columns = shape.unfold(x, kernel=self.kernel, stride=self.strides, dilation=self.dilations)
         return columns.squeeze(1)

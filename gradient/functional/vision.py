@@ -24,15 +24,15 @@ def interpolate(
 ) -> Tensor:
     """Resize the spatial dimensions of (N, C, ...) to `size`, or by `scale_factor`.
 
-    Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" (N, C, H, W), "trilinear"
-    (N, C, D, H, W), "area".
-    `align_corners` (linear modes) makes the corner pixels' centres keep their values.
+    Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" and "bicubic" (N, C, H, W),
+    "trilinear" (N, C, D, H, W), "area". `align_corners` (linear and cubic modes) makes the
+    corner pixels' centres keep their values.
     """
     spatial = input.ndim - 2
     if spatial < 1:
         raise ShapeError(f"interpolate: expected (N, C, ...), got {tuple(input.shape)}")
     out_sizes, scales = _target(input, size, scale_factor, bool(recompute_scale_factor))
-    if align_corners is not None and mode not in _LINEAR:
+    if align_corners is not None and mode not in (*_LINEAR, "bicubic"):
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
     if mode == "area" and spatial <= 2:
         return (adaptive_avg_pool1d if spatial == 1 else adaptive_avg_pool2d)(input, out_sizes)
@@ -41,13 +41,17 @@ def interpolate(
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
             input = _nearest(input, 2 + place, out, scale, centre)
         return input
+    if mode == "bicubic" and spatial == 2:
+        for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
+            input = _cubic(input, 2 + place, out, scale, bool(align_corners))
+        return input
     if _LINEAR.get(mode) == input.ndim:
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
             input = _linear(input, 2 + place, out, scale, bool(align_corners))
         return input
     raise ArgumentError(
         f"interpolate: mode {mode!r} is not available for an input of {input.ndim} dimensions; "
-        "expected nearest, nearest-exact, area, linear (3), bilinear (4) or trilinear (5)"
+        "expected nearest, nearest-exact, area, linear (3), bilinear or bicubic (4), trilinear (5)"
     )
 
 
@@ -82,19 +86,47 @@ def _nearest(input: Tensor, dim: int, out: int, scale: float, centre: float) -> 
     return input.index_select(dim, places)
 
 
-def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
-    """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`."""
-    last = input.shape[dim] - 1
+def _sources(
+    input: Tensor, dim: int, out: int, scale: float, align_corners: bool, lowest: float
+) -> tuple[Tensor, Tensor]:
+    """For each result, the input pixel at or below its place, and how far it lies beyond that."""
     places = arange(out, dtype=float64, device=input.device)
     if align_corners:
-        source = places * (last / (out - 1) if out > 1 else 0.0)
+        source = places * ((input.shape[dim] - 1) / (out - 1) if out > 1 else 0.0)
     else:
-        source = ((places + 0.5) * scale - 0.5).clamp(min=0.0)
-    low = source.floor().clamp(max=last)
+        source = ((places + 0.5) * scale - 0.5).clamp(min=lowest)
+    low = source.floor()
     fraction = (source - low).to(input.dtype).reshape(-1, *(1,) * (input.ndim - 1 - dim))
-    low = low.long()
-    below, above = input.index_select(dim, low), input.index_select(dim, (low + 1).clamp(max=last))
+    return low.long(), fraction
+
+
+def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
+    """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`."""
+    low, fraction = _sources(input, dim, out, scale, align_corners, lowest=0.0)
+    below, above = (_at(input, dim, low + shift) for shift in (0, 1))
     return below + fraction * (above - below)
+
+
+def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
+    """Each result is a sum of four neighbours, weighted by Keys' (1981) kernel with a = -0.75."""
+    a = -0.75
+    low, f = _sources(input, dim, out, scale, align_corners, lowest=-math.inf)
+
+    def near(t: Tensor) -> Tensor:  # 0 <= t <= 1
+        return ((a + 2) * t - (a + 3)) * t * t + 1
+
+    def far(t: Tensor) -> Tensor:  # 1 <= t <= 2
+        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+
+    weights = (far(f + 1), near(f), near(1 - f), far(2 - f))
+    taps = (_at(input, dim, low + shift) for shift in (-1, 0, 1, 2))
+    first, second, third, fourth = (tap * w for tap, w in zip(taps, weights, strict=True))
+    return first + second + third + fourth
+
+
+def _at(input: Tensor, dim: int, places: Tensor) -> Tensor:
+    """The pixels at `places`, those outside being the nearest inside."""
+    return input.index_select(dim, places.clamp(0, input.shape[dim] - 1))
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
