@@ -134,6 +134,12 @@ def argsort(be, x, /, *, axis):
 
 
 @op()
+def topk(be, x, /, *, k, axis, largest=True):
+    """The indices of the k largest (or smallest), best first."""
+    return be.topk(x, k, axis, largest)
+
+
+@op()
 def all(be, x, /, *, axis=None, keepdims=False):
     """Whether no element is zero."""
     return be.all(x, axis, keepdims)

@@ -222,10 +222,9 @@ class Reductions:
         size = self.array.shape[axis] if self.ndim else 1
         if not 0 <= k <= size:
             raise ArgumentError(f"topk: expected 0 <= k <= {size} (the size of dim {dim}), got {k}")
-        order = self.argsort(dim, largest)
         if not self.ndim:
-            return ValuesAndIndices(self.clone(), order)  # type: ignore[attr-defined]
-        order = order.narrow(axis, 0, k)
+            return self.sort(dim)
+        order = reduce.topk(self, k=k, axis=axis, largest=largest)
         return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Any:

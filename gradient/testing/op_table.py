@@ -293,6 +293,13 @@ TABLE = [
         differentiable=False,
         empty=EMPTY,
     ),
+    Row(
+        "topk",
+        lambda x: reduce.topk(x, k=2, axis=1),
+        lambda x: np.argsort(-x, 1)[:, :2],
+        ONE,
+        differentiable=False,
+    ),
     # Shape
     Row("reshape", lambda x: shape.reshape(x, shape=(2, 6)), lambda x: x.reshape(2, 6), ONE),
     Row(

@@ -64,6 +64,18 @@ class ShapeDefaults:
     def is_signed(be: Any, dtype: Any) -> bool:
         return not str(dtype).removeprefix("gradient.").startswith(("uint", "bool"))
 
+    def topk(be: Any, x: Any, k: int, axis: int, largest: bool) -> Any:
+        """int64 indices of the k largest (or smallest) along `axis`, best first; of equal elements
+        the earlier is the better, and NaN is larger than any number."""
+        axis %= len(x.shape)
+        if largest:  # reversed twice, so that equal elements keep their order
+            order = be.flip(be.argsort(be.flip(x, (axis,)), axis), (axis,))
+            order = x.shape[axis] - 1 - order
+        else:
+            order = be.argsort(x, axis)
+        before: tuple[Any, ...] = (slice(None),) * axis
+        return be.getitem(order, (*before, slice(0, k)))
+
     # Shape ---------------------------------------------------------------------------------------
 
     def squeeze(be: Any, x: Any, axis: Any) -> Any:

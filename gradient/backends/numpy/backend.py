@@ -15,6 +15,7 @@ from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.rng import RandomKernels
+from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
 
 SMALL = 4096
@@ -27,6 +28,7 @@ class NumpyBackend(
     NormKernels,
     AttentionKernels,
     RandomKernels,
+    SelectionKernels,
     StepKernels,
     ArrayAPIBackend,
 ):
