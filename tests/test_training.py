@@ -457,7 +457,7 @@ def test_a_killed_run_resumes_from_its_last_whole_checkpoint(text, tmp_path):
 
 
 def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):
-    config = nano(text, tmp_path / "run")
+    config = nano(text, tmp_path / "run", steps=30)
     stopped = train(config, reporter=Recorder(stop_at=10))
     assert stopped.step == 10
 
@@ -472,9 +472,20 @@ def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):
     assert process.returncode == 1
     assert "warning: step 20 is not saved: could not write" in output
     assert "training goes on" in output
-    assert "CheckpointError: step 20 is not saved: could not write" in output
+    assert "CheckpointError: step 30 is not saved: could not write" in output
     assert "Last whole checkpoint: step 10" in output
-    assert train(config, resume=True).step == 20
+    assert train(config, resume=True).step == 30
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(text, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MetricsFile, "step", fail)
+    seen = Recorder()
+    assert train(nano(text, tmp_path / "run"), reporter=seen).finished
+    told = "warning: MetricsFile writes no more: [Errno 28] No space left on device"
+    assert seen.notes.count(told) == 1
 
 
 def test_no_checkpoint_for_a_loss_that_is_not_finite(text, tmp_path):

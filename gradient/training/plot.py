@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from gradient.errors import MissingDependency
+from gradient.io.atomic import write_bytes
 from gradient.training.reporters import Record
 
 
@@ -14,6 +16,7 @@ def loss_curve(records: Sequence[Record], path: Path, title: str = "") -> None:
 
     Raises:
         MissingDependency: matplotlib is not installed.
+        CheckpointError: the disk is full or failing; an older picture is untouched.
     """
     try:
         # The object interface: no display, no global state, nothing left open.
@@ -35,4 +38,6 @@ def loss_curve(records: Sequence[Record], path: Path, title: str = "") -> None:
     axes.grid(alpha=0.3)
     if train or val:
         axes.legend()
-    figure.savefig(path, dpi=120, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_bytes(path, picture.getvalue())

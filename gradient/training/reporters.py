@@ -6,6 +6,7 @@ JSON lines, metrics file, TensorBoard) is one small class, and the training loop
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -45,42 +46,50 @@ class Reporter:
 
 
 class Reporters(Reporter):
-    """Tells several reporters, in their order."""
+    """Tells several reporters, in their order.
+
+    One that cannot write any more (a full disk) is told nothing from then on, and the others are
+    told so: no log is worth the run. A closed pipe is another matter: the reader has gone.
+    """
 
     def __init__(self, reporters: Iterable[Reporter]) -> None:
         self.reporters = list(reporters)
 
+    def _tell(self, event: str, *about: Any) -> None:
+        for reporter in list(self.reporters):
+            try:
+                getattr(reporter, event)(*about)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                self.reporters.remove(reporter)
+                with contextlib.suppress(OSError):
+                    reporter.close()
+                self.note(f"warning: {type(reporter).__name__} writes no more: {error}")
+
     def start(self, run: Record) -> None:
-        for reporter in self.reporters:
-            reporter.start(run)
+        self._tell("start", run)
 
     def step(self, record: Record) -> None:
-        for reporter in self.reporters:
-            reporter.step(record)
+        self._tell("step", record)
 
     def evaluation(self, record: Record) -> None:
-        for reporter in self.reporters:
-            reporter.evaluation(record)
+        self._tell("evaluation", record)
 
     def sample(self, step: int, prompt: str, text: str) -> None:
-        for reporter in self.reporters:
-            reporter.sample(step, prompt, text)
+        self._tell("sample", step, prompt, text)
 
     def checkpoint(self, step: int, path: Path, is_best: bool) -> None:
-        for reporter in self.reporters:
-            reporter.checkpoint(step, path, is_best)
+        self._tell("checkpoint", step, path, is_best)
 
     def note(self, message: str) -> None:
-        for reporter in self.reporters:
-            reporter.note(message)
+        self._tell("note", message)
 
     def finish(self, result: Record) -> None:
-        for reporter in self.reporters:
-            reporter.finish(result)
+        self._tell("finish", result)
 
     def close(self) -> None:
-        for reporter in self.reporters:
-            reporter.close()
+        self._tell("close")
 
 
 def duration(seconds: float) -> str:

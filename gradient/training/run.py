@@ -170,5 +170,5 @@ def _export(trainer: Trainer) -> Path:
 def _draw(out: Path, notes: Reporter) -> None:
     try:
         loss_curve(read_metrics(out / "metrics.jsonl"), out / "loss.png", title=out.name)
-    except MissingDependency as error:
+    except (MissingDependency, OSError) as error:
         notes.note(f"no loss curve: {error}")

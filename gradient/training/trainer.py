@@ -246,8 +246,9 @@ class Trainer:
             self.save(is_best=is_best)
         except CheckpointError as error:
             self.best_val_loss = earlier_best
-            self.reporter.note(f"warning: {error}")
-            self.reporter.note("training goes on, and tries again at the next validation")
+            if progress(self.config, self.step, self.elapsed) < 1.0:
+                self.reporter.note(f"warning: {error}")
+                self.reporter.note("training goes on, and tries again at the next validation")
 
     def run(self) -> bool:
         """Train until the end (True) or until asked to stop (False)."""
