@@ -7,8 +7,8 @@ from typing import Any
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, spot_of, ticket, user_frame
-from gradient.autograd.op import new_node, outputs
+from gradient.autograd.node import Node, new_node, spot_of, ticket, user_frame
+from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
 

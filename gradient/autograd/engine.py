@@ -16,7 +16,7 @@ from typing import Any
 from gradient.autograd import inplace
 from gradient.autograd.modes import mode
 from gradient.autograd.node import Node
-from gradient.autograd.op import Partial
+from gradient.autograd.outputs import Partial
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError
 

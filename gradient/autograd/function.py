@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, spot_of, ticket, user_frame
-from gradient.autograd.op import new_node, outputs, trace
+from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
+from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import traceback
 import weakref
 from typing import Any
 
@@ -67,6 +68,10 @@ class Node:
         return f"<{self.name()}>"
 
 
+new_node = object.__new__
+"""`new_node(Node)`: a node whose slots the caller fills, without the cost of a constructor."""
+
+
 class Handle:
     """Removes a hook: `handle.remove()`, or use it as a context manager."""
 
@@ -124,3 +129,10 @@ def source_line(spot: Spot) -> str:
         if start <= offset < end and number is not None:
             line = number
     return f"{code.co_filename}:{line}"
+
+
+def trace(node: Node) -> None:
+    """Remember the stack that made `node` (anomaly detection)."""
+    frame = user_frame(2)
+    node.spot = spot_of(frame)
+    node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)

@@ -21,19 +21,17 @@ engine, not the rule, sums a gradient over broadcast axes and casts it to its in
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradient.autograd.explain import explain
+from gradient.autograd import calls
+from gradient.autograd.keeping import Keeper, keeper, shape_of
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, spot_of, ticket, user_frame
-from gradient.autograd.numbers import meet
-from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
+from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
+from gradient.autograd.outputs import filled
+from gradient.autograd.variable import wrap
 
 Rule = Callable[..., Any]
-new_node = object.__new__
-getframe = sys._getframe
 
 registry: dict[str, Op] = {}
 """Every op by name, for tests and tools."""
@@ -205,52 +203,6 @@ class Op:
         return f"<op {self.name}>"
 
 
-def filled(node: Node, grads: list[Any], backend: Any) -> list[Any]:
-    """The gradients of a node's several results, zeros for those that nobody used."""
-    return [
-        backend.zeros(shape, dtype) if g is None else g
-        for g, shape, dtype in zip(grads, node.shape, node.dtype, strict=True)
-    ]
-
-
-Keeper = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
-"""(arrays, result, extras) -> the values that a node saves."""
-
-GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = {
-    "input": lambda key: lambda arrays, y, extras: arrays[key],
-    "out": lambda key: lambda arrays, y, extras: y,
-    "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
-    "shapes": lambda key: lambda arrays, y, extras: [shape_of(a) for a in arrays],
-    "extra": lambda key: lambda arrays, y, extras: extras[key],
-    "none": lambda key: lambda arrays, y, extras: None,
-}
-
-
-def keeper(plan: Sequence[tuple[str, Any]]) -> Keeper:
-    """A plan (see `Op.plan`) as a function, with the common cases unrolled."""
-    values = [GETTERS[kind](key) for kind, key in plan]
-    if not values:
-        return lambda arrays, y, extras: ()
-    if len(values) == 1:
-        (first,) = values
-        return lambda arrays, y, extras: (first(arrays, y, extras),)
-    return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
-
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of an array or a Python number."""
-    return getattr(value, "shape", ())
-
-
-def trace(node: Node) -> None:
-    """Remember the stack that made `node` (anomaly detection)."""
-    import traceback
-
-    frame = user_frame(2)
-    node.spot = spot_of(frame)
-    node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
-
-
 def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]], Any]:
     """Make an op of a function on arrays and its gradient rules (none: it has no gradient).
 
@@ -261,11 +213,11 @@ def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]],
     def decorate(function: Callable[..., Any]) -> Any:
         made = Op(function, rules, numbers)
         if made.variadic or len(made.inputs) > 2:
-            call = _call_n(made)
+            call = calls.of_n(made)
         elif len(made.inputs) == 2:
-            call = _call_2(made)
+            call = calls.of_two(made)
         else:
-            call = _call_1(made)
+            call = calls.of_one(made)
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(call, attribute, getattr(function, attribute))
         call.op = made
@@ -273,230 +225,3 @@ def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]],
         return call
 
     return decorate
-
-
-# The wrappers, one an arity. Each runs the function and makes the node where a gradient is wanted.
-# They are the hot path of eager execution: everything that can be settled before the call is.
-
-
-def _call_1(made: Op) -> Any:
-    function, differentiable = made.function, bool(made.rules)
-    floating = made.numbers == "floating"
-    only_x = made.saved_names == tuple(made.inputs)
-    only_out = made.saved_names == ("out",)
-
-    if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
-        has_extras = made.has_extras
-        keep = keeper(made.plan((True,)) if differentiable else ())
-
-        def call(x: Any, /, **options: Any) -> Any:
-            try:
-                backend, array = x.backend, x.array
-                if floating and array.dtype.kind in "biu":
-                    array = meet(made, backend, [array])[0]
-                y = function(backend, array, **options)
-            except Exception as error:
-                raise explain(made, (x,), error) from error
-            extras = None
-            if has_extras:
-                y, extras = y
-            parent = x.node
-            if type(y) is list:
-                node = None
-                if parent is not None and differentiable and mode.grad:
-                    node = made.record(backend, (array,), (parent,), y, extras, options)
-                return outputs(y, backend, node)
-            out = new_variable(TensorType.cls)
-            out.array = y
-            out.backend = backend
-            out.grad = None
-            if parent is not None and differentiable and mode.grad:
-                out.node = node = new_node(Node)
-                node.op = made
-                node.parents = (parent,)
-                node.backend = backend
-                node.order = ticket()
-                node.saved = keep((array,), y, extras)
-                node.options = options
-                node.shape = y.shape
-                node.dtype = y.dtype
-                frame = user_frame(2)
-                node.spot = (frame.f_code, frame.f_lasti)
-                if mode.grad is not True:
-                    trace(node)
-            else:
-                out.node = None
-            return out
-
-        return call
-
-    def call_plain(x: Any, /) -> Any:
-        try:
-            backend, array = x.backend, x.array
-            if floating and array.dtype.kind in "biu":
-                array = meet(made, backend, [array])[0]
-            y = function(backend, array)
-        except Exception as error:
-            raise explain(made, (x,), error) from error
-        out = new_variable(TensorType.cls)
-        out.array = y
-        out.backend = backend
-        out.grad = None
-        parent = x.node
-        if parent is not None and differentiable and mode.grad:
-            out.node = node = new_node(Node)
-            node.op = made
-            node.parents = (parent,)
-            node.backend = backend
-            node.order = ticket()
-            node.saved = (array,) if only_x else (y,) if only_out else ()
-            node.shape = y.shape
-            node.dtype = y.dtype
-            frame = getframe(1)
-            node.spot = (frame.f_code, frame.f_lasti)
-            if mode.grad is not True:
-                trace(node)
-        else:
-            out.node = None
-        return out
-
-    return call_plain
-
-
-def _call_2(made: Op) -> Any:
-    function, differentiable = made.function, bool(made.rules)
-    first, second = made.inputs
-    names = set(made.saved_names)
-    if made.has_options or made.joint or not names <= {first, second, "out"}:
-        return _call_n(made)
-    floating, promote = made.numbers == "floating", made.numbers != "any"
-    # For each input, whether its own rule uses a, b, out.
-    needs = made.needs or ((), ())
-    a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
-    b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
-    keeps = bool(names)
-
-    def call(a: Any, b: Any, /) -> Any:
-        try:
-            if isinstance(a, Variable):
-                backend, x, node_a = a.backend, a.array, a.node
-                if isinstance(b, Variable):
-                    y, node_b = b.array, b.node
-                    fits = x.dtype is y.dtype and not (floating and x.dtype.kind in "biu")
-                else:
-                    y, node_b, kind = b, None, type(b)
-                    fits = (kind is float or kind is int) and x.dtype.kind == "f"
-            else:
-                backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
-                kind = type(a)
-                fits = (kind is float or kind is int) and y.dtype.kind == "f"
-            if not fits and promote:
-                x, y = meet(made, backend, [x, y])
-            z = function(backend, x, y)
-        except Exception as error:
-            raise explain(made, (a, b), error) from error
-        out = new_variable(TensorType.cls)
-        out.array = z
-        out.backend = backend
-        out.grad = None
-        if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
-            out.node = node = new_node(Node)
-            node.op = made
-            node.parents = (node_a, node_b)
-            node.backend = backend
-            node.order = ticket()
-            node.shape = z.shape
-            node.dtype = z.dtype
-            frame = getframe(1)
-            node.spot = (frame.f_code, frame.f_lasti)
-            if keeps:
-                wants_a, wants_b = node_a is not None, node_b is not None
-                node.saved = (
-                    x if (wants_b and b_uses_a) or (wants_a and a_uses_a) else None,
-                    y if (wants_a and a_uses_b) or (wants_b and b_uses_b) else None,
-                    z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
-                )
-            else:
-                node.saved = ()
-            if mode.grad is not True:
-                trace(node)
-        else:
-            out.node = None
-        return out
-
-    return call
-
-
-def _call_n(made: Op) -> Any:
-    function, differentiable, has_extras = made.function, bool(made.rules), made.has_extras
-    promote = made.numbers != "any"
-
-    def call(*inputs: Any, **options: Any) -> Any:
-        try:
-            like = next(t for t in inputs if isinstance(t, Variable))
-            backend = like.backend
-            arrays = [t.array if isinstance(t, Variable) else t for t in inputs]
-            if promote:
-                arrays = meet(made, backend, arrays)
-            y = function(backend, *arrays, **options)
-        except Exception as error:
-            raise explain(made, inputs, error) from error
-        extras = None
-        if has_extras:
-            y, extras = y
-        nodes: Any = (
-            [t.node if isinstance(t, Variable) else None for t in inputs]
-            if differentiable and mode.grad
-            else ()
-        )
-        if any(n is not None for n in nodes):
-            nodes += [None] * (len(made.inputs) - len(nodes))  # trailing optional inputs left out
-            arrays += [None] * (len(nodes) - len(arrays))
-            node = made.record(backend, arrays, nodes, y, extras, options)
-        else:
-            node = None
-        if isinstance(y, list):
-            return outputs(y, backend, node)
-        return wrap(y, backend, node)
-
-    return call
-
-
-class _Output:
-    """The op between a node with several results and one of them."""
-
-    name, saved_names = "output", ()
-
-    def vjp(self, node: Node, g: Any, parents: Any, *_: Any) -> Sequence[Any]:
-        return [Partial(node.index, g)]  # type: ignore[attr-defined]
-
-    vjp_tensors = vjp
-
-
-class Partial:
-    """The gradient of one of a node's several results."""
-
-    __slots__ = ("g", "index")
-
-    def __init__(self, index: int, g: Any):
-        self.index, self.g = index, g
-
-
-_OUTPUT = _Output()
-
-
-def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
-    """Tensors for the several results of one node."""
-    if node is None:
-        return [wrap(array, backend) for array in arrays]
-    node.n_outputs = len(arrays)
-    node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
-    node.dtype = [a.dtype for a in arrays]
-    result = []
-    for i, array in enumerate(arrays):
-        branch: Node = new_node(Node)
-        branch.op, branch.parents, branch.saved, branch.backend = _OUTPUT, (node,), (), backend
-        branch.index, branch.spot = i, node.spot  # type: ignore[attr-defined]
-        branch.shape, branch.dtype, branch.order = array.shape, array.dtype, ticket()
-        result.append(wrap(array, backend, branch))
-    return result

@@ -1,0 +1,204 @@
+"""What the op decorator returns: one wrapper an arity.
+
+Each runs the op's function on raw arrays and makes a node where a gradient is wanted. They are the
+hot path of eager execution: whatever can be settled before the call is settled here, once, when the
+op is defined. Nothing is validated (a failing call is explained afterwards), no arguments merged.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from gradient.autograd.explain import explain
+from gradient.autograd.keeping import keeper
+from gradient.autograd.modes import mode
+from gradient.autograd.node import Node, new_node, ticket, trace, user_frame
+from gradient.autograd.numbers import meet
+from gradient.autograd.outputs import outputs
+from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
+
+getframe = sys._getframe
+
+
+def of_one(made: Any) -> Any:
+    function, differentiable = made.function, bool(made.rules)
+    floating = made.numbers == "floating"
+    only_x = made.saved_names == tuple(made.inputs)
+    only_out = made.saved_names == ("out",)
+
+    if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
+        has_extras = made.has_extras
+        keep = keeper(made.plan((True,)) if differentiable else ())
+
+        def call(x: Any, /, **options: Any) -> Any:
+            try:
+                backend, array = x.backend, x.array
+                if floating and array.dtype.kind in "biu":
+                    array = meet(made, backend, [array])[0]
+                y = function(backend, array, **options)
+            except Exception as error:
+                raise explain(made, (x,), error) from error
+            extras = None
+            if has_extras:
+                y, extras = y
+            parent = x.node
+            if type(y) is list:
+                node = None
+                if parent is not None and differentiable and mode.grad:
+                    node = made.record(backend, (array,), (parent,), y, extras, options)
+                return outputs(y, backend, node)
+            out = new_variable(TensorType.cls)
+            out.array = y
+            out.backend = backend
+            out.grad = None
+            if parent is not None and differentiable and mode.grad:
+                out.node = node = new_node(Node)
+                node.op = made
+                node.parents = (parent,)
+                node.backend = backend
+                node.order = ticket()
+                node.saved = keep((array,), y, extras)
+                node.options = options
+                node.shape = y.shape
+                node.dtype = y.dtype
+                frame = user_frame(2)
+                node.spot = (frame.f_code, frame.f_lasti)
+                if mode.grad is not True:
+                    trace(node)
+            else:
+                out.node = None
+            return out
+
+        return call
+
+    def call_plain(x: Any, /) -> Any:
+        try:
+            backend, array = x.backend, x.array
+            if floating and array.dtype.kind in "biu":
+                array = meet(made, backend, [array])[0]
+            y = function(backend, array)
+        except Exception as error:
+            raise explain(made, (x,), error) from error
+        out = new_variable(TensorType.cls)
+        out.array = y
+        out.backend = backend
+        out.grad = None
+        parent = x.node
+        if parent is not None and differentiable and mode.grad:
+            out.node = node = new_node(Node)
+            node.op = made
+            node.parents = (parent,)
+            node.backend = backend
+            node.order = ticket()
+            node.saved = (array,) if only_x else (y,) if only_out else ()
+            node.shape = y.shape
+            node.dtype = y.dtype
+            frame = getframe(1)
+            node.spot = (frame.f_code, frame.f_lasti)
+            if mode.grad is not True:
+                trace(node)
+        else:
+            out.node = None
+        return out
+
+    return call_plain
+
+
+def of_two(made: Any) -> Any:
+    function, differentiable = made.function, bool(made.rules)
+    first, second = made.inputs
+    names = set(made.saved_names)
+    if made.has_options or made.joint or not names <= {first, second, "out"}:
+        return of_n(made)
+    floating, promote = made.numbers == "floating", made.numbers != "any"
+    # For each input, whether its own rule uses a, b, out.
+    needs = made.needs or ((), ())
+    a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
+    b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
+    keeps = bool(names)
+
+    def call(a: Any, b: Any, /) -> Any:
+        try:
+            if isinstance(a, Variable):
+                backend, x, node_a = a.backend, a.array, a.node
+                if isinstance(b, Variable):
+                    y, node_b = b.array, b.node
+                    fits = x.dtype is y.dtype and not (floating and x.dtype.kind in "biu")
+                else:
+                    y, node_b, kind = b, None, type(b)
+                    fits = (kind is float or kind is int) and x.dtype.kind == "f"
+            else:
+                backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
+                kind = type(a)
+                fits = (kind is float or kind is int) and y.dtype.kind == "f"
+            if not fits and promote:
+                x, y = meet(made, backend, [x, y])
+            z = function(backend, x, y)
+        except Exception as error:
+            raise explain(made, (a, b), error) from error
+        out = new_variable(TensorType.cls)
+        out.array = z
+        out.backend = backend
+        out.grad = None
+        if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
+            out.node = node = new_node(Node)
+            node.op = made
+            node.parents = (node_a, node_b)
+            node.backend = backend
+            node.order = ticket()
+            node.shape = z.shape
+            node.dtype = z.dtype
+            frame = getframe(1)
+            node.spot = (frame.f_code, frame.f_lasti)
+            if keeps:
+                wants_a, wants_b = node_a is not None, node_b is not None
+                node.saved = (
+                    x if (wants_b and b_uses_a) or (wants_a and a_uses_a) else None,
+                    y if (wants_a and a_uses_b) or (wants_b and b_uses_b) else None,
+                    z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
+                )
+            else:
+                node.saved = ()
+            if mode.grad is not True:
+                trace(node)
+        else:
+            out.node = None
+        return out
+
+    return call
+
+
+def of_n(made: Any) -> Any:
+    function, differentiable, has_extras = made.function, bool(made.rules), made.has_extras
+    promote = made.numbers != "any"
+
+    def call(*inputs: Any, **options: Any) -> Any:
+        try:
+            like = next(t for t in inputs if isinstance(t, Variable))
+            backend = like.backend
+            arrays = [t.array if isinstance(t, Variable) else t for t in inputs]
+            if promote:
+                arrays = meet(made, backend, arrays)
+            y = function(backend, *arrays, **options)
+        except Exception as error:
+            raise explain(made, inputs, error) from error
+        extras = None
+        if has_extras:
+            y, extras = y
+        nodes: Any = (
+            [t.node if isinstance(t, Variable) else None for t in inputs]
+            if differentiable and mode.grad
+            else ()
+        )
+        if any(n is not None for n in nodes):
+            nodes += [None] * (len(made.inputs) - len(nodes))  # trailing optional inputs left out
+            arrays += [None] * (len(nodes) - len(arrays))
+            node = made.record(backend, arrays, nodes, y, extras, options)
+        else:
+            node = None
+        if isinstance(y, list):
+            return outputs(y, backend, node)
+        return wrap(y, backend, node)
+
+    return call

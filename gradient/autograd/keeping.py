@@ -1,0 +1,34 @@
+"""What a node saves of a call: the values that gradient rules name, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Keeper = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
+"""(arrays, result, extras) -> the values that a node saves."""
+
+GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = {
+    "input": lambda key: lambda arrays, y, extras: arrays[key],
+    "out": lambda key: lambda arrays, y, extras: y,
+    "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
+    "shapes": lambda key: lambda arrays, y, extras: [shape_of(a) for a in arrays],
+    "extra": lambda key: lambda arrays, y, extras: extras[key],
+    "none": lambda key: lambda arrays, y, extras: None,
+}
+
+
+def keeper(plan: Sequence[tuple[str, Any]]) -> Keeper:
+    """A plan (see `Op.plan`) as a function, with the common cases unrolled."""
+    values = [GETTERS[kind](key) for kind, key in plan]
+    if not values:
+        return lambda arrays, y, extras: ()
+    if len(values) == 1:
+        (first,) = values
+        return lambda arrays, y, extras: (first(arrays, y, extras),)
+    return lambda arrays, y, extras: tuple([value(arrays, y, extras) for value in values])
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of an array or a Python number."""
+    return getattr(value, "shape", ())

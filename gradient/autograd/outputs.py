@@ -1,0 +1,57 @@
+"""Ops with several results: one node for the call, and a small one for each result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradient.autograd.node import Node, new_node, ticket
+from gradient.autograd.variable import wrap
+
+
+class _Output:
+    """The op between a node with several results and one of them."""
+
+    name, saved_names = "output", ()
+
+    def vjp(self, node: Node, g: Any, parents: Any, *_: Any) -> Sequence[Any]:
+        return [Partial(node.index, g)]  # type: ignore[attr-defined]
+
+    vjp_tensors = vjp
+
+
+class Partial:
+    """The gradient of one of a node's several results."""
+
+    __slots__ = ("g", "index")
+
+    def __init__(self, index: int, g: Any):
+        self.index, self.g = index, g
+
+
+_OUTPUT = _Output()
+
+
+def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
+    """Tensors for the several results of one node."""
+    if node is None:
+        return [wrap(array, backend) for array in arrays]
+    node.n_outputs = len(arrays)
+    node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
+    node.dtype = [a.dtype for a in arrays]
+    result = []
+    for i, array in enumerate(arrays):
+        branch: Node = new_node(Node)
+        branch.op, branch.parents, branch.saved, branch.backend = _OUTPUT, (node,), (), backend
+        branch.index, branch.spot = i, node.spot  # type: ignore[attr-defined]
+        branch.shape, branch.dtype, branch.order = array.shape, array.dtype, ticket()
+        result.append(wrap(array, backend, branch))
+    return result
+
+
+def filled(node: Node, grads: list[Any], backend: Any) -> list[Any]:
+    """The gradients of a node's several results, zeros for those that nobody used."""
+    return [
+        backend.zeros(shape, dtype) if g is None else g
+        for g, shape, dtype in zip(grads, node.shape, node.dtype, strict=True)
+    ]
