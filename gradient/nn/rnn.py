@@ -57,6 +57,7 @@ class _Recurrent(Module):
     gates: int
     states = 1
     hidden_size: int
+    output_size: int  # of h: hidden_size, unless an LSTM projects it
 
     def _add_weights(
         self, suffix: str, input_size: int, bias: bool, device: Any, dtype: Any
@@ -64,10 +65,12 @@ class _Recurrent(Module):
         rows = self.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, input_size),
-            "weight_hh": (rows, self.hidden_size),
+            "weight_hh": (rows, self.output_size),
             "bias_ih": (rows,),
             "bias_hh": (rows,),
         }
+        if self.output_size != self.hidden_size:
+            shapes["weight_hr"] = (self.output_size, self.hidden_size)
         for name, shape in shapes.items():
             present = bias or not name.startswith("bias")
             value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
@@ -105,16 +108,18 @@ class _Sequence(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
     ):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.output_size = proj_size or hidden_size
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional = bidirectional
         self.directions = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
-            size = input_size if layer == 0 else hidden_size * len(self.directions)
+            size = input_size if layer == 0 else self.output_size * len(self.directions)
             for direction in self.directions:
                 self._add_weights(f"_l{layer}{direction}", size, bias, device, dtype)
         self.reset_parameters()
@@ -123,7 +128,7 @@ class _Sequence(_Recurrent):
         """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
 
         Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a
-        batch N is absent everywhere. `hx` is zeros unless given.
+        batch N is absent everywhere. `hx` is zeros unless given. With `proj_size`, h has that size.
         """
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             raise ShapeError(
@@ -151,12 +156,15 @@ class _Sequence(_Recurrent):
         return x.transpose(0, 1) if self.batch_first else x, self._as_given(final)
 
     def _initial(self, hx: Any, x: Tensor, batched: bool) -> State:
-        shape = (self.num_layers * len(self.directions), x.shape[1], self.hidden_size)
+        layers = self.num_layers * len(self.directions)
+        shapes = [(layers, x.shape[1], size) for size in (self.output_size, self.hidden_size)][
+            : self.states
+        ]
         if hx is None:
-            return (zeros(shape, dtype=x.dtype, device=x.device),) * self.states
+            return tuple(zeros(shape, dtype=x.dtype, device=x.device) for shape in shapes)
         state = self._as_state(hx)
         state = state if batched else tuple(part.unsqueeze(1) for part in state)
-        for part in state:
+        for part, shape in zip(state, shapes, strict=True):
             if tuple(part.shape) != shape:
                 wanted = shape if batched else (shape[0], shape[2])
                 raise ShapeError(
@@ -173,11 +181,15 @@ class _Sequence(_Recurrent):
         outputs = []
         for from_input in reversed(times) if backwards else times:
             state = self._step(from_input, F.linear(state[0], weight_hh, bias_hh), state)
+            if self.output_size != self.hidden_size:
+                state = (F.linear(state[0], getattr(self, f"weight_hr{suffix}")), *state[1:])
             outputs.append(state[0])
         return stack(outputs[::-1] if backwards else outputs), state
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
+        if self.output_size != self.hidden_size:
+            parts.append(f"proj_size={self.output_size}")
         if self.num_layers != 1:
             parts.append(f"num_layers={self.num_layers}")
         if not self.bias:
@@ -210,8 +222,8 @@ class RNN(_Sequence):
         dtype: Any = None,
     ):
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
-            dtype,
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            device=device, dtype=dtype,
         )  # fmt: skip
         self.nonlinearity = nonlinearity
         self._chosen_step = _chosen(nonlinearity)
@@ -224,6 +236,7 @@ class LSTM(_Sequence):
     """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
 
     i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
+    With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
     """
 
     gates, states = 4, 2
@@ -257,6 +270,7 @@ class _Cell(_Recurrent):
     ):
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.output_size = hidden_size
         self._add_weights("", input_size, bias, device, dtype)
         self.reset_parameters()
 

@@ -172,7 +172,8 @@ class Shaping:
         own = (1,) * (len(times) - len(own)) + own
         mixed = self.reshape(tuple(n for size in own for n in (1, size)))
         wide = mixed.expand(tuple(n for t, size in zip(times, own, strict=True) for n in (t, size)))
-        return wide.reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
+        # A copy even where one element is spread: memory shared with itself cannot be written.
+        return wide.clone().reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
 
     def tile(self, *dims: Any) -> Any:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
@@ -193,7 +194,7 @@ class Shaping:
             return index.getitem(x, index=(slice(None),) * axis + (self.backend.asarray(at),))
         size = x.array.shape
         wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
-        return wide.reshape(*size[:axis], size[axis] * repeats, *size[axis + 1 :])
+        return wide.clone().reshape(*size[:axis], size[axis] * repeats, *size[axis + 1 :])
 
     def flip(self, *size: Any, dims: Any = None) -> Any:
         """Reversed along the given dimensions; a copy."""
@@ -301,14 +302,25 @@ class Shaping:
         n = self.array.shape[axis_of(dim, self.ndim)]
         return self.split(max(-(-n // chunks), 1), dim)
 
-    def tensor_split(self, sections: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
-        """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices."""
-        n = self.array.shape[axis_of(dim, self.ndim)]
+    def tensor_split(self, sections: Any, dim: int = 0) -> tuple[Any, ...]:
+        """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices.
+
+        Indices (a sequence or a tensor of ints) count as those of slices do.
+        """
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            raise ShapeError("tensor_split: expected at least one dimension, got a 0-d tensor")
+        n = self.array.shape[axis]
+        if hasattr(sections, "tolist"):
+            sections = sections.tolist()
         if isinstance(sections, int):
+            if sections < 1:
+                raise ArgumentError(f"tensor_split: expected sections > 0, got {sections}")
             base, more = divmod(n, sections)
             return self.split([base + (i < more) for i in range(sections)], dim)
-        cuts = [0, *(min(c, n) for c in sections), n]
-        return self.split([b - a for a, b in zip(cuts, cuts[1:], strict=False)], dim)
+        cuts = [slice(a, b) for a, b in zip([0, *sections], [*sections, n], strict=True)]
+        before = (slice(None),) * axis
+        return tuple(self[(*before, cut)] for cut in cuts)  # type: ignore[index]
 
     def unbind(self, dim: int = 0) -> tuple[Any, ...]:
         """The slices along `dim`, without it."""
@@ -319,12 +331,19 @@ class Shaping:
     def unfold(self, dimension: int, size: int, step: int) -> Any:
         """All windows of `size` along `dimension`, each `step` after the other, put last."""
         axis = axis_of(dimension, self.ndim)
-        n = (self.array.shape[axis] - size) // step + 1
+        x: Any = self if self.ndim else self.reshape(1)
+        room = x.array.shape[axis]
+        if step <= 0 or not 0 <= size <= room:
+            raise ShapeError(
+                f"unfold: expected 0 <= size <= {room} (the size of dimension {dimension}) and "
+                f"step > 0, got size {size} and step {step}"
+            )
+        n = (room - size) // step + 1
         backend = self.backend
         starts = backend.reshape(backend.arange(0, n * step, step, INT64), (n, 1))
         at = starts + backend.arange(0, size, 1, INT64)
-        picked = index.getitem(self, index=(slice(None),) * axis + (at,))
-        return picked.movedim(axis + 1, -1)
+        picked = index.getitem(x, index=(slice(None),) * axis + (at,)).movedim(axis + 1, -1)
+        return picked if self.ndim else picked.squeeze(0)
 
 
 def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
