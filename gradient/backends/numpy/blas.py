@@ -100,7 +100,7 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
 def _piece(n: int) -> int:
     """The length of the parts of an axis of length n. Longer ones waste less on BLAS's packing of
     the other operand, shorter ones keep more threads busy."""
-    parts = 1 if n < 64 else 2 if n < 256 else 4 if n < 1024 else 8 if n < 4096 else 16
+    parts = 1 if n < 64 else 2 if n < 256 else 4 if n < 2048 else 8 if n < 16384 else 16
     return -(-n // (parts * 16)) * 16
 
 
