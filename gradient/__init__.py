@@ -25,6 +25,7 @@ from gradient.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
+from gradient.backends.numpy.threads import get_num_threads, set_num_threads
 from gradient.dtypes import (
     DType,
     bfloat16,
@@ -315,6 +316,7 @@ float, int = float32, int32
 
 _LATE = {
     "amp": "gradient.amp",
+    "cuda": "gradient.cuda",
     "data": "gradient.data",
     "functional": "gradient.functional",
     "generation": "gradient.generation",
@@ -330,7 +332,13 @@ _LATE = {
 }
 """Modules that are imported when first named."""
 
-_LATE_FUNCTIONS = {"autocast": "gradient.amp", "save": "gradient.io", "load": "gradient.io"}
+_LATE_FUNCTIONS = {
+    "autocast": "gradient.amp",
+    "get_num_threads": "gradient.backends.numpy.threads",
+    "load": "gradient.io",
+    "save": "gradient.io",
+    "set_num_threads": "gradient.backends.numpy.threads",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -359,26 +367,25 @@ __all__ = [
     "enable_grad", "eq", "equal", "erf", "erfc", "exp", "exp2", "expm1", "eye", "finfo",
     "flatten", "flip", "float", "float16", "float32", "float64", "floor", "floor_divide",
     "fmod", "frac", "from_dlpack", "from_numpy", "full", "full_like", "gather", "ge",
-    "get_default_dtype", "get_rng_state", "greater", "greater_equal", "gt", "half", "hstack",
-    "iinfo", "index_add", "index_copy", "index_fill", "index_select", "inference_mode",
-    "initial_seed", "inner", "int", "int16", "int32", "int64", "int8", "is_floating_point",
-    "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "isclose", "isfinite", "isinf",
-    "isnan", "kthvalue", "le", "lerp", "less", "less_equal", "linspace", "load", "log", "log10",
-    "log1p", "log2", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logit", "logspace", "logsumexp", "long", "lt", "manual_seed", "masked_fill",
-    "masked_scatter", "masked_select", "matmul", "max", "maximum", "mean", "median", "meshgrid",
-    "min", "minimum", "mm", "moveaxis", "movedim", "mul", "multinomial", "multiply", "mv",
-    "nan_to_num", "narrow", "ne", "neg", "negative", "no_grad", "nonzero", "norm", "normal",
-    "not_equal", "numel", "ones", "ones_like", "outer", "permute", "pow", "prod",
-    "promote_types", "quantile", "rand", "rand_like", "randint", "randint_like", "randn",
-    "randn_like", "random", "randperm", "ravel", "reciprocal", "relu", "remainder",
+    "get_default_dtype", "get_num_threads", "get_rng_state", "greater", "greater_equal", "gt",
+    "half", "hstack", "iinfo", "index_add", "index_copy", "index_fill", "index_select",
+    "inference_mode", "initial_seed", "inner", "int", "int16", "int32", "int64", "int8",
+    "is_floating_point", "is_grad_enabled", "is_inference_mode_enabled", "is_tensor", "isclose",
+    "isfinite", "isinf", "isnan", "kthvalue", "le", "lerp", "less", "less_equal", "linspace",
+    "load", "log", "log10", "log1p", "log2", "log_softmax", "logaddexp", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logit", "logspace", "logsumexp", "long", "lt",
+    "manual_seed", "masked_fill", "masked_scatter", "masked_select", "matmul", "max", "maximum",
+    "mean", "median", "meshgrid", "min", "minimum", "mm", "moveaxis", "movedim", "mul",
+    "multinomial", "multiply", "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "no_grad",
+    "nonzero", "norm", "normal", "not_equal", "numel", "ones", "ones_like", "outer", "permute",
+    "pow", "prod", "promote_types", "quantile", "rand", "rand_like", "randint", "randint_like",
+    "randn", "randn_like", "random", "randperm", "ravel", "reciprocal", "relu", "remainder",
     "repeat_interleave", "reshape", "roll", "round", "rsqrt", "rsub", "save", "scatter",
-    "scatter_add", "seed", "select", "set_default_dtype", "set_grad_enabled",
+    "scatter_add", "seed", "select", "set_default_dtype", "set_grad_enabled", "set_num_threads",
     "set_printoptions", "set_rng_state", "short", "sigmoid", "sign", "sin", "sinh", "softmax",
     "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "sub", "subtract", "sum",
     "swapaxes", "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor",
-    "tensor_split", "tile", "topk", "trace", "transpose", "tril",
-    "tril_indices", "triu", "triu_indices", "true_divide", "trunc", "uint16", "uint32",
-    "uint64", "uint8", "unbind", "unflatten", "unique", "unsqueeze", "var", "vstack", "where",
-    "zeros", "zeros_like",
+    "tensor_split", "tile", "topk", "trace", "transpose", "tril", "tril_indices", "triu",
+    "triu_indices", "true_divide", "trunc", "uint16", "uint32", "uint64", "uint8", "unbind",
+    "unflatten", "unique", "unsqueeze", "var", "vstack", "where", "zeros", "zeros_like",
 ]  # fmt: skip
