@@ -223,7 +223,7 @@ def kl_div(
         log = where(positive, target, ones_like(target.detach())).log()
         losses = target * log - target * input
     if reduction == "batchmean":
-        return losses.sum() / input.shape[0]
+        return losses.sum() / (input.shape[0] if input.ndim else 1)
     return _reduce("kl_div", losses, reduction)
 
 
