@@ -114,11 +114,15 @@ def test_wrong_usage_is_code_2():
         ("train", "--steps", "0"),
         ("train", "--size", "huge"),
         ("train", "--resume", "--out", "{tmp}/nowhere"),
+        ("train", "{text}", "--out", "{text}"),
+        ("train", "{text}", "--out", "{tmp}/run", "--device", "abacus"),
+        ("train", "{text}", "--out", "{tmp}/run", "--tokenizer", "{tmp}"),
         ("check", "no_such_op"),
+        ("check", "--device", "abacus"),
     ],
 )
-def test_errors_are_a_message_and_code_1(arguments, tmp_path):
-    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+def test_errors_are_a_message_and_code_1(arguments, text, tmp_path):
+    arguments = [argument.format(tmp=tmp_path, text=text) for argument in arguments]
     result = run(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stdout == "" and result.stderr.startswith("error: ")
@@ -176,6 +180,12 @@ def test_generate_json(model):
     document = json.loads(result.output)
     assert document["prompt"] == "def" and len(document["token_ids"]) == 5
     assert document["finish_reason"] == "length" and len(document["logprobs"]) == 5
+
+
+def test_generate_says_what_is_wrong_before_it_prints(model):
+    result = run("generate", "def", "-m", model, "--repetition-penalty", "0")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert "repetition_penalty must be a positive number" in result.stderr
 
 
 def test_generate_stops_at_a_string(model):

@@ -33,6 +33,9 @@ def check(
 
     In float64, on the op table that the tests use. The exit code is 1 if one fails.
     """
+    from gradient import backends
+
+    backends.get(device)  # one error if it is not there, rather than one for each op
     rows = choose(ops or [])
     results = [checked(row, device, second) for row in rows]
     failed = [result for result in results if result["failures"]]

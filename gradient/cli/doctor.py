@@ -128,7 +128,7 @@ def _version() -> str:
 
 def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     devices = {"cpu": {"state": "ok", "detail": _processor()}}
-    driver = _cuda_driver()
+    driver = cuda_version()
     cupy = next((name for name in CUPY if Package(name, "").version), None)
     if driver is None:
         devices["cuda"] = {"state": "none", "detail": "no NVIDIA driver (libcuda.so.1) found"}
@@ -160,21 +160,6 @@ def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
                 }
             )
     return devices
-
-
-def _cuda_driver() -> int | None:
-    """The CUDA version that the driver supports (12040 is 12.4), or None without a usable GPU."""
-    import ctypes
-
-    try:
-        library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
-        return None
-    count, version = ctypes.c_int(), ctypes.c_int()
-    if library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return None
-    library.cuDriverGetVersion(ctypes.byref(version))
-    return version.value
 
 
 def _processor() -> str:

@@ -66,9 +66,10 @@ def generate(
         generation: Any = language_model.generate(text, logprobs=logprobs, **sampling)
         print_json({"model": model, "prompt": text, **generation.to_json()})
         return
+    pieces = language_model.stream(text, **sampling)  # wrong options fail here, before any output
     if echo:
         show_prompt(text)
-    for piece in language_model.stream(text, **sampling):
+    for piece in pieces:
         write(piece)
     write("\n")
 

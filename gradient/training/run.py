@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradient
+from gradient import backends
 from gradient.errors import ArgumentError, MissingDependency
 from gradient.io.checkpoint import list_checkpoints, load_checkpoint
 from gradient.training import corpus as corpora
@@ -63,6 +64,7 @@ def train(
     Raises:
         ArgumentError: there is no text; `config.out` holds a run and `resume` is False; or `resume`
             is True and the config differs where it may not.
+        DeviceError: `config.device` is not there.
         CheckpointError: there is nothing to resume, or the last checkpoint could not be written.
         TrainingDiverged: the loss is not finite.
     """
@@ -76,7 +78,13 @@ def train(
         raise ArgumentError(
             f"out: {str(out)!r} already holds a run; resume it (--resume), or choose another --out"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    backends.get(config.device)  # a device that is not there is an error before any work
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"out: {str(out)!r} cannot be made a folder: {error.strerror}"
+        ) from None
     watched = Reporters([reporter] if reporter else [])
     corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
     config.save(out / CONFIG)
