@@ -40,6 +40,7 @@ class Case:
 CASES = {
     "import": Case("import_time", "CPU time of `import gradient` beyond numpy's", 1),
     "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
+    "calls": Case("small_calls", "common calls on small tensors", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
