@@ -61,7 +61,7 @@ def _cpu(index: int) -> Backend:
 
 
 def _cuda(index: int) -> Backend:
-    from gradient.backends.cuda import CudaBackend
+    from gradient.backends.cuda.backend import CudaBackend
 
     return CudaBackend(index)
 

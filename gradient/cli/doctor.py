@@ -128,6 +128,8 @@ def _version() -> str:
 
 def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     devices = {"cpu": {"state": "ok", "detail": _processor()}}
+    from gradient.backends.cuda.driver import cuda_version
+
     driver = cuda_version()
     cupy = next((name for name in CUPY if Package(name, "").version), None)
     if driver is None:

@@ -1,5 +1,1 @@
-"""The CUDA backend: CuPy arrays. Imported only when a "cuda" device is asked for."""
-
-from gradient.backends.cuda.backend import CudaBackend
-
-__all__ = ["CudaBackend"]
+"""The CUDA backend: CuPy arrays. `backend` is imported only when a "cuda" device is asked for."""

@@ -1,0 +1,46 @@
+"""What the CUDA driver says of the machine, without importing CuPy (0.1 ms instead of 0.3 s)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+
+@functools.cache
+def driver() -> Any | None:
+    """The driver's library, initialised; None where there is no driver or no GPU."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        return library if library.cuInit(0) == 0 else None
+    return None
+
+
+def device_count() -> int:
+    """How many GPUs the driver sees."""
+    library, count = driver(), ctypes.c_int(0)
+    if library is None or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def device_name(index: int) -> str:
+    """The name of GPU `index`, such as "NVIDIA H100 80GB HBM3"; "" if there is none."""
+    library, device = driver(), ctypes.c_int(0)
+    buffer = ctypes.create_string_buffer(256)
+    if library is None or library.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return ""
+    library.cuDeviceGetName(buffer, len(buffer), device)
+    return buffer.value.decode()
+
+
+def cuda_version() -> int | None:
+    """The CUDA version that the driver supports (12040 is 12.4), None without a usable GPU."""
+    library, version = driver(), ctypes.c_int(0)
+    if library is None or device_count() == 0:
+        return None
+    library.cuDriverGetVersion(ctypes.byref(version))
+    return version.value
