@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient.errors import FileFormatError
+from gradient.io.atomic import write_text
 from gradient.training.reporters import Record, Reporter
 
 
@@ -21,8 +22,7 @@ class MetricsFile(Reporter):
     def __init__(self, path: Path, step: int = 0) -> None:
         self.path = path
         kept = [record for record in read_metrics(path) if record["step"] <= step]
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
         self.file = path.open("a", encoding="utf-8")
 
     def _write(self, record: Record) -> None:
@@ -64,7 +64,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class TensorBoardEvents(Reporter):
-    """Writes the same numbers, and the samples, as TensorBoard event files.
+    """Writes the same numbers as TensorBoard event files.
 
     Uses the writer of the `tensorboard` package, which needs neither TensorFlow nor PyTorch. Opened
     after `step` steps, it has TensorBoard drop the records of later steps in older files.
