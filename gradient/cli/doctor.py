@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
@@ -127,9 +126,9 @@ def _version() -> str:
 
 
 def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
-    devices = {"cpu": {"state": "ok", "detail": _processor()}}
     from gradient.backends.cuda.driver import cuda_version
 
+    devices = {"cpu": {"state": "ok", "detail": _processor()}}
     driver = cuda_version()
     cupy = next((name for name in CUPY if Package(name, "").version), None)
     if driver is None:
@@ -150,17 +149,6 @@ def _devices(problems: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
         )
     else:
         devices["cuda"] = {"state": "ok", "detail": f"{cupy} {Package(cupy, '').version}"}
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        present = importlib.util.find_spec("mlx") is not None
-        devices["metal"] = {"state": "ok" if present else "missing", "detail": "MLX"}
-        if not present:
-            problems.append(
-                {
-                    "what": "this Mac has a GPU, but MLX is not installed",
-                    "required": False,
-                    "fix": f'{sys.executable} -m pip install "gradient-dl[metal]"',
-                }
-            )
     return devices
 
 
