@@ -77,6 +77,7 @@ def twin(theirs: Any) -> Any:
         theirs.norm1.eps,
         batch_first=theirs.self_attn.batch_first,
         norm_first=theirs.norm_first,
+        bias=theirs.linear1.bias is not None,
     )
 
 
