@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gradient
+from gradient import hub
 from gradient.cli.app import app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
@@ -167,6 +168,14 @@ def test_generate_streams_plain_text_into_a_pipe(model):
     assert program("generate", "def add", *options).stdout == done.stdout
     alone = program("generate", "def add", "--no-echo", *options)
     assert "def add" + alone.stdout == done.stdout
+
+
+@pytest.mark.skipif(not hub.embedded_models(), reason="built without its model")
+def test_generate_with_the_model_that_comes_along(tmp_path):
+    alone = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = program("generate", "def fibonacci(", "-n", "20", "--seed", "1", env=alone)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("def fibonacci(") and len(done.stdout) > 30
 
 
 def test_generate_reads_standard_input(model):
