@@ -12,6 +12,7 @@ from gradient.ops import fused
 from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones
+from gradient.tensor.joining import broadcast_shapes
 
 
 def scaled_dot_product_attention(
@@ -33,6 +34,8 @@ def scaled_dot_product_attention(
     `enable_gqa`, H may be a multiple of Hkv: neighbouring queries share a key and value head.
     A row whose mask forbids everything gives 0.
     """
+    if not query.ndim == key.ndim == value.ndim:
+        query, key, value = _one_rank(query, key, value)
     _check(query, key, value, attn_mask, is_causal, enable_gqa)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     # The fused op has no gradient for its mask, and does not drop weights.
@@ -50,6 +53,12 @@ def scaled_dot_product_attention(
     heads = [tensor.reshape(-1, *_four(tensor)[1:]) for tensor in (query, key, value)]
     output = fused.attention(*heads, mask=mask, is_causal=is_causal, scale=scale)
     return output.reshape(*query.shape[:-1], value.shape[-1])
+
+
+def _one_rank(*tensors: Tensor) -> list[Tensor]:
+    """All expanded to the leading dimensions of one."""
+    lead = broadcast_shapes(*(t.shape[:-2] for t in tensors))
+    return [t.expand(*lead, *t.shape[-2:]) for t in tensors]
 
 
 def _four(tensor: Tensor) -> tuple[int, ...]:

@@ -80,9 +80,10 @@ def floor_quotient(be: Any, a: Any, b: Any) -> Any:
     return be.detach(be.floor(a / b))
 
 
-@op()
+@op(lambda g: g * 0,
+    lambda g: g * 0)  # fmt: skip
 def floor_divide(be, a, b, /):
-    """floor(a / b); no gradient."""
+    """floor(a / b)"""
     return a // b
 
 
@@ -95,7 +96,7 @@ def abs(be, x, /):
 @op(lambda g: g * 0)
 def sign(be, x, /):
     """-1, 0 or 1."""
-    return be.sign(x)
+    return be.sign(x) if x.dtype.kind != "b" else x
 
 
 @op(lambda g: g * 0)

@@ -77,7 +77,7 @@ def share_of_best(be: Any, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) 
 
 @op(lambda g, be, x, out, axis, keepdims:
     spread(be, g, x.shape, axis, keepdims)
-    * be.exp(x - spread(be, out, x.shape, axis, keepdims)))  # fmt: skip
+    * be.exp(x - spread(be, out, x.shape, axis, keepdims)), numbers="floating")  # fmt: skip
 def logsumexp(be, x, /, *, axis, keepdims=False):
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)

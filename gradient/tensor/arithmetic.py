@@ -29,6 +29,8 @@ class Arithmetic:
 
     __slots__ = ()
 
+    array: Any
+
     __add__ = ops.add
     __radd__ = ops.add
     __sub__ = ops.sub
@@ -139,7 +141,7 @@ class Arithmetic:
 
     def square(self) -> Any:
         """self * self"""
-        return ops.mul(self, self)
+        return ops.pow(self, 2) if self.array.dtype.kind == "b" else ops.mul(self, self)
 
     def frac(self) -> Any:
         """The fraction, with self's sign."""
@@ -156,7 +158,7 @@ class Arithmetic:
 
     def logit(self, eps: float | None = None) -> Any:
         """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
-        return ops.logit(self if eps is None else ops.clamp(self, min=eps, max=1 - eps))
+        return ops.logit(self if eps is None else self.clamp(eps, 1 - eps))
 
     def lerp(self, end: Any, weight: Any) -> Any:
         """self + weight (end - self)"""
@@ -217,8 +219,12 @@ class Arithmetic:
         self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
     ) -> Any:
         """|self - other| <= atol + rtol |other|, elementwise."""
-        close = ops.le(ops.abs(ops.sub(self, other)), ops.add(ops.mul(ops.abs(other), rtol), atol))
-        close = ops.logical_or(close, ops.eq(self, other))
+        close = ops.eq(self, other)
+        if self.array.dtype.kind == "b":
+            return close
+        bound = ops.add(ops.mul(ops.abs(other), rtol), atol)
+        gap = ops.abs(ops.sub(self, other))
+        close = ops.logical_or(close, ops.logical_and(ops.le(gap, bound), ops.isfinite(gap)))
         if equal_nan:
             close = ops.logical_or(close, ops.logical_and(ops.isnan(self), ops.isnan(other)))
         return close

@@ -12,7 +12,6 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import BY_NUMPY, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import shape_of
-from gradient.tensor.interop import from_numpy
 
 
 def finished(array: Any, backend: Any, requires_grad: bool) -> Any:
@@ -141,8 +140,7 @@ def full(
 ) -> Any:
     """`fill_value` in the given shape; its type gives the dtype."""
     backend = _backend(device)
-    if isinstance(fill_value, Variable):
-        fill_value = fill_value.item()  # type: ignore[attr-defined]
+    fill_value = _number(fill_value)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
     array = backend.full(shape_of((size,)), fill_value, _dtype(dtype))
@@ -206,7 +204,7 @@ def arange(
     """start, start + step, ... below end; int64 where all three are ints."""
     if end is None:
         start, end = 0, start
-    numbers = [v.item() if isinstance(v, Variable) else v for v in (start, end, step)]  # type: ignore[attr-defined]
+    numbers = [_number(v) for v in (start, end, step)]
     if numbers[2] == 0:
         raise ArgumentError("arange: expected a step that is not 0")
     if (numbers[1] - numbers[0]) * numbers[2] < 0:
@@ -228,6 +226,10 @@ def arange(
     return finished(array, backend, requires_grad)
 
 
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Variable) else value  # type: ignore[attr-defined]
+
+
 def linspace(
     start: float,
     end: float,
@@ -239,6 +241,9 @@ def linspace(
 ) -> Any:
     """`steps` numbers from start to end, evenly spaced, both included."""
     backend = _backend(device)
+    start, end, steps = map(_number, (start, end, steps))
+    if steps < 0:
+        raise ArgumentError(f"linspace: expected steps >= 0, got {steps}")
     i = backend.arange(0, steps, 1, float64.numpy)
     step = (end - start) / (steps - 1) if steps > 1 else 0.0
     # From either end to the middle, so that both ends are exact.
@@ -276,14 +281,18 @@ def eye(
     return finished(backend.astype(row == column, _dtype(dtype)), backend, requires_grad)
 
 
-def tril_indices(row: int, col: int, offset: int = 0) -> Any:
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
+) -> Any:
     """The (2, N) indices of a lower triangle."""
-    return from_numpy(np.stack(np.tril_indices(row, offset, col)))
+    return tensor(np.stack(np.tril_indices(row, offset, col)), dtype=dtype, device=device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0) -> Any:
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
+) -> Any:
     """The (2, N) indices of an upper triangle."""
-    return from_numpy(np.stack(np.triu_indices(row, offset, col)))
+    return tensor(np.stack(np.triu_indices(row, offset, col)), dtype=dtype, device=device)
 
 
 # Questions ----------------------------------------------------------------------------------------

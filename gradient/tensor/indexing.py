@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from gradient.autograd.variable import Variable
-from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
+from gradient.dtypes import bool_, int32
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, index_of
@@ -14,27 +14,9 @@ from gradient.tensor.inplace import overwrite_at
 from gradient.tensor.views import view_of
 
 
-def _on_vectors(method: Any) -> Any:
-    """A method with a dimension, for 0-d tensors too: they count as having one of size 1."""
-
-    @functools.wraps(method)
-    def run(self: Any, dim: int, index: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(index, Variable) and not index.array.shape:
-            index = index.reshape(1)  # type: ignore[attr-defined]
-            scalar_index = True
-        else:
-            scalar_index = False
-        if self.array.shape:
-            return method(self, dim, index, *args, **kwargs)
-        args = tuple(
-            a.reshape(1) if isinstance(a, Variable) and not a.array.shape else a  # type: ignore[attr-defined]
-            for a in args
-        )
-        out = method(self.reshape(1), axis_of(dim, 0), index, *args, **kwargs)
-        picks = method.__name__ in ("gather", "index_select")
-        return out.reshape(()) if scalar_index or not picks else out
-
-    return run
+def _vector(tensor: Any) -> Any:
+    """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
+    return tensor if tensor.array.shape else tensor.reshape(1)
 
 
 class Indexing:
@@ -72,23 +54,31 @@ class Indexing:
                 f"of a tensor of shape {tuple(self.array.shape)} ({error})"
             ) from None
 
-    @_on_vectors
     def index_select(self, dim: int, index: Any) -> Any:
         """The slices of `dim` at a 1-D tensor of ints."""
-        axis = axis_of(dim, self.ndim)
-        return ops.getitem(self, index=(slice(None),) * axis + (index.array,))
+        x, at = self._slices("index_select", dim, index)
+        out = ops.getitem(x, index=at)
+        if self.array.shape:
+            return out
+        if out.array.shape != (1,):
+            raise ShapeError(
+                f"index_select: a 0-d tensor has one slice, got {out.array.shape[0]} indices"
+            )
+        return out.reshape(())
 
-    @_on_vectors
     def gather(self, dim: int, index: Any) -> Any:
         """out[i][j] = self[index[i][j]][j] for dim 0; the index may be smaller elsewhere."""
-        axis = self._checked("gather", dim, index)
-        return ops.take_along(self, index=index.array, axis=axis)
+        if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
+            return ops.getitem(self.reshape(-1), index=(index.array,))  # type: ignore[attr-defined]
+        x, at, axis = self._places("gather", dim, index)
+        out = ops.take_along(x, index=at.array, axis=axis)
+        return out if out.array.shape == index.array.shape else out.reshape(index.array.shape)
 
     def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
         """As gather, where the index broadcasts; of the flattened tensor if `dim` is None."""
         if dim is None:
             return self.reshape(-1).gather(0, indices.reshape(-1))  # type: ignore[attr-defined]
-        axis = axis_of(dim, self.ndim)
+        axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
         if not self.array.shape:
             return self.gather(dim, indices)
         from gradient.tensor.joining import broadcast_shapes
@@ -100,72 +90,126 @@ class Indexing:
         narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
         return self.expand(wide).gather(dim, indices.expand(narrow))  # type: ignore[attr-defined]
 
-    @_on_vectors
     def scatter(self, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Any:
         """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
-        axis = self._checked("scatter", dim, index)
         if reduce not in (None, "add"):
-            raise DTypeError(f"scatter: expected reduce None or 'add', got {reduce!r}")
-        return ops.put_along(
-            self, self._source(src, index), index=index.array, axis=axis, add=reduce == "add"
-        )
+            raise ArgumentError(f"scatter: expected reduce None or 'add', got {reduce!r}")
+        return self._scattered("scatter", dim, index, src, reduce == "add")
 
-    @_on_vectors
     def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
         """A copy with src[i][j] added at out[index[i][j]][j] for dim 0."""
-        axis = self._checked("scatter_add", dim, index)
-        return ops.put_along(self, self._source(src, index), index=index.array, axis=axis, add=True)
+        return self._scattered("scatter_add", dim, index, src, True)
 
-    def _checked(self, caller: str, dim: int, index: Any) -> int:
-        if index.array.dtype.kind not in "iu":
-            raise DTypeError(f"{caller}(): expected a tensor of ints as index, got {index.dtype}")
-        if index.ndim != self.ndim:
+    def _scattered(self, caller: str, dim: int, index: Any, src: Any, add: bool) -> Any:
+        if isinstance(index, Variable) and 0 in index.array.shape:
+            return elementwise.clone(self)
+        x, at, axis = self._places(caller, dim, index)
+        size = at.array.shape
+        if isinstance(src, Variable):
+            source = _vector(src)
+            own = source.array.shape
+            if len(own) != len(size) or any(n > m for n, m in zip(size, own, strict=True)):
+                raise ShapeError(
+                    f"{caller}: expected an index no larger than src, got index {tuple(size)} and "
+                    f"src {tuple(own)}"
+                )
+            source = source if own == size else source[tuple(slice(0, n) for n in size)]
+        else:
+            array = self.backend.full(size, src, self.array.dtype)
+            source = self._wrap(array, self.backend)  # type: ignore[attr-defined]
+        out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
+        return out if out.array.shape == self.array.shape else out.reshape(())
+
+    def _places(self, caller: str, dim: int, index: Any) -> tuple[Any, Any, int]:
+        """Input and index of gather or scatter, and the axis."""
+        _integers(caller, index)
+        x, at = _vector(self), _vector(index)
+        own, size = x.array.shape, at.array.shape
+        if len(own) != len(size):
             raise ShapeError(
-                f"{caller}(): the index must have as many dimensions as the input "
-                f"({self.ndim}), got {index.ndim}"
+                f"{caller}: expected an index of as many dimensions as the input ({self.ndim}), "  # type: ignore[attr-defined]
+                f"got {index.ndim}"
             )
-        return axis_of(dim, self.ndim)
+        axis = axis_of(dim, len(own))
+        if any(n > m for i, (n, m) in enumerate(zip(size, own, strict=True)) if i != axis):
+            raise ShapeError(
+                f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
+                f"index {tuple(size)} for input {tuple(own)}"
+            )
+        return x, at, axis
 
-    def _source(self, src: Any, index: Any) -> Any:
-        if not isinstance(src, Variable):
-            array = self.backend.full(index.array.shape, src, self.array.dtype)
-            return self._wrap(array, self.backend)  # type: ignore[attr-defined]
-        if src.array.shape == index.array.shape:
-            return src
-        return src[tuple(slice(0, n) for n in index.array.shape)]  # type: ignore[index]
-
-    @_on_vectors
     def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
         """A copy with alpha source added at the slices of `dim` at `index`."""
-        axis = axis_of(dim, self.ndim)
-        at = (slice(None),) * axis + (index.array,)
-        return ops.index_add(self, source if alpha == 1 else source * alpha, index=at)
+        x, at = self._slices("index_add", dim, index, source)
+        source = _vector(source if alpha == 1 else source * alpha)
+        out = ops.index_add(x, source, index=at)
+        return out if self.array.shape else out.reshape(())
 
-    @_on_vectors
     def index_copy(self, dim: int, index: Any, source: Any) -> Any:
         """A copy with the slices of `dim` at `index` replaced."""
-        axis = axis_of(dim, self.ndim)
-        return ops.setitem(self, source, index=(slice(None),) * axis + (index.array,))
+        x, at = self._slices("index_copy", dim, index, source)
+        out = ops.setitem(x, _vector(source), index=at)
+        return out if self.array.shape else out.reshape(())
 
-    @_on_vectors
     def index_fill(self, dim: int, index: Any, value: Any) -> Any:
-        """A copy with the slices of `dim` at `index` filled with a number."""
-        axis = axis_of(dim, self.ndim)
-        return ops.setitem(self, value, index=(slice(None),) * axis + (index.array,))
+        """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
+        x, at = self._slices("index_fill", dim, index)
+        backend, size = self.backend, x.array.shape
+        hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
+        hit = backend.assign(hit, at[-1:], True)
+        hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
+        # Not by assignment at the index: its gradient would count a repeated index twice.
+        out = elementwise.where(value, x, condition=hit)
+        out = out if out.dtype is self.dtype else out.to(self.dtype)  # type: ignore[attr-defined]
+        return out if self.array.shape else out.reshape(())
+
+    def _slices(
+        self, caller: str, dim: int, index: Any, source: Any = None
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The input of an op on whole slices of `dim`, and where they are; `source` must fit."""
+        _integers(caller, index)
+        if index.ndim > 1:
+            raise IndexOutOfRange(
+                f"{caller}: expected an index of one dimension, got shape {tuple(index.shape)}"
+            )
+        x, index = _vector(self), _vector(index)
+        axis = axis_of(dim, x.ndim)
+        if source is not None:
+            own, given = list(x.array.shape), list(_vector(source).array.shape)
+            own[axis] = index.array.shape[0]
+            if own != given:
+                raise ShapeError(
+                    f"{caller}: expected a source of shape {tuple(own)} (the input's, with as many "
+                    f"slices as indices), got {tuple(given)}"
+                )
+        return x, (slice(None),) * axis + (index.array,)
 
     def masked_select(self, mask: Any) -> Any:
         """The elements where the bool `mask` holds, as a 1-D tensor."""
-        shape = self.backend.broadcast_to(self.array, self.array.shape).shape
-        if tuple(mask.array.shape) != tuple(shape):
-            mask, self = _broadcast(mask, self)  # noqa: PLW0642
-        return ops.getitem(self, index=(mask.array,))
+        x, at = self._masked("masked_select", mask)
+        return ops.getitem(x, index=(at.array,))
 
     def masked_scatter(self, mask: Any, source: Any) -> Any:
         """A copy with the elements where `mask` holds taken in order from `source`."""
-        if mask.array.shape != self.array.shape:
-            mask, self = _broadcast(mask, self)  # noqa: PLW0642
-        n = int(mask.sum().item())
-        return ops.setitem(self, source.reshape(-1)[:n], index=(mask.array,))
+        x, at = self._masked("masked_scatter", mask)
+        n = int(at.sum().item())
+        if source.numel() < n:
+            raise ShapeError(
+                f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
+            )
+        return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
+
+    def _masked(self, caller: str, mask: Any) -> tuple[Any, Any]:
+        """The input and its mask, broadcast together."""
+        from gradient.tensor.joining import broadcast_tensors
+
+        if not isinstance(mask, Variable) or mask.array.dtype.kind != "b":
+            got = getattr(mask, "dtype", type(mask).__name__)
+            raise DTypeError(f"{caller}: expected a bool tensor as mask, got {got}; use mask != 0")
+        if mask.array.shape == self.array.shape:
+            return self, mask
+        x, mask = broadcast_tensors(self, mask)
+        return x, mask
 
     def nonzero(self, as_tuple: bool = False) -> Any:
         """The indices (N, ndim) of the elements that are not zero, or one tensor a dimension."""
@@ -190,25 +234,43 @@ class Indexing:
 
     def take(self, index: Any) -> Any:
         """Elements of the flattened tensor."""
+        _integers("take", index)
         return ops.getitem(self.reshape(-1), index=(index.array,))  # type: ignore[attr-defined]
 
     def searchsorted(
-        self, values: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None
+        self,
+        values: Any,
+        *,
+        out_int32: bool = False,
+        right: bool = False,
+        side: str | None = None,
+        sorter: Any = None,
     ) -> Any:
-        """Where `values` would go in this tensor, sorted along its last dimension."""
+        """Where `values` would go in this tensor, sorted along its last dimension.
+
+        `right` (or `side="right"`) puts equal values after. `sorter` are the indices that sort the
+        tensor where it is not sorted itself.
+        """
+        if side not in (None, "left", "right"):
+            raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
         if not isinstance(values, Variable):
             values = self._wrap(self.backend.asarray(values, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+        own = self if sorter is None else self.gather(-1, sorter)
+        if own.ndim != 1 and own.array.shape[:-1] != values.array.shape[:-1]:  # type: ignore[attr-defined]
+            raise ShapeError(
+                "searchsorted: expected a 1-D tensor, or one whose leading dimensions are those of "
+                f"values, got {tuple(own.array.shape)} and {tuple(values.array.shape)}"
+            )
         before = elementwise.le if right or side == "right" else elementwise.lt
-        own = self if len(self.array.shape) == 1 else self.unsqueeze(-2)  # type: ignore[attr-defined]
+        own = own if own.ndim == 1 else own.unsqueeze(-2)  # type: ignore[attr-defined]
         found = before(own, values.unsqueeze(-1)).sum(-1)
-        return found.to("int32") if out_int32 else found
+        return found.to(dtype=int32) if out_int32 else found
 
 
-def _broadcast(a: Any, b: Any) -> tuple[Any, Any]:
-    from gradient.tensor.joining import broadcast_tensors
-
-    a, b = broadcast_tensors(a, b)
-    return a, b
+def _integers(caller: str, index: Any) -> None:
+    if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
+        got = getattr(index, "dtype", type(index).__name__)
+        raise DTypeError(f"{caller}: expected a tensor of ints as index, got {got}")
 
 
 def _misfit(key: Any, tensor: Any) -> str:

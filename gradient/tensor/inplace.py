@@ -198,10 +198,12 @@ class InPlace:
         if isinstance(value, Variable):
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
         check(self, "fill_")
-        filled = self._wrap(self.backend.full((), value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
-        if mode.grad and owner_of(self).node is not None:
-            return overwrite(self, filled.expand(self.array.shape), "fill_")
-        write(self, ..., filled.array, "fill_")
+        if (
+            mode.grad and owner_of(self).node is not None
+        ):  # stays in the graph, with a gradient of 0
+            everywhere = self.backend.full((), True, np.dtype(bool))
+            return overwrite(self, elementwise.where(value, self, condition=everywhere), "fill_")
+        write(self, ..., self.backend.full((), value, self.array.dtype), "fill_")
         return self
 
     def zero_(self) -> Any:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch
 from gradient.ops import elementwise, shape
-from gradient.tensor.arguments import axis_of
+from gradient.tensor.arguments import Size, axis_of
 from gradient.tensor.arithmetic import mask
 
 
@@ -52,14 +52,14 @@ def vstack(tensors: Sequence[Any]) -> Any:
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
 
 
-def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
     """The shape that all of these broadcast to."""
     import numpy as np
 
     try:
-        return np.broadcast_shapes(*(tuple(s) for s in shapes))
+        return Size(np.broadcast_shapes(*shapes))
     except ValueError:
-        listed = ", ".join(str(tuple(s)) for s in shapes)
+        listed = ", ".join(map(str, shapes))
         raise ShapeError(f"broadcast_shapes: {listed} do not broadcast together") from None
 
 
@@ -103,6 +103,10 @@ def einsum(equation: str, *operands: Any) -> Any:
     """
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    if not isinstance(equation, str):
+        raise TypeMismatch(
+            f"einsum: expected an equation such as 'ij,jk->ik', got {type(equation).__name__}"
+        )
     terms, output = _parsed(equation.replace(" ", ""), operands)
     work = [_diagonals(t, labels) for t, labels in zip(operands, terms, strict=True)]
     while len(work) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradient.autograd.variable import Variable
@@ -54,9 +55,12 @@ class Products:
         if not self.array.shape or not other.array.shape:
             return self * other  # type: ignore[operator]
         size = (*self.array.shape[:-1], *other.array.shape[:-1])
-        k = self.array.shape[-1]
-        a, b = self.reshape(-1, k) if k else self, other.reshape(-1, k) if k else other  # type: ignore[attr-defined]
-        return linalg.matmul(a, b.mT).reshape(size)
+        if self.array.shape[-1] != other.array.shape[-1]:
+            raise ShapeError(
+                "inner: expected last dimensions of one size, got shapes "
+                f"{tuple(self.array.shape)} and {tuple(other.array.shape)}"
+            )
+        return linalg.matmul(_rows(self), _rows(other).mT).reshape(size)
 
     def outer(self, vec2: Any) -> Any:
         """(M,) and (N,) -> (M, N)"""
@@ -64,13 +68,11 @@ class Products:
 
     def addmm(self, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
         """beta self + alpha mat1 @ mat2"""
-        product = linalg.matmul(mat1, mat2)
-        product = product if alpha == 1 else product * alpha
-        return product + (self if beta == 1 else self * beta)  # type: ignore[operator]
+        return _added("addmm", self, mat1, mat2, 2, beta, alpha)
 
     def baddbmm(self, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
         """beta self + alpha batch1 @ batch2"""
-        return Products.addmm(self, batch1, batch2, beta=beta, alpha=alpha)
+        return _added("baddbmm", self, batch1, batch2, 3, beta, alpha)
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -83,8 +85,7 @@ def matmul(a: Any, b: Any) -> Any:
             f"matmul: both arguments need to be at least 1D, but they are {m}D and {n}D"
         )
     if m > 2 and n == 2:  # one product over all rows, and one for the gradient of b
-        rows = a.reshape(-1, a.array.shape[-1])
-        return linalg.matmul(rows, b).reshape(*a.array.shape[:-1], b.array.shape[-1])
+        return linalg.matmul(_rows(a), b).reshape(*a.array.shape[:-1], b.array.shape[-1])
     if m > 1 and n > 1:
         return linalg.matmul(a, b)
     left = a.unsqueeze(0) if m == 1 else a
@@ -93,6 +94,23 @@ def matmul(a: Any, b: Any) -> Any:
     if n == 1:
         out = out.squeeze(-1)
     return out.squeeze(-1 if n == 1 else -2) if m == 1 else out
+
+
+def _rows(tensor: Any) -> Any:
+    """(..., K) as a matrix of all rows; the size of none is inferred, as K may be 0."""
+    *lead, k = tensor.array.shape
+    return tensor.reshape(math.prod(lead), k)
+
+
+def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: float) -> Any:
+    """beta x + alpha a @ b"""
+    _expect(caller, a, ndim)
+    _expect(caller, b, ndim)
+    if not x.dtype.is_floating_point:  # integers stay integers, as PyTorch has it
+        beta, alpha = int(beta), int(alpha)
+    product = linalg.matmul(a, b)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
 def _expect(caller: str, tensor: Any, ndim: int) -> None:

@@ -6,12 +6,24 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gradient.dtypes import dtype_of
+import numpy as np
+
+from gradient.dtypes import float32, int64
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange
 from gradient.ops import elementwise, fused, index, reduce
 from gradient.tensor.arguments import axes_of, axis_of
 
 Dim = int | Sequence[int] | None
+
+
+INTERPOLATIONS: dict[str, Any] = {
+    "linear": lambda at: at,
+    "lower": lambda at: at.floor(),
+    "higher": lambda at: at.ceil(),
+    "nearest": lambda at: at.round(),
+    "midpoint": lambda at: (at.floor() + at.ceil()) / 2,
+}
+"""Which place between two elements `quantile` takes for the exact one."""
 
 
 class ValuesAndIndices(NamedTuple):
@@ -81,17 +93,24 @@ class Reductions:
 
     def norm(self, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
+        p = 2 if p == "fro" or p is None else p
+        if not isinstance(p, (int, float)):
+            raise ArgumentError(f"norm: expected p a number, inf, -inf or 'fro', got {p!r}")
+        if not self.dtype.is_floating_point:
+            raise DTypeError(
+                f"norm: expected a floating-point dtype, got {self.dtype}; call .float() first"
+            )
         axis = axes_of(dim, self.ndim)
         size = elementwise.abs(self)
-        if p in ("fro", 2):
+        if p == 2:
             squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]
             return _root(squares, elementwise.sqrt)
-        if p == math.inf:
-            return reduce.amax(size, axis=axis, keepdims=keepdim)
-        if p == -math.inf:
-            return reduce.amin(size, axis=axis, keepdims=keepdim)
+        if p in (math.inf, -math.inf):
+            self._filled("norm", dim)
+            extreme = reduce.amax if p > 0 else reduce.amin
+            return extreme(size, axis=axis, keepdims=keepdim)
         if p == 0:
-            return reduce.sum(self != 0, axis=axis, keepdims=keepdim).to(self.dtype)
+            return reduce.sum(elementwise.sign(size), axis=axis, keepdims=keepdim)
         if p == 1:
             return reduce.sum(size, axis=axis, keepdims=keepdim)
         return _root(reduce.sum(size**p, axis=axis, keepdims=keepdim), lambda x: x ** (1 / p))
@@ -229,62 +248,123 @@ class Reductions:
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Any:
         """(value, index) of the k-th smallest, k from 1."""
-        values, order = self.sort(dim)
         axis = axis_of(dim, self.ndim)
-        if not 1 <= k <= values.shape[axis]:
+        size = self.array.shape[axis] if self.ndim else 1
+        if not 1 <= k <= size:
             raise ArgumentError(
-                f"kthvalue: expected 1 <= k <= {values.shape[axis]} (the size of dim {dim}), "
-                f"got {k}"
+                f"kthvalue: expected 1 <= k <= {size} (the size of dim {dim}), got {k}"
             )
-        picked = [t.narrow(axis, k - 1, 1) for t in (values, order)]
+        both = self.sort(dim)
+        if not self.ndim:
+            return both
+        picked = [t.narrow(axis, k - 1, 1) for t in both]
         return ValuesAndIndices(*(picked if keepdim else [t.squeeze(axis) for t in picked]))
 
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The lower median of all, or (value, index) along `dim`."""
+        """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
         if dim is None:
             flat = self.reshape(-1)  # type: ignore[attr-defined]
-            return flat.kthvalue((flat.array.shape[0] + 1) // 2, 0).values
-        return self.kthvalue((self.shape[dim] + 1) // 2, dim, keepdim)
+            return flat.median(0).values if flat.array.shape[0] else flat.sum() / 0
+        self._filled("median", dim)
+        size = self.array.shape[axis_of(dim, self.ndim)] if self.ndim else 1
+        middle = self.kthvalue((size + 1) // 2, dim, keepdim)
+        if not self.dtype.is_floating_point:
+            return middle
+        last = self.kthvalue(size, dim, keepdim)  # NaN sorts last
+        spoilt = elementwise.isnan(last.values).array
+        return ValuesAndIndices(
+            *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, last, strict=True))
+        )
 
-    def quantile(self, q: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The q-quantiles (q a number in [0, 1] or a 1-D tensor), linearly interpolated."""
-        x = self.reshape(-1) if dim is None else self.movedim(dim, -1)  # type: ignore[attr-defined]
+    def quantile(
+        self,
+        q: Any,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        interpolation: str = "linear",
+    ) -> Any:
+        """The q-quantiles (q a number in [0, 1] or a 1-D tensor) along `dim`, or of all.
+
+        Between two elements: "linear", "lower", "higher", "nearest" or "midpoint". NaN where there
+        is one.
+        """
+        if interpolation not in INTERPOLATIONS:
+            raise ArgumentError(
+                f"quantile: expected interpolation one of {', '.join(INTERPOLATIONS)}, got "
+                f"{interpolation!r}"
+            )
+        x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)  # type: ignore[attr-defined]
+        points = self.new_tensor(q) if isinstance(q, (int, float)) else q  # type: ignore[attr-defined]
+        if not self.dtype.is_floating_point or points.dtype is not self.dtype:
+            raise DTypeError(
+                "quantile: expected floating-point input and q of one dtype, got "
+                f"{self.dtype} and {points.dtype}"
+            )
+        n = x.shape[-1]
+        if not n or points.ndim > 1 or bool(((points < 0) | (points > 1)).any()):
+            raise ArgumentError(
+                "quantile: expected elements, and q a number or a 1-D tensor of numbers from 0 to "
+                f"1, got shape {tuple(self.shape)} and q {q!r}"
+            )
+        at = points.reshape(-1) * (n - 1)
+        at = INTERPOLATIONS[interpolation](at)
+        low = at.detach().floor()
+        high = (low + 1).clamp(max=n - 1).long()
         x = x.sort(-1).values
-        points = [float(q)] if isinstance(q, (int, float)) else [float(v) for v in q.tolist()]
-        parts = []
-        for point in points:
-            at = point * (x.shape[-1] - 1)
-            low = math.floor(at)
-            high = min(low + 1, x.shape[-1] - 1)
-            parts.append(x[..., low] + (x[..., high] - x[..., low]) * (at - low))
+        below, above = (x.index_select(-1, i) for i in (low.long(), high))
+        found = below + (above - below) * (at - low)
+        last = x[..., -1:]  # where NaN sorts to
+        found = elementwise.where(last, found, condition=elementwise.isnan(last).array)
+        found = found.movedim(-1, 0)
         if keepdim:
-            parts = [p.reshape([1] * self.ndim) if dim is None else p.unsqueeze(dim) for p in parts]
-        if isinstance(q, (int, float)):
-            return parts[0]
-        from gradient.tensor.joining import stack
-
-        return stack(parts, 0)
+            size = [1] * self.ndim if dim is None else list(self.shape)
+            if dim is not None and self.ndim:
+                size[dim] = 1
+            found = found.reshape(found.shape[0], *size)
+        return found if points.ndim else found.squeeze(0)
 
     def bincount(self, weights: Any = None, minlength: int = 0) -> Any:
         """How often each int occurs in a 1-D tensor of non-negative ints."""
         backend, array = self.backend, self.array  # type: ignore[attr-defined]
+        if len(array.shape) != 1 or array.dtype.kind not in "iu" or self._below_zero():
+            raise ArgumentError(
+                "bincount: expected a 1-D tensor of non-negative ints, got "
+                f"shape {tuple(array.shape)} of {self.dtype}"
+            )
+        if weights is None:
+            value = backend.ones(array.shape, int64.numpy)
+        else:  # integers are summed in float64, as PyTorch does
+            value = weights.array if weights.dtype is float32 else weights.double().array
         top = int(self.max().item()) + 1 if array.shape[0] else 0
-        dtype = dtype_of("int64") if weights is None else weights.dtype
-        zeros = backend.zeros((max(top, minlength),), dtype.numpy)
-        value = backend.ones(array.shape, dtype.numpy) if weights is None else weights.array
+        zeros = backend.zeros((max(top, minlength),), value.dtype)
         return self._wrap(backend.index_add(zeros, (array,), value), backend)  # type: ignore[attr-defined]
 
-    def unique(
-        self, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
-    ):  # type: ignore[no-untyped-def]
-        """The distinct elements, ascending; on the host."""
-        import numpy as np
+    def _below_zero(self) -> bool:
+        return bool(self.array.shape[0] and self.min().item() < 0)
 
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: bool = False,
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> Any:
+        """The distinct elements (or slices of `dim`), ascending; on the host."""
         backend = self.backend  # type: ignore[attr-defined]
+        axis = None if dim is None else axis_of(dim, self.ndim)
         host = backend.to_numpy(self.array)
-        found = np.unique(host, return_inverse=True, return_counts=True)
+        narrow = host.dtype.kind == "V"
+        found = np.unique(
+            host.astype(np.float32) if narrow else host,
+            return_inverse=True,
+            return_counts=True,
+            axis=axis,
+            equal_nan=False,
+        )
         values, inverse, counts = (self._wrap(backend.asarray(a), backend) for a in found)  # type: ignore[attr-defined]
-        inverse = inverse.reshape(self.array.shape)
+        values = values.to(self.dtype)
+        inverse = inverse.reshape(self.array.shape if axis is None else -1)
         result = [values] + [inverse] * return_inverse + [counts] * return_counts
         return result[0] if len(result) == 1 else tuple(result)
 
