@@ -25,7 +25,7 @@ def chat(
     top_k: opt.TopK = 0,
     top_p: opt.TopP = 0.95,
     min_p: opt.MinP = 0.0,
-    repetition_penalty: opt.RepetitionPenalty = 1.0,
+    repetition_penalty: opt.RepetitionPenalty = None,
     seed: opt.Seed = None,
     stop: opt.Stop = None,
     device: opt.Device = "cpu",
@@ -50,7 +50,7 @@ def chat(
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
+        "repetition_penalty": opt.repetition_penalty(repetition_penalty, temperature),
         "seed": seed,
         "stop": list(stop or []),
     }

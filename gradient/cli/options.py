@@ -47,10 +47,25 @@ MinP = Annotated[
     ),
 ]
 RepetitionPenalty = Annotated[
-    float, typer.Option("--repetition-penalty", help="Above 1: make seen tokens less likely.")
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        help="Above 1: make seen tokens less likely.",
+        show_default="1.1, and 1 at temperature 0",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="The same seed, the same text.")]
 Stop = Annotated[
     list[str] | None,
     typer.Option("--stop", help="End before this string; may be given several times."),
 ]
+
+
+def repetition_penalty(given: float | None, temperature: float) -> float:
+    """The penalty asked for; else one that keeps small models from going in circles.
+
+    At temperature 0 there is none: that means the likeliest tokens, as the model has them.
+    """
+    if given is not None:
+        return given
+    return 1.1 if temperature > 0 else 1.0
