@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import array_backends  # noqa: F401 (registers the devices "bare" and "handle")
 import gradient
 import gradient.functional as F
 from functional_cases import CASES, Case
@@ -61,6 +62,23 @@ def test_result_and_gradients_keep_the_dtype(case: Case, dtype: Any, device: str
     assert float(error) < 24 * gradient.finfo(dtype).eps * max(1.0, float(wanted.abs().max()))
     result.sum().backward()
     assert all(t.grad.dtype is dtype for t in inputs)
+
+
+@pytest.mark.parametrize("backend", ["bare", "handle"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_other_backends_give_the_same(case: Case, backend: str) -> None:
+    """Composed definitions alone, and arrays that are opaque handles: as on the CPU."""
+    results = []
+    for device in ("cpu", backend):
+        inputs = [tensor(a, device=device, requires_grad=True) for a in case.arrays()]
+        result = caller(case, device)(*inputs)
+        if result.requires_grad:
+            weights = gradient.arange(1.0, result.numel() + 1, dtype=gradient.float64)
+            result.backward(weights.reshape(result.shape).to(device=device))
+        results.append([t.cpu().tolist() for t in (result.detach(), *(i.grad for i in inputs))])
+    cpu, other = results
+    for a, b in zip(cpu, other, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
 
 
 def test_every_function_has_a_case() -> None:
