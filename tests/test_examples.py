@@ -9,7 +9,10 @@ import pytest
 
 from examples import under_torch
 
-SCRIPTS = sorted(under_torch.EXAMPLES.glob("*.py"))
+SCRIPTS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.parity] * (path.stem == "under_torch"))
+    for path in sorted(under_torch.EXAMPLES.glob("*.py"))
+]
 
 
 def mean(losses):
@@ -62,7 +65,7 @@ def test_own_op_tells_the_right_gradient_from_the_wrong_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", SCRIPTS)
 def test_runs_as_a_script_with_nothing_on_stderr(path):
     arguments = {"micrograd_style": [], "under_torch": ["spiral_mlp", "--steps", "2"]}
     steps = arguments.get(path.stem, ["--steps", "2"])
