@@ -1,13 +1,12 @@
 """Numba kernels of the NumPy backend, one module a family, and which calls go to them.
 
-This package itself does not import numba. Its modules do, and are imported by the first call that a
-kernel takes: a program on small arrays never waits for numba or a compilation.
+Importing this package does not import numba. Its modules do, and are imported by the first call
+that a kernel takes: a program on small arrays never waits for numba or a compilation.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import warnings
 from typing import Any
 
@@ -40,13 +39,18 @@ def plain(x: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def installed() -> bool:
-    """Whether numba can be imported; warns, once, where it can not."""
-    if importlib.util.find_spec("numba") is not None:
-        return True
-    warnings.warn(
-        "numba is not installed: the CPU runs compositions of NumPy functions in place of kernels, "
-        "several times slower; pip install numba",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return False
+    """Import numba, and say whether that worked; warns, once, if it did not.
+
+    A numba that does not know this NumPy or Python yet refuses to be imported.
+    """
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:
+        warnings.warn(
+            "without numba the CPU runs compositions of NumPy functions in place of kernels, "
+            f"several times slower ({error}); pip install --upgrade numba",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True

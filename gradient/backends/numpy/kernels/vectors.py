@@ -19,7 +19,10 @@ intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typin
 
 def _bytes() -> int:
     """The width of this processor's vector registers."""
-    features = llvmlite.binding.get_host_cpu_features()
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        return 16
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
