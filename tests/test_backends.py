@@ -148,7 +148,8 @@ def test_without_numba_all_works_with_one_warning() -> None:
     )
     assert out.splitlines() == [
         "without numba the CPU runs compositions of NumPy functions in place of kernels, "
-        "several times slower (import of numba halted; None in sys.modules); pip install --upgrade numba"
+        "several times slower (import of numba halted; None in sys.modules); "
+        "pip install --upgrade numba"
     ]
 
 
