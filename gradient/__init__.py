@@ -25,7 +25,6 @@ from gradient.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
-from gradient.backends.numpy.threads import get_num_threads, set_num_threads
 from gradient.dtypes import (
     DType,
     bfloat16,
