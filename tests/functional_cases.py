@@ -217,6 +217,7 @@ POOLING = [
     Case("adaptive_avg_pool3d", x(1, 2, 4, 5, 6), (2, 3, 4)),
     Case("adaptive_max_pool1d", distinct(2, 3, 9), 4),
     Case("adaptive_max_pool2d", distinct(2, 3, 7, 8), (3, 4)),
+    Case("adaptive_max_pool3d", distinct(1, 2, 4, 5, 6), (2, 3, 4)),
     Case("adaptive_max_pool2d", distinct(2, 3, 7, 8), (3, 5), return_indices=True),
 ]
 

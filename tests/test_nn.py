@@ -901,3 +901,17 @@ def test_parameters_as_a_vector() -> None:
     assert str(raised.value) == (
         "vector_to_parameters: the parameters have 9 elements, the vector has 8"
     )
+
+
+def test_padding_sequences() -> None:
+    sequences = [gradient.tensor([1, 2, 3]), gradient.tensor([4])]
+    padded = nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=-1)
+    assert padded.tolist() == [[1, 2, 3], [4, -1, -1]] and padded.dtype is gradient.int64
+    assert nn.utils.rnn.pad_sequence(sequences).shape == (3, 2)
+    left = nn.utils.rnn.pad_sequence(sequences, True, 0, "left")
+    assert left.tolist() == [[1, 2, 3], [0, 0, 4]]
+    lengths = gradient.tensor([3, 1])
+    back = nn.utils.rnn.unpad_sequence(padded, lengths, batch_first=True)
+    assert [row.tolist() for row in back] == [[1, 2, 3], [4]]
+    with pytest.raises(ArgumentError, match="padding_side must be 'left' or 'right', got 'both'"):
+        nn.utils.rnn.pad_sequence(sequences, padding_side="both")

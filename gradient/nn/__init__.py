@@ -37,6 +37,7 @@ from gradient.nn.batchnorm import (
     BatchNorm3d,
     InstanceNorm1d,
     InstanceNorm2d,
+    InstanceNorm3d,
 )
 from gradient.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from gradient.nn.conv import (
@@ -74,6 +75,23 @@ from gradient.nn.loss import (
 )
 from gradient.nn.module import Module
 from gradient.nn.normalization import GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
+from gradient.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from gradient.nn.parameter import Parameter
 from gradient.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -81,6 +99,7 @@ from gradient.nn.pooling import (
     AdaptiveAvgPool3d,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -95,24 +114,7 @@ from gradient.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
-from gradient.nn.vision import (
-    ChannelShuffle,
-    CircularPad1d,
-    CircularPad2d,
-    ConstantPad1d,
-    ConstantPad2d,
-    Fold,
-    PixelShuffle,
-    PixelUnshuffle,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    Unfold,
-    Upsample,
-    ZeroPad1d,
-    ZeroPad2d,
-)
+from gradient.nn.vision import ChannelShuffle, Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -120,6 +122,7 @@ __all__ = [
     "AdaptiveAvgPool3d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
@@ -134,8 +137,10 @@ __all__ = [
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
+    "CircularPad3d",
     "ConstantPad1d",
     "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -168,6 +173,7 @@ __all__ = [
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
+    "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
     "LSTM",
@@ -206,8 +212,10 @@ __all__ = [
     "ReLU6",
     "ReflectionPad1d",
     "ReflectionPad2d",
+    "ReflectionPad3d",
     "ReplicationPad1d",
     "ReplicationPad2d",
+    "ReplicationPad3d",
     "SELU",
     "Sequential",
     "SiLU",
@@ -234,6 +242,7 @@ __all__ = [
     "Upsample",
     "ZeroPad1d",
     "ZeroPad2d",
+    "ZeroPad3d",
     "functional",
     "init",
     "utils",

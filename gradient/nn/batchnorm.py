@@ -161,3 +161,8 @@ class InstanceNorm1d(_InstanceNorm):
 class InstanceNorm2d(_InstanceNorm):
     __doc__ = f"Instance norm of (N, C, H, W) or (C, H, W): {_InstanceNorm.__doc__}"
     allowed_ndim = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    __doc__ = f"Instance norm of (N, C, D, H, W) or (C, D, H, W): {_InstanceNorm.__doc__}"
+    allowed_ndim = (4, 5)

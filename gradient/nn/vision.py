@@ -1,11 +1,11 @@
-"""Layers that move pixels: Upsample, PixelShuffle, Unfold, Fold, and padding."""
+"""Layers that move pixels: Upsample, PixelShuffle, ChannelShuffle, Unfold, Fold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from gradient import functional as F
-from gradient.functional.conv import Size, sizes
+from gradient.functional.conv import Size
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
 
@@ -122,92 +122,3 @@ class Fold(Module):
             f"output_size={self.output_size}, kernel_size={self.kernel_size}, "
             f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
         )
-
-
-class _Pad(Module):
-    """Widths in `functional.pad`'s order, or one for all sides."""
-
-    spatial: int
-    mode: str
-    value = 0.0
-
-    def __init__(self, padding: Size):
-        super().__init__()
-        self.padding = sizes(type(self).__name__, "padding", padding, 2 * self.spatial)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.pad(input, self.padding, self.mode, self.value)
-
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
-
-
-class _ConstantPad(_Pad):
-    mode = "constant"
-
-    def __init__(self, padding: Size, value: float):
-        super().__init__(padding)
-        self.value = value
-
-    def extra_repr(self) -> str:
-        return f"padding={self.padding}, value={self.value}"
-
-
-class ConstantPad1d(_ConstantPad):
-    """`value` around the last dimension."""
-
-    spatial = 1
-
-
-class ConstantPad2d(_ConstantPad):
-    """`value` around the last two dimensions."""
-
-    spatial = 2
-
-
-class ZeroPad1d(_Pad):
-    """Zeros around the last dimension."""
-
-    spatial, mode = 1, "constant"
-
-
-class ZeroPad2d(_Pad):
-    """Zeros around the last two dimensions."""
-
-    spatial, mode = 2, "constant"
-
-
-class ReflectionPad1d(_Pad):
-    """The last dimension mirrored at its edge elements."""
-
-    spatial, mode = 1, "reflect"
-
-
-class ReflectionPad2d(_Pad):
-    """The last two dimensions mirrored at their edge elements."""
-
-    spatial, mode = 2, "reflect"
-
-
-class ReplicationPad1d(_Pad):
-    """The edge elements of the last dimension repeated."""
-
-    spatial, mode = 1, "replicate"
-
-
-class ReplicationPad2d(_Pad):
-    """The edge elements of the last two dimensions repeated."""
-
-    spatial, mode = 2, "replicate"
-
-
-class CircularPad1d(_Pad):
-    """The last dimension continued from its other side."""
-
-    spatial, mode = 1, "circular"
-
-
-class CircularPad2d(_Pad):
-    """The last two dimensions continued from their other sides."""
-
-    spatial, mode = 2, "circular"

@@ -1,0 +1,42 @@
+"""Sequences of different lengths in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradient.errors import ArgumentError
+from gradient.tensor import Tensor
+from gradient.tensor.creation import full
+from gradient.tensor.joining import cat, stack
+
+
+def pad_sequence(
+    sequences: Sequence[Tensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Tensor:
+    """Sequences (L_i, ...) widened to the longest, L, and stacked: (L, N, ...), or (N, L, ...)."""
+    if padding_side not in ("left", "right"):
+        raise ArgumentError(
+            f"pad_sequence: padding_side must be 'left' or 'right', got {padding_side!r}"
+        )
+    sequences = list(sequences)
+    if not sequences:
+        raise ArgumentError("pad_sequence: expected at least one sequence")
+    longest = max(sequence.shape[0] for sequence in sequences)
+    padded = []
+    for sequence in sequences:
+        shape = (longest - sequence.shape[0], *sequence.shape[1:])
+        filler = full(shape, padding_value, dtype=sequence.dtype, device=sequence.device)
+        pair = [sequence, filler] if padding_side == "right" else [filler, sequence]
+        padded.append(cat(pair, 0))
+    return stack(padded, 0 if batch_first else 1)
+
+
+def unpad_sequence(
+    padded_sequences: Tensor, lengths: Tensor, batch_first: bool = False
+) -> list[Tensor]:
+    """The sequences that `pad_sequence` (on the right) joined, given their lengths (N,)."""
+    rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
+    return [row[:length] for row, length in zip(rows.unbind(0), lengths.tolist(), strict=True)]
