@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -203,25 +204,17 @@ class Tensor(
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in `grad` too."""
-        import weakref
-
         if self.node is None:
             raise AutogradError("retain_grad: this tensor does not require a gradient")
-        if self.node.op is None or getattr(self.node, "retained", False):
+        if self.node.op is None:
             return
-        self.node.retained = True
-        held = weakref.ref(self)
-
-        def keep(g: Any) -> None:
-            tensor = held()
-            if tensor is not None:
-                tensor.grad = g if tensor.grad is None else tensor.grad + g
-
-        self.node.register_hook(keep)
+        self.node.retained = weakref.ref(self)
+        if self.node.hooks is None:
+            self.node.hooks = []  # where there are hooks, the engine looks for `retained`, too
 
     @property
     def retains_grad(self) -> bool:
-        return bool(getattr(self.node, "retained", False))
+        return self.node is not None and self.node.retained is not None
 
     @property
     def _version(self) -> int:
@@ -323,9 +316,15 @@ class Tensor(
         return represent(self)
 
     def __format__(self, spec: str) -> str:
-        if self.array.shape or not spec:
-            return format(str(self), spec) if not self.array.shape else str(self)
-        return format(self.item(), spec)
+        """A 0-d tensor as its number, others as printed."""
+        if not self.array.shape:
+            return format(self.item(), spec)
+        if spec:
+            raise TypeMismatch(
+                f"format: a tensor of shape {tuple(self.array.shape)} takes no format {spec!r}; "
+                "format its elements"
+            )
+        return str(self)
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
         if not self.is_leaf:

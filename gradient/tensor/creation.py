@@ -9,9 +9,11 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import BY_NUMPY, dtype_of, float64, get_default_dtype, int64
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
+from gradient.errors import ArgumentError, TypeMismatch
 from gradient.tensor.arguments import shape_of
+
+PYTHON_NUMBERS = {bool, int, float}
 
 
 def finished(array: Any, backend: Any, requires_grad: bool) -> Any:
@@ -69,41 +71,58 @@ def _converted(data: Any, dtype: Any, device: Any, copy: bool) -> tuple[Any, Any
 
 def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
     """Numbers in nested sequences (tensors and arrays among them) as an array."""
-    if isinstance(data, (list, tuple)):
-        data = _without_tensors(data)
-    if hasattr(data, "__array__") and not isinstance(data, np.generic):
-        host = np.asarray(data)
-    else:
-        try:
-            host = np.array(data)
-        except ValueError:
-            raise ShapeError(
-                "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
-            ) from None
+    own: set[DType] = set()  # of tensors, arrays and NumPy scalars among the numbers
+    nested = isinstance(data, (list, tuple))
+    if nested:
+        data = _without_tensors(data, own)
+    elif hasattr(data, "dtype"):
+        own.add(dtype_of(data.dtype))
+    try:
+        host = np.array(data)
+    except ValueError:
+        raise ArgumentError(
+            "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
+        ) from None
+    if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
+        raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
     if host.dtype == object or host.dtype.kind in "USOMmc":
         raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
     if wanted is not None:
         return host.astype(wanted)
-    scalar = isinstance(data, (bool, int, float, list, tuple, range))
-    if scalar and host.dtype == np.float64:
-        return host.astype(_dtype(None))
-    if host.size == 0 and isinstance(data, (list, tuple)):
+    python_float = host.dtype == np.float64 and float64 not in own
+    if python_float or (host.size == 0 and nested and not own):
         return host.astype(_dtype(None))
     dtype_of(host.dtype)
     return host
 
 
-def _without_tensors(data: Any) -> Any:
-    if isinstance(data, Variable):
-        return data.tolist()  # type: ignore[attr-defined]
-    if isinstance(data, (list, tuple)):
-        return [_without_tensors(v) for v in data]
-    return data
+def _without_tensors(data: Any, own: set[DType]) -> Any:
+    """Nested sequences with numbers for one-element tensors; adds to `own` the dtypes met."""
+    if set(map(type, data)) <= PYTHON_NUMBERS:
+        return data
+    result = []
+    for value in data:
+        if isinstance(value, (list, tuple)):
+            value = _without_tensors(value, own)
+        elif isinstance(value, Variable):
+            if value.numel() != 1:  # type: ignore[attr-defined]
+                raise ArgumentError(
+                    "tensor: expected tensors of one element in a sequence, got shape "
+                    f"{tuple(value.array.shape)}; use stack() to join larger ones"
+                )
+            own.add(value.dtype)  # type: ignore[attr-defined]
+            number = value.item()  # type: ignore[attr-defined]
+            value = number if value.array.dtype.kind == "V" else value.array.dtype.type(number)
+        elif hasattr(value, "dtype"):
+            own.add(dtype_of(value.dtype))
+        result.append(value)
+    return result
 
 
 def _culprit(data: Any) -> str:
     while isinstance(data, (list, tuple)) and data:
-        data = data[0]
+        strange = [v for v in data if type(v) not in PYTHON_NUMBERS]
+        data = strange[0] if strange else data[0]
     return type(data).__name__
 
 

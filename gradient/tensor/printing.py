@@ -1,7 +1,9 @@
-"""How a tensor prints: as PyTorch prints it, with NumPy's formatting of the numbers."""
+"""How a tensor prints: character for character as PyTorch prints it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ def set_printoptions(
 
 def represent(tensor: Any, name: str = "tensor") -> str:
     """`tensor([1., 2.], requires_grad=True)`"""
-    array = tensor.backend.to_numpy(tensor.array)
+    array = np.asarray(tensor.backend.to_numpy(tensor.array))
     dtype = BY_NUMPY[array.dtype]
     notes = []
     if array.size == 0:
@@ -52,36 +54,69 @@ def represent(tensor: Any, name: str = "tensor") -> str:
     if tensor.node is not None:
         leaf = tensor.node.op is None
         notes.append("requires_grad=True" if leaf else f"grad_fn={tensor.node!r}")
-    return f"{name}({', '.join([body, *notes])})"
+    return f"{name}({_wrapped([body, *notes], len(name) + 1)})"
+
+
+def _wrapped(parts: list[str], indent: int) -> str:
+    """The numbers and what follows them; what would go beyond the line starts a new one."""
+    text, last = parts[0], len(parts[0].rpartition("\n")[2])
+    last += indent if "\n" not in text else 0
+    for note in parts[1:]:
+        if last + 2 + len(note) + 1 > PrintOptions.linewidth:
+            text += ",\n" + " " * indent + note
+            last = indent + len(note)
+        else:
+            text += ", " + note
+            last += 2 + len(note)
+    return text
 
 
 def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
-    options = PrintOptions
-    shown = array.astype(np.float64) if dtype.is_floating_point else array
     if dtype.is_floating_point:
-        sample = _summarised(shown)
-        formatter: Any = _float_formatter(sample)
-    elif dtype.kind == "bool":
-        width = max(len(str(v)) for v in _summarised(shown).ravel().tolist()) if array.ndim else 0
-        formatter = lambda v: str(bool(v)).rjust(width)  # noqa: E731
-    else:
-        width = max(len(str(v)) for v in _summarised(shown).ravel().tolist()) if array.ndim else 0
-        formatter = lambda v: str(int(v)).rjust(width)  # noqa: E731
-    return np.array2string(
-        shown,
-        max_line_width=options.linewidth,
-        threshold=options.threshold,
-        edgeitems=options.edgeitems,
-        separator=", ",
-        prefix=" " * indent,
-        formatter={"all": formatter},
-    )
+        array = array.astype(np.float64)
+    abbreviated = array.size > PrintOptions.threshold
+    shown = _summarised(array) if abbreviated else array
+    text = _float_text(shown) if dtype.is_floating_point else str
+    words = [text(v) for v in shown.ravel().tolist()]
+    width = max(map(len, words))
+    if dtype.is_floating_point:  # nan, inf and zero take what room the others leave
+        counted = [w for w, v in zip(words, shown.ravel(), strict=True) if np.isfinite(v) and v]
+        width = max(map(len, counted), default=1)
+    if not array.ndim:
+        return words[0].rjust(width)
+
+    def aligned(value: Any) -> str:
+        return text(value).rjust(width)
+
+    return _rows(array, aligned, width, indent, abbreviated)
+
+
+def _rows(
+    array: np.ndarray, text: Callable[[Any], str], width: int, indent: int, abbreviated: bool
+) -> str:
+    """Nested lists; a vector is broken where the line is full."""
+    e = PrintOptions.edgeitems
+    cut = abbreviated and len(array) > 2 * e
+    if array.ndim == 1:
+        values = array.tolist()
+        ends = [values[:e], values[-e:] if e else []] if cut else [values]
+        words = [text(v) for v in ends[0]]
+        if cut:
+            words += [" ...", *map(text, ends[1])]
+        each = max((PrintOptions.linewidth - indent) // (width + 2), 1)
+        lines = [", ".join(words[i : i + each]) for i in range(0, len(words), each)]
+        return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
+    last = array[-e:] if e else array[:0]
+    parts = [
+        _rows(row, text, width, indent + 1, abbreviated) for row in (array[:e] if cut else array)
+    ]
+    if cut:
+        parts += ["...", *(_rows(row, text, width, indent + 1, abbreviated) for row in last)]
+    return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
 def _summarised(array: np.ndarray) -> np.ndarray:
     """The elements that will be shown."""
-    if array.size <= PrintOptions.threshold:
-        return array
     e = PrintOptions.edgeitems
     for axis in range(array.ndim):
         if array.shape[axis] > 2 * e:
@@ -90,24 +125,15 @@ def _summarised(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _float_formatter(values: np.ndarray) -> Any:
-    """PyTorch's choice: `1.` where all are whole, scientific where the range is wide."""
+def _float_text(values: np.ndarray) -> Callable[[float], str]:
+    """How these floats are written: `1.` if all are whole, scientific if their range is wide."""
     digits = PrintOptions.precision
     finite = np.abs(values[np.isfinite(values) & (values != 0)])
     whole = bool(np.all(finite == np.ceil(finite)))
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 1.0)
+    wide = high / low > 1000.0 or high > 1.0e8 or (not whole and low < 1.0e-4)
+    if wide:
+        return lambda v: f"{v:.{digits}e}"
     if whole:
-        scientific = bool(finite.size) and (high / low > 1000.0 or high > 1.0e8)
-        plain = "{:.0f}."
-    else:
-        scientific = high / low > 1000.0 or high > 1.0e8 or low < 1.0e-4
-        plain = f"{{:.{digits}f}}"
-    template = f"{{:.{digits}e}}" if scientific else plain
-
-    def text(v: float) -> str:
-        if not np.isfinite(v):
-            return str(float(v))
-        return template.format(v)
-
-    width = max((len(text(v)) for v in values.ravel().tolist()), default=0) if values.ndim else 0
-    return lambda v: text(v).rjust(width)
+        return lambda v: f"{v:.0f}." if math.isfinite(v) else f"{v:.0f}"
+    return lambda v: f"{v:.{digits}f}"

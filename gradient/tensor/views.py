@@ -9,7 +9,10 @@ So whatever shows the memory afterwards has the gradient of what it shows, as in
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from gradient.autograd.modes import mode
 from gradient.autograd.op import op
@@ -34,6 +37,9 @@ def view_of(base: Any, out: Any, taken_by: Any, **options: Any) -> Any:
     """
     if not mode.grad or not out.backend.is_view(out.array):
         return out
+    if not base.array.shape and isinstance(base.array, np.generic):
+        base.array = owned(base)
+        out.array = taken_by.op.function(base.backend, base.array, **options)
     node = base.node
     if node is not None and node.op is None:
         out.link = Link(base, taken_by.op, options)
@@ -53,11 +59,18 @@ def link_of(tensor: Any) -> Link | None:
     return getattr(tensor, "link", None)
 
 
-def owner_of(tensor: Any) -> Any:
-    """The tensor at the end of the chain of views."""
+def sharing(tensor: Any) -> Iterator[Any]:
+    """The tensor, what it is a view of, and so on to the owner of the memory."""
+    yield tensor
     while (link := link_of(tensor)) is not None:
         tensor = link.base
-    return tensor
+        yield tensor
+
+
+def owned(tensor: Any) -> Any:
+    """Its array, as one that can be written: a full reduction may have given a NumPy scalar."""
+    array = tensor.array
+    return tensor.backend.copy(array) if isinstance(array, np.generic) else array
 
 
 @op(lambda g, be, taken_by, options, x_shape: g - scattered(be, g, taken_by, options, x_shape),
@@ -94,8 +107,8 @@ def retake(base: Any) -> None:
     """Take all views of `base` anew, and the views of those."""
     for ref in getattr(base, "views", ()):
         view = ref()
-        if view is None:
-            continue
+        if view is None or (view.node is not None and view.node.op is None):
+            continue  # gone, or a leaf in its own right
         link = view.link
         if base.node is None:
             view.node = None
