@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import gradient
+from array_backends import REQUIRED, Handle, HandleBackend
 from gradient.errors import ArgumentError
 from gradient.generation import (
     KVCache,
@@ -477,6 +479,71 @@ def test_cache_buffers_grow_by_doubling(device):
             capacities.append(cache.capacity)
     assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
     assert cache.keys[0][:, :, :9].min().item() == 1
+
+
+class Recording:
+    """What is asked of the handle backend: each task by its name, shapes, dtypes and numbers."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.tasks: list[str] = []
+        operators = [name for name in vars(Handle) if callable(vars(Handle)[name])]
+        for owner, names in ((HandleBackend, REQUIRED), (Handle, operators)):
+            for name in set(names) - {"__init__", "__array__", "__bool__", "synchronize"}:
+                monkeypatch.setattr(owner, name, self._recorded(name, getattr(owner, name)))
+
+    def _recorded(self, name, method):
+        def recorded(*args, **kwargs):
+            self.tasks.append(f"{name} {self._shown(args[1:])} {self._shown(kwargs)}")
+            return method(*args, **kwargs)
+
+        return recorded
+
+    def _shown(self, value):
+        if isinstance(value, Handle):
+            return f"{value.dtype}{value.shape}"
+        if isinstance(value, tuple | list):
+            return [self._shown(each) for each in value]
+        if isinstance(value, dict):
+            return {key: self._shown(each) for key, each in value.items()}
+        return repr(value)
+
+
+@pytest.mark.parametrize("held", [[5, 5], [3, 6]], ids=["even", "ragged"])
+def test_within_a_block_every_step_is_the_same_list_of_tasks(held, monkeypatch):
+    """So a step can be recorded once and replayed: nothing in it depends on a Python number."""
+    model = tiny_model("cpu").to("handle")
+    ids = gradient.randint(0, 257, (2, 6)).to("handle")
+    token = gradient.tensor([[7], [8]]).to("handle")
+    cache = KVCache.for_model(model, 2, 16, block=8)
+    steps = []
+    with gradient.no_grad():
+        model(ids, cache, lengths=held)
+        recording = Recording(monkeypatch)
+        for _ in range(4):
+            recording.tasks.clear()
+            model(token, cache)
+            steps.append(list(recording.tasks))
+    assert len(steps[0]) > 50
+    end = max(held) + 1
+    for before, after in itertools.pairwise(steps):
+        crosses = end % 8 == 0  # a block is full: the next step reads one more
+        assert (before == after) != crosses
+        end += 1
+
+
+@pytest.mark.parametrize("lengths", [[6, 6, 6], [6, 2, 4]], ids=["even", "ragged"])
+def test_whole_blocks_give_the_same_logits(lengths, device):
+    model = tiny_model(device)
+    ids = gradient.randint(0, 257, (3, 6), device=device)
+    token = gradient.tensor([[7], [8], [9]], device=device)
+    logits = []
+    for block in (1, 16):
+        cache = KVCache.for_model(model, 3, block=block)
+        with gradient.no_grad():
+            model(ids, cache, lengths=lengths)
+            logits.append([model(token, cache).cpu().numpy() for _ in range(5)])
+        assert cache.capacity % block == 0
+    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
 
 
 def test_selected_rows_go_on_as_they_were(device):

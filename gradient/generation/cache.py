@@ -9,9 +9,11 @@ written behind them; a row that brings fewer than the others (its padding stands
 writes its padding too, and what comes next overwrites it. Since a query attends only to columns
 up to its own, it sees neither padding nor what a column held before.
 
-The lengths are an array on the device, and all that is computed depends on that array alone, so
-that one recorded decoding step serves every step. The host keeps a copy of the numbers (it knows
-them without asking the device), only to bound how much of the buffers a step reads.
+The lengths are an array on the device, and the host keeps a copy of the numbers (it knows them
+without asking the device) only to bound how much of the buffers a step reads. A step of single
+tokens is a fixed list of operations but for that bound, and `block` fixes it too: with it a step
+reads whole blocks and masks what is not there yet, so that one recorded step serves all steps of a
+block, whatever the rows' lengths.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from functools import cached_property
 from typing import Any
 
 import gradient
+import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
@@ -48,6 +51,7 @@ class KVCache:
         *,
         capacity: int = 0,
         limit: int | None = None,
+        block: int = 1,
         dtype: gradient.DType | None = None,
         device: Any = None,
     ) -> None:
@@ -55,25 +59,33 @@ class KVCache:
         shapes: (heads, head size) of each layer.
         capacity: columns to reserve; the buffers grow when more are needed.
         limit: the model's context length, which no row may exceed.
+        block: attend to a multiple of so many columns. 1 reads least; more lets a decoding step
+            be recorded once and replayed for `block` steps.
         """
+        if block < 1:
+            raise ArgumentError(f"cache: block must be at least 1 column, got {block}")
         self.shapes = list(shapes)
         self.limit = limit
+        self.block = block
         self.dtype = dtype
         self.device = device
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
-        self.capacity = capacity
+        self.capacity = self._whole_blocks(capacity)
         self.keys = [self._buffer(heads, size) for heads, size in self.shapes]
         self.values = [self._buffer(heads, size) for heads, size in self.shapes]
 
     @classmethod
-    def for_model(cls, model: CausalLM, batch_size: int, capacity: int = 0) -> KVCache:
+    def for_model(
+        cls, model: CausalLM, batch_size: int, capacity: int = 0, *, block: int = 1
+    ) -> KVCache:
         """Return an empty cache of the right shape, dtype and device for `model`."""
         return cls(
             model.kv_shapes,
             batch_size,
             capacity=capacity,
             limit=model.context_length,
+            block=block,
             dtype=model.dtype,
             device=model.device,
         )
@@ -101,8 +113,9 @@ class KVCache:
                 f"text, or begin anew from its last part"
             )
         held = max(self.counts)
-        self._reserve(held + tokens)
-        return Step(self, tokens, new, extent=held + tokens)
+        extent = self._whole_blocks(held + tokens) if held else tokens
+        self._reserve(extent)
+        return Step(self, tokens, new, end=held + tokens, extent=extent)
 
     def select(self, rows: Sequence[int]) -> KVCache:
         """Return a cache of these rows, in this order; a row may come twice. Buffers are copied."""
@@ -116,6 +129,9 @@ class KVCache:
             chosen.values = [buffer[index] for buffer in self.values]
         return chosen
 
+    def _whole_blocks(self, columns: int) -> int:
+        return -(-columns // self.block) * self.block
+
     def _buffer(self, heads: int, size: int) -> Tensor:
         # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
         shape = (len(self.counts), heads, self.capacity, size)
@@ -125,7 +141,8 @@ class KVCache:
         """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
         if columns <= self.capacity:
             return
-        held, self.capacity = self.capacity, max(columns, 2 * self.capacity)
+        held = self.capacity
+        self.capacity = self._whole_blocks(max(columns, 2 * held))
         for buffers in (self.keys, self.values):
             for layer, (heads, size) in enumerate(self.shapes):
                 grown = self._buffer(heads, size)
@@ -141,14 +158,15 @@ class Step:
     cache: KVCache
     tokens: int  # T, columns of the input
     new: list[int]  # real tokens of each row
-    extent: int  # S, the columns that any query may attend to
+    end: int  # columns in use after this step
+    extent: int  # S, columns that are read: at least `end`
 
     def __post_init__(self) -> None:
         device = self.cache.device
-        # No mask is needed by a fresh cache (causality is enough) and by single tokens of rows of
-        # one length.
-        even = len(set(self.cache.counts)) == 1
-        self.fresh = self.extent == self.tokens
+        # No mask is needed by a fresh cache (causality is enough), nor by single tokens of rows of
+        # one length that read no column too many.
+        even = len(set(self.cache.counts)) == 1 and self.cache.block == 1
+        self.fresh = self.end == self.tokens
         self.masked = not self.fresh and not (self.tokens == 1 and even)
         columns = gradient.arange(self.tokens, device=device)
         self.slots = self.cache.lengths.unsqueeze(1) + columns  # (B, T)
@@ -158,7 +176,7 @@ class Step:
     def positions(self) -> Tensor:
         """(B, T): a token's position in its row; padding beyond the context gets its last one."""
         limit = self.cache.limit
-        if limit is None or self.extent <= limit:
+        if limit is None or self.end <= limit:
             return self.slots
         return self.slots.clamp(max=limit - 1)
 
@@ -170,6 +188,21 @@ class Step:
         columns = gradient.arange(self.extent, device=self.cache.device)
         return (columns <= self.slots.unsqueeze(-1)).unsqueeze(1)
 
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None
+    ) -> Tensor:
+        """Store a layer's new keys and values, and attend to all: see `Past.attend`."""
+        key, value = self.append(layer, key, value)
+        return F.scaled_dot_product_attention(
+            query,
+            key.to(query.dtype),
+            value.to(query.dtype),
+            attn_mask=self.mask,
+            is_causal=self.fresh and self.tokens > 1,
+            scale=scale,
+            enable_gqa=True,
+        )
+
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
         if key.requires_grad or value.requires_grad:
@@ -179,8 +212,8 @@ class Step:
             )
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         # Indices on both sides of a slice: the indexed part has shape (B, T, H, D).
-        keys[self.rows, :, self.slots] = key.transpose(1, 2)
-        values[self.rows, :, self.slots] = value.transpose(1, 2)
+        keys[self.rows, :, self.slots] = key.transpose(1, 2).to(keys.dtype)
+        values[self.rows, :, self.slots] = value.transpose(1, 2).to(values.dtype)
         if self.fresh:
             return key, value
         return keys[:, :, : self.extent], values[:, :, : self.extent]
@@ -190,6 +223,5 @@ class Step:
         cache, new = self.cache, self.new
         cache.counts = [held + more for held, more in zip(cache.counts, new, strict=True)]
         uneven = len(set(new)) > 1
-        cache.lengths = cache.lengths + (
-            gradient.tensor(new, device=cache.device) if uneven else new[0]
-        )
+        # In place: a recorded step finds the lengths where they were when it was recorded.
+        cache.lengths += gradient.tensor(new, device=cache.device) if uneven else new[0]

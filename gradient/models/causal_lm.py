@@ -2,6 +2,8 @@
 
 A model file subclasses `CausalLM` and states, as data, how its checkpoints differ from its modules.
 Whoever generates gives `forward` a cache; the model asks it three things, written down in `Past`.
+Attention over a cache is the cache's part, not the model's: whether keys lie in one buffer, in
+pages or in fewer bits, no model file knows.
 """
 
 from __future__ import annotations
@@ -21,15 +23,24 @@ class Past(Protocol):
 
     #: (B, T) int64 on the device: each new token's position in its own row.
     positions: Tensor
-    #: (B or 1, 1, T, S) bool, True where a query may attend; None where causality alone decides.
-    mask: Tensor | None
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's keys and values (B, H, T, D); return all to attend to (B, H, S, D)."""
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None
+    ) -> Tensor:
+        """Store a layer's new keys and values; let each query attend to its row up to itself.
+
+        Args:
+            query: (B, H, T, D).
+            key, value: (B, H_kv, T, D), with H a multiple of H_kv.
+            scale: of the scores; None is 1 / sqrt(D).
+
+        Returns:
+            (B, H, T, D), in the query's dtype.
+        """
         ...
 
     def commit(self) -> None:
-        """Count the new tokens as held, once every layer has appended its part."""
+        """Count the new tokens as held, once every layer has stored its part."""
         ...
 
 

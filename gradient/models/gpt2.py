@@ -3,7 +3,7 @@
 Modules and config fields have the names of transformers' `GPT2LMHeadModel`.
 
 Dimensions:
-    B  batch          T  new tokens         S  tokens attended to (cached and new)
+    B  batch          T  new tokens
     C  n_embd         H  n_head             D  C / H, size of a head
     I  n_inner (4C)   V  vocab_size         L  n_layer
 """
@@ -115,23 +115,20 @@ class GPT2Attention(nn.Module):
         q = q.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
         k = k.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
         v = v.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
-        mask = None
-        if past is not None:
-            k, v = past.append(self.layer, k, v)  # (B, H, S, D)
-            mask = past.mask
-        dtype = x.dtype
         if self.upcast:  # mistral-crfm's GPT-2s: float16 overflows in their attention scores
             q, k, v = q.float(), k.float(), v.float()
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None and T > 1,
-            scale=self.scale,
-        ).to(dtype)
-        y = y.transpose(1, 2).reshape(B, T, C)
+        if past is not None:
+            y = past.attend(self.layer, q, k, v, scale=self.scale)  # (B, H, T, D)
+        else:
+            y = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=True,
+                scale=self.scale,
+            )
+        y = y.to(x.dtype).transpose(1, 2).reshape(B, T, C)
         return self.resid_dropout(self.c_proj(y))
 
 
