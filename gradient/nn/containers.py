@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 from gradient.errors import IndexOutOfRange, TypeMismatch
-from gradient.nn.module import Module, indent, layout
+from gradient.nn.module import MODULE, Module, indent, layout
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 
@@ -102,7 +102,7 @@ class Sequential(_ModuleSequence):
             self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        for module in self:
+        for _, module in self._items(MODULE):
             input = module(input)
         return input
 

@@ -122,9 +122,13 @@ class Module:
 
     register_module = add_module
 
+    def _items(self, kind: str) -> list[tuple[str, Any]]:
+        """Own members of one kind with their names, None included."""
+        values = self.__dict__
+        return [(name, values[name]) for name, its in self._registry.items() if its == kind]
+
     def _of_kind(self, kind: str) -> Mapping[str, Any]:
-        names = [name for name, its_kind in self._registry.items() if its_kind == kind]
-        return MappingProxyType({name: self.__dict__[name] for name in names})
+        return MappingProxyType(dict(self._items(kind)))
 
     @property
     def _parameters(self) -> Mapping[str, Parameter | None]:
@@ -146,7 +150,7 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Own child modules with their names, each once."""
         seen: set[int] = set()
-        for name, module in self._modules.items():
+        for name, module in self._items(MODULE):
             if module is not None and id(module) not in seen:
                 seen.add(id(module))
                 yield name, module
@@ -165,7 +169,7 @@ class Module:
         if remove_duplicate:
             memo.add(id(self))
         yield prefix, self
-        for name, module in self._modules.items():
+        for name, module in self._items(MODULE):
             if module is not None:
                 yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
@@ -183,7 +187,7 @@ class Module:
             else [(prefix, self)]
         )
         for path, module in modules:
-            for name, value in module._of_kind(kind).items():
+            for name, value in module._items(kind):
                 if value is None or id(value) in seen:
                     continue
                 if remove_duplicate:
@@ -266,10 +270,10 @@ class Module:
         The tensors share memory with the module's own; with `keep_vars` they are the module's own.
         """
         state = {} if destination is None else destination
-        for name, value in (*self._parameters.items(), *self._buffers.items()):
+        for name, value in self._items(PARAMETER) + self._items(BUFFER):
             if value is not None and name not in self._non_persistent:
                 state[prefix + name] = value if keep_vars else value.detach()
-        for name, module in self._modules.items():
+        for name, module in self._items(MODULE):
             if module is not None:
                 module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
         return state
@@ -308,7 +312,7 @@ class Module:
                 if parameter.grad is not None:
                     parameter.grad = fn(parameter.grad)
             for module in self.modules():
-                for name, buffer in module._buffers.items():
+                for name, buffer in module._items(BUFFER):
                     if buffer is not None:
                         object.__setattr__(module, name, fn(buffer))
         return self
