@@ -33,6 +33,17 @@ from gradient.functional.activation import (
     threshold,
 )
 from gradient.functional.attention import scaled_dot_product_attention
+from gradient.functional.classification_loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge_embedding_loss,
+    kl_div,
+    multi_margin_loss,
+    multilabel_soft_margin_loss,
+    nll_loss,
+    soft_margin_loss,
+)
 from gradient.functional.conv import (
     conv1d,
     conv2d,
@@ -45,28 +56,13 @@ from gradient.functional.conv import (
 )
 from gradient.functional.distance import cdist, cosine_similarity, pairwise_distance
 from gradient.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d
-from gradient.functional.linear import bilinear, embedding, linear, one_hot
-from gradient.functional.loss import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
+from gradient.functional.embedding_loss import (
     cosine_embedding_loss,
-    cross_entropy,
-    gaussian_nll_loss,
-    hinge_embedding_loss,
-    huber_loss,
-    kl_div,
-    l1_loss,
     margin_ranking_loss,
-    mse_loss,
-    multi_margin_loss,
-    multilabel_soft_margin_loss,
-    nll_loss,
-    poisson_nll_loss,
-    smooth_l1_loss,
-    soft_margin_loss,
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from gradient.functional.linear import bilinear, embedding, linear, one_hot
 from gradient.functional.normalization import (
     batch_norm,
     group_norm,
@@ -90,6 +86,14 @@ from gradient.functional.pooling import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
+)
+from gradient.functional.regression_loss import (
+    gaussian_nll_loss,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
 )
 from gradient.functional.vision import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle
 

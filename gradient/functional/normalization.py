@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gradient.autograd import no_grad
@@ -62,7 +63,7 @@ def group_norm(
     channels = input.shape[1]
     if channels % num_groups:
         raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
-    groups = input.reshape(input.shape[0], num_groups, -1)
+    groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
     output = fused.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
     return _affine(output, weight, bias)
 

@@ -1,42 +1,15 @@
-"""Losses: one number for each element or sample, then their mean or sum as `reduction` says."""
+"""Losses for choosing among classes, and for distributions over them."""
 
 from __future__ import annotations
-
-import math
-import warnings
-from collections.abc import Callable
 
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import integers
-from gradient.functional.distance import pairwise_distance
-from gradient.ops import elementwise, fused
+from gradient.functional.reduction import reduced
+from gradient.ops import fused
 from gradient.tensor import Tensor
-from gradient.tensor.creation import arange, full_like, ones_like, zeros_like
+from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
-
-
-def _reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
-    if reduction == "mean":
-        return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses
-    raise ArgumentError(f"{op}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-
-
-def _warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
-    """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
-    if input.shape != target.shape:
-        warnings.warn(
-            f"{op}: target size {tuple(target.shape)} differs from input size "
-            f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results",
-            stacklevel=3,
-        )
-
-
-# ---- classification ---------------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -139,7 +112,7 @@ def _class_reduce(
         # With every target ignored this is 0 / 0 = nan, as a mean over nothing should be.
         counted = (classes != ignore_index).sum() if weights is None else weights.sum()
         return losses.sum() / counted.to(losses.dtype)
-    return _reduce(op, losses.reshape(target.shape), reduction)
+    return reduced(op, losses.reshape(target.shape), reduction)
 
 
 def _soft_cross_entropy(
@@ -162,7 +135,7 @@ def _soft_cross_entropy(
     if weight is not None:
         products = products * weight.reshape(-1, *(1,) * (input.ndim - class_dim - 1))
     losses = -products.sum(class_dim)
-    return _reduce("cross_entropy", losses, reduction)
+    return reduced("cross_entropy", losses, reduction)
 
 
 def binary_cross_entropy(
@@ -175,7 +148,7 @@ def binary_cross_entropy(
             f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
         )
     losses = -(target * _bounded_log(input) + (1 - target) * _bounded_log(1 - input))
-    return _reduce(op, losses if weight is None else losses * weight, reduction)
+    return reduced(op, losses if weight is None else losses * weight, reduction)
 
 
 def _bounded_log(input: Tensor) -> Tensor:
@@ -205,7 +178,7 @@ def binary_cross_entropy_with_logits(
         losses = (1 - target) * input - log_sigmoid
     else:
         losses = (1 - target) * input - (1 + (pos_weight - 1) * target) * log_sigmoid
-    return _reduce(op, losses if weight is None else losses * weight, reduction)
+    return reduced(op, losses if weight is None else losses * weight, reduction)
 
 
 def kl_div(
@@ -224,12 +197,12 @@ def kl_div(
         losses = target * log - target * input
     if reduction == "batchmean":
         return losses.sum() / (input.shape[0] if input.ndim else 1)
-    return _reduce("kl_div", losses, reduction)
+    return reduced("kl_div", losses, reduction)
 
 
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-t x))` for t = 1 or -1."""
-    return _reduce("soft_margin_loss", -logsigmoid(target * input), reduction)
+    return reduced("soft_margin_loss", -logsigmoid(target * input), reduction)
 
 
 def hinge_embedding_loss(
@@ -238,7 +211,7 @@ def hinge_embedding_loss(
     """`x` where t = 1, `max(0, margin - x)` where t = -1 (for another t their sum, as PyTorch)."""
     hinge = (margin - input).clamp(min=0.0)
     losses = where(target == -1, 0.0, input) + where(target == 1, 0.0, hinge)
-    return _reduce("hinge_embedding_loss", losses, reduction)
+    return reduced("hinge_embedding_loss", losses, reduction)
 
 
 def multi_margin_loss(
@@ -263,7 +236,7 @@ def multi_margin_loss(
         gaps = gaps * weight[index]
     own = arange(rows.shape[1], device=rows.device) == index
     losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
-    return _reduce("multi_margin_loss", losses.reshape(target.shape), reduction)
+    return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
 
 
 def multilabel_soft_margin_loss(
@@ -272,201 +245,4 @@ def multilabel_soft_margin_loss(
     """The mean over classes of `binary_cross_entropy_with_logits`, for (N, C)."""
     losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     losses = losses if weight is None else losses * weight
-    return _reduce("multilabel_soft_margin_loss", losses.mean(-1), reduction)
-
-
-# ---- regression -------------------------------------------------------------------------------
-
-
-def mse_loss(
-    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
-) -> Tensor:
-    """`(x - t)^2`."""
-    return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
-
-
-def l1_loss(
-    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
-) -> Tensor:
-    """`|x - t|`."""
-    return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
-
-
-def smooth_l1_loss(
-    input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
-) -> Tensor:
-    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
-    if beta < 0:
-        raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
-    if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
-
-    def losses(gap: Tensor) -> Tensor:
-        size = gap.abs()
-        return where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
-
-    return _regression("smooth_l1_loss", input, target, reduction, None, losses)
-
-
-def huber_loss(
-    input: Tensor,
-    target: Tensor,
-    *,
-    reduction: str = "mean",
-    delta: float = 1.0,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
-    if delta <= 0:
-        raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
-
-    def losses(gap: Tensor) -> Tensor:
-        size = gap.abs()
-        return where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
-
-    return _regression("huber_loss", input, target, reduction, weight, losses)
-
-
-def _regression(
-    op: str,
-    input: Tensor,
-    target: Tensor,
-    reduction: str,
-    weight: Tensor | None,
-    losses_of: Callable[[Tensor], Tensor],
-) -> Tensor:
-    _warn_if_broadcast(op, input, target)
-    losses = losses_of(input - target)
-    if weight is None:
-        return _reduce(op, losses, reduction)
-    if weight.shape != input.shape:
-        raise ArgumentError(
-            f"{op}: expected weight of the input's shape {tuple(input.shape)}, "
-            f"got {tuple(weight.shape)}"
-        )
-    losses = losses * weight
-    if reduction == "mean" and op != "huber_loss":  # PyTorch's huber_loss averages plainly
-        return losses.sum() / weight.sum()
-    return _reduce(op, losses, reduction)
-
-
-def poisson_nll_loss(
-    input: Tensor,
-    target: Tensor,
-    log_input: bool = True,
-    full: bool = False,
-    *,
-    eps: float = 1e-8,
-    reduction: str = "mean",
-) -> Tensor:
-    """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
-    rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
-    losses = rate - target * log_rate
-    if full:
-        safe = where(target > 1, target, ones_like(target.detach()))
-        stirling = safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log()
-        losses = losses + stirling.masked_fill(target <= 1, 0.0)
-    return _reduce("poisson_nll_loss", losses, reduction)
-
-
-def gaussian_nll_loss(
-    input: Tensor,
-    target: Tensor,
-    var: Tensor | float,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: str = "mean",
-) -> Tensor:
-    """`(log var + (x - t)^2 / var) / 2` for predicted mean and variance.
-
-    `full` adds `log(2 pi) / 2`.
-    """
-    variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
-    if variance.shape != input.shape and variance.shape == input.shape[:-1]:
-        variance = variance.unsqueeze(-1)
-    constant = variance.detach()
-    if bool((constant < 0).any()):
-        raise ArgumentError("gaussian_nll_loss: var has negative entries")
-    # The bound is for stability only: the gradient passes it.
-    variance = variance + (constant.clamp(min=eps) - constant)
-    gap = input - target
-    losses = 0.5 * (variance.log() + gap * gap / variance)
-    if full:
-        losses = losses + 0.5 * math.log(2 * math.pi)
-    return _reduce("gaussian_nll_loss", losses, reduction)
-
-
-# ---- comparing embeddings ---------------------------------------------------------------------
-
-
-def cosine_embedding_loss(
-    input1: Tensor,
-    input2: Tensor,
-    target: Tensor,
-    margin: float = 0.0,
-    *,
-    reduction: str = "mean",
-) -> Tensor:
-    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1, for (N, D) or (D,)."""
-    # eps inside the root, as PyTorch has it here: not `cosine_similarity`'s bound on the norms
-    eps = 1e-12
-    dots = (input1 * input2).sum(-1)
-    squares = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
-    cosine = dots / squares.sqrt()
-    zero = zeros_like(cosine.detach())
-    losses = where(target == 1, 1 - cosine, zero) + where(
-        target == -1, (cosine - margin).clamp(min=0.0), zero
-    )
-    return _reduce("cosine_embedding_loss", losses, reduction)
-
-
-def margin_ranking_loss(
-    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
-) -> Tensor:
-    """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
-    losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
-    return _reduce("margin_ranking_loss", losses, reduction)
-
-
-def triplet_margin_loss(
-    anchor: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    margin: float = 1.0,
-    p: float = 2.0,
-    eps: float = 1e-6,
-    swap: bool = False,
-    *,
-    reduction: str = "mean",
-) -> Tensor:
-    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016).
-
-    With `swap`, the smaller of d(anchor, negative) and d(positive, negative) is used.
-    """
-
-    def distance(first: Tensor, second: Tensor) -> Tensor:
-        return pairwise_distance(first, second, p, eps)
-
-    return triplet_margin_with_distance_loss(
-        anchor, positive, negative, distance_function=distance, margin=margin, swap=swap,
-        reduction=reduction,
-    )  # fmt: skip
-
-
-def triplet_margin_with_distance_loss(
-    anchor: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
-    margin: float = 1.0,
-    swap: bool = False,
-    reduction: str = "mean",
-) -> Tensor:
-    """`triplet_margin_loss` with a distance of one's own."""
-    distance = distance_function or pairwise_distance
-    far = distance(anchor, negative)
-    if swap:
-        far = elementwise.minimum(far, distance(positive, negative))
-    losses = (distance(anchor, positive) - far + margin).clamp(min=0.0)
-    return _reduce("triplet_margin_loss", losses, reduction)
+    return reduced("multilabel_soft_margin_loss", losses.mean(-1), reduction)

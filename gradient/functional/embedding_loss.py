@@ -1,0 +1,85 @@
+"""Losses that compare embeddings with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradient.functional.distance import pairwise_distance
+from gradient.functional.reduction import reduced
+from gradient.ops import elementwise
+from gradient.tensor import Tensor
+from gradient.tensor.creation import zeros_like
+from gradient.tensor.joining import where
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1, for (N, D) or (D,)."""
+    # eps inside the root, as PyTorch has it here: not `cosine_similarity`'s bound on the norms
+    eps = 1e-12
+    dots = (input1 * input2).sum(-1)
+    squares = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
+    cosine = dots / squares.sqrt()
+    zero = zeros_like(cosine.detach())
+    losses = where(target == 1, 1 - cosine, zero) + where(
+        target == -1, (cosine - margin).clamp(min=0.0), zero
+    )
+    return reduced("cosine_embedding_loss", losses, reduction)
+
+
+def margin_ranking_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
+    losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
+    return reduced("margin_ranking_loss", losses, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016).
+
+    With `swap`, the smaller of d(anchor, negative) and d(positive, negative) is used.
+    """
+
+    def distance(first: Tensor, second: Tensor) -> Tensor:
+        return pairwise_distance(first, second, p, eps)
+
+    return triplet_margin_with_distance_loss(
+        anchor, positive, negative, distance_function=distance, margin=margin, swap=swap,
+        reduction=reduction,
+    )  # fmt: skip
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` with a distance of one's own."""
+    distance = distance_function or pairwise_distance
+    far = distance(anchor, negative)
+    if swap:
+        far = elementwise.minimum(far, distance(positive, negative))
+    losses = (distance(anchor, positive) - far + margin).clamp(min=0.0)
+    return reduced("triplet_margin_loss", losses, reduction)

@@ -1,0 +1,130 @@
+"""Losses for predicting numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gradient.errors import ArgumentError
+from gradient.functional.reduction import reduced, warn_if_broadcast
+from gradient.tensor import Tensor
+from gradient.tensor.creation import full_like, ones_like
+from gradient.tensor.joining import where
+
+
+def mse_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """`(x - t)^2`."""
+    return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
+
+
+def l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """`|x - t|`."""
+    return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
+
+
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
+    if beta < 0:
+        raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+
+    def losses(gap: Tensor) -> Tensor:
+        size = gap.abs()
+        return where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
+
+    return _regression("smooth_l1_loss", input, target, reduction, None, losses)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
+    if delta <= 0:
+        raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
+
+    def losses(gap: Tensor) -> Tensor:
+        size = gap.abs()
+        return where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
+
+    return _regression("huber_loss", input, target, reduction, weight, losses)
+
+
+def _regression(
+    op: str,
+    input: Tensor,
+    target: Tensor,
+    reduction: str,
+    weight: Tensor | None,
+    losses_of: Callable[[Tensor], Tensor],
+) -> Tensor:
+    warn_if_broadcast(op, input, target)
+    losses = losses_of(input - target)
+    if weight is None:
+        return reduced(op, losses, reduction)
+    if weight.shape != input.shape:
+        raise ArgumentError(
+            f"{op}: expected weight of the input's shape {tuple(input.shape)}, "
+            f"got {tuple(weight.shape)}"
+        )
+    losses = losses * weight
+    if reduction == "mean" and op != "huber_loss":  # PyTorch's huber_loss averages plainly
+        return losses.sum() / weight.sum()
+    return reduced(op, losses, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    *,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Tensor:
+    """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
+    rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
+    losses = rate - target * log_rate
+    if full:
+        safe = where(target > 1, target, ones_like(target.detach()))
+        stirling = safe * safe.log() - safe + 0.5 * (2 * math.pi * safe).log()
+        losses = losses + stirling.masked_fill(target <= 1, 0.0)
+    return reduced("poisson_nll_loss", losses, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """`(log var + (x - t)^2 / var) / 2` for predicted mean and variance.
+
+    `full` adds `log(2 pi) / 2`.
+    """
+    variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
+    if variance.shape != input.shape and variance.shape == input.shape[:-1]:
+        variance = variance.unsqueeze(-1)
+    constant = variance.detach()
+    if bool((constant < 0).any()):
+        raise ArgumentError("gaussian_nll_loss: var has negative entries")
+    # The bound is for stability only: the gradient passes it.
+    variance = variance + (constant.clamp(min=eps) - constant)
+    gap = input - target
+    losses = 0.5 * (variance.log() + gap * gap / variance)
+    if full:
+        losses = losses + 0.5 * math.log(2 * math.pi)
+    return reduced("gaussian_nll_loss", losses, reduction)

@@ -1,0 +1,537 @@
+"""Module: what it holds, how it is saved, moved and hooked.
+
+Containers, layers, init and utils are in test_nn.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import nn
+from gradient.errors import (
+    ShapeError,
+    StateDictError,
+    TypeMismatch,
+)
+
+
+class Block(nn.Module):
+    """Parameters, a missing parameter, buffers of both kinds, and a child."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(gradient.ones(3))
+        self.register_parameter("shift", None)
+        self.register_buffer("mean", gradient.zeros(3))
+        self.register_buffer("cache", gradient.zeros(2), persistent=False)
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.inner(x) * self.scale
+
+
+def names(pairs) -> list[str]:
+    return [name for name, _ in pairs]
+
+
+# ---- what a module holds -----------------------------------------------------------------------
+
+
+def test_members_by_name() -> None:
+    model = nn.Sequential(Block(), nn.ReLU())
+    assert names(model.named_parameters()) == ["0.scale", "0.inner.weight", "0.inner.bias"]
+    assert names(model.named_parameters(recurse=False)) == []
+    assert names(model[0].named_parameters(prefix="block", recurse=False)) == ["block.scale"]
+    assert names(model.named_buffers()) == ["0.mean", "0.cache"]
+    assert names(model.named_children()) == ["0", "1"]
+    assert names(model.named_modules()) == ["", "0", "0.inner", "1"]
+    assert [type(m).__name__ for m in model.modules()] == [
+        "Sequential",
+        "Block",
+        "Linear",
+        "ReLU",
+    ]
+    assert list(model.state_dict()) == ["0.scale", "0.mean", "0.inner.weight", "0.inner.bias"]
+
+
+def test_shared_parameters_come_once_and_are_saved_under_both_names() -> None:
+    model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "decoder": nn.Linear(3, 3, bias=False)})
+    model["decoder"].weight = model["encoder"].weight
+    assert names(model.named_parameters()) == ["encoder.weight", "encoder.bias"]
+    every = names(model.named_parameters(remove_duplicate=False))
+    assert every == ["encoder.weight", "encoder.bias", "decoder.weight"]
+    assert list(model.state_dict()) == every
+    assert len(list(model.parameters())) == 2
+    twice = nn.ModuleList([model["encoder"]] * 2)
+    assert names(twice.named_modules()) == ["", "0"]
+    assert names(twice.named_modules(remove_duplicate=False)) == ["", "0", "1"]
+
+
+def test_setting_and_deleting_attributes() -> None:
+    block = Block()
+    block.scale = None  # keeps its name, as PyTorch
+    assert names(block.named_parameters()) == ["inner.weight", "inner.bias"]
+    block.scale = nn.Parameter(gradient.zeros(3))
+    assert names(block.named_parameters())[0] == "scale"
+    block.mean = gradient.ones(3)
+    assert block.state_dict()["mean"].tolist() == [1, 1, 1]
+    del block.inner, block.cache
+    assert names(block.named_modules()) == [""]
+    assert names(block.named_buffers()) == ["mean"]
+    assert not hasattr(block, "inner")
+    block.plain = gradient.ones(2)  # a tensor is not a buffer by itself
+    assert "plain" not in block.state_dict()
+    assert {"scale", "mean", "forward"} <= set(dir(block))
+    assert "0" not in dir(nn.Sequential(block))
+
+
+def test_a_name_moves_between_kinds() -> None:
+    block = Block()
+    block.mean = nn.Parameter(gradient.ones(3))
+    assert names(block.named_buffers()) == ["cache"]
+    assert "mean" in names(block.named_parameters())
+    block.scale = nn.Identity()
+    assert names(block.named_children()) == ["inner", "scale"]
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (
+            lambda block: setattr(block, "scale", gradient.ones(3)),
+            TypeError,
+            "Block.scale is a parameter: expected an nn.Parameter or None, got Tensor",
+        ),
+        (
+            lambda block: setattr(block, "mean", 3),
+            TypeError,
+            "Block.mean is a buffer: expected a tensor or None, got int",
+        ),
+        (
+            lambda block: setattr(block, "inner", nn.Linear),
+            TypeError,
+            "Block.inner is a module: expected an nn.Module or None, got type",
+        ),
+        (
+            lambda block: block.register_buffer("a.b", gradient.ones(1)),
+            KeyError,
+            "the name of a buffer may not be empty or contain a dot: 'a.b' contains a dot",
+        ),
+        (
+            lambda block: block.add_module("", nn.ReLU()),
+            KeyError,
+            "the name of a module may not be empty or contain a dot: '' is empty",
+        ),
+        (
+            lambda block: block.add_module("forward", nn.ReLU()),
+            KeyError,
+            "Block already has an attribute 'forward'",
+        ),
+        (
+            lambda block: block.register_parameter("w", gradient.ones(1)),
+            TypeError,
+            "parameter 'w': expected an nn.Parameter or None, got Tensor",
+        ),
+        (
+            lambda block: block.get_submodule("inner.nothing"),
+            AttributeError,
+            "Linear has no attribute `nothing`",
+        ),
+        (
+            lambda block: block.get_submodule("scale"),
+            AttributeError,
+            "`scale` is not an nn.Module",
+        ),
+        (
+            lambda block: block.get_parameter("mean"),
+            AttributeError,
+            "`mean` is not an nn.Parameter",
+        ),
+        (lambda block: block.get_buffer("scale"), AttributeError, "`scale` is not a buffer"),
+        (lambda block: block.nothing, AttributeError, "'Block' object has no attribute 'nothing'"),
+        (
+            lambda block: block.to(gradient.int32),
+            TypeError,
+            "Module.to: expected a floating-point dtype, got gradient.int32",
+        ),
+        (
+            lambda block: block.train("yes"),
+            ValueError,
+            "train: expected mode to be True or False, got 'yes'",
+        ),
+        (
+            lambda block: block._parameters.update(w=None),
+            AttributeError,
+            "'mappingproxy' object has no attribute 'update'",
+        ),
+        (
+            lambda block: nn.Module()(1),
+            NotImplementedError,
+            'Module lacks the method "forward"',
+        ),
+        (
+            lambda block: nn.Parameter([1.0]),
+            TypeError,
+            "Parameter: expected a Tensor, got list",
+        ),
+        (
+            lambda block: nn.Parameter(gradient.tensor([1])),
+            RuntimeError,
+            "Parameter: only a floating-point tensor can require a gradient, got gradient.int64; "
+            "pass requires_grad=False",
+        ),
+    ],
+)
+def test_errors(act, error, message) -> None:
+    with pytest.raises(error) as raised:
+        act(Block())
+    assert raised.value.args[0] == message
+
+
+def test_init_must_come_first() -> None:
+    class Forgetful(nn.Module):
+        def __init__(self) -> None:
+            self.size = 3
+            self.layer = nn.Linear(3, 3)
+
+    with pytest.raises(AttributeError) as raised:
+        Forgetful()
+    assert str(raised.value) == (
+        "cannot set the module 'layer' of Forgetful before super().__init__() was called"
+    )
+
+
+def test_paths() -> None:
+    model = nn.Sequential(Block())
+    assert model.get_submodule("") is model
+    assert model.get_submodule("0.inner") is model[0].inner
+    assert model.get_parameter("0.inner.weight") is model[0].inner.weight
+    assert model.get_buffer("0.mean") is model[0].mean
+    model.set_submodule("0.inner", nn.Identity())
+    assert isinstance(model[0].inner, nn.Identity)
+
+
+# ---- parameters --------------------------------------------------------------------------------
+
+
+def test_parameter() -> None:
+    data = gradient.ones(2)
+    parameter = nn.Parameter(data)
+    assert isinstance(parameter, gradient.Tensor)
+    assert parameter.requires_grad and parameter.is_leaf
+    assert repr(parameter) == ("Parameter containing:\ntensor([1., 1.], requires_grad=True)")
+    with gradient.no_grad():
+        parameter.add_(1)
+    assert data.tolist() == [2, 2]  # the same memory
+    assert type(parameter + 1) is gradient.Tensor
+    parameter.mark = "decay"
+    twin = copy.deepcopy(parameter)
+    assert isinstance(twin, nn.Parameter) and twin.mark == "decay" and twin.requires_grad
+    twin = pickle.loads(pickle.dumps(parameter))
+    assert isinstance(twin, nn.Parameter) and twin.tolist() == [2, 2]
+    assert not nn.Parameter(gradient.tensor([1]), requires_grad=False).requires_grad
+
+
+def test_training_step() -> None:
+    gradient.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    x = gradient.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    y = gradient.tensor([[0.0], [1.0], [1.0], [0.0]])
+    for _ in range(1000):
+        loss = nn.functional.mse_loss(model(x), y)
+        model.zero_grad()
+        loss.backward()
+        with gradient.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert float(loss) < 0.02
+
+
+def test_zero_grad() -> None:
+    model = nn.Linear(2, 2)
+    model(gradient.ones(2)).sum().backward()
+    model.zero_grad(set_to_none=False)
+    assert model.weight.grad.tolist() == [[0, 0], [0, 0]]
+    model.zero_grad()
+    assert model.weight.grad is None
+
+
+def test_requires_grad_and_modes() -> None:
+    model = nn.Sequential(Block(), nn.Dropout(0.5))
+    assert model.requires_grad_(False) is model
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.eval() is model
+    assert [m.training for m in model.modules()] == [False] * 4
+    x = gradient.ones(2, 3)
+    assert (model(x) == model(x)).all()
+    model.train()
+    assert [m.training for m in model.modules()] == [True] * 4
+
+
+# ---- moving ------------------------------------------------------------------------------------
+
+
+def test_to_changes_floats_in_place() -> None:
+    block = Block()
+    block.register_buffer("count", gradient.tensor(3))
+    before = dict(block.named_parameters())
+    block.inner.weight.grad = gradient.ones(3, 3)
+    assert block.to(gradient.float64) is block
+    for name, parameter in block.named_parameters():
+        assert parameter is before[name] and parameter.dtype is gradient.float64
+        assert parameter.requires_grad
+    assert block.inner.weight.grad.dtype is gradient.float64
+    assert block.mean.dtype is gradient.float64 and block.count.dtype is gradient.int64
+    assert block(gradient.ones(3, dtype=gradient.float64)).dtype is gradient.float64
+    for method, dtype in (
+        ("half", gradient.float16),
+        ("bfloat16", gradient.bfloat16),
+        ("float", gradient.float32),
+        ("double", gradient.float64),
+    ):
+        assert getattr(block, method)().scale.dtype is dtype
+    assert block.to("cpu", gradient.float32).scale.dtype is gradient.float32
+    assert block.to(gradient.ones(1, dtype=gradient.float16)).scale.dtype is gradient.float16
+    assert block.to(device="cpu", dtype=gradient.float32).mean.dtype is gradient.float32
+    block(gradient.ones(3)).sum().backward()
+    assert block.inner.weight.grad.dtype is gradient.float32
+
+
+def test_to_device(device) -> None:
+    block = Block().to(device)
+    assert {str(t.device) for t in block.state_dict().values()} == {str(gradient.device(device))}
+    assert block(gradient.ones(3, device=device)).shape == (3,)
+
+
+def test_copies_are_independent() -> None:
+    model = nn.Sequential(Block(), nn.Linear(3, 3))
+    model[1].weight = model[0].inner.weight
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert list(twin.state_dict()) == list(model.state_dict())
+        assert twin[1].weight is twin[0].inner.weight is not model[1].weight
+        with gradient.no_grad():
+            twin[0].scale.zero_()
+        assert model[0].scale.tolist() == [1, 1, 1]
+
+
+def test_apply() -> None:
+    seen = []
+    model = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.ReLU()))
+    assert model.apply(lambda m: seen.append(type(m).__name__)) is model
+    assert seen == ["Linear", "ReLU", "Sequential", "Sequential"]
+
+
+# ---- state dicts -------------------------------------------------------------------------------
+
+
+def test_state_dict_shares_memory_and_loading_copies() -> None:
+    model, other = Block(), Block()
+    state = model.state_dict()
+    assert not state["scale"].requires_grad
+    assert model.state_dict(keep_vars=True)["scale"] is model.scale
+    with gradient.no_grad():
+        model.scale.fill_(7.0)
+    assert state["scale"].tolist() == [7, 7, 7]
+    parameter = other.scale
+    result = other.load_state_dict(state)
+    assert repr(result) == "<All keys matched successfully>"
+    assert other.scale is parameter and other.scale.tolist() == [7, 7, 7]
+    with gradient.no_grad():
+        model.scale.fill_(8.0)
+    assert other.scale.tolist() == [7, 7, 7]
+    # Another dtype is converted.
+    other.load_state_dict({name: t.double() for name, t in state.items()})
+    assert other.scale.dtype is gradient.float32
+
+
+def test_all_misfits_in_one_error() -> None:
+    model = nn.Sequential(Block(), nn.Linear(3, 2))
+    state = model.state_dict()
+    state["0.inner.wieght"] = state.pop("0.inner.weight")
+    state["0.scale"] = gradient.ones(4)
+    state["0.mean"] = [0, 0, 0]
+    del state["1.bias"]
+    state["unrelated"] = gradient.ones(1)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with pytest.raises(StateDictError) as raised:
+        model.load_state_dict(state)
+    assert str(raised.value) == (
+        "load_state_dict: the tensors do not fit Sequential: 2 missing, 2 unexpected, 2 wrong; "
+        "none was loaded\n"
+        "  missing     0.inner.weight (near name given: 0.inner.wieght)\n"
+        "  missing     1.bias\n"
+        "  unexpected  0.inner.wieght (near name expected: 0.inner.weight)\n"
+        "  unexpected  unrelated\n"
+        "  wrong       0.scale: expected (3,), got (4,)\n"
+        "  wrong       0.mean: expected a tensor of shape (3,), got list"
+    )
+    assert isinstance(raised.value, RuntimeError)
+    for name, tensor in model.state_dict().items():
+        assert (tensor == before[name]).all(), "nothing may be loaded"
+
+
+def test_misfits_that_a_prefix_explains() -> None:
+    model = nn.Linear(2, 2)
+    state = {f"module.{name}": t for name, t in model.state_dict().items()}
+    with pytest.raises(StateDictError) as raised:
+        model.load_state_dict(state)
+    assert str(raised.value) == (
+        "load_state_dict: the tensors do not fit Linear: 2 missing, 2 unexpected; none was loaded\n"
+        "  missing     weight\n"
+        "  missing     bias\n"
+        "  unexpected  module.weight\n"
+        "  unexpected  module.bias\n"
+        "  fix: remove the prefix 'module.' from every name of the state dict"
+    )
+    wrapped = nn.ModuleDict({"module": model})
+    with pytest.raises(StateDictError, match="put the prefix 'module.' before every name"):
+        wrapped.load_state_dict(model.state_dict())
+
+
+def test_near_names_of_many_misfits_are_quick() -> None:
+    model = nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(600)])
+    state = {f"layers.{n}.w.weight": gradient.ones(1, 1) for n in range(600)}
+    with pytest.raises(StateDictError) as raised:
+        model.load_state_dict(state)
+    assert len(str(raised.value).splitlines()) == 1202
+
+
+def test_loading_what_fits() -> None:
+    model = nn.Linear(2, 2)
+    state = {"weight": gradient.ones(2, 2), "extra": gradient.ones(1)}
+    result = model.load_state_dict(state, strict=False)
+    assert result.missing_keys == ["bias"] and result.unexpected_keys == ["extra"]
+    assert repr(result) == ("IncompatibleKeys(missing_keys=['bias'], unexpected_keys=['extra'])")
+    assert model.weight.tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(StateDictError) as raised:
+        model.load_state_dict({"weight": gradient.ones(2, 3), "extra": 1}, strict=False)
+    assert str(raised.value) == (
+        "load_state_dict: the tensors do not fit Linear: 1 wrong; none was loaded\n"
+        "  wrong       weight: expected (2, 2), got (2, 3)"
+    )
+    with pytest.raises(TypeMismatch) as raised:
+        model.load_state_dict([1])
+    assert str(raised.value) == "load_state_dict: expected a dict of names to tensors, got list"
+
+
+def test_assigning_keeps_memory_dtype_and_ties() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2, bias=False), "c": Block()})
+    model["b"].weight = model["a"].weight
+    model["a"].bias.requires_grad_(False)
+    state = {
+        name: gradient.ones(*t.shape, dtype=gradient.float64)
+        for name, t in model.state_dict().items()
+    }
+    model.load_state_dict(state, assign=True)
+    assert model["a"].weight is model["b"].weight
+    assert isinstance(model["a"].weight, nn.Parameter)
+    assert model["a"].weight.requires_grad and not model["a"].bias.requires_grad
+    assert model["a"].weight.dtype is gradient.float64
+    assert model["a"].weight.data_ptr() == state["a.weight"].data_ptr()
+    assert model["c"].mean is state["c.mean"]
+
+
+# ---- hooks -------------------------------------------------------------------------------------
+
+
+def test_forward_hooks() -> None:
+    layer = nn.Linear(2, 2)
+    calls = []
+    handles = [
+        layer.register_forward_pre_hook(lambda m, args: calls.append("pre") or (args[0] * 0,)),
+        layer.register_forward_pre_hook(lambda m, args: calls.append("first"), prepend=True),
+        layer.register_forward_hook(lambda m, args, out: calls.append("post") or out + 1),
+    ]
+    x = gradient.ones(2)
+    assert np.allclose(layer(x).tolist(), (layer.bias + 1).tolist())
+    assert calls == ["first", "pre", "post"]
+    for handle in handles:
+        handle.remove()
+    calls.clear()
+    layer(x)
+    assert calls == []
+    with layer.register_forward_hook(lambda *_: calls.append("inside")):
+        layer(x)
+    layer(x)
+    assert calls == ["inside"]
+
+
+def test_hooks_with_keyword_arguments() -> None:
+    class Scale(nn.Module):
+        def forward(self, x, factor=1.0):
+            return x * factor
+
+    layer = Scale()
+    layer.register_forward_pre_hook(
+        lambda m, args, kwargs: (args, {"factor": kwargs["factor"] * 2}), with_kwargs=True
+    )
+    seen = []
+    layer.register_forward_hook(lambda m, args, kwargs, out: seen.append(kwargs), with_kwargs=True)
+    assert layer(gradient.ones(1), factor=3.0).tolist() == [6]
+    assert seen == [{"factor": 6.0}]
+    layer.register_forward_pre_hook(lambda m, args, kwargs: args, with_kwargs=True)
+    with pytest.raises(TypeMismatch, match="expected None or a tuple"):
+        layer(gradient.ones(1), factor=3.0)
+
+
+def test_always_call_hooks_see_failures() -> None:
+    layer = nn.Linear(2, 2)
+    seen = []
+    layer.register_forward_hook(lambda m, args, out: seen.append(out), always_call=True)
+    with pytest.raises(ShapeError):
+        layer(gradient.ones(3))
+    assert seen == [None]
+
+
+def test_backward_hooks() -> None:
+    layer = nn.Linear(2, 2, bias=False)
+    seen = []
+
+    def hook(module, grad_input, grad_output):
+        seen.append((grad_input[0].tolist(), grad_output[0].tolist()))
+        return (grad_input[0] * 10,)
+
+    layer.register_full_backward_pre_hook(lambda m, grad_output: (grad_output[0] * 2,))
+    layer.register_full_backward_hook(hook)
+    x = gradient.ones(1, 2, requires_grad=True)
+    layer(x).sum().backward()
+    wanted = 2 * layer.weight.sum(0)
+    assert np.allclose(seen[0][0], [wanted.tolist()])
+    assert seen[0][1] == [[2, 2]]
+    assert np.allclose(x.grad.tolist(), [(10 * wanted).tolist()])
+    assert layer.weight.grad.tolist() == [[2, 2], [2, 2]]
+
+
+def test_backward_hooks_without_gradient_for_the_input() -> None:
+    layer = nn.Linear(2, 2)
+    seen = []
+    layer.register_full_backward_hook(lambda m, gi, go: seen.append((gi, go[0].tolist())))
+    layer(gradient.ones(2)).sum().backward()
+    assert seen == [((None,), [1, 1])]
+    with gradient.no_grad():
+        layer(gradient.ones(2))
+    assert len(seen) == 1
+    layer.register_full_backward_hook(lambda m, gi, go: (None, None))
+    with pytest.raises(TypeMismatch, match="1 gradients to replace grad_input, got 2"):
+        layer(gradient.ones(2)).sum().backward()
+
+
+def test_backward_hook_of_several_inputs_and_outputs() -> None:
+    class Swap(nn.Module):
+        def forward(self, a, b):
+            return b * 2, a * 3
+
+    layer = Swap()
+    seen = []
+    layer.register_full_backward_hook(
+        lambda m, gi, go: seen.append(([g.tolist() for g in gi], [g.tolist() for g in go]))
+    )
+    a, b = (gradient.ones(1, requires_grad=True) for _ in range(2))
+    first, second = layer(a, b)
+    (first + 5 * second).backward()
+    assert seen == [([[15], [2]], [[1], [5]])]
