@@ -237,6 +237,7 @@ def arange(
     backend = _backend(device)
     kind = _dtype(dtype)
     if kind.kind not in "fV":
+        numbers = [int(v) for v in numbers]
         array = backend.arange(*numbers, kind)
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
@@ -264,11 +265,14 @@ def linspace(
     if steps < 0:
         raise ArgumentError(f"linspace: expected steps >= 0, got {steps}")
     i = backend.arange(0, steps, 1, float64.numpy)
+    kind = _dtype(dtype)
+    if kind.kind not in "fV":  # whole ends, as PyTorch takes them
+        start, end = int(start), int(end)
     step = (end - start) / (steps - 1) if steps > 1 else 0.0
     # From either end to the middle, so that both ends are exact.
     low, high = i * step + start, (i - (steps - 1)) * step + end
     array = backend.where(i < steps / 2, low, high)
-    return finished(backend.astype(array, _dtype(dtype)), backend, requires_grad)
+    return finished(backend.astype(array, kind), backend, requires_grad)
 
 
 def logspace(
@@ -281,8 +285,11 @@ def logspace(
     device: Any = None,
 ) -> Any:
     """base ** linspace(start, end, steps)"""
+    start, end = map(_number, (start, end))
+    if _dtype(dtype).kind not in "fV":  # as linspace
+        start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=float64, device=device)
-    return (exponents * math.log(base)).exp().to(dtype or get_default_dtype())
+    return (base**exponents).to(dtype or get_default_dtype())
 
 
 def eye(

@@ -44,8 +44,9 @@ class Reductions:
 
     def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The sum; integers and bools give int64."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        return reduce.sum(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+        if dtype is None:
+            return reduce.sum(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+        return self.to(dtype).sum(dim, keepdim).to(dtype)  # type: ignore[attr-defined]
 
     def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The mean, of floating-point tensors."""
@@ -58,8 +59,9 @@ class Reductions:
 
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The product."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        return reduce.prod(x, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+        if dtype is None:
+            return reduce.prod(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+        return self.to(dtype).prod(dim, keepdim).to(dtype)  # type: ignore[attr-defined]
 
     def var(
         self,
@@ -202,17 +204,21 @@ class Reductions:
 
     def cumsum(self, dim: int, *, dtype: Any = None) -> Any:
         """The running sum along `dim`."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.ndim:
-            return x.clone()
-        return reduce.cumsum(x, axis=axis_of(dim, x.ndim))
+        if dtype is not None:
+            return self.to(dtype).cumsum(dim).to(dtype)  # type: ignore[attr-defined]
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            return self.reshape(1).cumsum(0).reshape(())  # type: ignore[attr-defined]
+        return reduce.cumsum(self, axis=axis)
 
     def cumprod(self, dim: int, *, dtype: Any = None) -> Any:
         """The running product along `dim`."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
-        if not x.ndim:
-            return x.clone()
-        return reduce.cumprod(x, axis=axis_of(dim, x.ndim))
+        if dtype is not None:
+            return self.to(dtype).cumprod(dim).to(dtype)  # type: ignore[attr-defined]
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            return self.reshape(1).cumprod(0).reshape(())  # type: ignore[attr-defined]
+        return reduce.cumprod(self, axis=axis)
 
     # Sorting --------------------------------------------------------------------------------------
 

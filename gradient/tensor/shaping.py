@@ -240,13 +240,14 @@ class Shaping:
             return self.diagonal(diagonal)
         return self.diag_embed(diagonal)
 
-    def diag_embed(self, offset: int = 0) -> Any:
-        """Matrices with the last dimension as diagonal."""
+    def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+        """Matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
         *batch, n = self.array.shape
         size = n + abs(offset)
         steps = self.backend.arange(0, n, 1, INT64)
         at = (..., steps + max(-offset, 0), steps + max(offset, 0))
-        return index.place(self, shape=(*batch, size, size), index=at)
+        out = index.place(self, shape=(*batch, size, size), index=at)
+        return out if (dim1, dim2) == (-2, -1) else out.movedim((-2, -1), (dim1, dim2))
 
     def trace(self) -> Any:
         """The sum of a matrix's diagonal."""
