@@ -19,7 +19,7 @@ import pytest
 import gradient
 from gradient import nn, optim
 from gradient.data import DataLoader, TensorDataset
-from gradient.errors import ArgumentError, CheckpointError
+from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.io import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from gradient.io.safetensors import load_file
 
@@ -60,6 +60,25 @@ def test_state_comes_back(tmp_path):
         "state.safetensors",
     ]
     assert load_checkpoint(path)["step"] == 7, "a single checkpoint's folder will do"
+
+
+def test_metrics_may_be_tensors_of_one_element_and_no_larger(tmp_path):
+    metrics = {"loss": gradient.tensor(0.5), "steps": gradient.tensor([3])}
+    save_checkpoint(tmp_path, 1, state_of(1), metrics=metrics)
+    assert find_checkpoint(tmp_path).metrics == {"loss": 0.5, "steps": 3}
+    with pytest.raises(TypeMismatch, match="metrics.all: metrics are numbers and texts"):
+        save_checkpoint(tmp_path, 2, state_of(2), metrics={"all": gradient.ones(3)})
+    assert steps(tmp_path) == [1]
+
+
+def test_damaged_metrics_hide_no_other_checkpoint(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state_of(step))
+    manifest = tmp_path / "step-00000002" / "checkpoint.json"
+    damaged = json.loads(manifest.read_text()) | {"metrics": {"loss": {"$tensor": "gone"}}}
+    manifest.write_text(json.dumps(damaged))
+    assert steps(tmp_path) == [1]
+    assert load_checkpoint(tmp_path)["step"] == 1
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):

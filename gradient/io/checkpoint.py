@@ -20,7 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
+from gradient.errors import (
+    ArgumentError,
+    CheckpointError,
+    FileFormatError,
+    ModelNotFound,
+    TypeMismatch,
+)
 from gradient.io import atomic
 from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
@@ -53,8 +59,7 @@ class Checkpoint:
         """The state, as it was given to `save_checkpoint`.
 
         Tensors are views of the mapped files: nothing is read before it is used, and they stay
-            valid
-        when the checkpoint is deleted.
+        valid when the checkpoint is deleted.
 
         Raises:
             CheckpointError: a file in it is damaged; the message says which.
@@ -87,7 +92,8 @@ def save_checkpoint(
         keep_last: how many of the newest to keep, this one included; the best is kept beside them.
             None keeps all.
         is_best: from now on this is the best.
-        metrics: what to remember of it, such as the validation loss.
+        metrics: what to remember of it, such as the validation loss: JSON values; a tensor with one
+            element counts as its number.
         extra: is called with the unfinished folder, to write more files into it (a config, a
             tokenizer) that will appear with the rest. Not to be named as an entry of `state` is.
 
@@ -96,13 +102,15 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the disk is full or failing. Nothing that was there is lost.
-        TypeMismatch: `state` holds something that cannot be saved; the message says where.
+        TypeMismatch: `state` or `metrics` hold something that cannot be saved; the message says
+            where.
     """
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
         raise ArgumentError(f"save_checkpoint: step must be an integer >= 0, got {step!r}")
     if keep_last is not None and keep_last < 1:
         raise ArgumentError(f"save_checkpoint: keep_last must be at least 1, got {keep_last}")
     folder = Path(folder)
+    remembered = _metrics(metrics or {})
     files, structure = _split(state)
     if folder.is_dir():
         atomic.remove_unfinished(folder)
@@ -119,7 +127,7 @@ def save_checkpoint(
             "version": VERSION,
             "step": int(step),
             "is_best": bool(is_best),
-            "metrics": Encoder().encode(dict(metrics or {}), "metrics"),
+            "metrics": remembered,
             "files": {
                 file.name: file.stat().st_size
                 for file in sorted(unfinished.iterdir())
@@ -218,6 +226,22 @@ def _delete_old(folder: Path, keep_last: int) -> None:
             atomic.remove_folder(checkpoint.path)
 
 
+def _metrics(metrics: Mapping[str, Any]) -> Any:
+    """The JSON form of the metrics, which have no file for tensors."""
+    numbers = {
+        name: value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        for name, value in metrics.items()
+    }
+    encoder = Encoder()
+    form = encoder.encode(numbers, "metrics")
+    if encoder.tensors:
+        raise TypeMismatch(
+            f"save_checkpoint: {', '.join(encoder.tensors)}: metrics are numbers and texts; "
+            "tensors belong into the state"
+        )
+    return form
+
+
 def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """The tensors of each file, and the JSON form of all else with the files' names in it."""
     files: dict[str, dict[str, Any]] = {}
@@ -242,7 +266,10 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[st
 
 def _read(path: Path) -> Checkpoint:
     manifest = _manifest(path)
-    metrics = decode(manifest.get("metrics", {}), {}, str(path / MANIFEST))
+    try:
+        metrics = decode(manifest.get("metrics", {}), {}, str(path / MANIFEST))
+    except FileFormatError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
     return Checkpoint(path, manifest["step"], manifest.get("is_best") is True, metrics)
 
 
