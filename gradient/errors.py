@@ -64,6 +64,10 @@ class UnsupportedModel(GradientError, ValueError):
     """A model type that gradient does not know; the message lists those that it does."""
 
 
+class GenerationError(GradientError, RuntimeError):
+    """No next token can be chosen: the logits are not numbers, or all tokens are forbidden."""
+
+
 class DataLoaderError(GradientError, RuntimeError):
     """A worker process of a DataLoader died, or did not answer in time."""
 

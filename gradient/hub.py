@@ -217,6 +217,9 @@ def _dtype(dtype: gradient.DType | str | None) -> gradient.DType | None:
                 f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}"
             )
         dtype = found
-    if dtype is not None and not dtype.is_floating_point:
-        raise ArgumentError(f"dtype: expected a floating dtype for weights, got {dtype}")
+    if dtype is not None and not (isinstance(dtype, gradient.DType) and dtype.is_floating_point):
+        raise ArgumentError(
+            "dtype: expected a floating dtype for weights, such as gradient.bfloat16, got "
+            f"{dtype!r}"
+        )
     return dtype

@@ -13,7 +13,7 @@ import pytest
 
 import gradient
 from array_backends import REQUIRED, Handle, HandleBackend
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, GenerationError, ShapeError, TypeMismatch
 from gradient.generation import (
     KVCache,
     LanguageModel,
@@ -139,6 +139,8 @@ def test_greedy_needs_no_processors_but_the_penalty():
         ({"min_p": 2}, "min_p must be from 0 to 1, got 2"),
         ({"repetition_penalty": 0}, "repetition_penalty must be a positive number, got 0"),
         ({"top_p": 3, "min_p": -1}, "top_p must be .*; min_p must be "),
+        ({"temperature": None}, "temperature must be a finite number of at least 0, got None"),
+        ({"top_p": "most"}, "top_p must be above 0 and at most 1, got 'most'"),
     ],
     ids=str,
 )
@@ -197,7 +199,9 @@ def test_without_a_seed_manual_seed_decides():
 
 
 def test_seeds_must_match_the_rows():
-    with pytest.raises(ArgumentError, match="expected an int or 2 of them, one per row, got 3"):
+    with pytest.raises(
+        ArgumentError, match=r"expected an int or 2 of them, one per row, got \[1, 2, 3\]"
+    ):
         Sampler(SamplingParams(), 2, seed=[1, 2, 3])
 
 
@@ -442,18 +446,52 @@ def test_no_tokens_asked_for():
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
-        ([97], {"max_new_tokens": -1}, "max_new_tokens: expected at least 0, or None, got -1"),
+        ([97], {"max_new_tokens": -1}, "max_new_tokens: expected an int of at least 0, .* -1"),
         ([97], {"max_new_tokens": None}, "this model's context has no limit"),
         ([97], {"logprobs": -1}, "logprobs: expected True or a count of at least 0, got -1"),
         ([97], {"stop": "x"}, "stop strings need a tokenizer"),
         ("text", {}, "text needs a tokenizer"),
         ([97], {"attention_mask": 1}, "only for prompts given as a tensor"),
         ([97, 257, -1], {}, r"prompt 0: expected token ids from 0 to 256, got \[257, -1\]"),
+        ([97.5], {}, r"prompt 0: expected token ids from 0 to 256, got \[97.5\]"),
+        ([[97], [1.5]], {}, r"prompt 1: expected token ids from 0 to 256, got \[1.5\]"),
+        (gradient.tensor([97.0]), {}, "prompt 0: expected token ids"),
+        ([97], {"max_new_tokens": 2.5}, "max_new_tokens: expected an int of at least 0, or None"),
+        ([97], {"logprobs": "all"}, "logprobs: expected True or a count of at least 0, got 'all'"),
+        ([97], {"seed": 1.5}, "seed: expected an int or 1 of them, one per row, got 1.5"),
     ],
 )
 def test_options_that_make_no_sense(prompt, options, message):
     with pytest.raises(ArgumentError, match=message):
         generate(Scripted("abc"), prompt, **options)
+
+
+@pytest.mark.parametrize("prompt", [b"bytes", None, 5, [[97], 5]], ids=repr)
+def test_prompts_that_are_no_text(prompt, tokenizer):
+    with pytest.raises(TypeMismatch, match="prompt: expected text, token ids or a list of either"):
+        generate(Scripted("abc"), prompt, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("call", [generate, stream])
+def test_an_unknown_option_is_refused_with_the_nearest(call, tokenizer):
+    with pytest.raises(TypeMismatch, match="no option 'max_tokens'; did you mean 'max_new_tokens'"):
+        call(Scripted("abc"), "a", tokenizer=tokenizer, max_tokens=3)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_no_possible_token_is_an_error_and_not_token_0(temperature, device):
+    model, never = tiny_model(device), lambda logits, tokens: logits * 0 - INF
+    with pytest.raises(GenerationError, match="logits_processors have forbidden all"):
+        generate(model, [1, 2], logits_processors=[never], temperature=temperature)
+    with gradient.no_grad():
+        model.transformer.ln_f.weight[0] = math.nan
+    with pytest.raises(GenerationError, match=r"logits are NaN \(prompt 0\)"):
+        generate(model, [1, 2], temperature=temperature)
+
+
+def test_a_processor_must_keep_the_shape():
+    with pytest.raises(ShapeError, match=r"expected logits of shape \(1, 257\) back"):
+        generate(tiny_model(), [1], logits_processors=[lambda logits, tokens: logits[:, :5]])
 
 
 def test_an_interrupted_generation_can_be_followed_by_another(tokenizer):
@@ -587,6 +625,12 @@ def test_chat_follows_the_template(tokenizer):
 def test_chat_without_a_template_is_a_transcript(tokenizer):
     lm = LanguageModel(Scripted("User: hi\nAssistant: hello\nUser: and then"), tokenizer)
     assert str(lm.chat([{"role": "user", "content": "hi"}])) == " hello"
+
+
+def test_a_transcript_needs_texts(tokenizer):
+    parts = [{"type": "text", "text": "hi"}]
+    with pytest.raises(ArgumentError, match=r"messages\[0\]: without a chat template"):
+        LanguageModel(Scripted("x"), tokenizer).chat([{"role": "user", "content": parts}])
 
 
 @pytest.mark.parametrize("messages", ["hi", {"role": "user"}, [], ["hi"], [{"content": "hi"}]])

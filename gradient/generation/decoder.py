@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gradient
 import gradient.functional as F
+from gradient.errors import GenerationError
 from gradient.generation.cache import KVCache
 from gradient.generation.result import TokenLogprob
 from gradient.generation.sampling import Sampler
@@ -61,7 +62,11 @@ class Decoder:
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
-        """Choose the next token of every running row."""
+        """Choose the next token of every running row.
+
+        Raises:
+            GenerationError: in a row no token is possible.
+        """
         with evaluating(self.model):
             logits = self._logits()  # (B, V)
         chosen = self.sampler(logits, self.tokens[:, : max(self.lengths)], self.rows)  # (B,)
@@ -70,6 +75,7 @@ class Decoder:
         self.lengths = [length + 1 for length in self.lengths]
         self.newest = chosen
         ids = chosen.tolist()
+        self._check(logits, ids)
         reports = self._reports(logits, ids)
         return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
 
@@ -97,6 +103,19 @@ class Decoder:
             return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
         whole = self.tokens[:, : max(self.lengths)].clamp(min=0)  # padding is any valid token
         return self.model(whole, self.cache, lengths=self.lengths, last_only=True)[:, -1]
+
+    def _check(self, logits: Tensor, ids: list[int]) -> None:
+        impossible = [row for row, token in zip(self.rows, ids, strict=True) if token < 0]
+        if not impossible:
+            return
+        if bool(logits.isnan().any()):
+            raise GenerationError(
+                f"the model's logits are NaN (prompt {impossible[0]}): its weights are damaged, or "
+                f"{self.model.dtype.name} overflows: load it with another dtype="
+            )
+        raise GenerationError(
+            f"no token is possible (prompt {impossible[0]}): logits_processors have forbidden all"
+        )
 
     def _reports(self, logits: Tensor, ids: list[int]) -> list[TokenLogprob | None]:
         if self.logprobs is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, TypeMismatch
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.prompt import (
     Prompt,
@@ -140,6 +143,7 @@ def generate(
     Returns:
         One Generation, or one per prompt if a list or a (B, T) tensor was given.
     """
+    check_options(options)
     many, prompts = read_prompts(prompt, tokenizer, attention_mask)
     rows, pieces = start(model, prompts, tokenizer, **options)
     for _ in pieces:
@@ -166,7 +170,11 @@ def stream(
     Raises:
         ArgumentError: an option out of range, a prompt longer than the model's context, an empty
             prompt for a model without a beginning-of-text token.
+        TypeMismatch (TypeError): there is no such option.
+        GenerationError: while generating: no token is possible, as processors forbid all or the
+            model computes NaN.
     """
+    check_options(options)
     _, prompts = read_prompts(prompt, tokenizer, None)
     if len(prompts) != 1:
         raise ArgumentError(f"stream: expected one prompt, got {len(prompts)}; use generate")
@@ -200,12 +208,14 @@ def start(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
     )
-    if max_new_tokens is not None and max_new_tokens < 0:
-        raise ArgumentError(f"max_new_tokens: expected at least 0, or None, got {max_new_tokens}")
+    if max_new_tokens is not None and not _is_count(max_new_tokens):
+        raise ArgumentError(
+            f"max_new_tokens: expected an int of at least 0, or None, got {max_new_tokens!r}"
+        )
     if stop and tokenizer is None:
         raise ArgumentError("stop: stop strings need a tokenizer")
-    if logprobs is not None and logprobs is not False and logprobs < 0:
-        raise ArgumentError(f"logprobs: expected True or a count of at least 0, got {logprobs}")
+    if logprobs is not None and not isinstance(logprobs, bool) and not _is_count(logprobs):
+        raise ArgumentError(f"logprobs: expected True or a count of at least 0, got {logprobs!r}")
     top = None if logprobs is None or logprobs is False else 0 if logprobs is True else logprobs
     eos_ids = frozenset() if ignore_eos else end_of_text_ids(model, tokenizer)
     bos_id = beginning_of_text_id(model, tokenizer)
@@ -224,3 +234,24 @@ def start(
         model, prompts, rows, sampler, eos_ids=eos_ids, logprobs=top, use_cache=use_cache
     )
     return rows, pieces
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise TypeMismatch for an option that generation does not have, with the nearest name."""
+    known = [
+        name
+        for name, parameter in inspect.signature(start).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise TypeMismatch(
+                f"generate: there is no option {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+                + f" (options: {', '.join(known)})"
+            )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0

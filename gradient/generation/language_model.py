@@ -110,7 +110,18 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return a conversation as plain text that ends where the assistant speaks."""
+    """Return a conversation as plain text that ends where the assistant speaks.
+
+    Raises:
+        ArgumentError: the content of a message is no text (a list of parts, say).
+    """
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if content is not None and not isinstance(content, str):
+            raise ArgumentError(
+                f"messages[{number}]: without a chat template the content must be a text, got "
+                f"{content!r:.80}"
+            )
     turns = [
         f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, TypeMismatch
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 
@@ -58,13 +58,22 @@ def read_prompts(
         raise ArgumentError(
             "attention_mask: only for prompts given as a tensor; lists need no padding"
         )
-    many = not isinstance(prompt, str) and any(not isinstance(each, Integral) for each in prompt)
+    many = _is_row(prompt) and any(isinstance(each, str) or _is_row(each) for each in prompt)
     each_prompt: Sequence[Any] = prompt if many else [prompt]
     return many, [_token_ids(each, tokenizer) for each in each_prompt]
 
 
+def _is_row(prompt: Any) -> bool:
+    """Return whether `prompt` is a row of something; bytes are not, which are text undecoded."""
+    return hasattr(prompt, "__iter__") and not isinstance(prompt, str | bytes | bytearray)
+
+
 def _token_ids(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:
     if not isinstance(prompt, str):
+        if not _is_row(prompt):
+            raise TypeMismatch(
+                f"prompt: expected text, token ids or a list of either, got {prompt!r:.80}"
+            )
         return list(prompt)
     if tokenizer is None:
         raise ArgumentError("prompt: text needs a tokenizer; give token ids, or tokenizer=")
@@ -82,7 +91,11 @@ def begin(bos_id: int | None) -> list[int]:
 def check_tokens(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
     """Raise unless all token ids are in the vocabulary."""
     for number, prompt in enumerate(prompts):
-        wrong = [token for token in prompt if not 0 <= token < vocab_size]
+        wrong = [
+            token
+            for token in prompt
+            if not isinstance(token, Integral) or not 0 <= token < vocab_size
+        ]
         if wrong:
             raise ArgumentError(
                 f"prompt {number}: expected token ids from 0 to {vocab_size - 1}, got {wrong[:5]} "

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import gradient
 import gradient.functional as F
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, ShapeError
 from gradient.tensor import Tensor
 
 LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
@@ -44,16 +45,18 @@ class SamplingParams:
     def __post_init__(self) -> None:
         limits = {
             "temperature": (lambda t: 0 <= t < math.inf, "a finite number of at least 0"),
-            "top_k": (lambda k: k is None or (k >= 0 and k == int(k)), "an integer of at least 0"),
-            "top_p": (lambda p: p is None or 0 < p <= 1, "above 0 and at most 1"),
-            "min_p": (lambda p: p is None or 0 <= p <= 1, "from 0 to 1"),
+            "top_k": (lambda k: k >= 0 and k == int(k), "an integer of at least 0"),
+            "top_p": (lambda p: 0 < p <= 1, "above 0 and at most 1"),
+            "min_p": (lambda p: 0 <= p <= 1, "from 0 to 1"),
             "repetition_penalty": (lambda p: 0 < p < math.inf, "a positive number"),
         }
-        wrong = [
-            f"{name} must be {expected}, got {getattr(self, name)!r}"
-            for name, (holds, expected) in limits.items()
-            if not holds(getattr(self, name))
-        ]
+        wrong = []
+        for name, (holds, expected) in limits.items():
+            value = getattr(self, name)
+            if value is None and name in ("top_k", "top_p", "min_p"):
+                continue
+            if not isinstance(value, Real) or not holds(value):
+                wrong.append(f"{name} must be {expected}, got {value!r}")
         if wrong:
             raise ArgumentError("sampling: " + "; ".join(wrong))
 
@@ -167,16 +170,28 @@ class Sampler:
         self.draws = [uniform_numbers(each) for each in row_seeds(seed, rows)]
 
     def __call__(self, logits: Tensor, tokens: Tensor, rows: Sequence[int]) -> Tensor:
-        """Return the tokens chosen, (B,) int64.
+        """Return the tokens chosen, (B,) int64; -1 where no token is possible.
+
+        That is, where processors forbade all tokens, or the model's logits are not numbers. (It is
+        said in the tokens, which the caller reads anyway: asking here would wait for the device.)
 
         Args:
             logits: (B, V) float.
             tokens: (B, L) int64, padded with -1: the text so far.
             rows: which of the Sampler's rows each row is.
+
+        Raises:
+            ShapeError: a processor gave logits of another shape.
         """
+        shape = tuple(logits.shape)
         logits = self.process(logits.float(), tokens)
+        if tuple(logits.shape) != shape:
+            raise ShapeError(
+                f"logits_processors: expected logits of shape {shape} back, got "
+                f"{tuple(logits.shape)}"
+            )
         if self.params.temperature == 0:
-            return logits.argmax(dim=-1)
+            return gradient.where(logits.amax(dim=-1) > -math.inf, logits.argmax(dim=-1), -1)
         uniform = [next(self.draws[row]) for row in rows]
         return sample(logits, gradient.tensor(uniform, device=logits.device))
 
@@ -194,13 +209,15 @@ def uniform_numbers(seed: int) -> Iterator[float]:
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:
     """Draw one token per row: logits (B, V) and uniform numbers in [0, 1) (B,) to int64 (B,).
 
-    Inverts the cumulative distribution, so that one number a row is enough.
+    Inverts the cumulative distribution, so that one number a row is enough. A row without any
+    distribution (all -inf, or NaN among them) gives -1.
     """
     cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)  # (B, V)
     # 1 - u lies in (0, 1]: the first sum to reach that share of the whole is a token's of positive
     # probability, also where the sum rounds to other than 1.
-    threshold = (1 - uniform).unsqueeze(1) * cumulative[:, -1:]
-    return (cumulative >= threshold).int().argmax(dim=-1)
+    total = cumulative[:, -1:]
+    chosen = (cumulative >= (1 - uniform).unsqueeze(1) * total).int().argmax(dim=-1)
+    return gradient.where(total[:, 0] > 0, chosen, -1)
 
 
 def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
@@ -208,10 +225,9 @@ def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if seed is None:
         base = int(gradient.randint(0, 2**31 - 1, (1,)).item())
         return [base + row for row in range(rows)]
-    if isinstance(seed, int):
-        return [seed + row for row in range(rows)]
-    if len(seed) != rows:
-        raise ArgumentError(
-            f"seed: expected an int or {rows} of them, one per row, got {len(seed)}"
-        )
-    return list(seed)
+    if isinstance(seed, Integral):
+        return [int(seed) + row for row in range(rows)]
+    seeds = list(seed) if isinstance(seed, Sequence) else []
+    if len(seeds) != rows or not all(isinstance(each, Integral) for each in seeds):
+        raise ArgumentError(f"seed: expected an int or {rows} of them, one per row, got {seed!r}")
+    return [int(each) for each in seeds]
