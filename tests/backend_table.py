@@ -98,10 +98,10 @@ def cross_entropy_grad(smoothing: float) -> Case:
 def attention(
     queries: int, heads: int = 4, key_heads: int = 2, keys: int = 37, mask: str = "", **options: Any
 ) -> Case:
-    """The arguments of a call; `queries` of them, times a.rows / 5."""
+    """The arguments of a call; `queries` of them, times a.rows / 5 where that is not very many."""
 
     def arguments(a: Draw) -> tuple[Any, ...]:
-        t = queries * a.rows // 5
+        t = queries * min(a.rows, 50) // 5
         q, k, v = a(2, heads, t, 9), a(2, key_heads, keys, 9), a(2, key_heads, keys, 5)
         masks = {
             "": None,
