@@ -189,6 +189,12 @@ def test_nothing_to_average_is_nan() -> None:
     assert bool(loss.isnan())
 
 
+def test_means_of_many_16_bit_losses_do_not_overflow() -> None:
+    logits = tensor([[0.0, 3.0]], dtype=gradient.float16).expand(70_000, 2)
+    loss = F.cross_entropy(logits, zeros(70_000, dtype=gradient.int64))
+    assert loss.dtype is gradient.float16 and abs(float(loss) - 3.0486) < 0.002
+
+
 def test_rows_that_may_look_at_nothing_give_zeros() -> None:
     q = gradient.randn(1, 1, 2, 4, requires_grad=True)
     mask = tensor([[True, True], [False, False]])

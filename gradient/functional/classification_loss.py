@@ -110,8 +110,11 @@ def _class_reduce(
 ) -> Tensor:
     if reduction == "mean":
         # With every target ignored this is 0 / 0 = nan, as a mean over nothing should be.
+        # In 16 bits a sum or a count would overflow.
+        wide = losses.float() if losses.dtype.itemsize < 4 else losses
+        total = wide.sum()
         counted = (classes != ignore_index).sum() if weights is None else weights.sum()
-        return losses.sum() / counted.to(losses.dtype)
+        return (total / counted.to(total.dtype)).to(losses.dtype)
     return reduced(op, losses.reshape(target.shape), reduction)
 
 
