@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.parity
+pytestmark = [
+    pytest.mark.parity,
+    # What PyTorch has to say about its own samples.
+    pytest.mark.filterwarnings("ignore:Using padding='same'"),
+    pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss"),
+]
 torch = pytest.importorskip("torch")
 
 with warnings.catch_warnings():
