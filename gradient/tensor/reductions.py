@@ -103,10 +103,10 @@ class Reductions:
                 f"norm: expected a floating-point dtype, got {self.dtype}; call .float() first"
             )
         axis = axes_of(dim, self.ndim)
-        size = elementwise.abs(self)
         if p == 2:
             squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]
             return _root(squares, elementwise.sqrt)
+        size = elementwise.abs(self)
         if p in (math.inf, -math.inf):
             self._filled("norm", dim)
             extreme = reduce.amax if p > 0 else reduce.amin
