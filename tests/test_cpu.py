@@ -57,7 +57,8 @@ def test_exp_is_within_about_an_ulp(dtype: str, low: float, high: float) -> None
 
     x = np.random.default_rng(0).uniform(low, high, 200_000).astype(dtype)
     exact = np.exp(x.astype(np.longdouble))
-    assert ulps(through(exp, x), exact) <= 1.1
+    wide = np.finfo(np.longdouble).eps < 1e-17  # elsewhere the yardstick itself is rounded
+    assert ulps(through(exp, x), exact) <= (1.1 if wide else 2)
     edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 2 * high, 2 * low], dtype)
     expected = np.array([np.nan, np.inf, 0, 1, 1, np.inf, 0], dtype)
     np.testing.assert_array_equal(through(exp, edges), expected)
