@@ -297,19 +297,25 @@ def test_peak_memory_of_loading_is_the_weights_size(tmp_path, dtype, share):
 # ---- registry -----------------------------------------------------------------------------------
 
 
-def test_a_model_of_ones_own_is_loaded_once_registered(folder, monkeypatch):
+def test_a_model_of_ones_own_is_loaded_once_registered(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("gradient.models.registry._MODELS", dict(_MODELS))
     set_config(folder, model_type="mine")
 
     class MineConfig(GPT2Config):
         model_type = "mine"
 
-    @register_model("mine")
+    @register_model("mine", "cousin")
     class Mine(GPT2LMHeadModel):
         config_class = MineConfig
 
-    assert "mine" in supported_models()
+    assert {"mine", "cousin"} <= set(supported_models())
     model = load_model(folder)
     assert isinstance(model, Mine)
     assert isinstance(model.config, ModelConfig)
     assert model.config.to_hf()["model_type"] == "mine"
+
+    # One class may serve several types: what it read, it writes.
+    set_config(folder, model_type="cousin", architectures=["CousinForCausalLM"])
+    save_model(load_model(folder), tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert (saved["model_type"], saved["architectures"]) == ("cousin", ["CousinForCausalLM"])

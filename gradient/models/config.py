@@ -28,6 +28,8 @@ class ModelConfig:
     published files of its family disagree about a key, settles the dialect in `from_hf`.
     """
 
+    #: The family's own name; a checkpoint that uses the same class under another ("mistral", read
+    #: as LLaMA) keeps its name in `extra`.
     model_type: ClassVar[str] = ""
     #: Other spellings of a field, as transformers' `attribute_map` has them: {alias: field}.
     aliases: ClassVar[dict[str, str]] = {}
@@ -79,7 +81,8 @@ class ModelConfig:
         """
         known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         values = {cls.aliases.get(key, key): value for key, value in values.items()}
-        values.pop("model_type", None)
+        if values.get("model_type") in (None, cls.model_type):
+            values.pop("model_type", None)
         extra = {key: value for key, value in values.items() if key not in known}
         return cls(**{key: value for key, value in values.items() if key in known}, extra=extra)
 
@@ -87,7 +90,7 @@ class ModelConfig:
         """Return config.json's content: every field, and the unknown keys that were read."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         extra = values.pop("extra")
-        return {**extra, "model_type": self.model_type, **values}
+        return {"model_type": self.model_type, **extra, **values}
 
 
 def must_be(what: str, holds: Callable[[Any], bool], **values: Any) -> list[str]:

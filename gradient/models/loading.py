@@ -209,8 +209,8 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     written = save_sharded(to_checkpoint(model), folder, max_shard_bytes=max_shard_bytes)
     config = {
-        **model.config.to_hf(),
         "architectures": [type(model).__name__],
+        **model.config.to_hf(),
         "dtype": model.dtype.name,
     }
     atomic.write_text(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
