@@ -555,6 +555,44 @@ def test_wrong_positions_are_explained():
 
 
 @pytest.mark.parametrize(
+    "dataset, batch_size, message",
+    [
+        (range(9), 3, "batch_size=2; this loader has 3"),
+        (range(12), 2, "batches_in_epoch=5; this loader has 6"),
+    ],
+)
+def test_a_position_in_other_batches_is_refused(dataset, batch_size, message):
+    loader = DataLoader(range(9), 2)
+    epoch = iter(loader)
+    next(epoch)
+    with pytest.raises(CheckpointError, match=message):
+        DataLoader(dataset, batch_size).load_state_dict(loader.state_dict())
+    list(epoch)
+    DataLoader(dataset, batch_size).load_state_dict(loader.state_dict())  # between epochs it may
+
+
+def test_a_generator_is_no_seed():
+    with pytest.raises(TypeMismatch, match="generator must be a gradient.Generator, got 5"):
+        DataLoader(range(9), generator=5)
+
+
+def test_one_text_is_no_corpus(tmp_path):
+    with pytest.raises(TypeMismatch, match="expected an iterable of texts, got one str"):
+        encode_corpus("hello", byte_level(), tmp_path / "t.bin")
+
+
+def test_a_token_writer_writes_in_its_block_only(tmp_path):
+    writer = TokenWriter(tmp_path / "t.bin", 10)
+    with pytest.raises(ArgumentError, match="write inside `with TokenWriter"):
+        writer.write([1])
+    with writer:
+        writer.write([1, 2])
+    with pytest.raises(ArgumentError, match="nothing is open"):
+        writer.write([3])
+    assert TokenFile(tmp_path / "t.bin").array.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         ({"batch_sampler": [[0]], "batch_size": 2}, "batch_sampler excludes batch_size"),

@@ -12,7 +12,7 @@ from gradient.data.epoch import Epoch
 from gradient.data.fetch import Recipe
 from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from gradient.errors import ArgumentError, CheckpointError
+from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.random import Generator
 
 
@@ -87,6 +87,11 @@ class DataLoader:
         if prefetch_factor is not None and prefetch_factor < 1:
             raise ArgumentError(
                 f"DataLoader: prefetch_factor must be at least 1, got {prefetch_factor}"
+            )
+        if generator is not None and not isinstance(generator, Generator):
+            raise TypeMismatch(
+                f"DataLoader: generator must be a gradient.Generator, got {generator!r}; for a seed "
+                "give gradient.Generator().manual_seed(seed)"
             )
         self.dataset = dataset
         self.num_workers = num_workers
@@ -167,19 +172,37 @@ class DataLoader:
         if self.generator is not None:
             state["generator"] = self.generator.get_state()
         if epoch is not None and not epoch.finished:
-            state["epoch"] = epoch.state_dict()
+            state["epoch"] = epoch.state_dict() | self._extent()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Have the next `for` loop go on from a saved position; epochs then follow as they would.
 
         Raises:
-            CheckpointError: `state` is not a loader's, or of one with other workers.
+            CheckpointError: `state` is not a loader's, or within an epoch of one with another batch
+                size or number of batches (or, when iterating, other workers).
         """
         if not isinstance(state, dict) or state.get("version") != 1:
             raise CheckpointError("DataLoader.load_state_dict: not the state of a DataLoader")
+        if state["epoch"] is not None:
+            # It counts batches: of another size, or of other data, they would be others.
+            for name, here in self._extent().items():
+                there = state["epoch"].get(name)
+                if there != here:
+                    raise CheckpointError(
+                        f"DataLoader.load_state_dict: the position was saved within an epoch with "
+                        f"{name}={there}; this loader has {here}"
+                    )
         self._epoch = None
         self._loaded = dict(state)
+
+    def _extent(self) -> dict[str, int | None]:
+        """What a position within an epoch is counted in, and out of how many if that is known."""
+        try:
+            batches_in_epoch: int | None = len(self)
+        except (TypeError, NotImplementedError):  # a sampler or dataset without a length
+            batches_in_epoch = None
+        return {"batch_size": self.batch_size, "batches_in_epoch": batches_in_epoch}
 
     def recipe(self) -> Recipe:
         """How samples become batches, here or in a worker."""

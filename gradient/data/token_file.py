@@ -16,7 +16,13 @@ import numpy as np
 
 from gradient.data import draw
 from gradient.data.dataset import Dataset
-from gradient.errors import ArgumentError, FileFormatError, IndexOutOfRange, ModelNotFound
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    IndexOutOfRange,
+    ModelNotFound,
+    TypeMismatch,
+)
 from gradient.io.arrays import tensor_of
 from gradient.io.atomic import atomic_write, write_text
 from gradient.io.json_file import read_json
@@ -178,13 +184,23 @@ class TokenWriter:
         self.metadata = metadata or {}
         self.count = 0
         self._write = atomic_write(self.path)
+        self._file: Any = None
 
     def __enter__(self) -> TokenWriter:
         self._file = self._write.__enter__()
         return self
 
     def write(self, ids: Sequence[int] | np.ndarray) -> None:
-        """Append token ids."""
+        """Append token ids.
+
+        Raises:
+            ArgumentError: outside the `with` block.
+            IndexOutOfRange: an id is not in the vocabulary; none of `ids` is written.
+        """
+        if self._file is None:
+            raise ArgumentError(
+                "TokenWriter: nothing is open; write inside `with TokenWriter(...) as writer:`"
+            )
         tokens = np.asarray(ids, np.int64)
         if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.vocab_size):
             wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
@@ -195,6 +211,7 @@ class TokenWriter:
         self.count += tokens.size
 
     def __exit__(self, *error: Any) -> bool | None:
+        self._file = None
         # The old description goes first: a description of other tokens must never stand beside
         # these.
         if error[0] is None:
@@ -232,6 +249,8 @@ def encode_corpus(
     Raises:
         CheckpointError: the disk is full or failing; an older file is untouched.
     """
+    if isinstance(texts, str):
+        raise TypeMismatch("encode_corpus: expected an iterable of texts, got one str; give [text]")
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     characters = 0
     with TokenWriter(path, tokenizer.vocab_size, metadata) as writer:
