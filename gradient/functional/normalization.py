@@ -130,23 +130,26 @@ def batch_norm(
             raise ArgumentError(
                 "batch_norm: expected running_mean and running_var when training=False"
             )
-        scale = (running_var + eps).rsqrt()
         centred = input - running_mean.reshape(per_channel)
-        return _affine(centred * scale.reshape(per_channel), weight, bias)
+        var = running_var.reshape(per_channel)
+    else:
+        count = input.numel() // input.shape[1]
+        _check_enough_values("batch_norm", input, count)
+        others = [dim for dim in range(input.ndim) if dim != 1]
+        mean = input.mean(others, keepdim=True)
+        centred = input - mean
+        var = (centred * centred).mean(others, keepdim=True)
+        unbiased = var.detach() * (count / (count - 1))
+        with no_grad():
+            for running, value in ((running_mean, mean.detach()), (running_var, unbiased)):
+                if running is not None:
+                    running.mul_(1 - momentum).add_(value.reshape(-1), alpha=momentum)
 
-    count = input.numel() // max(input.shape[1], 1)
-    _check_enough_values("batch_norm", input, count)
-    others = [dim for dim in range(input.ndim) if dim != 1]
-    mean = input.mean(others, keepdim=True)
-    centred = input - mean
-    var = (centred * centred).mean(others, keepdim=True)
-    with no_grad():
-        if running_mean is not None:
-            running_mean.mul_(1 - momentum).add_(mean.detach().reshape(-1), alpha=momentum)
-        if running_var is not None:
-            unbiased = var.detach().reshape(-1) * (count / (count - 1))
-            running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
-    return _affine(centred * (var + eps).rsqrt(), weight, bias)
+    scale = (var + eps).rsqrt()
+    if weight is not None:  # while it has one number for each channel: a pass less over the input
+        scale = scale * weight.reshape(per_channel)
+    output = centred * scale
+    return output if bias is None else output + bias.reshape(per_channel)
 
 
 def local_response_norm(
