@@ -111,6 +111,9 @@ class HandleBackend(Backend):
     def is_view(be, x: Any) -> bool:
         return x._inner.base is not None
 
+    def is_view_of(be, x: Any, base: Any) -> bool:
+        return be.storage(x) is be.storage(base)
+
     def detach(be, x: Any) -> Any:
         return x
 

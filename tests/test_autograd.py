@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import threading
 import weakref
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 import gradient
 from gradient.autograd import Function, checkpoint, detect_anomaly, grad, gradcheck, gradgradcheck
+from gradient.autograd.function import once_differentiable
 from gradient.autograd.gradcheck import GradcheckError
 from gradient.errors import AutogradError
 from gradient.testing import assert_close
@@ -195,6 +197,32 @@ def test_create_graph_in_backward(x):
     x.grad = None
 
 
+def test_second_order_where_an_input_comes_from_another(device):
+    """The inner pass of a rule with extra values ends at the op's inputs."""
+
+    def f(a):
+        return gradient.nn.functional.layer_norm(a, (4,), (a * a)[0])
+
+    assert gradgradcheck(f, double(3, 4, device=device))
+
+
+def test_second_order_where_one_tensor_is_several_inputs(device):
+    def f(a):
+        return gradient.nn.functional.scaled_dot_product_attention(a * 2, a, a)
+
+    assert gradgradcheck(f, double(1, 2, 3, 4, device=device))
+
+
+def test_hooks_run_once_with_create_graph(x):
+    x.register_hook(lambda g: g * 2)
+    (g,) = grad((gradient.nn.functional.rms_norm(x, (2,)) ** 3).sum(), x, create_graph=True)
+    with gradient.no_grad():
+        plain = x.clone()
+    plain.requires_grad_()
+    (once,) = grad((gradient.nn.functional.rms_norm(plain, (2,)) ** 3).sum(), plain)
+    assert_close(g.detach(), once * 2)
+
+
 # Modes -------------------------------------------------------------------------------------------
 
 
@@ -280,6 +308,36 @@ def test_retain_grad(x):
     assert y.retains_grad
     (y * y).sum().backward()
     assert values(y.grad) == [[4, 8], [12, 16]]
+
+
+def test_retain_grad_sees_what_the_hooks_made_of_it(x):
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: g * 10)
+    y.sum().backward()
+    assert values(y.grad) == [[10, 10], [10, 10]]
+
+
+def test_a_hook_must_keep_the_shape(x):
+    y = x.view(4) * 2
+    y.register_hook(lambda g: g.reshape(2, 2))
+    with pytest.raises(RuntimeError, match=r"hook of MulBackward.*\(4,\) and returned one of"):
+        y.sum().backward()
+
+
+def test_threads_with_a_leaf_in_common_lose_nothing():
+    w = gradient.zeros(3, requires_grad=True)
+
+    def work():
+        for _ in range(200):
+            (w * 1).sum().backward()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for t in workers:
+        t.start()
+    for t in workers:
+        t.join()
+    assert values(w.grad) == [800, 800, 800]
 
 
 # What is kept ------------------------------------------------------------------------------------
@@ -486,6 +544,74 @@ def test_an_expanded_tensor_cannot_be_overwritten(device):
         gradient.zeros(1, device=device).expand(3).add_(1)
 
 
+def test_an_overwritten_index_or_mask_is_noticed(device):
+    a = gradient.arange(4.0, device=device).requires_grad_()
+    index, mask = gradient.tensor([0, 1], device=device), gradient.ones(4, device=device) > 0
+    picked, chosen = a[index], gradient.where(mask, a, a * 0)
+    rows = gradient.nn.functional.embedding(index, a.view(4, 1))
+    index += 1
+    mask.logical_not_()
+    for name, y in {"getitem": picked, "where": chosen, "embedding": rows}.items():
+        with pytest.raises(RuntimeError, match=f"{name} .*overwrote it in place"):
+            y.sum().backward()
+
+
+def test_an_accumulated_grad_that_a_graph_saved_is_noticed(x):
+    w = gradient.ones(2, 2, device=x.device, requires_grad=True)
+    x.sum().backward()
+    penalty = (w * x.grad).sum()
+    x.sum().backward()
+    with pytest.raises(RuntimeError, match="mul .*saved its 'b'.*but backward"):
+        penalty.backward()
+
+
+@pytest.mark.parametrize("name", ["log", "sin", "abs", "square", "log1p", "erf", "relu", "exp"])
+def test_in_place_forms_keep_the_old_values_that_they_need(x, name):
+    y, z = x * 1, x * 1
+    getattr(y, name + "_")()
+    (g,) = grad(y.sum(), x)
+    (expected,) = grad(getattr(z, name)().sum(), x)
+    assert_close(g, expected)
+
+
+def test_in_place_products_keep_the_old_values_that_they_need(x):
+    w = gradient.full((2, 2), 3.0, device=x.device, requires_grad=True)
+    y = x * 1
+    y.mul_(w)
+    y.pow_(2)
+    y.div_(w)
+    y.sum().backward()  # 3 x^2
+    assert values(w.grad) == [[1, 4], [9, 16]]
+    assert values(x.grad) == [[6, 12], [18, 24]]
+
+
+def test_detached_and_viewed_scalars_share_their_memory(device):
+    """A full reduction may be a NumPy scalar, which cannot be written."""
+    total = gradient.ones(3, device=device).sum()
+    total.detach().fill_(5)
+    assert total.item() == 5
+    other = gradient.ones(3, device=device).sum()
+    other.view(1).mul_(2)
+    assert other.item() == 6
+
+
+def test_writing_to_a_copy_that_reshape_made_leaves_the_base_alone(x):
+    y = x * 1
+    copied = y.t().reshape(-1)
+    copied.mul_(5)
+    y.sum().backward()
+    assert values(x.grad) == [[1, 1], [1, 1]]
+
+
+def test_a_leaf_that_is_a_view_stays_a_leaf(device):
+    buffer = gradient.zeros(4, device=device)
+    p = buffer[:2].requires_grad_()
+    buffer.add_(1)
+    assert p.is_leaf and p.requires_grad
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        p.add_(1)
+
+
 # Function ----------------------------------------------------------------------------------------
 
 
@@ -557,6 +683,90 @@ def test_overwriting_what_a_function_saved_is_noticed(x):
         z.sum().backward()
 
 
+class Exp(Function):
+    @staticmethod
+    def forward(ctx, a):
+        out = a.exp()
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+
+class ExpAndDouble(Function):
+    @staticmethod
+    def forward(ctx, a):
+        out = a.exp()
+        ctx.save_for_backward(out, a)
+        return out, out * a
+
+    @staticmethod
+    def backward(ctx, g1, g2):
+        out, a = ctx.saved_tensors
+        return g1 * out + g2 * (out * a + out)
+
+
+def test_a_function_may_save_its_results(device):
+    a = double(3, device=device)
+    assert gradgradcheck(Exp.apply, a)
+    assert gradgradcheck(ExpAndDouble.apply, a)
+
+
+def test_what_a_function_saved_is_freed():
+    a = double(3)
+    out = Exp.apply(a * 1)
+    kept = weakref.ref(out.array)
+    total = out.sum()
+    del out
+    total.backward()
+    assert kept() is None
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        total.backward()
+
+
+def test_a_function_that_writes_its_argument(device):
+    class Double(Function):
+        @staticmethod
+        def forward(ctx, a):
+            a.mul_(2)
+            ctx.mark_dirty(a)
+            return a
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    a = double(3, device=device)
+    h = a * 3
+    assert Double.apply(h) is h
+    h.sum().backward()
+    assert values(a.grad) == [6, 6, 6]
+    with pytest.raises(RuntimeError, match="leaf Variable.*marked dirty"):
+        Double.apply(double(2, device=device))
+
+
+def test_a_function_with_a_gradient_of_the_wrong_shape(device):
+    class Wrong(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            return g.reshape(3, 2)
+
+    with pytest.raises(RuntimeError, match=re.escape("gradient of shape (2, 3)")):
+        Wrong.apply(double(2, 3, device=device)).sum().backward()
+
+
+def test_once_differentiable_refuses_a_second_time(device):
+    class Once(Cube):
+        backward = staticmethod(once_differentiable(Cube.backward))
+
+    a = double(3, device=device)
+    (g,) = grad((Once.apply(a) ** 2).sum(), a, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.sum().backward()
+
+
 # Checkpoint --------------------------------------------------------------------------------------
 
 
@@ -599,6 +809,24 @@ def test_checkpoint_repeats_its_random_numbers(device):
     gradient.manual_seed(3)
     gradient.nn.functional.dropout(a, 0.5, training=True)
     assert gradient.rand(1).item() == after
+
+
+def test_checkpoint_of_tensors_that_depend_on_each_other(x):
+    """The second run's backward pass ends at the segment's inputs, and leaves them their hooks."""
+    seen = []
+    h = x * x
+    h.register_hook(lambda g: seen.append(values(g)))
+    checkpoint(lambda a, b: a * b, h, x).sum().backward()
+    assert values(x.grad) == [[3, 12], [27, 48]]
+    assert seen == [[[1, 2], [3, 4]]]
+
+
+def test_checkpoint_notices_an_overwritten_argument(x):
+    a = gradient.ones(2, 2, device=x.device)
+    out = checkpoint(lambda t: t * x, a)
+    a.mul_(5)
+    with pytest.raises(RuntimeError, match="checkpoint .*saved its 'argument 0'.*mul_"):
+        out.sum().backward()
 
 
 # Anomaly detection and gradcheck's report --------------------------------------------------------

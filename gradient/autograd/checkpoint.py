@@ -35,6 +35,7 @@ def checkpoint(
     """
     if not mode.grad:
         return function(*args, **kwargs)
+    given = (*args, *kwargs.values())
     state = RandomState.save() if preserve_rng_state else None
     start = ticket()
     result = function(*args, **kwargs)
@@ -48,7 +49,9 @@ def checkpoint(
     backend = results[0].backend
     node: Node = new_node(Node)
     node.op = _Segment(function, args, kwargs, state, single)
-    node.parents, node.saved, node.backend, node.order = tuple(border), (), backend, ticket()
+    node.parents, node.backend, node.order = tuple(border), backend, ticket()
+    # Not kept for their values, but to notice if they are overwritten before the second run.
+    node.saved = tuple(t.array for t in given if isinstance(t, Variable))
     node.spot = spot_of(user_frame())
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     # The segment's own nodes, and with them its activations, die with `result` and `results`.
@@ -75,12 +78,15 @@ def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
 class _Segment:
     """A checkpointed call, to the engine."""
 
-    name, saved_names = "checkpoint", ()
+    name = "checkpoint"
 
     def __init__(self, function: Any, args: Any, kwargs: Any, state: Any, single: bool):
         self.function, self.args, self.kwargs = function, args, kwargs
         self.state, self.single = state, single
         self.autocast = mode.autocast
+        names = [*map(str, range(len(args))), *kwargs]
+        given = zip(names, (*args, *kwargs.values()), strict=True)
+        self.saved_names = tuple(f"argument {n}" for n, v in given if isinstance(v, Variable))
 
     def _again(self, g: Any, backend: Any, create_graph: bool, parents: Sequence[Any]) -> list[Any]:
         now = RandomState.save()
@@ -92,8 +98,8 @@ class _Segment:
                 result = self.function(*self.args, **self.kwargs)
         finally:
             mode.autocast = autocast
-        if self.state is not None:
-            RandomState.restore(now)
+            if self.state is not None:
+                RandomState.restore(now)
         results = (result,) if self.single else tuple(result)
         grads = [g] if self.single else g
         roots = [
@@ -102,7 +108,7 @@ class _Segment:
             if r.node is not None and value is not None
         ]
         wanted = [p for p in parents if p is not None]
-        found = engine.walk(roots, wanted, create_graph, create_graph, accumulate=False)
+        found = engine.walk(roots, wanted, create_graph, create_graph, within=True)
         return [None if p is None else found.get(p) for p in parents]
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:

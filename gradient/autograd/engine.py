@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -20,8 +21,18 @@ from gradient.autograd.outputs import Partial
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError
 
-# sys.getrefcount of a local variable that holds the only reference to an object.
-ONLY_REFERENCE = 2
+
+def _count_of_one_reference() -> int:
+    only = object()
+    return sys.getrefcount(only)
+
+
+ONLY_REFERENCE = _count_of_one_reference()
+"""sys.getrefcount of a local variable that holds the only reference to an object: Python's versions
+differ in whether the call's own argument counts."""
+
+giving = threading.Lock()
+"""Held while a leaf's `grad` is changed, so that threads with a leaf in common lose nothing."""
 
 
 class World:
@@ -47,7 +58,7 @@ def backward(
     wanted = None if inputs is None else [t.node for t in sequence(inputs)]
     if wanted is not None and (not wanted or any(node is None for node in wanted)):
         raise AutogradError("backward: every tensor of 'inputs' must require a gradient")
-    found = walk(roots, wanted, keep, create_graph, accumulate=wanted is None)
+    found = walk(roots, wanted, keep, create_graph)
     if inputs is not None:
         for tensor in sequence(inputs):
             if tensor.node in found:
@@ -79,7 +90,7 @@ def grad(
             raise AutogradError(
                 f"grad: input {i} does not require a gradient; call requires_grad_()"
             )
-    found = walk(roots, [t.node for t in tensors], keep, create_graph, accumulate=False)
+    found = walk(roots, [t.node for t in tensors], keep, create_graph)
     result = []
     for i, tensor in enumerate(tensors):
         g = found.get(tensor.node)
@@ -137,16 +148,20 @@ def seeds(
 by_order = attrgetter("order")
 
 
-def reachable(roots: Iterable[Node], wanted: Sequence[Node] | None) -> list[Node]:
+def reachable(
+    roots: Iterable[Node], wanted: Sequence[Node] | None, borders: frozenset[Node]
+) -> list[Node]:
     """All nodes under the roots, newest first; with `wanted`, only those that lead to one of them.
 
-    Nothing older than the oldest wanted node can lead to it, so the search stops there.
+    Nothing older than the oldest wanted node can lead to it, so the search stops there; and it does
+    not go past `borders`.
     """
     floor = min((n.order for n in wanted), default=0) if wanted is not None else 0
     seen = set(roots)
     stack = list(seen)
     while stack:
-        for parent in stack.pop().parents:
+        node = stack.pop()
+        for parent in () if node in borders else node.parents:
             if parent is not None and parent not in seen and parent.order >= floor:
                 seen.add(parent)
                 stack.append(parent)
@@ -168,15 +183,17 @@ def walk(
     wanted: Sequence[Node] | None,
     keep: bool,
     create_graph: bool,
-    accumulate: bool,
+    within: bool = False,
 ) -> dict[Node, Any]:
-    """Propagate from the roots; return the gradients of the `wanted` nodes.
+    """Propagate from the roots; return the gradients of the `wanted` nodes, or without any, add to
+    the leaves' `grad`.
 
-    `keep` keeps the saved values for another pass; `accumulate` adds to the leaves' `grad`.
+    `keep` keeps the saved values for another pass. A walk `within` another one, for the inputs of
+    one of its ops, ends at them: what they depend on in turn, and their hooks, are the other's.
     """
-    nodes = reachable([node for node, _ in roots], wanted)
-    allowed = set(nodes) if wanted is not None else None
     captured = frozenset(wanted or ())
+    nodes = reachable([n for n, _ in roots], wanted, captured if within else frozenset())
+    allowed = set(nodes) if wanted is not None else None
     found: dict[Node, Any] = {}
     grads: dict[Node, Any] = {}
     owned: set[Node] = set()
@@ -193,12 +210,15 @@ def walk(
             if node not in grads:
                 continue
             g = grads.pop(node)
+            if within and node in captured:
+                found[node] = g
+                continue
             if node.hooks is not None:
                 g = run_hooks(node, g, create_graph)
             if node in captured:
                 found[node] = g
             if node.op is None:
-                if accumulate and node.leaf is not None and (leaf := node.leaf()) is not None:
+                if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
                     # Passed on, not copied, if nobody else holds it.
                     give(leaf, g, create_graph, sys.getrefcount(g) <= ONLY_REFERENCE)
                 continue
@@ -227,7 +247,9 @@ def walk(
                 if parent is not None and result is not None:
                     add(grads, owned, parent, result, create_graph)
             results = result = None  # so that the gradients in `grads` have no other holder
-    except Exception as error:
+    except AutogradError as error:
+        if node.stack is None:
+            raise
         raise with_trace(node, error) from error
     finally:
         mode.grad = before
@@ -262,6 +284,11 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
 def unbroadcast(backend: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which something of `shape` was broadcast."""
     extra = len(g.shape) - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise ShapeError(
+            f"backward: expected a gradient of shape {tuple(shape)}, or one that it broadcasts to, "
+            f"got {tuple(g.shape)}"
+        )
     lone = tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
     summed = tuple(range(extra)) + lone
     if summed:
@@ -272,16 +299,18 @@ def unbroadcast(backend: Any, g: Any, shape: tuple[int, ...]) -> Any:
 def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
     """Add a finished gradient to `leaf.grad`. `own`: nobody else holds the array `g`."""
     backend = leaf.backend
-    if isinstance(g, Variable):
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
-    elif leaf.grad is not None:
-        if leaf.grad.node is not None:
-            leaf.grad = wrap(leaf.grad.array + g, backend)
+    with giving:
+        before = leaf.grad
+        if isinstance(g, Variable):
+            leaf.grad = g if before is None else before + g
+        elif before is None:
+            fresh = own and g.shape and not backend.is_view(g)
+            leaf.grad = wrap(g if fresh else backend.copy(g), backend)
+        elif before.node is not None:
+            leaf.grad = wrap(before.array + g, backend)
         else:
-            leaf.grad.array = backend.accumulate(leaf.grad.array, g)
-    else:
-        fresh = own and g.shape and not backend.is_view(g)
-        leaf.grad = wrap(g if fresh else backend.copy(g), backend)
+            before.array = backend.accumulate(before.array, g)
+            inplace.mark_overwritten(backend, before.array, "backward")
     if leaf.node.after is not None:
         for hook in leaf.node.after:
             hook(leaf)
@@ -292,8 +321,9 @@ def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
     nodes = [t.node for t in inputs if t is not None]
     if y.node is None:
         return [None] * len(inputs)
-    found = walk([(y.node, g)], nodes, True, True, accumulate=False)
-    return [None if t is None else found.get(t.node) for t in inputs]
+    found = walk([(y.node, g)], nodes, True, True, within=True)
+    # A node that stands for several inputs has the sum of their gradients, to be given once.
+    return [None if t is None else found.pop(t.node, None) for t in inputs]
 
 
 # Hooks and anomalies -----------------------------------------------------------------------------
@@ -306,7 +336,14 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
     for hook in list(node.hooks or ()):
         replaced = hook(tensor)
         if replaced is not None:
+            if tuple(replaced.shape) != tuple(tensor.shape):
+                raise ShapeError(
+                    f"backward: a hook of {node.name()} was given a gradient of shape "
+                    f"{tuple(tensor.shape)} and returned one of {tuple(replaced.shape)}"
+                )
             tensor = replaced
+    if node.retained is not None and (kept := node.retained()) is not None:
+        kept.grad = tensor if kept.grad is None else kept.grad + tensor
     return tensor if create_graph else tensor.array
 
 
@@ -320,10 +357,7 @@ def check_nan(node: Node, results: Sequence[Any]) -> None:
             raise AutogradError(f"backward: {node.name()} returned nan values in its gradient {i}")
 
 
-def with_trace(node: Node, error: Exception) -> Exception:
-    """The error, with the forward stack of the op under anomaly detection."""
-    stack = node.stack
-    if stack is None or not isinstance(error, AutogradError):
-        return error
-    lines = "".join(reversed(stack.format()))
+def with_trace(node: Node, error: AutogradError) -> AutogradError:
+    """The error, with the stack that made the node (under anomaly detection)."""
+    lines = "".join(reversed(node.stack.format()))
     return type(error)(f"{error}\nThe op was called here (innermost last):\n{lines}")

@@ -18,7 +18,7 @@ from gradient.errors import (
 def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     """The exception to raise for `error`, which `op` met on `inputs`. Costs nothing until then."""
     if isinstance(error, GradientError):
-        return error
+        raise error
     names = (
         op.inputs if len(op.inputs) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
     )

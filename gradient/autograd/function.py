@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
 from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
-from gradient.autograd.outputs import outputs
+from gradient.autograd.outputs import branch, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
 
@@ -19,10 +19,12 @@ class FunctionCtx:
         self.needs_input_grad = needs
         self._saved: tuple[Any, ...] = ()
         self._constant: tuple[Any, ...] = ()
+        self._dirty: tuple[Any, ...] = ()
         self._materialize = True
 
     def save_for_backward(self, *tensors: Any) -> None:
-        """Keep tensors (or None) for `saved_tensors`; checked for later in-place changes."""
+        """Keep arguments or results (or None) for `saved_tensors` until `backward` has run; checked
+        for later in-place changes."""
         self._saved = tensors
 
     @property
@@ -34,7 +36,9 @@ class FunctionCtx:
         self._constant = tensors
 
     def mark_dirty(self, *tensors: Any) -> None:
-        """Accepted as in PyTorch: overwriting is noticed without it."""
+        """These arguments were written in place, and are returned: they stay the same tensors, with
+        this call in their graph."""
+        self._dirty = tensors
 
     def set_materialize_grads(self, value: bool) -> None:
         """Whether results that nobody used come to `backward` as zeros (True) or as None."""
@@ -91,32 +95,56 @@ def _record(
 ) -> list[Any]:
     backend = results[0].backend
     node: Node = new_node(Node)
-    node.op, node.backend, node.order = _FunctionOp(cls, ctx, single), backend, ticket()
+    made_here = {id(r): i for i, r in enumerate(results)}
+    own = {k: made_here[id(t)] for k, t in enumerate(ctx._saved) if id(t) in made_here}
+    node.op, node.backend, node.order = _FunctionOp(cls, ctx, single, own), backend, ticket()
     node.parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
-    node.saved = tuple(t.array if isinstance(t, Variable) else None for t in ctx._saved)
+    node.saved, ctx._saved = tuple(ctx._saved), ()
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     node.spot = spot_of(user_frame())
     if mode.grad == ANOMALY:
         trace(node)
     constant = {id(t) for t in ctx._constant}
-    # A result that is an argument itself gets a tensor of its own.
+    dirty = {id(t) for t in ctx._dirty}
+    # A result that is an argument itself gets a tensor of its own, unless it was written in place.
     if single:
         tensors = [wrap(results[0].array, backend, node)]
     else:
         tensors = outputs([r.array for r in results], backend, node)
-    for result, tensor in zip(results, tensors, strict=True):
+    for i, (result, tensor) in enumerate(zip(results, tensors, strict=True)):
         if id(result) in constant or result.array.dtype.kind in "biu":
             tensor.node = None
+        if id(result) in dirty:
+            if result.node is not None and result.node.op is None:
+                raise AutogradError(
+                    f"{cls.__name__}.forward: a leaf Variable that requires grad was marked dirty; "
+                    "give it a clone"
+                )
+            if getattr(result, "link", None) is not None:
+                raise AutogradError(
+                    f"{cls.__name__}.forward: a view was marked dirty; give it a clone"
+                )
+            result.node, tensors[i] = tensor.node, result
     return tensors
 
 
 class _FunctionOp:
     """A call of a Function, to the engine."""
 
-    def __init__(self, cls: type[Function], ctx: FunctionCtx, single: bool):
+    def __init__(self, cls: type[Function], ctx: FunctionCtx, single: bool, own: dict[int, int]):
         self.cls, self.ctx, self.single = cls, ctx, single
+        self.own = own  # which saved tensors are which results: kept here without their nodes
         self.name = cls.__name__
         self.saved_names = tuple(f"saved_tensors[{i}]" for i in range(len(ctx._saved)))
+
+    def _saved(self, node: Node, on_tensors: bool) -> tuple[Any, ...]:
+        """The saved tensors; a result is on its node, for it depends on the arguments."""
+        saved = list(node.saved or ())
+        for k, i in self.own.items():
+            array = saved[k].array
+            at = None if not on_tensors else node if self.single else branch(node, i, array)
+            saved[k] = wrap(array, node.backend, at)
+        return tuple(saved)
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
         with no_grad():
@@ -140,21 +168,56 @@ class _FunctionOp:
             elif value is not None and not isinstance(value, Variable):
                 value = wrap(value, node.backend)
             grads.append(value)
-        results = self.cls.backward(self.ctx, *grads)
+        self.ctx._saved = self._saved(node, on_tensors)
+        try:
+            results = self.cls.backward(self.ctx, *grads)
+        finally:
+            self.ctx._saved = ()
         results = results if isinstance(results, tuple) else (results,)
         if len(results) != len(node.parents):
             raise AutogradError(
                 f"{self.name}.backward: expected {len(node.parents)} gradients (one for each "
                 f"argument of forward), got {len(results)}"
             )
+        for i, (result, parent) in enumerate(zip(results, node.parents, strict=True)):
+            if parent is None or result is None:
+                continue
+            if not isinstance(result, Variable):
+                raise AutogradError(
+                    f"{self.name}.backward: expected a Tensor or None as gradient {i}, got "
+                    f"{type(result).__name__}"
+                )
         return list(results)
 
 
 def once_differentiable(function: Any) -> Any:
-    """Mark a backward as not differentiable itself: its gradients are constants."""
+    """Mark a backward as not differentiable itself: differentiating its gradients is an error."""
 
     def run(ctx: FunctionCtx, *grads: Any) -> Any:
         with no_grad():
-            return function(ctx, *grads)
+            results = function(ctx, *grads)
+        if not any(isinstance(g, Variable) and g.node is not None for g in grads):
+            return results
+        single = not isinstance(results, tuple)
+        refused = [
+            _Once.apply(r, *grads) if isinstance(r, Variable) else r
+            for r in ((results,) if single else results)
+        ]
+        return refused[0] if single else tuple(refused)
 
     return run
+
+
+class _Once(Function):
+    """A gradient that was computed once and for all."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Any, *grads: Any) -> Any:
+        return value
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
+        raise AutogradError(
+            "backward: trying to differentiate twice a Function whose backward is marked "
+            "once_differentiable"
+        )

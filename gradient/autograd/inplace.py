@@ -9,9 +9,11 @@ younger than the last overwrite (every ordinary training step) does not look at 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from gradient.autograd.node import PACKAGE, Node, source_line, spot_of, ticket, user_frame
+from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError
 
 
@@ -62,9 +64,7 @@ def version(backend: Any, array: Any) -> int:
 
 def check_saved(node: Node) -> None:
     """Raise if a value that `node` saved was overwritten since."""
-    for name, value in zip(node.op.saved_names, node.saved or (), strict=False):
-        if not hasattr(value, "dtype"):
-            continue
+    for name, value in _kept(node):
         mark = marks.get(id(node.backend.storage(value)))
         if mark is not None and mark.order > node.order:
             raise AutogradError(
@@ -73,6 +73,18 @@ def check_saved(node: Node) -> None:
                 f"{source_line(mark.spot)}) then overwrote it in place; use the out-of-place form "
                 "there, or clone() before it"
             )
+
+
+def _kept(node: Node) -> Iterator[tuple[str, Any]]:
+    """The arrays that `node` keeps, by name: saved values, and options such as an index or mask."""
+    options = getattr(node, "options", None) or {}
+    saved = zip(node.op.saved_names, node.saved or (), strict=False)
+    for name, value in (*saved, *options.items()):
+        for part in value if type(value) is tuple else (value,):
+            if isinstance(part, Variable):  # of a user's Function
+                yield name, part.array
+            elif hasattr(part, "dtype"):
+                yield name, part
 
 
 def place_of(node: Node) -> str:

@@ -44,6 +44,7 @@ class Node:
     leaf: weakref.ref[Any] | None = None
     hooks: list[Any] | None = None
     after: list[Any] | None = None
+    retained: weakref.ref[Any] | None = None
     stack: Any = None
     n_outputs: int = 0
 

@@ -39,14 +39,16 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     node.n_outputs = len(arrays)
     node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
     node.dtype = [a.dtype for a in arrays]
-    result = []
-    for i, array in enumerate(arrays):
-        branch: Node = new_node(Node)
-        branch.op, branch.parents, branch.saved, branch.backend = _OUTPUT, (node,), (), backend
-        branch.index, branch.spot = i, node.spot  # type: ignore[attr-defined]
-        branch.shape, branch.dtype, branch.order = array.shape, array.dtype, ticket()
-        result.append(wrap(array, backend, branch))
-    return result
+    return [wrap(array, backend, branch(node, i, array)) for i, array in enumerate(arrays)]
+
+
+def branch(node: Node, index: int, array: Any) -> Node:
+    """The node of result `index` of `node`."""
+    made: Node = new_node(Node)
+    made.op, made.parents, made.saved, made.backend = _OUTPUT, (node,), (), node.backend
+    made.index, made.spot = index, node.spot  # type: ignore[attr-defined]
+    made.shape, made.dtype, made.order = array.shape, array.dtype, ticket()
+    return made
 
 
 def filled(node: Node, grads: list[Any], backend: Any) -> list[Any]:

@@ -195,6 +195,10 @@ class Backend(
         """Whether `x` lies in memory that another array owns."""
         return False
 
+    def is_view_of(be, x: Array, base: Array) -> bool:
+        """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
+        return be.storage(x) is be.storage(base)
+
     def detach(be, x: Array) -> Array:
         """`x` as a constant. Arrays are constants already; where they are Tensors, it cuts."""
         return x

@@ -17,7 +17,7 @@ from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch
 from gradient.ops import elementwise
-from gradient.tensor.arguments import Size
+from gradient.tensor.arguments import Size, axis_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 from gradient.tensor.drawing import Drawing
@@ -29,6 +29,7 @@ from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.shaping import Shaping
+from gradient.tensor.views import owned
 
 
 class Tensor(
@@ -78,7 +79,13 @@ class Tensor(
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
-        return Size(self.array.shape) if dim is None else self.array.shape[dim]
+        if dim is None:
+            return Size(self.array.shape)
+        shape = self.array.shape
+        try:
+            return shape[dim]
+        except (IndexError, TypeError):
+            return shape[axis_of(dim, len(shape))]
 
     @property
     def ndim(self) -> int:
@@ -169,6 +176,8 @@ class Tensor(
 
     def detach(self) -> Any:
         """The same memory, outside the graph."""
+        if not self.array.shape:
+            self.array = owned(self)
         return wrap(self.array, self.backend)
 
     def detach_(self) -> Any:
@@ -179,7 +188,7 @@ class Tensor(
     @property
     def data(self) -> Any:
         """The same memory, outside the graph; can be assigned."""
-        return wrap(self.array, self.backend)
+        return self.detach()
 
     @data.setter
     def data(self, value: Any) -> None:

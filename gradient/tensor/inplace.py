@@ -21,7 +21,7 @@ from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
-from gradient.tensor.views import owner_of, spread_news
+from gradient.tensor.views import owned, sharing, spread_news
 
 
 def overwrite(tensor: Any, result: Any, name: str) -> Any:
@@ -37,6 +37,8 @@ def overwrite(tensor: Any, result: Any, name: str) -> Any:
             f"{name}: result type {result.dtype} can't be cast to the desired output type "
             f"{tensor.dtype}"
         )
+    if result.node is not None:
+        keep_old(tensor, result.node)
     write(tensor, ..., result.array, name)
     if mode.grad:
         tensor.node = result.node
@@ -68,17 +70,30 @@ def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
         spread_news(tensor)
 
 
+def keep_old(tensor: Any, node: Any) -> None:
+    """Before `tensor` is overwritten: have `node`, which computed the new values, save copies of
+    the old ones that its gradient needs."""
+    backend = tensor.backend
+    owner = backend.storage(tensor.array)
+    copies: dict[int, Any] = {}
+    for value in node.saved or ():
+        if hasattr(value, "dtype") and id(value) not in copies and backend.storage(value) is owner:
+            copies[id(value)] = backend.copy(value)
+    if copies:
+        node.saved = tuple([copies.get(id(value), value) for value in node.saved])
+
+
 def check(tensor: Any, name: str) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded."""
     if not mode.grad:
         return
-    owner = owner_of(tensor)
-    if owner.node is not None and owner.node.op is None:
-        what = "a leaf Variable" if owner is tensor else "a view of a leaf Variable"
-        raise AutogradError(
-            f"{name}: {what} that requires grad is being used in an in-place operation; do it "
-            "under no_grad(), or on a clone"
-        )
+    for shared in sharing(tensor):
+        if shared.node is not None and shared.node.op is None:
+            what = "a leaf Variable" if shared is tensor else "a view of a leaf Variable"
+            raise AutogradError(
+                f"{name}: {what} that requires grad is being used in an in-place operation; do it "
+                "under no_grad(), or on a clone"
+            )
 
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
@@ -95,12 +110,6 @@ def write(tensor: Any, at: Any, value: Any, name: str) -> None:
             "read-only array or file); clone() it first"
         ) from None
     mark_overwritten(tensor.backend, tensor.array, name)
-
-
-def owned(tensor: Any) -> Any:
-    """Its array, as one that can be written: a full reduction may have given a NumPy scalar."""
-    array = tensor.array
-    return tensor.backend.copy(array) if isinstance(array, np.generic) else array
 
 
 def _fits(result: Any, tensor: Any) -> bool:
@@ -198,8 +207,8 @@ class InPlace:
         if isinstance(value, Variable):
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
         check(self, "fill_")
-        if (
-            mode.grad and owner_of(self).node is not None
+        if mode.grad and any(
+            shared.node is not None for shared in sharing(self)
         ):  # stays in the graph, with a gradient of 0
             everywhere = self.backend.full((), True, np.dtype(bool))
             return overwrite(self, elementwise.where(value, self, condition=everywhere), "fill_")

@@ -35,16 +35,17 @@ def view_of(base: Any, out: Any, taken_by: Any, **options: Any) -> Any:
     Not outside the graph's recording, and not for leaves that require a gradient: those cannot be
     overwritten while it is recorded.
     """
-    if not mode.grad or not out.backend.is_view(out.array):
+    if not mode.grad:
         return out
     if not base.array.shape and isinstance(base.array, np.generic):
         base.array = owned(base)
         out.array = taken_by.op.function(base.backend, base.array, **options)
-    node = base.node
-    if node is not None and node.op is None:
-        out.link = Link(base, taken_by.op, options)
+    if not base.backend.is_view_of(out.array, base.array):
         return out
     out.link = Link(base, taken_by.op, options)
+    node = base.node
+    if node is not None and node.op is None:
+        return out
     views = getattr(base, "views", None)
     if views is None:
         base.views = [weakref.ref(out)]

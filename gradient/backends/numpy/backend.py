@@ -92,3 +92,10 @@ class NumpyBackend(
 
     def is_view(be, x: Array) -> bool:
         return getattr(x, "base", None) is not None
+
+    def is_view_of(be, x: Array, base: Array) -> bool:
+        # Not `x.base is not None`: a reshape that copies gives a view of its copy.
+        owner = x.base
+        return owner is not None and (
+            owner is base or owner is base.base or be.storage(owner) is be.storage(base)
+        )
