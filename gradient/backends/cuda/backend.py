@@ -45,7 +45,8 @@ class CudaBackend(ArrayAPIBackend):
         be.xp.cuda.Device(be.index).synchronize()
 
     def storage(be, x: Array) -> Any:
-        return x.data.mem
+        """The owning array: CuPy's memory objects take no weak references."""
+        return x if x.base is None else x.base
 
     def is_view(be, x: Array) -> bool:
         return x.base is not None
