@@ -435,13 +435,28 @@ def test_loading_states_that_do_not_fit(device):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: SGD([p], lr=-1.0), "SGD: lr should be >= 0, but got -1.0"),
-        (lambda p: SGD([p], lr=math.nan), "SGD: lr should be >= 0, but got nan"),
+        (lambda p: SGD([p], lr="fast"), "SGD: lr should be a number >= 0, but got 'fast'"),
+        (lambda p: SGD([p], lr=None), "SGD: lr should be a number >= 0, but got None"),
+        (
+            lambda p: Adam([p], betas=0.9),
+            "Adam: betas should be two numbers in [0, 1), but got 0.9",
+        ),
+        (
+            lambda p: Adam([{"lr": 1.0}]),
+            "Adam: a parameter group needs the key 'params', but one has only 'lr'",
+        ),
+        (
+            lambda p: Adam([p]).load_state_dict({"model": {}}),
+            "Adam: expected what state_dict() returns, with the keys 'state' and 'param_groups', "
+            "but got 'model'",
+        ),
+        (lambda p: SGD([p], lr=-1.0), "SGD: lr should be a number >= 0, but got -1.0"),
+        (lambda p: SGD([p], lr=math.nan), "SGD: lr should be a number >= 0, but got nan"),
         (
             lambda p: SGD([p], lr=gradient.ones(2)),
             "SGD: lr in a Tensor should have one element, but got shape (2,)",
         ),
-        (lambda p: SGD([{"params": p, "lr": -2}]), "SGD: lr should be >= 0, but got -2"),
+        (lambda p: SGD([{"params": p, "lr": -2}]), "SGD: lr should be a number >= 0, but got -2"),
         (
             lambda p: SGD([p], nesterov=True),
             "SGD: nesterov needs momentum > 0 and dampening == 0, "
@@ -451,7 +466,7 @@ def test_loading_states_that_do_not_fit(device):
             lambda p: AdamW([p], betas=(0.9, 1.0)),
             "AdamW: betas should be two numbers in [0, 1), but got (0.9, 1.0)",
         ),
-        (lambda p: Adam([p], eps=-1e-8), "Adam: eps should be >= 0, but got -1e-08"),
+        (lambda p: Adam([p], eps=-1e-8), "Adam: eps should be a number >= 0, but got -1e-08"),
         (
             lambda p: Adam([p], differentiable=True),
             "Adam: differentiable=True is not supported: a step changes parameters in place, "

@@ -21,8 +21,9 @@ import copy
 import functools
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 from gradient.autograd import enable_grad, no_grad
@@ -128,6 +129,11 @@ class Optimizer:
         if not isinstance(param_group, dict):
             raise TypeMismatch(
                 f"{name}: param_group should be a dict, but got {type(param_group).__name__}"
+            )
+        if "params" not in param_group:
+            raise ArgumentError(
+                f"{name}: a parameter group needs the key 'params', but one has only "
+                f"{', '.join(map(repr, param_group)) or 'none'}"
             )
         given = param_group["params"]
         if isinstance(given, set):
@@ -275,13 +281,19 @@ class Optimizer:
         its device.
 
         Raises:
-            ArgumentError (ValueError): another number of groups, or of parameters in a group.
+            ArgumentError (ValueError): no optimiser's state; another number of groups, or of
+            parameters in a group.
         """
         name = type(self).__name__
         state_dict = dict(state_dict)
         for hook in list(self._load_state_dict_pre_hooks):
             state_dict = hook(self, state_dict) or state_dict
 
+        if not {"state", "param_groups"} <= state_dict.keys():
+            raise ArgumentError(
+                f"{name}: expected what state_dict() returns, with the keys 'state' and "
+                f"'param_groups', but got {', '.join(map(repr, state_dict)) or 'no keys'}"
+            )
         saved_groups = copy.deepcopy(state_dict["param_groups"])
         expected = [len(group["params"]) for group in self.param_groups]
         got = [len(group["params"]) for group in saved_groups]
@@ -384,17 +396,17 @@ def non_negative(optimizer: Optimizer, group: Group, *options: str) -> None:
                 f"{type(optimizer).__name__}: {option} in a Tensor should have one element, but "
                 f"got shape {tuple(value.shape)}"
             )
-        if not value >= 0:
+        if not isinstance(value, Tensor | Real) or not value >= 0:
             raise ArgumentError(
-                f"{type(optimizer).__name__}: {option} should be >= 0, but got {value}"
+                f"{type(optimizer).__name__}: {option} should be a number >= 0, but got {value!r}"
             )
 
 
 def decay_rates(optimizer: Optimizer, group: Group) -> None:
     """Raise ArgumentError unless the option betas is a pair of numbers in [0, 1)."""
     betas = group["betas"]
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    pair = isinstance(betas, Sequence) and len(betas) == 2
+    if not pair or not all(0 <= beta < 1 for beta in betas):
         raise ArgumentError(
-            f"{type(optimizer).__name__}: betas should be two numbers in [0, 1), but got "
-            f"{tuple(betas)}"
+            f"{type(optimizer).__name__}: betas should be two numbers in [0, 1), but got {betas!r}"
         )
