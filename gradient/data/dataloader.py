@@ -90,8 +90,8 @@ class DataLoader:
             )
         if generator is not None and not isinstance(generator, Generator):
             raise TypeMismatch(
-                f"DataLoader: generator must be a gradient.Generator, got {generator!r}; for a seed "
-                "give gradient.Generator().manual_seed(seed)"
+                f"DataLoader: generator must be a gradient.Generator, got {generator!r}; for a "
+                "seed give gradient.Generator().manual_seed(seed)"
             )
         self.dataset = dataset
         self.num_workers = num_workers
