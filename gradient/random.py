@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import wrap
-from gradient.dtypes import dtype_of, get_default_dtype, int64
+from gradient.dtypes import dtype_of, finfo, get_default_dtype, int64
 from gradient.errors import ArgumentError, ShapeError
-from gradient.tensor.arguments import shape_of
+from gradient.tensor.arguments import size_of
 from gradient.tensor.creation import finished
 from gradient.tensor.drawing import Draw
 
@@ -67,10 +68,14 @@ class Generator:
 
     def take(self, draw: Callable[..., tuple[Any, int]], *args: Any) -> Any:
         """The array of a backend's `draw(key, offset, ...)`, and step past the blocks it used."""
-        array, blocks = draw(self.key, self.offset, *args)
-        self.offset += blocks
+        with drawing:  # or two threads would get the same numbers
+            array, blocks = draw(self.key, self.offset, *args)
+            self.offset += blocks
         return array
 
+
+drawing = threading.Lock()
+"""Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
 default_generator = Generator()
 
@@ -105,16 +110,28 @@ RandomState.restore = staticmethod(set_rng_state)
 
 
 def draw(generator: Any, backend: Any, kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
-    """An array of `kind` "uniform" or "normal"; 16-bit floats and ints are cast from float32."""
+    """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
     source = default_generator if generator is None else generator
     wide = dtype if dtype in (np.dtype(np.float64), np.dtype(np.float32)) else np.dtype(np.float32)
     array = source.take(getattr(backend, kind), math.prod(shape), wide)
-    if dtype.kind in "fV":
-        array = backend.astype(array, dtype)
-    return backend.reshape(array, shape)
+    if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
+        step = finfo(dtype).eps / 2
+        array = backend.floor(array * (1 / step)) * step
+    return backend.reshape(backend.astype(array, dtype), shape)
+
+
+def draw_integers(
+    generator: Any, backend: Any, shape: tuple[int, ...], low: int, high: int, dtype: Any
+) -> Any:
+    """An array of whole numbers from [low, high)."""
+    source = default_generator if generator is None else generator
+    array = source.take(backend.integers, math.prod(shape), high - low)
+    array = backend.astype(array, int64.numpy) + low
+    return backend.reshape(backend.astype(array, dtype), shape)
 
 
 Draw.of = staticmethod(draw)
+Draw.integers = staticmethod(draw_integers)
 
 
 def _drawn(
@@ -122,7 +139,7 @@ def _drawn(
 ) -> Any:
     backend = backends.get("cpu" if device is None else str(device))
     wanted = (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
-    array = draw(generator, backend, kind, shape_of(size), wanted)
+    array = draw(generator, backend, kind, size_of(size), wanted)
     return finished(array, backend, requires_grad)
 
 
@@ -187,11 +204,9 @@ def randint(
     if high is None or high <= low:
         raise ArgumentError(f"randint: expected low < high, got {low} and {high}")
     backend = backends.get("cpu" if device is None else str(device))
-    shape = shape_of((size,))
-    source = default_generator if generator is None else generator
-    array = source.take(backend.integers, math.prod(shape), int(high) - int(low))
-    array = backend.astype(array, int64.numpy) + int(low)
-    return wrap(backend.reshape(backend.astype(array, dtype_of(dtype).numpy), shape), backend)
+    wanted = dtype_of(dtype).numpy
+    array = draw_integers(generator, backend, size_of((size,)), int(low), int(high), wanted)
+    return wrap(array, backend)
 
 
 def randint_like(input: Any, low: int, high: int | None = None, **options: Any) -> Any:
@@ -235,8 +250,8 @@ def multinomial(
 ) -> Any:
     """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
 
-    With replacement by inverting the cumulative sum; without, the largest of log w + Gumbel noise
-    (Efraimidis and Spirakis 2006).
+    With replacement by inverting the cumulative sum; without, as the first of exponential clocks
+    with these rates (Efraimidis and Spirakis 2006).
     """
     backend, weights = input.backend, input.array
     if len(weights.shape) not in (1, 2):
@@ -267,6 +282,7 @@ def multinomial(
             "too few weights are positive"
         )
     u = draw(generator, backend, "uniform", weights.shape, wide)
-    keys = backend.log(1 - u) / weights  # the smallest exponential clocks in reverse
-    order = backend.argsort(-keys, len(weights.shape) - 1)
-    return wrap(backend.getitem(order, (..., slice(0, num_samples))), backend)
+    able, one = weights > 0, backend.ones((), wide)
+    clocks = -backend.log(1 - u) / backend.where(able, weights, one)
+    clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
+    return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)

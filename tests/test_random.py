@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -440,3 +441,37 @@ def test_a_leaf_that_requires_a_gradient_is_not_filled():
     with gradient.no_grad():
         weight.normal_()
     assert (weight != 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_uniform_numbers_are_below_one(dtype: str, device: str):
+    """Rounded from float32 they would reach 1; they are cut."""
+    drawn = host(gradient.rand(1_000_000, dtype=dtype, device=device)).astype(np.float64)
+    assert drawn.min() == 0
+    assert drawn.max() < 1
+
+
+def test_whole_numbers_of_a_wide_range_are_all_drawn(place: str):
+    """Not floats scaled up: those would all be even beyond 2**24."""
+    wide = host(gradient.zeros(N, dtype=gradient.int64, device=place).random_(0, 2**40))
+    assert 0 <= wide.min() < wide.max() < 2**40
+    assert abs(float((wide % 2).mean()) - 0.5) < 4 / math.sqrt(N)
+    whole = host(gradient.zeros(N, dtype=gradient.int64, device=place).random_())
+    assert whole.min() >= 0
+    assert whole.max() > 2**62
+
+
+def test_threads_never_draw_the_same_numbers():
+    generator = gradient.Generator().manual_seed(0)
+    drawn: list[float] = []
+
+    def work() -> None:
+        for _ in range(300):
+            drawn.append(gradient.rand(1, dtype=gradient.float64, generator=generator).item())
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for t in workers:
+        t.start()
+    for t in workers:
+        t.join()
+    assert len(set(drawn)) == 1200

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradient.dtypes import finfo, iinfo
 from gradient.tensor.inplace import check, write
 
 
 class Draw:
-    """`of(generator, backend, kind, shape, dtype)` draws an array; `random` registers it."""
+    """`of(generator, backend, kind, shape, dtype)` draws an array, `integers(generator, backend,
+    shape, low, high, dtype)` one of whole numbers; `random` registers them."""
 
     of: Callable[..., Any]
+    integers: Callable[..., Any]
 
 
 class Drawing:
@@ -46,11 +49,15 @@ class Drawing:
         return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
 
     def random_(self, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Any:
-        """Whole numbers from [from, to)."""
+        """Whole numbers from [from, to), from [0, to) if one is given, or all that are not negative
+        (of a float dtype: as far as it has each of them)."""
+        check(self, "random_")
+        dtype = self.array.dtype
         if to is None:
-            from_, to = (0, from_) if from_ else (0, 2**24)
-        floor, span = self.backend.floor, to - from_
-        return self._fill("random_", "uniform", generator, lambda u: floor(u * span) + from_)
+            from_, to = 0, from_ or _all_of(dtype)
+        drawn = Draw.integers(generator, self.backend, self.array.shape, from_, to, dtype)
+        write(self, ..., drawn, "random_")
+        return self
 
     def multinomial(
         self, num_samples: int, replacement: bool = False, *, generator: Any = None
@@ -65,3 +72,10 @@ class Drawing:
         backend = self.backend
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]
+
+
+def _all_of(dtype: Any) -> int:
+    """How many whole numbers from 0 a dtype holds without a gap."""
+    if dtype.kind == "b":
+        return 2
+    return int(iinfo(dtype).max) + 1 if dtype.kind in "iu" else int(2 / finfo(dtype).eps)
