@@ -148,3 +148,11 @@ def test_a_constant_input_gets_no_gradient(row: Row, device: str):
         row.run(*inputs).sum().backward()
         assert_close(host(inputs[i].grad), host(reference.grad), rtol=1e-12, atol=1e-12)
         assert all(t.grad is None for j, t in enumerate(inputs) if j != i)
+
+
+def test_python_ints_wrap_to_the_dtype(device: str):
+    """As in PyTorch, where NumPy raises."""
+    small = gradient.tensor([5, 0], dtype=gradient.uint8, device=device)
+    assert (small + (-1)).tolist() == [4, 255]
+    assert (small == 261).tolist() == [True, False]
+    assert (gradient.tensor([5], dtype=gradient.int8, device=device) * 300).tolist() == [-36]

@@ -50,4 +50,7 @@ def cast(backend: Any, value: Any, dtype: DType) -> Any:
         return value if value.dtype == dtype.numpy else backend.astype(value, dtype.numpy)
     if dtype.numpy.kind == "V" or dtype.kind == "bool":
         return backend.full((), value, dtype.numpy)
-    return float(value) if dtype.is_floating_point else value
+    if dtype.is_floating_point:
+        return float(value)
+    low = -(1 << dtype.bits - 1) if dtype.is_signed else 0
+    return (value - low) % (1 << dtype.bits) + low  # integers wrap, as in C and PyTorch
