@@ -396,7 +396,7 @@ def non_negative(optimizer: Optimizer, group: Group, *options: str) -> None:
                 f"{type(optimizer).__name__}: {option} in a Tensor should have one element, but "
                 f"got shape {tuple(value.shape)}"
             )
-        if not isinstance(value, Tensor | Real) or not value >= 0:
+        if not isinstance(value, Tensor | Real) or not float(value) >= 0:
             raise ArgumentError(
                 f"{type(optimizer).__name__}: {option} should be a number >= 0, but got {value!r}"
             )
