@@ -15,6 +15,9 @@ from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 
+#: Columns that a cache has beyond the prompts at first; it doubles when they are full.
+RESERVED = 1024
+
 
 class Token(NamedTuple):
     """One token that `decode` chose."""
@@ -43,7 +46,7 @@ class Decoder:
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
-        capacity: the most tokens that a row will hold, its prompt included; sizes the buffers.
+        capacity: the most tokens that a row will hold, its prompt included.
         logprobs: report each token's log-probability and this many of the likeliest.
         """
         self.model = model
@@ -57,8 +60,11 @@ class Decoder:
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
         self.cache: KVCache | None = None
-        if use_cache:  # one column less: the last token is never fed back
-            self.cache = KVCache.for_model(model, len(prompts), capacity - 1)
+        if use_cache:
+            # One column less: the last token is never fed back. And not all of a long context at
+            # once, which most texts end before.
+            columns = min(capacity - 1, max(self.lengths) + RESERVED)
+            self.cache = KVCache.for_model(model, len(prompts), columns)
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
