@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.errors import ArgumentError, ModelNotFound
+from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch
 from gradient.generation.language_model import LanguageModel
 from gradient.io.sharded import open_sharded
 from gradient.models.loading import load_model
@@ -93,6 +93,8 @@ def find(model: str | Path, *, revision: str | None = None, offline: bool = Fals
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
     """
+    if not isinstance(model, str | Path):
+        raise TypeMismatch(f"model: expected a name or a folder, got {model!r:.80}")
     name = str(model)
     folder = Path(model).expanduser()
     if name and folder.is_dir():

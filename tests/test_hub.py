@@ -11,7 +11,7 @@ import pytest
 
 import gradient
 from gradient import hub
-from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
+from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
 from gradient.text import byte_level
 
 GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
@@ -232,3 +232,8 @@ def test_quantize_is_for_later(tmp_path):
 def test_a_dtype_that_weights_cannot_have(tmp_path, dtype):
     with pytest.raises(ArgumentError, match="dtype: expected"):
         hub.load(fill(tmp_path), dtype=dtype)
+
+
+def test_a_name_must_be_a_name():
+    with pytest.raises(TypeMismatch, match="model: expected a name or a folder, got None"):
+        gradient.hub.load(None)

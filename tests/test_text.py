@@ -11,7 +11,13 @@ import sys
 import numpy as np
 import pytest
 
-from gradient.errors import ArgumentError, FileFormatError, IndexOutOfRange, ModelNotFound
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    IndexOutOfRange,
+    ModelNotFound,
+    TypeMismatch,
+)
 from gradient.text import ChatTemplateError, Tokenizer, byte_level, render_chat, train_bpe
 from gradient.text.stream import PrefixStreamDecoder, byte_alphabet
 
@@ -461,3 +467,23 @@ def test_renders_as_transformers_does(real_data):
             assert expected == ours.apply_chat_template(
                 messages, tools=tools, add_generation_prompt=generation
             )
+
+
+@pytest.mark.parametrize(
+    ("ids", "got"),
+    [("abc", "'abc'|'a'"), ([1.7], "1.7"), ([[1, 2]], r"\[1, 2\] in it"), (None, "None")],
+)
+def test_ids_must_be_a_row_of_integers(ids, got):
+    with pytest.raises(TypeMismatch, match=f"expected token ids, a row of integers, got ({got})"):
+        byte_level().decode(ids)
+
+
+def test_one_text_is_no_batch():
+    with pytest.raises(TypeMismatch, match="expected a list of texts, got one str"):
+        byte_level().encode_batch("abc")
+
+
+@pytest.mark.parametrize("template", ["{% break %}", "{{ strftime_now(none) }}"])
+def test_no_template_raises_an_error_of_its_own_kind(template):
+    with pytest.raises(ChatTemplateError):
+        render_chat(template, [{"role": "user", "content": "hi"}])

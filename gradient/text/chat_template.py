@@ -73,7 +73,9 @@ def render_chat(
         raise ChatTemplateError(f"the chat template was stopped by the sandbox: {error}") from None
     except jinja2.TemplateError as error:
         raise ChatTemplateError(f"the chat template refuses this conversation: {error}") from None
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except SyntaxError as error:  # Python's: what Jinja made of it is no program
+        raise ChatTemplateError(f"the chat template does not compile: {error.msg}") from None
+    except Exception as error:  # whatever a program by anyone can raise
         raise ChatTemplateError(
             f"the chat template failed: {type(error).__name__}: {error}"
         ) from error

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,8 @@ class Tokenizer:
     def _encoded(
         self, texts: Sequence[str], add_special_tokens: bool, parse_special: bool
     ) -> list[list[int]]:
+        if isinstance(texts, str):
+            raise TypeMismatch("encode_batch: expected a list of texts, got one str; give [text]")
         for text in texts:
             if not isinstance(text, str):
                 raise TypeMismatch(f"encode: expected a str, got {type(text).__name__}")
@@ -233,6 +236,7 @@ class Tokenizer:
         Ids beyond the vocabulary, which models with a padded vocabulary can produce, have no text.
 
         Raises:
+            TypeMismatch: they are no row of integers.
             IndexOutOfRange: an id is negative.
         """
         tokens = _as_list(ids)
@@ -346,7 +350,16 @@ class Tokenizer:
 def _as_list(ids: Any) -> list[int]:
     if hasattr(ids, "tolist"):
         ids = ids.tolist()
-    return [ids] if isinstance(ids, int) else [int(token) for token in ids]
+    if isinstance(ids, Integral):
+        return [int(ids)]
+    tokens = list(ids) if isinstance(ids, Iterable) else [ids]
+    wrong = [token for token in tokens if not isinstance(token, Integral)]
+    if wrong or isinstance(ids, str):
+        raise TypeMismatch(
+            f"decode: expected token ids, a row of integers, got {(wrong or [ids])[0]!r:.80}"
+            + (" in it; decode a batch row by row" if wrong and isinstance(wrong[0], list) else "")
+        )
+    return [int(token) for token in tokens]
 
 
 def _has_surrogate(text: str) -> bool:
