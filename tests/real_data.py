@@ -12,14 +12,17 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+# Settled at once: a test may change the directory that a relative path starts from.
+_CHOSEN = os.environ.get("GRADIENT_TEST_DATA")
+_ROOT = Path(_CHOSEN).absolute() if _CHOSEN else CHECKOUT.parent / "shared" / "data"
+
 
 def root() -> Path:
     """The data folder, whether or not it exists."""
-    chosen = os.environ.get("GRADIENT_TEST_DATA")
-    return Path(chosen) if chosen else CHECKOUT.parent / "shared" / "data"
+    return _ROOT
 
 
 def find(name: str) -> Path | None:
     """The file or folder ``name`` of the data folder, or None where it is absent."""
-    path = root() / name
+    path = _ROOT / name
     return path if path.exists() else None
