@@ -454,6 +454,10 @@ def test_classes_out_of_range() -> None:
         lambda: F.cross_entropy(ones(2, 3), tensor([0, 3])),
         lambda: F.nll_loss(ones(2, 3), tensor([0, 3])),
         lambda: F.embedding(tensor([3]), ones(3, 2)),
+        # NumPy would count these from the end.
+        lambda: F.cross_entropy(ones(2, 3), tensor([0, -1])),
+        lambda: F.nll_loss(ones(2, 3), tensor([0, -1])),
+        lambda: F.embedding(tensor([-1]), ones(3, 2)),
     ):
         with pytest.raises(IndexError):
             call()

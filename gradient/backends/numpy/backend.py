@@ -12,6 +12,7 @@ from gradient.backends.base import Array, Shape
 from gradient.backends.numpy import memory
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
+from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.rng import RandomKernels
@@ -29,6 +30,7 @@ class NumpyBackend(
     AttentionKernels,
     RandomKernels,
     SelectionKernels,
+    CheckedIndices,
     StepKernels,
     ArrayAPIBackend,
 ):

@@ -1,0 +1,35 @@
+"""Negative indices refused: NumPy counts them from the end, but a class or a token is never that.
+
+A target of -1 would quietly train the last class. Here looking at the indices is cheap; on a device
+it would wait for it, so there they are not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class CheckedIndices:
+    """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
+
+    def embedding(be: Any, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        refuse_negative(indices, 0, weight.shape[0])
+        return super().embedding(weight, indices)  # type: ignore[misc]
+
+    def take_along(be: Any, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+        refuse_negative(index, axis, x.shape[axis])
+        return super().take_along(x, index, axis)  # type: ignore[misc]
+
+    def put_along(
+        be: Any, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
+    ) -> np.ndarray:
+        refuse_negative(index, axis, x.shape[axis])
+        return super().put_along(x, index, value, axis, add)  # type: ignore[misc]
+
+
+def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:
+    """Raise IndexError, in NumPy's words, for an index below zero."""
+    if index.size and index.dtype.kind == "i" and (lowest := index.min()) < 0:
+        raise IndexError(f"index {lowest} is out of bounds for axis {axis} with size {size}")
