@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
-from gradient.backends.base import Array, Index
+from gradient.backends.base import Array, Index, Shape
 from gradient.backends.composed.precision import NARROW
 from gradient.errors import DeviceError
 
@@ -38,6 +38,24 @@ class CudaBackend(ArrayAPIBackend):
         with be.xp.cuda.Device(be.index):
             return be.xp.asarray(value, dtype)
 
+    # What is made lies on the current device, so creation is held to this backend's.
+
+    def empty(be, shape: Shape, dtype: np.dtype) -> Array:
+        with be.xp.cuda.Device(be.index):
+            return be.xp.empty(shape, dtype)
+
+    def full(be, shape: Shape, value: Any, dtype: np.dtype) -> Array:
+        with be.xp.cuda.Device(be.index):
+            return be.xp.full(shape, value, dtype)
+
+    def zeros(be, shape: Shape, dtype: np.dtype) -> Array:
+        with be.xp.cuda.Device(be.index):
+            return be.xp.zeros(shape, dtype)
+
+    def arange(be, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
+        with be.xp.cuda.Device(be.index):
+            return be.xp.arange(start, stop, step, dtype)
+
     def to_numpy(be, x: Array) -> np.ndarray:
         return be.xp.asnumpy(x)
 
@@ -57,9 +75,6 @@ class CudaBackend(ArrayAPIBackend):
         if a.dtype in NARROW and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
             return be.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
         return be.xp.matmul(a, b)
-
-    def put_along(be, x: Array, index: Array, value: Array, axis: int, add: bool) -> Array:
-        return super().put_along(x, index, value, axis, add)
 
     def index_add(be, x: Array, index: Index, value: Array) -> Array:
         """CuPy adds atomically in 32 and 64 bits only; 16-bit floats go through float32."""
