@@ -467,7 +467,8 @@ def test_threads_never_draw_the_same_numbers():
 
     def work() -> None:
         for _ in range(300):
-            drawn.append(gradient.rand(1, dtype=gradient.float64, generator=generator).item())
+            number = gradient.rand(1, dtype=gradient.float64, generator=generator)
+            drawn.append(number.item())
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for t in workers:
