@@ -8,6 +8,7 @@ from gradient.autograd.variable import Variable
 from gradient.errors import (
     BackendError,
     DeviceError,
+    DTypeError,
     GradientError,
     IndexOutOfRange,
     ShapeError,
@@ -38,6 +39,8 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     listed = ", ".join(
         f"{name} {describe(value)}" for name, value in zip(names, inputs, strict=False)
     )
+    if isinstance(error, TypeError) and first_line(error).startswith(("ufunc", "numpy boolean")):
+        return DTypeError(f"{op.name}: not defined for these dtypes ({listed}); cast with .to()")
     message = f"{op.name}: {first_line(error)} ({listed})"
     for kinds, ours in (
         ((IndexError,), IndexOutOfRange),

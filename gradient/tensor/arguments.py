@@ -34,7 +34,12 @@ class Size(tuple[int, ...]):
 
 def axis_of(dim: int, ndim: int) -> int:
     """A dimension as an axis from 0; a 0-d tensor counts as one with one dimension."""
-    n = max(ndim, 1)
+    if type(dim) is not int:
+        try:
+            dim = operator.index(dim)
+        except TypeError:
+            raise TypeMismatch(f"dim: expected an int, got {dim!r}") from None
+    n = ndim or 1
     if not -n <= dim < n:
         raise IndexOutOfRange(
             f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
@@ -52,6 +57,8 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
     if isinstance(dim, int):
         axis = axis_of(dim, ndim)
         return axis if ndim else None
+    if not isinstance(dim, (tuple, list)):
+        raise TypeMismatch(f"dim: expected an int or a tuple of ints, got {dim!r}")
     axes = tuple(axis_of(d, ndim) for d in dim)
     if len(set(axes)) != len(axes):
         raise ShapeError(f"dim {axes[0]} appears multiple times in the list of dims {tuple(dim)}")
@@ -66,6 +73,47 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
         return tuple(map(operator.index, size))
     except TypeError:
         raise TypeMismatch(f"size: expected ints, got {tuple(size)!r}") from None
+
+
+def size_of(size: Sequence[Any]) -> tuple[int, ...]:
+    """As `shape_of`, of a tensor to be made: no size may be negative."""
+    shape = shape_of(size)
+    if shape and min(shape) < 0:
+        raise ShapeError(f"size: expected sizes of at least 0, got {shape}")
+    return shape
+
+
+def tensor_of(caller: str, value: Any) -> Any:
+    """`value`, if it is a tensor."""
+    if not isinstance(value, Variable):
+        raise TypeMismatch(f"{caller}(): expected a Tensor, got {type(value).__name__}")
+    return value
+
+
+def int_of(caller: str, name: str, value: Any) -> int:
+    """`value`, if it is an int, or an integer tensor of one element."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeMismatch(f"{caller}(): expected an int as {name}, got {value!r}") from None
+
+
+def ints_of(caller: str, name: str, value: Any) -> list[int]:
+    """An int, or a sequence of them, as a list."""
+    try:
+        return [value] if isinstance(value, int) else [operator.index(v) for v in value]
+    except TypeError:
+        raise TypeMismatch(
+            f"{caller}(): expected an int or a sequence of ints as {name}, got {value!r}"
+        ) from None
+
+
+def number_of(caller: str, name: str, value: Any) -> Any:
+    """`value`, if it is a number; that of a tensor of one element."""
+    value = value.item() if isinstance(value, Variable) else value  # type: ignore[attr-defined]
+    if not isinstance(value, (bool, int, float, np.number, np.bool_)):
+        raise TypeMismatch(f"{caller}(): expected a number as {name}, got {value!r}")
+    return value
 
 
 def index_of(key: Any, tensor: Any) -> tuple[Any, ...]:

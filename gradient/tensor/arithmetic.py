@@ -10,6 +10,7 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.ops import elementwise as ops
+from gradient.tensor.arguments import number_of
 
 
 def _reflected(function: Any) -> Any:
@@ -158,7 +159,9 @@ class Arithmetic:
 
     def logit(self, eps: float | None = None) -> Any:
         """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
-        return ops.logit(self if eps is None else self.clamp(eps, 1 - eps))
+        if eps is None:
+            return ops.logit(self)
+        return ops.logit(self.clamp(eps, 1 - number_of("logit", "eps", eps)))
 
     def lerp(self, end: Any, weight: Any) -> Any:
         """self + weight (end - self)"""
@@ -197,7 +200,8 @@ class Arithmetic:
 
     def masked_fill(self, mask_: Any, value: Any) -> Any:
         """`value` where the bool tensor `mask` holds, else self."""
-        value = value.item() if isinstance(value, Variable) and value.node is None else value
+        if not isinstance(value, Variable) or value.node is None:
+            value = number_of("masked_fill", "value", value)
         like = self.dtype  # type: ignore[attr-defined]
         filled = ops.where(value, self, condition=mask("masked_fill", mask_))
         return filled if filled.dtype is like else filled.to(like)

@@ -17,7 +17,7 @@ from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch
 from gradient.ops import elementwise
-from gradient.tensor.arguments import Size, axis_of
+from gradient.tensor.arguments import Size, axis_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 from gradient.tensor.drawing import Drawing
@@ -261,7 +261,7 @@ class Tensor(
         return repr(self.dtype) if dtype is None else self.to(dtype)
 
     def type_as(self, other: Any) -> Any:
-        return self.to(other.dtype)
+        return self.to(tensor_of("type_as", other).dtype)
 
     def cpu(self) -> Any:
         return self.to(device="cpu")

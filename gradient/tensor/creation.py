@@ -11,7 +11,7 @@ from gradient import backends
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, TypeMismatch
-from gradient.tensor.arguments import shape_of
+from gradient.tensor.arguments import int_of, number_of, size_of
 
 PYTHON_NUMBERS = {bool, int, float}
 
@@ -134,19 +134,19 @@ def empty(
 ) -> Any:
     """A tensor whose values are not defined."""
     backend = _backend(device)
-    return finished(backend.empty(shape_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.empty(size_of(size), _dtype(dtype)), backend, requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
     """Zeros of the given shape."""
     backend = _backend(device)
-    return finished(backend.zeros(shape_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.zeros(size_of(size), _dtype(dtype)), backend, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
     """Ones of the given shape."""
     backend = _backend(device)
-    return finished(backend.ones(shape_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.ones(size_of(size), _dtype(dtype)), backend, requires_grad)
 
 
 def full(
@@ -159,10 +159,10 @@ def full(
 ) -> Any:
     """`fill_value` in the given shape; its type gives the dtype."""
     backend = _backend(device)
-    fill_value = _number(fill_value)
+    fill_value = number_of("full", "fill_value", fill_value)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
-    array = backend.full(shape_of((size,)), fill_value, _dtype(dtype))
+    array = backend.full(size_of((size,)), fill_value, _dtype(dtype))
     return finished(array, backend, requires_grad)
 
 
@@ -205,6 +205,7 @@ def full_like(
 ) -> Any:
     """`fill_value` in the shape, dtype and device of `input`."""
     shape, kind, backend = _like(input, dtype, device)
+    fill_value = number_of("full_like", "fill_value", fill_value)
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
 
@@ -223,7 +224,7 @@ def arange(
     """start, start + step, ... below end; int64 where all three are ints."""
     if end is None:
         start, end = 0, start
-    numbers = [_number(v) for v in (start, end, step)]
+    numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
     if numbers[2] == 0:
         raise ArgumentError("arange: expected a step that is not 0")
     if (numbers[1] - numbers[0]) * numbers[2] < 0:
@@ -246,10 +247,6 @@ def arange(
     return finished(array, backend, requires_grad)
 
 
-def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Variable) else value  # type: ignore[attr-defined]
-
-
 def linspace(
     start: float,
     end: float,
@@ -261,7 +258,8 @@ def linspace(
 ) -> Any:
     """`steps` numbers from start to end, evenly spaced, both included."""
     backend = _backend(device)
-    start, end, steps = map(_number, (start, end, steps))
+    start, end = (number_of("linspace", "start and end", v) for v in (start, end))
+    steps = int_of("linspace", "steps", steps)
     if steps < 0:
         raise ArgumentError(f"linspace: expected steps >= 0, got {steps}")
     i = backend.arange(0, steps, 1, float64.numpy)
@@ -285,7 +283,7 @@ def logspace(
     device: Any = None,
 ) -> Any:
     """base ** linspace(start, end, steps)"""
-    start, end = map(_number, (start, end))
+    start, end = (number_of("logspace", "start and end", v) for v in (start, end))
     if _dtype(dtype).kind not in "fV":  # as linspace
         start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=float64, device=device)

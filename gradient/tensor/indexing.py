@@ -9,7 +9,7 @@ from gradient.dtypes import bool_, int32
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from gradient.ops import elementwise
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, index_of
+from gradient.tensor.arguments import axis_of, index_of, number_of, tensor_of
 from gradient.tensor.inplace import overwrite_at
 from gradient.tensor.views import view_of
 
@@ -77,10 +77,16 @@ class Indexing:
     def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
         """As gather, where the index broadcasts; of the flattened tensor if `dim` is None."""
         if dim is None:
-            return self.reshape(-1).gather(0, indices.reshape(-1))  # type: ignore[attr-defined]
+            return self.reshape(-1).gather(0, tensor_of("take_along_dim", indices).reshape(-1))  # type: ignore[attr-defined]
         axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
+        _integers("take_along_dim", indices)
         if not self.array.shape:
             return self.gather(dim, indices)
+        if indices.ndim != self.ndim:  # type: ignore[attr-defined]
+            raise ShapeError(
+                "take_along_dim: expected indices of as many dimensions as the input "
+                f"({self.ndim}), got {indices.ndim}"  # type: ignore[attr-defined]
+            )
         from gradient.tensor.joining import broadcast_shapes
 
         shapes = [list(self.array.shape), list(indices.array.shape)]
@@ -193,7 +199,7 @@ class Indexing:
         """A copy with the elements where `mask` holds taken in order from `source`."""
         x, at = self._masked("masked_scatter", mask)
         n = int(at.sum().item())
-        if source.numel() < n:
+        if tensor_of("masked_scatter", source).numel() < n:
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
@@ -254,6 +260,7 @@ class Indexing:
         if side not in (None, "left", "right"):
             raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
         if not isinstance(values, Variable):
+            values = number_of("searchsorted", "values", values)
             values = self._wrap(self.backend.asarray(values, self.array.dtype), self.backend)  # type: ignore[attr-defined]
         own = self if sorter is None else self.gather(-1, sorter)
         if own.ndim != 1 and own.array.shape[:-1] != values.array.shape[:-1]:  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
+from gradient.tensor.arguments import number_of
 from gradient.tensor.views import owned, sharing, spread_news
 
 
@@ -206,6 +207,7 @@ class InPlace:
         """Fill with a number (or a 0-d tensor)."""
         if isinstance(value, Variable):
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
+        value = number_of("fill_", "value", value)
         check(self, "fill_")
         if mode.grad and any(
             shared.node is not None for shared in sharing(self)

@@ -10,6 +10,7 @@ from gradient import backends
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
+from gradient.tensor.arguments import axis_of
 
 
 class Interop:
@@ -104,7 +105,7 @@ class Interop:
     def stride(self, dim: int | None = None) -> Any:
         """The steps, in elements, of each dimension."""
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
-        return steps if dim is None else steps[dim]
+        return steps if dim is None else steps[axis_of(dim, len(steps))]
 
 
 def from_numpy(array: np.ndarray) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from gradient.autograd.variable import Variable
 from gradient.errors import ShapeError, TypeMismatch
 from gradient.ops import linalg
+from gradient.tensor.arguments import tensor_of
 
 
 class Products:
@@ -52,7 +53,7 @@ class Products:
 
     def inner(self, other: Any) -> Any:
         """The sum over the last dimension of both: (..., K) and (___, K) -> (..., ___)."""
-        if not self.array.shape or not other.array.shape:
+        if not self.array.shape or not tensor_of("inner", other).array.shape:
             return self * other  # type: ignore[operator]
         size = (*self.array.shape[:-1], *other.array.shape[:-1])
         if self.array.shape[-1] != other.array.shape[-1]:
@@ -64,6 +65,8 @@ class Products:
 
     def outer(self, vec2: Any) -> Any:
         """(M,) and (N,) -> (M, N)"""
+        _expect("outer", self, 1)
+        _expect("outer", vec2, 1)
         return self.unsqueeze(1) * vec2.unsqueeze(0)  # type: ignore[attr-defined]
 
     def addmm(self, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
@@ -114,7 +117,7 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
 
 
 def _expect(caller: str, tensor: Any, ndim: int) -> None:
-    if len(tensor.array.shape) != ndim:
+    if len(tensor_of(caller, tensor).array.shape) != ndim:
         raise ShapeError(
             f"{caller}: expected a tensor of {ndim} dimensions, "
             f"got shape {tuple(tensor.array.shape)}"

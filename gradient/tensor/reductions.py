@@ -11,7 +11,7 @@ import numpy as np
 from gradient.dtypes import float32, int64
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange
 from gradient.ops import elementwise, fused, index, reduce
-from gradient.tensor.arguments import axes_of, axis_of
+from gradient.tensor.arguments import axes_of, axis_of, int_of, tensor_of
 
 Dim = int | Sequence[int] | None
 
@@ -245,7 +245,7 @@ class Reductions:
         """(values, indices) of the k largest (or smallest) along `dim`, in order."""
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
-        if not 0 <= k <= size:
+        if not 0 <= int_of("topk", "k", k) <= size:
             raise ArgumentError(f"topk: expected 0 <= k <= {size} (the size of dim {dim}), got {k}")
         if not self.ndim:
             return self.sort(dim)
@@ -256,7 +256,7 @@ class Reductions:
         """(value, index) of the k-th smallest, k from 1."""
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
-        if not 1 <= k <= size:
+        if not 1 <= int_of("kthvalue", "k", k) <= size:
             raise ArgumentError(
                 f"kthvalue: expected 1 <= k <= {size} (the size of dim {dim}), got {k}"
             )
@@ -301,7 +301,7 @@ class Reductions:
                 f"{interpolation!r}"
             )
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)  # type: ignore[attr-defined]
-        points = self.new_tensor(q) if isinstance(q, (int, float)) else q  # type: ignore[attr-defined]
+        points = self.new_tensor(q) if isinstance(q, (int, float)) else tensor_of("quantile", q)  # type: ignore[attr-defined]
         if not self.dtype.is_floating_point or points.dtype is not self.dtype:
             raise DTypeError(
                 "quantile: expected floating-point input and q of one dtype, got "
@@ -371,7 +371,7 @@ class Reductions:
         values, inverse, counts = (self._wrap(backend.asarray(a), backend) for a in found)  # type: ignore[attr-defined]
         values = values.to(self.dtype)
         inverse = inverse.reshape(self.array.shape if axis is None else -1)
-        result = [values] + [inverse] * return_inverse + [counts] * return_counts
+        result = [values] + [inverse] * bool(return_inverse) + [counts] * bool(return_counts)
         return result[0] if len(result) == 1 else tuple(result)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError
 from gradient.ops import index, shape
-from gradient.tensor.arguments import axis_of, shape_of
+from gradient.tensor.arguments import axis_of, int_of, ints_of, shape_of, tensor_of
 from gradient.tensor.views import view_of
 
 INT64 = int64.numpy
@@ -29,7 +29,11 @@ class Shaping:
         target = shape_of(size)
         if -1 in target:
             target = _inferred(self.array.shape, target)
-        return view_of(self, shape.reshape(self, shape=target), shape.reshape, shape=target)
+        try:
+            out = shape.reshape(self, shape=target)
+        except ShapeError:
+            raise _misfit(target, self.array.shape) from None
+        return view_of(self, out, shape.reshape, shape=target)
 
     def view(self, *size: Any) -> Any:
         """As reshape, but an error where the elements would have to be copied; or view(dtype)."""
@@ -45,10 +49,10 @@ class Shaping:
         return out
 
     def view_as(self, other: Any) -> Any:
-        return self.view(other.array.shape)
+        return self.view(tensor_of("view_as", other).array.shape)
 
     def reshape_as(self, other: Any) -> Any:
-        return self.reshape(other.array.shape)
+        return self.reshape(tensor_of("reshape_as", other).array.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
         """Dimensions start_dim to end_dim made one."""
@@ -116,8 +120,12 @@ class Shaping:
     def movedim(self, source: Any, destination: Any) -> Any:
         """Dimensions `source` moved to the places `destination`."""
         n = self.ndim
-        sources = [source] if isinstance(source, int) else list(source)
-        targets = [destination] if isinstance(destination, int) else list(destination)
+        sources = ints_of("movedim", "source", source)
+        targets = ints_of("movedim", "destination", destination)
+        if len(sources) != len(targets):
+            raise ShapeError(
+                f"movedim: expected as many destinations as sources, got {sources} and {targets}"
+            )
         moved = {axis_of(t, n): axis_of(s, n) for s, t in zip(sources, targets, strict=True)}
         rest = iter(i for i in range(n) if i not in moved.values())
         return self.permute([moved[i] if i in moved else next(rest) for i in range(n)])
@@ -129,8 +137,7 @@ class Shaping:
         size = self.array.shape
         if dim is None:
             return self.reshape(tuple(n for n in size if n != 1))
-        dims = [dim] if isinstance(dim, int) else dim
-        drop = {axis_of(d, len(size)) for d in dims}
+        drop = {axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)}
         return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
 
     def unsqueeze(self, dim: int) -> Any:
@@ -159,7 +166,7 @@ class Shaping:
     broadcast_to = expand
 
     def expand_as(self, other: Any) -> Any:
-        return self.expand(other.array.shape)
+        return self.expand(tensor_of("expand_as", other).array.shape)
 
     def repeat(self, *sizes: Any) -> Any:
         """Copied so many times along each dimension."""
@@ -189,8 +196,15 @@ class Shaping:
         if not isinstance(repeats, int):
             import numpy as np
 
-            counts = self.backend.to_numpy(repeats.array)
-            at = np.repeat(np.arange(x.array.shape[axis]), counts)
+            counts = self.backend.to_numpy(tensor_of("repeat_interleave", repeats).array)
+            size = x.array.shape[axis] if x.ndim else 1
+            if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, size):
+                raise ShapeError(
+                    f"repeat_interleave: expected 1 or {size} ints as repeats, got "
+                    f"{counts.dtype} of shape {counts.shape}"
+                )
+            x = x if x.ndim else x.reshape(1)
+            at = np.repeat(np.arange(size), counts)
             return index.getitem(x, index=(slice(None),) * axis + (self.backend.asarray(at),))
         size = x.array.shape
         wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
@@ -206,9 +220,11 @@ class Shaping:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
         if dims is None:
             return self.reshape(-1).roll(shifts, 0).reshape(self.array.shape)
-        pairs = [(shifts, dims)] if isinstance(dims, int) else list(zip(shifts, dims, strict=True))
-        x: Any = self
-        for by, dim in pairs:
+        steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
+        if len(steps) != len(along):
+            raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
+        x: Any = self if self.ndim else self.reshape(1)
+        for by, dim in zip(steps, along, strict=True):
             axis = axis_of(dim, x.ndim)
             n = x.array.shape[axis]
             if n and by % n:
@@ -227,6 +243,7 @@ class Shaping:
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         """The diagonal of two dimensions, put last."""
+        offset = int_of("diagonal", "offset", offset)
         x = self.movedim((dim1, dim2), (-2, -1))
         rows, columns = x.array.shape[-2:]
         first, second = max(-offset, 0), max(offset, 0)
@@ -242,8 +259,10 @@ class Shaping:
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
         """Matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
+        if not self.ndim:
+            raise ShapeError("diag_embed: expected at least one dimension, got a 0-d tensor")
         *batch, n = self.array.shape
-        size = n + abs(offset)
+        size = n + abs(int_of("diag_embed", "offset", offset))
         steps = self.backend.arange(0, n, 1, INT64)
         at = (..., steps + max(-offset, 0), steps + max(offset, 0))
         out = index.place(self, shape=(*batch, size, size), index=at)
@@ -272,17 +291,23 @@ class Shaping:
         axis = axis_of(dim, self.ndim)
         return self[(slice(None),) * axis + (index_,)]  # type: ignore[index]
 
+    def _length(self, caller: str, dim: int) -> tuple[int, int]:
+        """The axis of a dimension to be cut, and its size."""
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            raise ShapeError(f"{caller}: expected at least one dimension, got a 0-d tensor")
+        return axis, self.array.shape[axis]
+
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
-        axis = axis_of(dim, self.ndim)
-        n = self.array.shape[axis]
+        axis, n = self._length("split", dim)
         if isinstance(split_size, int):
             if split_size <= 0 and n:
                 raise ArgumentError(f"split: expected a positive split_size, got {split_size}")
             sizes = [min(split_size, n - i) for i in range(0, n, split_size or 1)] or [0]
         else:
-            sizes = list(split_size)
-            if sum(sizes) != n:
+            sizes = ints_of("split", "split_size", split_size)
+            if min(sizes, default=0) < 0 or sum(sizes) != n:
                 raise ShapeError(
                     f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
                 )
@@ -298,9 +323,9 @@ class Shaping:
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Any, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
-        if chunks <= 0:
+        if int_of("chunk", "chunks", chunks) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
-        n = self.array.shape[axis_of(dim, self.ndim)]
+        _, n = self._length("chunk", dim)
         return self.split(max(-(-n // chunks), 1), dim)
 
     def tensor_split(self, sections: Any, dim: int = 0) -> tuple[Any, ...]:
@@ -308,10 +333,7 @@ class Shaping:
 
         Indices (a sequence or a tensor of ints) count as those of slices do.
         """
-        axis = axis_of(dim, self.ndim)
-        if not self.ndim:
-            raise ShapeError("tensor_split: expected at least one dimension, got a 0-d tensor")
-        n = self.array.shape[axis]
+        axis, n = self._length("tensor_split", dim)
         if hasattr(sections, "tolist"):
             sections = sections.tolist()
         if isinstance(sections, int):
@@ -319,6 +341,7 @@ class Shaping:
                 raise ArgumentError(f"tensor_split: expected sections > 0, got {sections}")
             base, more = divmod(n, sections)
             return self.split([base + (i < more) for i in range(sections)], dim)
+        sections = ints_of("tensor_split", "sections", sections)
         cuts = [slice(a, b) for a, b in zip([0, *sections], [*sections, n], strict=True)]
         before = (slice(None),) * axis
         return tuple(self[(*before, cut)] for cut in cuts)  # type: ignore[index]
@@ -355,5 +378,9 @@ def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
     if target.count(-1) > 1:
         raise ShapeError(f"reshape: only one dimension can be inferred, got {target}")
     if not known or total % known:
-        raise ShapeError(f"shape '{list(target)}' is invalid for input of size {total}")
+        raise _misfit(target, own)
     return tuple(total // known if n == -1 else n for n in target)
+
+
+def _misfit(target: Sequence[int], own: Sequence[int]) -> ShapeError:
+    return ShapeError(f"shape '{list(target)}' is invalid for input of size {math.prod(own)}")
