@@ -135,6 +135,7 @@ def test_greedy_needs_no_processors_but_the_penalty():
         ({"temperature": INF}, "temperature"),
         ({"temperature": math.nan}, "temperature"),
         ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
+        ({"top_k": 5.0}, "top_k must be an integer of at least 0, got 5.0"),
         ({"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
         ({"min_p": 2}, "min_p must be from 0 to 1, got 2"),
         ({"repetition_penalty": 0}, "repetition_penalty must be a positive number, got 0"),

@@ -116,8 +116,8 @@ def empty_model(
     million layers, or for more memory than there is, must end in an error and not in a busy
     machine.
     """
-    names = ("n_layer", "num_hidden_layers")
-    layers = next((getattr(config, name) for name in names if hasattr(config, name)), 0)
+    name = config.aliases.get("num_hidden_layers", "num_hidden_layers")
+    layers = getattr(config, name, 0)
     if layers > len(state):
         raise StateDictError(
             f"{folder}: config.json says {layers} layers, but there are only {len(state)} tensors"
