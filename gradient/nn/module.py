@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from gradient import dtypes
 from gradient.autograd import no_grad
@@ -21,8 +21,6 @@ from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
-
-M = TypeVar("M", bound="Module")
 
 
 class Module:
@@ -55,10 +53,7 @@ class Module:
         kind = _kind_of(value)
         if registry is None:
             if kind is not None:
-                raise AttributeError(
-                    f"cannot set the {kind} {name!r} of {type(self).__name__} "
-                    "before super().__init__() was called"
-                )
+                raise self._too_early(name, kind)
         elif kind is not None:
             self._register(name, kind)
         elif name in registry and not _fits(registry[name], value):
@@ -76,6 +71,12 @@ class Module:
     def __dir__(self) -> list[str]:
         return [name for name in object.__dir__(self) if not name[0].isdigit()]
 
+    def _too_early(self, name: str, kind: str) -> AttributeError:
+        return AttributeError(
+            f"cannot set the {kind} {name!r} of {type(self).__name__} "
+            "before super().__init__() was called"
+        )
+
     def _register(self, name: str, kind: str) -> None:
         """Enter `name` in the registry; a name that changes its kind moves to the end."""
         if self._registry.get(name) != kind:
@@ -86,10 +87,7 @@ class Module:
     def _add(self, name: str, kind: str, value: Any) -> None:
         """What register_parameter, register_buffer and add_module share: check, then set."""
         if "_registry" not in self.__dict__:
-            raise AttributeError(
-                f"cannot set the {kind} {name!r} of {type(self).__name__} "
-                "before super().__init__() was called"
-            )
+            raise self._too_early(name, kind)
         if not isinstance(name, str):
             raise TypeMismatch(f"the name of a {kind} should be a string, got {name!r}")
         if "." in name or not name:
