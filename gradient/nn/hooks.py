@@ -13,6 +13,7 @@ outputs.
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,10 @@ class Hooks:
     """The hooks of one module, each kind in the order of its calls."""
 
     def __init__(self) -> None:
-        self.forward_pre: dict[int, _Entry] = {}
-        self.forward: dict[int, _Entry] = {}
-        self.backward_pre: dict[int, _Entry] = {}
-        self.backward: dict[int, _Entry] = {}
+        self.forward_pre: OrderedDict[int, _Entry] = OrderedDict()
+        self.forward: OrderedDict[int, _Entry] = OrderedDict()
+        self.backward_pre: OrderedDict[int, _Entry] = OrderedDict()
+        self.backward: OrderedDict[int, _Entry] = OrderedDict()
 
     def add(
         self,
@@ -69,15 +70,11 @@ class Hooks:
         always: bool = False,
     ) -> RemovableHandle:
         """Register `function` under `kind`, the name of one of the attributes above."""
-        registry: dict[int, _Entry] = getattr(self, kind)
+        registry: OrderedDict[int, _Entry] = getattr(self, kind)
         handle = RemovableHandle(registry)
         registry[handle.id] = _Entry(function, with_kwargs, always)
         if prepend:
-            others = [(key, entry) for key, entry in registry.items() if key != handle.id]
-            mine = registry[handle.id]
-            registry.clear()
-            registry[handle.id] = mine
-            registry.update(others)
+            registry.move_to_end(handle.id, last=False)
         return handle
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

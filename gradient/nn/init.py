@@ -16,7 +16,7 @@ from gradient.dtypes import float64
 from gradient.errors import ArgumentError
 from gradient.random import Generator, randn, randperm
 from gradient.tensor import Tensor
-from gradient.tensor.creation import eye
+from gradient.tensor.creation import empty, eye
 from gradient.tensor.joining import stack
 
 _skipped: ContextVar[bool] = ContextVar("gradient_skip_init", default=False)
@@ -92,8 +92,9 @@ def trunc_normal_(
     # Inverse transform sampling: u uniform between the CDF of both ends, then the inverse CDF of u.
     low, high = cdf((a - mean) / std), cdf((b - mean) / std)
     with no_grad():
-        tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-        values = _erfinv(tensor.double()) * (std * math.sqrt(2.0)) + mean
+        uniform = empty(tensor.shape, dtype=float64, device=tensor.device)
+        uniform.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
+        values = _erfinv(uniform) * (std * math.sqrt(2.0)) + mean
         return tensor.copy_(values.clamp(a, b))
 
 

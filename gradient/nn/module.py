@@ -386,10 +386,10 @@ class Module:
     # ---- hooks ------------------------------------------------------------------------------
 
     def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
-        if self._hooks is None:
-            object.__setattr__(self, "_hooks", Hooks())
-        assert self._hooks is not None
-        return self._hooks.add(kind, hook, **options)
+        hooks = self._hooks
+        if hooks is None:
+            self._hooks = hooks = Hooks()
+        return hooks.add(kind, hook, **options)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
