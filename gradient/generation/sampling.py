@@ -45,7 +45,10 @@ class SamplingParams:
     def __post_init__(self) -> None:
         limits = {
             "temperature": (lambda t: 0 <= t < math.inf, "a finite number of at least 0"),
-            "top_k": (lambda k: isinstance(k, Integral) and k >= 0, "an integer of at least 0"),
+            "top_k": (
+                lambda k: isinstance(k, Integral) and int(k) >= 0,
+                "an integer of at least 0",
+            ),
             "top_p": (lambda p: 0 < p <= 1, "above 0 and at most 1"),
             "min_p": (lambda p: 0 <= p <= 1, "from 0 to 1"),
             "repetition_penalty": (lambda p: 0 < p < math.inf, "a positive number"),

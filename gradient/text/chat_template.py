@@ -2,8 +2,9 @@
 
 A template is a program in a model file, written by anyone. It runs in Jinja's immutable sandbox: it
 sees the values given to it, may change none of them, and reaches neither Python's internals nor
-files. The environment (options, filters, functions) is the one that Hugging Face's templates are
-written for.
+files. What it may take is bounded less: `range`, `*` and `**` are, so that a mistake does not cost
+the machine's memory, but a template that means to waste time or memory can. The environment
+(options, filters, functions) is the one that Hugging Face's templates are written for.
 """
 
 from __future__ import annotations
