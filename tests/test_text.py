@@ -487,3 +487,16 @@ def test_one_text_is_no_batch():
 def test_no_template_raises_an_error_of_its_own_kind(template):
     with pytest.raises(ChatTemplateError):
         render_chat(template, [{"role": "user", "content": "hi"}])
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "merges.txt", "chat_template.jinja"])
+def test_a_file_of_absurd_size_is_not_read(name, tmp_path):
+    byte_level().save(tmp_path)
+    if name == "merges.txt":
+        for other in ("tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / other).unlink()
+        (tmp_path / "vocab.json").write_text("{}")
+    with open(tmp_path / name, "ab") as file:
+        file.truncate(600_000_000)  # a hole: it takes no room on the disk
+    with pytest.raises(FileFormatError, match=rf"{name} has 600,000,000 bytes; the limit is"):
+        Tokenizer.from_folder(tmp_path)

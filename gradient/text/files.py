@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
-from gradient.io.json_file import read_json
+from gradient.io.json_file import MAX_JSON_BYTES, read_json
 from gradient.text.build import BY_CLASS, byte_level_bpe, import_tokenizers, special
 from gradient.text.tokenizer import Tokenizer
 
@@ -43,11 +43,9 @@ def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     """See `Tokenizer.from_file`."""
     tk = import_tokenizers()
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = _read_text(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelNotFound(f"no tokenizer at {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not UTF-8 (byte {error.start})") from None
     try:
         return tk.Tokenizer.from_str(text)
     except BaseException as error:
@@ -83,12 +81,8 @@ def _read_bpe(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not UTF-8 (byte {error.start})") from None
     merges = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         line = line.rstrip("\r")
         if not line or (number == 1 and line.startswith("#version")):
             continue
@@ -150,10 +144,7 @@ def _special_tokens(
 def _chat_template(folder: Path, config: dict[str, Any]) -> str | dict[str, str] | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
-        try:
-            return file.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{file} is not UTF-8 (byte {error.start})") from None
+        return _read_text(file)
     template = config.get("chat_template")
     if isinstance(template, list):
         try:
@@ -170,6 +161,17 @@ def _text_of(token: Any) -> str | None:
     """A special token is written as a string, or as an object with its content."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file of someone else's making, bounded in size as `read_json` is."""
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise FileFormatError(f"{path} has {size:,} bytes; the limit is {MAX_JSON_BYTES:,}")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not UTF-8 (byte {error.start})") from None
 
 
 def _read_optional(path: Path) -> dict[str, Any]:
