@@ -19,7 +19,7 @@ from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, finfo, get_default_dtype, int64
 from gradient.errors import ArgumentError, ShapeError
-from gradient.tensor.arguments import size_of
+from gradient.tensor.arguments import int_of, size_of
 from gradient.tensor.creation import finished
 from gradient.tensor.drawing import Draw
 
@@ -254,6 +254,8 @@ def multinomial(
     with these rates (Efraimidis and Spirakis 2006).
     """
     backend, weights = input.backend, input.array
+    if int_of("multinomial", "num_samples", num_samples) <= 0:
+        raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
     if len(weights.shape) not in (1, 2):
         raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
     host = backend.to_numpy(weights)

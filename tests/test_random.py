@@ -13,7 +13,7 @@ import pytest
 import gradient
 from array_backends import PROOFS
 from gradient import backends
-from gradient.errors import ArgumentError, GradientError, ShapeError
+from gradient.errors import ArgumentError, DTypeError, GradientError, ShapeError
 
 N = 20_000
 
@@ -295,6 +295,15 @@ def test_in_place(name: str, device: str):
     assert abs(x.var() - variance) < 0.05 * variance
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64"])
+def test_bernoulli_fills_whole_numbers(dtype: str, device: str):
+    gradient.manual_seed(0)
+    x = host(gradient.empty(N, dtype=dtype, device=device).bernoulli_(0.3))
+    assert x.dtype == np.dtype(dtype)
+    assert set(np.unique(x)) == {0, 1}
+    assert abs(x.astype(float).mean() - 0.3) < 0.02
+
+
 def test_bernoulli_and_normal_take_their_parameters_from_tensors(device: str):
     gradient.manual_seed(0)
     p = gradient.tensor([0.1, 0.5, 0.9], device=device).expand(N, 3)
@@ -420,6 +429,41 @@ def test_a_gradient_can_be_asked_for():
             lambda: gradient.multinomial(gradient.zeros(3), 1),
             ArgumentError,
             "multinomial: expected weights that are finite, not negative and not all zero in a row",
+        ),
+        (
+            lambda: gradient.ones(2).uniform_(1, 0),
+            ArgumentError,
+            "uniform_: expected from <= to, got 1 and 0",
+        ),
+        (
+            lambda: gradient.ones(2).normal_(0, -1),
+            ArgumentError,
+            "normal_: expected std >= 0, got -1",
+        ),
+        (
+            lambda: gradient.ones(2).bernoulli_(1.5),
+            ArgumentError,
+            "bernoulli_: expected p from 0 to 1, got 1.5",
+        ),
+        (
+            lambda: gradient.ones(2).exponential_(0),
+            ArgumentError,
+            "exponential_: expected lambd > 0, got 0",
+        ),
+        (
+            lambda: gradient.ones(2).random_(3, 3),
+            ArgumentError,
+            "random_: expected from < to, got 3 and 3",
+        ),
+        (
+            lambda: gradient.ones(2).long().normal_(),
+            DTypeError,
+            "normal_: expected a floating-point tensor, got gradient.int64",
+        ),
+        (
+            lambda: gradient.multinomial(gradient.ones(3), 0),
+            ArgumentError,
+            "multinomial: expected num_samples > 0, got 0",
         ),
         (
             lambda: gradient.multinomial(gradient.ones(3), 4),

@@ -851,10 +851,7 @@ STRANGE: list[Any] = [
     None, 99, -99, 1.5, "a", (), (0, 0), (9,), [0, 5], object(), gradient.ones(7),
     tensor(3), tensor([9]), tensor([[0, 1]]), tensor([True, False]), {}, slice(None),
 ]  # fmt: skip
-OTHER = {  # hooks; and the parameters of distributions, which are numbers
-    "backward", "register_hook", "register_post_accumulate_grad_hook", "uniform_", "normal_",
-    "bernoulli_", "exponential_", "random_", "multinomial",
-}  # fmt: skip
+OTHER = {"backward", "register_hook", "register_post_accumulate_grad_hook"}
 
 
 def public_methods() -> list[str]:

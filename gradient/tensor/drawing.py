@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradient.dtypes import finfo, iinfo
+from gradient.dtypes import finfo, float32, iinfo
+from gradient.errors import ArgumentError, DTypeError
+from gradient.tensor.arguments import int_of, number_of
 from gradient.tensor.inplace import check, write
 
 
@@ -27,24 +29,39 @@ class Drawing:
 
     def _fill(self, name: str, kind: str, generator: Any, scale: Callable[[Any], Any]) -> Any:
         check(self, name)
-        drawn = Draw.of(generator, self.backend, kind, self.array.shape, self.array.dtype)
+        dtype = self.array.dtype
+        if dtype.kind in "biu":
+            if name != "bernoulli_":
+                raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")  # type: ignore[attr-defined]
+            dtype = float32.numpy
+        drawn = Draw.of(generator, self.backend, kind, self.array.shape, dtype)
         write(self, ..., scale(drawn), name)
         return self
 
     def uniform_(self, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Any:
         """Numbers from [from, to)."""
-        return self._fill("uniform_", "uniform", generator, lambda u: u * (to - from_) + from_)
+        low, high = number_of("uniform_", "from", from_), number_of("uniform_", "to", to)
+        if not low <= high:
+            raise ArgumentError(f"uniform_: expected from <= to, got {low} and {high}")
+        return self._fill("uniform_", "uniform", generator, lambda u: u * (high - low) + low)
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
         """Numbers of the normal distribution."""
+        mean, std = number_of("normal_", "mean", mean), number_of("normal_", "std", std)
+        if not std >= 0:
+            raise ArgumentError(f"normal_: expected std >= 0, got {std}")
         return self._fill("normal_", "normal", generator, lambda z: z * std + mean)
 
     def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Any:
         """Ones with probability p, else zeros."""
+        if not 0 <= (p := number_of("bernoulli_", "p", p)) <= 1:
+            raise ArgumentError(f"bernoulli_: expected p from 0 to 1, got {p}")
         return self._fill("bernoulli_", "uniform", generator, lambda u: u < p)
 
     def exponential_(self, lambd: float = 1.0, *, generator: Any = None) -> Any:
         """Numbers of the exponential distribution with rate `lambd`."""
+        if not (lambd := number_of("exponential_", "lambd", lambd)) > 0:
+            raise ArgumentError(f"exponential_: expected lambd > 0, got {lambd}")
         log = self.backend.log
         return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
 
@@ -55,6 +72,9 @@ class Drawing:
         dtype = self.array.dtype
         if to is None:
             from_, to = 0, from_ or _all_of(dtype)
+        from_, to = int_of("random_", "from", from_), int_of("random_", "to", to)
+        if from_ >= to:
+            raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
         drawn = Draw.integers(generator, self.backend, self.array.shape, from_, to, dtype)
         write(self, ..., drawn, "random_")
         return self
