@@ -52,6 +52,10 @@ class FileFormatError(GradientError, ValueError):
     """A file is truncated, malformed, or not of the format that its name says."""
 
 
+class HookError(GradientError, RuntimeError):
+    """A hook returned something that cannot replace what it was given."""
+
+
 class StateDictError(GradientError, RuntimeError):
     """Weights that do not fit a module: all misfits listed together."""
 

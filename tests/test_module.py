@@ -14,6 +14,7 @@ import pytest
 import gradient
 from gradient import nn
 from gradient.errors import (
+    HookError,
     ShapeError,
     StateDictError,
     TypeMismatch,
@@ -95,8 +96,15 @@ def test_a_name_moves_between_kinds() -> None:
     block.mean = nn.Parameter(gradient.ones(3))
     assert names(block.named_buffers()) == ["cache"]
     assert "mean" in names(block.named_parameters())
-    block.scale = nn.Identity()
-    assert names(block.named_children()) == ["inner", "scale"]
+    block.inner = nn.Parameter(gradient.ones(1))
+    assert names(block.named_children()) == []
+    block.cache = nn.Identity()
+    assert names(block.named_children()) == ["cache"] and names(block.named_buffers()) == []
+    with pytest.raises(TypeError) as raised:
+        block.scale = nn.Identity()
+    assert str(raised.value) == (
+        "Block.scale is a parameter: expected an nn.Parameter or None, got Identity"
+    )
 
 
 @pytest.mark.parametrize(
@@ -475,7 +483,7 @@ def test_hooks_with_keyword_arguments() -> None:
     assert layer(gradient.ones(1), factor=3.0).tolist() == [6]
     assert seen == [{"factor": 6.0}]
     layer.register_forward_pre_hook(lambda m, args, kwargs: args, with_kwargs=True)
-    with pytest.raises(TypeMismatch, match="expected None or a tuple"):
+    with pytest.raises(HookError, match="expected None or a tuple"):
         layer(gradient.ones(1), factor=3.0)
 
 
@@ -517,8 +525,17 @@ def test_backward_hooks_without_gradient_for_the_input() -> None:
         layer(gradient.ones(2))
     assert len(seen) == 1
     layer.register_full_backward_hook(lambda m, gi, go: (None, None))
-    with pytest.raises(TypeMismatch, match="1 gradients to replace grad_input, got 2"):
-        layer(gradient.ones(2)).sum().backward()
+    x = gradient.ones(2, requires_grad=True)
+    with pytest.raises(HookError, match="1 gradients to replace grad_input, got 2"):
+        layer(x).sum().backward()
+    other = nn.Linear(2, 2)
+    other.register_full_backward_hook(lambda m, gi, go: go)
+    with pytest.raises(HookError) as raised:
+        other(gradient.ones(2)).sum().backward()
+    assert str(raised.value) == (
+        "backward hook of Linear: no input requires a gradient, so there is none to replace; "
+        "return None"
+    )
 
 
 def test_backward_hook_of_several_inputs_and_outputs() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import Function, is_grad_enabled
-from gradient.errors import TypeMismatch
+from gradient.errors import HookError
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Hooks:
                 if changed is None:
                     continue
                 if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise TypeMismatch(
+                    raise HookError(
                         "forward_pre_hook: with_kwargs=True, so expected None or a tuple "
                         f"(args, kwargs), got {changed!r}"
                     )
@@ -155,7 +155,12 @@ class _Border:
             grads = _as_tuple(entry.function(self.module, grads), grads, "grad_output")
         self.grad_output = grads
         if not self.reports_at_inputs:
-            self.run_hooks((None,) * self.inputs)
+            changed = self.run_hooks((None,) * self.inputs)
+            if any(grad is not None for grad in changed):
+                raise HookError(
+                    f"backward hook of {type(self.module).__name__}: no input requires a gradient, "
+                    "so there is none to replace; return None"
+                )
         return grads
 
     def at_inputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
@@ -178,7 +183,7 @@ def _as_tuple(changed: Any, grads: tuple[Any, ...], name: str) -> tuple[Any, ...
         return grads
     changed = changed if isinstance(changed, tuple) else (changed,)
     if len(changed) != len(grads):
-        raise TypeMismatch(
+        raise HookError(
             f"backward hook: expected None or {len(grads)} gradients to replace {name}, "
             f"got {len(changed)}"
         )

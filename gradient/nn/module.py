@@ -54,7 +54,7 @@ class Module:
         if registry is None:
             if kind is not None:
                 raise self._too_early(name, kind)
-        elif kind is not None:
+        elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
             self._register(name, kind)
         elif name in registry and not _fits(registry[name], value):
             raise TypeMismatch(
