@@ -117,7 +117,7 @@ def of_two(made: Any) -> Any:
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
     b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
     keeps = bool(names)
-    heavy = made.numbers == "same"  # matrix products are called from composites and can pay for a walk
+    heavy = made.numbers == "same"  # matrix products, called from composites, can pay for a walk
 
     def call(a: Any, b: Any, /) -> Any:
         try:

@@ -100,8 +100,8 @@ def cumprod(be, x, /, *, axis):
 
 
 def cumprod_grad(be: Any, g: Any, x: Any, axis: int) -> Any:
-    """Without zeros, a running sum from the end divided by x. At the first zero of a row, the sum of
-    the products that it enters, without it; beyond it, zero."""
+    """Without zeros, a running sum from the end divided by x. At the first zero of a row, the sum
+    of the products that it enters, without it; beyond it, zero."""
     one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
     none = x == 0
     seen = be.cumsum(be.astype(none, x.dtype), axis)
