@@ -75,26 +75,28 @@ class Indexing:
         return out if out.array.shape == index.array.shape else out.reshape(index.array.shape)
 
     def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
-        """As gather, where the index broadcasts; of the flattened tensor if `dim` is None."""
-        if dim is None:
-            return self.reshape(-1).gather(0, tensor_of("take_along_dim", indices).reshape(-1))  # type: ignore[attr-defined]
-        axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
+        """As gather, where the index broadcasts and may count from the end; of the flattened tensor
+        if `dim` is None."""
         _integers("take_along_dim", indices)
-        if not self.array.shape:
-            return self.gather(dim, indices)
-        if indices.ndim != self.ndim:  # type: ignore[attr-defined]
+        if dim is None:
+            return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)  # type: ignore[attr-defined]
+        axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
+        x, at = _vector(self), _vector(indices)
+        if at.ndim != x.ndim:
             raise ShapeError(
                 "take_along_dim: expected indices of as many dimensions as the input "
-                f"({self.ndim}), got {indices.ndim}"  # type: ignore[attr-defined]
+                f"({x.ndim}), got {at.ndim}"
             )
         from gradient.tensor.joining import broadcast_shapes
 
-        shapes = [list(self.array.shape), list(indices.array.shape)]
+        shapes = [list(x.array.shape), list(at.array.shape)]
         own, picks = (size[:axis] + [1] + size[axis + 1 :] for size in shapes)
         size = list(broadcast_shapes(own, picks))
         wide = [*size[:axis], shapes[0][axis], *size[axis + 1 :]]
         narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
-        return self.expand(wide).gather(dim, indices.expand(narrow))  # type: ignore[attr-defined]
+        at = elementwise.where(at + shapes[0][axis], at, condition=(at < 0).array)
+        out = x.expand(wide).gather(axis, at.expand(narrow))
+        return out if self.array.shape else out.reshape(indices.array.shape)
 
     def scatter(self, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Any:
         """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
@@ -162,7 +164,10 @@ class Indexing:
         x, at = self._slices("index_fill", dim, index)
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
-        hit = backend.assign(hit, at[-1:], True)
+        try:
+            hit = backend.assign(hit, at[-1:], True)
+        except IndexError as error:
+            raise IndexOutOfRange(f"index_fill: {error}") from None
         hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
         # Not by assignment at the index: its gradient would count a repeated index twice.
         out = elementwise.where(value, x, condition=hit)

@@ -16,6 +16,8 @@ pytestmark = [
     # What PyTorch has to say about its own samples.
     pytest.mark.filterwarnings("ignore:Using padding='same'"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss"),
+    pytest.mark.filterwarnings("ignore:.*degrees of freedom is <= 0"),
+    pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter"),
 ]
 torch = pytest.importorskip("torch")
 
