@@ -15,7 +15,11 @@ from gradient.errors import DeviceError
 
 
 class CudaBackend(ArrayAPIBackend):
-    """CuPy arrays on one GPU; work is queued on CuPy's current stream."""
+    """CuPy arrays on one GPU; work is queued on CuPy's current stream.
+
+    CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a
+    device makes it current. (Several GPUs in one thread come with the CUDA kernels.)
+    """
 
     name = "cuda"
 
@@ -33,6 +37,7 @@ class CudaBackend(ArrayAPIBackend):
                 f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
             )
         be.index, be.device, be.xp = index, f"cuda:{index}", cupy
+        cupy.cuda.Device(index).use()
 
     def asarray(be, value: Any, dtype: np.dtype | None = None) -> Array:
         with be.xp.cuda.Device(be.index):
