@@ -117,21 +117,24 @@ def _check(
     op = "scaled_dot_product_attention"
     if is_causal and attn_mask is not None:
         raise ArgumentError(f"{op}: pass attn_mask or is_causal=True, not both")
-    shapes = ", ".join(
-        f"{name} {tuple(tensor.shape)}"
-        for name, tensor in (("query", query), ("key", key), ("value", value))
-    )
-    if min(query.ndim, key.ndim, value.ndim) < 2 or not query.ndim == key.ndim == value.ndim:
-        raise ShapeError(f"{op}: expected (..., L, E), (..., S, E), (..., S, Ev), got {shapes}")
-    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+    q, k, v = tuple(query.shape), tuple(key.shape), tuple(value.shape)
+    got = "got query {}, key {}, value {}"
+    if min(len(q), len(k), len(v)) < 2 or not len(q) == len(k) == len(v):
+        raise ShapeError(
+            f"{op}: expected (..., L, E), (..., S, E), (..., S, Ev), {got.format(q, k, v)}"
+        )
+    if q[-1] != k[-1] or k[-2] != v[-2]:
         raise ShapeError(
             f"{op}: query and key must agree in their last size, key and value in their last but "
-            f"one, got {shapes}"
+            f"one, {got.format(q, k, v)}"
         )
-    if query.ndim > 2 and query.shape[-3] != key.shape[-3]:
+    if len(q) > 2 and q[-3] != k[-3]:
         if not enable_gqa:
             raise ShapeError(
-                f"{op}: the heads differ, got {shapes}; for grouped queries pass enable_gqa=True"
+                f"{op}: the heads differ, {got.format(q, k, v)}; for grouped queries pass "
+                "enable_gqa=True"
             )
-        if query.shape[-3] % key.shape[-3]:
-            raise ShapeError(f"{op}: query heads must be a multiple of key heads, got {shapes}")
+        if q[-3] % k[-3]:
+            raise ShapeError(
+                f"{op}: query heads must be a multiple of key heads, {got.format(q, k, v)}"
+            )

@@ -72,15 +72,18 @@ def _rows(
     op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits as (rows, C) and classes as (rows,)."""
-    expected = tuple(input.shape[:class_dim]) + tuple(input.shape[class_dim + 1 :])
+    shape = tuple(input.shape)
+    expected = shape[:class_dim] + shape[class_dim + 1 :]
     if tuple(target.shape) != expected:
         raise ShapeError(
-            f"{op}: for an input {tuple(input.shape)} expected class indices of shape {expected}, "
+            f"{op}: for an input {shape} expected class indices of shape {expected}, "
             f"got {tuple(target.shape)}"
         )
-    classes = input.shape[class_dim]
+    classes = shape[class_dim]
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(f"{op}: expected weight of shape ({classes},), got {tuple(weight.shape)}")
+    if input.ndim == 2:
+        return input, target
     if input.ndim > 2:
         input = input.movedim(1, -1)
     return input.reshape(-1, classes), target.reshape(-1)
