@@ -281,6 +281,8 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(11, 6), (slice(None), a.integers(0, 6, a.rows)), a(11, a.rows)),
         lambda a: (a(11, 6), (a.integers(0, 11, a.rows),), a(6)),
     ],
+    "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
+    "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
     "take_along": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0)],
     "put_along": [
         lambda a, add=add: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, add) for add in (True,)
