@@ -10,6 +10,9 @@ import numpy as np
 from gradient.backends.numpy import kernels, threads
 
 
+KERNELS = "gradient.backends.numpy.kernels.rng"
+
+
 class RandomKernels:
     """Overrides of `composed.rng`."""
 
@@ -36,9 +39,11 @@ class RandomKernels:
 def _many(n: int) -> bool:
     """Whether to draw n numbers by a kernel.
 
-    Both ways give the same bits, so the choice may hang on whether numba is loaded already: waiting
-    for it pays from a million numbers on.
+    Both ways give the same bits, so the choice may hang on what is loaded already: waiting for
+    numba pays from a million numbers on, for the kernels from MIN_SIZE; once there, they win.
     """
+    if KERNELS in sys.modules:
+        return n > 0
     least = kernels.MIN_SIZE if "numba" in sys.modules else 1 << 20
     return n >= least and kernels.installed()
 
