@@ -9,7 +9,6 @@ import numpy as np
 
 from gradient.backends.numpy import kernels, threads
 
-
 KERNELS = "gradient.backends.numpy.kernels.rng"
 
 
