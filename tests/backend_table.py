@@ -319,6 +319,7 @@ CASES: dict[str, list[Case]] = {
     "spread": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
     "stack": [lambda a: ([a(3, 4), a(3, 4)], -1)],
     "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
+    "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
     "triangle": [lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)],
     "pad": [lambda a: (a(3, 4), ((1, 2), (0, 1)), 7.0)],
     "place": [

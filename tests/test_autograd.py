@@ -173,19 +173,18 @@ def test_third_derivative(device):
         assert g.item() == pytest.approx(expected)
 
 
-def test_gradient_penalty_reaches_the_weights(device):
+def test_gradient_penalty(device):
+    """The gradient of a gradient's norm, for the weights and the input, against differences."""
     gradient.manual_seed(0)
     w = gradient.randn(3, 3, dtype=gradient.float64, device=device, requires_grad=True)
     a = gradient.randn(2, 3, dtype=gradient.float64, device=device, requires_grad=True)
 
     def penalty(w: gradient.Tensor, a: gradient.Tensor) -> gradient.Tensor:
-        (g,) = grad((a @ w).tanh().sum(), a, create_graph=True)
-        return (g * g).sum()
+        with gradient.enable_grad():
+            (g,) = grad((a @ w).tanh().sum(), a, create_graph=True)
+            return (g.norm(dim=1) - 1).square().mean()
 
-    with gradient.enable_grad():
-        penalty(w, a).backward()
-    assert w.grad is not None
-    assert float(w.grad.abs().sum()) > 0
+    assert gradcheck(penalty, (w, a))
 
 
 def test_create_graph_in_backward(x):
@@ -481,6 +480,15 @@ def test_writing_to_a_view_reaches_its_base(x):
     y.view(4)[1:3].mul_(10)
     y.sum().backward()
     assert values(x.grad) == [[1, 10], [10, 1]]
+
+
+def test_writing_to_a_diagonal_reaches_its_matrix(x):
+    y = x * 1
+    y.diagonal().mul_(10)
+    y.diagonal(1).zero_()
+    assert values(y) == [[10, 0], [3, 40]]
+    y.sum().backward()
+    assert values(x.grad) == [[10, 0], [1, 10]]
 
 
 def test_writing_to_the_base_reaches_its_views(x):

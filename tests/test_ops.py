@@ -82,6 +82,25 @@ def test_second_gradient(row: Row, place: str):
     assert gradgradcheck(row.run, tensors(row.samples(), place, requires_grad=True))
 
 
+@pytest.mark.parametrize("row", [r for r in DIFFERENTIABLE if len(r.shapes) > 1], ids=by_name)
+def test_second_gradient_where_the_inputs_depend_on_each_other(row: Row, device: str):
+    """Each input is made of the one before it; where the shapes agree, one is all of them. What a
+    rule differentiates once more must not follow an input into another."""
+    first, *others = tensors(row.samples(), device, requires_grad=True)
+
+    def chained(*inputs):
+        made = [inputs[0] * 1]
+        for t in inputs[1:]:
+            made.append(t + 0.1 * made[-1].tanh().mean())
+        return row.run(*made)
+
+    assert gradgradcheck(chained, [first, *others], check_non_contiguous=False)
+    if all(t.shape == first.shape for t in others):
+        assert gradgradcheck(
+            lambda t: row.run(*[t for _ in row.shapes]), first, check_non_contiguous=False
+        )
+
+
 @pytest.mark.parametrize("row", [r for r in DIFFERENTIABLE if r.kind == "float"], ids=by_name)
 def test_gradient_has_the_dtype_of_its_input(row: Row, device: str):
     """Narrow inputs get narrow gradients, close to those in float64."""

@@ -197,6 +197,10 @@ class ArrayAPIBackend(Backend):
     def broadcast_to(be, x: Array, shape: Shape) -> Array:
         return be.xp.broadcast_to(x, shape)
 
+    def diagonal(be, x: Array, offset: int) -> Array:
+        """A view."""
+        return be.xp.diagonal(x, offset, -2, -1)
+
     def concatenate(be, arrays: list[Array], axis: int) -> Array:
         return be.xp.concatenate(arrays, axis)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.backends.composed.shape import diagonal_at
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape))
@@ -65,6 +66,12 @@ def pad(be, x, /, *, widths, value=0):
 
 def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
     return tuple(slice(a, n - b) for n, (a, b) in zip(shape, widths, strict=True))
+
+
+@op(lambda g, be, x_shape, offset: be.place(g, x_shape, diagonal_at(be, x_shape, offset)))
+def diagonal(be, x, /, *, offset=0):
+    """The diagonal of the last two axes, put last; a view where the library has one."""
+    return be.diagonal(x, offset)
 
 
 @op(lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower))

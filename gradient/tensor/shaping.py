@@ -8,7 +8,7 @@ from typing import Any
 
 from gradient.dtypes import int64
 from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError
-from gradient.ops import index, shape
+from gradient.ops import elementwise, index, shape
 from gradient.tensor.arguments import axis_of, int_of, ints_of, shape_of, tensor_of
 from gradient.tensor.views import view_of
 
@@ -242,19 +242,15 @@ class Shaping:
         return shape.triangle(self, diagonal=diagonal, lower=False)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-        """The diagonal of two dimensions, put last."""
+        """The diagonal of two dimensions, put last: a view."""
         offset = int_of("diagonal", "offset", offset)
         x = self.movedim((dim1, dim2), (-2, -1))
-        rows, columns = x.array.shape[-2:]
-        first, second = max(-offset, 0), max(offset, 0)
-        n = max(min(rows - first, columns - second), 0)
-        steps = self.backend.arange(0, n, 1, INT64)
-        return index.getitem(x, index=(..., steps + first, steps + second))
+        return view_of(x, shape.diagonal(x, offset=offset), shape.diagonal, offset=offset)
 
     def diag(self, diagonal: int = 0) -> Any:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
         if self.ndim == 2:
-            return self.diagonal(diagonal)
+            return elementwise.clone(self.diagonal(diagonal))
         return self.diag_embed(diagonal)
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:

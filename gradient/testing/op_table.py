@@ -338,6 +338,13 @@ TABLE = [
         empty=EMPTY,
     ),
     Row(
+        "diagonal",
+        lambda x: shape.diagonal(x, offset=1),
+        lambda x: np.diagonal(x, 1, -2, -1),
+        ((2, 3, 4),),
+        empty=((2, 0, 4),),
+    ),
+    Row(
         "triangle",
         lambda x: shape.triangle(x, diagonal=-1, lower=True),
         lambda x: np.tril(x, -1),

@@ -108,6 +108,10 @@ class ShapeDefaults:
         )
         return be.getitem(x, index)
 
+    def diagonal(be: Any, x: Any, offset: int) -> Any:
+        """The diagonal of the last two axes, put last: above the main one where `offset` > 0."""
+        return be.getitem(x, diagonal_at(be, x.shape, offset))
+
     def triangle(be: Any, x: Any, diagonal: int, lower: bool) -> Any:
         """The lower (or upper) triangle of the last two axes, zero elsewhere."""
         rows, columns = x.shape[-2:]
@@ -189,3 +193,11 @@ def windows(
         yield (slice(None), slice(None)) + tuple(
             slice(a, a + span, s) for a, span, s in zip(starts, spans, stride, strict=True)
         )
+
+
+def diagonal_at(be: Any, shape: tuple[int, ...], offset: int) -> tuple[Any, ...]:
+    """The index of a diagonal of the last two axes of an array of `shape`."""
+    down, right = max(-offset, 0), max(offset, 0)
+    n = max(min(shape[-2] - down, shape[-1] - right), 0)
+    steps = be.arange(0, n, 1, int64.numpy)
+    return (..., steps + down, steps + right)
