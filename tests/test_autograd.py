@@ -611,6 +611,46 @@ def test_writing_to_a_copy_that_reshape_made_leaves_the_base_alone(x):
     assert values(x.grad) == [[1, 1], [1, 1]]
 
 
+@pytest.mark.parametrize("base", ["leaf", "result", "constant"])
+def test_a_view_taken_under_no_grad_is_not_written_outside(x, base):
+    """Its base would not learn of the write, and have the gradient of what it no longer shows."""
+    y = {"leaf": x, "result": x * 1, "constant": gradient.zeros_like(x)}[base]
+    with gradient.no_grad():
+        view = y.view(4)[1:3]
+        view.mul_(2)
+    for write in (lambda: view.mul_(x.sum()), lambda: view.t().copy_(x[0])):
+        with pytest.raises(AutogradError, match="taken under no_grad is being written"):
+            write()
+    if base != "constant":
+        with pytest.raises(AutogradError, match="taken under no_grad is being written"):
+            view.zero_()
+    else:
+        assert values(view.zero_()) == [0, 0]
+
+
+def test_views_under_no_grad_make_no_chain(x):
+    with gradient.no_grad():
+        view = x * 1
+        for _ in range(100):
+            view = view[:]
+    assert not hasattr(view.link[0], "link")
+
+
+def test_views_of_what_becomes_a_leaf_have_its_gradient(device):
+    base = gradient.ones(2, 2, device=device)
+    view = base[0]
+    base.requires_grad_()
+    (view * 3).sum().backward()
+    assert values(base.grad) == [[3, 3], [0, 0]]
+
+
+def test_a_view_is_not_detached_in_place(x):
+    y = x * 1
+    with pytest.raises(AutogradError, match="a view cannot be detached in place"):
+        y[0].detach_()
+    assert not y.detach_().requires_grad
+
+
 def test_a_leaf_that_is_a_view_stays_a_leaf(device):
     buffer = gradient.zeros(4, device=device)
     p = buffer[:2].requires_grad_()

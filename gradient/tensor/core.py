@@ -29,7 +29,7 @@ from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import owned
+from gradient.tensor.views import link_of, owned, retake
 
 
 class Tensor(
@@ -153,6 +153,7 @@ class Tensor(
                 f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
             )
         self.node = leaf_node(self) if value else None
+        retake(self)
 
     @property
     def is_leaf(self) -> bool:
@@ -181,7 +182,12 @@ class Tensor(
         return wrap(self.array, self.backend)
 
     def detach_(self) -> Any:
-        """Take this tensor out of the graph."""
+        """Take this tensor out of the graph. Not a view: its base would take it in again."""
+        if link_of(self) is not None:
+            raise AutogradError(
+                "detach_(): a view cannot be detached in place from the tensor whose memory it "
+                "shows; use detach()"
+            )
         self.node = None
         return self
 

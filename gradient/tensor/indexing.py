@@ -38,7 +38,7 @@ class Indexing:
             out.array = self.backend.asarray(out.array)
         if any(hasattr(i, "dtype") for i in index):
             return out
-        return view_of(self, out, ops.getitem, index=index)
+        return view_of(self, out, ops.getitem, {"index": index})
 
     def __setitem__(self, key: Any, value: Any) -> None:
         index = index_of(key, self)

@@ -22,12 +22,12 @@ from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.arguments import number_of
-from gradient.tensor.views import owned, sharing, spread_news
+from gradient.tensor.views import link_of, owned, sharing, spread_news
 
 
 def overwrite(tensor: Any, result: Any, name: str) -> Any:
     """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
-    check(tensor, name)
+    check(tensor, name, result.node)
     if result.array.shape != tensor.array.shape:
         raise ShapeError(
             f"{name}: output with shape {list(tensor.array.shape)} doesn't match the broadcast "
@@ -53,7 +53,7 @@ def overwrite(tensor: Any, result: Any, name: str) -> Any:
 
 def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
     """tensor[at] = value."""
-    check(tensor, "setitem")
+    check(tensor, "setitem", value.node)
     array = value.array
     if value.backend is not tensor.backend:
         array = tensor.backend.asarray(value.backend.to_numpy(array))
@@ -84,11 +84,19 @@ def keep_old(tensor: Any, node: Any) -> None:
         node.saved = tuple([copies.get(id(value), value) for value in node.saved])
 
 
-def check(tensor: Any, name: str) -> None:
-    """Refuse to overwrite a leaf of the graph that is being recorded."""
+def check(tensor: Any, name: str, node: Any = None) -> None:
+    """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
+    into the graph; `node` is that of the new value."""
     if not mode.grad:
         return
     for shared in sharing(tensor):
+        link = link_of(shared)
+        if link is not None and link[1] is None and (node or link[0].node) is not None:
+            raise AutogradError(
+                f"{name}: a view that was taken under no_grad is being written in place outside "
+                "it, so whether the write belongs to the graph is not clear; take the view where "
+                "you write to it"
+            )
         if shared.node is not None and shared.node.op is None:
             what = "a leaf Variable" if shared is tensor else "a view of a leaf Variable"
             raise AutogradError(

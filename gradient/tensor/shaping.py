@@ -33,7 +33,7 @@ class Shaping:
             out = shape.reshape(self, shape=target)
         except ShapeError:
             raise _misfit(target, self.array.shape) from None
-        return view_of(self, out, shape.reshape, shape=target)
+        return view_of(self, out, shape.reshape, {"shape": target})
 
     def view(self, *size: Any) -> Any:
         """As reshape, but an error where the elements would have to be copied; or view(dtype)."""
@@ -86,7 +86,7 @@ class Shaping:
         return self._permuted(axes)
 
     def _permuted(self, axes: tuple[int, ...]) -> Any:
-        return view_of(self, shape.permute(self, axes=axes), shape.permute, axes=axes)
+        return view_of(self, shape.permute(self, axes=axes), shape.permute, {"axes": axes})
 
     def transpose(self, dim0: int, dim1: int) -> Any:
         """Two dimensions swapped."""
@@ -161,7 +161,8 @@ class Shaping:
                     f"(from {tuple(own)} to {shape_of(size)})"
                 )
         wide = tuple(target)
-        return view_of(self, shape.broadcast_to(self, shape=wide), shape.broadcast_to, shape=wide)
+        out = shape.broadcast_to(self, shape=wide)
+        return view_of(self, out, shape.broadcast_to, {"shape": wide})
 
     broadcast_to = expand
 
@@ -245,7 +246,7 @@ class Shaping:
         """The diagonal of two dimensions, put last: a view."""
         offset = int_of("diagonal", "offset", offset)
         x = self.movedim((dim1, dim2), (-2, -1))
-        return view_of(x, shape.diagonal(x, offset=offset), shape.diagonal, offset=offset)
+        return view_of(x, shape.diagonal(x, offset=offset), shape.diagonal, {"offset": offset})
 
     def diag(self, diagonal: int = 0) -> Any:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
@@ -280,7 +281,7 @@ class Shaping:
                 f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
             )
         at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view_of(self, index.getitem(self, index=at), index.getitem, index=at)
+        return view_of(self, index.getitem(self, index=at), index.getitem, {"index": at})
 
     def select(self, dim: int, index_: int) -> Any:
         """Element `index` of dimension `dim`."""
@@ -313,7 +314,7 @@ class Shaping:
         parts, start = [], 0
         for part, size in zip(shape.split(self, sizes=sizes, axis=axis), sizes, strict=True):
             at = (slice(None),) * axis + (slice(start, start + size),)
-            parts.append(view_of(self, part, index.getitem, index=at))
+            parts.append(view_of(self, part, index.getitem, {"index": at}))
             start += size
         return tuple(parts)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,28 +21,28 @@ PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
 
 
-class Link(NamedTuple):
-    """How a view was taken: `op.function(backend, base.array, **options)`."""
-
-    base: Any
-    op: Any
-    options: dict[str, Any]
+Link = tuple[Any, Any, dict[str, Any]]
+"""How a view was taken: (base, op, options), by `op.function(backend, base.array, **options)`; the
+op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
 
 
-def view_of(base: Any, out: Any, taken_by: Any, **options: Any) -> Any:
+def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
     """`out`, noted as the view of `base` that the op `taken_by` gave, if it shares its memory.
 
-    Not outside the graph's recording, and not for leaves that require a gradient: those cannot be
-    overwritten while it is recorded.
+    A leaf that requires a gradient does not remember its views: it cannot be overwritten while the
+    graph is recorded. Nor does any tensor those taken while it is not: writing to them is refused.
     """
+    array, backend = base.array, base.backend
+    if not array.shape and isinstance(array, np.generic):
+        base.array = array = owned(base)
+        out.array = taken_by.op.function(backend, array, **options)
+    if not backend.is_view_of(out.array, array):
+        return out
     if not mode.grad:
+        link = link_of(base)  # to the first one that was recorded: loops make long chains
+        out.link = link if link is not None and link[1] is None else (base, None, options)
         return out
-    if not base.array.shape and isinstance(base.array, np.generic):
-        base.array = owned(base)
-        out.array = taken_by.op.function(base.backend, base.array, **options)
-    if not base.backend.is_view_of(out.array, base.array):
-        return out
-    out.link = Link(base, taken_by.op, options)
+    out.link = (base, taken_by.op, options)
     node = base.node
     if node is not None and node.op is None:
         return out
@@ -64,7 +64,7 @@ def sharing(tensor: Any) -> Iterator[Any]:
     """The tensor, what it is a view of, and so on to the owner of the memory."""
     yield tensor
     while (link := link_of(tensor)) is not None:
-        tensor = link.base
+        tensor = link[0]
         yield tensor
 
 
@@ -94,11 +94,11 @@ def spread_news(tensor: Any) -> None:
     memory."""
     top = tensor
     while (link := link_of(top)) is not None:
-        base = link.base
+        base, taken_by, options = link
         if top.node is not None or base.node is not None:
             base.node = write_through.op.record(
                 base.backend, (base.array, top.array), (base.node, top.node), base.array, None,
-                {"taken_by": link.op, "options": link.options},
+                {"taken_by": taken_by, "options": options},
             )  # fmt: skip
         top = base
     retake(top)
@@ -110,11 +110,11 @@ def retake(base: Any) -> None:
         view = ref()
         if view is None or (view.node is not None and view.node.op is None):
             continue  # gone, or a leaf in its own right
-        link = view.link
         if base.node is None:
             view.node = None
         else:
-            view.node = link.op.record(
-                base.backend, (base.array,), (base.node,), view.array, None, link.options
+            _, taken_by, options = view.link
+            view.node = taken_by.record(
+                base.backend, (base.array,), (base.node,), view.array, None, options
             )
         retake(view)
