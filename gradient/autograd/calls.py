@@ -29,6 +29,7 @@ def of_one(made: Any) -> Any:
 
     if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
         has_extras = made.has_extras
+        only_shape = made.saved_names == (made.inputs[0] + "_shape",)
         keep = keeper(made.plan((True,)) if differentiable else ())
 
         def call(x: Any, /, **options: Any) -> Any:
@@ -58,7 +59,7 @@ def of_one(made: Any) -> Any:
                 node.parents = (parent,)
                 node.backend = backend
                 node.order = ticket()
-                node.saved = keep((array,), y, extras)
+                node.saved = (array.shape,) if only_shape else keep((array,), y, extras)
                 node.options = options
                 node.shape = y.shape
                 node.dtype = y.dtype

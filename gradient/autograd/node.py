@@ -105,11 +105,26 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 """Where this package's own source files are."""
 
 
+class _Inside(dict[str, bool]):
+    """Whether a source file is one of this package's: settled once for each."""
+
+    def __missing__(self, filename: str) -> bool:
+        self[filename] = inside = filename.startswith(PACKAGE)
+        return inside
+
+
+inside = _Inside()
+getframe = sys._getframe
+
+
 def user_frame(depth: int = 1) -> Any:
     """The nearest calling frame outside this package (or the outermost)."""
-    frame = sys._getframe(depth)
-    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
-        frame = frame.f_back
+    frame = getframe(depth)
+    while inside[frame.f_code.co_filename]:
+        caller = frame.f_back
+        if caller is None:
+            break
+        frame = caller
     return frame
 
 

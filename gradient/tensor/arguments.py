@@ -69,6 +69,11 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
     """The shape meant by `f(2, 3)`, `f((2, 3))` or `f([2, 3])`."""
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
+    for n in size:
+        if type(n) is not int:
+            break
+    else:
+        return tuple(size)
     try:
         return tuple(map(operator.index, size))
     except TypeError:
@@ -121,6 +126,8 @@ def index_of(key: Any, tensor: Any) -> tuple[Any, ...]:
 
     Tensors become arrays, lists and NumPy arrays too; bools and uint8 masks must fit.
     """
+    if type(key) is int:
+        return key, Ellipsis
     backend = tensor.backend
     parts = key if isinstance(key, tuple) else (key,)
     result: list[Any] = []

@@ -36,8 +36,6 @@ class Indexing:
             raise IndexOutOfRange(_misfit(key, self)) from None
         if not hasattr(out.array, "shape"):
             out.array = self.backend.asarray(out.array)
-        if any(hasattr(i, "dtype") for i in index):
-            return out
         return view_of(self, out, ops.getitem, {"index": index})
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -83,6 +83,8 @@ def matmul(a: Any, b: Any) -> Any:
     if not isinstance(b, Variable):
         raise TypeMismatch(f"matmul(): argument 'other' must be a Tensor, got {type(b).__name__}")
     m, n = len(a.array.shape), len(b.array.shape)
+    if m == 2 and n == 2:
+        return linalg.matmul(a, b)
     if m == 0 or n == 0:
         raise ShapeError(
             f"matmul: both arguments need to be at least 1D, but they are {m}D and {n}D"

@@ -45,7 +45,8 @@ class Reductions:
     def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The sum; integers and bools give int64."""
         if dtype is None:
-            return reduce.sum(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+            axis = None if dim is None else axes_of(dim, self.ndim)
+            return reduce.sum(self, axis=axis, keepdims=keepdim)
         return self.to(dtype).sum(dim, keepdim).to(dtype)  # type: ignore[attr-defined]
 
     def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
