@@ -521,6 +521,19 @@ def test_a_view_that_would_have_to_copy():
     )
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        ((2, 3), (2, 3), "the dimensions to be summed over differ, 3 and 2"),
+        ((5, 2, 3), (4, 3, 2), "operands could not be broadcast together"),
+    ],
+)
+def test_factors_that_do_not_fit(a: tuple[int, ...], b: tuple[int, ...], reason: str):
+    with pytest.raises(errors.ShapeError) as raised:
+        gradient.zeros(a) @ gradient.zeros(b)
+    assert str(raised.value) == f"matmul: {reason} (a {a} float32, b {b} float32)"
+
+
 def test_strides_and_contiguity():
     x = gradient.zeros(3, 4)
     assert (x.stride(), x.stride(0), x.T.stride()) == ((4, 1), 4, (1, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gradient.autograd.variable import Variable
@@ -14,6 +15,9 @@ from gradient.errors import (
     ShapeError,
     TypeMismatch,
 )
+
+#: NumPy's and CuPy's words for a matrix product whose factors do not fit.
+_PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
 
 
 def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
@@ -41,7 +45,7 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     )
     if isinstance(error, TypeError) and first_line(error).startswith(("ufunc", "numpy boolean")):
         return DTypeError(f"{op.name}: not defined for these dtypes ({listed}); cast with .to()")
-    message = f"{op.name}: {first_line(error)} ({listed})"
+    message = f"{op.name}: {reason(error)} ({listed})"
     for kinds, ours in (
         ((IndexError,), IndexOutOfRange),
         ((ValueError,), ShapeError),
@@ -57,6 +61,14 @@ def describe(value: Any) -> str:
     if isinstance(value, Variable):
         return f"{tuple(value.array.shape)} {value.array.dtype}"
     return repr(value)
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, without the vocabulary of the array library's own machinery."""
+    line = first_line(error)
+    if sizes := _PRODUCT.search(line):
+        return f"the dimensions to be summed over differ, {sizes[2]} and {sizes[1]}"
+    return line.partition(" with remapped shapes")[0]
 
 
 def first_line(error: Exception) -> str:
