@@ -205,7 +205,7 @@ def test_a_config_that_asks_for_the_whole_machine(folder, changes):
 def test_what_is_absent_is_named(tmp_path):
     with pytest.raises(ModelNotFound, match="there is no such folder"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(ModelNotFound, match=r"config\.json"):
+    with pytest.raises(ModelNotFound, match=r"there is no config\.json; expected the folder of a"):
         load_model(tmp_path)
     shutil.copy(GOLDEN / "config.json", tmp_path)
     with pytest.raises(ModelNotFound, match=r"model\.safetensors"):

@@ -69,6 +69,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
+    if not (folder / CONFIG_NAME).is_file():
+        raise ModelNotFound(
+            f"{folder}: there is no {CONFIG_NAME}; expected the folder of a model (with "
+            f"{CONFIG_NAME}, *.safetensors and a tokenizer) or of a training run that has saved one"
+        )
     values = read_json(folder / CONFIG_NAME, MAX_CONFIG_BYTES)
     if not isinstance(values, dict):
         raise FileFormatError(
