@@ -199,6 +199,30 @@ def test_missing_text(tmp_path):
         read_all(find_files([tmp_path]))
 
 
+def test_files_that_are_left_out_are_named(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text(TEXT)
+    config = nano(texts, tmp_path / "run", tokenizer="bytes")
+    seen = Recorder()
+    prepare(config, tmp_path / "data", seen.note)
+    assert not [note for note in seen.notes if "left out" in note]
+    for n in range(4):
+        (texts / f"{n}.bin").write_bytes(b"\xff\0")
+    seen = Recorder()
+    prepare(config, tmp_path / "again", seen.note)
+    three = ", ".join(str(texts / f"{n}.bin") for n in range(3))
+    assert f"left out, as empty or not UTF-8 text: {three} and 1 more" in seen.notes
+
+
+def test_a_run_that_saved_nothing_cannot_be_resumed(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    config.save(tmp_path / "run" / "train.json")
+    with pytest.raises(CheckpointError, match="saved no checkpoint.*start it again without"):
+        train(config, resume=True)
+
+
 def test_split_holds_out_documents(tmp_path):
     for n in range(400):
         (tmp_path / f"{n}.txt").write_text(f"text {n}")

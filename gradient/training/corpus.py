@@ -85,7 +85,8 @@ def _up_to_date(
 ) -> dict[str, Any]:
     """The record of token files that fit the text as it is now, which are made if need be."""
     source = ", ".join(config.paths) if config.paths else "the Python standard library"
-    documents, text_hash = read_all(find_files(config.paths, config.glob, config.out))
+    files = find_files(config.paths, config.glob, config.out)
+    documents, text_hash = read_all(files)
     given = _given_tokenizer(config)
     vocabulary = given.backend.to_str() if given else f"{config.tokenizer} {config.vocab_size}"
     settings = f"{text_hash} {config.val_fraction} {vocabulary}"
@@ -94,6 +95,10 @@ def _up_to_date(
         return record
     characters = sum(map(len, documents))
     note(f"read {len(documents)} files, {characters / 1e6:.2f} M characters, from {source}")
+    read = {document.file for document in documents}
+    if config.paths and (others := [str(file.path) for file in files if file not in read]):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        note(f"left out, as empty or not UTF-8 text: {', '.join(others[:3])}{more}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     record = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradient
 from gradient import backends
-from gradient.errors import ArgumentError, MissingDependency
+from gradient.errors import ArgumentError, CheckpointError, MissingDependency
 from gradient.io.checkpoint import list_checkpoints, load_checkpoint
 from gradient.training import corpus as corpora
 from gradient.training.config import CONFIG, TrainConfig
@@ -73,6 +73,11 @@ def train(
     state = None
     if resume:
         TrainConfig.load(out / CONFIG).resumed_with(dataclasses.asdict(config))
+        if not list_checkpoints(checkpoints):
+            raise CheckpointError(
+                f"the run in {str(out)!r} saved no checkpoint, so there is nothing to resume; "
+                "start it again without --resume"
+            )
         state = load_checkpoint(checkpoints)
     elif list_checkpoints(checkpoints):
         raise ArgumentError(
