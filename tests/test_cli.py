@@ -406,3 +406,14 @@ def test_bench():
         result["name"] for result in document["results"]
     }
     assert all(result["value"] > 0 for result in document["results"])
+
+
+def test_a_locale_without_the_character():
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    arguments = ("generate", "caf\u00e9 = ", "-n", 1)
+    done = program(*arguments, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("caf? = ")
+    assert json.loads(program(*arguments, "--json", env=ascii_only).stdout)["prompt"] == (
+        "caf\u00e9 = "
+    )

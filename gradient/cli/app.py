@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -41,6 +43,9 @@ def _main(
     ] = False,
 ) -> None:
     """Train language models and run them, from readable Python."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale without the character: "?"
+            stream.reconfigure(errors="replace")
 
 
 for _function in (generate, chat, train, info, check, doctor, bench):

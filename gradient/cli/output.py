@@ -11,8 +11,9 @@ import typer
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document on standard output, which loses nothing in any locale."""
+    escaped = (sys.stdout.encoding or "").lower() != "utf-8"
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=escaped))
 
 
 def print_table(
