@@ -317,6 +317,19 @@ def test_retain_grad_sees_what_the_hooks_made_of_it(x):
     assert values(y.grad) == [[10, 10], [10, 10]]
 
 
+@pytest.mark.parametrize("write", ["mul_", "setitem", "base", "view"])
+def test_retain_grad_is_of_the_value_after_a_write(x, write):
+    base = x * 1
+    y = base[:] if write == "base" else base
+    y.retain_grad()
+    if write == "setitem":
+        y[0] = y[0].clone() * 3
+    else:
+        (base.view(4) if write == "view" else base).mul_(3)
+    (y * y).sum().backward()
+    assert_close(y.grad, 2 * y.detach())
+
+
 def test_a_hook_must_keep_the_shape(x):
     y = x.view(4) * 2
     y.register_hook(lambda g: g.reshape(2, 2))
@@ -515,6 +528,16 @@ def test_writing_a_result_into_a_view_of_a_buffer(x):
     buffer[2, 1].add_(x[1, 1])
     (buffer * buffer).sum().backward()
     assert values(x.grad) == [[50, 100], [0, 8]]
+
+
+def test_a_copy_of_a_leaf_is_no_leaf(x):
+    buffer = gradient.zeros(2, 2, device=x.device)
+    buffer.copy_(x)
+    assert not buffer.is_leaf
+    buffer.add_(1)
+    buffer.register_hook(lambda g: g * 10)
+    (buffer.sum() + x.sum()).backward()
+    assert values(x.grad) == [[11, 11], [11, 11]]
 
 
 def test_clearing_part_of_a_result_cuts_its_gradient(x):

@@ -22,7 +22,7 @@ from gradient.autograd.variable import Variable
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.arguments import number_of
-from gradient.tensor.views import link_of, owned, sharing, spread_news
+from gradient.tensor.views import link_of, owned, renew, sharing, spread_news
 
 
 def overwrite(tensor: Any, result: Any, name: str) -> Any:
@@ -42,11 +42,12 @@ def overwrite(tensor: Any, result: Any, name: str) -> Any:
         keep_old(tensor, result.node)
     write(tensor, ..., result.array, name)
     if mode.grad:
-        tensor.node = result.node
-        if tensor.node is not None and tensor.node.op is not None:
-            tensor.node.spot = spot_of(user_frame())
-        if tensor.node is not None and result.array.dtype != tensor.array.dtype:
-            tensor.node = elementwise.astype(result, dtype=tensor.array.dtype).node
+        node = result.node
+        if node is not None and node.op is not None:
+            node.spot = spot_of(user_frame())
+        if node is not None and result.array.dtype != tensor.array.dtype:
+            node = elementwise.astype(result, dtype=tensor.array.dtype).node
+        renew(tensor, node)
         spread_news(tensor)
     return tensor
 
@@ -65,9 +66,10 @@ def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
     write(tensor, at, array, "setitem")
     if recorded:
         nodes = (tensor.node, value.node)
-        tensor.node = index.setitem.op.record(
+        node = index.setitem.op.record(
             tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
         )
+        renew(tensor, node)
         spread_news(tensor)
 
 
@@ -201,14 +203,15 @@ class InPlace:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
         if not isinstance(src, Variable):
             src = self._wrap(self.backend.asarray(src), self.backend)  # type: ignore[attr-defined]
+        given = src
         if src.backend is not self.backend:
             src = src.to(self.backend.device)  # type: ignore[attr-defined]
         if src.array.shape != self.array.shape:
             src = src.expand(self.array.shape)  # type: ignore[attr-defined]
         if src.array.dtype != self.array.dtype:
             src = elementwise.astype(src, dtype=self.array.dtype)
-        if not src.array.shape:
-            src = elementwise.clone(src)
+        if not src.array.shape or (src is given and src.node is not None and mode.grad):
+            src = elementwise.clone(src)  # so that this tensor's node is its own
         return overwrite(self, src, "copy_")
 
     def fill_(self, value: Any) -> Any:

@@ -89,6 +89,16 @@ def scattered(be: Any, g: Any, taken_by: Any, options: dict[str, Any], x_shape: 
     return taken_by.rules[0](part, *[scope[name] for name in taken_by.needs[0]])
 
 
+def renew(tensor: Any, node: Any) -> None:
+    """Give `tensor` the node of its new value. It retains the gradient of the value that it has;
+    hooks stay with the one that they were registered on. (Both as in PyTorch.)"""
+    before = tensor.node
+    if before is not None and before.retained is not None and node is not None:
+        node.retained, before.retained = before.retained, None
+        node.hooks = node.hooks or []  # where there are hooks, the engine looks for `retained`
+    tensor.node = node
+
+
 def spread_news(tensor: Any) -> None:
     """After `tensor` was overwritten and has its new node: renew the nodes of all that share its
     memory."""
@@ -96,10 +106,12 @@ def spread_news(tensor: Any) -> None:
     while (link := link_of(top)) is not None:
         base, taken_by, options = link
         if top.node is not None or base.node is not None:
-            base.node = write_through.op.record(
-                base.backend, (base.array, top.array), (base.node, top.node), base.array, None,
-                {"taken_by": taken_by, "options": options},
-            )  # fmt: skip
+            nodes = (base.node, top.node)
+            options = {"taken_by": taken_by, "options": options}
+            arrays = (base.array, top.array)
+            renew(base, write_through.op.record(
+                base.backend, arrays, nodes, base.array, None, options
+            ))  # fmt: skip
         top = base
     retake(top)
 
@@ -114,7 +126,6 @@ def retake(base: Any) -> None:
             view.node = None
         else:
             _, taken_by, options = view.link
-            view.node = taken_by.record(
-                base.backend, (base.array,), (base.node,), view.array, None, options
-            )
+            arrays, nodes = (base.array,), (base.node,)
+            renew(view, taken_by.record(base.backend, arrays, nodes, view.array, None, options))
         retake(view)

@@ -51,6 +51,8 @@ WRITES: dict[str, Step] = {
     "add_other_": lambda t, u, w, r: t.add_(u.sum() * r),
     "mul_weight_": lambda t, u, w, r: t.mul_(w.sum() * 0.1),
     "copy_": lambda t, u, w, r: t.copy_((u * r).sum().expand(t.shape)),
+    "copy_other_": lambda t, u, w, r: t.copy_(u) if t.shape == u.shape else None,
+    "copy_weight_": lambda t, u, w, r: t.copy_(w) if t.shape == w.shape else None,
     "assign": _assign,
     "fill_": lambda t, u, w, r: t.fill_(r),
 }
