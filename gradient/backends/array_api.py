@@ -199,7 +199,7 @@ class ArrayAPIBackend(Backend):
 
     def diagonal(be, x: Array, offset: int) -> Array:
         """A view."""
-        return be.xp.diagonal(x, offset, -2, -1)
+        return be.xp.diagonal(x, offset, x.ndim - 2, x.ndim - 1)
 
     def concatenate(be, arrays: list[Array], axis: int) -> Array:
         return be.xp.concatenate(arrays, axis)
