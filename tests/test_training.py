@@ -130,6 +130,13 @@ def test_schedule():
     assert 0.1 < rates[-1] < 0.102
 
 
+def test_a_short_run_warms_up_and_comes_down():
+    config = TrainConfig(steps=60, warmup_steps=100, learning_rate=1.0, final_lr_fraction=0.1)
+    rates = [learning_rate(config, step) for step in range(61)]
+    assert max(rates) == rates[29] == 1.0
+    assert rates[60] == pytest.approx(0.1)
+
+
 def test_schedule_follows_the_clock_when_steps_are_slow():
     config = TrainConfig(steps=1000, warmup_steps=10, max_minutes=1.0)
     assert progress(config, 10, elapsed=30.0) == 0.5

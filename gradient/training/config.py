@@ -88,7 +88,9 @@ class TrainConfig:
     final_lr_fraction: float = _setting(
         0.05, "Optimisation", "Share of the learning rate that is left at the end."
     )
-    warmup_steps: int = _setting(100, "Optimisation", "Steps over which it rises from zero.")
+    warmup_steps: int = _setting(
+        100, "Optimisation", "Steps over which it rises from zero; at most half of all."
+    )
     weight_decay: float = _setting(
         0.1, "Optimisation", "AdamW's, for matrices; biases and norms have none."
     )

@@ -19,14 +19,16 @@ def progress(config: TrainConfig, step: int, elapsed: float) -> float:
 
 
 def learning_rate(config: TrainConfig, step: int, elapsed: float = 0.0) -> float:
-    """Linear warm-up over `warmup_steps`, then half a cosine down to `final_lr_fraction`.
+    """Linear warm-up over `warmup_steps` (at most half of all, so that a short run reaches the
+    peak and comes down too), then half a cosine down to `final_lr_fraction`.
 
     A pure function (SGDR, Loshchilov and Hutter 2017, section 3, without restarts): a checkpoint
     has no scheduler state that could disagree with its step.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    start = min(config.warmup_steps / config.steps, 1.0)
+    warmup = min(config.warmup_steps, config.steps // 2)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    start = warmup / config.steps
     fraction = (progress(config, step, elapsed) - start) / max(1.0 - start, 1e-12)
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
     floor = config.final_lr_fraction
