@@ -129,7 +129,6 @@ class Arithmetic:
     logical_and, logical_or = ops.logical_and, ops.logical_or
     logical_xor, logical_not = ops.logical_xor, ops.logical_not
     isnan, isfinite, isinf = ops.isnan, ops.isfinite, ops.isinf
-    clone_op = ops.clone
 
     def round(self, *, decimals: int = 0) -> Any:
         """To so many decimals (before the point where negative), halves to even."""
