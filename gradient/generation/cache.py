@@ -26,7 +26,7 @@ from typing import Any
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError
-from gradient.models.causal_lm import CausalLM
+from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
 
@@ -46,7 +46,7 @@ class KVCache:
 
     def __init__(
         self,
-        shapes: Sequence[tuple[int, int]],
+        shapes: Sequence[KVShape | tuple[int, int]],
         batch_size: int,
         *,
         capacity: int = 0,
@@ -64,7 +64,7 @@ class KVCache:
         """
         if block < 1:
             raise ArgumentError(f"cache: block must be at least 1 column, got {block}")
-        self.shapes = list(shapes)
+        self.shapes = [KVShape(*shape) for shape in shapes]
         self.limit = limit
         self.block = block
         self.dtype = dtype
@@ -72,8 +72,8 @@ class KVCache:
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
         self.capacity = self._whole_blocks(capacity)
-        self.keys = [self._buffer(heads, size) for heads, size in self.shapes]
-        self.values = [self._buffer(heads, size) for heads, size in self.shapes]
+        self.keys = [self._buffer(heads, size) for heads, size, _ in self.shapes]
+        self.values = [self._buffer(heads, size) for heads, size, _ in self.shapes]
 
     @classmethod
     def for_model(
@@ -144,7 +144,7 @@ class KVCache:
         held = self.capacity
         self.capacity = self._whole_blocks(max(columns, 2 * held))
         for buffers in (self.keys, self.values):
-            for layer, (heads, size) in enumerate(self.shapes):
+            for layer, (heads, size, _) in enumerate(self.shapes):
                 grown = self._buffer(heads, size)
                 if held:
                     grown[:, :, :held] = buffers[layer]
@@ -168,6 +168,7 @@ class Step:
         even = len(set(self.cache.counts)) == 1 and self.cache.block == 1
         self.fresh = self.end == self.tokens
         self.masked = not self.fresh and not (self.tokens == 1 and even)
+        self._masks: dict[int | None, Tensor] = {}
         columns = gradient.arange(self.tokens, device=device)
         self.slots = self.cache.lengths.unsqueeze(1) + columns  # (B, T)
         self.rows = gradient.arange(self.cache.batch_size, device=device).unsqueeze(1)  # (B, 1)
@@ -180,25 +181,43 @@ class Step:
             return self.slots
         return self.slots.clamp(max=limit - 1)
 
-    @cached_property
-    def mask(self) -> Tensor | None:
-        """(B, 1, T, S): column s is attended to by a query in column s or later."""
-        if not self.masked:
+    def mask(self, window: int | None) -> Tensor | None:
+        """(B, 1, T, S): a query sees the columns up to its own, `window` of them at most."""
+        if window is not None and window >= self.extent:
+            window = None
+        if not self.masked and window is None:
             return None
-        columns = gradient.arange(self.extent, device=self.cache.device)
-        return (columns <= self.slots.unsqueeze(-1)).unsqueeze(1)
+        if window not in self._masks:
+            columns = gradient.arange(self.extent, device=self.cache.device)
+            slots = self.slots.unsqueeze(-1)  # (B, T, 1)
+            mask = columns <= slots
+            if window is not None:
+                mask = mask & (columns > slots - window)
+            self._masks[window] = mask.unsqueeze(1)
+        return self._masks[window]
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> Tensor:
         """Store a layer's new keys and values, and attend to all: see `Past.attend`."""
+        if softcap is not None:
+            raise NotImplementedError("softcap")  # comes with the attention op's own option
         key, value = self.append(layer, key, value)
+        mask = self.mask(window)
         return F.scaled_dot_product_attention(
             query,
             key.to(query.dtype),
             value.to(query.dtype),
-            attn_mask=self.mask,
-            is_causal=self.fresh and self.tokens > 1,
+            attn_mask=mask,
+            is_causal=mask is None and self.fresh and self.tokens > 1,
             scale=scale,
             enable_gqa=True,
         )

@@ -9,7 +9,7 @@ pages or in fewer bits, no model file knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import gradient
 from gradient import nn
@@ -25,14 +25,23 @@ class Past(Protocol):
     positions: Tensor
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> Tensor:
         """Store a layer's new keys and values; let each query attend to its row up to itself.
 
         Args:
             query: (B, H, T, D).
             key, value: (B, H_kv, T, D), with H a multiple of H_kv.
-            scale: of the scores; None is 1 / sqrt(D).
+            scale, window, softcap: as of `gradient.models.attention.attend`; `window` is the one
+                that the model's `kv_shapes` announced for the layer.
 
         Returns:
             (B, H, T, D), in the query's dtype.
@@ -50,6 +59,14 @@ class Cache(Protocol):
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Past:
         """Make room for `tokens` more columns, of which row i fills the first lengths[i]."""
         ...
+
+
+class KVShape(NamedTuple):
+    """What a cache must hold of one layer."""
+
+    heads: int  # key-value heads
+    head_size: int
+    window: int | None = None  # how many tokens back a query sees, itself counted; None is all
 
 
 class CausalLM(nn.Module):
@@ -86,8 +103,8 @@ class CausalLM(nn.Module):
         raise NotImplementedError
 
     @property
-    def kv_shapes(self) -> list[tuple[int, int]]:
-        """Return (key-value heads, head size) of each layer, from which a cache is laid out."""
+    def kv_shapes(self) -> list[KVShape]:
+        """Return what a cache must hold of each layer."""
         raise NotImplementedError
 
     @property

@@ -15,10 +15,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import gradient
-import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.causal_lm import Cache, CausalLM, Past, check_input_ids, last_tokens
+from gradient.models.attention import attend
+from gradient.models.causal_lm import (
+    Cache,
+    CausalLM,
+    KVShape,
+    Past,
+    check_input_ids,
+    last_tokens,
+)
 from gradient.models.config import ModelConfig, must_be
 from gradient.nn import init
 from gradient.tensor import Tensor
@@ -117,17 +124,8 @@ class GPT2Attention(nn.Module):
         v = v.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
         if self.upcast:  # mistral-crfm's GPT-2s: float16 overflows in their attention scores
             q, k, v = q.float(), k.float(), v.float()
-        if past is not None:
-            y = past.attend(self.layer, q, k, v, scale=self.scale)  # (B, H, T, D)
-        else:
-            y = F.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                dropout_p=self.dropout if self.training else 0.0,
-                is_causal=True,
-                scale=self.scale,
-            )
+        dropout = self.dropout if self.training else 0.0
+        y = attend(past, self.layer, q, k, v, scale=self.scale, dropout=dropout)  # (B, H, T, D)
         y = y.to(x.dtype).transpose(1, 2).reshape(B, T, C)
         return self.resid_dropout(self.c_proj(y))
 
@@ -235,10 +233,10 @@ class GPT2LMHeadModel(CausalLM):
         return self.config.n_positions
 
     @property
-    def kv_shapes(self) -> list[tuple[int, int]]:
-        """Return (H, D) for each layer."""
+    def kv_shapes(self) -> list[KVShape]:
+        """Return H heads of size D for each layer."""
         config = self.config
-        return [(config.n_head, config.n_embd // config.n_head)] * config.n_layer
+        return [KVShape(config.n_head, config.n_embd // config.n_head)] * config.n_layer
 
     def forward(
         self,
