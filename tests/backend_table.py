@@ -188,6 +188,12 @@ def rotation(interleaved: bool) -> Case:
 
 WINDOWS = ((3, 2), (2, 1), (1, 2))
 FLOAT64 = np.dtype(np.float64)
+def counts(rows: int) -> np.ndarray:
+    """Of four groups with `rows` rows together; the second has none."""
+    sizes = [rows // 2, 0, rows // 3]
+    return np.array([*sizes, rows - sum(sizes)])
+
+
 ON = 1 << 40
 
 CASES: dict[str, list[Case]] = {
@@ -280,6 +286,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),
         lambda a: (a(11, 6), (slice(None), a.integers(0, 6, a.rows)), a(11, a.rows)),
         lambda a: (a(11, 6), (a.integers(0, 11, a.rows),), a(6)),
+    "grouped_linear": [
+        lambda a: (a(a.rows, 67), [a(31, 67) for _ in range(4)], counts(a.rows)),
+    ],
+    "grouped_linear_weight_grad": [
+        lambda a: (a(a.rows, 31), a(a.rows, 67), counts(a.rows)),
+    ],
     ],
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],

@@ -18,6 +18,7 @@ from functional_cases import CASES, Case
 from gradient import ones, tensor, zeros
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.testing import assert_close
 
 SMOOTH = [case for case in CASES if case.smooth and case.arrays()]
 
@@ -83,7 +84,7 @@ def test_other_backends_give_the_same(case: Case, backend: str) -> None:
 
 def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
-    tested_below = {"cdist", "channel_shuffle"}
+    tested_below = {"cdist", "channel_shuffle", "grouped_linear"}
     assert set(F.__all__) - {case.name for case in CASES} == random | tested_below
 
 
@@ -466,3 +467,41 @@ def test_classes_out_of_range() -> None:
 def test_accidental_broadcasting_warns() -> None:
     with pytest.warns(UserWarning, match=r"mse_loss: target size \(3,\) differs from input size"):
         F.mse_loss(ones(3, 1), ones(3))
+
+
+# ---- products of groups ------------------------------------------------------------------------
+
+
+def test_grouped_linear_is_a_linear_of_each_group(device: str) -> None:
+    x = gradient.randn(9, 4, device=device)
+    weights = [gradient.randn(3, 4, device=device) for _ in range(4)]
+    counts = tensor([2, 0, 6, 1], device=device)
+    parts = [F.linear(rows, w) for rows, w in zip(x.split([2, 0, 6, 1]), weights, strict=True)]
+    assert_close(F.grouped_linear(x, weights, counts), gradient.cat(parts))
+
+
+def test_grouped_linear_keeps_only_what_its_gradients_need() -> None:
+    counts = tensor([1, 1])
+    x, w = gradient.randn(2, 4, requires_grad=True), gradient.randn(3, 4, requires_grad=True)
+    frozen = F.grouped_linear(x, [w.detach(), w.detach()], counts)
+    assert frozen.node.saved[frozen.node.op.saved_names.index("x")] is None
+    first = F.grouped_linear(x.detach(), [w, w], counts)
+    assert first.node.saved[first.node.op.saved_names.index("weights")] is None
+    mixed = F.grouped_linear(x, [w, w.detach()], counts)
+    mixed.sum().backward()
+    assert_close(w.grad, x.detach()[:1].expand(3, 4))
+
+
+def test_grouped_linear_says_which_counts_do_not_fit() -> None:
+    x, w = ones(3, 4), ones(2, 4)
+    for counts, message in (
+        (tensor([1, 1]), r"expected counts that add up to 3 rows, got \[1, 1\]"),
+        (tensor([4, -1]), r"expected counts that add up to 3 rows, got \[4, -1\]"),
+        (tensor([3]), "expected as many counts as weights, got 1, 2"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            F.grouped_linear(x, [w, w], counts)
+    with pytest.raises(TypeError, match="counts must be integers"):
+        F.grouped_linear(x, [w, w], ones(2))
+    with pytest.raises(ShapeError, match="weights: expected at least one"):
+        F.grouped_linear(x, [], tensor([3]))

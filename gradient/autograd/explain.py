@@ -19,6 +19,8 @@ from gradient.errors import (
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
 _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
 
+MOST = 8  # inputs that a message lists
+
 
 def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     """The exception to raise for `error`, which `op` met on `inputs`. Costs nothing until then."""
@@ -41,8 +43,10 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
             "move one with .to()"
         )
     listed = ", ".join(
-        f"{name} {describe(value)}" for name, value in zip(names, inputs, strict=False)
+        f"{name} {describe(value)}" for name, value in zip(names, inputs[:MOST], strict=False)
     )
+    if len(inputs) > MOST:
+        listed += f" and {len(inputs) - MOST} more"
     if isinstance(error, TypeError) and first_line(error).startswith(("ufunc", "numpy boolean")):
         return DTypeError(f"{op.name}: not defined for these dtypes ({listed}); cast with .to()")
     message = f"{op.name}: {reason(error)} ({listed})"

@@ -7,10 +7,12 @@
 
 The function computes on raw arrays of the backend `be`. Its positional-only parameters are the
 differentiable inputs (`*arrays` for any number of them), options follow. There is one gradient rule
-for each input, or one joint rule that gives a tuple. A rule's first parameter is the gradient of
-the result; the names of the others decide what the graph keeps:
+for each input (that of `*arrays` gives one gradient for each of them), or one joint rule that gives
+a tuple. A rule's first parameter is the gradient of the result; the names of the others decide what
+the graph keeps:
 
     an input's name   that array            out          the result
+    arrays            the tuple of them     shapes       the shapes of all inputs
     x_shape           only x's shape        be           the backend
     an option's name  the option            mean, rstd   extra values, from `return y, {"mean": ..}`
 
@@ -44,14 +46,16 @@ class Op:
         self.function, self.rules, self.numbers = function, rules, numbers
         self.name = function.__name__.rstrip("_")
         parameters = list(inspect.signature(function).parameters.values())[1:]
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.variadic = self.rest is not None
         self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in options if p.default is not p.empty}
         self.has_options = bool(options)
         self.joint = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
-        if rules and not self.joint and len(rules) != len(self.inputs):
-            raise TypeError(f"op {self.name}: {len(self.inputs)} inputs but {len(rules)} rules")
+        inputs = len(self.inputs) + self.variadic
+        if rules and not self.joint and len(rules) != inputs:
+            raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
         self.needs = [tuple(inspect.signature(rule).parameters)[1:] for rule in rules]
         self._sort_names({p.name for p in options})
         self.pulls = [
@@ -66,6 +70,8 @@ class Op:
         for name in names:
             if name in self.inputs:
                 self.sources[name] = ("input", self.inputs.index(name))
+            elif name == self.rest:
+                self.sources[name] = ("rest", len(self.inputs))
             elif name == "out":
                 self.sources[name] = ("out", None)
             elif name in shapes:
@@ -110,8 +116,8 @@ class Op:
     # Forward: keep what the rules of the inputs that need a gradient name ----------------------
 
     def plan(self, wanted: tuple[bool, ...]) -> list[tuple[str, Any]]:
-        """For each saved name, its source, or ("none", None) if no wanted input's rule uses it."""
-        if self.joint or self.variadic:
+        """For each saved name, its source, or ("none", None) if no wanted rule uses it."""
+        if self.joint:
             used = {name for need in self.needs for name in need}
         else:
             used = {n for need, w in zip(self.needs, wanted, strict=True) if w for n in need}
@@ -128,6 +134,9 @@ class Op:
     ) -> Node:
         """The node of a call that gave `y`. (Ops of one and two inputs have this inlined.)"""
         wanted = (True,) if len(nodes) == 1 else tuple([n is not None for n in nodes])
+        if self.variadic:
+            n = len(self.inputs)
+            wanted = (*wanted[:n], any(wanted[n:]))
         keep = self.keepers.get(wanted)
         if keep is None:
             keep = self.keepers[wanted] = keeper(self.plan(wanted))
@@ -154,10 +163,19 @@ class Op:
             g = filled(node, g, node.backend)
         if self.joint:
             return self.pulls[0](g, node)
+        if self.variadic:
+            return self._each(parents, lambda i: self.pulls[i](g, node))
         return [
             None if parent is None else pull(g, node)
             for pull, parent in zip(self.pulls, parents, strict=True)
         ]
+
+    def _each(self, parents: Sequence[Node | None], pull: Callable[[int], Any]) -> Sequence[Any]:
+        """The gradients by the rules of a variadic op's inputs, the last of which gives many."""
+        n = len(self.inputs)
+        own = [None if parent is None else pull(i) for i, parent in enumerate(parents[:n])]
+        rest = parents[n:]
+        return [*own, *(pull(n) if any(p is not None for p in rest) else [None] * len(rest))]
 
     def vjp_tensors(
         self, node: Node, g: Any, parents: Sequence[Node | None], world: Any, grad: Any
@@ -176,6 +194,9 @@ class Op:
             kind, key = self.sources[name]
             if kind == "input" and hasattr(value, "dtype"):
                 scope[name] = wrap(value, node.backend, node.parents[key])
+            elif kind == "rest" and value is not None:
+                pairs = zip(value, node.parents[key:], strict=True)
+                scope[name] = tuple(wrap(v, node.backend, parent) for v, parent in pairs)
             elif kind == "out":
                 scope[name] = wrap(value, node.backend, node)
             else:
@@ -194,6 +215,10 @@ class Op:
             return grad(y, wanted, g)
         if self.joint:
             return self.rules[0](g, *[scope[name] for name in self.needs[0]])
+        if self.variadic:
+            return self._each(
+                parents, lambda i: self.rules[i](g, *[scope[name] for name in self.needs[i]])
+            )
         return [
             None if parent is None else rule(g, *[scope[name] for name in names])
             for rule, names, parent in zip(self.rules, self.needs, parents, strict=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
@@ -36,6 +37,7 @@ class Backend(
     ElementwiseDefaults,
     NormDefaults,
     AttentionDefaults,
+    GroupedDefaults,
     ShapeDefaults,
     RandomDefaults,
     StepDefaults,

@@ -62,7 +62,7 @@ from gradient.functional.embedding_loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
-from gradient.functional.linear import bilinear, embedding, linear, one_hot
+from gradient.functional.linear import bilinear, embedding, grouped_linear, linear, one_hot
 from gradient.functional.normalization import (
     batch_norm,
     group_norm,
@@ -136,6 +136,7 @@ __all__ = [
     "glu",
     "group_norm",
     "gumbel_softmax",
+    "grouped_linear",
     "hardshrink",
     "hardsigmoid",
     "hardswish",

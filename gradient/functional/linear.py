@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.arguments import integers
@@ -14,6 +16,23 @@ from gradient.tensor.joining import einsum, where
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out)."""
     return linalg.linear(input, weight, bias)
+
+
+def grouped_linear(input: Tensor, weights: Sequence[Tensor], counts: Tensor) -> Tensor:
+    """Each group of rows times the transpose of a weight of its own, as the experts of a mixture.
+
+    Args:
+        input: (M, in), rows sorted by group.
+        weights: E matrices (out, in), of one dtype, which is the input's.
+        counts: (E,) integers: how many rows each group has; they add up to M, and may be 0.
+
+    Returns:
+        (M, out).
+    """
+    if not weights:
+        raise ShapeError("grouped_linear: weights: expected at least one matrix, got none")
+    rows = integers("grouped_linear", "counts", counts, input)
+    return linalg.grouped_linear(input, *weights, counts=rows)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

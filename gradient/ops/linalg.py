@@ -23,3 +23,14 @@ def matmul(be, a, b, /):
 def linear(be, x, weight, bias=None, /):
     """x (..., K) @ weight (N, K).T + bias (N,) -> (..., N)."""
     return be.linear(x, weight, bias)
+
+
+@lowered
+@op(lambda g, be, weights, counts:
+        be.grouped_linear(g, [be.permute(w, (1, 0)) for w in weights], counts),
+    lambda g, be, x, counts: be.grouped_linear_weight_grad(g, x, counts),
+    numbers="same")  # fmt: skip
+def grouped_linear(be, x, /, *weights, counts):
+    """The first counts[0] rows of x (M, K) by weights[0] (N, K).T, the next by weights[1].T, and
+    so on: (M, N). `counts` (E,) int64, one a weight; they add up to M."""
+    return be.grouped_linear(x, weights, counts)

@@ -128,6 +128,21 @@ def constant(x: Any, value: np.ndarray) -> Any:
 
 # Indices for the indexing ops (a (3, 4) input) --------------------------------------------------
 
+def thirds(rows: int) -> np.ndarray:
+    """Counts of three groups that have `rows` rows together; the second has none."""
+    return np.array([rows - rows // 3, 0, rows // 3])
+
+
+def last(rows: int) -> np.ndarray:
+    """Counts of three groups, of which the last has all rows."""
+    return np.array([0, 0, rows])
+
+
+def grouped_linear(x: Any, weights: Any, counts: np.ndarray) -> Any:
+    which = np.repeat(np.arange(len(weights)), counts)
+    return np.einsum("mk,mnk->mn", x, np.stack(weights)[which])
+
+
 ROWS = np.array([2, 0, 2])
 COLUMNS = np.array([[0, 3], [1, 1], [2, 0]])
 MASK = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [1, 1, 0, 0]], bool)
@@ -432,6 +447,19 @@ TABLE = [
     Row("linear", linalg.linear, lambda x, w: x @ w.T, ((3, 4), (5, 4)), note="no bias"),
     # Fused
     Row("softmax", lambda x: fused.softmax(x, axis=1), lambda x: softmax(x, 1), ONE, empty=EMPTY),
+    *[
+        Row(
+            "grouped_linear",
+            lambda x, *w, counts=counts: linalg.grouped_linear(
+                x, *w, counts=constant(x, counts(x.shape[0]))
+            ),
+            lambda x, *w, counts=counts: grouped_linear(x, w, counts(x.shape[0])),
+            ((7, 4), (5, 4), (5, 4), (5, 4)),
+            note=counts.__name__,
+            empty=((0, 4), (5, 4), (5, 4), (5, 4)),
+        )
+        for counts in (thirds, last)
+    ],
     Row("softmax", lambda x: fused.softmax(x, axis=0), lambda x: softmax(x, 0), ONE, note="axis 0"),
     Row(
         "log_softmax",

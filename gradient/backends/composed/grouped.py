@@ -1,0 +1,53 @@
+"""Products of groups of rows, each group with a weight of its own: the experts of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class GroupedDefaults:
+    """Methods of `Backend` that work on rows sorted by group.
+
+    Group e holds `counts[e]` rows, `counts` an int64 array (E,), and the groups follow one another.
+    Groups may be empty; an empty one costs nothing. These definitions read `counts` on the host,
+    once a call, which waits for the device: a kernel need not.
+    """
+
+    def grouped_linear(be: Any, x: Any, weights: Sequence[Any], counts: Any) -> Any:
+        """x (M, K), E weights (N, K) -> (M, N): each group of rows by its own weight's transpose.
+
+        A group is a `linear` to itself, so weights may be whatever `linear` takes.
+        """
+        parts = [
+            be.linear(be.getitem(x, (rows,)), weight)
+            for rows, weight in zip(groups(be, x, weights, counts), weights, strict=True)
+            if rows.start < rows.stop
+        ]
+        if not parts:
+            return be.zeros((0, weights[0].shape[0]), x.dtype)
+        return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+
+    def grouped_linear_weight_grad(be: Any, g: Any, x: Any, counts: Any) -> list[Any]:
+        """The gradients (N, K) for the E weights from g (M, N) and x (M, K): zeros for the empty
+        groups."""
+        return [
+            be.linear_weight_grad(be.getitem(g, (rows,)), be.getitem(x, (rows,)))
+            if rows.start < rows.stop
+            else be.zeros((g.shape[1], x.shape[1]), g.dtype)
+            for rows in groups(be, x, None, counts)
+        ]
+
+
+def groups(be: Any, x: Any, weights: Sequence[Any] | None, counts: Any) -> list[slice]:
+    """The rows of x that each group holds."""
+    sizes = [int(n) for n in be.to_numpy(counts)]
+    if weights is not None and len(sizes) != len(weights):
+        raise ValueError(f"expected as many counts as weights, got {len(sizes)}, {len(weights)}")
+    if sum(sizes) != x.shape[0] or min(sizes, default=0) < 0:
+        raise ValueError(f"expected counts that add up to {x.shape[0]} rows, got {sizes}")
+    found, start = [], 0
+    for n in sizes:
+        found.append(slice(start, start + n))
+        start += n
+    return found
