@@ -255,7 +255,7 @@ def test_another_format_is_named(tmp_path, start, message):
     path = tmp_path / "x.safetensors"
     path.write_bytes(start + b"\0" * 100)
     with pytest.raises(FileFormatError, match=message):
-        gradient.load(path)
+        SafetensorsFile(path)
 
 
 def test_a_dtype_without_a_twin_can_be_listed_but_not_read(tmp_path):

@@ -11,7 +11,6 @@ Format: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
 from gradient.io.arrays import tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
+from gradient.io.mapping import map_file, release_pages
 from gradient.tensor import Tensor
 
 #: The format's own bound on the header, which keeps a broken length from claiming all memory.
@@ -89,7 +89,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
         try:
             with open(self.path, "rb") as file:
                 self.metadata, self.entries, self._data_start = _read_header(file, self.path)
-                self._map = _map_file(file)
+                self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no safetensors file at {self.path}: {error.strerror}") from None
 
@@ -120,11 +120,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
         """
         entry = self.entries[name]
         start, stop = self._data_start + entry.start, self._data_start + entry.stop
-        # Whole pages only, as the ones at both ends are shared with other tensors.
-        page = mmap.PAGESIZE
-        first, last = -(-start // page) * page, stop // page * page
-        if first < last and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        release_pages(self._map, start, stop)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -276,15 +272,6 @@ def _all_counts(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _map_file(file: IO[bytes]) -> mmap.mmap:
-    try:
-        # Copy on write: the arrays can be trained in place, and the file never changes.
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError:
-        # The kernel may refuse a private writable mapping larger than its memory; reading is free.
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _make_header(

@@ -10,6 +10,7 @@ from typing import Any
 from gradient.errors import FileFormatError, TypeMismatch
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.structure import Encoder, decode
+from gradient.io.torch_file import TorchFile, is_zip
 from gradient.tensor import Tensor
 
 #: The header field that holds the structure around the tensors.
@@ -47,6 +48,9 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
 def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
     """What `gradient.save` wrote; from any other safetensors file, the dict of its tensors.
 
+    A file that PyTorch saved (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. What
+    else it holds is not built but described, see `gradient.io.torch_file`.
+
     Args:
         map_location: device to put the tensors on; default the CPU, where they are views of the
             mapped file (nothing is read before it is used; writing to them leaves the file alone).
@@ -54,8 +58,10 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
 
     Raises:
         ModelNotFound: there is no such file.
-        FileFormatError: it is damaged or no safetensors file (a PyTorch .pt file, say).
+        FileFormatError: it is damaged, or of another format.
     """
+    if _is_torch_file(_path(f)):
+        return _moved(TorchFile(_path(f)).structure(), map_location)
     file = SafetensorsFile(_path(f))
     tensors: Mapping[str, Tensor] = file
     if map_location is not None and str(map_location) != "cpu":
@@ -67,6 +73,24 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{file.path}: its {STRUCTURE} is not proper JSON: {error}") from None
     return decode(structure, tensors, file.path)
+
+
+def _is_torch_file(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return is_zip(file.read(4))
+
+
+def _moved(value: Any, device: Any) -> Any:
+    """Nested values with all tensors on a device."""
+    if device is None or str(device) == "cpu":
+        return value
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, device) for item in value)
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _path(f: Any) -> str:

@@ -1,0 +1,94 @@
+"""The value types of GGUF's metadata and the element types of its tensors, as tables.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; the block sizes are those of
+ggml's `ggml_type` (ggml/src/ggml-common.h).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+MAGIC = b"GGUF"
+#: Where a file does not say otherwise, the tensors begin at multiples of this many bytes.
+ALIGNMENT = 32
+MAX_DIMS = 4  # ggml's GGML_MAX_DIMS
+MAX_NAME_BYTES = 63  # ggml's GGML_MAX_NAME, less the zero at the end
+
+STRING, ARRAY, BOOL = 8, 9, 7
+#: Metadata of a fixed size, by the number that stands for its type.
+SCALARS: dict[int, np.dtype] = {
+    0: np.dtype("u1"), 1: np.dtype("i1"), 2: np.dtype("u2"), 3: np.dtype("i2"),
+    4: np.dtype("u4"), 5: np.dtype("i4"), 6: np.dtype("f4"), BOOL: np.dtype("?"),
+    10: np.dtype("u8"), 11: np.dtype("i8"), 12: np.dtype("f8"),
+}  # fmt: skip
+SCALAR_TYPES = {dtype: number for number, dtype in SCALARS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """How the elements of a tensor are stored."""
+
+    #: ggml's name, such as "F16" or "Q4_K".
+    name: str
+    #: Elements a block along the last axis, and bytes a block; (1, itemsize) for plain numbers.
+    block_size: int
+    block_bytes: int
+    #: What NumPy calls it, for plain numbers.
+    numpy: np.dtype | None = None
+
+
+def _plain(name: str, dtype: object) -> TensorType:
+    numpy = np.dtype(dtype)  # type: ignore[call-overload]
+    return TensorType(name, 1, numpy.itemsize, numpy)
+
+
+#: By the number that stands for the type in a file. Types that are neither plain nor among
+#: gradient's packed dtypes have their sizes here, so that a file's layout can be checked.
+TENSOR_TYPES: dict[int, TensorType] = {
+    0: _plain("F32", "<f4"),
+    1: _plain("F16", "<f2"),
+    2: TensorType("Q4_0", 32, 18),
+    3: TensorType("Q4_1", 32, 20),
+    6: TensorType("Q5_0", 32, 22),
+    7: TensorType("Q5_1", 32, 24),
+    8: TensorType("Q8_0", 32, 34),
+    9: TensorType("Q8_1", 32, 40),
+    10: TensorType("Q2_K", 256, 84),
+    11: TensorType("Q3_K", 256, 110),
+    12: TensorType("Q4_K", 256, 144),
+    13: TensorType("Q5_K", 256, 176),
+    14: TensorType("Q6_K", 256, 210),
+    15: TensorType("Q8_K", 256, 292),
+    16: TensorType("IQ2_XXS", 256, 66),
+    17: TensorType("IQ2_XS", 256, 74),
+    18: TensorType("IQ3_XXS", 256, 98),
+    19: TensorType("IQ1_S", 256, 50),
+    20: TensorType("IQ4_NL", 32, 18),
+    21: TensorType("IQ3_S", 256, 110),
+    22: TensorType("IQ2_S", 256, 82),
+    23: TensorType("IQ4_XS", 256, 136),
+    24: _plain("I8", "i1"),
+    25: _plain("I16", "<i2"),
+    26: _plain("I32", "<i4"),
+    27: _plain("I64", "<i8"),
+    28: _plain("F64", "<f8"),
+    29: TensorType("IQ1_M", 256, 56),
+    30: _plain("BF16", ml_dtypes.bfloat16),
+    34: TensorType("TQ1_0", 256, 54),
+    35: TensorType("TQ2_0", 256, 66),
+    39: TensorType("MXFP4", 32, 17),
+    40: TensorType("NVFP4", 64, 36),
+    41: TensorType("Q1_0", 128, 18),
+}
+TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
+#: Names of the plain types, by NumPy dtype.
+PLAIN_NAMES = {
+    kind.numpy.newbyteorder("="): kind.name
+    for kind in TENSOR_TYPES.values()
+    if kind.numpy is not None
+}
+#: Types with blocks that gradient has a packed dtype for: `gradient.q4_k` is Q4_K.
+PACKED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")

@@ -1,0 +1,322 @@
+"""PyTorch's .pt, .pth and .bin files (a zip of one pickle and the tensors' bytes), not unpickled.
+
+The pickle is read as data (`pickle_program`): of all the calls in it, those that make a tensor, a
+parameter or a `torch.Size` mean something here; others stay descriptions of themselves. Tensors are
+views of the mapped file, as with safetensors.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.arrays import tensor_of
+from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
+from gradient.tensor import Tensor
+
+#: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
+MAX_PICKLE_BYTES = 256 << 20
+MAX_DEPTH = 64
+
+_DTYPES = {
+    "float64": np.dtype("<f8"), "float32": np.dtype("<f4"), "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16), "int64": np.dtype("<i8"), "int32": np.dtype("<i4"),
+    "int16": np.dtype("<i2"), "int8": np.dtype("i1"), "uint64": np.dtype("<u8"),
+    "uint32": np.dtype("<u4"), "uint16": np.dtype("<u2"), "uint8": np.dtype("u1"),
+    "bool": np.dtype(np.bool_),
+}  # fmt: skip
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
+    "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
+}  # fmt: skip
+_REBUILD = {
+    Symbol("torch._utils", "_rebuild_tensor_v2"),
+    Symbol("torch._utils", "_rebuild_tensor_v3"),
+}
+_PARAMETERS = {
+    Symbol("torch._utils", "_rebuild_parameter"),
+    Symbol("torch._utils", "_rebuild_parameter_with_state"),
+}
+_SUBCLASS = Symbol("torch._tensor", "_rebuild_from_type_v2")
+_SIZE = Symbol("torch", "Size")
+_ORDERED_DICT = Symbol("collections", "OrderedDict")
+#: Under these names, training scripts keep the weights beside other state.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights", "params")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies in the file: its storage, and a strided view of that."""
+
+    storage: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]  # in elements
+    offset: int  # in elements
+
+
+class TorchFile(Mapping[str, Tensor]):
+    """An open PyTorch file: a mapping from names to its weights, each made when asked for.
+
+    Names of nested dicts are joined by dots. Where the file holds the weights beside other things,
+    under one of the usual names ("state_dict", "model_state_dict", ...), the mapping is of those.
+
+    Attributes:
+        path: the file's path.
+        content: what was saved, as dicts, lists and numbers; a `TensorEntry` for each tensor.
+        entries: `TensorEntry` by name.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        FileFormatError: it is truncated, malformed, of PyTorch's format before 1.6, or holds no
+            tensors.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], key: str | None = None):
+        """Args:
+        key: the dict to take the weights from, such as "model_ema"; dots go deeper.
+        """
+        self.path = os.fspath(path)
+        try:
+            with open(self.path, "rb") as file:
+                self._records = _read_directory(file, self.path)
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise ModelNotFound(f"no PyTorch file at {self.path}: {error.strerror}") from None
+        start, stop = self._record("data.pkl", MAX_PICKLE_BYTES)
+        if self._text("byteorder") not in ("", "little"):
+            raise self._wrong("it was written on a big-endian machine, which is not supported")
+        program = read_program(self._map[start:stop], f"{self.path}: data.pkl")
+        # A value may be used twice, but a few bytes must not stand for millions of values.
+        self._values_left = 100_000 + 2 * (stop - start)
+        self.content = self._plain(program, "", 0)
+        self.entries = self._select(key)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensor(self.entries[name])
+
+    def tensor(self, entry: TensorEntry) -> Tensor:
+        """The tensor that an entry describes: a view of the mapped file."""
+        if prod(entry.shape) == 0:
+            return tensor_of(np.empty(entry.shape, entry.dtype))
+        start, stop = self._record(f"data/{entry.storage}")
+        size = entry.dtype.itemsize
+        whole = np.frombuffer(self._map, entry.dtype, (stop - start) // size, start)
+        if not whole.flags.aligned:
+            whole = whole.copy()
+        strides = tuple(step * size for step in entry.stride)
+        view = np.lib.stride_tricks.as_strided(whole[entry.offset :], entry.shape, strides)
+        return tensor_of(view)
+
+    def structure(self) -> Any:
+        """What was saved, nested as it was: dicts, lists, tensors, numbers, texts.
+
+        Objects of other classes, which are not built, stay descriptions of themselves.
+        """
+        return self._with_tensors(self.content)
+
+    def _with_tensors(self, value: Any) -> Any:
+        if isinstance(value, TensorEntry):
+            return self.tensor(value)
+        if isinstance(value, dict):
+            return {key: self._with_tensors(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._with_tensors(item) for item in value)
+        return value
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took, for one converted or copied."""
+        start, stop = self._record(f"data/{self.entries[name].storage}")
+        page = mmap.PAGESIZE
+        first, last = -(-start // page) * page, stop // page * page
+        if first < last and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"TorchFile({self.path!r}, {len(self)} tensors)"
+
+    # The zip's records -------------------------------------------------------------------------
+
+    def _wrong(self, what: str) -> FileFormatError:
+        return FileFormatError(f"{self.path} is not a PyTorch file that gradient reads: {what}")
+
+    def _record(self, name: str, limit: int | None = None) -> tuple[int, int]:
+        """Where a record's bytes begin and end in the file."""
+        if name not in self._records:
+            raise self._wrong(f"it has no record {name!r}")
+        start, stop = self._records[name]
+        if limit is not None and stop - start > limit:
+            raise self._wrong(f"{name} has {stop - start:,} bytes; the limit is {limit:,}")
+        return start, stop
+
+    def _text(self, name: str) -> str:
+        if name not in self._records:
+            return ""
+        start, stop = self._record(name, 4096)
+        return self._map[start:stop].decode("ascii", "replace").strip()
+
+    # From the pickle's data to plain values and tensor entries ------------------------------------
+
+    def _plain(self, value: Any, path: str, depth: int) -> Any:
+        self._values_left -= 1
+        if self._values_left < 0 or depth > MAX_DEPTH:
+            raise self._wrong("its pickle is nested without end, or has too many values")
+        if isinstance(value, Call):
+            return self._made(value, path, depth)
+        if isinstance(value, dict):
+            return {
+                key: self._plain(item, f"{path}.{key}" if path else str(key), depth + 1)
+                for key, item in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            items = [self._plain(v, f"{path}.{n}", depth + 1) for n, v in enumerate(value)]
+            return items if isinstance(value, list) else tuple(items)
+        return value
+
+    def _made(self, call: Call, path: str, depth: int) -> Any:
+        """What a call stands for: a tensor's entry, a size, a dict; else itself."""
+        function, args = call.function, call.args
+        if not isinstance(function, Symbol) or not isinstance(args, tuple):
+            return call
+        if function in _REBUILD:
+            return self._entry(args, path, typed=function.name.endswith("v2"))
+        if function in _PARAMETERS and args:
+            return self._plain(args[0], path, depth + 1)
+        if function == _SUBCLASS and len(args) >= 3:
+            return self._plain(Call(args[0], args[2]), path, depth + 1)
+        if function == _SIZE and len(args) == 1:
+            return self._plain(args[0], path, depth + 1)
+        if function == _ORDERED_DICT and len(args) == 1 and isinstance(args[0], list):
+            pairs = [pair for pair in args[0] if isinstance(pair, (list, tuple)) and len(pair) == 2]
+            named = {key: item for key, item in pairs if isinstance(key, str)}
+            return self._plain(named, path, depth + 1)
+        return call
+
+    def _entry(self, args: tuple[Any, ...], path: str, typed: bool) -> TensorEntry:
+        """Check a tensor's storage, shape and strides against the file."""
+
+        def wrong(what: str) -> FileFormatError:
+            return self._wrong(f"tensor {path!r} {what}")
+
+        parts = args[0].id if args and isinstance(args[0], Persistent) else None
+        if not isinstance(parts, tuple) or len(parts) != 5 or parts[0] != "storage":
+            raise wrong("has no storage that can be read")
+        _, kind, key, _, _ = parts
+        name = _STORAGES.get(kind.name) if isinstance(kind, Symbol) else None
+        if not typed and len(args) > 6 and isinstance(args[6], Symbol):
+            name = args[6].name
+        if name not in _DTYPES or not isinstance(key, str):
+            raise wrong(f"has elements of {kind}, which gradient does not read")
+        if len(args) < 4 or not (_counts((args[1],)) and _counts(args[2]) and _counts(args[3])):
+            raise wrong("has no proper offset, shape and strides")
+        dtype, (offset, shape, stride) = _DTYPES[name], args[1:4]
+        if len(shape) != len(stride) or len(shape) > 32:
+            raise wrong(f"has {len(shape)} dimensions and {len(stride)} strides")
+        start, stop = self._record(f"data/{key}")
+        held = (stop - start) // dtype.itemsize
+        count = prod(shape)
+        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if count and (last >= held or count > held):
+            raise wrong(
+                f"of shape {shape} does not fit its storage of {held:,} elements: the file is "
+                "truncated or damaged"
+            )
+        if dtype == np.bool_ and count and np.frombuffer(self._map, "u1", held, start).max() > 1:
+            raise wrong("of booleans holds other values than 0 and 1")
+        return TensorEntry(key, dtype, tuple(shape), tuple(stride), offset)
+
+    def _select(self, key: str | None) -> dict[str, TensorEntry]:
+        chosen = self.content
+        for part in key.split(".") if key else ():
+            if not isinstance(chosen, dict) or part not in chosen:
+                held = ", ".join(map(str, chosen)) if isinstance(chosen, dict) else "no dict there"
+                raise self._wrong(f"it has no {key!r} ({held})")
+            chosen = chosen[part]
+        if isinstance(chosen, dict) and not any(
+            isinstance(value, TensorEntry) for value in chosen.values()
+        ):
+            for name in WRAPPERS:
+                if isinstance(chosen.get(name), dict) and _flat(chosen[name], ""):
+                    chosen = chosen[name]
+                    break
+        entries = _flat(chosen, "")
+        if not entries:
+            raise self._wrong("there are no tensors in it")
+        return entries
+
+
+def _flat(value: Any, path: str) -> dict[str, TensorEntry]:
+    """Every tensor in nested dicts, lists and tuples, by its dotted path."""
+    if isinstance(value, TensorEntry):
+        return {path or "tensor": value}
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    found: dict[str, TensorEntry] = {}
+    for key, item in items:
+        found |= _flat(item, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value is a tuple of integers from 0 up, below 2**62."""
+    return isinstance(value, tuple) and all(
+        type(number) is int and 0 <= number < 1 << 62 for number in value
+    )
+
+
+def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
+    """Each record's first and last byte, by its name without the archive's folder."""
+    size = os.fstat(file.fileno()).st_size
+    if not is_zip(file.read(4)):
+        raise FileFormatError(
+            f"{path} is not a PyTorch file that gradient reads: it is no zip file. If PyTorch "
+            "before 1.6 wrote it, load it there and save it again"
+        )
+    records: dict[str, tuple[int, int]] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                    raise ValueError(f"{info.filename!r} is compressed or encrypted")
+                file.seek(info.header_offset)
+                header = file.read(30)
+                if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                    raise ValueError(f"{info.filename!r} is not where the directory says")
+                name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+                start = info.header_offset + 30 + name_bytes + extra_bytes
+                stop = start + info.file_size
+                if stop > size:
+                    raise ValueError(f"{info.filename!r} ends beyond the file: it is truncated")
+                records[info.filename.partition("/")[2]] = (start, stop)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
+        raise FileFormatError(f"{path} is a damaged zip file: {error}") from None
+    return records
+
+
+def is_zip(magic: bytes) -> bool:
+    """Whether a file that begins with these bytes is a zip file, as PyTorch writes."""
+    return magic[:4] == b"PK\x03\x04"

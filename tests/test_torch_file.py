@@ -1,0 +1,274 @@
+"""PyTorch's zip files, read without unpickling."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.pickle_program import Call, Symbol, read_program
+from gradient.io.torch_file import TorchFile
+
+pytestmark = pytest.mark.cpu_only
+
+
+class Global:
+    """Pickles as the global of this name, whether or not there is such a thing."""
+
+    def __init__(self, module: str, name: str):
+        self.name = f"c{module}\n{name}\n".encode()
+
+
+class Pickler:
+    """Writes the few instructions that PyTorch's files are made of."""
+
+    def __init__(self) -> None:
+        self.out = bytearray(b"\x80\x02")
+
+    def write(self, value: object) -> Pickler:
+        if isinstance(value, Global):
+            self.out += value.name
+        elif isinstance(value, dict):
+            self.out += b"}("
+            for key, item in value.items():
+                self.write(key).write(item)
+            self.out += b"u"
+        elif isinstance(value, tuple):
+            self.out += b"("
+            for item in value:
+                self.write(item)
+            self.out += b"t"
+        elif isinstance(value, Reduce):
+            self.write(value.function).write(value.args)
+            self.out += b"R"
+        elif isinstance(value, Storage):
+            kind = Global("torch", value.kind)
+            self.write(("storage", kind, value.key, "cpu", 1))
+            self.out += b"Q"
+        else:
+            self.out += pickle.dumps(value, 2)[2:-1]
+        return self
+
+
+class Reduce:
+    def __init__(self, function: Global, *args: object):
+        self.function, self.args = function, args
+
+
+class Storage:
+    def __init__(self, key: str, kind: str = "FloatStorage"):
+        self.key, self.kind = key, kind
+
+
+def tensor(storage: object, shape: tuple, stride: tuple, offset: object = 0) -> Reduce:
+    rebuild = Global("torch._utils", "_rebuild_tensor_v2")
+    return Reduce(rebuild, storage, offset, shape, stride, False, {})
+
+
+def write(path: Path, content: object, storages: dict[str, np.ndarray], **zip_options: int) -> Path:
+    with zipfile.ZipFile(path, "w", **zip_options) as archive:
+        archive.writestr("archive/data.pkl", bytes(Pickler().write(content).out) + b".")
+        archive.writestr("archive/byteorder", "little")
+        for key, array in storages.items():
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+    return path
+
+
+NUMBERS = np.arange(12, dtype=np.float32)
+
+
+def test_views_of_one_storage(tmp_path):
+    content = {
+        "rows": tensor(Storage("0"), (3, 4), (4, 1)),
+        "columns": tensor(Storage("0"), (4, 3), (1, 4)),
+        "last": tensor(Storage("0"), (2,), (1,), offset=10),
+        "number": tensor(Storage("0"), (), (), offset=5),
+        "none": tensor(Storage("0"), (0, 4), (4, 1)),
+    }
+    file = TorchFile(write(tmp_path / "a.pt", content, {"0": NUMBERS}))
+    assert list(file) == list(content)
+    assert file["rows"].tolist() == NUMBERS.reshape(3, 4).tolist()
+    assert file["columns"].tolist() == NUMBERS.reshape(3, 4).T.tolist()
+    assert file["last"].tolist() == [10, 11]
+    assert file["number"].item() == 5
+    assert file["none"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("DoubleStorage", "float64"), ("HalfStorage", "float16"), ("BFloat16Storage", "bfloat16"),
+        ("LongStorage", "int64"), ("IntStorage", "int32"), ("ShortStorage", "int16"),
+        ("CharStorage", "int8"), ("ByteStorage", "uint8"), ("BoolStorage", "bool"),
+    ],
+)  # fmt: skip
+def test_dtypes(kind, dtype, tmp_path):
+    values = gradient.tensor([0, 1, 1, 0]).to(gradient.dtypes.dtype_of(dtype))
+    path = write(
+        tmp_path / "a.pt",
+        {"x": tensor(Storage("k", kind), (4,), (1,))},
+        {"k": np.ascontiguousarray(values.array).view(np.uint8)},
+    )
+    x = TorchFile(path)["x"]
+    assert x.dtype == values.dtype and x.tolist() == values.tolist()
+
+
+def test_weights_beside_other_state(tmp_path):
+    weight = tensor(Storage("0"), (3, 4), (4, 1))
+    content = {"epoch": 3, "optimizer": {"lr": 0.1}, "state_dict": {"layer.weight": weight}}
+    path = write(tmp_path / "a.pt", content, {"0": NUMBERS})
+    assert list(TorchFile(path)) == ["layer.weight"]
+    content = {"ema": {"w": weight}, "other": {"w": weight}}
+    path = write(tmp_path / "b.pt", content, {"0": NUMBERS})
+    assert list(TorchFile(path)) == ["ema.w", "other.w"]
+    assert list(TorchFile(path, key="ema")) == ["w"]
+    with pytest.raises(FileFormatError, match="no 'absent'.*ema, other"):
+        TorchFile(path, key="absent")
+
+
+def test_gradient_load_reads_them(tmp_path):
+    content = {"epoch": 3, "names": ("a", "b"), "w": tensor(Storage("0"), (12,), (1,))}
+    path = write(tmp_path / "a.pt", content, {"0": NUMBERS})
+    loaded = gradient.load(path)
+    assert loaded["epoch"] == 3 and loaded["names"] == ("a", "b")
+    assert loaded["w"].tolist() == NUMBERS.tolist()
+
+
+def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path):
+    path = write(tmp_path / "a.pt", {"w": tensor(Storage("0"), (12,), (1,))}, {"0": NUMBERS})
+    before = path.read_bytes()
+    TorchFile(path)["w"].fill_(7)
+    assert path.read_bytes() == before
+
+
+def test_nothing_is_called(tmp_path):
+    """What unpickling would run, a command here, stays a description."""
+    witness = tmp_path / "witness"
+    content = {
+        "evil": Reduce(Global("os", "system"), f"touch {witness}"),
+        "w": tensor(Storage("0"), (12,), (1,)),
+    }
+    file = TorchFile(write(tmp_path / "a.pt", content, {"0": NUMBERS}))
+    assert file["w"].shape == (12,)
+    evil = file.structure()["evil"]
+    assert isinstance(evil, Call) and evil.function == Symbol("os", "system")
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_values_of_every_protocol(protocol):
+    values = {
+        "numbers": [0, 1, -1, 255, 65536, -(2**31), 2**70, 0.5, float("inf")],
+        "texts": ["", "a", "é" * 300, b"bytes"],
+        "others": (None, True, False, (), (1,), (1, 2), (1, 2, 3), {}, []),
+    }
+    if protocol < 3:
+        values["texts"].pop()  # bytes are a call there
+    assert read_program(pickle.dumps(values, protocol), "it") == values
+
+
+OUT_OF_BOUNDS = {
+    "beyond the storage": tensor(Storage("0"), (13,), (1,)),
+    "an offset beyond it": tensor(Storage("0"), (1,), (1,), offset=12),
+    "strides beyond it": tensor(Storage("0"), (2, 2), (12, 1)),
+    "more elements than it": tensor(Storage("0"), (2**40, 2**20), (0, 0)),
+    "a negative offset": tensor(Storage("0"), (1,), (1,), offset=-1),
+    "a negative stride": tensor(Storage("0"), (2,), (-1,)),
+    "a shape of texts": tensor(Storage("0"), ("a",), (1,)),
+    "no such storage": tensor(Storage("9"), (1,), (1,)),
+    "a path as storage": tensor(Storage("../../etc/passwd"), (1,), (1,)),
+    "an unknown type": tensor(Storage("0", "QInt8Storage"), (1,), (1,)),
+    "no storage": tensor(7, (1,), (1,)),
+    "too few arguments": Reduce(Global("torch._utils", "_rebuild_tensor_v2"), Storage("0")),
+    "too many dimensions": tensor(Storage("0"), (1,) * 33, (1,) * 33),
+    "unequal dimensions": tensor(Storage("0"), (1, 1), (1,)),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_BOUNDS)
+def test_tensors_outside_of_their_storage(case, tmp_path):
+    path = write(tmp_path / "a.pt", {"w": OUT_OF_BOUNDS[case]}, {"0": NUMBERS})
+    with pytest.raises(FileFormatError, match=r"a\.pt"):
+        TorchFile(path)
+
+
+def nested(levels: int, width: int) -> bytes:
+    """A pickle of few bytes that stands for width**levels values."""
+    out = b"\x80\x02)"
+    for level in range(levels):
+        out += b"r" + struct.pack("<I", level) + b"0"
+        out += b"(" + (b"j" + struct.pack("<I", level)) * width + b"t"
+    return out + b"."
+
+
+MALFORMED = {
+    "empty": b"",
+    "truncated": b"\x80\x02}(X\x05\x00\x00\x00ab",
+    "no end": b"\x80\x02}",
+    "an empty stack": b"\x80\x02.",
+    "an unopened group": b"\x80\x02Nt.",
+    "an unknown memo": b"\x80\x02h\x09.",
+    "a dict as key": b"\x80\x02}}Ns.",
+    "items of a number": b"\x80\x02K\x01(K\x01K\x02u.",
+    "an extension": b"\x80\x02\x82\x01.",
+    "a huge length": b"\x80\x04\x8d" + b"\xff" * 8 + b".",
+    "shared without end": nested(40, 40),
+    "deep": b"\x80\x02" + b")" + b"\x85" * 100_000 + b".",
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_pickles(case, tmp_path):
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", MALFORMED[case])
+    with pytest.raises(FileFormatError, match=r"a\.pt"):
+        TorchFile(path)
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(ModelNotFound, match=r"no PyTorch file at .*absent"):
+        TorchFile(tmp_path / "absent.pt")
+    legacy = tmp_path / "legacy.pt"
+    legacy.write_bytes(pickle.dumps({"w": 1}))
+    with pytest.raises(FileFormatError, match=r"before 1\.6"):
+        TorchFile(legacy)
+    with pytest.raises(FileFormatError, match="compressed"):
+        TorchFile(write(tmp_path / "z.pt", {}, {}, compression=zipfile.ZIP_DEFLATED))
+    with pytest.raises(FileFormatError, match="no tensors"):
+        TorchFile(write(tmp_path / "e.pt", {"epoch": 3}, {}))
+    whole = write(tmp_path / "w.pt", {"w": tensor(Storage("0"), (12,), (1,))}, {"0": NUMBERS})
+    cut = tmp_path / "cut.pt"
+    for size in range(4, os.path.getsize(whole), 7):
+        cut.write_bytes(whole.read_bytes()[:size])
+        with pytest.raises(FileFormatError, match=r"cut\.pt"):
+            TorchFile(cut)
+
+
+def test_a_real_file_with_fortran_strides(real_data):
+    folder = real_data("candle_pt_fixtures")
+    x = TorchFile(folder / "fortran_tensor_3d.pth")["tensor_fortran"]
+    assert x.tolist() == np.arange(1, 25).reshape(2, 3, 4).tolist()
+    assert TorchFile(folder / "test.pt")["test"].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert list(TorchFile(folder / "test_with_key.pt")) == ["test"]
+    assert list(TorchFile(folder / "test_with_key.pt", key="model_state_dict")) == ["test"]
+
+
+def test_opening_reads_no_tensor(tmp_path):
+    content = {"w": tensor(Storage("0"), (50_000_000,), (1,))}
+    path = tmp_path / "large.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(Pickler().write(content).out) + b".")
+        with archive.open("archive/data/0", "w", force_zip64=True) as record:
+            for _ in range(50):
+                record.write(bytes(4_000_000))
+    file = TorchFile(path)
+    assert file["w"].shape == (50_000_000,)
