@@ -182,18 +182,18 @@ def sgd(buffers: bool, **options: Any) -> Case:
     return arguments
 
 
-def rotation(interleaved: bool) -> Case:
-    return lambda a: (a(2, 3, a.rows, 8), a(a.rows, 4), a(a.rows, 4), interleaved)
-
-
-WINDOWS = ((3, 2), (2, 1), (1, 2))
-FLOAT64 = np.dtype(np.float64)
 def counts(rows: int) -> np.ndarray:
     """Of four groups with `rows` rows together; the second has none."""
     sizes = [rows // 2, 0, rows // 3]
     return np.array([*sizes, rows - sum(sizes)])
 
 
+def rotation(interleaved: bool) -> Case:
+    return lambda a: (a(2, 3, a.rows, 8), a(a.rows, 4), a(a.rows, 4), interleaved)
+
+
+WINDOWS = ((3, 2), (2, 1), (1, 2))
+FLOAT64 = np.dtype(np.float64)
 ON = 1 << 40
 
 CASES: dict[str, list[Case]] = {
@@ -280,18 +280,18 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(67), a(31, 67), a(31)),
     ],
     "linear_weight_grad": [lambda a: (a(2, a.rows, 131), a(2, a.rows, 67))],
-    "embedding": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4))],
-    "embedding_grad": [lambda a: (a(3, a.rows, 67), a.integers(0, 11, 3, a.rows), 11)],
-    "index_add": [
-        lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),
-        lambda a: (a(11, 6), (slice(None), a.integers(0, 6, a.rows)), a(11, a.rows)),
-        lambda a: (a(11, 6), (a.integers(0, 11, a.rows),), a(6)),
     "grouped_linear": [
         lambda a: (a(a.rows, 67), [a(31, 67) for _ in range(4)], counts(a.rows)),
     ],
     "grouped_linear_weight_grad": [
         lambda a: (a(a.rows, 31), a(a.rows, 67), counts(a.rows)),
     ],
+    "embedding": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4))],
+    "embedding_grad": [lambda a: (a(3, a.rows, 67), a.integers(0, 11, 3, a.rows), 11)],
+    "index_add": [
+        lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),
+        lambda a: (a(11, 6), (slice(None), a.integers(0, 6, a.rows)), a(11, a.rows)),
+        lambda a: (a(11, 6), (a.integers(0, 11, a.rows),), a(6)),
     ],
     "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
     "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
