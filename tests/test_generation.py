@@ -513,11 +513,11 @@ def test_cache_buffers_grow_by_doubling(device):
     with gradient.no_grad():
         for _ in range(9):
             past = cache.begin(1)
-            past.append(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(2)))
+            past.attend(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(3)))
             past.commit()
-            capacities.append(cache.capacity)
+            capacities.append(cache.layouts[0].capacity)
     assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert cache.keys[0][:, :, :9].min().item() == 1
+    assert cache.layouts[0].columns(0, 0, 0, 9).keys[0].min().item() == 1
 
 
 class Recording:
@@ -581,7 +581,7 @@ def test_whole_blocks_give_the_same_logits(lengths, device):
         with gradient.no_grad():
             model(ids, cache, lengths=lengths)
             logits.append([model(token, cache).cpu().numpy() for _ in range(5)])
-        assert cache.capacity % block == 0
+        assert cache.layouts[0].capacity % block == 0
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
 
 
@@ -599,6 +599,30 @@ def test_selected_rows_go_on_as_they_were(device):
     np.testing.assert_allclose(
         actual.cpu().numpy(), expected[[2, 0, 2]].cpu().numpy(), rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(device):
+    model = tiny_model(device)
+    ids = gradient.randint(0, 257, (2, 9), device=device)
+    other = gradient.randint(0, 257, (2, 4), device=device)
+    rewound, fresh = KVCache.for_model(model, 2), KVCache.for_model(model, 2)
+    with gradient.no_grad():
+        model(ids, rewound)
+        rewound.rewind([5, 3])
+        assert rewound.counts == rewound.lengths.tolist() == [5, 3]
+        model(ids[:, :5], fresh, lengths=[5, 3])
+        for tokens in (other, other[:, :1]):
+            expected, actual = model(tokens, fresh), model(tokens, rewound)
+            np.testing.assert_allclose(actual.cpu().numpy(), expected.cpu().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [[3], [3, 6], [-1, 2]])
+def test_a_cache_cannot_be_rewound_to_what_it_does_not_hold(counts):
+    cache = KVCache([], 2)
+    cache.begin(5).commit()
+    with pytest.raises(ArgumentError, match=r"rewind: expected a count from 0 to .* \[5, 5\]"):
+        cache.rewind(counts)
+    assert cache.counts == [5, 5]
 
 
 def test_rows_must_match_the_cache():

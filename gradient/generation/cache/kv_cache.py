@@ -1,0 +1,233 @@
+"""The key-value cache: what attention needs of tokens seen before, so that each is computed once.
+
+A cache is made of three parts that know nothing of one another's business:
+
+    KVCache   which tokens the rows hold, and attention over them (this file)
+    Layout    where a token's column lies: one buffer, a ring of a window, pages of a pool
+    Storage   how a column is stored: in the model's dtype, or in 8 or 4 bits
+
+The lengths of the rows are an array on the device, and the host keeps a copy of the numbers (it
+knows them without asking the device) only to bound how much of the columns a step reads. A step of
+single tokens is a fixed list of operations but for that bound, and `block` fixes it too: with it a
+step reads whole blocks and masks what is not there yet, so that one recorded step serves all steps
+of a block, whatever the rows' lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import gradient
+import gradient.functional as F
+from gradient.errors import ArgumentError, AutogradError
+from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
+from gradient.generation.cache.static import Static
+from gradient.generation.cache.storage import Plain
+from gradient.models.causal_lm import CausalLM, KVShape
+from gradient.tensor import Tensor
+
+
+class KVCache:
+    """Keys and values of every layer, for a batch of rows of their own lengths.
+
+    Give it to a model's forward together with new tokens only:
+
+        cache = KVCache.for_model(model, batch_size=1)
+        logits = model(prompt, cache)       # (1, T, V)
+        logits = model(next_token, cache)   # (1, 1, V)
+
+    Attributes:
+        lengths: (B,) int64 on the device: tokens held by each row.
+        counts: the same numbers on the host.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[KVShape | tuple[int, int]],
+        batch_size: int,
+        *,
+        capacity: int = 0,
+        limit: int | None = None,
+        block: int = 1,
+        dtype: gradient.DType | None = None,
+        device: Any = None,
+    ) -> None:
+        """Args:
+        shapes: heads, head size and perhaps window of each layer.
+        capacity: columns to reserve; the buffers grow when more are needed.
+        limit: the model's context length, which no row may exceed.
+        block: attend to a multiple of so many columns. 1 reads least; more lets a decoding step
+            be recorded once and replayed for `block` steps.
+        """
+        if block < 1:
+            raise ArgumentError(f"cache: block must be at least 1 column, got {block}")
+        self.shapes = [KVShape(*shape) for shape in shapes]
+        self.limit = limit
+        self.device = device
+        self.storage = Plain(gradient.get_default_dtype() if dtype is None else dtype)
+        self.counts = [0] * batch_size
+        self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
+        geometry = Geometry(dict(enumerate(self.shapes)), self.storage, device, block)
+        self.layouts: list[Layout] = [Static(geometry, batch_size, capacity)]
+        self.layout_of = [0] * len(self.shapes)
+
+    @classmethod
+    def for_model(
+        cls, model: CausalLM, batch_size: int, capacity: int = 0, *, block: int = 1
+    ) -> Self:
+        """Return an empty cache of the right shape, dtype and device for `model`."""
+        return cls(
+            model.kv_shapes,
+            batch_size,
+            capacity=capacity,
+            limit=model.context_length,
+            block=block,
+            dtype=model.dtype,
+            device=model.device,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of rows."""
+        return len(self.counts)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that keys and values take, reserved columns included."""
+        return sum(layout.nbytes for layout in self.layouts)
+
+    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Step:
+        """Make room for `tokens` more columns, of which row b's first lengths[b] are real.
+
+        Raises:
+            ArgumentError: a row would exceed the model's context.
+        """
+        new = [tokens] * self.batch_size if lengths is None else list(lengths)
+        if len(new) != self.batch_size:
+            raise ArgumentError(
+                f"cache: holds {self.batch_size} rows, got {len(new)} rows of tokens"
+            )
+        after = [held + more for held, more in zip(self.counts, new, strict=True)]
+        if self.limit is not None and max(after) > self.limit:
+            raise ArgumentError(
+                f"{max(after)} tokens do not fit the model's context of {self.limit}: shorten the "
+                f"text, or begin anew from its last part"
+            )
+        return Step(self, tokens, new)
+
+    @gradient.no_grad()
+    def select(self, rows: Sequence[int]) -> Self:
+        """Return a cache of these rows, in this order; a row may come twice, or not at all.
+
+        The two are independent from then on.
+        """
+        self._check_rows(rows)
+        chosen = type(self).__new__(type(self))
+        chosen.__dict__.update(self.__dict__)
+        chosen.counts = [self.counts[row] for row in rows]
+        chosen.lengths = gradient.tensor(chosen.counts, dtype=gradient.int64, device=self.device)
+        chosen.layouts = [layout.select(rows, chosen.counts) for layout in self.layouts]
+        return chosen
+
+    @gradient.no_grad()
+    def rewind(self, counts: Sequence[int]) -> None:
+        """Forget each row's last tokens, so that row b holds its first counts[b].
+
+        Raises:
+            ArgumentError: a row does not hold so many; or its layout has dropped what the tokens
+                before would need (see `Sliding`). The cache is then as it was.
+        """
+        counts = list(counts)
+        if len(counts) != self.batch_size or not all(
+            0 <= kept <= held for kept, held in zip(counts, self.counts, strict=False)
+        ):
+            raise ArgumentError(
+                f"rewind: expected a count from 0 to what each row holds, {self.counts}, "
+                f"got {counts}"
+            )
+        if counts == self.counts:
+            return
+        for layout in self.layouts:
+            layout.rewind(counts)
+        self.counts = counts
+        # In place: a recorded step finds the lengths where they were when it was recorded.
+        self.lengths[:] = gradient.tensor(counts, dtype=gradient.int64, device=self.device)
+
+    def _check_rows(self, rows: Sequence[int]) -> None:
+        wrong = [row for row in rows if not 0 <= row < self.batch_size]
+        if wrong:
+            raise ArgumentError(f"select: expected rows 0 to {self.batch_size - 1}, got {wrong}")
+
+
+class Step:
+    """One forward pass over a `KVCache`: the `Past` that a model's layers see."""
+
+    def __init__(self, cache: KVCache, tokens: int, new: list[int]) -> None:
+        self.cache = cache
+        self.new = new
+        device = cache.device
+        columns = gradient.arange(tokens, device=device)
+        self.this = Pass(
+            tokens=tokens,
+            counts=cache.counts,
+            new=new,
+            lengths=cache.lengths,
+            slots=cache.lengths.unsqueeze(1) + columns,  # (B, T)
+            rows=gradient.arange(cache.batch_size, device=device).unsqueeze(1),  # (B, 1)
+        )
+        with gradient.no_grad():
+            self.views = [layout.open(self.this) for layout in cache.layouts]
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(B, T): a token's position in its row; padding beyond the context gets its last one."""
+        limit = self.cache.limit
+        if limit is None or self.this.end <= limit:
+            return self.this.slots
+        return self.this.slots.clamp(max=limit - 1)
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """Store a layer's new keys and values, and attend to all: see `Past.attend`."""
+        if softcap is not None:
+            raise NotImplementedError("softcap")  # comes with the attention op's own option
+        if key.requires_grad or value.requires_grad:
+            raise AutogradError(
+                "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
+                "or gradient.inference_mode(), or, to train, without a cache"
+            )
+        storage, size = self.cache.storage, self.cache.shapes[layer].head_size
+        view = self.views[self.cache.layout_of[layer]]
+        # What is read is what was stored, also of the new tokens: so it makes no difference in how
+        # many passes a text came.
+        new = Pair(storage.encode(key), storage.encode(value))
+        keys, values = view.append(layer, new, window)
+        mask = view.mask(window)
+        return F.scaled_dot_product_attention(
+            query,
+            storage.decode(keys, size, query.dtype),
+            storage.decode(values, size, query.dtype),
+            attn_mask=mask,
+            is_causal=mask is None and self.this.fresh and self.this.tokens > 1,
+            scale=scale,
+            enable_gqa=True,
+        )
+
+    def commit(self) -> None:
+        """Count the tokens as held. Until then a step that failed has changed nothing."""
+        cache, new = self.cache, self.new
+        cache.counts = [held + more for held, more in zip(cache.counts, new, strict=True)]
+        uneven = len(set(new)) > 1
+        # In place: a recorded step finds the lengths where they were when it was recorded.
+        cache.lengths += gradient.tensor(new, device=cache.device) if uneven else new[0]

@@ -1,0 +1,149 @@
+"""The contract of a layout: where the columns of some layers' keys and values lie.
+
+Dimensions, here and in the layouts:
+    B  rows (sequences)     T  new tokens          S  columns attended to
+    H  key-value heads      D  size of a head      w  width of a storage's plane
+
+A layout keeps planes (see `gradient.generation.cache.storage`) for one or several layers that share
+a geometry. It does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s:
+for every forward pass the cache opens a `View` of it, to which each layer hands its new columns and
+from which it gets those to attend to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradient
+from gradient.generation.cache.storage import Planes, Storage
+from gradient.models.causal_lm import KVShape
+from gradient.tensor import Tensor
+
+
+class Pair(NamedTuple):
+    """Planes of keys, and of values."""
+
+    keys: Planes
+    values: Planes
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a layout must hold: of which layers, in which storage, and where."""
+
+    shapes: dict[int, KVShape]  # by the layer's number
+    storage: Storage
+    device: Any
+    block: int  # attention reads a multiple of so many columns
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass, as layouts see it."""
+
+    tokens: int  # T
+    counts: list[int]  # tokens that each row held before
+    new: list[int]  # real tokens that each row brings; its others are padding, on the right
+    lengths: Tensor  # (B,) int64: `counts` on the device
+    slots: Tensor  # (B, T) int64: the new tokens' positions in their rows
+    rows: Tensor  # (B, 1) int64: 0 .. B - 1
+
+    @property
+    def end(self) -> int:
+        """Return the columns in use after this pass, padding included."""
+        return max(self.counts) + self.tokens
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no row held anything: then the new tokens see one another, and that is all."""
+        return not any(self.counts)
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows held as many tokens."""
+        return len(set(self.counts)) == 1
+
+
+class View(ABC):
+    """A layout during one forward pass."""
+
+    @abstractmethod
+    def append(self, layer: int, new: Pair, window: int | None) -> Pair:
+        """Store a layer's new columns (B, H, T, w); return those to attend to, (B, H, S, w)."""
+
+    @abstractmethod
+    def mask(self, window: int | None) -> Tensor | None:
+        """Return which columns a query sees, (B, 1, T, S) bool; None if that is plain.
+
+        Plain means: all of them, or, if the pass is fresh, those up to its own.
+        """
+
+
+class Layout(ABC):
+    """Columns of keys and values for B rows of some layers."""
+
+    @abstractmethod
+    def open(self, step: Pass) -> View:
+        """Make room for a pass's new columns. A pass that is not completed has changed nothing."""
+
+    @abstractmethod
+    def select(self, rows: Sequence[int], counts: Sequence[int]) -> Layout:
+        """Return a layout of these rows, which hold `counts` tokens; independent of this one."""
+
+    @abstractmethod
+    def rewind(self, counts: Sequence[int]) -> None:
+        """Forget each row's tokens beyond counts[row], which the rows are known to hold.
+
+        Raises:
+            ArgumentError: what the tokens before would attend to is no longer there.
+        """
+
+    @abstractmethod
+    def columns(self, layer: int, row: int, start: int, stop: int) -> Pair:
+        """Return a row's columns (H, stop - start, w) of the tokens `start` to `stop` - 1."""
+
+    def first(self, row: int, count: int) -> int:
+        """Return the first token that is still held of a row with `count` tokens."""
+        return 0
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Return the bytes that the layout's tensors take."""
+
+
+def visible(columns: Tensor, slots: Tensor, window: int | None) -> Tensor:
+    """Return which columns each query sees: its own and those before it, `window` at most.
+
+    Args:
+        columns: positions of the columns, (S,), or (B, S) where rows differ.
+        slots: positions of the queries, (B, T).
+
+    Returns:
+        (B, 1, T, S) bool.
+    """
+    if columns.ndim == 2:
+        columns = columns.unsqueeze(1)  # (B, 1, S)
+    slots = slots.unsqueeze(-1)  # (B, T, 1)
+    mask = columns <= slots
+    if window is not None:
+        mask = mask & (columns > slots - window)
+    return mask.unsqueeze(1)
+
+
+def whole_blocks(columns: int, block: int) -> int:
+    """Return `columns`, rounded up to a multiple of `block`."""
+    return -(-columns // block) * block
+
+
+def nbytes(planes: Sequence[Planes]) -> int:
+    """Return the bytes of all these planes together."""
+    return sum(plane.nbytes for each in planes for plane in each)
+
+
+def index_of(rows: Sequence[int], device: Any) -> Tensor:
+    """Return row numbers as an index on the device."""
+    return gradient.tensor(list(rows), dtype=gradient.int64, device=device)

@@ -1,0 +1,70 @@
+"""How a key or value vector is stored: as floats of some dtype (or, elsewhere, in fewer bits).
+
+A storage turns vectors (..., D) into *planes*, tensors (..., w) with the same leading axes, and
+back. A layout keeps planes without knowing what they mean; so each storage works in each layout.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import gradient
+from gradient.tensor import Tensor
+
+#: The tensors that a storage makes of one: alike in all axes but the last.
+Planes = tuple[Tensor, ...]
+
+
+class Plane(NamedTuple):
+    """What one of a storage's tensors holds of a vector."""
+
+    width: int
+    dtype: gradient.DType
+
+
+class Storage(Protocol):
+    """A way to store vectors of numbers."""
+
+    #: What `make_cache` calls it, and a saved cache.
+    name: str
+
+    def planes(self, head_size: int) -> list[Plane]:
+        """Return what is kept of a vector of `head_size` numbers."""
+        ...
+
+    def encode(self, x: Tensor) -> Planes:
+        """Return the planes of vectors (..., D)."""
+        ...
+
+    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+        """Return vectors (..., D) in `dtype`."""
+        ...
+
+
+class Plain:
+    """Floats of one dtype, the model's or a narrower one."""
+
+    def __init__(self, dtype: gradient.DType) -> None:
+        self.dtype = dtype
+        self.name = dtype.name
+
+    def planes(self, head_size: int) -> list[Plane]:
+        """Return one plane, the vector itself."""
+        return [Plane(head_size, self.dtype)]
+
+    def encode(self, x: Tensor) -> Planes:
+        """Return the vectors in the storage's dtype."""
+        return (x.to(self.dtype),)
+
+    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+        """Return the vectors in `dtype`."""
+        return planes[0].to(dtype)
+
+
+def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device: Any) -> Planes:
+    """Return planes for vectors (*lead, D) that hold nothing yet."""
+    # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
+    return tuple(
+        gradient.zeros((*lead, width), dtype=dtype, device=device)
+        for width, dtype in storage.planes(head_size)
+    )
