@@ -1,14 +1,14 @@
 """Weights in one file or in many: `model.safetensors`, or shards and their index.
 
 The index, `model.safetensors.index.json`, is Hugging Face's: `{"metadata": {"total_size": bytes},
-"weight_map": {tensor name: shard file}}`.
+"weight_map": {tensor name: shard file}}`. PyTorch's `pytorch_model.bin` has the same kind of index.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,26 @@ from gradient.io import atomic
 from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
 from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
+
+#: One file of weights: a mapping that can also give back the memory that a tensor took.
+WeightsFile = SafetensorsFile | TorchFile
 
 
 class ShardedFiles(Mapping[str, Tensor]):
-    """The tensors of several safetensors files as one mapping; each is made when asked for.
+    """The tensors of several files as one mapping; each is made when asked for.
 
     Attributes:
-        files: `SafetensorsFile` by shard name.
+        files: the open file by shard name.
     """
 
-    def __init__(self, folder: Path, weight_map: dict[str, str]):
+    def __init__(
+        self,
+        folder: Path,
+        weight_map: dict[str, str],
+        open_file: Callable[[Path], WeightsFile] = SafetensorsFile,
+    ):
         self.folder = folder
         self._weight_map = weight_map
         names = sorted(set(weight_map.values()))
@@ -37,7 +46,7 @@ class ShardedFiles(Mapping[str, Tensor]):
                 f"{folder}: {len(absent)} of {len(names)} shards are missing: {', '.join(absent)}. "
                 "Was the download interrupted?"
             )
-        self.files = {name: SafetensorsFile(folder / name) for name in names}
+        self.files = {name: open_file(folder / name) for name in names}
         lost = [tensor for tensor, name in weight_map.items() if tensor not in self.files[name]]
         if lost:
             raise FileFormatError(
@@ -48,8 +57,9 @@ class ShardedFiles(Mapping[str, Tensor]):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The header strings of all shards together."""
-        return {k: v for file in self.files.values() for k, v in file.metadata.items()}
+        """The header strings of all safetensors shards together."""
+        headers = [f.metadata for f in self.files.values() if isinstance(f, SafetensorsFile)]
+        return {key: value for header in headers for key, value in header.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.files[self._weight_map[name]][name]
@@ -82,13 +92,23 @@ def open_sharded(
         ModelNotFound: neither file is there, or a shard is missing (all missing ones are listed).
         FileFormatError: the index or a shard is damaged, or the index points out of the folder.
     """
-    folder = Path(folder)
-    single = folder / f"{stem}.safetensors"
-    index = folder / f"{stem}.safetensors.index.json"
+    found = _open(Path(folder), f"{stem}.safetensors", SafetensorsFile)
+    return found  # type: ignore[return-value]
+
+
+def open_sharded_torch(folder: str | os.PathLike[str]) -> TorchFile | ShardedFiles:
+    """As `open_sharded`, of `pytorch_model.bin` or its shards."""
+    return _open(Path(folder), "pytorch_model.bin", TorchFile)  # type: ignore[return-value]
+
+
+def _open(
+    folder: Path, name: str, open_file: Callable[[Path], WeightsFile]
+) -> WeightsFile | ShardedFiles:
+    single, index = folder / name, folder / f"{name}.index.json"
     if single.is_file():
-        return SafetensorsFile(single)
+        return open_file(single)
     if index.is_file():
-        return ShardedFiles(folder, _read_index(index))
+        return ShardedFiles(folder, _read_index(index), open_file)
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
     held = sorted(entry.name for entry in folder.iterdir())
