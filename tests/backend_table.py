@@ -130,9 +130,15 @@ ATTENTION: list[dict[str, Any]] = [
     {"queries": 37},
     {"queries": 5, "is_causal": True},
     {"queries": 41, "heads": 3, "key_heads": 3, "keys": 64, "is_causal": True},
+    {"queries": 41, "is_causal": True, "window": 7},
+    {"queries": 37, "keys": 90, "is_causal": True, "window": 40, "softcap": 1.5},
+    {"queries": 60, "keys": 20, "is_causal": True, "window": 9},  # the last rows see nothing
+    {"queries": 5, "is_causal": True, "window": 1},
+    {"queries": 37, "softcap": 0.7},
     {"queries": 6, "mask": "bool"},
     {"queries": 6, "mask": "heads"},
     {"queries": 6, "mask": "added"},
+    {"queries": 6, "mask": "added", "softcap": 1.5},
 ]
 
 

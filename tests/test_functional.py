@@ -84,7 +84,7 @@ def test_other_backends_give_the_same(case: Case, backend: str) -> None:
 
 def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
-    tested_below = {"cdist", "channel_shuffle", "grouped_linear"}
+    tested_below = {"attention", "cdist", "channel_shuffle", "grouped_linear"}
     assert set(F.__all__) - {case.name for case in CASES} == random | tested_below
 
 
@@ -212,6 +212,29 @@ def test_attention_with_dropout_and_grouped_heads() -> None:
     for _ in range(200):
         total += F.scaled_dot_product_attention(q, k, k, dropout_p=0.2, enable_gqa=True)
     assert float((total / 200 - plain).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("softcap", [None, 0.5])
+@pytest.mark.parametrize("window", [None, 1, 3, 50])
+def test_windows_and_capped_scores_in_attention(window: int | None, softcap: float | None) -> None:
+    q, k, v = (gradient.randn(2, heads, 7, 8, dtype=gradient.float64) for heads in (4, 2, 2))
+    row, column = np.arange(7)[:, None], np.arange(7)
+    seen = (column <= row) & (column > row - (window or 7))
+    scores = q.numpy() @ np.repeat(k.numpy(), 2, 1).swapaxes(2, 3) * 0.4
+    if softcap is not None:
+        scores = softcap * np.tanh(scores / softcap)
+    weights = np.where(seen, np.exp(scores), 0)
+    wanted = weights / weights.sum(-1, keepdims=True) @ np.repeat(v.numpy(), 2, 1)
+
+    options: dict[str, Any] = {"scale": 0.4, "softcap": softcap}
+    got = F.attention(q, k, v, is_causal=True, window=window, **options)
+    assert np.allclose(got.numpy(), wanted, atol=1e-12)
+    by_mask = F.attention(q, k, v, mask=tensor(seen), **options)
+    assert np.allclose(by_mask.numpy(), wanted, atol=1e-12)
+    dropped = F.attention(q, k, v, is_causal=True, window=window, dropout_p=1e-9, **options)
+    assert np.allclose(dropped.numpy(), wanted, atol=1e-6)
+    row_of_heads = F.attention(q[0], k[0], v[0], is_causal=True, window=window, **options)
+    assert np.allclose(row_of_heads.numpy(), wanted[0], atol=1e-12)
 
 
 def test_functions_that_pytorch_has_elsewhere() -> None:
@@ -430,6 +453,27 @@ def test_running_statistics_follow_without_a_graph() -> None:
             ShapeError,
             "scaled_dot_product_attention: the heads differ, got query (1, 4, 3, 4), "
             "key (1, 2, 3, 4), value (1, 2, 3, 4); for grouped queries pass enable_gqa=True",
+        ),
+        (
+            lambda: F.attention(*(ones(1, 2, 3, 4),) * 3, mask=ones(3, 3), is_causal=True),
+            ArgumentError,
+            "attention: pass mask or is_causal=True, not both",
+        ),
+        (
+            lambda: F.attention(*(ones(1, 2, 3, 4),) * 3, window=2),
+            ArgumentError,
+            "attention: window=2 needs is_causal=True; without it, say by a mask which keys a "
+            "query may look at",
+        ),
+        (
+            lambda: F.attention(*(ones(1, 2, 3, 4),) * 3, is_causal=True, window=0),
+            ArgumentError,
+            "attention: window must be at least 1, got 0",
+        ),
+        (
+            lambda: F.attention(*(ones(1, 2, 3, 4),) * 3, softcap=0.0),
+            ArgumentError,
+            "attention: softcap must be positive, got 0.0",
         ),
         (
             lambda: F.scaled_dot_product_attention(ones(2, 3), ones(4, 5), ones(4, 5)),

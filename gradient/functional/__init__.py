@@ -32,7 +32,7 @@ from gradient.functional.activation import (
     tanhshrink,
     threshold,
 )
-from gradient.functional.attention import scaled_dot_product_attention
+from gradient.functional.attention import attention, scaled_dot_product_attention
 from gradient.functional.classification_loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -105,6 +105,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "alpha_dropout",
+    "attention",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -135,8 +136,8 @@ __all__ = [
     "gelu",
     "glu",
     "group_norm",
-    "gumbel_softmax",
     "grouped_linear",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",

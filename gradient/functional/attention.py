@@ -1,4 +1,4 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention: the general form, and PyTorch's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,62 @@ from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.creation import ones
 from gradient.tensor.joining import broadcast_shapes
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    dropout_p: float = 0.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """`softmax(query @ key.T * scale + mask) @ value` (Vaswani et al. 2017), with what language
+    models add to it.
+
+    Args:
+        query: (..., H, L, E).
+        key: (..., Hkv, S, E). H is a multiple of Hkv: neighbouring queries share a key head.
+        value: (..., Hkv, S, Ev).
+        mask: broadcasts to (..., L, S); bool, True where a query may look, or numbers to add.
+        is_causal: let query i look at keys 0 to i.
+        scale: of the scores; None is `1 / sqrt(E)`.
+        window: with `is_causal`, let query i look at the last `window` of its keys, itself counted:
+            i - window + 1 to i (Beltagy et al. 2020, section 3.1).
+        softcap: scores become `softcap * tanh(scores / softcap)`, before the mask (Gemma 2, 2024,
+            section 2).
+        dropout_p: probability of dropping an attention weight.
+
+    Returns:
+        (..., H, L, Ev); 0 in a row that may look nowhere.
+
+    Raises:
+        ArgumentError: a mask with `is_causal`, a window without it or below 1, a softcap of 0 or
+            less.
+        ShapeError: sizes that do not fit.
+    """
+    if not query.ndim == key.ndim == value.ndim:
+        query, key, value = _one_rank(query, key, value)
+    _check("attention", query, key, value, enable_gqa=True)
+    if is_causal and mask is not None:
+        raise ArgumentError("attention: pass mask or is_causal=True, not both")
+    if window is not None and not is_causal:
+        raise ArgumentError(
+            f"attention: window={window} needs is_causal=True; without it, say by a mask which "
+            f"keys a query may look at"
+        )
+    if window is not None and window < 1:
+        raise ArgumentError(f"attention: window must be at least 1, got {window}")
+    if softcap is not None and not softcap > 0:
+        raise ArgumentError(f"attention: softcap must be positive, got {softcap}")
+    return _attention(
+        query, key, value, mask, is_causal, scale, window, softcap, dropout_p, generator
+    )
 
 
 def scaled_dot_product_attention(
@@ -32,26 +88,57 @@ def scaled_dot_product_attention(
     `attn_mask` broadcasts to (..., L, S): bool, True where a query may look, or numbers to add.
     `is_causal` lets query i look at keys 0 to i. `scale` is `1 / sqrt(E)` unless given. With
     `enable_gqa`, H may be a multiple of Hkv: neighbouring queries share a key and value head.
-    A row whose mask forbids everything gives 0.
+    A row whose mask forbids everything gives 0. `attention` has more options.
     """
     if not query.ndim == key.ndim == value.ndim:
         query, key, value = _one_rank(query, key, value)
-    _check(query, key, value, attn_mask, is_causal, enable_gqa)
+    _check("scaled_dot_product_attention", query, key, value, enable_gqa)
+    if is_causal and attn_mask is not None:
+        raise ArgumentError(
+            "scaled_dot_product_attention: pass attn_mask or is_causal=True, not both"
+        )
+    return _attention(
+        query, key, value, attn_mask, is_causal, scale, None, None, dropout_p, generator
+    )
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+    dropout_p: float,
+    generator: Generator | None,
+) -> Tensor:
+    """Attention by the fused op where it can be, of arguments that have been checked."""
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     # The fused op has no gradient for its mask, and does not drop weights.
     if dropout_p > 0.0 or (attn_mask is not None and attn_mask.requires_grad):
-        return _composed(query, key, value, attn_mask, dropout_p, is_causal, scale, generator)
+        groups = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1
+        if groups > 1:
+            key, value = (tensor.repeat_interleave(groups, -3) for tensor in (key, value))
+        weights = attention_weights(query, key, attn_mask, is_causal, scale, window, softcap)
+        return dropout(weights, dropout_p, generator=generator) @ value
 
-    mask = constant("scaled_dot_product_attention", "attn_mask", attn_mask, query)
+    mask = constant("attention", "mask", attn_mask, query)
     if query.ndim == 4:
-        return fused.attention(query, key, value, mask=mask, is_causal=is_causal, scale=scale)
+        return fused.attention(
+            query, key, value,
+            mask=mask, is_causal=is_causal, scale=scale, window=window, softcap=softcap,
+        )  # fmt: skip
 
     # It takes (B, H, T, D): fold the leading dimensions into B, and add those that are absent.
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
         mask = attn_mask.reshape(-1, *_four(attn_mask)[1:]).array
     heads = [tensor.reshape(-1, *_four(tensor)[1:]) for tensor in (query, key, value)]
-    output = fused.attention(*heads, mask=mask, is_causal=is_causal, scale=scale)
+    output = fused.attention(
+        *heads, mask=mask, is_causal=is_causal, scale=scale, window=window, softcap=softcap
+    )
     return output.reshape(*query.shape[:-1], value.shape[-1])
 
 
@@ -66,36 +153,27 @@ def _four(tensor: Tensor) -> tuple[int, ...]:
     return ((1,) * 4 + tuple(tensor.shape))[-4:]
 
 
-def _composed(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    dropout_p: float,
-    is_causal: bool,
-    scale: float,
-    generator: Generator | None,
-) -> Tensor:
-    """Attention written out, for the case that needs the weights themselves."""
-    groups = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1
-    if groups > 1:
-        key, value = (tensor.repeat_interleave(groups, -3) for tensor in (key, value))
-    weights = attention_weights(query, key, attn_mask, is_causal, scale)
-    return dropout(weights, dropout_p, generator=generator) @ value
-
-
 def attention_weights(
     query: Tensor,
     key: Tensor,
     attn_mask: Tensor | None = None,
     is_causal: bool = False,
     scale: float = 1.0,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
-    """`softmax(query @ key.T * scale + mask)`, (..., L, S); zeros in a row that may see nothing."""
+    """`softmax(query @ key.T * scale + mask)`, (..., L, S); zeros in a row that may see nothing.
+
+    `window` and `softcap` are as of `attention`.
+    """
     scores = (query * scale) @ key.mT
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
     allowed = None
     if is_causal:
         allowed = ones(scores.shape[-2:], dtype=dtypes.bool_, device=scores.device).tril()
+        if window is not None:
+            allowed = allowed & ~allowed.tril(-window)
     elif attn_mask is not None and attn_mask.dtype == dtypes.bool_:
         allowed = attn_mask
     elif attn_mask is not None:
@@ -107,16 +185,12 @@ def attention_weights(
 
 
 def _check(
+    op: str,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Tensor | None,
-    is_causal: bool,
     enable_gqa: bool,
 ) -> None:
-    op = "scaled_dot_product_attention"
-    if is_causal and attn_mask is not None:
-        raise ArgumentError(f"{op}: pass attn_mask or is_causal=True, not both")
     q, k, v = tuple(query.shape), tuple(key.shape), tuple(value.shape)
     got = "got query {}, key {}, value {}"
     if min(len(q), len(k), len(v)) < 2 or not len(q) == len(k) == len(v):

@@ -7,10 +7,8 @@ Dimensions:
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import gradient
 import gradient.functional as F
 from gradient.tensor import Tensor
 
@@ -48,21 +46,13 @@ def attend(
     """
     if past is not None:
         return past.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
-    T = query.shape[2]
-    if softcap is not None:
-        raise NotImplementedError("softcap")  # comes with the attention op's own option
-    mask = None
-    if window is not None and window < T:
-        at = gradient.arange(T, device=query.device)
-        behind = at.unsqueeze(1) - at
-        mask = (behind >= 0) & (behind < window)
-    return F.scaled_dot_product_attention(
+    return F.attention(
         query,
         key,
         value,
-        attn_mask=mask,
+        is_causal=True,
+        scale=scale,
+        window=window,
+        softcap=softcap,
         dropout_p=dropout,
-        is_causal=mask is None,
-        scale=1 / math.sqrt(query.shape[-1]) if scale is None else scale,
-        enable_gqa=True,
     )

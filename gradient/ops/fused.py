@@ -51,12 +51,12 @@ def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0
 
 
 @lowered
-@op(lambda g, be, q, k, v, out, lse, mask, is_causal, scale:
-    be.attention_grad(g, q, k, v, out, lse, mask, is_causal, scale),
+@op(lambda g, be, q, k, v, out, lse, mask, is_causal, scale, window, softcap:
+    be.attention_grad(g, q, k, v, out, lse, mask, is_causal, scale, window, softcap),
     numbers="same")  # fmt: skip
-def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0):
+def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0, window=None, softcap=None):
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
-    out, lse = be.attention(q, k, v, mask, is_causal, scale)
+    out, lse = be.attention(q, k, v, mask, is_causal, scale, window, softcap)
     return out, {"lse": lse}
 
 

@@ -94,16 +94,18 @@ def cross_entropy(x: Any, target: Any, smoothing: float = 0.0) -> Any:
     return np.where(target >= 0, loss, 0.0)
 
 
-def attention(q: Any, k: Any, v: Any, mask: Any = None, added: Any = 0.0) -> Any:
+def attention(q: Any, k: Any, v: Any, mask: Any = None, added: Any = 0.0, cap: Any = None) -> Any:
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, 1), np.repeat(v, groups, 1)
-    scores = q @ k.swapaxes(-1, -2) * 0.5 + added
+    scores = q @ k.swapaxes(-1, -2) * 0.5
+    scores = (scores if cap is None else cap * np.tanh(scores / cap)) + added
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
     return softmax(scores, -1) @ v
 
 
 CAUSAL = np.tril(np.ones((3, 3), bool))
+BAND = CAUSAL & np.triu(np.ones((3, 3), bool), -1)
 BIAS = np.linspace(-1, 1, 9).reshape(3, 3)
 HEADS = ((2, 4, 3, 4), (2, 2, 3, 4), (2, 2, 3, 5))
 ANGLES = np.linspace(0, 3, 6).reshape(3, 2)
@@ -506,6 +508,27 @@ TABLE = [
         lambda q, k, v: attention(q, k, v, None, BIAS),
         HEADS,
         note="added mask",
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True, window=2),
+        lambda q, k, v: attention(q, k, v, BAND),
+        HEADS,
+        note="window",
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True, softcap=1.5),
+        lambda q, k, v: attention(q, k, v, CAUSAL, cap=1.5),
+        HEADS,
+        note="softcap",
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(q, k, v, scale=0.5, mask=constant(q, BIAS), softcap=1.5),
+        lambda q, k, v: attention(q, k, v, None, BIAS, cap=1.5),
+        HEADS,
+        note="softcap, added mask",
     ),
     Row(
         "rope",

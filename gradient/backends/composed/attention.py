@@ -58,20 +58,28 @@ class AttentionDefaults:
 
     # Attention -----------------------------------------------------------------------------------
 
-    def _scores(be: Any, q: Any, k: Any, mask: Any, is_causal: bool, scale: float) -> Any:
-        """scale q k^T with masked entries at -inf: (B, Hk, G, T, S), G query heads a key head."""
+    def _scores(be: Any, q: Any, k: Any, scale: float, softcap: float | None) -> Any:
+        """scale q k^T, capped: (B, Hk, G, T, S), G query heads a key head."""
         b, h, t, d = q.shape
         heads, s = k.shape[1], k.shape[2]
         q = be.reshape(q, (b, heads, h // heads, t, d))
         k = be.reshape(be.permute(k, (0, 1, 3, 2)), (b, heads, 1, d, s))
         scores = be.matmul(q * scale, k)
+        return scores if softcap is None else softcap * be.tanh(scores / softcap)
+
+    def _masked(be: Any, scores: Any, mask: Any, is_causal: bool, window: int | None) -> Any:
+        """The scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
+        heads, groups, t, s = scores.shape[1:]
         if is_causal:
             row = be.reshape(be.arange(0, t, 1, INT64), (t, 1))
-            mask = be.arange(0, s, 1, INT64) <= row
+            column = be.arange(0, s, 1, INT64)
+            mask = column <= row
+            if window is not None:
+                mask = mask & (column > row - window)
         if mask is None:
             return scores
         if len(mask.shape) == 4:
-            groups = h // heads if mask.shape[1] == h else 1
+            groups = groups if mask.shape[1] == heads * groups else 1
             mask = be.reshape(
                 mask, (mask.shape[0], mask.shape[1] // groups, groups, *mask.shape[2:])
             )
@@ -88,14 +96,19 @@ class AttentionDefaults:
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> tuple[Any, Any]:
         """softmax(scale q k^T + mask) v, and each row's log-sum-exp (Vaswani et al. 2017, 3.2.1).
 
         q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries);
         `mask` broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see
-        columns up to i. A row that sees nothing gives zeros. Returns (B, H, T, E) and (B, H, T, 1).
+        columns up to i, and of these the last `window`, from i - window + 1 (Beltagy et al. 2020,
+        3.1); without it `window` says nothing. With `softcap`, scores become softcap tanh(scores /
+        softcap) before they are masked (Gemma 2, 2024, section 2). A row that sees nothing gives
+        zeros. Returns (B, H, T, E) and (B, H, T, 1).
         """
-        scores = be._scores(q, k, mask, is_causal, scale)
+        scores = be._masked(be._scores(q, k, scale, softcap), mask, is_causal, window)
         high = be.detach(be.max(scores, -1, True))
         high = be.where(be.isfinite(high), high, be.zeros_like(high))
         p = be.exp(scores - high)
@@ -119,6 +132,8 @@ class AttentionDefaults:
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> tuple[Any, Any, Any]:
         """Gradients for q, k, v. The probabilities are made again from the saved log-sum-exp, so
         that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm 4)."""
@@ -126,11 +141,14 @@ class AttentionDefaults:
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)
         delta = be.reshape(be.sum(g * out, -1, True), (*grouped, 1))
-        scores = be._scores(q, k, mask, is_causal, scale)
+        capped = be._scores(q, k, scale, softcap)
+        scores = be._masked(capped, mask, is_causal, window)
         p = be.exp(scores - be.reshape(lse, (*grouped, 1)))
         g = be.reshape(g, (*grouped, e))
         gv = be.sum(be.matmul(be.swap_last(p), g), 2)
         gs = p * (be.matmul(g, be.unsqueeze(be.swap_last(v), 2)) - delta) * scale
+        if softcap is not None:
+            gs = gs * (1 - (capped / softcap) ** 2)
         gq = be.reshape(be.matmul(gs, be.unsqueeze(k, 2)), q.shape)
         gk = be.sum(be.matmul(be.swap_last(gs), be.reshape(q, (*grouped, d))), 2)
         return gq, gk, gv

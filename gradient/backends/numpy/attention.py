@@ -23,9 +23,13 @@ class AttentionKernels:
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> tuple[Any, Any]:
         if mask is not None or not _takes(q, k, v):
-            return super().attention(q, k, v, mask, is_causal, scale)  # type: ignore[misc]
+            return super().attention(  # type: ignore[misc]
+                q, k, v, mask, is_causal, scale, window, softcap
+            )
         from gradient.backends.numpy.kernels import attention
 
         q, k, v = map(_heads, (q, k, v))
@@ -35,7 +39,7 @@ class AttentionKernels:
         lse = np.empty(q.shape[:3], q.dtype)
         threads.rows(
             attention.attention, b * heads, 1,
-            q, k, v, q.dtype.type(scale), bool(is_causal), out, lse,
+            q, k, v, *_options(q, k, is_causal, scale, window, softcap), out, lse,
         )  # fmt: skip
         return out, lse[..., None]
 
@@ -50,10 +54,12 @@ class AttentionKernels:
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> tuple[Any, Any, Any]:
         if mask is not None or not _takes(q, k, v, g, out, lse):
             return super().attention_grad(  # type: ignore[misc]
-                g, q, k, v, out, lse, mask, is_causal, scale
+                g, q, k, v, out, lse, mask, is_causal, scale, window, softcap
             )
         from gradient.backends.numpy.kernels import attention
 
@@ -65,7 +71,7 @@ class AttentionKernels:
         threads.rows(
             attention.attention_grad, b * heads, 1,
             g, q, k, v, out, lse.reshape(q.shape[:3]),
-            q.dtype.type(scale), bool(is_causal), gq, gk, gv,
+            *_options(q, k, is_causal, scale, window, softcap), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -101,6 +107,21 @@ def _adds_rows(x: np.ndarray, index: Any, value: np.ndarray) -> bool:
 def _heads(x: np.ndarray) -> np.ndarray:
     """`x` as it is, where its rows are contiguous: numba would compile for each other layout."""
     return x if x.strides[-1] == x.itemsize and x.flags.behaved else np.array(x, order="C")
+
+
+def _options(
+    q: np.ndarray,
+    k: np.ndarray,
+    is_causal: bool,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[Any, bool, int, Any]:
+    """scale, is_causal, window and softcap in the types that the kernels are compiled for."""
+    everything = q.shape[2] + k.shape[2]
+    if window is None or not is_causal:
+        window = everything
+    return q.dtype.type(scale), bool(is_causal), min(window, everything), q.dtype.type(softcap or 0)
 
 
 def _takes(q: np.ndarray, *others: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import kernel, part
-from gradient.backends.numpy.kernels.functions import exp, largest
+from gradient.backends.numpy.kernels.functions import exp, largest, tanh
 from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
 
 ROWS = 32
@@ -96,8 +96,18 @@ def write_rows(x, x_row, scale, out):
             out[i, j] = row[j] * scale
 
 
+@part
+def first_column(row, window, columns, array):
+    """The first of the columns that a block whose first row is `row` reads; whole vector pairs."""
+    pair = 2 * lanes(array)
+    return min(max(row - window + 1, 0), columns) // pair * pair
+
+
+# Options that a call does without come as a window that no row exceeds, and a softcap of 0.
+
+
 @kernel
-def attention(start, stop, q, k, v, scale, is_causal, out, lse):
+def attention(start, stop, q, k, v, scale, is_causal, window, softcap, out, lse):
     """The key heads start to stop of all B * Hk; lse (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
@@ -116,31 +126,42 @@ def attention(start, stop, q, k, v, scale, is_causal, out, lse):
             for first in range(0, t, ROWS):
                 rows = min(ROWS, t - first)
                 m = (rows + 3) // 4 * 4
-                columns = min(s, first + rows) if is_causal else s
+                last_column = min(s, first + rows) if is_causal else s
+                begin = first_column(first, window, last_column, p)
+                columns = last_column - begin
                 copy_rows(q[batch, h, first : first + rows], scale, q_rows, d_row)
-                product(q_rows, d_row, 1, k_columns, s_row, p, s_row,
+                product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row,
                         m, d, padded(columns, p), False)  # fmt: skip
                 for r in range(rows):
-                    seen = min(first + r + 1, columns) if is_causal else columns
-                    scores = p[r * s_row : r * s_row + seen]
+                    row = p[r * s_row : r * s_row + columns]
+                    stop_at = min(first + r + 1 - begin, columns) if is_causal else columns
+                    start_at = min(max(first + r + 1 - begin - window, 0), stop_at)
+                    scores = row[start_at:stop_at]
+                    if softcap > 0:
+                        for i in range(scores.size):
+                            scores[i] = softcap * tanh(scores[i] / softcap)
                     high = largest(scores)
                     if high == -np.inf:
                         high = scores.dtype.type(0)
                     total = scores.dtype.type(0)
-                    for i in range(seen):
+                    for i in range(scores.size):
                         scores[i] = exp(scores[i] - high)
                         total += scores[i]
-                    p[r * s_row + seen : r * s_row + columns] = 0
+                    row[:start_at] = 0
+                    row[stop_at:] = 0
                     lse[batch, h, first + r] = high + math.log(total) if total != 0 else np.inf
                     reciprocal[r] = one / total if total != 0 else one
-                product(p, s_row, 1, v_rows, e_row, o_rows, e_row, m, columns, e_row, False)
+                product(p, s_row, 1, v_rows[begin * e_row :], e_row, o_rows, e_row,
+                        m, columns, e_row, False)  # fmt: skip
                 for r in range(rows):
                     for j in range(e):
                         out[batch, h, first + r, j] = o_rows[r * e_row + j] * reciprocal[r]
 
 
 @kernel
-def attention_grad(start, stop, g, q, k, v, out, lse, scale, is_causal, gq, gk, gv):
+def attention_grad(
+    start, stop, g, q, k, v, out, lse, scale, is_causal, window, softcap, gq, gk, gv
+):
     """The key heads start to stop of all B * Hk; lse (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
@@ -168,30 +189,45 @@ def attention_grad(start, stop, g, q, k, v, out, lse, scale, is_causal, gq, gk, 
                 rows = min(ROWS, t - first)
                 last = first + rows
                 m = (rows + 3) // 4 * 4
-                columns = min(s, last) if is_causal else s
+                last_column = min(s, last) if is_causal else s
+                begin = first_column(first, window, last_column, p)
+                columns = last_column - begin
                 wide = padded(columns, p)
                 copy_rows(q[batch, h, first:last], scale, q_rows, d_row)
                 copy_rows(g[batch, h, first:last], one, g_rows, e_row)
-                product(q_rows, d_row, 1, k_columns, s_row, p, s_row, m, d, wide, False)
-                product(g_rows, e_row, 1, v_columns, s_row, gp, s_row, m, e, wide, False)
+                product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row, m, d, wide, False)
+                product(g_rows, e_row, 1, v_columns[begin:], s_row, gp, s_row, m, e, wide, False)
                 for r in range(rows):
-                    seen = min(first + r + 1, columns) if is_causal else columns
+                    stop_at = min(first + r + 1 - begin, columns) if is_causal else columns
+                    start_at = min(max(first + r + 1 - begin - window, 0), stop_at)
                     o = out[batch, h, first + r]
                     delta = lse.dtype.type(0)
                     for i in range(e):
                         delta += g_rows[r * e_row + i] * o[i]
                     shift = lse[batch, h, first + r]
-                    probability = p[r * s_row : r * s_row + wide]
-                    slope = gp[r * s_row : r * s_row + wide]
-                    for i in range(seen):
-                        probability[i] = exp(probability[i] - shift)
-                        slope[i] = probability[i] * (slope[i] - delta)
-                    probability[seen:] = 0
-                    slope[seen:] = 0
+                    p_row = p[r * s_row : r * s_row + wide]
+                    gp_row = gp[r * s_row : r * s_row + wide]
+                    # Counted from 0, so that LLVM sees no negative index and vectorises.
+                    probability, slope = p_row[start_at:stop_at], gp_row[start_at:stop_at]
+                    if softcap > 0:
+                        for i in range(probability.size):
+                            capped = tanh(probability[i] / softcap)
+                            probability[i] = exp(softcap * capped - shift)
+                            slope[i] = probability[i] * (slope[i] - delta) * (one - capped * capped)
+                    else:
+                        for i in range(probability.size):
+                            probability[i] = exp(probability[i] - shift)
+                            slope[i] = probability[i] * (slope[i] - delta)
+                    for row in (p_row, gp_row):
+                        row[:start_at] = 0
+                        row[stop_at:] = 0
                 c4 = (columns + 3) // 4 * 4
-                product(p, 1, s_row, g_rows, e_row, gv_rows, e_row, c4, rows, e_row, True)
-                product(gp, 1, s_row, q_rows, d_row, gk_rows, d_row, c4, rows, d_row, True)
-                product(gp, s_row, 1, k_rows, d_row, gq_rows, d_row, m, columns, d_row, False)
+                product(p, 1, s_row, g_rows, e_row, gv_rows[begin * e_row :], e_row,
+                        c4, rows, e_row, True)  # fmt: skip
+                product(gp, 1, s_row, q_rows, d_row, gk_rows[begin * d_row :], d_row,
+                        c4, rows, d_row, True)  # fmt: skip
+                product(gp, s_row, 1, k_rows[begin * d_row :], d_row, gq_rows, d_row,
+                        m, columns, d_row, False)  # fmt: skip
                 write_rows(gq_rows, d_row, scale, gq[batch, h, first:last])
         write_rows(gk_rows, d_row, one, gk[batch, head])
         write_rows(gv_rows, e_row, one, gv[batch, head])
