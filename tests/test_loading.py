@@ -24,6 +24,7 @@ from gradient.models import (
     save_model,
     supported_models,
 )
+from gradient.models.loading import parts
 from gradient.models.registry import _MODELS
 
 GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
@@ -319,3 +320,34 @@ def test_a_model_of_ones_own_is_loaded_once_registered(folder, tmp_path, monkeyp
     save_model(load_model(folder), tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert (saved["model_type"], saved["architectures"]) == ("cousin", ["CousinForCausalLM"])
+
+
+# ---- tensors that files hold in one piece -------------------------------------------------------
+
+
+class Fused:
+    split = {
+        r"\.gate_up$": (".{}.gate.weight", ".{}.up.weight"),
+        r"\.qk\.(weight|bias)$": (".q.weight", ".k.weight"),
+    }
+
+
+def test_fused_tensors_are_split_into_views():
+    stack, pair = gradient.randn(3, 4, 5), gradient.randn(6, 2)
+    found = dict(parts(Fused, {"h.gate_up": stack, "h.qk.weight": pair, "h.norm": pair}))
+    assert list(found) == [
+        *(f"h.{e}.{name}.weight" for e in range(3) for name in ("gate", "up")),
+        "h.q.weight",
+        "h.k.weight",
+        "h.norm",
+    ]
+    assert found["h.2.up.weight"].tolist() == stack[2, 2:].tolist()
+    assert found["h.k.weight"].tolist() == pair[3:].tolist()
+    stack[2, 3, 4] = 7.0  # no copy
+    assert found["h.2.up.weight"][1, 4].item() == 7.0
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 5), (4,), (0, 4, 5), (1 << 40, 4, 0)])
+def test_what_cannot_be_split_stays_for_the_error_to_name(shape):
+    value = gradient.zeros(*shape)
+    assert list(parts(Fused, {"h.gate_up": value})) == [("h.gate_up", value)]

@@ -88,6 +88,10 @@ class CausalLM(nn.Module):
     prefix: ClassVar[str] = ""
     #: Matrices stored (in, out) in files and (out, in) in modules.
     transposed: ClassVar[tuple[str, ...]] = ()
+    #: Tensors that files may hold in one piece and modules have apart: {pattern: names in place of
+    #: the match}. Several names share the rows equally; a name with {} in it stands for many, one
+    #: for each matrix of a stack (the experts of a mixture, say). Files are written with the parts.
+    split: ClassVar[dict[str, tuple[str, ...]]] = {}
     #: Tensors in files that are no weights (masks, rotary tables).
     ignored: ClassVar[tuple[str, ...]] = ()
     #: {name: the name it shares a parameter with} when `config.tie_word_embeddings`.

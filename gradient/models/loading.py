@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def fit(model: CausalLM, state: Mapping[str, Tensor]) -> None:
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     fitted: dict[str, Tensor] = {}
-    for stored, value in state.items():
+    for stored, value in parts(model, state):
         name = module_name(model, stored, own)
         if name is None:
             continue
@@ -164,6 +164,27 @@ def fit(model: CausalLM, state: Mapping[str, Tensor]) -> None:
         raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
     tie(model, fitted)
     model.load_state_dict(fitted, assign=True)
+
+
+def parts(model: CausalLM, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield checkpoint tensors by name, those that `model.split` lists in parts: views of them.
+
+    One whose shape cannot be split stays as it is, for the error that lists what does not fit.
+    """
+    for name, value in state.items():
+        pattern = next((p for p in model.split if re.search(p, name)), "")
+        names = model.split.get(pattern, ())
+        stacked = "{}" in "".join(names)
+        rows = value.shape[int(stacked)] if value.ndim > stacked else 0
+        if not names or not value.numel() or not rows or rows % len(names):
+            yield name, value
+            continue
+        n = rows // len(names)
+        start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
+        for at in range(value.shape[0] if stacked else 1):
+            whole = value[at] if stacked else value
+            for i, part in enumerate(names):
+                yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
 
 
 def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None:
