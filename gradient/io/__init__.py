@@ -1,4 +1,4 @@
-"""Reading and writing tensors: safetensors, nested structures, checkpoints of training runs."""
+"""Reading and writing tensors: safetensors, GGUF, nested structures, checkpoints of training runs."""
 
 from gradient.io.atomic import atomic_folder, atomic_write
 from gradient.io.checkpoint import (
@@ -8,12 +8,14 @@ from gradient.io.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from gradient.io.gguf import GGUFFile
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.serialization import load, save
 from gradient.io.sharded import ShardedFiles, open_sharded, save_sharded
 
 __all__ = [
     "Checkpoint",
+    "GGUFFile",
     "SafetensorsFile",
     "ShardedFiles",
     "atomic_folder",

@@ -1,0 +1,14 @@
+"""The GGUF format of ggml and llama.cpp: metadata and tensors, plain or packed, in one file.
+
+    file = GGUFFile("model.gguf")
+    file.metadata["general.architecture"], file["token_embd.weight"]
+    write("copy.gguf", file.typed_metadata, file)
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from gradient.io.gguf.header import TensorEntry
+from gradient.io.gguf.reader import GGUFFile
+from gradient.io.gguf.writer import Pending, type_number, write
+
+__all__ = ["GGUFFile", "Pending", "TensorEntry", "type_number", "write"]

@@ -1,0 +1,207 @@
+"""GGUF files, whole or split, as mappings from names to memory-mapped tensors."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.arrays import tensor_of
+from gradient.io.gguf.header import Header, TensorEntry, read_header
+from gradient.io.gguf.types import PACKED, PLAIN_NAMES
+from gradient.io.mapping import map_file, release_pages
+from gradient.tensor import Tensor
+
+_SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+
+
+class GGUFFile(Mapping[str, Tensor]):
+    """An open GGUF file: its metadata, and a mapping from names to tensors, made when asked for.
+
+        file = GGUFFile("model-q4_k_m.gguf")
+        file.metadata["general.architecture"]          # "llama"
+        file["blk.0.attn_q.weight"].dtype              # gradient.q4_k
+
+    Opening reads and checks the head only. Plain tensors (F32, F16, BF16, F64, I8 ... I64) are
+    views of the mapped file, packed ones (Q4_0, Q4_K, ...) are Tensors of a packed dtype whose
+    blocks are; nothing is copied or unpacked. What is written to them stays in memory (copy on
+    write). Shapes are PyTorch's: (out, in) for a matrix.
+
+    Of a model split into `name-00001-of-00003.gguf` and so on, any one opens them all.
+
+    Attributes:
+        path: the file's path, as given.
+        metadata: plain Python values by key: int, float, bool, str, and lists of these.
+        typed_metadata: the same with each value's stored type, as NumPy scalars and arrays (strings
+            are str, and lists of them); `write` keeps these types.
+        entries: `TensorEntry` of every tensor, in the file's order.
+        version: 2 or 3, of the format.
+
+    Raises:
+        ModelNotFound: there is no such file, or a part of a split one is absent.
+        FileFormatError: it is truncated or malformed; the message says where.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = os.fspath(path)
+        self._parts = _open_parts(self.path)
+        first = self._parts[0].header
+        self.version = first.version
+        self.typed_metadata = first.metadata
+        self.metadata = {key: _plain(value) for key, value in first.metadata.items()}
+        self.entries: dict[str, TensorEntry] = {}
+        self._home: dict[str, _Part] = {}
+        for part in self._parts:
+            for name, entry in part.header.entries.items():
+                if name in self._home:
+                    raise FileFormatError(
+                        f"tensor {name!r} is in {self._home[name].path} and in {part.path}"
+                    )
+                self._home[name], self.entries[name] = part, entry
+
+    def __getitem__(self, name: str) -> Tensor:
+        kind = self.entries[name].type
+        if kind is not None and kind.name in PACKED:
+            from gradient.backends import get
+            from gradient.backends.packed import PackedArray
+            from gradient.dtypes import packed
+
+            dtype = getattr(packed, kind.name.lower())
+            blocks = PackedArray(dtype, self.entries[name].shape, (self.blocks(name),))
+            return Tensor._wrap(blocks, get("cpu"))
+        return tensor_of(self.array(name))
+
+    def array(self, name: str) -> np.ndarray:
+        """A tensor of a plain type as a NumPy array (bfloat16 by ml_dtypes), without a copy."""
+        entry, part = self.entries[name], self._home[name]
+        dtype = entry.type.numpy if entry.type is not None else None
+        if dtype is None:
+            raise self._unread(name, "plain numbers", ", ".join(PLAIN_NAMES.values()))
+        order = part.header.byte_order
+        array = part.bytes_of(entry).view(dtype.newbyteorder(order)).reshape(entry.shape)
+        if order == ">" or not array.flags.aligned:  # kernels want neither
+            array = array.astype(dtype.newbyteorder("="))
+        return array
+
+    def blocks(self, name: str) -> np.ndarray:
+        """The blocks of a packed tensor: uint8 (..., K / block_size, block_bytes), no copy."""
+        entry, part = self.entries[name], self._home[name]
+        if entry.type is None or entry.type.numpy is not None:
+            raise self._unread(name, "blocks", ", ".join(PACKED))
+        if part.header.byte_order == ">":
+            raise FileFormatError(
+                f"{part.path}: tensor {name!r} has {entry.type.name} blocks in big-endian order, "
+                "which gradient does not read: convert the model on a little-endian machine"
+            )
+        *rows, columns = entry.shape
+        shape = (*rows, columns // entry.type.block_size, entry.type.block_bytes)
+        return part.bytes_of(entry).reshape(shape)
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took, for one converted or copied.
+
+        Its views read the file again when they are used; what was written to them is lost.
+        """
+        entry = self.entries[name]
+        release_pages(self._home[name].map, entry.start, entry.start + (entry.nbytes or 0))
+
+    def _unread(self, name: str, what: str, read: str) -> FileFormatError:
+        entry = self.entries[name]
+        stored = entry.type.name if entry.type else f"number {entry.type_number}, unknown here"
+        return FileFormatError(
+            f"{self._home[name].path}: tensor {name!r} has type {stored}, which gradient does not "
+            f"read as {what}: {read} are; take another quantization of the model"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"GGUFFile({self.path!r}, {len(self)} tensors)"
+
+
+class _Part:
+    """One mapped file and its head."""
+
+    def __init__(self, path: str):
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < 24:
+                    raise FileFormatError(
+                        f"{path} is not a valid GGUF file: it has {size} bytes, too few for the 24 "
+                        "that every one begins with"
+                    )
+                self.map: mmap.mmap = map_file(file)
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise ModelNotFound(f"no GGUF file at {path}: {error.strerror}") from None
+        self.header: Header = read_header(self.map, path)
+
+    def bytes_of(self, entry: TensorEntry) -> np.ndarray:
+        if not entry.nbytes:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(self.map, np.uint8, entry.nbytes, entry.start)
+
+    def split(self, key: str) -> int | None:
+        value = self.header.metadata.get(f"split.{key}")
+        return int(value) if isinstance(value, np.integer) else None
+
+
+def _open_parts(path: str) -> list[_Part]:
+    """The file and, where it is a part of a split model, all others, in their order."""
+    part = _Part(path)
+    count = part.split("count")
+    if count is None or count < 2:
+        return [part]
+    name = Path(path).name
+    match = _SPLIT_NAME.fullmatch(name)
+    if match is None or int(match[3]) != count:
+        raise FileFormatError(
+            f"{path} is one of {count} parts (split.count), and its name should end in "
+            f"-00001-of-{count:05d}.gguf or the like, by which the others are found: rename it"
+        )
+    beside = Path(path).parent
+    paths = [beside / f"{match[1]}-{number:05d}-of-{match[3]}.gguf" for number in _to(count)]
+    absent = [p.name for p in paths if not p.is_file()]
+    if absent:
+        raise ModelNotFound(
+            f"{path}: {len(absent)} of its {count} parts are missing beside it: "
+            f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}. Was the download "
+            "interrupted?"
+        )
+    parts = [part if p.name == name else _Part(str(p)) for p in paths]
+    for number, each in enumerate(parts):
+        if (each.split("no"), each.split("count")) != (number, count):
+            raise FileFormatError(
+                f"{each.path} says it is part {each.split('no')} (counted from 0) of "
+                f"{each.split('count')}, and its name says {number} of {count}"
+            )
+    total = parts[0].split("tensors.count")
+    held = sum(len(each.header.entries) for each in parts)
+    if total is not None and total != held:
+        raise FileFormatError(f"{path}: {total} tensors are announced, its parts hold {held}")
+    return parts
+
+
+def _to(count: int) -> range:
+    return range(1, count + 1)
+
+
+def _plain(value: Any) -> Any:
+    """A typed metadata value as plain Python."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list) else value
