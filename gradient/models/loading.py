@@ -1,4 +1,4 @@
-"""A model folder to a module and back: config.json and safetensors, as transformers lays them out.
+"""A stored model to a module and back: to config.json and safetensors, as transformers has them.
 
 Weights are memory-mapped and become the module's parameters where they lie: nothing is initialised
 or copied, so loading takes milliseconds, and memory grows as pages are used, at most to the file's
@@ -9,112 +9,82 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.errors import FileFormatError, GradientError, ModelNotFound, StateDictError
+from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
 from gradient.io import atomic
-from gradient.io.json_file import read_json
-from gradient.io.sharded import open_sharded, save_sharded
+from gradient.io.sharded import save_sharded
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import CONFIG_NAME
 from gradient.models.registry import model_class
+from gradient.models.sources import Checkpoint, open_checkpoint
 from gradient.nn import init
 from gradient.tensor import Tensor
 
-MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
+Convert = Callable[[str, Tensor], Tensor]
 
 
 def load_model(
-    folder: str | Path,
+    path: str | Path,
     *,
     dtype: gradient.DType | None = None,
     device: Any = None,
-) -> CausalLM:
-    """Load the language model in `folder`: config.json beside model.safetensors or its shards.
+    convert: Convert | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Any:
+    """Load the model in a folder or file of any format that `gradient.models.sources` lists.
 
     The model is in evaluation mode (dropout off); `model.train()` changes that.
 
     Args:
-        dtype: floating dtype to convert the weights to; None keeps each as stored.
+        dtype: floating dtype to convert the weights to; None keeps them as stored. Packed weights
+            stay packed either way: their products are computed in `dtype`, None is float32.
         device: where the weights go; None is the CPU.
+        convert: makes another tensor of each weight, given its name, before it takes its place:
+            to quantise it, for example.
+        progress: called with the bytes of each stored tensor that has been read.
 
     Raises:
-        ModelNotFound: no such folder, or a file it must hold is absent.
-        UnsupportedModel: a `model_type` that gradient does not know.
-        FileFormatError: a malformed config.json, or a truncated or malformed safetensors file.
+        ModelNotFound: no such folder or file, or a file it must hold is absent.
+        UnsupportedModel: a `model_type` that gradient does not know, or weights quantised in a way
+            that it does not know.
+        FileFormatError: a malformed config.json, or a truncated or malformed file of weights.
         StateDictError: weights that do not fit the configuration, all misfits listed together.
     """
-    folder = Path(folder)
-    values = read_config(folder)
-    cls = model_class(values.get("model_type"))
+    checkpoint = open_checkpoint(path)
+    cls = model_class(checkpoint.config.get("model_type"))
+    check_quantization(checkpoint)
     try:
-        config = cls.config_class.from_hf(values)
+        config = cls.config_class.from_hf(checkpoint.config)
     except FileFormatError as error:
-        raise FileFormatError(f"{folder / CONFIG_NAME}: {error}") from error
-    state = read_weights(folder, dtype, device)
-    model = empty_model(cls, config, state, folder)
-    fit(model, state)
+        raise FileFormatError(f"{checkpoint.where}: {CONFIG_NAME}: {error}") from error
+    model = empty_model(cls, config, checkpoint)
+
+    def placed(name: str, value: Tensor) -> Tensor:
+        if convert is not None:
+            value = convert(name, value)
+        plain = value.dtype.is_floating_point and not value.dtype.is_packed
+        return value.to(device=device, dtype=dtype if plain else None)
+
+    fit(model, checkpoint, placed, progress, dtype)
     return model.eval()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's config.json.
-
-    Raises:
-        ModelNotFound: there is no such folder, or no config.json in it.
-        FileFormatError: it is not a JSON object.
-    """
-    if not folder.is_dir():
-        raise ModelNotFound(f"{folder}: there is no such folder")
-    if not (folder / CONFIG_NAME).is_file():
-        raise ModelNotFound(
-            f"{folder}: there is no {CONFIG_NAME}; expected the folder of a model (with "
-            f"{CONFIG_NAME}, *.safetensors and a tokenizer) or of a training run that has saved one"
+def check_quantization(checkpoint: Checkpoint) -> None:
+    """Raise if config.json announces weights in the packing of another library."""
+    settings = checkpoint.config.get("quantization_config")
+    method = settings.get("quant_method") if isinstance(settings, dict) else settings
+    if method not in (None, "gradient"):
+        raise UnsupportedModel(
+            f"{checkpoint.where}: its weights are quantised by {method!r}, which is not read here; "
+            "load the unquantised model, with quantize= for smaller weights, or a GGUF file of it"
         )
-    values = read_json(folder / CONFIG_NAME, MAX_CONFIG_BYTES)
-    if not isinstance(values, dict):
-        raise FileFormatError(
-            f"{folder / CONFIG_NAME}: expected a JSON object, got {type(values).__name__}"
-        )
-    return values
 
 
-def read_weights(
-    folder: Path, dtype: gradient.DType | None = None, device: Any = None
-) -> dict[str, Tensor]:
-    """Return every tensor of a folder's safetensors file, or of its shards, by its stored name.
-
-    They are views of the mapped files. With a `dtype` (for floating ones) or a `device` they are
-    converted one at a time, so that memory holds the new ones and one of the old.
-
-    Raises:
-        ModelNotFound: there are no weights in safetensors format.
-        FileFormatError: a file is truncated or malformed.
-    """
-    try:
-        files = open_sharded(folder)
-    except ModelNotFound as error:
-        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
-            raise ModelNotFound(
-                f"{error}\nfix: convert the PyTorch weights, which are not read here, with "
-                f"transformers: AutoModelForCausalLM.from_pretrained(path).save_pretrained(path)"
-            ) from None
-        raise
-    state = {}
-    for name, stored in files.items():
-        floating = stored.dtype.is_floating_point
-        state[name] = stored.to(device=device, dtype=dtype if floating else None)
-        if state[name] is not stored:
-            files.release(name)
-    return state
-
-
-def empty_model(
-    cls: type[CausalLM], config: Any, state: dict[str, Tensor], folder: Path
-) -> CausalLM:
+def empty_model(cls: type[CausalLM], config: Any, checkpoint: Checkpoint) -> CausalLM:
     """Build the module tree without giving it values; refuse one that the weights cannot fill.
 
     Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a
@@ -123,9 +93,11 @@ def empty_model(
     """
     name = config.aliases.get("num_hidden_layers", "num_hidden_layers")
     layers = getattr(config, name, 0)
-    if layers > len(state):
+    tensors = len(checkpoint.weights)
+    if layers > tensors:
         raise StateDictError(
-            f"{folder}: config.json says {layers} layers, but there are only {len(state)} tensors"
+            f"{checkpoint.where}: its configuration says {layers} layers, but there are only "
+            f"{tensors} tensors"
         )
     try:
         with init.skip_init():
@@ -134,57 +106,100 @@ def empty_model(
         raise
     except (MemoryError, ValueError) as error:  # NumPy's words for too large and far too large
         raise FileFormatError(
-            f"{folder / CONFIG_NAME}: asks for larger weights than memory can hold ({error})"
+            f"{checkpoint.where}: its configuration asks for larger weights than memory can hold "
+            f"({error})"
         ) from error
 
 
-def fit(model: CausalLM, state: Mapping[str, Tensor]) -> None:
-    """Make checkpoint tensors the parameters of `model`, by name.
+def fit(
+    model: CausalLM,
+    checkpoint: Checkpoint,
+    placed: Convert,
+    progress: Callable[[int], None] | None = None,
+    dtype: gradient.DType | None = None,
+) -> None:
+    """Make checkpoint tensors the parameters of `model`, by name, each as `placed` returns it.
+
+    One stored tensor is in work at a time, so that memory holds what was made and one of the old.
 
     Raises:
         StateDictError: missing, unexpected or wrongly shaped tensors, listed together.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     fitted: dict[str, Tensor] = {}
-    for stored, value in parts(model, state):
-        name = module_name(model, stored, own)
-        if name is None:
-            continue
-        if name in fitted:  # the file has it with and without the prefix: one is unexpected
-            name = stored if stored != name else model.prefix + stored
-        if _any_match(model.transposed, name) and value.ndim == 2:
-            value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
-        fitted[name] = value
-    integers = [
-        f"  {name}: {value.dtype}"
-        for name, value in fitted.items()
-        if name in own and not value.dtype.is_floating_point
-    ]
+    integers = []
+    for stored, whole in checkpoint.weights.items():
+        kept = False
+        for part, value in parts(model, stored, whole):
+            name = module_name(model, part, own)
+            if name is None:
+                continue
+            if name in fitted:  # the file has it with and without the prefix: one is unexpected
+                name = part if part != name else model.prefix + part
+            if _any_match(model.transposed, name) and value.ndim == 2:
+                value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
+            if name in own and not value.dtype.is_floating_point:
+                integers.append(f"  {name}: {value.dtype}")
+            fits = own.get(name) == tuple(value.shape)
+            fitted[name] = placed(name, value) if fits else value
+            kept = kept or fitted[name] is value
+        if not kept:
+            checkpoint.release(stored)
+        if progress is not None:
+            progress(whole.nbytes)
     if integers:
         raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
     tie(model, fitted)
-    model.load_state_dict(fitted, assign=True)
+    model.load_state_dict(of_one_dtype(fitted, dtype), assign=True)
 
 
-def parts(model: CausalLM, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield checkpoint tensors by name, those that `model.split` lists in parts: views of them.
+def of_one_dtype(
+    state: dict[str, Tensor], dtype: gradient.DType | None = None
+) -> dict[str, Tensor]:
+    """Return `state` with all plain tensors in one dtype, the one in which the model computes.
+
+    Unless it is given, that is float32 where some tensors are packed, and else the one that most
+    weights have: files may hold matrices in 16 bits and norms in 32.
+    """
+    plain: dict[gradient.DType, int] = {}
+    packed = False
+    for value in state.values():
+        packed = packed or value.dtype.is_packed
+        if value.dtype.is_floating_point and not value.dtype.is_packed:
+            plain[value.dtype] = plain.get(value.dtype, 0) + value.numel()
+    if not plain:
+        return state
+    target = dtype or (gradient.float32 if packed else max(plain, key=plain.__getitem__))
+    moved: dict[int, Tensor] = {}  # a tied tensor stays one tensor
+
+    def cast(value: Tensor) -> Tensor:
+        if value.dtype is target or value.dtype.is_packed or not value.dtype.is_floating_point:
+            return value
+        if id(value) not in moved:
+            moved[id(value)] = value.to(target)
+        return moved[id(value)]
+
+    return {name: cast(value) for name, value in state.items()}
+
+
+def parts(model: CausalLM, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
 
     One whose shape cannot be split stays as it is, for the error that lists what does not fit.
     """
-    for name, value in state.items():
-        pattern = next((p for p in model.split if re.search(p, name)), "")
-        names = model.split.get(pattern, ())
-        stacked = "{}" in "".join(names)
-        rows = value.shape[int(stacked)] if value.ndim > stacked else 0
-        if not names or not value.numel() or not rows or rows % len(names):
-            yield name, value
-            continue
-        n = rows // len(names)
-        start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
-        for at in range(value.shape[0] if stacked else 1):
-            whole = value[at] if stacked else value
-            for i, part in enumerate(names):
-                yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
+    pattern = next((p for p in model.split if re.search(p, name)), "")
+    names = model.split.get(pattern, ())
+    stacked = "{}" in "".join(names)
+    rows = value.shape[int(stacked)] if value.ndim > stacked else 0
+    if not names or not value.numel() or not rows or rows % len(names):
+        yield name, value
+        return
+    n = rows // len(names)
+    start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
+    for at in range(value.shape[0] if stacked else 1):
+        whole = value[at] if stacked else value
+        for i, part in enumerate(names):
+            yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
 
 
 def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None:
