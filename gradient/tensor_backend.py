@@ -63,6 +63,9 @@ class TensorBackend(Backend):
         dtype = plain(dtype)
         return x if x.array.dtype == dtype else elementwise.astype(x, dtype=dtype)
 
+    def bitcast(be, x: Any, dtype: Any) -> Any:
+        return wrap(be.inner.bitcast(raw(x), plain(dtype)), be.inner)
+
     def copy(be, x: Any) -> Any:
         return x  # nothing here writes in place
 

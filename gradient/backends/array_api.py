@@ -41,6 +41,11 @@ class ArrayAPIBackend(Backend):
     def astype(be, x: Array, dtype: np.dtype) -> Array:
         return x if x.dtype == dtype else x.astype(dtype)
 
+    def bitcast(be, x: Array, dtype: np.dtype) -> Array:
+        if x.dtype.itemsize != dtype.itemsize:  # needs a last axis without gaps, aligned
+            x = be.xp.ascontiguousarray(x)
+        return x.view(dtype)
+
     def copy(be, x: Array) -> Array:
         return be.xp.array(x, order="C")
 

@@ -70,6 +70,11 @@ class Backend(
         """`x` itself where it already has that dtype."""
         be._required("astype")
 
+    def bitcast(be, x: Array, dtype: np.dtype) -> Array:
+        """The bytes of x's last axis read as `dtype`, little-endian: (..., 2 n) uint8 is (..., n)
+        float16. `x` is an array of bytes, or of as wide numbers; a view where that is simple."""
+        be._required("bitcast")
+
     def copy(be, x: Array) -> Array:
         """A fresh contiguous array."""
         be._required("copy")

@@ -4,6 +4,25 @@
 gradient.float16
 """
 
+from gradient.dtypes.packed import (
+    BlockDType,
+    PackedDType,
+    int4_group,
+    int4_group32,
+    int4_group128,
+    int8_channel,
+    nf4,
+    q2_k,
+    q3_k,
+    q4_0,
+    q4_1,
+    q4_k,
+    q5_0,
+    q5_1,
+    q5_k,
+    q6_k,
+    q8_0,
+)
 from gradient.dtypes.plain import (
     BY_NUMPY,
     DType,
@@ -29,6 +48,23 @@ from gradient.dtypes.plain import (
 from gradient.dtypes.promotion import can_cast, promote_types, result_type
 
 __all__ = [
+    "BlockDType",
+    "PackedDType",
+    "int4_group",
+    "int4_group32",
+    "int4_group128",
+    "int8_channel",
+    "nf4",
+    "q2_k",
+    "q3_k",
+    "q4_0",
+    "q4_1",
+    "q4_k",
+    "q5_0",
+    "q5_1",
+    "q5_k",
+    "q6_k",
+    "q8_0",
     "BY_NUMPY",
     "DType",
     "bfloat16",

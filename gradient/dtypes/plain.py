@@ -42,6 +42,11 @@ class DType:
     def is_signed(self) -> bool:
         return self.kind == "float" or self.name.startswith("int")
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether elements share blocks, as `gradient.q8_0`'s do (`gradient.dtypes.packed`)."""
+        return False
+
     def __repr__(self) -> str:
         return f"gradient.{self.name}"
 
@@ -68,11 +73,18 @@ ALL = (
     int64, int32, int16, int8, uint64, uint32, uint16, uint8,
     bool_,
 )  # fmt: skip
-BY_NUMPY: dict[np.dtype, DType] = {dtype.numpy: dtype for dtype in ALL}
+BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
+"""By the dtype of a backend's array: an `np.dtype`, or a packed dtype, which stands for itself."""
 _ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,
             "short": int16}  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL} | _ALIASES
 _BY_PYTHON = {float: None, int: int64, bool: bool_}
+
+
+def register(dtype: DType) -> None:
+    """Make a packed dtype known to `dtype_of`, and as the dtype of arrays."""
+    BY_NUMPY[dtype] = _BY_NAME[dtype.name] = dtype
+
 
 _default = float32
 
@@ -102,7 +114,7 @@ def dtype_of(value: Any) -> DType:
     try:
         return BY_NUMPY[np.dtype(value)]
     except (TypeError, KeyError):
-        names = ", ".join(dtype.name for dtype in ALL)
+        names = ", ".join(dtype.name for dtype in BY_NUMPY.values())
         raise TypeMismatch(f"dtype: expected one of {names}; got {value!r}") from None
 
 

@@ -1,0 +1,51 @@
+"""Packed dtypes: weights in 2 to 8 bits, in blocks that share scales.
+
+>>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
+tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
+
+GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_affine`, `k_symmetric`), then those
+with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each file explains its layout,
+and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
+"""
+
+from gradient.dtypes.packed.base import PackedDType
+from gradient.dtypes.packed.blocks import BlockDType
+from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
+from gradient.dtypes.packed.int8_channel import int8_channel
+from gradient.dtypes.packed.k_affine import q2_k, q4_k, q5_k
+from gradient.dtypes.packed.k_symmetric import q3_k, q6_k
+from gradient.dtypes.packed.nf4 import nf4
+from gradient.dtypes.packed.q4 import q4_0, q4_1
+from gradient.dtypes.packed.q5 import q5_0, q5_1
+from gradient.dtypes.packed.q8 import q8_0
+from gradient.dtypes.plain import register
+
+PACKED: tuple[PackedDType, ...] = (
+    q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k,
+    int8_channel, int4_group, int4_group32, int4_group128, nf4,
+)  # fmt: skip
+"""All packed dtypes."""
+
+for _dtype in PACKED:
+    register(_dtype)
+
+__all__ = [
+    "PACKED",
+    "BlockDType",
+    "PackedDType",
+    "int4_group",
+    "int4_group32",
+    "int4_group128",
+    "int8_channel",
+    "nf4",
+    "q2_k",
+    "q3_k",
+    "q4_0",
+    "q4_1",
+    "q4_k",
+    "q5_0",
+    "q5_1",
+    "q5_k",
+    "q6_k",
+    "q8_0",
+]
