@@ -1,4 +1,4 @@
-"""Reading and writing tensors: safetensors, GGUF, nested structures, checkpoints of training runs."""
+"""Reading and writing tensors: safetensors, GGUF, structures of them, training checkpoints."""
 
 from gradient.io.atomic import atomic_folder, atomic_write
 from gradient.io.checkpoint import (
