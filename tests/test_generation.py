@@ -17,19 +17,10 @@ from gradient.errors import ArgumentError, GenerationError, ShapeError, TypeMism
 from gradient.generation import (
     KVCache,
     LanguageModel,
-    Sampler,
-    SamplingParams,
     StopStrings,
     generate,
-    min_p,
-    processors,
-    repetition_penalty,
     stream,
-    temperature,
-    top_k,
-    top_p,
 )
-from gradient.generation.sampling import sample
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
 from gradient.text import byte_level
 
@@ -82,95 +73,7 @@ def tiny_model(device="cpu", **changes) -> GPT2LMHeadModel:
     return model.to(device).eval()
 
 
-# ---- logits processors --------------------------------------------------------------------------
-
-LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
-
-
-@pytest.mark.parametrize(
-    ("processor", "expected"),
-    [
-        (temperature(2.0), [1.0, 0.5, 0.0, -0.5]),
-        (top_k(1), [2.0, -INF, -INF, -INF]),
-        (top_k(3), [2.0, 1.0, 0.0, -INF]),
-        (top_k(9), [2.0, 1.0, 0.0, -1.0]),
-        (top_p(0.1), [2.0, -INF, -INF, -INF]),
-        (top_p(0.65), [2.0, 1.0, -INF, -INF]),
-        (top_p(0.88), [2.0, 1.0, -INF, -INF]),
-        (top_p(0.9), [2.0, 1.0, 0.0, -INF]),
-        (min_p(0.3), [2.0, 1.0, -INF, -INF]),
-        (min_p(0.1), [2.0, 1.0, 0.0, -INF]),
-        (min_p(1.0), [2.0, -INF, -INF, -INF]),
-        (repetition_penalty(2.0), [1.0, 1.0, 0.0, -2.0]),
-    ],
-    ids=str,
-)
-def test_processors(processor, expected, device):
-    tokens = gradient.tensor([[3, 0, 3, -1]], device=device)
-    logits = gradient.tensor(LOGITS, device=device)
-    np.testing.assert_allclose(processor(logits, tokens).cpu().numpy(), [expected], rtol=1e-6)
-    assert logits.tolist() == LOGITS  # left as they were
-
-
-def test_processors_treat_every_row_for_itself(device):
-    logits = gradient.tensor([[0.0, 3.0, 1.0], [5.0, 0.0, 4.0]], device=device)
-    tokens = gradient.tensor([[1, -1], [0, 2]], device=device)
-    penalised = repetition_penalty(2.0)(logits, tokens).tolist()
-    assert penalised == [[0.0, 1.5, 1.0], [2.5, 0.0, 2.0]]
-    assert top_k(1)(logits, tokens).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
-    assert top_p(0.5)(logits, tokens).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
-
-
-def test_greedy_needs_no_processors_but_the_penalty():
-    params = SamplingParams(top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.1)
-    assert len(processors(params)) == 1
-    assert len(processors(SamplingParams(temperature=0.7, top_k=5, top_p=0.5, min_p=0.1))) == 4
-    assert processors(SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)) == []
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"temperature": -1}, "temperature must be a finite number of at least 0, got -1"),
-        ({"temperature": INF}, "temperature"),
-        ({"temperature": math.nan}, "temperature"),
-        ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
-        ({"top_k": 5.0}, "top_k must be an integer of at least 0, got 5.0"),
-        ({"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
-        ({"min_p": 2}, "min_p must be from 0 to 1, got 2"),
-        ({"repetition_penalty": 0}, "repetition_penalty must be a positive number, got 0"),
-        ({"top_p": 3, "min_p": -1}, "top_p must be .*; min_p must be "),
-        ({"temperature": None}, "temperature must be a finite number of at least 0, got None"),
-        ({"top_p": "most"}, "top_p must be above 0 and at most 1, got 'most'"),
-    ],
-    ids=str,
-)
-def test_parameters_out_of_range(params, message):
-    with pytest.raises(ArgumentError, match=message):
-        SamplingParams(**params)
-
-
-# ---- drawing ------------------------------------------------------------------------------------
-
-
-def test_samples_have_the_softmax_distribution(device):
-    probabilities = np.array([0.5, 0.0, 0.3, 0.15, 0.05])
-    draws = 20_000
-    with np.errstate(divide="ignore"):
-        logits = gradient.tensor(np.tile(np.log(probabilities), (draws, 1)), device=device)
-    chosen = sample(logits.float(), gradient.rand(draws, device=device)).cpu().numpy()
-    counts = np.bincount(chosen, minlength=5)
-    assert counts[1] == 0
-    kept = probabilities > 0
-    expected = draws * probabilities[kept]
-    chi_squared = ((counts[kept] - expected) ** 2 / expected).sum()
-    assert chi_squared < 16.3  # 3 degrees of freedom: exceeded once in 1000
-
-
-@pytest.mark.parametrize("uniform", [0.0, 1e-12, 0.5, 1 - 2**-24])
-def test_a_forbidden_token_is_never_drawn(uniform):
-    logits = gradient.tensor([[-INF, 0.0, -INF, 1.0, -INF]])
-    assert sample(logits, gradient.tensor([uniform])).item() in (1, 3)
+# ---- seeds ------------------------------------------------------------------------------------
 
 
 def test_a_seed_repeats_and_rows_do_not_depend_on_each_other():
@@ -197,13 +100,6 @@ def test_without_a_seed_manual_seed_decides():
     gradient.manual_seed(5)
     assert run() == first
     assert first != second
-
-
-def test_seeds_must_match_the_rows():
-    with pytest.raises(
-        ArgumentError, match=r"expected an int or 2 of them, one per row, got \[1, 2, 3\]"
-    ):
-        Sampler(SamplingParams(), 2, seed=[1, 2, 3])
 
 
 # ---- stop strings -------------------------------------------------------------------------------
@@ -361,7 +257,7 @@ def test_rows_that_end_early_leave_the_others_unchanged(device):
 def ending_at(token):
     """A processor that makes the model end the text where it would say `token`."""
 
-    def process(logits, tokens):
+    def process(logits, prefixes):
         best = logits.argmax(dim=-1, keepdim=True) == token
         only_eos = gradient.full_like(logits, -INF)
         only_eos[:, EOS] = 0.0
@@ -385,8 +281,11 @@ def test_a_model_in_training_writes_without_dropout_and_goes_on_training(device)
 def test_a_processor_sees_the_text_so_far():
     seen = []
 
-    def watch(logits, tokens):
-        seen.append(tokens.tolist())
+    def watch(logits, prefixes):
+        seen.append(prefixes.tokens.tolist())
+        assert [list(prefixes.generated(row)) for row in range(2)] == [
+            ids[len(prompt) :] for ids, prompt in zip(prefixes.ids, [[97, 98], [97]], strict=True)
+        ]
         return logits
 
     generate(Scripted("abcd"), [[97, 98], [97]], max_new_tokens=2, logits_processors=[watch])
@@ -447,9 +346,9 @@ def test_no_tokens_asked_for():
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
-        ([97], {"max_new_tokens": -1}, "max_new_tokens: expected an int of at least 0, .* -1"),
+        ([97], {"max_new_tokens": -1}, "max_new_tokens must be an integer of at least 0, .* -1"),
         ([97], {"max_new_tokens": None}, "this model's context has no limit"),
-        ([97], {"logprobs": -1}, "logprobs: expected True or a count of at least 0, got -1"),
+        ([97], {"logprobs": -1}, "logprobs must be True or an integer of at least 0, got -1"),
         ([97], {"stop": "x"}, "stop strings need a tokenizer"),
         ("text", {}, "text needs a tokenizer"),
         ([97], {"attention_mask": 1}, "only for prompts given as a tensor"),
@@ -457,8 +356,8 @@ def test_no_tokens_asked_for():
         ([97.5], {}, r"prompt 0: expected token ids from 0 to 256, got \[97.5\]"),
         ([[97], [1.5]], {}, r"prompt 1: expected token ids from 0 to 256, got \[1.5\]"),
         (gradient.tensor([97.0]), {}, "prompt 0: expected token ids"),
-        ([97], {"max_new_tokens": 2.5}, "max_new_tokens: expected an int of at least 0, or None"),
-        ([97], {"logprobs": "all"}, "logprobs: expected True or a count of at least 0, got 'all'"),
+        ([97], {"max_new_tokens": 2.5}, "max_new_tokens must be an integer of at least 0, or None"),
+        ([97], {"logprobs": "all"}, "logprobs must be True or an integer of at least 0, got 'all'"),
         ([97], {"seed": 1.5}, "seed: expected an int or 1 of them, one per row, got 1.5"),
     ],
 )
@@ -481,8 +380,8 @@ def test_an_unknown_option_is_refused_with_the_nearest(call, tokenizer):
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_no_possible_token_is_an_error_and_not_token_0(temperature, device):
-    model, never = tiny_model(device), lambda logits, tokens: logits * 0 - INF
-    with pytest.raises(GenerationError, match="logits_processors have forbidden all"):
+    model, never = tiny_model(device), lambda logits, prefixes: logits * 0 - INF
+    with pytest.raises(GenerationError, match="logits processors have forbidden all"):
         generate(model, [1, 2], logits_processors=[never], temperature=temperature)
     with gradient.no_grad():
         model.transformer.ln_f.weight[0] = math.nan
@@ -492,7 +391,7 @@ def test_no_possible_token_is_an_error_and_not_token_0(temperature, device):
 
 def test_a_processor_must_keep_the_shape():
     with pytest.raises(ShapeError, match=r"expected logits of shape \(1, 257\) back"):
-        generate(tiny_model(), [1], logits_processors=[lambda logits, tokens: logits[:, :5]])
+        generate(tiny_model(), [1], logits_processors=[lambda logits, prefixes: logits[:, :5]])
 
 
 def test_an_interrupted_generation_can_be_followed_by_another(tokenizer):

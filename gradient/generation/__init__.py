@@ -2,42 +2,50 @@
 
 from gradient.generation.cache import KVCache
 from gradient.generation.decoder import Decoder
-from gradient.generation.generate import decode, generate, stream
+from gradient.generation.generate import generate, stream
 from gradient.generation.language_model import LanguageModel
-from gradient.generation.result import Generation, Timings, TokenLogprob
-from gradient.generation.sampling import (
-    LogitsProcessor,
-    Sampler,
-    SamplingParams,
-    compose,
-    min_p,
-    processors,
+from gradient.generation.options import GenerationOptions, Options
+from gradient.generation.penalties import (
+    bad_words,
+    logit_bias,
+    min_new_tokens,
+    no_repeat_ngram,
+    presence_and_frequency_penalty,
     repetition_penalty,
-    temperature,
-    top_k,
-    top_p,
 )
+from gradient.generation.processors import LogitsProcessor, Prefixes, compose
+from gradient.generation.result import Generation, Timings, TokenLogprob
+from gradient.generation.sampling import Sampler, SamplingParams, processors
 from gradient.generation.stopping import StopStrings
+from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
 
 __all__ = [
     "Decoder",
     "Generation",
+    "GenerationOptions",
     "KVCache",
     "LanguageModel",
     "LogitsProcessor",
+    "Options",
+    "Prefixes",
     "Sampler",
     "SamplingParams",
     "StopStrings",
     "Timings",
     "TokenLogprob",
+    "bad_words",
     "compose",
-    "decode",
     "generate",
+    "logit_bias",
+    "min_new_tokens",
     "min_p",
+    "no_repeat_ngram",
+    "presence_and_frequency_penalty",
     "processors",
     "repetition_penalty",
     "stream",
     "temperature",
     "top_k",
     "top_p",
+    "typical_p",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
 from gradient.generation.cache import KVCache
+from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
@@ -40,48 +41,65 @@ class Decoder:
         prompts: Sequence[Sequence[int]],
         sampler: Sampler,
         *,
-        capacity: int,
+        limits: Sequence[int],
         logprobs: int | None = None,
         use_cache: bool = True,
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
-        capacity: the most tokens that a row will hold, its prompt included.
+        limits: the most tokens that each row will hold, its prompt included.
         logprobs: report each token's log-probability and this many of the likeliest.
         """
         self.model = model
         self.sampler = sampler
         self.logprobs = logprobs
+        capacity = max(limits)
         self.rows = list(range(len(prompts)))  # the prompt that each running row belongs to
-        self.lengths = [len(prompt) for prompt in prompts]
-        self.tokens = _padded(prompts, capacity, model.device)  # (B, capacity): the text so far
+        self.ids = [list(prompt) for prompt in prompts]  # the text so far
+        self.prompt_lengths = [len(prompt) for prompt in prompts]
+        self.limits = list(limits)
         # The same on the device, where a step finds its places without asking the host.
-        self.ends = gradient.tensor(self.lengths, device=model.device)  # (B,)
+        self.tokens = padded(prompts, capacity, model.device)  # (B, capacity)
+        self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
         self.cache: KVCache | None = None
         if use_cache:
             # One column less: the last token is never fed back. And not all of a long context at
             # once, which most texts end before.
-            columns = min(capacity - 1, max(self.lengths) + RESERVED)
+            columns = min(capacity - 1, max(self.prompt_lengths) + RESERVED)
             self.cache = KVCache.for_model(model, len(prompts), columns)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return how many tokens each running row has."""
+        return [len(ids) for ids in self.ids]
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """Return the texts so far, as processors see them."""
+        tokens = self.tokens[:, : max(self.lengths)]
+        return Prefixes(
+            self.ids, self.prompt_lengths, self.rows, device=self.tokens.device, tokens=tokens
+        )
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
-        """Choose the next token of every running row.
+        """Choose the next token of every running row (a subclass may choose several).
 
         Raises:
             GenerationError: in a row no token is possible.
         """
         with evaluating(self.model):
             logits = self._logits()  # (B, V)
-        chosen = self.sampler(logits, self.tokens[:, : max(self.lengths)], self.rows)  # (B,)
+        chosen = self.sampler(logits, self.prefixes)  # (B,)
         self.tokens[self.index, self.ends] = chosen
         self.ends = self.ends + 1
-        self.lengths = [length + 1 for length in self.lengths]
         self.newest = chosen
         ids = chosen.tolist()
-        self._check(logits, ids)
+        self._check(logits, self.rows, ids)
+        for text, token in zip(self.ids, ids, strict=True):
+            text.append(token)
         reports = self._reports(logits, ids)
         return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
 
@@ -89,10 +107,15 @@ class Decoder:
     def drop(self, finished: set[int]) -> None:
         """Stop computing these rows."""
         kept = [at for at, row in enumerate(self.rows) if row not in finished]
-        if len(kept) == len(self.rows):
-            return
+        if len(kept) < len(self.rows):
+            self._keep(kept)
+
+    def _keep(self, kept: list[int]) -> None:
+        """Go on with the running rows at these places."""
         self.rows = [self.rows[at] for at in kept]
-        self.lengths = [self.lengths[at] for at in kept]
+        self.ids = [self.ids[at] for at in kept]
+        self.prompt_lengths = [self.prompt_lengths[at] for at in kept]
+        self.limits = [self.limits[at] for at in kept]
         if not kept:
             return
         index = gradient.tensor(kept, device=self.index.device)
@@ -107,11 +130,12 @@ class Decoder:
         """Return the logits that follow each row's last token, (B, V)."""
         if self.cache is not None and self.newest is not None:
             return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
-        whole = self.tokens[:, : max(self.lengths)].clamp(min=0)  # padding is any valid token
-        return self.model(whole, self.cache, lengths=self.lengths, last_only=True)[:, -1]
+        lengths = self.lengths
+        whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
+        return self.model(whole, self.cache, lengths=lengths, last_only=True)[:, -1]
 
-    def _check(self, logits: Tensor, ids: list[int]) -> None:
-        impossible = [row for row, token in zip(self.rows, ids, strict=True) if token < 0]
+    def _check(self, logits: Tensor, rows: list[int], ids: list[int]) -> None:
+        impossible = [row for row, token in zip(rows, ids, strict=True) if token < 0]
         if not impossible:
             return
         if bool(logits.isnan().any()):
@@ -120,7 +144,7 @@ class Decoder:
                 f"{self.model.dtype.name} overflows: load it with another dtype="
             )
         raise GenerationError(
-            f"no token is possible (prompt {impossible[0]}): logits_processors have forbidden all"
+            f"no token is possible (prompt {impossible[0]}): logits processors have forbidden all"
         )
 
     def _reports(self, logits: Tensor, ids: list[int]) -> list[TokenLogprob | None]:
@@ -152,12 +176,3 @@ def evaluating(model: CausalLM) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _padded(prompts: Sequence[Sequence[int]], columns: int, device: Any) -> Tensor:
-    """Return token ids (B, columns), padded on the right with -1."""
-    return gradient.tensor(
-        [[*prompt, *[-1] * (columns - len(prompt))] for prompt in prompts],
-        dtype=gradient.int64,
-        device=device,
-    )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Unpack
 
-from gradient.errors import ArgumentError, TypeMismatch
-from gradient.generation.decoder import Decoder, Token
+from gradient.errors import ArgumentError
+from gradient.generation.decoder import Decoder
+from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prompt import (
     Prompt,
     begin,
@@ -22,7 +19,8 @@ from gradient.generation.prompt import (
     read_prompts,
 )
 from gradient.generation.result import Generation, Timings
-from gradient.generation.sampling import LogitsProcessor, Sampler, SamplingParams
+from gradient.generation.row import Row
+from gradient.generation.sampling import Sampler
 from gradient.generation.stopping import StopStrings
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
@@ -31,45 +29,105 @@ if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
 
-@dataclass
-class Row:
-    """One prompt's continuation as it grows: its text so far, and whether it has ended."""
+def generate(
+    model: CausalLM,
+    prompt: Prompt | Sequence[Prompt] | Tensor,
+    *,
+    tokenizer: Tokenizer | None = None,
+    attention_mask: Tensor | None = None,
+    **options: Unpack[Options],
+) -> Generation | list[Generation]:
+    """Let `model` continue a prompt, or several at once (of any lengths).
 
-    budget: int  # tokens it may still have
-    budget_reason: str  # why no more
-    result: Generation
-    stop: StopStrings
-    decoder: Any  # the tokenizer's StreamDecoder, or None without a tokenizer
+    Args:
+        prompt: text (needs `tokenizer`), token ids, a list of either, or a tensor of token ids
+            (T,) or (B, T). An empty prompt begins with the beginning-of-text token.
+        tokenizer: turns text to ids and back; without one, `Generation.text` is empty.
+        attention_mask: (B, T), 0 where a prompt given as a tensor is padded, on the left or the
+            right.
+        options: see `GenerationOptions`.
 
-    def add(self, token: Token, eos_ids: frozenset[int]) -> str:
-        """Take in a token; return the text that has become certain."""
-        result = self.result
-        if token.token_id in eos_ids:
-            return self.finish("stop")
-        result.token_ids.append(token.token_id)
-        if result.logprobs is not None and token.logprob is not None:
-            result.logprobs.append(token.logprob)
-        piece = self._emit(self.decoder.push(token.token_id) if self.decoder else "")
-        if self.stop.found is not None:
-            result.finish_reason, result.stop_string = "stop", self.stop.found
-        elif len(result.token_ids) == self.budget:
-            piece += self.finish(self.budget_reason)
-        return piece
+    Returns:
+        One Generation, or a list of them if a list or a (B, T) tensor was given or several
+        sequences of each prompt are to be returned: those of the first prompt, then the next's.
 
-    def finish(self, reason: str) -> str:
-        """End the row; return the text that was held back."""
-        piece = self._emit(self.decoder.flush() if self.decoder else "")
-        if self.stop.found is not None:
-            reason, self.result.stop_string = "stop", self.stop.found
-        held = self.stop.flush()
-        self.result.text += held
-        self.result.finish_reason = reason
-        return piece + held
+    Raises:
+        ArgumentError: an option out of range, a prompt longer than the model's context, an empty
+            prompt for a model without a beginning-of-text token.
+        TypeMismatch (TypeError): there is no such option.
+        GenerationError: no token is possible, as processors forbid all or the model computes NaN.
+    """
+    chosen = GenerationOptions.of(options)
+    many, prompts = read_prompts(prompt, tokenizer, attention_mask)
+    rows, pieces = start(model, prompts, tokenizer, chosen)
+    for _ in pieces:
+        pass
+    results = [row.result for row in rows]
+    return results if many or chosen.num_return_sequences > 1 else results[0]
 
-    def _emit(self, text: str) -> str:
-        piece = self.stop.push(text)
-        self.result.text += piece
-        return piece
+
+def stream(
+    model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer, **options: Unpack[Options]
+) -> Iterator[str]:
+    """Let `model` continue a prompt; yield the text as it appears, never half a character.
+
+    Args:
+        options: see `GenerationOptions`.
+
+    Raises:
+        ArgumentError, TypeMismatch, GenerationError: as `generate` does; the first two at once,
+            not with the first piece.
+    """
+    chosen = GenerationOptions.of(options)
+    _, prompts = read_prompts(prompt, tokenizer, None)
+    if len(prompts) != 1:
+        raise ArgumentError(f"stream: expected one prompt, got {len(prompts)}; use generate")
+    if chosen.num_return_sequences != 1:
+        raise ArgumentError(
+            f"num_return_sequences: a stream is one text, got {chosen.num_return_sequences}; use "
+            f"generate"
+        )
+    _, pieces = start(model, prompts, tokenizer, chosen)
+    return (piece for _, piece in pieces)
+
+
+def start(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Tokenizer | None,
+    options: GenerationOptions,
+) -> tuple[list[Row], Iterator[tuple[int, str]]]:
+    """Check everything; return the rows, and the iterator that fills them: see `decode`."""
+    if options.stop and tokenizer is None:
+        raise ArgumentError("stop: stop strings need a tokenizer")
+    eos_ids = frozenset() if options.ignore_eos else end_of_text_ids(model, tokenizer)
+    bos_id = beginning_of_text_id(model, tokenizer)
+    prompts = [list(prompt) or begin(bos_id) for prompt in prompts]
+    check_tokens(prompts, model.config.vocab_size)
+    check_bias(options, model.config.vocab_size)
+    prompts = [prompt for prompt in prompts for _ in range(options.num_return_sequences)]
+    rows = [new_row(model, prompt, tokenizer, options) for prompt in prompts]
+    sampler = Sampler(
+        options,
+        len(prompts),
+        seed=options.seed,
+        eos_ids=eos_ids,
+        extra=options.logits_processors,
+    )
+    return rows, decode(model, prompts, rows, sampler, options, eos_ids)
+
+
+def new_row(
+    model: CausalLM, prompt: Sequence[int], tokenizer: Tokenizer | None, options: GenerationOptions
+) -> Row:
+    """Return the row that is to take in what follows `prompt`."""
+    most, reason = budget(model, prompt, options.max_new_tokens)
+    result = Generation(
+        logprobs=None if options.reported_logprobs is None else [],
+        timings=Timings(prompt_tokens=len(prompt)),
+    )
+    text_decoder = None if tokenizer is None else tokenizer.stream(prompt)
+    return Row(most, reason, result, StopStrings(options.stop), text_decoder)
 
 
 def decode(
@@ -77,10 +135,8 @@ def decode(
     prompts: Sequence[Sequence[int]],
     rows: Sequence[Row],
     sampler: Sampler,
-    *,
-    eos_ids: frozenset[int] = frozenset(),
-    logprobs: int | None = None,
-    use_cache: bool = True,
+    options: GenerationOptions,
+    eos_ids: frozenset[int],
 ) -> Iterator[tuple[int, str]]:
     """Continue `prompts` until every row has ended, filling `rows`; yield (row, new text).
 
@@ -95,9 +151,9 @@ def decode(
         model,
         prompts,
         sampler,
-        capacity=max(len(p) + row.budget for p, row in zip(prompts, rows, strict=True)),
-        logprobs=logprobs,
-        use_cache=use_cache,
+        limits=[len(p) + row.budget for p, row in zip(prompts, rows, strict=True)],
+        logprobs=options.reported_logprobs,
+        use_cache=options.use_cache,
     )
     decoder.drop(idle)
     prompt_seconds = decode_seconds = 0.0  # of the steps, without what the caller does between
@@ -108,8 +164,10 @@ def decode(
             decode_seconds += time.perf_counter() - begun
         else:
             prompt_seconds = time.perf_counter() - begun
-        ended = set()
+        ended: set[int] = set()
         for token in tokens:
+            if token.row in ended:
+                continue  # of several chosen at once, those after the end
             row = rows[token.row]
             piece = row.add(token, eos_ids)
             timings = row.result.timings
@@ -122,136 +180,16 @@ def decode(
         decoder.drop(ended)
 
 
-def generate(
-    model: CausalLM,
-    prompt: Prompt | Sequence[Prompt] | Tensor,
-    *,
-    tokenizer: Tokenizer | None = None,
-    attention_mask: Tensor | None = None,
-    **options: Any,
-) -> Generation | list[Generation]:
-    """Let `model` continue a prompt, or several at once (of any lengths).
-
-    Args:
-        prompt: text (needs `tokenizer`), token ids, a list of either, or a tensor of token ids
-            (T,) or (B, T). An empty prompt begins with the beginning-of-text token.
-        tokenizer: turns text to ids and back; without one, `Generation.text` is empty.
-        attention_mask: (B, T), 0 where a prompt given as a tensor is padded, on the left or the
-            right.
-        options: see `stream`, which takes the same.
-
-    Returns:
-        One Generation, or one per prompt if a list or a (B, T) tensor was given.
-    """
-    check_options(options)
-    many, prompts = read_prompts(prompt, tokenizer, attention_mask)
-    rows, pieces = start(model, prompts, tokenizer, **options)
-    for _ in pieces:
-        pass
-    results = [row.result for row in rows]
-    return results if many else results[0]
-
-
-def stream(
-    model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer, **options: Any
-) -> Iterator[str]:
-    """Let `model` continue a prompt; yield the text as it appears, never half a character.
-
-    Args:
-        max_new_tokens: the most tokens to generate; None goes on until the context is full.
-        temperature, top_k, top_p, min_p, repetition_penalty: see `SamplingParams`.
-        seed: makes sampling repeatable; row i of a batch draws with seed + i, or seed[i] of a list.
-        stop: string(s) that end the text; nothing of them is emitted.
-        ignore_eos: go on after an end-of-text token, which then counts like any other.
-        logprobs: report log-probabilities: True, or how many of the likeliest tokens to list.
-        logits_processors: functions (logits (B, V), tokens (B, L)) -> logits, applied first.
-        use_cache: False computes every token anew at every step.
-
-    Raises:
-        ArgumentError: an option out of range, a prompt longer than the model's context, an empty
-            prompt for a model without a beginning-of-text token.
-        TypeMismatch (TypeError): there is no such option.
-        GenerationError: while generating: no token is possible, as processors forbid all or the
-            model computes NaN.
-    """
-    check_options(options)
-    _, prompts = read_prompts(prompt, tokenizer, None)
-    if len(prompts) != 1:
-        raise ArgumentError(f"stream: expected one prompt, got {len(prompts)}; use generate")
-    _, pieces = start(model, prompts, tokenizer, **options)
-    return (piece for _, piece in pieces)
-
-
-def start(
-    model: CausalLM,
-    prompts: Sequence[Sequence[int]],
-    tokenizer: Tokenizer | None,
-    *,
-    max_new_tokens: int | None = 256,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float = 1.0,
-    seed: int | Sequence[int] | None = None,
-    stop: str | Sequence[str] | None = None,
-    ignore_eos: bool = False,
-    logprobs: bool | int | None = None,
-    logits_processors: Sequence[LogitsProcessor] = (),
-    use_cache: bool = True,
-) -> tuple[list[Row], Iterator[tuple[int, str]]]:
-    """Check everything, and return the rows and the iterator that fills them; see `stream`."""
-    params = SamplingParams(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-    )
-    if max_new_tokens is not None and not _is_count(max_new_tokens):
-        raise ArgumentError(
-            f"max_new_tokens: expected an int of at least 0, or None, got {max_new_tokens!r}"
-        )
-    if stop and tokenizer is None:
-        raise ArgumentError("stop: stop strings need a tokenizer")
-    if logprobs is not None and not isinstance(logprobs, bool) and not _is_count(logprobs):
-        raise ArgumentError(f"logprobs: expected True or a count of at least 0, got {logprobs!r}")
-    top = None if logprobs is None or logprobs is False else 0 if logprobs is True else logprobs
-    eos_ids = frozenset() if ignore_eos else end_of_text_ids(model, tokenizer)
-    bos_id = beginning_of_text_id(model, tokenizer)
-    prompts = [list(prompt) or begin(bos_id) for prompt in prompts]
-    check_tokens(prompts, model.config.vocab_size)
-    rows = []
-    for prompt in prompts:
-        most, reason = budget(model, prompt, max_new_tokens)
-        result = Generation(
-            logprobs=None if top is None else [], timings=Timings(prompt_tokens=len(prompt))
-        )
-        text_decoder = None if tokenizer is None else tokenizer.stream(prompt)
-        rows.append(Row(most, reason, result, StopStrings(stop), text_decoder))
-    sampler = Sampler(params, len(prompts), seed=seed, extra=logits_processors)
-    pieces = decode(
-        model, prompts, rows, sampler, eos_ids=eos_ids, logprobs=top, use_cache=use_cache
-    )
-    return rows, pieces
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeMismatch for an option that generation does not have, with the nearest name."""
-    known = [
-        name
-        for name, parameter in inspect.signature(start).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+def check_bias(options: GenerationOptions, vocab_size: int) -> None:
+    """Raise unless the options name only tokens of the vocabulary."""
+    named = {
+        "logit_bias": list(options.logit_bias or ()),
+        "bad_words_ids": [token for word in options.bad_words_ids or () for token in word],
+    }
+    wrong = [
+        f"{name}: expected token ids from 0 to {vocab_size - 1}, got {beyond[:5]}"
+        for name, ids in named.items()
+        if (beyond := [token for token in ids if token >= vocab_size])
     ]
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise TypeMismatch(
-                f"generate: there is no option {name!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-                + f" (options: {', '.join(known)})"
-            )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+    if wrong:
+        raise ArgumentError("; ".join(wrong))

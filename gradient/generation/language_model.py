@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from gradient.errors import ArgumentError
 from gradient.generation.generate import generate, stream
+from gradient.generation.options import Options
 from gradient.generation.prompt import Prompt
 from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
@@ -45,9 +46,12 @@ class LanguageModel:
         return self.model.config
 
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], **options: Any
+        self, prompt: Prompt | Sequence[Prompt], **options: Unpack[Options]
     ) -> Generation | list[Generation]:
-        """Continue a text (or token ids), or several at once; see `gradient.generation.stream`.
+        """Continue a text (or token ids), or several at once.
+
+        Args:
+            options: see `gradient.generation.GenerationOptions`.
 
         Returns:
             A Generation, whose `str` is the new text; one per prompt if a list of prompts was
@@ -55,12 +59,12 @@ class LanguageModel:
         """
         return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
-        """Continue a text, yielding it as it appears; see `gradient.generation.stream`."""
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
+        """Continue a text, yielding it as it appears; see `GenerationOptions`."""
         return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def chat(
-        self, messages: Sequence[Message], *, stream: bool = False, **options: Any
+        self, messages: Sequence[Message], *, stream: bool = False, **options: Unpack[Options]
     ) -> Generation | Iterator[str]:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
@@ -70,7 +74,7 @@ class LanguageModel:
 
         Args:
             stream: yield the answer in pieces instead of returning it whole.
-            options: see `gradient.generation.stream`.
+            options: see `gradient.generation.GenerationOptions`.
         """
         check_messages(messages)
         if self.tokenizer.chat_template:

@@ -1,0 +1,133 @@
+"""What can be asked of a generation: every option, its default, its meaning and its limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from gradient.errors import TypeMismatch
+from gradient.generation.processors import LogitsProcessor
+from gradient.generation.sampling import SamplingParams, is_count, misfits
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(SamplingParams):
+    """Every option of `generate`, `stream` and `chat`; those of `SamplingParams` among them.
+
+    Attributes:
+        max_new_tokens: the most tokens to generate; None goes on until the context is full.
+        seed: makes sampling repeatable; row i of a batch draws with seed + i, or seed[i] of a list.
+        stop: string(s) that end the text; nothing of them is given out.
+        ignore_eos: go on after an end-of-text token, which then counts like any other.
+        logprobs: report log-probabilities: True, or how many of the likeliest tokens to list.
+        num_return_sequences: how many continuations of each prompt; they stand side by side in the
+            list that `generate` returns. More than one needs beams, or a temperature.
+        logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
+            penalties and before the temperature.
+        use_cache: False computes every token anew at every step.
+    """
+
+    max_new_tokens: int | None = 256
+    seed: int | Sequence[int] | None = None
+    stop: str | Sequence[str] | None = None
+    ignore_eos: bool = False
+    logprobs: bool | int | None = None
+    num_return_sequences: int = 1
+    logits_processors: Sequence[LogitsProcessor] = ()
+    use_cache: bool = True
+
+    def problems(self) -> list[str]:
+        """Return everything that is wrong with the values, and with their combination."""
+        found = super().problems() + misfits(
+            self,
+            {
+                "max_new_tokens": (
+                    lambda n: n is None or is_count(n),
+                    "an integer of at least 0, or None",
+                ),
+                "stop": (_are_strings, "non-empty strings"),
+                "logprobs": (
+                    lambda n: n is None or isinstance(n, bool) or is_count(n),
+                    "True or an integer of at least 0",
+                ),
+                "num_return_sequences": (_is_positive, "an integer of at least 1"),
+            },
+        )
+        return found or self._conflicts()
+
+    def _conflicts(self) -> list[str]:
+        found = []
+        if self.num_return_sequences > 1 and self.temperature == 0:
+            found.append(
+                f"num_return_sequences={self.num_return_sequences} needs a temperature above 0: "
+                f"the likeliest tokens are the same each time"
+            )
+        return found
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> GenerationOptions:
+        """Return the options given by name.
+
+        Raises:
+            TypeMismatch: there is no option of such a name; the message names the nearest.
+            ArgumentError: a value is out of range, or two do not go together: all listed.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise TypeMismatch(
+                    f"generate: there is no option {name!r}"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                    + f" (options: {', '.join(known)})"
+                )
+        return cls(**options)
+
+    @property
+    def reported_logprobs(self) -> int | None:
+        """Return how many of the likeliest tokens to report; None: no log-probabilities at all."""
+        if self.logprobs is None or self.logprobs is False:
+            return None
+        return 0 if self.logprobs is True else int(self.logprobs)
+
+
+class Options(TypedDict, total=False):
+    """`GenerationOptions` as keyword arguments, for type checkers and editors.
+
+    (A test holds that names and types are the same: no annotation derives one from the other.)
+    """
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float] | None
+    no_repeat_ngram_size: int
+    bad_words_ids: Sequence[Sequence[int]] | None
+    min_new_tokens: int
+    max_new_tokens: int | None
+    seed: int | Sequence[int] | None
+    stop: str | Sequence[str] | None
+    ignore_eos: bool
+    logprobs: bool | int | None
+    num_return_sequences: int
+    logits_processors: Sequence[LogitsProcessor]
+    use_cache: bool
+
+
+def _are_strings(value: Any) -> bool:
+    strings = [value] if isinstance(value, str) else [] if value is None else value
+    return isinstance(strings, Sequence) and all(
+        isinstance(string, str) and string for string in strings
+    )
+
+
+def _is_positive(value: Any) -> bool:
+    return is_count(value) and value >= 1

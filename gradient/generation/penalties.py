@@ -1,0 +1,134 @@
+"""Logits processors that look at the text so far: penalties, biases and forbidden sequences.
+
+Dimensions:
+    B  sequences     V  vocabulary     L  tokens of the longest sequence
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import gradient
+from gradient.generation.processors import LogitsProcessor, Prefixes
+from gradient.tensor import Tensor
+
+
+def repetition_penalty(penalty: float) -> LogitsProcessor:
+    """Make tokens that already stand in the text less likely (penalty > 1), or more (< 1).
+
+    Positive logits are divided by it and negative ones multiplied (Keskar et al. 2019, "CTRL",
+    section 4.1). The prompt counts, as in transformers.
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        B, V = logits.shape
+        tokens = prefixes.tokens  # (B, L)
+        # One column more than there are tokens takes the padding.
+        seen = gradient.zeros((B, V + 1), dtype=gradient.bool, device=logits.device)
+        places = gradient.where(tokens < 0, V, tokens)
+        seen = seen.scatter(1, places, gradient.ones_like(places, dtype=gradient.bool))[:, :V]
+        penalised = gradient.where(logits > 0, logits / penalty, logits * penalty)
+        return gradient.where(seen, penalised, logits)
+
+    return process
+
+
+def presence_and_frequency_penalty(presence: float, frequency: float) -> LogitsProcessor:
+    """Lower the logit of each generated token: once by `presence`, by `frequency` per occurrence.
+
+    OpenAI's definition: logit[v] - count[v] * frequency - (count[v] > 0) * presence, where count[v]
+    says how often v was generated. The prompt does not count. Negative values favour repetition.
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        B, V = logits.shape
+        if not any(prefixes.generated_counts):
+            return logits
+        tokens = prefixes.tokens  # (B, L)
+        device = logits.device
+        starts = gradient.tensor(prefixes.prompt_lengths, device=device).unsqueeze(1)  # (B, 1)
+        of_prompt = gradient.arange(tokens.shape[1], device=device) < starts  # (B, L)
+        places = gradient.where(of_prompt | (tokens < 0), V, tokens)
+        counts = gradient.zeros((B, V + 1), device=device)
+        counts = counts.scatter_add(1, places, gradient.ones_like(places, dtype=counts.dtype))
+        counts = counts[:, :V]
+        return logits - frequency * counts - presence * (counts > 0)
+
+    return process
+
+
+def logit_bias(bias: Mapping[int, float]) -> LogitsProcessor:
+    """Add to the logits of some tokens, {token id: value}; -inf forbids a token."""
+    ids, values = list(bias), [float(value) for value in bias.values()]
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        added = gradient.zeros(logits.shape[1], device=logits.device)
+        added[ids] = gradient.tensor(values, device=logits.device)
+        return logits + added
+
+    return process
+
+
+def no_repeat_ngram(size: int) -> LogitsProcessor:
+    """Forbid each token that would repeat a run of `size` tokens, of the prompt or of the text.
+
+    (Paulus et al. 2017, "A Deep Reinforced Model for Abstractive Summarization", section 2.5.)
+    """
+
+    def forbidden(ids: Sequence[int]) -> Iterable[int]:
+        if size == 1:
+            return set(ids)
+        last = ids[len(ids) - size + 1 :]
+        first, ends = last[0], len(ids) - size + 1
+        return {
+            ids[at + size - 1]
+            for at in range(ends)
+            if ids[at] == first and ids[at : at + size - 1] == last
+        }
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        return forbid(logits, [forbidden(ids) if len(ids) >= size else () for ids in prefixes.ids])
+
+    return process
+
+
+def bad_words(sequences: Sequence[Sequence[int]]) -> LogitsProcessor:
+    """Forbid runs of tokens: the last of a run, where the text ends in all before it."""
+    words = [list(sequence) for sequence in sequences]
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        return forbid(
+            logits,
+            [
+                [
+                    word[-1]
+                    for word in words
+                    if list(ids[max(0, len(ids) - len(word) + 1) :]) == word[:-1] or len(word) == 1
+                ]
+                for ids in prefixes.ids
+            ],
+        )
+
+    return process
+
+
+def min_new_tokens(count: int, eos_ids: Iterable[int]) -> LogitsProcessor:
+    """Forbid the end of the text before `count` tokens were generated."""
+    ends = sorted(eos_ids)
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        return forbid(logits, [ends if n < count else () for n in prefixes.generated_counts])
+
+    return process
+
+
+def forbid(logits: Tensor, tokens: Sequence[Iterable[int]]) -> Tensor:
+    """Return `logits` with -inf at these tokens of each row."""
+    places = [(row, token) for row, some in enumerate(tokens) for token in some]
+    if not places:
+        return logits
+    rows, columns = zip(*places, strict=True)
+    changed = logits.clone()
+    changed[list(rows), list(columns)] = -math.inf
+    return changed

@@ -1,0 +1,98 @@
+"""Logits processors: functions of one type that change what may come next, and what they see.
+
+A processor takes logits (B, V), float32, and the `Prefixes` that they continue, and returns logits
+(B, V); -inf forbids a token. It is asked for several positions of one text at once where decoding
+is speculative, and out of order, so its answer must follow from its arguments alone. `compose`
+chains processors; `penalties` and `truncation` hold those that come with gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import gradient
+from gradient.tensor import Tensor
+
+
+class Prefixes:
+    """The token sequences that a batch of logits continues, one for each row of the logits.
+
+    Attributes:
+        ids: the tokens of each sequence, its prompt included, on the host. Not to be changed.
+        prompt_lengths: how many tokens of each sequence are its prompt.
+        rows: the number of the generation's row (prompt) that each sequence belongs to. It stays
+            with the row when others end; several sequences may have the same one.
+
+    Example:
+        >>> def no_token_twice_in_a_row(logits, prefixes):
+        ...     last = gradient.tensor([[ids[-1]] for ids in prefixes.ids], device=logits.device)
+        ...     return logits.scatter(1, last, float("-inf"))
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        prompt_lengths: Sequence[int] | None = None,
+        rows: Sequence[int] | None = None,
+        *,
+        device: Any = None,
+        tokens: Tensor | None = None,
+    ) -> None:
+        """Args:
+        prompt_lengths: default: nothing was generated yet.
+        rows: default: row i is sequence i.
+        tokens: `ids` as a tensor, where the caller has it already.
+        """
+        self.ids = ids
+        self.prompt_lengths = (
+            [len(each) for each in ids] if prompt_lengths is None else [*prompt_lengths]
+        )
+        self.rows = list(range(len(ids))) if rows is None else [*rows]
+        self.device = device
+        self._tokens = tokens
+
+    def __len__(self) -> int:
+        """Return the number of sequences, B."""
+        return len(self.ids)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Return the sequences as (B, L) int64 on the device, padded on the right with -1."""
+        if self._tokens is not None:
+            return self._tokens
+        return padded(self.ids, max((len(each) for each in self.ids), default=0), self.device)
+
+    @property
+    def generated_counts(self) -> list[int]:
+        """Return how many tokens of each sequence were generated."""
+        pairs = zip(self.ids, self.prompt_lengths, strict=True)
+        return [len(each) - prompt for each, prompt in pairs]
+
+    def generated(self, sequence: int) -> Sequence[int]:
+        """Return the tokens of a sequence that follow its prompt."""
+        return self.ids[sequence][self.prompt_lengths[sequence] :]
+
+
+LogitsProcessor = Callable[[Tensor, Prefixes], Tensor]
+
+
+def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
+    """Return the processor that applies those of `chain` one after another."""
+
+    def composed(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        for processor in chain:
+            logits = processor(logits, prefixes)
+        return logits
+
+    return composed
+
+
+def padded(ids: Sequence[Sequence[int]], columns: int, device: Any) -> Tensor:
+    """Return token ids (B, columns) int64, padded on the right with -1."""
+    return gradient.tensor(
+        [[*each, *[-1] * (columns - len(each))] for each in ids],
+        dtype=gradient.int64,
+        device=device,
+    )
