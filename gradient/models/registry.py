@@ -16,6 +16,12 @@ from gradient.models.causal_lm import CausalLM
 #: model_type -> (module in gradient.models, class), or the class itself.
 _MODELS: dict[str, tuple[str, str] | type[CausalLM]] = {
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
+    "llama": ("llama", "LlamaForCausalLM"),
+    "mistral": ("llama", "MistralForCausalLM"),
+    "qwen2": ("llama", "Qwen2ForCausalLM"),
+    "qwen3": ("llama", "Qwen3ForCausalLM"),
+    "phi3": ("llama", "Phi3ForCausalLM"),
+    "ernie4_5": ("llama", "Ernie4_5ForCausalLM"),
 }
 
 

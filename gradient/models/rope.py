@@ -1,0 +1,287 @@
+"""Rotary positions (Su et al. 2021, "RoFormer", section 3.4), and the ways to stretch them.
+
+A head's columns are taken in pairs, and each pair is turned by an angle that grows with the token's
+position: pair i by `position * inv_freq[i]`. A model trained on short texts reads longer ones when
+its frequencies are lowered; the rope types of config.json say how. They follow transformers'
+`modeling_rope_utils`, also in computing with float32: far into a text an angle is the product of a
+large number and a rounded one.
+
+Dimensions:
+    B  batch      T  new tokens     H  heads
+    D  head_dim   R  columns of a head that are turned (all, or the first part), R/2 pairs
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import gradient
+from gradient import nn
+from gradient.ops.fused import rope
+from gradient.tensor import Tensor
+
+
+class Rotation(NamedTuple):
+    """The turn of every token of one forward pass; call it on the queries and keys of a layer."""
+
+    cos: Tensor  # (B or 1, 1, T, R/2)
+    sin: Tensor
+    interleaved: bool = False  # pairs are columns (2i, 2i + 1), not (i, i + R/2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn the first R columns of each head: (B, H, T, D) -> (B, H, T, D)."""
+        R = 2 * self.cos.shape[-1]
+        options = {"cos": self.cos.array, "sin": self.sin.array, "interleaved": self.interleaved}
+        if x.shape[-1] == R:
+            return rope(x, **options)
+        return gradient.cat([rope(x[..., :R], **options), x[..., R:]], dim=-1)
+
+
+class RotaryEmbedding(nn.Module):
+    """The rotation of heads by fixed frequencies; `rotary_embedding` makes one from a config.
+
+    The frequencies are neither weights nor buffers: they stay float32 whatever the model is
+    converted to, and are brought once to each device on which positions come.
+    """
+
+    #: Whether a longer text turns the same position by another angle.
+    depends_on_length = False
+
+    def __init__(
+        self,
+        inv_freq: np.ndarray,
+        attention_factor: float = 1.0,
+        *,
+        interleaved: bool = False,
+        keep_float32: bool = False,
+    ) -> None:
+        """Args:
+        inv_freq: (R/2,) float32, radians per token.
+        attention_factor: what cos and sin, and so queries and keys, are multiplied by.
+        interleaved: pairs are neighbours, as in the paper; else a column and the one R/2 further.
+        keep_float32: do not round cos and sin to the queries' dtype.
+        """
+        super().__init__()
+        self.inv_freq = inv_freq
+        self.attention_factor = attention_factor
+        self.interleaved = interleaved
+        self.keep_float32 = keep_float32
+        self._on_device: dict[tuple[str, str], Tensor] = {}
+
+    def forward(self, positions: Tensor, dtype: gradient.DType, ends: Tensor | None) -> Rotation:
+        """Return the rotation of tokens at integer positions (B, T) or (T,).
+
+        Args:
+            dtype: the queries' and keys', to which cos and sin are rounded, like transformers' are.
+            ends: (B, 1) or (1,): each text's length, the new tokens included. None will do unless
+                `depends_on_length`.
+        """
+        inv_freq = self.frequencies(positions.device, ends)
+        angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
+        angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): alike for all heads
+        cos, sin = angles.cos(), angles.sin()
+        if self.attention_factor != 1:
+            cos, sin = cos * self.attention_factor, sin * self.attention_factor
+        if not self.keep_float32:
+            cos, sin = cos.to(dtype), sin.to(dtype)
+        return Rotation(cos, sin, self.interleaved)
+
+    def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
+        """Return float32 radians per token on `device`: (R/2,), or (B, 1, R/2) by length."""
+        return self.constant("inv_freq", device)
+
+    def constant(self, name: str, device: Any) -> Tensor:
+        """Return an array attribute as a Tensor on `device`, the same one each time."""
+        key = (name, str(device))
+        if key not in self._on_device:
+            self._on_device[key] = gradient.tensor(getattr(self, name), device=device)
+        return self._on_device[key]
+
+    def extra_repr(self) -> str:
+        return f"pairs={len(self.inv_freq)}, interleaved={self.interleaved}"
+
+
+class DynamicRotaryEmbedding(RotaryEmbedding):
+    """NTK scaling by the text's length: the base grows once a text exceeds the trained context.
+
+    The source is a post of u/emozilla on r/LocalLLaMA (2023), "Dynamically scaled RoPE". Each pass
+    turns its new tokens by the length reached; keys that a cache holds stay as they were turned,
+    here as in transformers. So a text that is read in several passes, or written token by token,
+    differs beyond the trained context from the same text in one pass.
+    """
+
+    depends_on_length = True
+
+    def __init__(self, theta: float, factor: float, R: int, context: int, **options: Any) -> None:
+        super().__init__(_inverse_frequencies(theta, R), **options)
+        self.theta, self.factor, self.context = theta, factor, context
+        self.exponents = _exponents(R)
+        self.power = R / (R - 2)
+
+    def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
+        assert ends is not None
+        excess = (ends.float() / self.context - 1).clamp(min=0)  # (B, 1)
+        base = self.theta * (1 + self.factor * excess) ** self.power
+        return (1 / base ** self.constant("exponents", device)).unsqueeze(-2)  # (B, 1, R/2)
+
+
+class LongRotaryEmbedding(RotaryEmbedding):
+    """LongRoPE: a searched factor for each frequency, one set for short texts and one for long.
+
+    Ding et al. 2024 (arXiv:2402.13753), section 3.3. The source is Phi-3's use of it: a pass that
+    ends beyond the original context turns all its new tokens by the long set.
+    """
+
+    depends_on_length = True
+
+    def __init__(
+        self,
+        short: np.ndarray,
+        long: np.ndarray,
+        attention_factor: float,
+        context: int,
+        **options: Any,
+    ) -> None:
+        super().__init__(short, attention_factor, **options)
+        self.long_inv_freq = long
+        self.context = context
+
+    def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
+        assert ends is not None
+        short, long = self.constant("inv_freq", device), self.constant("long_inv_freq", device)
+        return gradient.where(ends > self.context, long, short).unsqueeze(-2)  # (B, 1, R/2)
+
+
+# ---- frequencies --------------------------------------------------------------------------------
+
+
+def _exponents(dim: int) -> np.ndarray:
+    """Return 2i / dim for each pair, in float32; an odd `dim` has a pair for its last column."""
+    return np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+
+
+def _inverse_frequencies(theta: float, dim: int) -> np.ndarray:
+    """Return theta^(-2i / dim), radians per token: from 1 down to nearly 1 / theta."""
+    return np.float32(1) / np.power(np.float32(theta), _exponents(dim))
+
+
+def _default(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    return RotaryEmbedding(_inverse_frequencies(p["rope_theta"], dim), **options)
+
+
+def _linear(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    """Positions are pressed together by `factor` (Chen et al. 2023, arXiv:2306.15595)."""
+    inv_freq = _inverse_frequencies(p["rope_theta"], dim) / np.float32(p["factor"])
+    return RotaryEmbedding(inv_freq, **options)
+
+
+def _dynamic(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    return DynamicRotaryEmbedding(p["rope_theta"], p["factor"], dim, context, **options)
+
+
+def _llama3(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    """Low frequencies are divided by `factor`, high ones kept, and those between blended.
+
+    The source is the reference code of Llama 3.1 (llama-models, models/llama3/model.py). A
+    frequency is called high that turns more than high_freq_factor times in the original context.
+    """
+    inv_freq = _inverse_frequencies(p["rope_theta"], dim)
+    turns = p["original_max_position_embeddings"] / (2 * math.pi / inv_freq)
+    low, high = p["low_freq_factor"], p["high_freq_factor"]
+    kept = np.clip((turns - low) / (high - low), 0, 1)
+    inv_freq = (1 - kept) * inv_freq / p["factor"] + kept * inv_freq
+    return RotaryEmbedding(inv_freq.astype(np.float32), **options)
+
+
+def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    """Like llama3 with a ramp over the pairs, and warmer attention (Peng et al. 2023, YaRN, 3.2-4).
+
+    A frequency that turns more than beta_fast times in the original context is kept, one that turns
+    less than beta_slow times is divided by `factor`.
+    """
+    theta, original = p["rope_theta"], p["original_max_position_embeddings"]
+    factor = p.get("factor") or context / original
+
+    def pair_with(turns: float) -> float:  # the (broken) number of the pair that turns so often
+        return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = pair_with(p.get("beta_fast") or 32), pair_with(p.get("beta_slow") or 1)
+    if p.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    if low == high:
+        high += 0.001
+    inv_freq = _inverse_frequencies(theta, dim)
+    pairs = np.arange(len(inv_freq), dtype=np.float32)
+    divided = np.clip((pairs - np.float32(low)) / np.float32(high - low), 0, 1)
+    inv_freq = inv_freq / np.float32(factor) * divided + inv_freq * (1 - divided)
+    return RotaryEmbedding(inv_freq, _yarn_attention_factor(p, factor), **options)
+
+
+def _yarn_attention_factor(p: dict[str, Any], factor: float) -> float:
+    """Return the root of YaRN's temperature 1/t (section 4); mscale is DeepSeek-V2's addition."""
+
+    def mscale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+
+    if p.get("attention_factor") is not None:
+        return p["attention_factor"]
+    if p.get("mscale") and p.get("mscale_all_dim"):
+        return mscale(p["mscale"]) / mscale(p["mscale_all_dim"])
+    return mscale(1)
+
+
+def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
+    original, attention_factor = p["original_max_position_embeddings"], p.get("attention_factor")
+    if attention_factor is None:
+        factor = p.get("factor") or context / original
+        grown = math.log(factor) / math.log(original) if factor > 1 else 0
+        attention_factor = math.sqrt(1 + grown)
+    powers = np.power(np.float32(p["rope_theta"]), _exponents(dim))
+    short, long = (
+        np.float32(1) / (np.asarray(p[name], dtype=np.float32) * powers)
+        for name in ("short_factor", "long_factor")
+    )
+    return LongRotaryEmbedding(short, long, attention_factor, original, **options)
+
+
+#: What builds each `rope_type`.
+ROPE_TYPES: dict[str, Callable[..., RotaryEmbedding]] = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+}
+
+
+def rotary_embedding(
+    parameters: dict[str, Any],
+    head_dim: int,
+    max_position_embeddings: int,
+    *,
+    interleaved: bool = False,
+    keep_float32: bool = False,
+) -> RotaryEmbedding:
+    """Return the rotation that a config describes.
+
+    Args:
+        parameters: `rope_parameters` as `gradient.models.rope_parameters.settled` returns them, in
+            which `rope_problems` finds nothing.
+        interleaved, keep_float32: see `RotaryEmbedding`.
+    """
+    make = ROPE_TYPES[parameters["rope_type"]]
+    dim = rotary_dim(parameters, head_dim)
+    options = {"interleaved": interleaved, "keep_float32": keep_float32}
+    with np.errstate(all="ignore"):  # an absurd base may leave float32's range: as in torch, inf
+        return make(parameters, dim, max_position_embeddings, **options)
+
+
+def rotary_dim(parameters: dict[str, Any], head_dim: int) -> int:
+    """Return how many columns of a head are turned; where it is odd, the next one is turned too."""
+    return int(head_dim * parameters.get("partial_rotary_factor", 1.0))

@@ -1,0 +1,136 @@
+"""What config.json says of rotary positions: its two dialects made one, and its mistakes found.
+
+transformers 5 writes {"rope_parameters": {"rope_type", "rope_theta", ...}}. Earlier versions wrote
+"rope_theta", "partial_rotary_factor" and, beside them, "rope_scaling": null or {"type" or
+"rope_type", ...}. Configs here hold the first form; `old_dialect` makes the second of it, for other
+readers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.models.rope import ROPE_TYPES, rotary_dim
+
+#: Earlier names of rope types.
+_RENAMED = {"su": "longrope"}
+#: Keys that stood beside `rope_scaling`.
+_OUTER = ("rope_theta", "partial_rotary_factor")
+#: Types whose frequencies depend on the context that the model was first trained for.
+_WITH_ORIGINAL_CONTEXT = ("llama3", "longrope", "yarn")
+#: What must be given, and what may be, beyond the base; all are positive numbers.
+_REQUIRED = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+}
+_OPTIONAL = {
+    "yarn": ("factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
+    "longrope": ("factor", "attention_factor"),
+}
+
+
+def gathered(values: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json's content with all that it says of positions under `rope_parameters`.
+
+    What stands inside the dict comes before what stands beside it.
+    """
+    values = dict(values)
+    outer = {key: values.pop(key, None) for key in _OUTER}
+    inner = values.pop("rope_scaling", None) or values.get("rope_parameters") or {}
+    if isinstance(inner, dict):  # if not, the config's type check will say so
+        inner = {**{key: value for key, value in outer.items() if value is not None}, **inner}
+    return values | {"rope_parameters": inner}
+
+
+def settled(
+    parameters: dict[str, Any],
+    *,
+    theta: float,
+    max_position_embeddings: int,
+    original: int | None = None,
+) -> dict[str, Any]:
+    """Return rope parameters with their type, base and original context filled in.
+
+    Args:
+        theta: the architecture's default base.
+        original: the context of the first training, where the config has it beside the parameters;
+            it comes before the one inside them, as in transformers.
+    """
+    parameters = dict(parameters)
+    old_name = parameters.pop("type", None)
+    rope_type = parameters.get("rope_type") or old_name or "default"
+    parameters["rope_type"] = _RENAMED.get(rope_type, rope_type)
+    parameters.setdefault("rope_theta", theta)
+    if parameters["rope_type"] in _WITH_ORIGINAL_CONTEXT:
+        key = "original_max_position_embeddings"
+        parameters[key] = original or parameters.get(key) or max_position_embeddings
+    return parameters
+
+
+def old_dialect(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys by which transformers before 5, and others, read settled parameters."""
+    outer = {key: parameters[key] for key in _OUTER if key in parameters}
+    inner = {key: value for key, value in parameters.items() if key not in _OUTER}
+    return outer | {"rope_scaling": None if inner == {"rope_type": "default"} else inner}
+
+
+def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
+    """Return what is wrong with settled parameters, one sentence each; empty if nothing is."""
+    rope_type = parameters["rope_type"]
+    if rope_type not in ROPE_TYPES:
+        return [f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {rope_type!r}"]
+    required = ["rope_theta", *_REQUIRED.get(rope_type, ())]
+    if rope_type in _WITH_ORIGINAL_CONTEXT:
+        required.append("original_max_position_embeddings")
+    optional = ["partial_rotary_factor", *_OPTIONAL.get(rope_type, ())]
+    given = {key: parameters.get(key) for key in required}
+    given |= {key: parameters[key] for key in optional if parameters.get(key) is not None}
+    given = {key: value for key, value in given.items() if value != 0 or "mscale" not in key}
+    found = [
+        f"rope_parameters: {rope_type} needs a positive number as {key}, got {value!r}"
+        for key, value in given.items()
+        if not _is_positive(value)
+    ]
+    return found or _misfits(parameters, head_dim)
+
+
+def _misfits(p: dict[str, Any], head_dim: int) -> list[str]:
+    """Return which numbers, each good by itself, do not fit together."""
+    rope_type, dim = p["rope_type"], rotary_dim(p, head_dim)
+    pairs = (dim + 1) // 2
+    found = []
+    if not 1 <= dim <= 2 * pairs <= head_dim:
+        found.append(
+            f"head_dim = {head_dim} with partial_rotary_factor = "
+            f"{p.get('partial_rotary_factor', 1.0)}: the columns to turn must make pairs"
+        )
+    if rope_type == "dynamic" and dim <= 2:
+        found.append(f"rope_parameters: dynamic needs more than 2 columns to turn, got {dim}")
+    if rope_type == "llama3" and p["high_freq_factor"] <= p["low_freq_factor"]:
+        found.append(
+            f"rope_parameters: high_freq_factor must be above low_freq_factor = "
+            f"{p['low_freq_factor']}, got {p['high_freq_factor']}"
+        )
+    if rope_type in ("yarn", "longrope"):
+        found += [
+            f"rope_parameters: {rope_type} needs {key} other than 1"
+            for key in ("rope_theta", "original_max_position_embeddings")
+            if p[key] == 1
+        ]
+    if rope_type == "longrope":
+        found += [
+            f"rope_parameters: {key} must be {pairs} positive numbers, one for each pair of columns"
+            for key in ("short_factor", "long_factor")
+            if not _are_positive(p.get(key), pairs)
+        ]
+    return found
+
+
+def _is_positive(value: Any) -> bool:
+    """Return whether a JSON value is a number above 0, and one that float32 can hold."""
+    return isinstance(value, int | float) and value is not True and 1e-30 < value < 1e30
+
+
+def _are_positive(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_positive, values))
