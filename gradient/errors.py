@@ -72,6 +72,10 @@ class GenerationError(GradientError, RuntimeError):
     """No next token can be chosen: the logits are not numbers, or all tokens are forbidden."""
 
 
+class CacheFull(GradientError, RuntimeError):
+    """The pool of a paged key-value cache has no page left."""
+
+
 class DataLoaderError(GradientError, RuntimeError):
     """A worker process of a DataLoader died, or did not answer in time."""
 

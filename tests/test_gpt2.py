@@ -237,7 +237,7 @@ def test_input_that_is_no_batch_of_tokens_in_the_context(model, device):
         model(gradient.tensor([1, 2, 3], device=device))
     with pytest.raises(ArgumentError, match="65 tokens do not fit the model's context of 64"):
         model(gradient.zeros(1, 65, dtype=gradient.int64, device=device))
-    with pytest.raises(ArgumentError, match="expected 2 counts from 1 to 3"):
+    with pytest.raises(ArgumentError, match="expected 2 counts from 0 to 3"):
         model(gradient.zeros(2, 3, dtype=gradient.int64, device=device), lengths=[3, 4])
 
 

@@ -75,9 +75,9 @@ class CausalLM(nn.Module):
     `forward(input_ids, cache=None, *, lengths=None, last_only=False)` takes token ids (B, T) and
     returns logits (B, T, V). Rows may be shorter than T: they are padded on the right, with any
     valid token, and `lengths` says how many tokens of each row are real (what is computed for the
-    others is to be ignored; no real token sees them). With `last_only` just each row's last real
-    token is projected to the vocabulary: logits (B, 1, V). With a cache, the tokens follow those
-    it holds.
+    others is to be ignored; no real token sees them). A row may bring none. With `last_only` just
+    each row's last real token is projected to the vocabulary: logits (B, 1, V). With a cache, the
+    tokens follow those it holds.
     """
 
     config_class: ClassVar[type[ModelConfig]]
@@ -127,12 +127,15 @@ class CausalLM(nn.Module):
 
 
 def last_tokens(x: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Return each row's last real token: hidden states (B, T, C) -> (B, 1, C)."""
+    """Return each row's last real token: hidden states (B, T, C) -> (B, 1, C).
+
+    A row without any, which needs nothing of this pass, gets some token's.
+    """
     B, T, _ = x.shape
     if lengths is None or all(length == T for length in lengths):
         return x[:, -1:]
     rows = gradient.arange(B, device=x.device)
-    last = gradient.tensor([length - 1 for length in lengths], device=x.device)
+    last = gradient.tensor([max(length, 1) - 1 for length in lengths], device=x.device)
     return x[rows, last].unsqueeze(1)
 
 
@@ -148,10 +151,10 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
         )
     rows, tokens = input_ids.shape
     if lengths is not None and (
-        len(lengths) != rows or not all(1 <= length <= tokens for length in lengths)
+        len(lengths) != rows or not all(0 <= length <= tokens for length in lengths)
     ):
         raise ArgumentError(
-            f"lengths: expected {rows} counts from 1 to {tokens}, one per row of input_ids, "
+            f"lengths: expected {rows} counts from 0 to {tokens}, one per row of input_ids, "
             f"got {list(lengths)}"
         )
     if limit is not None and tokens > limit:

@@ -15,16 +15,18 @@ of a block, whatever the rows' lengths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import gradient
 import gradient.functional as F
-from gradient.errors import ArgumentError, AutogradError
+from gradient.errors import ArgumentError, AutogradError, TypeMismatch
+from gradient.generation.cache import paged, sliding, static
 from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
-from gradient.generation.cache.static import Static
-from gradient.generation.cache.storage import Plain
+from gradient.generation.cache.quantized import Int4, Int8
+from gradient.generation.cache.storage import Plain, Storage
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
@@ -48,44 +50,68 @@ class KVCache:
         shapes: Sequence[KVShape | tuple[int, int]],
         batch_size: int,
         *,
+        kind: str = "static",
+        dtype: gradient.DType | str | None = None,
         capacity: int = 0,
         limit: int | None = None,
         block: int = 1,
-        dtype: gradient.DType | None = None,
         device: Any = None,
+        **options: Any,
     ) -> None:
         """Args:
         shapes: heads, head size and perhaps window of each layer.
-        capacity: columns to reserve; the buffers grow when more are needed.
+        kind: the layout: "static" (a buffer for each layer), "sliding" (layers with a window keep
+            little more than that) or "paged" (pages of a pool, shared between rows).
+        dtype: of what is stored: a float dtype or its name, "int8" or "int4".
+        capacity: columns to reserve for a row; more are made when they are needed.
         limit: the model's context length, which no row may exceed.
         block: attend to a multiple of so many columns. 1 reads least; more lets a decoding step
             be recorded once and replayed for `block` steps.
+        options: the layout's own. Of "sliding": `slack`, the tokens by which it can be rewound. Of
+            "paged": `page_size`, `pages` (the most there may be) or `pool` (of another cache).
         """
         if block < 1:
             raise ArgumentError(f"cache: block must be at least 1 column, got {block}")
         self.shapes = [KVShape(*shape) for shape in shapes]
+        self.kind = kind
         self.limit = limit
         self.device = device
-        self.storage = Plain(gradient.get_default_dtype() if dtype is None else dtype)
+        self.storage = storage_of(gradient.get_default_dtype() if dtype is None else dtype)
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
         geometry = Geometry(dict(enumerate(self.shapes)), self.storage, device, block)
-        self.layouts: list[Layout] = [Static(geometry, batch_size, capacity)]
-        self.layout_of = [0] * len(self.shapes)
+        arrange = arrangement(kind, options)
+        self.layouts = arrange(geometry, batch_size, capacity=capacity, **options)
+        self.layout_of = {
+            layer: number
+            for number, layout in enumerate(self.layouts)
+            for layer in layout.geometry.shapes
+        }
 
     @classmethod
     def for_model(
-        cls, model: CausalLM, batch_size: int, capacity: int = 0, *, block: int = 1
+        cls,
+        model: CausalLM,
+        batch_size: int,
+        capacity: int = 0,
+        *,
+        kind: str = "static",
+        dtype: gradient.DType | str | None = None,
+        **options: Any,
     ) -> Self:
-        """Return an empty cache of the right shape, dtype and device for `model`."""
+        """Return an empty cache of the right shape, dtype and device for `model`.
+
+        Options are those of the constructor.
+        """
         return cls(
             model.kv_shapes,
             batch_size,
+            kind=kind,
+            dtype=model.dtype if dtype is None else dtype,
             capacity=capacity,
             limit=model.context_length,
-            block=block,
-            dtype=model.dtype,
             device=model.device,
+            **options,
         )
 
     @property
@@ -169,6 +195,10 @@ class Step:
         self.new = new
         device = cache.device
         columns = gradient.arange(tokens, device=device)
+        padded = any(real != tokens for real in new)
+        brought: Tensor | int = tokens
+        if padded:
+            brought = gradient.tensor(new, dtype=gradient.int64, device=device).unsqueeze(1)
         self.this = Pass(
             tokens=tokens,
             counts=cache.counts,
@@ -176,6 +206,8 @@ class Step:
             lengths=cache.lengths,
             slots=cache.lengths.unsqueeze(1) + columns,  # (B, T)
             rows=gradient.arange(cache.batch_size, device=device).unsqueeze(1),  # (B, 1)
+            brought=brought,
+            real=columns < brought if padded else None,  # (B, T)
         )
         with gradient.no_grad():
             self.views = [layout.open(self.this) for layout in cache.layouts]
@@ -200,8 +232,6 @@ class Step:
         softcap: float | None = None,
     ) -> Tensor:
         """Store a layer's new keys and values, and attend to all: see `Past.attend`."""
-        if softcap is not None:
-            raise NotImplementedError("softcap")  # comes with the attention op's own option
         if key.requires_grad or value.requires_grad:
             raise AutogradError(
                 "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
@@ -213,21 +243,63 @@ class Step:
         # many passes a text came.
         new = Pair(storage.encode(key), storage.encode(value))
         keys, values = view.append(layer, new, window)
-        mask = view.mask(window)
-        return F.scaled_dot_product_attention(
+        fresh = self.this.fresh
+        return F.attention(
             query,
             storage.decode(keys, size, query.dtype),
             storage.decode(values, size, query.dtype),
-            attn_mask=mask,
-            is_causal=mask is None and self.this.fresh and self.this.tokens > 1,
+            mask=None if fresh else view.mask(window),
+            is_causal=fresh,
             scale=scale,
-            enable_gqa=True,
+            window=window if fresh else None,
+            softcap=softcap,
         )
 
     def commit(self) -> None:
         """Count the tokens as held. Until then a step that failed has changed nothing."""
         cache, new = self.cache, self.new
         cache.counts = [held + more for held, more in zip(cache.counts, new, strict=True)]
-        uneven = len(set(new)) > 1
+        brought = self.this.brought
         # In place: a recorded step finds the lengths where they were when it was recorded.
-        cache.lengths += gradient.tensor(new, device=cache.device) if uneven else new[0]
+        cache.lengths += brought.squeeze(1) if isinstance(brought, Tensor) else brought
+
+
+#: The layouts by the names that options give them.
+KINDS: dict[str, Callable[..., list[Layout]]] = {
+    "static": static.arrange,
+    "sliding": sliding.arrange,
+    "paged": paged.arrange,
+}
+
+
+def arrangement(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Layout]]:
+    """Return what makes the layouts of a kind of cache, which must have these options."""
+    if kind not in KINDS:
+        raise ArgumentError(f"cache: expected one of {', '.join(KINDS)}, got {kind!r}")
+    known = list(inspect.signature(KINDS[kind]).parameters)[2:]
+    wrong = [name for name in options if name not in known]
+    if wrong:
+        raise TypeMismatch(
+            f"cache: a {kind} one has no option {', '.join(map(repr, wrong))} "
+            f"(options: {', '.join(known)})"
+        )
+    return KINDS[kind]
+
+
+def storage_of(dtype: gradient.DType | str) -> Storage:
+    """Return the storage for a dtype, or for its name.
+
+    Raises:
+        ArgumentError: keys and values are not stored in it.
+    """
+    name = dtype if isinstance(dtype, str) else dtype.name
+    for storage in (Int8(), Int4()):
+        if name == storage.name:
+            return storage
+    for plain in (gradient.float32, gradient.bfloat16, gradient.float16, gradient.float64):
+        if name == plain.name:
+            return Plain(plain)
+    raise ArgumentError(
+        f"cache: keys and values are stored as float32, bfloat16, float16, float64, int8 or int4, "
+        f"got {name!r}"
+    )

@@ -50,6 +50,8 @@ class Pass:
     lengths: Tensor  # (B,) int64: `counts` on the device
     slots: Tensor  # (B, T) int64: the new tokens' positions in their rows
     rows: Tensor  # (B, 1) int64: 0 .. B - 1
+    brought: Tensor | int  # (B, 1) int64: `new` on the device; just T if there is no padding
+    real: Tensor | None  # (B, T) bool: what is no padding; None if there is none
 
     @property
     def end(self) -> int:
@@ -76,14 +78,16 @@ class View(ABC):
 
     @abstractmethod
     def mask(self, window: int | None) -> Tensor | None:
-        """Return which columns a query sees, (B, 1, T, S) bool; None if that is plain.
+        """Return which of the columns a query sees, (B, 1, T, S) bool; None if it sees them all.
 
-        Plain means: all of them, or, if the pass is fresh, those up to its own.
+        A fresh pass is not asked: its queries see the new columns up to their own.
         """
 
 
 class Layout(ABC):
     """Columns of keys and values for B rows of some layers."""
+
+    geometry: Geometry
 
     @abstractmethod
     def open(self, step: Pass) -> View:

@@ -102,6 +102,11 @@ class Static(Layout):
                         new[:, :, :held] = old
 
 
+def arrange(geometry: Geometry, batch_size: int, *, capacity: int = 0) -> list[Layout]:
+    """Return the layouts of a static cache: one for all layers."""
+    return [Static(geometry, batch_size, capacity)]
+
+
 class StaticView(View):
     """One pass over static buffers."""
 
@@ -129,10 +134,10 @@ class StaticView(View):
 
     def mask(self, window: int | None) -> Tensor | None:
         """See `View.mask`."""
+        if self.single:
+            return None
         if window is not None and window >= self.step.end:
             window = None
-        if self.single or (self.step.fresh and window is None):
-            return None
         if window not in self._masks:
             columns = gradient.arange(self.extent, device=self.layout.geometry.device)
             self._masks[window] = visible(columns, self.step.slots, window)

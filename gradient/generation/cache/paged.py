@@ -1,0 +1,316 @@
+"""The paged layout: columns in pages of a pool, and for each row a table of its pages.
+
+As an operating system gives processes memory (Kwon et al. 2023, "Efficient Memory Management for
+Large Language Model Serving with PagedAttention", sections 4.1 to 4.4): a row takes a page of the
+pool when it needs one, so nothing is reserved for tokens that may never come; rows share the pages
+of what they have in common, and copy one only when they write to it. Beams and prompts with a
+common beginning cost no copy and no second memory: `select` counts references.
+
+Dimensions: P pages of the pool, p columns of a page, n pages of the longest row.
+
+Pages lie as (P, p, H, w), so that a row's pages, taken one behind the other, are its columns
+without another move. Page 0 belongs to nobody and holds zeros: padding is written there, as zeros,
+and table entries for which a row has no page point there.
+
+One pool may serve several caches of a model (`KVCache.pool`), whose rows come and go.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import gradient
+from gradient.errors import ArgumentError, CacheFull
+from gradient.generation.cache.layout import (
+    Geometry,
+    Layout,
+    Pair,
+    Pass,
+    View,
+    index_of,
+    nbytes,
+    visible,
+    whole_blocks,
+)
+from gradient.generation.cache.storage import Planes, empty_planes
+from gradient.tensor import Tensor
+
+
+class PagePool:
+    """Pages of columns for every layer, counted by reference.
+
+    Attributes:
+        page_size: p, columns of a page.
+        pages: the most pages that may be in use; None is as many as memory has.
+        references: how many tables name each page; page 0 is the common one of zeros.
+    """
+
+    def __init__(self, geometry: Geometry, page_size: int = 16, pages: int | None = None) -> None:
+        if page_size < 1 or (pages is not None and pages < 1):
+            raise ArgumentError(
+                f"cache: page_size and pages must be at least 1, got {page_size} and {pages}"
+            )
+        self.geometry = geometry
+        self.page_size = page_size
+        self.pages = pages
+        self.references = [1]
+        self.free: list[int] = []
+        self.capacity = 1 if pages is None else 1 + pages  # with a bound, all memory is taken now
+        self.keys = {layer: self._buffer(layer) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer) for layer in geometry.shapes}
+
+    @property
+    def used(self) -> int:
+        """Return the pages in use, each counted once."""
+        return len(self.references) - 1 - len(self.free)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all pages, used or not."""
+        return nbytes([*self.keys.values(), *self.values.values()])
+
+    def take(self, count: int) -> list[int]:
+        """Return `count` pages of zeros, each with one reference.
+
+        Raises:
+            CacheFull: there are not so many left; none is taken then.
+        """
+        if self.pages is not None and self.used + count > self.pages:
+            raise CacheFull(
+                f"paged cache: {count} more pages of {self.page_size} tokens are needed, and "
+                f"{self.pages - self.used} of {self.pages} are free: end or drop some rows, or "
+                f"give the pool more pages"
+            )
+        taken = [self.free.pop() for _ in range(min(count, len(self.free)))]
+        if taken:  # what an earlier row left must not be seen, were it only nan times 0
+            index = index_of(taken, self.geometry.device)
+            for plane in self._planes():
+                plane[index] = 0
+        new = range(len(self.references), len(self.references) + count - len(taken))
+        self.references.extend(0 for _ in new)
+        self._reserve(len(self.references))
+        taken.extend(new)
+        for page in taken:
+            self.references[page] = 1
+        return taken
+
+    def share(self, pages: Sequence[int]) -> None:
+        """Count one more reference to each of these pages."""
+        for page in pages:
+            self.references[page] += 1
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Count one reference less; a page that nobody names is free."""
+        for page in pages:
+            self.references[page] -= 1
+            if self.references[page] == 0:
+                self.free.append(page)
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Write what pages hold to others."""
+        old, new = (index_of(pages, self.geometry.device) for pages in (sources, targets))
+        for plane in self._planes():
+            plane[new] = plane[old]
+
+    def _planes(self) -> list[Tensor]:
+        pairs = (self.keys, self.values)
+        return [plane for buffers in pairs for planes in buffers.values() for plane in planes]
+
+    def _buffer(self, layer: int) -> Planes:
+        heads, size, _ = self.geometry.shapes[layer]
+        lead = (self.capacity, self.page_size, heads)
+        return empty_planes(self.geometry.storage, lead, size, self.geometry.device)
+
+    def _reserve(self, pages: int) -> None:
+        if pages <= self.capacity:
+            return
+        held = self.capacity
+        self.capacity = max(pages, 2 * held)
+        for buffers in (self.keys, self.values):
+            for layer, planes in buffers.items():
+                buffers[layer] = self._buffer(layer)
+                for new, old in zip(buffers[layer], planes, strict=True):
+                    new[:held] = old
+
+
+class Paged(Layout):
+    """Rows as tables of pages.
+
+    Attributes:
+        tables: each row's pages, on the host, where they are given out.
+        table: the same on the device, (B, n), 0 where a row has no page.
+    """
+
+    def __init__(self, pool: PagePool, tables: list[list[int]], table: Tensor) -> None:
+        """Args:
+        tables: each row's pages; the references to them become this layout's.
+        """
+        self.pool = pool
+        self.geometry = pool.geometry
+        self.tables = tables
+        self.table = table
+        # Who drops a cache gives its pages back.
+        weakref.finalize(self, _release, pool, tables).atexit = False
+
+    def open(self, step: Pass) -> PagedView:
+        """See `Layout.open`.
+
+        Raises:
+            CacheFull: the pool has too few pages left.
+        """
+        extent = whole_blocks(step.end, self.geometry.block)
+        self._reserve(-(-extent // self.pool.page_size))
+        self._take(step)
+        return PagedView(self, step)
+
+    def select(self, rows: Sequence[int], counts: Sequence[int]) -> Paged:
+        """See `Layout.select`. Pages are shared, not copied."""
+        tables = [list(self.tables[row]) for row in rows]
+        for pages in tables:
+            self.pool.share(pages)
+        return Paged(self.pool, tables, self.table[index_of(rows, self.geometry.device)])
+
+    def rewind(self, counts: Sequence[int]) -> None:
+        """See `Layout.rewind`."""
+        for row, count in enumerate(counts):
+            kept = -(-count // self.pool.page_size)
+            beyond = self.tables[row][kept:]
+            if beyond:
+                self.pool.release(beyond)
+                del self.tables[row][kept:]
+                self.table[row, kept:] = 0
+
+    def columns(self, layer: int, row: int, start: int, stop: int) -> Pair:
+        """See `Layout.columns`."""
+        positions = gradient.arange(start, stop, device=self.geometry.device)
+        pages = self.table[row][positions // self.pool.page_size]
+        index = (pages, positions % self.pool.page_size)
+        return Pair(
+            *(
+                tuple(plane[index].transpose(0, 1) for plane in buffers[layer])
+                for buffers in (self.pool.keys, self.pool.values)
+            )
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the pool."""
+        return self.pool.nbytes
+
+    def _take(self, step: Pass) -> None:
+        """Give every row the pages it will write to, for itself alone."""
+        size = self.pool.page_size
+        references: dict[int, int] = {}  # as they will be once rows above have made copies
+        places: list[tuple[int, int]] = []  # (row, entry of its table)
+        shared: list[tuple[int, int]] = []
+        for row, (held, new) in enumerate(zip(step.counts, step.new, strict=True)):
+            pages = self.tables[row]
+            last = -(-(held + new) // size)
+            written = range(held // size, min(len(pages), last)) if new else ()
+            for entry in written:
+                page = pages[entry]
+                others = references.setdefault(page, self.pool.references[page]) - 1
+                if others:
+                    references[page] = others
+                    shared.append((row, entry))
+            places += [(row, entry) for entry in range(len(pages), last)]
+        if not places and not shared:
+            return
+        taken = self.pool.take(len(places) + len(shared))
+        if shared:
+            old = [self.tables[row][entry] for row, entry in shared]
+            self.pool.copy(old, taken[: len(shared)])
+            self.pool.release(old)
+        for (row, entry), page in zip(shared + places, taken, strict=True):
+            self.tables[row][entry : entry + 1] = [page]
+        rows, entries = zip(*(shared + places), strict=True)
+        device = self.geometry.device
+        self.table[index_of(rows, device), index_of(entries, device)] = index_of(taken, device)
+
+    def _reserve(self, entries: int) -> None:
+        rows, held = self.table.shape
+        if entries <= held:
+            return
+        grown = gradient.zeros(
+            (rows, max(entries, 2 * held)), dtype=gradient.int64, device=self.geometry.device
+        )
+        if held:
+            grown[:, :held] = self.table
+        self.table = grown
+
+
+def arrange(
+    geometry: Geometry,
+    batch_size: int,
+    *,
+    capacity: int = 0,
+    page_size: int = 16,
+    pages: int | None = None,
+    pool: PagePool | None = None,
+) -> list[Layout]:
+    """Return the layouts of a paged cache: one for all layers, whose pool is its own or `pool`.
+
+    Nothing is reserved: `capacity` is for layouts that must.
+    """
+    if pool is None:
+        pool = PagePool(geometry, page_size, pages)
+    elif (pool.geometry.shapes, pool.geometry.storage.name, pool.geometry.device) != (
+        geometry.shapes, geometry.storage.name, geometry.device,
+    ):  # fmt: skip
+        raise ArgumentError("cache: the pool was made for another model, dtype or device")
+    table = gradient.zeros((batch_size, 0), dtype=gradient.int64, device=geometry.device)
+    return [Paged(pool, [[] for _ in range(batch_size)], table)]
+
+
+class PagedView(View):
+    """One pass over pages."""
+
+    def __init__(self, layout: Paged, step: Pass) -> None:
+        self.layout = layout
+        self.step = step
+        block, size = layout.geometry.block, layout.pool.page_size
+        self.extent = step.tokens if step.fresh else whole_blocks(step.end, block)  # S
+        # Single tokens of rows of one length, which read no column too many, see all they read.
+        self.single = step.tokens == 1 and step.even and block == 1
+        self.page = layout.table[step.rows, step.slots // size]  # (B, T)
+        self.offset = step.slots % size  # (B, T)
+        if step.real is not None:
+            self.page = gradient.where(step.real, self.page, 0)
+        self.read = layout.table[:, : -(-self.extent // size)]  # (B, n)
+        self._masks: dict[int | None, Tensor] = {}
+
+    def append(self, layer: int, new: Pair, window: int | None) -> Pair:
+        """See `View.append`."""
+        pool = self.layout.pool
+        buffers = Pair(pool.keys[layer], pool.values[layer])
+        for planes, parts in zip(buffers, new, strict=True):
+            for plane, part in zip(planes, parts, strict=True):
+                part = part.transpose(1, 2)  # (B, T, H, w)
+                if self.step.real is not None:
+                    part = gradient.where(self.step.real.unsqueeze(-1).unsqueeze(-1), part, 0)
+                plane[self.page, self.offset] = part
+        if self.step.fresh:
+            return new
+        return Pair(*(tuple(self._gather(plane) for plane in planes) for planes in buffers))
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """See `View.mask`."""
+        if window is not None and window >= self.step.end:
+            window = None
+        if window is None and self.single:
+            return None
+        if window not in self._masks:
+            columns = gradient.arange(self.extent, device=self.layout.geometry.device)
+            self._masks[window] = visible(columns, self.step.slots, window)
+        return self._masks[window]
+
+    def _gather(self, plane: Tensor) -> Tensor:
+        """Return the rows' columns: pages (P, p, H, w) -> (B, H, S, w)."""
+        columns = plane[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
+        return columns[:, : self.extent].transpose(1, 2)
+
+
+def _release(pool: PagePool, tables: list[list[int]]) -> None:
+    for pages in tables:
+        pool.release(pages)

@@ -1,0 +1,108 @@
+"""Keys and values in 8 or 4 bits, with a scale for every few numbers.
+
+A token's vector of a head is cut into groups, and each group is rounded to nearest on a grid of its
+own: symmetric in 8 bits (code * scale), from the group's minimum in 4 bits (low + code * scale).
+Attention reads the vectors back in its own dtype; the products are not done in integers.
+
+The scales belong to one token. So a token's column never changes once it is written, whatever
+tokens come later: a property that paging, rewinding and sharing prefixes rest on. KIVI (Liu et al.
+2024, "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", section 3) and KVQuant
+(Hooper et al. 2024, section 3.1) measured that keys have outliers in a few channels, and so round
+them with scales per channel and not per token, which costs them a block of recent tokens kept in
+full. Small groups contain such outliers well enough for 4 bits; for 2, one would need their way.
+"""
+
+from __future__ import annotations
+
+import gradient
+from gradient.errors import ArgumentError
+from gradient.generation.cache.storage import Plane, Planes
+from gradient.tensor import Tensor
+
+#: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.
+GROUP = 32
+#: What scales and minima are stored as, and its largest number.
+SCALE = gradient.float16
+LARGEST = 65504.0
+
+
+class Int8:
+    """8 bits a number and a scale per group: of 64 numbers 68 bytes, where float16 takes 128.
+
+    The error is at most 1/254 of the largest magnitude in the group (half a step), and what the
+    scale's own rounding to float16 adds, 2^-11 of the number.
+    """
+
+    name = "int8"
+
+    def planes(self, head_size: int) -> list[Plane]:
+        """Return the codes (D), and a scale for each group (D / g)."""
+        groups = head_size // group_size(head_size)
+        return [Plane(head_size, gradient.int8), Plane(groups, SCALE)]
+
+    def encode(self, x: Tensor) -> Planes:
+        """Round vectors (..., D) to the nearest codes."""
+        x = grouped(x)  # (..., G, g)
+        scale = (x.abs().amax(dim=-1) / 127).clamp(max=LARGEST).to(SCALE)  # (..., G)
+        codes = (x / divisor(scale)).round().clamp(-127, 127).to(gradient.int8)
+        return codes.flatten(-2), scale
+
+    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+        """Return code * scale."""
+        codes, scale = planes
+        return (grouped(codes) * scale.float().unsqueeze(-1)).flatten(-2).to(dtype)
+
+
+class Int4:
+    """4 bits a number, a scale and a minimum per group: of 64 numbers 40 bytes.
+
+    The error is at most 1/30 of the group's range (half a step), and what the rounding of scale and
+    minimum to float16 adds, 2^-10 of the group's largest magnitude.
+
+    A byte holds number i of the first half of the vector and number i of the second.
+    """
+
+    name = "int4"
+
+    def planes(self, head_size: int) -> list[Plane]:
+        """Return two codes a byte (D / 2), and for each group a scale and a minimum (D / g)."""
+        if head_size % 2:
+            raise ArgumentError(
+                f"cache: int4 packs two numbers a byte, so heads need an even size, got "
+                f"{head_size}; use int8"
+            )
+        groups = head_size // group_size(head_size)
+        return [Plane(head_size // 2, gradient.uint8), Plane(groups, SCALE), Plane(groups, SCALE)]
+
+    def encode(self, x: Tensor) -> Planes:
+        """Round vectors (..., D) to the nearest codes."""
+        D = x.shape[-1]
+        x = grouped(x)  # (..., G, g)
+        low = x.amin(dim=-1).clamp(-LARGEST, LARGEST).to(SCALE)  # (..., G)
+        x = x - low.float().unsqueeze(-1)
+        scale = (x.amax(dim=-1) / 15).clamp(0, LARGEST).to(SCALE)  # (..., G)
+        codes = (x / divisor(scale)).round().clamp(0, 15).to(gradient.uint8).flatten(-2)
+        return codes[..., : D // 2] + codes[..., D // 2 :] * 16, scale, low
+
+    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+        """Return low + code * scale."""
+        packed, scale, low = planes
+        codes = grouped(gradient.cat([packed & 15, packed // 16], dim=-1))  # (..., G, g)
+        x = codes * scale.float().unsqueeze(-1) + low.float().unsqueeze(-1)
+        return x.flatten(-2).to(dtype)
+
+
+def group_size(head_size: int) -> int:
+    """Return how many of a head's numbers share a scale."""
+    return head_size if head_size % GROUP else GROUP
+
+
+def grouped(x: Tensor) -> Tensor:
+    """Return vectors (..., D) as float32 groups (..., G, g)."""
+    group = group_size(x.shape[-1])
+    return x.float().reshape(*x.shape[:-1], x.shape[-1] // group, group)
+
+
+def divisor(scale: Tensor) -> Tensor:
+    """Return scales (..., G) to divide groups by; 1 for a group of equal numbers, which has 0."""
+    return gradient.where(scale > 0, scale, 1).float().unsqueeze(-1)
