@@ -57,15 +57,20 @@ class LlamaFamilyConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         if isinstance(self.rope_parameters, dict):
-            self.rope_parameters = settled(
-                self.rope_parameters,
-                theta=self.default_rope_theta,
-                max_position_embeddings=self.max_position_embeddings,
-                original=self.original_context,
-            )
-            if self.rope_parameters["rope_type"] == "default" and not self.partial_rotary:
-                self.rope_parameters.pop("partial_rotary_factor", None)
+            self.rope_parameters = self.settled_rope(self.rope_parameters)
         super().__post_init__()
+
+    def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return rope parameters with nothing left to defaults."""
+        parameters = settled(
+            parameters,
+            theta=self.default_rope_theta,
+            max_position_embeddings=self.max_position_embeddings,
+            original=self.original_context,
+        )
+        if parameters["rope_type"] == "default" and not self.partial_rotary:
+            parameters.pop("partial_rotary_factor", None)
+        return parameters
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
@@ -110,7 +115,11 @@ class LlamaFamilyConfig(ModelConfig):
                 f"num_key_value_heads = {self.kv_heads} must divide "
                 f"num_attention_heads = {self.num_attention_heads}"
             )
-        return found + rope_problems(self.rope_parameters, self.head_size)
+        return found + self.rotary_problems()
+
+    def rotary_problems(self) -> list[str]:
+        """Return what is wrong with the settled rope parameters."""
+        return rope_problems(self.rope_parameters, self.head_size)
 
     # What modules ask.
 
