@@ -162,28 +162,38 @@ class LlamaDecoderLayer(nn.Module):
     def __init__(self, config: LlamaFamilyConfig, layer: int) -> None:
         super().__init__()
         self.self_attn = make_attention(config, layer)
-        self.mlp = make_mlp(config, layer)
+        self.make_mlp(config, layer)
         self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.dropout = nn.Dropout(config.residual_dropout)
 
+    def make_mlp(self, config: LlamaFamilyConfig, layer: int) -> None:
+        """Create what `feed_forward` uses."""
+        self.mlp = make_mlp(config, layer)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C), each token on its own."""
+        return self.mlp(x)
+
     def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, past))
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x + self.dropout(self.feed_forward(self.post_attention_layernorm(x)))
 
 
 class LlamaModel(nn.Module):
     """The decoder without its head: token ids to hidden states."""
 
-    def __init__(self, config: LlamaFamilyConfig) -> None:
+    def __init__(
+        self, config: LlamaFamilyConfig, layer_class: type[LlamaDecoderLayer] = LlamaDecoderLayer
+    ) -> None:
         super().__init__()
         C, V, pad = config.hidden_size, config.vocab_size, config.pad_token_id
         # The padding token's row learns nothing as an input, as in transformers.
         padding = None if pad is None or not -V <= pad < V else pad
         self.embed_tokens = nn.Embedding(V, C, padding_idx=padding)
         layers = range(config.num_hidden_layers)
-        self.layers = nn.ModuleList([LlamaDecoderLayer(config, layer) for layer in layers])
+        self.layers = nn.ModuleList([layer_class(config, layer) for layer in layers])
         self.norm = LlamaRMSNorm(C, config.rms_norm_eps)
         self.rotary_emb = rotary_embedding(
             config.rope_parameters,
@@ -236,11 +246,13 @@ class LlamaForCausalLM(CausalLM):
     prefix = "model."
     ignored = (r"\.rotary_emb\.inv_freq$",)  # in files of old transformers
     tied = {"lm_head.weight": "model.embed_tokens.weight"}
+    #: What the decoder is made of; relatives with another feed-forward part have another class.
+    layer_class: ClassVar[type[LlamaDecoderLayer]] = LlamaDecoderLayer
 
     def __init__(self, config: LlamaFamilyConfig) -> None:
         super().__init__(config)
         with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = LlamaModel(config)
+            self.model = LlamaModel(config, self.layer_class)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight

@@ -22,6 +22,9 @@ _MODELS: dict[str, tuple[str, str] | type[CausalLM]] = {
     "qwen3": ("llama", "Qwen3ForCausalLM"),
     "phi3": ("llama", "Phi3ForCausalLM"),
     "ernie4_5": ("llama", "Ernie4_5ForCausalLM"),
+    "mixtral": ("llama_moe", "MixtralForCausalLM"),
+    "qwen2_moe": ("llama_moe", "Qwen2MoeForCausalLM"),
+    "qwen3_moe": ("llama_moe", "Qwen3MoeForCausalLM"),
 }
 
 

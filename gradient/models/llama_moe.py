@@ -1,0 +1,317 @@
+"""Mixtral, Qwen2-MoE and Qwen3-MoE: decoders like LLaMA whose MLPs are mixtures of experts.
+
+Modules have the names of published checkpoints, in which each expert's matrices are tensors of
+their own. transformers 5 keeps the experts of a layer stacked in memory (`experts.gate_up_proj`);
+files with its stacks are read too.
+
+Dimensions:
+    C  hidden_size    I  the width of an expert
+    E  num_experts    K  num_experts_per_tok
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gradient.functional as F
+from gradient import nn
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.config import must_be
+from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaMLP
+from gradient.models.llama_config import (
+    Biases,
+    LayeredWindowConfig,
+    LlamaFamilyConfig,
+    window_problems,
+)
+from gradient.models.moe import Router, SparseMoe
+from gradient.tensor import Tensor
+
+
+@dataclass(kw_only=True)
+class MoeFields:
+    """What the configurations of all mixtures have."""
+
+    num_experts_per_tok: int = 2
+    output_router_logits: bool = False
+    #: What `record_routing(model).load_balancing_loss()` is multiplied by in the loss.
+    router_aux_loss_coef: float = 0.001
+
+
+def moe_problems(config: Any, experts: int, **sizes: int) -> list[str]:
+    """Return what is wrong with the numbers of a mixture."""
+    found = must_be("at least 1", lambda value: 1 <= value < 2**63, **sizes)
+    found += must_be(
+        f"from 1 to the number of experts, {experts}",
+        lambda value: 1 <= value <= experts,
+        num_experts_per_tok=config.num_experts_per_tok,
+    )
+    return found + must_be(
+        "a finite number",
+        lambda value: abs(value) < float("inf"),
+        router_aux_loss_coef=config.router_aux_loss_coef,
+    )
+
+
+# ---- Mixtral ------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class MixtralConfig(MoeFields, LlamaFamilyConfig):
+    """Mixtral: every layer has a mixture (Jiang et al. 2024, "Mixtral of Experts", section 2.1).
+
+    The defaults are Mixtral-8x7B's.
+    """
+
+    model_type: ClassVar[str] = "mixtral"
+    aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts"}
+    default_rope_theta: ClassVar[float] = 1_000_000.0
+
+    intermediate_size: int = 14336
+    num_key_value_heads: int | None = 8
+    max_position_embeddings: int = 131072
+    rms_norm_eps: float = 1e-5
+    sliding_window: int | None = None
+    num_local_experts: int = 8
+    router_jitter_noise: float = 0.0
+
+    @property
+    def windows(self) -> list[int | None]:
+        return [self.sliding_window] * self.num_hidden_layers
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if found:
+            return found
+        found = window_problems(self.sliding_window)
+        found += must_be(
+            "from 0 to 1",
+            lambda value: 0 <= value <= 1,
+            router_jitter_noise=self.router_jitter_noise,
+        )
+        E = self.num_local_experts
+        return found + moe_problems(self, E, num_local_experts=E)
+
+
+class MixtralExpert(nn.Module):
+    """One expert: LLaMA's MLP under the names that Mixtral has for its layers."""
+
+    def __init__(self, C: int, I: int, hidden_act: str) -> None:  # noqa: E741
+        super().__init__()
+        self.w1 = nn.Linear(C, I, bias=False)
+        self.w2 = nn.Linear(I, C, bias=False)
+        self.w3 = nn.Linear(C, I, bias=False)
+        self.act = ACTIVATIONS[hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) -> (N, C)."""
+        return self.w2(self.act(self.w1(x)) * self.w3(x))
+
+
+class MixtralMoe(SparseMoe):
+    """A mixture whose router weighs the chosen experts by the softmax over them alone."""
+
+    projections = ("w1", "w3", "w2")
+
+    def __init__(self, config: MixtralConfig) -> None:
+        C, E = config.hidden_size, config.num_local_experts
+        gate = Router(C, E, top_k=config.num_experts_per_tok, normalize=True)
+        sizes = C, config.intermediate_size
+        experts = [MixtralExpert(*sizes, config.hidden_act) for _ in range(E)]
+        act = ACTIVATIONS[config.hidden_act]
+        super().__init__(gate, experts, act, jitter=config.router_jitter_noise)
+
+
+class MixtralDecoderLayer(LlamaDecoderLayer):
+    """Attention, then a mixture of experts."""
+
+    def make_mlp(self, config: Any, layer: int) -> None:
+        self.block_sparse_moe = MixtralMoe(config)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.block_sparse_moe(x)
+
+
+class MixtralForCausalLM(LlamaForCausalLM):
+    """Mixtral; see its config."""
+
+    config_class = MixtralConfig
+    layer_class = MixtralDecoderLayer
+    split = {
+        r"\.(block_sparse_moe|mlp)\.experts\.gate_up_proj$": (
+            ".block_sparse_moe.experts.{}.w1.weight",
+            ".block_sparse_moe.experts.{}.w3.weight",
+        ),
+        r"\.(block_sparse_moe|mlp)\.experts\.down_proj$": (
+            ".block_sparse_moe.experts.{}.w2.weight",
+        ),
+        r"\.mlp\.gate\.weight$": (".block_sparse_moe.gate.weight",),
+    }
+
+
+# ---- Qwen ---------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class QwenMoeConfig(MoeFields, LayeredWindowConfig):
+    """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
+
+    aliases: ClassVar[dict[str, str]] = {"num_local_experts": "num_experts"}
+
+    hidden_size: int = 2048
+    num_hidden_layers: int = 24
+    decoder_sparse_step: int = 1  # of so many layers, the last has a mixture
+    mlp_only_layers: list[int] | None = None  # that have none even so
+    moe_intermediate_size: int = 768
+    num_experts: int = 128
+    norm_topk_prob: bool = False
+
+    def is_sparse(self, layer: int) -> bool:
+        """Return whether a layer has a mixture of experts in the place of its MLP."""
+        return (
+            self.num_experts > 0
+            and layer not in (self.mlp_only_layers or ())
+            and (layer + 1) % self.decoder_sparse_step == 0
+        )
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if found:
+            return found
+        found = must_be("at least 0", lambda value: value >= 0, num_experts=self.num_experts)
+        return found + moe_problems(
+            self,
+            self.num_experts or self.num_experts_per_tok,
+            moe_intermediate_size=self.moe_intermediate_size,
+            decoder_sparse_step=self.decoder_sparse_step,
+        )
+
+
+@dataclass(kw_only=True)
+class Qwen2MoeConfig(QwenMoeConfig):
+    """Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert sees all tokens (Yang et al. 2024, 2.2.2)."""
+
+    model_type: ClassVar[str] = "qwen2_moe"
+
+    intermediate_size: int = 5632
+    num_attention_heads: int = 16
+    num_key_value_heads: int | None = 16
+    moe_intermediate_size: int = 1408
+    shared_expert_intermediate_size: int = 5632
+    num_experts_per_tok: int = 4
+    num_experts: int = 60
+    qkv_bias: bool = True
+
+    @property
+    def biases(self) -> Biases:
+        return Biases(qkv=self.qkv_bias)
+
+    @property
+    def windows(self) -> list[int | None]:
+        if self.layer_types is not None or not self.use_sliding_window:
+            return super().windows
+        # As transformers settles it for this model: every other one of the first layers.
+        layers = range(self.num_hidden_layers)
+        sliding = [layer % 2 == 0 and layer < self.max_window_layers for layer in layers]
+        return [self.sliding_window if each else None for each in sliding]
+
+    def problems(self) -> list[str]:
+        return super().problems() + must_be(
+            "at least 1",
+            lambda value: 1 <= value < 2**63,
+            shared_expert_intermediate_size=self.shared_expert_intermediate_size,
+        )
+
+
+@dataclass(kw_only=True)
+class Qwen3MoeConfig(QwenMoeConfig):
+    """Qwen3's mixtures: Qwen3's attention, no shared expert (Yang et al. 2025, section 2)."""
+
+    model_type: ClassVar[str] = "qwen3_moe"
+    qk_norm: ClassVar[bool] = True
+
+    intermediate_size: int = 6144
+    num_key_value_heads: int | None = 4
+    num_experts_per_tok: int = 8
+    attention_bias: bool = False
+
+    @property
+    def biases(self) -> Biases:
+        return Biases(self.attention_bias, self.attention_bias)
+
+    @property
+    def windows(self) -> list[int | None]:
+        window = self.sliding_window if self.use_sliding_window else None
+        return [window] * self.num_hidden_layers
+
+
+class QwenMoe(SparseMoe):
+    """A mixture of MLPs like LLaMA's."""
+
+    def __init__(self, config: QwenMoeConfig) -> None:
+        C, E = config.hidden_size, config.num_experts
+        gate = Router(C, E, top_k=config.num_experts_per_tok, normalize=config.norm_topk_prob)
+        sizes = C, config.moe_intermediate_size
+        experts = [LlamaMLP(*sizes, config.hidden_act) for _ in range(E)]
+        super().__init__(gate, experts, ACTIVATIONS[config.hidden_act])
+
+
+class Qwen2Moe(QwenMoe):
+    """A mixture with an expert that sees every token, as much as a gate of its own lets through."""
+
+    def __init__(self, config: Qwen2MoeConfig) -> None:
+        super().__init__(config)
+        C = config.hidden_size
+        self.shared_expert = LlamaMLP(C, config.shared_expert_intermediate_size, config.hidden_act)
+        self.shared_expert_gate = nn.Linear(C, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        shared = F.sigmoid(self.shared_expert_gate(x)) * self.shared_expert(x)
+        return super().forward(x) + shared
+
+
+class Qwen3MoeDecoderLayer(LlamaDecoderLayer):
+    """Attention, then a mixture of experts or, in some layers, an MLP."""
+
+    #: What stands in the place of the MLP.
+    mixture: ClassVar[type[QwenMoe]] = QwenMoe
+
+    def make_mlp(self, config: Any, layer: int) -> None:
+        if config.is_sparse(layer):
+            self.mlp = self.mixture(config)
+        else:
+            super().make_mlp(config, layer)
+
+
+class Qwen2MoeDecoderLayer(Qwen3MoeDecoderLayer):
+    """The same with a shared expert in each mixture."""
+
+    mixture = Qwen2Moe
+
+
+class QwenMoeForCausalLM(LlamaForCausalLM):
+    """What Qwen2-MoE and Qwen3-MoE share."""
+
+    split = {
+        r"\.experts\.gate_up_proj$": (
+            ".experts.{}.gate_proj.weight",
+            ".experts.{}.up_proj.weight",
+        ),
+        r"\.experts\.down_proj$": (".experts.{}.down_proj.weight",),
+    }
+
+
+class Qwen2MoeForCausalLM(QwenMoeForCausalLM):
+    """Qwen2-MoE; see its config."""
+
+    config_class = Qwen2MoeConfig
+    layer_class = Qwen2MoeDecoderLayer
+
+
+class Qwen3MoeForCausalLM(QwenMoeForCausalLM):
+    """Qwen3-MoE; see its config."""
+
+    config_class = Qwen3MoeConfig
+    layer_class = Qwen3MoeDecoderLayer
