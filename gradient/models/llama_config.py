@@ -78,8 +78,9 @@ class LlamaFamilyConfig(ModelConfig):
         return super().from_hf(gathered(values))
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, in both dialects of rotary positions."""
-        return super().to_hf() | old_dialect(self.rope_parameters)
+        """Return config.json's content, in both dialects of rotary positions and no size left out."""
+        sizes = {"head_dim": self.head_size, "num_key_value_heads": self.kv_heads}
+        return super().to_hf() | sizes | old_dialect(self.rope_parameters)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
