@@ -212,24 +212,12 @@ class LlamaModel(nn.Module):
         positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
         x = self.embed_tokens(input_ids)  # (B, T, C)
         # cos and sin are computed here once, for all layers.
-        rotate = self.rotary_emb(positions, x.dtype, self.ends(positions, lengths))
+        rotate = self.rotary_emb(positions, x.dtype, lengths)
         for layer in self.layers:
             x = layer(x, rotate, past)
         if past is not None:
             past.commit()
         return self.norm(x)
-
-    def ends(self, positions: Tensor, lengths: Sequence[int] | None) -> Tensor | None:
-        """Return each text's length with the new tokens, (B, 1), where the rotation depends on it.
-
-        Padding does not count: a row gets the angles that it would get alone.
-        """
-        if not self.rotary_emb.depends_on_length:
-            return None
-        if lengths is None:
-            return positions[..., -1:] + 1
-        new = gradient.tensor(list(lengths), device=positions.device).unsqueeze(1)
-        return positions[..., :1] + new
 
 
 class LlamaForCausalLM(CausalLM):

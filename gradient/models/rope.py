@@ -14,7 +14,7 @@ Dimensions:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,14 +72,16 @@ class RotaryEmbedding(nn.Module):
         self.keep_float32 = keep_float32
         self._on_device: dict[tuple[str, str], Tensor] = {}
 
-    def forward(self, positions: Tensor, dtype: gradient.DType, ends: Tensor | None) -> Rotation:
+    def forward(
+        self, positions: Tensor, dtype: gradient.DType, lengths: Sequence[int] | None = None
+    ) -> Rotation:
         """Return the rotation of tokens at integer positions (B, T) or (T,).
 
         Args:
             dtype: the queries' and keys', to which cos and sin are rounded, like transformers' are.
-            ends: (B, 1) or (1,): each text's length, the new tokens included. None will do unless
-                `depends_on_length`.
+            lengths: how many tokens of each row are real; None is all.
         """
+        ends = text_ends(positions, lengths) if self.depends_on_length else None
         inv_freq = self.frequencies(positions.device, ends)
         angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
         angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): alike for all heads
@@ -103,6 +105,17 @@ class RotaryEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         return f"pairs={len(self.inv_freq)}, interleaved={self.interleaved}"
+
+
+def text_ends(positions: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Return each text's length with the new tokens, (B, 1) or (1,).
+
+    Padding does not count: a row gets the angles that it would get alone.
+    """
+    if lengths is None:
+        return positions[..., -1:] + 1
+    new = gradient.tensor(list(lengths), device=positions.device).unsqueeze(1)
+    return positions[..., :1] + new
 
 
 class DynamicRotaryEmbedding(RotaryEmbedding):
