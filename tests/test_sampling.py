@@ -279,5 +279,5 @@ def test_several_sequences_of_each_prompt(device):
     ]
     assert [row.token_ids for row in four] == alone
     assert len(generate(model, [1], num_return_sequences=3, **options)) == 3
-    with pytest.raises(ArgumentError, match="num_return_sequences=2 needs a temperature above 0"):
+    with pytest.raises(ArgumentError, match="num_return_sequences=2 needs num_beams, or a temperature"):
         generate(model, [1], num_return_sequences=2)

@@ -1,5 +1,6 @@
 """Generating text: the key-value cache, sampling, stopping, and the loop that joins them."""
 
+from gradient.generation.beam_search import BeamSearch
 from gradient.generation.cache import KVCache
 from gradient.generation.decoder import Decoder
 from gradient.generation.generate import generate, stream
@@ -20,6 +21,7 @@ from gradient.generation.stopping import StopStrings
 from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
 
 __all__ = [
+    "BeamSearch",
     "Decoder",
     "Generation",
     "GenerationOptions",

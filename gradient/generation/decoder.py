@@ -90,17 +90,11 @@ class Decoder:
         Raises:
             GenerationError: in a row no token is possible.
         """
-        with evaluating(self.model):
-            logits = self._logits()  # (B, V)
+        logits = self.logits()  # (B, V)
         chosen = self.sampler(logits, self.prefixes)  # (B,)
-        self.tokens[self.index, self.ends] = chosen
-        self.ends = self.ends + 1
-        self.newest = chosen
-        ids = chosen.tolist()
-        self._check(logits, self.rows, ids)
-        for text, token in zip(self.ids, ids, strict=True):
-            text.append(token)
-        reports = self._reports(logits, ids)
+        ids = self.extend(chosen)
+        self.check(logits, self.rows, ids)
+        reports = self.reports(logits, ids)
         return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
 
     @gradient.no_grad()
@@ -108,33 +102,48 @@ class Decoder:
         """Stop computing these rows."""
         kept = [at for at, row in enumerate(self.rows) if row not in finished]
         if len(kept) < len(self.rows):
-            self._keep(kept)
+            self.select(kept)
 
-    def _keep(self, kept: list[int]) -> None:
-        """Go on with the running rows at these places."""
+    @gradient.no_grad()
+    def logits(self) -> Tensor:
+        """Return the logits that follow each row's last token, (B, V)."""
+        with evaluating(self.model):
+            if self.cache is not None and self.newest is not None:
+                return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
+            lengths = self.lengths
+            whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
+            return self.model(whole, self.cache, lengths=lengths, last_only=True)[:, -1]
+
+    @gradient.no_grad()
+    def extend(self, chosen: Tensor) -> list[int]:
+        """Put one more token behind each row; return the tokens as numbers."""
+        self.tokens[self.index, self.ends] = chosen
+        self.ends = self.ends + 1
+        self.newest = chosen
+        ids = chosen.tolist()
+        for text, token in zip(self.ids, ids, strict=True):
+            text.append(token)
+        return ids
+
+    @gradient.no_grad()
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with the running rows at these places, in this order; one may come twice."""
         self.rows = [self.rows[at] for at in kept]
-        self.ids = [self.ids[at] for at in kept]
+        self.ids = [list(self.ids[at]) for at in kept]
         self.prompt_lengths = [self.prompt_lengths[at] for at in kept]
         self.limits = [self.limits[at] for at in kept]
         if not kept:
             return
-        index = gradient.tensor(kept, device=self.index.device)
+        index = gradient.tensor(list(kept), device=self.index.device)
         self.tokens, self.ends = self.tokens[index], self.ends[index]
-        self.index = self.index[: len(kept)]
+        self.index = gradient.arange(len(kept), device=index.device)
         if self.newest is not None:
             self.newest = self.newest[index]
         if self.cache is not None:
             self.cache = self.cache.select(kept)
 
-    def _logits(self) -> Tensor:
-        """Return the logits that follow each row's last token, (B, V)."""
-        if self.cache is not None and self.newest is not None:
-            return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
-        lengths = self.lengths
-        whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
-        return self.model(whole, self.cache, lengths=lengths, last_only=True)[:, -1]
-
-    def _check(self, logits: Tensor, rows: list[int], ids: list[int]) -> None:
+    def check(self, logits: Tensor, rows: Sequence[int], ids: Sequence[int]) -> None:
+        """Raise GenerationError if one of the chosen tokens is -1: none was possible."""
         impossible = [row for row, token in zip(rows, ids, strict=True) if token < 0]
         if not impossible:
             return
@@ -147,7 +156,8 @@ class Decoder:
             f"no token is possible (prompt {impossible[0]}): logits processors have forbidden all"
         )
 
-    def _reports(self, logits: Tensor, ids: list[int]) -> list[TokenLogprob | None]:
+    def reports(self, logits: Tensor, ids: Sequence[int]) -> list[TokenLogprob | None]:
+        """Return the log-probability of each row's chosen token, if they are to be reported."""
         if self.logprobs is None:
             return [None] * len(ids)
         logprobs = F.log_softmax(logits.float(), dim=-1)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from gradient.errors import ArgumentError
-from gradient.generation.decoder import Decoder
+from gradient.errors import ArgumentError, GenerationError
+from gradient.generation.beam_search import BeamSearch
+from gradient.generation.decoder import Decoder, Token
 from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prompt import (
     Prompt,
@@ -105,8 +106,10 @@ def start(
     prompts = [list(prompt) or begin(bos_id) for prompt in prompts]
     check_tokens(prompts, model.config.vocab_size)
     check_bias(options, model.config.vocab_size)
-    prompts = [prompt for prompt in prompts for _ in range(options.num_return_sequences)]
-    rows = [new_row(model, prompt, tokenizer, options) for prompt in prompts]
+    each = options.num_return_sequences
+    rows = [new_row(model, prompt, tokenizer, options) for prompt in prompts for _ in range(each)]
+    if options.num_beams == 1:
+        prompts = [prompt for prompt in prompts for _ in range(each)]
     sampler = Sampler(
         options,
         len(prompts),
@@ -114,7 +117,9 @@ def start(
         eos_ids=eos_ids,
         extra=options.logits_processors,
     )
-    return rows, decode(model, prompts, rows, sampler, options, eos_ids)
+    if options.num_beams == 1:
+        return rows, decode(model, prompts, rows, sampler, options, eos_ids)
+    return rows, search(model, prompts, rows, sampler, options, eos_ids, tokenizer)
 
 
 def new_row(
@@ -178,6 +183,74 @@ def decode(
             if piece:
                 yield token.row, piece
         decoder.drop(ended)
+
+
+def search(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[Row],
+    sampler: Sampler,
+    options: GenerationOptions,
+    eos_ids: frozenset[int],
+    tokenizer: Tokenizer | None,
+) -> Iterator[tuple[int, str]]:
+    """Continue each of `prompts` by beams and fill its rows with the best; yield (row, its text).
+
+    An exception, Ctrl-C included, leaves in `rows` the best that was found before it.
+    """
+    each = len(rows) // len(prompts)
+    if options.max_new_tokens == 0:
+        for row in rows:
+            row.finish(row.budget_reason)
+        return
+
+    def ends(token_ids: Sequence[int]) -> bool:
+        row = new_row(model, [], tokenizer, options)
+        for token in token_ids:
+            row.add(Token(0, token, None), frozenset())
+        return row.stop.found is not None
+
+    decoder = Decoder(
+        model,
+        prompts,
+        sampler,
+        limits=[len(p) + row.budget for p, row in zip(prompts, rows[::each], strict=True)],
+        logprobs=options.reported_logprobs,
+        use_cache=options.use_cache,
+    )
+    beams = BeamSearch(
+        decoder,
+        options.num_beams,
+        eos_ids=eos_ids,
+        length_penalty=options.length_penalty,
+        early_stopping=options.early_stopping,
+        ends=ends if options.stop else None,
+    )
+    begun = time.perf_counter()
+    prompt_seconds = 0.0
+    try:
+        more = True
+        while more:
+            more = beams.step()
+            prompt_seconds = prompt_seconds or time.perf_counter() - begun
+    finally:
+        seconds = time.perf_counter() - begun - prompt_seconds
+        for number, found in enumerate(beams.beams):
+            own = rows[number * each : (number + 1) * each]
+            for row, hypothesis in zip(own, found.best(each), strict=False):
+                row.result.score = hypothesis.score
+                for token, logprob in zip(hypothesis.token_ids, hypothesis.logprobs, strict=True):
+                    row.add(Token(number, token, logprob), eos_ids)
+                timings = row.result.timings
+                timings.generated_tokens = len(hypothesis.token_ids)
+                timings.prompt_seconds, timings.decode_seconds = prompt_seconds, seconds
+    for number, row in enumerate(rows):
+        if not row.result.finish_reason:
+            raise GenerationError(
+                f"beam search: prompt {number // each} has fewer than num_return_sequences="
+                f"{each} continuations: logits processors have forbidden all others"
+            )
+        yield number, row.result.text
 
 
 def check_bias(options: GenerationOptions, vocab_size: int) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from numbers import Real
+from typing import Any, Literal, TypedDict
 
 from gradient.errors import TypeMismatch
 from gradient.generation.processors import LogitsProcessor
@@ -25,6 +27,10 @@ class GenerationOptions(SamplingParams):
         logprobs: report log-probabilities: True, or how many of the likeliest tokens to list.
         num_return_sequences: how many continuations of each prompt; they stand side by side in the
             list that `generate` returns. More than one needs beams, or a temperature.
+        num_beams: more than 1 searches for the likeliest text with so many beams (`BeamSearch`)
+            instead of taking the likeliest token each time. A stream then comes in one piece.
+        length_penalty: with beams: scores of texts are divided by their length to this power.
+        early_stopping: with beams, when to stop: True, False or "never"; see `BeamSearch`.
         logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
             penalties and before the temperature.
         use_cache: False computes every token anew at every step.
@@ -36,6 +42,9 @@ class GenerationOptions(SamplingParams):
     ignore_eos: bool = False
     logprobs: bool | int | None = None
     num_return_sequences: int = 1
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
     logits_processors: Sequence[LogitsProcessor] = ()
     use_cache: bool = True
 
@@ -54,16 +63,30 @@ class GenerationOptions(SamplingParams):
                     "True or an integer of at least 0",
                 ),
                 "num_return_sequences": (_is_positive, "an integer of at least 1"),
+                "num_beams": (_is_positive, "an integer of at least 1"),
+                "length_penalty": (_is_finite, "a finite number"),
+                "early_stopping": (
+                    lambda when: isinstance(when, bool) or when == "never",
+                    'True, False or "never"',
+                ),
             },
         )
         return found or self._conflicts()
 
     def _conflicts(self) -> list[str]:
         found = []
-        if self.num_return_sequences > 1 and self.temperature == 0:
+        several, beams = self.num_return_sequences, self.num_beams
+        if beams > 1 and self.temperature != 0:
             found.append(
-                f"num_return_sequences={self.num_return_sequences} needs a temperature above 0: "
-                f"the likeliest tokens are the same each time"
+                f"num_beams={beams} searches for the likeliest text: temperature must be 0, got "
+                f"{self.temperature}"
+            )
+        elif 1 < beams < several:
+            found.append(f"num_return_sequences={several} needs as many beams, got {beams}")
+        elif several > 1 and beams == 1 and self.temperature == 0:
+            found.append(
+                f"num_return_sequences={several} needs num_beams, or a temperature above 0: the "
+                f"likeliest tokens are the same each time"
             )
         return found
 
@@ -118,6 +141,9 @@ class Options(TypedDict, total=False):
     ignore_eos: bool
     logprobs: bool | int | None
     num_return_sequences: int
+    num_beams: int
+    length_penalty: float
+    early_stopping: bool | Literal["never"]
     logits_processors: Sequence[LogitsProcessor]
     use_cache: bool
 
@@ -131,3 +157,7 @@ def _are_strings(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return is_count(value) and value >= 1
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

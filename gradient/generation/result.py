@@ -40,6 +40,8 @@ class Generation:
         finish_reason: "stop" (end-of-text token or stop string), "length" (max_new_tokens), or
             "context" (the model's context is full).
         logprobs: one entry per token if asked for.
+        score: of a sequence found by beam search: its processed log-probabilities' sum, divided by
+            its length (an end-of-text token counted) to the power of `length_penalty`.
     """
 
     text: str = ""
@@ -47,6 +49,7 @@ class Generation:
     finish_reason: str = ""
     stop_string: str | None = None
     logprobs: list[TokenLogprob] | None = None
+    score: float | None = None
     timings: Timings = field(default_factory=Timings)
 
     def __str__(self) -> str:
