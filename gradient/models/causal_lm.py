@@ -86,6 +86,8 @@ class CausalLM(nn.Module):
     # whole names.
     #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
     prefix: ClassVar[str] = ""
+    #: What stands in names of some files in place of a module's: {pattern: replacement}.
+    renamed: ClassVar[dict[str, str]] = {}
     #: Matrices stored (in, out) in files and (out, in) in modules.
     transposed: ClassVar[tuple[str, ...]] = ()
     #: Tensors that files may hold in one piece and modules have apart: {pattern: names in place of

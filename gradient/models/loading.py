@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +150,16 @@ def fit(
     if integers:
         raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
     tie(model, fitted)
-    model.load_state_dict(of_one_dtype(fitted, dtype), assign=True)
+    model.load_state_dict(fitted, assign=True)
+    # What little differs, and the dtype that packed weights are looked up in.
+    model.to(dtype or computing_dtype(fitted))
 
 
-def of_one_dtype(
-    state: dict[str, Tensor], dtype: gradient.DType | None = None
-) -> dict[str, Tensor]:
-    """Return `state` with all plain tensors in one dtype, the one in which the model computes.
+def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
+    """Return the dtype in which a model of these weights computes; None if all are packed.
 
-    Unless it is given, that is float32 where some tensors are packed, and else the one that most
-    weights have: files may hold matrices in 16 bits and norms in 32.
+    It is the one that most weights have, as files may hold matrices in 16 bits and norms in 32.
+    Beside packed matrices it is the widest.
     """
     plain: dict[gradient.DType, int] = {}
     packed = False
@@ -167,19 +167,9 @@ def of_one_dtype(
         packed = packed or value.dtype.is_packed
         if value.dtype.is_floating_point and not value.dtype.is_packed:
             plain[value.dtype] = plain.get(value.dtype, 0) + value.numel()
-    if not plain:
-        return state
-    target = dtype or (gradient.float32 if packed else max(plain, key=plain.__getitem__))
-    moved: dict[int, Tensor] = {}  # a tied tensor stays one tensor
-
-    def cast(value: Tensor) -> Tensor:
-        if value.dtype is target or value.dtype.is_packed or not value.dtype.is_floating_point:
-            return value
-        if id(value) not in moved:
-            moved[id(value)] = value.to(target)
-        return moved[id(value)]
-
-    return {name: cast(value) for name, value in state.items()}
+    if packed:
+        return max(plain, key=lambda dtype: dtype.bits, default=None)
+    return max(plain, key=plain.__getitem__, default=None)
 
 
 def parts(model: CausalLM, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -205,6 +195,8 @@ def parts(model: CausalLM, name: str, value: Tensor) -> Iterator[tuple[str, Tens
 def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None:
     """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
     name = stored
+    for pattern, replacement in model.renamed.items():
+        name = re.sub(pattern, replacement, name)
     if name not in own and not name.startswith(model.prefix) and model.prefix + name in own:
         name = model.prefix + name
     if name not in own and _any_match(model.ignored, "." + name):
