@@ -23,8 +23,9 @@ _LONGEST_VARINT = 10  # bytes, of seven bits each: enough for 64 bits
 def fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
     """The fields of a message in their order, as (number, value); repeated ones come repeatedly.
 
-    A value is an int if its wire type is varint, otherwise its raw bytes: a nested message or string
-    (`fields` or `text_of` reads it on), or the 4 or 8 bytes of a fixed-size number (`float_of`).
+    A value is an int if its wire type is varint, otherwise its raw bytes: a nested message or
+    string (`fields` or `text_of` reads it on), or the 4 or 8 bytes of a fixed-size number
+    (`float_of`).
 
     Raises:
         FileFormatError: the message ends within a field, or has a wire type that is not in use.
@@ -93,4 +94,6 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << 7 * shift
         if byte < 0x80:
             return number & (1 << 64) - 1, at + shift + 1
-    raise FileFormatError("protobuf: the message ends within a number, or it is longer than 64 bits")
+    raise FileFormatError(
+        "protobuf: the message ends within a number, or it is longer than 64 bits"
+    )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io.json_file import MAX_JSON_BYTES, read_json
-from gradient.text.build import BY_CLASS, byte_level_bpe, import_tokenizers, special
+from gradient.text.build import byte_level_bpe, import_tokenizers, panics_as, special
+from gradient.text.families import BY_CLASS
 from gradient.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def read_folder(folder: Path) -> Tokenizer:
         backend = read_tokenizer_json(folder / "tokenizer.json")
     else:
         backend = _read_bpe(folder, config)
-    specials = _special_tokens(folder, config, backend)
+    specials: dict[str, Any] = _special_tokens(folder, config, backend)
     add_bos = config.get("add_bos_token")
     try:
         return Tokenizer(
@@ -46,13 +47,8 @@ def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
         text = _read_text(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelNotFound(f"no tokenizer at {path}: {error.strerror}") from None
-    try:
+    with panics_as(f"{path} is not a valid tokenizer.json"):
         return tk.Tokenizer.from_str(text)
-    except BaseException as error:
-        # The package raises plain Exception, and BaseException where its Rust code panics.
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-            raise
-        raise FileFormatError(f"{path} is not a valid tokenizer.json: {error}") from None
 
 
 def _read_bpe(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:

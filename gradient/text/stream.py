@@ -31,25 +31,31 @@ class StreamDecoder(Protocol):
 
 
 class ByteStreamDecoder:
-    """For byte-level tokenizers: bytes in, and whole characters out as soon as they are whole.
+    """For tokens that are runs of bytes: bytes in, characters out as soon as they are whole.
 
     Args:
         token_bytes: the bytes of a token; b"" for one that is not to be shown.
+        drop_first_space: of the first text there is, which some tokenizers add when encoding.
     """
 
-    def __init__(self, token_bytes: Callable[[int], bytes]):
+    def __init__(self, token_bytes: Callable[[int], bytes], *, drop_first_space: bool = False):
         self._token_bytes = token_bytes
+        self._drop_first_space = drop_first_space
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(self._token_bytes(token))
+        raw = self._token_bytes(token)
+        if raw and self._drop_first_space:
+            self._drop_first_space = False
+            raw = raw.removeprefix(b" ")
+        return self._utf8.decode(raw)
 
     def flush(self) -> str:
         return self._utf8.decode(b"", final=True)
 
 
 class PrefixStreamDecoder:
-    """For every other tokenizer: decodes the last few tokens again with each new one.
+    """For every other kind of tokenizer: decodes the last few tokens again with each new one.
 
     Text is held back while it ends in U+FFFD. The tokens of the piece before stay in the window,
     since many decoders treat the first token of a text unlike the others (they drop its leading

@@ -6,21 +6,15 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
-from gradient.text.build import import_tokenizers
+from gradient.text.build import import_tokenizers, panics_as
 from gradient.text.chat_template import render_chat
-from gradient.text.stream import (
-    ByteStreamDecoder,
-    PrefixStreamDecoder,
-    StreamDecoder,
-    byte_alphabet,
-    bytes_of,
-)
+from gradient.text.decoding import TokenDecoder, token_list
+from gradient.text.stream import StreamDecoder, byte_alphabet
 
 if TYPE_CHECKING:
     import tokenizers
@@ -39,7 +33,8 @@ class Tokenizer:
         backend: the `tokenizers.Tokenizer` that does the work.
         bos_token, eos_token, pad_token, unk_token: special tokens by their text, where there are
             any.
-        add_bos: put BOS first when encoding; None leaves it to the backend's post-processor.
+        add_bos, add_eos: put BOS first, EOS last when encoding; None leaves it to the backend's
+            post-processor.
         chat_template: Jinja source, or several by name ("default", "tool_use").
 
     Raises:
@@ -55,6 +50,7 @@ class Tokenizer:
         pad_token: str | None = None,
         unk_token: str | None = None,
         add_bos: bool | None = None,
+        add_eos: bool | None = None,
         chat_template: str | Mapping[str, str] | None = None,
     ):
         # A file may ask for cut or padded output; both belong to batches, not to text.
@@ -66,11 +62,20 @@ class Tokenizer:
         self.pad_token, self.pad_id = pad_token, self._special_id("pad_token", pad_token)
         self.unk_token, self.unk_id = unk_token, self._special_id("unk_token", unk_token)
         self.chat_template = chat_template
-        by_backend = backend.encode("", add_special_tokens=True).ids[:1] == [self.bos_id]
-        self._backend_adds_bos = by_backend and self.bos_id is not None
+        with panics_as("this is not a valid tokenizer"):
+            ends = backend.encode("", add_special_tokens=True).ids
+        self._backend_adds_bos = self.bos_id is not None and ends[:1] == [self.bos_id]
+        self._backend_adds_eos = self.eos_id is not None and ends[-1:] == [self.eos_id]
+        if len(ends) == 1 and self.bos_id == self.eos_id:
+            self._backend_adds_eos = False  # one token is BOS and EOS, and one is added
         self.add_bos = self._backend_adds_bos if add_bos is None else add_bos
-        if self.add_bos and self.bos_id is None:
-            raise ArgumentError("Tokenizer: add_bos=True needs a bos_token")
+        self.add_eos = self._backend_adds_eos if add_eos is None else add_eos
+        for end, added, number in (
+            ("bos", self.add_bos, self.bos_id),
+            ("eos", self.add_eos, self.eos_id),
+        ):
+            if added and number is None:
+                raise ArgumentError(f"Tokenizer: add_{end}=True needs a {end}_token")
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
@@ -112,6 +117,8 @@ class Tokenizer:
         config: dict[str, Any] = {name: getattr(self, name) for name in _SPECIAL_NAMES}
         if self.add_bos != self._backend_adds_bos:
             config["add_bos_token"] = self.add_bos
+        if self.add_eos != self._backend_adds_eos:
+            config["add_eos_token"] = self.add_eos
         if isinstance(self.chat_template, str):
             config["chat_template"] = self.chat_template
         elif self.chat_template:
@@ -184,17 +191,27 @@ class Tokenizer:
                 "read files with errors='replace', or mend it by "
                 "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             ) from None
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # Exception itself, or a panic of the package's Rust code
+            raise FileFormatError(
+                f"encode: the tokenizer cannot do it, its files are damaged: {error}"
+            ) from None
         if not add_special_tokens:
             return [encoding.ids for encoding in encoded]
-        return [self._with_bos(encoding.ids) for encoding in encoded]
+        return [self._with_ends(encoding.ids) for encoding in encoded]
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
-        """Exactly one BOS in front where there should be one, whoever put it there."""
-        bos = self.bos_id
+    def _with_ends(self, ids: list[int]) -> list[int]:
+        """Exactly one BOS in front where there should be one, whoever put it there; EOS alike."""
+        bos, eos = self.bos_id, self.eos_id
         if self.add_bos and ids[:1] != [bos]:
-            return [bos, *ids]  # type: ignore[list-item]
-        if self._backend_adds_bos and (ids[:2] == [bos, bos] or not self.add_bos):
-            return ids[1:]
+            ids = [bos, *ids]  # type: ignore[list-item]
+        elif self._backend_adds_bos and (ids[:2] == [bos, bos] or not self.add_bos):
+            ids = ids[1:]
+        if self.add_eos and ids[-1:] != [eos]:
+            ids = [*ids, eos]  # type: ignore[list-item]
+        elif self._backend_adds_eos and (ids[-2:] == [eos, eos] or not self.add_eos):
+            ids = ids[:-1]
         return ids
 
     @functools.cached_property
@@ -205,6 +222,7 @@ class Tokenizer:
             backend.get_vocab_size(with_added_tokens=False) == 256
             and backend.normalizer is None
             and not self.add_bos
+            and not self.add_eos
             and all(backend.token_to_id(piece) == byte for piece, byte in byte_alphabet().items())
             and backend.encode(sample).ids == list(sample.encode("utf-8"))
         )
@@ -239,12 +257,7 @@ class Tokenizer:
             TypeMismatch: they are no row of integers.
             IndexOutOfRange: an id is negative.
         """
-        tokens = _as_list(ids)
-        try:
-            return self.backend.decode(tokens, skip_special_tokens=skip_special_tokens)
-        except OverflowError:
-            wrong = next(token for token in tokens if not 0 <= token < 1 << 32)
-            raise IndexOutOfRange(f"decode: {wrong} is no token id") from None
+        return self._decoder.decode(token_list(ids), skip_special_tokens)
 
     def stream(
         self, context: Iterable[int] = (), *, skip_special_tokens: bool = True
@@ -255,31 +268,20 @@ class Tokenizer:
             context: ids before the stream, such as the prompt: some tokenizers drop the space
                 before a text's first word, and must know that this is not the first.
         """
-        if self._is_byte_level:
-            shown = self.token_bytes if skip_special_tokens else self._any_token_bytes
-            return ByteStreamDecoder(shown)
-        decode = functools.partial(self.decode, skip_special_tokens=skip_special_tokens)
-        return PrefixStreamDecoder(decode, _as_list(context))
+        return self._decoder.stream(token_list(context), skip_special_tokens)
 
-    @functools.cached_property
+    @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the special tokens, which `decode` leaves out."""
-        added = self.backend.get_added_tokens_decoder()
-        return frozenset(number for number, token in added.items() if token.special)
+        return self._decoder.special_ids
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a byte-level token stands for; b"" for special and unknown ones."""
-        return b"" if token_id in self.special_ids else self._any_token_bytes(token_id)
-
-    def _any_token_bytes(self, token_id: int) -> bytes:
-        if not 0 <= token_id < 1 << 32:
-            raise IndexOutOfRange(f"decode: {token_id} is no token id")
-        piece = self.backend.id_to_token(token_id)
-        return b"" if piece is None else bytes_of(piece)
+        """The bytes that a token stands for; b"" for special and unknown ones."""
+        return self._decoder.token_bytes(token_id)
 
     @functools.cached_property
-    def _is_byte_level(self) -> bool:
-        return type(self.backend.decoder).__name__ == "ByteLevel"
+    def _decoder(self) -> TokenDecoder:
+        return TokenDecoder(self.backend)
 
     # Chat ----------------------------------------------------------------------------------
 
@@ -345,21 +347,6 @@ class Tokenizer:
         return (
             f"Tokenizer({self.vocab_size} tokens, bos={self.bos_token!r}, eos={self.eos_token!r})"
         )
-
-
-def _as_list(ids: Any) -> list[int]:
-    if hasattr(ids, "tolist"):
-        ids = ids.tolist()
-    if isinstance(ids, Integral):
-        return [int(ids)]
-    tokens = list(ids) if isinstance(ids, Iterable) else [ids]
-    wrong = [token for token in tokens if not isinstance(token, Integral)]
-    if wrong or isinstance(ids, str):
-        raise TypeMismatch(
-            f"decode: expected token ids, a row of integers, got {(wrong or [ids])[0]!r:.80}"
-            + (" in it; decode a batch row by row" if wrong and isinstance(wrong[0], list) else "")
-        )
-    return [int(token) for token in tokens]
 
 
 def _has_surrogate(text: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.errors import ArgumentError, TypeMismatch
-from gradient.text.build import GPT2, byte_level_bpe, dress_byte_level, import_tokenizers, special
+from gradient.text.build import byte_level_bpe, dress_byte_level, import_tokenizers, special
+from gradient.text.families import GPT2
 from gradient.text.stream import byte_alphabet
 from gradient.text.tokenizer import Tokenizer
 

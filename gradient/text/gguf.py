@@ -1,0 +1,466 @@
+"""Tokenizers from the metadata of GGUF files, and back.
+
+This is the one place that knows the keys `tokenizer.ggml.*`. A file says which kind of vocabulary
+it has: "llama" (scored pieces, joined pair by pair), "gpt2" (byte-level BPE with merges, and a name
+for how text is cut), "t5" (scored pieces, the best cut) or "bert" (WordPiece).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradient.errors import FileFormatError, UnsupportedModel
+from gradient.text.build import (
+    add_ends,
+    byte_level_bpe,
+    dress_byte_level,
+    import_tokenizers,
+    panics_as,
+    special,
+)
+from gradient.text.decoding import fallback_bytes_of
+from gradient.text.families import BY_GGUF_NAME
+from gradient.text.pieces import (
+    SPACE,
+    PieceNormalizer,
+    PieceType,
+    PieceVocabulary,
+    tokenizer_of_pieces,
+)
+from gradient.text.tokenizer import Tokenizer
+from gradient.text.wordpiece import CONTINUES, wordpiece
+
+Metadata = Mapping[str, Any]
+
+_PREFIX = "tokenizer.ggml."
+#: Ids of special tokens, by our names for them; llama.cpp's spelling of separator is meant.
+_SPECIAL_IDS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "pad_token": "padding_token_id",
+    "unk_token": "unknown_token_id",
+}
+_OTHER_IDS = ("eot_token_id", "eom_token_id", "cls_token_id", "mask_token_id")
+_SEPARATOR_IDS = ("seperator_token_id", "separator_token_id")
+
+
+def tokenizer_of(metadata: Metadata) -> Tokenizer:
+    """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
+
+        tokenizer_of(gradient.io.gguf.GGUFFile("model.gguf").metadata)
+
+    Raises:
+        FileFormatError: there is none, it is of an unknown kind, or it is damaged.
+    """
+    kind = metadata.get(_PREFIX + "model")
+    if kind not in _KINDS:
+        whole = metadata.get("tokenizer.huggingface.json")
+        if isinstance(whole, str):
+            return _finished(_from_json(whole), metadata, {})
+        raise FileFormatError(
+            f"GGUF: expected tokenizer.ggml.model to be one of {', '.join(_KINDS)}, got {kind!r}"
+        )
+    return _KINDS[kind](metadata)
+
+
+def _llama(metadata: Metadata) -> Tokenizer:
+    """LLaMA's kind of vocabulary, as llama.cpp reads it: a space before text after each special."""
+    vocabulary = _scored(metadata, unigram=False, dummy_prefix=True)
+    backend = tokenizer_of_pieces(vocabulary)
+    return _finished(backend, metadata, {"add_bos": True, "add_eos": False})
+
+
+def _t5(metadata: Metadata) -> Tokenizer:
+    backend = tokenizer_of_pieces(_scored(metadata, unigram=True, dummy_prefix=False))
+    return _finished(backend, metadata, {"add_bos": False, "add_eos": True})
+
+
+def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVocabulary:
+    pieces = _tokens(metadata)
+    scores = [float(score) for score in _array(metadata, "scores", len(pieces))]
+    types = _types(metadata, len(pieces))
+    charsmap = metadata.get(_PREFIX + "precompiled_charsmap")
+    return PieceVocabulary(
+        pieces,
+        scores,
+        types,
+        unigram=unigram,
+        byte_fallback=PieceType.BYTE in types,
+        unk_id=_unknown(metadata, types),
+        normalizer=PieceNormalizer(
+            charsmap=b"" if charsmap is None else _bytes(charsmap),
+            remove_extra_whitespaces=_flag(metadata, "remove_extra_whitespaces", False),
+            add_dummy_prefix=_flag(metadata, "add_space_prefix", dummy_prefix),
+        ),
+    )
+
+
+def _gpt2(metadata: Metadata) -> Tokenizer:
+    tokens = _tokens(metadata)
+    types = _types(metadata, len(tokens))
+    name = metadata.get(_PREFIX + "pre", "default")
+    if name not in BY_GGUF_NAME:
+        raise FileFormatError(
+            f"GGUF: unknown tokenizer.ggml.pre {name!r}; known are {', '.join(BY_GGUF_NAME)}"
+        )
+    family = BY_GGUF_NAME[name]
+    merges = []
+    for number, merge in enumerate(_array(metadata, "merges")):
+        # The first of the two pieces may begin with a space, in vocabularies not over bytes.
+        cut = merge.find(" ", 1) if isinstance(merge, str) else -1
+        if cut < 1 or cut == len(merge) - 1:
+            raise FileFormatError(f"GGUF: merge {number} has not two pieces: {merge!r:.60}")
+        merges.append((merge[:cut], merge[cut + 1 :]))
+    vocab = {token: number for number, token in enumerate(tokens)}
+    backend = byte_level_bpe(vocab, merges, (), family)
+    _add_tokens(backend, tokens, types)
+    return _finished(backend, metadata, {"add_bos": family.add_bos, "add_eos": False})
+
+
+def _bert(metadata: Metadata) -> Tokenizer:
+    tokens = _tokens(metadata)
+    types = _types(metadata, len(tokens))
+    # Here pieces that begin a word are marked, not those that continue one.
+    tokens = [
+        token[1:]
+        if token.startswith(SPACE)
+        else token
+        if token.startswith("[") and token.endswith("]")
+        else CONTINUES + token
+        for token in tokens
+    ]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    special_text: dict[str, str | None] = {}
+    for name, keys in {
+        "unk": ("unknown_token_id",),
+        "cls": ("cls_token_id", "bos_token_id"),
+        "sep": (*_SEPARATOR_IDS, "eos_token_id"),
+    }.items():
+        ids = [number for key in keys if (number := _id(metadata, key, len(tokens))) is not None]
+        special_text[name] = tokens[ids[0]] if ids else f"[{name.upper()}]"
+    control = [token for token, kind in zip(tokens, types, strict=True) if kind == 3]
+    backend = wordpiece(
+        vocab,
+        unk_token=special_text["unk"] or "[UNK]",
+        cls_token=special_text["cls"],
+        sep_token=special_text["sep"],
+        special_tokens=tuple(control),
+    )
+    ends = {
+        "bos_token": special_text["cls"] if special_text["cls"] in vocab else None,
+        "eos_token": special_text["sep"] if special_text["sep"] in vocab else None,
+    }
+    return _finished(backend, metadata, {"add_bos": True, "add_eos": True}, **ends)
+
+
+_KINDS: dict[str, Callable[[Metadata], Tokenizer]] = {
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "t5": _t5,
+    "bert": _bert,
+}
+
+
+def _finished(
+    backend: Any, metadata: Metadata, rules: dict[str, bool], **given: str | None
+) -> Tokenizer:
+    """The tokenizer with its special tokens, its rule for BOS and EOS, and its chat template."""
+    size = backend.get_vocab_size(with_added_tokens=True)
+    ids = {name: _id(metadata, key, size) for name, key in _SPECIAL_IDS.items()}
+    specials = {
+        name: None if number is None else backend.id_to_token(number)
+        for name, number in ids.items()
+    }
+    specials |= given
+    others = [_id(metadata, key, size) for key in (*_OTHER_IDS, *_SEPARATOR_IDS)]
+    texts = [*specials.values(), *(backend.id_to_token(n) for n in others if n is not None)]
+    backend.add_special_tokens([special(text) for text in dict.fromkeys(texts) if text])
+    ends = {
+        f"add_{end}": _flag(metadata, f"add_{end}_token", rules.get(f"add_{end}", False))
+        and specials[f"{end}_token"] is not None
+        for end in ("bos", "eos")
+    }
+    if backend.post_processor is None or metadata.get(_PREFIX + "model") == "gpt2":
+        begin, end = (
+            (text, backend.token_to_id(text)) if ends[f"add_{name}"] and text else None
+            for name, text in (("bos", specials["bos_token"]), ("eos", specials["eos_token"]))
+        )
+        add_ends(backend, begin, end)
+    options: dict[str, Any] = {**specials, **ends, "chat_template": _templates(metadata)}
+    return Tokenizer(backend, **options)
+
+
+def _templates(metadata: Metadata) -> str | dict[str, str] | None:
+    default = metadata.get("tokenizer.chat_template")
+    prefix = "tokenizer.chat_template."
+    named = {
+        key.removeprefix(prefix): template
+        for key, template in metadata.items()
+        if key.startswith(prefix) and isinstance(template, str)
+    }
+    if isinstance(default, str):
+        return {"default": default, **named} if named else default
+    return named or None
+
+
+def _from_json(text: str) -> Any:
+    tk = import_tokenizers()
+    with panics_as("GGUF: tokenizer.huggingface.json"):
+        return tk.Tokenizer.from_str(text)
+
+
+def _add_tokens(backend: Any, tokens: list[str], types: list[int]) -> None:
+    """Tokens that are looked for in a text before anything else, in the order of their ids."""
+    tk = import_tokenizers()
+    control = (PieceType.CONTROL, PieceType.UNKNOWN)
+    found = [
+        tk.AddedToken(token, special=kind in control, normalized=False)
+        for token, kind in zip(tokens, types, strict=True)
+        if kind in control or kind == PieceType.USER_DEFINED
+    ]
+    backend.add_tokens(found)  # at once: each call sorts all of them anew
+
+
+# The other way ---------------------------------------------------------------------------------
+
+#: A text that every two families of text/families.py cut differently.
+_PROBE = (
+    "Ab's HTMLPage e\u0301tude 1 23 4567 x12 … don'T «a-b»: $5^2 `c` <=> \t\t d\r\n\r\n e  \n "
+    "中文字ab, (f).g!\n/h ２３ #word/\n🙂 ok؟ a。b <sentinel:12> IMGIMGABZ ƻˈʰ  "
+)
+
+
+def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The `tokenizer.*` metadata that says what a tokenizer is: the inverse of `tokenizer_of`.
+
+    Scores of a BPE vocabulary are made up from the order of its merges, which is all they mean.
+
+    Raises:
+        UnsupportedModel: it is of a kind that GGUF has no name for.
+    """
+    backend = tokenizer.backend
+    state = json.loads(backend.to_str())
+    model = state["model"]
+    tokens = [backend.id_to_token(number) for number in range(tokenizer.vocab_size)]
+    types = _types_of(tokenizer, tokens)
+    kind = model["type"]
+    if kind == "BPE":
+        kind = "byte-level BPE" if _has_step(state["pre_tokenizer"], "ByteLevel") else "BPE"
+    if kind not in _METADATA_OF:
+        raise UnsupportedModel(
+            f"GGUF: expected a tokenizer of one of the kinds {', '.join(_METADATA_OF)}, got {kind}"
+        )
+    made = {_PREFIX + key: value for key, value in _METADATA_OF[kind](tokenizer, state).items()}
+    made.setdefault(_PREFIX + "tokens", [token or f"[EMPTY_{n}]" for n, token in enumerate(tokens)])
+    made[_PREFIX + "token_type"] = np.array(types, np.int32)
+    for name, key in _SPECIAL_IDS.items():
+        number = getattr(tokenizer, name.replace("_token", "_id"))
+        if number is not None:
+            made[_PREFIX + key] = number
+    made[_PREFIX + "add_bos_token"] = tokenizer.add_bos
+    made[_PREFIX + "add_eos_token"] = tokenizer.add_eos
+    templates = tokenizer.chat_template
+    if isinstance(templates, str):
+        templates = {"default": templates}
+    for name, template in (templates or {}).items():
+        suffix = "" if name == "default" else f".{name}"
+        made[f"tokenizer.chat_template{suffix}"] = template
+    return made
+
+
+def _types_of(tokenizer: Tokenizer, tokens: list[str | None]) -> list[int]:
+    added = tokenizer.backend.get_added_tokens_decoder()
+    byte_fallback = tokenizer.backend.token_to_id("<0x00>") is not None
+    types = []
+    for number, token in enumerate(tokens):
+        kind = PieceType.NORMAL
+        if token is None:
+            kind = PieceType.UNUSED
+        elif number == tokenizer.unk_id and number != tokenizer.eos_id:
+            kind = PieceType.UNKNOWN
+        elif number in added:
+            kind = PieceType.CONTROL if added[number].special else PieceType.USER_DEFINED
+        elif byte_fallback and len(token) == 6 and len(fallback_bytes_of(token)) == 1:
+            kind = PieceType.BYTE
+        types.append(int(kind))
+    return types
+
+
+def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
+    merges = [" ".join(pair) for pair in _pairs(state)]
+    return {"model": "gpt2", "pre": _family_name(tokenizer.backend, state), "merges": merges}
+
+
+def _family_name(backend: Any, state: dict[str, Any]) -> str:
+    """The name of the family that cuts a probe as this tokenizer does, whatever its steps."""
+    ignore_merges = bool(state["model"].get("ignore_merges"))
+    cut = _cut(backend)
+    names = []
+    for name, family in BY_GGUF_NAME.items():
+        other = import_tokenizers().Tokenizer(import_tokenizers().models.BPE())
+        dress_byte_level(other, family)
+        if _cut(other) == cut:
+            if family.ignore_merges == ignore_merges:
+                return name
+            names.append(name)
+    if names:
+        return names[0]
+    raise UnsupportedModel(
+        "GGUF: no tokenizer.ggml.pre names how this tokenizer cuts text into words; known are "
+        + ", ".join(BY_GGUF_NAME)
+    )
+
+
+def _cut(backend: Any) -> list[str]:
+    text = backend.normalizer.normalize_str(_PROBE) if backend.normalizer else _PROBE
+    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def _llama_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
+    ranks: dict[str, int] = {}
+    for rank, (left, right) in enumerate(_pairs(state)):
+        ranks.setdefault(left + right, rank)
+    last = len(state["model"]["merges"])
+    scores = np.zeros(tokenizer.vocab_size, np.float32)
+    for piece, number in state["model"]["vocab"].items():
+        scores[number] = -ranks.get(piece, last + number)
+    return {"model": "llama", "pre": "default", "scores": scores, **_spaces(tokenizer)}
+
+
+def _spaces(tokenizer: Tokenizer) -> dict[str, bool]:
+    """What the tokenizer does to spaces, seen from outside: several settings come to the same."""
+
+    def pieces(text: str) -> list[str]:
+        return tokenizer.backend.encode(text, add_special_tokens=False).tokens
+
+    return {
+        "add_space_prefix": pieces("a")[:1] != ["a"] and pieces("a")[0].startswith(SPACE),
+        "remove_extra_whitespaces": pieces(" a  a ") == pieces("a a"),
+    }
+
+
+def _t5_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
+    scores = np.zeros(tokenizer.vocab_size, np.float32)
+    stored = [score for _, score in state["model"]["vocab"]]
+    scores[: len(stored)] = stored
+
+    made: dict[str, Any] = {
+        "model": "t5",
+        "pre": "default",
+        "scores": scores,
+        **_spaces(tokenizer),
+    }
+    for step in _steps(state["normalizer"]):
+        if step["type"] == "Precompiled":
+            made["precompiled_charsmap"] = np.frombuffer(
+                base64.b64decode(step["precompiled_charsmap"]), np.uint8
+            )
+    return made
+
+
+def _bert_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
+    marked = []
+    for number in range(tokenizer.vocab_size):
+        token = tokenizer.backend.id_to_token(number) or f"[EMPTY_{number}]"
+        if token.startswith(CONTINUES):
+            token = token.removeprefix(CONTINUES)
+        elif not (token.startswith("[") and token.endswith("]")):
+            token = SPACE + token
+        marked.append(token)
+    made: dict[str, Any] = {"model": "bert", "pre": "default", "tokens": marked}
+    for name, key in (("[CLS]", "cls"), ("[SEP]", "seperator"), ("[MASK]", "mask")):
+        found = tokenizer.token_to_id(name)
+        if found is not None:
+            made[f"{key}_token_id"] = found
+    return made
+
+
+_METADATA_OF = {
+    "byte-level BPE": _gpt2_metadata,
+    "BPE": _llama_metadata,
+    "Unigram": _t5_metadata,
+    "WordPiece": _bert_metadata,
+}
+
+
+def _pairs(state: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Merges, which older files write as one string."""
+    for merge in state["model"]["merges"]:
+        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        yield left, right
+
+
+def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a normaliser or pre-tokenizer, which may be a sequence of them."""
+    if part is None:
+        return []
+    return next((part[key] for key in ("normalizers", "pretokenizers") if key in part), [part])
+
+
+def _has_step(part: dict[str, Any] | None, kind: str) -> bool:
+    return any(step["type"] == kind for step in _steps(part))
+
+
+# Reading single keys ---------------------------------------------------------------------------
+
+
+def _array(metadata: Metadata, key: str, size: int | None = None) -> list[Any]:
+    values = metadata.get(_PREFIX + key)
+    if not isinstance(values, list | tuple | np.ndarray):
+        raise FileFormatError(f"GGUF: expected an array {_PREFIX + key}, got {values!r:.60}")
+    if size is not None and len(values) != size:
+        raise FileFormatError(f"GGUF: expected {size:,} {_PREFIX + key}, got {len(values):,}")
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def _tokens(metadata: Metadata) -> list[str]:
+    """Texts of the tokens. No two may be equal, nor any empty: later ones get a name instead."""
+    tokens = _array(metadata, "tokens")
+    seen: set[str] = set()
+    for number, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise FileFormatError(f"GGUF: expected token {number} to be a text, got {token!r:.60}")
+        if not token or token in seen:
+            tokens[number] = token = f"[{'DUPLICATE' if token else 'EMPTY'}_{number}]"
+        seen.add(token)
+    return tokens
+
+
+def _types(metadata: Metadata, size: int) -> list[int]:
+    if _PREFIX + "token_type" not in metadata:
+        return [int(PieceType.NORMAL)] * size
+    return [int(kind) for kind in _array(metadata, "token_type", size)]
+
+
+def _id(metadata: Metadata, key: str, size: int) -> int | None:
+    """A special token's id; one outside the vocabulary means that there is none."""
+    number = metadata.get(_PREFIX + key)
+    valid = isinstance(number, int | np.integer) and 0 <= number < size
+    return int(number) if valid else None  # type: ignore[arg-type]
+
+
+def _flag(metadata: Metadata, key: str, default: bool) -> bool:
+    return bool(metadata.get(_PREFIX + key, default))
+
+
+def _unknown(metadata: Metadata, types: list[int]) -> int | None:
+    number = _id(metadata, "unknown_token_id", len(types))
+    if number is None and PieceType.UNKNOWN in types:
+        return types.index(PieceType.UNKNOWN)
+    return number
+
+
+def _bytes(values: Any) -> bytes:
+    try:
+        return (
+            bytes(values)
+            if isinstance(values, bytes)
+            else np.asarray(values).astype(np.uint8).tobytes()
+        )
+    except (TypeError, ValueError):
+        raise FileFormatError(f"GGUF: expected an array of bytes, got {values!r:.60}") from None

@@ -1,0 +1,255 @@
+"""Vocabularies of scored pieces, SentencePiece's, as `tokenizers` objects.
+
+SentencePiece (Kudo and Richardson 2018) looks at a text as one row of characters, its spaces
+written as ▁. A *BPE* vocabulary joins the two neighbours whose union has the best score, the
+leftmost of equals, until no union is a piece. A *unigram* vocabulary (Kudo 2018) takes the cut of
+the whole text with the greatest sum of scores. Such a vocabulary comes in a `.model` file, in a
+GGUF file's metadata, or in llama2.c's format: `text/sentencepiece.py`, `text/gguf.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradient.errors import FileFormatError
+from gradient.text.build import import_tokenizers, panics_as, special
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPACE = "▁"  # U+2581, what a space is written as
+#: Longer ones are no pieces; all ways to cut a piece in two are tried, so this bounds work.
+MAX_PIECE_CHARACTERS = 512
+
+
+class PieceType(enum.IntEnum):
+    """What a piece is for; the numbers are those of .model files and of GGUF's token_type."""
+
+    NORMAL = 1
+    UNKNOWN = 2  # stands for all characters that no piece has
+    CONTROL = 3  # never made from text: <s>, </s>
+    USER_DEFINED = 4  # wherever the text holds it, one piece
+    UNUSED = 5  # has an id and is never made
+    BYTE = 6  # <0x0A>: spells characters that no piece has, byte by byte
+
+
+@dataclass(frozen=True)
+class PieceNormalizer:
+    """What happens to a text before it is cut into pieces, in this order.
+
+    Attributes:
+        charsmap: replacements of characters, compiled to a trie by SentencePiece; b"" for none.
+        remove_extra_whitespaces: none at the ends, and one where there are several.
+        add_dummy_prefix: begin with a space, so that a first word is like any other.
+        escape_whitespaces: write spaces as ▁.
+        whitespace_as_suffix: the dummy space goes to the end.
+    """
+
+    charsmap: bytes = b""
+    remove_extra_whitespaces: bool = False
+    add_dummy_prefix: bool = True
+    escape_whitespaces: bool = True
+    whitespace_as_suffix: bool = False
+
+
+@dataclass
+class PieceVocabulary:
+    """Pieces by id, with scores and types, and how text is prepared for them."""
+
+    pieces: list[str]
+    scores: list[float]
+    types: list[int]
+    unigram: bool = False
+    byte_fallback: bool = True
+    unk_id: int | None = 0
+    normalizer: PieceNormalizer = field(default_factory=PieceNormalizer)
+
+    def ids_of(self, *types: PieceType) -> list[int]:
+        """Ids of the pieces of the given types."""
+        return [number for number, kind in enumerate(self.types) if kind in types]
+
+
+def tokenizer_of_pieces(
+    vocabulary: PieceVocabulary, *, prefix_first_only: bool = False
+) -> tokenizers.Tokenizer:
+    """The tokenizer that gives SentencePiece's ids for a vocabulary.
+
+    Args:
+        prefix_first_only: the dummy space stands before the text alone, if that does not begin with
+            a space, and not also after each special token (`"legacy": false` in a LLaMA's
+            tokenizer_config.json).
+
+    Raises:
+        FileFormatError: numbers of pieces, scores and types differ, a piece comes twice or is
+            absurdly long, a score is no number, or the charsmap is damaged.
+    """
+    _check(vocabulary)
+    tk = import_tokenizers()
+    with panics_as("the vocabulary"):
+        made = tk.Tokenizer(_unigram(vocabulary) if vocabulary.unigram else _bpe(vocabulary))
+        user_defined = [vocabulary.pieces[n] for n in vocabulary.ids_of(PieceType.USER_DEFINED)]
+        _dress(made, vocabulary, user_defined, prefix_first_only)
+        control = vocabulary.ids_of(PieceType.UNKNOWN, PieceType.CONTROL)
+        specials = [special(vocabulary.pieces[number]) for number in control]
+        made.add_tokens(
+            specials + [_user_defined(piece, made.normalizer) for piece in user_defined]
+        )
+    return made
+
+
+def _check(vocabulary: PieceVocabulary) -> None:
+    pieces, scores, types = vocabulary.pieces, vocabulary.scores, vocabulary.types
+    if not pieces or not len(pieces) == len(scores) == len(types):
+        raise FileFormatError(
+            f"vocabulary: expected as many pieces as scores and types, and some, got "
+            f"{len(pieces)}, {len(scores)} and {len(types)}"
+        )
+    if len(set(pieces)) < len(pieces):
+        seen: set[str] = set()
+        twice = next(piece for piece in pieces if piece in seen or seen.add(piece))  # type: ignore[func-returns-value]
+        raise FileFormatError(f"vocabulary: the piece {twice!r:.60} comes twice")
+    for number, (piece, score) in enumerate(zip(pieces, scores, strict=True)):
+        if not piece or len(piece) > MAX_PIECE_CHARACTERS or "\0" in piece[1:]:
+            raise FileFormatError(
+                f"vocabulary: expected piece {number} to have 1 to {MAX_PIECE_CHARACTERS} "
+                f"characters, got {len(piece)} ({piece!r:.40})"
+            )
+        if not math.isfinite(score):
+            raise FileFormatError(f"vocabulary: the score of piece {number} is {score}")
+    unk = vocabulary.unk_id
+    if unk is not None and not 0 <= unk < len(pieces):
+        raise FileFormatError(f"vocabulary: no piece has the id {unk} of the unknown one")
+    check_charsmap(vocabulary.normalizer.charsmap)
+
+
+def _unigram(vocabulary: PieceVocabulary) -> Any:
+    return import_tokenizers().models.Unigram(
+        list(zip(vocabulary.pieces, vocabulary.scores, strict=True)),
+        unk_id=vocabulary.unk_id,
+        byte_fallback=vocabulary.byte_fallback,
+    )
+
+
+def _bpe(vocabulary: PieceVocabulary) -> Any:
+    unk = None if vocabulary.unk_id is None else vocabulary.pieces[vocabulary.unk_id]
+    return import_tokenizers().models.BPE(
+        vocab={piece: number for number, piece in enumerate(vocabulary.pieces)},
+        merges=merges_of(vocabulary),
+        unk_token=unk,
+        fuse_unk=True,  # a run of unknown characters is one unknown piece
+        byte_fallback=vocabulary.byte_fallback,
+    )
+
+
+def merges_of(vocabulary: PieceVocabulary) -> list[tuple[str, str]]:
+    """The pairs of pieces that make another piece, best score first.
+
+    SentencePiece stores no merges: any two neighbours merge whose union is a piece, and what
+    counts is the union's score. So each piece gives a merge for each way to cut it into two pieces.
+    """
+    normal = vocabulary.ids_of(PieceType.NORMAL)
+    parts = {vocabulary.pieces[number] for number in normal}
+    found = []
+    for number in sorted(normal, key=lambda n: (-vocabulary.scores[n], n)):
+        piece = vocabulary.pieces[number]
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in parts and right in parts:
+                found.append((left, right))
+    return found
+
+
+def _dress(
+    made: tokenizers.Tokenizer,
+    vocabulary: PieceVocabulary,
+    user_defined: list[str],
+    prefix_first_only: bool,
+) -> None:
+    """Give the model its normaliser and decoder."""
+    tk = import_tokenizers()
+    spec = vocabulary.normalizer
+    steps: list[Any] = []
+    if spec.charsmap:
+        steps.append(tk.normalizers.Precompiled(spec.charsmap))
+    if spec.remove_extra_whitespaces:
+        # At the end SentencePiece removes what it would write as a space, ▁ itself included.
+        ends = rf"\A +|[ {SPACE}]+\z" if spec.escape_whitespaces else r"\A +| +\z"
+        steps.append(tk.normalizers.Replace(tk.Regex(ends), ""))
+        steps.append(tk.normalizers.Replace(tk.Regex(" {2,}"), " "))
+    space = SPACE if spec.escape_whitespaces else " "
+    prefix_first_only &= spec.add_dummy_prefix and spec.escape_whitespaces
+    if prefix_first_only:
+        made.pre_tokenizer = tk.pre_tokenizers.Metaspace(
+            replacement=SPACE, prepend_scheme="first", split=False
+        )
+    elif spec.add_dummy_prefix:
+        steps.append(_prefix(space, user_defined, at_end=spec.whitespace_as_suffix))
+    if spec.escape_whitespaces and not prefix_first_only:
+        steps.append(tk.normalizers.Replace(" ", SPACE))
+    if steps:
+        made.normalizer = tk.normalizers.Sequence(steps)
+    undo = [tk.decoders.Replace(SPACE, " "), tk.decoders.ByteFallback(), tk.decoders.Fuse()]
+    if spec.add_dummy_prefix and spec.whitespace_as_suffix:
+        undo.append(tk.decoders.Replace(tk.Regex(r" \z"), ""))  # Strip fails on no text
+    elif spec.add_dummy_prefix:
+        undo.append(tk.decoders.Strip(" ", 1, 0))
+    made.decoder = tk.decoders.Sequence(undo)
+
+
+def _prefix(space: str, user_defined: list[str], *, at_end: bool) -> Any:
+    """Adds the dummy space to a text that is not empty.
+
+    User-defined pieces are searched for after normalisation, and the `tokenizers` package
+    normalises the pieces themselves in the same way. They must come through unchanged.
+    """
+    tk = import_tokenizers()
+    if at_end:
+        return tk.normalizers.Replace(tk.Regex(r"(?m:(?<=.))\z"), space)
+    if not user_defined:
+        return tk.normalizers.Prepend(space)
+    kept = "|".join(re.escape(piece) for piece in ["", *user_defined])
+    return tk.normalizers.Replace(tk.Regex(rf"\A(?!(?:{kept})\z)"), space)
+
+
+def _user_defined(piece: str, normalizer: Any) -> Any:
+    """Found in the normalised text, as SentencePiece does, if normalising leaves it as it is."""
+    unchanged = normalizer is None or normalizer.normalize_str(piece) == piece
+    return import_tokenizers().AddedToken(piece, special=False, normalized=unchanged)
+
+
+def check_charsmap(charsmap: bytes) -> None:
+    """Check that no step through the trie can lead out of it: the reader does not look.
+
+    The format: the trie's size in bytes, its units (a double array, one uint32 each, as Darts-clone
+    lays it out), then the replacements, each ended by a zero byte.
+
+    Raises:
+        FileFormatError: it is cut short or damaged.
+    """
+    if not charsmap:
+        return
+    if len(charsmap) < 4:
+        raise FileFormatError("charsmap: it ends within its head")
+    (size,) = struct.unpack_from("<I", charsmap)
+    if size % 4 or not size or size > len(charsmap) - 4:
+        raise FileFormatError(
+            f"charsmap: a trie of {size:,} bytes does not fit in {len(charsmap):,}"
+        )
+    units = np.frombuffer(charsmap, "<u4", size // 4, offset=4).astype(np.int64)
+    texts = np.frombuffer(charsmap, np.uint8, offset=4 + size)
+    inner = np.flatnonzero(units >> 31 == 0)
+    offsets = (units[inner] >> 10) << ((units[inner] & 1 << 9) >> 6)
+    children = inner ^ offsets
+    if (children | 0xFF).max(initial=0) >= len(units):
+        raise FileFormatError("charsmap: its trie has a branch that leads out of it")
+    leaves = units[children[(units[inner] >> 8 & 1) == 1]] & 0x7FFF_FFFF
+    inside = leaves.max(initial=0) < len(texts)
+    if not inside or (texts[leaves] & 0xC0 == 0x80).any() or (len(texts) and texts[-1] != 0):
+        raise FileFormatError("charsmap: its trie names replacements that are not there")
