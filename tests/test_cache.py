@@ -11,6 +11,7 @@ import gradient
 from gradient import nn
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
+from gradient.generation.cache.storage import storage_of
 from gradient.models import CausalLM, GPT2Config
 from gradient.models.attention import attend
 from gradient.models.causal_lm import KVShape, check_input_ids, last_tokens
@@ -135,3 +136,288 @@ def test_with_a_cache_as_without(layout, dtype, scenario, make_model, device):
             close(logits, expected[row, starts[row] : stop], TOLERANCE[dtype])
         assert cache.counts == cache.lengths.tolist()
     assert cache.counts == [sum(counts) for counts in zip(*passes, strict=True)]
+
+
+# ---- rows that come, go, and share --------------------------------------------------------------
+
+
+def fed(model, cache, text, counts):
+    """Fill a cache with the beginnings of the rows' texts."""
+    feed(model, cache, text, counts, [0] * len(counts))
+    return cache
+
+
+@pytest.mark.parametrize("dtype", [None, "int8", "int4"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_selected_rows_go_on_as_they_were_and_independently(layout, dtype, make_model, device):
+    model, text = make_model(device), texts(3)
+    expected = whole(model, text)
+    options = {"dtype": dtype, **LAYOUTS[layout]}
+    cache = fed(model, KVCache.for_model(model, 3, **options), text, [21, 2, 13])
+    rows = [2, 0, 2]
+    chosen = cache.select(rows)
+    assert chosen.counts == chosen.lengths.tolist() == [13, 21, 13]
+    other = texts(3, seed=2)  # what the copies of a row go on with, each with its own
+    apart = text[rows]
+    apart[2, 13:] = other[2, 13:]
+    for old, new in [([1, 1, 1], [1, 1, 1]), ([1, 1, 1], [2, 3, 1]), ([3, 1, 2], [1, 1, 2])]:
+        for each, its_text, counts in [(cache, text, old), (chosen, apart, new)]:
+            whole_logits = expected if each is cache else whole(model, apart)
+            starts = list(each.counts)
+            for row, logits in enumerate(feed(model, each, its_text, counts, starts)):
+                stop = starts[row] + counts[row]
+                close(logits, whole_logits[row, starts[row] : stop], TOLERANCE[dtype])
+
+
+#: Rings without slack are for tests of their own: they can go back by one token.
+GO_BACK = [layout for layout in LAYOUTS if layout != "sliding, no slack"]
+
+
+@pytest.mark.parametrize("dtype", [None, "int4"])
+@pytest.mark.parametrize("layout", GO_BACK)
+@pytest.mark.parametrize(
+    ("held", "kept"),
+    [([5, 3], [2, 0]), ([9, 14], [9, 12]), ([30, 18], [29, 14]), ([30, 18], [0, 0])],
+    ids=str,
+)
+def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(
+    layout, dtype, held, kept, make_model, device
+):
+    model, text, before = make_model(device), texts(2), texts(2, seed=3)
+    for row, count in enumerate(kept):
+        before[row, :count] = text[row, :count]
+    cache = KVCache.for_model(model, 2, dtype=dtype, **LAYOUTS[layout])
+    fed(model, cache, before, held)
+    cache.rewind(kept)
+    assert cache.counts == cache.lengths.tolist() == kept
+    expected = whole(model, text)
+    for new in ([1, 1], [3, 4], [1, 1], [12, 5], [1, 1]):
+        starts = list(cache.counts)
+        for row, logits in enumerate(feed(model, cache, text, new, starts)):
+            close(logits, expected[row, starts[row] : starts[row] + new[row]], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("slack", [0, 1, 5])
+def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack, make_model):
+    model, text = make_model(windows=(6,)), texts(1)
+    cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=slack), text, [40])
+    with pytest.raises(ArgumentError, match=f"row 0 cannot go on after {38 - slack} tokens, .* "):
+        cache.rewind([38 - slack])
+    assert cache.counts == [40]
+    cache.rewind([39 - slack])
+    close(
+        feed(model, cache, text, [1], cache.counts)[0],
+        whole(model, text)[0, 39 - slack : 40 - slack],
+        TOLERANCE[None],
+    )
+    cache.rewind([0])  # for which nothing is needed
+
+
+def test_a_ring_that_a_broken_pass_has_overwritten_says_so(make_model):
+    model, text = make_model(), texts(1)
+    cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=3), text, [30])
+    cache.begin(20)  # and never committed
+    with pytest.raises(ArgumentError, match="the last pass was broken off midway: row 0"):
+        cache.begin(1)
+    cache.rewind([0])
+    logits = feed(model, cache, text, [25], [0])[0]
+    close(logits, whole(model, text)[0, :25], TOLERANCE[None])
+
+
+@pytest.mark.parametrize("layout", GO_BACK)
+def test_a_pass_that_fails_changes_nothing(layout, make_model):
+    model, text = make_model(), texts(2)
+    cache = fed(model, KVCache.for_model(model, 2, **LAYOUTS[layout]), text, [9, 4])
+    step = cache.begin(2)
+    k = gradient.ones(2, 2, 2, 8)
+    step.attend(0, gradient.ones(2, 4, 2, 8), k, k)  # the first layer, and no more
+    assert cache.counts == cache.lengths.tolist() == [9, 4]
+    for row, logits in enumerate(feed(model, cache, text, [3, 2], [9, 4])):
+        start = (9, 4)[row]
+        close(logits, whole(model, text)[row, start : start + len(logits)], TOLERANCE[None])
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_paged_cache_share_what_they_have_in_common(make_model):
+    model, text = make_model(), texts(1)
+    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text, [14])
+    pool = cache.layouts[0].pool
+    assert pool.used == 4
+    beams = cache.select([0] * 6)
+    assert pool.used == 4
+    assert beams.layouts[0].pool is pool
+    many = np.repeat(text, 6, axis=0)
+    many[:, 14:] = texts(6, seed=5)[:, 14:]
+    feed(model, beams, many, [1] * 6, [14] * 6)
+    assert pool.used == 4 + 6  # each beam has the last, unfilled page for itself
+    feed(model, beams, many, [2] * 6, [15] * 6)
+    assert pool.used == 4 + 6 + 6
+    beams = beams.select([3, 3])
+    gc.collect()
+    assert pool.used == 4 + 2  # three full and one of the first cache; two of beam 3
+    del cache
+    gc.collect()
+    assert pool.used == 3 + 2
+    beams.rewind([12, 0])
+    assert pool.used == 3
+    del beams
+    gc.collect()
+    assert pool.used == 0
+
+
+def test_the_last_of_those_who_share_a_page_writes_to_it(make_model):
+    model, text = make_model(), texts(2)
+    text[1, :14] = text[0, :14]
+    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text[:1], [14])
+    pair = cache.select([0, 0])
+    pool = pair.layouts[0].pool
+    del cache
+    gc.collect()
+    feed(model, pair, text, [1, 1], [14, 14])
+    assert pool.used == 4 + 1
+
+
+def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable(make_model):
+    model, text = make_model(), texts(2)
+    cache = KVCache.for_model(model, 2, kind="paged", page_size=4, pages=6)
+    fed(model, cache, text, [12, 10])
+    expected = "paged cache: 2 more pages of 4 tokens are needed, and 0 of 6 are free"
+    with pytest.raises(CacheFull, match=expected):
+        feed(model, cache, text, [3, 3], [12, 10])
+    assert cache.counts == [12, 10]
+    kept = cache.select([0])
+    del cache
+    gc.collect()
+    logits = feed(model, kept, text[:1], [3], [12])[0]
+    close(logits, whole(model, text)[0, 12:15], TOLERANCE[None])
+
+
+def test_caches_of_one_pool(make_model):
+    model, text = make_model(), texts(2)
+    first = KVCache.for_model(model, 1, kind="paged", page_size=4)
+    pool = first.layouts[0].pool
+    fed(model, first, text[:1], [9])
+    second = KVCache.for_model(model, 1, kind="paged", pool=pool)
+    fed(model, second, text[1:], [6])
+    assert pool.used == 3 + 2
+    close(feed(model, first, text[:1], [2], [9])[0], whole(model, text)[0, 9:11], TOLERANCE[None])
+    close(feed(model, second, text[1:], [2], [6])[0], whole(model, text)[1, 6:8], TOLERANCE[None])
+    with pytest.raises(ArgumentError, match="the pool was made for another model, dtype or device"):
+        KVCache.for_model(model, 1, kind="paged", dtype="int8", pool=pool)
+
+
+def test_a_page_is_clean_when_it_gets_another_owner(make_model):
+    model, text = make_model(), texts(1)
+    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=8), text, [10])
+    pool = cache.layouts[0].pool
+    for plane in pool._planes():
+        plane[1:] = float("nan")
+    cache.rewind([0])
+    close(feed(model, cache, text, [5], [0])[0], whole(model, text)[0, :5], TOLERANCE[None])
+    close(feed(model, cache, text, [2], [5])[0], whole(model, text)[0, 5:7], TOLERANCE[None])
+
+
+def test_layers_that_slide_stay_small(make_model):
+    model, text = make_model(windows=(6, 11, 6)), texts(1)
+    sizes = {}
+    for kind in ("static", "sliding"):
+        cache = KVCache.for_model(model, 1, kind=kind, **({"slack": 2} if kind != "static" else {}))
+        sizes[kind] = []
+        for start in range(0, 80, 10):
+            feed(model, cache, text, [10], [start])
+            sizes[kind].append(cache.nbytes)
+    assert sizes["static"][-1] > 4 * sizes["sliding"][-1]
+    column = 2 * 2 * 8 * 4  # keys and values, two heads of eight float32
+    assert sizes["sliding"][2:] == [column * (3 + 8 + 13 + 8)] * 6  # a bin each, and the rings
+
+
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("bfloat16", 0.5), ("int8", 17 / 64), ("int4", 10 / 64)]
+)
+def test_fewer_bits_take_less_memory(dtype, share, make_model):
+    model = make_model(head_size=64)
+    sizes = [KVCache.for_model(model, 2, 64, dtype=each).nbytes for each in (None, dtype)]
+    assert sizes[1] == sizes[0] * share
+
+
+# ---- storage ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head_size", [8, 20, 32, 64, 96])
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 300.0])
+def test_rounding_is_to_the_nearest_code(head_size, spread, device):
+    x = (gradient.randn(3, 5, head_size) * spread).to(device)
+    x[0, 0] = 0.0
+    x[1, 1] = 7.0
+    groups = x.reshape(3, 5, -1, head_size if head_size % 32 else 32)
+    largest, range_ = groups.abs().amax(-1), groups.amax(-1) - groups.amin(-1)
+    bounds = {
+        "int8": largest * (1 / 254 + 2**-11),
+        "int4": range_ * (1 / 30) + largest * 2**-10 + range_ * 2**-10,
+    }
+    for name, bound in bounds.items():
+        storage = storage_of(name)
+        planes = storage.encode(x)
+        assert [(p.shape[-1], p.dtype) for p in planes] == storage.planes(head_size)
+        error = (storage.decode(planes, head_size, gradient.float32) - x).abs()
+        worst = error.reshape(groups.shape).amax(-1)
+        assert bool((worst <= bound + 1e-6 * spread).all()), name
+        again = storage.encode(storage.decode(planes, head_size, gradient.float32))
+        if name == "int8":
+            assert again[0].tolist() == planes[0].tolist()
+
+
+def test_numbers_beyond_float16_stay_finite():
+    for name in ("int8", "int4"):
+        storage = storage_of(name)
+        x = gradient.tensor([[1e9, -1e9] + [0.0] * 30])
+        decoded = storage.decode(storage.encode(x), 32, gradient.float32)
+        assert bool(decoded.isfinite().all())
+
+
+# ---- what is asked wrongly ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"kind": "rolling"},
+            ArgumentError,
+            "expected one of static, sliding, paged, got 'rolling'",
+        ),
+        ({"dtype": "int3"}, ArgumentError, "stored as float32, .*, int8 or int4, got 'int3'"),
+        ({"block": 0}, ArgumentError, "block must be at least 1 column, got 0"),
+        ({"page_size": 4}, TypeMismatch, r"a static one has no option 'page_size' \(options: cap"),
+        (
+            {"kind": "sliding", "slack": -1},
+            ArgumentError,
+            "slack must be at least 0 tokens, got -1",
+        ),
+        ({"kind": "paged", "page_size": 0}, ArgumentError, "must be at least 1, got 0 and None"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_caches_that_there_are_not(options, error, message, make_model):
+    with pytest.raises(error, match=message):
+        KVCache.for_model(make_model(), 1, **options)
+
+
+def test_int4_needs_heads_of_even_size():
+    with pytest.raises(ArgumentError, match="heads need an even size, got 7; use int8"):
+        KVCache([(2, 7)], 1, dtype="int4")
+    assert KVCache([(2, 7)], 1, dtype="int8").storage.name == "int8"
+
+
+def test_rows_that_a_cache_does_not_have(make_model):
+    with pytest.raises(ArgumentError, match=r"select: expected rows 0 to 1, got \[2, -1\]"):
+        KVCache.for_model(make_model(), 2).select([0, 2, -1])
+
+
+def test_a_sliding_layer_attends_with_the_window_that_was_announced():
+    cache = KVCache([(2, 8, 4)], 1, kind="sliding")
+    x = gradient.ones(1, 2, 3, 8)
+    with pytest.raises(ArgumentError, match="window=None, but the model's kv_shapes announced 4"):
+        cache.begin(3).attend(0, x, x, x)

@@ -16,6 +16,7 @@ of a block, whatever the rows' lengths.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -23,10 +24,9 @@ from typing import Any, Self
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
-from gradient.generation.cache import paged, sliding, static
+from gradient.generation.cache import file, paged, sliding, static
 from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
-from gradient.generation.cache.quantized import Int4, Int8
-from gradient.generation.cache.storage import Plain, Storage
+from gradient.generation.cache.storage import storage_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
@@ -173,13 +173,54 @@ class KVCache:
                 f"rewind: expected a count from 0 to what each row holds, {self.counts}, "
                 f"got {counts}"
             )
-        if counts == self.counts:
-            return
         for layout in self.layouts:
             layout.rewind(counts)
         self.counts = counts
         # In place: a recorded step finds the lengths where they were when it was recorded.
         self.lengths[:] = gradient.tensor(counts, dtype=gradient.int64, device=self.device)
+
+    def save(
+        self, path: str | os.PathLike[str], model: CausalLM, tokens: Sequence[Sequence[int]]
+    ) -> None:
+        """Write what the rows hold to a file, atomically.
+
+        Args:
+            model: the one that filled the cache; the file is for it alone.
+            tokens: the token ids that each row holds.
+
+        Raises:
+            CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+        """
+        file.save(self, path, model, tokens)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        model: CausalLM,
+        *,
+        kind: str = "static",
+        dtype: gradient.DType | str | None = None,
+        **options: Any,
+    ) -> tuple[Self, list[list[int]]]:
+        """Return the cache that a file holds, and the tokens of its rows.
+
+        Args:
+            kind, options: of the new cache; the layout of the one saved does not matter.
+            dtype: None is as it was saved. Another one rounds once more.
+
+        Raises:
+            ModelNotFound: there is no such file.
+            FileFormatError: it is truncated, damaged, or no saved cache.
+            ArgumentError: it was saved from another model, or from one with other weights.
+        """
+
+        saved = file.read(path, model)
+        longest = max(len(ids) for ids in saved.tokens)
+        stored = saved.storage.name if dtype is None else dtype
+        cache = cls.for_model(model, len(saved.tokens), longest, kind=kind, dtype=stored, **options)
+        file.fill(cache, saved)
+        return cache, saved.tokens
 
     def _check_rows(self, rows: Sequence[int]) -> None:
         wrong = [row for row in rows if not 0 <= row < self.batch_size]
@@ -284,22 +325,3 @@ def arrangement(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Lay
             f"(options: {', '.join(known)})"
         )
     return KINDS[kind]
-
-
-def storage_of(dtype: gradient.DType | str) -> Storage:
-    """Return the storage for a dtype, or for its name.
-
-    Raises:
-        ArgumentError: keys and values are not stored in it.
-    """
-    name = dtype if isinstance(dtype, str) else dtype.name
-    for storage in (Int8(), Int4()):
-        if name == storage.name:
-            return storage
-    for plain in (gradient.float32, gradient.bfloat16, gradient.float16, gradient.float64):
-        if name == plain.name:
-            return Plain(plain)
-    raise ArgumentError(
-        f"cache: keys and values are stored as float32, bfloat16, float16, float64, int8 or int4, "
-        f"got {name!r}"
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import gradient
+from gradient.errors import ArgumentError
 from gradient.tensor import Tensor
 
 #: The tensors that a storage makes of one: alike in all axes but the last.
@@ -67,4 +68,25 @@ def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device
     return tuple(
         gradient.zeros((*lead, width), dtype=dtype, device=device)
         for width, dtype in storage.planes(head_size)
+    )
+
+
+def storage_of(dtype: gradient.DType | str) -> Storage:
+    """Return the storage for a dtype, or for its name.
+
+    Raises:
+        ArgumentError: keys and values are not stored in it.
+    """
+    from gradient.generation.cache.quantized import Int4, Int8  # which are made of what is above
+
+    name = dtype if isinstance(dtype, str) else dtype.name
+    for storage in (Int8(), Int4()):
+        if name == storage.name:
+            return storage
+    for plain in (gradient.float32, gradient.bfloat16, gradient.float16, gradient.float64):
+        if name == plain.name:
+            return Plain(plain)
+    raise ArgumentError(
+        f"cache: keys and values are stored as float32, bfloat16, float16, float64, int8 or int4, "
+        f"got {name!r}"
     )

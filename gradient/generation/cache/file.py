@@ -1,0 +1,198 @@
+"""A key-value cache in a file: what its rows hold, the tokens it came from, and whose it is.
+
+The file is safetensors. Of each row it holds the token ids and, for each layer, the columns of keys
+and values as they are stored (codes and scales, if they are quantised). The layout is not part of
+it: what a sliding cache wrote, a paged one can read.
+
+Keys and values mean nothing to any other model. So the header names the model, by a digest of a
+few numbers of each weight: another dtype, or a step of training, gives another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradient
+from gradient.errors import ArgumentError, FileFormatError
+from gradient.generation.cache.layout import Pair
+from gradient.generation.cache.storage import Storage, empty_planes, storage_of
+from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.models.causal_lm import CausalLM, KVShape
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.generation.cache.kv_cache import KVCache
+
+FORMAT = "gradient-kv-cache-1"
+#: Numbers of each weight that the fingerprint looks at.
+SAMPLED = 64
+#: A batch is padded to its longest row; a file whose rows would make it so many times larger than
+#: they are is refused, as it asks for more memory than it has bytes for.
+MOST_PADDING = 64
+
+
+def fingerprint(model: CausalLM) -> str:
+    """Return a digest that tells this model's caches from those of others."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"{name} {weight.dtype.name} {tuple(weight.shape)}\n".encode())
+        digest.update(_sample(weight.detach()).tobytes())
+    return digest.hexdigest()
+
+
+def save(
+    cache: KVCache, path: str | os.PathLike[str], model: CausalLM, tokens: Sequence[Sequence[int]]
+) -> None:
+    """Write a cache and the tokens it holds, atomically; see `KVCache.save`."""
+    if [len(row) for row in tokens] != cache.counts:
+        raise ArgumentError(
+            f"save: expected the tokens that the rows hold, {cache.counts} of them, got "
+            f"{[len(row) for row in tokens]}"
+        )
+    tensors: dict[str, Tensor] = {}
+    for row, ids in enumerate(tokens):
+        tensors[f"{row}.tokens"] = gradient.tensor(list(ids), dtype=gradient.int64)
+        for layer in range(len(cache.shapes)):
+            layout = cache.layouts[cache.layout_of[layer]]
+            columns = layout.columns(layer, row, layout.first(row, len(ids)), len(ids))
+            for name, planes in zip(Pair._fields, columns, strict=True):
+                for number, plane in enumerate(planes):
+                    tensors[f"{row}.{layer}.{name}.{number}"] = plane.cpu()
+    header = {
+        "format": FORMAT,
+        "model": fingerprint(model),
+        "storage": cache.storage.name,
+        "rows": str(len(tokens)),
+        "shapes": json.dumps([list(shape) for shape in cache.shapes]),
+    }
+    save_file(tensors, path, header)
+
+
+class Saved(NamedTuple):
+    """What a file holds of a cache, mapped but not read yet."""
+
+    tokens: list[list[int]]
+    storage: Storage
+    columns: dict[tuple[int, int], Pair]  # (row, layer) -> (H, n, w), of the row's last n tokens
+
+
+def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
+    """Check a file, and return what it holds; see `KVCache.load`."""
+    file = SafetensorsFile(path)
+    rows, storage = _read_header(file, path, model)
+    tokens = [_tokens(file, path, row, model.config.vocab_size) for row in range(rows)]
+    counts = [len(ids) for ids in tokens]
+    if rows * max(counts) > MOST_PADDING * sum(counts):
+        raise _wrong(path, f"rows of {min(counts)} to {max(counts)} tokens are mostly padding")
+    columns = {
+        (row, layer): _columns(file, path, row, layer, KVShape(*shape), count, storage)
+        for row, count in enumerate(counts)
+        for layer, shape in enumerate(model.kv_shapes)
+    }
+    return Saved(tokens, storage, columns)
+
+
+@gradient.no_grad()
+def fill(cache: KVCache, saved: Saved) -> None:
+    """Give an empty cache what a file holds, as one pass of the model would have."""
+    counts = [len(ids) for ids in saved.tokens]
+    longest = max(counts)
+    if not longest:
+        return
+    stored, storage = saved.storage, cache.storage
+    step = cache.begin(longest, counts)
+    for layer, (heads, size, window) in enumerate(cache.shapes):
+        sides = []
+        for side in range(2):
+            planes = empty_planes(stored, (len(counts), heads, longest), size, cache.device)
+            for row, count in enumerate(counts):
+                for plane, part in zip(planes, saved.columns[row, layer][side], strict=True):
+                    plane[row, :, count - part.shape[1] : count] = part.to(cache.device)
+            if storage.name != stored.name:
+                planes = storage.encode(stored.decode(planes, size, gradient.float32))
+            sides.append(planes)
+        step.views[cache.layout_of[layer]].append(layer, Pair(*sides), window)
+    step.commit()
+
+
+def _sample(weight: Tensor) -> Any:
+    """Return some numbers of a weight, as bytes that are the same on every device."""
+    if weight.dtype.is_packed:
+        part = weight.array.parts[0]
+        weight = gradient.tensor(weight.backend.to_numpy(part).reshape(-1)[:SAMPLED])
+    flat = weight.reshape(-1)
+    # From the whole of it: a fine-tuned embedding may differ in a few rows.
+    places = gradient.arange(SAMPLED, device=flat.device) * (max(flat.shape[0] - 1, 1) // SAMPLED)
+    return flat[places % flat.shape[0]].cpu().float().numpy()
+
+
+def _wrong(path: Any, what: str) -> FileFormatError:
+    return FileFormatError(f"{path} is not a saved key-value cache: {what}")
+
+
+def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Storage]:
+    """Return the number of rows and the storage, once the file is known to be this model's."""
+    header = file.metadata
+    if header.get("format") != FORMAT:
+        raise _wrong(path, f"its format is {header.get('format')!r}, expected {FORMAT!r}")
+    shapes = json.dumps([list(shape) for shape in model.kv_shapes])
+    if header.get("shapes") != shapes or header.get("model") != fingerprint(model):
+        raise ArgumentError(
+            f"{path}: was saved from another model, or from this one with other weights or in "
+            f"another dtype; load that one, or compute the text anew"
+        )
+    rows = header.get("rows", "")
+    if not (rows.isascii() and rows.isdigit() and 1 <= int(rows[:9]) == int(rows) <= len(file)):
+        raise _wrong(path, f"it claims {rows!r} rows and has {len(file)} tensors")
+    try:
+        return int(rows), storage_of(header.get("storage", ""))
+    except ArgumentError as error:
+        raise _wrong(path, str(error)) from None
+
+
+def _tokens(file: SafetensorsFile, path: Any, row: int, vocab_size: int) -> list[int]:
+    entry = file.entries.get(f"{row}.tokens")
+    if entry is None or entry.dtype != "I64" or len(entry.shape) != 1:
+        raise _wrong(path, f"the tokens of row {row} are missing, or no list of int64")
+    ids = file.array(f"{row}.tokens")
+    if len(ids) and (ids.min() < 0 or ids.max() >= vocab_size):
+        raise _wrong(path, f"row {row} has tokens beyond the vocabulary of {vocab_size}")
+    return ids.tolist()
+
+
+def _columns(
+    file: SafetensorsFile,
+    path: Any,
+    row: int,
+    layer: int,
+    shape: KVShape,
+    count: int,
+    storage: Storage,
+) -> Pair:
+    """Return the keys and values that the file has of a row and layer, all alike in length."""
+    names = [
+        [f"{row}.{layer}.{name}.{number}" for number in range(len(storage.planes(shape.head_size)))]
+        for name in Pair._fields
+    ]
+    missing = [name for side in names for name in side if name not in file]
+    if missing:
+        raise _wrong(path, f"it lacks {', '.join(missing)}")
+    first = file.entries[names[0][0]].shape
+    held = first[1] if len(first) == 3 else -1
+    # A layer with a window need not have more than what the next token sees.
+    least = count if shape.window is None else min(count, shape.window - 1)
+    for side in names:
+        for name, plane in zip(side, storage.planes(shape.head_size), strict=True):
+            entry, expected = file.entries[name], (shape.heads, held, plane.width)
+            if entry.shape != expected or not least <= held <= count:
+                raise _wrong(
+                    path, f"{name} has shape {entry.shape}, expected ({shape.heads}, "
+                    f"{least} to {count}, {plane.width})"
+                )  # fmt: skip
+            if file[name].dtype != plane.dtype:
+                raise _wrong(path, f"{name} is {entry.dtype}, expected {plane.dtype.name}")
+    return Pair(*(tuple(file[name] for name in side) for side in names))

@@ -1,0 +1,145 @@
+"""Prefix reuse: what one text shares with the one before is not computed again.
+
+A conversation's next prompt begins with all of the last one; a hundred questions about a document
+begin with the document. A `PromptCache` holds the keys and values of one text together with its
+tokens. It compares the tokens of a new prompt with those, forgets what differs, and leaves the rest
+to be computed. (Kwon et al. 2023, section 4.4, and Zheng et al. 2023, "SGLang", section 3, share
+prefixes between the requests of a server in this way.)
+
+    cache = PromptCache(model)
+    generate(model, first_prompt, prompt_cache=cache)
+    generate(model, longer_prompt, prompt_cache=cache)    # computes only what is new
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gradient
+from gradient.errors import ArgumentError
+from gradient.generation.cache import KVCache
+from gradient.generation.prefill import CHUNK, prefill
+from gradient.models.causal_lm import CausalLM
+
+#: Tokens that several prompts must have in common for them to be computed in a pass of their own.
+WORTH_A_PASS = 32
+
+
+class PromptCache:
+    """A cache of one text, which knows the text's tokens.
+
+    Attributes:
+        model: whose keys and values they are.
+        tokens: the text, as far as it is held.
+        cache: the `KVCache`, of one row.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM,
+        *,
+        kind: str = "static",
+        dtype: gradient.DType | str | None = None,
+        **options: Any,
+    ) -> None:
+        """Args: as of `KVCache.for_model`.
+
+        A "sliding" cache can go back by its `slack` only: it suits a text that is continued. Of a
+        text that is edited, or of several that begin alike, "static" and "paged" keep what is
+        common at any length.
+        """
+        self.model = model
+        self.tokens: list[int] = []
+        self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
+
+    def reuse(self, prompt: Sequence[int]) -> int:
+        """Forget all but what `prompt` begins with; return how many of its tokens are held.
+
+        They are fewer than it has: the logits after the last are not kept, so it is always
+        computed.
+        """
+        matched = common_length([self.tokens, prompt[:-1]])
+        try:
+            self.cache.rewind([matched])
+        except ArgumentError:  # a sliding cache that has dropped what the next token would see
+            matched = 0
+            self.cache.rewind([0])
+        del self.tokens[matched:]
+        return matched
+
+    def record(self, text: Sequence[int]) -> None:
+        """Take note that the cache holds the beginning of `text`, as much of it as it counts."""
+        held = self.cache.counts[0]
+        del self.tokens[held:]
+        self.tokens.extend(text[len(self.tokens) : held])
+
+    def rows(self, prompts: Sequence[Sequence[int]], chunk: int | None = CHUNK) -> KVCache:
+        """Return a cache with a row for each prompt, which hold as much of them as is known.
+
+        For one prompt this is `self.cache`, which then goes on with it. Several get a cache of
+        their own, each with what all of them begin with; should that be long, it is computed first,
+        once for all. In a paged cache they share its pages.
+        """
+        if len(prompts) == 1:
+            self.reuse(prompts[0])
+            return self.cache
+        shared = common_length([prompt[:-1] for prompt in prompts])
+        beginning = list(prompts[0][:shared])
+        if shared - common_length([self.tokens, beginning]) >= WORTH_A_PASS:
+            self.reuse(beginning)
+            prefill(self.model, self.cache, [beginning], chunk)
+            self.record(beginning)
+        cache = self.cache.select([0] * len(prompts))
+        matched = common_length([self.tokens, beginning])
+        try:
+            cache.rewind([matched] * len(prompts))
+        except ArgumentError:
+            cache.rewind([0] * len(prompts))
+        return cache
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the text and its keys and values to a file, atomically; see `KVCache.save`."""
+        self.cache.rewind([len(self.tokens)])
+        self.cache.save(path, self.model, [self.tokens])
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        model: CausalLM,
+        *,
+        kind: str = "static",
+        dtype: gradient.DType | str | None = None,
+        **options: Any,
+    ) -> PromptCache:
+        """Return what `save` wrote.
+
+        Args:
+            kind, dtype, options: of the new cache, as of `KVCache.load`: they need not be those of
+                the one that was saved.
+
+        Raises:
+            ModelNotFound, FileFormatError: there is no such file, or it is damaged.
+            ArgumentError: it is of another model, or holds several texts.
+        """
+        cache, tokens = KVCache.load(path, model, kind=kind, dtype=dtype, **options)
+        if len(tokens) != 1:
+            raise ArgumentError(f"{path}: holds {len(tokens)} texts, expected one")
+        made = cls.__new__(cls)
+        made.model, made.cache, made.tokens = model, cache, tokens[0]
+        return made
+
+    def __repr__(self) -> str:
+        return f"PromptCache({len(self.tokens)} tokens, {self.cache.kind}, {self.cache.nbytes:,} B)"
+
+
+def common_length(texts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all the texts begin with in common."""
+    length = 0
+    for tokens in zip(*texts, strict=False):
+        if any(token != tokens[0] for token in tokens):
+            break
+        length += 1
+    return length
