@@ -312,6 +312,7 @@ if TYPE_CHECKING:
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
+    from gradient import quantization as quantization
     from gradient import testing as testing
     from gradient import text as text
     from gradient import training as training
@@ -340,6 +341,7 @@ _LATE = {
     "models": "gradient.models",
     "nn": "gradient.nn",
     "optim": "gradient.optim",
+    "quantization": "gradient.quantization",
     "testing": "gradient.testing",
     "text": "gradient.text",
     "training": "gradient.training",

@@ -14,7 +14,7 @@ import numpy as np
 from gradient.autograd.engine import World
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
-from gradient.dtypes import DType
+from gradient.dtypes import DType, float32
 from gradient.ops import elementwise, index, linalg, reduce, shape
 
 
@@ -147,6 +147,18 @@ class TensorBackend(Backend):
     # Linear algebra and shape --------------------------------------------------------------------
 
     matmul = staticmethod(linalg.matmul)
+
+    def unpack(be, x: Any, dtype: Any = float32) -> Any:
+        return wrap(be.inner.unpack(raw(x), plain(dtype)), be.inner)
+
+    def quantized_matmul(be, x: Any, weight: Any) -> Any:
+        return linalg.quantized_matmul(x, weight=raw(weight))
+
+    def quantized_matmul_grad(be, g: Any, weight: Any) -> Any:
+        return linalg.quantized_matmul_grad(g, weight=raw(weight))
+
+    def quantized_embedding(be, weight: Any, indices: Any) -> Any:
+        return wrap(be.inner.quantized_embedding(raw(weight), raw(indices)), be.inner)
 
     def reshape(be, x: Any, size: Any) -> Any:
         return shape.reshape(be._tensor(x), shape=tuple(size))

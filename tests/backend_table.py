@@ -15,6 +15,8 @@ import numpy as np
 
 from array_backends import BareBackend
 from gradient import dtypes
+from gradient.backends.packed import PackedArray
+from gradient.dtypes.packed import PACKED
 
 BARE = BareBackend()
 
@@ -198,6 +200,13 @@ def rotation(interleaved: bool) -> Case:
     return lambda a: (a(2, 3, a.rows, 8), a(a.rows, 4), a(a.rows, 4), interleaved)
 
 
+def packed(a: Draw, name: str, *shape: int) -> PackedArray:
+    """Normal weights, packed; whatever dtype and layout are under test."""
+    dtype = dtypes.dtype_of(name)
+    values = np.ascontiguousarray(a(*shape), np.float32)
+    return PackedArray(dtype, shape, dtype.pack(values))
+
+
 WINDOWS = ((3, 2), (2, 1), (1, 2))
 FLOAT64 = np.dtype(np.float64)
 ON = 1 << 40
@@ -284,15 +293,28 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 67), a(131, 67), a(131)),
         lambda a: (a(2, a.rows, 67), a(131, 67)),
         lambda a: (a(67), a(31, 67), a(31)),
+        lambda a: (a(a.rows, 64), packed(a, "q8_0", 31, 64), a(31)),
     ],
     "linear_weight_grad": [lambda a: (a(2, a.rows, 131), a(2, a.rows, 67))],
     "grouped_linear": [
         lambda a: (a(a.rows, 67), [a(31, 67) for _ in range(4)], counts(a.rows)),
+        lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)] * 4, counts(a.rows)),
     ],
     "grouped_linear_weight_grad": [
         lambda a: (a(a.rows, 31), a(a.rows, 67), counts(a.rows)),
     ],
-    "embedding": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4))],
+    "grouped_linear_input_grad": [
+        lambda a: (a(a.rows, 31), [a(31, 67) for _ in range(4)], counts(a.rows)),
+        lambda a: (a(a.rows, 31), [packed(a, "q8_0", 31, 64)] * 4, counts(a.rows)),
+    ],
+    "linear_input_grad": [
+        lambda a: (a(2, a.rows, 131), a(131, 67)),
+        lambda a: (a(2, a.rows, 31), packed(a, "q8_0", 31, 64)),
+    ],
+    "embedding": [
+        lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4)),
+        lambda a: (packed(a, "q6_k", 7, 256), a.integers(0, 7, a.rows)),
+    ],
     "embedding_grad": [lambda a: (a(3, a.rows, 67), a.integers(0, 11, 3, a.rows), 11)],
     "index_add": [
         lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),
@@ -308,6 +330,21 @@ CASES: dict[str, list[Case]] = {
     "rope": [rotation(False), rotation(True)],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
+    # Packed weights: every format, alone and multiplied with one row, a few and many
+    "unpack": [lambda a, name=d.name: (packed(a, name, 3, 7, 256), a.dtype) for d in PACKED],
+    "quantized_matmul": [
+        *[lambda a, name=d.name: (a(a.rows, 256), packed(a, name, 37, 256)) for d in PACKED],
+        lambda a: (a(2, a.rows, 64), packed(a, "q4_0", 131, 64)),
+        lambda a: (a(512), packed(a, "q4_k", 600, 512)),
+    ],
+    "quantized_matmul_grad": [
+        *[lambda a, name=d.name: (a(a.rows, 37), packed(a, name, 37, 256)) for d in PACKED],
+        lambda a: (a(2, a.rows, 600), packed(a, "q4_k", 600, 512)),
+    ],
+    "quantized_embedding": [
+        lambda a, name=d.name: (packed(a, name, 11, 256), a.integers(0, 11, 3, a.rows))
+        for d in PACKED
+    ],
     # Creation, reductions, shape
     "empty": [],  # its values are not defined
     "zeros": [lambda a: ((3, 4), a.dtype), lambda a: ((), a.dtype)],
@@ -376,6 +413,8 @@ def call(backend: Any, method: str, arguments: tuple[Any, ...]) -> list[np.ndarr
 
 def carry(backend: Any, value: Any) -> Any:
     """Arrays, in lists and tuples too, as the backend has them."""
+    if isinstance(value, PackedArray):
+        return value.map(lambda part: carry(backend, part))
     if isinstance(value, np.ndarray):
         return value if backend.device in ("cpu", "bare") else backend.asarray(value)
     if isinstance(value, (list, tuple)):
@@ -386,6 +425,8 @@ def carry(backend: Any, value: Any) -> Any:
 def leaves(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [leaf for v in value for leaf in leaves(v)]
+    if isinstance(value, PackedArray):
+        return list(value.parts)
     return [] if value is None or isinstance(value, (slice, np.dtype, str)) else [value]
 
 

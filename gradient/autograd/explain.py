@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from gradient.autograd.variable import Variable
+from gradient.dtypes import PackedDType
 from gradient.errors import (
     BackendError,
     DeviceError,
@@ -21,15 +23,23 @@ _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)"
 
 MOST = 8  # inputs that a message lists
 
+#: The first and last inputs that may be packed, by op.
+TAKES_PACKED = {"linear": (1, 1), "embedding": (0, 0), "grouped_linear": (1, sys.maxsize)}
+
 
 def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     """The exception to raise for `error`, which `op` met on `inputs`. Costs nothing until then."""
+    tensors = [t for t in inputs if isinstance(t, Variable)]
+    first, last = TAKES_PACKED.get(op.name, (0, -1))
+    for at, value in enumerate(inputs):
+        packed = isinstance(value, Variable) and isinstance(value.array.dtype, PackedDType)
+        if packed and not first <= at <= last:
+            return packed_refused(op.name, value.array)
     if isinstance(error, GradientError):
         raise error
     names = (
         op.inputs if len(op.inputs) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
     )
-    tensors = [t for t in inputs if isinstance(t, Variable)]
     for name, value in zip(names, inputs, strict=False):
         bad = value is not None and not isinstance(value, (Variable, bool, int, float))
         if bad or (not tensors and value is not None):
@@ -58,6 +68,15 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
         if isinstance(error, kinds):
             return ours(message)
     return BackendError(message)
+
+
+def packed_refused(op: str, array: Any) -> DTypeError:
+    """The error of an op that does not take a packed tensor."""
+    return DTypeError(
+        f"{op}: not defined for packed tensors, got {array.dtype.name} {tuple(array.shape)}; "
+        "dequantize() it first (linear, embedding and grouped_linear take packed weights as they "
+        "are)"
+    )
 
 
 def describe(value: Any) -> str:

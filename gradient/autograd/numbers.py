@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.dtypes import DType, get_default_dtype, result_type
+from gradient.dtypes import DType, PackedDType, get_default_dtype, result_type
 from gradient.errors import DTypeError
 
 PYTHON_NUMBERS = (bool, int, float)
@@ -22,6 +22,8 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
     if op.numbers == "same":
+        # A packed weight meets inputs of any float dtype: `be.linear` sees to it.
+        dtypes = {d for d in dtypes if not isinstance(d, PackedDType)}
         if len(dtypes) > 1:
             listed = ", ".join(sorted(str(d) for d in dtypes))
             raise DTypeError(

@@ -23,6 +23,7 @@ from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
+from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.composed.steps import StepDefaults
@@ -37,6 +38,7 @@ class Backend(
     ElementwiseDefaults,
     NormDefaults,
     AttentionDefaults,
+    PackedDefaults,
     GroupedDefaults,
     ShapeDefaults,
     RandomDefaults,

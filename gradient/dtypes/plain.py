@@ -113,7 +113,7 @@ def dtype_of(value: Any) -> DType:
         return _BY_PYTHON[value] or _default
     try:
         return BY_NUMPY[np.dtype(value)]
-    except (TypeError, KeyError):
+    except (TypeError, ValueError, KeyError, DeprecationWarning):  # whatever NumPy makes of it
         names = ", ".join(dtype.name for dtype in BY_NUMPY.values())
         raise TypeMismatch(f"dtype: expected one of {names}; got {value!r}") from None
 

@@ -47,7 +47,10 @@ _TABLE = {(a, b): _promote(a, b) for a in ALL for b in ALL}
 
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest dtype that holds both, by PyTorch's table."""
-    return _TABLE[dtype_of(a), dtype_of(b)]
+    a, b = dtype_of(a), dtype_of(b)
+    if a.is_packed or b.is_packed:
+        raise TypeMismatch(f"promote_types: packed dtypes do not mix with others, got {a} and {b}")
+    return _TABLE[a, b]
 
 
 def _rank(operand: Any) -> tuple[int, DType]:

@@ -19,6 +19,7 @@ from gradient.nn import state_dict as fitting
 from gradient.nn.hooks import Hooks, RemovableHandle
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.packed import widened
 
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 
@@ -318,7 +319,8 @@ class Module:
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 
-        `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`.
+        `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`. Packed weights keep theirs
+        too, but the rows that an embedding looks up in one come in the new dtype.
         """
         device, dtype = kwargs.get("device"), kwargs.get("dtype")
         for arg in (*args, kwargs.get("tensor")):
@@ -328,10 +330,17 @@ class Module:
                 dtype = arg
             elif arg is not None and not isinstance(arg, bool):  # bool: non_blocking
                 device = arg
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeMismatch(f"Module.to: expected a floating-point dtype, got {dtype}")
+        if dtype is not None and (dtype.is_packed or not dtype.is_floating_point):
+            fix = ", which is packed; gradient.quantization.quantize_ packs a model's weights"
+            raise TypeMismatch(
+                f"Module.to: expected a floating-point dtype, got {dtype}"
+                + (fix if dtype.is_packed else "")
+            )
 
         def move(tensor: Tensor) -> Tensor:
+            if tensor.dtype.is_packed:
+                moved = tensor.to(device=device)
+                return moved if dtype is None else widened(moved, dtype)
             target = dtype if tensor.dtype.is_floating_point else None
             return tensor.to(device=device, dtype=target)
 
@@ -372,9 +381,9 @@ class Module:
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Let every parameter be trained, or freeze it."""
+        """Let every parameter be trained, or freeze it; packed ones are always frozen."""
         for parameter in self.parameters():
-            parameter.requires_grad_(requires_grad)
+            parameter.requires_grad_(requires_grad and not parameter.dtype.is_packed)
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:

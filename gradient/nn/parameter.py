@@ -26,6 +26,11 @@ class Parameter(Tensor):
                 "Parameter: only a floating-point tensor can require a gradient, got "
                 f"{data.dtype}; pass requires_grad=False"
             )
+        if requires_grad and data.dtype.is_packed:
+            raise DTypeError(
+                f"Parameter: a packed tensor ({data.dtype.name}) cannot be trained; pass "
+                "requires_grad=False"
+            )
         parameter = object.__new__(cls)
         parameter.array, parameter.backend, parameter.grad = data.array, data.backend, None
         parameter.node = leaf_node(parameter) if requires_grad else None

@@ -44,7 +44,7 @@ def load(
     wrong = {
         name: problem
         for name, value in state_dict.items()
-        if name in own and (problem := _problem(own[name], value)) is not None
+        if name in own and (problem := _problem(own[name], value, assign)) is not None
     }
     if wrong or (strict and (missing or unexpected)):
         listed = (missing, unexpected) if strict else ([], [])
@@ -60,11 +60,17 @@ def load(
     return IncompatibleKeys(missing, unexpected)
 
 
-def _problem(own: Tensor, value: Any) -> str | None:
+def _problem(own: Tensor, value: Any, assign: bool) -> str | None:
     if not isinstance(value, Tensor):
         return f"expected a tensor of shape {tuple(own.shape)}, got {type(value).__name__}"
     if tuple(value.shape) != tuple(own.shape):
         return f"expected {tuple(own.shape)}, got {tuple(value.shape)}"
+    packed = own.dtype.is_packed or value.dtype.is_packed
+    if packed and not assign and own.dtype is not value.dtype:
+        return (
+            f"{value.dtype.name} cannot be copied into {own.dtype.name}; assign=True makes it the "
+            "module's own"
+        )
     return None
 
 
@@ -77,8 +83,9 @@ def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tenso
         if new is None:
             new = value
             if isinstance(old, Parameter):
-                # Only floating tensors can be trained; a quantised weight has no gradient.
-                trains = old.requires_grad and value.dtype.is_floating_point
+                # Integers cannot be trained, and packed weights consist of them.
+                dtype = value.dtype
+                trains = old.requires_grad and dtype.is_floating_point and not dtype.is_packed
                 new = Parameter(value.detach(), requires_grad=trains)
             replaced[id(old)] = new
         path, _, attribute = name.rpartition(".")

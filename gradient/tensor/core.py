@@ -14,6 +14,7 @@ from gradient.autograd import engine
 from gradient.autograd.modes import mode
 from gradient.autograd.node import Handle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch
 from gradient.ops import elementwise
@@ -25,6 +26,7 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
+from gradient.tensor.packed import Unpacking, carried, copied, on_host
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
@@ -42,6 +44,7 @@ class Tensor(
     Drawing,
     NewLike,
     Interop,
+    Unpacking,
     Variable,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
@@ -115,6 +118,9 @@ class Tensor(
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the elements; of a packed tensor, of its blocks."""
+        if isinstance(self.array, PackedArray):
+            return self.array.nbytes
         return self.numel() * self.array.dtype.itemsize
 
     @property
@@ -151,6 +157,11 @@ class Tensor(
         if value and not self.dtype.is_floating_point:
             raise AutogradError(
                 f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
+            )
+        if value and self.dtype.is_packed:
+            raise AutogradError(
+                f"requires_grad: a packed tensor ({self.dtype.name}) cannot be trained, as its "
+                "codes are integers; train weights beside it, or dequantize() it"
             )
         self.node = leaf_node(self) if value else None
         retake(self)
@@ -246,7 +257,7 @@ class Tensor(
         """With another dtype, on another device, or like another tensor; itself if it is so."""
         for arg in args:
             if isinstance(arg, Variable):
-                dtype, device = arg.array.dtype, arg.backend.device
+                dtype, device = BY_NUMPY[arg.array.dtype], arg.backend.device
             elif isinstance(arg, (DType, np.dtype, type)):
                 dtype = arg
             elif isinstance(arg, (str, Device)):
@@ -254,13 +265,13 @@ class Tensor(
             elif not isinstance(arg, bool):
                 raise TypeMismatch(f"to(): expected a dtype, a device or a tensor, got {arg!r}")
         out: Any = self
-        if dtype is not None and (wanted := dtype_of(dtype).numpy) != self.array.dtype:
-            out = elementwise.astype(out, dtype=wanted)
+        if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
+            out = elementwise.astype(out, dtype=wanted.numpy)
         if device is not None:
             target = backends.get(str(device))
             if target is not out.backend:
                 out = moved(out, target)
-        return elementwise.clone(out) if copy and out is self else out
+        return out.clone() if copy and out is self else out
 
     def type(self, dtype: Any = None) -> Any:
         """The dtype's name, or this tensor with that dtype."""
@@ -307,6 +318,8 @@ class Tensor(
 
     def clone(self) -> Any:
         """A copy, in the graph."""
+        if isinstance(self.array, PackedArray):
+            return wrap(copied(self.array, self.backend), self.backend)
         return elementwise.clone(self)
 
     # Python's protocols ---------------------------------------------------------------------------
@@ -349,7 +362,7 @@ class Tensor(
             )
         out = object.__new__(type(self))
         memo[id(self)] = out
-        out.array, out.backend = self.backend.copy(self.array), self.backend
+        out.array, out.backend = copied(self.array, self.backend), self.backend
         out.node, out.grad = None, copying.deepcopy(self.grad, memo)
         if hasattr(self, "__dict__"):
             out.__dict__.update(copying.deepcopy(self.__dict__, memo))
@@ -362,7 +375,7 @@ class Tensor(
 
         if not self.is_leaf:
             raise AutogradError("pickle: only leaf tensors can be pickled; detach() it first")
-        array = self.backend.to_numpy(self.array)
+        array = on_host(self.array, self.backend)
         state = self.__dict__ if hasattr(self, "__dict__") else None
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
 
@@ -370,7 +383,7 @@ class Tensor(
 def moved(tensor: Any, target: Any) -> Any:
     """The tensor on another backend, in the graph where recording."""
     source = tensor.backend
-    out = wrap(target.asarray(source.to_numpy(tensor.array)), target)
+    out = wrap(carried(tensor.array, source, target), target)
     if tensor.node is not None and mode.grad:
         from gradient.tensor.transfer import record_move
 

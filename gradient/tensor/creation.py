@@ -9,9 +9,11 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.variable import Variable, wrap
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.tensor.arguments import int_of, number_of, size_of
+from gradient.tensor.packed import same
 
 PYTHON_NUMBERS = {bool, int, float}
 
@@ -340,7 +342,9 @@ def allclose(
 
 
 def equal(input: Any, other: Any) -> bool:
-    """Same shape and same elements."""
+    """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
+    if isinstance(input.array, PackedArray) and isinstance(other.array, PackedArray):
+        return same(input, other)
     return input.array.shape == other.array.shape and bool((input == other).all())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import bool_, int32
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, index_of, number_of, tensor_of
 from gradient.tensor.inplace import overwrite_at
+from gradient.tensor.packed import picked
 from gradient.tensor.views import view_of
 
 
@@ -34,6 +36,10 @@ class Indexing:
             out = ops.getitem(self, index=index)
         except IndexOutOfRange:
             raise IndexOutOfRange(_misfit(key, self)) from None
+        except DTypeError:
+            if not isinstance(self.array, PackedArray):
+                raise
+            return picked(self, index)
         if not hasattr(out.array, "shape"):
             out.array = self.backend.asarray(out.array)
         return view_of(self, out, ops.getitem, {"index": index})

@@ -19,9 +19,11 @@ from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.modes import mode
 from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.arguments import number_of
+from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.views import link_of, owned, renew, sharing, spread_news
 
 
@@ -203,6 +205,9 @@ class InPlace:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
         if not isinstance(src, Variable):
             src = self._wrap(self.backend.asarray(src), self.backend)  # type: ignore[attr-defined]
+        if isinstance(self.array, PackedArray):
+            overwrite_parts(self, src)
+            return self
         given = src
         if src.backend is not self.backend:
             src = src.to(self.backend.device)  # type: ignore[attr-defined]
@@ -218,6 +223,7 @@ class InPlace:
         """Fill with a number (or a 0-d tensor)."""
         if isinstance(value, Variable):
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
+        refuse("fill_", self)
         value = number_of("fill_", "value", value)
         check(self, "fill_")
         if mode.grad and any(

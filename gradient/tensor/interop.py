@@ -9,8 +9,10 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
+from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
+from gradient.tensor.packed import refuse
 
 
 class Interop:
@@ -27,6 +29,7 @@ class Interop:
 
     def item(self) -> Any:
         """The one element, as a Python number."""
+        refuse("item", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -37,6 +40,7 @@ class Interop:
 
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
+        refuse("tolist", self)
         array = np.asarray(self.backend.to_numpy(self.array))
         if array.dtype.kind == "V":
             array = array.astype(np.float32)
@@ -44,6 +48,7 @@ class Interop:
 
     def numpy(self, force: bool = False) -> np.ndarray:
         """The values as a NumPy array that shares this tensor's memory."""
+        refuse("numpy", self)
         if not force:
             if self.node is not None:
                 raise AutogradError(
@@ -65,6 +70,7 @@ class Interop:
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
+        refuse("dlpack", self)
         if self.node is not None:
             raise AutogradError("can't export a Tensor that requires grad; use tensor.detach()")
         return np.asarray(self.array).__dlpack__(**kwargs) if self.backend.device == "cpu" else (
@@ -72,11 +78,13 @@ class Interop:
         )  # fmt: skip
 
     def __dlpack_device__(self) -> Any:
+        refuse("dlpack", self)
         if self.backend.device == "cpu":
             return np.asarray(self.array).__dlpack_device__()
         return self.array.__dlpack_device__()
 
     def __bool__(self) -> bool:
+        refuse("bool", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -104,6 +112,7 @@ class Interop:
 
     def stride(self, dim: int | None = None) -> Any:
         """The steps, in elements, of each dimension."""
+        refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
@@ -129,11 +138,15 @@ def from_dlpack(source: Any) -> Any:
     return wrap(np.from_dlpack(source), backends.get("cpu"))
 
 
-def rebuild(cls: Any, array: np.ndarray, device: str, requires_grad: bool, state: Any) -> Any:
+def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) -> Any:
     """Unpickle or copy a tensor."""
     backend = backends.get(device)
     out = object.__new__(cls)
-    out.array, out.backend, out.node, out.grad = backend.asarray(array), backend, None, None
+    if isinstance(array, PackedArray):
+        out.array = array.map(backend.asarray)
+    else:
+        out.array = backend.asarray(array)
+    out.backend, out.node, out.grad = backend, None, None
     if state:
         out.__dict__.update(state)
     if requires_grad:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, get_default_dtype
+from gradient.tensor import packed
 
 
 class PrintOptions:
@@ -37,6 +39,8 @@ def set_printoptions(
 
 def represent(tensor: Any, name: str = "tensor") -> str:
     """`tensor([1., 2.], requires_grad=True)`"""
+    if isinstance(tensor.array, PackedArray):
+        return packed.represent(tensor)
     array = np.asarray(tensor.backend.to_numpy(tensor.array))
     dtype = BY_NUMPY[array.dtype]
     notes = []

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.autograd.variable import wrap
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import q8_0
 from gradient.ops import elementwise, fused, index, linalg, reduce, shape
 from gradient.testing.row import Row
 
@@ -141,6 +144,22 @@ def last(rows: int) -> np.ndarray:
 def grouped_linear(x: Any, weights: Any, counts: np.ndarray) -> Any:
     which = np.repeat(np.arange(len(weights)), counts)
     return np.einsum("mk,mnk->mn", x, np.stack(weights)[which])
+
+
+# A packed weight, of numbers that q8_0 holds exactly: 127 is the largest of each block
+
+PACKED = np.linspace(-126, 126, 5 * 64).round().reshape(5, 64) / 64
+PACKED[:, ::32] = 127 / 64
+
+
+def packed(x: Any) -> PackedArray:
+    """PACKED as a packed array of x's backend."""
+    parts = q8_0.pack(PACKED.astype(np.float32))
+    return PackedArray(q8_0, PACKED.shape, tuple(x.backend.asarray(part) for part in parts))
+
+
+def packed_tensor(x: Any) -> Any:
+    return wrap(packed(x), x.backend)
 
 
 # Indices for the indexing ops (a (3, 4) input) --------------------------------------------------
@@ -460,6 +479,37 @@ TABLE = [
         )
         for counts in (thirds, last)
     ],
+    *[
+        Row(
+            op,
+            lambda x, op=op: getattr(linalg, op)(x, weight=packed(x)),
+            lambda x, w=w: x @ w,
+            ((3, n),),
+            empty=((0, n),),
+            tolerance=64,
+        )
+        for op, w, n in (("quantized_matmul", PACKED.T, 64), ("quantized_matmul_grad", PACKED, 5))
+    ],
+    Row(
+        "linear",
+        lambda x, b: linalg.linear(x, packed_tensor(x), b),
+        lambda x, b: x @ PACKED.T + b,
+        ((2, 3, 64), (5,)),
+        note="packed",
+        empty=((0, 64), (5,)),
+        tolerance=64,
+    ),
+    Row(
+        "grouped_linear",
+        lambda x: linalg.grouped_linear(
+            x, *[packed_tensor(x)] * 3, counts=constant(x, thirds(x.shape[0]))
+        ),
+        lambda x: x @ PACKED.T,
+        ((7, 64),),
+        note="packed",
+        empty=((0, 64),),
+        tolerance=64,
+    ),
     # Fused
     Row("softmax", lambda x: fused.softmax(x, axis=1), lambda x: softmax(x, 1), ONE, empty=EMPTY),
     Row("softmax", lambda x: fused.softmax(x, axis=0), lambda x: softmax(x, 0), ONE, note="axis 0"),

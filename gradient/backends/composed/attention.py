@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.backends.composed.precision import composed
-from gradient.dtypes import int64
+from gradient.dtypes import PackedDType, int64
 
 INT64 = int64.numpy
 
@@ -17,11 +17,20 @@ class AttentionDefaults:
 
     def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
+        if isinstance(weight.dtype, PackedDType):
+            y = be.quantized_matmul(x, weight)
+            return y if bias is None else y + bias
         rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) != 2 else x
         y = be.matmul(rows, be.permute(weight, (1, 0)))
         if bias is not None:
             y = y + bias
         return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
+
+    def linear_input_grad(be: Any, g: Any, weight: Any) -> Any:
+        """The gradient (..., K) for x from g (..., N) and weight (N, K)."""
+        if isinstance(weight.dtype, PackedDType):
+            return be.quantized_matmul_grad(g, weight)
+        return be.linear(g, be.permute(weight, (1, 0)))
 
     def linear_weight_grad(be: Any, g: Any, x: Any) -> Any:
         """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
@@ -30,6 +39,8 @@ class AttentionDefaults:
 
     def embedding(be: Any, weight: Any, indices: Any) -> Any:
         """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
+        if isinstance(weight.dtype, PackedDType):
+            return be.quantized_embedding(weight, indices)
         return be.getitem(weight, (indices,))
 
     def embedding_grad(be: Any, g: Any, indices: Any, num_embeddings: int) -> Any:

@@ -28,6 +28,17 @@ class GroupedDefaults:
             return be.zeros((0, weights[0].shape[0]), x.dtype)
         return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
+    def grouped_linear_input_grad(be: Any, g: Any, weights: Sequence[Any], counts: Any) -> Any:
+        """The gradient (M, K) for x from g (M, N) and the E weights (N, K)."""
+        parts = [
+            be.linear_input_grad(be.getitem(g, (rows,)), weight)
+            for rows, weight in zip(groups(be, g, weights, counts), weights, strict=True)
+            if rows.start < rows.stop
+        ]
+        if not parts:
+            return be.zeros((0, weights[0].shape[1]), g.dtype)
+        return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+
     def grouped_linear_weight_grad(be: Any, g: Any, x: Any, counts: Any) -> list[Any]:
         """The gradients (N, K) for the E weights from g (M, N) and x (M, K): zeros for the empty
         groups."""

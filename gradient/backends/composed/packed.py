@@ -1,0 +1,90 @@
+"""Products with packed weights, and rows looked up in them.
+
+The weights are unpacked a few rows at a time, into memory that stays in the cache, and multiplied
+as any others: so every backend computes with every packed dtype. Kernels that multiply the codes
+themselves override `quantized_matmul`, and are held to this by the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.composed.precision import composed
+from gradient.dtypes import float32
+from gradient.errors import DTypeError, ShapeError
+
+AT_ONCE = 1 << 18
+"""Weights unpacked at a time: one MiB of float32."""
+LEAST_ROWS = 32
+"""Rows of a weight below which a matrix product is slow, however long they are."""
+
+
+class PackedDefaults:
+    """Methods of `Backend` for `PackedArray`s, here called packed weights."""
+
+    def unpack(be: Any, x: Any, dtype: np.dtype = float32.numpy) -> Any:
+        """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
+        return be.astype(x.dtype.unpack(be, x.parts), dtype)
+
+    @composed
+    def quantized_matmul(be: Any, x: Any, weight: Any) -> Any:
+        """x (..., K) @ W.T -> (..., N), for the W that the packed `weight` (N, K) stands for.
+
+        Computed in x's dtype, or in float32 where that has 16 bits.
+        """
+        n, k = _matrix("linear", x, weight, -1)
+        rows = be.reshape(x, (math.prod(x.shape[:-1]), k))
+        parts = [
+            be.matmul(rows, be.permute(be.unpack(weight.rows(be, (some,)), x.dtype), (1, 0)))
+            for some in blocks_of_rows(n, k)
+        ]
+        y = be.concatenate(parts, 1) if len(parts) > 1 else parts[0]
+        return be.reshape(y, (*x.shape[:-1], n))
+
+    @composed
+    def quantized_matmul_grad(be: Any, g: Any, weight: Any) -> Any:
+        """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
+        n, k = _matrix("linear_input_grad", g, weight, -2)
+        rows = be.reshape(g, (math.prod(g.shape[:-1]), n))
+        total = None
+        for some in blocks_of_rows(n, k):
+            part = be.matmul(
+                be.getitem(rows, (slice(None), some)),
+                be.unpack(weight.rows(be, (some,)), g.dtype),
+            )
+            total = part if total is None else be.accumulate(total, part)
+        return be.reshape(total, (*g.shape[:-1], k))
+
+    def quantized_embedding(be: Any, weight: Any, indices: Any) -> Any:
+        """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
+        (..., D) in the dtype `weight.wide`."""
+        return be.unpack(weight.rows(be, (indices,)), weight.wide)
+
+
+def blocks_of_rows(n: int, k: int) -> Iterator[slice]:
+    """Rows 0 .. n - 1, of k weights each, in slices of about AT_ONCE weights; at least one slice.
+
+    They depend on the shape alone, and so do the last bits of a product.
+    """
+    step = max(AT_ONCE // max(k, 1), LEAST_ROWS)
+    for start in range(0, max(n, 1), step):
+        yield slice(start, min(start + step, n))
+
+
+def _matrix(op: str, x: Any, weight: Any, axis: int) -> tuple[int, int]:
+    """The sizes of a packed weight, if `x` can be multiplied with its `axis`."""
+    if x.dtype.kind in "biu":
+        raise DTypeError(
+            f"{op}: expected a floating-point input for a packed weight, got {x.dtype}; cast it "
+            "with .to()"
+        )
+    if len(weight.shape) != 2 or not len(x.shape) or x.shape[-1] != weight.shape[axis]:
+        raise ShapeError(
+            f"{op}: expected an input (..., K) and a packed weight (N, K), got "
+            f"{tuple(x.shape)} and {weight.dtype.name} {tuple(weight.shape)}"
+        )
+    return tuple(weight.shape)

@@ -1,0 +1,121 @@
+"""What a packed tensor holds in place of a backend's array: the parts that its dtype lays out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gradient.dtypes import PackedDType, float32
+from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
+
+
+class PackedArray:
+    """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
+
+    It has the `shape` and `dtype` of an array and none of its operators: what computes with it asks
+    for its values (`be.unpack`) or knows its layout (`be.quantized_matmul`).
+
+    dtype     the `PackedDType`
+    shape     of the tensor, in weights
+    parts     arrays of the backend, as `dtype.layout(shape)` lists them; each begins with the
+              leading axes of `shape`
+    wide      the float dtype that looked-up rows are given in, an `np.dtype`: float32, or what the
+              model's other weights have (`Module.to`)
+    repacked  free for the backend: a copy of the parts in the order in which its kernels read them.
+              It may be made at the first use; a backend that no longer needs the parts may replace
+              them by views that give them back
+    """
+
+    __slots__ = ("__weakref__", "dtype", "parts", "repacked", "shape", "wide")
+
+    base = None  # as NumPy's: whose memory it shows. It is never a view
+
+    def __init__(
+        self,
+        dtype: PackedDType,
+        shape: tuple[int, ...],
+        parts: tuple[Any, ...],
+        wide: np.dtype = float32.numpy,
+    ):
+        self.dtype, self.shape, self.parts, self.wide = dtype, tuple(shape), tuple(parts), wide
+        self.repacked: Any = None
+        layout = dtype.layout(self.shape)
+        given = [(tuple(part.shape), part.dtype) for part in self.parts]
+        if given != list(layout):
+            raise ShapeError(
+                f"{dtype.name}: for shape {self.shape} expected parts "
+                f"{_listed(dtype, layout)}; got {_listed(dtype, given)}"
+            )
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parts."""
+        return self.dtype.nbytes(self.shape)
+
+    def map(self, function: Callable[[Any], Any]) -> PackedArray:
+        """The same values in other arrays: `function` of each part."""
+        return PackedArray(
+            self.dtype, self.shape, tuple(function(part) for part in self.parts), self.wide
+        )
+
+    def widened(self, wide: np.dtype) -> PackedArray:
+        """The same parts, with another float dtype for looked-up rows."""
+        other = PackedArray(self.dtype, self.shape, self.parts, wide)
+        other.repacked = self.repacked
+        return other
+
+    def rows(self, be: Any, index: tuple[Any, ...]) -> PackedArray:
+        """Rows, or experts, chosen by an index of the leading axes as `be.getitem` takes it."""
+        index = tuple(i for i in index if i is not Ellipsis)
+        leading = len(self.shape) - 1
+        if sum(1 for i in index if i is not None) > leading:
+            raise IndexOutOfRange(
+                f"a packed tensor of shape {self.shape} can be indexed along all dimensions but "
+                "the last, whose elements share blocks; dequantize() it first"
+            )
+        own = [len(part.shape) - leading for part in self.parts]  # axes of a row's part
+        picked = [
+            be.asarray(be.getitem(part, (*index, *(slice(None),) * n)))
+            for part, n in zip(self.parts, own, strict=True)
+        ]
+        first = tuple(picked[0].shape)
+        return PackedArray(
+            self.dtype, (*first[: len(first) - own[0]], self.shape[-1]), tuple(picked), self.wide
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedArray, (self.dtype, self.shape, self.parts, self.wide)
+
+    def __repr__(self) -> str:
+        return f"PackedArray({self.dtype!r}, {self.shape})"
+
+    # An array library must not take this for a number, a sequence or an object to store.
+
+    __array_ufunc__ = None
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise DTypeError(f"not defined for {self.dtype!r}; dequantize() it first")
+
+    __array__ = __bool__ = __eq__ = __ne__ = __iter__ = __len__ = _refuse
+    __hash__ = object.__hash__
+
+
+def is_packed(array: Any) -> bool:
+    """Whether an array is packed, or, where arrays are Tensors, holds one that is."""
+    return isinstance(array.dtype, PackedDType)
+
+
+def _listed(dtype: PackedDType, parts: Any) -> str:
+    names = (*dtype.part_names, *(f"part {i}" for i in range(len(parts))))
+    return ", ".join(f"{name} {shape} {kind}" for name, (shape, kind) in zip(names, parts))  # noqa: B905

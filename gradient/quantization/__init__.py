@@ -1,0 +1,13 @@
+"""Weights in fewer bits.
+
+>>> from gradient import quantization
+>>> weight = quantization.quantize(linear.weight, "q8_0")          # one tensor
+>>> quantization.quantize_(model, "q4_k_m")                        # a model, in place
+
+A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.linear`,
+`F.embedding` and `F.grouped_linear` take it, so no module has a quantised twin.
+"""
+
+from gradient.quantization.quantize import packed_tensor, quantize
+
+__all__ = ["packed_tensor", "quantize"]

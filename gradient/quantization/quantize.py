@@ -1,0 +1,119 @@
+"""Make packed tensors: of numbers, by rounding to nearest, or of parts that are there already."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.backends.numpy import threads
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import PackedDType, dtype_of, float32
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch
+from gradient.tensor import Tensor
+
+AT_ONCE = 1 << 14
+"""Weights packed at a time: all that a search for scales keeps of them fits in the cache."""
+
+
+def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
+    """A packed copy of a tensor of floats, each weight rounded to the nearest that `dtype` has.
+
+    The scales are those that lose least by the weights alone (see `gradient.dtypes.packed`). The
+    result has no gradient.
+
+    Args:
+        tensor: (..., N, K) on any device, K a multiple of `dtype.block_size`. A packed one is
+            packed anew, from the numbers that it stands for.
+        dtype: a packed dtype, or its name, such as "q4_k".
+
+    Raises:
+        ShapeError: K does not fit.
+        ArgumentError: a weight is not finite, or too large for a scale in 16 bits.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeMismatch(f"quantize: expected a Tensor, got {type(tensor).__name__}")
+    kind = _packed("quantize", dtype)
+    if tensor.dtype is kind:
+        return tensor.detach()
+    if not tensor.dtype.is_floating_point:
+        raise DTypeError(f"quantize: expected a floating-point tensor, got {tensor.dtype}")
+    shape = tuple(tensor.shape)
+    parts = [np.empty(size, numpy) for size, numpy in kind.layout(shape)]
+    n, k = math.prod(shape[:-1]), shape[-1]
+    leading = len(shape) - 1
+    matrices = [part.reshape(n, *part.shape[leading:]) for part in parts]
+    values_of = _reader(tensor, n, k)
+    step = max(1, AT_ONCE // max(k, 1))
+
+    def pack(chunk: int) -> None:
+        rows = slice(chunk * step, min((chunk + 1) * step, n))
+        values = values_of(rows)
+        if not np.isfinite(values).all():
+            raise ArgumentError(
+                f"quantize: expected finite weights, got nan or infinity in rows {rows.start} to "
+                f"{rows.stop - 1}"
+            )
+        for matrix, part in zip(matrices, kind.pack(values), strict=True):
+            matrix[rows] = part
+
+    threads.run(-(-n // step), pack)
+    backend = tensor.backend
+    array = PackedArray(kind, shape, tuple(backend.asarray(part) for part in parts))
+    return Tensor._wrap(array, backend)
+
+
+def _reader(tensor: Tensor, n: int, k: int) -> Callable[[slice], np.ndarray]:
+    """A function from rows of the tensor, seen as (n, k), to their float32 values on the host."""
+    backend, array = tensor.backend, tensor.array
+    if isinstance(array, PackedArray):
+        leading = array.ndim - 1
+        parts = [backend.reshape(p, (n, *p.shape[leading:])) for p in array.parts]
+        flat = PackedArray(array.dtype, (n, k), tuple(parts))
+        return lambda rows: backend.to_numpy(backend.unpack(flat.rows(backend, (rows,))))
+    host = np.asarray(backend.to_numpy(array)).reshape(n, k)
+    return lambda rows: host[rows].astype(float32.numpy)
+
+
+def packed_tensor(
+    parts: Any, dtype: PackedDType | str, shape: Sequence[int], device: Any = None
+) -> Tensor:
+    """A packed tensor of parts that are there already, as those of a file: nothing is copied.
+
+    Args:
+        parts: tensors or NumPy arrays as `dtype.layout(shape)` lists them; a single one need not
+            stand in a tuple. GGUF's formats have one, uint8 (..., N, K / block_size, block_bytes).
+        dtype: a packed dtype, or its name.
+        shape: the logical shape (..., N, K).
+        device: where to put it; by default it stays where its parts are.
+
+    Raises:
+        ShapeError: the parts are not those of the shape; both are listed.
+    """
+    kind = _packed("packed_tensor", dtype)
+    given = tuple(parts) if isinstance(parts, tuple | list) else (parts,)
+    wrong = [p for p in given if not isinstance(p, Tensor | np.ndarray)]
+    if wrong:
+        raise TypeMismatch(
+            f"packed_tensor: expected tensors or arrays as parts, got {type(wrong[0]).__name__}"
+        )
+    on = {part.backend for part in given if isinstance(part, Tensor)}
+    backend = next(iter(on)) if len(on) == 1 else backends.get("cpu")
+    arrays = tuple(
+        part.array
+        if isinstance(part, Tensor) and part.backend is backend
+        else backend.asarray(np.asarray(part))
+        for part in given
+    )
+    out = Tensor._wrap(PackedArray(kind, tuple(int(n) for n in shape), arrays), backend)
+    return out if device is None else out.to(device=device)
+
+
+def _packed(caller: str, dtype: Any) -> PackedDType:
+    found = dtype_of(dtype)
+    if not isinstance(found, PackedDType):
+        raise DTypeError(f"{caller}: expected a packed dtype such as gradient.q8_0, got {found}")
+    return found
