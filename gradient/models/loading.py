@@ -99,6 +99,13 @@ def empty_model(cls: type[CausalLM], config: Any, checkpoint: Checkpoint) -> Cau
             f"{checkpoint.where}: its configuration says {layers} layers, but there are only "
             f"{tensors} tensors"
         )
+    name = config.aliases.get("num_experts", "num_experts")
+    experts = getattr(config, name, 0)
+    if layers * experts > checkpoint.nbytes:
+        raise StateDictError(
+            f"{checkpoint.where}: its configuration says {layers} layers of {experts} experts, but "
+            f"there are only {checkpoint.nbytes} bytes"
+        )
     try:
         with init.skip_init():
             return cls(config)

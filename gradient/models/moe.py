@@ -113,7 +113,7 @@ class SparseMoe(nn.Module):
         y = x[by_expert // K]  # (N K, C), sorted by expert
         y = self.act(F.grouped_linear(y, gate, counts)) * F.grouped_linear(y, up, counts)
         y = F.grouped_linear(y, down, counts)  # (N K, C)
-        y = y[by_expert.argsort()].view(N, K, -1)  # each token's again
+        y = y[by_expert.argsort()].view(N, K, x.shape[-1])  # each token's again
         return (y * weights.unsqueeze(-1)).sum(1).to(x.dtype)
 
 

@@ -44,6 +44,12 @@ class Checkpoint:
     config: dict[str, Any]
     weights: Mapping[str, Tensor]
 
+    @property
+    def nbytes(self) -> int:
+        """Return the size of the file, or of the folder's files, in bytes."""
+        files = self.where.iterdir() if self.where.is_dir() else [self.where]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading a tensor took, where the format allows it."""
         release = getattr(self.weights, "release", None)
