@@ -420,7 +420,7 @@ class GemmaModel(nn.Module):
         C = config.hidden_size
         self.kinds = config.kinds
         layer_class = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
-        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.pad_token_id)
+        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
         self.layers = nn.ModuleList(
             [layer_class(config, layer) for layer in range(config.num_hidden_layers)]
         )

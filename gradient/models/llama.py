@@ -188,10 +188,8 @@ class LlamaModel(nn.Module):
         self, config: LlamaFamilyConfig, layer_class: type[LlamaDecoderLayer] = LlamaDecoderLayer
     ) -> None:
         super().__init__()
-        C, V, pad = config.hidden_size, config.vocab_size, config.pad_token_id
-        # The padding token's row learns nothing as an input, as in transformers.
-        padding = None if pad is None or not -V <= pad < V else pad
-        self.embed_tokens = nn.Embedding(V, C, padding_idx=padding)
+        C = config.hidden_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
         layers = range(config.num_hidden_layers)
         self.layers = nn.ModuleList([layer_class(config, layer) for layer in layers])
         self.norm = LlamaRMSNorm(C, config.rms_norm_eps)

@@ -78,7 +78,7 @@ class LlamaFamilyConfig(ModelConfig):
         return super().from_hf(gathered(values))
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, in both dialects of rotary positions and no size left out."""
+        """Return config.json's content: sizes written out, rotary positions in both dialects."""
         sizes = {"head_dim": self.head_size, "num_key_value_heads": self.kv_heads}
         return super().to_hf() | sizes | old_dialect(self.rope_parameters)
 
@@ -133,6 +133,12 @@ class LlamaFamilyConfig(ModelConfig):
     def head_size(self) -> int:
         """Return D."""
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def padding_idx(self) -> int | None:
+        """Return the token whose row of the embedding learns nothing, as in transformers."""
+        pad, V = self.pad_token_id, self.vocab_size
+        return None if pad is None or not -V <= pad < V else pad
 
     @property
     def biases(self) -> Biases:

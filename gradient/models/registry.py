@@ -11,10 +11,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 from gradient.errors import UnsupportedModel
-from gradient.models.causal_lm import CausalLM
+from gradient.models.pretrained import PretrainedModel
 
 #: model_type -> (module in gradient.models, class), or the class itself.
-_MODELS: dict[str, tuple[str, str] | type[CausalLM]] = {
+_MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "mistral": ("llama", "MistralForCausalLM"),
@@ -26,16 +26,17 @@ _MODELS: dict[str, tuple[str, str] | type[CausalLM]] = {
     "gemma2": ("gemma", "Gemma2ForCausalLM"),
     "gemma3": ("gemma", "Gemma3ForCausalLM"),
     "gemma3_text": ("gemma", "Gemma3ForCausalLM"),
+    "phi": ("phi", "PhiForCausalLM"),
     "mixtral": ("llama_moe", "MixtralForCausalLM"),
     "qwen2_moe": ("llama_moe", "Qwen2MoeForCausalLM"),
     "qwen3_moe": ("llama_moe", "Qwen3MoeForCausalLM"),
 }
 
 
-def register_model(*model_types: str) -> Callable[[type[CausalLM]], type[CausalLM]]:
-    """Make a `CausalLM` subclass the one that loads these model types; a class decorator."""
+def register_model(*model_types: str) -> Callable[[type[PretrainedModel]], type[PretrainedModel]]:
+    """Make a `PretrainedModel` subclass the one that loads these model types; a class decorator."""
 
-    def register(cls: type[CausalLM]) -> type[CausalLM]:
+    def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
         for model_type in model_types:
             _MODELS[model_type] = cls
         return cls
@@ -48,7 +49,7 @@ def supported_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def model_class(model_type: object) -> type[CausalLM]:
+def model_class(model_type: object) -> type[PretrainedModel]:
     """Return the class for a config.json's `model_type`.
 
     Raises:
