@@ -388,7 +388,7 @@ def test_numbers_beyond_float16_stay_finite():
             ArgumentError,
             "expected one of static, sliding, paged, got 'rolling'",
         ),
-        ({"dtype": "int3"}, ArgumentError, "stored as float32, .*, int8 or int4, got 'int3'"),
+        ({"dtype": "int3"}, ArgumentError, "stored as one of float32, .*, int4, got 'int3'"),
         ({"block": 0}, ArgumentError, "block must be at least 1 column, got 0"),
         ({"page_size": 4}, TypeMismatch, r"a static one has no option 'page_size' \(options: cap"),
         (

@@ -9,15 +9,13 @@ from typing import NamedTuple
 import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
-from gradient.generation.cache import KVCache
+from gradient.generation.caching import Caching
+from gradient.generation.prefill import prefill
 from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
-
-#: Columns that a cache has beyond the prompts at first; it doubles when they are full.
-RESERVED = 1024
 
 
 class Token(NamedTuple):
@@ -31,8 +29,8 @@ class Token(NamedTuple):
 class Decoder:
     """Continues a batch of token sequences by one token per row and step.
 
-    A row that is finished is dropped, and costs nothing from then on. With `use_cache=False` every
-    step computes all tokens anew: for tests, to which the cache must make no difference.
+    A row that is finished is dropped, and costs nothing from then on. Without a cache every step
+    computes all tokens anew: for tests, to which the cache must make no difference.
     """
 
     def __init__(
@@ -43,12 +41,13 @@ class Decoder:
         *,
         limits: Sequence[int],
         logprobs: int | None = None,
-        use_cache: bool = True,
+        caching: Caching | None = None,
     ) -> None:
         """Args:
         prompts: token ids, at least one in each.
         limits: the most tokens that each row will hold, its prompt included.
         logprobs: report each token's log-probability and this many of the likeliest.
+        caching: which cache, and what it may hold already; by default a static, empty one.
         """
         self.model = model
         self.sampler = sampler
@@ -63,12 +62,8 @@ class Decoder:
         self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
-        self.cache: KVCache | None = None
-        if use_cache:
-            # One column less: the last token is never fed back. And not all of a long context at
-            # once, which most texts end before.
-            columns = min(capacity - 1, max(self.prompt_lengths) + RESERVED)
-            self.cache = KVCache.for_model(model, len(prompts), columns)
+        self.caching = Caching() if caching is None else caching
+        self.cache = self.caching.open(model, prompts, limits)
 
     @property
     def lengths(self) -> list[int]:
@@ -108,11 +103,22 @@ class Decoder:
     def logits(self) -> Tensor:
         """Return the logits that follow each row's last token, (B, V)."""
         with evaluating(self.model):
-            if self.cache is not None and self.newest is not None:
-                return self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
-            lengths = self.lengths
-            whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
-            return self.model(whole, self.cache, lengths=lengths, last_only=True)[:, -1]
+            if self.cache is None:
+                lengths = self.lengths
+                whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
+                return self.model(whole, lengths=lengths, last_only=True)[:, -1]
+            if self.newest is None:
+                logits = prefill(self.model, self.cache, self.ids, self.caching.chunk)
+            else:
+                logits = self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
+        self.record()
+        return logits
+
+    def record(self) -> None:
+        """Tell the prompt cache, if this goes on in it, which tokens it holds by now."""
+        kept = self.caching.prompt_cache
+        if kept is not None and kept.cache is self.cache:
+            kept.record(self.ids[0])
 
     @gradient.no_grad()
     def extend(self, chosen: Tensor) -> list[int]:

@@ -158,7 +158,7 @@ def decode(
         sampler,
         limits=[len(p) + row.budget for p, row in zip(prompts, rows, strict=True)],
         logprobs=options.reported_logprobs,
-        use_cache=options.use_cache,
+        caching=options.caching,
     )
     decoder.drop(idle)
     prompt_seconds = decode_seconds = 0.0  # of the steps, without what the caller does between
@@ -216,7 +216,7 @@ def search(
         sampler,
         limits=[len(p) + row.budget for p, row in zip(prompts, rows[::each], strict=True)],
         logprobs=options.reported_logprobs,
-        use_cache=options.use_cache,
+        caching=options.caching,
     )
     beams = BeamSearch(
         decoder,

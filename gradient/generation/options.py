@@ -11,7 +11,11 @@ from numbers import Real
 from typing import Any, Literal, TypedDict
 
 from gradient.errors import TypeMismatch
+from gradient.generation.cache import KINDS, STORED
+from gradient.generation.caching import Caching
+from gradient.generation.prefill import CHUNK
 from gradient.generation.processors import LogitsProcessor
+from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.sampling import SamplingParams, is_count, misfits
 
 
@@ -33,6 +37,14 @@ class GenerationOptions(SamplingParams):
         early_stopping: with beams, when to stop: True, False or "never"; see `BeamSearch`.
         logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
             penalties and before the temperature.
+        cache: how keys and values are laid out: "static" (a buffer for each layer), "sliding"
+            (layers with a window keep little more than that) or "paged" (pages that beams and
+            equal prompts share).
+        cache_dtype: what they are stored in: a float dtype's name, "int8" or "int4"; None is the
+            model's dtype.
+        prompt_cache: a `PromptCache`: the prompt's beginning that it holds is not computed again,
+            and afterwards it holds this text. It brings its own kind of cache.
+        prefill_chunk: how many tokens of a prompt go through the model at once; None is all.
         use_cache: False computes every token anew at every step.
     """
 
@@ -46,6 +58,10 @@ class GenerationOptions(SamplingParams):
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
     logits_processors: Sequence[LogitsProcessor] = ()
+    cache: str = "static"
+    cache_dtype: str | None = None
+    prompt_cache: PromptCache | None = None
+    prefill_chunk: int | None = CHUNK
     use_cache: bool = True
 
     def problems(self) -> list[str]:
@@ -65,6 +81,19 @@ class GenerationOptions(SamplingParams):
                 "num_return_sequences": (_is_positive, "an integer of at least 1"),
                 "num_beams": (_is_positive, "an integer of at least 1"),
                 "length_penalty": (_is_finite, "a finite number"),
+                "cache": (lambda kind: kind in KINDS, "one of " + ", ".join(KINDS)),
+                "cache_dtype": (
+                    lambda name: name is None or name in STORED,
+                    "one of " + ", ".join(STORED),
+                ),
+                "prompt_cache": (
+                    lambda cache: cache is None or isinstance(cache, PromptCache),
+                    "a PromptCache",
+                ),
+                "prefill_chunk": (
+                    lambda n: n is None or _is_positive(n),
+                    "an integer of at least 1, or None",
+                ),
                 "early_stopping": (
                     lambda when: isinstance(when, bool) or when == "never",
                     'True, False or "never"',
@@ -88,6 +117,12 @@ class GenerationOptions(SamplingParams):
                 f"num_return_sequences={several} needs num_beams, or a temperature above 0: the "
                 f"likeliest tokens are the same each time"
             )
+        chosen = self.cache != "static" or self.cache_dtype is not None or not self.use_cache
+        if self.prompt_cache is not None and chosen:
+            found.append(
+                "prompt_cache is a cache of its own kind and dtype: leave out cache, cache_dtype "
+                "and use_cache"
+            )
         return found
 
     @classmethod
@@ -108,6 +143,17 @@ class GenerationOptions(SamplingParams):
                     + f" (options: {', '.join(known)})"
                 )
         return cls(**options)
+
+    @property
+    def caching(self) -> Caching:
+        """Return what the options say of the cache."""
+        return Caching(
+            kind=self.cache,
+            dtype=self.cache_dtype,
+            prompt_cache=self.prompt_cache,
+            chunk=self.prefill_chunk,
+            use=self.use_cache,
+        )
 
     @property
     def reported_logprobs(self) -> int | None:
@@ -145,6 +191,10 @@ class Options(TypedDict, total=False):
     length_penalty: float
     early_stopping: bool | Literal["never"]
     logits_processors: Sequence[LogitsProcessor]
+    cache: str
+    cache_dtype: str | None
+    prompt_cache: PromptCache | None
+    prefill_chunk: int | None
     use_cache: bool
 
 

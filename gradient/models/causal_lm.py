@@ -113,6 +113,14 @@ class CausalLM(nn.Module):
         """Return what a cache must hold of each layer."""
         raise NotImplementedError
 
+    def can_be_split(self, tokens: int) -> bool:
+        """Return whether a text of so many tokens may go through a cache in several passes.
+
+        Not if what a token becomes depends on the text's whole length, as with rotary angles that
+        do: it is then read in one pass, as without a cache.
+        """
+        return True
+
     @property
     def dtype(self) -> gradient.DType:
         """Return the dtype of the weights, which hidden states and caches share."""

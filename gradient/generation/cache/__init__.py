@@ -1,5 +1,7 @@
 """Key-value caches: one `KVCache`, made of a layout (where) and a storage (how)."""
 
-from gradient.generation.cache.kv_cache import KVCache, Step
+from gradient.generation.cache.kv_cache import KINDS, KVCache, Step
+from gradient.generation.cache.paged import PagePool
+from gradient.generation.cache.storage import STORED
 
-__all__ = ["KVCache", "Step"]
+__all__ = ["KINDS", "STORED", "KVCache", "PagePool", "Step"]

@@ -71,6 +71,10 @@ def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device
     )
 
 
+#: Names of what keys and values can be stored in.
+STORED = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
+
+
 def storage_of(dtype: gradient.DType | str) -> Storage:
     """Return the storage for a dtype, or for its name.
 
@@ -80,13 +84,10 @@ def storage_of(dtype: gradient.DType | str) -> Storage:
     from gradient.generation.cache.quantized import Int4, Int8  # which are made of what is above
 
     name = dtype if isinstance(dtype, str) else dtype.name
-    for storage in (Int8(), Int4()):
-        if name == storage.name:
-            return storage
-    for plain in (gradient.float32, gradient.bfloat16, gradient.float16, gradient.float64):
-        if name == plain.name:
-            return Plain(plain)
-    raise ArgumentError(
-        f"cache: keys and values are stored as float32, bfloat16, float16, float64, int8 or int4, "
-        f"got {name!r}"
-    )
+    if name not in STORED:
+        raise ArgumentError(
+            f"cache: keys and values are stored as one of {', '.join(STORED)}, got {name!r}"
+        )
+    if name in ("int8", "int4"):
+        return Int8() if name == "int8" else Int4()
+    return Plain(getattr(gradient, name))

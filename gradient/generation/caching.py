@@ -1,0 +1,55 @@
+"""How a generation keeps keys and values: the options that have to do with its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradient.errors import ArgumentError
+from gradient.generation.cache import KVCache
+from gradient.generation.prefill import CHUNK
+from gradient.generation.prompt_cache import PromptCache
+from gradient.models.causal_lm import CausalLM
+
+#: Columns that a cache has beyond the prompts at first; it doubles when they are full.
+RESERVED = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caching:
+    """The choice of a cache, and of how prompts come into it.
+
+    Attributes:
+        kind, dtype: as of `KVCache.for_model`.
+        prompt_cache: what is known of the prompts already; it brings its own kind and dtype.
+        chunk: tokens of a prompt that go through the model at once; None is all.
+        use: False is for a generation without a cache.
+    """
+
+    kind: str = "static"
+    dtype: str | None = None
+    prompt_cache: PromptCache | None = None
+    chunk: int | None = CHUNK
+    use: bool = True
+
+    def open(
+        self, model: CausalLM, prompts: Sequence[Sequence[int]], limits: Sequence[int]
+    ) -> KVCache | None:
+        """Return a cache with a row for each prompt, which may hold a part of it already.
+
+        Args:
+            limits: the most tokens that each row will hold, its prompt included.
+
+        Raises:
+            ArgumentError: the prompt cache belongs to another model.
+        """
+        if not self.use:
+            return None
+        if self.prompt_cache is not None:
+            if self.prompt_cache.model is not model:
+                raise ArgumentError("prompt_cache: was made for another model")
+            return self.prompt_cache.rows(prompts, self.chunk)
+        # One column less: the last token is never fed back. And not all of a long context at once,
+        # which most texts end before.
+        columns = min(max(limits) - 1, max(map(len, prompts)) + RESERVED)
+        return KVCache.for_model(model, len(prompts), columns, kind=self.kind, dtype=self.dtype)
