@@ -1,6 +1,5 @@
-"""The contract between a decoder-only language model, its checkpoint and the code that generates.
+"""The contract between a decoder-only language model and the code that generates with it.
 
-A model file subclasses `CausalLM` and states, as data, how its checkpoints differ from its modules.
 Whoever generates gives `forward` a cache; the model asks it three things, written down in `Past`.
 Attention over a cache is the cache's part, not the model's: whether keys lie in one buffer, in
 pages or in fewer bits, no model file knows.
@@ -9,12 +8,11 @@ pages or in fewer bits, no model file knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import gradient
-from gradient import nn
 from gradient.errors import ArgumentError
-from gradient.models.config import ModelConfig
+from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 
 
@@ -69,7 +67,7 @@ class KVShape(NamedTuple):
     window: int | None = None  # how many tokens back a query sees, itself counted; None is all
 
 
-class CausalLM(nn.Module):
+class CausalLM(PretrainedModel):
     """A language model that predicts each next token from those before it.
 
     `forward(input_ids, cache=None, *, lengths=None, last_only=False)` takes token ids (B, T) and
@@ -79,29 +77,6 @@ class CausalLM(nn.Module):
     each row's last real token is projected to the vocabulary: logits (B, 1, V). With a cache, the
     tokens follow those it holds.
     """
-
-    config_class: ClassVar[type[ModelConfig]]
-
-    # How checkpoints differ from `state_dict()`. Patterns are regular expressions, searched for in
-    # whole names.
-    #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
-    prefix: ClassVar[str] = ""
-    #: What stands in names of some files in place of a module's: {pattern: replacement}.
-    renamed: ClassVar[dict[str, str]] = {}
-    #: Matrices stored (in, out) in files and (out, in) in modules.
-    transposed: ClassVar[tuple[str, ...]] = ()
-    #: Tensors that files may hold in one piece and modules have apart: {pattern: names in place of
-    #: the match}. Several names share the rows equally; a name with {} in it stands for many, one
-    #: for each matrix of a stack (the experts of a mixture, say). Files are written with the parts.
-    split: ClassVar[dict[str, tuple[str, ...]]] = {}
-    #: Tensors in files that are no weights (masks, rotary tables).
-    ignored: ClassVar[tuple[str, ...]] = ()
-    #: {name: the name it shares a parameter with} when `config.tie_word_embeddings`.
-    tied: ClassVar[dict[str, str]] = {}
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
 
     @property
     def context_length(self) -> int | None:
@@ -120,20 +95,6 @@ class CausalLM(nn.Module):
         do: it is then read in one pass, as without a cache.
         """
         return True
-
-    @property
-    def dtype(self) -> gradient.DType:
-        """Return the dtype of the weights, which hidden states and caches share."""
-        return next(self.parameters()).dtype
-
-    @property
-    def device(self) -> Any:
-        """Return the device of the weights."""
-        return next(self.parameters()).device
-
-    def num_parameters(self) -> int:
-        """Return the number of weights, tied ones counted once."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
 
 def last_tokens(x: Tensor, lengths: Sequence[int] | None) -> Tensor:

@@ -138,15 +138,10 @@ class MixtralForCausalLM(LlamaForCausalLM):
 
     config_class = MixtralConfig
     layer_class = MixtralDecoderLayer
+    renamed = {r"\.mlp\.": ".block_sparse_moe."}  # transformers 5, in memory
     split = {
-        r"\.(block_sparse_moe|mlp)\.experts\.gate_up_proj$": (
-            ".block_sparse_moe.experts.{}.w1.weight",
-            ".block_sparse_moe.experts.{}.w3.weight",
-        ),
-        r"\.(block_sparse_moe|mlp)\.experts\.down_proj$": (
-            ".block_sparse_moe.experts.{}.w2.weight",
-        ),
-        r"\.mlp\.gate\.weight$": (".block_sparse_moe.gate.weight",),
+        r"\.experts\.gate_up_proj$": (".experts.{}.w1.weight", ".experts.{}.w3.weight"),
+        r"\.experts\.down_proj$": (".experts.{}.w2.weight",),
     }
 
 

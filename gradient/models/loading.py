@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import gradient
 from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
 from gradient.io import atomic
 from gradient.io.sharded import save_sharded
-from gradient.models.causal_lm import CausalLM
 from gradient.models.config import CONFIG_NAME
+from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import model_class
 from gradient.models.sources import Checkpoint, open_checkpoint
 from gradient.nn import init
@@ -84,7 +84,7 @@ def check_quantization(checkpoint: Checkpoint) -> None:
         )
 
 
-def empty_model(cls: type[CausalLM], config: Any, checkpoint: Checkpoint) -> CausalLM:
+def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint) -> PretrainedModel:
     """Build the module tree without giving it values; refuse one that the weights cannot fill.
 
     Memory for uninitialised tensors is reserved, not used; but a config.json that asks for a
@@ -119,7 +119,7 @@ def empty_model(cls: type[CausalLM], config: Any, checkpoint: Checkpoint) -> Cau
 
 
 def fit(
-    model: CausalLM,
+    model: PretrainedModel,
     checkpoint: Checkpoint,
     placed: Convert,
     progress: Callable[[int], None] | None = None,
@@ -133,6 +133,8 @@ def fit(
         StateDictError: missing, unexpected or wrongly shaped tensors, listed together.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    leave_out(model, {module_name(model, stored, own) or "" for stored in checkpoint.weights})
+    own = {name: own[name] for name in model.state_dict()}
     fitted: dict[str, Tensor] = {}
     integers = []
     for stored, whole in checkpoint.weights.items():
@@ -162,6 +164,14 @@ def fit(
     model.to(dtype or computing_dtype(fitted))
 
 
+def leave_out(model: PretrainedModel, names: Collection[str]) -> None:
+    """Set to None the optional modules of which there is no weight among `names`."""
+    for path in model.optional:
+        if not any(name.startswith(path + ".") for name in names):
+            parent, _, attribute = path.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, None)
+
+
 def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     """Return the dtype in which a model of these weights computes; None if all are packed.
 
@@ -179,7 +189,7 @@ def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     return max(plain, key=plain.__getitem__, default=None)
 
 
-def parts(model: CausalLM, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+def parts(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
 
     One whose shape cannot be split stays as it is, for the error that lists what does not fit.
@@ -199,7 +209,7 @@ def parts(model: CausalLM, name: str, value: Tensor) -> Iterator[tuple[str, Tens
             yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
 
 
-def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None:
+def module_name(model: PretrainedModel, stored: str, own: dict[str, Any]) -> str | None:
     """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
     name = stored
     for pattern, replacement in model.renamed.items():
@@ -211,7 +221,7 @@ def module_name(model: CausalLM, stored: str, own: dict[str, Any]) -> str | None
     return name
 
 
-def tie(model: CausalLM, state: dict[str, Tensor]) -> None:
+def tie(model: PretrainedModel, state: dict[str, Tensor]) -> None:
     """Give tied parameters both of their names in `state`; untie those that a checkpoint has apart.
 
     Like transformers, a file that holds two different matrices beside a config that ties them is
@@ -219,7 +229,10 @@ def tie(model: CausalLM, state: dict[str, Tensor]) -> None:
     """
     if not model.config.tie_word_embeddings:
         return
+    own = model.state_dict().keys()
     for name, source in model.tied.items():
+        if name not in own:  # an optional module's
+            continue
         if name not in state and source in state:
             state[name] = state[source]
         elif source not in state and name in state:
@@ -227,12 +240,12 @@ def tie(model: CausalLM, state: dict[str, Tensor]) -> None:
         elif name in state and not _equal(state[name], state[source]):
             model.config.tie_word_embeddings = False
             path, _, attribute = name.rpartition(".")
-            own = model.get_submodule(path)
-            setattr(own, attribute, gradient.nn.Parameter(getattr(own, attribute).detach()))
+            holder = model.get_submodule(path)
+            setattr(holder, attribute, gradient.nn.Parameter(getattr(holder, attribute).detach()))
 
 
 def save_model(
-    model: CausalLM, folder: str | Path, *, max_shard_bytes: int = 5_000_000_000
+    model: PretrainedModel, folder: str | Path, *, max_shard_bytes: int = 5_000_000_000
 ) -> None:
     """Write config.json and safetensors into `folder`, for `load_model` and for transformers.
 
@@ -249,7 +262,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     written = save_sharded(to_checkpoint(model), folder, max_shard_bytes=max_shard_bytes)
     config = {
-        "architectures": [type(model).__name__],
+        "architectures": [model.architecture],
         **model.config.to_hf(),
         "dtype": model.dtype.name,
     }
@@ -261,7 +274,7 @@ def save_model(
             path.unlink()
 
 
-def to_checkpoint(model: CausalLM) -> dict[str, Tensor]:
+def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
     """Return the weights under the names and in the layout that files have; tied ones once."""
     tied = model.tied if model.config.tie_word_embeddings else {}
     return {

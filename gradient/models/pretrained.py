@@ -1,0 +1,61 @@
+"""The contract between a model and its checkpoints.
+
+A model file subclasses `CausalLM` or `EncoderModel`, which are `PretrainedModel`s, and states, as
+data, how its checkpoints differ from its modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gradient
+from gradient import nn
+from gradient.models.config import ModelConfig
+
+
+class PretrainedModel(nn.Module):
+    """A module that `load_model` makes of a checkpoint and `save_model` writes as one."""
+
+    config_class: ClassVar[type[ModelConfig]]
+
+    # How checkpoints differ from `state_dict()`. Patterns are regular expressions, searched for in
+    # whole names.
+    #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
+    prefix: ClassVar[str] = ""
+    #: What stands in names of some files in place of a module's: {pattern: replacement}.
+    renamed: ClassVar[dict[str, str]] = {}
+    #: Matrices stored (in, out) in files and (out, in) in modules.
+    transposed: ClassVar[tuple[str, ...]] = ()
+    #: Tensors that files may hold in one piece and modules have apart: {pattern: names in place of
+    #: the match}. Several names share the rows equally; a name with {} in it stands for many, one
+    #: for each matrix of a stack (the experts of a mixture, say). Files are written with the parts.
+    split: ClassVar[dict[str, tuple[str, ...]]] = {}
+    #: Tensors in files that are no weights (masks, rotary tables), or not of this model.
+    ignored: ClassVar[tuple[str, ...]] = ()
+    #: {name: the name it shares a parameter with} when `config.tie_word_embeddings`.
+    tied: ClassVar[dict[str, str]] = {}
+    #: Modules that some checkpoints are without: they are None in the model of such a one.
+    optional: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def architecture(self) -> str:
+        """Return transformers' class for what this model is, for config.json."""
+        return type(self).__name__
+
+    @property
+    def dtype(self) -> gradient.DType:
+        """Return the dtype of the weights, which hidden states and caches share."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> Any:
+        """Return the device of the weights."""
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        """Return the number of weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
