@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from gradient.tensor import Tensor
@@ -24,6 +22,5 @@ def tensor_of(array: np.ndarray) -> Tensor:
 
 
 def nbytes(value: Tensor | np.ndarray) -> int:
-    """Bytes of a tensor's elements."""
-    dtype = value.dtype.numpy if isinstance(value, Tensor) else value.dtype
-    return math.prod(value.shape) * dtype.itemsize
+    """Bytes of a tensor's elements, or of its blocks."""
+    return value.nbytes

@@ -10,6 +10,7 @@ Format: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
+from gradient.io import packed
 from gradient.io.arrays import tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
@@ -74,10 +76,15 @@ class SafetensorsFile(Mapping[str, Tensor]):
     Opening reads and checks the header only. A tensor is a view of the mapped file: writable, but
     what is written to it stays in memory (copy on write). The mapping lives as long as any view.
 
+    A packed tensor is stored as its parts (`gradient.io.packed`): the mapping has the tensor, and
+    `entries` the parts.
+
     Attributes:
         path: the file's path.
         metadata: the header's `__metadata__`, a dict of strings.
-        entries: `TensorEntry` of every tensor, in the file's order.
+        entries: `TensorEntry` of everything stored, in the file's order.
+        packed: what the file says of each packed tensor, by name.
+        whole: the packed tensor that a part belongs to, by the part's name.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -92,12 +99,28 @@ class SafetensorsFile(Mapping[str, Tensor]):
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no safetensors file at {self.path}: {error.strerror}") from None
+        notes = self.metadata.pop(packed.NOTES, None)
+        self.packed = {} if notes is None else packed.read_notes(notes, self._stored, self._wrong)
+        self.whole = {p: name for name, note in self.packed.items() for p in note.parts(name)}
+        self._names = dict.fromkeys(self.whole.get(name, name) for name in self.entries)
+
+    def _stored(self, name: str) -> tuple[tuple[int, ...], np.dtype | None] | None:
+        entry = self.entries.get(name)
+        return None if entry is None else (entry.shape, _NUMPY.get(entry.dtype))
+
+    def _wrong(self, what: str) -> FileFormatError:
+        return _malformed(self.path, what)
 
     def __getitem__(self, name: str) -> Tensor:
+        if note := self.packed.get(name):
+            return note.tensor([self.array(part) for part in note.parts(name)])
+        if name in self.whole:
+            raise KeyError(name)
         return tensor_of(self.array(name))
 
     def array(self, name: str) -> np.ndarray:
-        """The tensor `name` as a NumPy array (bfloat16 through ml_dtypes), without a copy."""
+        """What is stored under `name`, a tensor or a part of a packed one, as a NumPy array
+        (bfloat16 through ml_dtypes), without a copy."""
         entry = self.entries[name]
         dtype = _NUMPY.get(entry.dtype)
         if dtype is None:
@@ -118,18 +141,20 @@ class SafetensorsFile(Mapping[str, Tensor]):
 
         Its views read the file again when they are used; what was written to them is lost.
         """
-        entry = self.entries[name]
-        start, stop = self._data_start + entry.start, self._data_start + entry.stop
-        release_pages(self._map, start, stop)
+        note = self.packed.get(name)
+        for stored in note.parts(name) if note else (name,):
+            entry = self.entries[stored]
+            start, stop = self._data_start + entry.start, self._data_start + entry.stop
+            release_pages(self._map, start, stop)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
+        return iter(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.entries
+        return name in self._names
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._names)
 
     def __repr__(self) -> str:
         return f"SafetensorsFile({self.path!r}, {len(self)} tensors)"
@@ -159,7 +184,8 @@ def save_file(
     """Write tensors to a safetensors file, atomically, without a second copy in memory.
 
     Tensors on another device and non-contiguous ones are copied one at a time. Tensors that share
-    memory (tied weights) are each written in full; `gradient.save` writes them once.
+    memory (tied weights) are each written in full; `gradient.save` writes them once. Packed tensors
+    are written as they are (`gradient.io.packed`).
 
     Args:
         tensors: by name; any device, dtype and layout.
@@ -169,6 +195,7 @@ def save_file(
         CheckpointError: the disk is full or failing; an older file at `path` is untouched.
         TypeMismatch: a value is not a tensor, or its dtype is not one of the format's.
     """
+    tensors, metadata = packed.spread(tensors, metadata)
     header, order, data_bytes = _make_header(tensors, metadata)
     with atomic_write(path, size=len(header) + data_bytes) as file:
         file.write(header)
@@ -178,10 +205,7 @@ def save_file(
 
 def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, TensorEntry], int]:
     """Metadata, entries and the position of the first tensor byte; everything checked."""
-
-    def wrong(what: str) -> FileFormatError:
-        return FileFormatError(f"{path} is not a valid safetensors file: {what}")
-
+    wrong = functools.partial(_malformed, path)
     file_bytes = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     if len(prefix) < 8:
@@ -213,6 +237,10 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
     entries = {name: _read_entry(name, entry, wrong) for name, entry in header.items()}
     _check_layout(entries, file_bytes - 8 - header_bytes, wrong)
     return metadata, entries, 8 + header_bytes
+
+
+def _malformed(path: str, what: str) -> FileFormatError:
+    return FileFormatError(f"{path} is not a valid safetensors file: {what}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

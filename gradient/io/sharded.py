@@ -16,6 +16,7 @@ from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io import atomic
 from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
+from gradient.io.packed import spread
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
@@ -38,7 +39,6 @@ class ShardedFiles(Mapping[str, Tensor]):
         open_file: Callable[[Path], WeightsFile] = SafetensorsFile,
     ):
         self.folder = folder
-        self._weight_map = weight_map
         names = sorted(set(weight_map.values()))
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:
@@ -47,11 +47,15 @@ class ShardedFiles(Mapping[str, Tensor]):
                 "Was the download interrupted?"
             )
         self.files = {name: open_file(folder / name) for name in names}
-        lost = [tensor for tensor, name in weight_map.items() if tensor not in self.files[name]]
+        # The index names what the files store: of a packed tensor, its parts.
+        self._weight_map: dict[str, str] = {}
+        for stored, name in weight_map.items():
+            self._weight_map[_whole(self.files[name], stored)] = name
+        lost = [t for t, name in self._weight_map.items() if t not in self.files[name]]
         if lost:
             raise FileFormatError(
                 f"{folder}: the index names {len(lost)} tensors that its shards do not hold: "
-                + ", ".join(f"{tensor} (in {weight_map[tensor]})" for tensor in lost[:5])
+                + ", ".join(f"{tensor} (in {self._weight_map[tensor]})" for tensor in lost[:5])
                 + (", ..." if len(lost) > 5 else "")
             )
 
@@ -158,11 +162,16 @@ def save_sharded(
         path = folder / f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, path, {"format": "pt"})
         paths.append(path)
-        weight_map.update(dict.fromkeys(shard, path.name))
+        weight_map.update(dict.fromkeys(spread(shard, None)[0], path.name))
     index = folder / f"{stem}.safetensors.index.json"
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
     atomic.write_text(index, text + "\n")
     return [*paths, index]
+
+
+def _whole(file: WeightsFile, stored: str) -> str:
+    """The tensor that what is stored under this name is, or is a part of."""
+    return file.whole.get(stored, stored) if isinstance(file, SafetensorsFile) else stored
 
 
 def _read_index(path: Path) -> dict[str, str]:

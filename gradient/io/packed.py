@@ -1,0 +1,122 @@
+"""Packed tensors in a safetensors file: their parts as plain tensors, and a note in the header.
+
+The format knows one number an element, so a packed tensor `w` is stored as its parts, `w.blocks`,
+say, and the header's metadata says under `gradient.packed` what they are together:
+
+    {"w": {"dtype": "q4_k", "shape": [4096, 11008]}}
+
+Other readers see arrays of bytes (and of scales, where a format keeps those apart).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import PackedDType, dtype_of
+from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
+from gradient.tensor import Tensor
+
+#: The header field with the notes.
+NOTES = "gradient.packed"
+#: More dimensions than this no weight has.
+MAX_DIMS = 8
+
+
+class Note(NamedTuple):
+    """What a file says of one packed tensor."""
+
+    dtype: PackedDType
+    shape: tuple[int, ...]
+
+    def parts(self, name: str) -> list[str]:
+        """The names under which the parts of `name` are stored."""
+        return [f"{name}.{part}" for part in self.dtype.part_names]
+
+    def tensor(self, parts: list[np.ndarray]) -> Tensor:
+        from gradient.backends import get
+
+        return Tensor._wrap(PackedArray(self.dtype, self.shape, tuple(parts)), get("cpu"))
+
+
+def spread(
+    tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None
+) -> tuple[dict[str, Tensor | np.ndarray], dict[str, str]]:
+    """The same tensors with the parts of packed ones in their places, and the metadata with notes.
+
+    Raises:
+        ArgumentError: a part's name is another tensor's.
+    """
+    flat: dict[str, Tensor | np.ndarray] = {}
+    notes: dict[str, Any] = {}
+    taken = []
+    for name, tensor in tensors.items():
+        pieces: dict[str, Tensor | np.ndarray] = {name: tensor}
+        if isinstance(tensor, Tensor) and isinstance(tensor.array, PackedArray):
+            array = tensor.array
+            note = Note(array.dtype, array.shape)
+            notes[name] = {"dtype": note.dtype.name, "shape": [int(n) for n in note.shape]}
+            parts = [Tensor._wrap(part, tensor.backend) for part in array.parts]
+            pieces = dict(zip(note.parts(name), parts, strict=True))
+        taken += [piece for piece in pieces if piece in flat]
+        flat |= pieces
+    if taken:
+        raise ArgumentError(
+            f"save_file: {', '.join(map(repr, taken))} names a tensor and a part of a packed one; "
+            "rename the tensor"
+        )
+    kept = {key: value for key, value in (metadata or {}).items() if key != NOTES}
+    return flat, kept | ({NOTES: json.dumps(notes)} if notes else {})
+
+
+def read_notes(
+    text: str,
+    stored: Callable[[str], tuple[tuple[int, ...], np.dtype | None] | None],
+    wrong: Callable[[str], FileFormatError],
+) -> dict[str, Note]:
+    """The notes of a header, checked: every part is there, with the shape and dtype that it needs.
+
+    Args:
+        stored: the shape and dtype of what is stored under a name, None if nothing is.
+        wrong: makes the error for what is wrong.
+    """
+    try:
+        notes = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"its {NOTES} is not proper JSON: {error}") from None
+    if not isinstance(notes, dict):
+        raise wrong(f"its {NOTES} is a JSON {type(notes).__name__}, not an object")
+    return {name: _read_note(name, note, stored, wrong) for name, note in notes.items()}
+
+
+def _read_note(name: str, note: Any, stored: Any, wrong: Any) -> Note:
+    if not isinstance(note, dict) or note.keys() != {"dtype", "shape"}:
+        raise wrong(f"its {NOTES} must say exactly dtype and shape of {name!r}")
+    try:
+        dtype = dtype_of(note["dtype"]) if isinstance(note["dtype"], str) else None
+    except TypeMismatch:
+        dtype = None
+    if not isinstance(dtype, PackedDType):
+        raise wrong(
+            f"packed tensor {name!r} has the unknown dtype {str(note['dtype'])[:40]!r}; was it "
+            "written by a newer gradient?"
+        )
+    shape = note["shape"]
+    fits = isinstance(shape, list) and 0 < len(shape) <= MAX_DIMS
+    if not fits or not all(type(n) is int and n >= 0 for n in shape) or not dtype.fits(shape):
+        raise wrong(f"packed tensor {name!r} of dtype {dtype.name} has shape {str(shape)[:80]}")
+    found = Note(dtype, tuple(shape))
+    if stored(name) is not None:
+        raise wrong(f"{name!r} is both a tensor and a packed one")
+    for part, expected in zip(found.parts(name), dtype.layout(found.shape), strict=True):
+        if (given := stored(part)) != expected:
+            has = "is missing" if given is None else f"is {given[1]} {given[0]}"
+            raise wrong(
+                f"packed tensor {name!r}: its part {part!r} {has}; {dtype.name} of shape "
+                f"{found.shape} needs {expected[1]} {expected[0]}"
+            )
+    return found
