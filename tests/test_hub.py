@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import socket
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 import gradient
 from gradient import hub
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
+from gradient.hub.download import all_parts, is_complete
 from gradient.text import byte_level
 
 GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
@@ -127,6 +130,74 @@ def test_a_download_takes_weights_config_and_tokenizer_only(cache, monkeypatch):
     assert not any(".bin" in pattern or ".py" in pattern for pattern in patterns)
 
 
+def torch_bin(path: Path, state: dict) -> None:
+    """Write a PyTorch file by hand: a zip of a pickle and of the tensors' bytes."""
+    out = b"\x80\x02}("
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, (name, tensor) in enumerate(state.items()):
+            storage = ("storage", None, str(key), "cpu", tensor.numel())
+            pickled = pickle.dumps(storage, 2)[2:-1].replace(b"N", b"ctorch\nFloatStorage\n", 1)
+            strides = tuple(tensor.array.strides[i] // 4 for i in range(tensor.ndim))
+            out += pickle.dumps(name, 2)[2:-1] + b"ctorch._utils\n_rebuild_tensor_v2\n("
+            out += pickled + b"QK\x00" + pickle.dumps(tuple(tensor.shape), 2)[2:-1]
+            out += pickle.dumps(strides, 2)[2:-1] + b"\x89}tR"
+            archive.writestr(f"archive/data/{key}", tensor.array.tobytes())
+        archive.writestr("archive/data.pkl", out + b"u.")
+
+
+def test_a_repository_without_safetensors(cache, monkeypatch):
+    """Its PyTorch file is fetched then, and read."""
+
+    def outcome(folder):
+        fill(folder, without=("model.safetensors",))
+        state = gradient.load(GOLDEN / "model.safetensors")
+        if len(calls) > 1:
+            torch_bin(folder / "pytorch_model.bin", state)
+
+    calls = downloads(monkeypatch, cache, outcome)
+    lm = hub.load("someone/model")
+    assert "pytorch_model*.bin" in calls[1]["allow_patterns"]
+    assert "*.safetensors" not in calls[1]["allow_patterns"]
+    ids = gradient.tensor([[1, 2, 3]])
+    assert (lm.model(ids) == gradient.models.load_model(GOLDEN)(ids)).all()
+    assert len(calls) == 2
+    assert hub.find("someone/model", offline=True) == snapshot(cache, "someone/model")
+
+
+def test_one_file_of_a_repository(cache, monkeypatch):
+    def outcome(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in (1, 2):
+            (folder / f"q4-0000{part}-of-00002.gguf").write_bytes(b"GGUF")
+
+    calls = downloads(monkeypatch, cache, outcome)
+    first = "q4-00001-of-00002.gguf"
+    found = hub.find("someone/model", file=first)
+    assert found == snapshot(cache, "someone/model") / first
+    assert "q4-*-of-00002.gguf" in calls[0]["allow_patterns"]
+    assert hub.find(f"someone/model/{first}", offline=True) == found
+    (found.parent / "q4-00002-of-00002.gguf").unlink()
+    with pytest.raises(ModelNotFound, match="only a part of it"):
+        hub.find("someone/model", file=first, offline=True)
+
+
+def test_which_files_there_are_to_choose_from(cache, monkeypatch):
+    import huggingface_hub
+
+    names = ["README.md", "a.Q4_K_M.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf"]
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *_, **__: names)
+    downloads(monkeypatch, cache, lambda folder: folder.mkdir(parents=True, exist_ok=True))
+    listed = r"it has a\.Q4_K_M\.gguf, b-00001-of-00002\.gguf"
+    with pytest.raises(ModelNotFound, match=listed + r"\nfix: name one, file='a\.Q4_K_M\.gguf'"):
+        hub.load("someone/model")
+    with pytest.raises(ModelNotFound, match=r"has no file 'c\.gguf'; " + listed):
+        hub.load("someone/model", file="c.gguf")
+
+
+def test_a_name_with_wildcards_means_itself():
+    assert all_parts("a[1]*.gguf") == "a[[]1][*].gguf"
+
+
 @pytest.mark.parametrize("absent", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_an_interrupted_download_is_resumed(cache, monkeypatch, absent):
     fill(snapshot(cache, "someone/model"), without=(absent,))
@@ -142,9 +213,9 @@ def test_a_missing_shard_is_fetched(cache, monkeypatch):
     fill(folder)
     model = gradient.models.load_model(folder)
     gradient.models.save_model(model, folder, max_shard_bytes=40_000)
-    assert hub.is_complete(folder)
+    assert is_complete(folder)
     next(folder.glob("model-00002*")).unlink()
-    assert not hub.is_complete(folder)
+    assert not is_complete(folder)
 
 
 def failing(error):
@@ -200,10 +271,10 @@ def test_a_name_that_leads_nowhere(cache, name):
         hub.load(name)
 
 
-def test_a_file_is_no_model(tmp_path):
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelNotFound, match="is a file: expected a folder"):
-        hub.load(tmp_path / "model.gguf")
+def test_a_file_of_no_format(tmp_path):
+    (tmp_path / "model.zip").write_bytes(b"nothing of the kind")
+    with pytest.raises(FileFormatError, match="not a format that gradient reads"):
+        hub.load(tmp_path / "model.zip")
 
 
 def test_a_path_is_never_a_hub_id(cache):
@@ -235,5 +306,5 @@ def test_a_dtype_that_weights_cannot_have(tmp_path, dtype):
 
 
 def test_a_name_must_be_a_name():
-    with pytest.raises(TypeMismatch, match="model: expected a name or a folder, got None"):
+    with pytest.raises(TypeMismatch, match="model: expected a name or a path, got None"):
         gradient.hub.load(None)

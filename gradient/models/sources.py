@@ -65,14 +65,18 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         FileFormatError: a file is truncated, malformed, or of no format that is read here.
     """
     path = Path(path)
+    gguf = find_gguf(path)
+    if gguf is not None:
+        from gradient.models.gguf import read_gguf
+
+        config, weights = read_gguf(gguf)
+        return Checkpoint(gguf, config, weights)
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
         raise ModelNotFound(f"{path}: there is no such folder or file")
     with open(path, "rb") as file:
         magic = file.read(4)
-    if magic == b"GGUF":
-        return _open_gguf(path)
     if is_zip(magic):
         return Checkpoint(path, read_config(path.parent), TorchFile(path))
     if path.suffix == ".safetensors":
@@ -88,13 +92,25 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
+def find_gguf(path: Path) -> Path | None:
+    """Return the GGUF file that `path` is, or the one in a folder that has no config.json.
+
+    Raises:
+        ModelNotFound: the folder holds several models.
+    """
+    if path.is_file():
+        with open(path, "rb") as file:
+            return path if file.read(4) == b"GGUF" else None
+    if not path.is_dir() or (path / CONFIG_NAME).is_file():
+        return None
+    files = _model_files(path, "*.gguf")
+    if len(files) > 1:
+        listed = ", ".join(file.name for file in files)
+        raise ModelNotFound(f"{path}: holds several GGUF files, give one of them: {listed}")
+    return files[0] if files else None
+
+
 def _open_folder(folder: Path) -> Checkpoint:
-    files = _model_files(folder, "*.gguf")
-    if not (folder / CONFIG_NAME).is_file() and files:
-        if len(files) > 1:
-            listed = ", ".join(file.name for file in files)
-            raise ModelNotFound(f"{folder}: holds several GGUF files, give one of them: {listed}")
-        return _open_gguf(files[0])
     config = read_config(folder)
     try:
         return Checkpoint(folder, config, open_sharded(folder))
@@ -112,13 +128,6 @@ def _model_files(folder: Path, pattern: str) -> list[Path]:
     """Files of a pattern, without the later parts of split ones."""
     found = sorted(path for path in folder.glob(pattern) if path.is_file())
     return [path for path in found if "-of-" not in path.name or "-00001-of-" in path.name]
-
-
-def _open_gguf(path: Path) -> Checkpoint:
-    from gradient.models.gguf import read_gguf
-
-    config, weights = read_gguf(path)
-    return Checkpoint(path, config, weights)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""Finding a model by name and loading it: `gradient.hub.load("gpt2")`.
+
+A name is, in this order: a folder or a file; a model that comes with gradient ("pycoder"); an id on
+the Hugging Face hub, perhaps with a file in it. What was downloaded once is used from then on
+without any network access.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradient
+from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch
+from gradient.generation.language_model import LanguageModel
+from gradient.hub.download import download, is_hub_id
+from gradient.models.loading import load_model
+from gradient.models.sources import find_gguf
+from gradient.text import Tokenizer
+
+__all__ = ["LanguageModel", "embedded_models", "find", "load"]
+
+EMBEDDED = Path(gradient.__file__).parent / "hub_data"
+
+#: Short names of hub ids.
+ALIASES = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+
+
+def load(
+    model: str | Path,
+    *,
+    file: str | None = None,
+    tokenizer: str | Path | None = None,
+    device: Any = None,
+    dtype: gradient.DType | str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    quantize: str | None = None,
+) -> LanguageModel:
+    """Load a language model and its tokenizer.
+
+    Args:
+        model: a folder (config.json, *.safetensors or pytorch_model.bin, and a tokenizer; or a
+            training run's, which holds such a folder under the name model), a file (.gguf, a
+            llama2.c .bin, PyTorch's .pth beside a config.json), the id of a model that comes with
+            gradient, or a hub id such as "openai-community/gpt2" ("gpt2" for short).
+        file: the file of weights to load, where a folder or hub repository has several; a split
+            file is named by its first part.
+        tokenizer: the folder or file of the tokenizer, where it is not the model's own.
+        device: where to run; None is the CPU.
+        dtype: floating dtype to convert the weights to; None keeps them as stored. Packed weights
+            stay packed.
+        revision: branch, tag or commit of a hub model.
+        offline: never use the network; what is not on this machine is not found.
+        quantize: only None so far.
+
+    Raises:
+        ModelNotFound: nothing has that name, with all the places looked at.
+        UnsupportedModel, FileFormatError, StateDictError: see `gradient.models.load_model`.
+    """
+    if quantize is not None:
+        raise ArgumentError(
+            f"quantize: {quantize!r} is not supported: None, which keeps the weights as stored, is "
+            f"the only choice so far; for smaller weights give dtype=gradient.bfloat16"
+        )
+    path = find(model, file=file, revision=revision, offline=offline)
+    network = load_model(path, dtype=_dtype(dtype), device=device)
+    return LanguageModel(network, find_tokenizer(path, tokenizer), name=str(model))
+
+
+def find_tokenizer(path: Path, other: str | Path | None = None) -> Tokenizer:
+    """Return the tokenizer of the model at `path`: in a GGUF file, or among the files beside it.
+
+    Args:
+        other: take this one, a folder or file, instead.
+    """
+    if other is not None:
+        path = Path(other).expanduser()
+        return Tokenizer.from_folder(path) if path.is_dir() else Tokenizer.from_file(path)
+    gguf = find_gguf(path)
+    if gguf is not None:
+        return Tokenizer.from_file(gguf)
+    folder = path if path.is_dir() else path.parent
+    try:
+        return Tokenizer.from_folder(folder)
+    except ModelNotFound:
+        pieces = sorted(folder.glob("*.model"))  # llama2.c's models come with one of any name
+        if len(pieces) != 1:
+            raise
+        return Tokenizer.from_file(pieces[0])
+
+
+def embedded_models() -> list[str]:
+    """Return the ids of the models that come with gradient."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))
+
+
+def find(
+    model: str | Path,
+    *,
+    file: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Path:
+    """Return the folder or file of a model, which is downloaded if it is on the hub and not here.
+
+    Raises:
+        ModelNotFound: nothing has that name, with all the places looked at.
+    """
+    if not isinstance(model, str | Path):
+        raise TypeMismatch(f"model: expected a name or a path, got {model!r:.80}")
+    name = str(model)
+    path = Path(model).expanduser()
+    if name and path.exists():
+        if file is not None:
+            path = path / file
+        # The folder of a training run stands for the model that the run has made.
+        made = path / "model"
+        return made if (made / "config.json").is_file() else path
+    if name in embedded_models():
+        return EMBEDDED / name
+    hub_id = ALIASES.get(name, name)
+    if file is None and hub_id.endswith(".gguf") and hub_id.count("/") > 1:
+        owner, repository, file = hub_id.split("/", 2)
+        hub_id = f"{owner}/{repository}"
+    if isinstance(model, Path) or not is_hub_id(hub_id):
+        raise ModelNotFound(
+            f"model {name!r} not found: there is no such folder or file, none of those that come "
+            f"with gradient ({', '.join(embedded_models()) or 'none do'}), and no hub id "
+            "(owner/name)"
+        )
+    try:
+        return download(hub_id, file=file, revision=revision, offline=offline)
+    except ModelNotFound as error:
+        if "check the network" not in str(error) or not embedded_models():
+            raise
+        embedded = ", ".join(embedded_models())
+        raise ModelNotFound(f"{error}; without a network there is {embedded}") from error
+
+
+def _dtype(dtype: gradient.DType | str | None) -> gradient.DType | None:
+    """Return the floating dtype of that name."""
+    if isinstance(dtype, str):
+        found = getattr(gradient, dtype, None)
+        if not isinstance(found, gradient.DType):
+            raise ArgumentError(
+                f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}"
+            )
+        dtype = found
+    if dtype is not None and not (isinstance(dtype, gradient.DType) and dtype.is_floating_point):
+        raise ArgumentError(
+            "dtype: expected a floating dtype for weights, such as gradient.bfloat16, got "
+            f"{dtype!r}"
+        )
+    return dtype
