@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends import get
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import packed
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf.header import Header, TensorEntry, read_header
@@ -68,10 +71,6 @@ class GGUFFile(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         kind = self.entries[name].type
         if kind is not None and kind.name in PACKED:
-            from gradient.backends import get
-            from gradient.backends.packed import PackedArray
-            from gradient.dtypes import packed
-
             dtype = getattr(packed, kind.name.lower())
             blocks = PackedArray(dtype, self.entries[name].shape, (self.blocks(name),))
             return Tensor._wrap(blocks, get("cpu"))

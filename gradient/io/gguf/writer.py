@@ -131,7 +131,7 @@ def type_number(dtype: DType, name: str = "") -> int:
     """
     kind = dtype.name.upper()
     if kind not in PACKED:
-        kind = "" if is_packed(dtype) else PLAIN_NAMES.get(dtype.numpy, "")
+        kind = "" if dtype.is_packed else PLAIN_NAMES.get(dtype.numpy, "")
     if not kind:
         known = [*(str(d) for d in PLAIN_NAMES), *(packed.lower() for packed in PACKED)]
         raise TypeMismatch(
@@ -139,11 +139,6 @@ def type_number(dtype: DType, name: str = "") -> int:
             f"it to one of {', '.join(known)}"
         )
     return TYPE_NUMBERS[kind]
-
-
-def is_packed(dtype: DType) -> bool:
-    """Whether a dtype stores blocks and not numbers."""
-    return bool(getattr(dtype, "is_packed", False))
 
 
 def _info(name: str, tensor: Tensor | Pending, offset: int) -> bytes:
@@ -160,7 +155,7 @@ def _pieces(name: str, tensor: Tensor | Pending) -> Iterator[memoryview]:
             f"write: tensor {name!r} was announced as {tensor.dtype} {list(tensor.shape)} and came "
             f"as {made.dtype} {list(made.shape)}"
         )
-    if is_packed(made.dtype):
+    if made.dtype.is_packed:
         (blocks,) = made.array.parts
         array = np.asarray(made.backend.to_numpy(blocks))
     else:

@@ -1,0 +1,385 @@
+"""Hyperparameters: GGUF's metadata to config.json's content, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.errors import FileFormatError, UnsupportedModel
+from gradient.models.gguf.architectures import (
+    BY_MODEL_TYPE,
+    BY_NAME,
+    REQUIRED,
+    Architecture,
+)
+from gradient.models.gguf.rope import read_rope, shortest, write_rope
+
+_SLIDING, _FULL = "sliding_attention", "full_attention"
+_PATTERN = "attention.sliding_window_pattern"
+#: llama.cpp tells the 27B models, which scale attention by their width, by their depth.
+_DEEP = {"gemma2": 46, "gemma3": 62}
+#: What config.json calls having biases in attention, where that is a matter of choice.
+_BIASES = {
+    "llama": "attention_bias",
+    "qwen3": "attention_bias",
+    "qwen3_moe": "attention_bias",
+    "qwen2_moe": "qkv_bias",
+    "ernie4_5": "use_bias",
+    "gemma": "attention_bias",
+    "gemma2": "attention_bias",
+    "gemma3_text": "attention_bias",
+}
+#: Of which layers have a window, where the metadata do not say: every n-th has none.
+_PERIODS = {"gemma2": 2, "gemma3": 6}
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+class Metadata:
+    """A file's metadata as one architecture's hyperparameters."""
+
+    def __init__(self, metadata: Mapping[str, Any], path: str):
+        self.all, self.path = metadata, path
+        name = metadata.get("general.architecture")
+        if not isinstance(name, str):
+            raise FileFormatError(f"{path}: the metadata have no general.architecture")
+        if name not in BY_NAME:
+            raise UnsupportedModel(
+                f"{path}: architecture {name!r} is not supported "
+                f"(supported: {', '.join(sorted(BY_NAME))})"
+            )
+        self.architecture: Architecture = BY_NAME[name]
+
+    def get(self, key: str, default: Any) -> Any:
+        """The number or string under `<architecture>.<key>`."""
+        value = self.all.get(f"{self.architecture.name}.{key}")
+        if value is None:
+            return default
+        if isinstance(value, list):  # one for each layer
+            if not value or value.count(value[0]) != len(value):
+                raise self.wrong(key, f"{str(value):.60}, which differs from layer to layer")
+            value = value[0]
+        if isinstance(value, float):
+            if not np.isfinite(value):
+                raise self.wrong(key, f"{value}")
+            value = shortest(value)
+        kinds: Any = str if key.endswith(".type") else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool) != key.endswith("_norm"):
+            raise self.wrong(key, f"{value!r:.60}")
+        return value
+
+    def wrong(self, key: str, got: str) -> FileFormatError:
+        name = self.architecture.name
+        return FileFormatError(f"{self.path}: {name}.{key} cannot be read here: it is {got}")
+
+
+def read_config(
+    metadata: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    factors: Mapping[str, np.ndarray],
+    path: str,
+) -> dict[str, Any]:
+    """Return config.json's content for a GGUF file.
+
+    Args:
+        shapes: of all tensors in the file, by name: which there are decides over biases, tied
+            embeddings and the like, for which the metadata have no keys.
+        factors: its tensors of rotary factors.
+
+    Raises:
+        UnsupportedModel: an architecture that gradient does not know.
+        FileFormatError: keys that are missing or make no sense, all missing ones listed.
+    """
+    source = Metadata(metadata, path)
+    arch = source.architecture
+    values: dict[str, Any] = {"model_type": arch.model_types[0]}
+    missing = []
+    for key in arch.keys:
+        value = source.get(key.gguf, None)
+        if value is None:
+            if key.default is REQUIRED:
+                missing.append(f"{arch.name}.{key.gguf}")
+                continue
+            value = key.default(values) if callable(key.default) and not missing else key.default
+        if value is not None:
+            values[key.hf] = value
+    if missing:
+        raise FileFormatError(
+            f"{path}: the metadata lack {', '.join(missing)}, without which they describe no model "
+            "(is it a vocabulary alone?)"
+        )
+    layers = source.get("block_count", 0)
+    if shapes and layers > len(shapes):
+        raise FileFormatError(
+            f"{path}: {arch.name}.block_count says {layers:,} layers, but there are only "
+            f"{len(shapes)} tensors"
+        )
+    for key in arch.keys:
+        if key.default is REQUIRED and not values[key.hf] > 0:
+            raise FileFormatError(f"{path}: {arch.name}.{key.gguf} = {values[key.hf]} is no size")
+    values |= {name: _first(value) for name, value in arch.fixed.items()}
+    values |= _tokens(source, shapes)
+    if arch.rope:
+        values |= _rope(source, values, factors)
+    values["tie_word_embeddings"] = "output.weight" not in shapes
+    _finish(source, values, shapes)
+    return values
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _tokens(source: Metadata, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The vocabulary's size, and the ids of special tokens that lie in it."""
+    tokens = source.all.get("tokenizer.ggml.tokens")
+    rows = shapes.get("token_embd.weight", (0,))[0]
+    size = rows or source.get("vocab_size", 0) or (len(tokens) if isinstance(tokens, list) else 0)
+    values: dict[str, Any] = {"vocab_size": size}
+    # Of the names that llama.cpp ends a text by: one, or several as a list.
+    ids = {}
+    for name in ("bos", "eos", "eot", "padding"):
+        number = source.all.get(f"tokenizer.ggml.{name}_token_id")
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < size:
+            ids[name] = number
+    ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot") if name in ids))
+    values["bos_token_id"] = ids.get("bos")
+    values["eos_token_id"] = ends if len(ends) > 1 else ends[0] if ends else None
+    values["pad_token_id"] = ids.get("padding")
+    return values
+
+
+def _rope(
+    source: Metadata, values: Mapping[str, Any], factors: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    head = _head_dim(values)
+    if head < 1:
+        raise FileFormatError(
+            f"{source.path}: {values['num_attention_heads']} heads do not fit a width of "
+            f"{values['hidden_size']}"
+        )
+    try:
+        found = read_rope(
+            source.get,
+            factors,
+            theta=source.architecture.rope_theta,
+            head_dim=head,
+            context=values["max_position_embeddings"],
+        )
+    except FileFormatError as error:
+        raise FileFormatError(f"{source.path}: {error}") from None
+    if source.architecture.name == "gemma3":
+        found["rope_local_base_freq"] = source.get("rope.freq_base_swa", 10_000.0)
+    return found
+
+
+def _head_dim(values: Mapping[str, Any]) -> int:
+    return values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
+
+
+def _finish(
+    source: Metadata, values: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """What takes more than a key: model type, biases, windows, and what GGUF leaves unsaid."""
+    name = source.architecture.name
+    if name == "llama":
+        experts = values.pop("num_local_experts", 0)
+        used = values.pop("num_experts_per_tok", 0)
+        if experts:
+            values |= {"model_type": "mixtral", "num_local_experts": experts}
+            values |= {"num_experts_per_tok": used}
+        elif values.get("sliding_window"):
+            values["model_type"] = "mistral"
+        else:
+            values.pop("sliding_window", None)
+    if values["model_type"] in _BIASES:
+        values[_BIASES[values["model_type"]]] = "blk.0.attn_q.bias" in shapes
+    if values["model_type"] == "llama":
+        values["mlp_bias"] = "blk.0.ffn_up.bias" in shapes
+    if name == "bert":
+        types = shapes.get("token_types.weight", (2,))
+        values["type_vocab_size"] = types[0]
+    elif name == "gpt2":
+        values["n_inner"] = None if values["n_inner"] == 4 * values["n_embd"] else values["n_inner"]
+    if name in ("qwen2moe", "qwen3moe"):
+        layers = range(values["num_hidden_layers"])
+        values["decoder_sparse_step"] = 1
+        values["mlp_only_layers"] = [
+            layer for layer in layers if f"blk.{layer}.ffn_gate_inp.weight" not in shapes
+        ]
+    if name in ("gemma2", "gemma3"):
+        by_width = values["num_hidden_layers"] == _DEEP[name]
+        heads, head = values["num_attention_heads"], values["head_dim"]
+        scale = source.get("attention.scale", None)
+        divisor = values["hidden_size"] // heads if by_width else head
+        values["query_pre_attn_scalar"] = _rounded(scale**-2) if scale else divisor
+        for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+            values[key] = values.get(key) or None  # 0 stands for none
+    _read_windows(source, values)
+
+
+def _rounded(value: float) -> float:
+    """An integer that float32 has blurred, or the number itself."""
+    return round(value) if abs(value - round(value)) < 1e-4 * value else value
+
+
+def _read_windows(source: Metadata, values: dict[str, Any]) -> None:
+    """Which layers have a window: `layer_types`, where not all are alike."""
+    name, layers = source.architecture.name, values.get("num_hidden_layers", 0)
+    if name == "phi3" or name.startswith("qwen"):
+        values["sliding_window"] = values.get("sliding_window") or None
+    pattern = source.all.get(f"{name}.{_PATTERN}", _PERIODS.get(name))
+    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
+        kinds = [(layer + 1) % pattern != 0 for layer in range(layers)]
+    elif isinstance(pattern, list) and all(isinstance(each, bool | int) for each in pattern):
+        kinds = [bool(each) for each in pattern]
+    else:
+        return
+    window = values.get("sliding_window") or source.get("attention.sliding_window", 0)
+    if not window:
+        kinds = [False] * len(kinds)
+    values["layer_types"] = [_SLIDING if each else _FULL for each in kinds]
+    if name.startswith("qwen"):
+        values |= {"use_sliding_window": bool(window), "sliding_window": window or None}
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+def architecture_of(values: Mapping[str, Any]) -> Architecture:
+    """Return the architecture that a config.json is written as.
+
+    Raises:
+        UnsupportedModel: llama.cpp has none for the model type, with those there are.
+    """
+    kind = values.get("model_type")
+    if kind not in BY_MODEL_TYPE:
+        raise UnsupportedModel(
+            f"model_type {kind!r} cannot be written as GGUF (supported: "
+            f"{', '.join(sorted(BY_MODEL_TYPE))})"
+        )
+    return BY_MODEL_TYPE[str(kind)]
+
+
+def write_config(
+    values: Mapping[str, Any], windows: Sequence[int | None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the metadata that say what a complete config.json says, and tensors of rotary factors.
+
+    Args:
+        values: config.json's content with all defaults filled in, as `ModelConfig.to_hf` gives it.
+        windows: how many tokens each layer sees, None for all.
+
+    Raises:
+        UnsupportedModel: a model type, or settings, that GGUF has no words for; all listed.
+    """
+    arch = architecture_of(values)
+    problems = [
+        f"{name} = {values[name]!r}; as {arch.name} it must be {_first(allowed)!r}"
+        for name, allowed in arch.fixed.items()
+        if name in values and not _allowed(values[name], allowed)
+    ]
+    keys: dict[str, Any] = {"vocab_size": values["vocab_size"]}
+    for key in arch.keys:
+        value = values.get(key.hf)
+        if value is None and callable(key.default):
+            value = key.default(values)
+        if value is not None:
+            keys[key.gguf] = float(value) if _is_real(key.gguf) else value
+    tensors: dict[str, np.ndarray] = {}
+    if arch.rope:
+        head = _head_dim(values)
+        context = values["max_position_embeddings"]
+        found, tensors = write_rope(
+            _global_rope(values), theta=arch.rope_theta, head_dim=head, context=context
+        )
+        keys |= found
+        if arch.paired and keys["rope.dimension_count"] != head:
+            problems.append(
+                f"partial_rotary_factor = {keys['rope.dimension_count'] / head:g}; as {arch.name} "
+                "whole heads are turned"
+            )
+    if "attention.key_length" in keys:
+        keys["attention.value_length"] = keys["attention.key_length"]
+    problems += _write_rest(arch, values, keys) + _write_windows(arch, windows, keys)
+    if problems:
+        raise UnsupportedModel(
+            f"this {values['model_type']} cannot be said in GGUF:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    metadata: dict[str, Any] = {"general.architecture": arch.name, "general.type": "model"}
+    metadata |= {f"{arch.name}.{key}": value for key, value in keys.items()}
+    return metadata, tensors
+
+
+def _allowed(value: Any, allowed: Any) -> bool:
+    return value in allowed if isinstance(allowed, tuple) else value == allowed
+
+
+def _is_real(key: str) -> bool:
+    """Whether the specification has the key as a float, though the value may be a round number."""
+    return key.endswith(("epsilon", "softcapping", "freq_base"))
+
+
+def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the rotary parameters of Gemma 3's global layers as the only ones."""
+    nested = (values.get("rope_parameters") or {}).get(_FULL)
+    if nested is None:
+        return dict(values)
+    outer = ("rope_scaling", "rope_theta", "rope_parameters")
+    return {k: v for k, v in values.items() if k not in outer} | {"rope_parameters": nested}
+
+
+def _write_rest(arch: Architecture, values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Add what takes more than a key; return what cannot be said."""
+    problems = []
+    if arch.name == "gpt2":
+        keys["feed_forward_length"] = values.get("n_inner") or 4 * values["n_embd"]
+    elif arch.name == "bert":
+        keys |= {"attention.causal": False}
+    elif arch.name == "llama" and values["model_type"] != "mixtral":
+        keys.pop("expert_count", None)
+        keys.pop("expert_used_count", None)
+    elif arch.name in ("gemma2", "gemma3"):
+        scalar, heads = values["query_pre_attn_scalar"], values["num_attention_heads"]
+        by_width = values["num_hidden_layers"] == _DEEP[arch.name]
+        if scalar != (values["hidden_size"] // heads if by_width else values["head_dim"]):
+            keys["attention.scale"] = float(scalar) ** -0.5
+        for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+            if not values.get(key) and arch.name == "gemma2":
+                keys[key] = 0.0
+    if arch.name == "gemma3":
+        local = (values.get("rope_parameters") or {}).get(_SLIDING, {})
+        keys["rope.freq_base_swa"] = float(
+            local.get("rope_theta") or values.get("rope_local_base_freq") or 10_000.0
+        )
+        if local.get("rope_type", "default") != "default":
+            problems.append(f"rope_type {local['rope_type']!r} in local layers")
+    return problems
+
+
+def _write_windows(
+    arch: Architecture, windows: Sequence[int | None], keys: dict[str, Any]
+) -> list[str]:
+    """Add which layers have a window, and of what size; return what cannot be said.
+
+    llama.cpp reads this of Gemma's and Phi-3's, and takes all layers of the others as global.
+    """
+    keys.pop("attention.sliding_window", None)
+    sizes = {size for size in windows if size is not None}
+    if not sizes and arch.name not in _PERIODS:
+        return []
+    if len(sizes) > 1:
+        return [f"windows of several sizes: {sorted(sizes)}"]
+    pattern = [size is not None for size in windows]
+    if sizes:
+        keys["attention.sliding_window"] = sizes.pop()
+    if arch.name in ("llama", "phi3"):
+        return [] if all(pattern) else ["windows in some of its layers"]
+    period = _PERIODS.get(arch.name)
+    if period is None or pattern != [(n + 1) % period != 0 for n in range(len(pattern))]:
+        keys[_PATTERN] = pattern
+    return []

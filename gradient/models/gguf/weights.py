@@ -1,0 +1,344 @@
+"""Tensors by GGUF's names and by Hugging Face's, and what differs between them but the name.
+
+What lies otherwise in a GGUF file:
+    LLaMA's query and key rows     in pairs, as the original code has them (`rotary_rows`)
+    experts                        stacked, one tensor for all of a layer's
+    Gemma's norms                  with 1 added
+    GPT-2's matrices               (out, in) as everything else, not (in, out)
+    the gate of a shared expert    (in,), not (1, in)
+
+Packed tensors take all of this by rows and whole matrices; nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gradient
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import PackedDType
+from gradient.errors import StateDictError
+from gradient.io.gguf import GGUFFile, Pending
+from gradient.models.gguf.architectures import Architecture, Experts
+from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
+from gradient.models.rotary_rows import halves_from_pairs, pairs_from_halves
+from gradient.tensor import Tensor
+
+Change = Callable[[Tensor], Tensor]
+_BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.(weight|bias)")
+_TOP = re.compile(r"([^.]+)\.(weight|bias)")
+#: Files from before experts were stacked: blk.0.ffn_gate.7.weight.
+_ONE_EXPERT = re.compile(r"(ffn_gate|ffn_down|ffn_up)\.(\d+)")
+#: The gate and the up projection of every expert in one stack, the gate's rows first.
+_FUSED_EXPERTS, _GATE, _UP = "ffn_gate_up_exps", "ffn_gate_exps", "ffn_up_exps"
+_ROUTER, _SHARED_GATE = "ffn_gate_inp", "ffn_gate_inp_shexp"
+_MAX_EXPERTS = 1 << 16
+#: Kept in float32 whatever the matrices are: small, and llama.cpp computes with them so.
+_FLOAT32 = ("ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types")
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+class GGUFWeights(Mapping[str, Tensor]):
+    """A GGUF file's weights by Hugging Face's names and in its layout, made when asked for.
+
+    Packed ones are always (out, in), as modules have them; plain ones that Hugging Face stores
+    transposed are views. A tensor that the architecture has no place for keeps its GGUF name, so
+    that whoever loads the weights reports it.
+    """
+
+    def __init__(self, file: GGUFFile, architecture: Architecture, config: Mapping[str, Any]):
+        self.file = file
+        self._sources = dict(_sources(file, architecture, config))
+
+    def __getitem__(self, name: str) -> Tensor:
+        stored, change = self._sources[name]
+        tensor = self.file[stored]
+        if change is None:
+            return tensor
+        changed = change(tensor)
+        if isinstance(change, _Rows):  # a copy: the file's own pages have done their part
+            self.file.release(stored)
+        return changed
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took; see `GGUFFile.release`."""
+        self.file.release(self._sources[name][0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sources
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def _sources(
+    file: GGUFFile, arch: Architecture, config: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, Change | None]]]:
+    """Each Hugging Face name, the tensor it comes from, and what is done to that."""
+    experts = arch.experts.get(config["model_type"])
+    for stored, entry in file.entries.items():
+        if stored in ROPE_TENSORS:
+            continue
+        if top := _TOP.fullmatch(stored):
+            stem, kind = top.groups()
+            name = f"{arch.top[stem]}.{kind}" if stem in arch.top else stored
+            yield name, (stored, _read_change(arch, stem, kind, config))
+            continue
+        match = _BLOCK.fullmatch(stored)
+        if match is None:
+            yield stored, (stored, None)
+            continue
+        layer, stem, kind = match.groups()
+        if stem.startswith("attn_rot_embd"):
+            continue
+        prefix = f"{arch.layers}.{int(layer)}."
+        change = _read_change(arch, stem, kind, config)
+        if stem in arch.block:
+            yield f"{prefix}{arch.block[stem]}.{kind}", (stored, change)
+        elif experts is not None and (named := dict(_expert_names(experts, stem, entry.shape))):
+            for name, chosen in named.items():
+                yield f"{prefix}{name}.{kind}", (stored, chosen)
+        elif stem == "attn_qkv" and "attn_q" in arch.block:
+            for part, rows in _qkv_rows(config).items():
+                yield f"{prefix}{arch.block[part]}.{kind}", (stored, _selecting(rows))
+        else:
+            yield stored, (stored, None)
+
+
+def _read_change(
+    arch: Architecture, stem: str, kind: str, config: Mapping[str, Any]
+) -> Change | None:
+    if stem in arch.paired:
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+        return _Rows(halves_from_pairs, size, stem)
+    if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
+        return lambda x: x.float() - 1
+    if stem in arch.transposed and kind == "weight":
+        return lambda x: x if x.dtype.is_packed else x.mT
+    if stem == _SHARED_GATE:
+        return lambda x: x.reshape(1, -1) if x.ndim == 1 else x
+    return None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Puts the rows of a matrix, or of a bias, into another order."""
+
+    order: Callable[[int, int], np.ndarray]
+    size: int  # of a head
+    name: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] % self.size or self.size % 2:
+            raise StateDictError(
+                f"{self.name} has {x.shape[0]} rows, which are no whole heads of {self.size} (an "
+                "even number)"
+            )
+        return x[self.order(x.shape[0] // self.size, self.size)]
+
+
+def _expert_names(
+    experts: Experts, stem: str, shape: tuple[int, ...]
+) -> Iterator[tuple[str, Change | None]]:
+    """Names of the experts' matrices in one tensor; none if it holds none."""
+    if stem == _ROUTER:
+        yield experts.router, None
+    elif one := _ONE_EXPERT.fullmatch(stem):
+        yield experts.stems[f"{one[1]}_exps"].format(int(one[2])), None
+    elif len(shape) != 3 or not all(shape) or shape[0] > _MAX_EXPERTS:
+        return
+    elif stem in experts.stems:
+        for number in range(shape[0]):
+            yield experts.stems[stem].format(number), _selecting(number)
+    elif stem == _FUSED_EXPERTS and shape[1] % 2 == 0:
+        half = shape[1] // 2
+        for number in range(shape[0]):
+            yield experts.stems[_GATE].format(number), _selecting(number, slice(0, half))
+            yield experts.stems[_UP].format(number), _selecting(number, slice(half, None))
+
+
+def _qkv_rows(config: Mapping[str, Any]) -> dict[str, slice]:
+    """Which rows of a fused matrix are the queries', the keys' and the values'."""
+    size = config["hidden_size"] // config["num_attention_heads"]
+    queries, keys = (config[f"num_{name}_heads"] * size for name in ("attention", "key_value"))
+    ends = (queries, queries + keys)
+    return {
+        "attn_q": slice(0, ends[0]),
+        "attn_k": slice(*ends),
+        "attn_v": slice(ends[1], ends[1] + keys),
+    }
+
+
+def _selecting(*indices: int | slice) -> Change:
+    def selected(x: Tensor) -> Tensor:
+        for index in indices:
+            x = x[index]
+        return x
+
+    return selected
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+#: Makes a tensor one of another dtype; `gradient.quantization` has those for packed dtypes.
+Cast = Callable[[Tensor, gradient.DType], Tensor]
+#: Chooses the dtype that a tensor is stored in, by its GGUF name, shape and dtype.
+Choose = Callable[[str, tuple[int, ...], gradient.DType], gradient.DType]
+
+
+def to_tensors(
+    state: Mapping[str, Tensor],
+    architecture: Architecture,
+    config: Mapping[str, Any],
+    choose: Choose,
+    cast: Cast,
+) -> dict[str, Pending]:
+    """Return the tensors of a GGUF file, each made of a checkpoint's when its turn comes.
+
+    Args:
+        state: by Hugging Face's names, experts one by one.
+        config: config.json's content.
+        choose: the dtype of each matrix; vectors are stored in float32.
+        cast: converts a tensor to the dtype chosen.
+
+    Raises:
+        StateDictError: tensors that the architecture has no place for, all listed; an incomplete
+            set of experts.
+    """
+    names, stacks, unknown = _gguf_names(state, architecture, config)
+    if unknown:
+        raise StateDictError(
+            f"{len(unknown)} tensors have no place in a GGUF of architecture "
+            f"{architecture.name!r}:\n" + "\n".join(f"  {name}" for name in unknown[:20])
+        )
+
+    def dtype_of(name: str, shape: tuple[int, ...], dtype: gradient.DType) -> gradient.DType:
+        stem = _BLOCK.sub(r"\2", name).removesuffix(".weight")
+        if len(shape) == 1 or stem in _FLOAT32:
+            return gradient.float32
+        return choose(name, shape, dtype)
+
+    tensors = {}
+    for stored, name in names.items():
+        tensor = state[name]
+        change = _write_change(architecture, stored, config)
+        shape = _written_shape(architecture, stored, tensor)
+        dtype = dtype_of(stored, shape, tensor.dtype)
+
+        def make(name: str = name, change: Any = change, dtype: Any = dtype) -> Tensor:
+            return _made(state[name], change, dtype, cast)
+
+        tensors[stored] = Pending(shape, dtype, make)
+    for stored, members in stacks.items():
+        first = state[members[0]]
+        shape = (len(members), *first.shape)
+        dtype = dtype_of(stored, shape, first.dtype)
+
+        def stack(members: Any = members, dtype: Any = dtype) -> Tensor:
+            return stacked([_made(state[name], None, dtype, cast) for name in members])
+
+        tensors[stored] = Pending(shape, dtype, stack)
+    return tensors
+
+
+def _made(x: Tensor, change: Change | None, dtype: gradient.DType, cast: Cast) -> Tensor:
+    x = x.detach().cpu()
+    x = x if change is None else change(x)
+    return x if x.dtype == dtype else cast(x, dtype)
+
+
+def _gguf_names(
+    state: Mapping[str, Tensor], arch: Architecture, config: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
+    """{GGUF name: Hugging Face's}, {GGUF name: the experts'}, and names without a place."""
+    top = {hf: stem for stem, hf in arch.top.items()}
+    block = {hf: stem for stem, hf in arch.block.items()}
+    experts = arch.experts.get(config["model_type"])
+    member = {}
+    if experts is not None:
+        block[experts.router] = _ROUTER
+        member = {
+            stem: re.compile(re.escape(hf).replace(r"\{\}", r"(\d+)"))
+            for stem, hf in experts.stems.items()
+        }
+    layer_name = re.compile(re.escape(arch.layers) + r"\.(\d+)\.(.+)")
+    names: dict[str, str] = {}
+    found: dict[str, dict[int, str]] = {}
+    unknown = []
+    for name in state:
+        path, _, kind = name.rpartition(".")
+        if any(re.search(pattern, name) for pattern in arch.dropped):
+            continue
+        if path in top:
+            names[f"{top[path]}.{kind}"] = name
+            continue
+        match = layer_name.fullmatch(path)
+        if match is None:
+            unknown.append(name)
+            continue
+        layer, module = match.groups()
+        if module in block:
+            names[f"blk.{layer}.{block[module]}.{kind}"] = name
+            continue
+        for stem, pattern in member.items():
+            if one := pattern.fullmatch(module):
+                found.setdefault(f"blk.{layer}.{stem}.{kind}", {})[int(one[1])] = name
+                break
+        else:
+            unknown.append(name)
+    stacks = {}
+    for stored, members in found.items():
+        if sorted(members) != list(range(len(members))):
+            raise StateDictError(f"{stored}: of its experts only {sorted(members)} are there")
+        stacks[stored] = [members[number] for number in range(len(members))]
+    return names, stacks, unknown
+
+
+def _write_change(arch: Architecture, stored: str, config: Mapping[str, Any]) -> Change | None:
+    match = _BLOCK.fullmatch(stored) or _TOP.fullmatch(stored)
+    assert match is not None
+    stem, kind = match.groups()[-2:]
+    if stem in arch.paired:
+        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        return _Rows(pairs_from_halves, size, stored)
+    if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
+        return lambda x: x.float() + 1
+    if _is_transposed(arch, stem, kind):
+        return lambda x: x if x.dtype.is_packed else x.mT
+    if stem == _SHARED_GATE:
+        return lambda x: x.reshape(-1)
+    return None
+
+
+def _is_transposed(arch: Architecture, stem: str, kind: str) -> bool:
+    return stem in arch.transposed and kind == "weight"
+
+
+def _written_shape(arch: Architecture, stored: str, x: Tensor) -> tuple[int, ...]:
+    match = _BLOCK.fullmatch(stored) or _TOP.fullmatch(stored)
+    assert match is not None
+    stem, kind = match.groups()[-2:]
+    if _is_transposed(arch, stem, kind) and not x.dtype.is_packed:
+        return (x.shape[1], x.shape[0])
+    return (x.numel(),) if stem == _SHARED_GATE else tuple(x.shape)
+
+
+def stacked(parts: list[Tensor]) -> Tensor:
+    """Return tensors of one shape and dtype as one with a new first axis, packed ones packed."""
+    dtype = parts[0].dtype
+    if not isinstance(dtype, PackedDType):
+        return gradient.stack(parts)
+    joined = [np.stack(arrays) for arrays in zip(*(p.array.parts for p in parts), strict=True)]
+    array = PackedArray(dtype, (len(parts), *parts[0].shape), tuple(joined))
+    return Tensor._wrap(array, parts[0].backend)
