@@ -272,8 +272,9 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(ModelNotFound) as caught:
         Tokenizer.from_folder(tmp_path)
     assert str(caught.value) == (
-        f"no tokenizer in {tmp_path}: looked for tokenizer.json, or vocab.json + merges.txt or "
-        "encoder.json + vocab.bpe; found weights.bin"
+        f"no tokenizer in {tmp_path}: looked for tokenizer.json, vocab.json + merges.txt, "
+        "encoder.json + vocab.bpe, tokenizer.model, spiece.model, vocab.txt or tokenizer.bin; "
+        "found weights.bin"
     )
     with pytest.raises(ModelNotFound, match="no tokenizer at"):
         Tokenizer.from_file(tmp_path / "tokenizer.json")

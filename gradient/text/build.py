@@ -65,21 +65,17 @@ def special(token: str) -> Any:
     return import_tokenizers().AddedToken(token, special=True, normalized=False)
 
 
-def add_ends(
-    made: tokenizers.Tokenizer, begin: tuple[str, int] | None, end: tuple[str, int] | None
-) -> None:
-    """Let the tokenizer put a token (its text and id) before or after each text, or both."""
+def add_ends(made: tokenizers.Tokenizer, begin: str | None, end: str | None) -> None:
+    """Let the tokenizer put a special token before or after each text, or both."""
     tk = import_tokenizers()
-    tokens = [token for token in (begin, end) if token]
-    if not tokens:
-        return
-    before, after = [begin[0]] if begin else [], [end[0]] if end else []
-    if any(name.startswith("$") or ":" in name for name, _ in tokens):
-        return  # what a template cannot say; `Tokenizer` adds them itself
+    tokens = [token for token in dict.fromkeys((begin, end)) if token is not None]
+    if not tokens or any(token.startswith("$") or ":" in token for token in tokens):
+        return  # a template cannot say such a token; `Tokenizer` then adds it itself
+    before, after = [begin] if begin else [], [end] if end else []
     ends = tk.processors.TemplateProcessing(
         single=[*before, "$A", *after],
         pair=[*before, "$A", *after, *before, "$B:1", *after],
-        special_tokens=list(dict.fromkeys(tokens)),
+        special_tokens=[(token, made.token_to_id(token)) for token in tokens],
     )
     byte_level = isinstance(made.post_processor, tk.processors.ByteLevel)
     made.post_processor = (

@@ -56,7 +56,6 @@ _cased = (
 )
 
 GPT2 = PreTokenization()
-GPT2_PREFIXED = PreTokenization(add_prefix_space=True)
 #: Digits stand alone.
 STARCODER = PreTokenization((r"\p{N}", GPT2_PATTERN))
 QWEN2 = PreTokenization((_gpt4(r"\p{N}"),), nfc=True)
@@ -116,6 +115,9 @@ CHAMELEON = PreTokenization(
 #: What llama.cpp does where a file does not name its family.
 UNNAMED = PreTokenization((r"[\p{P}\$\+<=>\^~\|]+", GPT2_PATTERN, r"\p{N}+", r"[0-9]{3}"))
 
+_ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer")
+#: Classes that put <s> and </s> around a text.
+ROBERTA_CLASSES = frozenset(name + fast for name in _ROBERTA for fast in ("", "Fast"))
 #: By the `tokenizer_class` of tokenizer_config.json, for folders with vocab.json and merges.txt.
 BY_CLASS = {
     name + fast: family
@@ -124,13 +126,13 @@ BY_CLASS = {
         "GPTNeoXTokenizer": GPT2,
         "CodeGenTokenizer": GPT2,
         "WhisperTokenizer": GPT2,
-        "RobertaTokenizer": GPT2,
-        "BartTokenizer": GPT2,
-        "LongformerTokenizer": GPT2,
+        **dict.fromkeys(_ROBERTA, GPT2),
         "Qwen2Tokenizer": QWEN2,
     }.items()
     for fast in ("", "Fast")
 }
+#: By the `model_type` of config.json, where no class is named; others are taken for GPT-2's.
+BY_MODEL_TYPE = dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), QWEN2)
 
 #: By GGUF's `tokenizer.ggml.pre`. Where several names mean one family, `metadata_of` in
 #: text/gguf.py writes the first.

@@ -1,47 +1,113 @@
-"""Finding and reading a tokenizer's files in a model folder."""
+"""Finding and reading a tokenizer's files in a model folder, or one such file."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io.json_file import MAX_JSON_BYTES, read_json
-from gradient.text.build import byte_level_bpe, import_tokenizers, panics_as, special
-from gradient.text.families import BY_CLASS
+from gradient.text.added_tokens import (
+    END_OF_TEXT,
+    SPECIAL_NAMES,
+    add_tokens,
+    read_optional,
+    special_tokens,
+    text_of,
+)
+from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as
+from gradient.text.families import BY_CLASS, BY_MODEL_TYPE, GPT2, ROBERTA_CLASSES, PreTokenization
+from gradient.text.pieces import tokenizer_of_pieces
+from gradient.text.sentencepiece import (
+    read_llama2c,
+    read_sentencepiece,
+    tokenizer_of_model,
+    without_dummy_prefix,
+)
 from gradient.text.tokenizer import Tokenizer
+from gradient.text.wordpiece import wordpiece
 
 if TYPE_CHECKING:
     import tokenizers
 
+Config = dict[str, Any]
+
 #: Vocabulary and merges, under Hugging Face's and under OpenAI's names.
 _BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
-_END_OF_TEXT = "<|endoftext|>"
+_SENTENCEPIECE_FILES = ("tokenizer.model", "spiece.model")
+#: `tokenizer_class`es, without "Tokenizer" and "Fast", whose ids are the numbers of the pieces.
+_LLAMA_CLASSES = ("Llama", "CodeLlama", "Gemma", "Baichuan", "InternLM", "InternLM2", "Ernie4_5_")
+_BERT_CLASSES = ("Bert", "DistilBert", "Electra", "MobileBert", "LayoutLM", "")
+_ANY_CLASS = ("PreTrained", "Tokenizers", "PreTrainedTokenizers", "")
+
+
+@dataclass
+class _Found:
+    """A tokenizer as its own files have it, and what is known of its class."""
+
+    backend: tokenizers.Tokenizer
+    specials: dict[str, str | None] = field(default_factory=dict)
+    add_bos: bool | None = None
+    add_eos: bool | None = None
 
 
 def read_folder(folder: Path) -> Tokenizer:
     """See `Tokenizer.from_folder`."""
-    config = _read_optional(folder / "tokenizer_config.json")
-    if (folder / "tokenizer.json").is_file():
-        backend = read_tokenizer_json(folder / "tokenizer.json")
+    config = read_optional(folder / "tokenizer_config.json")
+    for names, read in _READERS:
+        if all((folder / name).is_file() for name in names):
+            found = read(folder, names, config)
+            break
     else:
-        backend = _read_bpe(folder, config)
-    specials: dict[str, Any] = _special_tokens(folder, config, backend)
-    add_bos = config.get("add_bos_token")
+        raise _not_found(folder)
     try:
-        return Tokenizer(
-            backend,
-            add_bos=add_bos if isinstance(add_bos, bool) and specials.get("bos_token") else None,
-            chat_template=_chat_template(folder, config),
-            **specials,
-        )
-    except ArgumentError as error:
-        raise FileFormatError(f"{folder}: {error}") from None
+        add_tokens(folder, found.backend, config)
+        options: Config = special_tokens(folder, found.specials | config, found.backend)
+        for end, known in (("bos", found.add_bos), ("eos", found.add_eos)):
+            flag = config.get(f"add_{end}_token", known)
+            has_token = bool(options[f"{end}_token"])
+            options[f"add_{end}"] = flag if isinstance(flag, bool) and has_token else None
+        return Tokenizer(found.backend, chat_template=_chat_template(folder, config), **options)
+    except (ArgumentError, FileFormatError, OverflowError) as error:
+        named = str(folder) in str(error)
+        raise FileFormatError(str(error) if named else f"{folder}: {error}") from None
+
+
+def read_file(path: Path, options: dict[str, Any]) -> Tokenizer:
+    """See `Tokenizer.from_file`."""
+    if path.suffix in (".model", ".bin"):
+        model = read_sentencepiece(path) if path.suffix == ".model" else read_llama2c(path)
+        try:
+            return tokenizer_of_model(model, **options)
+        except FileFormatError as error:
+            raise FileFormatError(f"{path}: {error}") from None
+    if path.suffix == ".txt":
+        return Tokenizer(wordpiece(_read_vocab_txt(path)), **options)
+    if path.suffix == ".gguf":
+        from gradient.io.gguf import GGUFFile
+        from gradient.text.gguf import tokenizer_of
+
+        if not path.is_file():
+            raise ModelNotFound(f"no tokenizer at {path}: no such file")
+        if options:
+            raise ArgumentError(f"from_file: a GGUF file has its own settings; got {options}")
+        return tokenizer_of(GGUFFile(path).metadata)
+    return Tokenizer(read_tokenizer_json(path), **options)
+
+
+# One kind of file each ----------------------------------------------------------------------------
 
 
 def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
-    """See `Tokenizer.from_file`."""
+    """The tokenizer in a tokenizer.json.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        FileFormatError: it is damaged.
+    """
     tk = import_tokenizers()
     try:
         text = _read_text(path)
@@ -51,29 +117,58 @@ def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
         return tk.Tokenizer.from_str(text)
 
 
-def _read_bpe(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
-    for vocab_name, merges_name in _BPE_FILES:
-        if (folder / vocab_name).is_file() and (folder / merges_name).is_file():
-            break
-    else:
-        raise _not_found(folder)
-    kind = config.get("tokenizer_class", "GPT2Tokenizer")
-    if kind not in BY_CLASS:
-        raise FileFormatError(
-            f"{folder}: {vocab_name} and {merges_name} of a {kind} cannot be read without its "
-            f"tokenizer.json; only those of {', '.join(BY_CLASS)} can. Save it with transformers: "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+def _from_json(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
+    backend = read_tokenizer_json(folder / names[0])
+    prefix = config.get("add_prefix_space")
+    if isinstance(prefix, bool) and backend.pre_tokenizer is not None:
+        _set_prefix_space(backend, prefix)
+    return _Found(backend)
+
+
+def _set_prefix_space(backend: tokenizers.Tokenizer, prefix: bool) -> None:
+    """Let tokenizer_config.json overrule tokenizer.json, as transformers does."""
+    tk = import_tokenizers()
+    state = json.loads(backend.pre_tokenizer.__getstate__())
+    if state["type"] == "ByteLevel" and state["add_prefix_space"] != prefix:
+        backend.pre_tokenizer = tk.pre_tokenizers.ByteLevel(
+            add_prefix_space=prefix, use_regex=state.get("use_regex", True)
         )
+
+
+def _from_merges(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
+    vocab_name, merges_name = names
+    family = _family(folder, names, config)
     vocab = read_json(folder / vocab_name)
     if not isinstance(vocab, dict) or not all(type(number) is int for number in vocab.values()):
         raise FileFormatError(f"{folder / vocab_name}: expected an object of token to id")
     merges = _read_merges(folder / merges_name)
+    specials: dict[str, str | None] = {}
+    if config.get("tokenizer_class") in ROBERTA_CLASSES:
+        ends = {"bos_token": "<s>", "eos_token": "</s>"}
+        specials = {name: token for name, token in ends.items() if token in vocab}
     try:
-        backend = byte_level_bpe(vocab, merges, _known_specials(config, vocab), BY_CLASS[kind])
-        _add_tokens(backend, config)
+        backend = byte_level_bpe(vocab, merges, _known_specials(config, vocab), family)
     except (FileFormatError, OverflowError) as error:
         raise FileFormatError(f"{folder}: {vocab_name} and {merges_name}: {error}") from None
-    return backend
+    return _Found(backend, specials, bool(specials) or None, bool(specials) or None)
+
+
+def _family(folder: Path, names: tuple[str, ...], config: Config) -> PreTokenization:
+    kind = config.get("tokenizer_class")
+    if kind is None:
+        model_type = read_optional(folder / "config.json").get("model_type")
+        family = BY_MODEL_TYPE.get(model_type, GPT2) if isinstance(model_type, str) else GPT2
+    elif isinstance(kind, str) and kind in BY_CLASS:
+        family = BY_CLASS[kind]
+    else:
+        raise FileFormatError(
+            f"{folder}: {' and '.join(names)} of a {kind} cannot be read without its "
+            f"tokenizer.json; only those of {', '.join(BY_CLASS)} can. Save it with transformers: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    if config.get("add_prefix_space") is True:
+        family = PreTokenization(family.patterns, nfc=family.nfc, add_prefix_space=True)
+    return family
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
@@ -89,74 +184,122 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     return merges
 
 
-def _known_specials(config: dict[str, Any], vocab: dict[str, int]) -> list[str]:
+def _known_specials(config: Config, vocab: dict[str, int]) -> list[str]:
     """Special tokens that the vocabulary itself holds; GPT-2's holds one and does not say so."""
-    named = [_END_OF_TEXT, *(_text_of(config.get(name)) for name in _SPECIAL_NAMES)]
+    named = [END_OF_TEXT, *(text_of(config.get(name)) for name in SPECIAL_NAMES)]
     return [token for token in dict.fromkeys(named) if token is not None and token in vocab]
 
 
-def _add_tokens(backend: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
-    """The tokens that tokenizer_config.json adds, which must get the ids it gives them."""
-    added = config.get("added_tokens_decoder")
-    if not isinstance(added, dict):
-        return
-    tk = import_tokenizers()
-    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    numbers = {number: token for number, token in added.items() if str(number).isdecimal()}
-    for number in sorted(numbers, key=int):
-        token = numbers[number]
-        content = _text_of(token)
-        if content is None:
-            raise FileFormatError(f"added token {number} has no content")
-        chosen = {flag: bool(token[flag]) for flag in flags if flag in token}
-        backend.add_tokens([tk.AddedToken(content, **chosen)])
-        if backend.token_to_id(content) != int(number):
-            raise FileFormatError(
-                f"added token {content!r} should have id {number} and gets "
-                f"{backend.token_to_id(content)}: the vocabulary is not the one it was added to"
-            )
+def _from_sentencepiece(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
+    path = folder / names[0]
+    model = read_sentencepiece(path)
+    kind = _class_of(config)
+    if kind not in (*_LLAMA_CLASSES, *_ANY_CLASS, "T5"):
+        raise FileFormatError(
+            f"{path} of a {kind}Tokenizer cannot be read without its tokenizer.json, for its ids "
+            "are not those of the pieces. Save it with transformers: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    if config.get("add_prefix_space") is False:
+        model = without_dummy_prefix(model)
+    try:
+        backend = tokenizer_of_pieces(
+            model.vocabulary, prefix_first_only=config.get("legacy") is False and kind != "T5"
+        )
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from None
+    specials = model.specials()
+    if kind == "T5":  # ends texts and does not begin them; its <extra_id_0> is the last token
+        if "added_tokens_decoder" not in config:
+            count = config.get("extra_ids", 100)
+            count = count if type(count) is int and 0 <= count <= 1000 else 100
+            extra = [f"<extra_id_{number}>" for number in reversed(range(count))]
+            backend.add_special_tokens(extra)
+        add_ends(backend, None, specials["eos_token"])
+        return _Found(backend, specials | {"bos_token": None}, False, True)
+    has_bos = specials["bos_token"] is not None
+    if has_bos and config.get("add_bos_token", True):
+        add_ends(backend, specials["bos_token"], None)
+    return _Found(backend, specials, has_bos or None, None)
 
 
-def _special_tokens(
-    folder: Path, config: dict[str, Any], backend: tokenizers.Tokenizer
-) -> dict[str, str | None]:
-    """Special tokens by name: as the tokenizer's files say, else as the model's config says."""
-    named = _read_optional(folder / "special_tokens_map.json") | config
-    specials = {name: _text_of(named.get(name)) for name in _SPECIAL_NAMES}
-    model = _read_optional(folder / "config.json")
-    for name in ("bos_token", "eos_token"):
-        if specials[name] is None and name not in config:
-            number = model.get(f"{name}_id")
-            if type(number) is int and 0 <= number < backend.get_vocab_size():
-                specials[name] = backend.id_to_token(number)
-            elif backend.token_to_id(_END_OF_TEXT) is not None and not model:
-                specials[name] = _END_OF_TEXT
-    for token in filter(None, specials.values()):
-        if backend.token_to_id(token) is None:
-            backend.add_special_tokens([special(token)])
-    return specials
+def _from_vocab_txt(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
+    kind = _class_of(config)
+    if kind not in _BERT_CLASSES and kind not in _ANY_CLASS:
+        raise FileFormatError(
+            f"{folder}: vocab.txt of a {kind}Tokenizer cannot be read without its tokenizer.json; "
+            f"only those of BERT's classes can: {', '.join(filter(None, _BERT_CLASSES))}"
+        )
+    vocab = _read_vocab_txt(folder / names[0])
+    defaults = {name: f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
+    text = {name: text_of(config.get(f"{name}_token")) or defaults[name] for name in defaults}
+    lowercase = config.get("do_lower_case")
+    accents = config.get("strip_accents")
+    backend = wordpiece(
+        vocab,
+        unk_token=text["unk"],
+        cls_token=text["cls"],
+        sep_token=text["sep"],
+        special_tokens=(text["pad"], text["mask"]),
+        lowercase=lowercase if isinstance(lowercase, bool) else None,
+        strip_accents=accents if isinstance(accents, bool) else None,
+        chinese_characters=config.get("tokenize_chinese_chars") is not False,
+    )
+    pad = text["pad"] if text["pad"] in vocab else None
+    return _Found(backend, {"unk_token": text["unk"], "pad_token": pad})
 
 
-def _chat_template(folder: Path, config: dict[str, Any]) -> str | dict[str, str] | None:
+def _read_vocab_txt(path: Path) -> dict[str, int]:
+    try:
+        lines = _read_text(path).removesuffix("\n").split("\n")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ModelNotFound(f"no tokenizer at {path}: {error.strerror}") from None
+    vocab = {line.rstrip("\r"): number for number, line in enumerate(lines)}
+    if len(vocab) < len(lines):
+        raise FileFormatError(f"{path}: {len(lines) - len(vocab)} of its pieces come twice")
+    return vocab
+
+
+def _from_llama2c(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
+    model = read_llama2c(folder / names[0])
+    backend = tokenizer_of_pieces(model.vocabulary)
+    add_ends(backend, model.specials()["bos_token"], None)
+    return _Found(backend, model.specials(), True, None)
+
+
+_READERS: list[tuple[tuple[str, ...], Callable[[Path, tuple[str, ...], Config], _Found]]] = [
+    (("tokenizer.json",), _from_json),
+    *((names, _from_merges) for names in _BPE_FILES),
+    *(((name,), _from_sentencepiece) for name in _SENTENCEPIECE_FILES),
+    (("vocab.txt",), _from_vocab_txt),
+    (("tokenizer.bin",), _from_llama2c),
+]
+
+
+# Chat templates, classes, errors ------------------------------------------------------------------
+
+
+def _class_of(config: Config) -> str:
+    kind = config.get("tokenizer_class")
+    return kind.removesuffix("Fast").removesuffix("Tokenizer") if isinstance(kind, str) else ""
+
+
+def _chat_template(folder: Path, config: Config) -> str | dict[str, str] | None:
+    more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    templates = {file.stem: _read_text(file) for file in more if file.is_file()}
     file = folder / "chat_template.jinja"
-    if file.is_file():
-        return _read_text(file)
-    template = config.get("chat_template")
-    if isinstance(template, list):
+    default = _read_text(file) if file.is_file() else config.get("chat_template")
+    if isinstance(default, list):
         try:
-            return {str(entry["name"]): str(entry["template"]) for entry in template}
+            return templates | {str(each["name"]): str(each["template"]) for each in default}
         except (TypeError, KeyError):
             raise FileFormatError(
                 f"{folder / 'tokenizer_config.json'}: chat_template must be a string or a list of "
                 "objects with name and template"
             ) from None
-    return template if isinstance(template, str) else None
-
-
-def _text_of(token: Any) -> str | None:
-    """A special token is written as a string, or as an object with its content."""
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else None
+    if not isinstance(default, str):
+        return templates or None
+    return templates | {"default": default} if templates else default
 
 
 def _read_text(path: Path) -> str:
@@ -170,21 +313,12 @@ def _read_text(path: Path) -> str:
         raise FileFormatError(f"{path} is not UTF-8 (byte {error.start})") from None
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise FileFormatError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
 def _not_found(folder: Path) -> ModelNotFound:
     if not folder.is_dir():
         return ModelNotFound(f"no tokenizer: {folder} is not a folder")
-    pairs = " or ".join(f"{vocab} + {merges}" for vocab, merges in _BPE_FILES)
+    *first, last = (" + ".join(names) for names, _ in _READERS)
     held = sorted(entry.name for entry in folder.iterdir())
     return ModelNotFound(
-        f"no tokenizer in {folder}: looked for tokenizer.json, or {pairs}; "
+        f"no tokenizer in {folder}: looked for {', '.join(first)} or {last}; "
         f"found {', '.join(held[:12]) or 'an empty folder'}{', ...' if len(held) > 12 else ''}"
     )

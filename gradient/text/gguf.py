@@ -186,10 +186,7 @@ def _finished(
         for end in ("bos", "eos")
     }
     if backend.post_processor is None or metadata.get(_PREFIX + "model") == "gpt2":
-        begin, end = (
-            (text, backend.token_to_id(text)) if ends[f"add_{name}"] and text else None
-            for name, text in (("bos", specials["bos_token"]), ("eos", specials["eos_token"]))
-        )
+        begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
         add_ends(backend, begin, end)
     options: dict[str, Any] = {**specials, **ends, "chat_template": _templates(metadata)}
     return Tokenizer(backend, **options)

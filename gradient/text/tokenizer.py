@@ -81,9 +81,11 @@ class Tokenizer:
     def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
         """The tokenizer in a model's folder.
 
-        Reads tokenizer.json; else vocab.json and merges.txt; else OpenAI's encoder.json and
-        vocab.bpe. Special tokens and chat template come from tokenizer_config.json,
-        special_tokens_map.json, chat_template.jinja and config.json, as far as they are there.
+        Reads tokenizer.json; else vocab.json and merges.txt, or OpenAI's encoder.json and
+        vocab.bpe; else SentencePiece's tokenizer.model or spiece.model; else BERT's vocab.txt; else
+        llama2.c's tokenizer.bin. Special tokens and chat template come from tokenizer_config.json,
+        special_tokens_map.json, added_tokens.json, chat_template.jinja and config.json, as far as
+        they are there.
 
         Raises:
             ModelNotFound: there is none; the message lists what was looked for and what is there.
@@ -95,15 +97,16 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Tokenizer:
-        """The tokenizer in one tokenizer.json; `options` as for `Tokenizer`.
+        """The tokenizer in one file: a tokenizer.json, SentencePiece's `.model`, BERT's vocab.txt,
+        llama2.c's `.bin`, or a `.gguf` with a model or a vocabulary; `options` as for `Tokenizer`.
 
         Raises:
             ModelNotFound: there is no such file.
             FileFormatError: it is damaged.
         """
-        from gradient.text.files import read_tokenizer_json
+        from gradient.text.files import read_file
 
-        return cls(read_tokenizer_json(Path(path)), **options)
+        return read_file(Path(path), options)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write tokenizer.json and tokenizer_config.json into `folder`, as transformers reads them.
