@@ -61,7 +61,7 @@ class BeamSearch:
         eos_ids: frozenset[int] = frozenset(),
         length_penalty: float = 1.0,
         early_stopping: bool | Literal["never"] = False,
-        ends: Callable[[Sequence[int]], bool] | None = None,
+        ends: Callable[[int, Sequence[int]], bool] | None = None,
     ) -> None:
         """Args:
         decoder: at its prompts, none of them continued yet.
@@ -70,8 +70,8 @@ class BeamSearch:
         early_stopping: when a prompt is done. True: once K texts have ended. False: once it is
             unlikely that a running beam will beat one of them, judged by its present length.
             "never": once none can, judged by the greatest length it could reach.
-        ends: says of generated tokens that they are a complete text, for reasons other than an
-            end-of-text token (a stop string).
+        ends: says of a prompt's number and generated tokens that they are a complete text, for
+            other reasons than an end-of-text token (a stop string).
         """
         self.decoder = decoder
         self.num_beams = num_beams
@@ -175,7 +175,7 @@ class BeamSearch:
     def _ended(self, beams: Beams, token_ids: Sequence[int]) -> bool:
         if token_ids[-1] in self.eos_ids or len(token_ids) == beams.limit:
             return True
-        return self.ends is not None and self.ends(token_ids)
+        return self.ends is not None and self.ends(beams.number, token_ids)
 
     def _done(self, beams: Beams) -> bool:
         """Return whether no running beam is to be followed further."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation.beam_search import BeamSearch
+from gradient.generation.constraints import constraint_of
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prompt import (
@@ -107,15 +109,21 @@ def start(
     check_tokens(prompts, model.config.vocab_size)
     check_bias(options, model.config.vocab_size)
     each = options.num_return_sequences
+    constraint = constraint_of(options, tokenizer, model.config.vocab_size, eos_ids)
     rows = [new_row(model, prompt, tokenizer, options) for prompt in prompts for _ in range(each)]
     if options.num_beams == 1:
         prompts = [prompt for prompt in prompts for _ in range(each)]
+    if constraint is not None:
+        for number, row in enumerate(rows):
+            row.complete = functools.partial(
+                constraint.complete, number * len(prompts) // len(rows)
+            )
     sampler = Sampler(
         options,
         len(prompts),
         seed=options.seed,
         eos_ids=eos_ids,
-        extra=options.logits_processors,
+        extra=[*options.logits_processors, *([constraint] if constraint else [])],
     )
     if options.num_beams == 1:
         return rows, decode(model, prompts, rows, sampler, options, eos_ids)
@@ -160,6 +168,9 @@ def decode(
         logprobs=options.reported_logprobs,
         caching=options.caching,
     )
+    if decoder.cache is not None:
+        for row, held in zip(rows, decoder.cache.counts, strict=True):
+            row.result.timings.cached_tokens = held
     decoder.drop(idle)
     prompt_seconds = decode_seconds = 0.0  # of the steps, without what the caller does between
     while decoder.rows:
@@ -204,10 +215,15 @@ def search(
             row.finish(row.budget_reason)
         return
 
-    def ends(token_ids: Sequence[int]) -> bool:
-        row = new_row(model, [], tokenizer, options)
+    def ends(number: int, token_ids: Sequence[int]) -> bool:
+        complete = rows[number * each].complete
+        if complete is not None and complete(list(token_ids)):
+            return True
+        if not options.stop:
+            return False
+        row = new_row(model, prompts[number], tokenizer, options)
         for token in token_ids:
-            row.add(Token(0, token, None), frozenset())
+            row.add(Token(number, token, None), eos_ids)
         return row.stop.found is not None
 
     decoder = Decoder(
@@ -224,7 +240,7 @@ def search(
         eos_ids=eos_ids,
         length_penalty=options.length_penalty,
         early_stopping=options.early_stopping,
-        ends=ends if options.stop else None,
+        ends=ends,
     )
     begun = time.perf_counter()
     prompt_seconds = 0.0

@@ -18,6 +18,9 @@ from gradient.generation.processors import LogitsProcessor
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.sampling import SamplingParams, is_count, misfits
 
+#: Options that constrain the text as a whole.
+CONSTRAINTS = ("json_schema", "regex", "choices", "grammar")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(SamplingParams):
@@ -35,6 +38,11 @@ class GenerationOptions(SamplingParams):
             instead of taking the likeliest token each time. A stream then comes in one piece.
         length_penalty: with beams: scores of texts are divided by their length to this power.
         early_stopping: with beams, when to stop: True, False or "never"; see `BeamSearch`.
+        json_schema: the text is to be a JSON document that fits this schema: a dict, JSON text, or
+            a pydantic model. This and the next three need the `constraints` extra; one at a time.
+        regex: the whole text is to match this regular expression (Rust's, without look-around).
+        choices: the text is to be one of these.
+        grammar: the text is to follow this grammar, in llguidance's variant of Lark's notation.
         logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
             penalties and before the temperature.
         cache: how keys and values are laid out: "static" (a buffer for each layer), "sliding"
@@ -57,6 +65,10 @@ class GenerationOptions(SamplingParams):
     num_beams: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
+    json_schema: Any = None
+    regex: str | None = None
+    choices: Sequence[str] | None = None
+    grammar: str | None = None
     logits_processors: Sequence[LogitsProcessor] = ()
     cache: str = "static"
     cache_dtype: str | None = None
@@ -81,6 +93,15 @@ class GenerationOptions(SamplingParams):
                 "num_return_sequences": (_is_positive, "an integer of at least 1"),
                 "num_beams": (_is_positive, "an integer of at least 1"),
                 "length_penalty": (_is_finite, "a finite number"),
+                "regex": (_is_text, "a non-empty string"),
+                "choices": (
+                    lambda some: (
+                        some is None
+                        or (bool(some) and not isinstance(some, str) and _are_strings(some))
+                    ),
+                    "a list of non-empty strings, at least one",
+                ),
+                "grammar": (_is_text, "a non-empty string"),
                 "cache": (lambda kind: kind in KINDS, "one of " + ", ".join(KINDS)),
                 "cache_dtype": (
                     lambda name: name is None or name in STORED,
@@ -117,6 +138,11 @@ class GenerationOptions(SamplingParams):
                 f"num_return_sequences={several} needs num_beams, or a temperature above 0: the "
                 f"likeliest tokens are the same each time"
             )
+        asked = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(asked) > 1:
+            found.append(f"{' and '.join(asked)} are given: one of them at a time")
+        if asked and self.ignore_eos:
+            found.append(f"{asked[0]} ends the text: ignore_eos cannot be set with it")
         chosen = self.cache != "static" or self.cache_dtype is not None or not self.use_cache
         if self.prompt_cache is not None and chosen:
             found.append(
@@ -190,6 +216,10 @@ class Options(TypedDict, total=False):
     num_beams: int
     length_penalty: float
     early_stopping: bool | Literal["never"]
+    json_schema: Any
+    regex: str | None
+    choices: Sequence[str] | None
+    grammar: str | None
     logits_processors: Sequence[LogitsProcessor]
     cache: str
     cache_dtype: str | None
@@ -211,3 +241,7 @@ def _is_positive(value: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value != "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ class Row:
     result: Generation
     stop: StopStrings
     decoder: Any  # the tokenizer's StreamDecoder, or None without a tokenizer
+    complete: Callable[[list[int]], bool] | None = None  # whether nothing may follow these tokens
 
     def add(self, token: Token, eos_ids: frozenset[int]) -> str:
         """Take in a token; return the text that has become certain."""
@@ -31,6 +33,8 @@ class Row:
         piece = self._emit(self.decoder.push(token.token_id) if self.decoder else "")
         if self.stop.found is not None:
             result.finish_reason, result.stop_string = "stop", self.stop.found
+        elif self.complete is not None and self.complete(result.token_ids):
+            piece += self.finish("stop")
         elif len(result.token_ids) == self.budget:
             piece += self.finish(self.budget_reason)
         return piece

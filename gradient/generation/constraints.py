@@ -1,0 +1,218 @@
+"""Constraints: text that a grammar allows, and no other, whatever the model would like to say.
+
+At each step the grammar says which tokens may follow; all others are forbidden. What follows from a
+grammar is worked out by the llguidance package, an extra that is imported when it is first needed.
+
+A `Constraint` is a logits processor like any other: its answer follows from the prefix alone. So it
+holds for each row of a ragged batch, each beam, and each position that speculation tries.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import gradient
+from gradient.errors import ArgumentError, GenerationError, MissingDependency
+from gradient.generation.processors import Prefixes
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.generation.options import GenerationOptions
+    from gradient.text import Tokenizer
+
+#: Between JSON's tokens: a blank, or a new line and its indentation. More could be allowed, but many
+#: a model that is not sure what comes next would write blanks without end.
+WHITESPACE = r" ?|\n[ \t]{0,16}"
+
+#: The vocabulary in llguidance's form, which takes a second to make for a large one.
+_vocabularies: weakref.WeakKeyDictionary[Tokenizer, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def import_llguidance() -> Any:
+    """Return the llguidance package.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import llguidance
+    except ImportError as error:
+        raise MissingDependency(
+            "json_schema, regex, choices and grammar need the llguidance package: "
+            'pip install "gradient-dl[constraints]"'
+        ) from error
+    return llguidance
+
+
+def json_schema_grammar(schema: Any) -> str:
+    """Return the grammar of JSON documents that fit a schema: a dict, JSON text or pydantic model.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    if hasattr(schema, "model_json_schema"):
+        schema = schema.model_json_schema()
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except ValueError as error:
+            raise ArgumentError(f"json_schema: is not JSON: {error}") from None
+    if not isinstance(schema, Mapping):
+        raise ArgumentError(
+            f"json_schema: expected a JSON schema, a dict such as "
+            f'{{"type": "object", "properties": ...}}, got {schema!r:.80}'
+        )
+    matcher = import_llguidance().LLMatcher
+    return matcher.grammar_from_json_schema(
+        json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE}
+    )
+
+
+def regex_grammar(pattern: str) -> str:
+    """Return the grammar of texts that match a regular expression as a whole."""
+    return import_llguidance().LLMatcher.grammar_from_regex(pattern)
+
+
+def choices_grammar(choices: Sequence[str]) -> str:
+    """Return the grammar of some texts."""
+    literals = (json.dumps(choice, ensure_ascii=False) for choice in choices)
+    return import_llguidance().LLMatcher.grammar_from_lark("start: " + " | ".join(literals))
+
+
+def lark_grammar(grammar: str) -> str:
+    """Return the grammar written in llguidance's variant of Lark's notation."""
+    return import_llguidance().LLMatcher.grammar_from_lark(grammar)
+
+
+def constraint_of(
+    options: GenerationOptions,
+    tokenizer: Tokenizer | None,
+    vocab_size: int,
+    eos_ids: frozenset[int],
+) -> Constraint | None:
+    """Return the constraint that the options ask for, if they do.
+
+    Raises:
+        ArgumentError: there is no tokenizer; see `Constraint` for more.
+        MissingDependency: llguidance is not installed.
+    """
+    makers = {
+        "json_schema": json_schema_grammar,
+        "regex": regex_grammar,
+        "choices": choices_grammar,
+        "grammar": lark_grammar,
+    }
+    for name, make in makers.items():
+        asked = getattr(options, name)
+        if asked is None:
+            continue
+        if tokenizer is None:
+            raise ArgumentError(f"{name}: a constraint on text needs a tokenizer")
+        return Constraint(name, make(asked), tokenizer, vocab_size, eos_ids)
+    return None
+
+
+class Constraint:
+    """Keeps each row of a generation within a grammar.
+
+    Example:
+        >>> constraint = Constraint("regex", regex_grammar(r"\\d{4}"), lm.tokenizer, 2048, {0})
+        >>> lm.generate("The year ", logits_processors=[constraint])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grammar: str,
+        tokenizer: Tokenizer,
+        vocab_size: int,
+        eos_ids: frozenset[int],
+    ) -> None:
+        """Args:
+        name: the option that asked for it, for messages.
+        grammar: from one of the functions of this module.
+        vocab_size: of the model, which may have more tokens than the tokenizer.
+        eos_ids: the tokens that end a text: allowed where the grammar could end.
+
+        Raises:
+            ArgumentError: the grammar is wrong, or asks for what llguidance does not support.
+        """
+        self.name = name
+        self.grammar = grammar
+        if not eos_ids:
+            raise ArgumentError(f"{name}: needs a model with an end-of-text token, to end the text")
+        self.vocabulary = vocabulary(tokenizer, vocab_size, eos_ids)
+        self.matcher = import_llguidance().LLMatcher
+        wrong, messages = self.matcher.validate_grammar_with_warnings(grammar, self.vocabulary)
+        if wrong:
+            raise ArgumentError(f"{name}: {' '.join(messages).strip()}")
+        self._states: dict[int, tuple[Any, list[int]]] = {}  # row: (matcher, what it has taken)
+
+    def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
+        """Forbid every token that the grammar does not allow next: see `LogitsProcessor`."""
+        V = logits.shape[-1]
+        masks = np.full((len(prefixes), -(-V // 8)), 0xFF, dtype=np.uint8)  # a bit for each token
+        for sequence, row in enumerate(prefixes.rows):
+            matcher = self._after(row, prefixes.generated(sequence))
+            if matcher is not None:
+                mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+                masks[sequence] = mask[: masks.shape[1]]
+        allowed = np.unpackbits(masks, axis=1, count=V, bitorder="little").astype(np.bool_)
+        allowed_on_device = gradient.tensor(allowed, device=logits.device)
+        return gradient.where(allowed_on_device, logits, -float("inf"))
+
+    def complete(self, row: int, token_ids: Sequence[int]) -> bool:
+        """Return whether these tokens are a text that the grammar allows and none that goes on."""
+        matcher = self._matcher(row, token_ids)
+        return matcher is not None and matcher.is_stopped()
+
+    def _after(self, row: int, token_ids: Sequence[int]) -> Any:
+        """Return the row's matcher after these tokens; None if nothing is to be forbidden there.
+
+        That is where the text is over, or impossible: speculation asks what would follow tokens
+        that are then refused.
+        """
+        matcher = self._matcher(row, token_ids)
+        return None if matcher is None or matcher.is_stopped() else matcher
+
+    def _matcher(self, row: int, token_ids: Sequence[int]) -> Any:
+        if row not in self._states:
+            self._states[row] = self.matcher(self.vocabulary, self.grammar, log_level=0), []
+        matcher, taken = self._states[row]
+        common = 0
+        for have, want in zip(taken, token_ids, strict=False):
+            if have != want:
+                break
+            common += 1
+        if common < len(taken):
+            matcher.rollback(len(taken) - common)
+            del taken[common:]
+        new = list(token_ids[common:])
+        taken += new[: matcher.try_consume_tokens(new)] if new else []
+        if matcher.is_error():
+            raise GenerationError(f"{self.name}: {matcher.get_error()}")
+        return matcher if len(taken) == len(token_ids) else None
+
+
+def vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_ids: frozenset[int]) -> Any:
+    """Return a tokenizer's vocabulary in llguidance's form, made once.
+
+    Raises:
+        ArgumentError: llguidance cannot read the tokenizer.
+    """
+    size = max(vocab_size, tokenizer.vocab_size)
+    made = _vocabularies.setdefault(tokenizer, {})
+    if (size, eos_ids) not in made:
+        source = tokenizer.backend.to_str()
+        try:
+            made[size, eos_ids] = import_llguidance().LLTokenizer(
+                source, n_vocab=size, eos_token=sorted(eos_ids)
+            )
+        except ValueError as error:
+            raise ArgumentError(f"constraints: this tokenizer cannot be used: {error}") from error
+    return made[size, eos_ids]
