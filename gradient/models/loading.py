@@ -145,7 +145,7 @@ def fit(
                 continue
             if name in fitted:  # the file has it with and without the prefix: one is unexpected
                 name = part if part != name else model.prefix + part
-            if _any_match(model.transposed, name) and value.ndim == 2:
+            if _is_transposed(model, name, value):
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
             if name in own and not value.dtype.is_floating_point:
                 integers.append(f"  {name}: {value.dtype}")
@@ -278,10 +278,15 @@ def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
     """Return the weights under the names and in the layout that files have; tied ones once."""
     tied = model.tied if model.config.tie_word_embeddings else {}
     return {
-        name: value.mT if _any_match(model.transposed, name) else value
+        name: value.mT if _is_transposed(model, name, value) else value
         for name, value in model.state_dict().items()
         if name not in tied
     }
+
+
+def _is_transposed(model: PretrainedModel, name: str, value: Tensor) -> bool:
+    """Return whether files hold a weight as (in, out); packed ones are (out, in) everywhere."""
+    return _any_match(model.transposed, name) and value.ndim == 2 and not value.dtype.is_packed
 
 
 def _any_match(patterns: tuple[str, ...], name: str) -> bool:
