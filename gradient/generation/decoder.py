@@ -107,6 +107,9 @@ class Decoder:
                 lengths = self.lengths
                 whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
                 return self.model(whole, lengths=lengths, last_only=True)[:, -1]
+            if any(self.model.must_be_reread(n - 1, n) for n in self.lengths):
+                self.cache.rewind([0] * len(self.rows))
+                self.newest = None
             if self.newest is None:
                 logits = prefill(self.model, self.cache, self.ids, self.caching.chunk)
             else:

@@ -96,6 +96,13 @@ class CausalLM(PretrainedModel):
         """
         return True
 
+    def must_be_reread(self, held: int, tokens: int) -> bool:
+        """Return whether a text that has grown from `held` tokens to `tokens` is to be read anew.
+
+        If so, what a cache holds of it was made for a short text and will not do for a longer one.
+        """
+        return False
+
 
 def last_tokens(x: Tensor, lengths: Sequence[int] | None) -> Tensor:
     """Return each row's last real token: hidden states (B, T, C) -> (B, 1, C).

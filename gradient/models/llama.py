@@ -265,6 +265,14 @@ class LlamaForCausalLM(CausalLM):
         heads, size = self.config.kv_heads, self.config.head_size
         return [KVShape(heads, size, window) for window in self.config.windows]
 
+    def can_be_split(self, tokens: int) -> bool:
+        """Return whether rotary angles do not depend on a text's length, up to `tokens`."""
+        return tokens <= self.model.rotary_emb.steady_length
+
+    def must_be_reread(self, held: int, tokens: int) -> bool:
+        """Return whether the text outgrows its rotary angles, in models that then begin anew."""
+        return self.config.rereads and held <= self.model.rotary_emb.steady_length < tokens
+
     def forward(
         self,
         input_ids: Tensor,

@@ -48,8 +48,8 @@ class RotaryEmbedding(nn.Module):
     converted to, and are brought once to each device on which positions come.
     """
 
-    #: Whether a longer text turns the same position by another angle.
-    depends_on_length = False
+    #: Up to this length of a text, an angle depends on the position alone.
+    steady_length: float = math.inf
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class RotaryEmbedding(nn.Module):
             dtype: the queries' and keys', to which cos and sin are rounded, like transformers' are.
             lengths: how many tokens of each row are real; None is all.
         """
-        ends = text_ends(positions, lengths) if self.depends_on_length else None
+        ends = None if self.steady_length == math.inf else text_ends(positions, lengths)
         inv_freq = self.frequencies(positions.device, ends)
         angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
         angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): alike for all heads
@@ -127,17 +127,15 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
     differs beyond the trained context from the same text in one pass.
     """
 
-    depends_on_length = True
-
     def __init__(self, theta: float, factor: float, R: int, context: int, **options: Any) -> None:
         super().__init__(_inverse_frequencies(theta, R), **options)
-        self.theta, self.factor, self.context = theta, factor, context
+        self.theta, self.factor, self.steady_length = theta, factor, context
         self.exponents = _exponents(R)
         self.power = R / (R - 2)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
-        excess = (ends.float() / self.context - 1).clamp(min=0)  # (B, 1)
+        excess = (ends.float() / self.steady_length - 1).clamp(min=0)  # (B, 1)
         base = self.theta * (1 + self.factor * excess) ** self.power
         return (1 / base ** self.constant("exponents", device)).unsqueeze(-2)  # (B, 1, R/2)
 
@@ -149,8 +147,6 @@ class LongRotaryEmbedding(RotaryEmbedding):
     ends beyond the original context turns all its new tokens by the long set.
     """
 
-    depends_on_length = True
-
     def __init__(
         self,
         short: np.ndarray,
@@ -161,12 +157,12 @@ class LongRotaryEmbedding(RotaryEmbedding):
     ) -> None:
         super().__init__(short, attention_factor, **options)
         self.long_inv_freq = long
-        self.context = context
+        self.steady_length = context
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
         short, long = self.constant("inv_freq", device), self.constant("long_inv_freq", device)
-        return gradient.where(ends > self.context, long, short).unsqueeze(-2)  # (B, 1, R/2)
+        return gradient.where(ends > self.steady_length, long, short).unsqueeze(-2)  # (B, 1, R/2)
 
 
 # ---- frequencies --------------------------------------------------------------------------------
