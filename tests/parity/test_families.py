@@ -147,7 +147,7 @@ TABLE = [
     row("Gemma2", **CAPS, head_dim=12, rope_scaling=YARN, attention_bias=True, rope_theta=600.0),
     # Gemma 3: normalised queries and keys, other rotary positions where there is a window
     row("Gemma3Text", **THREE, head_dim=8, sliding_window=6, query_pre_attn_scalar=8),
-    row("Gemma3Text", **THREE, head_dim=8, sliding_window=9, query_pre_attn_scalar=5, old=True),
+    row("Gemma3Text", **THREE, head_dim=8, sliding_window=9, query_pre_attn_scalar=12, old=True),
     row("Gemma3Text", head_dim=8, num_hidden_layers=7, sliding_window=4, old=True),
     row("Gemma3Text", head_dim=12, layer_types=MIXED[:1] * 2, attention_bias=True),
     row(
