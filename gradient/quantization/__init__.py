@@ -5,9 +5,12 @@
 >>> quantization.quantize_(model, "q4_k_m")                        # a model, in place
 
 A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.linear`,
-`F.embedding` and `F.grouped_linear` take it, so no module has a quantised twin.
+`F.embedding` and `F.grouped_linear` take it, so no module has a quantised twin. `schemes` says
+which weight of a model gets which dtype.
 """
 
+from gradient.quantization.model import quantize_
 from gradient.quantization.quantize import packed_tensor, quantize
+from gradient.quantization.schemes import SCHEMES, Scheme, scheme_of
 
-__all__ = ["packed_tensor", "quantize"]
+__all__ = ["SCHEMES", "Scheme", "packed_tensor", "quantize", "quantize_", "scheme_of"]

@@ -1,0 +1,72 @@
+"""Pack the weights of a model that is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gradient import nn
+from gradient.dtypes import PackedDType
+from gradient.quantization.quantize import quantize
+from gradient.quantization.schemes import Scheme, layer_of, role_of, scheme_of
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def quantize_(
+    model: M,
+    scheme: Scheme | PackedDType | str,
+    progress: Callable[[str, PackedDType], None] | None = None,
+) -> M:
+    """Pack the weights of a model's linear layers, embeddings and experts, in place.
+
+    One weight is packed at a time and takes the old one's place at once, in every module that
+    shares it: tied weights stay tied. Packed weights are not trained; what the scheme leaves as it
+    is (norms, biases, routers) can be. Weights that are packed already stay.
+
+    Args:
+        scheme: "q8_0", "q4_0", "q4_k_m", "q6_k", "int8", "int4" or another of `SCHEMES`.
+        progress: is called with each weight's name and dtype when it is packed.
+
+    Returns:
+        The model.
+
+    Raises:
+        ArgumentError: no such scheme; or a weight is not finite.
+    """
+    chosen = scheme_of(scheme)
+    places: dict[int, list[tuple[str, nn.Linear | nn.Embedding]]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            if getattr(module, "max_norm", None) is not None:  # looking a row up changes it
+                continue
+            name = f"{path}.weight" if path else "weight"
+            places.setdefault(id(module.weight), []).append((name, module))
+    names = [name for shared in places.values() for name, _ in shared]
+    n_layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
+    for shared in places.values():
+        weight = shared[0][1].weight
+        roles = [role_of(name) for name, _ in shared]
+        if weight.dtype.is_packed or not weight.dtype.is_floating_point or "fixed" in roles:
+            continue
+        dtype = chosen(
+            shared[0][0],
+            tuple(weight.shape),
+            n_layers,
+            tied="output" in roles or len(shared) > 1 and "embedding" in roles,
+            n_experts=_experts(model),
+        )
+        if dtype is None:
+            continue
+        packed = nn.Parameter(quantize(weight.detach(), dtype), requires_grad=False)
+        for name, module in shared:
+            module.weight = packed
+            if progress is not None:
+                progress(name, dtype)
+    return model
+
+
+def _experts(model: nn.Module) -> int:
+    """How many experts a layer of the model has."""
+    lists = [m for path, m in model.named_modules() if path.endswith("experts")]
+    return max((len(m) for m in lists if isinstance(m, nn.ModuleList)), default=0)
