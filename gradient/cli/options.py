@@ -20,6 +20,16 @@ DType = Annotated[
     str | None,
     typer.Option("--dtype", help="Convert the weights: float32, bfloat16, float16."),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize", "-q", help="Pack the weights: q8_0, q4_k_m, q4_0, q6_k, int8, int4."
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="A folder or file with the tokenizer, if not the model's."),
+]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="A branch, tag or commit of a hub model.")
 ]

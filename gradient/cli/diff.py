@@ -1,0 +1,168 @@
+"""`gradient diff`: the first module, and the first op, at which two runs of a model part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradient.cli import options as opt
+from gradient.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from gradient.evaluation.divergence import Difference, Divergence
+    from gradient.evaluation.trace import Event
+
+SETTINGS = "dtype=, device=, quantize=, cached, transformers"
+TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps."
+
+
+@dataclass
+class Side:
+    """One of the two runs: a model, and how it is to run."""
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    cached: bool = False
+    transformers: bool = False
+
+
+def diff(
+    a: Annotated[
+        str,
+        typer.Argument(
+            help=f"A model's folder, file or hub id, and perhaps settings: MODEL@SETTING,... with "
+            f"{SETTINGS}."
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(help="The reference, likewise. @SETTINGS alone: of the same model."),
+    ],
+    text: Annotated[str, typer.Option("--text", help="What both read.")] = TEXT,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            min=0.0,
+            help="The largest relative error that is no difference.",
+            show_default="0.001, and 0.05 where a side is packed or in 16 bits",
+        ),
+    ] = None,
+    all_ops: Annotated[bool, typer.Option("--ops", help="List the ops, too.")] = False,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Compare two runs of a model, result by result; the exit code is 1 if they differ.
+
+    For example: gradient diff ./model @transformers, or gradient diff model.gguf @cached
+    """
+    from gradient.evaluation.divergence import compare
+
+    first = read_side(a, None)
+    second = read_side(b, first.model)
+    tokens = read_tokens(first if not first.transformers else second, text, offline)
+    wide = tolerance
+    if wide is None:
+        wide = 0.05 if rounded(first) or rounded(second) else 1e-3
+    runs = [results_of(side, tokens, offline) for side in (first, second)]
+    found = compare(runs[0], runs[1], wide)
+    if as_json:
+        print_json(report(found, len(tokens), all_ops))
+    else:
+        show(found, a, b, len(tokens), all_ops)
+    if found.first_module is not None:
+        raise typer.Exit(1)
+
+
+def read_side(text: str, default: str | None) -> Side:
+    """Read "MODEL@dtype=bfloat16,cached".
+
+    Raises:
+        ArgumentError: there is no model, or no such setting.
+    """
+    from gradient.errors import ArgumentError
+
+    model, _, settings = text.partition("@")
+    side = Side(model or default or "")
+    if not side.model:
+        raise ArgumentError(f"diff: {text!r} names no model")
+    for setting in filter(None, settings.split(",")):
+        name, equals, value = setting.partition("=")
+        if setting in ("cached", "transformers"):
+            setattr(side, setting, True)
+        elif equals and value and name in ("dtype", "device", "quantize"):
+            side.options[name] = value
+        else:
+            raise ArgumentError(f"diff: unknown setting {setting!r} in {text!r}; use {SETTINGS}")
+    return side
+
+
+def rounded(side: Side) -> bool:
+    """Whether a side computes on purpose with fewer bits than float32 has."""
+    return "quantize" in side.options or side.options.get("dtype") in ("bfloat16", "float16")
+
+
+def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
+    from gradient import hub
+
+    tokenizer = hub.find_tokenizer(hub.find(side.model, offline=offline))
+    return tokenizer.encode(text)
+
+
+def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:
+    from gradient import hub
+    from gradient.evaluation.divergence import run
+    from gradient.evaluation.reference import run_transformers
+
+    if side.transformers:
+        path = hub.find(side.model, offline=offline)
+        return run_transformers(path, tokens, side.options.get("dtype"))
+    model = hub.load(side.model, offline=offline, **side.options).model
+    return run(model, tokens, cached=side.cached)
+
+
+def described(difference: Difference | None) -> dict[str, Any] | None:
+    return None if difference is None else {"name": difference.name, "error": difference.error}
+
+
+def report(found: Divergence, tokens: int, all_ops: bool) -> dict[str, Any]:
+    """The comparison as a document."""
+    return {
+        "tokens": tokens,
+        "tolerance": found.tolerance,
+        "first_module": described(found.first_module),
+        "first_op": described(found.first_op),
+        "largest": found.largest,
+        "modules": [described(each) for each in found.modules],
+        "ops": [described(each) for each in found.ops] if all_ops else len(found.ops),
+    }
+
+
+def show(found: Divergence, a: str, b: str, tokens: int, all_ops: bool) -> None:
+    """The comparison for a person."""
+    rows = [
+        (each.name or "(the model)", f"{each.error:.2e}", mark(each.error, found.tolerance))
+        for each in found.modules
+    ]
+    print_table(("module", "error", ""), rows, title=f"{a} against {b}, {tokens} tokens")
+    if all_ops:
+        typer.echo()
+        rows = [(e.name, f"{e.error:.2e}", mark(e.error, found.tolerance)) for e in found.ops]
+        print_table(("op", "error", ""), rows)
+    typer.echo()
+    if found.first_module is None:
+        typer.echo(f"no difference above {found.tolerance:g}; the largest is {found.largest:.2e}")
+        return
+    first = found.first_module
+    typer.echo(f"first module that differs: {first.name or '(the model)'}  ({first.error:.2e})")
+    if found.first_op is not None:
+        typer.echo(
+            f"first op that differs:     {found.first_op.name}  ({found.first_op.error:.2e})"
+        )
+
+
+def mark(error: float, tolerance: float) -> str:
+    return "" if error <= tolerance else "differs"

@@ -1,0 +1,136 @@
+"""Where two runs of a model part: the first module, and the first op, whose results differ.
+
+A run is one forward pass over the same tokens, by a model of ours in some dtype, packing, device,
+whole or token by token through a cache; or by transformers. Since our modules have the names of
+its checkpoints, results are compared by name.
+
+Errors are relative to the largest result of the module: max |a - b| / max |b|. They grow along a
+model even where nothing is wrong, as roundings add up; what is wrong shows as a jump.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import gradient
+from gradient.errors import ArgumentError
+from gradient.evaluation.trace import Event, trace
+from gradient.generation.cache import KVCache
+from gradient.generation.decoder import evaluating
+from gradient.models.causal_lm import CausalLM
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much one result differs between two runs; infinite where one is not a number."""
+
+    name: str
+    error: float
+    event: Event
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The comparison of two runs.
+
+    Attributes:
+        modules: every module that both ran, in order of its completion.
+        ops: every op that both ran, in order; empty unless both runs noted their ops.
+        tolerance: the largest error that is no difference.
+    """
+
+    modules: list[Difference]
+    ops: list[Difference]
+    tolerance: float
+
+    @property
+    def first_module(self) -> Difference | None:
+        """The first module that differs: the innermost, as it is complete before what holds it."""
+        return self._first(self.modules)
+
+    @property
+    def first_op(self) -> Difference | None:
+        """The first op that differs."""
+        return self._first(self.ops)
+
+    def _first(self, differences: list[Difference]) -> Difference | None:
+        return next((each for each in differences if not each.error <= self.tolerance), None)
+
+    @property
+    def largest(self) -> float:
+        """The largest error of any module."""
+        return max((each.error for each in self.modules), default=0.0)
+
+
+@gradient.no_grad()
+def run(
+    model: CausalLM, tokens: Sequence[int], *, cached: bool = False, ops: bool = True
+) -> list[Event]:
+    """Return the results of one forward pass over a text, given as token ids.
+
+    Args:
+        cached: let the tokens through one by one, with a cache. Ops are not noted then: they work
+            on other shapes.
+    """
+    ids = gradient.tensor([list(tokens)], dtype=gradient.int64, device=model.device)
+    with evaluating(model):
+        if not cached:
+            return trace(model, lambda: model(ids), ops=ops)
+        cache = KVCache.for_model(model, 1, len(tokens))
+        steps = [
+            trace(model, lambda at=at: model(ids[:, at : at + 1], cache), ops=False)  # type: ignore[misc]
+            for at in range(len(tokens))
+        ]
+    return [_joined(events) for events in zip(*steps, strict=True)]
+
+
+def _joined(events: Sequence[Event]) -> Event:
+    """One module's results for single tokens, as its result for all of them."""
+    first = events[0]
+    value = first.value
+    if value.ndim >= 2 and value.shape[1] == 1:
+        value = np.concatenate([event.value for event in events], axis=1)
+    return Event(first.module, first.op, first.number, first.where, value)
+
+
+def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = None) -> Divergence:
+    """Compare two runs, the second being the reference.
+
+    Args:
+        tolerance: the largest relative error that is no difference; None is 1e-3.
+
+    Raises:
+        ArgumentError: they have no module in common.
+    """
+    reference = {event.key: event for event in b}
+    modules: list[Difference] = []
+    ops: list[Difference] = []
+    for event in a:
+        other = reference.get(event.key)
+        if other is None or other.value.size != event.value.size:
+            continue
+        error = relative_error(event.value.reshape(other.value.shape), other.value)
+        (ops if event.op else modules).append(Difference(str(event), error, event))
+    if not modules:
+        raise ArgumentError("diff: the two runs have no module in common: are they of one model?")
+    return Divergence(modules, ops, 1e-3 if tolerance is None else tolerance)
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Return max |a - b| / max |b|: infinite where only one of them is a number."""
+    if not b.size:
+        return 0.0
+    finite_a, finite_b = np.isfinite(a), np.isfinite(b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if not np.array_equal(finite_a | same, finite_b | same):
+        return math.inf
+    both = finite_a & finite_b
+    if not both.any():
+        return 0.0 if same.all() else math.inf
+    scale = float(np.abs(b[both]).max())
+    error = float(np.abs(a[both].astype(np.float64) - b[both]).max())
+    return error / scale if scale else (0.0 if error == 0 else math.inf)

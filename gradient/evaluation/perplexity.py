@@ -1,0 +1,137 @@
+"""How well a model predicts a text: the mean negative log-likelihood of its tokens.
+
+A text longer than the context is read in windows. Each begins `stride` tokens after the one before,
+and scores only the tokens that no earlier window has scored: so every token is scored once, with at
+least `context - stride` tokens before it (but for the text's own beginning). A smaller stride gives
+more context and costs more: the usual trade-off, at which perplexities must be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import gradient
+import gradient.functional as F
+from gradient.errors import ArgumentError
+from gradient.generation.cache import KVCache
+from gradient.generation.decoder import evaluating
+from gradient.models.causal_lm import CausalLM
+
+#: Tokens that go through the model at once: their logits must fit in memory.
+CHUNK = 256
+#: The longest window that is chosen by itself.
+LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """The likelihood of texts under a model.
+
+    Attributes:
+        tokens: how many were predicted.
+        nll: their mean negative log-likelihood, in nats.
+        context: tokens in a window.
+        stride: tokens from one window's beginning to the next one's.
+    """
+
+    tokens: int
+    nll: float
+    context: int
+    stride: int
+
+    @property
+    def perplexity(self) -> float:
+        """e^nll: the size of a choice among equals that is as hard."""
+        return math.exp(self.nll) if self.nll < 700 else math.inf
+
+    def bits_per_byte(self, size: int) -> float:
+        """Bits per byte of a text of `size` bytes in all: comparable between tokenizers."""
+        return self.tokens * self.nll / math.log(2) / size
+
+
+@gradient.no_grad()
+def perplexity(
+    model: CausalLM,
+    texts: Sequence[Sequence[int]],
+    *,
+    context: int | None = None,
+    stride: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Perplexity:
+    """Score texts given as token ids; of each, all tokens but the first (BOS, where it has one).
+
+    Args:
+        context: tokens in a window; None is the model's context, 4096 at most.
+        stride: tokens between windows; None is half of the context.
+        progress: called with the tokens scored since its last call.
+
+    Raises:
+        ArgumentError: no text has two tokens, or context and stride do not fit each other or the
+            model.
+    """
+    context, stride = _sizes(model, context, stride)
+    total, count = 0.0, 0
+    with evaluating(model):
+        for text in texts:
+            for start, first, end in windows(len(text), context, stride):
+                total += _window_nll(model, text[start:end], first - start)
+                count += end - first
+                if progress is not None:
+                    progress(end - first)
+    if not count:
+        raise ArgumentError("perplexity: expected a text of at least two tokens")
+    return Perplexity(count, total / count, context, stride)
+
+
+def windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, first, end): the window's tokens, and the first of them that it scores.
+
+    >>> list(windows(7, 4, 2))
+    [(0, 1, 4), (2, 4, 6), (4, 6, 7)]
+    """
+    scored = 1
+    for start in range(0, length, stride):
+        end = min(start + context, length)
+        if end > scored:
+            yield start, scored, end
+            scored = end
+        if end == length:
+            return
+
+
+def _window_nll(model: CausalLM, tokens: Sequence[int], first: int) -> float:
+    """Return the summed negative log-likelihood of tokens[first:], each given all before it."""
+    ids = gradient.tensor([list(tokens)], dtype=gradient.int64, device=model.device)
+    # The last token predicts nothing here. A cache lets the window go through in pieces.
+    read = len(tokens) - 1
+    cache = KVCache.for_model(model, 1, read)
+    total = 0.0
+    for start in range(0, read, CHUNK):
+        end = min(start + CHUNK, read)
+        if end < first:  # nothing of this piece is scored: no logits are needed
+            model(ids[:, start:end], cache, last_only=True)
+            continue
+        logits = model(ids[:, start:end], cache)[0]  # (T, V)
+        skipped = max(first - 1 - start, 0)
+        targets = ids[0, start + 1 + skipped : end + 1]
+        losses = F.cross_entropy(logits[skipped:].float(), targets, reduction="none")
+        total += losses.double().sum().item()
+    return total
+
+
+def _sizes(model: CausalLM, context: int | None, stride: int | None) -> tuple[int, int]:
+    limit = model.context_length
+    if context is None:
+        trained = getattr(model.config, "max_position_embeddings", None)
+        context = min(limit or trained or LONGEST, LONGEST)
+    stride = max(context // 2, 1) if stride is None else stride
+    if limit is not None and context > limit:
+        raise ArgumentError(f"context: {context} tokens exceed the model's context of {limit}")
+    if context < 2 or not 1 <= stride < context:
+        raise ArgumentError(
+            f"perplexity: expected a context of at least 2 tokens and a stride from 1 to below it, "
+            f"got context {context} and stride {stride}"
+        )
+    return context, stride
