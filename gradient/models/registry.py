@@ -15,6 +15,7 @@ from gradient.models.pretrained import PretrainedModel
 
 #: model_type -> (module in gradient.models, class), or the class itself.
 _MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
+    "bert": ("bert", "BertForMaskedLM"),
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "mistral": ("llama", "MistralForCausalLM"),
@@ -30,6 +31,8 @@ _MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
     "mixtral": ("llama_moe", "MixtralForCausalLM"),
     "qwen2_moe": ("llama_moe", "Qwen2MoeForCausalLM"),
     "qwen3_moe": ("llama_moe", "Qwen3MoeForCausalLM"),
+    "roberta": ("bert", "RobertaForMaskedLM"),
+    "xlm-roberta": ("bert", "XLMRobertaForMaskedLM"),
 }
 
 

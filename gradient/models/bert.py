@@ -1,0 +1,480 @@
+"""BERT (Devlin et al. 2018, arXiv:1810.04805), MiniLM, which is a small one, and RoBERTa.
+
+Modules and config fields have the names of transformers' `BertForMaskedLM` and
+`RobertaForMaskedLM`. A checkpoint may lack the pooler or the masked-language-model head; then so
+does the model.
+
+Dimensions:
+    B  batch           T  tokens
+    C  hidden_size     H  num_attention_heads     D  C / H, size of a head
+    I  intermediate_size                          V  vocab_size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gradient
+import gradient.functional as F
+from gradient import nn
+from gradient.errors import ArgumentError
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.config import ModelConfig, must_be
+from gradient.models.encoder import EncoderModel, real_tokens
+from gradient.nn import init
+from gradient.tensor import Tensor
+
+
+@dataclass(kw_only=True)
+class BertConfig(ModelConfig):
+    """The shape of a BERT; the defaults are bert-base-uncased's."""
+
+    model_type: ClassVar[str] = "bert"
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    position_embedding_type: str = "absolute"
+
+    @property
+    def first_position(self) -> int:
+        """Return the position of a row's first token."""
+        return 0
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the values, one sentence each."""
+        found = super().problems()
+        if found:
+            return found
+        found += must_be(
+            "at least 1",
+            lambda value: 1 <= value < 2**63,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            max_position_embeddings=self.max_position_embeddings,
+            type_vocab_size=self.type_vocab_size,
+        )
+        found += must_be(
+            "a probability below 1",
+            lambda value: 0 <= value < 1,
+            hidden_dropout_prob=self.hidden_dropout_prob,
+            attention_probs_dropout_prob=self.attention_probs_dropout_prob,
+        )
+        found += must_be("positive", lambda value: value > 0, layer_norm_eps=self.layer_norm_eps)
+        found += must_be(
+            "one of " + ", ".join(ACTIVATIONS),
+            lambda value: value in ACTIVATIONS,
+            hidden_act=self.hidden_act,
+        )
+        found += must_be(
+            "false: only encoders are supported",
+            lambda value: not value,
+            is_decoder=self.is_decoder,
+            add_cross_attention=self.add_cross_attention,
+        )
+        found += must_be(
+            "'absolute'",
+            lambda value: value == "absolute",
+            position_embedding_type=self.position_embedding_type,
+        )
+        pad = self.pad_token_id
+        if pad is not None and not 0 <= pad < self.vocab_size:
+            found.append(f"pad_token_id must be a token below {self.vocab_size}, got {pad}")
+        if self.num_attention_heads >= 1 and self.hidden_size % self.num_attention_heads:
+            found.append(
+                f"num_attention_heads = {self.num_attention_heads} must divide "
+                f"hidden_size = {self.hidden_size}"
+            )
+        return found
+
+
+class BertEmbeddings(nn.Module):
+    """What a token is, where it stands and which of two texts it is of, added and normalised."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        C = config.hidden_size
+        self.first_position = config.first_position
+        self.word_embeddings = nn.Embedding(config.vocab_size, C, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, C)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, C)
+        self.LayerNorm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Token ids and types (B, T) -> (B, T, C)."""
+        T, first = input_ids.shape[1], self.first_position
+        positions = gradient.arange(first, first + T, device=input_ids.device)
+        if token_type_ids is None:
+            token_type_ids = gradient.zeros_like(positions)
+        x = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
+        x = x + self.position_embeddings(positions)
+        return self.dropout(self.LayerNorm(x))
+
+
+class BertSelfAttention(nn.Module):
+    """Attention of H heads among all real tokens of a row (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        C = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+        self.query = nn.Linear(C, C)
+        self.key = nn.Linear(C, C)
+        self.value = nn.Linear(C, C)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, T, C), mask (B, 1, 1, T) or None -> (B, T, C)."""
+        B, T, C = x.shape
+        q, k, v = (
+            project(x).view(B, T, self.heads, -1).transpose(1, 2)  # (B, H, T, D)
+            for project in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return y.transpose(1, 2).reshape(B, T, C)
+
+
+class BertResidual(nn.Module):
+    """A linear layer whose result is added to the residual stream and normalised."""
+
+    def __init__(self, config: BertConfig, size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """What is to be added (B, T, size) and the stream (B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(self.dropout(self.dense(y)) + x)
+
+
+class BertAttention(nn.Module):
+    """Attention with its output projection."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(config)
+        self.output = BertResidual(config, config.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.output(self.self(x, mask), x)
+
+
+class BertTransform(nn.Module):
+    """A linear layer and an activation."""
+
+    def __init__(self, config: BertConfig, size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, size)
+        self.act = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., size)."""
+        return self.act(self.dense(x))
+
+
+class BertLayer(nn.Module):
+    """A post-norm transformer block: attention, then two linear layers."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = BertTransform(config, config.intermediate_size)
+        self.output = BertResidual(config, config.intermediate_size)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = self.attention(x, mask)
+        return self.output(self.intermediate(x), x)
+
+
+class BertEncoder(nn.Module):
+    """The blocks, one after the other."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([BertLayer(config) for _ in range(config.num_hidden_layers)])
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        for layer in self.layer:
+            x = layer(x, mask)
+        return x
+
+
+class BertPooler(nn.Module):
+    """One vector for a text: the first token's, through a linear layer and tanh."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, C)."""
+        return F.tanh(self.dense(x[:, 0]))
+
+
+class BertModel(nn.Module):
+    """Token ids to hidden states."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.pooler = BertPooler(config)
+
+    def forward(
+        self, input_ids: Tensor, real: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
+        """Token ids, which of them are real and types, each (B, T) -> (B, T, C)."""
+        mask = None if real is None else real.unsqueeze(1).unsqueeze(1)  # (B, 1, 1, T)
+        return self.encoder(self.embeddings(input_ids, token_type_ids), mask)
+
+
+class BertPredictionTransform(BertTransform):
+    """The hidden layer of the masked-language-model head."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(super().forward(x))
+
+
+class BertPredictions(nn.Module):
+    """The masked-language-model head: which token stands where (Devlin et al. 2018, 3.1)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.transform = BertPredictionTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(gradient.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.decoder(self.transform(x))
+
+
+class BertHeads(nn.Module):
+    """The heads of pretraining, of which one is of use later."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.predictions = BertPredictions(config)
+
+
+class BertForMaskedLM(EncoderModel):
+    """BERT: hidden states, and with the head on top of them the logits of masked tokens.
+
+    Example:
+        >>> model = BertForMaskedLM(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2,
+        ...                                    num_attention_heads=2, intermediate_size=64))
+        >>> hidden = model(gradient.tensor([[1, 2, 3], [4, 5, 0]]), lengths=[3, 2])
+        >>> hidden.shape, model.pool(hidden).shape, model.predict(hidden).shape
+        (Size([2, 3, 32]), Size([2, 32]), Size([2, 3, 50]))
+    """
+
+    config_class = BertConfig
+    prefix = "bert."
+    renamed = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # TensorFlow's names of old
+    ignored = (
+        r"\.embeddings\.position_ids$",
+        r"^\.(bert\.)?(cls\.seq_relationship|classifier|qa_outputs)\.",  # other tasks' heads
+    )
+    optional = ("bert.pooler", "cls")
+    tied = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.make_modules(config)
+        self.reset_parameters()
+
+    def make_modules(self, config: BertConfig) -> None:
+        """Create the encoder and the head."""
+        self.bert = BertModel(config)
+        self.cls = BertHeads(config)
+        if config.tie_word_embeddings:
+            head = self.cls.predictions
+            head.decoder.weight = self.bert.embeddings.word_embeddings.weight
+            head.decoder.bias = head.bias
+
+    def reset_parameters(self) -> None:
+        """Set the initial weights: matrices normal, biases 0, norms 1, the padding token 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                init.zeros_(parameter)
+            elif ".LayerNorm." in name or ".layer_norm." in name:
+                init.ones_(parameter)
+            else:
+                init.normal_(parameter, 0.0, self.config.initializer_range)
+        pad = self.config.pad_token_id
+        if pad is not None:
+            with gradient.no_grad():
+                self.encoder.embeddings.word_embeddings.weight[pad] = 0.0
+
+    @property
+    def encoder(self) -> BertModel:
+        """Return the model without its head."""
+        return self.bert
+
+    @property
+    def head(self) -> Any:
+        """Return the masked-language-model head; None if there is none."""
+        return self.cls and self.cls.predictions
+
+    @property
+    def architecture(self) -> str:
+        """Return transformers' class for this model, with or without the head."""
+        name = type(self).__name__
+        return name if self.head is not None else name.replace("ForMaskedLM", "Model")
+
+    @property
+    def context_length(self) -> int:
+        """Return the most tokens of a row: beyond them there are no position embeddings."""
+        return self.config.max_position_embeddings - self.config.first_position
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        lengths: Sequence[int] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Token ids (B, T) -> hidden states (B, T, C); see `EncoderModel`.
+
+        Args:
+            token_type_ids: (B, T), 1 for the tokens of the second of two texts; None is 0 for all.
+        """
+        real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
+        return self.encoder(input_ids, real, token_type_ids)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Return a vector for each text, from its first token: (B, T, C) -> (B, C)."""
+        return self._part("pooler", self.encoder.pooler)(hidden)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
+        return self._part("masked-language-model head", self.head)(hidden)
+
+    def _part(self, name: str, module: nn.Module | None) -> nn.Module:
+        if module is None:
+            raise ArgumentError(
+                f"{type(self).__name__} has no {name}: its checkpoint has no weights for one"
+            )
+        return module
+
+
+# ---- RoBERTa ------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class RobertaConfig(BertConfig):
+    """RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT, trained for longer.
+
+    The defaults are those of transformers' class. Positions are counted from beyond the padding
+    token's id, as the code that it was trained with had it.
+    """
+
+    model_type: ClassVar[str] = "roberta"
+
+    vocab_size: int = 50265
+    bos_token_id: int | None = 0
+    pad_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+
+    @property
+    def first_position(self) -> int:
+        return 0 if self.pad_token_id is None else self.pad_token_id + 1
+
+    def problems(self) -> list[str]:
+        found = super().problems()
+        if not found and self.max_position_embeddings <= self.first_position:
+            found = [
+                f"max_position_embeddings must be more than {self.first_position}, where positions "
+                f"begin, got {self.max_position_embeddings}"
+            ]
+        return found
+
+
+@dataclass(kw_only=True)
+class XLMRobertaConfig(RobertaConfig):
+    """XLM-RoBERTa: RoBERTa in many languages (Conneau et al. 2019, arXiv:1911.02116)."""
+
+    model_type: ClassVar[str] = "xlm-roberta"
+
+    vocab_size: int = 30522
+
+
+class RobertaHead(nn.Module):
+    """BERT's masked-language-model head under RoBERTa's names."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        C = config.hidden_size
+        self.dense = nn.Linear(C, C)
+        self.layer_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(C, config.vocab_size)
+        self.bias = nn.Parameter(gradient.zeros(config.vocab_size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.decoder(self.layer_norm(F.gelu(self.dense(x))))
+
+
+class RobertaForMaskedLM(BertForMaskedLM):
+    """RoBERTa; see its config."""
+
+    config_class = RobertaConfig
+    prefix = "roberta."
+    ignored = (r"\.embeddings\.position_ids$", r"^\.(roberta\.)?(classifier|qa_outputs)\.")
+    optional = ("roberta.pooler", "lm_head")
+    tied = {
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    }
+
+    def make_modules(self, config: BertConfig) -> None:
+        self.roberta = BertModel(config)
+        self.lm_head = RobertaHead(config)
+        if config.tie_word_embeddings:
+            self.lm_head.decoder.weight = self.roberta.embeddings.word_embeddings.weight
+            self.lm_head.decoder.bias = self.lm_head.bias
+
+    @property
+    def encoder(self) -> BertModel:
+        return self.roberta
+
+    @property
+    def head(self) -> Any:
+        return self.lm_head
+
+
+class XLMRobertaForMaskedLM(RobertaForMaskedLM):
+    """XLM-RoBERTa; see its config."""
+
+    config_class = XLMRobertaConfig
