@@ -8,62 +8,10 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient import nn
+from cache_model import close, fed, feed, make_model, texts, whole
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
 from gradient.generation.cache.storage import storage_of
-from gradient.models import CausalLM, GPT2Config
-from gradient.models.attention import attend
-from gradient.models.causal_lm import KVShape, check_input_ids, last_tokens
-
-VOCAB, CONTEXT = 50, 80
-WINDOWS = (None, 6, 11)  # of the layers: one sees all, two slide
-
-
-class Windowed(CausalLM):
-    """A decoder of attention only: grouped heads, capped scores, a window of its own per layer."""
-
-    H, H_kv, D = 4, 2, 8
-
-    def __init__(self, windows=WINDOWS, head_size: int = 8) -> None:
-        super().__init__(GPT2Config(vocab_size=VOCAB, n_positions=CONTEXT))
-        self.D, self.windows = head_size, windows
-        C = self.H * self.D
-        self.tokens = nn.Embedding(VOCAB, C)
-        self.places = nn.Embedding(CONTEXT, C)
-        self.qkv = nn.ModuleList(nn.Linear(C, C + 2 * self.H_kv * self.D) for _ in windows)
-        self.head = nn.Linear(C, VOCAB)
-
-    context_length = property(lambda self: CONTEXT)
-    kv_shapes = property(lambda self: [KVShape(self.H_kv, self.D, w) for w in self.windows])
-
-    def forward(self, input_ids, cache=None, *, lengths=None, last_only=False):
-        check_input_ids(input_ids, lengths, CONTEXT)
-        B, T = input_ids.shape
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
-        x = self.tokens(input_ids) + self.places(positions)
-        for layer, window in enumerate(self.windows):
-            sizes = [self.H * self.D] + [self.H_kv * self.D] * 2
-            q, k, v = (
-                part.view(B, T, -1, self.D).transpose(1, 2)
-                for part in self.qkv[layer](x).split(sizes, dim=2)
-            )
-            y = attend(past, layer, q, k, v, window=window, softcap=4.0)
-            x = x + y.transpose(1, 2).reshape(B, T, -1)
-        if past is not None:
-            past.commit()
-        return self.head(last_tokens(x, lengths) if last_only else x)
-
-
-@pytest.fixture(scope="module")
-def make_model():
-    def make(device="cpu", windows=WINDOWS, head_size=8):
-        gradient.manual_seed(0)
-        return Windowed(windows, head_size).to(device).eval()
-
-    return make
-
 
 LAYOUTS = {
     "static": {"kind": "static"},
@@ -93,38 +41,10 @@ SCENARIOS = {
 }
 
 
-def texts(rows: int, seed: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, VOCAB, (rows, CONTEXT))
-
-
-def feed(model, cache, text, new, starts):
-    """Give each row its next new[row] tokens; return their logits, row by row."""
-    T = max(new)
-    ids = np.zeros((len(new), T), dtype=np.int64)
-    for row, (start, count) in enumerate(zip(starts, new, strict=True)):
-        ids[row, :count] = text[row, start : start + count]
-    lengths = None if set(new) == {T} else new
-    with gradient.no_grad():
-        logits = model(gradient.tensor(ids, device=model.device), cache, lengths=lengths)
-    return [logits[row, :count].cpu().numpy() for row, count in enumerate(new)]
-
-
-def whole(model, text):
-    """Return the logits of every prefix of the rows, without a cache."""
-    with gradient.no_grad():
-        return model(gradient.tensor(text, device=model.device)).cpu().numpy()
-
-
-def close(actual, expected, tolerance):
-    np.testing.assert_allclose(
-        actual, expected, rtol=0, atol=tolerance * np.abs(expected).max(initial=0)
-    )
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_with_a_cache_as_without(layout, dtype, scenario, make_model, device):
+def test_with_a_cache_as_without(layout, dtype, scenario, device):
     model, passes = make_model(device), SCENARIOS[scenario]
     text = texts(len(passes[0]))
     expected = whole(model, text)
@@ -141,15 +61,9 @@ def test_with_a_cache_as_without(layout, dtype, scenario, make_model, device):
 # ---- rows that come, go, and share --------------------------------------------------------------
 
 
-def fed(model, cache, text, counts):
-    """Fill a cache with the beginnings of the rows' texts."""
-    feed(model, cache, text, counts, [0] * len(counts))
-    return cache
-
-
 @pytest.mark.parametrize("dtype", [None, "int8", "int4"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_selected_rows_go_on_as_they_were_and_independently(layout, dtype, make_model, device):
+def test_selected_rows_go_on_as_they_were_and_independently(layout, dtype, device):
     model, text = make_model(device), texts(3)
     expected = whole(model, text)
     options = {"dtype": dtype, **LAYOUTS[layout]}
@@ -180,9 +94,7 @@ GO_BACK = [layout for layout in LAYOUTS if layout != "sliding, no slack"]
     [([5, 3], [2, 0]), ([9, 14], [9, 12]), ([30, 18], [29, 14]), ([30, 18], [0, 0])],
     ids=str,
 )
-def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(
-    layout, dtype, held, kept, make_model, device
-):
+def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(layout, dtype, held, kept, device):
     model, text, before = make_model(device), texts(2), texts(2, seed=3)
     for row, count in enumerate(kept):
         before[row, :count] = text[row, :count]
@@ -198,7 +110,7 @@ def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(
 
 
 @pytest.mark.parametrize("slack", [0, 1, 5])
-def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack, make_model):
+def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack):
     model, text = make_model(windows=(6,)), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=slack), text, [40])
     with pytest.raises(ArgumentError, match=f"row 0 cannot go on after {38 - slack} tokens, .* "):
@@ -213,7 +125,7 @@ def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack, make_model)
     cache.rewind([0])  # for which nothing is needed
 
 
-def test_a_ring_that_a_broken_pass_has_overwritten_says_so(make_model):
+def test_a_ring_that_a_broken_pass_has_overwritten_says_so():
     model, text = make_model(), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=3), text, [30])
     cache.begin(20)  # and never committed
@@ -225,7 +137,7 @@ def test_a_ring_that_a_broken_pass_has_overwritten_says_so(make_model):
 
 
 @pytest.mark.parametrize("layout", GO_BACK)
-def test_a_pass_that_fails_changes_nothing(layout, make_model):
+def test_a_pass_that_fails_changes_nothing(layout):
     model, text = make_model(), texts(2)
     cache = fed(model, KVCache.for_model(model, 2, **LAYOUTS[layout]), text, [9, 4])
     step = cache.begin(2)
@@ -240,7 +152,7 @@ def test_a_pass_that_fails_changes_nothing(layout, make_model):
 # ---- memory -------------------------------------------------------------------------------------
 
 
-def test_rows_of_a_paged_cache_share_what_they_have_in_common(make_model):
+def test_rows_of_a_paged_cache_share_what_they_have_in_common():
     model, text = make_model(), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text, [14])
     pool = cache.layouts[0].pool
@@ -267,7 +179,7 @@ def test_rows_of_a_paged_cache_share_what_they_have_in_common(make_model):
     assert pool.used == 0
 
 
-def test_the_last_of_those_who_share_a_page_writes_to_it(make_model):
+def test_the_last_of_those_who_share_a_page_writes_to_it():
     model, text = make_model(), texts(2)
     text[1, :14] = text[0, :14]
     cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text[:1], [14])
@@ -279,7 +191,7 @@ def test_the_last_of_those_who_share_a_page_writes_to_it(make_model):
     assert pool.used == 4 + 1
 
 
-def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable(make_model):
+def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable():
     model, text = make_model(), texts(2)
     cache = KVCache.for_model(model, 2, kind="paged", page_size=4, pages=6)
     fed(model, cache, text, [12, 10])
@@ -294,7 +206,7 @@ def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable(make_model)
     close(logits, whole(model, text)[0, 12:15], TOLERANCE[None])
 
 
-def test_caches_of_one_pool(make_model):
+def test_caches_of_one_pool():
     model, text = make_model(), texts(2)
     first = KVCache.for_model(model, 1, kind="paged", page_size=4)
     pool = first.layouts[0].pool
@@ -308,7 +220,7 @@ def test_caches_of_one_pool(make_model):
         KVCache.for_model(model, 1, kind="paged", dtype="int8", pool=pool)
 
 
-def test_a_page_is_clean_when_it_gets_another_owner(make_model):
+def test_a_page_is_clean_when_it_gets_another_owner():
     model, text = make_model(), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=8), text, [10])
     pool = cache.layouts[0].pool
@@ -319,7 +231,7 @@ def test_a_page_is_clean_when_it_gets_another_owner(make_model):
     close(feed(model, cache, text, [2], [5])[0], whole(model, text)[0, 5:7], TOLERANCE[None])
 
 
-def test_layers_that_slide_stay_small(make_model):
+def test_layers_that_slide_stay_small():
     model, text = make_model(windows=(6, 11, 6)), texts(1)
     sizes = {}
     for kind in ("static", "sliding"):
@@ -336,7 +248,7 @@ def test_layers_that_slide_stay_small(make_model):
 @pytest.mark.parametrize(
     ("dtype", "share"), [("bfloat16", 0.5), ("int8", 17 / 64), ("int4", 10 / 64)]
 )
-def test_fewer_bits_take_less_memory(dtype, share, make_model):
+def test_fewer_bits_take_less_memory(dtype, share):
     model = make_model(head_size=64)
     sizes = [KVCache.for_model(model, 2, 64, dtype=each).nbytes for each in (None, dtype)]
     assert sizes[1] == sizes[0] * share
@@ -400,7 +312,7 @@ def test_numbers_beyond_float16_stay_finite():
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_caches_that_there_are_not(options, error, message, make_model):
+def test_caches_that_there_are_not(options, error, message):
     with pytest.raises(error, match=message):
         KVCache.for_model(make_model(), 1, **options)
 
@@ -411,7 +323,7 @@ def test_int4_needs_heads_of_even_size():
     assert KVCache([(2, 7)], 1, dtype="int8").storage.name == "int8"
 
 
-def test_rows_that_a_cache_does_not_have(make_model):
+def test_rows_that_a_cache_does_not_have():
     with pytest.raises(ArgumentError, match=r"select: expected rows 0 to 1, got \[2, -1\]"):
         KVCache.for_model(make_model(), 2).select([0, 2, -1])
 

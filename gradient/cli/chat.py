@@ -42,6 +42,7 @@ def chat(
     answer is one JSON line {"role", "content"}.
     """
     from gradient import hub
+    from gradient.generation import PromptCache
 
     language_model = hub.load(model, device=device, dtype=dtype, revision=revision, offline=offline)
     sampling: dict[str, Any] = {
@@ -56,6 +57,8 @@ def chat(
     }
     first = [{"role": "system", "content": system}] if system else []
     messages = list(first)
+    # A turn's prompt is the whole conversation; this way only what is new in it is computed.
+    sampling["prompt_cache"] = PromptCache(language_model.model)
     for line in _turns():
         if line == "/exit":
             break

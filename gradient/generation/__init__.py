@@ -1,7 +1,8 @@
 """Generating text: the key-value cache, sampling, stopping, and the loop that joins them."""
 
 from gradient.generation.beam_search import BeamSearch
-from gradient.generation.cache import KVCache
+from gradient.generation.cache import KVCache, PagePool
+from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder
 from gradient.generation.generate import generate, stream
 from gradient.generation.language_model import LanguageModel
@@ -14,7 +15,9 @@ from gradient.generation.penalties import (
     presence_and_frequency_penalty,
     repetition_penalty,
 )
+from gradient.generation.prefill import prefill
 from gradient.generation.processors import LogitsProcessor, Prefixes, compose
+from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Generation, Timings, TokenLogprob
 from gradient.generation.sampling import Sampler, SamplingParams, processors
 from gradient.generation.stopping import StopStrings
@@ -22,6 +25,7 @@ from gradient.generation.truncation import min_p, temperature, top_k, top_p, typ
 
 __all__ = [
     "BeamSearch",
+    "Caching",
     "Decoder",
     "Generation",
     "GenerationOptions",
@@ -29,7 +33,9 @@ __all__ = [
     "LanguageModel",
     "LogitsProcessor",
     "Options",
+    "PagePool",
     "Prefixes",
+    "PromptCache",
     "Sampler",
     "SamplingParams",
     "StopStrings",
@@ -42,6 +48,7 @@ __all__ = [
     "min_new_tokens",
     "min_p",
     "no_repeat_ngram",
+    "prefill",
     "presence_and_frequency_penalty",
     "processors",
     "repetition_penalty",

@@ -61,6 +61,8 @@ class PromptCache:
         computed.
         """
         matched = common_length([self.tokens, prompt[:-1]])
+        if not self.model.can_be_split(len(prompt)):
+            matched = 0
         try:
             self.cache.rewind([matched])
         except ArgumentError:  # a sliding cache that has dropped what the next token would see
@@ -86,6 +88,8 @@ class PromptCache:
             self.reuse(prompts[0])
             return self.cache
         shared = common_length([prompt[:-1] for prompt in prompts])
+        if not self.model.can_be_split(max(map(len, prompts))):
+            shared = 0
         beginning = list(prompts[0][:shared])
         if shared - common_length([self.tokens, beginning]) >= WORTH_A_PASS:
             self.reuse(beginning)

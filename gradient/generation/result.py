@@ -19,6 +19,7 @@ class Timings:
     """Where the time of a generation went. Rows of one batch share the clock."""
 
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # of these, the ones that a prompt cache held
     generated_tokens: int = 0
     prompt_seconds: float = 0.0  # until the first token was there
     decode_seconds: float = 0.0  # from the first token to the last

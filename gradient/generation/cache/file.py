@@ -125,9 +125,9 @@ def _sample(weight: Tensor) -> Any:
         part = weight.array.parts[0]
         weight = gradient.tensor(weight.backend.to_numpy(part).reshape(-1)[:SAMPLED])
     flat = weight.reshape(-1)
-    # From the whole of it: a fine-tuned embedding may differ in a few rows.
-    places = gradient.arange(SAMPLED, device=flat.device) * (max(flat.shape[0] - 1, 1) // SAMPLED)
-    return flat[places % flat.shape[0]].cpu().float().numpy()
+    # Spread over the whole of it: training on little text leaves most rows of an embedding alone.
+    places = gradient.arange(SAMPLED, device=flat.device) * (flat.shape[0] - 1) // (SAMPLED - 1)
+    return flat[places].cpu().float().numpy()
 
 
 def _wrong(path: Any, what: str) -> FileFormatError:
