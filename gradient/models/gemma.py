@@ -28,16 +28,9 @@ import gradient.functional as F
 from gradient import nn
 from gradient.errors import FileFormatError
 from gradient.models.attention import attend
-from gradient.models.causal_lm import (
-    Cache,
-    CausalLM,
-    KVShape,
-    Past,
-    check_input_ids,
-    last_tokens,
-)
+from gradient.models.causal_lm import Cache, Past
 from gradient.models.config import must_be
-from gradient.models.llama import LlamaMLP
+from gradient.models.llama import LlamaForCausalLM, LlamaMLP
 from gradient.models.llama_config import (
     Biases,
     LlamaFamilyConfig,
@@ -452,7 +445,7 @@ class GemmaModel(nn.Module):
         return self.norm(x)
 
 
-class GemmaForCausalLM(CausalLM):
+class GemmaForCausalLM(LlamaForCausalLM):
     """Gemma with its language-model head, whose matrix is the token embedding.
 
     Example:
@@ -462,19 +455,11 @@ class GemmaForCausalLM(CausalLM):
         Size([1, 3, 256])
     """
 
-    config_class: ClassVar[type[GemmaConfig]] = GemmaConfig
-    prefix = "model."
-    ignored: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)  # of old transformers
-    tied = {"lm_head.weight": "model.embed_tokens.weight"}
+    config_class = GemmaConfig
 
-    def __init__(self, config: GemmaConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = GemmaModel(config)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-        self.reset_parameters()
+    def make_model(self, config: Any) -> GemmaModel:
+        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
+        return GemmaModel(config)
 
     def reset_parameters(self) -> None:
         """Set the initial weights: matrices normal, biases 0, norms 0, which stands for 1."""
@@ -485,15 +470,9 @@ class GemmaForCausalLM(CausalLM):
                 init.normal_(parameter, 0.0, self.config.initializer_range)
 
     @property
-    def context_length(self) -> None:
-        """Return None: rotary positions go on beyond what a model was trained for, less well."""
-        return None
-
-    @property
-    def kv_shapes(self) -> list[KVShape]:
-        """Return Hk heads of size D for each layer, and its window."""
-        heads, size = self.config.kv_heads, self.config.head_size
-        return [KVShape(heads, size, window) for window in self.config.windows]
+    def steady_length(self) -> float:
+        """Return up to which length of a text rotary angles depend on positions alone."""
+        return min(rotary.steady_length for rotary in self.model.rotary_emb.values())
 
     def forward(
         self,
@@ -504,11 +483,7 @@ class GemmaForCausalLM(CausalLM):
         last_only: bool = False,
     ) -> Tensor:
         """Token ids (B, T) -> logits (B, T, V), or (B, 1, V) with `last_only`; see `CausalLM`."""
-        check_input_ids(input_ids, lengths, None)
-        x = self.model(input_ids, cache, lengths)  # (B, T, C)
-        if last_only:
-            x = last_tokens(x, lengths)  # (B, 1, C)
-        logits = self.lm_head(x)
+        logits = super().forward(input_ids, cache, lengths=lengths, last_only=last_only)
         cap = self.config.logit_cap
         return logits if cap is None else cap * (logits / cap).tanh()
 

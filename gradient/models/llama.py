@@ -12,7 +12,7 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gradient
 import gradient.functional as F
@@ -230,19 +230,25 @@ class LlamaForCausalLM(CausalLM):
 
     config_class: ClassVar[type[LlamaFamilyConfig]] = LlamaConfig
     prefix = "model."
-    ignored = (r"\.rotary_emb\.inv_freq$",)  # in files of old transformers
+    ignored: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)  # of old transformers
     tied = {"lm_head.weight": "model.embed_tokens.weight"}
     #: What the decoder is made of; relatives with another feed-forward part have another class.
     layer_class: ClassVar[type[LlamaDecoderLayer]] = LlamaDecoderLayer
+    #: Whether the head adds a bias.
+    head_bias: ClassVar[bool] = False
 
     def __init__(self, config: LlamaFamilyConfig) -> None:
         super().__init__(config)
         with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = LlamaModel(config, self.layer_class)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.model = self.make_model(config)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=self.head_bias)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.reset_parameters()
+
+    def make_model(self, config: Any) -> Any:
+        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
+        return LlamaModel(config, self.layer_class)
 
     def reset_parameters(self) -> None:
         """Set the initial weights: matrices normal, biases 0, norms 1."""
@@ -265,13 +271,18 @@ class LlamaForCausalLM(CausalLM):
         heads, size = self.config.kv_heads, self.config.head_size
         return [KVShape(heads, size, window) for window in self.config.windows]
 
+    @property
+    def steady_length(self) -> float:
+        """Return up to which length of a text rotary angles depend on positions alone."""
+        return self.model.rotary_emb.steady_length
+
     def can_be_split(self, tokens: int) -> bool:
         """Return whether rotary angles do not depend on a text's length, up to `tokens`."""
-        return tokens <= self.model.rotary_emb.steady_length
+        return tokens <= self.steady_length
 
     def must_be_reread(self, held: int, tokens: int) -> bool:
         """Return whether the text outgrows its rotary angles, in models that then begin anew."""
-        return self.config.rereads and held <= self.model.rotary_emb.steady_length < tokens
+        return self.config.rereads and held <= self.steady_length < tokens
 
     def forward(
         self,

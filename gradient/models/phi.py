@@ -19,18 +19,11 @@ import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import attend
-from gradient.models.causal_lm import (
-    Cache,
-    CausalLM,
-    KVShape,
-    Past,
-    check_input_ids,
-    last_tokens,
-)
+from gradient.models.causal_lm import Cache, Past
 from gradient.models.config import must_be
+from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.models.rope import Rotation, rotary_embedding
-from gradient.nn import init
 from gradient.tensor import Tensor
 
 
@@ -169,7 +162,7 @@ class PhiModel(nn.Module):
         return self.final_layernorm(x)
 
 
-class PhiForCausalLM(CausalLM):
+class PhiForCausalLM(LlamaForCausalLM):
     """Phi with its language-model head, which has a matrix and a bias of its own.
 
     Example:
@@ -180,51 +173,8 @@ class PhiForCausalLM(CausalLM):
     """
 
     config_class = PhiConfig
-    prefix = "model."
-    ignored = (r"\.rotary_emb\.inv_freq$",)  # in files of old transformers
-    tied = {"lm_head.weight": "model.embed_tokens.weight"}
+    head_bias = True
 
-    def __init__(self, config: PhiConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = PhiModel(config)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set the initial weights: matrices normal, biases 0, norms 1."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("layernorm.weight"):
-                init.ones_(parameter)
-            elif name.endswith("bias"):
-                init.zeros_(parameter)
-            else:
-                init.normal_(parameter, 0.0, self.config.initializer_range)
-
-    @property
-    def context_length(self) -> None:
-        """Return None: rotary positions go on beyond what a model was trained for, less well."""
-        return None
-
-    @property
-    def kv_shapes(self) -> list[KVShape]:
-        """Return H_kv heads of size D for each layer."""
-        config = self.config
-        return [KVShape(config.kv_heads, config.head_size)] * config.num_hidden_layers
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        cache: Cache | None = None,
-        *,
-        lengths: Sequence[int] | None = None,
-        last_only: bool = False,
-    ) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, V), or (B, 1, V) with `last_only`; see `CausalLM`."""
-        check_input_ids(input_ids, lengths, None)
-        x = self.model(input_ids, cache, lengths)  # (B, T, C)
-        if last_only:
-            x = last_tokens(x, lengths)  # (B, 1, C)
-        return self.lm_head(x)
+    def make_model(self, config: Any) -> PhiModel:
+        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
+        return PhiModel(config)
