@@ -1,8 +1,7 @@
-"""BERT (Devlin et al. 2018, arXiv:1810.04805), MiniLM, which is a small one, and RoBERTa.
+"""BERT (Devlin et al. 2018, arXiv:1810.04805), and MiniLM, which is a small one.
 
-Modules and config fields have the names of transformers' `BertForMaskedLM` and
-`RobertaForMaskedLM`. A checkpoint may lack the pooler or the masked-language-model head; then so
-does the model.
+Modules and config fields have the names of transformers' `BertForMaskedLM`. A checkpoint may lack
+the pooler or the masked-language-model head; then so does the model.
 
 Dimensions:
     B  batch           T  tokens
@@ -387,94 +386,3 @@ class BertForMaskedLM(EncoderModel):
                 f"{type(self).__name__} has no {name}: its checkpoint has no weights for one"
             )
         return module
-
-
-# ---- RoBERTa ------------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class RobertaConfig(BertConfig):
-    """RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT, trained for longer.
-
-    The defaults are those of transformers' class. Positions are counted from beyond the padding
-    token's id, as the code that it was trained with had it.
-    """
-
-    model_type: ClassVar[str] = "roberta"
-
-    vocab_size: int = 50265
-    bos_token_id: int | None = 0
-    pad_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
-
-    @property
-    def first_position(self) -> int:
-        return 0 if self.pad_token_id is None else self.pad_token_id + 1
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        if not found and self.max_position_embeddings <= self.first_position:
-            found = [
-                f"max_position_embeddings must be more than {self.first_position}, where positions "
-                f"begin, got {self.max_position_embeddings}"
-            ]
-        return found
-
-
-@dataclass(kw_only=True)
-class XLMRobertaConfig(RobertaConfig):
-    """XLM-RoBERTa: RoBERTa in many languages (Conneau et al. 2019, arXiv:1911.02116)."""
-
-    model_type: ClassVar[str] = "xlm-roberta"
-
-    vocab_size: int = 30522
-
-
-class RobertaHead(nn.Module):
-    """BERT's masked-language-model head under RoBERTa's names."""
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        C = config.hidden_size
-        self.dense = nn.Linear(C, C)
-        self.layer_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
-        self.decoder = nn.Linear(C, config.vocab_size)
-        self.bias = nn.Parameter(gradient.zeros(config.vocab_size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V)."""
-        return self.decoder(self.layer_norm(F.gelu(self.dense(x))))
-
-
-class RobertaForMaskedLM(BertForMaskedLM):
-    """RoBERTa; see its config."""
-
-    config_class = RobertaConfig
-    prefix = "roberta."
-    ignored = (r"\.embeddings\.position_ids$", r"^\.(roberta\.)?(classifier|qa_outputs)\.")
-    optional = ("roberta.pooler", "lm_head")
-    tied = {
-        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    }
-
-    def make_modules(self, config: BertConfig) -> None:
-        self.roberta = BertModel(config)
-        self.lm_head = RobertaHead(config)
-        if config.tie_word_embeddings:
-            self.lm_head.decoder.weight = self.roberta.embeddings.word_embeddings.weight
-            self.lm_head.decoder.bias = self.lm_head.bias
-
-    @property
-    def encoder(self) -> BertModel:
-        return self.roberta
-
-    @property
-    def head(self) -> Any:
-        return self.lm_head
-
-
-class XLMRobertaForMaskedLM(RobertaForMaskedLM):
-    """XLM-RoBERTa; see its config."""
-
-    config_class = XLMRobertaConfig

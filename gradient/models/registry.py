@@ -31,8 +31,8 @@ _MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
     "mixtral": ("llama_moe", "MixtralForCausalLM"),
     "qwen2_moe": ("llama_moe", "Qwen2MoeForCausalLM"),
     "qwen3_moe": ("llama_moe", "Qwen3MoeForCausalLM"),
-    "roberta": ("bert", "RobertaForMaskedLM"),
-    "xlm-roberta": ("bert", "XLMRobertaForMaskedLM"),
+    "roberta": ("roberta", "RobertaForMaskedLM"),
+    "xlm-roberta": ("roberta", "XLMRobertaForMaskedLM"),
 }
 
 
