@@ -2,14 +2,19 @@
 
 from gradient.text.chat_template import ChatTemplateError, render_chat
 from gradient.text.stream import StreamDecoder
+from gradient.text.thinking import ThinkingStream, split_thinking
 from gradient.text.tokenizer import Tokenizer
+from gradient.text.tool_schema import get_json_schema
 from gradient.text.train import byte_level, train_bpe
 
 __all__ = [
     "ChatTemplateError",
     "StreamDecoder",
+    "ThinkingStream",
     "Tokenizer",
     "byte_level",
+    "get_json_schema",
     "render_chat",
+    "split_thinking",
     "train_bpe",
 ]

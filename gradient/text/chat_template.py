@@ -9,20 +9,39 @@ the machine's memory, but a template that means to waste time or memory can. The
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import json
+import re
+import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gradient.errors import ArgumentError, MissingDependency
+from gradient.text.tool_schema import tool_schemas
 
 #: Longest string or list that a template may make by repetition ("a" * 10 ** 9).
 MAX_REPEATED = 10_000_000
 
+#: Names under which a message's reasoning is given; templates read the first.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+#: The variable by which `{% generation %}` learns of its marks; no template can spell it.
+_MARKS = "generation marks"
+
 
 class ChatTemplateError(ArgumentError):
     """A template that does not compile, or that refuses the conversation (in its own words)."""
+
+
+class RenderedChat(NamedTuple):
+    """A conversation as text, and where in it the assistant speaks."""
+
+    text: str
+    #: (begin, end) in characters, of each `{% generation %}` block of the template.
+    assistant_spans: list[tuple[int, int]]
 
 
 def render_chat(
@@ -32,6 +51,7 @@ def render_chat(
     tools: Sequence[Any] | None = None,
     documents: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = False,
+    continue_final_message: bool | str = False,
     **variables: Any,
 ) -> str:
     """The text of a conversation.
@@ -41,45 +61,177 @@ def render_chat(
     Args:
         template: Jinja source.
         messages: dicts with "role" ("system", "user", "assistant", "tool") and "content".
-        tools: JSON schemas of functions that the model may call.
-        documents: texts to answer from, for models that take them.
+        tools: what the model may call: functions (see `get_json_schema`) or JSON schemas.
+        documents: dicts to answer from ("title", "text"), for models that take them.
         add_generation_prompt: end with the beginning of an answer.
+        continue_final_message: end within the last message, so that the model goes on with it; a
+            text names the field to go on with, if that is not "content".
         variables: anything else that the template reads (`bos_token`, `enable_thinking`, ...).
 
     Raises:
+        ArgumentError: a message, tool or document is of the wrong kind.
         ChatTemplateError: the template does not compile, fails, or refuses the messages by
-            `raise_exception`, whose text is then in the message.
+            `raise_exception`, whose text is then in the message; so are the template's line and
+            its number.
         MissingDependency: jinja2 is not installed.
     """
+    options: dict[str, Any] = {
+        "tools": tools,
+        "documents": documents,
+        "add_generation_prompt": add_generation_prompt,
+    }
+    if not continue_final_message:
+        return render_with_spans(template, messages, **options, **variables).text
+    if add_generation_prompt:
+        raise ArgumentError(
+            "continue_final_message goes on with the last message, add_generation_prompt begins "
+            "another: choose one"
+        )
+    field = continue_final_message if isinstance(continue_final_message, str) else "content"
+    cut = secrets.token_hex(8)
+    marked, last = _mark_end(messages, field, cut + " ")
+    text = render_with_spans(template, marked, **options, **variables).text
+    end = text.rfind(cut)
+    if end < 0 or last.strip() not in text:
+        raise ChatTemplateError(
+            f"continue_final_message: the chat template does not show the last message's {field} "
+            "as it is, so it cannot be continued"
+        )
+    # A template that trims messages has taken the space after the mark. Then it would have taken
+    # those before it as well.
+    return text[:end] if text[end + len(cut) :].startswith(" ") else text[:end].rstrip()
+
+
+def render_with_spans(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Any] | None = None,
+    documents: Sequence[Mapping[str, Any]] | None = None,
+    add_generation_prompt: bool = False,
+    **variables: Any,
+) -> RenderedChat:
+    """As `render_chat`, and where the template says that the assistant speaks."""
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise ArgumentError(
                 f"messages[{number}]: expected a dict with 'role' and 'content', got "
                 f"{message!r:.80}"
             )
+    for number, document in enumerate(documents or ()):
+        if not isinstance(document, Mapping):
+            raise ArgumentError(f"documents[{number}]: expected a dict, got {document!r:.80}")
+    mark = secrets.token_hex(8)
+    begin, end = f"<{mark}>", f"</{mark}>"
+    text = _render(
+        template,
+        {
+            "messages": [_with_reasoning(_plain(message)) for message in messages],
+            "tools": _plain(tool_schemas(tools)) if tools else None,
+            "documents": _plain(list(documents)) if documents else None,
+            "add_generation_prompt": add_generation_prompt,
+            **_plain(variables),
+            _MARKS: (begin, end) if "generation" in template else None,
+        },
+    )
+    parts, spans, at = [], [], 0
+    for part in re.split(f"({begin}|{end})", text):
+        if part == begin:
+            spans.append((at, at))
+        elif part == end:
+            spans[-1] = (spans[-1][0], at)
+        else:
+            parts.append(part)
+            at += len(part)
+    return RenderedChat("".join(parts), spans)
+
+
+def _mark_end(
+    messages: Sequence[Mapping[str, Any]], field: str, mark: str
+) -> tuple[list[Mapping[str, Any]], str]:
+    """The messages with `mark` at the end of the last one's text, and that text."""
+    last = dict(messages[-1]) if messages and isinstance(messages[-1], Mapping) else {}
+    value = last.get(field)
+    if isinstance(value, str):
+        text = value
+        names = [name for name in _REASONING if last.get(name) == value and field in _REASONING]
+        last |= {name: value + mark for name in [field, *names]}
+        return [*messages[:-1], last], text
+    if isinstance(value, list):  # of parts, as {"type": "text", "text": ...}
+        for number in reversed(range(len(value))):
+            if isinstance(value[number], Mapping) and isinstance(value[number].get("text"), str):
+                text = value[number]["text"]
+                parts = [*value]
+                parts[number] = {**value[number], "text": text + mark}
+                return [*messages[:-1], last | {field: parts}], text
+    raise ArgumentError(f"continue_final_message: the last message has no {field} to go on with")
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """Give a message's reasoning the names that templates know it by."""
+    given = next((message[name] for name in _REASONING if message.get(name) is not None), None)
+    if given is None:
+        return message
+    return {"thinking": given, **message, "reasoning_content": given}
+
+
+def _plain(value: Any) -> Any:
+    """The same in values that JSON has: a template gets no object with methods of its own."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind.__str__(value) if kind is str else kind(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (each.name for each in dataclasses.fields(value))
+        return {name: _plain(getattr(value, name)) for name in names}
+    return f"<{type(value).__name__}>"  # an image, say: templates ask only whether there is one
+
+
+def _render(template: str, context: dict[str, Any]) -> str:
     jinja2 = _jinja2()
     try:
-        return _compiled(template).render(
-            messages=messages,
-            tools=list(tools) if tools else None,
-            documents=list(documents) if documents else None,
-            add_generation_prompt=add_generation_prompt,
-            **variables,
-        )
+        return _compiled(template).render(context)
     except jinja2.TemplateSyntaxError as error:
+        where = _line(template, error.lineno)
         raise ChatTemplateError(
-            f"the chat template does not compile: line {error.lineno}: {error.message}"
+            f"the chat template does not compile: {where}: {error.message}"
         ) from None
     except jinja2.exceptions.SecurityError as error:
-        raise ChatTemplateError(f"the chat template was stopped by the sandbox: {error}") from None
+        what, reason = "was stopped by the sandbox", error
     except jinja2.TemplateError as error:
-        raise ChatTemplateError(f"the chat template refuses this conversation: {error}") from None
+        what, reason = "refuses this conversation", error
     except SyntaxError as error:  # Python's: what Jinja made of it is no program
         raise ChatTemplateError(f"the chat template does not compile: {error.msg}") from None
     except Exception as error:  # whatever a program by anyone can raise
-        raise ChatTemplateError(
-            f"the chat template failed: {type(error).__name__}: {error}"
-        ) from error
+        what, reason = "failed", error
+    words = str(reason) if what != "failed" else f"{type(reason).__name__}: {reason}"
+    where = _where(template, reason)
+    raise ChatTemplateError(f"the chat template {what}: {words}{where}") from reason
+
+
+def _where(template: str, error: BaseException) -> str:
+    """The innermost line of the template that an error passed through; Jinja keeps count."""
+    number, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == "<template>":
+            number = frame.tb_lineno
+        frame = frame.tb_next
+    return "" if number is None else f" (at {_line(template, number)})"
+
+
+def _line(template: str, number: int) -> str:
+    lines = template.splitlines()
+    text = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    if len(text) > 120:
+        text = text[:120] + " ..."
+    return f"line {number} of the template, {text!r}" if text else f"line {number}"
 
 
 def _jinja2() -> Any:
@@ -106,14 +258,19 @@ def _environment() -> Any:
     import jinja2.utils
 
     class Generation(jinja2.ext.Extension):
-        """{% generation %} ... {% endgeneration %} marks the assistant's words; text as it is."""
+        """{% generation %} ... {% endgeneration %} surrounds the assistant's own words."""
 
         tags = {"generation"}
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.Scope(body, lineno=line)
+            call = self.call_method("_marked", [jinja2.nodes.ContextReference()])
+            return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+        def _marked(self, context: Any, caller: Any) -> str:
+            begin, end = context.get(_MARKS) or ("", "")
+            return f"{begin}{caller()}{end}"
 
     class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         """Jinja's sandbox bounds `range`; this bounds what `*` and `**` can make as well."""
@@ -142,6 +299,15 @@ def _environment() -> Any:
             _refuse_underscore(name)
             super().__setitem__(name, value)
 
+    class MakeDict:
+        """`dict(...)` without the class itself, whose attributes lead to Python's internals."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+            return dict(*args, **kwargs)
+
+        def fromkeys(self, *args: Any) -> dict[Any, Any]:
+            return dict.fromkeys(*args)
+
     def _refuse_underscore(name: Any) -> None:
         if str(name).startswith("_"):
             raise jinja2.exceptions.SecurityError(f"namespace attribute {name!r} begins with '_'")
@@ -151,6 +317,7 @@ def _environment() -> Any:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["namespace"] = Namespace
+    environment.globals["dict"] = MakeDict()
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment

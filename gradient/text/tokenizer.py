@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
 from gradient.text.build import import_tokenizers, panics_as
-from gradient.text.chat_template import render_chat
+from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
 from gradient.text.stream import StreamDecoder, byte_alphabet
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     import tokenizers
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class ChatTokens(NamedTuple):
+    """A conversation as token ids, and 1 for each that the assistant says, 0 for the others."""
+
+    input_ids: list[int]
+    assistant_mask: list[int]
 
 
 class Tokenizer:
@@ -293,7 +300,9 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Any] | None = None,
-        add_generation_prompt: bool = True,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool | str = False,
         chat_template: str | None = None,
         **variables: Any,
     ) -> str:
@@ -302,33 +311,76 @@ class Tokenizer:
         Encode it with `add_special_tokens=False`: a template writes BOS itself.
 
         Args:
-            chat_template: use this one; default the model's ("tool_use" if there are tools and it
-                has one of that name).
+            add_generation_prompt: end with the beginning of an answer; default True unless
+                `continue_final_message`.
+            chat_template: use this one (Jinja source, or the name of one of the model's); default
+                the model's, and "tool_use" if there are tools and it has one of that name.
 
         Raises:
             ArgumentError: the tokenizer has no template (a base model), and none was given.
             ChatTemplateError: the template fails or refuses the messages.
         """
-        template = chat_template or self._template_for(tools)
-        specials: dict[str, Any] = {name: getattr(self, name) or "" for name in _SPECIAL_NAMES}
+        if add_generation_prompt is None:
+            add_generation_prompt = not continue_final_message
         return render_chat(
-            template,
+            self._template_for(tools, chat_template),
             messages,
             tools=tools,
+            documents=documents,
             add_generation_prompt=add_generation_prompt,
-            **(specials | variables),
+            continue_final_message=continue_final_message,
+            **(self._special_texts() | variables),
         )
 
-    def _template_for(self, tools: Sequence[Any] | None) -> str:
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        **variables: Any,
+    ) -> ChatTokens:
+        """A whole conversation as token ids, with a mask of the assistant's own, to train on.
+
+        Which text is the assistant's, the template says by `{% generation %}` blocks; a token that
+        lies in one even in part counts. Arguments and errors as of `apply_chat_template`.
+        """
+        rendered = render_with_spans(
+            self._template_for(tools, chat_template),
+            messages,
+            tools=tools,
+            documents=documents,
+            **(self._special_texts() | variables),
+        )
+        encoding = self.backend.encode(rendered.text, add_special_tokens=False)
+        mask = [0] * len(encoding.ids)
+        for begin, end in rendered.assistant_spans:
+            for number, (left, right) in enumerate(encoding.offsets):
+                if left < end and right > begin:
+                    mask[number] = 1
+        return ChatTokens(encoding.ids, mask)
+
+    def _special_texts(self) -> dict[str, str]:
+        """The special tokens that there are, as variables of a template."""
+        named = {name: getattr(self, name) for name in _SPECIAL_NAMES}
+        return {name: text for name, text in named.items() if text is not None}
+
+    def _template_for(self, tools: Sequence[Any] | None, chosen: str | None) -> str:
         templates = self.chat_template
         if isinstance(templates, Mapping):
-            name = "tool_use" if tools and "tool_use" in templates else "default"
-            if name not in templates:
+            by_default = "tool_use" if tools and "tool_use" in templates else "default"
+            name = chosen or by_default
+            if name in templates:
+                return templates[name]
+            if chosen is None:
                 raise ArgumentError(
                     f"chat template: there is no {name!r} one; give chat_template= one of "
                     f"{', '.join(templates)}"
                 )
-            return templates[name]
+        if chosen is not None:
+            return chosen
+        assert not isinstance(templates, Mapping)
         if not templates:
             raise ArgumentError(
                 "this tokenizer has no chat template: the model is a base model, not trained to "
