@@ -294,9 +294,21 @@ def test_a_damaged_tokenizer(tmp_path):
         hub.load(tmp_path)
 
 
-def test_quantize_is_for_later(tmp_path):
-    with pytest.raises(ArgumentError, match="quantize: 'q4_0' is not supported: None"):
-        hub.load(fill(tmp_path), quantize="q4_0")
+@pytest.mark.parametrize("scheme", ["q8_0", "q4_0", "int8", "int4"])
+def test_weights_are_packed_on_request(tmp_path, scheme):
+    plain, packed = hub.load(fill(tmp_path)), hub.load(tmp_path, quantize=scheme)
+    weights = dict(packed.model.named_parameters())
+    assert weights["transformer.h.0.mlp.c_fc.weight"].dtype.is_packed
+    assert not weights["transformer.ln_f.weight"].dtype.is_packed
+    assert packed.model.lm_head.weight is packed.model.transformer.wte.weight
+    in_place = gradient.quantization.quantize_(plain.model, scheme)
+    ids = gradient.tensor([[1, 2, 3]])
+    assert (packed.model(ids) == in_place(ids)).all()
+
+
+def test_a_scheme_that_there_is_not(tmp_path):
+    with pytest.raises(ArgumentError, match="quantize: expected one of q4_k_m, .*; got 'q5'"):
+        hub.load(fill(tmp_path), quantize="q5")
 
 
 @pytest.mark.parametrize("dtype", ["float99", "int64", "tensor"])

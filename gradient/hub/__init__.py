@@ -7,13 +7,17 @@ without any network access.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradient
+from gradient import quantization
 from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
+from gradient.models.causal_lm import CausalLM
 from gradient.models.loading import load_model
 from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
@@ -42,6 +46,7 @@ def load(
     revision: str | None = None,
     offline: bool = False,
     quantize: str | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> LanguageModel:
     """Load a language model and its tokenizer.
 
@@ -58,20 +63,39 @@ def load(
             stay packed.
         revision: branch, tag or commit of a hub model.
         offline: never use the network; what is not on this machine is not found.
-        quantize: only None so far.
+        quantize: pack the weights while they are loaded, one at a time: "q8_0", "q4_0", "q4_k_m",
+            "q6_k", "int8", "int4" or another of `gradient.quantization.SCHEMES`. Weights that are
+            packed already stay as they are.
+        progress: called with the bytes of each stored tensor that has been read.
 
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
         UnsupportedModel, FileFormatError, StateDictError: see `gradient.models.load_model`.
     """
-    if quantize is not None:
-        raise ArgumentError(
-            f"quantize: {quantize!r} is not supported: None, which keeps the weights as stored, is "
-            f"the only choice so far; for smaller weights give dtype=gradient.bfloat16"
-        )
+    scheme = None if quantize is None else quantization.scheme_of(quantize)
     path = find(model, file=file, revision=revision, offline=offline)
-    network = load_model(path, dtype=_dtype(dtype), device=device)
+    network = load_model(
+        path,
+        dtype=_dtype(dtype),
+        device=device,
+        converter=None if scheme is None else partial(packer, scheme=scheme),
+        progress=progress,
+    )
     return LanguageModel(network, find_tokenizer(path, tokenizer), name=str(model))
+
+
+def packer(
+    model: CausalLM, scheme: quantization.Scheme
+) -> Callable[[str, gradient.Tensor], gradient.Tensor]:
+    """Return what packs each weight of `model`, given its name and values, as a scheme says."""
+    dtypes = quantization.packed_dtypes(model, scheme)
+
+    def pack(name: str, value: gradient.Tensor) -> gradient.Tensor:
+        if name not in dtypes or value.dtype.is_packed:
+            return value
+        return quantization.quantize(value, dtypes[name])
+
+    return pack
 
 
 def find_tokenizer(path: Path, other: str | Path | None = None) -> Tokenizer:

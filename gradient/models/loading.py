@@ -32,7 +32,7 @@ def load_model(
     *,
     dtype: gradient.DType | None = None,
     device: Any = None,
-    convert: Convert | None = None,
+    converter: Callable[[Any], Convert] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Any:
     """Load the model in a folder or file of any format that `gradient.models.sources` lists.
@@ -43,8 +43,8 @@ def load_model(
         dtype: floating dtype to convert the weights to; None keeps them as stored. Packed weights
             stay packed either way: their products are computed in `dtype`, None is float32.
         device: where the weights go; None is the CPU.
-        convert: makes another tensor of each weight, given its name, before it takes its place:
-            to quantise it, for example.
+        converter: called with the model before it has its weights; returns what makes another
+            tensor of each of them, given its name, before it takes its place: to pack it, say.
         progress: called with the bytes of each stored tensor that has been read.
 
     Raises:
@@ -62,6 +62,8 @@ def load_model(
     except FileFormatError as error:
         raise FileFormatError(f"{checkpoint.where}: {CONFIG_NAME}: {error}") from error
     model = empty_model(cls, config, checkpoint)
+
+    convert = None if converter is None else converter(model)
 
     def placed(name: str, value: Tensor) -> Tensor:
         if convert is not None:

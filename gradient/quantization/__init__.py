@@ -9,8 +9,16 @@ A packed weight is a Tensor with a packed dtype (`gradient.dtypes.packed`): `F.l
 which weight of a model gets which dtype.
 """
 
-from gradient.quantization.model import quantize_
+from gradient.quantization.model import packed_dtypes, quantize_
 from gradient.quantization.quantize import packed_tensor, quantize
 from gradient.quantization.schemes import SCHEMES, Scheme, scheme_of
 
-__all__ = ["SCHEMES", "Scheme", "packed_tensor", "quantize", "quantize_", "scheme_of"]
+__all__ = [
+    "SCHEMES",
+    "Scheme",
+    "packed_dtypes",
+    "packed_tensor",
+    "quantize",
+    "quantize_",
+    "scheme_of",
+]

@@ -34,20 +34,34 @@ def quantize_(
     Raises:
         ArgumentError: no such scheme; or a weight is not finite.
     """
+    dtypes = packed_dtypes(model, scheme)
+    for shared in _shared_weights(model):
+        name, module = shared[0]
+        if name not in dtypes or not module.weight.dtype.is_floating_point:
+            continue
+        packed = quantize(module.weight.detach(), dtypes[name])
+        parameter = nn.Parameter(packed, requires_grad=False)
+        for name, module in shared:
+            module.weight = parameter
+            if progress is not None:
+                progress(name, dtypes[name])
+    return model
+
+
+def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[str, PackedDType]:
+    """Return which weights of a model `quantize_` would pack, by name, and in which dtype.
+
+    Only names and shapes count: the model may be one whose weights are yet to be loaded.
+    """
     chosen = scheme_of(scheme)
-    places: dict[int, list[tuple[str, nn.Linear | nn.Embedding]]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, nn.Linear | nn.Embedding):
-            if getattr(module, "max_norm", None) is not None:  # looking a row up changes it
-                continue
-            name = f"{path}.weight" if path else "weight"
-            places.setdefault(id(module.weight), []).append((name, module))
-    names = [name for shared in places.values() for name, _ in shared]
+    weights = _shared_weights(model)
+    names = [name for shared in weights for name, _ in shared]
     n_layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
-    for shared in places.values():
+    dtypes: dict[str, PackedDType] = {}
+    for shared in weights:
         weight = shared[0][1].weight
         roles = [role_of(name) for name, _ in shared]
-        if weight.dtype.is_packed or not weight.dtype.is_floating_point or "fixed" in roles:
+        if weight.dtype.is_packed or "fixed" in roles:
             continue
         dtype = chosen(
             shared[0][0],
@@ -56,14 +70,21 @@ def quantize_(
             tied="output" in roles or len(shared) > 1 and "embedding" in roles,
             n_experts=_experts(model),
         )
-        if dtype is None:
-            continue
-        packed = nn.Parameter(quantize(weight.detach(), dtype), requires_grad=False)
-        for name, module in shared:
-            module.weight = packed
-            if progress is not None:
-                progress(name, dtype)
-    return model
+        if dtype is not None:
+            dtypes |= {name: dtype for name, _ in shared}
+    return dtypes
+
+
+def _shared_weights(model: nn.Module) -> list[list[tuple[str, nn.Linear | nn.Embedding]]]:
+    """Return the weights that could be packed: for each, every name and module that has it."""
+    places: dict[int, list[tuple[str, nn.Linear | nn.Embedding]]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            if getattr(module, "max_norm", None) is not None:  # looking a row up changes it
+                continue
+            name = f"{path}.weight" if path else "weight"
+            places.setdefault(id(module.weight), []).append((name, module))
+    return list(places.values())
 
 
 def _experts(model: nn.Module) -> int:
