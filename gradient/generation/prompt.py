@@ -107,13 +107,15 @@ def budget(model: CausalLM, prompt: Sequence[int], max_new_tokens: int | None) -
     """Return how many tokens may follow a prompt, and the finish reason once they have.
 
     Raises:
-        ArgumentError: the prompt does not fit the model's context.
+        ArgumentError: the prompt does not fit the model's context; or that has no end, and
+            neither has the number of tokens to generate.
     """
     limit = model.context_length
-    if limit is None:
-        if max_new_tokens is None:
-            raise ArgumentError("max_new_tokens: needed, as this model's context has no limit")
+    if limit is None and max_new_tokens is not None:
         return max_new_tokens, "length"
+    limit = model.trained_length if limit is None else limit
+    if limit is None:
+        raise ArgumentError("max_new_tokens: needed, as this model's context has no limit")
     if len(prompt) > limit:
         raise ArgumentError(
             f"prompt: {len(prompt)} tokens do not fit the model's context of {limit}: shorten it, "

@@ -84,6 +84,12 @@ class CausalLM(PretrainedModel):
         raise NotImplementedError
 
     @property
+    def trained_length(self) -> int | None:
+        """Return the longest text that the model was made for; it may go on beyond, less well."""
+        limit = self.context_length
+        return getattr(self.config, "max_position_embeddings", None) if limit is None else limit
+
+    @property
     def kv_shapes(self) -> list[KVShape]:
         """Return what a cache must hold of each layer."""
         raise NotImplementedError

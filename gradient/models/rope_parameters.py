@@ -12,8 +12,6 @@ from typing import Any
 
 from gradient.models.rope import ROPE_TYPES, rotary_dim
 
-#: Earlier names of rope types.
-_RENAMED = {"su": "longrope"}
 #: Keys that stood beside `rope_scaling`.
 _OUTER = ("rope_theta", "partial_rotary_factor")
 #: Types whose frequencies depend on the context that the model was first trained for.
@@ -60,7 +58,7 @@ def settled(
     parameters = dict(parameters)
     old_name = parameters.pop("type", None)
     rope_type = parameters.get("rope_type") or old_name or "default"
-    parameters["rope_type"] = _RENAMED.get(rope_type, rope_type)
+    parameters["rope_type"] = "longrope" if rope_type == "su" else rope_type  # its first name
     parameters.setdefault("rope_theta", theta)
     if parameters["rope_type"] in _WITH_ORIGINAL_CONTEXT:
         key = "original_max_position_embeddings"
@@ -78,7 +76,7 @@ def old_dialect(parameters: dict[str, Any]) -> dict[str, Any]:
 def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
     """Return what is wrong with settled parameters, one sentence each; empty if nothing is."""
     rope_type = parameters["rope_type"]
-    if rope_type not in ROPE_TYPES:
+    if not isinstance(rope_type, str) or rope_type not in ROPE_TYPES:
         return [f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {rope_type!r}"]
     required = ["rope_theta", *_REQUIRED.get(rope_type, ())]
     if rope_type in _WITH_ORIGINAL_CONTEXT:
