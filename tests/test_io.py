@@ -258,6 +258,16 @@ def test_another_format_is_named(tmp_path, start, message):
         SafetensorsFile(path)
 
 
+def test_a_header_may_have_a_length_that_begins_like_a_pickle(tmp_path):
+    header = {"a": entry("F32", [2])}
+    padding = " " * (640 - len(json.dumps(header)))
+    path = tmp_path / "x.safetensors"
+    text = (json.dumps(header) + padding).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 8)
+    assert path.read_bytes().startswith(b"\x80\x02")
+    assert SafetensorsFile(path)["a"].tolist() == [0.0, 0.0]
+
+
 def test_a_dtype_without_a_twin_can_be_listed_but_not_read(tmp_path):
     path = write_raw(tmp_path / "x", {"a": entry("F8_E4M3", [8])}, b"\0" * 8)
     file = SafetensorsFile(path)

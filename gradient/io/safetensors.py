@@ -211,8 +211,10 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
-    if other := next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None):
-        raise wrong(f"it is {other}")
+    if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+        # Not before that is known: the length of a header of 640 bytes begins like a pickle.
+        if other := next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None):
+            raise wrong(f"it is {other}")
     if header_bytes > MAX_HEADER_BYTES:
         raise wrong(f"its header claims {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if header_bytes > file_bytes - 8:
