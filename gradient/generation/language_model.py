@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -14,6 +15,8 @@ from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.models.loading import save_model
+from gradient.text.chat_template import ChatTemplateError
+from gradient.text.thinking import ends_in_open_thought, split_thinking
 
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
@@ -64,29 +67,71 @@ class LanguageModel:
         return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def chat(
-        self, messages: Sequence[Message], *, stream: bool = False, **options: Unpack[Options]
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: bool = False,
+        system: str | None = None,
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Message] | None = None,
+        enable_thinking: bool | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Generation | Iterator[str]:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
         A model with a chat template sees the messages as its template lays them out. One without,
         which was never trained to converse, is shown a transcript ("User: ...", "Assistant:") to
-        continue, and stops where it would speak for the user.
+        continue, and stops where it would speak for the user. What a reasoning model thinks before
+        it answers is the result's `thinking`, not part of its `text`.
 
         Args:
-            stream: yield the answer in pieces instead of returning it whole.
-            options: see `gradient.generation.GenerationOptions`.
+            stream: yield the answer in pieces instead of returning it whole; thoughts come with
+                their tags (see `gradient.text.ThinkingStream`).
+            system: instructions that precede the conversation. For a model whose template knows no
+                system messages they stand at the head of the user's first.
+            tools: what the model may call: functions or JSON schemas (`gradient.text.render_chat`).
+            documents: texts to answer from, for models that take them.
+            enable_thinking: whether a model that can do both thinks; None leaves it to the model.
+            template_variables: whatever else the model's template reads.
+            options: see `gradient.generation.stream`.
         """
         check_messages(messages)
+        opened = False
         if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(messages)
+            variables = dict(template_variables or {})
+            if enable_thinking is not None:
+                variables["enable_thinking"] = enable_thinking
+            text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
+            opened = ends_in_open_thought(text)
             prompt: Prompt = self.tokenizer.encode(text, add_special_tokens=False)
         else:
-            prompt = transcript(messages)
+            if tools or documents:
+                raise ArgumentError(
+                    "chat: this model has no chat template, so it knows neither tools nor documents"
+                )
+            prompt = transcript(_with_system(messages, system))
             stop = options.get("stop") or []
             options["stop"] = [*([stop] if isinstance(stop, str) else stop), "\nUser:"]
         if stream:
             return self.stream(prompt, **options)
-        return cast(Generation, self.generate(prompt, **options))
+        generation = cast(Generation, self.generate(prompt, **options))
+        thought = split_thinking(generation.text, opened=opened)
+        return replace(generation, text=thought.answer, thinking=thought.thinking)
+
+    def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
+        template = self.tokenizer.apply_chat_template
+        try:
+            return template(_with_system(messages, system), **variables)
+        except ChatTemplateError as refusal:
+            content = messages[0].get("content")
+            if system is None or messages[0]["role"] != "user" or not isinstance(content, str):
+                raise
+            first = {**messages[0], "content": f"{system}\n\n{content}"}
+            try:
+                return template([first, *messages[1:]], **variables)
+            except ChatTemplateError:
+                raise refusal from None  # so it was not the system message that it minds
 
     def save(self, folder: str | Path) -> None:
         """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
@@ -111,6 +156,14 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise ArgumentError(
                 f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
             )
+
+
+def _with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+    if system is None:
+        return list(messages)
+    if messages[0]["role"] == "system":
+        raise ArgumentError("chat: system= and a first message of role system; give one of them")
+    return [{"role": "system", "content": system}, *messages]
 
 
 def transcript(messages: Sequence[Message]) -> str:

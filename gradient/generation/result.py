@@ -23,6 +23,8 @@ class Timings:
     generated_tokens: int = 0
     prompt_seconds: float = 0.0  # until the first token was there
     decode_seconds: float = 0.0  # from the first token to the last
+    drafted_tokens: int = 0  # guessed by speculative decoding ...
+    accepted_tokens: int = 0  # ... and of these, found right
 
     @property
     def tokens_per_second(self) -> float:
@@ -43,6 +45,8 @@ class Generation:
         logprobs: one entry per token if asked for.
         score: of a sequence found by beam search: its processed log-probabilities' sum, divided by
             its length (an end-of-text token counted) to the power of `length_penalty`.
+        thinking: what a reasoning model wrote in `<think>` ... `</think>` before its answer, which
+            then alone is `text` (`LanguageModel.chat`); "" without.
     """
 
     text: str = ""
@@ -52,6 +56,7 @@ class Generation:
     logprobs: list[TokenLogprob] | None = None
     score: float | None = None
     timings: Timings = field(default_factory=Timings)
+    thinking: str = ""
 
     def __str__(self) -> str:
         return self.text

@@ -353,7 +353,8 @@ class Tokenizer:
             documents=documents,
             **(self._special_texts() | variables),
         )
-        encoding = self.backend.encode(rendered.text, add_special_tokens=False)
+        with panics_as("encode: the tokenizer cannot do it, its files are damaged"):
+            encoding = self.backend.encode(rendered.text, add_special_tokens=False)
         mask = [0] * len(encoding.ids)
         for begin, end in rendered.assistant_spans:
             for number, (left, right) in enumerate(encoding.offsets):
