@@ -14,15 +14,24 @@ from typing import Any
 
 import gradient
 from gradient import quantization
-from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch
+from gradient.embedding import Pooling, TextEncoder
+from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
 from gradient.models.causal_lm import CausalLM
+from gradient.models.encoder import EncoderModel
 from gradient.models.loading import load_model
 from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
 
-__all__ = ["LanguageModel", "embedded_models", "find", "load"]
+__all__ = [
+    "LanguageModel",
+    "TextEncoder",
+    "embedded_models",
+    "find",
+    "load",
+    "load_language_model",
+]
 
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
 
@@ -47,8 +56,8 @@ def load(
     offline: bool = False,
     quantize: str | None = None,
     progress: Callable[[int], None] | None = None,
-) -> LanguageModel:
-    """Load a language model and its tokenizer.
+) -> Any:
+    """Load a model and its tokenizer.
 
     Args:
         model: a folder (config.json, *.safetensors or pytorch_model.bin, and a tokenizer; or a
@@ -68,6 +77,9 @@ def load(
             packed already stay as they are.
         progress: called with the bytes of each stored tensor that has been read.
 
+    Returns:
+        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`.
+
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
         UnsupportedModel, FileFormatError, StateDictError: see `gradient.models.load_model`.
@@ -81,7 +93,26 @@ def load(
         converter=None if scheme is None else partial(packer, scheme=scheme),
         progress=progress,
     )
-    return LanguageModel(network, find_tokenizer(path, tokenizer), name=str(model))
+    found = find_tokenizer(path, tokenizer)
+    if isinstance(network, EncoderModel):
+        pooling = Pooling.from_folder(path if path.is_dir() else path.parent)
+        return TextEncoder(network, found, pooling, name=str(model))
+    return LanguageModel(network, found, name=str(model))
+
+
+def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
+    """Load a model that writes text; arguments and errors are those of `load`.
+
+    Raises:
+        UnsupportedModel: the model is an encoder.
+    """
+    found = load(model, **options)
+    if not isinstance(found, LanguageModel):
+        raise UnsupportedModel(
+            f"model {str(model)!r} is an encoder: it makes vectors of texts "
+            "(gradient.hub.load(...).embed) and writes none"
+        )
+    return found
 
 
 def packer(

@@ -1,0 +1,11 @@
+"""Text to vectors: an encoder and its tokenizer as one.
+
+>>> encoder = gradient.hub.load("sentence-transformers/all-MiniLM-L6-v2")
+>>> vectors = encoder.embed(["A cat sits outside.", "The weather is fine."])  # (2, 384)
+>>> vectors @ vectors.mT  # how alike they are
+"""
+
+from gradient.embedding.pooling import Pooling
+from gradient.embedding.text_encoder import TextEncoder
+
+__all__ = ["Pooling", "TextEncoder"]
