@@ -296,7 +296,7 @@ class PagedView(View):
 
     def mask(self, window: int | None) -> Tensor | None:
         """See `View.mask`."""
-        if window is not None and window >= self.step.end:
+        if window is not None and window >= self.extent:
             window = None
         if window is None and self.single:
             return None

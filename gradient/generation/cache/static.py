@@ -136,7 +136,7 @@ class StaticView(View):
         """See `View.mask`."""
         if self.single:
             return None
-        if window is not None and window >= self.step.end:
+        if window is not None and window >= self.extent:
             window = None
         if window not in self._masks:
             columns = gradient.arange(self.extent, device=self.layout.geometry.device)
