@@ -152,6 +152,19 @@ def test_a_pass_that_fails_changes_nothing(layout):
 # ---- memory -------------------------------------------------------------------------------------
 
 
+def test_buffers_grow_by_doubling(device):
+    cache = KVCache([(2, 4)], 1, device=device)
+    capacities = []
+    with gradient.no_grad():
+        for _ in range(9):
+            past = cache.begin(1)
+            past.attend(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(3)))
+            past.commit()
+            capacities.append(cache.layouts[0].capacity)
+    assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert cache.layouts[0].columns(0, 0, 0, 9).keys[0].min().item() == 1
+
+
 def test_rows_of_a_paged_cache_share_what_they_have_in_common():
     model, text = make_model(), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text, [14])
@@ -321,6 +334,20 @@ def test_int4_needs_heads_of_even_size():
     with pytest.raises(ArgumentError, match="heads need an even size, got 7; use int8"):
         KVCache([(2, 7)], 1, dtype="int4")
     assert KVCache([(2, 7)], 1, dtype="int8").storage.name == "int8"
+
+
+@pytest.mark.parametrize("counts", [[3], [3, 6], [-1, 2]])
+def test_a_cache_cannot_be_rewound_to_what_it_does_not_hold(counts):
+    cache = KVCache([], 2)
+    cache.begin(5).commit()
+    with pytest.raises(ArgumentError, match=r"rewind: expected a count from 0 to .* \[5, 5\]"):
+        cache.rewind(counts)
+    assert cache.counts == [5, 5]
+
+
+def test_rows_must_match_the_cache():
+    with pytest.raises(ArgumentError, match="cache: holds 2 rows, got 3 rows of tokens"):
+        KVCache([(1, 2)], 2).begin(4, lengths=[1, 2, 3])
 
 
 def test_rows_that_a_cache_does_not_have():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
@@ -12,10 +11,8 @@ import numpy as np
 import pytest
 
 import gradient
-from array_backends import REQUIRED, Handle, HandleBackend
 from gradient.errors import ArgumentError, GenerationError, ShapeError, TypeMismatch
 from gradient.generation import (
-    KVCache,
     LanguageModel,
     StopStrings,
     generate,
@@ -401,132 +398,6 @@ def test_an_interrupted_generation_can_be_followed_by_another(tokenizer):
     pieces.close()
     first = generate(model, "ab", tokenizer=tokenizer, max_new_tokens=5).token_ids
     assert generate(model, "ab", tokenizer=tokenizer, max_new_tokens=5).token_ids == first
-
-
-# ---- the cache ----------------------------------------------------------------------------------
-
-
-def test_cache_buffers_grow_by_doubling(device):
-    cache = KVCache([(2, 4)], 1, device=device)
-    capacities = []
-    with gradient.no_grad():
-        for _ in range(9):
-            past = cache.begin(1)
-            past.attend(0, *(gradient.ones(1, 2, 1, 4, device=device) for _ in range(3)))
-            past.commit()
-            capacities.append(cache.layouts[0].capacity)
-    assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert cache.layouts[0].columns(0, 0, 0, 9).keys[0].min().item() == 1
-
-
-class Recording:
-    """What is asked of the handle backend: each task by its name, shapes, dtypes and numbers."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.tasks: list[str] = []
-        operators = [name for name in vars(Handle) if callable(vars(Handle)[name])]
-        for owner, names in ((HandleBackend, REQUIRED), (Handle, operators)):
-            for name in set(names) - {"__init__", "__array__", "__bool__", "synchronize"}:
-                monkeypatch.setattr(owner, name, self._recorded(name, getattr(owner, name)))
-
-    def _recorded(self, name, method):
-        def recorded(*args, **kwargs):
-            self.tasks.append(f"{name} {self._shown(args[1:])} {self._shown(kwargs)}")
-            return method(*args, **kwargs)
-
-        return recorded
-
-    def _shown(self, value):
-        if isinstance(value, Handle):
-            return f"{value.dtype}{value.shape}"
-        if isinstance(value, tuple | list):
-            return [self._shown(each) for each in value]
-        if isinstance(value, dict):
-            return {key: self._shown(each) for key, each in value.items()}
-        return repr(value)
-
-
-@pytest.mark.parametrize("held", [[5, 5], [3, 6]], ids=["even", "ragged"])
-def test_within_a_block_every_step_is_the_same_list_of_tasks(held, monkeypatch):
-    """So a step can be recorded once and replayed: nothing in it depends on a Python number."""
-    model = tiny_model("cpu").to("handle")
-    ids = gradient.randint(0, 257, (2, 6)).to("handle")
-    token = gradient.tensor([[7], [8]]).to("handle")
-    cache = KVCache.for_model(model, 2, 16, block=8)
-    steps = []
-    with gradient.no_grad():
-        model(ids, cache, lengths=held)
-        recording = Recording(monkeypatch)
-        for _ in range(4):
-            recording.tasks.clear()
-            model(token, cache)
-            steps.append(list(recording.tasks))
-    assert len(steps[0]) > 50
-    end = max(held) + 1
-    for before, after in itertools.pairwise(steps):
-        crosses = end % 8 == 0  # a block is full: the next step reads one more
-        assert (before == after) != crosses
-        end += 1
-
-
-@pytest.mark.parametrize("lengths", [[6, 6, 6], [6, 2, 4]], ids=["even", "ragged"])
-def test_whole_blocks_give_the_same_logits(lengths, device):
-    model = tiny_model(device)
-    ids = gradient.randint(0, 257, (3, 6), device=device)
-    token = gradient.tensor([[7], [8], [9]], device=device)
-    logits = []
-    for block in (1, 16):
-        cache = KVCache.for_model(model, 3, block=block)
-        with gradient.no_grad():
-            model(ids, cache, lengths=lengths)
-            logits.append([model(token, cache).cpu().numpy() for _ in range(5)])
-        assert cache.layouts[0].capacity % block == 0
-    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
-
-
-def test_selected_rows_go_on_as_they_were(device):
-    model = tiny_model(device)
-    ids = gradient.randint(0, 257, (3, 6), device=device)
-    step = gradient.tensor([[7], [8], [9]], device=device)
-    cache = KVCache.for_model(model, 3)
-    with gradient.no_grad():
-        model(ids, cache, lengths=[6, 2, 4])
-        chosen = cache.select([2, 0, 2])
-        assert chosen.counts == chosen.lengths.tolist() == [4, 6, 4]
-        expected = model(step, cache)
-        actual = model(step[[2, 0, 2]], chosen)
-    np.testing.assert_allclose(
-        actual.cpu().numpy(), expected[[2, 0, 2]].cpu().numpy(), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(device):
-    model = tiny_model(device)
-    ids = gradient.randint(0, 257, (2, 9), device=device)
-    other = gradient.randint(0, 257, (2, 4), device=device)
-    rewound, fresh = KVCache.for_model(model, 2), KVCache.for_model(model, 2)
-    with gradient.no_grad():
-        model(ids, rewound)
-        rewound.rewind([5, 3])
-        assert rewound.counts == rewound.lengths.tolist() == [5, 3]
-        model(ids[:, :5], fresh, lengths=[5, 3])
-        for tokens in (other, other[:, :1]):
-            expected, actual = model(tokens, fresh), model(tokens, rewound)
-            np.testing.assert_allclose(actual.cpu().numpy(), expected.cpu().numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("counts", [[3], [3, 6], [-1, 2]])
-def test_a_cache_cannot_be_rewound_to_what_it_does_not_hold(counts):
-    cache = KVCache([], 2)
-    cache.begin(5).commit()
-    with pytest.raises(ArgumentError, match=r"rewind: expected a count from 0 to .* \[5, 5\]"):
-        cache.rewind(counts)
-    assert cache.counts == [5, 5]
-
-
-def test_rows_must_match_the_cache():
-    with pytest.raises(ArgumentError, match="cache: holds 2 rows, got 3 rows of tokens"):
-        KVCache([(1, 2)], 2).begin(4, lengths=[1, 2, 3])
 
 
 # ---- LanguageModel ------------------------------------------------------------------------------
