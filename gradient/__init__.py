@@ -305,6 +305,7 @@ from gradient.tensor.printing import set_printoptions
 if TYPE_CHECKING:
     from gradient import amp as amp
     from gradient import data as data
+    from gradient import embedding as embedding
     from gradient import functional as functional
     from gradient import generation as generation
     from gradient import hub as hub
@@ -334,6 +335,7 @@ _LATE = {
     "amp": "gradient.amp",
     "cuda": "gradient.cuda",
     "data": "gradient.data",
+    "embedding": "gradient.embedding",
     "functional": "gradient.functional",
     "generation": "gradient.generation",
     "hub": "gradient.hub",

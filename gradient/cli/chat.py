@@ -44,7 +44,9 @@ def chat(
     from gradient import hub
     from gradient.generation import PromptCache
 
-    language_model = hub.load(model, device=device, dtype=dtype, revision=revision, offline=offline)
+    language_model = hub.load_language_model(
+        model, device=device, dtype=dtype, revision=revision, offline=offline
+    )
     sampling: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

@@ -52,7 +52,7 @@ def evaluate(
     from gradient import hub
 
     texts = read_texts(paths or [])[:limit]
-    language_model = hub.load(
+    language_model = hub.load_language_model(
         model,
         tokenizer=tokenizer,
         device=device,

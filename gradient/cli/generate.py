@@ -50,7 +50,9 @@ def generate(
     text = read_prompt(prompt)
     from gradient import hub
 
-    language_model = hub.load(model, device=device, dtype=dtype, revision=revision, offline=offline)
+    language_model = hub.load_language_model(
+        model, device=device, dtype=dtype, revision=revision, offline=offline
+    )
     sampling: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
