@@ -11,12 +11,14 @@ import typer
 from gradient.cli.bench import bench
 from gradient.cli.chat import chat
 from gradient.cli.check import check
+from gradient.cli.convert import convert
 from gradient.cli.diff import diff
 from gradient.cli.doctor import doctor
 from gradient.cli.errors import command
 from gradient.cli.eval import evaluate
 from gradient.cli.generate import generate
 from gradient.cli.info import info
+from gradient.cli.quantize import quantize
 from gradient.cli.train import train
 
 app = typer.Typer(
@@ -50,6 +52,6 @@ def _main(
             stream.reconfigure(errors="replace")
 
 
-for _function in (generate, chat, train, info, diff, check, doctor, bench):
+for _function in (generate, chat, train, convert, quantize, info, diff, check, doctor, bench):
     app.command()(command(_function))
 app.command("eval")(command(evaluate))

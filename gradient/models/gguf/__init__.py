@@ -15,12 +15,12 @@ from typing import Any
 import gradient
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
-from gradient.models.causal_lm import CausalLM
 from gradient.models.gguf.architectures import ARCHITECTURES
 from gradient.models.gguf.config import architecture_of, read_config, write_config
 from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.models.gguf.weights import Cast, Choose, GGUFWeights, to_tensors
 from gradient.models.loading import to_checkpoint
+from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 
 __all__ = ["from_gguf", "read_gguf", "supported_architectures", "to_gguf"]
@@ -49,7 +49,7 @@ def from_gguf(file: GGUFFile) -> tuple[dict[str, Any], GGUFWeights]:
 
 
 def to_gguf(
-    model: CausalLM, *, choose: Choose | None = None, cast: Cast | None = None
+    model: PretrainedModel, *, choose: Choose | None = None, cast: Cast | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor | Pending]]:
     """Return the metadata and tensors that `gradient.io.gguf.write` makes a GGUF file of.
 

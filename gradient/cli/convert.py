@@ -1,0 +1,242 @@
+"""`gradient convert`: a model in another format, its weights as they are or in another dtype."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradient.cli import options as opt
+from gradient.cli.output import byte_size, print_json, print_table
+from gradient.cli.progress import byte_progress
+
+if TYPE_CHECKING:
+    import gradient
+    from gradient.models.pretrained import PretrainedModel
+    from gradient.tensor import Tensor
+    from gradient.text import Tokenizer
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A model: a folder, a .gguf, llama2.c or PyTorch file, or an id on the hub."
+    ),
+]
+#: Short names of dtypes, as llama.cpp's tools have them.
+_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def convert(
+    source: Source,
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            help="What to write: a file that ends in .gguf, or a folder for gradient and "
+            "transformers. It must not exist."
+        ),
+    ],
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            help="Store matrices as f32, f16 or bf16.",
+            show_default="as they are; packed ones in a folder as f16",
+        ),
+    ] = None,
+    tokenizer: opt.Tokenizer = None,
+    revision: opt.Revision = None,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Convert a model to GGUF, or to a Hugging Face style folder.
+
+    Weights are streamed from mapped files; what is written appears when it is whole.
+    """
+    wanted = float_dtype(dtype)
+    check_free(destination)
+    began = time.perf_counter()
+    where: dict[str, Any] = {"revision": revision, "offline": offline}
+    if destination.suffix == ".gguf":
+        model = Opened(source, tokenizer, **where)
+        with byte_progress("writing", quiet=as_json) as progress:
+            sizes = model.write_gguf(destination, progress, dtype=wanted)
+    else:
+        with byte_progress("reading", quiet=as_json) as progress:
+            model = Opened(
+                source,
+                tokenizer,
+                dtype=wanted,
+                converter=lambda _: _unpacked(wanted),
+                progress=progress,
+                **where,
+            )
+        sizes = model.write_folder(destination)
+    report(source, destination, model, sizes, time.perf_counter() - began, as_json)
+
+
+class Opened:
+    """A model to be converted: its weights, its tokenizer, and what its file says besides."""
+
+    def __init__(
+        self,
+        source: str,
+        tokenizer: str | None,
+        *,
+        revision: str | None,
+        offline: bool,
+        progress: Callable[[int, int], None] | None = None,
+        **how: Any,
+    ) -> None:
+        from gradient import hub
+        from gradient.errors import ModelNotFound
+        from gradient.models import load_model
+        from gradient.models.sources import find_gguf
+
+        path = hub.find(source, revision=revision, offline=offline)
+        if progress is not None:
+            how["progress"] = _summed(progress, path)
+        self.model: PretrainedModel = load_model(path, **how)
+        self.tokenizer: Tokenizer | None = None
+        self.metadata: dict[str, Any] = {"general.name": path.stem}
+        self.notes: list[str] = []
+        found = find_gguf(path)
+        if found is not None:
+            self.metadata |= _kept(found, vocabulary=tokenizer is None)
+        try:
+            self.tokenizer = hub.find_tokenizer(path, tokenizer)
+        except ModelNotFound as error:
+            if tokenizer is not None:
+                raise
+            self.notes.append(f"no tokenizer was found, none is written: {error}")
+
+    def write_gguf(
+        self, path: Path, progress: Callable[[int, int], None], **options: Any
+    ) -> dict[str, int]:
+        """Write a GGUF file; return the bytes of each dtype."""
+        from gradient.models.gguf.save import save_gguf
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return save_gguf(
+            self.model,
+            path,
+            tokenizer=self.tokenizer,
+            metadata=self.metadata,
+            progress=progress,
+            **options,
+        )
+
+    def write_folder(self, folder: Path) -> dict[str, int]:
+        """Write config.json, safetensors and the tokenizer's files; return each dtype's bytes."""
+        from gradient.io.atomic import atomic_folder
+        from gradient.models import save_model
+        from gradient.models.loading import to_checkpoint
+
+        sizes: dict[str, int] = {}
+        for value in to_checkpoint(self.model).values():
+            sizes[value.dtype.name] = sizes.get(value.dtype.name, 0) + value.nbytes
+        with atomic_folder(folder) as beside:
+            save_model(self.model, beside)
+            if self.tokenizer is not None:
+                self.tokenizer.save(beside)
+        return sizes
+
+
+def _summed(progress: Callable[[int, int], None], path: Path) -> Callable[[int], None]:
+    """What takes the bytes of one tensor after another, and reports their sum."""
+    from gradient.models.sources import open_checkpoint
+
+    weights = open_checkpoint(path).weights
+    total = sum(tensor.nbytes for tensor in weights.values())
+    done = 0
+
+    def add(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, total)
+
+    return add
+
+
+def _kept(path: Path, *, vocabulary: bool) -> dict[str, Any]:
+    """What a GGUF file says that holds for a copy too: names, licences and the vocabulary."""
+    from gradient.io.gguf import GGUFFile
+
+    metadata = GGUFFile(path).typed_metadata
+    prefixes = ("general.", "tokenizer.") if vocabulary else ("general.",)
+    return {key: value for key, value in metadata.items() if key.startswith(prefixes)}
+
+
+def _unpacked(dtype: gradient.DType | None) -> Callable[[str, Tensor], Tensor]:
+    """What makes plain numbers of packed weights as they are loaded."""
+    from gradient.dtypes import float16
+
+    wide = dtype or float16
+    return lambda name, weight: weight.dequantize(wide) if weight.dtype.is_packed else weight
+
+
+def float_dtype(name: str | None) -> gradient.DType | None:
+    """The dtype of that name, long or short.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if name is None:
+        return None
+    import gradient
+    from gradient.errors import ArgumentError
+
+    name = _DTYPES.get(name, name)
+    if name not in _DTYPES.values():
+        raise ArgumentError(f"dtype: expected f32, f16 or bf16, got {name!r}")
+    return getattr(gradient, name)
+
+
+def check_free(destination: Path) -> None:
+    """Refuse to overwrite anything.
+
+    Raises:
+        ArgumentError: there is something of that name.
+    """
+    from gradient.errors import ArgumentError
+
+    if os.path.lexists(destination):
+        raise ArgumentError(f"{destination} exists already; give another name, or remove it first")
+
+
+def report(
+    source: str,
+    destination: Path,
+    opened: Opened,
+    sizes: dict[str, int],
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Say what was written."""
+    total = sum(sizes.values())
+    if as_json:
+        print_json(
+            {
+                "source": source,
+                "destination": str(destination),
+                "architecture": type(opened.model).__name__,
+                "bytes": total,
+                "dtypes": sizes,
+                "tokenizer": opened.tokenizer is not None,
+                "seconds": seconds,
+                "notes": opened.notes,
+            }
+        )
+        return
+    for note in opened.notes:
+        typer.echo(f"note: {note}", err=True)
+    rows = [
+        ("architecture", type(opened.model).__name__),
+        *((name, byte_size(size)) for name, size in sizes.items()),
+        ("in all", f"{byte_size(total)} in {seconds:.1f} s ({byte_size(total / seconds)}/s)"),
+    ]
+    print_table((str(destination), ""), rows)

@@ -1,0 +1,119 @@
+"""`gradient quantize`: a model with its weights in fewer bits."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradient.cli import options as opt
+from gradient.cli.convert import Opened, Source, check_free, report
+from gradient.cli.progress import byte_progress
+
+if TYPE_CHECKING:
+    import gradient
+    from gradient.quantization.schemes import Scheme
+    from gradient.tensor import Tensor
+
+
+def quantize(
+    source: Source,
+    destination: Annotated[
+        Path,
+        typer.Argument(
+            help="What to write: a file that ends in .gguf, or for gradient alone a folder. It "
+            "must not exist."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="q8_0, q6_k, q5_k_m, q4_k_m, q4_0 and other formats of GGUF; in a folder int8 "
+            "and int4 too.",
+        ),
+    ] = "q4_k_m",
+    tokenizer: opt.Tokenizer = None,
+    revision: opt.Revision = None,
+    offline: opt.Offline = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Pack a model's matrices, each weight rounded to the nearest that fits the format.
+
+    Norms, biases and other small tensors stay as they are.
+    """
+    from gradient.quantization.schemes import scheme_of
+
+    scheme = scheme_of(to)
+    as_gguf = destination.suffix == ".gguf"
+    if as_gguf:
+        _check_gguf(scheme)
+    check_free(destination)
+    began = time.perf_counter()
+    where: dict[str, Any] = {"revision": revision, "offline": offline}
+    if as_gguf:
+        model = Opened(source, tokenizer, **where)
+        with byte_progress("packing", quiet=as_json) as progress:
+            choose = _chooser(scheme, model)
+            sizes = model.write_gguf(destination, progress, choose=choose, cast=_cast)
+    else:
+        from gradient.hub import packer
+
+        converter = functools.partial(packer, scheme=scheme)
+        with byte_progress("packing", quiet=as_json) as progress:
+            model = Opened(source, tokenizer, converter=converter, progress=progress, **where)
+        sizes = model.write_folder(destination)
+    report(source, destination, model, sizes, time.perf_counter() - began, as_json)
+
+
+def _check_gguf(scheme: Scheme) -> None:
+    from gradient.errors import ArgumentError
+    from gradient.io.gguf.types import PACKED
+
+    if scheme.dtype.name.upper() not in PACKED:
+        raise ArgumentError(
+            f"quantize: GGUF has no format {scheme.name!r}; give a folder as destination, or one "
+            f"of {', '.join(name.lower() for name in PACKED)}, q4_k_m, q5_k_m"
+        )
+
+
+def _chooser(scheme: Scheme, opened: Opened) -> Any:
+    """The dtype of each matrix: the scheme's, or its own where the scheme leaves it as it is."""
+    from gradient.quantization.schemes import layer_of
+
+    model = opened.model
+    names = [name for name, _ in model.named_parameters()]
+    layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
+    experts = [int(part) for name in names if (part := _expert(name))]
+
+    def choose(name: str, shape: tuple[int, ...], stored: gradient.DType) -> gradient.DType:
+        return (
+            scheme(
+                name,
+                shape,
+                layers,
+                tied=bool(model.config.tie_word_embeddings),
+                n_experts=1 + max(experts, default=-1),
+            )
+            or stored
+        )
+
+    return choose
+
+
+def _expert(name: str) -> str:
+    """The number of the expert that a weight belongs to, as text; empty if it belongs to none."""
+    _, found, rest = name.partition(".experts.")
+    return rest.split(".")[0] if found else ""
+
+
+def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
+    from gradient.dtypes import PackedDType
+    from gradient.models.gguf.save import to_dtype
+    from gradient.quantization import quantize
+
+    return quantize(x, dtype) if isinstance(dtype, PackedDType) else to_dtype(x, dtype)

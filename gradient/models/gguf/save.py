@@ -1,0 +1,124 @@
+"""A model and its tokenizer as one GGUF file, for gradient and for llama.cpp."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import gradient
+from gradient.dtypes import PackedDType
+from gradient.errors import ArgumentError
+from gradient.io import gguf
+from gradient.models.gguf import to_gguf
+from gradient.models.gguf.weights import Cast, Choose
+from gradient.models.pretrained import PretrainedModel
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.text import Tokenizer
+
+#: llama.cpp's `llama_ftype`, by the dtype that most bytes are in: what tools show of a file.
+FILE_TYPES = {
+    "float32": 0, "float16": 1, "bfloat16": 32, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8,
+    "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15, "q5_k": 17, "q6_k": 18,
+}  # fmt: skip
+_UNUSED = 5  # the token type of ids without a text
+#: Metadata that say something of another file than the one to be written.
+_OF_THE_FILE = (
+    "general.architecture",
+    "general.type",
+    "general.alignment",
+    "general.file_type",
+    "general.quantization_version",
+)
+
+
+def save_gguf(
+    model: PretrainedModel,
+    path: str | os.PathLike[str],
+    *,
+    tokenizer: Tokenizer | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: gradient.DType | None = None,
+    choose: Choose | None = None,
+    cast: Cast | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Write a model to a GGUF file, atomically and one tensor at a time.
+
+    Vectors are stored in float32, whatever the matrices are; packed weights as they are.
+
+    Args:
+        tokenizer: goes into the file too; None leaves it out.
+        metadata: more keys, such as general.name; a vocabulary among them is taken in place of the
+            tokenizer's.
+        dtype: floating dtype of matrices; None keeps each as it is.
+        choose, cast: the dtype of each matrix and what makes it so; see `to_gguf`.
+        progress: called with (bytes written, bytes in all).
+
+    Returns:
+        How many bytes the tensors of each dtype take, by its name.
+
+    Raises:
+        UnsupportedModel: a model, or a tokenizer, that GGUF has no words for.
+        ArgumentError: the tokenizer has more tokens than the model.
+        CheckpointError: the disk is full or failing; an older file at `path` is untouched.
+    """
+    if choose is None and dtype is not None:
+        wanted = dtype
+        choose = lambda name, shape, stored: wanted  # noqa: E731
+    described, tensors = to_gguf(model, choose=choose, cast=cast or to_dtype)
+    extra = {k: v for k, v in (metadata or {}).items() if k not in _OF_THE_FILE}
+    if "tokenizer.ggml.tokens" not in extra and tokenizer is not None:
+        from gradient.text.gguf import metadata_of
+
+        extra |= metadata_of(tokenizer)
+    described |= extra
+    _fill_vocabulary(described, model.config.vocab_size)
+    sizes: dict[str, int] = defaultdict(int)
+    for tensor in tensors.values():
+        sizes[tensor.dtype.name] += bytes_of(tensor)
+    most = max(sizes, key=sizes.__getitem__, default="float32")
+    described["general.file_type"] = FILE_TYPES.get(most, 0)
+    if any(tensor.dtype.is_packed for tensor in tensors.values()):
+        described["general.quantization_version"] = 2
+    gguf.write(path, described, tensors, progress=progress)
+    return dict(sizes)
+
+
+def to_dtype(x: Tensor, dtype: gradient.DType) -> Tensor:
+    """Return a tensor in a plain dtype; a packed one is unpacked."""
+    return x.dequantize(dtype) if x.dtype.is_packed else x.to(dtype)
+
+
+def bytes_of(tensor: Tensor | gguf.Pending) -> int:
+    """Return how many bytes a tensor takes in a file, also one that is still to be made."""
+    if isinstance(tensor.dtype, PackedDType):
+        return tensor.dtype.nbytes(tuple(tensor.shape))
+    return prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _fill_vocabulary(metadata: dict[str, Any], rows: int) -> None:
+    """Name the rows of an embedding that is larger than the vocabulary: llama.cpp counts names."""
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if tokens is None:
+        return
+    missing = rows - len(tokens)
+    if missing < 0:
+        raise ArgumentError(
+            f"the tokenizer has {len(tokens):,} tokens and the model {rows:,}: it is not the "
+            "model's own"
+        )
+    if not missing:
+        return
+    metadata["tokenizer.ggml.tokens"] = [*tokens, *(f"[PAD{n}]" for n in range(len(tokens), rows))]
+    for key, value in (("token_type", np.int32(_UNUSED)), ("scores", np.float32(-1000))):
+        name = f"tokenizer.ggml.{key}"
+        if name in metadata:
+            held = np.asarray(metadata[name], value.dtype)
+            metadata[name] = np.concatenate([held, np.full(missing, value)])
