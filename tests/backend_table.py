@@ -277,6 +277,7 @@ CASES: dict[str, list[Case]] = {
     "layer_norm_grad": [layer_norm_grad(True), layer_norm_grad(False)],
     "rms_norm": [
         lambda a: (a(a.rows, 67), a(67), 1e-5),
+        lambda a: (a(a.rows, 67), a(67), 1e-5, True),
         lambda a: (a(2, a.rows, 21), None, 1e-5),
     ],
     "rms_norm_grad": [rms_norm_grad(True), rms_norm_grad(False)],

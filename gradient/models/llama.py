@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gradient
-import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import attend
@@ -38,6 +37,7 @@ from gradient.models.llama_config import (
 )
 from gradient.models.rope import Rotation, rotary_embedding
 from gradient.nn import init
+from gradient.ops.fused import rms_norm
 from gradient.tensor import Tensor
 
 
@@ -55,7 +55,7 @@ class LlamaRMSNorm(nn.Module):
         self.weight = nn.Parameter(gradient.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], None, self.eps) * self.weight
+        return rms_norm(x, self.weight.to(x.dtype), eps=self.eps, round_first=True)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}"

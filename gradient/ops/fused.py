@@ -35,9 +35,9 @@ def layer_norm(be, x, weight=None, bias=None, /, *, eps=1e-5):
 @widened
 @op(lambda g, be, x, weight, rstd: be.rms_norm_grad(g, x, weight, rstd),
     numbers="same")  # fmt: skip
-def rms_norm(be, x, weight=None, /, *, eps=1e-6):
+def rms_norm(be, x, weight=None, /, *, eps=1e-6, round_first=False):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
-    y, rstd = be.rms_norm(x, weight, eps)
+    y, rstd = be.rms_norm(x, weight, eps, round_first)
     return y, {"rstd": rstd}
 
 

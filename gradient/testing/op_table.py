@@ -532,6 +532,13 @@ TABLE = [
     Row("rms_norm", fused.rms_norm, rms_norm, ((3, 4), (4,)), empty=((0, 4), (4,))),
     Row("rms_norm", fused.rms_norm, rms_norm, ONE, note="plain"),
     Row(
+        "rms_norm",
+        lambda x, weight: fused.rms_norm(x, weight, round_first=True),
+        rms_norm,
+        ((3, 4), (4,)),
+        note="round_first",
+    ),
+    Row(
         "cross_entropy",
         lambda x: fused.cross_entropy(x, target=constant(x, IGNORED)),
         lambda x: cross_entropy(x, IGNORED),

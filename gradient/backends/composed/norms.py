@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.backends.composed.precision import composed
+from gradient.backends.composed.precision import NARROW, composed
 
 
 class NormDefaults:
@@ -112,10 +112,22 @@ class NormDefaults:
         gw = None if weight is None else be.sum(g * normed, rows)
         return gx, gw, be.sum(g, rows)
 
-    @composed
-    def rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+    def rms_norm(
+        be: Any, x: Any, weight: Any, eps: float, round_first: bool = False
+    ) -> tuple[Any, Any]:
         """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019), and the
-        reciprocal root (..., 1). `weight` (D,) may be None."""
+        reciprocal root (..., 1). `weight` (D,) may be None.
+
+        `round_first`: the quotient is rounded to x's dtype before it is multiplied, which makes a
+        difference in 16 bits only.
+        """
+        if weight is None or not round_first or x.dtype not in NARROW:
+            return be._rms_norm(x, weight, eps)
+        y, rstd = be.rms_norm(x, None, eps)
+        return y * weight, rstd
+
+    @composed
+    def _rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
         rstd = 1 / be.sqrt(be.mean(x * x, -1, True) + eps)
         y = x * rstd
         return (y if weight is None else y * weight), rstd

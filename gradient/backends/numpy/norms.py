@@ -119,9 +119,11 @@ class NormKernels:
         )  # fmt: skip
         return gx, None if weight is None else gw.sum(0), gb.sum(0)
 
-    def rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
-        if not kernels.take(x, weight):
-            return super().rms_norm(x, weight, eps)  # type: ignore[misc]
+    def rms_norm(
+        be: Any, x: Any, weight: Any, eps: float, round_first: bool = False
+    ) -> tuple[Any, Any]:
+        if not kernels.take(x, weight):  # which takes no 16 bits: there is nothing to round
+            return super().rms_norm(x, weight, eps, round_first)  # type: ignore[misc]
         from gradient.backends.numpy.kernels import norms
 
         columns = x.shape[-1]
