@@ -19,6 +19,7 @@ from gradient.cli.eval import evaluate
 from gradient.cli.generate import generate
 from gradient.cli.info import info
 from gradient.cli.quantize import quantize
+from gradient.cli.tokenize import tokenize
 from gradient.cli.train import train
 
 app = typer.Typer(
@@ -52,6 +53,18 @@ def _main(
             stream.reconfigure(errors="replace")
 
 
-for _function in (generate, chat, train, convert, quantize, info, diff, check, doctor, bench):
+for _function in (
+    generate,
+    chat,
+    train,
+    convert,
+    quantize,
+    tokenize,
+    info,
+    diff,
+    check,
+    doctor,
+    bench,
+):
     app.command()(command(_function))
 app.command("eval")(command(evaluate))
