@@ -1,4 +1,4 @@
-"""The LLaMA family side by side with transformers on configurations that nobody wrote down.
+"""Decoders side by side with transformers on configurations that nobody wrote down.
 
 Each seed draws a family, sizes, options and rotary positions, and is held to transformers' logits,
 tokens, loss and gradients as the rows of `test_families` are. A failure names its seed and prints
@@ -74,13 +74,10 @@ def draw_rope(draw: Draw, pairs: int, context: int) -> dict:
     return {} if kind == "default" else {"rope_scaling": {"rope_type": kind} | kinds[kind]}
 
 
-def draw_row(seed: int) -> Row:
-    """Return a configuration that transformers accepts."""
-    draw = Draw(seed)
-    family = draw.of("Llama", "Mistral", "Qwen2", "Qwen3", "Phi3", "Ernie4_5")
+def draw_sizes(draw: Draw) -> dict:
     kv_heads, groups, layers = draw.of(1, 2, 3), draw.of(1, 1, 2, 3), draw.of(1, 2, 3)
     heads, head_dim = kv_heads * groups, 2 * draw.of(2, 3, 4, 5, 8)
-    sizes = {
+    return {
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
         "num_hidden_layers": layers,
@@ -93,6 +90,15 @@ def draw_row(seed: int) -> Row:
         "tie_word_embeddings": draw.of(True, False),
         "pad_token_id": draw.of(None, 0, 7),
     }
+
+
+def draw_llama(seed: int) -> Row:
+    """Return a configuration of LLaMA's family that transformers accepts."""
+    draw = Draw(seed)
+    family = draw.of("Llama", "Mistral", "Qwen2", "Qwen3", "Phi3", "Ernie4_5")
+    sizes = draw_sizes(draw)
+    layers = sizes["num_hidden_layers"]
+    head_dim = sizes["hidden_size"] // sizes["num_attention_heads"]
     pairs, turned, partial = head_dim // 2, head_dim, {}
     if family == "Phi3":
         partial = draw.maybe(partial_rotary_factor=draw.of(0.5, 0.6, 0.75))
@@ -137,9 +143,46 @@ def draw_rope_of_phi3(draw: Draw, pairs: int) -> dict:
     }
 
 
+def draw_gemma(seed: int) -> Row:
+    """Return a configuration of Gemma, or of Phi-2, that transformers accepts."""
+    draw = Draw(seed)
+    family = draw.of("Gemma", "Gemma2", "Gemma3Text", "Phi")
+    sizes = draw_sizes(draw)
+    rope = draw.maybe(rope_theta=draw.of(100.0, 5e3, 1e6))
+    head_dim = sizes["hidden_size"] // sizes["num_attention_heads"]
+    if family == "Phi":
+        eps, normed = sizes.pop("rms_norm_eps"), draw.of(True, False)
+        dim = 2 * draw.of(*range(1, head_dim // 2 + 1))
+        rope |= draw_rope(draw, dim // 2, sizes["max_position_embeddings"]) if dim > 2 else {}
+        flags = {"qk_layernorm": normed, "layer_norm_eps": eps}
+        flags |= {"partial_rotary_factor": (dim + 0.5) / head_dim if dim < head_dim else 1.0}
+    else:
+        sizes["head_dim"] = head_dim = 2 * draw.of(2, 3, 4, 7)
+        rope |= draw_rope(draw, head_dim // 2, sizes["max_position_embeddings"])
+        flags = draw.maybe(attention_bias=True)
+    if family == "Gemma2" or family == "Gemma3Text":
+        sizes["hidden_activation"] = sizes.pop("hidden_act")
+        flags |= {"sliding_window": draw.of(2, 3, 11, 30, 50)}
+        flags |= draw.maybe(
+            attn_logit_softcapping=draw.of(None, draw.between(0.5, 30)),
+            final_logit_softcapping=draw.of(None, draw.between(0.5, 30)),
+            query_pre_attn_scalar=draw.of(1, 7, 24, 256),
+        )
+        kinds = "full_attention", "sliding_attention"
+        flags |= draw.maybe(
+            layer_types=[draw.of(*kinds) for _ in range(sizes["num_hidden_layers"])]
+        )
+    if family == "Gemma3Text":
+        rope |= draw.maybe(rope_local_base_freq=draw.of(30.0, 2e4))
+        flags |= draw.maybe(sliding_window_pattern=draw.of(1, 2, 3))
+    old = draw.of(True, False) and "layer_types" not in flags
+    return Row(f"{family}Config", sizes | flags | rope, old=old)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_random_configuration(seed, tmp_path):
-    row = draw_row(seed)
+@pytest.mark.parametrize("draw", [draw_llama, draw_gemma])
+def test_a_random_configuration(draw, seed, tmp_path):
+    row = draw(seed)
     print(row.config, row.changes, "old" if row.old else "new")
     folder = save(random_model(row, seed), row, tmp_path)
     ours = load_model(folder)
