@@ -4,6 +4,7 @@ from gradient.generation.beam_search import BeamSearch
 from gradient.generation.cache import KVCache, PagePool
 from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder
+from gradient.generation.drafts import Draft, Drafter, DraftModel, PromptLookup
 from gradient.generation.generate import generate, stream
 from gradient.generation.language_model import LanguageModel
 from gradient.generation.options import GenerationOptions, Options
@@ -20,6 +21,7 @@ from gradient.generation.processors import LogitsProcessor, Prefixes, compose
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Generation, Timings, TokenLogprob
 from gradient.generation.sampling import Sampler, SamplingParams, processors
+from gradient.generation.speculative import SpeculativeDecoder
 from gradient.generation.stopping import StopStrings
 from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
 
@@ -27,6 +29,9 @@ __all__ = [
     "BeamSearch",
     "Caching",
     "Decoder",
+    "Draft",
+    "DraftModel",
+    "Drafter",
     "Generation",
     "GenerationOptions",
     "KVCache",
@@ -36,8 +41,10 @@ __all__ = [
     "PagePool",
     "Prefixes",
     "PromptCache",
+    "PromptLookup",
     "Sampler",
     "SamplingParams",
+    "SpeculativeDecoder",
     "StopStrings",
     "Timings",
     "TokenLogprob",

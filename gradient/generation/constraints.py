@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gradient.generation.options import GenerationOptions
     from gradient.text import Tokenizer
 
-#: Between JSON's tokens: a blank, or a new line and its indentation. More could be allowed, but many
-#: a model that is not sure what comes next would write blanks without end.
+#: Between JSON's tokens: a blank, or a new line and its indentation. More could be allowed, but a
+#: model that is not sure what comes next would write blanks without end.
 WHITESPACE = r" ?|\n[ \t]{0,16}"
 
 #: The vocabulary in llguidance's form, which takes a second to make for a large one.

@@ -12,7 +12,7 @@ from gradient.errors import GenerationError
 from gradient.generation.caching import Caching
 from gradient.generation.prefill import prefill
 from gradient.generation.processors import Prefixes, padded
-from gradient.generation.result import TokenLogprob
+from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
@@ -150,6 +150,9 @@ class Decoder:
             self.newest = self.newest[index]
         if self.cache is not None:
             self.cache = self.cache.select(kept)
+
+    def count_drafts(self, row: int, timings: Timings) -> None:
+        """Note how many tokens of a row were guessed: none, where decoding is not speculative."""
 
     def check(self, logits: Tensor, rows: Sequence[int], ids: Sequence[int]) -> None:
         """Raise GenerationError if one of the chosen tokens is -1: none was possible."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation.beam_search import BeamSearch
 from gradient.generation.constraints import constraint_of
 from gradient.generation.decoder import Decoder, Token
+from gradient.generation.drafts import drafter_of
 from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prompt import (
     Prompt,
@@ -24,6 +25,7 @@ from gradient.generation.prompt import (
 from gradient.generation.result import Generation, Timings
 from gradient.generation.row import Row
 from gradient.generation.sampling import Sampler
+from gradient.generation.speculative import SpeculativeDecoder
 from gradient.generation.stopping import StopStrings
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
@@ -106,7 +108,7 @@ def start(
     eos_ids = frozenset() if options.ignore_eos else end_of_text_ids(model, tokenizer)
     bos_id = beginning_of_text_id(model, tokenizer)
     prompts = [list(prompt) or begin(bos_id) for prompt in prompts]
-    check_tokens(prompts, model.config.vocab_size)
+    check_tokens(prompts, model)
     check_bias(options, model.config.vocab_size)
     each = options.num_return_sequences
     constraint = constraint_of(options, tokenizer, model.config.vocab_size, eos_ids)
@@ -125,9 +127,40 @@ def start(
         eos_ids=eos_ids,
         extra=[*options.logits_processors, *([constraint] if constraint else [])],
     )
+    drafter = drafter_of(options, model, tokenizer, sampler, len(prompts))
+    first = rows[:: len(rows) // len(prompts)]  # of each prompt
+
+    def new_decoder() -> Decoder:
+        kind: Callable[..., Decoder] = Decoder
+        if drafter is not None:
+            kind = functools.partial(
+                SpeculativeDecoder, drafter=drafter, longest=options.max_draft_tokens
+            )
+        return kind(
+            model,
+            prompts,
+            sampler,
+            limits=[len(p) + row.budget for p, row in zip(prompts, first, strict=True)],
+            logprobs=options.reported_logprobs,
+            caching=options.caching,
+        )
+
     if options.num_beams == 1:
-        return rows, decode(model, prompts, rows, sampler, options, eos_ids)
-    return rows, search(model, prompts, rows, sampler, options, eos_ids, tokenizer)
+        return rows, decode(new_decoder, rows, eos_ids)
+
+    def ends(number: int, token_ids: Sequence[int]) -> bool:
+        """Return whether a constraint or a stop string ends a beam."""
+        complete = first[number].complete
+        if complete is not None and complete(list(token_ids)):
+            return True
+        if not options.stop:
+            return False
+        row = new_row(model, prompts[number], tokenizer, options)
+        for token in token_ids:
+            row.add(Token(number, token, None), eos_ids)
+        return row.stop.found is not None
+
+    return rows, search(new_decoder, rows, each, options, eos_ids, ends)
 
 
 def new_row(
@@ -144,14 +177,9 @@ def new_row(
 
 
 def decode(
-    model: CausalLM,
-    prompts: Sequence[Sequence[int]],
-    rows: Sequence[Row],
-    sampler: Sampler,
-    options: GenerationOptions,
-    eos_ids: frozenset[int],
+    new_decoder: Callable[[], Decoder], rows: Sequence[Row], eos_ids: frozenset[int]
 ) -> Iterator[tuple[int, str]]:
-    """Continue `prompts` until every row has ended, filling `rows`; yield (row, new text).
+    """Continue a decoder's prompts until every row has ended, filling `rows`; yield (row, text).
 
     An exception, Ctrl-C included, leaves in `rows` all that was generated before it.
     """
@@ -160,14 +188,7 @@ def decode(
         rows[number].finish(rows[number].budget_reason)
     if len(idle) == len(rows):
         return
-    decoder = Decoder(
-        model,
-        prompts,
-        sampler,
-        limits=[len(p) + row.budget for p, row in zip(prompts, rows, strict=True)],
-        logprobs=options.reported_logprobs,
-        caching=options.caching,
-    )
+    decoder = new_decoder()
     if decoder.cache is not None:
         for row, held in zip(rows, decoder.cache.counts, strict=True):
             row.result.timings.cached_tokens = held
@@ -189,6 +210,7 @@ def decode(
             timings = row.result.timings
             timings.generated_tokens += 1
             timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
+            decoder.count_drafts(token.row, timings)
             if row.result.finish_reason:
                 ended.add(token.row)
             if piece:
@@ -197,43 +219,22 @@ def decode(
 
 
 def search(
-    model: CausalLM,
-    prompts: Sequence[Sequence[int]],
+    new_decoder: Callable[[], Decoder],
     rows: Sequence[Row],
-    sampler: Sampler,
+    each: int,
     options: GenerationOptions,
     eos_ids: frozenset[int],
-    tokenizer: Tokenizer | None,
+    ends: Callable[[int, Sequence[int]], bool],
 ) -> Iterator[tuple[int, str]]:
-    """Continue each of `prompts` by beams and fill its rows with the best; yield (row, its text).
+    """Continue a decoder's prompts by beams, fill the `each` rows of each; yield (row, its text).
 
     An exception, Ctrl-C included, leaves in `rows` the best that was found before it.
     """
-    each = len(rows) // len(prompts)
     if options.max_new_tokens == 0:
         for row in rows:
             row.finish(row.budget_reason)
         return
-
-    def ends(number: int, token_ids: Sequence[int]) -> bool:
-        complete = rows[number * each].complete
-        if complete is not None and complete(list(token_ids)):
-            return True
-        if not options.stop:
-            return False
-        row = new_row(model, prompts[number], tokenizer, options)
-        for token in token_ids:
-            row.add(Token(number, token, None), eos_ids)
-        return row.stop.found is not None
-
-    decoder = Decoder(
-        model,
-        prompts,
-        sampler,
-        limits=[len(p) + row.budget for p, row in zip(prompts, rows[::each], strict=True)],
-        logprobs=options.reported_logprobs,
-        caching=options.caching,
-    )
+    decoder = new_decoder()
     beams = BeamSearch(
         decoder,
         options.num_beams,

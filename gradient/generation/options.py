@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 from gradient.errors import TypeMismatch
 from gradient.generation.cache import KINDS, STORED
@@ -17,9 +17,21 @@ from gradient.generation.prefill import CHUNK
 from gradient.generation.processors import LogitsProcessor
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.sampling import SamplingParams, is_count, misfits
+from gradient.models.causal_lm import CausalLM
+from gradient.text import Tokenizer
 
 #: Options that constrain the text as a whole.
 CONSTRAINTS = ("json_schema", "regex", "choices", "grammar")
+
+
+class HasModel(Protocol):
+    """What a `LanguageModel` has (which is defined later: it takes these options itself)."""
+
+    @property
+    def model(self) -> CausalLM: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,11 @@ class GenerationOptions(SamplingParams):
         regex: the whole text is to match this regular expression (Rust's, without look-around).
         choices: the text is to be one of these.
         grammar: the text is to follow this grammar, in llguidance's variant of Lark's notation.
+        draft: speculative decoding: a smaller model of the same vocabulary (a `LanguageModel`, or
+            its `model`) that guesses tokens for this one to check, or "prompt_lookup", which
+            guesses that the text repeats itself. The text is the same: see `SpeculativeDecoder`.
+        max_draft_tokens: the most tokens to guess at once, from 1 to 32; fewer are tried where
+            guesses fail.
         logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
             penalties and before the temperature.
         cache: how keys and values are laid out: "static" (a buffer for each layer), "sliding"
@@ -69,6 +86,8 @@ class GenerationOptions(SamplingParams):
     regex: str | None = None
     choices: Sequence[str] | None = None
     grammar: str | None = None
+    draft: CausalLM | HasModel | Literal["prompt_lookup"] | None = None
+    max_draft_tokens: int = 16
     logits_processors: Sequence[LogitsProcessor] = ()
     cache: str = "static"
     cache_dtype: str | None = None
@@ -102,6 +121,11 @@ class GenerationOptions(SamplingParams):
                     "a list of non-empty strings, at least one",
                 ),
                 "grammar": (_is_text, "a non-empty string"),
+                "draft": (_is_draft, 'a model, or "prompt_lookup"'),
+                "max_draft_tokens": (
+                    lambda count: _is_positive(count) and count <= 32,
+                    "an integer from 1 to 32",
+                ),
                 "cache": (lambda kind: kind in KINDS, "one of " + ", ".join(KINDS)),
                 "cache_dtype": (
                     lambda name: name is None or name in STORED,
@@ -138,6 +162,8 @@ class GenerationOptions(SamplingParams):
                 f"num_return_sequences={several} needs num_beams, or a temperature above 0: the "
                 f"likeliest tokens are the same each time"
             )
+        if self.draft is not None and beams > 1:
+            found.append(f"draft cannot be used with num_beams={beams}: it speeds up one text")
         asked = [name for name in CONSTRAINTS if getattr(self, name) is not None]
         if len(asked) > 1:
             found.append(f"{' and '.join(asked)} are given: one of them at a time")
@@ -220,6 +246,8 @@ class Options(TypedDict, total=False):
     regex: str | None
     choices: Sequence[str] | None
     grammar: str | None
+    draft: CausalLM | HasModel | Literal["prompt_lookup"] | None
+    max_draft_tokens: int
     logits_processors: Sequence[LogitsProcessor]
     cache: str
     cache_dtype: str | None
@@ -245,3 +273,9 @@ def _is_finite(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value != "")
+
+
+def _is_draft(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "prompt_lookup"
+    return value is None or isinstance(getattr(value, "model", value), CausalLM)

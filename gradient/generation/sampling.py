@@ -169,6 +169,10 @@ def processors(
     return chosen
 
 
+#: The distance between the seeds of a row's streams, far more than there are rows.
+STREAM = 0x9E3779B97F4A7C15
+
+
 class Sampler:
     """Chooses the next token of each row, with random numbers of its own for each.
 
@@ -194,7 +198,7 @@ class Sampler:
         self.greedy = params.temperature == 0
         self.process = compose(processors(params, eos_ids=eos_ids, extra=extra))
         self.seeds = row_seeds(seed, rows)
-        self.draws = [UniformNumbers(each) for each in self.seeds]
+        self.draws = self.stream(0)
 
     def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
         """Return the tokens chosen, (B,) int64; -1 where no token is possible.
@@ -223,6 +227,13 @@ class Sampler:
                 f"{tuple(logits.shape)}"
             )
         return logits
+
+    def stream(self, number: int) -> list[UniformNumbers]:
+        """Return random numbers for each row; those of another stream have nothing to do with them.
+
+        Tokens are drawn with stream 0. Others are for decisions that plain sampling does not take.
+        """
+        return [UniformNumbers((seed + number * STREAM) % 2**63) for seed in self.seeds]
 
     def uniform(self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Any) -> Tensor:
         """Return the number, (B,), that each sequence draws for its next token."""

@@ -1,0 +1,216 @@
+"""Drafts: guesses of the next tokens that are cheap to make, for `SpeculativeDecoder` to check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import gradient
+import gradient.functional as F
+from gradient.errors import ArgumentError
+from gradient.generation.cache import KVCache
+from gradient.generation.decoder import evaluating
+from gradient.generation.prefill import prefill
+from gradient.generation.processors import Prefixes
+from gradient.generation.sampling import Sampler, draw
+from gradient.models.causal_lm import CausalLM
+from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.generation.options import GenerationOptions
+    from gradient.text import Tokenizer
+
+
+def drafter_of(
+    options: GenerationOptions,
+    model: CausalLM,
+    tokenizer: Tokenizer | None,
+    sampler: Sampler,
+    rows: int,
+) -> Drafter | None:
+    """Return the drafter that the options ask for, if they do.
+
+    Raises:
+        ArgumentError: the draft model's vocabulary is another one than the model's.
+    """
+    draft = options.draft
+    if draft is None:
+        return None
+    if isinstance(draft, str):
+        return PromptLookup()
+    network = draft if isinstance(draft, CausalLM) else draft.model
+    ours, theirs = model.config.vocab_size, network.config.vocab_size
+    if isinstance(draft, CausalLM) or tokenizer is None:
+        # Sizes are all there is to compare.
+        if ours != theirs:
+            raise ArgumentError(
+                f"draft: expected a model with the same vocabulary, {ours} tokens, got {theirs}; "
+                f"where only the padding differs, give a LanguageModel, whose tokenizer tells"
+            )
+    else:
+        check_vocabularies(tokenizer, draft.tokenizer)
+    return DraftModel(network, sampler, rows, ours)
+
+
+def check_vocabularies(ours: Tokenizer, theirs: Tokenizer) -> None:
+    """Raise ArgumentError unless every token has the same id in both."""
+    one, other = ours.backend.get_vocab(), theirs.backend.get_vocab()
+    if one == other:
+        return
+    token = min(token for token, _ in one.items() ^ other.items())
+    raise ArgumentError(
+        f"draft: expected a model with the same vocabulary; the token {token!r} has the id "
+        f"{one.get(token)} in this model's tokenizer and {other.get(token)} in the draft's"
+    )
+
+
+class Draft(NamedTuple):
+    """A guess of how a text goes on."""
+
+    token_ids: list[int]
+    #: (tokens, V): the distribution that each was drawn from; None if none was drawn at random.
+    probabilities: Tensor | None = None
+
+
+class Drafter(Protocol):
+    """Whatever makes drafts."""
+
+    def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
+        """Return a draft for each text, of at most counts[i] tokens; it may be empty."""
+        ...
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with the texts at these places only."""
+        ...
+
+
+class PromptLookup:
+    """Guesses that what followed the text's last few tokens before will follow again.
+
+    That holds where a text repeats what it was given: summaries, edits of code, extraction, loops
+    (Saxena 2023, "Prompt Lookup Decoding"). It costs a look into a table.
+    """
+
+    def __init__(self, longest: int = 3, shortest: int = 2) -> None:
+        """Args:
+        longest, shortest: how many last tokens to look for; a longer match is taken first.
+        """
+        self.sizes = range(longest, shortest - 1, -1)
+        # For each row of the generation: where each run of tokens was last followed by something,
+        # and how far the text was read.
+        self._tables: dict[int, tuple[dict[tuple[int, ...], int], int]] = {}
+
+    def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
+        """Return what followed the longest match, the most recent one."""
+        rows = zip(prefixes.rows, prefixes.ids, counts, strict=True)
+        return [Draft(self._guess(row, ids, count)) for row, ids, count in rows]
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Rows keep their numbers, so there is nothing to do."""
+
+    def _guess(self, row: int, ids: Sequence[int], count: int) -> list[int]:
+        table, read = self._tables.get(row, ({}, 0))
+        for end in range(max(read, 1), len(ids)):  # ids[end] is what followed
+            for size in self.sizes:
+                if size <= end:
+                    table[tuple(ids[end - size : end])] = end
+        self._tables[row] = table, len(ids)
+        for size in self.sizes:
+            at = table.get(tuple(ids[-size:])) if size <= len(ids) else None
+            if at is not None:
+                text = list(ids)
+                for _ in range(count):  # past the text's end it repeats what was just guessed
+                    text.append(text[at])
+                    at += 1
+                return text[len(ids) :]
+        return []
+
+
+class DraftModel:
+    """A smaller model of the same vocabulary guesses, one token after the other.
+
+    Where the tokens are drawn at random, so are the guesses, from the small model's distribution
+    after the same processors. Nothing is guessed where a text would exceed the small model's
+    context.
+    """
+
+    def __init__(self, model: CausalLM, sampler: Sampler, rows: int, vocab_size: int) -> None:
+        """Args:
+        sampler: of the model whose text it is.
+        vocab_size: of that model. The small model's may be padded otherwise.
+        """
+        self.model = model
+        self.sampler = sampler
+        self.draws = sampler.stream(1)
+        self.vocab_size = vocab_size
+        self.cache = KVCache.for_model(model, rows)
+        self.read: list[list[int]] = [[] for _ in range(rows)]  # the tokens that the cache holds
+
+    @gradient.no_grad()
+    def propose(self, prefixes: Prefixes, counts: Sequence[int]) -> list[Draft]:
+        """Let the small model continue each text."""
+        longest, limit = max(counts), self.model.context_length
+        texts = [list(ids) for ids in prefixes.ids]
+        if not longest or (limit is not None and max(map(len, texts)) + longest > limit):
+            return [Draft([]) for _ in texts]
+        self._forget_all_but(texts)
+        random = not self.sampler.greedy
+        distributions: list[Tensor] = []
+        most = list(counts)
+        for number in range(longest):
+            so_far = Prefixes(
+                texts, prefixes.prompt_lengths, prefixes.rows, device=self.cache.device
+            )
+            scores = self.sampler.scores(self._logits(texts), so_far)
+            if random:
+                distributions.append(F.softmax(scores, dim=-1))  # (B, V)
+                uniform = self.sampler.uniform(so_far, self.draws, scores.device)
+                chosen = draw(distributions[-1], uniform).tolist()
+            else:
+                chosen = gradient.where(
+                    scores.amax(dim=-1) > -float("inf"), scores.argmax(dim=-1), -1
+                ).tolist()
+            for place, token in enumerate(chosen):
+                if token < 0:  # nothing is possible: the draft ends here
+                    most[place] = min(most[place], number)
+                texts[place].append(max(token, 0))
+        drafts = []
+        for place, (ids, count) in enumerate(zip(prefixes.ids, most, strict=True)):
+            token_ids = texts[place][len(ids) : len(ids) + count]
+            drawn = [each[place] for each in distributions[:count]]
+            drafts.append(Draft(token_ids, gradient.stack(drawn) if drawn else None))
+        return drafts
+
+    @gradient.no_grad()
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with the texts at these places only."""
+        self.cache = self.cache.select(kept)
+        self.read = [self.read[at] for at in kept]
+
+    def _forget_all_but(self, texts: Sequence[Sequence[int]]) -> None:
+        """Forget what the cache holds of drafts that were refused, and each text's last token."""
+        kept = []
+        for read, text in zip(self.read, texts, strict=True):
+            most = min(len(read), len(text) - 1)
+            differ = (at for at in range(most) if read[at] != text[at])
+            kept.append(most if read[:most] == text[:most] else next(differ))
+        self.cache.rewind(kept)
+
+    def _logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the logits that follow each text, (B, V), in the other model's vocabulary."""
+        known = self.model.config.vocab_size
+        # A token that the small model does not know is shown to it as token 0: its guesses get
+        # worse, and nothing else.
+        shown = texts
+        if known < self.vocab_size:
+            shown = [[token if token < known else 0 for token in text] for text in texts]
+        if any(
+            self.model.must_be_reread(held, len(text))
+            for held, text in zip(self.cache.counts, texts, strict=True)
+        ):
+            self.cache.rewind([0] * len(texts))
+        with evaluating(self.model):
+            logits = prefill(self.model, self.cache, shown)
+        self.read = [list(text) for text in texts]
+        missing = self.vocab_size - known
+        return F.pad(logits, (0, missing), value=-float("inf"))

@@ -1,0 +1,229 @@
+"""Speculative decoding: guess several tokens, check them all in one pass, keep those that hold.
+
+A pass over T tokens costs a large model little more than one over a single token, as both read all
+weights once. So a drafter guesses the next tokens, and the model's logits after each of them tell
+how far the guess was right (Leviathan et al. 2023, "Fast Inference from Transformers via
+Speculative Decoding"; Chen et al. 2023). Each step gives at least the token that a plain step would
+have given.
+
+What is guaranteed. Logits processors see each position's own prefix, so every option means what it
+means without drafts. Where tokens are not drawn at random, or the drafter's guesses are not, the
+text is that of plain decoding with the same seed; where both are, it is another text of the same
+distribution. "The same" is up to rounding: a pass over several tokens sums in another order than
+one over a single token, by about 1e-6 of a logit in float32 and a unit of the last of 8 bits in
+bfloat16. Where two tokens are closer than that, either may be taken; as with batches of other
+sizes, both are then right.
+
+Dimensions:
+    B  rows     T  tokens checked at once     N  places checked, of all rows     V  vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradient
+import gradient.functional as F
+from gradient.generation.decoder import Decoder, Token, evaluating
+from gradient.generation.drafts import Draft, Drafter
+from gradient.generation.processors import Prefixes, padded
+from gradient.generation.result import Timings
+from gradient.generation.sampling import draw
+from gradient.tensor import Tensor
+
+#: Tokens of a row's first draft.
+START = 4
+
+
+class SpeculativeDecoder(Decoder):
+    """A `Decoder` that checks drafts.
+
+    How long a draft may be is found by trying, for each row: twice as long after one that held as
+    a whole, else one token longer than what held.
+    """
+
+    def __init__(self, *args: Any, drafter: Drafter, longest: int, **options: Any) -> None:
+        """Args:
+        drafter: where guesses come from.
+        longest: the most tokens of a draft.
+        args, options: as of `Decoder`.
+        """
+        super().__init__(*args, **options)
+        self.drafter = drafter
+        self.longest = longest
+        self.drafted = dict.fromkeys(self.rows, 0)  # tokens guessed so far, of each row
+        self.accepted = dict.fromkeys(self.rows, 0)  # of which so many were right
+        self.allowed = dict.fromkeys(self.rows, min(START, longest))
+        self.acceptance = self.sampler.stream(2)
+
+    @gradient.no_grad()
+    def step(self) -> list[Token]:
+        """Choose the next tokens of every running row: at least one of each."""
+        drafts = self._drafts()
+        if not any(draft.token_ids for draft in drafts):
+            return super().step()
+        logits = self._check(drafts)  # (N, V)
+        prefixes = self._prefixes(drafts)
+        if any(draft.probabilities is not None for draft in drafts):
+            chosen = self._by_rejection(logits, prefixes, drafts)
+        else:
+            chosen = self._by_comparison(logits, prefixes, drafts)
+        firsts = first_places(drafts)
+        pairs = list(zip(firsts, chosen, strict=True))
+        places = [first + number for first, tokens in pairs for number in range(len(tokens))]
+        flat = [token for tokens in chosen for token in tokens]
+        rows = [row for row, tokens in zip(self.rows, chosen, strict=True) for _ in tokens]
+        self.check(logits, rows, flat)
+        self._take(drafts, chosen)
+        reports = self.reports(logits[places], flat)
+        return [Token(*each) for each in zip(rows, flat, reports, strict=True)]
+
+    def select(self, kept: Sequence[int]) -> None:
+        """Go on with the running rows at these places."""
+        super().select(kept)
+        if kept:
+            self.drafter.select(kept)
+
+    def count_drafts(self, row: int, timings: Timings) -> None:
+        """Note how many tokens of a row were guessed, and how many of them rightly."""
+        timings.drafted_tokens, timings.accepted_tokens = self.drafted[row], self.accepted[row]
+
+    def _drafts(self) -> list[Draft]:
+        none = [Draft([])] * len(self.rows)
+        if self.newest is None:  # the prompt is yet to be read
+            return none
+        # A row has room for its draft and for the token that follows it.
+        counts = [
+            max(0, min(self.allowed[row], limit - len(ids) - 1))
+            for row, ids, limit in zip(self.rows, self.ids, self.limits, strict=True)
+        ]
+        grown = [(len(ids), count) for ids, count in zip(self.ids, counts, strict=True)]
+        if any(self.model.must_be_reread(length - 1, length + count) for length, count in grown):
+            return none
+        return self.drafter.propose(self.prefixes, counts)
+
+    def _check(self, drafts: Sequence[Draft]) -> Tensor:
+        """Return the logits after each row's text and after each token of its draft, (N, V)."""
+        cached = self.cache is not None
+        pieces = [
+            [*(ids[-1:] if cached else ids), *draft.token_ids]
+            for ids, draft in zip(self.ids, drafts, strict=True)
+        ]
+        lengths = [len(piece) for piece in pieces]
+        tokens = padded(pieces, max(lengths), self.tokens.device).clamp(min=0)  # (B, T)
+        with evaluating(self.model):
+            even = min(lengths) == max(lengths)
+            logits = self.model(tokens, self.cache, lengths=None if even else lengths)  # (B, T, V)
+        counts = [len(draft.token_ids) + 1 for draft in drafts]
+        if min(counts) == tokens.shape[1]:
+            return logits.flatten(0, 1)
+        rows = [row for row, count in enumerate(counts) for _ in range(count)]
+        columns = [
+            column
+            for length, count in zip(lengths, counts, strict=True)
+            for column in range(length - count, length)
+        ]
+        return logits[rows, columns]
+
+    def _prefixes(self, drafts: Sequence[Draft]) -> Prefixes:
+        """Return the texts that the logits of `_check` continue, N of them."""
+        texts, lengths, rows = [], [], []
+        running = zip(self.ids, self.prompt_lengths, self.rows, drafts, strict=True)
+        for ids, prompt, row, draft in running:
+            for count in range(len(draft.token_ids) + 1):
+                texts.append([*ids, *draft.token_ids[:count]])
+                lengths.append(prompt)
+                rows.append(row)
+        return Prefixes(texts, lengths, rows, device=self.tokens.device)
+
+    def _by_comparison(
+        self, logits: Tensor, prefixes: Prefixes, drafts: Sequence[Draft]
+    ) -> list[list[int]]:
+        """Choose at each place as a plain step would, up to where that is not what was guessed.
+
+        Of a guess that was not drawn at random this is what rejection comes to, too: it holds with
+        the probability that the model gives it, and else another token takes its place.
+        """
+        chosen = self.sampler(logits, prefixes).tolist()  # N
+        taken = []
+        for first, draft in zip(first_places(drafts), drafts, strict=True):
+            right = 0
+            while right < len(draft.token_ids) and chosen[first + right] == draft.token_ids[right]:
+                right += 1
+            taken.append(chosen[first : first + right + 1])
+        return taken
+
+    def _by_rejection(
+        self, logits: Tensor, prefixes: Prefixes, drafts: Sequence[Draft]
+    ) -> list[list[int]]:
+        """Accept a token drawn from q with probability p / q, else draw from what p has above q.
+
+        (Leviathan et al. 2023, section 2.3 and appendix A.1: so it comes from p.)
+        """
+        p = F.softmax(self.sampler.scores(logits, prefixes), dim=-1)  # (N, V)
+        q = gradient.zeros_like(p)  # and 0 where a draft has ended
+        uniform = self.sampler.uniform(prefixes, self.acceptance, p.device)  # (N,)
+        guessed = [0] * len(prefixes)
+        for first, draft in zip(first_places(drafts), drafts, strict=True):
+            if draft.probabilities is not None:
+                end = first + len(draft.token_ids)
+                q[first:end] = draft.probabilities
+                guessed[first:end] = draft.token_ids
+        index = gradient.tensor(guessed, device=p.device).unsqueeze(1)
+        share = uniform.unsqueeze(1) * q.gather(1, index)
+        accepted = (share < p.gather(1, index))[:, 0].tolist()
+        lasts, rights = [], []
+        for first, draft in zip(first_places(drafts), drafts, strict=True):
+            right = 0
+            while right < len(draft.token_ids) and accepted[first + right]:
+                right += 1
+            rights.append(right)
+            lasts.append(first + right)
+        above = (p[lasts] - q[lasts]).clamp(min=0)  # (B, V)
+        # Rounding can leave nothing where p and q are the same: then p is what to draw from.
+        above = gradient.where(above.sum(dim=-1, keepdim=True) > 0, above, p[lasts])
+        after = Prefixes(
+            [prefixes.ids[at] for at in lasts],
+            [prefixes.prompt_lengths[at] for at in lasts],
+            self.rows,
+            device=p.device,
+        )
+        last = draw(above, self.sampler.uniform(after, self.sampler.draws, p.device)).tolist()
+        return [
+            [*draft.token_ids[:right], token]
+            for draft, right, token in zip(drafts, rights, last, strict=True)
+        ]
+
+    def _take(self, drafts: Sequence[Draft], chosen: Sequence[Sequence[int]]) -> None:
+        """Put the chosen tokens behind each row, and forget the rest of its draft."""
+        places = [
+            (place, len(ids) + number, token)
+            for place, (ids, tokens) in enumerate(zip(self.ids, chosen, strict=True))
+            for number, token in enumerate(tokens)
+        ]
+        rows, columns, flat = (list(each) for each in zip(*places, strict=True))
+        device = self.tokens.device
+        self.tokens[rows, columns] = gradient.tensor(flat, device=device)
+        for row, ids, draft, tokens in zip(self.rows, self.ids, drafts, chosen, strict=True):
+            ids.extend(tokens)
+            guessed, right = len(draft.token_ids), len(tokens) - 1
+            self.drafted[row] += guessed
+            self.accepted[row] += right
+            if guessed:
+                allowed = 2 * guessed if right == guessed else right + 1
+                self.allowed[row] = min(allowed, self.longest)
+        self.ends = gradient.tensor(self.lengths, device=device)
+        self.newest = gradient.tensor([tokens[-1] for tokens in chosen], device=device)
+        if self.cache is not None:
+            self.cache.rewind([len(ids) - 1 for ids in self.ids])
+        self.record()
+
+
+def first_places(drafts: Sequence[Draft]) -> list[int]:
+    """Return where each row's places begin among all rows'."""
+    firsts, at = [], 0
+    for draft in drafts:
+        firsts.append(at)
+        at += len(draft.token_ids) + 1
+    return firsts
