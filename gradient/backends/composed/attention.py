@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.backends.composed.precision import composed
-from gradient.dtypes import PackedDType, int64
+from gradient.backends.composed.precision import NARROW, composed
+from gradient.dtypes import PackedDType, float32, int64
 
 INT64 = int64.numpy
 
@@ -20,6 +20,9 @@ class AttentionDefaults:
         if isinstance(weight.dtype, PackedDType):
             y = be.quantized_matmul(x, weight)
             return y if bias is None else y + bias
+        if bias is not None and x.dtype in NARROW:  # or the sum would be rounded twice
+            wide = (be.astype(array, float32.numpy) for array in (x, weight, bias))
+            return be.astype(be.linear(*wide), x.dtype)
         rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) != 2 else x
         y = be.matmul(rows, be.permute(weight, (1, 0)))
         if bias is not None:
