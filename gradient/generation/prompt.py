@@ -88,8 +88,9 @@ def begin(bos_id: int | None) -> list[int]:
     return [bos_id]
 
 
-def check_tokens(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
-    """Raise unless all token ids are in the vocabulary."""
+def check_tokens(prompts: Sequence[Sequence[int]], model: CausalLM) -> None:
+    """Raise unless all token ids are in the vocabulary, and stand for something that is text."""
+    vocab_size, unreadable = model.config.vocab_size, model.unreadable_tokens
     for number, prompt in enumerate(prompts):
         wrong = [
             token
@@ -100,6 +101,11 @@ def check_tokens(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
             raise ArgumentError(
                 f"prompt {number}: expected token ids from 0 to {vocab_size - 1}, got {wrong[:5]} "
                 f"(is this the model's own tokenizer?)"
+            )
+        for token in unreadable.keys() & set(prompt):
+            raise ArgumentError(
+                f"prompt {number}: token {token} stands for {unreadable[token]}, and this model "
+                f"can be given text only: leave it out"
             )
 
 

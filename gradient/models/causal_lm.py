@@ -94,6 +94,11 @@ class CausalLM(PretrainedModel):
         """Return what a cache must hold of each layer."""
         raise NotImplementedError
 
+    @property
+    def unreadable_tokens(self) -> dict[int, str]:
+        """Return the tokens that stand for what is no text and cannot be given, and for what."""
+        return {}
+
     def can_be_split(self, tokens: int) -> bool:
         """Return whether a text of so many tokens may go through a cache in several passes.
 

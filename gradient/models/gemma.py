@@ -74,6 +74,7 @@ class GemmaConfig(LlamaFamilyConfig):
     def from_hf(cls, values: dict[str, Any]) -> Self:
         """Build the config from config.json's content."""
         act = cls.activation(values)
+        values = {key: value for key, value in values.items() if key != "hidden_activation"}
         return super().from_hf(values | {"hidden_act": "gelu_pytorch_tanh" if act is None else act})
 
     @classmethod
@@ -227,7 +228,8 @@ class Gemma3Config(Gemma2Config):
     sliding_window_pattern: int = 6
     final_logit_softcapping: float | None = None
     attn_logit_softcapping: float | None = None
-    image_token_index: int | None = None  # in a multimodal model's texts, a part of an image
+    image_token_index: int | None = None  # a multimodal model's: stands for part of an image
+    boi_token_index: int | None = None  # and this one announces an image
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
@@ -289,7 +291,7 @@ def of_text_model(values: dict[str, Any]) -> dict[str, Any]:
             f"text_config must be an object that describes the language model, got {text!r}"
         )
     shared = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
-              "image_token_index")  # fmt: skip
+              "image_token_index", "boi_token_index")  # fmt: skip
     outer = {key: values[key] for key in shared if values.get(key) is not None}
     return {**text, **outer, "model_type": Gemma3Config.model_type}
 
@@ -505,3 +507,10 @@ class Gemma3ForCausalLM(GemmaForCausalLM):
         r"^(language_model\.model|model\.language_model)\.": "model.",
     }
     ignored = (*GemmaForCausalLM.ignored, r"\.(vision_tower|multi_modal_projector)\.")
+
+    @property
+    def unreadable_tokens(self) -> dict[int, str]:
+        """Return the tokens of images."""
+        config = self.config
+        tokens = {config.boi_token_index: "an image", config.image_token_index: "part of an image"}
+        return {token: what for token, what in tokens.items() if token is not None}
