@@ -102,25 +102,25 @@ def sign(be, x, /):
 @op(lambda g: g * 0)
 def floor(be, x, /):
     """The largest integer not above x."""
-    return be.floor(x) if x.dtype.kind in "fV" else x
+    return x if x.dtype.kind in "biu" else be.floor(x)
 
 
 @op(lambda g: g * 0)
 def ceil(be, x, /):
     """The smallest integer not below x."""
-    return be.ceil(x) if x.dtype.kind in "fV" else x
+    return x if x.dtype.kind in "biu" else be.ceil(x)
 
 
 @op(lambda g: g * 0)
 def trunc(be, x, /):
     """x without its fraction."""
-    return be.trunc(x) if x.dtype.kind in "fV" else x
+    return x if x.dtype.kind in "biu" else be.trunc(x)
 
 
 @op(lambda g: g * 0)
 def round(be, x, /):
     """The nearest integer, halves to even."""
-    return be.round(x) if x.dtype.kind in "fV" else x
+    return x if x.dtype.kind in "biu" else be.round(x)
 
 
 @op(lambda g: g)

@@ -15,7 +15,7 @@ from gradient.dtypes import PackedDType, dtype_of, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
 
-AT_ONCE = 1 << 14
+AT_ONCE = 1 << 16
 """Weights packed at a time: all that a search for scales keeps of them fits in the cache."""
 
 

@@ -1,0 +1,97 @@
+"""Every GGUF format read one weight at a time, straight from its description: slow, and plain.
+
+`weight(name, block, i)` is weight i of a block, given as bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+
+
+def half(block: bytes, at: int) -> float:
+    return struct.unpack_from("<e", block, at)[0]
+
+
+def signed(byte: int) -> int:
+    return byte - 256 if byte > 127 else byte
+
+
+def nibble(byte: int, high: bool) -> int:
+    return byte >> 4 if high else byte & 15
+
+
+def q8_0(b: bytes, i: int) -> float:
+    return half(b, 0) * signed(b[2 + i])
+
+
+def q4_0(b: bytes, i: int) -> float:
+    return half(b, 0) * (nibble(b[2 + i % 16], i >= 16) - 8)
+
+
+def q4_1(b: bytes, i: int) -> float:
+    return half(b, 0) * nibble(b[4 + i % 16], i >= 16) + half(b, 2)
+
+
+def fifth(b: bytes, at: int, i: int) -> int:
+    return (int.from_bytes(b[at : at + 4], "little") >> i & 1) << 4
+
+
+def q5_0(b: bytes, i: int) -> float:
+    return half(b, 0) * (nibble(b[6 + i % 16], i >= 16) + fifth(b, 2, i) - 16)
+
+
+def q5_1(b: bytes, i: int) -> float:
+    return half(b, 0) * (nibble(b[8 + i % 16], i >= 16) + fifth(b, 4, i)) + half(b, 2)
+
+
+def two_bits(b: bytes, at: int, i: int) -> int:
+    """Field i of 256 of two bits: 128 in each 32 bytes, 32 to a shift."""
+    part, i = divmod(i, 128)
+    shift, i = divmod(i, 32)
+    return b[at + 32 * part + i] >> 2 * shift & 3
+
+
+def q2_k(b: bytes, i: int) -> float:
+    ab = b[i // 16]
+    return half(b, 80) * (ab & 15) * two_bits(b, 16, i) - half(b, 82) * (ab >> 4)
+
+
+def q3_k(b: bytes, i: int) -> float:
+    code = two_bits(b, 32, i) | (b[i % 32] >> i // 32 & 1) << 2
+    j = i // 16
+    low = nibble(b[96 + j % 8], j >= 8)
+    high = b[104 + j % 4] >> 2 * (j // 4) & 3
+    return half(b, 108) * ((low | high << 4) - 32) * (code - 4)
+
+
+def six_bits(b: bytes, j: int) -> tuple[int, int]:
+    """a and b of sub-block j of Q4_K and Q5_K."""
+    if j < 4:
+        return b[4 + j] & 63, b[8 + j] & 63
+    third = b[12 + j - 4]
+    return third & 15 | b[j] >> 6 << 4, third >> 4 | b[j + 4] >> 6 << 4
+
+
+def q4_k(b: bytes, i: int) -> float:
+    j = i // 32
+    scale, minimum = six_bits(b, j)
+    code = nibble(b[16 + 32 * (j // 2) + i % 32], j % 2 == 1)
+    return half(b, 0) * scale * code - half(b, 2) * minimum
+
+
+def q5_k(b: bytes, i: int) -> float:
+    j = i // 32
+    scale, minimum = six_bits(b, j)
+    code = nibble(b[48 + 32 * (j // 2) + i % 32], j % 2 == 1) | (b[16 + i % 32] >> j & 1) << 4
+    return half(b, 0) * scale * code - half(b, 2) * minimum
+
+
+def q6_k(b: bytes, i: int) -> float:
+    part, within = divmod(i, 128)
+    low = nibble(b[64 * part + within % 64], within >= 64)
+    code = low | two_bits(b, 128, i) << 4
+    return half(b, 208) * signed(b[192 + i // 16]) * (code - 32)
+
+
+def weight(name: str, block: bytes, i: int) -> float:
+    return globals()[name](block, i)
