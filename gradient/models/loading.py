@@ -172,6 +172,7 @@ def leave_out(model: PretrainedModel, names: Collection[str]) -> None:
         if not any(name.startswith(path + ".") for name in names):
             parent, _, attribute = path.rpartition(".")
             setattr(model.get_submodule(parent), attribute, None)
+            model.config.extra.pop("architectures", None)  # of the whole
 
 
 def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
