@@ -1,0 +1,159 @@
+"""Phi-2 without its reference: caches, the parallel block, partial rotary positions, configs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.errors import FileFormatError
+from gradient.generation import KVCache, generate
+from gradient.io.safetensors import save_file
+from gradient.models import load_model, save_model
+from gradient.models.phi import PhiConfig, PhiForCausalLM
+
+SHAPE = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "eos_token_id": 0,
+}
+MEMBERS = {
+    "plain": {},
+    "grouped": {"num_key_value_heads": 2, "partial_rotary_factor": 0.25},
+    "normalised": {"qk_layernorm": True, "num_key_value_heads": 1, "tie_word_embeddings": True},
+}
+
+
+def build(device: str = "cpu", **changes):
+    model = PhiForCausalLM(PhiConfig.from_hf({**SHAPE, **changes})).to(device).eval()
+    with gradient.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * gradient.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(params=MEMBERS, ids=str)
+def model(request, device):
+    gradient.manual_seed(1)
+    return build(device, **MEMBERS[request.param])
+
+
+def close(actual, expected, tolerance=2e-5):
+    """Compare by the largest difference, relative to the largest expected number."""
+    actual, expected = (x.detach().cpu().float().numpy() for x in (actual, expected))
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_chunks_through_the_cache_give_the_logits_of_the_whole(model, device):
+    ids = gradient.randint(0, 61, (2, 20), device=device)
+    cache = KVCache.for_model(model, 2)
+    with gradient.no_grad():
+        whole = model(ids)
+        parts = [model(ids[:, start:stop], cache) for start, stop in [(0, 7), (7, 8), (8, 20)]]
+    close(gradient.cat(parts, dim=1), whole)
+
+
+def test_rows_of_a_ragged_batch_are_as_alone(model, device):
+    ids = gradient.randint(0, 61, (3, 14), device=device)
+    lengths = [14, 3, 9]
+    with gradient.no_grad():
+        batch = model(ids, lengths=lengths)
+        last = model(ids, KVCache.for_model(model, 3), lengths=lengths, last_only=True)
+        for row, length in enumerate(lengths):
+            alone = model(ids[row : row + 1, :length])
+            close(batch[row : row + 1, :length], alone)
+            close(last[row : row + 1], alone[:, -1:])
+
+
+def test_tokens_cached_and_not_alone_and_in_a_batch(model):
+    prompts = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
+    options = {"max_new_tokens": 12, "ignore_eos": True}
+    alone = [generate(model, prompt, use_cache=False, **options).token_ids for prompt in prompts]
+    assert [generate(model, prompt, **options).token_ids for prompt in prompts] == alone
+    assert [each.token_ids for each in generate(model, prompts, **options)] == alone
+
+
+def test_every_parameter_learns(model, device):
+    ids = gradient.randint(1, 61, (2, 9), device=device)
+    model.train()(ids).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max().item() > 0, name
+
+
+def test_attention_and_mlp_read_the_same_norm(device):
+    layer = build(device).model.layers[0]
+    x = gradient.randn(1, 5, 32, device=device)
+    rotate = build(device).model.rotary_emb(gradient.arange(5, device=device), x.dtype)
+    with gradient.no_grad():
+        y = layer.input_layernorm(x)
+        close(layer(x, rotate, None), x + layer.self_attn(y, rotate, None) + layer.mlp(y), 1e-6)
+
+
+@pytest.mark.parametrize(("factor", "turned"), [(None, 4), (0.5, 4), (0.25, 2), (1.0, 8)])
+def test_a_part_of_each_head_is_turned(factor, turned):
+    given = {} if factor is None else {"partial_rotary_factor": factor}
+    rotary = build(**given).model.rotary_emb
+    x = gradient.randn(1, 4, 3, 8)  # (B, H, T, D)
+    moved = (rotary(gradient.arange(3), x.dtype)(x) - x).abs().amax(dim=(0, 1, 2)).numpy() > 0
+    assert moved.tolist() == [True] * turned + [False] * (8 - turned)
+
+
+def test_dropouts_act_in_training_alone(device):
+    model = build(device, resid_pdrop=0.5, embd_pdrop=0.5, attention_dropout=0.5)
+    ids = gradient.randint(0, 61, (1, 9), device=device)
+    with gradient.no_grad():
+        assert gradient.equal(model(ids), model(ids))
+        model.train()
+        assert not gradient.equal(model(ids), model(ids))
+
+
+def test_both_dialects_of_rotary_positions():
+    old = PhiConfig.from_hf({**SHAPE, "partial_rotary_factor": 0.25, "rope_theta": 500.0})
+    inner = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.25}
+    new = PhiConfig.from_hf({**SHAPE, "rope_parameters": inner})
+    assert old == new
+    written = old.to_hf()
+    assert (written["partial_rotary_factor"], written["rope_theta"]) == (0.25, 500.0)
+    assert "rms_norm_eps" not in written
+    assert PhiConfig.from_hf(written).to_hf() == written
+    assert PhiConfig.from_hf(SHAPE).rope_parameters["partial_rotary_factor"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps must be positive"),
+        ({"resid_pdrop": 1.0}, "resid_pdrop must be a probability below 1"),
+        ({"embd_pdrop": -0.1}, "embd_pdrop must be a probability below 1"),
+        ({"qk_layernorm": "yes"}, "qk_layernorm must be bool"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3 must divide"),
+        ({"partial_rotary_factor": 0.0}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 1.5}, "the columns to turn must make pairs"),
+        ({"hidden_act": "swoosh"}, "hidden_act must be one of"),
+    ],
+)
+def test_a_config_that_describes_no_model(changes, message):
+    with pytest.raises(FileFormatError, match=message):
+        PhiConfig.from_hf({**SHAPE, **changes})
+
+
+def test_files(model, tmp_path):
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    ids = gradient.tensor([[5, 6, 7, 8]])
+    with gradient.no_grad():
+        close(loaded(ids), model(ids.to(model.device)), 0)
+    # As old versions of transformers wrote it: with a buffer, from the decoder without its prefix.
+    state = dict(model.cpu().state_dict())
+    state = {name.removeprefix("model."): value for name, value in state.items()}
+    state["layers.0.self_attn.rotary_emb.inv_freq"] = gradient.zeros(2)
+    save_file(state, tmp_path / "model.safetensors")
+    with gradient.no_grad():
+        close(load_model(tmp_path)(ids), model(ids), 0)
