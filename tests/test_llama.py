@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -458,3 +459,34 @@ def test_all_that_is_wrong_is_told_at_once():
     with pytest.raises(FileFormatError) as error:
         config(hidden_size=0, num_hidden_layers=-1, hidden_act="glue", rms_norm_eps=-1.0)
     assert len(str(error.value).splitlines()) == 5
+
+
+JUNK = [
+    None, True, 0, -1, 2, 7, 1.5, -2.5, 1e308, 10**400, float("nan"), float("inf"), "", "silu", [],
+    [1], [[]], ["full_attention"], {}, {"rope_type": "yarn"}, {"type": [1]}, 2**63, "linear",
+]  # fmt: skip
+
+
+def test_a_damaged_config_is_refused_or_describes_a_model():
+    """Whatever stands in config.json, the error is ours; and nothing else fails later."""
+    draw = random.Random(0)
+    refused = 0
+    for _ in range(2000):
+        model_type = draw.choice(list(FAMILIES))
+        rope_type = draw.choice(list(SCALINGS))
+        scaling = {"rope_type": rope_type, **SCALINGS[rope_type]}
+        values = {**SHAPE, **FAMILIES[model_type], "rope_parameters": scaling, "layer_types": None}
+        for _ in range(draw.choice([1, 1, 2, 3])):
+            where = draw.choice([values, scaling])
+            where[draw.choice([*where, "rope_theta", "attention_factor"])] = draw.choice(JUNK)
+        cls = model_class(model_type)
+        try:
+            described = cls.config_class.from_hf(values)
+        except FileFormatError:
+            refused += 1
+            continue
+        described.to_hf()
+        if max(described.hidden_size, described.intermediate_size, described.vocab_size) < 1000:
+            with gradient.nn.init.skip_init():
+                cls(described)
+    assert 500 < refused < 1900

@@ -43,7 +43,7 @@ class ModelConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = self.problems()
+        problems = wrong_types(self) or self.problems()
         if problems:
             raise FileFormatError(
                 f"{type(self).__name__} ({self.model_type!r}) does not describe a model:\n"
@@ -53,12 +53,9 @@ class ModelConfig:
     def problems(self) -> list[str]:
         """Return everything that is wrong with the values, one sentence each; empty if nothing is.
 
-        A subclass appends its own to `super().problems()`, and may take types for granted: fields
-        of a wrong type end the check here.
+        A subclass appends its own to `super().problems()`, and may take types for granted: they
+        have been checked.
         """
-        found = wrong_types(self)
-        if found:
-            return found
         found = must_be("at least 1", lambda value: value >= 1, vocab_size=self.vocab_size)
         return found + must_be(
             "a finite number of at least 0",

@@ -64,8 +64,6 @@ class GPT2Config(ModelConfig):
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         found = super().problems()
-        if found:
-            return found
         found += must_be(
             "at least 1",
             lambda value: value >= 1,

@@ -87,8 +87,6 @@ class LlamaFamilyConfig(ModelConfig):
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         found = super().problems()
-        if found:
-            return found
         found += must_be(
             "at least 1",
             lambda value: 1 <= value < 2**63,
