@@ -179,8 +179,40 @@ def draw_gemma(seed: int) -> Row:
     return Row(f"{family}Config", sizes | flags | rope, old=old)
 
 
+def draw_moe(seed: int) -> Row:
+    """Return a configuration of a mixture of experts that transformers accepts."""
+    draw = Draw(seed)
+    family = draw.of("Mixtral", "Qwen2Moe", "Qwen3Moe")
+    sizes = draw_sizes(draw)
+    layers = sizes["num_hidden_layers"]
+    # PyTorch's product of groups, with which transformers computes, wants sizes divisible by 4.
+    sizes |= {"hidden_size": draw.of(4, 12, 20, 32), "intermediate_size": draw.of(4, 16, 36)}
+    sizes["head_dim"] = head_dim = 2 * draw.of(2, 3, 4, 7)
+    experts = draw.of(1, 2, 3, 8)
+    flags = {"num_experts_per_tok": draw.of(*range(1, experts + 1))}
+    window = draw.of(None, 2, 11, 30)
+    if family == "Mixtral":
+        flags |= {"num_local_experts": experts, "sliding_window": window}
+    else:
+        flags |= {"num_experts": experts, "moe_intermediate_size": draw.of(4, 8, 20)}
+        flags |= {"use_sliding_window": window is not None, "sliding_window": window}
+        flags |= draw.maybe(
+            norm_topk_prob=True,
+            decoder_sparse_step=draw.of(1, 2, 3),
+            mlp_only_layers=[layer for layer in range(layers) if draw.of(True, False)],
+        )
+    if family == "Qwen2Moe":
+        flags |= {"shared_expert_intermediate_size": draw.of(2, 9, 16)}
+        flags |= draw.maybe(qkv_bias=False, max_window_layers=draw.of(0, 1, 2))
+    elif family == "Qwen3Moe":
+        flags |= draw.maybe(attention_bias=True)
+    rope = draw_rope(draw, head_dim // 2, sizes["max_position_embeddings"])
+    rope |= draw.maybe(rope_theta=draw.of(100.0, 5e3, 1e6))
+    return Row(f"{family}Config", sizes | flags | rope, old=draw.of(True, False))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("draw", [draw_llama, draw_gemma])
+@pytest.mark.parametrize("draw", [draw_llama, draw_gemma, draw_moe])
 def test_a_random_configuration(draw, seed, tmp_path):
     row = draw(seed)
     print(row.config, row.changes, "old" if row.old else "new")
