@@ -290,7 +290,11 @@ def _types_of(tokenizer: Tokenizer, tokens: list[str | None]) -> list[int]:
 
 def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
     merges = [" ".join(pair) for pair in _pairs(state)]
-    return {"model": "gpt2", "pre": _family_name(tokenizer.backend, state), "merges": merges}
+    return {
+        "model": "gpt2",
+        "pre": _family_name(tokenizer.backend, state),
+        "merges": merges or np.empty(0, str),  # which says of what it has none
+    }
 
 
 def _family_name(backend: Any, state: dict[str, Any]) -> str:

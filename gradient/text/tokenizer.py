@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -244,7 +245,15 @@ class Tokenizer:
     @functools.cached_property
     def _literal_backend(self) -> tokenizers.Tokenizer:
         """The same tokenizer, for which special tokens in a text are ordinary characters."""
-        copy = import_tokenizers().Tokenizer.from_str(self.backend.to_str())
+        state = json.loads(self.backend.to_str())
+        if state["model"]["type"] == "Unigram":
+            # Its model finds any piece in a text, special ones as well: give those other names.
+            for number in self.special_ids:
+                if number < len(state["model"]["vocab"]) and number != state["model"]["unk_id"]:
+                    state["model"]["vocab"][number][0] = f"\0{secrets.token_hex(16)}"
+            added = [token for token in state["added_tokens"] if not token["special"]]
+            state["added_tokens"] = added
+        copy = import_tokenizers().Tokenizer.from_str(json.dumps(state))
         copy.encode_special_tokens = True
         return copy
 
