@@ -26,6 +26,7 @@ Source = Annotated[
         help="A model: a folder, a .gguf, llama2.c or PyTorch file, or an id on the hub."
     ),
 ]
+_VOCABULARY = "tokenizer.ggml.model"  # the key that every GGUF with a vocabulary has
 #: Short names of dtypes, as llama.cpp's tools have them.
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -102,11 +103,16 @@ class Opened:
             how["progress"] = _summed(progress, path)
         self.model: PretrainedModel = load_model(path, **how)
         self.tokenizer: Tokenizer | None = None
-        self.metadata: dict[str, Any] = {"general.name": path.stem}
+        named = Path(source)
+        name = named.stem if path.is_file() else named.name
+        self.metadata: dict[str, Any] = {"general.name": name or path.name}
         self.notes: list[str] = []
         found = find_gguf(path)
         if found is not None:
             self.metadata |= _kept(found, vocabulary=tokenizer is None)
+        if found is not None and tokenizer is None and _VOCABULARY not in self.metadata:
+            self.notes.append(f"{found} holds no tokenizer, none is written")
+            return
         try:
             self.tokenizer = hub.find_tokenizer(path, tokenizer)
         except ModelNotFound as error:
