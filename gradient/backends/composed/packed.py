@@ -36,7 +36,7 @@ class PackedDefaults:
 
         Computed in x's dtype, or in float32 where that has 16 bits.
         """
-        n, k = _matrix("linear", x, weight, -1)
+        n, k = matrix("linear", x, weight, -1)
         rows = be.reshape(x, (math.prod(x.shape[:-1]), k))
         parts = [
             be.matmul(rows, be.permute(be.unpack(weight.rows(be, (some,)), x.dtype), (1, 0)))
@@ -48,7 +48,7 @@ class PackedDefaults:
     @composed
     def quantized_matmul_grad(be: Any, g: Any, weight: Any) -> Any:
         """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
-        n, k = _matrix("linear_input_grad", g, weight, -2)
+        n, k = matrix("linear_input_grad", g, weight, -2)
         rows = be.reshape(g, (math.prod(g.shape[:-1]), n))
         total = None
         for some in blocks_of_rows(n, k):
@@ -75,7 +75,7 @@ def blocks_of_rows(n: int, k: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def _matrix(op: str, x: Any, weight: Any, axis: int) -> tuple[int, int]:
+def matrix(op: str, x: Any, weight: Any, axis: int) -> tuple[int, int]:
     """The sizes of a packed weight, if `x` can be multiplied with its `axis`."""
     if x.dtype.kind in "biu":
         raise DTypeError(

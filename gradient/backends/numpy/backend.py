@@ -15,6 +15,7 @@ from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.norms import NormKernels
+from gradient.backends.numpy.packed import PackedOnThreads
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
@@ -28,6 +29,7 @@ class NumpyBackend(
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,
+    PackedOnThreads,
     RandomKernels,
     SelectionKernels,
     CheckedIndices,
