@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def arguments() -> argparse.Namespace:
-    listing = "\n".join(f"  {name:9} {case.summary}" for name, case in CASES.items())
+    listing = "\n".join(f"  {name:11} {case.summary}" for name, case in CASES.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure gradient beside its peers, each figure next to the machine's limit.",

@@ -45,5 +45,6 @@ CASES = {
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
+    "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "load": Case("load_memory", "time and peak memory of loading a model file"),
 }
