@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gradient
+import gradient.functional as F
 from gradient import hub
 from gradient.embedding import Pooling, TextEncoder
 from gradient.embedding.pooling import MODES
@@ -26,6 +27,7 @@ from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.registry import model_class
 from gradient.text import Tokenizer
 
+GOLDEN = Path(__file__).parent / "golden" / "bert_tiny"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "mat", "dog"]
 WORDS += ["ran", "##s", "##ning", ".", ",", "a", "b", "c"]
 SHAPE = {
@@ -72,6 +74,29 @@ def close(actual, expected, tolerance=2e-5):
     )
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+# ---- the reference's numbers --------------------------------------------------------------------
+
+
+def test_a_golden_model_gives_transformers_numbers(device):
+    expected = json.loads((GOLDEN / "golden.json").read_text())
+    model = load_model(GOLDEN, device=device).train()
+    ids, types, labels = (
+        gradient.tensor(expected[name], device=device)
+        for name in ("input_ids", "token_type_ids", "labels")
+    )
+    hidden = model(ids, lengths=expected["lengths"], token_type_ids=types)
+    logits = model.predict(hidden)
+    for row, n in enumerate(expected["lengths"]):
+        close(hidden[row, :n], np.array(expected["hidden"])[row, :n])
+        close(logits[row, :n], np.array(expected["logits"])[row, :n])
+    close(model.pool(hidden), np.array(expected["pooled"]))
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    loss.backward()
+    assert loss.item() == pytest.approx(expected["loss"], rel=2e-6)
+    norms = {n: p.grad.norm().item() for n, p in model.named_parameters() if p.grad is not None}
+    assert norms == pytest.approx(expected["gradient_norms"], rel=5e-5, abs=1e-6)
 
 
 # ---- the network --------------------------------------------------------------------------------

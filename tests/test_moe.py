@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from gradient.models.llama import LlamaMLP
 from gradient.models.moe import Router, SparseMoe, record_routing
 from gradient.models.registry import model_class
 
+GOLDEN = Path(__file__).parent / "golden"
 SHAPE = {
     "vocab_size": 61,
     "hidden_size": 16,
@@ -70,6 +72,41 @@ def close(actual, expected, tolerance=2e-5):
     actual, expected = (x.detach().cpu().float().numpy() for x in (actual, expected))
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+# ---- the reference's numbers --------------------------------------------------------------------
+
+
+@pytest.fixture(params=FAMILIES)
+def golden(request) -> tuple[Path, dict]:
+    folder = GOLDEN / f"{request.param}_tiny"
+    return folder, json.loads((folder / "golden.json").read_text())
+
+
+def test_logits_and_greedy_tokens_are_transformers(golden, device):
+    folder, expected = golden
+    model = load_model(folder, device=device)
+    with gradient.no_grad():
+        logits = model(gradient.tensor(expected["input_ids"], device=device))
+    close(logits, gradient.tensor(expected["logits"]))
+    written = generate(model, expected["prompts"], max_new_tokens=30, ignore_eos=True)
+    assert [row.token_ids for row in written] == expected["greedy"]
+
+
+def test_a_training_step_has_transformers_losses_and_gradients(golden, device):
+    folder, expected = golden
+    model = load_model(folder, device=device).train()
+    ids = gradient.tensor(expected["input_ids"], device=device)
+    with record_routing(model) as routing:
+        logits = model(ids)[:, :-1]
+    auxiliary = routing.load_balancing_loss()
+    loss = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+    loss = loss + model.config.router_aux_loss_coef * auxiliary
+    loss.backward()
+    assert auxiliary.item() == pytest.approx(expected["auxiliary_loss"], rel=2e-6)
+    assert loss.item() == pytest.approx(expected["loss"], rel=2e-6)
+    norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert norms == pytest.approx(expected["gradient_norms"], rel=5e-5, abs=1e-7)
 
 
 # ---- what is computed ---------------------------------------------------------------------------
