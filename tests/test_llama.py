@@ -232,6 +232,20 @@ def test_phi3_begins_anew_where_a_text_outgrows_its_short_factors(device):
     assert [each.token_ids for each in cached] == [each.token_ids for each in plain]
 
 
+@pytest.mark.parametrize("rope_type", ["dynamic", "longrope"])
+def test_drafts_change_nothing_where_angles_change(rope_type, device):
+    """Of the tokens that are checked in one pass, each must have the angles of its own length."""
+    scaling = {"rope_type": rope_type, "factor": 3.0, "original_max_position_embeddings": 12}
+    scaling |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    for seed in range(4):
+        gradient.manual_seed(seed)
+        model = build("llama", device, rope_scaling=scaling, max_position_embeddings=12)
+        options = {"max_new_tokens": 20, "ignore_eos": True}
+        plain = generate(model, [3, 4, 5] * 3, **options)
+        drafted = generate(model, [3, 4, 5] * 3, draft="prompt_lookup", **options)
+        assert drafted.token_ids == plain.token_ids
+
+
 def test_a_part_of_each_head_is_left_alone():
     rotate = rotation_of("default", partial_rotary_factor=0.5)(gradient.arange(5), gradient.float32)
     x = gradient.randn(2, 3, 5, 32)

@@ -99,7 +99,7 @@ class SpeculativeDecoder(Decoder):
             for row, ids, limit in zip(self.rows, self.ids, self.limits, strict=True)
         ]
         grown = [(len(ids), count) for ids, count in zip(self.ids, counts, strict=True)]
-        if any(self.model.must_be_reread(length - 1, length + count) for length, count in grown):
+        if not all(self.model.reads_alike(length - 1, length + count) for length, count in grown):
             return none
         return self.drafter.propose(self.prefixes, counts)
 

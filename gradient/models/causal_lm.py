@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import gradient
 from gradient.errors import ArgumentError
 from gradient.models.pretrained import PretrainedModel
+from gradient.models.rope import RotaryEmbedding
 from gradient.tensor import Tensor
 
 
@@ -99,13 +100,20 @@ class CausalLM(PretrainedModel):
         """Return the tokens that stand for what is no text and cannot be given, and for what."""
         return {}
 
+    def reads_alike(self, length: int, longer: int) -> bool:
+        """Return whether a token is the same to the model in a text of either length.
+
+        Not where rotary angles depend on the length of the text.
+        """
+        rotations = (module for module in self.modules() if isinstance(module, RotaryEmbedding))
+        return all(rotation.same_angles(length, longer) for rotation in rotations)
+
     def can_be_split(self, tokens: int) -> bool:
         """Return whether a text of so many tokens may go through a cache in several passes.
 
-        Not if what a token becomes depends on the text's whole length, as with rotary angles that
-        do: it is then read in one pass, as without a cache.
+        If not, it is read in one, as without a cache.
         """
-        return True
+        return self.reads_alike(1, tokens)
 
     def must_be_reread(self, held: int, tokens: int) -> bool:
         """Return whether a text that has grown from `held` tokens to `tokens` is to be read anew.

@@ -471,11 +471,6 @@ class GemmaForCausalLM(LlamaForCausalLM):
             else:
                 init.normal_(parameter, 0.0, self.config.initializer_range)
 
-    @property
-    def steady_length(self) -> float:
-        """Return up to which length of a text rotary angles depend on positions alone."""
-        return min(rotary.steady_length for rotary in self.model.rotary_emb.values())
-
     def forward(
         self,
         input_ids: Tensor,

@@ -271,18 +271,9 @@ class LlamaForCausalLM(CausalLM):
         heads, size = self.config.kv_heads, self.config.head_size
         return [KVShape(heads, size, window) for window in self.config.windows]
 
-    @property
-    def steady_length(self) -> float:
-        """Return up to which length of a text rotary angles depend on positions alone."""
-        return self.model.rotary_emb.steady_length
-
-    def can_be_split(self, tokens: int) -> bool:
-        """Return whether rotary angles do not depend on a text's length, up to `tokens`."""
-        return tokens <= self.steady_length
-
     def must_be_reread(self, held: int, tokens: int) -> bool:
         """Return whether the text outgrows its rotary angles, in models that then begin anew."""
-        return self.config.rereads and held <= self.steady_length < tokens
+        return self.config.rereads and not self.reads_alike(held, tokens)
 
     def forward(
         self,

@@ -92,6 +92,10 @@ class RotaryEmbedding(nn.Module):
             cos, sin = cos.to(dtype), sin.to(dtype)
         return Rotation(cos, sin, self.interleaved)
 
+    def same_angles(self, length: int, longer: int) -> bool:
+        """Return whether texts of both lengths turn the positions that they share alike."""
+        return length == longer or longer <= self.steady_length
+
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         """Return float32 radians per token on `device`: (R/2,), or (B, 1, R/2) by length."""
         return self.constant("inv_freq", device)
@@ -158,6 +162,9 @@ class LongRotaryEmbedding(RotaryEmbedding):
         super().__init__(short, attention_factor, **options)
         self.long_inv_freq = long
         self.steady_length = context
+
+    def same_angles(self, length: int, longer: int) -> bool:
+        return (length > self.steady_length) == (longer > self.steady_length)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
