@@ -203,11 +203,12 @@ def test_relative_error(a, b, error):
 def test_watching_ends_with_its_block():
     seen = []
     x = gradient.ones(2)
+    other = x.double()
     with watched_ops(lambda op, where, out: seen.append((op, where.partition(":")[0]))):
         x + 1
         x.exp()
         with pytest.raises(gradient.errors.DTypeError):
-            gradient.ops.linalg.matmul(x, x.double())
+            gradient.ops.linalg.matmul(x, other)
     x * 2
     assert seen == [("add", "test_evaluation.py"), ("exp", "test_evaluation.py")]
 

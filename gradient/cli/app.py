@@ -18,6 +18,7 @@ from gradient.cli.errors import command
 from gradient.cli.eval import evaluate
 from gradient.cli.generate import generate
 from gradient.cli.info import info
+from gradient.cli.plan import plan
 from gradient.cli.quantize import quantize
 from gradient.cli.tokenize import tokenize
 from gradient.cli.train import train
@@ -61,6 +62,7 @@ for _function in (
     quantize,
     tokenize,
     info,
+    plan,
     diff,
     check,
     doctor,

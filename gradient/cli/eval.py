@@ -155,8 +155,10 @@ def _from_json(path: Path, content: str) -> list[str]:
             values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not proper JSON: {error}") from None
-    found = values if isinstance(values, list) else [None]
-    texts = [value.get("text") if isinstance(value, dict) else value for value in found]
-    if not all(isinstance(text, str) for text in texts):
-        raise FileFormatError(f'{path}: expected a list of texts, or of objects with "text"')
+    texts: list[str] = []
+    for value in values if isinstance(values, list) else [None]:
+        text = value.get("text") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise FileFormatError(f'{path}: expected a list of texts, or of objects with "text"')
+        texts.append(text)
     return texts

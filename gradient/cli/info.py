@@ -19,6 +19,11 @@ def info(
         str,
         typer.Argument(help="A model's folder or hub id, a checkpoint, or a .safetensors file."),
     ] = "pycoder",
+    context: Annotated[
+        int | None,
+        typer.Option("--context", min=1, help="Tokens of a row.", show_default="the model's"),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows at once.")] = 1,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
@@ -26,7 +31,7 @@ def info(
 ) -> None:
     """Show a model's architecture, parameters, memory and config.
 
-    Weights are memory-mapped, not read.
+    Weights are memory-mapped, not read. `gradient plan` forecasts all memory, by a measurement.
     """
     path = Path(model).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
@@ -34,36 +39,67 @@ def info(
     elif (path / "checkpoint.json").is_file():
         described = describe_checkpoint(path)
     else:
-        described = describe_model(model, revision=revision, offline=offline)
+        described = describe_model(
+            model, revision=revision, offline=offline, context=context, batch=batch
+        )
     if as_json:
         print_json(described)
     else:
         _print(described)
 
 
-def describe_model(name: str, *, revision: str | None, offline: bool) -> dict[str, Any]:
-    """A model by id or folder; sizes in bytes, shared weights counted once."""
+def describe_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    context: int | None = None,
+    batch: int = 1,
+) -> dict[str, Any]:
+    """A model by id, folder or file; sizes in bytes, shared weights counted once.
+
+    Args:
+        context: tokens of a row in the forecast of the cache; None is the model's context.
+        batch: rows in it.
+    """
     from gradient import hub
 
-    folder = hub.find(name, revision=revision, offline=offline)
-    language_model = hub.load(folder, offline=offline)
-    model, settings = language_model.model, language_model.config.to_hf()
-    lengths = ("max_position_embeddings", "n_positions", "n_ctx")
-    context = next((settings[key] for key in lengths if settings.get(key)), None)
+    path = hub.find(name, revision=revision, offline=offline)
+    loaded = hub.load(path, offline=offline)
+    model, settings = loaded.model, model_settings(loaded.model)
     weights = (
-        (path, parameter.numel(), parameter.numel() * parameter.dtype.itemsize, parameter.dtype)
+        (path, parameter.numel(), parameter.nbytes, parameter.dtype.name)
         for path, parameter in model.named_parameters()
     )
-    return {
+    described = {
         "model": name,
-        "folder": str(folder),
-        "architecture": type(model).__name__,
-        **_sizes((path, n, size, dtype.name) for path, n, size, dtype in weights),
-        "vocab_size": language_model.config.vocab_size,
-        "context_length": context,
-        "chat_template": bool(language_model.tokenizer.chat_template),
-        "config": settings,
-        "training": _training(folder),
+        "folder": str(path),
+        "architecture": model.architecture,
+        **_sizes(weights),
+        "vocab_size": model.config.vocab_size,
+        "context_length": settings["context"],
+        "chat_template": bool(loaded.tokenizer.chat_template),
+    }
+    if hasattr(model, "kv_shapes"):
+        tokens = context or settings["context"] or 2048
+        each = sum(2 * heads * size for heads, size, _ in model.kv_shapes) * model.dtype.itemsize
+        described["memory"] = {
+            "context": tokens,
+            "batch": batch,
+            "cache_bytes_per_token": each,
+            "cache_bytes": each * tokens * batch,
+            "total_bytes": described["bytes"] + each * tokens * batch,
+        }
+    return described | {"config": settings["config"], "training": _training(path)}
+
+
+def model_settings(model: Any) -> dict[str, Any]:
+    """A model's config as config.json has it, and the tokens it was trained to read."""
+    config = model.config.to_hf()
+    lengths = ("max_position_embeddings", "n_positions", "n_ctx")
+    return {
+        "config": config,
+        "context": next((config[key] for key in lengths if config.get(key)), None),
     }
 
 
@@ -146,6 +182,15 @@ def _print(described: dict[str, Any]) -> None:
             ("vocabulary", f"{described['vocab_size']:,}"),
             ("context", f"{context} tokens" if context else "not limited"),
             ("chat template", "yes" if described["chat_template"] else "no"),
+        ]
+    if memory := described.get("memory"):
+        rows += [
+            (
+                "cache",
+                f"{byte_size(memory['cache_bytes'])} for {memory['batch']} x "
+                f"{memory['context']:,} tokens, {byte_size(memory['cache_bytes_per_token'])} each",
+            ),
+            ("weights and cache", byte_size(memory["total_bytes"])),
         ]
     if "step" in described:
         rows.append(("step", str(described["step"])))

@@ -7,7 +7,6 @@ views of the mapped file, as with safetensors.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import zipfile
@@ -21,6 +20,7 @@ import numpy as np
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
+from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.tensor import Tensor
 
@@ -92,7 +92,7 @@ class TorchFile(Mapping[str, Tensor]):
         try:
             with open(self.path, "rb") as file:
                 self._records = _read_directory(file, self.path)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no PyTorch file at {self.path}: {error.strerror}") from None
         start, stop = self._record("data.pkl", MAX_PICKLE_BYTES)
@@ -139,10 +139,7 @@ class TorchFile(Mapping[str, Tensor]):
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took, for one converted or copied."""
         start, stop = self._record(f"data/{self.entries[name].storage}")
-        page = mmap.PAGESIZE
-        first, last = -(-start // page) * page, stop // page * page
-        if first < last and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        release_pages(self._map, start, stop)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)

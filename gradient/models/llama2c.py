@@ -11,7 +11,6 @@ Format: https://github.com/karpathy/llama2.c, run.c and export.py
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -21,6 +20,7 @@ import numpy as np
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
+from gradient.io.mapping import map_file, release_pages
 from gradient.models.rotary_rows import halves_from_pairs
 from gradient.tensor import Tensor
 
@@ -52,7 +52,7 @@ class Llama2cFile(Mapping[str, Tensor]):
                 header = file.read(V1_HEADER_BYTES)
                 self.version, self.header, self.shared, start = self._read_header(header)
                 self._entries = self._lay_out(start)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no checkpoint at {self.path}: {error.strerror}") from None
         self.config: dict[str, Any] = {
@@ -79,8 +79,14 @@ class Llama2cFile(Mapping[str, Tensor]):
         array = np.frombuffer(self._map, "<f4", prod(shape), start).reshape(shape)
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             size = self.header["dim"] // self.header["n_heads"]
-            array = array[halves_from_pairs(shape[0] // size, size)]
+            array = array[halves_from_pairs(shape[0] // size, size)]  # a copy
+            self.release(name)
         return tensor_of(array)
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading tensor `name` took, for one converted or copied."""
+        start, shape = self._entries[name]
+        release_pages(self._map, start, start + 4 * prod(shape))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

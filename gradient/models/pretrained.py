@@ -48,8 +48,9 @@ class PretrainedModel(nn.Module):
 
     @property
     def dtype(self) -> gradient.DType:
-        """Return the dtype of the weights, which hidden states and caches share."""
-        return next(self.parameters()).dtype
+        """Return the dtype of the weights that are not packed: hidden states and caches share it."""
+        plain = (p.dtype for p in self.parameters() if not p.dtype.is_packed)
+        return next(plain, gradient.float32)
 
     @property
     def device(self) -> Any:

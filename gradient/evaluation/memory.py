@@ -1,0 +1,256 @@
+"""How much memory generating will take, before a model is loaded.
+
+Weights and cache are counted from shapes. The rest (activations, what a product unpacks or widens
+on its way, the attention's scores) depends on kernels and on how they share memory, so it is not
+modelled but measured: a process of its own builds the model of those layers that differ from one
+another, without values, and lets it read the last chunk of a prompt of that length. Layers come
+one after another and reuse the memory, so a few tell for all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradient
+from gradient import nn, quantization
+from gradient.errors import ArgumentError, BackendError
+from gradient.generation.cache import KVCache
+from gradient.generation.prefill import CHUNK, feed
+from gradient.models.causal_lm import CausalLM
+from gradient.models.loading import load_model
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes that a process holds at most while it generates.
+
+    Attributes:
+        program: Python, its libraries and the compiled kernels.
+        weights: of the model, as they will lie in memory. A row of an embedding that is not also
+            the output layer counts once it is looked up: such a mapped matrix is left out.
+        cache: keys and values of `context` tokens for `batch` rows.
+        working: what is needed for a moment beside these.
+    """
+
+    context: int
+    batch: int
+    program: int
+    weights: int
+    cache: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """All of it: the peak."""
+        return self.program + self.weights + self.cache + self.working
+
+
+def forecast(
+    path: str | Path,
+    *,
+    context: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    cache: str = "static",
+    kv_dtype: str | None = None,
+) -> MemoryForecast:
+    """Forecast the peak memory of generating with the model in a folder or file, on the CPU.
+
+    Args:
+        context: tokens of each row, those of the prompt and those generated.
+        batch: rows.
+        dtype, quantize: as of `gradient.hub.load`.
+        cache, kv_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
+
+    Raises:
+        ArgumentError: a context of less than two tokens, or no rows; or what a model refuses.
+        BackendError: the measuring process failed; its words are in the message.
+    """
+    if context < 2 or batch < 1:
+        raise ArgumentError(
+            f"plan: expected a context of at least 2 tokens and 1 row, got {context} and {batch}"
+        )
+    settings = {
+        "path": str(path),
+        "context": context,
+        "batch": batch,
+        "dtype": dtype,
+        "quantize": quantize,
+        "cache": cache,
+        "kv_dtype": kv_dtype,
+    }
+    program = "from gradient.evaluation.memory import _main; _main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise BackendError(f"plan: the measuring process failed: {last[0]}") from None
+    if "error" in answer:
+        raise ArgumentError(answer["error"])
+    return MemoryForecast(**answer)
+
+
+def _main() -> None:
+    """Read settings from standard input; print a forecast, or an error, as JSON."""
+    try:
+        answer: dict[str, Any] = asdict(_measure(json.loads(sys.stdin.read())))
+    except gradient.errors.GradientError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+@gradient.no_grad()
+def _measure(settings: dict[str, Any]) -> MemoryForecast:
+    context, batch = settings["context"], settings["batch"]
+    dtype = None if settings["dtype"] is None else getattr(gradient, settings["dtype"])
+    model = load_model(settings["path"])  # mapped, not read
+    packed: dict[str, Any] = {}
+    if settings["quantize"] is not None:
+        packed = quantization.packed_dtypes(model, settings["quantize"])
+    target = dtype or model.dtype
+    weights = weight_bytes(model, packed, target)
+    hollow(model, packed, target)
+    kept = shorten(model)
+
+    def cache_of(rows: int, tokens: int, layers: int) -> KVCache:
+        return KVCache(
+            model.kv_shapes[:layers],
+            rows,
+            kind=settings["cache"],
+            dtype=settings["kv_dtype"] or target,
+            capacity=tokens,
+            limit=model.context_length,
+        )
+
+    few = min(8, context - 1)
+    feed(model, cache_of(1, few, kept), [[0] * few])  # loads every kernel
+    feed(model, cache_of(1, 1, kept), [[0]])
+    program = resident("VmRSS")
+    held = cache_of(batch, context - 1, kept)
+    chunk = min(CHUNK, context - 1)
+    if context - 1 > chunk:  # as if the chunks before had been read
+        held.begin(context - 1 - chunk).commit()
+    feed(model, held, [[0] * chunk] * batch)
+    working = max(resident("VmHWM") - program, 0)
+
+    whole = cache_of(batch, context - 1, len(model.kv_shapes))
+    whole.begin(context - 1).commit()
+    return MemoryForecast(context, batch, program, weights, whole.nbytes, working)
+
+
+def weight_bytes(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> int:
+    """Bytes of a model's weights once they are packed or converted."""
+    total = 0
+    looked_up = _only_looked_up(model)
+    for name, parameter in model.named_parameters():
+        shape = tuple(parameter.shape)
+        if parameter.dtype.is_packed:
+            size = parameter.nbytes
+        elif name in packed:
+            size = packed[name].nbytes(shape)
+        else:
+            size = parameter.numel() * dtype.itemsize
+        mapped = name not in packed and (parameter.dtype is dtype or parameter.dtype.is_packed)
+        if not (mapped and name in looked_up):
+            total += size
+    return total
+
+
+def _only_looked_up(model: nn.Module) -> set[str]:
+    """Names of the matrices that are embeddings and nothing else."""
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+    return {
+        f"{path}.weight"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and id(module.weight) not in linear
+    }
+
+
+def hollow(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> None:
+    """Give a model weights of the right dtypes that take no memory, in place of its own."""
+    made: dict[int, nn.Parameter] = {}
+    for path, module in model.named_modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) not in made:
+                full = f"{path}.{name}" if path else name
+                empty = _empty(tuple(parameter.shape), packed.get(full), parameter.dtype, dtype)
+                made[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+            setattr(module, name, made[id(parameter)])
+    model.to(dtype)
+
+
+def _empty(shape: tuple[int, ...], packed: Any, own: Any, dtype: gradient.DType) -> gradient.Tensor:
+    kind = own if own.is_packed else packed
+    if kind is None:
+        return gradient.from_numpy(_untouched(shape, dtype.numpy))
+    parts = tuple(_untouched(size, numpy) for size, numpy in kind.layout(shape))
+    return quantization.packed_tensor(parts, kind, shape)
+
+
+def _untouched(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that take no memory: the system shows one page of them wherever nobody has written."""
+    size = math.prod(shape) * dtype.itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), dtype, math.prod(shape)).reshape(
+        shape
+    )
+
+
+def shorten(model: CausalLM) -> int:
+    """Leave of a model's layers only the first ones, until every kind of layer has come once.
+
+    Returns:
+        How many they are.
+    """
+    for module in model.modules():
+        for name, layers in list(module.named_children()):
+            if isinstance(layers, nn.ModuleList) and len(layers) == len(model.kv_shapes):
+                kinds = [
+                    (shape, [(n, tuple(p.shape), p.dtype) for n, p in layer.named_parameters()])
+                    for shape, layer in zip(model.kv_shapes, layers, strict=True)
+                ]
+                last = max(at for at, kind in enumerate(kinds) if kind not in kinds[:at])
+                setattr(module, name, nn.ModuleList(list(layers)[: last + 1]))
+                return last + 1
+    return len(model.kv_shapes)
+
+
+def resident(field: str) -> int:
+    """Bytes of this process in memory: now ("VmRSS"), or at the most so far ("VmHWM").
+
+    Where there is no /proc, both are the most so far.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+        return 1024 * int(line.split()[1])
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def available() -> int | None:
+    """Bytes that a new process can have without swapping; None where the system does not say."""
+    info = Path("/proc/meminfo")
+    if not info.exists():
+        return None
+    line = next((row for row in info.read_text().splitlines() if row.startswith("MemAvail")), "")
+    return 1024 * int(line.split()[1]) if line else None

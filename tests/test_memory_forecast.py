@@ -1,0 +1,126 @@
+"""The forecast of memory against what a process really takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import gradient
+from gradient.cli.app import app
+from gradient.errors import ArgumentError
+from gradient.evaluation.memory import forecast
+from gradient.models import save_model
+from gradient.models.llama import LlamaConfig, LlamaForCausalLM
+
+pytestmark = pytest.mark.cpu_only
+
+GENERATE = """
+import json, sys, gradient
+from gradient import hub, quantization
+from gradient.evaluation.memory import resident
+from gradient.generation import generate
+from gradient.models import load_model
+from functools import partial
+
+s = json.loads(sys.argv[1])
+scheme = s["quantize"] and quantization.scheme_of(s["quantize"])
+model = load_model(
+    s["path"],
+    dtype=s["dtype"] and getattr(gradient, s["dtype"]),
+    converter=scheme and partial(hub.packer, scheme=scheme),
+)
+new = 4
+prompts = [[5] * (s["context"] - new)] * s["batch"]
+options = {"cache": s["cache"], "cache_dtype": s["kv_dtype"]}
+generate(model, prompts, max_new_tokens=new, ignore_eos=True, **options)
+print(resident("VmHWM"))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A random model of 54 million weights: 215 MB."""
+    config = LlamaConfig(
+        vocab_size=16000, hidden_size=768, intermediate_size=2048, num_hidden_layers=6,
+        num_attention_heads=12, num_key_value_heads=4, tie_word_embeddings=True,
+        max_position_embeddings=4096,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("model")
+    save_model(LlamaForCausalLM(config), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"context": 512},
+        {"context": 1536},
+        {"context": 512, "batch": 3},
+        {"context": 512, "dtype": "bfloat16"},
+        {"context": 512, "quantize": "q8_0"},
+        {"context": 512, "quantize": "q4_k_m", "kv_dtype": "int8"},
+        {"context": 512, "batch": 2, "cache": "paged"},
+    ],
+    ids=str,
+)
+def test_the_forecast_is_within_five_per_cent_of_the_peak(folder, changes):
+    settings = {"batch": 1, "dtype": None, "quantize": None, "cache": "static", "kv_dtype": None}
+    settings |= changes
+    found = forecast(folder, **settings)
+    command = [sys.executable, "-c", GENERATE, json.dumps({"path": str(folder), **settings})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout)
+    assert found.total == pytest.approx(peak, rel=0.05), (found, peak)
+
+
+def test_what_the_parts_are(tmp_path):
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    save_model(model, tmp_path)
+    found = forecast(tmp_path, context=50, batch=2)
+    assert found.weights == 4 * model.num_parameters()
+    assert found.cache == 2 * 3 * 2 * 2 * 8 * 49 * 4  # K and V, layers, rows, heads, size, tokens
+    assert found.total == found.program + found.weights + found.cache + found.working
+    half = forecast(tmp_path, context=50, dtype="bfloat16", kv_dtype="int8")
+    assert half.weights == found.weights / 2
+    assert half.cache < found.cache / 4
+
+
+def test_what_cannot_be_planned(tmp_path):
+    with pytest.raises(ArgumentError, match="a context of at least 2 tokens"):
+        forecast(tmp_path, context=1)
+    with pytest.raises(ArgumentError, match=r"there is no config\.json"):
+        forecast(tmp_path, context=8)
+
+
+def test_the_command():
+    result = CliRunner().invoke(app, ["plan", "pycoder", "--context", "64", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.output)
+    assert report["fits"] and report["total"] > report["weights"] > 4_000_000
+    result = CliRunner().invoke(app, ["plan", "--context", "64", "--batch", "2"])
+    assert "2 x 64 tokens" in result.output and "it fits" in result.output
+    model = gradient.hub.load("pycoder").model
+    looked_up = model.transformer.wpe.weight.numel()  # position embeddings, row by row
+    assert report["weights"] == 2 * (model.num_parameters() - looked_up)
+
+
+def test_info_counts_the_cache():
+    result = CliRunner().invoke(
+        app, ["info", "pycoder", "--context", "10", "--batch", "3", "--json"]
+    )
+    memory = json.loads(result.output)["memory"]
+    model = gradient.hub.load("pycoder").model
+    each = sum(2 * heads * size * 2 for heads, size, _ in model.kv_shapes)
+    assert memory["cache_bytes_per_token"] == each and memory["cache_bytes"] == 30 * each
