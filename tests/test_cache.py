@@ -187,6 +187,7 @@ def test_rows_of_a_paged_cache_share_what_they_have_in_common():
     assert pool.used == 3 + 2
     beams.rewind([12, 0])
     assert pool.used == 3
+    check_tables(beams)
     del beams
     gc.collect()
     assert pool.used == 0
@@ -195,13 +196,49 @@ def test_rows_of_a_paged_cache_share_what_they_have_in_common():
 def test_the_last_of_those_who_share_a_page_writes_to_it():
     model, text = make_model(), texts(2)
     text[1, :14] = text[0, :14]
-    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text[:1], [14])
+    options = {"kind": "paged", "page_size": 4, "pages": 5}
+    cache = fed(model, KVCache.for_model(model, 1, **options), text[:1], [14])
     pair = cache.select([0, 0])
     pool = pair.layouts[0].pool
     del cache
     gc.collect()
-    feed(model, pair, text, [1, 1], [14, 14])
+    feed(model, pair, text, [1, 1], [14, 14])  # one copy, for which one page is left
     assert pool.used == 4 + 1
+    check_tables(pair)
+
+
+def test_a_row_that_brings_nothing_writes_to_no_page_of_another():
+    model, text = make_model(), texts(2)
+    text[1] = text[0]
+    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text[:1], [16])
+    pair = cache.select([0, 0])
+    pair.rewind([13, 13])  # into the page that it shares
+    feed(model, pair, text, [3, 0], [13, 13])
+    check_tables(pair)
+    close(feed(model, cache, text[:1], [1], [16])[0], whole(model, text)[0, 16:17], 1e-6)
+
+
+def test_padding_reaches_no_other_row_whatever_it_is():
+    cache = KVCache([(1, 2)], 3, kind="paged", page_size=4)
+    ones = gradient.ones(3, 1, 9, 2)
+    value = ones.clone()
+    value[1, :, 1:] = float("nan")
+    value[2, :, 2:] = float("nan")
+    past = cache.begin(9, [9, 1, 2])
+    past.attend(0, ones, ones, value)
+    past.commit()
+    one = gradient.ones(3, 1, 1, 2)
+    close(cache.begin(1).attend(0, one, one, one).numpy(), one.numpy(), 1e-6)
+
+
+def check_tables(cache):
+    """The device's page table is the host's, and pages are counted as often as they are named."""
+    paged = cache.layouts[0]
+    for row, pages in enumerate(paged.tables):
+        entries = paged.table[row].tolist()
+        assert entries == pages + [0] * (len(entries) - len(pages))
+        assert all(paged.pool.references[page] >= 1 for page in pages)
+    assert paged.table.shape[0] == cache.batch_size
 
 
 def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable():
@@ -234,14 +271,16 @@ def test_caches_of_one_pool():
 
 
 def test_a_page_is_clean_when_it_gets_another_owner():
-    model, text = make_model(), texts(1)
-    cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=8), text, [10])
-    pool = cache.layouts[0].pool
-    for plane in pool._planes():
+    model, text = make_model(), texts(2)
+    options = {"kind": "paged", "page_size": 8}
+    cache = fed(model, KVCache.for_model(model, 2, **options), text, [10, 3])
+    for plane in cache.layouts[0].pool._planes():
         plane[1:] = float("nan")
-    cache.rewind([0])
-    close(feed(model, cache, text, [5], [0])[0], whole(model, text)[0, :5], TOLERANCE[None])
-    close(feed(model, cache, text, [2], [5])[0], whole(model, text)[0, 5:7], TOLERANCE[None])
+    cache.rewind([0, 0])
+    feed(model, cache, text, [12, 2], [0, 0])
+    for row, logits in enumerate(feed(model, cache, text, [1, 1], [12, 2])):
+        start = (12, 2)[row]
+        close(logits, whole(model, text)[row, start : start + 1], TOLERANCE[None])
 
 
 def test_layers_that_slide_stay_small():

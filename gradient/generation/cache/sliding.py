@@ -217,9 +217,8 @@ class RingView(View):
         """Return the positions of the columns that are read, (B, S)."""
         step, ring = self.step, self.ring
         columns = gradient.arange(self.extent, device=ring.geometry.device)
-        newest = step.lengths.unsqueeze(1) - 1  # (B, 1)
-        if self.through:
-            newest = newest + step.brought
+        # Padding counts as written: the columns it would take are past every window.
+        newest = step.lengths.unsqueeze(1) - 1 + (step.tokens if self.through else 0)  # (B, 1)
         # Of the positions that column c may hold, c, c + R, ..., the last that has been written.
         held = newest - (newest - columns) % ring.size  # (B, S)
         held = gradient.where(held < 0, NOWHERE, held)
