@@ -22,6 +22,9 @@ from gradient.dtypes import BlockDType
 from gradient.dtypes.packed import PACKED
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.sharded import open_sharded, save_sharded
+from gradient.models.llama import LlamaForCausalLM
+from gradient.models.llama_config import LlamaConfig
+from gradient.models.loading import load_model, save_model
 from gradient.ops import fused
 from gradient.quantization import SCHEMES, packed_tensor, quantize, quantize_, scheme_of
 from gradient.quantization.schemes import gets_more
@@ -414,6 +417,16 @@ def test_gradients_go_through_packed_weights(place):
     assert F.embedding(gradient.tensor([0], device=place), table).node is None
 
 
+def test_a_weight_overwritten_before_backward_is_noticed(place):
+    q, x = packed("q8_0", 4, 64, device=place), gradient.ones(2, 64, device=place)
+    y = F.linear(x.requires_grad_(), q)
+    gradient.zeros(3, device=place).add_(1)  # other memory
+    y.sum().backward(retain_graph=True)
+    q.copy_(quantize(gradient.zeros(4, 64), "q8_0"))
+    with pytest.raises(errors.AutogradError, match="linear .*saved its 'weight'.*copy_"):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
@@ -674,6 +687,27 @@ def test_other_readers_see_bytes(tmp_path):
         "i.codes": ((4, 64), "int8"),
         "i.scales": ((4,), "float32"),
     }
+
+
+@pytest.mark.parametrize("scheme", ["q4_k_m", "int4", "nf4"])
+def test_a_packed_model_is_saved_and_loaded(scheme, tmp_path):
+    """Tied, in shards, computing in float32 and in 16 bits."""
+    gradient.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=256, intermediate_size=512, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = quantize_(LlamaForCausalLM(config).eval(), scheme)
+    save_model(model, tmp_path, max_shard_bytes=200_000)
+    ids = gradient.tensor([[1, 2, 3, 60]])
+    with gradient.no_grad():
+        loaded = load_model(tmp_path)
+        assert_close(loaded(ids), model(ids), rtol=0, atol=0)
+        assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+        assert {p.dtype.name for p in loaded.parameters()} > {"float32"}
+        narrow = load_model(tmp_path, dtype=gradient.bfloat16)(ids)
+    assert narrow.dtype is gradient.bfloat16
+    assert_close(narrow.float(), model(ids).detach(), rtol=0, atol=0.03 * float(narrow.abs().max()))
 
 
 def test_shards(tmp_path):

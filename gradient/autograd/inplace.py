@@ -14,6 +14,7 @@ from typing import Any
 
 from gradient.autograd.node import PACKAGE, Node, source_line, spot_of, ticket, user_frame
 from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError
 
 
@@ -83,6 +84,8 @@ def _kept(node: Node) -> Iterator[tuple[str, Any]]:
         for part in value if type(value) is tuple else (value,):
             if isinstance(part, Variable):  # of a user's Function
                 yield name, part.array
+            elif isinstance(part, PackedArray):
+                yield from ((name, array) for array in part.parts)
             elif hasattr(part, "dtype"):
                 yield name, part
 

@@ -240,7 +240,7 @@ def tie(model: PretrainedModel, state: dict[str, Tensor]) -> None:
             state[name] = state[source]
         elif source not in state and name in state:
             state[source] = state[name]
-        elif name in state and not _equal(state[name], state[source]):
+        elif name in state and not gradient.equal(state[name], state[source]):
             model.config.tie_word_embeddings = False
             path, _, attribute = name.rpartition(".")
             holder = model.get_submodule(path)
@@ -294,7 +294,3 @@ def _is_transposed(model: PretrainedModel, name: str, value: Tensor) -> bool:
 
 def _any_match(patterns: tuple[str, ...], name: str) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool((a == b).all())

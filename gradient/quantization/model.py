@@ -57,6 +57,7 @@ def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[
     weights = _shared_weights(model)
     names = [name for shared in weights for name, _ in shared]
     n_layers = 1 + max((layer_of(name) or 0 for name in names), default=0)
+    n_experts = _experts(model)
     dtypes: dict[str, PackedDType] = {}
     for shared in weights:
         weight = shared[0][1].weight
@@ -68,7 +69,7 @@ def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[
             tuple(weight.shape),
             n_layers,
             tied="output" in roles or len(shared) > 1 and "embedding" in roles,
-            n_experts=_experts(model),
+            n_experts=n_experts,
         )
         if dtype is not None:
             dtypes |= {name: dtype for name, _ in shared}

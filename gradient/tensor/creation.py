@@ -343,8 +343,9 @@ def allclose(
 
 def equal(input: Any, other: Any) -> bool:
     """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
-    if isinstance(input.array, PackedArray) and isinstance(other.array, PackedArray):
-        return same(input, other)
+    packed = [isinstance(t.array, PackedArray) for t in (input, other)]
+    if any(packed):
+        return all(packed) and same(input, other)
     return input.array.shape == other.array.shape and bool((input == other).all())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.explain import packed_refused
+from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import dtype_of, float32
@@ -72,6 +73,7 @@ def overwrite_parts(tensor: Any, src: Any) -> None:
     given = carried(given, src.backend, tensor.backend)
     for part, value in zip(own.parts, given.parts, strict=True):
         tensor.backend.assign(part, ..., value)
+        mark_overwritten(tensor.backend, part, "copy_")
     own.repacked = None
 
 
