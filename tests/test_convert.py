@@ -182,6 +182,16 @@ def test_llama2c(real_data, tmp_path):
     )
 
 
+def test_all_ids_that_end_a_text(tmp_path):
+    chatty = model_folder(tmp_path / "chatty", eos_token_id=[5, 7])
+    done("convert", chatty, tmp_path / "chatty.gguf")
+    file = GGUFFile(tmp_path / "chatty.gguf")
+    eos = Tokenizer.from_folder(chatty).eos_id
+    ids = [file.metadata[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot", "eom")]
+    assert ids == [eos, 5, 7]
+    assert load_model(tmp_path / "chatty.gguf").config.eos_token_ids == {eos, 5, 7}
+
+
 # quantize ----------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,18 @@ def test_every_architecture_is_tried_here():
     assert supported_architectures() == sorted(each.name for each in ARCHITECTURES)
 
 
+def test_bert(tmp_path):
+    """What llama.cpp has a use for: the encoder, without the pooler and the head."""
+    model = model_of("bert", num_key_value_heads=None, head_dim=None)
+    back = load_model(written(model, tmp_path / "m.gguf"))
+    file = GGUFFile(tmp_path / "m.gguf")
+    assert file.metadata["bert.attention.causal"] is False and len(file) == 5 + 2 * 16
+    with gradient.no_grad():
+        ids = gradient.tensor(IDS)
+        expected, got = (each.bert(ids, None, ids % 2).numpy() for each in (model, back))
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_gpt2(tmp_path):
     model = load_model(GOLDEN)
     path = written(model, tmp_path / "m.gguf")
@@ -446,7 +458,7 @@ def test_lists_of_equal_numbers_are_one_number(tmp_path):
     np.testing.assert_array_equal(logits(load_model(tmp_path / "m.gguf")), logits(model))
 
 
-@pytest.mark.parametrize("eos", [None, 2, [2, 5]])
+@pytest.mark.parametrize("eos", [None, 2, [2, 5], [5, 2, 7]])
 def test_special_ids(eos, tmp_path):
     model = model_of("llama", eos_token_id=eos, bos_token_id=None, pad_token_id=7)
     config, _ = read_gguf(written(model, tmp_path / "m.gguf"))

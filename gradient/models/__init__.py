@@ -7,6 +7,7 @@
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.models.encoder import EncoderModel
+from gradient.models.gguf.save import save_gguf
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.loading import load_model, save_model
 from gradient.models.pretrained import PretrainedModel
@@ -22,6 +23,7 @@ __all__ = [
     "load_model",
     "model_class",
     "register_model",
+    "save_gguf",
     "save_model",
     "supported_models",
 ]

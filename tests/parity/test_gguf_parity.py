@@ -274,6 +274,25 @@ def test_keys_are_those_of_gguf(folder):
     assert keys <= known
 
 
+def test_bert(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 44, "num_attention_heads": 4}
+    config = transformers.BertConfig(vocab_size=97, num_hidden_layers=2, **sizes)
+    model = transformers.BertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    save_gguf(load_model(tmp_path), tmp_path / "model.gguf")
+    ids = texts(2, TOKENS, 97)
+    with torch.no_grad(), gradient.no_grad():
+        expected = model(torch.tensor(ids)).last_hidden_state.numpy()
+        got = load_model(tmp_path / "model.gguf").bert(gradient.tensor(ids), None, None).numpy()
+    assert_close(got, expected)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, 2)
+    suffixes = (".weight", ".bias")
+    expected_names = {names.get_name(name, try_suffixes=suffixes) for name in model.state_dict()}
+    read = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+    assert read == expected_names - {None, "cls.weight", "cls.bias"}
+
+
 # What transformers reads: without windows, scaled positions or sizes that it takes from elsewhere.
 READ_BY_TRANSFORMERS = [
     row("Llama"),

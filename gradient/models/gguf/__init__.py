@@ -9,14 +9,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import gradient
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
 from gradient.models.gguf.architectures import ARCHITECTURES
-from gradient.models.gguf.config import architecture_of, read_config, write_config
+from gradient.models.gguf.config import (
+    architecture_of,
+    read_config,
+    special_ids,
+    write_config,
+)
 from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.models.gguf.weights import Cast, Choose, GGUFWeights, to_tensors
 from gradient.models.loading import to_checkpoint
@@ -76,27 +80,11 @@ def to_gguf(
         choose or (lambda name, shape, dtype: dtype),
         cast or _cast,
     )
-    return metadata | _special_ids(config), tensors
+    return metadata | special_ids(config), tensors
 
 
 def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
     return x.to(dtype)
-
-
-def _special_ids(config: Mapping[str, Any]) -> dict[str, int]:
-    ends = config.get("eos_token_id")
-    ends = ends if isinstance(ends, list) else [ends]
-    numbers = {
-        "bos": config.get("bos_token_id"),
-        "eos": ends[0] if ends else None,
-        "eot": ends[1] if len(ends) > 1 else None,
-        "padding": config.get("pad_token_id"),
-    }
-    return {
-        f"tokenizer.ggml.{name}_token_id": number
-        for name, number in numbers.items()
-        if isinstance(number, int) and number >= 0
-    }
 
 
 def supported_architectures() -> list[str]:

@@ -324,10 +324,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             Key("attention.layer_norm_epsilon", "layer_norm_eps"),
         ),
         {
-            "token_embd": "embeddings.word_embeddings",
-            "token_types": "embeddings.token_type_embeddings",
-            "position_embd": "embeddings.position_embeddings",
-            "token_embd_norm": "embeddings.LayerNorm",
+            "token_embd": "bert.embeddings.word_embeddings",
+            "token_types": "bert.embeddings.token_type_embeddings",
+            "position_embd": "bert.embeddings.position_embeddings",
+            "token_embd_norm": "bert.embeddings.LayerNorm",
         },
         {
             "attn_q": "attention.self.query",
@@ -339,10 +339,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "ffn_down": "output.dense",
             "layer_output_norm": "output.LayerNorm",
         },
-        layers="encoder.layer",
+        layers="bert.encoder.layer",
         fixed={"hidden_act": ("gelu", "gelu_python"), "position_embedding_type": "absolute"},
         rope=False,
-        dropped=(r"^pooler\.", r"^cls\.", r"\.position_ids$"),
+        dropped=(r"^bert\.pooler\.", r"^cls\."),
     ),
 )
 

@@ -20,6 +20,8 @@ _SLIDING, _FULL = "sliding_attention", "full_attention"
 _PATTERN = "attention.sliding_window_pattern"
 #: llama.cpp tells the 27B models, which scale attention by their width, by their depth.
 _DEEP = {"gemma2": 46, "gemma3": 62}
+#: llama.cpp's names for the ids that end a text: of the text, of a turn, of a message.
+_ENDS = ("eos", "eot", "eom")
 #: What config.json calls having biases in attention, where that is a matter of choice.
 _BIASES = {
     "llama": "attention_bias",
@@ -139,13 +141,12 @@ def _tokens(source: Metadata, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
     rows = shapes.get("token_embd.weight", (0,))[0]
     size = rows or source.get("vocab_size", 0) or (len(tokens) if isinstance(tokens, list) else 0)
     values: dict[str, Any] = {"vocab_size": size}
-    # Of the names that llama.cpp ends a text by: one, or several as a list.
     ids = {}
-    for name in ("bos", "eos", "eot", "padding"):
+    for name in ("bos", *_ENDS, "padding"):
         number = source.all.get(f"tokenizer.ggml.{name}_token_id")
         if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < size:
             ids[name] = number
-    ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot") if name in ids))
+    ends = list(dict.fromkeys(ids[name] for name in _ENDS if name in ids))
     values["bos_token_id"] = ids.get("bos")
     values["eos_token_id"] = ends if len(ends) > 1 else ends[0] if ends else None
     values["pad_token_id"] = ids.get("padding")
@@ -313,6 +314,25 @@ def write_config(
     metadata: dict[str, Any] = {"general.architecture": arch.name, "general.type": "model"}
     metadata |= {f"{arch.name}.{key}": value for key, value in keys.items()}
     return metadata, tensors
+
+
+def special_ids(config: Mapping[str, Any], tokenizer_eos: int | None = None) -> dict[str, int]:
+    """Return the metadata of special tokens that config.json names.
+
+    Args:
+        tokenizer_eos: what the tokenizer ends a text with, which comes first then. In models that
+            chat it may be another than the config's.
+    """
+    ends = config.get("eos_token_id")
+    ends = [tokenizer_eos, *(ends if isinstance(ends, list) else [ends])]
+    ends = list(dict.fromkeys(number for number in ends if number is not None))
+    numbers = dict(zip(_ENDS, ends, strict=False))
+    numbers |= {"bos": config.get("bos_token_id"), "padding": config.get("pad_token_id")}
+    return {
+        f"tokenizer.ggml.{name}_token_id": number
+        for name, number in numbers.items()
+        if isinstance(number, int) and number >= 0
+    }
 
 
 def _allowed(value: Any, allowed: Any) -> bool:

@@ -15,6 +15,7 @@ from gradient.dtypes import PackedDType
 from gradient.errors import ArgumentError
 from gradient.io import gguf
 from gradient.models.gguf import to_gguf
+from gradient.models.gguf.config import special_ids
 from gradient.models.gguf.weights import Cast, Choose
 from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
@@ -78,6 +79,7 @@ def save_gguf(
         from gradient.text.gguf import metadata_of
 
         extra |= metadata_of(tokenizer)
+        extra = special_ids(model.config.to_hf(), tokenizer.eos_id) | extra
     described |= extra
     _fill_vocabulary(described, model.config.vocab_size)
     sizes: dict[str, int] = defaultdict(int)
