@@ -18,6 +18,7 @@ from gradient.models import load_model, save_model
 from gradient.models.llama import LlamaMLP
 from gradient.models.moe import Router, SparseMoe, record_routing
 from gradient.models.registry import model_class
+from gradient.quantization import quantize_
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPE = {
@@ -372,3 +373,32 @@ def test_a_config_that_asks_for_more_experts_than_the_file_has_bytes(tmp_path):
 def test_configs_that_describe_no_mixture(model_type, changes, message):
     with pytest.raises(FileFormatError, match=message):
         build(model_type, **changes)
+
+
+# ---- packed experts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["q8_0", "int4"])
+def test_packed_experts_give_what_their_values_give(scheme, tmp_path, device):
+    gradient.manual_seed(5)
+    model = build("qwen3_moe", hidden_size=64, intermediate_size=96, moe_intermediate_size=32)
+    save_model(quantize_(model, scheme), tmp_path / "packed")
+    packed = load_model(tmp_path / "packed", device=device)
+    weights = {k: v.dequantize() if v.dtype.is_packed else v for k, v in model.state_dict().items()}
+    unpacked = build("qwen3_moe", hidden_size=64, intermediate_size=96, moe_intermediate_size=32)
+    unpacked.load_state_dict(weights)
+    unpacked = unpacked.to(device)
+    assert packed.model.layers[1].mlp.experts[0].up_proj.weight.dtype.is_packed
+    assert not packed.model.layers[1].mlp.gate.weight.dtype.is_packed
+    x = gradient.randn(1, 5, 64, device=device)
+    for model in (packed, unpacked):
+        model.requires_grad_(False)
+    results = []
+    for model in (packed, unpacked):
+        y = x.clone().requires_grad_()
+        model.model.layers[1].mlp(y).square().sum().backward()
+        results.append(y.grad)
+    close(*results)
+    options = {"max_new_tokens": 12, "ignore_eos": True}
+    tokens = [generate(model, [3, 4, 5], **options).token_ids for model in (packed, unpacked)]
+    assert tokens[0] == tokens[1]
