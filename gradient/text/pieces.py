@@ -82,9 +82,9 @@ def tokenizer_of_pieces(
     """The tokenizer that gives SentencePiece's ids for a vocabulary.
 
     Args:
-        prefix_first_only: the dummy space stands before the text alone, if that does not begin with
-            a space, and not also after each special token (`"legacy": false` in a LLaMA's
-            tokenizer_config.json).
+        prefix_first_only: what transformers makes of `"legacy": false` in a LLaMA's
+            tokenizer_config.json: the dummy space stands before the text alone, if that does not
+            begin with a space, and not also after each special token; no spaces are removed.
 
     Raises:
         FileFormatError: numbers of pieces, scores and types differ, a piece comes twice or is
@@ -178,13 +178,13 @@ def _dress(
     steps: list[Any] = []
     if spec.charsmap:
         steps.append(tk.normalizers.Precompiled(spec.charsmap))
-    if spec.remove_extra_whitespaces:
+    prefix_first_only &= spec.add_dummy_prefix and spec.escape_whitespaces
+    if spec.remove_extra_whitespaces and not prefix_first_only:
         # At the end SentencePiece removes what it would write as a space, ▁ itself included.
         ends = rf"\A +|[ {SPACE}]+\z" if spec.escape_whitespaces else r"\A +| +\z"
         steps.append(tk.normalizers.Replace(tk.Regex(ends), ""))
         steps.append(tk.normalizers.Replace(tk.Regex(" {2,}"), " "))
     space = SPACE if spec.escape_whitespaces else " "
-    prefix_first_only &= spec.add_dummy_prefix and spec.escape_whitespaces
     if prefix_first_only:
         made.pre_tokenizer = tk.pre_tokenizers.Metaspace(
             replacement=SPACE, prepend_scheme="first", split=False
@@ -207,7 +207,8 @@ def _prefix(space: str, user_defined: list[str], *, at_end: bool) -> Any:
     """Adds the dummy space to a text that is not empty.
 
     User-defined pieces are searched for after normalisation, and the `tokenizers` package
-    normalises the pieces themselves in the same way. They must come through unchanged.
+    normalises the pieces themselves in the same way. They must come through unchanged; so a text
+    that is one such piece and nothing else gets no space.
     """
     tk = import_tokenizers()
     if at_end:

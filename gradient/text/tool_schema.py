@@ -127,7 +127,7 @@ def _arguments(section: str) -> dict[str, str]:
         indent = len(found.group(1)) if indent is None else indent
         if len(found.group(1)) <= indent:
             starts.append(found)
-    for found, following in zip(starts, [*starts[1:], None], strict=True):
+    for found, following in zip(starts, [*starts[1:], None], strict=False):
         end = following.start() if following else len(section)
         described[found.group(2)] = _joined(section[found.end() : end])
     return described
