@@ -11,9 +11,11 @@ from gradient.errors import ArgumentError
 from gradient.generation.generate import generate, stream
 from gradient.generation.options import Options
 from gradient.generation.prompt import Prompt
+from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
+from gradient.models.generation_config import write_generation_config
 from gradient.models.loading import save_model
 from gradient.text.chat_template import ChatTemplateError
 from gradient.text.thinking import ends_in_open_thought, split_thinking
@@ -47,6 +49,17 @@ class LanguageModel:
     def config(self) -> ModelConfig:
         """Return the model's configuration."""
         return self.model.config
+
+    @property
+    def recommended(self) -> Options:
+        """Return the sampling options that the model's makers recommend, for `generate`.
+
+        Without options `generate` takes the likeliest tokens, whatever the model; theirs are used
+        by asking for them:
+
+            lm.generate(prompt, **lm.recommended)
+        """
+        return recommended(self.model.generation_config)
 
     def generate(
         self, prompt: Prompt | Sequence[Prompt], **options: Unpack[Options]
@@ -137,6 +150,7 @@ class LanguageModel:
         """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
         save_model(self.model, folder)
         self.tokenizer.save(folder)
+        write_generation_config(self.model.generation_config, Path(folder))
 
     def __repr__(self) -> str:
         millions = self.model.num_parameters() / 1e6

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.models.causal_lm import CausalLM
+from gradient.models.generation_config import eos_token_ids
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -17,8 +18,11 @@ Prompt = str | Sequence[int]
 
 
 def end_of_text_ids(model: CausalLM, tokenizer: Tokenizer | None) -> frozenset[int]:
-    """Return the tokens that end a text: the config's, and the tokenizer's."""
-    ids = model.config.eos_token_ids
+    """Return the tokens that end a text: the tokenizer's, and those the model names.
+
+    These are generation_config.json's; where it names none, config.json's.
+    """
+    ids = eos_token_ids(model.generation_config) or model.config.eos_token_ids
     if tokenizer is not None and tokenizer.eos_id is not None:
         ids |= {tokenizer.eos_id}
     return ids

@@ -20,6 +20,7 @@ from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
 from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
+from gradient.models.generation_config import read_generation_config
 from gradient.models.loading import load_model
 from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
@@ -97,6 +98,8 @@ def load(
     if isinstance(network, EncoderModel):
         pooling = Pooling.from_folder(path if path.is_dir() else path.parent)
         return TextEncoder(network, found, pooling, name=str(model))
+    if path.is_dir():
+        network.generation_config = read_generation_config(path)
     return LanguageModel(network, found, name=str(model))
 
 

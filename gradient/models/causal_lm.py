@@ -77,7 +77,14 @@ class CausalLM(PretrainedModel):
     others is to be ignored; no real token sees them). A row may bring none. With `last_only` just
     each row's last real token is projected to the vocabulary: logits (B, 1, V). With a cache, the
     tokens follow those it holds.
+
+    Attributes:
+        generation_config: what generation_config.json says, where the model came with one.
     """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.generation_config: dict[str, Any] = {}
 
     @property
     def context_length(self) -> int | None:

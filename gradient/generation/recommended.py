@@ -1,0 +1,27 @@
+"""How a model's makers would draw from it: the sampling options of its generation_config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradient.generation.options import Options
+
+#: What they are called there is what they are called here.
+ALWAYS = ("repetition_penalty", "no_repeat_ngram_size")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+
+
+def recommended(generation_config: Mapping[str, Any]) -> Options:
+    """Return the options that generation_config.json asks for: none if it is silent.
+
+    Its `do_sample` says whether to draw at random; without it the other sampling options mean
+    nothing, as in transformers. Where it is set, a temperature that is not given is 1.
+    """
+    named: tuple[str, ...] = ALWAYS
+    found: dict[str, Any] = {}
+    if generation_config.get("do_sample"):
+        named += SAMPLING
+        found["temperature"] = 1.0
+    found |= {name: generation_config[name] for name in named if generation_config.get(name)}
+    return Options(**found)  # type: ignore[typeddict-item]
