@@ -43,7 +43,7 @@ CASES = {
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
-    "packed": Case("packed", "packed weights: rates of (un)packing, products (--large: LLaMA 7B's)"),
+    "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),

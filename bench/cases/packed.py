@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bench.cases import Options
-from bench.measure import Samples, interleave
+from bench.measure import interleave
 from bench.result import Result
 from gradient import backends
 from gradient.backends.composed.packed import PackedDefaults
@@ -35,22 +35,11 @@ def run(options: Options) -> Iterator[Result]:
         packed = {d.name: PackedArray(d, (n, k), d.pack(weight)) for d in FORMATS}
         few = {name: p.rows(be, (slice(0, AT_ONCE),)) for name, p in packed.items()}
         yield from _rates("unpacked", {name: _unpack(be, p) for name, p in few.items()}, options, k)
-        rows = weight[:AT_ONCE]
-        packing = {d.name: _pack(d, rows) for d in FORMATS}
+        packing = {d.name: _pack(d, weight[:AT_ONCE]) for d in FORMATS}
         yield from _rates("packed", packing, options, k)
         for m in (1, 256):
             x = rng.standard_normal((m, k), dtype=np.float32)
-            contenders: dict[str, Callable[[], object]] = {"float32": lambda: be.linear(x, weight)}  # noqa: B023
-            for name, p in packed.items():
-                contenders[name] = lambda p=p: be.linear(x, p)  # type: ignore[misc] # noqa: B023
-            q = packed["q4_k"]
-            contenders["q4_k composed"] = lambda: PackedDefaults.quantized_matmul(be, x, q)  # noqa: B023
-            for call in contenders.values():
-                call()
-            samples = interleave(contenders, rounds=options.rounds(10), settle=0.05)
-            for name, sample in samples.items():
-                peer = None if name == "float32" else samples["float32"]
-                yield _result(f"linear of {m} x {k} by {n} x {k}", name, sample, peer)
+            yield from _products(be, x, weight, packed, options)
 
 
 def _unpack(be: backends.Backend, array: PackedArray) -> Callable[[], object]:
@@ -67,15 +56,15 @@ def _rates(
     """GB/s of float32 that a call takes or gives, on one thread."""
     for call in calls.values():
         call()
+    gigabytes = 4e-9 * AT_ONCE * k
     for name, sample in interleave(calls, rounds=options.rounds(15)).items():
-        gigabytes = 4e-9 * AT_ONCE * k
         held = what == "unpacked" and name in ("q8_0", "q4_0")
         yield Result(
             case="packed",
-            what=f"float32 {what}, one thread",
-            contender=name,
+            what=f"{name} {what}, one thread",
+            contender="gradient",
             value=gigabytes / sample.median,
-            unit="GB/s",
+            unit="GB/s of float32",
             best=gigabytes / sample.best,
             samples=len(sample.seconds),
             target=f">= {TARGET} GB/s" if held else None,
@@ -83,15 +72,36 @@ def _rates(
         )
 
 
-def _result(what: str, name: str, sample: Samples, peer: Samples | None) -> Result:
-    return Result(
-        case="packed",
-        what=what,
-        contender=name,
-        value=1e3 * sample.median,
-        unit="ms",
-        best=1e3 * sample.best,
-        samples=len(sample.seconds),
-        peer=None if peer is None else "float32",
-        ratio=None if peer is None else sample.ratio(peer),
-    )
+def _products(
+    be: backends.Backend,
+    x: np.ndarray,
+    weight: np.ndarray,
+    packed: dict[str, PackedArray],
+    options: Options,
+) -> Iterator[Result]:
+    """`linear` with each packed weight, beside the float32 weight's, and the composed definition."""
+    calls: dict[tuple[str, str], Callable[[], object]] = {
+        ("float32", "gradient"): lambda: be.linear(x, weight)
+    }
+    for name, p in packed.items():
+        calls[name, "gradient"] = lambda p=p: be.linear(x, p)  # type: ignore[misc]
+    composed = packed["q4_k"]
+    calls["q4_k", "composed"] = lambda: PackedDefaults.quantized_matmul(be, x, composed)
+    for call in calls.values():
+        call()
+    labels = {" ".join(key): call for key, call in calls.items()}
+    samples = interleave(labels, rounds=options.rounds(10), settle=0.05)
+    plain = samples["float32 gradient"]
+    for name, contender in calls:
+        sample = samples[f"{name} {contender}"]
+        yield Result(
+            case="packed",
+            what=f"{name} linear, {len(x)} x {x.shape[1]} by {len(weight)}",
+            contender=contender,
+            value=1e3 * sample.median,
+            unit="ms",
+            best=1e3 * sample.best,
+            samples=len(sample.seconds),
+            peer=None if sample is plain else "float32",
+            ratio=None if sample is plain else sample.ratio(plain),
+        )
