@@ -123,7 +123,9 @@ def test_both_dialects_of_rotary_positions():
     assert (written["partial_rotary_factor"], written["rope_theta"]) == (0.25, 500.0)
     assert "rms_norm_eps" not in written
     assert PhiConfig.from_hf(written).to_hf() == written
-    assert PhiConfig.from_hf(SHAPE).rope_parameters["partial_rotary_factor"] == 0.5
+    for silent in ({}, {"rope_parameters": {"partial_rotary_factor": None}}):
+        config = PhiConfig.from_hf({**SHAPE, **silent})
+        assert config.rope_parameters["partial_rotary_factor"] == 0.5
 
 
 @pytest.mark.parametrize(

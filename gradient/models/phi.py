@@ -46,7 +46,7 @@ class PhiConfig(LlamaFamilyConfig):
 
     def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return rope parameters with nothing left to defaults: half of each head is turned."""
-        return super().settled_rope({"partial_rotary_factor": 0.5, **parameters})
+        return {"partial_rotary_factor": 0.5, **super().settled_rope(parameters)}
 
     def to_hf(self) -> dict[str, Any]:
         """Return config.json's content."""

@@ -55,7 +55,7 @@ def settled(
         original: the context of the first training, where the config has it beside the parameters;
             it comes before the one inside them, as in transformers.
     """
-    parameters = dict(parameters)
+    parameters = {key: value for key, value in parameters.items() if value is not None}
     old_name = parameters.pop("type", None)
     rope_type = parameters.get("rope_type") or old_name or "default"
     parameters["rope_type"] = "longrope" if rope_type == "su" else rope_type  # its first name
