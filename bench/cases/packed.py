@@ -79,7 +79,7 @@ def _products(
     packed: dict[str, PackedArray],
     options: Options,
 ) -> Iterator[Result]:
-    """`linear` with each packed weight, beside the float32 weight's, and the composed definition."""
+    """`linear` with each packed weight, beside the float32 one; and the composed definition."""
     calls: dict[tuple[str, str], Callable[[], object]] = {
         ("float32", "gradient"): lambda: be.linear(x, weight)
     }
