@@ -67,7 +67,11 @@ def test_own_op_tells_the_right_gradient_from_the_wrong_one():
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS)
 def test_runs_as_a_script_with_nothing_on_stderr(path):
-    arguments = {"micrograd_style": [], "under_torch": ["spiral_mlp", "--steps", "2"]}
+    arguments = {
+        "bpe_from_scratch": ["--merges", "5"],
+        "micrograd_style": [],
+        "under_torch": ["spiral_mlp", "--steps", "2"],
+    }
     steps = arguments.get(path.stem, ["--steps", "2"])
     done = subprocess.run(
         [sys.executable, path, *steps], capture_output=True, text=True, timeout=300, check=False
@@ -84,3 +88,13 @@ def test_digits_cnn_reads_mnist(real_data):
 def test_micrograd_style_finds_the_gradients_that_backward_finds():
     for by_hand, by_engine in under_torch.load("micrograd_style").main().values():
         assert by_hand == pytest.approx(by_engine, rel=1e-12)
+
+
+def test_bpe_from_scratch_agrees_with_the_library(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat and the hat: that's naïve, isn't it?  日本 12 12\n" * 30, "utf-8")
+    for arguments in (["--merges", "60"], ["--merges", "40", "--text", str(text)]):
+        result = under_torch.load("bpe_from_scratch").main(arguments)
+        assert result["same"]
+        assert result["tokens"] < 0.7 * result["characters"]
+        assert abs(result["trained"] - result["tokens"]) <= 0.01 * result["tokens"]

@@ -1,0 +1,162 @@
+"""Learn a byte-level BPE vocabulary, encode and decode with it: a tokenizer in a hundred lines.
+
+    python examples/bpe_from_scratch.py                   # learns from a file of Python's library
+    python examples/bpe_from_scratch.py --text FILE --merges 500
+
+A language model reads numbers. One number a letter makes texts long, one a word needs a list of all
+words there will ever be. Byte-pair encoding (Sennrich et al. 2016) lies between: it begins with
+bytes, of which any text is made, and joins the pair that occurs most often, again and again. Over
+bytes it is GPT-2's (Radford et al. 2019). The end compares with `gradient.text`, whose training and
+encoding run in Rust.
+"""
+
+import argparse
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+from gradient.text import Tokenizer, train_bpe
+from gradient.text.build import byte_level_bpe
+from gradient.text.stream import byte_alphabet
+
+# Text is cut into words first, and pairs are joined within words only. Otherwise "dog." and "dog!"
+# would each become a piece. A space belongs to the word after it, so " dog" is one piece and needs
+# no piece for the space. By alternatives, the first that fits:
+WORDS = re.compile(
+    r"'(?:s|t|re|ve|m|ll|d)"  # the ends of it's, don't, we're, ...
+    r"| ?[^\W\d_]+"  # letters, with the space before them
+    r"| ?\d+"  # digits
+    r"| ?(?:[^\s\w]|_)+"  # signs
+    r"|\s+(?!\S)"  # spaces, but the last one stays for the word after them
+    r"|\s+"
+)
+
+
+def learn(text, merges):
+    """The pairs to join, in order: two `bytes` each.
+
+    Every round counts all pairs anew. A library keeps the counts and changes those near a join;
+    the result is the same.
+    """
+    words = Counter(WORDS.findall(text))
+    # A word's pieces, at first its bytes, and how often it occurs.
+    split = {word: [bytes([b]) for b in word.encode()] for word in words}
+    learned = []
+    for _ in range(merges):
+        pairs = Counter()
+        for word, pieces in split.items():
+            for pair in zip(pieces, pieces[1:], strict=False):
+                pairs[pair] += words[word]
+        if not pairs:
+            break
+        # The most frequent; of several, the first by its bytes, so that each run learns the same.
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        if pairs[best] < 2:
+            break
+        learned.append(best)
+        split = {word: join(pieces, best) for word, pieces in split.items()}
+    return learned
+
+
+def join(pieces, pair):
+    """`pieces` with every occurrence of `pair` as one piece, from the left."""
+    joined, at = [], 0
+    while at < len(pieces):
+        if at + 1 < len(pieces) and (pieces[at], pieces[at + 1]) == pair:
+            joined.append(pieces[at] + pieces[at + 1])
+            at += 2
+        else:
+            joined.append(pieces[at])
+            at += 1
+    return joined
+
+
+class BytePairs:
+    """Text to ids and back: ids 0 to 255 are the bytes, 256 on the pairs as they were learned."""
+
+    def __init__(self, learned):
+        self.rank = {pair: number for number, pair in enumerate(learned)}
+        self.pieces = [bytes([b]) for b in range(256)] + [left + right for left, right in learned]
+        self.ids = {piece: number for number, piece in enumerate(self.pieces)}
+
+    def encode(self, text):
+        return [self.ids[piece] for word in WORDS.findall(text) for piece in self.split(word)]
+
+    def split(self, word):
+        """A word's pieces: the pair that was learned first is joined first, while there is any.
+
+        This repeats what happened in training, so a word gets here the pieces it had there. The
+        longest piece that fits would be another rule, and give other pieces.
+        """
+        pieces = [bytes([b]) for b in word.encode()]
+        while len(pieces) > 1:
+            pairs = zip(pieces, pieces[1:], strict=False)
+            first = min(pairs, key=lambda pair: self.rank.get(pair, len(self.rank)))
+            if first not in self.rank:
+                break
+            pieces = join(pieces, first)
+        return pieces
+
+    def decode(self, ids):
+        # Joined before it is decoded: a character of several bytes may lie in several pieces.
+        return b"".join(self.pieces[number] for number in ids).decode("utf-8", "replace")
+
+
+def in_the_library(learned):
+    """The same vocabulary as a `gradient.text.Tokenizer`, whose files write bytes as letters."""
+    letter = {byte: character for character, byte in byte_alphabet().items()}
+
+    def written(piece):
+        return "".join(letter[byte] for byte in piece)
+
+    # Two different pairs can make one piece: "a" + "bc" and "ab" + "c". It keeps one id.
+    pieces = BytePairs(learned).ids
+    vocab = {written(piece): number for piece, number in pieces.items()}
+    merges = [(written(left), written(right)) for left, right in learned]
+    return Tokenizer(byte_level_bpe(vocab, merges))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--text", type=Path, default=Path(argparse.__file__), help="learn from it")
+    parser.add_argument("--merges", type=int, default=200)
+    options = parser.parse_args(argv)
+    text = options.text.read_text("utf-8")
+
+    begin = time.perf_counter()
+    learned = learn(text, options.merges)
+    seconds = time.perf_counter() - begin
+    tokenizer = BytePairs(learned)
+    print(f"{len(learned)} pairs from {len(text):,} characters in {seconds:.1f} s; the first:")
+    print("  " + "  ".join(repr((a + b).decode("utf-8", "replace")) for a, b in learned[:10]))
+
+    sample = "def tokenizer(text): it's naïve 😀"
+    ids = tokenizer.encode(sample)
+    print(f"\n{sample!r} is {len(ids)} tokens (of {len(sample.encode())} bytes):")
+    print("  " + "|".join(tokenizer.pieces[n].decode("utf-8", "backslashreplace") for n in ids))
+    print(f"and back: {tokenizer.decode(ids)!r}")
+
+    theirs = in_the_library(learned)
+    begin = time.perf_counter()
+    own = tokenizer.encode(text)
+    middle = time.perf_counter()
+    same = theirs.encode(text) == own
+    end = time.perf_counter()
+    trained = train_bpe([text], 257 + len(learned))
+    print(
+        f"\n{len(own):,} tokens for the whole text, {len(text) / len(own):.2f} characters each; "
+        f"the library gives {'the same' if same else 'OTHER'} ids,\n{(middle - begin):.2f} s here "
+        f"and {end - middle:.2f} s there. Trained by the library: {len(trained.encode(text)):,} "
+        "tokens."
+    )
+    return {
+        "same": same and tokenizer.decode(own) == text,
+        "tokens": len(own),
+        "trained": len(trained.encode(text)),
+        "characters": len(text),
+    }
+
+
+if __name__ == "__main__":
+    main()
