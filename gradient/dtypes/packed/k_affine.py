@@ -35,7 +35,8 @@ from gradient.dtypes.packed.blocks import (
 
 
 class Q2_K(BlockDType):  # noqa: N801 (the format's name)
-    """
+    """2-bit codes in sub-blocks of 16: 2.625 bits a weight.
+
         byte 0            16            80  81  82  83
             [ a, b  x 16 ][  64 bytes  ][  d  ][ dmin ]
 
@@ -64,7 +65,8 @@ class Q2_K(BlockDType):  # noqa: N801 (the format's name)
 
 
 class Q4_K(BlockDType):  # noqa: N801
-    """
+    """4-bit codes in sub-blocks of 32: 4.5 bits a weight.
+
         byte 0   1   2   3   4        16                 143
             [  d  ][ dmin ][ a, b  x 8 ][   128 bytes   ]
 
@@ -89,7 +91,8 @@ class Q4_K(BlockDType):  # noqa: N801
 
 
 class Q5_K(BlockDType):  # noqa: N801
-    """
+    """5-bit codes in sub-blocks of 32: 5.5 bits a weight.
+
         byte 0   1   2   3   4        16           48                 175
             [  d  ][ dmin ][ a, b  x 8 ][ 32 bytes ][   128 bytes   ]
 

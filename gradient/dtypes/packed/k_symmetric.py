@@ -33,7 +33,8 @@ from gradient.dtypes.packed.blocks import (
 
 
 class Q3_K(BlockDType):  # noqa: N801 (the format's name)
-    """
+    """3-bit codes in sub-blocks of 16: 3.4375 bits a weight.
+
         byte 0          32           96        108 109
             [ 32 bytes ][  64 bytes  ][ s x 16 ][ d ]
 
@@ -62,7 +63,8 @@ class Q3_K(BlockDType):  # noqa: N801 (the format's name)
 
 
 class Q6_K(BlockDType):  # noqa: N801
-    """
+    """6-bit codes in sub-blocks of 16: 6.5625 bits a weight.
+
         byte 0            128          192        208 209
             [  128 bytes  ][ 64 bytes ][ s x 16 ][ d ]
 

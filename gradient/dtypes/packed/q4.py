@@ -37,6 +37,8 @@ from gradient.dtypes.packed.blocks import (
 
 
 class Q4_0(BlockDType):  # noqa: N801 (the format's name)
+    """4-bit codes, symmetric, in blocks of 32; see the module's docstring."""
+
     name = "q4_0"
     block_size = 32
     block_bytes = 18
@@ -52,6 +54,8 @@ class Q4_0(BlockDType):  # noqa: N801 (the format's name)
 
 
 class Q4_1(BlockDType):  # noqa: N801
+    """4-bit codes, affine, in blocks of 32; see the module's docstring."""
+
     name = "q4_1"
     block_size = 32
     block_bytes = 20

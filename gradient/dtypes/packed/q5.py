@@ -33,6 +33,8 @@ from gradient.dtypes.packed.q4 import centred_codes, raised_codes, signed_larges
 
 
 class Q5_0(BlockDType):  # noqa: N801 (the format's name)
+    """5-bit codes, symmetric, in blocks of 32; see the module's docstring."""
+
     name = "q5_0"
     block_size = 32
     block_bytes = 22
@@ -47,6 +49,8 @@ class Q5_0(BlockDType):  # noqa: N801 (the format's name)
 
 
 class Q5_1(BlockDType):  # noqa: N801
+    """5-bit codes, affine, in blocks of 32; see the module's docstring."""
+
     name = "q5_1"
     block_size = 32
     block_bytes = 24

@@ -27,6 +27,8 @@ from gradient.dtypes.packed.blocks import (
 
 
 class Q8_0(BlockDType):  # noqa: N801 (the format's name)
+    """8-bit codes, symmetric, in blocks of 32; see the module's docstring."""
+
     name = "q8_0"
     block_size = 32
     block_bytes = 34
