@@ -94,7 +94,7 @@ class TextEncoder:
         finally:
             self.model.train(was_training)
         if not parts:
-            size = self.config.hidden_size * len(self.pooling.modes)  # type: ignore[attr-defined]
+            size = self.model.hidden_size * len(self.pooling.modes)
             return gradient.zeros(0, size, device=self.model.device)
         order = gradient.tensor(by_length, device=self.model.device).argsort()
         return gradient.cat(parts)[order]
@@ -148,7 +148,7 @@ class TextEncoder:
         """Write all of it into a folder for `gradient.hub.load` and sentence-transformers."""
         save_model(self.model, folder)
         self.tokenizer.save(folder)
-        self.pooling.save(Path(folder), self.config.hidden_size)  # type: ignore[attr-defined]
+        self.pooling.save(Path(folder), self.model.hidden_size)
 
     def __repr__(self) -> str:
         millions = self.model.num_parameters() / 1e6

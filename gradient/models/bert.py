@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.errors import ArgumentError
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.config import ModelConfig, must_be
 from gradient.models.encoder import EncoderModel, real_tokens
@@ -321,20 +320,6 @@ class BertForMaskedLM(EncoderModel):
             head.decoder.weight = self.bert.embeddings.word_embeddings.weight
             head.decoder.bias = head.bias
 
-    def reset_parameters(self) -> None:
-        """Set the initial weights: matrices normal, biases 0, norms 1, the padding token 0."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                init.zeros_(parameter)
-            elif ".LayerNorm." in name or ".layer_norm." in name:
-                init.ones_(parameter)
-            else:
-                init.normal_(parameter, 0.0, self.config.initializer_range)
-        pad = self.config.pad_token_id
-        if pad is not None:
-            with gradient.no_grad():
-                self.encoder.embeddings.word_embeddings.weight[pad] = 0.0
-
     @property
     def encoder(self) -> BertModel:
         """Return the model without its head."""
@@ -356,6 +341,11 @@ class BertForMaskedLM(EncoderModel):
         """Return the most tokens of a row: beyond them there are no position embeddings."""
         return self.config.max_position_embeddings - self.config.first_position
 
+    @property
+    def hidden_size(self) -> int:
+        """Return C."""
+        return self.config.hidden_size
+
     def forward(
         self,
         input_ids: Tensor,
@@ -374,15 +364,9 @@ class BertForMaskedLM(EncoderModel):
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return a vector for each text, from its first token: (B, T, C) -> (B, C)."""
-        return self._part("pooler", self.encoder.pooler)(hidden)
+        pooler = self.encoder.pooler
+        return super().pool(hidden) if pooler is None else pooler(hidden)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
-        return self._part("masked-language-model head", self.head)(hidden)
-
-    def _part(self, name: str, module: nn.Module | None) -> nn.Module:
-        if module is None:
-            raise ArgumentError(
-                f"{type(self).__name__} has no {name}: its checkpoint has no weights for one"
-            )
-        return module
+        return super().predict(hidden) if self.head is None else self.head(hidden)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gradient
+from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.models.causal_lm import check_input_ids
 from gradient.models.pretrained import PretrainedModel
+from gradient.nn import init
 from gradient.tensor import Tensor
 
 
@@ -25,6 +27,48 @@ class EncoderModel(PretrainedModel):
     def context_length(self) -> int | None:
         """Return the most tokens of a row; None if nothing limits them."""
         raise NotImplementedError
+
+    @property
+    def hidden_size(self) -> int:
+        """Return C."""
+        raise NotImplementedError
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Return the model's own vector for each text: hidden states (B, T, C) -> (B, C).
+
+        Raises:
+            ArgumentError: the model has no layers for it.
+        """
+        raise without(self, "pooler")
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Return logits of the tokens (B, T, V) from hidden states (B, T, C).
+
+        Raises:
+            ArgumentError: the model has no layers for it.
+        """
+        raise without(self, "masked-language-model head")
+
+    def reset_parameters(self) -> None:
+        """Set the initial weights: matrices normal, biases 0, norms 1, the padding token 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                init.zeros_(parameter)
+            elif "norm" in name.lower():
+                init.ones_(parameter)
+            else:
+                init.normal_(parameter, 0.0, self.config.initializer_range)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                with gradient.no_grad():
+                    module.weight[module.padding_idx] = 0.0
+
+
+def without(model: EncoderModel, part: str) -> ArgumentError:
+    """Return the error of a model that lacks a part."""
+    return ArgumentError(
+        f"{type(model).__name__} has no {part}: its checkpoint has no weights for one"
+    )
 
 
 def real_tokens(

@@ -16,6 +16,7 @@ from gradient.models.pretrained import PretrainedModel
 #: model_type -> (module in gradient.models, class), or the class itself.
 _MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
     "bert": ("bert", "BertForMaskedLM"),
+    "distilbert": ("distilbert", "DistilBertForMaskedLM"),
     "gpt2": ("gpt2", "GPT2LMHeadModel"),
     "llama": ("llama", "LlamaForCausalLM"),
     "mistral": ("llama", "MistralForCausalLM"),

@@ -65,6 +65,9 @@ TABLE = [
     row("RobertaForMaskedLM", tie_word_embeddings=False, pad_token_id=4, type_vocab_size=1),
     row("XLMRobertaModel"),
     row("XLMRobertaForMaskedLM", max_position_embeddings=30),
+    row("DistilBertModel", hidden_dim=44, dropout=0.0, attention_dropout=0.0),
+    row("DistilBertForMaskedLM", hidden_dim=44, dropout=0.0, attention_dropout=0.0),
+    row("DistilBertForSequenceClassification", hidden_dim=44, activation="relu"),
 ]
 WITH_HEAD = [each for each in TABLE if each.kind.endswith(("MaskedLM", "PreTraining"))]
 
@@ -88,13 +91,18 @@ def reference(case: Row, dtype: Any = torch.float32) -> Any:
     return model.to(dtype)
 
 
-def texts(config: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Token ids, types and a mask: three rows of different lengths."""
+def texts(config: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Token ids, types (where there are any) and a mask: three rows of different lengths."""
     random = np.random.default_rng(0)
     ids = random.integers(6, config.vocab_size, (3, 24))
-    types = random.integers(0, config.type_vocab_size, (3, 24))
+    kinds = getattr(config, "type_vocab_size", None)
+    types = None if kinds is None else random.integers(0, kinds, (3, 24))
     mask = np.arange(24) < np.array([[24], [1], [13]])
     return np.where(mask, ids, config.pad_token_id), types, mask
+
+
+def typed(tensor: Any, types: np.ndarray | None) -> dict[str, Any]:
+    return {} if types is None else {"token_type_ids": tensor(types)}
 
 
 def hidden_of(model: Any, *inputs: np.ndarray) -> np.ndarray:
@@ -104,13 +112,13 @@ def hidden_of(model: Any, *inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             out = base(
                 torch.tensor(ids),
-                token_type_ids=torch.tensor(types),
+                **typed(torch.tensor, types),
                 attention_mask=torch.tensor(mask.astype(np.int64)),
             )
         return out.last_hidden_state.float().numpy()[mask]
     lengths = mask.sum(1).tolist()
     with gradient.no_grad():
-        out = model(gradient.tensor(ids), lengths=lengths, token_type_ids=gradient.tensor(types))
+        out = model(gradient.tensor(ids), lengths=lengths, **typed(gradient.tensor, types))
     return out.float().numpy()[mask]
 
 
@@ -135,15 +143,15 @@ def test_hidden_states_pooled_ones_and_what_is_saved(case, tmp_path):
 
     ids = gradient.tensor(inputs[0])
     mask = gradient.tensor(inputs[2].astype(np.int64))
-    types = gradient.tensor(inputs[1])
+    types = typed(gradient.tensor, inputs[1])
     with gradient.no_grad():
-        hidden = ours(ids, attention_mask=mask, token_type_ids=types)
+        hidden = ours(ids, attention_mask=mask, **types)
         assert np.array_equal(hidden.numpy()[inputs[2]], hidden_of(ours, *inputs))
-        if theirs.base_model.pooler is not None:
+        if getattr(theirs.base_model, "pooler", None) is not None:
             out = theirs.base_model(
                 torch.tensor(inputs[0]),
                 attention_mask=torch.tensor(inputs[2]),
-                token_type_ids=torch.tensor(inputs[1]),
+                **typed(torch.tensor, inputs[1]),
             )
             close(ours.pool(hidden).numpy(), out.pooler_output.detach().numpy())
 
@@ -163,7 +171,7 @@ def test_a_step_of_masked_language_modelling(case, tmp_path):
     labels = np.where(mask & (np.random.default_rng(1).random(mask.shape) < 0.4), ids, -100)
     out = theirs.train()(
         torch.tensor(ids),
-        token_type_ids=torch.tensor(types),
+        **typed(torch.tensor, types),
         attention_mask=torch.tensor(mask.astype(np.int64)),
     )
     logits = out.logits if hasattr(out, "logits") else out.prediction_logits
@@ -172,7 +180,7 @@ def test_a_step_of_masked_language_modelling(case, tmp_path):
 
     ours = load_model(tmp_path).train()
     lengths = mask.sum(1).tolist()
-    hidden = ours(gradient.tensor(ids), lengths=lengths, token_type_ids=gradient.tensor(types))
+    hidden = ours(gradient.tensor(ids), lengths=lengths, **typed(gradient.tensor, types))
     predicted = ours.predict(hidden)
     close(predicted.detach().numpy()[mask], logits.detach().numpy()[mask])
     own = F.cross_entropy(predicted.flatten(0, 1), gradient.tensor(labels).flatten())
@@ -183,7 +191,9 @@ def test_a_step_of_masked_language_modelling(case, tmp_path):
     gradients = {n: p.grad for n, p in ours.named_parameters() if p.grad is not None}
     assert gradients.keys() == expected.keys()
     for name, grad in expected.items():
-        if name.endswith("key.bias"):  # added to all scores of a row alike: 0 but for rounding
+        if name.endswith(
+            ("key.bias", "k_lin.bias")
+        ):  # added to all scores of a row alike: 0 but for rounding
             assert abs(gradients[name]).max().item() < 1e-6
             continue
         close(gradients[name].numpy(), grad.numpy(), 1e-4, name)

@@ -1,0 +1,254 @@
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): a BERT of half the depth, taught by BERT.
+
+It has neither token types nor a pooler. Modules and config fields have the names of transformers'
+`DistilBertForMaskedLM`.
+
+Dimensions:
+    B  batch    T  tokens        C  dim              V  vocab_size
+    I  hidden_dim                H  n_heads          D  C / H, size of a head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import gradient
+import gradient.functional as F
+from gradient import nn
+from gradient.errors import ArgumentError
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.config import ModelConfig, must_be
+from gradient.models.encoder import EncoderModel, real_tokens
+from gradient.nn import init
+from gradient.tensor import Tensor
+
+EPS = 1e-12  # of every norm; config.json has no word for it
+
+
+@dataclass(kw_only=True)
+class DistilBertConfig(ModelConfig):
+    """The shape of a DistilBERT; the defaults are distilbert-base-uncased's."""
+
+    model_type: ClassVar[str] = "distilbert"
+    aliases: ClassVar[dict[str, str]] = {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    n_layers: int = 6
+    n_heads: int = 12
+    dim: int = 768
+    hidden_dim: int = 4 * 768
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    pad_token_id: int | None = 0
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the values, one sentence each."""
+        found = super().problems()
+        if found:
+            return found
+        found += must_be(
+            "at least 1",
+            lambda value: 1 <= value < 2**63,
+            max_position_embeddings=self.max_position_embeddings,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            dim=self.dim,
+            hidden_dim=self.hidden_dim,
+        )
+        found += must_be(
+            "a probability below 1",
+            lambda value: 0 <= value < 1,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+        )
+        found += must_be(
+            "one of " + ", ".join(ACTIVATIONS),
+            lambda value: value in ACTIVATIONS,
+            activation=self.activation,
+        )
+        found += must_be(
+            f"a token below {self.vocab_size}",
+            lambda value: value is None or 0 <= value < self.vocab_size,
+            pad_token_id=self.pad_token_id,
+        )
+        if self.n_heads >= 1 and self.dim % self.n_heads:
+            found.append(f"n_heads = {self.n_heads} must divide dim = {self.dim}")
+        return found
+
+
+class DistilBertEmbeddings(nn.Module):
+    """What a token is and where it stands, added and normalised."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        C, pad = config.dim, config.pad_token_id
+        self.word_embeddings = nn.Embedding(config.vocab_size, C, padding_idx=pad)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, C)
+        self.LayerNorm = nn.LayerNorm(C, eps=EPS)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Token ids (B, T) -> (B, T, C)."""
+        positions = gradient.arange(input_ids.shape[1], device=input_ids.device)
+        x = self.word_embeddings(input_ids) + self.position_embeddings(positions)
+        return self.dropout(self.LayerNorm(x))
+
+
+class DistilBertAttention(nn.Module):
+    """Attention of H heads among all real tokens of a row (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        self.heads = config.n_heads
+        self.dropout = config.attention_dropout
+        self.q_lin = nn.Linear(config.dim, config.dim)
+        self.k_lin = nn.Linear(config.dim, config.dim)
+        self.v_lin = nn.Linear(config.dim, config.dim)
+        self.out_lin = nn.Linear(config.dim, config.dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, T, C), mask (B, 1, 1, T) or None -> (B, T, C)."""
+        B, T, C = x.shape
+        q, k, v = (
+            project(x).view(B, T, self.heads, -1).transpose(1, 2)  # (B, H, T, D)
+            for project in (self.q_lin, self.k_lin, self.v_lin)
+        )
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out_lin(y.transpose(1, 2).reshape(B, T, C))
+
+
+class DistilBertFFN(nn.Module):
+    """Two linear layers with an activation between, for each token on its own."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(config.dim, config.hidden_dim)
+        self.lin2 = nn.Linear(config.hidden_dim, config.dim)
+        self.act = ACTIVATIONS[config.activation]
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
+        return self.dropout(self.lin2(self.act(self.lin1(x))))
+
+
+class DistilBertBlock(nn.Module):
+    """A post-norm transformer block: attention, then two linear layers."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        self.attention = DistilBertAttention(config)
+        self.sa_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
+        self.ffn = DistilBertFFN(config)
+        self.output_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = self.sa_layer_norm(self.attention(x, mask) + x)
+        return self.output_layer_norm(self.ffn(x) + x)
+
+
+class DistilBertTransformer(nn.Module):
+    """The blocks, one after the other."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([DistilBertBlock(config) for _ in range(config.n_layers)])
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        for layer in self.layer:
+            x = layer(x, mask)
+        return x
+
+
+class DistilBertModel(nn.Module):
+    """Token ids to hidden states."""
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__()
+        self.embeddings = DistilBertEmbeddings(config)
+        self.transformer = DistilBertTransformer(config)
+
+    def forward(self, input_ids: Tensor, real: Tensor | None) -> Tensor:
+        """Token ids and which of them are real, each (B, T) -> (B, T, C)."""
+        mask = None if real is None else real.unsqueeze(1).unsqueeze(1)  # (B, 1, 1, T)
+        return self.transformer(self.embeddings(input_ids), mask)
+
+
+class DistilBertForMaskedLM(EncoderModel):
+    """DistilBERT: hidden states, and with the head on top of them the logits of masked tokens."""
+
+    config_class = DistilBertConfig
+    prefix = "distilbert."
+    ignored = (
+        r"\.embeddings\.position_ids$",
+        r"^\.(distilbert\.)?(pre_classifier|classifier|qa_outputs)\.",  # other tasks' heads
+    )
+    optional = ("vocab_transform", "vocab_layer_norm", "vocab_projector")
+    tied = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
+
+    def __init__(self, config: DistilBertConfig) -> None:
+        super().__init__(config)
+        self.act = ACTIVATIONS[config.activation]
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.distilbert = DistilBertModel(config)
+            self.vocab_transform = nn.Linear(config.dim, config.dim)
+            self.vocab_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
+            self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
+        if config.tie_word_embeddings:
+            self.vocab_projector.weight = self.distilbert.embeddings.word_embeddings.weight
+        self.reset_parameters()
+
+    @property
+    def architecture(self) -> str:
+        """Return transformers' class for this model, with or without the head."""
+        return "DistilBertForMaskedLM" if self.has_head else "DistilBertModel"
+
+    @property
+    def has_head(self) -> bool:
+        """Return whether the checkpoint had the masked-language-model head."""
+        return getattr(self, "vocab_projector", None) is not None
+
+    @property
+    def context_length(self) -> int:
+        """Return the most tokens of a row: beyond them there are no position embeddings."""
+        return self.config.max_position_embeddings
+
+    @property
+    def hidden_size(self) -> int:
+        """Return C."""
+        return self.config.dim
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        lengths: Sequence[int] | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Token ids (B, T) -> hidden states (B, T, C); see `EncoderModel`.
+
+        Raises:
+            ArgumentError: there are `token_type_ids`, which this model knows nothing of.
+        """
+        if token_type_ids is not None:
+            raise ArgumentError("token_type_ids: expected None, as DistilBERT has no token types")
+        real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
+        return self.distilbert(input_ids, real)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
+        if not self.has_head:
+            return super().predict(hidden)
+        return self.vocab_projector(self.vocab_layer_norm(self.act(self.vocab_transform(hidden))))
