@@ -202,6 +202,64 @@ def test_generate_stops_at_a_string(model):
     assert result.exit_code == 0 and result.output.count("\n") == 1
 
 
+def test_generate_with_beams(model):
+    options = ("-m", model, "-n", 6, "--beams", 3, "--num-return-sequences", 2, "--json")
+    document = json.loads(run("generate", "def", *options).output)
+    first, second = document["continuations"]
+    assert first["score"] >= second["score"] and first["text"] != second["text"]
+
+
+def test_generate_text_of_a_form(model, tmp_path):
+    pytest.importorskip("llguidance")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": [1, 2]}, "minItems": 2, "maxItems": 2}')
+    result = run("generate", "x", "-m", model, "--json-schema", schema, "--no-echo", "--seed", 1)
+    assert json.loads(result.output) in ([1, 1], [1, 2], [2, 1], [2, 2])
+    result = run("generate", "x", "-m", model, "--choice", "red", "--choice", "blue", "--no-echo")
+    assert result.output.strip() in ("red", "blue")
+    grammar = tmp_path / "grammar.lark"
+    grammar.write_text('start: "a" "b"~2')
+    result = run("generate", "x", "-m", model, "--grammar", grammar, "--no-echo")
+    assert result.output == "abb\n"
+    result = run(
+        "generate", "x", "-m", model, "--regex", "[0-9]{3}", "--no-echo", "--cache", "paged"
+    )
+    assert len(result.output) == 4 and result.output.strip().isdigit()
+
+
+def test_generate_with_drafts_is_the_same(model):
+    options = ("def def def", "-m", model, "-n", 20, "-t", 0, "--dtype", "float32")
+    plain = run("generate", *options).output
+    assert run("generate", *options, "--draft", "prompt_lookup").output == plain
+    assert run("generate", *options, "--draft", model).output == plain
+
+
+def test_generate_biases_and_penalties(model):
+    options = ("-m", model, "-n", 5, "-t", 0, "--json")
+    plain = json.loads(run("generate", "def", *options).output)["token_ids"]
+    biased = json.loads(
+        run("generate", "def", *options, "--logit-bias", f"{plain[0]}=-inf").output
+    )["token_ids"]
+    assert biased[0] != plain[0]
+    distinct = run("generate", "def", *options, "--presence-penalty", "1e4").output
+    assert len(set(json.loads(distinct)["token_ids"])) == 5
+    wrong = run("generate", "def", *options, "--logit-bias", "five")
+    assert wrong.exit_code == 2 and "expected ID=VALUE" in wrong.stderr
+
+
+def test_generate_takes_the_models_own_sampling_options():
+    from gradient.cli.sampling import with_defaults
+
+    own = {"temperature": 0.6, "top_k": 20}
+    assert with_defaults({"seed": 1, "top_k": None}, own) == {**own, "seed": 1}
+    assert with_defaults({"top_k": 5}, own) == {"temperature": 0.6, "top_k": 5}
+    assert with_defaults({"temperature": 0.0}, own) == {"temperature": 0.0}
+    assert with_defaults({"num_beams": 2}, own) == {"num_beams": 2, "temperature": 0.0}
+    assert with_defaults({}, {"repetition_penalty": 1.2}) == {
+        "temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.2,
+    }  # fmt: skip
+
+
 def test_generate_into_a_reader_that_leaves(model):
     command = [sys.executable, "-m", "gradient", "generate", "def", "-m", str(model), "-n", "30"]
     pipe = subprocess.PIPE

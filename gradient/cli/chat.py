@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli import sampling
 from gradient.cli.generate import write
 
 HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
@@ -21,13 +22,13 @@ def chat(
         str | None, typer.Option("--system", help="Instructions that precede the conversation.")
     ] = None,
     max_new_tokens: opt.MaxNewTokens = 512,
-    temperature: opt.Temperature = 0.7,
-    top_k: opt.TopK = 0,
-    top_p: opt.TopP = 0.95,
-    min_p: opt.MinP = 0.0,
-    repetition_penalty: opt.RepetitionPenalty = None,
-    seed: opt.Seed = None,
-    stop: opt.Stop = None,
+    temperature: sampling.Temperature = None,
+    top_k: sampling.TopK = None,
+    top_p: sampling.TopP = None,
+    min_p: sampling.MinP = None,
+    repetition_penalty: sampling.RepetitionPenalty = None,
+    seed: sampling.Seed = None,
+    stop: sampling.Stop = None,
     device: opt.Device = "cpu",
     dtype: opt.DType = None,
     revision: opt.Revision = None,
@@ -47,20 +48,21 @@ def chat(
     language_model = hub.load_language_model(
         model, device=device, dtype=dtype, revision=revision, offline=offline
     )
-    sampling: dict[str, Any] = {
+    given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
-        "repetition_penalty": opt.repetition_penalty(repetition_penalty, temperature),
+        "repetition_penalty": repetition_penalty,
         "seed": seed,
-        "stop": list(stop or []),
+        "stop": stop or None,
     }
+    options: Any = sampling.with_defaults(given, language_model.recommended)
     first = [{"role": "system", "content": system}] if system else []
     messages = list(first)
     # A turn's prompt is the whole conversation; this way only what is new in it is computed.
-    sampling["prompt_cache"] = PromptCache(language_model.model)
+    options["prompt_cache"] = PromptCache(language_model.model)
     for line in _turns():
         if line == "/exit":
             break
@@ -70,7 +72,7 @@ def chat(
         messages.append({"role": "user", "content": line})
         pieces = []
         try:
-            answer: Any = language_model.chat(messages, stream=True, **sampling)
+            answer: Any = language_model.chat(messages, stream=True, **options)
             for piece in answer:
                 pieces.append(piece)
                 if not as_json:

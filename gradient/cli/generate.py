@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli import sampling
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
 
@@ -19,19 +20,38 @@ def generate(
     ] = None,
     model: opt.Model = "pycoder",
     max_new_tokens: opt.MaxNewTokens = 200,
-    temperature: opt.Temperature = 0.7,
-    top_k: opt.TopK = 0,
-    top_p: opt.TopP = 0.95,
-    min_p: opt.MinP = 0.0,
-    repetition_penalty: opt.RepetitionPenalty = None,
-    seed: opt.Seed = None,
-    stop: opt.Stop = None,
+    temperature: sampling.Temperature = None,
+    top_k: sampling.TopK = None,
+    top_p: sampling.TopP = None,
+    min_p: sampling.MinP = None,
+    typical: sampling.Typical = None,
+    repetition_penalty: sampling.RepetitionPenalty = None,
+    presence_penalty: sampling.PresencePenalty = None,
+    frequency_penalty: sampling.FrequencyPenalty = None,
+    logit_bias: sampling.LogitBias = None,
+    no_repeat_ngram: sampling.NoRepeatNgram = None,
+    min_new_tokens: sampling.MinNewTokens = None,
+    beams: sampling.Beams = None,
+    length_penalty: sampling.LengthPenalty = None,
+    seed: sampling.Seed = None,
+    stop: sampling.Stop = None,
+    json_schema: sampling.JsonSchema = None,
+    regex: sampling.Regex = None,
+    choice: sampling.Choice = None,
+    grammar: sampling.Grammar = None,
+    draft: sampling.Draft = None,
+    cache: sampling.Cache = None,
+    cache_dtype: sampling.CacheDType = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")
     ] = False,
     logprobs: Annotated[
         int | None,
         typer.Option("--logprobs", min=0, help="With --json: the k best log-probabilities, too."),
+    ] = None,
+    several: Annotated[
+        int | None,
+        typer.Option("--num-return-sequences", min=1, help="With --json: so many texts."),
     ] = None,
     echo: Annotated[
         bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")
@@ -45,30 +65,58 @@ def generate(
 ) -> None:
     """Continue a text, streaming it as it is generated.
 
-    With --json one document is printed at the end: text, token_ids, finish_reason, timings.
+    With --json one document is printed at the end: text, token_ids, finish_reason, timings; with
+    --num-return-sequences a list of them under "continuations".
     """
+    if (several is not None or logprobs is not None) and not as_json:
+        raise typer.BadParameter("needs --json", param_hint="--num-return-sequences, --logprobs")
+    bias = sampling.parse_logit_bias(logit_bias)
     text = read_prompt(prompt)
     from gradient import hub
 
-    language_model = hub.load_language_model(
-        model, device=device, dtype=dtype, revision=revision, offline=offline
-    )
-    sampling: dict[str, Any] = {
+    place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
+    language_model = hub.load_language_model(model, revision=revision, **place)
+    given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
-        "repetition_penalty": opt.repetition_penalty(repetition_penalty, temperature),
+        "typical_p": typical,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+        "logit_bias": bias,
+        "no_repeat_ngram_size": no_repeat_ngram,
+        "min_new_tokens": min_new_tokens,
+        "num_beams": beams,
+        "length_penalty": length_penalty,
         "seed": seed,
-        "stop": list(stop or []),
+        "stop": stop or None,
+        "json_schema": sampling.read_text(json_schema),
+        "regex": regex,
+        "choices": choice or None,
+        "grammar": sampling.read_text(grammar),
+        "cache": cache,
+        "cache_dtype": cache_dtype,
         "ignore_eos": ignore_eos,
+        "num_return_sequences": several,
+        "logprobs": logprobs,
     }
+    if draft == "prompt_lookup":
+        given["draft"] = draft
+    elif draft is not None:
+        given["draft"] = hub.load_language_model(draft, **place)
+    options: Any = sampling.with_defaults(given, language_model.recommended)
     if as_json:
-        generation: Any = language_model.generate(text, logprobs=logprobs, **sampling)
-        print_json({"model": model, "prompt": text, **generation.to_json()})
+        found = language_model.generate(text, **options)
+        if isinstance(found, list):
+            whole: dict[str, Any] = {"continuations": [each.to_json() for each in found]}
+        else:
+            whole = found.to_json()
+        print_json({"model": model, "prompt": text, **whole})
         return
-    pieces = language_model.stream(text, **sampling)  # wrong options fail here, before any output
+    pieces = language_model.stream(text, **options)  # wrong options fail here, before any output
     if echo:
         show_prompt(text)
     for piece in pieces:
