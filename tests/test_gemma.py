@@ -15,7 +15,8 @@ from gradient.errors import ArgumentError, FileFormatError, StateDictError
 from gradient.generation import KVCache, generate
 from gradient.io.safetensors import save_file
 from gradient.models import load_model, save_model
-from gradient.models.gemma import FULL, SLIDING, Gemma3Config, GemmaRMSNorm
+from gradient.models.gemma import GemmaRMSNorm
+from gradient.models.gemma_config import FULL, SLIDING, Gemma3Config
 from gradient.models.registry import model_class
 
 SHAPE = {
@@ -187,7 +188,7 @@ def test_norms_multiply_before_they_round():
 def test_the_factor_of_embeddings_is_rounded_like_them():
     model = build("gemma", hidden_size=3072, num_hidden_layers=1).bfloat16()
     decoder = model.model
-    decoder.layers, decoder.kinds, decoder.norm = nn.ModuleList([]), [], nn.Identity()
+    decoder.layers, decoder.rotary_kinds, decoder.norm = nn.ModuleList([]), [], nn.Identity()
     with gradient.no_grad():
         x = decoder(gradient.tensor([[5]]))
         expected = decoder.embed_tokens(gradient.tensor([[5]])) * 55.5  # not sqrt(3072) = 55.43

@@ -1,8 +1,8 @@
 """Gemma 1, 2 and 3 (Gemma Team 2024, arXiv:2403.08295 and 2408.00118; 2025, arXiv:2503.19786).
 
-Modules and config fields have the names of transformers' `GemmaForCausalLM`, `Gemma2ForCausalLM`
-and `Gemma3ForCausalLM`. All have norms that multiply by 1 + weight, scaled embeddings and a gated
-MLP with GELU. To the first,
+Modules have the names of transformers' `GemmaForCausalLM`, `Gemma2ForCausalLM` and
+`Gemma3ForCausalLM`; `gradient.models.gemma_config` holds their options. All have norms that
+multiply by 1 + weight, scaled embeddings, and a gated MLP with GELU. To the first,
 
     Gemma 2 adds norms behind attention and MLP, bounded scores and logits, and windows in every
             other layer;
@@ -20,302 +20,18 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.errors import FileFormatError
 from gradient.models.attention import attend
 from gradient.models.causal_lm import Cache, Past
-from gradient.models.config import must_be
+from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
 from gradient.models.llama import LlamaForCausalLM, LlamaMLP
-from gradient.models.llama_config import (
-    Biases,
-    LlamaFamilyConfig,
-    layer_type_problems,
-    window_problems,
-)
 from gradient.models.rope import Rotation, rotary_embedding
-from gradient.models.rope_parameters import old_dialect, rope_problems
 from gradient.nn import init
 from gradient.tensor import Tensor
-
-#: The kinds of layers: one sees all tokens before, the other a window of them.
-FULL, SLIDING = "full_attention", "sliding_attention"
-
-
-@dataclass(kw_only=True)
-class GemmaConfig(LlamaFamilyConfig):
-    """The shape of a Gemma 1; the defaults are the 7B model's."""
-
-    model_type: ClassVar[str] = "gemma"
-    #: Whether what attention and MLP give is normalised before it is added.
-    post_norms: ClassVar[bool] = False
-
-    vocab_size: int = 256000
-    hidden_size: int = 3072
-    intermediate_size: int = 24576
-    num_hidden_layers: int = 28
-    num_attention_heads: int = 16
-    num_key_value_heads: int | None = 16
-    head_dim: int | None = 256
-    hidden_act: str = "gelu_pytorch_tanh"
-    max_position_embeddings: int = 8192
-    attention_bias: bool = False
-    use_bidirectional_attention: bool | None = None
-    tie_word_embeddings: bool = True
-    bos_token_id: int | None = 2
-    eos_token_id: int | list[int] | None = 1
-    pad_token_id: int | None = 0
-
-    @classmethod
-    def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content."""
-        act = cls.activation(values)
-        values = {key: value for key, value in values.items() if key != "hidden_activation"}
-        return super().from_hf(values | {"hidden_act": "gelu_pytorch_tanh" if act is None else act})
-
-    @classmethod
-    def activation(cls, values: dict[str, Any]) -> Any:
-        """Return what config.json's content says of the activation; None if nothing.
-
-        The first files said hidden_act "gelu" and meant the tanh formula; with the correction came
-        the key hidden_activation.
-        """
-        stated = [values.get(key) for key in ("hidden_act", "hidden_activation")]
-        stated = ["gelu_pytorch_tanh" if act == "gelu" else act for act in stated if act]
-        if len(stated) == 2 and stated[0] != stated[1]:
-            raise FileFormatError("hidden_act = {!r}, but hidden_activation = {!r}".format(*stated))
-        return stated[0] if stated else None
-
-    def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content, for old readers too."""
-        return super().to_hf() | {"hidden_activation": self.hidden_act}
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        if self.use_bidirectional_attention:
-            found.append(
-                "use_bidirectional_attention must be false: causal language models are supported, "
-                "encoders such as EmbeddingGemma are not"
-            )
-        return found
-
-    # What modules ask.
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias)
-
-    @property
-    def kinds(self) -> list[str]:
-        """Return the kind of each layer, `FULL` or `SLIDING`."""
-        return [FULL] * self.num_hidden_layers
-
-    @property
-    def ropes(self) -> dict[str, dict[str, Any]]:
-        """Return the rope parameters of each kind of layer that there is."""
-        return dict.fromkeys(self.kinds, self.rope_parameters)
-
-    @property
-    def scale(self) -> float:
-        """Return what scores are multiplied by."""
-        return self.head_size**-0.5
-
-    @property
-    def score_cap(self) -> float | None:
-        """Return the bound of the scores."""
-        return None
-
-    @property
-    def logit_cap(self) -> float | None:
-        """Return the bound of the logits."""
-        return None
-
-
-@dataclass(kw_only=True)
-class Gemma2Config(GemmaConfig):
-    """The shape of a Gemma 2; the defaults are the 2B model's."""
-
-    model_type: ClassVar[str] = "gemma2"
-    post_norms: ClassVar[bool] = True
-
-    hidden_size: int = 2304
-    intermediate_size: int = 9216
-    num_hidden_layers: int = 26
-    num_attention_heads: int = 8
-    num_key_value_heads: int | None = 4
-    query_pre_attn_scalar: float = 256
-    sliding_window: int | None = 4096
-    layer_types: list[str] | None = None
-    final_logit_softcapping: float | None = 30.0
-    attn_logit_softcapping: float | None = 50.0
-
-    @classmethod
-    def activation(cls, values: dict[str, Any]) -> Any:
-        """Return hidden_activation: many files repeat it as hidden_act, which is not looked at."""
-        return values.get("hidden_activation")
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        if found:
-            return found
-        found += must_be(
-            "positive", lambda value: value > 0, query_pre_attn_scalar=self.query_pre_attn_scalar
-        )
-        found += must_be(
-            "null or positive",
-            lambda value: value is None or value > 0,
-            final_logit_softcapping=self.final_logit_softcapping,
-            attn_logit_softcapping=self.attn_logit_softcapping,
-        )
-        found += must_be(
-            "at least 1", lambda value: value >= 1, sliding_window_pattern=self.pattern
-        )
-        found += window_problems(self.sliding_window)
-        if self.sliding_window is None and SLIDING in (self.layer_types or [SLIDING]):
-            found.append("sliding_window must be an int: some layers have a window")
-        return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
-
-    @property
-    def pattern(self) -> int:
-        """Return of how many layers one has no window, where layer_types does not say which."""
-        return 2
-
-    @property
-    def kinds(self) -> list[str]:
-        if self.layer_types is not None:
-            return self.layer_types
-        layers = range(1, self.num_hidden_layers + 1)
-        return [SLIDING if layer % self.pattern else FULL for layer in layers]
-
-    @property
-    def windows(self) -> list[int | None]:
-        return [self.sliding_window if kind == SLIDING else None for kind in self.kinds]
-
-    @property
-    def scale(self) -> float:
-        return self.query_pre_attn_scalar**-0.5
-
-    @property
-    def score_cap(self) -> float | None:
-        return self.attn_logit_softcapping
-
-    @property
-    def logit_cap(self) -> float | None:
-        return self.final_logit_softcapping
-
-
-@dataclass(kw_only=True)
-class Gemma3Config(Gemma2Config):
-    """The shape of a Gemma 3's language model; the defaults are the 4B model's, where it says none.
-
-    `rope_parameters` holds those of either kind of layer: {"full_attention": {...},
-    "sliding_attention": {...}}.
-    """
-
-    model_type: ClassVar[str] = "gemma3_text"
-    qk_norm: ClassVar[bool] = True
-    #: The bases of rotary frequencies where config.json has none.
-    default_thetas: ClassVar[dict[str, float]] = {FULL: 1_000_000.0, SLIDING: 10_000.0}
-
-    vocab_size: int = 262208
-    max_position_embeddings: int = 131072
-    sliding_window_pattern: int = 6
-    final_logit_softcapping: float | None = None
-    attn_logit_softcapping: float | None = None
-    image_token_index: int | None = None  # a multimodal model's: stands for part of an image
-    boi_token_index: int | None = None  # and this one announces an image
-
-    @classmethod
-    def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content: a text model's, or a multimodal one's."""
-        if values.get("model_type") == "gemma3":
-            values = of_text_model(values)
-        return super().from_hf(nested_ropes(values))
-
-    def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content as that of a text model, for old readers too."""
-        local = self.rope_parameters[SLIDING]["rope_theta"]
-        old = old_dialect(self.rope_parameters[FULL]) | {"rope_local_base_freq": local}
-        return super().to_hf() | old
-
-    def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return the rope parameters of both kinds with nothing left to defaults."""
-        found = dict(parameters)
-        for kind, theta in self.default_thetas.items():
-            given = {} if found.get(kind) is None else found[kind]
-            if isinstance(given, dict):
-                found[kind] = super().settled_rope({"rope_theta": theta, **given})
-        return found
-
-    def rotary_problems(self) -> list[str]:
-        """Return what is wrong with the settled rope parameters of both kinds."""
-        kinds = list(self.default_thetas)
-        if sorted(self.rope_parameters) != kinds or not all(
-            isinstance(given, dict) for given in self.rope_parameters.values()
-        ):
-            return [
-                f"rope_parameters must hold an object for {' and '.join(kinds)}, and nothing else, "
-                f"got {self.rope_parameters}"
-            ]
-        return [
-            f"{kind}: {problem}"
-            for kind, given in self.rope_parameters.items()
-            for problem in rope_problems(given, self.head_size)
-        ]
-
-    @property
-    def pattern(self) -> int:
-        return self.sliding_window_pattern
-
-    @property
-    def ropes(self) -> dict[str, dict[str, Any]]:
-        return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.kinds)}
-
-    @property
-    def score_cap(self) -> None:
-        """Return None: transformers, too, passes over attn_logit_softcapping here."""
-        return None
-
-
-def of_text_model(values: dict[str, Any]) -> dict[str, Any]:
-    """Return from a multimodal Gemma 3's config.json what concerns its language model."""
-    text = values.get("text_config")
-    if not isinstance(text, dict):
-        raise FileFormatError(
-            f"text_config must be an object that describes the language model, got {text!r}"
-        )
-    shared = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings",
-              "image_token_index", "boi_token_index")  # fmt: skip
-    outer = {key: values[key] for key in shared if values.get(key) is not None}
-    return {**text, **outer, "model_type": Gemma3Config.model_type}
-
-
-def nested_ropes(values: dict[str, Any]) -> dict[str, Any]:
-    """Return Gemma 3's config.json with all it says of positions in `rope_parameters`, by kind.
-
-    Before transformers 5, `rope_theta` and `rope_scaling` were of the layers without a window, and
-    `rope_local_base_freq` of the others.
-    """
-    keys = ("rope_theta", "rope_local_base_freq", "rope_scaling")
-    theta, local, scaling = (values.get(key) for key in keys)
-    values = {key: value for key, value in values.items() if key not in keys}
-    given = values.get("rope_parameters") or {}
-    if not isinstance(given, dict):
-        return values  # the config's type check will say so
-    given = dict(given)
-    for kind, base in ((FULL, theta), (SLIDING, local)):
-        before = {} if base is None else {"rope_theta": base}
-        if isinstance(given.get(kind), dict | None):
-            given[kind] = {**before, **(given.get(kind) or {})}
-    if isinstance(scaling, dict) and isinstance(given[FULL], dict):
-        given[FULL] |= scaling
-    return values | {"rope_parameters": given}
 
 
 class GemmaRMSNorm(nn.Module):
@@ -413,7 +129,7 @@ class GemmaModel(nn.Module):
     def __init__(self, config: GemmaConfig) -> None:
         super().__init__()
         C = config.hidden_size
-        self.kinds = config.kinds
+        self.rotary_kinds = config.rotary_kinds
         layer_class = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
         self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
         self.layers = nn.ModuleList(
@@ -440,7 +156,7 @@ class GemmaModel(nn.Module):
         rotate = {
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
-        for kind, layer in zip(self.kinds, self.layers, strict=True):
+        for kind, layer in zip(self.rotary_kinds, self.layers, strict=True):
             x = layer(x, rotate[kind], past)
         if past is not None:
             past.commit()

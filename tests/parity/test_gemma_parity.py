@@ -6,7 +6,7 @@ import pytest
 
 from gradient.generation import generate
 from gradient.models import load_model
-from gradient.models.gemma import FULL, SLIDING
+from gradient.models.gemma_config import FULL, SLIDING
 from transformers_models import (
     NEW_TOKENS,
     TOKENS,
