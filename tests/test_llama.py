@@ -1,9 +1,11 @@
-"""The LLaMA family without its reference: caches, batches, configs, rotary positions."""
+"""The LLaMA family: transformers' golden numbers, caches, rotary positions, what it refuses."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from gradient.models.registry import model_class
 from gradient.models.rope import ROPE_TYPES, rotary_embedding
 from gradient.models.rope_parameters import rope_problems, settled
 
+GOLDEN = Path(__file__).parent / "golden" / "llama_tiny"
 SHAPE = {
     "vocab_size": 61,
     "hidden_size": 32,
@@ -58,6 +61,43 @@ def close(actual, expected, tolerance=2e-5):
     actual, expected = (x.detach().cpu().float().numpy() for x in (actual, expected))
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+# ---- numbers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=FAMILIES, ids=str)
+def golden(request, device):
+    """A model that transformers has made, in float32, and what it computes there."""
+    folder = GOLDEN / request.param
+    model = load_model(folder, dtype=gradient.float32, device=device)
+    return model, json.loads((folder / "golden.json").read_text())
+
+
+def test_logits_are_transformers(golden, device):
+    model, expected = golden
+    with gradient.no_grad():
+        logits = model(gradient.tensor(expected["input_ids"], device=device))
+    close(logits, gradient.tensor(expected["logits"]))
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_greedy_tokens_are_transformers(golden, use_cache):
+    model, expected = golden
+    options = {"max_new_tokens": 24, "ignore_eos": True, "use_cache": use_cache}
+    rows = generate(model, expected["prompts"], **options)
+    assert [row.token_ids for row in rows] == expected["greedy"]
+
+
+def test_a_training_step_has_transformers_loss_and_gradients(golden, device):
+    model, expected = golden
+    ids = gradient.tensor(expected["input_ids"], device=device)
+    logits = model.train()(ids)[:, :-1].flatten(0, 1)
+    loss = gradient.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
+    loss.backward()
+    assert loss.item() == pytest.approx(expected["loss"], rel=1e-5)
+    norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
+    assert norms == pytest.approx(expected["gradient_norms"], rel=1e-4)
 
 
 # ---- one text, however it is read ---------------------------------------------------------------
@@ -407,6 +447,14 @@ def test_where_the_original_context_is_found():
     assert config(rope_scaling=yarn).rope_parameters[key] == 64
     assert config(rope_scaling=yarn | {key: 32}).rope_parameters[key] == 32
     assert config(rope_scaling=yarn | {key: 32}, **{key: 16}).rope_parameters[key] == 16
+
+
+def test_what_phi3_calls_yarn_is_longrope():
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    for name in ("su", "yarn", "longrope"):
+        parameters = config("phi3", rope_scaling={"type": name, **factors}).rope_parameters
+        assert parameters["rope_type"] == "longrope"
+        assert parameters["original_max_position_embeddings"] == 4096
 
 
 def test_windows():

@@ -274,6 +274,12 @@ class Phi3Config(LlamaFamilyConfig):
     eos_token_id: int | list[int] | None = 32000
     pad_token_id: int | None = 32000
 
+    def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return rope parameters, in which "yarn" is what the first Phi-3s called LongRoPE."""
+        if "yarn" in (parameters.get("rope_type"), parameters.get("type")):
+            parameters = parameters | {"rope_type": "longrope"}
+        return super().settled_rope(parameters)
+
     @property
     def windows(self) -> list[int | None]:
         return [self.sliding_window] * self.num_hidden_layers
