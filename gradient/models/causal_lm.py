@@ -8,7 +8,7 @@ pages or in fewer bits, no model file knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gradient
 from gradient.errors import ArgumentError

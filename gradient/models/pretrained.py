@@ -48,7 +48,7 @@ class PretrainedModel(nn.Module):
 
     @property
     def dtype(self) -> gradient.DType:
-        """Return the dtype of the weights that are not packed: hidden states and caches share it."""
+        """Return the dtype of the plain weights, which hidden states and caches share."""
         plain = (p.dtype for p in self.parameters() if not p.dtype.is_packed)
         return next(plain, gradient.float32)
 
