@@ -14,6 +14,7 @@ import gradient
 from gradient.errors import ArgumentError, GenerationError, ShapeError, TypeMismatch
 from gradient.generation import (
     LanguageModel,
+    PromptCache,
     StopStrings,
     generate,
     stream,
@@ -415,6 +416,24 @@ def test_chat_follows_the_template(tokenizer):
     assert str(lm.chat(messages)) == "hello"
     assert "".join(lm.chat(messages, stream=True)) == "hello"
     assert model.calls[0] == (1, len(prompt))
+
+
+def test_a_turn_costs_its_new_tokens_with_a_prompt_cache():
+    chatty = byte_level()
+    chatty.chat_template = TEMPLATE
+    first = "<user>hi<assistant>"
+    second = first + "hello<user>and?<assistant>"
+    model = Scripted(second + "yes")
+    lm, cache = LanguageModel(model, chatty), PromptCache(model)
+    messages = [{"role": "user", "content": "hi"}]
+    answer = lm.chat(messages, prompt_cache=cache, stop="<user>")
+    assert str(answer) == "hello"
+    assert model.calls == [(1, len(first))] + [(1, 1)] * (len("hello<user>") - 1)
+    messages += [{"role": "assistant", "content": str(answer)}, {"role": "user", "content": "and?"}]
+    model.calls.clear()
+    assert "".join(lm.chat(messages, stream=True, prompt_cache=cache)) == "yes"
+    known = len(first + "hello<user>") - 1  # all but the token last chosen
+    assert model.calls == [(1, len(second) - known)] + [(1, 1)] * 3
 
 
 def test_chat_without_a_template_is_a_transcript(tokenizer):
