@@ -75,15 +75,15 @@ class GemmaAttention(nn.Module):
     def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
-        q = self.q_norm(self.q_proj(x).view(B, T, -1, self.head_dim)).transpose(
-            1, 2
-        )  # (B, H, T, D)
-        k = self.k_norm(self.k_proj(x).view(B, T, -1, self.head_dim)).transpose(
-            1, 2
-        )  # (B, Hk, T, D)
-        v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, Hk, T, D)
+        q, k, v = (
+            project(x).view(B, T, -1, self.head_dim)  # (B, T, heads, D)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q = rotate(self.q_norm(q).transpose(1, 2))  # (B, H, T, D)
+        k = rotate(self.k_norm(k).transpose(1, 2))  # (B, H_kv, T, D)
+        v = v.transpose(1, 2)  # (B, H_kv, T, D)
         y = attend(
-            past, self.layer, rotate(q), rotate(k), v,
+            past, self.layer, q, k, v,
             scale=self.scale, window=self.window, softcap=self.softcap,
             dropout=self.dropout if self.training else 0.0,
         )  # (B, H, T, D)  # fmt: skip
@@ -152,7 +152,7 @@ class GemmaModel(nn.Module):
         positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
         x = self.embed_tokens(input_ids)  # (B, T, C)
         # The factor is rounded like the embeddings: in bfloat16, sqrt(3072) = 55.43 is 55.5.
-        x = x * gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype, device=x.device)
+        x = x * float(gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype))
         rotate = {
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
