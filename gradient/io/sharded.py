@@ -181,8 +181,9 @@ def _read_index(path: Path) -> dict[str, str]:
         raise FileFormatError(f"{path}: expected an object with a 'weight_map' that is not empty")
     for tensor, name in weight_map.items():
         # A name with a folder in it could lead anywhere; shards lie beside their index.
-        if not isinstance(name, str) or name in {"", ".", ".."} or set(name) & set("/\\\0:"):
+        proper = isinstance(name, str) and name not in {"", ".", ".."} and len(name) < 256
+        if not proper or set(name) & set("/\\\0:"):
             raise FileFormatError(
-                f"{path}: {name!r}, for {tensor!r}, is not the name of a file beside it"
+                f"{path}: {name!r:.300}, for {tensor!r:.300}, is not the name of a file beside it"
             )
     return weight_map

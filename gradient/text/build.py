@@ -61,8 +61,15 @@ def dress_byte_level(made: tokenizers.Tokenizer, pre_tokenization: PreTokenizati
 
 
 def special(token: str) -> Any:
-    """A token that text is searched for before anything else, and that is never split."""
-    return import_tokenizers().AddedToken(token, special=True, normalized=False)
+    """A token that text is searched for before anything else, and that is never split.
+
+    Raises:
+        FileFormatError: it holds half a surrogate pair, which JSON can say and no text can hold.
+    """
+    try:
+        return import_tokenizers().AddedToken(token, special=True, normalized=False)
+    except UnicodeEncodeError:
+        raise FileFormatError(f"the special token {token!r} is not valid Unicode") from None
 
 
 def add_ends(made: tokenizers.Tokenizer, begin: str | None, end: str | None) -> None:

@@ -1,0 +1,28 @@
+"""Damaged model files: each of two thousand loads and runs, or is refused in our words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.cpu_only]
+
+PROGRAM = Path(__file__).with_name("fuzz_files.py")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf", "config", "tokenizer", "torch"])
+def test_four_hundred_damaged_files(kind, tmp_path):
+    command = [sys.executable, str(PROGRAM), kind, "400", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROGRAM.parent), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, env=environment)
+    # A crash (a signal) shows as a negative return code.
+    assert done.returncode == 0, (done.returncode, done.stderr[-3000:])
+    outcomes = json.loads(done.stdout.splitlines()[-1])
+    assert not outcomes["wrong"], "\n".join(outcomes["wrong"][:20])
+    assert outcomes["loaded"] + outcomes["refused"] == 400
+    assert outcomes["loaded"] and outcomes["refused"] > 40
