@@ -83,6 +83,43 @@ def test_selected_rows_go_on_as_they_were_and_independently(layout, dtype, devic
                 close(logits, whole_logits[row, starts[row] : stop], TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", [None, "int8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_come_and_go_in_a_running_batch(layout, dtype, device):
+    model, text = make_model(device), texts(4)
+    expected, options = whole(model, text), {"dtype": dtype, **LAYOUTS[layout]}
+    running = fed(model, KVCache.for_model(model, 2, **options), text[:2], [25, 4])
+    if running.pool is not None:
+        options = {"kind": "paged", "dtype": dtype, "pool": running.pool}
+        options |= {"block": LAYOUTS[layout].get("block", 1)}
+    newcomers = [KVCache.for_model(model, 1, **options) for _ in range(2)]
+    for row, count in ((2, 9), (3, 31)):
+        fed(model, newcomers[row - 2], text[row : row + 1], [count])
+    running, names = running.join(*newcomers), [0, 1, 2, 3]
+    assert running.counts == running.lengths.tolist() == [25, 4, 9, 31]
+    for leaving in (1, 0, 2, None):
+        for new in ([1] * len(names), [2, 3, 1, 2][: len(names)]):
+            starts = list(running.counts)
+            found = feed(model, running, text[names], new, starts)
+            for row, start, logits in zip(names, starts, found, strict=True):
+                close(logits, expected[row, start : start + len(logits)], TOLERANCE[dtype])
+        if leaving is not None:
+            running = running.select([at for at, name in enumerate(names) if name != leaving])
+            names.remove(leaving)
+
+
+def test_only_caches_that_are_alike_are_joined():
+    model = make_model()
+    static, paged = (KVCache.for_model(model, 1, kind=kind) for kind in ("static", "paged"))
+    with pytest.raises(ArgumentError, match="got static of float32, paged of float32"):
+        static.join(paged)
+    with pytest.raises(ArgumentError, match="paged caches must be of one pool"):
+        paged.join(KVCache.for_model(model, 1, kind="paged"))
+    rings = [KVCache.for_model(model, 1, kind="sliding", slack=slack) for slack in (2, 3)]
+    with pytest.raises(ArgumentError, match="must have the same slack"):
+        rings[0].join(rings[1])
+
+
 #: Rings without slack are for tests of their own: they can go back by one token.
 GO_BACK = [layout for layout in LAYOUTS if layout != "sliding, no slack"]
 
@@ -168,11 +205,11 @@ def test_buffers_grow_by_doubling(device):
 def test_rows_of_a_paged_cache_share_what_they_have_in_common():
     model, text = make_model(), texts(1)
     cache = fed(model, KVCache.for_model(model, 1, kind="paged", page_size=4), text, [14])
-    pool = cache.layouts[0].pool
+    pool = cache.pool
     assert pool.used == 4
     beams = cache.select([0] * 6)
     assert pool.used == 4
-    assert beams.layouts[0].pool is pool
+    assert beams.pool is pool
     many = np.repeat(text, 6, axis=0)
     many[:, 14:] = texts(6, seed=5)[:, 14:]
     feed(model, beams, many, [1] * 6, [14] * 6)
@@ -199,7 +236,7 @@ def test_the_last_of_those_who_share_a_page_writes_to_it():
     options = {"kind": "paged", "page_size": 4, "pages": 5}
     cache = fed(model, KVCache.for_model(model, 1, **options), text[:1], [14])
     pair = cache.select([0, 0])
-    pool = pair.layouts[0].pool
+    pool = pair.pool
     del cache
     gc.collect()
     feed(model, pair, text, [1, 1], [14, 14])  # one copy, for which one page is left
@@ -259,7 +296,7 @@ def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable():
 def test_caches_of_one_pool():
     model, text = make_model(), texts(2)
     first = KVCache.for_model(model, 1, kind="paged", page_size=4)
-    pool = first.layouts[0].pool
+    pool = first.pool
     fed(model, first, text[:1], [9])
     second = KVCache.for_model(model, 1, kind="paged", pool=pool)
     fed(model, second, text[1:], [6])
@@ -274,7 +311,7 @@ def test_a_page_is_clean_when_it_gets_another_owner():
     model, text = make_model(), texts(2)
     options = {"kind": "paged", "page_size": 8}
     cache = fed(model, KVCache.for_model(model, 2, **options), text, [10, 3])
-    for plane in cache.layouts[0].pool._planes():
+    for plane in cache.pool._planes():
         plane[1:] = float("nan")
     cache.rewind([0, 0])
     feed(model, cache, text, [12, 2], [0, 0])

@@ -26,6 +26,7 @@ import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.generation.cache import file, paged, sliding, static
 from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
+from gradient.generation.cache.paged import PagePool
 from gradient.generation.cache.storage import storage_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
@@ -120,6 +121,12 @@ class KVCache:
         return len(self.counts)
 
     @property
+    def pool(self) -> PagePool | None:
+        """Return the pages of a paged cache, for others that are to share them."""
+        pools = [layout.pool for layout in self.layouts if isinstance(layout, paged.Paged)]
+        return pools[0] if pools else None
+
+    @property
     def nbytes(self) -> int:
         """Return the bytes that keys and values take, reserved columns included."""
         return sum(layout.nbytes for layout in self.layouts)
@@ -156,6 +163,32 @@ class KVCache:
         chosen.lengths = gradient.tensor(chosen.counts, dtype=gradient.int64, device=self.device)
         chosen.layouts = [layout.select(rows, chosen.counts) for layout in self.layouts]
         return chosen
+
+    @gradient.no_grad()
+    def join(self, *others: KVCache) -> Self:
+        """Return a cache of these rows and those of other caches, one after another.
+
+        With `select` it lets rows come and go in a running batch. Caches stay as they were; what
+        they hold is copied, but for paged ones, which must be of one pool.
+
+        Raises:
+            ArgumentError: they differ in kind, dtype or shapes.
+        """
+        caches: list[KVCache] = [self, *others]
+        if len({(each.kind, each.storage.name, *each.shapes) for each in caches}) > 1:
+            raise ArgumentError(
+                "join: caches must be alike in kind, dtype and shapes, got "
+                + ", ".join(f"{each.kind} of {each.storage.name}" for each in caches)
+            )
+        joined = type(self).__new__(type(self))
+        joined.__dict__.update(self.__dict__)
+        joined.counts = [count for each in caches for count in each.counts]
+        joined.lengths = gradient.tensor(joined.counts, dtype=gradient.int64, device=self.device)
+        joined.layouts = [
+            layout.join([each.layouts[number] for each in others], [c.counts for c in caches])
+            for number, layout in enumerate(self.layouts)
+        ]
+        return joined
 
     @gradient.no_grad()
     def rewind(self, counts: Sequence[int]) -> None:

@@ -98,6 +98,14 @@ class Layout(ABC):
         """Return a layout of these rows, which hold `counts` tokens; independent of this one."""
 
     @abstractmethod
+    def join(self, others: Sequence[Any], counts: Sequence[Sequence[int]]) -> Layout:
+        """Return a layout of these rows and those of `others`, which are alike but for the rows.
+
+        Args:
+            counts: tokens that the rows hold, of this layout and of each other.
+        """
+
+    @abstractmethod
     def rewind(self, counts: Sequence[int]) -> None:
         """Forget each row's tokens beyond counts[row], which the rows are known to hold.
 

@@ -171,6 +171,20 @@ class Paged(Layout):
             self.pool.share(pages)
         return Paged(self.pool, tables, self.table[index_of(rows, self.geometry.device)])
 
+    def join(self, others: Sequence[Paged], counts: Sequence[Sequence[int]]) -> Paged:
+        """See `Layout.join`. Pages are shared, not copied."""
+        parts = [self, *others]
+        if any(part.pool is not self.pool for part in parts):
+            raise ArgumentError("join: paged caches must be of one pool; see KVCache's pool=")
+        width = max(part.table.shape[1] for part in parts)
+        for part in parts:
+            part._reserve(width)
+        tables = [list(pages) for part in parts for pages in part.tables]
+        for pages in tables:
+            self.pool.share(pages)
+        joined = gradient.cat([part.table[:, :width] for part in parts])
+        return Paged(self.pool, tables, joined)
+
     def rewind(self, counts: Sequence[int]) -> None:
         """See `Layout.rewind`."""
         for row, count in enumerate(counts):

@@ -93,6 +93,24 @@ class Ring(Layout):
             setattr(chosen, name, copies)
         return chosen
 
+    def join(self, others: Sequence[Ring], counts: Sequence[Sequence[int]]) -> Ring:
+        """See `Layout.join`. What the rows hold is copied."""
+        parts = [self, *others]
+        if len({part.size for part in parts}) > 1:
+            raise ArgumentError("join: sliding caches must have the same slack and block")
+        rows, capacity = sum(part.batch_size for part in parts), max(p.capacity for p in parts)
+        joined = Ring(self.geometry, rows, self.window, self.slack, capacity)
+        joined.kept_from = [first for part in parts for first in part.kept_from]
+        begin = 0
+        for part in parts:
+            rows_of_part = slice(begin, begin + part.batch_size)
+            for name in ("keys", "values"):
+                for layer, planes in getattr(joined, name).items():
+                    for new, old in zip(planes, getattr(part, name)[layer], strict=True):
+                        new[rows_of_part, :, : 1 + part.capacity] = old
+            begin = rows_of_part.stop
+        return joined
+
     def rewind(self, counts: Sequence[int]) -> None:
         """See `Layout.rewind`."""
         self._check(counts, "")

@@ -13,6 +13,7 @@ itself; with the capacity given at the start they never move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import gradient
 from gradient.generation.cache.layout import (
@@ -53,9 +54,8 @@ class Static(Layout):
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Static:
         """See `Layout.select`. What the rows hold is copied."""
-        chosen = Static.__new__(Static)
-        chosen.geometry, chosen.batch_size = self.geometry, len(rows)
-        chosen.capacity = self.capacity
+        chosen = Static(replace(self.geometry, shapes={}), len(rows), self.capacity)
+        chosen.geometry = self.geometry
         index, held = index_of(rows, self.geometry.device), max(counts, default=0)
         for name in ("keys", "values"):
             buffers = {}
@@ -65,6 +65,21 @@ class Static(Layout):
                     new[:, :, :held] = old[:, :, :held][index]
             setattr(chosen, name, buffers)
         return chosen
+
+    def join(self, others: Sequence[Static], counts: Sequence[Sequence[int]]) -> Static:
+        """See `Layout.join`. What the rows hold is copied."""
+        parts = [self, *others]
+        capacity = max(part.capacity for part in parts)
+        joined = Static(self.geometry, sum(part.batch_size for part in parts), capacity)
+        first = 0
+        for part, held in zip(parts, counts, strict=True):
+            rows = slice(first, first + part.batch_size)
+            for name in ("keys", "values"):
+                for layer, planes in getattr(joined, name).items():
+                    for new, old in zip(planes, getattr(part, name)[layer], strict=True):
+                        new[rows, :, : max(held)] = old[:, :, : max(held)]
+            first = rows.stop
+        return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
         """Do nothing: what lies beyond a row's length is not seen, and overwritten."""
