@@ -13,7 +13,7 @@ import pytest
 import gradient
 import packed_reference
 from array_backends import PROOFS
-from gradient import errors, nn
+from gradient import backends, errors, nn
 from gradient import functional as F
 from gradient.amp import autocast
 from gradient.autograd import gradcheck, gradgradcheck
@@ -118,8 +118,12 @@ def test_what_a_packed_dtype_is():
     for wrong in (lambda: q.itemsize, lambda: q.numpy, lambda: gradient.zeros(256, dtype=q)):
         with pytest.raises(TypeError, match=r"gradient.q4_k is a packed dtype .*quantize"):
             wrong()
-    with pytest.raises(TypeError, match="packed dtypes do not mix"):
-        gradient.promote_types(q, gradient.float32)
+    for mix in (
+        gradient.promote_types,
+        lambda a, b: gradient.result_type(packed(a, 256), gradient.ones(1)),
+    ):
+        with pytest.raises(TypeError, match="packed dtypes do not mix"):
+            mix(q, gradient.float32)
 
 
 # Rounding ----------------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ def test_a_packed_tensor_is_a_tensor(dtype, place):
     plain = host(packed(dtype, 6, 256).dequantize())
     assert (q.shape, q.ndim, q.numel(), len(q)) == ((6, 256), 2, 1536, 6)
     assert q.dtype is dtype
-    assert str(q.device) == place
+    assert q.backend is backends.get(place)
     assert not q.requires_grad
     np.testing.assert_array_equal(host(q.dequantize()), plain)
     assert q.dequantize(gradient.bfloat16).dtype is gradient.bfloat16
@@ -380,6 +384,26 @@ def test_pieces_make_the_whole(rows, monkeypatch):
     g = gradient.tensor(normal(3, rows, seed=2))
     y.backward(g)
     assert_close(x.grad, g @ plain)
+
+
+def test_little_is_unpacked_at_a_time(monkeypatch):
+    """A look-up unpacks its rows, a product and its gradient pieces of bounded size."""
+    sizes = []
+    unpack = gradient.q8_0.unpack
+
+    def counted(be, parts):
+        values = unpack(be, parts)
+        sizes.append(values.size)
+        return values
+
+    monkeypatch.setattr(gradient.q8_0, "unpack", counted)
+    q = packed("q8_0", 4000, 256)
+    F.embedding(gradient.tensor([[5, 5, 3999]]), q)
+    assert sizes == [3 * 256]
+    sizes.clear()
+    F.linear(gradient.ones(2, 256, requires_grad=True), q).sum().backward()
+    assert sum(sizes) == 2 * q.numel()
+    assert max(sizes) <= composed.AT_ONCE
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -782,6 +806,28 @@ def test_truncated_files(tmp_path):
         path.write_bytes(raw[:size])
         with pytest.raises(errors.FileFormatError):
             SafetensorsFile(path)
+
+
+def test_mutated_files(tmp_path):
+    """Whatever is written over a header: the tensors load, or an error of ours says why not."""
+    path = tmp_path / "a.safetensors"
+    save_file({"w": packed("q4_k", 4, 256), "i": packed("int4_group", 4, 64)}, path)
+    raw, rng = path.read_bytes(), np.random.default_rng(0)
+    size = 8 + int.from_bytes(raw[:8], "little")
+    loaded = 0
+    for _ in range(400):
+        mutated = bytearray(raw)
+        for at in rng.integers(8, size, rng.integers(1, 4)):
+            mutated[at] = rng.choice(np.frombuffer(b'0123456789abknq_",:{}[]- \\', np.uint8))
+        path.write_bytes(mutated)
+        try:
+            tensors = load_file(path)
+        except errors.GradientError:
+            continue
+        loaded += 1
+        for tensor in tensors.values():
+            assert tensor.dequantize().shape == tensor.shape
+    assert 0 < loaded < 400
 
 
 def test_names_that_clash(tmp_path):

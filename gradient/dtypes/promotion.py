@@ -42,15 +42,17 @@ def _promote(a: DType, b: DType) -> DType:
     return a if a.bits >= b.bits else b
 
 
-_TABLE = {(a, b): _promote(a, b) for a in ALL for b in ALL}
+class _Table(dict[tuple[DType, DType], DType]):
+    def __missing__(self, pair: tuple[DType, DType]) -> DType:
+        raise TypeMismatch(f"packed dtypes do not mix with others, got {pair[0]} and {pair[1]}")
+
+
+_TABLE = _Table({(a, b): _promote(a, b) for a in ALL for b in ALL})
 
 
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest dtype that holds both, by PyTorch's table."""
-    a, b = dtype_of(a), dtype_of(b)
-    if a.is_packed or b.is_packed:
-        raise TypeMismatch(f"promote_types: packed dtypes do not mix with others, got {a} and {b}")
-    return _TABLE[a, b]
+    return _TABLE[dtype_of(a), dtype_of(b)]
 
 
 def _rank(operand: Any) -> tuple[int, DType]:
