@@ -13,7 +13,8 @@ import pytest
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import fields, float_of, int_of, text_of
 from gradient.text import Tokenizer
-from gradient.text.pieces import PieceType, PieceVocabulary, check_charsmap, merges_of
+from gradient.text.charsmap import check_charsmap
+from gradient.text.pieces import PieceType, PieceVocabulary, merges_of
 from gradient.text.sentencepiece import parse_sentencepiece, read_llama2c, tokenizer_of_model
 from piece_models import BYTES, SPECIALS, float_field, int_field, model_bytes, text_field, varint
 from text_data import SENTENCES, hard_texts, streamed

@@ -52,6 +52,7 @@ class _Found:
     specials: dict[str, str | None] = field(default_factory=dict)
     add_bos: bool | None = None
     add_eos: bool | None = None
+    charsmap: bytes = b""
 
 
 def read_folder(folder: Path) -> Tokenizer:
@@ -66,12 +67,13 @@ def read_folder(folder: Path) -> Tokenizer:
     try:
         add_tokens(folder, found.backend, config)
         options: Config = special_tokens(folder, found.specials | config, found.backend)
+        options["charsmap"] = found.charsmap
         for end, known in (("bos", found.add_bos), ("eos", found.add_eos)):
             flag = config.get(f"add_{end}_token", known)
             has_token = bool(options[f"{end}_token"])
             options[f"add_{end}"] = flag if isinstance(flag, bool) and has_token else None
         return Tokenizer(found.backend, chat_template=_chat_template(folder, config), **options)
-    except (ArgumentError, FileFormatError, OverflowError) as error:
+    except (ArgumentError, FileFormatError, OverflowError, UnicodeEncodeError) as error:
         named = str(folder) in str(error)
         raise FileFormatError(str(error) if named else f"{folder}: {error}") from None
 
@@ -209,6 +211,7 @@ def _from_sentencepiece(folder: Path, names: tuple[str, ...], config: Config) ->
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from None
     specials = model.specials()
+    charsmap = model.vocabulary.normalizer.charsmap
     if kind == "T5":  # ends texts and does not begin them; its <extra_id_0> is the last token
         if "added_tokens_decoder" not in config:
             count = config.get("extra_ids", 100)
@@ -216,11 +219,11 @@ def _from_sentencepiece(folder: Path, names: tuple[str, ...], config: Config) ->
             extra = [f"<extra_id_{number}>" for number in reversed(range(count))]
             backend.add_special_tokens(extra)
         add_ends(backend, None, specials["eos_token"])
-        return _Found(backend, specials | {"bos_token": None}, False, True)
+        return _Found(backend, specials | {"bos_token": None}, False, True, charsmap)
     has_bos = specials["bos_token"] is not None
     if has_bos and config.get("add_bos_token", True):
         add_ends(backend, specials["bos_token"], None)
-    return _Found(backend, specials, has_bos or None, None)
+    return _Found(backend, specials, has_bos or None, None, charsmap)
 
 
 def _from_vocab_txt(folder: Path, names: tuple[str, ...], config: Config) -> _Found:

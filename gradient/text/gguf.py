@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,13 +72,20 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
 def _llama(metadata: Metadata) -> Tokenizer:
     """LLaMA's kind of vocabulary, as llama.cpp reads it: a space before text after each special."""
     vocabulary = _scored(metadata, unigram=False, dummy_prefix=True)
-    backend = tokenizer_of_pieces(vocabulary)
-    return _finished(backend, metadata, {"add_bos": True, "add_eos": False})
+    rules = {"add_bos": True, "add_eos": False}
+    return _finished_pieces(vocabulary, metadata, rules)
 
 
 def _t5(metadata: Metadata) -> Tokenizer:
-    backend = tokenizer_of_pieces(_scored(metadata, unigram=True, dummy_prefix=False))
-    return _finished(backend, metadata, {"add_bos": False, "add_eos": True})
+    vocabulary = _scored(metadata, unigram=True, dummy_prefix=False)
+    return _finished_pieces(vocabulary, metadata, {"add_bos": False, "add_eos": True})
+
+
+def _finished_pieces(
+    vocabulary: PieceVocabulary, metadata: Metadata, rules: dict[str, bool]
+) -> Tokenizer:
+    backend = tokenizer_of_pieces(vocabulary)
+    return _finished(backend, metadata, rules, charsmap=vocabulary.normalizer.charsmap)
 
 
 def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVocabulary:
@@ -155,7 +163,7 @@ def _bert(metadata: Metadata) -> Tokenizer:
         "bos_token": special_text["cls"] if special_text["cls"] in vocab else None,
         "eos_token": special_text["sep"] if special_text["sep"] in vocab else None,
     }
-    return _finished(backend, metadata, {"add_bos": True, "add_eos": True}, **ends)
+    return _finished(backend, metadata, {"add_bos": True, "add_eos": True}, ends)
 
 
 _KINDS: dict[str, Callable[[Metadata], Tokenizer]] = {
@@ -167,7 +175,11 @@ _KINDS: dict[str, Callable[[Metadata], Tokenizer]] = {
 
 
 def _finished(
-    backend: Any, metadata: Metadata, rules: dict[str, bool], **given: str | None
+    backend: Any,
+    metadata: Metadata,
+    rules: dict[str, bool],
+    given: Mapping[str, str | None] = MappingProxyType({}),
+    charsmap: bytes = b"",
 ) -> Tokenizer:
     """The tokenizer with its special tokens, its rule for BOS and EOS, and its chat template."""
     size = backend.get_vocab_size(with_added_tokens=True)
@@ -176,7 +188,7 @@ def _finished(
         name: None if number is None else backend.id_to_token(number)
         for name, number in ids.items()
     }
-    specials |= given
+    specials |= dict(given)
     others = [_id(metadata, key, size) for key in (*_OTHER_IDS, *_SEPARATOR_IDS)]
     texts = [*specials.values(), *(backend.id_to_token(n) for n in others if n is not None)]
     backend.add_special_tokens([special(text) for text in dict.fromkeys(texts) if text])
@@ -188,8 +200,8 @@ def _finished(
     if backend.post_processor is None or metadata.get(_PREFIX + "model") == "gpt2":
         begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
         add_ends(backend, begin, end)
-    options: dict[str, Any] = {**specials, **ends, "chat_template": _templates(metadata)}
-    return Tokenizer(backend, **options)
+    options: dict[str, Any] = {**specials, **ends, "charsmap": charsmap}
+    return Tokenizer(backend, chat_template=_templates(metadata), **options)
 
 
 def _templates(metadata: Metadata) -> str | dict[str, str] | None:

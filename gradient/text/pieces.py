@@ -12,14 +12,12 @@ from __future__ import annotations
 import enum
 import math
 import re
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradient.errors import FileFormatError
 from gradient.text.build import import_tokenizers, panics_as, special
+from gradient.text.charsmap import check_charsmap
 
 if TYPE_CHECKING:
     import tokenizers
@@ -223,34 +221,3 @@ def _user_defined(piece: str, normalizer: Any) -> Any:
     """Found in the normalised text, as SentencePiece does, if normalising leaves it as it is."""
     unchanged = normalizer is None or normalizer.normalize_str(piece) == piece
     return import_tokenizers().AddedToken(piece, special=False, normalized=unchanged)
-
-
-def check_charsmap(charsmap: bytes) -> None:
-    """Check that no step through the trie can lead out of it: the reader does not look.
-
-    The format: the trie's size in bytes, its units (a double array, one uint32 each, as Darts-clone
-    lays it out), then the replacements, each ended by a zero byte.
-
-    Raises:
-        FileFormatError: it is cut short or damaged.
-    """
-    if not charsmap:
-        return
-    if len(charsmap) < 4:
-        raise FileFormatError("charsmap: it ends within its head")
-    (size,) = struct.unpack_from("<I", charsmap)
-    if size % 4 or not size or size > len(charsmap) - 4:
-        raise FileFormatError(
-            f"charsmap: a trie of {size:,} bytes does not fit in {len(charsmap):,}"
-        )
-    units = np.frombuffer(charsmap, "<u4", size // 4, offset=4).astype(np.int64)
-    texts = np.frombuffer(charsmap, np.uint8, offset=4 + size)
-    inner = np.flatnonzero(units >> 31 == 0)
-    offsets = (units[inner] >> 10) << ((units[inner] & 1 << 9) >> 6)
-    children = inner ^ offsets
-    if (children | 0xFF).max(initial=0) >= len(units):
-        raise FileFormatError("charsmap: its trie has a branch that leads out of it")
-    leaves = units[children[(units[inner] >> 8 & 1) == 1]] & 0x7FFF_FFFF
-    inside = leaves.max(initial=0) < len(texts)
-    if not inside or (texts[leaves] & 0xC0 == 0x80).any() or (len(texts) and texts[-1] != 0):
-        raise FileFormatError("charsmap: its trie names replacements that are not there")

@@ -189,7 +189,8 @@ def tokenizer_of_model(model: SentencePieceModel, **options: Any) -> Tokenizer:
     backend = tokenizer_of_pieces(
         model.vocabulary, prefix_first_only=options.pop("prefix_first_only", False)
     )
-    chosen = model.specials() | options
+    charsmap = model.vocabulary.normalizer.charsmap
+    chosen: dict[str, Any] = {"charsmap": charsmap} | model.specials() | options
     chosen.setdefault("add_bos", chosen["bos_token"] is not None)
     return Tokenizer(backend, **chosen)
 

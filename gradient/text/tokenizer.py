@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
 from gradient.text.build import import_tokenizers, panics_as
+from gradient.text.charsmap import CharsmapStep
 from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
 from gradient.text.stream import StreamDecoder, byte_alphabet
@@ -44,6 +45,8 @@ class Tokenizer:
         add_bos, add_eos: put BOS first, EOS last when encoding; None leaves it to the backend's
             post-processor.
         chat_template: Jinja source, or several by name ("default", "tool_use").
+        charsmap: SentencePiece's table of replacements. The backend must have it too, as its first
+            step (`Precompiled`); this one replaces that when encoding, since it is exact.
 
     Raises:
         ArgumentError: a special token is not in the vocabulary.
@@ -60,6 +63,7 @@ class Tokenizer:
         add_bos: bool | None = None,
         add_eos: bool | None = None,
         chat_template: str | Mapping[str, str] | None = None,
+        charsmap: bytes = b"",
     ):
         # A file may ask for cut or padded output; both belong to batches, not to text.
         backend.no_truncation()
@@ -70,6 +74,7 @@ class Tokenizer:
         self.pad_token, self.pad_id = pad_token, self._special_id("pad_token", pad_token)
         self.unk_token, self.unk_id = unk_token, self._special_id("unk_token", unk_token)
         self.chat_template = chat_template
+        self._charsmap = charsmap
         with panics_as("this is not a valid tokenizer"):
             ends = backend.encode("", add_special_tokens=True).ids
         self._backend_adds_bos = self.bos_id is not None and ends[:1] == [self.bos_id]
@@ -185,7 +190,7 @@ class Tokenizer:
         for text in texts:
             if not isinstance(text, str):
                 raise TypeMismatch(f"encode: expected a str, got {type(text).__name__}")
-        backend = self.backend if parse_special else self._literal_backend
+        backend = self._encoder if parse_special else self._literal_encoder
         try:
             if self._ids_are_bytes and not (parse_special and self._hold_added_tokens(texts)):
                 return [list(text.encode("utf-8")) for text in texts]
@@ -243,7 +248,14 @@ class Tokenizer:
         return any(token in text for text in texts for token in added)
 
     @functools.cached_property
-    def _literal_backend(self) -> tokenizers.Tokenizer:
+    def _encoder(self) -> tokenizers.Tokenizer:
+        """The backend, or a copy with an exact first step of its normaliser."""
+        if not self._charsmap:
+            return self.backend
+        return self._with_charsmap(import_tokenizers().Tokenizer.from_str(self.backend.to_str()))
+
+    @functools.cached_property
+    def _literal_encoder(self) -> tokenizers.Tokenizer:
         """The same tokenizer, for which special tokens in a text are ordinary characters."""
         state = json.loads(self.backend.to_str())
         if state["model"]["type"] == "Unigram":
@@ -255,6 +267,12 @@ class Tokenizer:
             state["added_tokens"] = added
         copy = import_tokenizers().Tokenizer.from_str(json.dumps(state))
         copy.encode_special_tokens = True
+        return self._with_charsmap(copy)
+
+    def _with_charsmap(self, copy: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+        if self._charsmap:
+            step = import_tokenizers().normalizers.Normalizer.custom(CharsmapStep(self._charsmap))
+            copy.normalizer[0] = step
         return copy
 
     def token_to_id(self, token: str) -> int | None:
@@ -363,7 +381,7 @@ class Tokenizer:
             **(self._special_texts() | variables),
         )
         with panics_as("encode: the tokenizer cannot do it, its files are damaged"):
-            encoding = self.backend.encode(rendered.text, add_special_tokens=False)
+            encoding = self._encoder.encode(rendered.text, add_special_tokens=False)
         mask = [0] * len(encoding.ids)
         for begin, end in rendered.assistant_spans:
             for number, (left, right) in enumerate(encoding.offsets):
