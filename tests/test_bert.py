@@ -352,7 +352,9 @@ def test_embeddings_do_not_depend_on_the_batch(encoder):
     alone = gradient.stack([encoder.embed(text) for text in TEXTS])
     assert alone.shape == (6, 16)
     for size in (1, 2, 5, 32):
-        close(encoder.embed(TEXTS, batch_size=size), alone)
+        done: list[int] = []
+        close(encoder.embed(TEXTS, batch_size=size, progress=done.append), alone)
+        assert sum(done) == 6 and max(done) == min(size, 6)
     close((alone * alone).sum(1), np.ones(6))
     assert not alone.requires_grad
 

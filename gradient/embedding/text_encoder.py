@@ -6,7 +6,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,12 @@ class TextEncoder:
         return min(limits, default=None)
 
     def embed(
-        self, texts: str | Sequence[str], *, batch_size: int = 32, normalize: bool | None = None
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = 32,
+        normalize: bool | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Return a vector for each text: (B, C), in float32 at least, without a gradient.
 
@@ -72,6 +77,7 @@ class TextEncoder:
             texts: a list, or one text, whose vector (C,) is returned.
             batch_size: texts computed at a time.
             normalize: divide vectors by their length; None does as the model's files ask.
+            progress: called with the number of texts of each batch that is done.
 
         Raises:
             TypeMismatch: something that is no text.
@@ -91,6 +97,8 @@ class TextEncoder:
                 for start in range(0, len(rows), batch_size):
                     batch = [rows[i] for i in by_length[start : start + batch_size]]
                     parts.append(self.vectors(batch, normalize=normalize))
+                    if progress is not None:
+                        progress(len(batch))
         finally:
             self.model.train(was_training)
         if not parts:
