@@ -196,8 +196,8 @@ def counts(rows: int) -> np.ndarray:
     return np.array([*sizes, rows - sum(sizes)])
 
 
-def rotation(interleaved: bool) -> Case:
-    return lambda a: (a(2, 3, a.rows, 8), a(a.rows, 4), a(a.rows, 4), interleaved)
+def rotation(interleaved: bool, still: int = 0) -> Case:
+    return lambda a: (a(2, 3, a.rows, 8 + still), a(a.rows, 4), a(a.rows, 4), interleaved)
 
 
 def packed(a: Draw, name: str, *shape: int) -> PackedArray:
@@ -328,7 +328,7 @@ CASES: dict[str, list[Case]] = {
     "put_along": [
         lambda a, add=add: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, add) for add in (True,)
     ],
-    "rope": [rotation(False), rotation(True)],
+    "rope": [rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
     # Packed weights: every format, alone and multiplied with one row, a few and many

@@ -34,11 +34,7 @@ class Rotation(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Turn the first R columns of each head: (B, H, T, D) -> (B, H, T, D)."""
-        R = 2 * self.cos.shape[-1]
-        options = {"cos": self.cos.array, "sin": self.sin.array, "interleaved": self.interleaved}
-        if x.shape[-1] == R:
-            return rope(x, **options)
-        return gradient.cat([rope(x[..., :R], **options), x[..., R:]], dim=-1)
+        return rope(x, cos=self.cos.array, sin=self.sin.array, interleaved=self.interleaved)
 
 
 class RotaryEmbedding(nn.Module):

@@ -62,5 +62,5 @@ def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0, window=N
 
 @op(lambda g, be, cos, sin, interleaved: be.rope(g, cos, -sin, interleaved))
 def rope(be, x, /, *, cos, sin, interleaved=False):
-    """Pairs of x's last axis turned by the angles of its position."""
+    """Pairs of x's last axis, or of its first part, turned by the angles of its position."""
     return be.rope(x, cos, sin, interleaved)

@@ -120,6 +120,10 @@ def rope(x: Any) -> Any:
     return np.concatenate([a * COS - b * SIN, b * COS + a * SIN], -1)
 
 
+def rope_partial(x: Any) -> Any:
+    return np.concatenate([rope(x[..., :4]), x[..., 4:]], -1)
+
+
 def rope_interleaved(x: Any) -> Any:
     a, b = x[..., ::2], x[..., 1::2]
     return np.stack([a * COS - b * SIN, b * COS + a * SIN], -1).reshape(x.shape)
@@ -599,6 +603,13 @@ TABLE = [
         rope_interleaved,
         ((2, 3, 4),),
         note="interleaved",
+    ),
+    Row(
+        "rope",
+        lambda x: fused.rope(x, cos=constant(x, COS), sin=constant(x, SIN)),
+        rope_partial,
+        ((2, 3, 7),),
+        note="partial",
     ),
 ]
 

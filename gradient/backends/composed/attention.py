@@ -56,19 +56,23 @@ class AttentionDefaults:
     def rope(be: Any, x: Any, cos: Any, sin: Any, interleaved: bool = False) -> Any:
         """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
 
-        x (..., T, D); cos and sin broadcast to (..., T, D/2). Pairs are (i, i + D/2), or (2i, 2i+1)
-        where `interleaved`. The gradient is the rotation by the opposite angle.
+        x (..., T, D); cos and sin broadcast to (..., T, R/2). Of each D columns the first R are
+        turned, in pairs (i, i + R/2), or (2i, 2i + 1) where `interleaved`; the others stay. The
+        gradient is the rotation by the opposite angle.
         """
-        half = x.shape[-1] // 2
+        half = cos.shape[-1]
+        turned = 2 * half
         if interleaved:
-            first, second = (slice(0, None, 2),), (slice(1, None, 2),)
+            first, second = slice(0, turned, 2), slice(1, turned, 2)
         else:
-            first, second = (slice(0, half),), (slice(half, None),)
-        a, b = be.getitem(x, (..., *first)), be.getitem(x, (..., *second))
-        turned = [a * cos - b * sin, b * cos + a * sin]
+            first, second = slice(0, half), slice(half, turned)
+        a, b = be.getitem(x, (..., first)), be.getitem(x, (..., second))
+        parts = [a * cos - b * sin, b * cos + a * sin]
         if interleaved:
-            return be.reshape(be.stack(turned, -1), x.shape)
-        return be.concatenate(turned, -1)
+            parts = [be.reshape(be.stack(parts, -1), (*x.shape[:-1], turned))]
+        if turned < x.shape[-1]:
+            parts.append(be.getitem(x, (..., slice(turned, None))))
+        return be.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
     # Attention -----------------------------------------------------------------------------------
 
