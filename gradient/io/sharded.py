@@ -96,8 +96,7 @@ def open_sharded(
         ModelNotFound: neither file is there, or a shard is missing (all missing ones are listed).
         FileFormatError: the index or a shard is damaged, or the index points out of the folder.
     """
-    found = _open(Path(folder), f"{stem}.safetensors", SafetensorsFile)
-    return found  # type: ignore[return-value]
+    return _open(Path(folder), f"{stem}.safetensors", SafetensorsFile)  # type: ignore[return-value]
 
 
 def open_sharded_torch(folder: str | os.PathLike[str]) -> TorchFile | ShardedFiles:
