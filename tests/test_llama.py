@@ -272,6 +272,15 @@ def test_phi3_begins_anew_where_a_text_outgrows_its_short_factors(device):
     assert [each.token_ids for each in cached] == [each.token_ids for each in plain]
 
 
+def test_a_model_may_draft_for_another(device):
+    """Though its decoder is named `model`, as a `LanguageModel`'s network is."""
+    gradient.manual_seed(1)
+    model, small = build("qwen2", device), build("qwen2", device, num_hidden_layers=1)
+    options = {"max_new_tokens": 20, "ignore_eos": True}
+    plain = generate(model, [3, 4, 5], **options).token_ids
+    assert generate(model, [3, 4, 5], draft=small, **options).token_ids == plain
+
+
 @pytest.mark.parametrize("rope_type", ["dynamic", "longrope"])
 def test_drafts_change_nothing_where_angles_change(rope_type, device):
     """Of the tokens that are checked in one pass, each must have the angles of its own length."""

@@ -278,4 +278,6 @@ def _is_text(value: Any) -> bool:
 def _is_draft(value: Any) -> bool:
     if isinstance(value, str):
         return value == "prompt_lookup"
-    return value is None or isinstance(getattr(value, "model", value), CausalLM)
+    # A CausalLM may itself have a part named "model": LLaMA's decoder.
+    network = value if isinstance(value, CausalLM) else getattr(value, "model", None)
+    return value is None or isinstance(network, CausalLM)
