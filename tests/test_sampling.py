@@ -29,6 +29,7 @@ from gradient.generation import (
     temperature,
     top_k,
     top_p,
+    truncation,
     typical_p,
 )
 from gradient.generation.sampling import UniformNumbers, sample
@@ -107,6 +108,18 @@ def test_processors_treat_every_row_for_itself(device):
     assert top_p(0.5)(logits, ragged).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
     assert min_new_tokens(1, [1])(logits, ragged)[:, 1].tolist() == [-INF, 0.0]
     assert no_repeat_ngram(1)(logits, ragged).tolist() == [[0.0, -INF, 1.0], [-INF, 0.0, -INF]]
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
+@pytest.mark.parametrize("process", [top_p(0.9), typical_p(0.9)], ids=["top_p", "typical_p"])
+def test_of_a_large_vocabulary_the_same_tokens_are_kept(process, spread, device, monkeypatch):
+    """Where a few tokens reach p, sorting those is enough; where they do not, all are sorted."""
+    gradient.manual_seed(1)
+    logits = spread * gradient.randn(3, 5000, device=device)
+    kept = process(logits, Prefixes([[]] * 3)).cpu().numpy() > -INF
+    monkeypatch.setattr(truncation, "HEAD", 5000)
+    assert (kept == (process(logits, Prefixes([[]] * 3)).cpu().numpy() > -INF)).all()
+    assert (kept.sum(axis=1) > 1024).all() == (spread < 8)
 
 
 def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
@@ -279,5 +292,7 @@ def test_several_sequences_of_each_prompt(device):
     ]
     assert [row.token_ids for row in four] == alone
     assert len(generate(model, [1], num_return_sequences=3, **options)) == 3
-    with pytest.raises(ArgumentError, match="num_return_sequences=2 needs num_beams, or a temperature"):
+    with pytest.raises(
+        ArgumentError, match="num_return_sequences=2 needs num_beams, or a temperature"
+    ):
         generate(model, [1], num_return_sequences=2)

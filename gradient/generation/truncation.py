@@ -13,6 +13,9 @@ import gradient.functional as F
 from gradient.generation.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
+#: How many tokens are looked at before all are.
+HEAD = 1024
+
 
 def temperature(value: float) -> LogitsProcessor:
     """Divide logits by `value`."""
@@ -38,8 +41,7 @@ def top_p(p: float) -> LogitsProcessor:
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
-        descending, order = logits.sort(dim=-1, descending=True)
-        return _fewest(descending, order, p)
+        return _fewest(logits, logits, p)
 
     return process
 
@@ -66,21 +68,27 @@ def typical_p(p: float) -> LogitsProcessor:
         probabilities = gradient.exp(-information)
         terms = gradient.where(probabilities > 0, information * probabilities, 0.0)
         entropy = terms.sum(dim=-1, keepdim=True)
-        order = (information - entropy).abs().argsort(dim=-1)
-        return _fewest(logits.gather(1, order), order, p)
+        return _fewest(logits, -(information - entropy).abs(), p)
 
     return process
 
 
-def _fewest(ordered: Tensor, order: Tensor, p: float) -> Tensor:
-    """Forbid what follows the first tokens whose probabilities sum to p; put all back in place.
+def _fewest(logits: Tensor, keys: Tensor, p: float) -> Tensor:
+    """Forbid all but the first tokens, those of the greatest keys, whose probabilities sum to p."""
+    V = logits.shape[-1]
+    probabilities = F.softmax(logits, dim=-1)
 
-    Args:
-        ordered: logits (B, V), in the order in which tokens are to be kept.
-        order: (B, V), where each of them came from.
-    """
-    probabilities = F.softmax(ordered, dim=-1)
-    # What stands before a token sums to less than p: so the first always stays.
-    before = probabilities.cumsum(dim=-1) - probabilities
-    kept = ordered.masked_fill(before >= p, -math.inf)
-    return gradient.empty_like(ordered).scatter(1, order, kept)
+    def keep(order: Tensor) -> tuple[Tensor, Tensor]:
+        ordered = probabilities.gather(1, order)
+        sums = ordered.cumsum(dim=-1)
+        # What stands before a token sums to less than p: so the first always stays.
+        kept = logits.gather(1, order).masked_fill(sums - ordered >= p, -math.inf)
+        return gradient.full_like(logits, -math.inf).scatter(1, order, kept), sums[:, -1]
+
+    # Sorting a large vocabulary takes longer than a small model's whole step, and hardly ever are
+    # more than a few tokens kept: so look at the first ones, and at all if they do not reach p.
+    if V > 4 * HEAD:
+        result, sums = keep(keys.topk(HEAD, dim=-1).indices)
+        if bool((sums >= p).all()):
+            return result
+    return keep(keys.argsort(dim=-1, descending=True))[0]
