@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,19 @@ def test_exp_is_within_about_an_ulp(dtype: str, low: float, high: float) -> None
     np.testing.assert_array_equal(through(exp, edges), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tanh_keeps_its_digits_near_zero(dtype: str) -> None:
+    pytest.importorskip("numba")
+    from gradient.backends.numpy.kernels.functions import tanh
+
+    scales = np.repeat([1e-6, 1e-3, 0.1, 0.5, 1, 3, 10], 20_000)
+    x = (np.random.default_rng(0).standard_normal(scales.size) * scales).astype(dtype)
+    assert ulps(through(tanh, x), np.tanh(x.astype(np.longdouble))) <= 3
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30, 1e-30], dtype)
+    expected = np.array([np.nan, 1, -1, 0, 1, -1, 1e-30], dtype)
+    np.testing.assert_array_equal(through(tanh, edges), expected)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("float64", 1e-12)])
 def test_gelu_keeps_its_digits_in_the_tail(dtype: str, tolerance: float) -> None:
     """Where 1 + erf has lost them all."""
@@ -86,6 +100,24 @@ def test_rows_with_nan_and_infinity(method: str, dtype: str) -> None:
     np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert np.isnan(got[[3, 9, 11]]).all() and np.isfinite(got[[0, 1, 2]]).all()
+
+
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.bfloat16])
+def test_attention_makes_no_square_array(dtype: gradient.DType) -> None:
+    """With a window or without, 16 bits or 32: memory grows with the text, not with its square."""
+    pytest.importorskip("numba")
+    q = gradient.randn(1, 2, 3000, 8).to(dtype).requires_grad_()
+
+    def attend() -> None:
+        for window in (None, 100):
+            F.attention(q, q, q, is_causal=True, window=window, softcap=5.0).sum().backward()
+
+    attend()  # compiles
+    tracemalloc.start()
+    attend()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 3000
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.composed.precision import NARROW
 from gradient.backends.numpy import kernels, threads
 
 MIN_SCORES = 1 << 14
@@ -30,6 +31,9 @@ class AttentionKernels:
             return super().attention(  # type: ignore[misc]
                 q, k, v, mask, is_causal, scale, window, softcap
             )
+        if q.dtype in NARROW:
+            out, lse = be.attention(*_wide(q, k, v), mask, is_causal, scale, window, softcap)
+            return out.astype(q.dtype), lse
         from gradient.backends.numpy.kernels import attention
 
         q, k, v = map(_heads, (q, k, v))
@@ -57,10 +61,15 @@ class AttentionKernels:
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[Any, Any, Any]:
-        if mask is not None or not _takes(q, k, v, g, out, lse):
+        if mask is not None or not _takes(q, k, v, g, out):
             return super().attention_grad(  # type: ignore[misc]
                 g, q, k, v, out, lse, mask, is_causal, scale, window, softcap
             )
+        if q.dtype in NARROW:
+            gq, gk, gv = be.attention_grad(
+                *_wide(g, q, k, v, out, lse), mask, is_causal, scale, window, softcap
+            )
+            return gq.astype(q.dtype), gk, gv
         from gradient.backends.numpy.kernels import attention
 
         q, k, v, out = map(_heads, (q, k, v, out))
@@ -70,7 +79,7 @@ class AttentionKernels:
         gq, gk, gv = (np.empty_like(x, subok=False) for x in (q, k, v))
         threads.rows(
             attention.attention_grad, b * heads, 1,
-            g, q, k, v, out, lse.reshape(q.shape[:3]),
+            g, q, k, v, out, lse.reshape(q.shape[:3]).astype(q.dtype, copy=False),
             *_options(q, k, is_causal, scale, window, softcap), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv
@@ -124,11 +133,16 @@ def _options(
     return q.dtype.type(scale), bool(is_causal), min(window, everything), q.dtype.type(softcap or 0)
 
 
+def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
+    """16-bit arrays in float32, in which they are computed."""
+    return [x.astype(np.float32, copy=False) for x in arrays]
+
+
 def _takes(q: np.ndarray, *others: np.ndarray) -> bool:
     b, h, t, _ = q.shape
     return (
         b * h * t * others[0].shape[2] >= MIN_SCORES
-        and q.dtype in kernels.FLOATS
+        and (q.dtype in kernels.FLOATS or q.dtype in NARROW)
         and all(o.dtype == q.dtype for o in others)
         and kernels.installed()
     )
