@@ -159,6 +159,10 @@ MALFORMED = {
         built(entry("general.alignment", U32, struct.pack("<I", 24))),
         "expected a power of two",
     ),
+    "alignment 2**31": (
+        built(entry("general.alignment", U32, struct.pack("<I", 2**31))),
+        "expected a power of two",
+    ),
     "alignment text": (
         built(entry("general.alignment", STRING, text("32"))),
         "expected a power of two",
@@ -356,6 +360,7 @@ NOT_WRITTEN = {
     "key": ({7: 1}, {}, TypeMismatch, "expected a str as a metadata key"),
     "surrogate": ({"k": "\ud800"}, {}, ArgumentError, "not valid Unicode"),
     "alignment": ({"general.alignment": 24}, {}, ArgumentError, "power of two"),
+    "huge alignment": ({"general.alignment": 2**40}, {}, ArgumentError, "power of two up to"),
 }
 
 

@@ -600,6 +600,51 @@ def test_damaged_models(tmp_path):
     assert 0 < loaded < 600
 
 
+ODD = [
+    0, 1, 7, 2**31, 2**63, -1, 0.0, -1.0, 0.5, 1e30, float("nan"), float("inf"), True, "", "yarn",
+    "longrope", [1, 2], ["a"], [True, False], [[1], [2]], np.float64(1e308), np.empty(0, "i4"),
+]  # fmt: skip
+KEYS = [
+    "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
+    "rope.scaling.attn_factor", "rope.freq_base", "rope.freq_base_swa", "rope.dimension_count",
+    "rope.scaling.yarn_beta_fast", "attention.sliding_window", "attention.sliding_window_pattern",
+    "attention.scale", "expert_count", "attn_logit_softcapping", "expert_weights_norm",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_odd_metadata(tmp_path):
+    """Each of 500 files with odd values either loads and runs, or is refused in our words."""
+    draw = random.Random(0)
+    path = tmp_path / "m.gguf"
+    models = []
+    for kind in ("llama", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "phi"):
+        metadata, tensors = to_gguf(model_of(kind))
+        models.append((metadata, {name: make(tensor) for name, tensor in tensors.items()}))
+    factors = [[1.0] * 4, [1.0, 2.0, 3.0, 4.0], [float("nan")] * 4, [0.0] * 4, [-1.0] * 4, [1.0]]
+    loaded = 0
+    for _ in range(500):
+        metadata, tensors = draw.choice(models)
+        metadata, tensors = dict(metadata), dict(tensors)
+        for _ in range(draw.randint(1, 3)):
+            arch = metadata["general.architecture"]
+            new = f"{arch}.{draw.choice(KEYS)}"
+            old = draw.choice([key for key in metadata if key != "general.architecture"])
+            metadata[draw.choice([new, old])] = draw.choice(ODD)
+            if draw.random() < 0.2:
+                name = draw.choice(["rope_freqs", "rope_factors_long", "rope_factors_short"])
+                tensors[f"{name}.weight"] = gradient.tensor(draw.choice(factors))
+        gguf.write(path, metadata, tensors)
+        try:
+            model = load_model(path)
+            with gradient.no_grad():
+                model(gradient.tensor([[0, 1]]))
+            loaded += 1
+        except GradientError:
+            pass
+    assert 0 < loaded < 500
+
+
 def test_from_gguf_takes_an_open_file(tmp_path):
     file = GGUFFile(written(model_of("llama"), tmp_path / "m.gguf"))
     config, weights = from_gguf(file)

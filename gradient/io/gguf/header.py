@@ -21,6 +21,7 @@ from gradient.io.gguf.types import (
     ARRAY,
     BOOL,
     MAGIC,
+    MAX_ALIGNMENT,
     MAX_DIMS,
     SCALARS,
     STRING,
@@ -249,7 +250,7 @@ class _Reader:
     def _alignment(self, metadata: dict[str, Any]) -> int:
         value = metadata.get("general.alignment", np.uint32(ALIGNMENT))
         alignment = int(value) if isinstance(value, np.integer) else 0
-        if alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 30:
+        if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
             self.wrong(f"general.alignment is {value!r:.40}; expected a power of two, such as 32")
         return alignment
 

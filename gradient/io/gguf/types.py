@@ -14,6 +14,7 @@ import numpy as np
 MAGIC = b"GGUF"
 #: Where a file does not say otherwise, the tensors begin at multiples of this many bytes.
 ALIGNMENT = 32
+MAX_ALIGNMENT = 1 << 20  # far beyond any disk's or page's
 MAX_DIMS = 4  # ggml's GGML_MAX_DIMS
 MAX_NAME_BYTES = 63  # ggml's GGML_MAX_NAME, less the zero at the end
 

@@ -18,6 +18,7 @@ from gradient.io.gguf.types import (
     ALIGNMENT,
     ARRAY,
     MAGIC,
+    MAX_ALIGNMENT,
     MAX_DIMS,
     MAX_NAME_BYTES,
     PACKED,
@@ -177,9 +178,13 @@ def _pieces_of(array: np.ndarray) -> Iterator[memoryview]:
 
 def _alignment(metadata: Mapping[str, Any]) -> int:
     align = metadata.get("general.alignment", ALIGNMENT)
-    if not isinstance(align, int | np.integer) or align < 1 or align & (align - 1):
-        raise ArgumentError(f"write: general.alignment must be a power of two, got {align!r}")
-    return int(align)
+    whole = int(align) if isinstance(align, int | np.integer) else 0
+    if not 1 <= whole <= MAX_ALIGNMENT or whole & (whole - 1):
+        raise ArgumentError(
+            f"write: general.alignment must be a power of two up to {MAX_ALIGNMENT:,}, got "
+            f"{align!r:.40}"
+        )
+    return whole
 
 
 # Metadata ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,17 @@ _BIASES = {
 }
 #: Of which layers have a window, where the metadata do not say: every n-th has none.
 _PERIODS = {"gemma2": 2, "gemma3": 6}
+#: Keys that the specification has as floats, though a value may be a round number.
+_REAL = re.compile(r"(epsilon|softcapping|freq_base|freq_base_swa|factor|scale|linear|beta_\w+)$")
+
+
+def _kinds(key: str) -> Any:
+    """What Python has for the type that the specification gives a key."""
+    if key.endswith(".type"):
+        return str
+    if key.endswith("_norm"):
+        return bool
+    return (int, float) if _REAL.search(key) else int
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -68,8 +80,7 @@ class Metadata:
             if not np.isfinite(value):
                 raise self.wrong(key, f"{value}")
             value = shortest(value)
-        kinds: Any = str if key.endswith(".type") else (int, float)
-        if not isinstance(value, kinds) or isinstance(value, bool) != key.endswith("_norm"):
+        if not isinstance(value, _kinds(key)) or isinstance(value, bool) != (_kinds(key) is bool):
             raise self.wrong(key, f"{value!r:.60}")
         return value
 
@@ -229,12 +240,14 @@ def _rounded(value: float) -> float:
 
 def _read_windows(source: Metadata, values: dict[str, Any]) -> None:
     """Which layers have a window: `layer_types`, where not all are alike."""
-    name, layers = source.architecture.name, values.get("num_hidden_layers", 0)
+    name = source.architecture.name
     if name == "phi3" or name.startswith("qwen"):
         values["sliding_window"] = values.get("sliding_window") or None
+    if name not in _PERIODS and not name.startswith("qwen"):
+        return
     pattern = source.all.get(f"{name}.{_PATTERN}", _PERIODS.get(name))
     if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
-        kinds = [(layer + 1) % pattern != 0 for layer in range(layers)]
+        kinds = [(layer + 1) % pattern != 0 for layer in range(values["num_hidden_layers"])]
     elif isinstance(pattern, list) and all(isinstance(each, bool | int) for each in pattern):
         kinds = [bool(each) for each in pattern]
     else:
@@ -289,7 +302,7 @@ def write_config(
         if value is None and callable(key.default):
             value = key.default(values)
         if value is not None:
-            keys[key.gguf] = float(value) if _is_real(key.gguf) else value
+            keys[key.gguf] = float(value) if _REAL.search(key.gguf) else value
     tensors: dict[str, np.ndarray] = {}
     if arch.rope:
         head = _head_dim(values)
@@ -337,11 +350,6 @@ def special_ids(config: Mapping[str, Any], tokenizer_eos: int | None = None) -> 
 
 def _allowed(value: Any, allowed: Any) -> bool:
     return value in allowed if isinstance(allowed, tuple) else value == allowed
-
-
-def _is_real(key: str) -> bool:
-    """Whether the specification has the key as a float, though the value may be a round number."""
-    return key.endswith(("epsilon", "softcapping", "freq_base"))
 
 
 def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -238,7 +238,8 @@ def longrope_attention(context: float, original: float) -> float:
 
 def shortest(value: float) -> float:
     """Return the shortest decimal that is this float32: what was meant before it was rounded."""
-    return float(str(np.float32(value)))
+    narrow = np.float32(value)
+    return float(str(narrow)) if narrow == value else value
 
 
 def _numbers(array: np.ndarray) -> list[float]:

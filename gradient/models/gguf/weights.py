@@ -23,6 +23,7 @@ import gradient
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
+from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
 from gradient.models.gguf.architectures import Architecture, Experts
 from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
@@ -246,7 +247,8 @@ def to_tensors(
         dtype = dtype_of(stored, shape, first.dtype)
 
         def stack(members: Any = members, dtype: Any = dtype) -> Tensor:
-            return stacked([_made(state[name], None, dtype, cast) for name in members])
+            made = (_made(state[name], None, dtype, cast) for name in members)
+            return stacked(made, len(members))
 
         tensors[stored] = Pending(shape, dtype, stack)
     return tensors
@@ -334,11 +336,21 @@ def _written_shape(arch: Architecture, stored: str, x: Tensor) -> tuple[int, ...
     return (x.numel(),) if stem == _SHARED_GATE else tuple(x.shape)
 
 
-def stacked(parts: list[Tensor]) -> Tensor:
-    """Return tensors of one shape and dtype as one with a new first axis, packed ones packed."""
-    dtype = parts[0].dtype
-    if not isinstance(dtype, PackedDType):
-        return gradient.stack(parts)
-    joined = [np.stack(arrays) for arrays in zip(*(p.array.parts for p in parts), strict=True)]
-    array = PackedArray(dtype, (len(parts), *parts[0].shape), tuple(joined))
-    return Tensor._wrap(array, parts[0].backend)
+def stacked(tensors: Iterator[Tensor], count: int) -> Tensor:
+    """Return CPU tensors of one shape and dtype as one with a new first axis, packed ones packed.
+
+    Each is copied to its place and dropped before the next is made.
+    """
+    arrays: list[np.ndarray] = []
+    for number, tensor in enumerate(tensors):
+        packed = isinstance(tensor.array, PackedArray)
+        parts = tensor.array.parts if packed else (tensor.array,)
+        if number == 0:
+            first = tensor
+            arrays = [np.empty((count, *part.shape), part.dtype) for part in parts]
+        for array, part in zip(arrays, parts, strict=True):
+            array[number] = part
+    if not isinstance(first.dtype, PackedDType):
+        return tensor_of(arrays[0])
+    stack = PackedArray(first.dtype, (count, *first.shape), tuple(arrays))
+    return Tensor._wrap(stack, first.backend)
