@@ -13,6 +13,7 @@ from gradient.errors import ArgumentError, FileFormatError, GradientError, Model
 from gradient.generation import KVCache, LanguageModel, PromptCache, generate, prefill
 from gradient.generation.prefill import CHUNK
 from gradient.io import safetensors
+from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.text import byte_level
 
 KINDS = {
@@ -201,6 +202,17 @@ def test_what_several_prompts_have_in_common_is_computed_once(kind, monkeypatch)
     short = [[*text[:40], 7], text[:3]]  # too little in common for a pass of its own
     generate(model, short, prompt_cache=cache, **options)
     assert passes.take()[0] == (2, 41 - 2)
+
+
+def test_a_model_in_training_reads_what_prompts_share_without_dropout():
+    config = {"vocab_size": VOCAB, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**config, resid_pdrop=0.5, bos_token_id=0))
+    text = texts(1)[0].tolist()
+    prompts = [[*text[:40], 1], [*text[:40], 2]]
+    expected = [r.token_ids for r in generate(model.eval(), prompts, max_new_tokens=6)]
+    found = generate(model.train(), prompts, max_new_tokens=6, prompt_cache=PromptCache(model))
+    assert [r.token_ids for r in found] == expected
+    assert model.training
 
 
 def test_an_interrupted_text_can_be_taken_up_again(monkeypatch):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
 from gradient.generation.caching import Caching
-from gradient.generation.prefill import prefill
+from gradient.generation.prefill import evaluating, prefill
 from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
@@ -183,18 +182,3 @@ class Decoder:
             )
             for row, token_id in enumerate(ids)
         ]
-
-
-@contextmanager
-def evaluating(model: CausalLM) -> Iterator[None]:
-    """Switch dropout off within: a model in the midst of its training may write, too."""
-    if not model.training:
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

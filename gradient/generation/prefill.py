@@ -8,7 +8,8 @@ section 4.1: chunked prefills lose little, as a few hundred tokens fill the mach
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import gradient
 from gradient.errors import ArgumentError
@@ -86,4 +87,20 @@ def feed(model: CausalLM, cache: KVCache, pieces: Sequence[Sequence[int]]) -> Te
         device=model.device,
     )
     even = min(lengths) == T
-    return model(ids, cache, lengths=None if even else lengths, last_only=True)[:, -1]
+    with evaluating(model):
+        return model(ids, cache, lengths=None if even else lengths, last_only=True)[:, -1]
+
+
+@contextmanager
+def evaluating(model: CausalLM) -> Iterator[None]:
+    """Switch dropout off within: a model in the midst of its training may write, too."""
+    if not model.training:
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
