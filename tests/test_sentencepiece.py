@@ -152,9 +152,10 @@ def test_unused_pieces_are_never_made():
 # Decoding ----------------------------------------------------------------------------------------
 
 
-def test_streams_bytes_and_spaces():
+@pytest.mark.parametrize("model_type", [1, 2])
+def test_streams_bytes_and_spaces(model_type):
     words = [*BYTES, *((word, -float(n), NORMAL) for n, word in enumerate(WORDS))]
-    data = model_bytes([*SPECIALS, *words], byte_fallback=True)
+    data = model_bytes([*SPECIALS, *words], model_type=model_type, byte_fallback=True)
     tokenizer = tokenizer_of_model(parse_sentencepiece(data))
     for text in [*SENTENCES, *hard_texts(60)]:
         ids = tokenizer.encode(text)

@@ -239,7 +239,8 @@ def _jinja2() -> Any:
         import jinja2
         import jinja2.exceptions
     except ImportError:
-        raise MissingDependency('chat templates need jinja2: pip install "jinja2>=3.1"') from None
+        # Older ones let a template out of the sandbox.
+        raise MissingDependency('chat templates need jinja2: pip install "jinja2>=3.1.6"') from None
     return jinja2
 
 

@@ -59,6 +59,7 @@ GPT2 = PreTokenization()
 #: Digits stand alone.
 STARCODER = PreTokenization((r"\p{N}", GPT2_PATTERN))
 QWEN2 = PreTokenization((_gpt4(r"\p{N}"),), nfc=True)
+STABLELM2 = PreTokenization(QWEN2.patterns)
 LLAMA3 = PreTokenization((_gpt4(r"\p{N}{1,3}"),), ignore_merges=True, add_bos=True)
 GPT4 = PreTokenization((_gpt4(r"\p{N}{1,3}"),))
 FALCON = PreTokenization((r"[\p{P}\$\+<=>\^~\|`]+", GPT2_PATTERN, r"[0-9]{3}"))
@@ -96,6 +97,12 @@ GPT4O = PreTokenization(
         rf"[^\r\n\p{{L}}\p{{N}}]?{_upper}*{_lower}+{_CONTRACTIONS}?"
         rf"|[^\r\n\p{{L}}\p{{N}}]?{_upper}+{_lower}*{_CONTRACTIONS}?"
         rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}",
+    )
+)
+SEED_CODER = PreTokenization(
+    (
+        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
+        rf"| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}",
     )
 )
 _not_sentence_marks = r" ?[^(\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
@@ -151,6 +158,11 @@ BY_GGUF_NAME = {
     "jina-es": GPT2,
     "jina-de": GPT2,
     "trillion": GPT2,
+    "a.x-4.0": GPT2,
+    "mellum": GPT2,
+    "modern-bert": GPT2,
+    "exaone4": GPT2,
+    "granite-docling": GPT2,
     "starcoder": STARCODER,
     "refact": STARCODER,
     "smollm": STARCODER,
@@ -161,20 +173,36 @@ BY_GGUF_NAME = {
     "qwen2": QWEN2,
     "deepseek-r1-qwen": QWEN2,
     "megrez": QWEN2,
-    "stablelm2": PreTokenization(QWEN2.patterns),
+    "kormo": QWEN2,
+    "stablelm2": STABLELM2,
+    "hunyuan": STABLELM2,
+    "grok-2": STABLELM2,
+    "bailingmoe": STABLELM2,
+    "bailingmoe2": STABLELM2,
+    "llada-moe": STABLELM2,
+    "seed-coder": SEED_CODER,
     "llama-bpe": LLAMA3,
     "llama3": LLAMA3,
     "llama-v3": LLAMA3,
     "falcon3": LLAMA3,
+    "falcon-h1": LLAMA3,
+    "pixtral": LLAMA3,
+    "midm-2.0": LLAMA3,
+    "lfm2": LLAMA3,
     "dbrx": GPT4,
     "smaug-bpe": GPT4,
     "chatglm-bpe": GPT4,
+    "glm4": GPT4,
     "falcon": FALCON,
     "deepseek-llm": DEEPSEEK_LLM,
     "deepseek-coder": DEEPSEEK_CODER,
     "deepseek-v3": DEEPSEEK_V3,
+    "hunyuan-dense": DEEPSEEK_V3,
     "tekken": TEKKEN,
     "gpt-4o": GPT4O,
+    "llama4": GPT4O,
+    "kanana2": GPT4O,
+    "minimax-m2": GPT4O,
     "bloom": BLOOM,
     "poro-chat": BLOOM,
     "gpt3-finnish": BLOOM,
