@@ -21,7 +21,7 @@ from gradient.models.gguf import to_gguf
 from gradient.models.gguf.architectures import BY_MODEL_TYPE
 from gradient.models.gguf.save import save_gguf
 from gradient.models.loading import to_checkpoint
-from gradient.quantization import quantize
+from gradient.quantization import quantize, quantize_
 
 pytestmark = pytest.mark.parity
 
@@ -323,6 +323,21 @@ def test_transformers_builds_the_same_model(case, tmp_path):
         folder, gguf_file="model.gguf", dtype=torch.float32
     ).eval()
     assert_close(logits_of(read, ids), expected, tolerance=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["q8_0", "q4_0", "q4_k_m", "q6_k"])
+def test_transformers_unpacks_the_same_model(scheme, tmp_path):
+    """Packed rows of queries are put in order block by block; transformers unpacks, then orders."""
+    pytest.importorskip("accelerate")
+    case = row("Llama", hidden_size=256, intermediate_size=512, num_hidden_layers=3)
+    folder = save(random_model(case), case, tmp_path)
+    save_gguf(quantize_(load_model(folder), scheme), folder / "model.gguf")
+    read = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file="model.gguf", dtype=torch.float32
+    ).eval()
+    ids = texts(2, TOKENS, 97)
+    assert_close(logits_of(load_model(folder / "model.gguf"), ids), logits_of(read, ids))
 
 
 def test_equal_tensors_in_the_packages_reader(folder):
