@@ -218,6 +218,7 @@ def test_recorded_routing_counts_the_tokens_of_each_expert(model, device):
     routers = [module for module in model.modules() if isinstance(module, Router)]
     loads = routing.tokens_per_expert()
     assert loads.shape == (len(routers), routers[0].out_features)
+    assert loads.dtype == gradient.int64
     assert loads.sum(1).tolist() == [3 * 7 * 2] * len(routers)
     for load, logits in zip(loads, routing.logits, strict=True):
         best = logits[0].argsort(-1, descending=True)[:, :2].flatten()
@@ -269,7 +270,7 @@ def test_the_load_balancing_loss_is_the_formula_and_least_where_loads_are_equal(
         x = gradient.zeros(1, 4, 8, device=device)
         x[0, :, :4] = even
         moe(x)
-    assert routing.tokens_per_expert().tolist() == [[2.0] * 4]
+    assert routing.tokens_per_expert().tolist() == [[2] * 4]
     assert routing.load_balancing_loss().item() == pytest.approx(2.0)
 
 

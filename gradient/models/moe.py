@@ -16,8 +16,8 @@ experts. `record_routing` collects what the routers say, for the loss that holds
 >>> routing.tokens_per_expert()  # (layers, experts)
 
 Dimensions:
-    B  batch     T  tokens of a row      N  B T, all tokens
-    C  hidden    I  within an expert     E  experts      K  experts of each token
+    B  batch     T  tokens of a row      N  B T, all tokens    L  routers
+    C  hidden    I  within an expert     E  experts            K  experts of each token
 """
 
 from __future__ import annotations
@@ -159,12 +159,13 @@ class record_routing:  # noqa: N801 (a context manager, named like no_grad)
             self._hooks.pop().remove()
 
     def tokens_per_expert(self, mask: Tensor | None = None) -> Tensor:
-        """Return how many tokens went to each expert of each router: (L, E), float32 sums.
+        """Return how many tokens went to each expert of each router: (L, E), int64.
 
         Args:
             mask: which tokens count, as of `load_balancing_loss`.
         """
-        return gradient.stack([self._loads(i, mask)[0] for i in range(len(self.routers))])
+        loads = [self._loads(i, mask)[0] for i in range(len(self.routers))]
+        return gradient.stack(loads).long()
 
     def load_balancing_loss(self, mask: Tensor | None = None) -> Tensor:
         """Return E * sum_e f_e P_e, least where all experts are chosen equally often: a scalar.
