@@ -1,4 +1,4 @@
-"""The command line: `gradient generate`, `chat`, `train`, `info`, `check`, `doctor`, `bench`."""
+"""The command line: `gradient generate`, `chat`, `train`, `convert`, `quantize` and the rest."""
 
 from __future__ import annotations
 
