@@ -38,6 +38,11 @@ class Shape:
     def width(self) -> int:
         return self.heads * self.head
 
+    @property
+    def window(self) -> int:
+        """How many keys a query sees where attention has a window."""
+        return self.time // 4
+
 
 SMALL = Shape("16 x 256 x 192", batch=16, time=256, heads=6, head=32, vocab=4096)
 GPT2_124M = Shape("4 x 256 x 768", batch=4, time=256, heads=12, head=64, vocab=50257)
@@ -58,7 +63,7 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
     ids, targets = rng.integers(0, shape.vocab, n), rng.integers(0, shape.vocab, n)
     packed = draw(shape.batch, shape.time, 3, shape.heads, shape.head)
     q, k, v = (packed[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
-    scale = shape.head**-0.5
+    scale, window = shape.head**-0.5, shape.window
     table, fan = draw(shape.vocab, width), draw(4 * width, width)
     params = [table.copy() for _ in range(4)]
     params[3] **= 2
@@ -67,6 +72,7 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
     _, mean, rstd = reference.layer_norm(x, weight, bias, 1e-5)
     _, lse = reference.cross_entropy(logits, targets, -100, 0.0)
     out, attention_lse = reference.attention(q, k, v, None, True, scale)
+    near, near_lse = reference.attention(q, k, v, None, True, scale, window)
     g = draw(n)
     ours: Calls = {
         "gelu(tanh)": lambda be: be.gelu(wide, "tanh"),
@@ -80,6 +86,10 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
         "attention": lambda be: be.attention(q, k, v, None, True, scale),
         "attention backward": lambda be: be.attention_grad(
             out, q, k, v, out, attention_lse, None, True, scale
+        ),
+        "attention(window)": lambda be: be.attention(q, k, v, None, True, scale, window),
+        "attention(window) backward": lambda be: be.attention_grad(
+            near, q, k, v, near, near_lse, None, True, scale, window
         ),
         "embedding backward": lambda be: be.embedding_grad(x, ids, shape.vocab),
         "linear": lambda be: be.linear(x, fan, None),
@@ -124,6 +134,12 @@ def _torch_calls(
     def attend(q: Any, k: Any, v: Any) -> Any:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
+    everything = torch.ones(shape.time, shape.time, dtype=torch.bool)
+    band = everything.tril() & everything.triu(1 - shape.window)
+
+    def attend_in_window(q: Any, k: Any, v: Any) -> Any:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
+
     parameter = torch.nn.Parameter(table.clone())
     parameter.grad = table.clone()
     optimizer = torch.optim.AdamW([parameter], fused=True)
@@ -136,6 +152,8 @@ def _torch_calls(
         "cross_entropy backward": backward(loss, g, logits),
         "attention": lambda _: attend(q, k, v),
         "attention backward": backward(attend, out, q, k, v),
+        "attention(window)": lambda _: attend_in_window(q, k, v),
+        "attention(window) backward": backward(attend_in_window, out, q, k, v),
         "embedding backward": backward(lambda table: F.embedding(ids, table), x, table),
         "linear": lambda _: F.linear(x, fan),
         "linear backward (weight)": lambda _: wide.T @ x,
