@@ -272,10 +272,12 @@ def test_numpy_types_come_back(tmp_path):
     names = ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "?", "u8", "i8", "f8"]
     values = {name: np.dtype(name).type(1) for name in names}
     values |= {f"{name}s": np.array([0, 1, 1], name) for name in names}
+    values["list"] = [np.uint16(3), np.uint16(4)]
     values |= {f"no {name}": np.empty(0, name) for name in [*names, "U1"]}
     gguf.write(tmp_path / "v.gguf", values, {})
     read = GGUFFile(tmp_path / "v.gguf").typed_metadata
     for key, value in values.items():
+        value = np.asarray(value)
         assert read[key].dtype == value.dtype and np.array_equal(read[key], value), key
     gguf.write(tmp_path / "again.gguf", read, {})
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "v.gguf").read_bytes()
@@ -352,6 +354,7 @@ NOT_WRITTEN = {
     "None": ({"k": None}, {}, TypeMismatch, "'k' has a value of type NoneType"),
     "empty list": ({"k": []}, {}, ArgumentError, "'k' is an empty list"),
     "mixed list": ({"k": [1, "a"]}, {}, TypeMismatch, "'k' has a value of type int, str"),
+    "numbers of NumPy's and others": ({"k": [np.int8(1), 2]}, {}, TypeMismatch, "int, int8"),
     "texts and numbers": ({"k": ["a", 1]}, {}, TypeMismatch, "expected a str as an element of 'k'"),
     "arrays and numbers": ({"k": [[1], 1]}, {}, TypeMismatch, "arrays beside"),
     "beyond 64 bits": ({"k": 2**64}, {}, ArgumentError, "'k' has 18446744073709551616"),

@@ -239,10 +239,11 @@ def _array(key: str, values: list[Any] | tuple[Any, ...] | np.ndarray) -> bytes:
 
 
 def _scalar_dtype(key: str, values: Any) -> np.dtype:
-    """What stores all of these numbers; a NumPy scalar alone keeps its own dtype."""
-    if len(values) == 1 and isinstance(values[0], np.generic) and values[0].dtype in SCALAR_TYPES:
-        return values[0].dtype
+    """What stores all of these numbers; NumPy scalars keep their own dtype."""
     kinds = {type(value) for value in values}
+    own = {value.dtype for value in values if isinstance(value, np.generic)}
+    if len(kinds) == len(own) == 1 and own <= SCALAR_TYPES.keys():
+        return own.pop()
     if kinds == {bool}:
         return np.dtype("?")
     if kinds <= {int, float} and float in kinds:

@@ -23,7 +23,8 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
-#: llama.cpp's `llama_ftype`, by the dtype that most bytes are in: what tools show of a file.
+#: llama.cpp's `llama_ftype`, by the dtype that most bytes are in: what tools show of a file. Of
+#: formats that come in several mixes, the number of the medium one.
 FILE_TYPES = {
     "float32": 0, "float16": 1, "bfloat16": 32, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8,
     "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15, "q5_k": 17, "q6_k": 18,
