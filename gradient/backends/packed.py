@@ -111,11 +111,6 @@ class PackedArray:
     __hash__ = object.__hash__
 
 
-def is_packed(array: Any) -> bool:
-    """Whether an array is packed, or, where arrays are Tensors, holds one that is."""
-    return isinstance(array.dtype, PackedDType)
-
-
 def _listed(dtype: PackedDType, parts: Any) -> str:
-    names = (*dtype.part_names, *(f"part {i}" for i in range(len(parts))))
-    return ", ".join(f"{name} {shape} {kind}" for name, (shape, kind) in zip(names, parts))  # noqa: B905
+    names = (*dtype.part_names, *("one more" for _ in parts))
+    return ", ".join(f"{n} {shape} {kind}" for n, (shape, kind) in zip(names, parts, strict=False))
