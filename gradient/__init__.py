@@ -306,6 +306,7 @@ if TYPE_CHECKING:
     from gradient import amp as amp
     from gradient import data as data
     from gradient import embedding as embedding
+    from gradient import evaluation as evaluation
     from gradient import functional as functional
     from gradient import generation as generation
     from gradient import hub as hub
@@ -336,6 +337,7 @@ _LATE = {
     "cuda": "gradient.cuda",
     "data": "gradient.data",
     "embedding": "gradient.embedding",
+    "evaluation": "gradient.evaluation",
     "functional": "gradient.functional",
     "generation": "gradient.generation",
     "hub": "gradient.hub",
