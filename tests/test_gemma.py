@@ -37,7 +37,6 @@ MEMBERS = {
     "gemma2": {"sliding_window": 4, **CAPS},
     "gemma3_text": {"sliding_window": 3, "sliding_window_pattern": 2, "rope_local_base_freq": 50.0},
 }
-ROPES = {FULL: {"rope_type": "default", "rope_theta": 1e6}, SLIDING: {"rope_theta": 1e4}}
 
 
 def config_of(model_type: str, **changes):
@@ -210,6 +209,41 @@ def test_defaults_are_those_of_transformers():
     assert third.ropes[FULL]["rope_theta"] == 1e6 and third.ropes[SLIDING]["rope_theta"] == 1e4
 
 
+def test_a_published_config_that_leaves_most_to_defaults():
+    """What google/gemma-3-4b-it's config.json says of its language model."""
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }
+    config = Gemma3Config.from_hf(
+        {
+            "architectures": ["Gemma3ForConditionalGeneration"],
+            "boi_token_index": 255999,
+            "eoi_token_index": 256000,
+            "eos_token_id": [1, 106],
+            "image_token_index": 262144,
+            "mm_tokens_per_image": 256,
+            "model_type": "gemma3",
+            "text_config": text,
+            "vision_config": {"model_type": "siglip_vision_model"},
+        }
+    )
+    assert (config.num_attention_heads, config.kv_heads, config.head_size) == (8, 4, 256)
+    assert [layer for layer, window in enumerate(config.windows) if window is None] == [
+        5, 11, 17, 23, 29,
+    ]  # fmt: skip
+    assert config.ropes == {
+        SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
+        FULL: {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0},
+    }
+    assert config.eos_token_ids == {1, 106}
+    assert config.vocab_size == 262208 and config.scale == 1 / 16
+
+
 @pytest.mark.parametrize(
     ("model_type", "said", "meant"),
     [
@@ -248,6 +282,7 @@ REFUSED = [
     ("gemma", {"use_bidirectional_attention": True}, "encoders such as EmbeddingGemma are not"),
     ("gemma3_text", {"use_bidirectional_attention": True}, "encoders such as EmbeddingGemma"),
     ("gemma", {"hidden_act": "silu", "hidden_activation": "relu"}, "'silu'.*'relu'"),
+    ("gemma2", {"rope_parameters": {FULL: {}}}, "one kind of positions for all layers.*full_att"),
     ("gemma2", {"sliding_window": None}, "sliding_window must be an int"),
     ("gemma2", {"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
     ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar must be positive"),

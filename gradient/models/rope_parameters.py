@@ -78,6 +78,11 @@ def rope_problems(parameters: dict[str, Any], head_dim: int) -> list[str]:
     rope_type = parameters["rope_type"]
     if not isinstance(rope_type, str) or rope_type not in ROPE_TYPES:
         return [f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {rope_type!r}"]
+    if nested := [key for key, value in parameters.items() if isinstance(value, dict)]:
+        return [
+            f"rope_parameters: this architecture has one kind of positions for all layers, got "
+            f"some for {', '.join(nested)}"
+        ]
     required = ["rope_theta", *_REQUIRED.get(rope_type, ())]
     if rope_type in _WITH_ORIGINAL_CONTEXT:
         required.append("original_max_position_embeddings")
