@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -229,3 +231,40 @@ def test_old_files_have_no_family_and_no_types():
         del metadata[f"tokenizer.ggml.{key}"]
     assert tokenizer_of(metadata).decode(tokenizer_of(metadata).encode("ab 12345")) == "ab 12345"
     assert BY_GGUF_NAME["default"] != GPT2
+
+
+VALUES = [None, -1, 0, 1 << 31, 1e300, float("nan"), "", "a", "\ud800", "\0", [], [1], ["a"], True]
+
+
+def test_mutated_metadata_never_crashes():
+    """Seeded: each mutant makes a tokenizer that works, or raises our error."""
+    generator = random.Random(0)
+    originals = [
+        {
+            key: value.tolist() if isinstance(value, np.ndarray) else value
+            for key, value in metadata_of(make()).items()
+        }
+        for make in MADE.values()
+    ]
+    worked = 0
+    for number in range(350):
+        metadata = dict(originals[number % len(originals)])
+        for _ in range(generator.randrange(1, 4)):
+            key = generator.choice(list(metadata))
+            value = metadata[key]
+            if not isinstance(value, list) or not value or generator.random() < 0.2:
+                metadata[key] = generator.choice(VALUES)
+                continue
+            value = metadata[key] = list(value)
+            where = generator.randrange(len(value))
+            if generator.random() < 0.3:
+                del value[where]
+            else:
+                value[where] = generator.choice(VALUES)
+        try:
+            tokenizer = tokenizer_of(metadata)
+            tokenizer.decode(tokenizer.encode("ab é <s> c [MASK]"))
+            worked += 1
+        except FileFormatError:
+            continue
+    assert 0 < worked < 350

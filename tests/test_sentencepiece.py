@@ -13,7 +13,7 @@ import pytest
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import fields, float_of, int_of, text_of
 from gradient.text import Tokenizer
-from gradient.text.charsmap import check_charsmap
+from gradient.text.charsmap import Charsmap, check_charsmap
 from gradient.text.pieces import PieceType, PieceVocabulary, merges_of
 from gradient.text.sentencepiece import parse_sentencepiece, read_llama2c, tokenizer_of_model
 from piece_models import BYTES, SPECIALS, float_field, int_field, model_bytes, text_field, varint
@@ -214,10 +214,38 @@ def test_a_damaged_model_is_refused(tmp_path, pieces, options, words):
         assert str(tmp_path) in str(caught.value)
 
 
-def test_a_charsmap_may_not_lead_out_of_itself():
-    def charsmap(units, texts=b"x\0"):
-        return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + texts
+def charsmap(units, texts=b"x\0"):
+    return struct.pack(f"<I{len(units)}I", 4 * len(units), *units) + texts
 
+
+def small_charsmap():
+    """A table of A to a and AB to x; the nodes' places are chosen by hand."""
+    units = [0] * 768
+    units[0] = 256 << 10  # children of the root lie from 256 on, at 256 ^ byte
+    a = 256 ^ ord("A")
+    units[a] = ord("A") | 1 << 8 | (a ^ 512) << 10
+    units[512] = 1 << 31
+    ab = 512 ^ ord("B")
+    units[ab] = ord("B") | 1 << 8 | (ab ^ 640) << 10
+    units[640] = 1 << 31 | 2
+    return charsmap(units, b"a\0x\0")
+
+
+def test_the_longest_replacement_is_taken():
+    table = Charsmap(small_charsmap())
+    assert table.normalize("AABé A\u0301C") == "axé a\u0301C"
+    assert table.normalize("") == ""
+    tokenizer = small(charsmap=small_charsmap())
+    assert pieces_of(tokenizer, "A bAA") == ["▁a", "▁", "b", "a", "a"]
+    assert pieces_of(tokenizer, "A bAA", parse_special=False) == ["▁a", "▁", "b", "a", "a"]
+    user_defined = [*SPECIALS, ("▁", 0.0, 1), ("a", 0.0, 1), ("<A>", 0.0, PieceType.USER_DEFINED)]
+    data = model_bytes(user_defined, charsmap=small_charsmap())
+    assert pieces_of(tokenizer_of_model(parse_sentencepiece(data)), "A<A>") == ["▁", "a", "<A>"]
+
+
+def test_a_charsmap_may_not_lead_out_of_itself():
+    with pytest.raises(FileFormatError, match="leads out of it"):
+        check_charsmap(charsmap([1 << 31 | 255 << 10] * 256))
     check_charsmap(charsmap([0] * 256))
     with pytest.raises(FileFormatError, match="leads out of it"):
         check_charsmap(charsmap([5 << 20] + [0] * 255))
@@ -241,6 +269,12 @@ def test_a_damaged_llama2c_file_is_refused(tmp_path, data, words):
     (tmp_path / "tokenizer.bin").write_bytes(data)
     with pytest.raises(FileFormatError, match=words):
         read_llama2c(tmp_path / "tokenizer.bin")
+
+
+def test_a_tiktoken_file_is_recognised(tmp_path):
+    (tmp_path / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
+    with pytest.raises(FileFormatError, match="is a tiktoken vocabulary"):
+        Tokenizer.from_folder(tmp_path)
 
 
 def test_absent_and_absurd_files_are_named(tmp_path):

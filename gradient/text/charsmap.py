@@ -106,7 +106,7 @@ def _check(units: np.ndarray, texts: np.ndarray) -> None:
     inner = np.flatnonzero(units & _IS_VALUE == 0)
     offsets = (units[inner] >> 10) << ((units[inner] & 1 << 9) >> 6)
     children = inner ^ offsets
-    if (children | 0xFF).max(initial=0) >= len(units):
+    if units[0] & _IS_VALUE or (children | 0xFF).max(initial=0) >= len(units):
         raise FileFormatError("charsmap: its trie has a branch that leads out of it")
     values = units[children[units[inner] & _HAS_LEAF != 0]] & ~_IS_VALUE
     inside = values.max(initial=0) < len(texts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -59,7 +60,7 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
         FileFormatError: there is none, it is of an unknown kind, or it is damaged.
     """
     kind = metadata.get(_PREFIX + "model")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         whole = metadata.get("tokenizer.huggingface.json")
         if isinstance(whole, str):
             return _finished(_from_json(whole), metadata, {})
@@ -90,7 +91,7 @@ def _finished_pieces(
 
 def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVocabulary:
     pieces = _tokens(metadata)
-    scores = [float(score) for score in _array(metadata, "scores", len(pieces))]
+    scores = _numbers(metadata, "scores", len(pieces))
     types = _types(metadata, len(pieces))
     charsmap = metadata.get(_PREFIX + "precompiled_charsmap")
     return PieceVocabulary(
@@ -112,7 +113,7 @@ def _gpt2(metadata: Metadata) -> Tokenizer:
     tokens = _tokens(metadata)
     types = _types(metadata, len(tokens))
     name = metadata.get(_PREFIX + "pre", "default")
-    if name not in BY_GGUF_NAME:
+    if not isinstance(name, str) or name not in BY_GGUF_NAME:
         raise FileFormatError(
             f"GGUF: unknown tokenizer.ggml.pre {name!r}; known are {', '.join(BY_GGUF_NAME)}"
         )
@@ -441,13 +442,24 @@ def _tokens(metadata: Metadata) -> list[str]:
         if not token or token in seen:
             tokens[number] = token = f"[{'DUPLICATE' if token else 'EMPTY'}_{number}]"
         seen.add(token)
+    try:
+        "".join(tokens).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FileFormatError(f"GGUF: a token is not valid Unicode ({error})") from None
     return tokens
 
 
 def _types(metadata: Metadata, size: int) -> list[int]:
     if _PREFIX + "token_type" not in metadata:
         return [int(PieceType.NORMAL)] * size
-    return [int(kind) for kind in _array(metadata, "token_type", size)]
+    return [int(kind) for kind in _numbers(metadata, "token_type", size)]
+
+
+def _numbers(metadata: Metadata, key: str, size: int) -> list[float]:
+    numbers = _array(metadata, key, size)
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise FileFormatError(f"GGUF: expected {_PREFIX + key} to be numbers, got {numbers!r:.60}")
+    return numbers
 
 
 def _id(metadata: Metadata, key: str, size: int) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -109,12 +110,11 @@ def _check(vocabulary: PieceVocabulary) -> None:
             f"vocabulary: expected as many pieces as scores and types, and some, got "
             f"{len(pieces)}, {len(scores)} and {len(types)}"
         )
-    if len(set(pieces)) < len(pieces):
-        seen: set[str] = set()
-        twice = next(piece for piece in pieces if piece in seen or seen.add(piece))  # type: ignore[func-returns-value]
-        raise FileFormatError(f"vocabulary: the piece {twice!r:.60} comes twice")
+    twice = [piece for piece, count in Counter(pieces).items() if count > 1]
+    if twice:
+        raise FileFormatError(f"vocabulary: the piece {twice[0]!r:.60} comes twice")
     for number, (piece, score) in enumerate(zip(pieces, scores, strict=True)):
-        if not piece or len(piece) > MAX_PIECE_CHARACTERS or "\0" in piece[1:]:
+        if not piece or len(piece) > MAX_PIECE_CHARACTERS:
             raise FileFormatError(
                 f"vocabulary: expected piece {number} to have 1 to {MAX_PIECE_CHARACTERS} "
                 f"characters, got {len(piece)} ({piece!r:.40})"

@@ -74,6 +74,11 @@ def read_sentencepiece(path: str | os.PathLike[str]) -> SentencePieceModel:
         FileFormatError: it is damaged, absurdly large, or a model of words or characters.
     """
     data = _read(Path(path))
+    if data.startswith(b"IQ== 0\n"):  # "!" in base64, the first token, and its rank
+        raise FileFormatError(
+            f"{path} is a tiktoken vocabulary, not sentencepiece's: take the tokenizer.json of the "
+            "same model"
+        )
     try:
         return parse_sentencepiece(data)
     except FileFormatError as error:
