@@ -269,6 +269,7 @@ def test_a_prompt_cache_is_for_its_model_and_brings_its_kind():
     [
         ({"cache": "ring"}, "cache must be one of static, sliding, paged, got 'ring'"),
         ({"cache_dtype": "int2"}, "cache_dtype must be one of float32, .*, got 'int2'"),
+        ({"cache_dtype": "int8/"}, "or two of them, for keys/values, got 'int8/'"),
         ({"prefill_chunk": 0}, "prefill_chunk must be an integer of at least 1, or None, got 0"),
         ({"prompt_cache": "file"}, "prompt_cache must be a PromptCache, got 'file'"),
     ],
@@ -282,7 +283,7 @@ def test_options_out_of_range(options, message):
 # ---- files --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [None, "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "int8", "int8/int4"])
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_cache_goes_on_as_the_one_it_was(kind, to, dtype, tmp_path, device):
@@ -291,7 +292,7 @@ def test_a_saved_cache_goes_on_as_the_one_it_was(kind, to, dtype, tmp_path, devi
     cache.save(tmp_path / "cache", model, [text[0, :50].tolist(), text[1, :9].tolist()])
     again, tokens = KVCache.load(tmp_path / "cache", model, kind=to)
     assert tokens == [text[0, :50].tolist(), text[1, :9].tolist()]
-    assert (again.counts, again.kind, again.storage.name) == ([50, 9], to, cache.storage.name)
+    assert (again.counts, again.kind, again.storages.name) == ([50, 9], to, cache.storages.name)
     for new in ([1, 1], [3, 2], [1, 1]):
         starts = list(cache.counts)
         expected = feed(model, cache, text, new, starts)
@@ -304,7 +305,7 @@ def test_a_cache_may_be_loaded_into_fewer_bits(tmp_path):
     cache = fed(model, KVCache.for_model(model, 1), text, [30])
     cache.save(tmp_path / "cache", model, [text[0, :30].tolist()])
     again, _ = KVCache.load(tmp_path / "cache", model, dtype="int8")
-    assert again.storage.name == "int8"
+    assert again.storages.name == "int8"
     close(feed(model, again, text, [1], [30])[0], whole(model, text)[0, 30:31], 1e-2)
 
 

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, Literal, Protocol, TypedDict
 
 from gradient.errors import TypeMismatch
-from gradient.generation.cache import KINDS, STORED
+from gradient.generation.cache import KINDS, STORED, is_stored
 from gradient.generation.caching import Caching
 from gradient.generation.prefill import CHUNK
 from gradient.generation.processors import LogitsProcessor
@@ -65,8 +65,8 @@ class GenerationOptions(SamplingParams):
         cache: how keys and values are laid out: "static" (a buffer for each layer), "sliding"
             (layers with a window keep little more than that) or "paged" (pages that beams and
             equal prompts share).
-        cache_dtype: what they are stored in: a float dtype's name, "int8" or "int4"; None is the
-            model's dtype.
+        cache_dtype: what they are stored in: a float dtype's name, "int8" or "int4", or one for
+            keys and one for values, as in "int8/int4"; None is the model's dtype.
         prompt_cache: a `PromptCache`: the prompt's beginning that it holds is not computed again,
             and afterwards it holds this text. It brings its own kind of cache.
         prefill_chunk: how many tokens of a prompt go through the model at once; None is all.
@@ -128,8 +128,8 @@ class GenerationOptions(SamplingParams):
                 ),
                 "cache": (lambda kind: kind in KINDS, "one of " + ", ".join(KINDS)),
                 "cache_dtype": (
-                    lambda name: name is None or name in STORED,
-                    "one of " + ", ".join(STORED),
+                    lambda name: name is None or is_stored(name),
+                    "one of " + ", ".join(STORED) + ", or two of them, for keys/values",
                 ),
                 "prompt_cache": (
                     lambda cache: cache is None or isinstance(cache, PromptCache),

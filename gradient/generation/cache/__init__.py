@@ -2,6 +2,6 @@
 
 from gradient.generation.cache.kv_cache import KINDS, KVCache, Step
 from gradient.generation.cache.paged import PagePool
-from gradient.generation.cache.storage import STORED
+from gradient.generation.cache.storage import STORED, is_stored
 
-__all__ = ["KINDS", "STORED", "KVCache", "PagePool", "Step"]
+__all__ = ["KINDS", "STORED", "KVCache", "PagePool", "Step", "is_stored"]

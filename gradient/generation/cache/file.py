@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradient
 from gradient.errors import ArgumentError, FileFormatError
 from gradient.generation.cache.layout import Pair
-from gradient.generation.cache.storage import Storage, empty_planes, storage_of
+from gradient.generation.cache.storage import Storages, empty_planes, storages_of
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
@@ -65,7 +65,7 @@ def save(
     header = {
         "format": FORMAT,
         "model": fingerprint(model),
-        "storage": cache.storage.name,
+        "storage": cache.storages.name,
         "rows": str(len(tokens)),
         "shapes": json.dumps([list(shape) for shape in cache.shapes]),
     }
@@ -76,24 +76,24 @@ class Saved(NamedTuple):
     """What a file holds of a cache, mapped but not read yet."""
 
     tokens: list[list[int]]
-    storage: Storage
+    storages: Storages
     columns: dict[tuple[int, int], Pair]  # (row, layer) -> (H, n, w), of the row's last n tokens
 
 
 def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
     """Check a file, and return what it holds; see `KVCache.load`."""
     file = SafetensorsFile(path)
-    rows, storage = _read_header(file, path, model)
+    rows, storages = _read_header(file, path, model)
     tokens = [_tokens(file, path, row, model.config.vocab_size) for row in range(rows)]
     counts = [len(ids) for ids in tokens]
     if rows * max(counts) > MOST_PADDING * sum(counts):
         raise _wrong(path, f"rows of {min(counts)} to {max(counts)} tokens are mostly padding")
     columns = {
-        (row, layer): _columns(file, path, row, layer, KVShape(*shape), count, storage)
+        (row, layer): _columns(file, path, row, layer, KVShape(*shape), count, storages)
         for row, count in enumerate(counts)
         for layer, shape in enumerate(model.kv_shapes)
     }
-    return Saved(tokens, storage, columns)
+    return Saved(tokens, storages, columns)
 
 
 @gradient.no_grad()
@@ -103,11 +103,11 @@ def fill(cache: KVCache, saved: Saved) -> None:
     longest = max(counts)
     if not longest:
         return
-    stored, storage = saved.storage, cache.storage
     step = cache.begin(longest, counts)
     for layer, (heads, size, window) in enumerate(cache.shapes):
         sides = []
-        for side in range(2):
+        for side, stored in enumerate(saved.storages):
+            storage = cache.storages[side]
             planes = empty_planes(stored, (len(counts), heads, longest), size, cache.device)
             for row, count in enumerate(counts):
                 for plane, part in zip(planes, saved.columns[row, layer][side], strict=True):
@@ -134,8 +134,8 @@ def _wrong(path: Any, what: str) -> FileFormatError:
     return FileFormatError(f"{path} is not a saved key-value cache: {what}")
 
 
-def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Storage]:
-    """Return the number of rows and the storage, once the file is known to be this model's."""
+def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Storages]:
+    """Return the number of rows and the storages, once the file is known to be this model's."""
     header = file.metadata
     if header.get("format") != FORMAT:
         raise _wrong(path, f"its format is {header.get('format')!r}, expected {FORMAT!r}")
@@ -149,7 +149,7 @@ def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int
     if not (rows.isascii() and rows.isdigit() and 1 <= int(rows[:9]) == int(rows) <= len(file)):
         raise _wrong(path, f"it claims {rows!r} rows and has {len(file)} tensors")
     try:
-        return int(rows), storage_of(header.get("storage", ""))
+        return int(rows), storages_of(header.get("storage", ""))
     except ArgumentError as error:
         raise _wrong(path, str(error)) from None
 
@@ -171,12 +171,12 @@ def _columns(
     layer: int,
     shape: KVShape,
     count: int,
-    storage: Storage,
+    storages: Storages,
 ) -> Pair:
     """Return the keys and values that the file has of a row and layer, all alike in length."""
     names = [
         [f"{row}.{layer}.{name}.{number}" for number in range(len(storage.planes(shape.head_size)))]
-        for name in Pair._fields
+        for name, storage in storages._asdict().items()
     ]
     missing = [name for side in names for name in side if name not in file]
     if missing:
@@ -185,7 +185,7 @@ def _columns(
     held = first[1] if len(first) == 3 else -1
     # A layer with a window need not have more than what the next token sees.
     least = count if shape.window is None else min(count, shape.window - 1)
-    for side in names:
+    for side, storage in zip(names, storages, strict=True):
         for name, plane in zip(side, storage.planes(shape.head_size), strict=True):
             entry, expected = file.entries[name], (shape.heads, held, plane.width)
             if entry.shape != expected or not least <= held <= count:

@@ -27,7 +27,7 @@ from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.generation.cache import file, paged, sliding, static
 from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
 from gradient.generation.cache.paged import PagePool
-from gradient.generation.cache.storage import storage_of
+from gradient.generation.cache.storage import storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
@@ -63,7 +63,8 @@ class KVCache:
         shapes: heads, head size and perhaps window of each layer.
         kind: the layout: "static" (a buffer for each layer), "sliding" (layers with a window keep
             little more than that) or "paged" (pages of a pool, shared between rows).
-        dtype: of what is stored: a float dtype or its name, "int8" or "int4".
+        dtype: of what is stored: a float dtype or its name, "int8" or "int4"; or that of
+            keys and that of values, as in "int8/int4".
         capacity: columns to reserve for a row; more are made when they are needed.
         limit: the model's context length, which no row may exceed.
         block: attend to a multiple of so many columns. 1 reads least; more lets a decoding step
@@ -77,10 +78,10 @@ class KVCache:
         self.kind = kind
         self.limit = limit
         self.device = device
-        self.storage = storage_of(gradient.get_default_dtype() if dtype is None else dtype)
+        self.storages = storages_of(gradient.get_default_dtype() if dtype is None else dtype)
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
-        geometry = Geometry(dict(enumerate(self.shapes)), self.storage, device, block)
+        geometry = Geometry(dict(enumerate(self.shapes)), self.storages, device, block)
         arrange = arrangement(kind, options)
         self.layouts = arrange(geometry, batch_size, capacity=capacity, **options)
         self.layout_of = {
@@ -175,10 +176,10 @@ class KVCache:
             ArgumentError: they differ in kind, dtype or shapes.
         """
         caches: list[KVCache] = [self, *others]
-        if len({(each.kind, each.storage.name, *each.shapes) for each in caches}) > 1:
+        if len({(each.kind, each.storages.name, *each.shapes) for each in caches}) > 1:
             raise ArgumentError(
                 "join: caches must be alike in kind, dtype and shapes, got "
-                + ", ".join(f"{each.kind} of {each.storage.name}" for each in caches)
+                + ", ".join(f"{each.kind} of {each.storages.name}" for each in caches)
             )
         joined = type(self).__new__(type(self))
         joined.__dict__.update(self.__dict__)
@@ -250,7 +251,7 @@ class KVCache:
 
         saved = file.read(path, model)
         longest = max(len(ids) for ids in saved.tokens)
-        stored = saved.storage.name if dtype is None else dtype
+        stored = saved.storages.name if dtype is None else dtype
         cache = cls.for_model(model, len(saved.tokens), longest, kind=kind, dtype=stored, **options)
         file.fill(cache, saved)
         return cache, saved.tokens
@@ -311,17 +312,17 @@ class Step:
                 "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
                 "or gradient.inference_mode(), or, to train, without a cache"
             )
-        storage, size = self.cache.storage, self.cache.shapes[layer].head_size
+        storages, size = self.cache.storages, self.cache.shapes[layer].head_size
         view = self.views[self.cache.layout_of[layer]]
         # What is read is what was stored, also of the new tokens: so it makes no difference in how
         # many passes a text came.
-        new = Pair(storage.encode(key), storage.encode(value))
+        new = Pair(storages.keys.encode(key), storages.values.encode(value))
         keys, values = view.append(layer, new, window)
         fresh = self.this.fresh
         return F.attention(
             query,
-            storage.decode(keys, size, query.dtype),
-            storage.decode(values, size, query.dtype),
+            storages.keys.decode(keys, size, query.dtype),
+            storages.values.decode(values, size, query.dtype),
             mask=None if fresh else view.mask(window),
             is_causal=fresh,
             scale=scale,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
-from gradient.generation.cache.storage import Planes, Storage
+from gradient.generation.cache.storage import Planes, Storages
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Tensor
 
@@ -32,10 +32,10 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a layout must hold: of which layers, in which storage, and where."""
+    """What a layout must hold: of which layers, in which storages, and where."""
 
     shapes: dict[int, KVShape]  # by the layer's number
-    storage: Storage
+    storages: Storages
     device: Any
     block: int  # attention reads a multiple of so many columns
 

@@ -33,7 +33,7 @@ from gradient.generation.cache.layout import (
     visible,
     whole_blocks,
 )
-from gradient.generation.cache.storage import Planes, empty_planes
+from gradient.generation.cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 
@@ -57,8 +57,9 @@ class PagePool:
         self.references = [1]
         self.free: list[int] = []
         self.capacity = 1 if pages is None else 1 + pages  # with a bound, all memory is taken now
-        self.keys = {layer: self._buffer(layer) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer) for layer in geometry.shapes}
+        keys, values = geometry.storages
+        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
 
     @property
     def used(self) -> int:
@@ -117,19 +118,20 @@ class PagePool:
         pairs = (self.keys, self.values)
         return [plane for buffers in pairs for planes in buffers.values() for plane in planes]
 
-    def _buffer(self, layer: int) -> Planes:
+    def _buffer(self, layer: int, storage: Storage) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
         lead = (self.capacity, self.page_size, heads)
-        return empty_planes(self.geometry.storage, lead, size, self.geometry.device)
+        return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, pages: int) -> None:
         if pages <= self.capacity:
             return
         held = self.capacity
         self.capacity = max(pages, 2 * held)
-        for buffers in (self.keys, self.values):
+        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
+        for buffers, storage in sides:
             for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer)
+                buffers[layer] = self._buffer(layer, storage)
                 for new, old in zip(buffers[layer], planes, strict=True):
                     new[:held] = old
 
@@ -269,8 +271,8 @@ def arrange(
     """
     if pool is None:
         pool = PagePool(geometry, page_size, pages)
-    elif (pool.geometry.shapes, pool.geometry.storage.name, pool.geometry.device) != (
-        geometry.shapes, geometry.storage.name, geometry.device,
+    elif (pool.geometry.shapes, pool.geometry.storages.name, pool.geometry.device) != (
+        geometry.shapes, geometry.storages.name, geometry.device,
     ):  # fmt: skip
         raise ArgumentError("cache: the pool was made for another model, dtype or device")
     table = gradient.zeros((batch_size, 0), dtype=gradient.int64, device=geometry.device)

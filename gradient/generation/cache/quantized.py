@@ -9,7 +9,9 @@ tokens come later: a property that paging, rewinding and sharing prefixes rest o
 2024, "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", section 3) and KVQuant
 (Hooper et al. 2024, section 3.1) measured that keys have outliers in a few channels, and so round
 them with scales per channel and not per token, which costs them a block of recent tokens kept in
-full. Small groups contain such outliers well enough for 4 bits; for 2, one would need their way.
+full. Here groups are small instead, which 8 bits need not, while 4 bits are enough for values and
+coarse for keys: on stories260K, whose heads have 8 numbers, a token costs 1.3815 nats, with int8
+1.3847, with int8 keys and int4 values ("int8/int4") 1.3860, with int4 for both 1.7689.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from gradient.generation.cache.layout import (
     whole_blocks,
 )
 from gradient.generation.cache.static import Static
-from gradient.generation.cache.storage import Planes, empty_planes
+from gradient.generation.cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 #: A position that no query reaches: that of a column which holds nothing.
@@ -67,8 +67,9 @@ class Ring(Layout):
         self.size = whole_blocks(window + slack, geometry.block)
         self.capacity = min(self.size, whole_blocks(capacity, geometry.block))
         self.kept_from = [0] * batch_size
-        self.keys = {layer: self._buffer(layer) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer) for layer in geometry.shapes}
+        keys, values = geometry.storages
+        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
 
     def open(self, step: Pass) -> RingView:
         """See `Layout.open`."""
@@ -144,10 +145,10 @@ class Ring(Layout):
                     f"or give the cache more slack (it has {self.slack} tokens beyond its window)"
                 )
 
-    def _buffer(self, layer: int) -> Planes:
+    def _buffer(self, layer: int, storage: Storage) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
         lead = (self.batch_size, heads, 1 + self.capacity)
-        return empty_planes(self.geometry.storage, lead, size, self.geometry.device)
+        return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, columns: int) -> None:
         if columns <= self.capacity:
@@ -155,9 +156,10 @@ class Ring(Layout):
         held = 1 + self.capacity
         grown = whole_blocks(max(columns, 2 * self.capacity), self.geometry.block)
         self.capacity = min(self.size, grown)
-        for buffers in (self.keys, self.values):
+        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
+        for buffers, storage in sides:
             for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer)
+                buffers[layer] = self._buffer(layer, storage)
                 for new, old in zip(buffers[layer], planes, strict=True):
                     new[:, :, :held] = old
 

@@ -27,7 +27,7 @@ from gradient.generation.cache.layout import (
     visible,
     whole_blocks,
 )
-from gradient.generation.cache.storage import Planes, empty_planes
+from gradient.generation.cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 
@@ -43,8 +43,9 @@ class Static(Layout):
         self.geometry = geometry
         self.batch_size = batch_size
         self.capacity = whole_blocks(capacity, geometry.block)
-        self.keys = {layer: self._buffer(layer) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer) for layer in geometry.shapes}
+        keys, values = geometry.storages
+        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
 
     def open(self, step: Pass) -> StaticView:
         """See `Layout.open`."""
@@ -57,10 +58,10 @@ class Static(Layout):
         chosen = Static(replace(self.geometry, shapes={}), len(rows), self.capacity)
         chosen.geometry = self.geometry
         index, held = index_of(rows, self.geometry.device), max(counts, default=0)
-        for name in ("keys", "values"):
+        for name, storage in self.geometry.storages._asdict().items():
             buffers = {}
             for layer, planes in getattr(self, name).items():
-                buffers[layer] = chosen._buffer(layer)
+                buffers[layer] = chosen._buffer(layer, storage)
                 for new, old in zip(buffers[layer], planes, strict=True):
                     new[:, :, :held] = old[:, :, :held][index]
             setattr(chosen, name, buffers)
@@ -98,10 +99,10 @@ class Static(Layout):
         """Return the bytes of all buffers."""
         return nbytes([*self.keys.values(), *self.values.values()])
 
-    def _buffer(self, layer: int) -> Planes:
+    def _buffer(self, layer: int, storage: Storage) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
         lead = (self.batch_size, heads, self.capacity)
-        return empty_planes(self.geometry.storage, lead, size, self.geometry.device)
+        return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, columns: int) -> None:
         """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
@@ -109,9 +110,10 @@ class Static(Layout):
             return
         held = self.capacity
         self.capacity = whole_blocks(max(columns, 2 * held), self.geometry.block)
-        for buffers in (self.keys, self.values):
+        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
+        for buffers, storage in sides:
             for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer)
+                buffers[layer] = self._buffer(layer, storage)
                 if held:
                     for new, old in zip(buffers[layer], planes, strict=True):
                         new[:, :, :held] = old

@@ -75,6 +75,40 @@ def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device
 STORED = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 
 
+class Storages(NamedTuple):
+    """How keys are stored, and how values are."""
+
+    keys: Storage
+    values: Storage
+
+    @property
+    def name(self) -> str:
+        """Return the name that `storages_of` reads: one for both, or "keys/values"."""
+        keys, values = self.keys.name, self.values.name
+        return keys if keys == values else f"{keys}/{values}"
+
+
+def storages_of(dtype: gradient.DType | str) -> Storages:
+    """Return the storages for a dtype, its name, or two names as in "int8/int4".
+
+    Raises:
+        ArgumentError: keys or values are not stored in it.
+    """
+    names = dtype.split("/") if isinstance(dtype, str) else [dtype]
+    if len(names) > 2:
+        raise ArgumentError(f"cache: expected one dtype, or that of keys/values, got {dtype!r}")
+    return Storages(storage_of(names[0]), storage_of(names[-1]))
+
+
+def is_stored(name: Any) -> bool:
+    """Return whether `storages_of` takes this name."""
+    return (
+        isinstance(name, str)
+        and 1 <= len(name.split("/")) <= 2
+        and all(part in STORED for part in name.split("/"))
+    )
+
+
 def storage_of(dtype: gradient.DType | str) -> Storage:
     """Return the storage for a dtype, or for its name.
 
