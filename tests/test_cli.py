@@ -23,7 +23,18 @@ from gradient.cli.output import byte_size
 from gradient.training import TrainConfig
 from gradient.training.reporters import visible
 
-COMMANDS = ("generate", "chat", "train", "convert", "quantize", "info", "check", "doctor", "bench")
+COMMANDS = (
+    "generate",
+    "chat",
+    "train",
+    "convert",
+    "quantize",
+    "tokenize",
+    "info",
+    "check",
+    "doctor",
+    "bench",
+)
 
 NANO = shlex.split(
     "--n-layer 1 --n-head 2 --n-embd 32 --block-size 32 --batch-size 4 --vocab-size 300 "
