@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import gradient
-from gradient.errors import ArgumentError, MissingDependency
+from gradient.errors import ArgumentError, GenerationError, MissingDependency
 from gradient.generation import Prefixes, generate, stream
 from gradient.generation.constraints import Constraint, regex_grammar
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -84,6 +84,28 @@ def test_a_larger_vocabulary_and_a_model_that_was_trained(device):
         seed=1,
     )  # fmt: skip
     assert all(is_person(result.text) for result in results)
+
+
+@pytest.mark.parametrize("file", ["stories260K.gguf", "stories260K.bin"])
+def test_sentencepiece_vocabularies(real_data, file):
+    """Pieces with blanks as ▁ and bytes as <0x0A>, from a GGUF file and from a .model."""
+    lm = gradient.hub.load(real_data("stories260k") / file)
+    schema = {
+        "type": "object",
+        "properties": {
+            "who": {"enum": ["Zoë", "猫"]},
+            "years": {"type": "integer", "minimum": 0, "maximum": 9},
+        },
+        "required": ["who", "years"],
+        "additionalProperties": False,
+    }
+    for options in ({}, {"temperature": 1.0, "seed": 3}, {"draft": "prompt_lookup"}):
+        text = lm.generate("Once upon a time", json_schema=schema, **options).text
+        assert json.loads(text)["who"] in ("Zoë", "猫")
+        text = lm.generate(
+            "There was", regex=r" a (big|small) dog\. It was [0-9]{2}\.", **options
+        ).text
+        assert re.fullmatch(r" a (big|small) dog\. It was [0-9]{2}\.", text)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +194,15 @@ def test_prefixes_may_come_in_any_order(tokenizer):
         new = Constraint("regex", grammar, tokenizer, 257, frozenset({EOS}))
         assert allowed(used, list(text)) == allowed(new, list(text))
         assert used.complete(0, list(text)) == (text in (b"abc", b"bac"))
+
+
+def test_a_token_that_is_allowed_and_then_refused_is_an_error(tokenizer):
+    """Rather that than a text that is not constrained: which would be llguidance's fault."""
+    constraint = Constraint("regex", regex_grammar("abc"), tokenizer, 257, frozenset({EOS}))
+    assert not constraint.ends(0, list(b"ab"))
+    assert constraint.ends(0, list(b"abc"))
+    with pytest.raises(GenerationError, match="allowed the token 120 and then refused it"):
+        constraint.ends(0, list(b"abx"))
 
 
 def test_a_vocabulary_that_is_padded(tokenizer, device):

@@ -23,6 +23,7 @@ from gradient.generation import (
 from gradient.generation.generate import start
 from gradient.generation.options import GenerationOptions
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
+from gradient.models.registry import model_class
 from gradient.text import Tokenizer, byte_level
 
 EOS = 256
@@ -159,6 +160,26 @@ def test_many_models_and_prompts(device):
         for draft in ("prompt_lookup", Noisy(model, 0.3)):
             found = generate(model, prompts, max_new_tokens=60, draft=draft)
             assert [row.token_ids for row in found] == [row.token_ids for row in plain]
+
+
+@pytest.mark.parametrize("cache", ["static", "sliding", "paged"])
+def test_greedy_text_is_the_same_where_layers_have_windows(cache, device):
+    """A ring of a few tokens must hold what a refused draft would have pushed out."""
+    gradient.manual_seed(1)
+    config = model_class("mistral").config_class.from_hf(
+        {
+            "model_type": "mistral", "vocab_size": 257, "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "sliding_window": 9, "max_position_embeddings": 256, "initializer_range": 0.3,
+        }
+    )  # fmt: skip
+    model = model_class("mistral")(config).to(device).eval()
+    options = {"max_new_tokens": 60, "ignore_eos": True, "cache": cache}
+    plain = generate(model, PROMPTS, **options)
+    for draft in ("prompt_lookup", Noisy(model, 0.3)):
+        found = generate(model, PROMPTS, draft=draft, **options)
+        assert [row.token_ids for row in found] == [row.token_ids for row in plain]
+    assert sum(row.timings.accepted_tokens for row in found) > 20
 
 
 @pytest.mark.parametrize("draft", ["prompt_lookup", "model"])

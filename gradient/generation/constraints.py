@@ -169,7 +169,22 @@ class Constraint:
     def complete(self, row: int, token_ids: Sequence[int]) -> bool:
         """Return whether these tokens are a text that the grammar allows and none that goes on."""
         matcher = self._matcher(row, token_ids)
-        return matcher is not None and matcher.is_stopped()
+        return matcher is not None and matcher.is_stopped() and matcher.is_accepting()
+
+    def ends(self, row: int, token_ids: Sequence[int]) -> bool:
+        """Return the same of tokens that were chosen, all of which were allowed.
+
+        Raises:
+            GenerationError: they are no beginning of a text of the grammar nevertheless.
+        """
+        if self.complete(row, token_ids):
+            return True
+        if self._after(row, token_ids) is None:
+            raise GenerationError(
+                f"{self.name}: llguidance has allowed the token {token_ids[-1]} and then refused "
+                f"it: it does not understand this tokenizer"
+            )
+        return False
 
     def _after(self, row: int, token_ids: Sequence[int]) -> Any:
         """Return the row's matcher after these tokens; None if nothing is to be forbidden there.
@@ -208,11 +223,40 @@ def vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_ids: frozenset[int]) -
     size = max(vocab_size, tokenizer.vocab_size)
     made = _vocabularies.setdefault(tokenizer, {})
     if (size, eos_ids) not in made:
+        package, ends = import_llguidance(), sorted(eos_ids)
         source = tokenizer.backend.to_str()
         try:
-            made[size, eos_ids] = import_llguidance().LLTokenizer(
-                source, n_vocab=size, eos_token=sorted(eos_ids)
-            )
+            found = package.LLTokenizer(source, n_vocab=size, eos_token=ends)
         except ValueError as error:
             raise ArgumentError(f"constraints: this tokenizer cannot be used: {error}") from error
+        if any(found.decode_bytes(found.tokenize_str(text)) != text.encode() for text in PROBES):
+            wrapper = package.TokenizerWrapper(LiteralTokenizer(found, size, tokenizer))
+            found = package.LLTokenizer(wrapper, n_vocab=size, eos_token=ends)
+        made[size, eos_ids] = found
     return made[size, eos_ids]
+
+
+#: What some tokenizers change before they cut it into tokens.
+PROBES = (" a ", "A\tb  c\n")
+
+
+class LiteralTokenizer:
+    """Cuts text into tokens as it is, for tokenizers that change it first (strip it, lower it).
+
+    Where a grammar allows a single text only, llguidance asks for that text's tokens, and takes
+    them for what is to be generated. It must be the same text.
+    """
+
+    def __init__(self, vocabulary: Any, size: int, tokenizer: Tokenizer) -> None:
+        """Args:
+        vocabulary: llguidance's, which knows the bytes of each token.
+        """
+        self.eos_token_id = vocabulary.eos_token
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [vocabulary.decode_bytes([token]) for token in range(size)]
+        self.special_token_ids = sorted(tokenizer.special_ids)
+        self._cut = vocabulary.greedy_tokenize
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the longest tokens that fit, one after the other."""
+        return self._cut(text)

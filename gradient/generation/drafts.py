@@ -9,8 +9,7 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
 from gradient.generation.cache import KVCache
-from gradient.generation.decoder import evaluating
-from gradient.generation.prefill import prefill
+from gradient.generation.prefill import evaluating, prefill
 from gradient.generation.processors import Prefixes
 from gradient.generation.sampling import Sampler, draw
 from gradient.models.causal_lm import CausalLM

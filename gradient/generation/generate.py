@@ -117,9 +117,7 @@ def start(
         prompts = [prompt for prompt in prompts for _ in range(each)]
     if constraint is not None:
         for number, row in enumerate(rows):
-            row.complete = functools.partial(
-                constraint.complete, number * len(prompts) // len(rows)
-            )
+            row.complete = functools.partial(constraint.ends, number * len(prompts) // len(rows))
     sampler = Sampler(
         options,
         len(prompts),
@@ -150,8 +148,7 @@ def start(
 
     def ends(number: int, token_ids: Sequence[int]) -> bool:
         """Return whether a constraint or a stop string ends a beam."""
-        complete = first[number].complete
-        if complete is not None and complete(list(token_ids)):
+        if constraint is not None and constraint.complete(number, token_ids):
             return True
         if not options.stop:
             return False

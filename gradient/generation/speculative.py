@@ -25,8 +25,9 @@ from typing import Any
 
 import gradient
 import gradient.functional as F
-from gradient.generation.decoder import Decoder, Token, evaluating
+from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
+from gradient.generation.prefill import evaluating
 from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import Timings
 from gradient.generation.sampling import draw
