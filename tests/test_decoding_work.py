@@ -14,7 +14,7 @@ import pytest
 import gradient
 from array_backends import REQUIRED, Handle, HandleBackend
 from cache_model import make_model, texts
-from gradient.generation import Decoder, GenerationOptions, KVCache, Sampler
+from gradient.generation import Decoder, GenerationOptions, KVCache, Sampler, prefill
 from gradient.generation.caching import Caching
 from gradient.models import GPT2Config, GPT2LMHeadModel
 
@@ -48,6 +48,7 @@ class Counting:
         self.reads: list[int] = []  # elements that came to the host, at each wait
         self.uploads: list[int] = []
         self.tasks: list[str] = []
+        self.largest = 0  # bytes of the largest array made
 
     def _counted(self, name, method):
         def counted(*args, **kwargs):
@@ -59,6 +60,8 @@ class Counting:
                 return result
             if name == "asarray" and result._inner.ndim:
                 self.uploads.append(result._inner.size)
+            if result._inner.base is None:
+                self.largest = max(self.largest, result._inner.nbytes)
             self.tasks.append(f"{name} {self._shown(args[1:])}")
             moved = self._bytes(name, args, result)
             if self.within:
@@ -147,6 +150,20 @@ def test_a_tokens_work_is_flat_in_the_context_but_for_attention(kind, monkeypatc
     assert sum(other[100].values()) > 10 * 16 * 16 * NUMBERS  # it does count
     # Keys and values are read once each, and scores of two heads pass through a few operations.
     assert 2 * grown <= attention[996] - attention[100] <= 5 * grown
+
+
+@pytest.mark.parametrize("kind", ["static", "paged"])
+def test_a_long_prompt_in_chunks_takes_the_memory_of_a_chunk(kind, monkeypatch):
+    model, largest = long_model(), {}
+    prompt = [texts(1)[0, :1].tolist() * 768]
+    counting = Counting(monkeypatch)
+    for chunk in (32, 96, None):
+        cache = KVCache.for_model(model, 1, 768, kind=kind)
+        counting.clear()
+        prefill(model, cache, prompt, chunk)
+        largest[chunk] = counting.largest
+    scores = 2 * 768 * NUMBERS  # of one token: two heads, all columns
+    assert largest == {32: 32 * scores, 96: 96 * scores, None: 768 * scores}
 
 
 def test_a_sliding_layers_work_is_flat_altogether(monkeypatch):

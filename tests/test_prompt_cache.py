@@ -14,6 +14,7 @@ from gradient.generation import KVCache, LanguageModel, PromptCache, generate, p
 from gradient.generation.prefill import CHUNK
 from gradient.io import safetensors
 from gradient.models import GPT2Config, GPT2LMHeadModel
+from gradient.quantization import quantize_
 from gradient.text import byte_level
 
 KINDS = {
@@ -324,6 +325,22 @@ def test_a_prompt_cache_in_a_file(tmp_path, monkeypatch):
     assert found.token_ids == generate(model, text[:40], prompt_cache=cache, **options).token_ids
     PromptCache(model).save(tmp_path / "empty.cache")
     assert PromptCache.load(tmp_path / "empty.cache", model).tokens == []
+
+
+def test_a_model_with_packed_weights_knows_its_file(tmp_path):
+    config = {"vocab_size": VOCAB, "n_positions": 64, "n_embd": 64, "n_layer": 1, "n_head": 2}
+    models = []
+    for seed in (0, 0, 1):
+        gradient.manual_seed(seed)
+        models.append(GPT2LMHeadModel(GPT2Config(**config, bos_token_id=0)).eval())
+        quantize_(models[-1], "q8_0")
+    first, same, other = models
+    cache = PromptCache(first)
+    generate(first, [1, 2, 3], prompt_cache=cache, max_new_tokens=4)
+    cache.save(tmp_path / "cache")
+    assert PromptCache.load(tmp_path / "cache", same).tokens == cache.tokens
+    with pytest.raises(ArgumentError, match="was saved from another model"):
+        PromptCache.load(tmp_path / "cache", other)
 
 
 def test_another_models_file_is_refused(tmp_path):
