@@ -29,7 +29,7 @@ from gradient.text import Tokenizer, byte_level
 EOS = 256
 
 
-def tiny_model(device="cpu", seed=3, vocab_size=257, n_layer=2, n_positions=200):
+def tiny_model(device="cpu", seed=3, vocab_size=257, n_layer=2, n_positions=120):
     gradient.manual_seed(seed)
     config = GPT2Config(
         vocab_size=vocab_size, n_positions=n_positions, n_embd=32, n_layer=n_layer, n_head=4,
