@@ -13,7 +13,8 @@ from gradient.io.gguf import GGUFFile, write
 from gradient.text import Tokenizer, byte_level, train_bpe
 from gradient.text.build import dress_byte_level, import_tokenizers
 from gradient.text.families import BY_GGUF_NAME, GPT2
-from gradient.text.gguf import _cut, metadata_of, tokenizer_of
+from gradient.text.gguf import metadata_of, tokenizer_of
+from gradient.text.gguf.writing import cut_of_probe
 from gradient.text.pieces import PieceType
 from gradient.text.sentencepiece import parse_sentencepiece, tokenizer_of_model
 from gradient.text.wordpiece import wordpiece
@@ -130,7 +131,7 @@ def test_every_family_cuts_in_a_way_of_its_own():
     for family in BY_GGUF_NAME.values():
         made = tk.Tokenizer(tk.models.BPE())
         dress_byte_level(made, family)
-        families.setdefault(family, (tuple(_cut(made)), family.ignore_merges))
+        families.setdefault(family, (tuple(cut_of_probe(made)), family.ignore_merges))
     assert len(set(families.values())) == len(families)
 
 

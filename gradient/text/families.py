@@ -142,7 +142,7 @@ BY_CLASS = {
 BY_MODEL_TYPE = dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), QWEN2)
 
 #: By GGUF's `tokenizer.ggml.pre`. Where several names mean one family, `metadata_of` in
-#: text/gguf.py writes the first.
+#: text/gguf writes the first.
 BY_GGUF_NAME = {
     "gpt-2": GPT2,
     "phi-2": GPT2,

@@ -4,7 +4,7 @@ SentencePiece (Kudo and Richardson 2018) looks at a text as one row of character
 written as ▁. A *BPE* vocabulary joins the two neighbours whose union has the best score, the
 leftmost of equals, until no union is a piece. A *unigram* vocabulary (Kudo 2018) takes the cut of
 the whole text with the greatest sum of scores. Such a vocabulary comes in a `.model` file, in a
-GGUF file's metadata, or in llama2.c's format: `text/sentencepiece.py`, `text/gguf.py`.
+GGUF file's metadata, or in llama2.c's format: `text/sentencepiece.py`, `text/gguf`.
 """
 
 from __future__ import annotations

@@ -1,32 +1,18 @@
-"""Tokenizers from the metadata of GGUF files, and back.
-
-This is the one place that knows the keys `tokenizer.ggml.*`. A file says which kind of vocabulary
-it has: "llama" (scored pieces, joined pair by pair), "gpt2" (byte-level BPE with merges, and a name
-for how text is cut), "t5" (scored pieces, the best cut) or "bert" (WordPiece).
-"""
+"""A tokenizer from a GGUF file's metadata, for each kind of vocabulary."""
 
 from __future__ import annotations
 
-import base64
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from gradient.errors import FileFormatError, UnsupportedModel
-from gradient.text.build import (
-    add_ends,
-    byte_level_bpe,
-    dress_byte_level,
-    import_tokenizers,
-    panics_as,
-    special,
-)
-from gradient.text.decoding import fallback_bytes_of
+from gradient.errors import FileFormatError
+from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as, special
 from gradient.text.families import BY_GGUF_NAME
+from gradient.text.gguf.keys import OTHER_IDS, PREFIX, SEPARATOR_IDS, SPECIAL_IDS, Metadata
 from gradient.text.pieces import (
     SPACE,
     PieceNormalizer,
@@ -37,19 +23,6 @@ from gradient.text.pieces import (
 from gradient.text.tokenizer import Tokenizer
 from gradient.text.wordpiece import CONTINUES, wordpiece
 
-Metadata = Mapping[str, Any]
-
-_PREFIX = "tokenizer.ggml."
-#: Ids of special tokens, by our names for them; llama.cpp's spelling of separator is meant.
-_SPECIAL_IDS = {
-    "bos_token": "bos_token_id",
-    "eos_token": "eos_token_id",
-    "pad_token": "padding_token_id",
-    "unk_token": "unknown_token_id",
-}
-_OTHER_IDS = ("eot_token_id", "eom_token_id", "cls_token_id", "mask_token_id")
-_SEPARATOR_IDS = ("seperator_token_id", "separator_token_id")
-
 
 def tokenizer_of(metadata: Metadata) -> Tokenizer:
     """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
@@ -59,7 +32,7 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
     Raises:
         FileFormatError: there is none, it is of an unknown kind, or it is damaged.
     """
-    kind = metadata.get(_PREFIX + "model")
+    kind = metadata.get(PREFIX + "model")
     if not isinstance(kind, str) or kind not in _KINDS:
         whole = metadata.get("tokenizer.huggingface.json")
         if isinstance(whole, str):
@@ -93,7 +66,7 @@ def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVo
     pieces = _tokens(metadata)
     scores = _numbers(metadata, "scores", len(pieces))
     types = _types(metadata, len(pieces))
-    charsmap = metadata.get(_PREFIX + "precompiled_charsmap")
+    charsmap = metadata.get(PREFIX + "precompiled_charsmap")
     return PieceVocabulary(
         pieces,
         scores,
@@ -112,7 +85,7 @@ def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVo
 def _gpt2(metadata: Metadata) -> Tokenizer:
     tokens = _tokens(metadata)
     types = _types(metadata, len(tokens))
-    name = metadata.get(_PREFIX + "pre", "default")
+    name = metadata.get(PREFIX + "pre", "default")
     if not isinstance(name, str) or name not in BY_GGUF_NAME:
         raise FileFormatError(
             f"GGUF: unknown tokenizer.ggml.pre {name!r}; known are {', '.join(BY_GGUF_NAME)}"
@@ -148,7 +121,7 @@ def _bert(metadata: Metadata) -> Tokenizer:
     for name, keys in {
         "unk": ("unknown_token_id",),
         "cls": ("cls_token_id", "bos_token_id"),
-        "sep": (*_SEPARATOR_IDS, "eos_token_id"),
+        "sep": (*SEPARATOR_IDS, "eos_token_id"),
     }.items():
         ids = [number for key in keys if (number := _id(metadata, key, len(tokens))) is not None]
         special_text[name] = tokens[ids[0]] if ids else f"[{name.upper()}]"
@@ -184,13 +157,13 @@ def _finished(
 ) -> Tokenizer:
     """The tokenizer with its special tokens, its rule for BOS and EOS, and its chat template."""
     size = backend.get_vocab_size(with_added_tokens=True)
-    ids = {name: _id(metadata, key, size) for name, key in _SPECIAL_IDS.items()}
+    ids = {name: _id(metadata, key, size) for name, key in SPECIAL_IDS.items()}
     specials = {
         name: None if number is None else backend.id_to_token(number)
         for name, number in ids.items()
     }
     specials |= dict(given)
-    others = [_id(metadata, key, size) for key in (*_OTHER_IDS, *_SEPARATOR_IDS)]
+    others = [_id(metadata, key, size) for key in (*OTHER_IDS, *SEPARATOR_IDS)]
     texts = [*specials.values(), *(backend.id_to_token(n) for n in others if n is not None)]
     backend.add_special_tokens([special(text) for text in dict.fromkeys(texts) if text])
     ends = {
@@ -198,7 +171,7 @@ def _finished(
         and specials[f"{end}_token"] is not None
         for end in ("bos", "eos")
     }
-    if backend.post_processor is None or metadata.get(_PREFIX + "model") == "gpt2":
+    if backend.post_processor is None or metadata.get(PREFIX + "model") == "gpt2":
         begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
         add_ends(backend, begin, end)
     options: dict[str, Any] = {**specials, **ends, "charsmap": charsmap}
@@ -236,199 +209,15 @@ def _add_tokens(backend: Any, tokens: list[str], types: list[int]) -> None:
     backend.add_tokens(found)  # at once: each call sorts all of them anew
 
 
-# The other way ---------------------------------------------------------------------------------
-
-#: A text that every two families of text/families.py cut differently.
-_PROBE = (
-    "Ab's HTMLPage e\u0301tude 1 23 4567 x12 … don'T «a-b»: $5^2 `c` <=> \t\t d\r\n\r\n e  \n "
-    "中文字ab, (f).g!\n/h ２３ #word/\n🙂 ok؟ a。b <sentinel:12> IMGIMGABZ ƻˈʰ  "
-)
-
-
-def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The `tokenizer.*` metadata that says what a tokenizer is: the inverse of `tokenizer_of`.
-
-    Scores of a BPE vocabulary are made up from the order of its merges, which is all they mean.
-
-    Raises:
-        UnsupportedModel: it is of a kind that GGUF has no name for.
-    """
-    backend = tokenizer.backend
-    state = json.loads(backend.to_str())
-    model = state["model"]
-    tokens = [backend.id_to_token(number) for number in range(tokenizer.vocab_size)]
-    types = _types_of(tokenizer, tokens)
-    kind = model["type"]
-    if kind == "BPE":
-        kind = "byte-level BPE" if _has_step(state["pre_tokenizer"], "ByteLevel") else "BPE"
-    if kind not in _METADATA_OF:
-        raise UnsupportedModel(
-            f"GGUF: expected a tokenizer of one of the kinds {', '.join(_METADATA_OF)}, got {kind}"
-        )
-    made = {_PREFIX + key: value for key, value in _METADATA_OF[kind](tokenizer, state).items()}
-    made.setdefault(_PREFIX + "tokens", [token or f"[EMPTY_{n}]" for n, token in enumerate(tokens)])
-    made[_PREFIX + "token_type"] = np.array(types, np.int32)
-    for name, key in _SPECIAL_IDS.items():
-        number = getattr(tokenizer, name.replace("_token", "_id"))
-        if number is not None:
-            made[_PREFIX + key] = number
-    made[_PREFIX + "add_bos_token"] = tokenizer.add_bos
-    made[_PREFIX + "add_eos_token"] = tokenizer.add_eos
-    templates = tokenizer.chat_template
-    if isinstance(templates, str):
-        templates = {"default": templates}
-    for name, template in (templates or {}).items():
-        suffix = "" if name == "default" else f".{name}"
-        made[f"tokenizer.chat_template{suffix}"] = template
-    return made
-
-
-def _types_of(tokenizer: Tokenizer, tokens: list[str | None]) -> list[int]:
-    added = tokenizer.backend.get_added_tokens_decoder()
-    byte_fallback = tokenizer.backend.token_to_id("<0x00>") is not None
-    types = []
-    for number, token in enumerate(tokens):
-        kind = PieceType.NORMAL
-        if token is None:
-            kind = PieceType.UNUSED
-        elif number == tokenizer.unk_id and number != tokenizer.eos_id:
-            kind = PieceType.UNKNOWN
-        elif number in added:
-            kind = PieceType.CONTROL if added[number].special else PieceType.USER_DEFINED
-        elif byte_fallback and len(token) == 6 and len(fallback_bytes_of(token)) == 1:
-            kind = PieceType.BYTE
-        types.append(int(kind))
-    return types
-
-
-def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
-    merges = [" ".join(pair) for pair in _pairs(state)]
-    return {
-        "model": "gpt2",
-        "pre": _family_name(tokenizer.backend, state),
-        "merges": merges or np.empty(0, str),  # which says of what it has none
-    }
-
-
-def _family_name(backend: Any, state: dict[str, Any]) -> str:
-    """The name of the family that cuts a probe as this tokenizer does, whatever its steps."""
-    ignore_merges = bool(state["model"].get("ignore_merges"))
-    cut = _cut(backend)
-    names = []
-    for name, family in BY_GGUF_NAME.items():
-        other = import_tokenizers().Tokenizer(import_tokenizers().models.BPE())
-        dress_byte_level(other, family)
-        if _cut(other) == cut:
-            if family.ignore_merges == ignore_merges:
-                return name
-            names.append(name)
-    if names:
-        return names[0]
-    raise UnsupportedModel(
-        "GGUF: no tokenizer.ggml.pre names how this tokenizer cuts text into words; known are "
-        + ", ".join(BY_GGUF_NAME)
-    )
-
-
-def _cut(backend: Any) -> list[str]:
-    text = backend.normalizer.normalize_str(_PROBE) if backend.normalizer else _PROBE
-    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-
-
-def _llama_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
-    ranks: dict[str, int] = {}
-    for rank, (left, right) in enumerate(_pairs(state)):
-        ranks.setdefault(left + right, rank)
-    last = len(state["model"]["merges"])
-    scores = np.zeros(tokenizer.vocab_size, np.float32)
-    for piece, number in state["model"]["vocab"].items():
-        scores[number] = -ranks.get(piece, last + number)
-    return {"model": "llama", "pre": "default", "scores": scores, **_spaces(tokenizer)}
-
-
-def _spaces(tokenizer: Tokenizer) -> dict[str, bool]:
-    """What the tokenizer does to spaces, seen from outside: several settings come to the same."""
-
-    def pieces(text: str) -> list[str]:
-        return tokenizer.backend.encode(text, add_special_tokens=False).tokens
-
-    return {
-        "add_space_prefix": pieces("a")[:1] != ["a"] and pieces("a")[0].startswith(SPACE),
-        "remove_extra_whitespaces": pieces(" a  a ") == pieces("a a"),
-    }
-
-
-def _t5_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
-    scores = np.zeros(tokenizer.vocab_size, np.float32)
-    stored = [score for _, score in state["model"]["vocab"]]
-    scores[: len(stored)] = stored
-
-    made: dict[str, Any] = {
-        "model": "t5",
-        "pre": "default",
-        "scores": scores,
-        **_spaces(tokenizer),
-    }
-    for step in _steps(state["normalizer"]):
-        if step["type"] == "Precompiled":
-            made["precompiled_charsmap"] = np.frombuffer(
-                base64.b64decode(step["precompiled_charsmap"]), np.uint8
-            )
-    return made
-
-
-def _bert_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
-    marked = []
-    for number in range(tokenizer.vocab_size):
-        token = tokenizer.backend.id_to_token(number) or f"[EMPTY_{number}]"
-        if token.startswith(CONTINUES):
-            token = token.removeprefix(CONTINUES)
-        elif not (token.startswith("[") and token.endswith("]")):
-            token = SPACE + token
-        marked.append(token)
-    made: dict[str, Any] = {"model": "bert", "pre": "default", "tokens": marked}
-    for name, key in (("[CLS]", "cls"), ("[SEP]", "seperator"), ("[MASK]", "mask")):
-        found = tokenizer.token_to_id(name)
-        if found is not None:
-            made[f"{key}_token_id"] = found
-    return made
-
-
-_METADATA_OF = {
-    "byte-level BPE": _gpt2_metadata,
-    "BPE": _llama_metadata,
-    "Unigram": _t5_metadata,
-    "WordPiece": _bert_metadata,
-}
-
-
-def _pairs(state: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Merges, which older files write as one string."""
-    for merge in state["model"]["merges"]:
-        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-        yield left, right
-
-
-def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a normaliser or pre-tokenizer, which may be a sequence of them."""
-    if part is None:
-        return []
-    return next((part[key] for key in ("normalizers", "pretokenizers") if key in part), [part])
-
-
-def _has_step(part: dict[str, Any] | None, kind: str) -> bool:
-    return any(step["type"] == kind for step in _steps(part))
-
-
 # Reading single keys ---------------------------------------------------------------------------
 
 
 def _array(metadata: Metadata, key: str, size: int | None = None) -> list[Any]:
-    values = metadata.get(_PREFIX + key)
+    values = metadata.get(PREFIX + key)
     if not isinstance(values, list | tuple | np.ndarray):
-        raise FileFormatError(f"GGUF: expected an array {_PREFIX + key}, got {values!r:.60}")
+        raise FileFormatError(f"GGUF: expected an array {PREFIX + key}, got {values!r:.60}")
     if size is not None and len(values) != size:
-        raise FileFormatError(f"GGUF: expected {size:,} {_PREFIX + key}, got {len(values):,}")
+        raise FileFormatError(f"GGUF: expected {size:,} {PREFIX + key}, got {len(values):,}")
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
@@ -450,7 +239,7 @@ def _tokens(metadata: Metadata) -> list[str]:
 
 
 def _types(metadata: Metadata, size: int) -> list[int]:
-    if _PREFIX + "token_type" not in metadata:
+    if PREFIX + "token_type" not in metadata:
         return [int(PieceType.NORMAL)] * size
     return [int(kind) for kind in _numbers(metadata, "token_type", size)]
 
@@ -458,19 +247,19 @@ def _types(metadata: Metadata, size: int) -> list[int]:
 def _numbers(metadata: Metadata, key: str, size: int) -> list[float]:
     numbers = _array(metadata, key, size)
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        raise FileFormatError(f"GGUF: expected {_PREFIX + key} to be numbers, got {numbers!r:.60}")
+        raise FileFormatError(f"GGUF: expected {PREFIX + key} to be numbers, got {numbers!r:.60}")
     return numbers
 
 
 def _id(metadata: Metadata, key: str, size: int) -> int | None:
     """A special token's id; one outside the vocabulary means that there is none."""
-    number = metadata.get(_PREFIX + key)
+    number = metadata.get(PREFIX + key)
     valid = isinstance(number, int | np.integer) and 0 <= number < size
     return int(number) if valid else None  # type: ignore[arg-type]
 
 
 def _flag(metadata: Metadata, key: str, default: bool) -> bool:
-    return bool(metadata.get(_PREFIX + key, default))
+    return bool(metadata.get(PREFIX + key, default))
 
 
 def _unknown(metadata: Metadata, types: list[int]) -> int | None:

@@ -1,0 +1,11 @@
+"""Tokenizers from the metadata of GGUF files, and back.
+
+This package is the one place that knows the keys `tokenizer.ggml.*`. A file says which kind of
+vocabulary it has: "llama" (scored pieces, joined pair by pair), "gpt2" (byte-level BPE with merges,
+and a name for how text is cut), "t5" (scored pieces, the best cut) or "bert" (WordPiece).
+"""
+
+from gradient.text.gguf.reading import tokenizer_of
+from gradient.text.gguf.writing import metadata_of
+
+__all__ = ["metadata_of", "tokenizer_of"]
