@@ -173,6 +173,26 @@ def test_a_prompt_that_goes_on_computes_what_is_new(kind, monkeypatch):
     assert again.token_ids == third.token_ids
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_drafts_leave_a_prompt_cache_with_what_was_said(kind, monkeypatch):
+    model, text = make_model(), texts(1)[0].tolist()
+    draft = make_model()  # which is nearly the same
+    with gradient.no_grad():
+        draft.head.weight += 0.05 * gradient.randn(*draft.head.weight.shape)
+    cache = PromptCache(model, kind=kind, **KINDS[kind])
+    options = {"max_new_tokens": 12, "ignore_eos": True}
+    expected = generate(model, text[:40], **options).token_ids
+    drafted = generate(model, text[:40], draft=draft, prompt_cache=cache, **options)
+    assert drafted.token_ids == expected
+    assert drafted.timings.drafted_tokens > drafted.timings.accepted_tokens > 0
+    assert cache.tokens == (text[:40] + expected)[: len(cache.tokens)]
+    passes = Counted(model, monkeypatch)
+    longer = text[:40] + expected + [1, 2]
+    found = generate(model, longer, prompt_cache=cache, **options).token_ids
+    assert passes.take()[0][1] <= 4
+    assert found == generate(model, longer, **options).token_ids
+
+
 def test_a_sliding_cache_that_cannot_go_back_begins_anew(monkeypatch):
     model, text = make_model(), texts(1)[0].tolist()
     cache = PromptCache(model, kind="sliding", slack=2)

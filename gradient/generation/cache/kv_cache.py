@@ -44,6 +44,8 @@ class KVCache:
     Attributes:
         lengths: (B,) int64 on the device: tokens held by each row.
         counts: the same numbers on the host.
+        kind, storages, layouts: where and how columns are kept; layers of one window share a
+            layout in a sliding cache, all layers in the others.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ itself; with the capacity given at the start they never move.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import gradient
 from gradient.generation.cache.layout import (
@@ -55,16 +54,12 @@ class Static(Layout):
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Static:
         """See `Layout.select`. What the rows hold is copied."""
-        chosen = Static(replace(self.geometry, shapes={}), len(rows), self.capacity)
-        chosen.geometry = self.geometry
+        chosen = Static(self.geometry, len(rows), self.capacity)
         index, held = index_of(rows, self.geometry.device), max(counts, default=0)
-        for name, storage in self.geometry.storages._asdict().items():
-            buffers = {}
-            for layer, planes in getattr(self, name).items():
-                buffers[layer] = chosen._buffer(layer, storage)
-                for new, old in zip(buffers[layer], planes, strict=True):
+        for name in ("keys", "values"):
+            for layer, planes in getattr(chosen, name).items():
+                for new, old in zip(planes, getattr(self, name)[layer], strict=True):
                     new[:, :, :held] = old[:, :, :held][index]
-            setattr(chosen, name, buffers)
         return chosen
 
     def join(self, others: Sequence[Static], counts: Sequence[Sequence[int]]) -> Static:
