@@ -226,6 +226,15 @@ def test_a_whole_tokenizer_json_is_taken_where_ggml_has_no_model():
         tokenizer_of({"tokenizer.huggingface.json": "{"})
 
 
+def test_phi_3s_special_tokens_take_the_space_after_them():
+    made = train_bpe(SENTENCES, 300, special_tokens=("<s>", "<|user|>"))
+    for name, taken in (("Phi 3 Mini", False), ("Phi-3-mini", True), ("phi3", True)):
+        tokenizer = tokenizer_of(metadata_of(made) | {"general.name": name})
+        ids = made.encode("<|user|>") + made.encode("b" if taken else "\n b")
+        assert tokenizer.encode("<|user|>\n b") == ids
+        assert tokenizer.encode("<s> b") == made.encode("<s> b")
+
+
 def test_old_files_have_no_family_and_no_types():
     metadata = tiny()
     for key in ("pre", "token_type"):

@@ -24,6 +24,7 @@ DESCRIPTION = [
     "tokenizer.model",
     "spiece.model",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",

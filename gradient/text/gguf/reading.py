@@ -166,6 +166,8 @@ def _finished(
     others = [_id(metadata, key, size) for key in (*OTHER_IDS, *SEPARATOR_IDS)]
     texts = [*specials.values(), *(backend.id_to_token(n) for n in others if n is not None)]
     backend.add_special_tokens([special(text) for text in dict.fromkeys(texts) if text])
+    if any(name in str(metadata.get("general.name")).lower() for name in ("phi-3", "phi3")):
+        _take_space_after_specials(backend)
     ends = {
         f"add_{end}": _flag(metadata, f"add_{end}_token", rules.get(f"add_{end}", False))
         and specials[f"{end}_token"] is not None
@@ -176,6 +178,21 @@ def _finished(
         add_ends(backend, begin, end)
     options: dict[str, Any] = {**specials, **ends, "charsmap": charsmap}
     return Tokenizer(backend, chat_template=_templates(metadata), **options)
+
+
+def _take_space_after_specials(backend: Any) -> None:
+    """Let special tokens take the white space that follows, as Phi-3's do.
+
+    Its tokenizer.json says so token by token. GGUF has no place for it, and llama.cpp goes by the
+    model's name too.
+    """
+    tk = import_tokenizers()
+    added = backend.get_added_tokens_decoder().values()
+    names = [token.content for token in added if token.special]
+    names = [name for name in names if name not in ("<unk>", "<s>", "<|endoftext|>")]
+    backend.add_special_tokens(
+        [tk.AddedToken(name, special=True, normalized=False, rstrip=True) for name in names]
+    )
 
 
 def _templates(metadata: Metadata) -> str | dict[str, str] | None:
