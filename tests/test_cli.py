@@ -486,3 +486,21 @@ def test_a_locale_without_the_character():
     assert json.loads(program(*arguments, "--json", env=ascii_only).stdout)["prompt"] == (
         "caf\u00e9 = "
     )
+
+
+def test_generate_packs_the_weights_on_request(model):
+    result = run(
+        "generate", "def ", "-m", model, "-q", "q8_0", "-n", 4, "--temperature", 0, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["text"]
+    result = run("generate", "def ", "-m", model, "-q", "q9")
+    assert result.exit_code == 1 and "expected one of q4_k_m" in result.output
+
+
+def test_loading_shows_what_it_converts(model, monkeypatch):
+    monkeypatch.setattr("gradient.cli.progress.LINE_EVERY", 0.0)
+    result = run("generate", "def ", "-m", model, "--dtype", "bfloat16", "-n", 2)
+    assert "loading: " in result.stderr and " left" in result.stderr
+    result = run("generate", "def ", "-m", model, "-n", 2)
+    assert "loading" not in result.stderr

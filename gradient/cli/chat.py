@@ -12,6 +12,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli import sampling
 from gradient.cli.generate import write
+from gradient.cli.loading import load_language_model
 
 HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
 
@@ -31,6 +32,8 @@ def chat(
     stop: sampling.Stop = None,
     device: opt.Device = "cpu",
     dtype: opt.DType = None,
+    quantize: opt.Quantize = None,
+    tokenizer: opt.Tokenizer = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
@@ -42,11 +45,17 @@ def chat(
     every line of standard input is one turn, and only the answers are printed; with --json each
     answer is one JSON line {"role", "content"}.
     """
-    from gradient import hub
     from gradient.generation import PromptCache
 
-    language_model = hub.load_language_model(
-        model, device=device, dtype=dtype, revision=revision, offline=offline
+    language_model = load_language_model(
+        model,
+        quiet=as_json,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        tokenizer=tokenizer,
+        revision=revision,
+        offline=offline,
     )
     given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,

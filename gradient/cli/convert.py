@@ -90,7 +90,6 @@ class Opened:
         *,
         revision: str | None,
         offline: bool,
-        progress: Callable[[int, int], None] | None = None,
         **how: Any,
     ) -> None:
         from gradient import hub
@@ -99,8 +98,6 @@ class Opened:
         from gradient.models.sources import find_gguf
 
         path = hub.find(source, revision=revision, offline=offline)
-        if progress is not None:
-            how["progress"] = _summed(progress, path)
         self.model: PretrainedModel = load_model(path, **how)
         self.tokenizer: Tokenizer | None = None
         named = Path(source)
@@ -150,22 +147,6 @@ class Opened:
             if self.tokenizer is not None:
                 self.tokenizer.save(beside)
         return sizes
-
-
-def _summed(progress: Callable[[int, int], None], path: Path) -> Callable[[int], None]:
-    """What takes the bytes of one tensor after another, and reports their sum."""
-    from gradient.models.sources import open_checkpoint
-
-    weights = open_checkpoint(path).weights
-    total = sum(tensor.nbytes for tensor in weights.values())
-    done = 0
-
-    def add(size: int) -> None:
-        nonlocal done
-        done += size
-        progress(done, total)
-
-    return add
 
 
 def _kept(path: Path, *, vocabulary: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli.loading import load_language_model
 from gradient.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -49,11 +50,10 @@ def evaluate(
     debug: opt.Debug = False,
 ) -> None:
     """Measure a model's perplexity on any text, in windows with a stride."""
-    from gradient import hub
-
     texts = read_texts(paths or [])[:limit]
-    language_model = hub.load_language_model(
+    language_model = load_language_model(
         model,
+        quiet=as_json,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,

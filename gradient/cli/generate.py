@@ -9,6 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
+from gradient.cli.loading import load_language_model
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
 
@@ -58,6 +59,8 @@ def generate(
     ] = True,
     device: opt.Device = "cpu",
     dtype: opt.DType = None,
+    quantize: opt.Quantize = None,
+    tokenizer: opt.Tokenizer = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
@@ -72,10 +75,9 @@ def generate(
         raise typer.BadParameter("needs --json", param_hint="--num-return-sequences, --logprobs")
     bias = sampling.parse_logit_bias(logit_bias)
     text = read_prompt(prompt)
-    from gradient import hub
-
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
-    language_model = hub.load_language_model(model, revision=revision, **place)
+    place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
+    language_model = load_language_model(model, revision=revision, **place)
     given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -106,7 +108,7 @@ def generate(
     if draft == "prompt_lookup":
         given["draft"] = draft
     elif draft is not None:
-        given["draft"] = hub.load_language_model(draft, **place)
+        given["draft"] = load_language_model(draft, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
     if as_json:
         found = language_model.generate(text, **options)

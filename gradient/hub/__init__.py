@@ -21,7 +21,7 @@ from gradient.hub.download import download, is_hub_id
 from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
 from gradient.models.generation_config import read_generation_config
-from gradient.models.loading import load_model
+from gradient.models.loading import Progress, load_model
 from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
 
@@ -56,7 +56,7 @@ def load(
     revision: str | None = None,
     offline: bool = False,
     quantize: str | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Load a model and its tokenizer.
 
@@ -76,7 +76,7 @@ def load(
         quantize: pack the weights while they are loaded, one at a time: "q8_0", "q4_0", "q4_k_m",
             "q6_k", "int8", "int4" or another of `gradient.quantization.SCHEMES`. Weights that are
             packed already stay as they are.
-        progress: called with the bytes of each stored tensor that has been read.
+        progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Returns:
         A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`.

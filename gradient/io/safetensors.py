@@ -136,6 +136,11 @@ class SafetensorsFile(Mapping[str, Tensor]):
             array = array.copy()
         return array.reshape(entry.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.stop - entry.start for entry in self.entries.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took, for one converted or copied.
 
@@ -211,10 +216,10 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
-    if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
-        # Not before that is known: the length of a header of 640 bytes begins like a pickle.
-        if other := next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None):
-            raise wrong(f"it is {other}")
+    other = next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None)
+    # A length that is possible is believed: that of a header of 640 bytes begins like a pickle.
+    if other and header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+        raise wrong(f"it is {other}")
     if header_bytes > MAX_HEADER_BYTES:
         raise wrong(f"its header claims {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if header_bytes > file_bytes - 8:

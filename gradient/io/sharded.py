@@ -68,6 +68,11 @@ class ShardedFiles(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self.files[self._weight_map[name]][name]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(file.nbytes for file in self.files.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took; see `SafetensorsFile.release`."""
         self.files[self._weight_map[name]].release(name)

@@ -136,6 +136,11 @@ class TorchFile(Mapping[str, Tensor]):
             return type(value)(self._with_tensors(item) for item in value)
         return value
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took, for one converted or copied."""
         start, stop = self._record(f"data/{self.entries[name].storage}")

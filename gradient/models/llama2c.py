@@ -83,6 +83,11 @@ class Llama2cFile(Mapping[str, Tensor]):
             self.release(name)
         return tensor_of(array)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(4 * prod(shape) for _, shape in self._entries.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took, for one converted or copied."""
         start, shape = self._entries[name]

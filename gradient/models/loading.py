@@ -25,6 +25,8 @@ from gradient.nn import init
 from gradient.tensor import Tensor
 
 Convert = Callable[[str, Tensor], Tensor]
+#: What is told of the bytes that are done, and of those there are.
+Progress = Callable[[int, int], None]
 
 
 def load_model(
@@ -33,7 +35,7 @@ def load_model(
     dtype: gradient.DType | None = None,
     device: Any = None,
     converter: Callable[[Any], Convert] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Load the model in a folder or file of any format that `gradient.models.sources` lists.
 
@@ -45,7 +47,7 @@ def load_model(
         device: where the weights go; None is the CPU.
         converter: called with the model before it has its weights; returns what makes another
             tensor of each of them, given its name, before it takes its place: to pack it, say.
-        progress: called with the bytes of each stored tensor that has been read.
+        progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Raises:
         ModelNotFound: no such folder or file, or a file it must hold is absent.
@@ -103,10 +105,10 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
         )
     name = config.aliases.get("num_experts", "num_experts")
     experts = getattr(config, name, 0)
-    if layers * experts > checkpoint.nbytes:
+    if layers * experts > checkpoint.weights.nbytes:
         raise StateDictError(
             f"{checkpoint.where}: its configuration says {layers} layers of {experts} experts, but "
-            f"there are only {checkpoint.nbytes} bytes"
+            f"there are only {checkpoint.weights.nbytes} bytes"
         )
     try:
         with init.skip_init():
@@ -124,7 +126,7 @@ def fit(
     model: PretrainedModel,
     checkpoint: Checkpoint,
     placed: Convert,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     dtype: gradient.DType | None = None,
 ) -> None:
     """Make checkpoint tensors the parameters of `model`, by name, each as `placed` returns it.
@@ -139,6 +141,7 @@ def fit(
     own = {name: own[name] for name in model.state_dict()}
     fitted: dict[str, Tensor] = {}
     integers = []
+    done, total = 0, checkpoint.weights.nbytes
     for stored, whole in checkpoint.weights.items():
         kept = False
         for part, value in parts(model, stored, whole):
@@ -155,9 +158,10 @@ def fit(
             fitted[name] = placed(name, value) if fits else value
             kept = kept or fitted[name] is value
         if not kept:
-            checkpoint.release(stored)
+            checkpoint.weights.release(stored)
         if progress is not None:
-            progress(whole.nbytes)
+            done += whole.nbytes
+            progress(done, max(done, total))
     if integers:
         raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
     tie(model, fitted)

@@ -13,10 +13,10 @@ mapping from Hugging Face's weight names to tensors that are views of mapped fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
@@ -28,6 +28,25 @@ from gradient.models.llama2c import Llama2cFile
 from gradient.tensor import Tensor
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
+
+
+class Weights(Protocol):
+    """A model's tensors by name, each made when asked for: what every format's file is."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, name: str) -> Tensor: ...
+
+    def items(self) -> ItemsView[str, Tensor]: ...
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading a tensor took; it can be read again."""
 
 
 @dataclass
@@ -42,19 +61,7 @@ class Checkpoint:
 
     where: Path
     config: dict[str, Any]
-    weights: Mapping[str, Tensor]
-
-    @property
-    def nbytes(self) -> int:
-        """Return the size of the file, or of the folder's files, in bytes."""
-        files = self.where.iterdir() if self.where.is_dir() else [self.where]
-        return sum(file.stat().st_size for file in files if file.is_file())
-
-    def release(self, name: str) -> None:
-        """Give back the memory that reading a tensor took, where the format allows it."""
-        release = getattr(self.weights, "release", None)
-        if release is not None:
-            release(name)
+    weights: Weights
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

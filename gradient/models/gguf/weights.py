@@ -68,6 +68,11 @@ class GGUFWeights(Mapping[str, Tensor]):
             self.file.release(stored)
         return changed
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file's tensors."""
+        return sum(entry.nbytes or 0 for entry in self.file.entries.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took; see `GGUFFile.release`."""
         self.file.release(self._sources[name][0])
