@@ -238,6 +238,8 @@ def test_the_longest_replacement_is_taken():
     tokenizer = small(charsmap=small_charsmap())
     assert pieces_of(tokenizer, "A bAA") == ["▁a", "▁", "b", "a", "a"]
     assert pieces_of(tokenizer, "A bAA", parse_special=False) == ["▁a", "▁", "b", "a", "a"]
+    batch = tokenizer.encode_batch(["A bAA", "", "Ab"] * 200)
+    assert batch[:3] * 200 == batch and batch[0] == tokenizer.encode("A bAA")
     user_defined = [*SPECIALS, ("▁", 0.0, 1), ("a", 0.0, 1), ("<A>", 0.0, PieceType.USER_DEFINED)]
     data = model_bytes(user_defined, charsmap=small_charsmap())
     assert pieces_of(tokenizer_of_model(parse_sentencepiece(data)), "A<A>") == ["▁", "a", "<A>"]

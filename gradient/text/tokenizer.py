@@ -201,7 +201,9 @@ class Tokenizer:
                     list(texts), add_special_tokens=add_special_tokens
                 )
         except (TypeError, UnicodeEncodeError):
-            number = next(n for n, text in enumerate(texts) if _has_surrogate(text))
+            number = next((n for n, text in enumerate(texts) if _has_surrogate(text)), None)
+            if number is None:
+                raise
             raise ArgumentError(
                 f"encode: text {number} holds half a surrogate pair and is not valid Unicode; "
                 "read files with errors='replace', or mend it by "
