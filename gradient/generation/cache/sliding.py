@@ -1,4 +1,4 @@
-"""The sliding layout: a ring of columns, for layers whose queries look back no further than that.
+"""The sliding layout: for layers with a window, a ring of little more columns than that.
 
 Token n lies in column n mod R, so that it takes the place of token n - R, which nobody will ask for
 again (Jiang et al. 2023, "Mistral 7B", section 2, "Rolling buffer cache"). R is the window and some
