@@ -251,6 +251,15 @@ def test_a_sentencepiece_model_follows_its_config(tmp_path, config, text, pieces
     assert sentencepiece_folder(tmp_path, config)(text) == pieces
 
 
+def test_a_map_of_special_tokens_overrules_the_vocabulary(tmp_path):
+    write_json(tmp_path / "special_tokens_map.json", {"eos_token": {"content": "<turn>"}})
+    sentencepiece_folder(tmp_path, {"pad_token": "<s>"})
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    named = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token)
+    assert named == ("<s>", "<turn>", "<s>", "<unk>")
+    assert tokenizer.encode("<turn>")[-1] == tokenizer.eos_id == tokenizer.vocab_size - 1
+
+
 def test_t5s_extra_tokens_count_down(tmp_path):
     sentencepiece_folder(tmp_path, {"tokenizer_class": "T5Tokenizer", "extra_ids": 3})
     tokenizer = Tokenizer.from_folder(tmp_path)

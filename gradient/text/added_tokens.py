@@ -7,6 +7,7 @@ fails.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,23 @@ def add_tokens(folder: Path, backend: tokenizers.Tokenizer, config: dict[str, An
 
 
 def special_tokens(
-    folder: Path, config: dict[str, Any], backend: tokenizers.Tokenizer
+    folder: Path,
+    config: dict[str, Any],
+    backend: tokenizers.Tokenizer,
+    defaults: Mapping[str, str | None],
 ) -> dict[str, str | None]:
     """Special tokens by name: as the tokenizer's files say, else as the model's config says.
+
+    `defaults` are what the vocabulary's own file says, which all others overrule.
 
     Those that files name, these and others, are made special in `backend`: a text is searched for
     them before anything else.
     """
-    named = read_optional(folder / "special_tokens_map.json") | config
+    named = {**defaults, **read_optional(folder / "special_tokens_map.json"), **config}
     specials = {name: text_of(named.get(name)) for name in SPECIAL_NAMES}
     model = read_optional(folder / "config.json")
     for name in ("bos_token", "eos_token"):
-        if specials[name] is None and name not in config:
+        if specials[name] is None and name not in named:
             number = model.get(f"{name}_id")
             if type(number) is int and 0 <= number < backend.get_vocab_size():
                 specials[name] = backend.id_to_token(number)

@@ -66,7 +66,7 @@ def read_folder(folder: Path) -> Tokenizer:
         raise _not_found(folder)
     try:
         add_tokens(folder, found.backend, config)
-        options: Config = special_tokens(folder, found.specials | config, found.backend)
+        options: Config = special_tokens(folder, config, found.backend, found.specials)
         options["charsmap"] = found.charsmap
         for end, known in (("bos", found.add_bos), ("eos", found.add_eos)):
             flag = config.get(f"add_{end}_token", known)
