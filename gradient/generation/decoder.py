@@ -136,6 +136,8 @@ class Decoder:
     @gradient.no_grad()
     def select(self, kept: Sequence[int]) -> None:
         """Go on with the running rows at these places, in this order; one may come twice."""
+        if list(kept) == list(range(len(self.rows))):
+            return  # as beams do that have not crossed: nothing is to be copied
         self.rows = [self.rows[at] for at in kept]
         self.ids = [list(self.ids[at]) for at in kept]
         self.prompt_lengths = [self.prompt_lengths[at] for at in kept]
