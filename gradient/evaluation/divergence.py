@@ -111,13 +111,26 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
     ops: list[Difference] = []
     for event in a:
         other = reference.get(event.key)
-        if other is None or other.value.size != event.value.size:
+        errors = [] if other is None else errors_of(event.value, other.value)
+        if not errors:  # only one of them ran it, or ran it on another shape
             continue
-        error = relative_error(event.value.reshape(other.value.shape), other.value)
+        error = min(errors)
         (ops if event.op else modules).append(Difference(str(event), error, event))
     if not modules:
         raise ArgumentError("diff: the two runs have no module in common: are they of one model?")
     return Divergence(modules, ops, 1e-3 if tolerance is None else tolerance)
+
+
+def errors_of(a: np.ndarray, b: np.ndarray) -> list[float]:
+    """Return the error for each way in which `a` and `b` can be the same result.
+
+    Axes of length 1 may be left out, and heads (B, H, T, D) may stand behind tokens (B, T, H, D).
+    """
+    ways = [a.squeeze()]
+    if a.ndim == b.ndim == 4:
+        ways.append(a.swapaxes(1, 2).squeeze())
+    b = b.squeeze()
+    return [relative_error(way, b) for way in ways if way.shape == b.shape]
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:

@@ -123,6 +123,15 @@ class Gemma2DecoderLayer(GemmaDecoderLayer):
         return x + self.post_feedforward_layernorm(y)
 
 
+class ScaledEmbedding(nn.Embedding):
+    """Rows of the embedding, times sqrt(C): token ids (...) -> (..., C)."""
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = super().forward(input_ids)
+        # The factor is rounded like the embeddings: in bfloat16, sqrt(3072) = 55.43 is 55.5.
+        return x * float(gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype))
+
+
 class GemmaModel(nn.Module):
     """The decoder without its head: token ids to hidden states."""
 
@@ -131,7 +140,7 @@ class GemmaModel(nn.Module):
         C = config.hidden_size
         self.rotary_kinds = config.rotary_kinds
         layer_class = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
-        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
+        self.embed_tokens = ScaledEmbedding(config.vocab_size, C, config.padding_idx)
         self.layers = nn.ModuleList(
             [layer_class(config, layer) for layer in range(config.num_hidden_layers)]
         )
@@ -151,8 +160,6 @@ class GemmaModel(nn.Module):
         past = None if cache is None else cache.begin(T, lengths)
         positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
         x = self.embed_tokens(input_ids)  # (B, T, C)
-        # The factor is rounded like the embeddings: in bfloat16, sqrt(3072) = 55.43 is 55.5.
-        x = x * float(gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype))
         rotate = {
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
