@@ -276,8 +276,9 @@ def resident(field):
 
 small, large, dtype, scheme = sys.argv[1:]
 def run(path):
-    packer = scheme and partial(hub.packer, scheme=quantization.scheme_of(scheme))
-    model = load_model(path, dtype=getattr(gradient, dtype or "none", None), converter=packer or None)
+    packer = partial(hub.packer, scheme=quantization.scheme_of(scheme)) if scheme else None
+    target = getattr(gradient, dtype) if dtype else None
+    model = load_model(path, dtype=target, converter=packer)
     with gradient.no_grad():
         model(gradient.tensor([[1, 2, 3]]))
 run(small)                      # imports, compiled kernels

@@ -12,12 +12,14 @@ from gradient.io.gguf import GGUFFile
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.serialization import load, save
 from gradient.io.sharded import ShardedFiles, open_sharded, save_sharded
+from gradient.io.torch_file import TorchFile
 
 __all__ = [
     "Checkpoint",
     "GGUFFile",
     "SafetensorsFile",
     "ShardedFiles",
+    "TorchFile",
     "atomic_folder",
     "atomic_write",
     "find_checkpoint",
