@@ -36,7 +36,7 @@ model = load_model(
 )
 new = 4
 prompts = [[5] * (s["context"] - new)] * s["batch"]
-options = {"cache": s["cache"], "cache_dtype": s["kv_dtype"]}
+options = {"cache": s["cache"], "cache_dtype": s["cache_dtype"]}
 generate(model, prompts, max_new_tokens=new, ignore_eos=True, **options)
 print(resident("VmHWM"))
 """
@@ -65,13 +65,13 @@ def folder(tmp_path_factory) -> Path:
         {"context": 512, "batch": 3},
         {"context": 512, "dtype": "bfloat16"},
         {"context": 512, "quantize": "q8_0"},
-        {"context": 512, "quantize": "q4_k_m", "kv_dtype": "int8"},
+        {"context": 512, "quantize": "q4_k_m", "cache_dtype": "int8"},
         {"context": 512, "batch": 2, "cache": "paged"},
     ],
     ids=str,
 )
 def test_the_forecast_is_within_five_per_cent_of_the_peak(folder, changes):
-    settings = {"batch": 1, "dtype": None, "quantize": None, "cache": "static", "kv_dtype": None}
+    settings = {"batch": 1, "dtype": None, "quantize": None, "cache": "static", "cache_dtype": None}
     settings |= changes
     found = forecast(folder, **settings)
     command = [sys.executable, "-c", GENERATE, json.dumps({"path": str(folder), **settings})]
@@ -92,7 +92,7 @@ def test_what_the_parts_are(tmp_path):
     assert found.weights == 4 * model.num_parameters()
     assert found.cache == 2 * 3 * 2 * 2 * 8 * 49 * 4  # K and V, layers, rows, heads, size, tokens
     assert found.total == found.program + found.weights + found.cache + found.working
-    half = forecast(tmp_path, context=50, dtype="bfloat16", kv_dtype="int8")
+    half = forecast(tmp_path, context=50, dtype="bfloat16", cache_dtype="int8")
     assert half.weights == found.weights / 2
     assert half.cache < found.cache / 4
 

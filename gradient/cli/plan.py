@@ -23,8 +23,8 @@ def plan(
     cache: Annotated[
         str, typer.Option("--cache", help="The cache's kind: static, sliding, paged.")
     ] = "static",
-    kv_dtype: Annotated[
-        str | None, typer.Option("--kv-dtype", help="What keys and values are stored in.")
+    cache_dtype: Annotated[
+        str | None, typer.Option("--cache-dtype", help="What keys and values are stored in.")
     ] = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
@@ -46,7 +46,7 @@ def plan(
         dtype=dtype,
         quantize=quantize,
         cache=cache,
-        kv_dtype=kv_dtype,
+        cache_dtype=cache_dtype,
     )
     free = available()
     fits = free is None or found.total <= free

@@ -62,7 +62,7 @@ def forecast(
     dtype: str | None = None,
     quantize: str | None = None,
     cache: str = "static",
-    kv_dtype: str | None = None,
+    cache_dtype: str | None = None,
 ) -> MemoryForecast:
     """Forecast the peak memory of generating with the model in a folder or file, on the CPU.
 
@@ -70,7 +70,7 @@ def forecast(
         context: tokens of each row, those of the prompt and those generated.
         batch: rows.
         dtype, quantize: as of `gradient.hub.load`.
-        cache, kv_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
+        cache, cache_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
 
     Raises:
         ArgumentError: a context of less than two tokens, or no rows; or what a model refuses.
@@ -87,7 +87,7 @@ def forecast(
         "dtype": dtype,
         "quantize": quantize,
         "cache": cache,
-        "kv_dtype": kv_dtype,
+        "cache_dtype": cache_dtype,
     }
     program = "from gradient.evaluation.memory import _main; _main()"
     done = subprocess.run(
@@ -134,7 +134,7 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
             model.kv_shapes[:layers],
             rows,
             kind=settings["cache"],
-            dtype=settings["kv_dtype"] or target,
+            dtype=settings["cache_dtype"] or target,
             capacity=tokens,
             limit=model.context_length,
         )
