@@ -107,17 +107,19 @@ class BertEmbeddings(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         C = config.hidden_size
-        self.first_position = config.first_position
         self.word_embeddings = nn.Embedding(config.vocab_size, C, padding_idx=config.pad_token_id)
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, C)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, C)
         self.LayerNorm = nn.LayerNorm(C, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
+    def positions(self, input_ids: Tensor) -> Tensor:
+        """Return where the tokens (B, T) stand: (T,), or (B, T) if it is not the same for all."""
+        return gradient.arange(input_ids.shape[1], device=input_ids.device)
+
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Token ids and types (B, T) -> (B, T, C)."""
-        T, first = input_ids.shape[1], self.first_position
-        positions = gradient.arange(first, first + T, device=input_ids.device)
+        positions = self.positions(input_ids)
         if token_type_ids is None:
             token_type_ids = gradient.zeros_like(positions)
         x = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
@@ -233,9 +235,11 @@ class BertPooler(nn.Module):
 class BertModel(nn.Module):
     """Token ids to hidden states."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(
+        self, config: BertConfig, embeddings_class: type[BertEmbeddings] = BertEmbeddings
+    ) -> None:
         super().__init__()
-        self.embeddings = BertEmbeddings(config)
+        self.embeddings = embeddings_class(config)
         self.encoder = BertEncoder(config)
         self.pooler = BertPooler(config)
 
@@ -311,7 +315,7 @@ class BertForMaskedLM(EncoderModel):
             self.make_modules(config)
         self.reset_parameters()
 
-    def make_modules(self, config: BertConfig) -> None:
+    def make_modules(self, config: Any) -> None:
         """Create the encoder and the head."""
         self.bert = BertModel(config)
         self.cls = BertHeads(config)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.bert import BertConfig, BertForMaskedLM, BertModel
+from gradient.models.bert import BertConfig, BertEmbeddings, BertForMaskedLM, BertModel
 from gradient.tensor import Tensor
 
 
@@ -54,6 +54,28 @@ class XLMRobertaConfig(RobertaConfig):
     vocab_size: int = 30522
 
 
+class RobertaEmbeddings(BertEmbeddings):
+    """BERT's, with positions that count the tokens that are not padding.
+
+    Padding tokens have a position of their own, which learns nothing, wherever they stand: a text
+    means the same with padding on its left.
+    """
+
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config)
+        pad = config.pad_token_id
+        if pad is not None:
+            sizes = config.max_position_embeddings, config.hidden_size
+            self.position_embeddings = nn.Embedding(*sizes, padding_idx=pad)
+
+    def positions(self, input_ids: Tensor) -> Tensor:
+        pad = self.position_embeddings.padding_idx
+        if pad is None:
+            return super().positions(input_ids)
+        real = (input_ids != pad).long()
+        return real.cumsum(1) * real + pad  # (B, T)
+
+
 class RobertaHead(nn.Module):
     """BERT's masked-language-model head under RoBERTa's names."""
 
@@ -82,8 +104,8 @@ class RobertaForMaskedLM(BertForMaskedLM):
         "lm_head.decoder.bias": "lm_head.bias",
     }
 
-    def make_modules(self, config: BertConfig) -> None:
-        self.roberta = BertModel(config)
+    def make_modules(self, config: Any) -> None:
+        self.roberta = BertModel(config, RobertaEmbeddings)
         self.lm_head = RobertaHead(config)
         if config.tie_word_embeddings:
             self.lm_head.decoder.weight = self.roberta.embeddings.word_embeddings.weight

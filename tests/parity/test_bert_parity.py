@@ -155,6 +155,17 @@ def test_hidden_states_pooled_ones_and_what_is_saved(case, tmp_path):
             )
             close(ours.pool(hidden).numpy(), out.pooler_output.detach().numpy())
 
+    # Padding on the left, and padding tokens within a text: RoBERTa's positions pass over them.
+    ids, types, mask = (None if x is None else x[:, ::-1].copy() for x in inputs)
+    ids[0, 5] = ids[2, -4] = theirs.config.pad_token_id
+    with gradient.no_grad():
+        mirrored = ours(
+            gradient.tensor(ids),
+            attention_mask=gradient.tensor(mask),
+            **typed(gradient.tensor, types),
+        )
+    close(mirrored.numpy()[mask], hidden_of(theirs, ids, types, mask))
+
     save_model(ours, tmp_path / "ours")
     again, info = type(theirs.base_model).from_pretrained(
         tmp_path / "ours", output_loading_info=True
