@@ -365,6 +365,17 @@ def test_linear_and_embedding_are_those_of_the_numbers(dtype, place):
     )
 
 
+@pytest.mark.parametrize("narrow", [gradient.bfloat16, gradient.float16], ids=by_name)
+def test_a_16_bit_sum_with_a_bias_is_rounded_once(narrow, place):
+    q = packed(gradient.q8_0, 24, 256, device=place)
+    x = gradient.tensor(normal(7, 256, seed=1), device=place).to(narrow)
+    bias = gradient.tensor(100 * normal(24, seed=2), device=place).to(narrow)
+    assert F.linear(x, q, bias).tolist() == F.linear(x.float(), q, bias.float()).to(narrow).tolist()
+    x.requires_grad = bias.requires_grad = True
+    F.linear(x, q, bias).sum().backward()
+    assert x.grad.dtype == bias.grad.dtype == narrow
+
+
 def test_one_piece_gives_the_bits_of_the_numbers():
     q = packed("q6_k", 24, 256, device="bare")
     x = gradient.tensor(normal(5, 256, seed=1), device="bare")

@@ -17,12 +17,15 @@ class AttentionDefaults:
 
     def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
-        if isinstance(weight.dtype, PackedDType):
+        packed = isinstance(weight.dtype, PackedDType)
+        if bias is not None and x.dtype in NARROW:  # or the sum would be rounded twice
+            wide = float32.numpy
+            weight = weight if packed else be.astype(weight, wide)
+            y = be.linear(be.astype(x, wide), weight, be.astype(bias, wide))
+            return be.astype(y, x.dtype)
+        if packed:
             y = be.quantized_matmul(x, weight)
             return y if bias is None else y + bias
-        if bias is not None and x.dtype in NARROW:  # or the sum would be rounded twice
-            wide = (be.astype(array, float32.numpy) for array in (x, weight, bias))
-            return be.astype(be.linear(*wide), x.dtype)
         rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) != 2 else x
         y = be.matmul(rows, be.permute(weight, (1, 0)))
         if bias is not None:
