@@ -231,7 +231,9 @@ class Gemma3Config(Gemma2Config):
         for kind, theta in self.default_thetas.items():
             given = {} if found.get(kind) is None else found[kind]
             if isinstance(given, dict):
-                found[kind] = super().settled_rope({"rope_theta": theta, **given})
+                settled = super().settled_rope({"rope_theta": theta, **given})
+                settled.pop("truncate", None)  # yarn's: transformers, too, passes over it here
+                found[kind] = settled
         return found
 
     def rotary_problems(self) -> list[str]:
