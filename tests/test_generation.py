@@ -20,7 +20,7 @@ from gradient.generation import (
     stream,
 )
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
-from gradient.text import byte_level
+from gradient.text import Tokenizer, byte_level
 
 INF = math.inf
 EOS = 256  # of the byte-level tokenizer
@@ -49,6 +49,19 @@ class Scripted(CausalLM):
         for row, held in enumerate(cache.counts):
             logits[row, 0, self.script[min(held, len(self.script) - 1)]] = 10.0
         return gradient.tensor(logits)
+
+
+class Recorder(Scripted):
+    """Remembers what it read, and has a beginning-of-text token of its own."""
+
+    def __init__(self, script: str) -> None:
+        super().__init__(script)
+        self.config = GPT2Config(vocab_size=258, bos_token_id=257, eos_token_id=EOS)
+        self.read: list[int] = []
+
+    def forward(self, input_ids, cache=None, *, lengths=None, last_only=False):
+        self.read += input_ids[0].tolist()
+        return super().forward(input_ids, cache, lengths=lengths, last_only=last_only)
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +212,28 @@ def test_an_empty_prompt_begins_with_the_beginning_of_text(tokenizer):
     model.config.bos_token_id = None
     with pytest.raises(ArgumentError, match="empty, and the model has no beginning-of-text token"):
         generate(model, [])
+
+
+@pytest.mark.parametrize("add_bos", [False, True])
+def test_a_prompt_is_not_ended_where_the_tokenizer_ends_texts(add_bos):
+    backend = byte_level().backend
+    backend.add_special_tokens(["<s>"])
+    ending = Tokenizer(
+        backend, bos_token="<s>", eos_token="<|endoftext|>", add_bos=add_bos, add_eos=True
+    )
+    first = [257] if add_bos else []
+    assert ending.encode("ab") == [*first, 97, 98, EOS]
+    for text, expected in {
+        "ab": [*first, 97, 98],
+        "ab<|endoftext|>": [*first, 97, 98, EOS],  # the caller's own
+        "": [257],
+    }.items():
+        model = Recorder("abc")
+        generate(model, text, tokenizer=ending, max_new_tokens=1)
+        assert model.read == expected
+    model = Recorder("abc")
+    generate(model, ["a", "ab"], tokenizer=ending, max_new_tokens=1)
+    assert model.calls == [(2, len(first) + 2)]
 
 
 def test_prompts_of_many_kinds(tokenizer):

@@ -81,7 +81,20 @@ def _token_ids(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:
         return list(prompt)
     if tokenizer is None:
         raise ArgumentError("prompt: text needs a tokenizer; give token ids, or tokenizer=")
-    return list(tokenizer.encode(prompt))
+    return encode_prompt(prompt, tokenizer)
+
+
+def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of a text that is to be continued: without the EOS that would end it.
+
+    Some tokenizers add one to every text (`Tokenizer.add_eos`), as texts to train on have it. One
+    that stands in the text itself stays.
+    """
+    ids = tokenizer.encode(text)
+    if not tokenizer.add_eos:
+        return ids
+    own = tokenizer.encode(text, add_special_tokens=False)
+    return ids if own[-1:] == [tokenizer.eos_id] else ids[:-1]
 
 
 def begin(bos_id: int | None) -> list[int]:

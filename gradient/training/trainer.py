@@ -14,6 +14,7 @@ import gradient.functional as F
 from gradient import nn, optim
 from gradient.errors import CheckpointError, TrainingDiverged
 from gradient.generation import generate
+from gradient.generation.prompt import encode_prompt
 from gradient.io.checkpoint import load_checkpoint, save_checkpoint
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.training import corpus as corpora
@@ -201,7 +202,7 @@ class Trainer:
         config, tokenizer = self.config, self.corpus.tokenizer
         if not config.sample_tokens:
             return
-        prompts = [tokenizer.encode(prompt) for prompt in config.sample_prompts]
+        prompts = [encode_prompt(prompt, tokenizer) for prompt in config.sample_prompts]
         if not prompts:
             held_out = self.corpus.val if len(self.corpus.val) else self.corpus.train
             prompts = [held_out[: config.block_size // 4].tolist()]
