@@ -253,6 +253,11 @@ class Gemma3Config(Gemma2Config):
         ]
 
     @property
+    def original_context(self) -> None:
+        """Return None: what stands beside parameters by kind is of neither."""
+        return None
+
+    @property
     def pattern(self) -> int:
         return self.sliding_window_pattern
 

@@ -161,6 +161,13 @@ TABLE = [
         rope_parameters={MIXED[0]: YARN | {"rope_theta": 900.0}, MIXED[1]: {"rope_theta": 20.0}},
     ),
     row("Gemma3Text", head_dim=14, layer_types=MIXED, rope_scaling=YARN | {"truncate": False}),
+    row(
+        "Gemma3Text",
+        head_dim=8,
+        layer_types=MIXED,
+        rope_scaling={"rope_type": "yarn", "factor": 3.0},
+        original_max_position_embeddings=9,
+    ),
     # Phi: attention and MLP side by side, part of each head turned
     row("Phi"),
     row("Phi", num_attention_heads=2, num_key_value_heads=None, partial_rotary_factor=0.4),
