@@ -171,6 +171,21 @@ def test_in_16_bits_the_weights_of_the_experts_are_those_of_float32(device):
     close(y[0], all_of_them(moe.float(), x.float()), 2e-2)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "rounded"), [("mixtral", False), ("qwen2_moe", True), ("qwen3_moe", True)]
+)
+def test_in_16_bits_qwens_mixtures_round_the_weights_and_mixtrals_do_not(
+    model_type, rounded, device
+):
+    model = build(model_type, device).bfloat16()
+    moe = next(module for module in model.modules() if isinstance(module, SparseMoe))
+    x = gradient.randn(32, 16, device=device).bfloat16()
+    weights, experts = moe.gate.choose(moe.gate(x))
+    y, narrow = (moe.mix(x, w, experts) for w in (weights, weights.bfloat16()))
+    assert y.dtype == gradient.bfloat16
+    assert (y.tolist() == narrow.tolist()) is rounded
+
+
 def test_jitter_is_for_training_only(device):
     moe = mixture(jitter=0.2).to(device)
     x = gradient.randn(2, 3, 8, device=device)

@@ -251,6 +251,10 @@ class QwenMoe(SparseMoe):
         experts = [LlamaMLP(*sizes, config.hidden_act) for _ in range(E)]
         super().__init__(gate, experts, ACTIVATIONS[config.hidden_act])
 
+    def mix(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
+        """As every mixture, but with weights rounded to x's dtype, as these were trained."""
+        return super().mix(x, weights.to(x.dtype), experts)
+
 
 class Qwen2Moe(QwenMoe):
     """A mixture with an expert that sees every token, as much as a gate of its own lets through."""
