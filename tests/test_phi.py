@@ -138,6 +138,7 @@ def test_both_dialects_of_rotary_positions():
         ({"num_key_value_heads": 3}, "num_key_value_heads = 3 must divide"),
         ({"partial_rotary_factor": 0.0}, "partial_rotary_factor"),
         ({"partial_rotary_factor": 1.5}, "the columns to turn must make pairs"),
+        ({"partial_rotary_factor": 3.5 / 8}, "an even number of head_dim = 8, got 3 columns"),
         ({"hidden_act": "swoosh"}, "hidden_act must be one of"),
     ],
 )

@@ -23,7 +23,7 @@ from gradient.models.causal_lm import Cache, Past
 from gradient.models.config import must_be
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaFamilyConfig
-from gradient.models.rope import Rotation, rotary_embedding
+from gradient.models.rope import Rotation, rotary_dim, rotary_embedding
 from gradient.tensor import Tensor
 
 
@@ -47,6 +47,16 @@ class PhiConfig(LlamaFamilyConfig):
     def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return rope parameters with nothing left to defaults: half of each head is turned."""
         return {"partial_rotary_factor": 0.5, **super().settled_rope(parameters)}
+
+    def rotary_problems(self) -> list[str]:
+        """Return what is wrong with the settled rope parameters; here no odd column is turned."""
+        found = super().rotary_problems()
+        if not found and (dim := rotary_dim(self.rope_parameters, self.head_size)) % 2:
+            found = [
+                f"partial_rotary_factor must make an even number of head_dim = {self.head_size}, "
+                f"got {dim} columns to turn"
+            ]
+        return found
 
     def to_hf(self) -> dict[str, Any]:
         """Return config.json's content."""
