@@ -30,6 +30,8 @@ Array = np.ndarray
 
 CANDIDATES = np.linspace(-1.2, 1.2, 7, dtype=np.float32)
 """By how many codes the range is stretched (or, below 0, cut) in the candidates of step 1."""
+TOO_LARGE = np.float32(1e10)
+"""Beyond any weight that can be stored."""
 ROUNDS = 1
 """How often step 2 fits the shared numbers. A second time gains 0.1 % and costs a third more."""
 
@@ -65,7 +67,7 @@ class Symmetric(NamedTuple):
 def symmetric(x: Array, half: int, most: int) -> Symmetric:
     """The best for x (blocks, sub-blocks, weights): codes -half .. half - 1, multiples -most ..
     most - 1."""
-    x = x.T.copy()
+    x = bounded(x.T)
     w = importance(x)
 
     def missed(step: Array) -> Array:
@@ -74,7 +76,7 @@ def symmetric(x: Array, half: int, most: int) -> Symmetric:
 
     wanted = fit_scale(x, w, half)
     edge = np.take_along_axis(wanted, np.abs(wanted).argmax(0)[None], 0)[0]
-    scale = as_half(edge / -most)  # the largest multiple is -most, the longer side
+    scale = half_beyond(edge / -most)  # the largest multiple is -most, the longer side
     multiples = nearest(wanted * inverse(scale), -most, most - 1)
     for last in (False,) * ROUNDS + (True,):
         multiples = _nearby(multiples, -most, most - 1, lambda m: missed(scale * m))  # noqa: B023
@@ -82,7 +84,8 @@ def symmetric(x: Array, half: int, most: int) -> Symmetric:
         if not last:
             stored = multiples * codes
             num, den = dot(w * x, stored).sum(0), dot(w * stored, stored).sum(0)
-            scale = np.where(den > 0, as_half(num * inverse(den)), scale)
+            fitted = as_half(num * inverse(den))
+            scale = np.where((den > 0) & (fitted != 0), fitted, scale)
     return Symmetric(scale[:, None], multiples.T, codes.T)
 
 
@@ -117,7 +120,7 @@ class Affine(NamedTuple):
 
 def affine(x: Array, highest: int, most: int) -> Affine:
     """The best for x (blocks, sub-blocks, weights): codes 0 .. highest, a and b 0 .. most."""
-    x = x.T.copy()
+    x = bounded(x.T)
     w = importance(x)
 
     def missed(a: Array, b: Array) -> Array:
@@ -126,7 +129,7 @@ def affine(x: Array, highest: int, most: int) -> Affine:
         return dot(w * error, error)
 
     slopes, offsets = fit_line(x, w, highest)
-    scale, minimum = as_half(slopes.max(0) / most), as_half(offsets.max(0) / most)
+    scale, minimum = half_beyond(slopes.max(0) / most), half_beyond(offsets.max(0) / most)
     a = nearest(slopes * inverse(scale), 0, most)
     b = nearest(offsets * inverse(minimum), 0, most)
     for last in (False,) * ROUNDS + (True,):
@@ -190,6 +193,23 @@ def _fit_shared(
 def as_half(x: Array) -> Array:
     """What is left of float32 numbers when stored in 16 bits."""
     return x.astype(np.float16).astype(np.float32)
+
+
+def half_beyond(x: Array) -> Array:
+    """What 16 bits hold next to float32 numbers, and not nearer to 0.
+
+    Scales of small weights have few digits left in 16 bits (below 6e-5, multiples of 6e-8). One
+    that was rounded down would not reach the sub-block of the largest weights.
+    """
+    half = x.astype(np.float16)
+    further = np.nextafter(half, np.copysign(np.float16(np.inf), half))
+    return np.where(np.abs(half) < np.abs(x), further, half).astype(np.float32)
+
+
+def bounded(x: Array) -> Array:
+    """A copy without numbers whose powers overflow. Scales for such exceed 16 bits anyway, which is
+    an error to whoever stores them."""
+    return np.clip(x, -TOO_LARGE, TOO_LARGE)
 
 
 def _nearby(integers: Array, low: int, high: int, missed: Callable[[Array], Array]) -> Array:
