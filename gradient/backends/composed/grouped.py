@@ -53,6 +53,9 @@ class GroupedDefaults:
 def groups(be: Any, x: Any, weights: Sequence[Any] | None, counts: Any) -> list[slice]:
     """The rows of x that each group holds."""
     sizes = [int(n) for n in be.to_numpy(counts)]
+    if weights is not None and len({tuple(weight.shape) for weight in weights}) > 1:
+        shapes = sorted({tuple(weight.shape) for weight in weights})
+        raise ValueError(f"expected weights of one shape, got {', '.join(map(str, shapes))}")
     if weights is not None and len(sizes) != len(weights):
         raise ValueError(f"expected as many counts as weights, got {len(sizes)}, {len(weights)}")
     if sum(sizes) != x.shape[0] or min(sizes, default=0) < 0:
