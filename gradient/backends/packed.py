@@ -77,13 +77,8 @@ class PackedArray:
 
     def rows(self, be: Any, index: tuple[Any, ...]) -> PackedArray:
         """Rows, or experts, chosen by an index of the leading axes as `be.getitem` takes it."""
-        index = tuple(i for i in index if i is not Ellipsis)
+        index = self._leading(index)
         leading = len(self.shape) - 1
-        if sum(1 for i in index if i is not None) > leading:
-            raise IndexOutOfRange(
-                f"a packed tensor of shape {self.shape} can be indexed along all dimensions but "
-                "the last, whose elements share blocks; dequantize() it first"
-            )
         own = [len(part.shape) - leading for part in self.parts]  # axes of a row's part
         picked = [
             be.asarray(be.getitem(part, (*index, *(slice(None),) * n)))
@@ -92,6 +87,21 @@ class PackedArray:
         first = tuple(picked[0].shape)
         return PackedArray(
             self.dtype, (*first[: len(first) - own[0]], self.shape[-1]), tuple(picked), self.wide
+        )
+
+    def _leading(self, index: tuple[Any, ...]) -> tuple[Any, ...]:
+        """An index of the leading axes alone, with slices in place of an Ellipsis."""
+        at = next((i for i, item in enumerate(index) if item is Ellipsis), None)
+        if at is not None:
+            left = self.ndim - sum(map(_axes, index))
+            index = (*index[:at], *(slice(None),) * left, *index[at + 1 :])
+        if sum(map(_axes, index)) < self.ndim:
+            return index
+        if sum(map(_axes, index)) == self.ndim and _is_whole(index[-1], self.shape[-1]):
+            return index[:-1]
+        raise IndexOutOfRange(
+            f"a packed tensor of shape {self.shape} can be indexed along all dimensions but the "
+            "last, whose elements share blocks; dequantize() it first"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,6 +119,18 @@ class PackedArray:
 
     __array__ = __bool__ = __eq__ = __ne__ = __iter__ = __len__ = _refuse
     __hash__ = object.__hash__
+
+
+def _axes(item: Any) -> int:
+    """How many axes an item of an index stands for."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    return len(item.shape) if getattr(getattr(item, "dtype", None), "kind", "") == "b" else 1
+
+
+def _is_whole(item: Any, length: int) -> bool:
+    """Whether an item of an index takes all elements of an axis, in order."""
+    return isinstance(item, slice) and range(length)[item] == range(length)
 
 
 def _listed(dtype: PackedDType, parts: Any) -> str:

@@ -98,8 +98,8 @@ def set_default_dtype(dtype: DType) -> None:
     """Set the floating dtype of tensors made from Python floats."""
     global _default
     dtype = dtype_of(dtype)
-    if not dtype.is_floating_point:
-        raise TypeMismatch(f"set_default_dtype: expected a floating-point dtype, got {dtype}")
+    if dtype.is_packed or not dtype.is_floating_point:
+        raise TypeMismatch(f"set_default_dtype: expected a plain floating-point dtype, got {dtype}")
     _default = dtype
 
 

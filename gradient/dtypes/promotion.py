@@ -95,6 +95,8 @@ def result_type(*operands: Any) -> DType:
 def can_cast(source: DType, target: DType) -> bool:
     """Whether a result of dtype `source` may be written into `target`: no lower category."""
     source, target = dtype_of(source), dtype_of(target)
+    if source.is_packed or target.is_packed:
+        return source is target
     if source.kind == "int" and target is uint8 and source.is_signed:
         return True
     return _CATEGORY[source.kind] <= _CATEGORY[target.kind]

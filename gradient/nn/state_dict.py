@@ -10,6 +10,7 @@ from gradient.autograd import no_grad
 from gradient.errors import StateDictError, TypeMismatch
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.packed import looked_up_in, widened
 
 if TYPE_CHECKING:
     from gradient.nn.module import Module
@@ -86,6 +87,10 @@ def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tenso
                 # Integers cannot be trained, and packed weights consist of them.
                 dtype = value.dtype
                 trains = old.requires_grad and dtype.is_floating_point and not dtype.is_packed
+                if (
+                    dtype.is_packed and old.dtype.is_floating_point
+                ):  # looked-up rows come as they did
+                    value = widened(value, looked_up_in(old))
                 new = Parameter(value.detach(), requires_grad=trains)
             replaced[id(old)] = new
         path, _, attribute = name.rpartition(".")

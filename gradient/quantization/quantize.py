@@ -14,6 +14,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType, dtype_of, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
+from gradient.tensor.packed import looked_up_in
 
 AT_ONCE = 1 << 16
 """Weights packed at a time: all that a search for scales keeps of them fits in the cache."""
@@ -23,7 +24,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     """A packed copy of a tensor of floats, each weight rounded to the nearest that `dtype` has.
 
     The scales are those that lose least by the weights alone (see `gradient.dtypes.packed`). The
-    result has no gradient.
+    result has no gradient; `F.embedding` gives its rows in the dtype that the tensor had.
 
     Args:
         tensor: (..., N, K) on any device, K a multiple of `dtype.block_size`. A packed one is
@@ -62,7 +63,8 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
 
     threads.run(-(-n // step), pack)
     backend = tensor.backend
-    array = PackedArray(kind, shape, tuple(backend.asarray(part) for part in parts))
+    packed = tuple(backend.asarray(part) for part in parts)
+    array = PackedArray(kind, shape, packed, looked_up_in(tensor))
     return Tensor._wrap(array, backend)
 
 

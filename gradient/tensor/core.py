@@ -26,7 +26,7 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
-from gradient.tensor.packed import Unpacking, carried, copied, on_host
+from gradient.tensor.packed import Unpacking, carried, copied, on_host, untrainable
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
@@ -159,10 +159,7 @@ class Tensor(
                 f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
             )
         if value and self.dtype.is_packed:
-            raise AutogradError(
-                f"requires_grad: a packed tensor ({self.dtype.name}) cannot be trained, as its "
-                "codes are integers; train weights beside it, or dequantize() it"
-            )
+            raise untrainable("requires_grad", self)
         self.node = leaf_node(self) if value else None
         retake(self)
 
@@ -209,6 +206,8 @@ class Tensor(
 
     @data.setter
     def data(self, value: Any) -> None:
+        if self.node is not None and isinstance(value.array, PackedArray):
+            raise untrainable("data", value)
         self.array, self.backend = value.array, value.backend
         if self.node is not None and self.node.op is None:
             self.node.shape, self.node.dtype = value.array.shape, value.array.dtype

@@ -13,7 +13,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.tensor.arguments import int_of, number_of, size_of
-from gradient.tensor.packed import same
+from gradient.tensor.packed import refuse, same
 
 PYTHON_NUMBERS = {bool, int, float}
 
@@ -168,7 +168,9 @@ def full(
     return finished(array, backend, requires_grad)
 
 
-def _like(input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
+def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
+    if dtype is None:
+        refuse(op, input)
     backend = input.backend if device is None else _backend(device)
     return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
 
@@ -177,7 +179,7 @@ def empty_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
 ) -> Any:
     """An uninitialised tensor of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like(input, dtype, device)
+    shape, kind, backend = _like("empty_like", input, dtype, device)
     return finished(backend.empty(shape, kind), backend, requires_grad)
 
 
@@ -185,7 +187,7 @@ def zeros_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
     """Zeros of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like(input, dtype, device)
+    shape, kind, backend = _like("zeros_like", input, dtype, device)
     return finished(backend.zeros(shape, kind), backend, requires_grad)
 
 
@@ -193,7 +195,7 @@ def ones_like(
     input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
     """Ones of the shape, dtype and device of `input`."""
-    shape, kind, backend = _like(input, dtype, device)
+    shape, kind, backend = _like("ones_like", input, dtype, device)
     return finished(backend.ones(shape, kind), backend, requires_grad)
 
 
@@ -206,7 +208,7 @@ def full_like(
     requires_grad: bool = False,
 ) -> Any:
     """`fill_value` in the shape, dtype and device of `input`."""
-    shape, kind, backend = _like(input, dtype, device)
+    shape, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value)
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 

@@ -12,7 +12,7 @@ from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, index_of, number_of, tensor_of
 from gradient.tensor.inplace import overwrite_at
-from gradient.tensor.packed import picked
+from gradient.tensor.packed import picked, refuse
 from gradient.tensor.views import view_of
 
 
@@ -39,7 +39,12 @@ class Indexing:
         except DTypeError:
             if not isinstance(self.array, PackedArray):
                 raise
-            return picked(self, index)
+            try:
+                return picked(self, index)
+            except IndexOutOfRange:
+                raise
+            except IndexError:
+                raise IndexOutOfRange(_misfit(key, self)) from None
         if not hasattr(out.array, "shape"):
             out.array = self.backend.asarray(out.array)
         return view_of(self, out, ops.getitem, {"index": index})
@@ -47,6 +52,7 @@ class Indexing:
     def __setitem__(self, key: Any, value: Any) -> None:
         index = index_of(key, self)
         if not isinstance(value, Variable):
+            refuse("setitem", self)
             value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
         try:
             overwrite_at(self, index, value)

@@ -91,6 +91,7 @@ def keep_old(tensor: Any, node: Any) -> None:
 def check(tensor: Any, name: str, node: Any = None) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
     into the graph; `node` is that of the new value."""
+    refuse(name, tensor)
     if not mode.grad:
         return
     for shared in sharing(tensor):
@@ -223,7 +224,6 @@ class InPlace:
         """Fill with a number (or a 0-d tensor)."""
         if isinstance(value, Variable):
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
-        refuse("fill_", self)
         value = number_of("fill_", "value", value)
         check(self, "fill_")
         if mode.grad and any(

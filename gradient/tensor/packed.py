@@ -14,7 +14,7 @@ from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import dtype_of, float32
-from gradient.errors import DTypeError
+from gradient.errors import AutogradError, DTypeError
 
 
 class Unpacking:
@@ -83,9 +83,23 @@ def refuse(op: str, tensor: Any) -> None:
         raise packed_refused(op, tensor.array)
 
 
+def untrainable(op: str, tensor: Any) -> AutogradError:
+    """The error of asking for the gradient of a packed tensor."""
+    return AutogradError(
+        f"{op}: a packed tensor ({tensor.dtype.name}) cannot be trained, as its codes are "
+        "integers; train weights beside it, or dequantize() it"
+    )
+
+
 def widened(tensor: Any, dtype: Any) -> Any:
     """A packed tensor whose looked-up rows (`F.embedding`) come in this float dtype."""
     return wrap(tensor.array.widened(dtype_of(dtype).numpy), tensor.backend)
+
+
+def looked_up_in(tensor: Any) -> Any:
+    """The float dtype in which `F.embedding` gives rows of a tensor of floats, packed or plain."""
+    array = tensor.array
+    return array.wide if isinstance(array, PackedArray) else array.dtype
 
 
 def same(a: Any, b: Any) -> bool:
