@@ -16,6 +16,8 @@ from gradient.generation import (
     LanguageModel,
     PromptCache,
     StopStrings,
+    caching,
+    decoder,
     generate,
     stream,
 )
@@ -274,6 +276,22 @@ def test_a_decoding_step_computes_one_token_for_each_running_row():
     model = Scripted("abcdefgh")
     generate(model, [[1] * 6, [1] * 2, [1] * 4])  # 2, 6 and 4 tokens, then the end of text
     assert model.calls == [(3, 6), (3, 1), (3, 1), (2, 1), (2, 1), (1, 1), (1, 1)]
+
+
+def test_a_far_limit_costs_nothing():
+    """The model's context has no end: so buffers must grow with the text, not with the limit."""
+    assert generate(Scripted("abcdef"), [1], max_new_tokens=10**15).token_ids == list(b"bcdef")
+
+
+@pytest.mark.parametrize("draft", [None, "prompt_lookup"])
+def test_buffers_grow_with_the_text(draft, device, monkeypatch):
+    model = tiny_model(device)
+    prompts, options = [[1, 2, 3], [4]], {"max_new_tokens": 40, "ignore_eos": True}
+    options |= {"draft": draft, "repetition_penalty": 1.1}
+    expected = [row.token_ids for row in generate(model, prompts, **options)]
+    for module in (caching, decoder):
+        monkeypatch.setattr(module, "RESERVED", 1)
+    assert [row.token_ids for row in generate(model, prompts, **options)] == expected
 
 
 def test_rows_that_end_early_leave_the_others_unchanged(device):

@@ -410,6 +410,7 @@ def test_a_truncated_file_is_refused(tmp_path):
         (lambda tensors, header: header.update(rows="2"), "the tokens of row 1 are missing"),
         (lambda tensors, header: header.update(rows="-1"), "it claims '-1' rows"),
         (lambda tensors, header: header.update(rows="9" * 30), "it claims '9+' rows"),
+        (lambda tensors, header: header.update(rows="1" * 5000), "it claims '1+ rows"),
         (lambda tensors, header: header.update(storage="int8"), "it lacks 0.0.keys.1"),
         (lambda tensors, header: header.update(storage="q8"), "stored as one of float32"),
         (lambda tensors, header: tensors.pop("0.1.values.0"), "it lacks 0.1.values.0"),
@@ -421,7 +422,7 @@ def test_a_truncated_file_is_refused(tmp_path):
             "0.0.keys.0 is F16, expected float32",
         ),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_damaged_files_are_refused(change, message, tmp_path):
     model, path = saved(tmp_path)

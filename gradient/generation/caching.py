@@ -11,7 +11,7 @@ from gradient.generation.prefill import CHUNK
 from gradient.generation.prompt_cache import PromptCache
 from gradient.models.causal_lm import CausalLM
 
-#: Columns that a cache has beyond the prompts at first; it doubles when they are full.
+#: Columns that buffers have beyond the prompts at first; they double when they are full.
 RESERVED = 1024
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
-from gradient.generation.caching import Caching
+from gradient.generation.caching import RESERVED, Caching
 from gradient.generation.prefill import evaluating, prefill
 from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import Timings, TokenLogprob
@@ -51,13 +51,16 @@ class Decoder:
         self.model = model
         self.sampler = sampler
         self.logprobs = logprobs
-        capacity = max(limits)
         self.rows = list(range(len(prompts)))  # the prompt that each running row belongs to
         self.ids = [list(prompt) for prompt in prompts]  # the text so far
         self.prompt_lengths = [len(prompt) for prompt in prompts]
         self.limits = list(limits)
-        # The same on the device, where a step finds its places without asking the host.
-        self.tokens = padded(prompts, capacity, model.device)  # (B, capacity)
+        # Whether a token stays the same to the model however far the text may grow.
+        self.steady = model.can_be_split(max(limits))
+        # The same on the device, where a step finds its places without asking the host. The buffer
+        # grows as the texts do: a limit may be far away.
+        columns = min(max(limits), max(self.prompt_lengths) + RESERVED)
+        self.tokens = padded(prompts, columns, model.device)  # (B, columns)
         self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
@@ -106,7 +109,7 @@ class Decoder:
                 lengths = self.lengths
                 whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
                 return self.model(whole, lengths=lengths, last_only=True)[:, -1]
-            if any(self.model.must_be_reread(n - 1, n) for n in self.lengths):
+            if not self.steady and any(self.model.must_be_reread(n - 1, n) for n in self.lengths):
                 self.cache.rewind([0] * len(self.rows))
                 self.newest = None
             if self.newest is None:
@@ -125,6 +128,7 @@ class Decoder:
     @gradient.no_grad()
     def extend(self, chosen: Tensor) -> list[int]:
         """Put one more token behind each row; return the tokens as numbers."""
+        self.reserve(max(self.lengths) + 1)
         self.tokens[self.index, self.ends] = chosen
         self.ends = self.ends + 1
         self.newest = chosen
@@ -132,6 +136,13 @@ class Decoder:
         for text, token in zip(self.ids, ids, strict=True):
             text.append(token)
         return ids
+
+    def reserve(self, columns: int) -> None:
+        """Let `tokens` have at least so many columns, at least doubling them if they grow."""
+        held = self.tokens.shape[1]
+        if columns > held:
+            added = max(columns, min(2 * held, max(self.limits))) - held
+            self.tokens = F.pad(self.tokens, (0, added), value=-1)
 
     @gradient.no_grad()
     def select(self, kept: Sequence[int]) -> None:

@@ -47,12 +47,13 @@ class SpeculativeDecoder(Decoder):
     def __init__(self, *args: Any, drafter: Drafter, longest: int, **options: Any) -> None:
         """Args:
         drafter: where guesses come from.
-        longest: the most tokens of a draft.
+        longest: the most tokens of a draft. They are fewer where the cache can be rewound by fewer.
         args, options: as of `Decoder`.
         """
         super().__init__(*args, **options)
         self.drafter = drafter
-        self.longest = longest
+        slack = None if self.cache is None else self.cache.slack
+        self.longest = longest = longest if slack is None else min(longest, slack)
         self.drafted = dict.fromkeys(self.rows, 0)  # tokens guessed so far, of each row
         self.accepted = dict.fromkeys(self.rows, 0)  # of which so many were right
         self.allowed = dict.fromkeys(self.rows, min(START, longest))
@@ -99,8 +100,10 @@ class SpeculativeDecoder(Decoder):
             max(0, min(self.allowed[row], limit - len(ids) - 1))
             for row, ids, limit in zip(self.rows, self.ids, self.limits, strict=True)
         ]
-        grown = [(len(ids), count) for ids, count in zip(self.ids, counts, strict=True)]
-        if not all(self.model.reads_alike(length - 1, length + count) for length, count in grown):
+        if not self.steady and not all(
+            self.model.reads_alike(len(ids) - 1, len(ids) + count)
+            for ids, count in zip(self.ids, counts, strict=True)
+        ):
             return none
         return self.drafter.propose(self.prefixes, counts)
 
@@ -204,6 +207,7 @@ class SpeculativeDecoder(Decoder):
             for number, token in enumerate(tokens)
         ]
         rows, columns, flat = (list(each) for each in zip(*places, strict=True))
+        self.reserve(max(columns) + 1)
         device = self.tokens.device
         self.tokens[rows, columns] = gradient.tensor(flat, device=device)
         for row, ids, draft, tokens in zip(self.rows, self.ids, drafts, chosen, strict=True):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,8 +147,8 @@ def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int
             f"another dtype; load that one, or compute the text anew"
         )
     rows = header.get("rows", "")
-    if not (rows.isascii() and rows.isdigit() and 1 <= int(rows[:9]) == int(rows) <= len(file)):
-        raise _wrong(path, f"it claims {rows!r} rows and has {len(file)} tensors")
+    if not (re.fullmatch("[1-9][0-9]{0,8}", rows) and int(rows) <= len(file)):
+        raise _wrong(path, f"it claims {rows!r:.80} rows and has {len(file)} tensors")
     try:
         return int(rows), storages_of(header.get("storage", ""))
     except ArgumentError as error:

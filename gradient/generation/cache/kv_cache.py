@@ -130,6 +130,12 @@ class KVCache:
         return pools[0] if pools else None
 
     @property
+    def slack(self) -> int | None:
+        """Return by how many tokens rows can be rewound at any time; None is by all."""
+        bounds = [layout.slack for layout in self.layouts if layout.slack is not None]
+        return min(bounds, default=None)
+
+    @property
     def nbytes(self) -> int:
         """Return the bytes that keys and values take, reserved columns included."""
         return sum(layout.nbytes for layout in self.layouts)

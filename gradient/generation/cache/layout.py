@@ -88,6 +88,8 @@ class Layout(ABC):
     """Columns of keys and values for B rows of some layers."""
 
     geometry: Geometry
+    #: By how many tokens rows can be rewound at any time; None is by all.
+    slack: int | None = None
 
     @abstractmethod
     def open(self, step: Pass) -> View:

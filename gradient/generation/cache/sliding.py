@@ -52,6 +52,8 @@ class Ring(Layout):
         kept_from: each row's first token that has not been overwritten.
     """
 
+    slack: int
+
     def __init__(
         self, geometry: Geometry, batch_size: int, window: int, slack: int, capacity: int = 0
     ) -> None:
