@@ -13,6 +13,7 @@ import pytest
 
 import gradient
 from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io import torch_file
 from gradient.io.pickle_program import Call, Symbol, read_program
 from gradient.io.torch_file import TorchFile
 
@@ -48,8 +49,15 @@ class Pickler:
         elif isinstance(value, Reduce):
             self.write(value.function).write(value.args)
             self.out += b"R"
+        elif isinstance(value, Same):
+            self.out += b"N" + b"2\x86" * value.n
+        elif isinstance(value, Module):
+            self.write(Global("models", "Net"))
+            self.out += b")\x81"
+            self.write({"training": True, "_modules": {}})
+            self.out += b"b"
         elif isinstance(value, Storage):
-            kind = Global("torch", value.kind)
+            kind = Global("torch", value.kind) if isinstance(value.kind, str) else value.kind
             self.write(("storage", kind, value.key, "cpu", 1))
             self.out += b"Q"
         else:
@@ -57,13 +65,24 @@ class Pickler:
         return self
 
 
+class Same:
+    """A value that is in the pickle twice over, n times: 2**n values of n instructions."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+
 class Reduce:
     def __init__(self, function: Global, *args: object):
         self.function, self.args = function, args
 
 
+class Module:
+    """An object of a class of the file's author, as `torch.save(module)` writes it."""
+
+
 class Storage:
-    def __init__(self, key: str, kind: str = "FloatStorage"):
+    def __init__(self, key: str, kind: object = "FloatStorage"):
         self.key, self.kind = key, kind
 
 
@@ -118,6 +137,13 @@ def test_dtypes(kind, dtype, tmp_path):
     )
     x = TorchFile(path)["x"]
     assert x.dtype == values.dtype and x.tolist() == values.tolist()
+
+
+def test_booleans_of_other_values(tmp_path):
+    content = {"mask": tensor(Storage("0", "BoolStorage"), (3,), (1,))}
+    file = TorchFile(write(tmp_path / "a.pt", content, {"0": np.array([0, 1, 2], np.uint8)}))
+    with pytest.raises(FileFormatError, match="booleans holds other values than 0 and 1"):
+        file["mask"]
 
 
 def test_weights_beside_other_state(tmp_path):
@@ -189,6 +215,8 @@ OUT_OF_BOUNDS = {
     "too few arguments": Reduce(Global("torch._utils", "_rebuild_tensor_v2"), Storage("0")),
     "too many dimensions": tensor(Storage("0"), (1,) * 33, (1,) * 33),
     "unequal dimensions": tensor(Storage("0"), (1, 1), (1,)),
+    "no elements, along a huge axis": tensor(Storage("0"), (0, 2**61), (1, 1)),
+    "a type without end": tensor(Storage("0", Same(60)), (1,), (1,)),
 }
 
 
@@ -197,6 +225,44 @@ def test_tensors_outside_of_their_storage(case, tmp_path):
     path = write(tmp_path / "a.pt", {"w": OUT_OF_BOUNDS[case]}, {"0": NUMBERS})
     with pytest.raises(FileFormatError, match=r"a\.pt"):
         TorchFile(path)
+
+
+def test_an_axis_of_one_element_has_any_stride(tmp_path):
+    content = {"w": tensor(Storage("0"), (1, 12), (2**61, 1))}
+    path = write(tmp_path / "a.pt", content, {"0": NUMBERS})
+    assert TorchFile(path)["w"].tolist() == [NUMBERS.tolist()]
+
+
+def other(function: str, *args: object) -> Reduce:
+    return Reduce(Global("torch._utils", function), *args)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (Module(), r"no tensors.*whole module, models\.Net.*torch\.save\(module\.state_dict"),
+        ({"epoch": 3, "model": Module()}, r"whole module, models\.Net"),
+        (
+            {"w": other("_rebuild_sparse_tensor", 1), "v": other("_rebuild_qtensor", 1)},
+            r"\(qtensor, sparse_tensor\): w, v; save dense ones",
+        ),
+        ({"w": tensor(Storage("0"), (5, 12), (0, 1))}, "'w'.*it is expanded; save a copy"),
+        (
+            {"w": other("_rebuild_tensor_v2", Storage("0"), 0, (1,), (1,), False, {}, {"neg": 1})},
+            "'w' is the conjugate or the negative",
+        ),
+        ({"n" * 501: tensor(Storage("0"), (1,), (1,))}, "more than 500 characters: nnn"),
+        (
+            {str(number): tensor(Storage("0"), (12,), (1,)) for number in range(2000)},
+            "its tensors have 96,000 bytes and the file",
+        ),
+    ],
+    ids=["module", "module inside", "kinds", "expanded", "negative", "long name", "same"],
+)
+def test_what_is_not_read_is_named_with_what_to_do(content, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "MAX_SHARING", 0.1)  # their descriptions are larger here
+    with pytest.raises(FileFormatError, match=words):
+        TorchFile(write(tmp_path / "a.pt", content, {"0": NUMBERS}))
 
 
 def nested(levels: int, width: int) -> bytes:
@@ -222,6 +288,8 @@ MALFORMED = {
     "shared without end": nested(40, 40),
     "deep": b"\x80\x02" + b")" + b"\x85" * 100_000 + b".",
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "a global named without end": b"\x80\x04N" + b"2\x86" * 60 + b"\x8c\x01a\x93.",
+    "an integer of many digits as key": b"\x80\x02}\x8b\x88\x13\0\0" + b"\1" * 5000 + b"Ns.",
 }
 
 
@@ -243,6 +311,16 @@ def test_other_files(tmp_path):
         TorchFile(legacy)
     with pytest.raises(FileFormatError, match="compressed"):
         TorchFile(write(tmp_path / "z.pt", {}, {}, compression=zipfile.ZIP_DEFLATED))
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/data.pkl", b"N.")
+        archive.writestr("script/code/__torch__.py", b"def forward(self): pass")
+    with pytest.raises(FileFormatError, match=r"script\.pt.*TorchScript program; save its weights"):
+        TorchFile(tmp_path / "script.pt")
+    with zipfile.ZipFile(tmp_path / "twice.pt", "w") as archive:
+        archive.writestr("a/data.pkl", b"N.")
+        archive.writestr("b/data.pkl", b"N.")
+    with pytest.raises(FileFormatError, match="two records 'data.pkl'"):
+        TorchFile(tmp_path / "twice.pt")
     with pytest.raises(FileFormatError, match="no tensors"):
         TorchFile(write(tmp_path / "e.pt", {"epoch": 3}, {}))
     whole = write(tmp_path / "w.pt", {"w": tensor(Storage("0"), (12,), (1,))}, {"0": NUMBERS})

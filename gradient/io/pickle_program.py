@@ -55,6 +55,7 @@ _DICTS = {Symbol("collections", "OrderedDict"), Symbol("builtins", "dict")}
 _MARK = object()
 #: What may be a key: only types whose hash takes a bounded time (nested tuples' does not).
 _KEYS = (str, int, float, bytes, type(None))
+_KEY_BITS = 64  # of integers; writing a longer one out takes time that is quadratic in its length
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -191,7 +192,9 @@ class _Machine:
 
     def do_stack_global(self, _: None) -> None:
         module, name = self.top(2)
-        self.stack[-2:] = [Symbol(str(module), str(name))]
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("a global's name is no text")
+        self.stack[-2:] = [Symbol(module, name)]
 
     def do_reduce(self, _: None) -> None:
         function, args = self.top(2)
@@ -251,4 +254,6 @@ def _set_items(container: Any, flat: list[Any]) -> None:
     for key, value in zip(flat[::2], flat[1::2], strict=True):
         if not isinstance(key, _KEYS):
             raise TypeError(f"a {type(key).__name__} is used as a key")
+        if isinstance(key, int) and key.bit_length() > _KEY_BITS:
+            raise ValueError(f"an integer of {key.bit_length():,} bits is used as a key")
         container[key] = value

@@ -25,8 +25,12 @@ from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.tensor import Tensor
 
 #: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
-MAX_PICKLE_BYTES = 256 << 20
+MAX_PICKLE_BYTES = 32 << 20
 MAX_DEPTH = 64
+MAX_NAME_CHARACTERS = 500
+#: Several tensors may be views of the same bytes, as tied weights are; but a small file must not
+#: stand for a model that fills the memory when it is converted.
+MAX_SHARING = 16
 
 _DTYPES = {
     "float64": np.dtype("<f8"), "float32": np.dtype("<f4"), "float16": np.dtype("<f2"),
@@ -49,9 +53,11 @@ _PARAMETERS = {
     Symbol("torch._utils", "_rebuild_parameter"),
     Symbol("torch._utils", "_rebuild_parameter_with_state"),
 }
+_MAKES = "_rebuild_"  # what the names of such functions begin with, those of other tensors too
 _SUBCLASS = Symbol("torch._tensor", "_rebuild_from_type_v2")
 _SIZE = Symbol("torch", "Size")
 _ORDERED_DICT = Symbol("collections", "OrderedDict")
+_SAVE_WEIGHTS = "save its weights: torch.save(module.state_dict(), path)"
 #: Under these names, training scripts keep the weights beside other state.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights", "params")
 
@@ -81,7 +87,7 @@ class TorchFile(Mapping[str, Tensor]):
     Raises:
         ModelNotFound: there is no such file.
         FileFormatError: it is truncated, malformed, of PyTorch's format before 1.6, or holds no
-            tensors.
+            tensors, or some of a kind that is not read (sparse, quantised, complex).
     """
 
     def __init__(self, path: str | os.PathLike[str], key: str | None = None):
@@ -116,8 +122,12 @@ class TorchFile(Mapping[str, Tensor]):
         whole = np.frombuffer(self._map, entry.dtype, (stop - start) // size, start)
         if not whole.flags.aligned:
             whole = whole.copy()
-        strides = tuple(step * size for step in entry.stride)
+        # Of an axis of one element, the file may say any stride.
+        steps = zip(entry.shape, entry.stride, strict=True)
+        strides = tuple(step * size if n > 1 else size for n, step in steps)
         view = np.lib.stride_tricks.as_strided(whole[entry.offset :], entry.shape, strides)
+        if entry.dtype == np.bool_ and view.view(np.uint8).max() > 1:
+            raise self._wrong(f"a tensor of {entry.shape} booleans holds other values than 0 and 1")
         return tensor_of(view)
 
     def structure(self) -> Any:
@@ -187,12 +197,9 @@ class TorchFile(Mapping[str, Tensor]):
         if isinstance(value, Call):
             return self._made(value, path, depth)
         if isinstance(value, dict):
-            return {
-                key: self._plain(item, f"{path}.{key}" if path else str(key), depth + 1)
-                for key, item in value.items()
-            }
+            return {k: self._plain(v, _joined(path, k), depth + 1) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            items = [self._plain(v, f"{path}.{n}", depth + 1) for n, v in enumerate(value)]
+            items = [self._plain(v, _joined(path, n), depth + 1) for n, v in enumerate(value)]
             return items if isinstance(value, list) else tuple(items)
         return value
 
@@ -225,11 +232,15 @@ class TorchFile(Mapping[str, Tensor]):
         if not isinstance(parts, tuple) or len(parts) != 5 or parts[0] != "storage":
             raise wrong("has no storage that can be read")
         _, kind, key, _, _ = parts
-        name = _STORAGES.get(kind.name) if isinstance(kind, Symbol) else None
-        if not typed and len(args) > 6 and isinstance(args[6], Symbol):
-            name = args[6].name
-        if name not in _DTYPES or not isinstance(key, str):
-            raise wrong(f"has elements of {kind}, which gradient does not read")
+        if not typed and len(args) > 6:
+            kind = args[6]
+        if not isinstance(kind, Symbol) or not isinstance(key, str):
+            raise wrong("has no storage that can be read")
+        name = _STORAGES.get(kind.name) if typed else kind.name
+        if name not in _DTYPES:
+            raise wrong(f"has elements of {str(kind):.100}, which gradient does not read")
+        if typed and len(args) > 6 and args[6]:
+            raise wrong("is the conjugate or the negative of what is stored; save a copy, clone()")
         if len(args) < 4 or not (_counts((args[1],)) and _counts(args[2]) and _counts(args[3])):
             raise wrong("has no proper offset, shape and strides")
         dtype, (offset, shape, stride) = _DTYPES[name], args[1:4]
@@ -238,15 +249,21 @@ class TorchFile(Mapping[str, Tensor]):
         start, stop = self._record(f"data/{key}")
         held = (stop - start) // dtype.itemsize
         count = prod(shape)
-        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        steps = zip(shape, stride, strict=True)
+        last = offset + sum((n - 1) * step for n, step in steps if n > 1)
         if count and (last >= held or count > held):
+            shared = any(n > 1 and not step for n, step in zip(shape, stride, strict=True))
             raise wrong(
-                f"of shape {shape} does not fit its storage of {held:,} elements: the file is "
-                "truncated or damaged"
+                f"of shape {shape} does not fit its storage of {held:,} elements: "
+                + (
+                    "it is expanded; save a copy, clone()"
+                    if shared and last < held
+                    else "the file is truncated or damaged"
+                )
             )
-        if dtype == np.bool_ and count and np.frombuffer(self._map, "u1", held, start).max() > 1:
-            raise wrong("of booleans holds other values than 0 and 1")
-        return TensorEntry(key, dtype, tuple(shape), tuple(stride), offset)
+        if prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 62:
+            raise wrong(f"of shape {shape} is larger than any memory")
+        return TensorEntry(key, dtype, shape, stride, offset)
 
     def _select(self, key: str | None) -> dict[str, TensorEntry]:
         chosen = self.content
@@ -259,28 +276,71 @@ class TorchFile(Mapping[str, Tensor]):
             isinstance(value, TensorEntry) for value in chosen.values()
         ):
             for name in WRAPPERS:
-                if isinstance(chosen.get(name), dict) and _flat(chosen[name], ""):
+                if isinstance(chosen.get(name), dict) and any(_tensors(chosen[name], "")):
                     chosen = chosen[name]
                     break
-        entries = _flat(chosen, "")
-        if not entries:
-            raise self._wrong("there are no tensors in it")
-        return entries
+        found = dict(_tensors(chosen, ""))
+        if unread := [name for name, value in found.items() if isinstance(value, Call)]:
+            kinds = sorted({found[name].function.name.removeprefix(_MAKES) for name in unread})
+            raise self._wrong(
+                f"it has tensors of kinds that gradient does not read ({', '.join(kinds):.200}): "
+                f"{', '.join(unread[:5])}{', ...' if len(unread) > 5 else ''}; save dense ones, "
+                "that are not quantised"
+            )
+        if long := next((name for name in found if len(name) > MAX_NAME_CHARACTERS), None):
+            raise self._wrong(
+                f"the name of a tensor has more than {MAX_NAME_CHARACTERS} characters: {long:.50}..."
+            )
+        if not found:
+            raise self._wrong(f"there are no tensors in it{_instead(chosen)}")
+        whole = sum(prod(entry.shape) * entry.dtype.itemsize for entry in found.values())
+        if whole > MAX_SHARING * len(self._map):
+            raise self._wrong(
+                f"its tensors have {whole:,} bytes and the file {len(self._map):,}: too many of "
+                "them are the same; save a copy of each, clone()"
+            )
+        return found
 
 
-def _flat(value: Any, path: str) -> dict[str, TensorEntry]:
+def _joined(path: str, key: Any) -> str:
+    """The name of what is under `key`; where it is too long for one, the beginning of it."""
+    name = key if isinstance(key, str) else repr(key)
+    return (f"{path}.{name}" if path else name)[: MAX_NAME_CHARACTERS + 1]
+
+
+def _tensors(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every tensor in nested dicts, lists and tuples, by its dotted path."""
-    if isinstance(value, TensorEntry):
-        return {path or "tensor": value}
     items: Any = ()
-    if isinstance(value, dict):
+    if isinstance(value, TensorEntry) or _is_tensor(value):
+        yield path or "tensor", value
+    elif isinstance(value, dict):
         items = value.items()
     elif isinstance(value, (list, tuple)):
         items = enumerate(value)
-    found: dict[str, TensorEntry] = {}
     for key, item in items:
-        found |= _flat(item, f"{path}.{key}" if path else str(key))
-    return found
+        yield from _tensors(item, _joined(path, key))
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a call would make a tensor, of a kind that is not read."""
+    function = value.function if isinstance(value, Call) else None
+    return (
+        isinstance(function, Symbol)
+        and function.module == "torch._utils"
+        and function.name.startswith(_MAKES)
+    )
+
+
+def _instead(value: Any) -> str:
+    """For an error: that a file holds an object with a module's parts, if it does."""
+    values = value.values() if isinstance(value, dict) else (value,)
+    for held in values:
+        if isinstance(held, Call) and isinstance(held.state, dict) and "_modules" in held.state:
+            return (
+                f", but a whole module, {str(held.function):.100}, which takes its own code to "
+                f"build; {_SAVE_WEIGHTS}"
+            )
+    return ""
 
 
 def _counts(value: Any) -> bool:
@@ -301,6 +361,8 @@ def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
     records: dict[str, tuple[int, int]] = {}
     try:
         with zipfile.ZipFile(file) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                raise ValueError("it is a TorchScript program; " + _SAVE_WEIGHTS)
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                     raise ValueError(f"{info.filename!r} is compressed or encrypted")
@@ -313,9 +375,14 @@ def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
                 stop = start + info.file_size
                 if stop > size:
                     raise ValueError(f"{info.filename!r} ends beyond the file: it is truncated")
-                records[info.filename.partition("/")[2]] = (start, stop)
+                name = info.filename.partition("/")[2]
+                if name in records:
+                    raise ValueError(f"there are two records {name!r:.100}")
+                records[name] = (start, stop)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
-        raise FileFormatError(f"{path} is a damaged zip file: {error}") from None
+        raise FileFormatError(
+            f"{path} is not a PyTorch file that gradient reads, or damaged: {error}"
+        ) from None
     return records
 
 
