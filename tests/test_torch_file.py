@@ -251,7 +251,7 @@ def other(function: str, *args: object) -> Reduce:
             {"w": other("_rebuild_tensor_v2", Storage("0"), 0, (1,), (1,), False, {}, {"neg": 1})},
             "'w' is the conjugate or the negative",
         ),
-        ({"n" * 501: tensor(Storage("0"), (1,), (1,))}, "more than 500 characters: nnn"),
+        ({"n" * 501: tensor(Storage("0"), (1,), (1,))}, "a name has more than 500 characters: nnn"),
         (
             {str(number): tensor(Storage("0"), (12,), (1,)) for number in range(2000)},
             "its tensors have 96,000 bytes and the file",

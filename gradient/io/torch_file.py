@@ -289,7 +289,7 @@ class TorchFile(Mapping[str, Tensor]):
             )
         if long := next((name for name in found if len(name) > MAX_NAME_CHARACTERS), None):
             raise self._wrong(
-                f"the name of a tensor has more than {MAX_NAME_CHARACTERS} characters: {long:.50}..."
+                f"a name has more than {MAX_NAME_CHARACTERS} characters: {long:.50}..."
             )
         if not found:
             raise self._wrong(f"there are no tensors in it{_instead(chosen)}")
