@@ -13,6 +13,7 @@ import gradient.functional as F
 from cache_model import close, fed, feed, make_model, texts, whole
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
+from gradient.generation.cache import paged, sliding, static
 from gradient.generation.cache.storage import storage_of
 
 LAYOUTS = {
@@ -202,6 +203,32 @@ def test_buffers_grow_by_doubling(device):
             capacities.append(cache.layouts[0].capacity)
     assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
     assert cache.layouts[0].columns(0, 0, 0, 9).keys[0].min().item() == 1
+
+
+@pytest.mark.parametrize("kind", ["static", "sliding", "paged"])
+def test_a_cache_that_cannot_grow_stays_as_it_was(kind, monkeypatch):
+    model, text = make_model(), texts(2)
+    modules = {"static": static, "sliding": sliding, "paged": paged}
+    make = modules[kind].empty_planes
+    for failing in range(2 * len(model.kv_shapes)):
+        cache = fed(model, KVCache.for_model(model, 2, kind=kind), text, [9, 4])
+        calls = iter(range(100))
+
+        def planes(*args, calls=calls, failing=failing):
+            if next(calls) == failing:
+                raise MemoryError
+            return make(*args)
+
+        with monkeypatch.context() as patched:
+            for module in modules.values():
+                patched.setattr(module, "empty_planes", planes)
+            with pytest.raises(MemoryError):
+                feed(model, cache, text, [30, 30], [9, 4])
+        assert cache.counts == [9, 4]
+        assert cache.pool is None or cache.pool.used == 2
+        for row, logits in enumerate(feed(model, cache, text, [30, 30], [9, 4])):
+            start = (9, 4)[row]
+            close(logits, whole(model, text)[row, start : start + 30], TOLERANCE[None])
 
 
 def test_rows_of_a_paged_cache_share_what_they_have_in_common():

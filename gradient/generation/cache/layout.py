@@ -13,7 +13,7 @@ from which it gets those to attend to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,6 +146,20 @@ def visible(columns: Tensor, slots: Tensor, window: int | None) -> Tensor:
     if window is not None:
         mask = mask & (columns > slots - window)
     return mask.unsqueeze(1)
+
+
+def enlarge(
+    buffers: dict[int, Planes], larger: Callable[[int], Planes], held: tuple[slice, ...]
+) -> None:
+    """Replace each layer's planes by larger ones that hold the same at the index `held`.
+
+    Should memory run out midway, or the user break it off, all layers still have what they held.
+    """
+    for layer, planes in buffers.items():
+        grown = larger(layer)
+        for new, old in zip(grown, planes, strict=True):
+            new[held] = old[held]
+        buffers[layer] = grown
 
 
 def whole_blocks(columns: int, block: int) -> int:

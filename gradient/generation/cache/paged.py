@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError, CacheFull
@@ -28,6 +29,7 @@ from gradient.generation.cache.layout import (
     Pair,
     Pass,
     View,
+    enlarge,
     index_of,
     nbytes,
     visible,
@@ -58,8 +60,9 @@ class PagePool:
         self.free: list[int] = []
         self.capacity = 1 if pages is None else 1 + pages  # with a bound, all memory is taken now
         keys, values = geometry.storages
-        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
+        made = self.capacity
+        self.keys = {layer: self._buffer(layer, keys, made) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values, made) for layer in geometry.shapes}
 
     @property
     def used(self) -> int:
@@ -83,14 +86,17 @@ class PagePool:
                 f"{self.pages - self.used} of {self.pages} are free: end or drop some rows, or "
                 f"give the pool more pages"
             )
-        taken = [self.free.pop() for _ in range(min(count, len(self.free)))]
+        again = min(count, len(self.free))
+        taken = self.free[len(self.free) - again :]
+        new = range(len(self.references), len(self.references) + count - again)
+        self._reserve(new.stop)
         if taken:  # what an earlier row left must not be seen, were it only nan times 0
             index = index_of(taken, self.geometry.device)
             for plane in self._planes():
                 plane[index] = 0
-        new = range(len(self.references), len(self.references) + count - len(taken))
+        # Only now, as memory may have run out above.
+        del self.free[len(self.free) - again :]
         self.references.extend(0 for _ in new)
-        self._reserve(len(self.references))
         taken.extend(new)
         for page in taken:
             self.references[page] = 1
@@ -118,22 +124,19 @@ class PagePool:
         pairs = (self.keys, self.values)
         return [plane for buffers in pairs for planes in buffers.values() for plane in planes]
 
-    def _buffer(self, layer: int, storage: Storage) -> Planes:
+    def _buffer(self, layer: int, storage: Storage, pages: int) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
-        lead = (self.capacity, self.page_size, heads)
+        lead = (pages, self.page_size, heads)
         return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, pages: int) -> None:
         if pages <= self.capacity:
             return
-        held = self.capacity
-        self.capacity = max(pages, 2 * held)
-        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
-        for buffers, storage in sides:
-            for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer, storage)
-                for new, old in zip(buffers[layer], planes, strict=True):
-                    new[:held] = old
+        more = max(pages, 2 * self.capacity)
+        held = (slice(self.capacity),)
+        for buffers, storage in zip((self.keys, self.values), self.geometry.storages, strict=True):
+            enlarge(buffers, partial(self._buffer, storage=storage, pages=more), held)
+        self.capacity = more
 
 
 class Paged(Layout):
@@ -236,7 +239,11 @@ class Paged(Layout):
         taken = self.pool.take(len(places) + len(shared))
         if shared:
             old = [self.tables[row][entry] for row, entry in shared]
-            self.pool.copy(old, taken[: len(shared)])
+            try:
+                self.pool.copy(old, taken[: len(shared)])
+            except BaseException:  # Ctrl-C, or no memory: nobody would give them back
+                self.pool.release(taken)
+                raise
             self.pool.release(old)
         for (row, entry), page in zip(shared + places, taken, strict=True):
             self.tables[row][entry : entry + 1] = [page]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError
@@ -29,6 +30,7 @@ from gradient.generation.cache.layout import (
     Pair,
     Pass,
     View,
+    enlarge,
     index_of,
     nbytes,
     visible,
@@ -70,8 +72,9 @@ class Ring(Layout):
         self.capacity = min(self.size, whole_blocks(capacity, geometry.block))
         self.kept_from = [0] * batch_size
         keys, values = geometry.storages
-        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
+        made = self.capacity
+        self.keys = {layer: self._buffer(layer, keys, made) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values, made) for layer in geometry.shapes}
 
     def open(self, step: Pass) -> RingView:
         """See `Layout.open`."""
@@ -147,23 +150,20 @@ class Ring(Layout):
                     f"or give the cache more slack (it has {self.slack} tokens beyond its window)"
                 )
 
-    def _buffer(self, layer: int, storage: Storage) -> Planes:
+    def _buffer(self, layer: int, storage: Storage, columns: int) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
-        lead = (self.batch_size, heads, 1 + self.capacity)
+        lead = (self.batch_size, heads, 1 + columns)
         return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, columns: int) -> None:
         if columns <= self.capacity:
             return
-        held = 1 + self.capacity
-        grown = whole_blocks(max(columns, 2 * self.capacity), self.geometry.block)
-        self.capacity = min(self.size, grown)
-        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
-        for buffers, storage in sides:
-            for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer, storage)
-                for new, old in zip(buffers[layer], planes, strict=True):
-                    new[:, :, :held] = old
+        more = whole_blocks(max(columns, 2 * self.capacity), self.geometry.block)
+        more = min(self.size, more)
+        held = (slice(None), slice(None), slice(1 + self.capacity))
+        for buffers, storage in zip((self.keys, self.values), self.geometry.storages, strict=True):
+            enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
+        self.capacity = more
 
 
 def arrange(

@@ -13,6 +13,7 @@ itself; with the capacity given at the start they never move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import gradient
 from gradient.generation.cache.layout import (
@@ -21,6 +22,7 @@ from gradient.generation.cache.layout import (
     Pair,
     Pass,
     View,
+    enlarge,
     index_of,
     nbytes,
     visible,
@@ -43,8 +45,9 @@ class Static(Layout):
         self.batch_size = batch_size
         self.capacity = whole_blocks(capacity, geometry.block)
         keys, values = geometry.storages
-        self.keys = {layer: self._buffer(layer, keys) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer, values) for layer in geometry.shapes}
+        made = self.capacity
+        self.keys = {layer: self._buffer(layer, keys, made) for layer in geometry.shapes}
+        self.values = {layer: self._buffer(layer, values, made) for layer in geometry.shapes}
 
     def open(self, step: Pass) -> StaticView:
         """See `Layout.open`."""
@@ -94,24 +97,20 @@ class Static(Layout):
         """Return the bytes of all buffers."""
         return nbytes([*self.keys.values(), *self.values.values()])
 
-    def _buffer(self, layer: int, storage: Storage) -> Planes:
+    def _buffer(self, layer: int, storage: Storage, columns: int) -> Planes:
         heads, size, _ = self.geometry.shapes[layer]
-        lead = (self.batch_size, heads, self.capacity)
+        lead = (self.batch_size, heads, columns)
         return empty_planes(storage, lead, size, self.geometry.device)
 
     def _reserve(self, columns: int) -> None:
         """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
         if columns <= self.capacity:
             return
-        held = self.capacity
-        self.capacity = whole_blocks(max(columns, 2 * held), self.geometry.block)
-        sides = zip((self.keys, self.values), self.geometry.storages, strict=True)
-        for buffers, storage in sides:
-            for layer, planes in buffers.items():
-                buffers[layer] = self._buffer(layer, storage)
-                if held:
-                    for new, old in zip(buffers[layer], planes, strict=True):
-                        new[:, :, :held] = old
+        more = whole_blocks(max(columns, 2 * self.capacity), self.geometry.block)
+        held = (slice(None), slice(None), slice(self.capacity))
+        for buffers, storage in zip((self.keys, self.values), self.geometry.storages, strict=True):
+            enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
+        self.capacity = more
 
 
 def arrange(geometry: Geometry, batch_size: int, *, capacity: int = 0) -> list[Layout]:
