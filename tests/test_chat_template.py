@@ -342,6 +342,8 @@ def test_a_function_that_says_too_little_is_no_tool(function, words):
         ("Two.\n</think>\n\nFour.", True, "Two.", "Four."),
         ("<think>never en", False, "never en", ""),
         ("never ended", True, "never ended", ""),
+        ("<think>Two.</think>Four.", True, "Two.", "Four."),  # the tag once more
+        ("<thin", True, "<thin", ""),
         ("Four.", False, "", "Four."),
         (" a < b", False, "", " a < b"),
         ("<thin", False, "", "<thin"),

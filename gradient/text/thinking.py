@@ -57,7 +57,8 @@ class ThinkingStream:
     """
 
     def __init__(self, *, opened: bool = False):
-        self._state = "thinking" if opened else "start"
+        self._state = "start"
+        self._untagged = "thinking" if opened else "answer"  # what a text that begins otherwise is
         self._held = ""  # may be the beginning of a tag, or space at a part's end
         self._started = False  # this part has shown something
 
@@ -71,7 +72,8 @@ class ThinkingStream:
                 self._held = begun.removeprefix(OPEN)
                 self._state = "thinking"
             elif not OPEN.startswith(begun):
-                self._state, self._started = "answer", True  # no thought: all of it is answer
+                self._state = self._untagged
+                self._started = self._state == "answer"  # no thought: all of it is answer
         if self._state == "thinking":
             head, closed, tail = self._held.partition(CLOSE)
             if closed:
@@ -88,7 +90,7 @@ class ThinkingStream:
     def flush(self) -> Thought:
         """The rest, once no more text comes."""
         rest, self._held = self._held, ""
-        if self._state == "thinking":
+        if (self._untagged if self._state == "start" else self._state) == "thinking":
             return Thought(self._shown(rest).rstrip(), "")
         return Thought("", rest)
 
