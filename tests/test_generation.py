@@ -494,13 +494,25 @@ def test_chat_without_a_template_is_a_transcript(tokenizer):
     assert str(lm.chat([{"role": "user", "content": "hi"}])) == " hello"
 
 
+def test_several_answers_are_split_from_their_thoughts():
+    chatty = byte_level()
+    chatty.chat_template = TEMPLATE
+    model = Scripted("<user>hi<assistant><think>hm</think>yes")
+    found = LanguageModel(model, chatty).chat(
+        [{"role": "user", "content": "hi"}], num_return_sequences=2, temperature=0.1, seed=0
+    )
+    assert [(each.text, each.thinking) for each in found] == [("yes", "hm")] * 2
+
+
 def test_a_transcript_needs_texts(tokenizer):
     parts = [{"type": "text", "text": "hi"}]
     with pytest.raises(ArgumentError, match=r"messages\[0\]: without a chat template"):
         LanguageModel(Scripted("x"), tokenizer).chat([{"role": "user", "content": parts}])
 
 
-@pytest.mark.parametrize("messages", ["hi", {"role": "user"}, [], ["hi"], [{"content": "hi"}]])
+@pytest.mark.parametrize(
+    "messages", ["hi", {"role": "user"}, [], ["hi"], [{"content": "hi"}], iter([{"role": "user"}])]
+)
 def test_messages_must_be_messages(tokenizer, messages):
     with pytest.raises(ArgumentError, match="messages"):
         LanguageModel(Scripted("abc"), tokenizer).chat(messages)

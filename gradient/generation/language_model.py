@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gradient.errors import ArgumentError
 from gradient.generation.generate import generate, stream
@@ -90,7 +90,7 @@ class LanguageModel:
         enable_thinking: bool | None = None,
         template_variables: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> Generation | Iterator[str]:
+    ) -> Generation | list[Generation] | Iterator[str]:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
         A model with a chat template sees the messages as its template lays them out. One without,
@@ -107,7 +107,15 @@ class LanguageModel:
             documents: texts to answer from, for models that take them.
             enable_thinking: whether a model that can do both thinks; None leaves it to the model.
             template_variables: whatever else the model's template reads.
-            options: see `gradient.generation.stream`.
+            options: see `gradient.generation.GenerationOptions`.
+
+        Returns:
+            The answer, a list of them if `num_return_sequences` asks for several, or the pieces of
+            a stream.
+
+        Raises:
+            ArgumentError: messages that are none, or options that do not go together.
+            ChatTemplateError: the template refuses the conversation; it says why.
         """
         check_messages(messages)
         opened = False
@@ -128,9 +136,10 @@ class LanguageModel:
             options["stop"] = [*([stop] if isinstance(stop, str) else stop), "\nUser:"]
         if stream:
             return self.stream(prompt, **options)
-        generation = cast(Generation, self.generate(prompt, **options))
-        thought = split_thinking(generation.text, opened=opened)
-        return replace(generation, text=thought.answer, thinking=thought.thinking)
+        found = self.generate(prompt, **options)
+        if isinstance(found, list):
+            return [_without_thinking(each, opened) for each in found]
+        return _without_thinking(found, opened)
 
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
         template = self.tokenizer.apply_chat_template
@@ -158,9 +167,14 @@ class LanguageModel:
         return f"LanguageModel({self.name or type(self.model).__name__!r}, {size})"
 
 
+def _without_thinking(generation: Generation, opened: bool) -> Generation:
+    thought = split_thinking(generation.text, opened=opened)
+    return replace(generation, text=thought.answer, thinking=thought.thinking)
+
+
 def check_messages(messages: Sequence[Message]) -> None:
     """Raise unless `messages` is a list of dicts with a role and a content."""
-    if isinstance(messages, (str, dict)) or not messages:
+    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
         raise ArgumentError(
             'messages: expected a list such as [{"role": "user", "content": "hi"}], got '
             f"{messages!r}"
