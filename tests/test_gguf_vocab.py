@@ -125,6 +125,18 @@ def test_metadata_says_what_a_tokenizer_is(make, tmp_path):
         assert getattr(again, name) == getattr(original, name), name
 
 
+@pytest.mark.parametrize("ends", [("[CLS]", "[SEP]"), (None, None)])
+def test_the_ends_of_a_bert_that_names_them_by_its_template_alone(ends):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b"]
+    vocab = {word: number for number, word in enumerate(words)}
+    original = Tokenizer(wordpiece(vocab, cls_token=ends[0], sep_token=ends[1]))
+    assert original.bos_id is None and not original.add_bos
+    again = tokenizer_of(metadata_of(original))
+    for text in ("ab", ""):
+        assert again.encode(text) == original.encode(text)
+        assert len(again.encode(text)) == len(text) + (2 if ends[0] else 0)
+
+
 def test_every_family_cuts_in_a_way_of_its_own():
     tk = import_tokenizers()
     families = {}

@@ -52,8 +52,8 @@ def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
         number = getattr(tokenizer, name.replace("_token", "_id"))
         if number is not None:
             made[PREFIX + key] = number
-    made[PREFIX + "add_bos_token"] = tokenizer.add_bos
-    made[PREFIX + "add_eos_token"] = tokenizer.add_eos
+    made.setdefault(PREFIX + "add_bos_token", tokenizer.add_bos)
+    made.setdefault(PREFIX + "add_eos_token", tokenizer.add_eos)
     templates = tokenizer.chat_template
     if isinstance(templates, str):
         templates = {"default": templates}
@@ -167,10 +167,15 @@ def _bert_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any
             token = SPACE + token
         marked.append(token)
     made: dict[str, Any] = {"model": "bert", "pre": "default", "tokens": marked}
+    ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]", "[MASK]")}
     for name, key in (("[CLS]", "cls"), ("[SEP]", "seperator"), ("[MASK]", "mask")):
-        found = tokenizer.token_to_id(name)
-        if found is not None:
-            made[f"{key}_token_id"] = found
+        if ids[name] is not None:
+            made[f"{key}_token_id"] = ids[name]
+    # Readers put these two where BOS and EOS go. A BERT's files may name neither as such, and
+    # have them added all the same.
+    ends = tokenizer.encode("")
+    made["add_bos_token"] = ends[:1] == [ids["[CLS]"]]
+    made["add_eos_token"] = ends[-1:] == [ids["[SEP]"]]
     return made
 
 
