@@ -25,86 +25,47 @@ from typing import Any
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.attention import attend
 from gradient.models.causal_lm import Cache, Past
 from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
-from gradient.models.llama import LlamaForCausalLM, LlamaMLP
+from gradient.models.llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaRMSNorm,
+)
 from gradient.models.rope import Rotation, rotary_embedding
 from gradient.nn import init
 from gradient.tensor import Tensor
 
 
-class GemmaRMSNorm(nn.Module):
+class GemmaRMSNorm(LlamaRMSNorm):
     """`x / sqrt(mean(x^2) + eps) * (1 + weight)` over the last axis, in float32, then rounded.
 
     LLaMA's norm rounds before it multiplies.
     """
 
     def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(gradient.zeros(size))
+        super().__init__(size, eps)
+        init.zeros_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = 1 + self.weight.float()
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(x.dtype)
 
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}"
 
-
-class GemmaAttention(nn.Module):
+class GemmaAttention(LlamaAttention):
     """Causal self-attention, over all tokens before or in a window of them (Gemma 2, section 2)."""
 
-    def __init__(self, config: GemmaConfig, layer: int) -> None:
-        super().__init__()
-        C, D, bias = config.hidden_size, config.head_size, config.attention_bias
-        self.layer = layer
-        self.head_dim = D
-        self.window = config.windows[layer]
-        self.scale = config.scale
-        self.softcap = config.score_cap
-        self.dropout = config.attention_dropout or 0.0
-        self.q_proj = nn.Linear(C, config.num_attention_heads * D, bias=bias)
-        self.k_proj = nn.Linear(C, config.kv_heads * D, bias=bias)
-        self.v_proj = nn.Linear(C, config.kv_heads * D, bias=bias)
-        self.o_proj = nn.Linear(config.num_attention_heads * D, C, bias=bias)
-        self.q_norm = GemmaRMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = GemmaRMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
-        """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim)  # (B, T, heads, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q = rotate(self.q_norm(q).transpose(1, 2))  # (B, H, T, D)
-        k = rotate(self.k_norm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        v = v.transpose(1, 2)  # (B, H_kv, T, D)
-        y = attend(
-            past, self.layer, q, k, v,
-            scale=self.scale, window=self.window, softcap=self.softcap,
-            dropout=self.dropout if self.training else 0.0,
-        )  # (B, H, T, D)  # fmt: skip
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+    norm_class = GemmaRMSNorm
 
 
-class GemmaDecoderLayer(nn.Module):
+class GemmaDecoderLayer(LlamaDecoderLayer):
     """Gemma 1's: attention, then the MLP, each on what is normalised, and added to the stream."""
 
-    def __init__(self, config: GemmaConfig, layer: int) -> None:
-        super().__init__()
-        C, eps = config.hidden_size, config.rms_norm_eps
-        self.self_attn = GemmaAttention(config, layer)
-        self.mlp = LlamaMLP(C, config.intermediate_size, config.hidden_act)
-        self.input_layernorm = GemmaRMSNorm(C, eps)
-        self.post_attention_layernorm = GemmaRMSNorm(C, eps)
+    norm_class = GemmaRMSNorm
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.self_attn(self.input_layernorm(x), rotate, past)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def make_attention(self, config: GemmaConfig, layer: int) -> None:
+        self.self_attn = GemmaAttention(config, layer)
 
 
 class Gemma2DecoderLayer(GemmaDecoderLayer):
@@ -194,17 +155,9 @@ class GemmaForCausalLM(LlamaForCausalLM):
             else:
                 init.normal_(parameter, 0.0, self.config.initializer_range)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        cache: Cache | None = None,
-        *,
-        lengths: Sequence[int] | None = None,
-        last_only: bool = False,
-    ) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, V), or (B, 1, V) with `last_only`; see `CausalLM`."""
-        logits = super().forward(input_ids, cache, lengths=lengths, last_only=last_only)
-        cap = self.config.logit_cap
+    def predict(self, x: Tensor) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, T, V), bounded where the config says so."""
+        logits, cap = super().predict(x), self.config.logit_cap
         return logits if cap is None else cap * (logits / cap).tanh()
 
 

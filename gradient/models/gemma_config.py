@@ -102,16 +102,6 @@ class GemmaConfig(LlamaFamilyConfig):
         return {FULL: self.rope_parameters}
 
     @property
-    def scale(self) -> float:
-        """Return what scores are multiplied by."""
-        return self.head_size**-0.5
-
-    @property
-    def score_cap(self) -> float | None:
-        """Return the bound of the scores."""
-        return None
-
-    @property
     def logit_cap(self) -> float | None:
         """Return the bound of the logits."""
         return None

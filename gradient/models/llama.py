@@ -67,19 +67,24 @@ class LlamaAttention(nn.Module):
     Grouped queries: Ainslie et al. 2023 (arXiv:2305.13245), section 2.2.
     """
 
+    #: What normalises queries and keys, where they are.
+    norm_class: ClassVar[type[LlamaRMSNorm]] = LlamaRMSNorm
+
     def __init__(self, config: LlamaFamilyConfig, layer: int) -> None:
         super().__init__()
-        C, D = config.hidden_size, config.head_size
+        C, D, eps = config.hidden_size, config.head_size, config.rms_norm_eps
         self.layer = layer
         self.head_dim = D
         self.query_size = config.num_attention_heads * D
         self.kv_size = config.kv_heads * D
         self.window = config.windows[layer]
+        self.scale = config.scale
+        self.softcap = config.score_cap
         self.dropout = config.attention_dropout or 0.0
         self.make_projections(C, config)
         self.o_proj = nn.Linear(self.query_size, C, bias=config.biases.out)
-        self.q_norm = LlamaRMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = LlamaRMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm = self.norm_class(D, eps) if config.qk_norm else nn.Identity()
+        self.k_norm = self.norm_class(D, eps) if config.qk_norm else nn.Identity()
 
     def make_projections(self, C: int, config: LlamaFamilyConfig) -> None:
         """Create what `project` uses."""
@@ -98,8 +103,11 @@ class LlamaAttention(nn.Module):
         q = rotate(self.q_norm(q).transpose(1, 2))  # (B, H, T, D)
         k = rotate(self.k_norm(k).transpose(1, 2))  # (B, H_kv, T, D)
         v = v.transpose(1, 2)  # (B, H_kv, T, D)
-        dropout = self.dropout if self.training else 0.0
-        y = attend(past, self.layer, q, k, v, window=self.window, dropout=dropout)  # (B, H, T, D)
+        y = attend(
+            past, self.layer, q, k, v,
+            scale=self.scale, window=self.window, softcap=self.softcap,
+            dropout=self.dropout if self.training else 0.0,
+        )  # (B, H, T, D)  # fmt: skip
         return self.o_proj(y.transpose(1, 2).reshape(B, T, self.query_size))
 
 
@@ -144,32 +152,30 @@ class FusedMLP(nn.Module):
         return self.down_proj(self.act(gate) * up)
 
 
-def make_attention(config: LlamaFamilyConfig, layer: int) -> LlamaAttention:
-    """Return a layer's attention."""
-    return (FusedAttention if config.fused_projections else LlamaAttention)(config, layer)
-
-
-def make_mlp(config: LlamaFamilyConfig, layer: int) -> nn.Module:
-    """Return a layer's feed-forward part, a module (B, T, C) -> (B, T, C)."""
-    kind = FusedMLP if config.fused_projections else LlamaMLP
-    sizes = config.hidden_size, config.intermediate_size
-    return kind(*sizes, config.hidden_act, config.biases.mlp)
-
-
 class LlamaDecoderLayer(nn.Module):
     """Attention, then the MLP, each on the normalised and added to the residual stream."""
 
+    norm_class: ClassVar[type[LlamaRMSNorm]] = LlamaRMSNorm
+
     def __init__(self, config: LlamaFamilyConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = make_attention(config, layer)
+        C, eps = config.hidden_size, config.rms_norm_eps
+        self.make_attention(config, layer)
         self.make_mlp(config, layer)
-        self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = self.norm_class(C, eps)
+        self.post_attention_layernorm = self.norm_class(C, eps)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def make_mlp(self, config: LlamaFamilyConfig, layer: int) -> None:
+    def make_attention(self, config: Any, layer: int) -> None:
+        """Create `self_attn`."""
+        kind = FusedAttention if config.fused_projections else LlamaAttention
+        self.self_attn = kind(config, layer)
+
+    def make_mlp(self, config: Any, layer: int) -> None:
         """Create what `feed_forward` uses."""
-        self.mlp = make_mlp(config, layer)
+        kind = FusedMLP if config.fused_projections else LlamaMLP
+        sizes = config.hidden_size, config.intermediate_size
+        self.mlp: nn.Module = kind(*sizes, config.hidden_act, config.biases.mlp)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C), each token on its own."""
@@ -288,6 +294,10 @@ class LlamaForCausalLM(CausalLM):
         x = self.model(input_ids, cache, lengths)  # (B, T, C)
         if last_only:
             x = last_tokens(x, lengths)  # (B, 1, C)
+        return self.predict(x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, T, V)."""
         return self.lm_head(x)
 
 

@@ -151,6 +151,16 @@ class LlamaFamilyConfig(ModelConfig):
         return [None] * self.num_hidden_layers
 
     @property
+    def scale(self) -> float | None:
+        """Return what scores are multiplied by; None is 1 / sqrt(D)."""
+        return None
+
+    @property
+    def score_cap(self) -> float | None:
+        """Return the bound of the scores; None is none."""
+        return None
+
+    @property
     def original_context(self) -> int | None:
         """Return the context of the first training, where it stands beside `rope_parameters`."""
         value = self.extra.get("original_max_position_embeddings")
