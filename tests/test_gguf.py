@@ -177,10 +177,11 @@ MALFORMED = {
         "'w' has 4294967295 dimensions",
     ),
     "huge shape": (
-        built(infos=(info("w", (2**40, 2**40), 0, 0),), data=NUMBERS),
+        built(infos=(info("w", (2**30, 2**20), 0, 0),), data=NUMBERS),
         "behind the file",
     ),
-    "negative size": (built(infos=(info("w", (2**63, 0), 0, 0),), data=NUMBERS), "negative size"),
+    "huge size": (built(infos=(info("w", (2**63, 0), 0, 0),), data=NUMBERS), "than any memory"),
+    "huge blocks": (built(infos=(info("w", (0, 2**62), 8, 0),), data=NUMBERS), "than any memory"),
     "offset": (built(infos=(info("w", (8,), 0, 2**62),), data=NUMBERS), "behind the file"),
     "unaligned": (built(infos=(info("w", (4,), 0, 16),), data=NUMBERS), "no multiple of the align"),
     "overlap": (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import numpy as np
 
 from gradient.tensor import Tensor
@@ -19,6 +22,11 @@ def tensor_of(array: np.ndarray) -> Tensor:
     from gradient.backends import get
 
     return Tensor._wrap(array, get("cpu"))
+
+
+def has_room(shape: Sequence[int], itemsize: int) -> bool:
+    """Whether an array of this shape can exist; NumPy asks that of one without elements, too."""
+    return prod(max(size, 1) for size in shape) * itemsize < 1 << 62
 
 
 def nbytes(value: Tensor | np.ndarray) -> int:

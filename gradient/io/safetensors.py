@@ -23,7 +23,7 @@ import numpy as np
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
 from gradient.io import packed
-from gradient.io.arrays import tensor_of, to_numpy
+from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
 from gradient.tensor import Tensor
@@ -270,6 +270,8 @@ def _read_entry(name: str, entry: Any, wrong: Any) -> TensorEntry:
             f"tensor {name!r} has shape {_short(shape)}; expected a list of at most {MAX_DIMS} "
             "integers >= 0"
         )
+    if not has_room(shape, 8):
+        raise wrong(f"tensor {name!r} has shape {_short(shape)}, larger than any memory")
     if not _all_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise wrong(f"tensor {name!r} has data_offsets {_short(offsets)}; expected [begin, end]")
     bits = prod(shape) * _BITS[dtype]

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from gradient.errors import FileFormatError, ModelNotFound
-from gradient.io.arrays import tensor_of
+from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.tensor import Tensor
@@ -261,7 +261,7 @@ class TorchFile(Mapping[str, Tensor]):
                     else "the file is truncated or damaged"
                 )
             )
-        if prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 62:
+        if not has_room(shape, dtype.itemsize):
             raise wrong(f"of shape {shape} is larger than any memory")
         return TensorEntry(key, dtype, shape, stride, offset)
 

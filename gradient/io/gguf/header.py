@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from gradient.errors import FileFormatError
+from gradient.io.arrays import has_room
 from gradient.io.gguf.types import (
     ALIGNMENT,
     ARRAY,
@@ -282,8 +283,8 @@ class _Reader:
                 f"{alignment}",
                 at,
             )
-        if max(shape) >= 1 << 63:
-            self.wrong(f"tensor {name!r} has a negative size in its shape", at)
+        if not has_room(shape, 8):
+            self.wrong(f"tensor {name!r} has shape {list(shape)}, larger than any memory", at)
         kind = TENSOR_TYPES.get(number)
         if kind is None:
             nbytes = None
