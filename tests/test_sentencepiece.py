@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 
 import pytest
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import fields, float_of, int_of, text_of
-from gradient.text import Tokenizer
+from gradient.text import Tokenizer, pieces
 from gradient.text.charsmap import Charsmap, check_charsmap
 from gradient.text.pieces import PieceType, PieceVocabulary, merges_of
 from gradient.text.sentencepiece import parse_sentencepiece, read_llama2c, tokenizer_of_model
@@ -243,6 +244,29 @@ def test_the_longest_replacement_is_taken():
     user_defined = [*SPECIALS, ("▁", 0.0, 1), ("a", 0.0, 1), ("<A>", 0.0, PieceType.USER_DEFINED)]
     data = model_bytes(user_defined, charsmap=small_charsmap())
     assert pieces_of(tokenizer_of_model(parse_sentencepiece(data)), "A<A>") == ["▁", "a", "<A>"]
+
+
+def test_a_charsmap_that_goes_in_circles_ends():
+    """Each byte leads back to where it came from; no string of the trie ends."""
+    table = Charsmap(charsmap([0] + [byte << 10 | byte for byte in range(1, 256)]))
+    text = "é a" * 3000
+    begun = time.perf_counter()
+    assert table.normalize(text) == text
+    assert time.perf_counter() - begun < 20  # it takes a second, and hours without a bound
+
+
+def test_pieces_without_end_are_refused(monkeypatch):
+    """All parts of a text as pieces make merges by the cube of its length."""
+    text = "abbabaab"
+    parts = {text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1)}
+    vocabulary = PieceVocabulary(sorted(parts), [0.0] * len(parts), [1] * len(parts))
+    assert len(merges_of(vocabulary)) == sum(len(part) - 1 for part in parts)
+    monkeypatch.setattr(pieces, "MAX_MERGES", -15 * len(parts))
+    with pytest.raises(FileFormatError, match=r"into two others in more than 2\d ways"):
+        merges_of(vocabulary)
+    defined = [(f"{'x' * 400}{n}", 0.0, PieceType.USER_DEFINED) for n in range(3500)]
+    with pytest.raises(FileFormatError, match=r"3,500 user-defined pieces of 1,4\d\d,\d{3} char"):
+        tokenizer_of_model(parse_sentencepiece(model_bytes([*SPECIALS, *defined])))
 
 
 def test_a_charsmap_may_not_lead_out_of_itself():

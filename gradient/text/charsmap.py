@@ -21,6 +21,9 @@ from gradient.text.build import import_tokenizers
 _IS_VALUE = 1 << 31
 _HAS_LEAF = 1 << 8
 _LABEL = _IS_VALUE | 0xFF
+#: Bytes of a string that is replaced. Those of SentencePiece's own tables have up to 12; a damaged
+#: trie may go in circles.
+_LONGEST = 256
 
 
 def _offset(unit: int) -> int:
@@ -90,7 +93,7 @@ class Charsmap:
         """The size of the longest string of the trie at `at`, and its replacement's place."""
         units, found = self._units, (0, 0)
         node = _offset(units[0])
-        for size in range(1, len(raw) - at + 1):
+        for size in range(1, min(len(raw) - at, _LONGEST) + 1):
             byte = raw[at + size - 1]
             node ^= byte
             unit = units[node]

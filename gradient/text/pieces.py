@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 SPACE = "▁"  # U+2581, what a space is written as
 #: Longer ones are no pieces; all ways to cut a piece in two are tried, so this bounds work.
 MAX_PIECE_CHARACTERS = 512
+#: Ways to cut all pieces in two, beyond 16 a piece; LLaMA's 32,000 pieces have 61,249.
+MAX_MERGES = 1 << 20
+#: Each user-defined piece is held against all others: their number times their characters. Models
+#: have up to some thousands, of ten characters or so.
+MAX_USER_DEFINED = 1 << 32
 
 
 class PieceType(enum.IntEnum):
@@ -124,6 +129,12 @@ def _check(vocabulary: PieceVocabulary) -> None:
     unk = vocabulary.unk_id
     if unk is not None and not 0 <= unk < len(pieces):
         raise FileFormatError(f"vocabulary: no piece has the id {unk} of the unknown one")
+    defined = [pieces[number] for number in vocabulary.ids_of(PieceType.USER_DEFINED)]
+    if len(defined) * sum(map(len, defined)) > MAX_USER_DEFINED:
+        raise FileFormatError(
+            f"vocabulary: {len(defined):,} user-defined pieces of {sum(map(len, defined)):,} "
+            "characters are more than any model has"
+        )
     check_charsmap(vocabulary.normalizer.charsmap)
 
 
@@ -153,14 +164,20 @@ def merges_of(vocabulary: PieceVocabulary) -> list[tuple[str, str]]:
     counts is the union's score. So each piece gives a merge for each way to cut it into two pieces.
     """
     normal = vocabulary.ids_of(PieceType.NORMAL)
-    parts = {vocabulary.pieces[number] for number in normal}
+    parts = {piece: piece for piece in (vocabulary.pieces[number] for number in normal)}
+    most = MAX_MERGES + 16 * len(parts)
     found = []
     for number in sorted(normal, key=lambda n: (-vocabulary.scores[n], n)):
         piece = vocabulary.pieces[number]
         for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in parts and right in parts:
+            left, right = parts.get(piece[:cut]), parts.get(piece[cut:])
+            if left is not None and right is not None:
                 found.append((left, right))
+        if len(found) > most:
+            raise FileFormatError(
+                f"vocabulary: {len(parts):,} pieces can be cut into two others in more than "
+                f"{most:,} ways, which no trained vocabulary's can"
+            )
     return found
 
 
