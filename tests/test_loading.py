@@ -194,8 +194,35 @@ def test_an_unknown_model_type(folder, model_type):
     set_config(folder, model_type=model_type)
     with pytest.raises(UnsupportedModel, match=r"is not supported.*\(supported: .*gpt2") as error:
         load_model(folder)
-    if model_type == "gtp2":
-        assert "did you mean 'gpt2'?" in str(error.value)
+    assert ("did you mean 'gpt2'?" in str(error.value)) == (model_type == "gtp2")
+    assert str(folder) in str(error.value)
+    assert ("has none" in str(error.value)) == (model_type is None)
+
+
+def test_a_model_type_that_only_rhymes(folder):
+    set_config(folder, model_type="mamba")
+    with pytest.raises(UnsupportedModel) as error:
+        load_model(folder)
+    assert "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\n<!DOCTYPE html>\n<html></html>", "it is a web page"),
+        (b"<HTML><body>404</body></HTML>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "it is a JPEG picture"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_a_wrong_file_is(folder, content, what):
+    (folder / "model.gguf").write_bytes(content)
+    with pytest.raises(FileFormatError, match=rf"model\.gguf: not a format .*\({what}"):
+        load_model(folder / "model.gguf")
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(FileFormatError, match=rf"config\.json is not a valid JSON file: {what}"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize(

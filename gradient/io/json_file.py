@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.lookalikes import lookalike
 
 #: A tokenizer's JSON may have 30 MB, a config 10 KB; beyond this it is something else.
 MAX_JSON_BYTES = 500_000_000
@@ -19,17 +20,19 @@ def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> 
         ModelNotFound: there is no such file.
         FileFormatError: it is not UTF-8, not JSON, or larger than `max_bytes`.
     """
+    content = b""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise FileFormatError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")
-            return json.loads(file.read(max_bytes + 1).decode("utf-8-sig"))
+            content = file.read(max_bytes + 1)
+        return json.loads(content.decode("utf-8-sig"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelNotFound(f"no JSON file at {path}: {error.strerror}") from None
     except FileFormatError:
         raise
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(
-            f"{path} is not a valid JSON file: {error or 'nested too deeply'}"
-        ) from None
+        what = lookalike(content[:64])
+        reason = f"it is {what}" if what else str(error) or "nested too deeply"
+        raise FileFormatError(f"{path} is not a valid JSON file: {reason}") from None

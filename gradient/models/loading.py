@@ -57,7 +57,10 @@ def load_model(
         StateDictError: weights that do not fit the configuration, all misfits listed together.
     """
     checkpoint = open_checkpoint(path)
-    cls = model_class(checkpoint.config.get("model_type"))
+    try:
+        cls = model_class(checkpoint.config.get("model_type"))
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from None
     check_quantization(checkpoint)
     try:
         config = cls.config_class.from_hf(checkpoint.config)

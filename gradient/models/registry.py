@@ -60,8 +60,14 @@ def model_class(model_type: object) -> type[PretrainedModel]:
         UnsupportedModel: there is none; the message lists those there are.
     """
     supported = supported_models()
+    if model_type is None:
+        raise UnsupportedModel(
+            "model_type is not supported: config.json has none, which says what the model is "
+            f"(supported: {', '.join(supported)})"
+        )
     if not isinstance(model_type, str) or model_type not in _MODELS:
-        near = difflib.get_close_matches(str(model_type), supported, n=1)
+        # Only what looks like a slip: mamba is no llama.
+        near = difflib.get_close_matches(str(model_type), supported, n=1, cutoff=0.75)
         raise UnsupportedModel(
             f"model_type {model_type!r} is not supported"
             + (f"; did you mean {near[0]!r}?" if near else "")

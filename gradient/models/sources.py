@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
+from gradient.io.lookalikes import lookalike
 from gradient.io.safetensors import SafetensorsFile
 from gradient.io.sharded import open_sharded, open_sharded_torch
 from gradient.io.torch_file import TorchFile, is_zip
@@ -83,8 +84,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise ModelNotFound(f"{path}: there is no such folder or file")
     with open(path, "rb") as file:
-        magic = file.read(4)
-    if is_zip(magic):
+        beginning = file.read(64)
+    if is_zip(beginning[:4]):
         return Checkpoint(path, read_config(path.parent), TorchFile(path))
     if path.suffix == ".safetensors":
         return Checkpoint(path, read_config(path.parent), SafetensorsFile(path))
@@ -93,8 +94,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(path, checkpoint.config, checkpoint)
     if path.suffix in (".pt", ".pth", ".ckpt"):
         TorchFile(path)  # raises: its error tells what the file is instead
+    what = lookalike(beginning)
     raise FileFormatError(
-        f"{path}: not a format that gradient reads; expected a folder, or a file in the GGUF, "
+        f"{path}: not a format that gradient reads{f' (it is {what})' if what else ''}; expected a "
+        "folder, or a file in the GGUF, "
         "safetensors, PyTorch (.pt, .pth, .bin) or llama2.c (.bin) format"
     )
 
