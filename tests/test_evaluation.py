@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import cProfile
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from gradient.evaluation.divergence import relative_error
 from gradient.evaluation.perplexity import windows
 from gradient.evaluation.trace import watched_ops
 from gradient.models import load_model
+from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 
 pytestmark = pytest.mark.cpu_only
@@ -218,6 +221,69 @@ def test_watching_ends_with_its_block():
 
 def command(*arguments: object, **options: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="cProfile no longer is a profile function")
+def test_watching_within_a_profile():
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        with watched_ops(lambda op, at, out: seen.append(op)):
+            seen: list[str] = []
+            gradient.zeros(2).exp()
+        assert sys.getprofile() is profile
+        gradient.zeros(2).tanh()
+    finally:
+        profile.disable()
+    assert seen == ["exp"]
+    assert sys.getprofile() is None
+
+
+def test_a_run_that_fails_leaves_nothing_behind(llama):
+    class Failure(Exception):
+        pass
+
+    def fail(*_):
+        raise Failure
+
+    handle = llama.model.layers[1].register_forward_hook(fail)
+    with pytest.raises(Failure):
+        run(llama, text_of(8))
+    handle.remove()
+    assert sys.getprofile() is None
+    assert compare(run(llama, text_of(8)), run(llama, text_of(8))).largest == 0
+
+
+@pytest.fixture(scope="module")
+def bert():
+    config = BertConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=48, max_position_embeddings=40,
+    )  # fmt: skip
+    return BertForMaskedLM(config).eval()
+
+
+def test_an_encoder(bert):
+    tokens = text_of(12)
+    other = copy.deepcopy(bert)
+    assert compare(run(other, tokens), run(bert, tokens)).largest == 0
+    with gradient.no_grad():
+        other.bert.encoder.layer[1].output.dense.bias.add_(0.1)
+    first = compare(run(other, tokens), run(bert, tokens)).first_module
+    assert first is not None
+    assert first.event.module == "bert.encoder.layer.1.output.dense"
+
+
+def test_what_an_encoder_cannot_do(bert):
+    with pytest.raises(ArgumentError, match="encoder, which reads a text as a whole"):
+        run(bert, text_of(12), cached=True)
+    with pytest.raises(ArgumentError, match="predicts the next token"):
+        perplexity(bert, [text_of(12)])
+
+
+def test_a_run_of_no_tokens(llama):
+    with pytest.raises(ArgumentError, match="at least one token"):
+        run(llama, [])
 
 
 def test_eval_on_files(tmp_path):

@@ -13,11 +13,14 @@ from typer.testing import CliRunner
 import gradient
 from gradient.cli.app import app
 from gradient.errors import ArgumentError
-from gradient.evaluation.memory import forecast
+from gradient.evaluation.memory import forecast, left_in
 from gradient.models import save_model
+from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 
 pytestmark = pytest.mark.cpu_only
+
+GOLDEN = Path(__file__).parent.resolve() / "golden" / "gpt2_tiny"
 
 GENERATE = """
 import json, sys, gradient
@@ -102,6 +105,45 @@ def test_what_cannot_be_planned(tmp_path):
         forecast(tmp_path, context=1)
     with pytest.raises(ArgumentError, match=r"there is no config\.json"):
         forecast(tmp_path, context=8)
+
+
+def test_an_encoder_is_not_planned(tmp_path):
+    config = BertConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=48, max_position_embeddings=40,
+    )  # fmt: skip
+    save_model(BertForMaskedLM(config), tmp_path)
+    with pytest.raises(ArgumentError, match="BertForMaskedLM is an encoder"):
+        forecast(tmp_path, context=16)
+
+
+def test_modules_in_the_current_folder_are_not_run(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    assert forecast(GOLDEN, context=16).total > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_kernels_belong_to_the_program(tmp_path):
+    """Those too that only a longer prompt needs: a small model's working memory is small."""
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    found = forecast(tmp_path, context=200)
+    assert found.working < found.program / 4
+
+
+def test_a_containers_limit(tmp_path):
+    assert left_in(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("600\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 150\n")
+    assert left_in(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert left_in(tmp_path) == 550
 
 
 def test_the_command():

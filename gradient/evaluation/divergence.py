@@ -22,6 +22,7 @@ from gradient.evaluation.trace import Event, trace
 from gradient.generation.cache import KVCache
 from gradient.generation.decoder import evaluating
 from gradient.models.causal_lm import CausalLM
+from gradient.models.pretrained import PretrainedModel
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,27 @@ class Divergence:
 
 @gradient.no_grad()
 def run(
-    model: CausalLM, tokens: Sequence[int], *, cached: bool = False, ops: bool = True
+    model: PretrainedModel, tokens: Sequence[int], *, cached: bool = False, ops: bool = True
 ) -> list[Event]:
     """Return the results of one forward pass over a text, given as token ids.
 
     Args:
         cached: let the tokens through one by one, with a cache. Ops are not noted then: they work
             on other shapes.
+
+    Raises:
+        ArgumentError: no tokens; or `cached`, and the model is an encoder, which has no cache.
     """
+    if not tokens:
+        raise ArgumentError("diff: expected a text of at least one token")
     ids = gradient.tensor([list(tokens)], dtype=gradient.int64, device=model.device)
     with evaluating(model):
         if not cached:
             return trace(model, lambda: model(ids), ops=ops)
+        if not isinstance(model, CausalLM):
+            raise ArgumentError(
+                f"diff: cached: {model.architecture} is an encoder, which reads a text as a whole"
+            )
         cache = KVCache.for_model(model, 1, len(tokens))
         steps = [
             trace(model, lambda at=at: model(ids[:, at : at + 1], cache), ops=False)  # type: ignore[misc]

@@ -89,7 +89,9 @@ def forecast(
         "cache": cache,
         "cache_dtype": cache_dtype,
     }
-    program = "from gradient.evaluation.memory import _main; _main()"
+    # The same modules as here, whatever lies in the current folder.
+    program = f"import sys; sys.path[:] = {sys.path!r}\n"
+    program += "from gradient.evaluation.memory import _main; _main()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         input=json.dumps(settings),
@@ -111,6 +113,8 @@ def _main() -> None:
     """Read settings from standard input; print a forecast, or an error, as JSON."""
     try:
         answer: dict[str, Any] = asdict(_measure(json.loads(sys.stdin.read())))
+    except BackendError:
+        raise  # of the measurement, not of what was asked
     except gradient.errors.GradientError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))
@@ -121,6 +125,10 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     context, batch = settings["context"], settings["batch"]
     dtype = None if settings["dtype"] is None else getattr(gradient, settings["dtype"])
     model = load_model(settings["path"])  # mapped, not read
+    if not isinstance(model, CausalLM):
+        raise ArgumentError(
+            f"plan: {model.architecture} is an encoder: it generates nothing and has no cache"
+        )
     packed: dict[str, Any] = {}
     if settings["quantize"] is not None:
         packed = quantization.packed_dtypes(model, settings["quantize"])
@@ -140,15 +148,17 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
         )
 
     few = min(8, context - 1)
-    feed(model, cache_of(1, few, kept), [[0] * few])  # loads every kernel
+    feed(model, cache_of(1, few, kept), [[0] * few])  # imports and compiles
     feed(model, cache_of(1, 1, kept), [[0]])
-    program = resident("VmRSS")
     held = cache_of(batch, context - 1, kept)
     chunk = min(CHUNK, context - 1)
     if context - 1 > chunk:  # as if the chunks before had been read
         held.begin(context - 1 - chunk).commit()
     feed(model, held, [[0] * chunk] * batch)
-    working = max(resident("VmHWM") - program, 0)
+    peak = resident("VmHWM")
+    del held
+    program = resident("VmRSS")  # only now: there are kernels that a few tokens do not need
+    working = max(peak - program, 0)
 
     whole = cache_of(batch, context - 1, len(model.kv_shapes))
     whole.begin(context - 1).commit()
@@ -207,10 +217,11 @@ def _empty(shape: tuple[int, ...], packed: Any, own: Any, dtype: gradient.DType)
 def _untouched(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Zeros that take no memory: the system shows one page of them wherever nobody has written."""
     size = math.prod(shape) * dtype.itemsize
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return np.zeros(shape, dtype)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), dtype, math.prod(shape)).reshape(
-        shape
-    )
+    memory = mmap.mmap(-1, max(size, 1), flags=flags)
+    return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
 def shorten(model: CausalLM) -> int:
@@ -236,21 +247,41 @@ def resident(field: str) -> int:
     """Bytes of this process in memory: now ("VmRSS"), or at the most so far ("VmHWM").
 
     Where there is no /proc, both are the most so far.
+
+    Raises:
+        BackendError: the system does not say.
     """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith(field))
         return 1024 * int(line.split()[1])
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        raise BackendError("plan: memory can be measured on Linux and macOS, not here") from None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
 
 def available() -> int | None:
-    """Bytes that a new process can have without swapping; None where the system does not say."""
+    """Bytes that a new process can have without swapping: of the machine, or of the container if
+    that has less; None where the system does not say."""
     info = Path("/proc/meminfo")
     if not info.exists():
         return None
     line = next((row for row in info.read_text().splitlines() if row.startswith("MemAvail")), "")
-    return 1024 * int(line.split()[1]) if line else None
+    found = [1024 * int(line.split()[1])] if line else []
+    found += [free for free in [left_in(Path("/sys/fs/cgroup"))] if free is not None]
+    return min(found, default=None)
+
+
+def left_in(group: Path) -> int | None:
+    """Bytes left to a control group of Linux (version 2); None if it has no limit."""
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        pairs = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
+    except (OSError, ValueError):  # no such file; or "max"
+        return None
+    cached = next((int(n) for name, n in pairs if name == "inactive_file"), 0)  # is given back
+    return max(limit - used + cached, 0)

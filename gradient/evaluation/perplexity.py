@@ -69,8 +69,10 @@ def perplexity(
 
     Raises:
         ArgumentError: no text has two tokens, or context and stride do not fit each other or the
-            model.
+            model; or the model is an encoder.
     """
+    if not isinstance(model, CausalLM):
+        raise ArgumentError("perplexity: expected a model that predicts the next token (CausalLM)")
     context, stride = _sizes(model, context, stride)
     total, count = 0.0, 0
     with evaluating(model):

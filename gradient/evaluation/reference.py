@@ -28,14 +28,24 @@ def run_transformers(
     """
     try:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import (
+            MODEL_FOR_MASKED_LM_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForMaskedLM,
+        )
     except ImportError as error:
         raise MissingDependency(
             f"diff against transformers needs torch and transformers ({error}): "
             "pip install torch transformers"
         ) from None
     kind: Any = "auto" if dtype is None else getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=kind).eval()
+    config = AutoConfig.from_pretrained(str(path))
+    # Encoders have a class for text that is written, too, which is not ours.
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    encoder = encoder and not getattr(config, "is_decoder", False)
+    auto: Any = AutoModelForMaskedLM if encoder else AutoModelForCausalLM
+    model = auto.from_pretrained(str(path), dtype=kind).eval()
     events: list[Event] = []
 
     def hook(name: str) -> Any:
@@ -53,5 +63,6 @@ def run_transformers(
     for name, module in model.named_modules():
         module.register_forward_hook(hook(name))
     with torch.no_grad():
-        model(input_ids=torch.tensor([list(tokens)]), use_cache=False)
+        options = {} if encoder else {"use_cache": False}
+        model(input_ids=torch.tensor([list(tokens)]), **options)
     return events

@@ -119,12 +119,17 @@ def watched_ops(callback: Callable[[str, str, Any], None]) -> Iterator[None]:
             where = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
         callback(frame.f_locals["made"].name, where, result)
 
-    previous = sys.getprofile()
+    previous: Any = sys.getprofile()
+    compiled = previous is not None and not callable(previous)  # cProfile's, before Python 3.12
+    if compiled:
+        previous.disable()
     sys.setprofile(profile)
     try:
         yield
     finally:
-        sys.setprofile(previous)
+        sys.setprofile(None if compiled else previous)
+        if compiled:
+            previous.enable()
 
 
 def _wrapper_codes() -> set[types.CodeType]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import gradient
+from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.generation.cache import KVCache
 from gradient.models.causal_lm import CausalLM
@@ -92,7 +93,7 @@ def feed(model: CausalLM, cache: KVCache, pieces: Sequence[Sequence[int]]) -> Te
 
 
 @contextmanager
-def evaluating(model: CausalLM) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch dropout off within: a model in the midst of its training may write, too."""
     if not model.training:
         yield

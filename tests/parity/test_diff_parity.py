@@ -72,3 +72,29 @@ def test_the_command(folder):
         app, ["diff", f"{folder}@dtype=bfloat16", "@transformers", "--tolerance", "1e-5"]
     )
     assert narrow.exit_code == 1 and "first module that differs:" in narrow.output
+
+
+ENCODER = {
+    "vocab_size": 257, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "max_position_embeddings": 64,
+}  # fmt: skip
+ENCODERS = {
+    "bert": transformers.BertConfig(**ENCODER),
+    "roberta": transformers.RobertaConfig(**ENCODER),
+    "distilbert": transformers.DistilBertConfig(
+        vocab_size=257, dim=32, hidden_dim=48, n_layers=2, n_heads=4, max_position_embeddings=64
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders(name, tmp_path):
+    torch.manual_seed(0)
+    model = transformers.AutoModelForMaskedLM.from_config(ENCODERS[name])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path)
+    found = compare(run(load_model(tmp_path), TOKENS), run_transformers(tmp_path, TOKENS), 1e-4)
+    assert found.first_module is None, found.first_module
+    assert sum(".layer.1." in difference.name for difference in found.modules) >= 6
