@@ -449,7 +449,7 @@ def test_an_error_on_a_terminal(tmp_path):
 
 def test_doctor_names_the_command_that_mends(monkeypatch):
     def version(name: str) -> str:
-        if name in ("numba", "matplotlib"):
+        if name in ("numba", "matplotlib", "llguidance"):
             raise __import__("importlib.metadata").metadata.PackageNotFoundError(name)
         return "1.0"
 
@@ -458,6 +458,7 @@ def test_doctor_names_the_command_that_mends(monkeypatch):
     assert result.exit_code == 1
     assert f"{sys.executable} -m pip install numba" in result.output
     assert "optional: matplotlib is not installed" in result.output
+    assert f'{sys.executable} -m pip install "gradient-dl[constraints]"' in result.output
 
 
 def test_doctor_knows_every_dependency():

@@ -81,8 +81,9 @@ def test_reads_single_files_of_each_kind(folder, tmp_path):
     [
         (["--decode", "1 x"], 2, "expected token ids, got 'x'"),
         (["text", "--decode", "1"], 2, "takes ids alone, and no text"),
-        (["text", "--file", "x"], 2, "give TEXT or a file, not both"),
-        (["--file", "absent"], 1, "No such file"),
+        (["text", "--file", __file__], 2, "give TEXT or a file, not both"),
+        (["--decode", "1 99999999"], 0, "note: no token has the id 99999999\n"),
+        (["--file", "absent"], 2, "does not exist"),
     ],
 )
 def test_wrong_use_is_explained(folder, arguments, code, words):

@@ -258,6 +258,8 @@ def test_experts(tmp_path):
         (("convert", "{folder}", "{folder}/config.json"), "exists already"),
         (("convert", "{folder}", "{tmp}/a.gguf", "--dtype", "int3"), "expected f32, f16 or bf16"),
         (("convert", "{folder}", "{tmp}/a.gguf", "--tokenizer", "{tmp}"), "no tokenizer"),
+        (("convert", "{folder}", "{tmp}/a.safetensors"), "no .safetensors file is written"),
+        (("quantize", "{folder}", "{tmp}/a.bin"), "no .bin file is written"),
         (("convert", "{folder}/tokenizer.json", "{tmp}/a.gguf"), "not a format"),
         (("convert", "{gelu}", "{tmp}/a.gguf"), "hidden_act = 'gelu'"),
         (("quantize", "{folder}", "{tmp}/a.gguf", "--to", "q9_9"), "expected one of q4_k_m"),

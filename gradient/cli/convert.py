@@ -183,14 +183,23 @@ def float_dtype(name: str | None) -> gradient.DType | None:
     return getattr(gradient, name)
 
 
+#: Names of files of weights. A folder of such a name was not meant.
+_FILES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".ggml", ".onnx")
+
+
 def check_free(destination: Path) -> None:
-    """Refuse to overwrite anything.
+    """Refuse to overwrite anything, and to make a folder where the name is a file's.
 
     Raises:
-        ArgumentError: there is something of that name.
+        ArgumentError: there is something of that name, or it is one of a format not written.
     """
     from gradient.errors import ArgumentError
 
+    if destination.suffix in _FILES:
+        raise ArgumentError(
+            f"{destination}: no {destination.suffix} file is written; expected a name that ends in "
+            ".gguf, or a folder (for config.json, model.safetensors and the tokenizer)"
+        )
     if os.path.lexists(destination):
         raise ArgumentError(f"{destination} exists already; give another name, or remove it first")
 

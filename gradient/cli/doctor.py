@@ -23,7 +23,13 @@ class Package:
     name: str
     purpose: str
     required: bool = False
-    module: str | None = None
+    #: The extra of gradient's that brings it, in a version that fits.
+    extra: str | None = None
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return self.name if self.extra is None else f'"gradient-dl[{self.extra}]"'
 
     @property
     def version(self) -> str | None:
@@ -43,10 +49,11 @@ PACKAGES = (
     Package("huggingface_hub", "downloading models", required=True),
     Package("typer", "this command line", required=True),
     Package("rich", "tables and progress bars", required=True),
-    Package("matplotlib", "the loss curve of gradient train"),
-    Package("tensorboard", "event files of gradient train"),
-    Package("torch", "parity tests and benchmarks"),
-    Package("transformers", "parity tests"),
+    Package("llguidance", "text within a JSON schema, a regex or a grammar", extra="constraints"),
+    Package("matplotlib", "the loss curve of gradient train", extra="train"),
+    Package("tensorboard", "event files of gradient train", extra="train"),
+    Package("torch", "parity tests and benchmarks", extra="parity"),
+    Package("transformers", "parity tests", extra="parity"),
 )
 
 CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
@@ -72,7 +79,7 @@ def examine() -> dict[str, Any]:
         {
             "what": f"{package.name} is not installed ({package.purpose})",
             "required": package.required,
-            "fix": f"{sys.executable} -m pip install {package.name}",
+            "fix": f"{sys.executable} -m pip install {package.requirement}",
         }
         for package in PACKAGES
         if package.version is None

@@ -27,7 +27,10 @@ def tokenize(
         str | None, typer.Argument(help="The text; none or -: read standard input.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Read the text from this file.")
+        Path | None,
+        typer.Option(
+            "--file", "-f", exists=True, dir_okay=False, help="Read the text from this file."
+        ),
     ] = None,
     decode: Annotated[
         str | None,
@@ -101,6 +104,9 @@ def _decode(tokenizer: Tokenizer, ids: str, *, skip_special_tokens: bool, as_jso
     if wrong is not None:
         raise typer.BadParameter(f"expected token ids, got {wrong!r}", param_hint="--decode")
     tokens = [int(part) for part in numbers]
+    unknown = [str(number) for number in tokens if tokenizer.id_to_token(number) is None]
+    if unknown:  # no error: a model with a padded vocabulary may have said so
+        typer.echo(f"note: no token has the id {', '.join(dict.fromkeys(unknown))}", err=True)
     text = tokenizer.decode(tokens, skip_special_tokens=skip_special_tokens)
     if as_json:
         print_json({"ids": tokens, "text": text, "count": len(tokens)})
