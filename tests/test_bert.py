@@ -349,8 +349,9 @@ TEXTS = ["the cat sat on the mat .", "a", "the dogs , running", "a b c a b c", "
 
 
 def test_embeddings_do_not_depend_on_the_batch(encoder):
-    alone = gradient.stack([encoder.embed(text) for text in TEXTS])
-    assert alone.shape == (6, 16)
+    told: list[int] = []
+    alone = gradient.stack([encoder.embed(text, progress=told.append) for text in TEXTS])
+    assert alone.shape == (6, 16) and told == [1] * 6
     for size in (1, 2, 5, 32):
         done: list[int] = []
         close(encoder.embed(TEXTS, batch_size=size, progress=done.append), alone)

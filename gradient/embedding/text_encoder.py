@@ -84,7 +84,9 @@ class TextEncoder:
             ArgumentError: a batch size below 1, or a text without a single token.
         """
         if isinstance(texts, str):
-            return self.embed([texts], batch_size=batch_size, normalize=normalize)[0]
+            return self.embed(
+                [texts], batch_size=batch_size, normalize=normalize, progress=progress
+            )[0]
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f"batch_size: expected at least 1, got {batch_size!r}")
         rows = self.tokenize(texts)
