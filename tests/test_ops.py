@@ -11,6 +11,8 @@ import gradient
 from array_backends import PROOFS
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.autograd.op import registry
+from gradient.errors import ShapeError
+from gradient.ops import fused
 from gradient.testing import TABLE, Row, assert_close
 
 DIFFERENTIABLE = [row for row in TABLE if row.differentiable]
@@ -175,3 +177,12 @@ def test_python_ints_wrap_to_the_dtype(device: str):
     assert (small + (-1)).tolist() == [4, 255]
     assert (small == 261).tolist() == [True, False]
     assert (gradient.tensor([5], dtype=gradient.int8, device=device) * 300).tolist() == [-36]
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rope_refuses_angles_for_more_columns_than_there_are(interleaved, device: str):
+    """Of 3 pairs in 4 columns the second halves would be one column, which broadcasts."""
+    x = gradient.randn(1, 2, 4, device=device)
+    angles = gradient.zeros(2, 3, device=device)
+    with pytest.raises(ShapeError, match="at most 4 columns' angles, got 6"):
+        fused.rope(x, cos=angles.array, sin=angles.array, interleaved=interleaved)

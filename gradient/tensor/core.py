@@ -317,7 +317,7 @@ class Tensor(
 
     def clone(self) -> Any:
         """A copy, in the graph."""
-        if isinstance(self.array, PackedArray):
+        if type(self.array) is PackedArray:
             return wrap(copied(self.array, self.backend), self.backend)
         return elementwise.clone(self)
 

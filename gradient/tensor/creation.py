@@ -345,9 +345,9 @@ def allclose(
 
 def equal(input: Any, other: Any) -> bool:
     """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
-    packed = [isinstance(t.array, PackedArray) for t in (input, other)]
-    if any(packed):
-        return all(packed) and same(input, other)
+    kinds = type(input.array), type(other.array)
+    if PackedArray in kinds:
+        return kinds[0] is kinds[1] and same(input, other)
     return input.array.shape == other.array.shape and bool((input == other).all())
 
 

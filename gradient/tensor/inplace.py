@@ -91,7 +91,8 @@ def keep_old(tensor: Any, node: Any) -> None:
 def check(tensor: Any, name: str, node: Any = None) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
     into the graph; `node` is that of the new value."""
-    refuse(name, tensor)
+    if type(tensor.array) is PackedArray:
+        refuse(name, tensor)
     if not mode.grad:
         return
     for shared in sharing(tensor):

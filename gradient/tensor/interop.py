@@ -29,7 +29,8 @@ class Interop:
 
     def item(self) -> Any:
         """The one element, as a Python number."""
-        refuse("item", self)
+        if type(self.array) is PackedArray:
+            refuse("item", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -40,7 +41,8 @@ class Interop:
 
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
-        refuse("tolist", self)
+        if type(self.array) is PackedArray:
+            refuse("tolist", self)
         array = np.asarray(self.backend.to_numpy(self.array))
         if array.dtype.kind == "V":
             array = array.astype(np.float32)
@@ -48,7 +50,8 @@ class Interop:
 
     def numpy(self, force: bool = False) -> np.ndarray:
         """The values as a NumPy array that shares this tensor's memory."""
-        refuse("numpy", self)
+        if type(self.array) is PackedArray:
+            refuse("numpy", self)
         if not force:
             if self.node is not None:
                 raise AutogradError(
@@ -70,7 +73,8 @@ class Interop:
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        refuse("dlpack", self)
+        if type(self.array) is PackedArray:
+            refuse("dlpack", self)
         if self.node is not None:
             raise AutogradError("can't export a Tensor that requires grad; use tensor.detach()")
         return np.asarray(self.array).__dlpack__(**kwargs) if self.backend.device == "cpu" else (
@@ -78,13 +82,15 @@ class Interop:
         )  # fmt: skip
 
     def __dlpack_device__(self) -> Any:
-        refuse("dlpack", self)
+        if type(self.array) is PackedArray:
+            refuse("dlpack", self)
         if self.backend.device == "cpu":
             return np.asarray(self.array).__dlpack_device__()
         return self.array.__dlpack_device__()
 
     def __bool__(self) -> bool:
-        refuse("bool", self)
+        if type(self.array) is PackedArray:
+            refuse("bool", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
             raise ShapeError(
@@ -112,7 +118,8 @@ class Interop:
 
     def stride(self, dim: int | None = None) -> Any:
         """The steps, in elements, of each dimension."""
-        refuse("stride", self)
+        if type(self.array) is PackedArray:
+            refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 

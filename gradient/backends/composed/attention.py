@@ -65,6 +65,8 @@ class AttentionDefaults:
         """
         half = cos.shape[-1]
         turned = 2 * half
+        if turned > x.shape[-1]:
+            raise ValueError(f"expected at most {x.shape[-1]} columns' angles, got {turned}")
         if interleaved:
             first, second = slice(0, turned, 2), slice(1, turned, 2)
         else:
