@@ -429,6 +429,14 @@ def test_an_unknown_option_is_refused_with_the_nearest(call, tokenizer):
         call(Scripted("abc"), "a", tokenizer=tokenizer, max_tokens=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("do_sample", "temperature above 0"), ("max_length", "use max_new_tokens")]
+)
+def test_options_of_transformers_are_pointed_to_ours(tokenizer, name, words):
+    with pytest.raises(TypeMismatch, match=f"no option '{name}'; .*{words}"):
+        generate(Scripted("abc"), "a", tokenizer=tokenizer, **{name: 1})
+
+
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_no_possible_token_is_an_error_and_not_token_0(temperature, device):
     model, never = tiny_model(device), lambda logits, prefixes: logits * 0 - INF

@@ -22,6 +22,16 @@ from gradient.text import Tokenizer
 
 #: Options that constrain the text as a whole.
 CONSTRAINTS = ("json_schema", "regex", "choices", "grammar")
+#: What transformers has under another name, or not as an option.
+_ELSEWHERE = {
+    "do_sample": "a temperature above 0 samples, and 0 (the default) takes the likeliest token",
+    "max_length": "use max_new_tokens, which does not count the prompt",
+    "stop_strings": "use stop",
+    "streamer": "use lm.stream(...), which gives the text piece by piece",
+    "assistant_model": "use draft",
+    "prompt_lookup_num_tokens": 'use draft="prompt_lookup"',
+    "eos_token_id": "the tokens that end a text come with the model; stop takes further strings",
+}
 
 
 class HasModel(Protocol):
@@ -189,6 +199,8 @@ class GenerationOptions(SamplingParams):
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
+                if name in _ELSEWHERE:
+                    raise TypeMismatch(f"generate: there is no option {name!r}; {_ELSEWHERE[name]}")
                 raise TypeMismatch(
                     f"generate: there is no option {name!r}"
                     + (f"; did you mean {near[0]!r}?" if near else "")
