@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import gradient
 import gradient.functional as F
 from gradient.cli.app import app
+from gradient.cli.diff import read_side, rounded
 from gradient.errors import ArgumentError
 from gradient.evaluation import compare, perplexity, run
 from gradient.evaluation.divergence import relative_error
@@ -321,6 +322,24 @@ def test_diff_of_two_dtypes():
     assert result.exit_code == 1
     assert "first module that differs:" in result.output
     assert "first op that differs:" in result.output
+
+
+def test_the_tolerance_of_a_diff_follows_what_is_stored(real_data):
+    def tolerance(*sides):
+        return json.loads(command("diff", *sides, "--text", "a b", "--json").output)["tolerance"]
+
+    assert tolerance("pycoder", "@cached") == 0.05  # its weights are bfloat16
+    assert tolerance("pycoder@dtype=float32", "@dtype=float32,cached") == 1e-3
+    gguf = real_data("stories260k") / "stories260K.gguf"
+    assert tolerance(gguf, "@cached") == 1e-3
+    assert tolerance(gguf, "@quantize=q8_0") == 0.05
+
+
+def test_packed_weights_round_where_the_other_side_has_others(tmp_path):
+    packed = tmp_path / "packed"
+    assert command("quantize", "pycoder", packed, "--to", "q8_0").exit_code == 0
+    assert not rounded(read_side(str(packed), None), same=True, offline=True)
+    assert rounded(read_side(str(packed), None), same=False, offline=True)
 
 
 def test_diff_of_what_there_is_not():

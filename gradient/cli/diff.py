@@ -65,9 +65,11 @@ def diff(
     second = read_side(b, first.model)
     tokens = read_tokens(first if not first.transformers else second, text, offline)
     wide = tolerance
+    sides = (first, second)
     if wide is None:
-        wide = 0.05 if rounded(first) or rounded(second) else 1e-3
-    runs = [results_of(side, tokens, offline) for side in (first, second)]
+        same = first.model == second.model
+        wide = 0.05 if any(rounded(side, same, offline) for side in sides) else 1e-3
+    runs = [results_of(side, tokens, offline) for side in sides]
     found = compare(runs[0], runs[1], wide)
     if as_json:
         print_json(report(found, len(tokens), all_ops))
@@ -100,9 +102,23 @@ def read_side(text: str, default: str | None) -> Side:
     return side
 
 
-def rounded(side: Side) -> bool:
-    """Whether a side computes on purpose with fewer bits than float32 has."""
-    return "quantize" in side.options or side.options.get("dtype") in ("bfloat16", "float16")
+def rounded(side: Side, same: bool, offline: bool) -> bool:
+    """Whether a side computes with fewer bits than float32 has: so asked, or so stored.
+
+    Where both sides have the `same` packed weights they compute with the same numbers, in float32.
+    """
+    from gradient import hub
+    from gradient.models.sources import open_checkpoint
+
+    if "quantize" in side.options:
+        return True
+    if "dtype" in side.options:
+        return side.options["dtype"] in ("bfloat16", "float16")
+    weights = open_checkpoint(hub.find(side.model, offline=offline)).weights
+    dtypes = {weights[name].dtype for name in weights}
+    if any(each.is_packed for each in dtypes):
+        return not same
+    return any(each.is_floating_point and each.itemsize < 4 for each in dtypes)
 
 
 def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
