@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import gradient
 from gradient import hub
+from gradient.cli import main
 from gradient.cli.app import app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
@@ -387,6 +388,16 @@ def test_second_ctrl_c_breaks_off(text, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 130
         assert process.stderr.read() == b"interrupted\n"
+
+
+def test_ctrl_c_while_the_command_line_is_imported(monkeypatch, capsys):
+    def interrupted(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradient.cli.app.app", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 # info, check, doctor, bench ----------------------------------------------------------------------

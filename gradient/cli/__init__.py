@@ -8,12 +8,16 @@ import sys
 def main() -> None:
     """Run the command line; the console script `gradient` and `python -m gradient` are this."""
     try:
-        import typer  # noqa: F401
-    except ImportError:
-        sys.exit("error: the command line needs typer and rich: pip install typer rich")
-    from gradient.cli.app import app
+        try:
+            import typer  # noqa: F401
+        except ImportError:
+            sys.exit("error: the command line needs typer and rich: pip install typer rich")
+        from gradient.cli.app import app
 
-    app(prog_name="gradient")
+        app(prog_name="gradient")
+    except KeyboardInterrupt:  # before a command has begun: from there on it is seen to
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 __all__ = ["main"]
