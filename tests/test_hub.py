@@ -126,7 +126,7 @@ def test_a_download_takes_weights_config_and_tokenizer_only(cache, monkeypatch):
     assert hub.load("someone/model").config.n_layer == 2
     assert len(calls) == 1
     patterns = calls[0]["allow_patterns"]
-    assert "*.safetensors" in patterns
+    assert "model.safetensors" in patterns
     assert not any(".bin" in pattern or ".py" in pattern for pattern in patterns)
 
 
@@ -156,8 +156,8 @@ def test_a_repository_without_safetensors(cache, monkeypatch):
 
     calls = downloads(monkeypatch, cache, outcome)
     lm = hub.load("someone/model")
-    assert "pytorch_model*.bin" in calls[1]["allow_patterns"]
-    assert "*.safetensors" not in calls[1]["allow_patterns"]
+    assert "pytorch_model.bin" in calls[1]["allow_patterns"]
+    assert "model.safetensors" not in calls[1]["allow_patterns"]
     ids = gradient.tensor([[1, 2, 3]])
     assert (lm.model(ids) == gradient.models.load_model(GOLDEN)(ids)).all()
     assert len(calls) == 2

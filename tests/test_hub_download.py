@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from gradient.models import load_model, save_model
 from gradient.text import byte_level
 
 pytestmark = pytest.mark.cpu_only
@@ -124,6 +125,8 @@ def served(tmp_path) -> Iterator[Hub]:
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     files["pytorch_model.bin"] = b"not this"
     files["code.py"] = b"raise SystemExit"
+    for name in ("consolidated", "adapter_model", "original/model", "onnx/model-00001-of-00001"):
+        files[f"{name}.safetensors"] = b"the same once more"
     with Hub(files) as hub:
         thread = threading.Thread(target=hub.serve_forever, daemon=True)
         thread.start()
@@ -172,12 +175,26 @@ def test_a_model_is_fetched_once(served, tmp_path):
     assert served.fetched == []
 
 
+def test_of_a_split_model_the_files_are_fetched_that_its_index_names(served, tmp_path):
+    folder = tmp_path / "split"
+    save_model(load_model(GOLDEN), folder, max_shard_bytes=60_000)
+    del served.files["model.safetensors"]
+    served.files |= {path.name: path.read_bytes() for path in folder.glob("model*")}
+    shards = sorted(path.name for path in folder.glob("model*.safetensors"))
+    assert len(shards) > 1
+    assert load(served, tmp_path) == "loaded 2"
+    fetched = sorted(name for name, _ in served.fetched if "safetensors" in name)
+    assert fetched == [*shards, "model.safetensors.index.json"]
+    served.files = {}
+    assert load(served, tmp_path, "offline") == "loaded 2"
+
+
 @pytest.mark.slow
 def test_a_broken_connection_is_taken_up_where_it_broke(served, tmp_path):
-    served.files["large.safetensors"] = bytes(25_000_000)  # the client works in pieces of 10 MB
+    served.files["vocab.txt"] = bytes(25_000_000)  # the client works in pieces of 10 MB
     served.cut, served.breaks = 15_000_000, 1
     assert load(served, tmp_path) == "loaded 2"
-    resumed = [wanted for name, wanted in served.fetched if name == "large.safetensors" and wanted]
+    resumed = [wanted for name, wanted in served.fetched if name == "vocab.txt" and wanted]
     assert len(resumed) == 1
     assert 10_000_000 <= int(resumed[0].removeprefix("bytes=").removesuffix("-")) <= served.cut
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gradient.errors import ModelNotFound
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.sharded import read_index
 from gradient.models.sources import open_checkpoint
 
 #: What is downloaded of a repository, whatever its weights' format: never code.
@@ -29,9 +30,11 @@ DESCRIPTION = [
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 ]
-SAFETENSORS = ["*.safetensors", "*.safetensors.index.json"]
-#: Fetched only of a repository that has no safetensors.
-TORCH = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+#: The weights, in one file or in those that its index names; the second only where a repository
+#: lacks the first. Others beside them (consolidated.safetensors, original/, onnx/) are the same
+#: model once more, in other names.
+SAFETENSORS = ["model.safetensors", "model.safetensors.index.json"]
+TORCH = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 #: One of these is needed.
 TOKENIZERS = (
     "tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "tokenizer.model", "spiece.model",
@@ -86,10 +89,15 @@ def download(
     try:
         folder = snapshot(*wanted)
         if file is None and not has_any(folder, SAFETENSORS):
+            wanted = TORCH
             folder = snapshot(*TORCH)
-        if has_any(folder, wanted) or (file is None and has_any(folder, TORCH)):
+        if has_any(folder, wanted):
+            if file is None and (shards := shards_of(folder, *wanted)):
+                folder = snapshot(*wanted, *map(literal, shards))
             return folder / (file or "")
         held = files_of(hub_id, revision)
+    except FileFormatError:
+        raise
     except Exception as error:  # the hub's answer, or whatever the HTTP library raises without one
         raise ModelNotFound(f"{tried}, and {_explained(error)}") from error
     raise ModelNotFound(_without_weights(hub_id, file, held))
@@ -101,8 +109,27 @@ def all_parts(file: str) -> str:
     >>> all_parts("model-00001-of-00003.gguf")
     'model-*-of-00003.gguf'
     """
-    literal = re.sub(r"([\[*?])", r"[\1]", file)
-    return re.sub(r"-\d{5}-of-(\d{5}\.)", r"-*-of-\1", literal)
+    return re.sub(r"-\d{5}-of-(\d{5}\.)", r"-*-of-\1", literal(file))
+
+
+def literal(name: str) -> str:
+    """Return the pattern that means just this name.
+
+    >>> literal("a[1]*.gguf")
+    'a[[]1][*].gguf'
+    """
+    return re.sub(r"([\[*?])", r"[\1]", name)
+
+
+def shards_of(folder: Path, single: str, index: str) -> list[str]:
+    """Return the names of the files that the weights in a folder are split into; none if not.
+
+    Raises:
+        FileFormatError: the index is damaged, or names files that are not beside it.
+    """
+    if (folder / single).is_file() or not (folder / index).is_file():
+        return []
+    return sorted(set(read_index(folder / index).values()))
 
 
 def has_any(folder: Path, patterns: list[str]) -> bool:

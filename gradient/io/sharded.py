@@ -116,7 +116,7 @@ def _open(
     if single.is_file():
         return open_file(single)
     if index.is_file():
-        return ShardedFiles(folder, _read_index(index), open_file)
+        return ShardedFiles(folder, read_index(index), open_file)
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
     held = sorted(entry.name for entry in folder.iterdir())
@@ -178,7 +178,12 @@ def _whole(file: WeightsFile, stored: str) -> str:
     return file.whole.get(stored, stored) if isinstance(file, SafetensorsFile) else stored
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
+    """The file of each tensor, by an index; the files lie beside it.
+
+    Raises:
+        FileFormatError: it is damaged, or points out of its folder.
+    """
     index: Any = read_json(path)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
