@@ -1,4 +1,4 @@
-"""Two thousand damaged model files, each loaded and run; `test_fuzz_files.py` starts this program.
+"""Thousands of damaged model files, each loaded and run; `test_fuzz_files.py` starts this program.
 
     python tests/fuzz_files.py KIND COUNT SCRATCH
 
@@ -14,6 +14,7 @@ import json
 import random
 import resource
 import shutil
+import struct
 import sys
 import sysconfig
 import time
@@ -27,11 +28,15 @@ import gradient
 from gradient import hub
 from gradient.errors import GradientError
 from gradient.generation import generate
+from gradient.io.gguf import GGUFFile
+from gradient.io.gguf import write as write_gguf
 from gradient.models import save_model
 from gradient.models.gguf.save import save_gguf
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from gradient.quantization import quantize_
 from gradient.text import train_bpe
+from gradient.text.pieces import PieceType
+from piece_models import BYTES, SPECIALS, model_bytes
 
 #: A load of these few kilobytes takes milliseconds; on a busy machine, tenths of seconds.
 SECONDS = 20.0
@@ -45,6 +50,9 @@ VALUES = [
 ]  # fmt: skip
 NUMBERS = [0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, 1 << 62,
            (1 << 63) - 1, 1 << 63, (1 << 64) - 1]  # fmt: skip
+
+PIECES = [*"▁abcdefghijklmnopqrstuvwxyz", "th", "he", "▁the", "▁q", "qu", "ck", "br", "wn", "ox"]
+BYTES_TEXT = [text for text, _, _ in BYTES]
 
 Files = dict[str, bytes]
 Damage = Callable[[random.Random, Files], None]
@@ -102,6 +110,87 @@ def torch_folder(folder: Path) -> Files:
     files["pytorch_model.bin"] = (folder / "pytorch_model.bin").read_bytes()
     del files["model.safetensors"]
     return files
+
+
+def split_gguf(folder: Path) -> Files:
+    """The same in two parts, each with a head of its own."""
+    gguf_file(folder)
+    whole = GGUFFile(folder / "model.gguf")
+    names = list(whole)
+    for number, part in enumerate((names[:10], names[10:])):
+        metadata = dict(whole.typed_metadata) if number == 0 else {}
+        metadata |= {"split.no": number, "split.count": 2, "split.tensors.count": len(names)}
+        path = folder / f"model-{number + 1:05d}-of-00002.gguf"
+        write_gguf(path, metadata, {name: whole[name] for name in part})
+    (folder / "model.gguf").unlink()
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def llama2c_file(folder: Path) -> Files:
+    """Version 0, the output matrix its own, with a tokenizer.bin beside it."""
+    dim, hidden, layers, heads, kv, words, context = header = (32, 64, 2, 4, 2, 295, 16)
+    shapes = [
+        *((words, dim), (layers, dim), (layers, dim, dim), (layers, kv * 8, dim)),
+        *((layers, kv * 8, dim), (layers, dim, dim), (layers, dim), (layers, hidden, dim)),
+        *((layers, dim, hidden), (layers, hidden, dim), (dim,), (context, 8), (words, dim)),
+    ]
+    draw = np.random.default_rng(0)
+    weights = b"".join(draw.normal(size=shape).astype("<f4").tobytes() for shape in shapes)
+    fields = [*header[:5], -words, context]
+    pieces = b"".join(
+        struct.pack("<fi", -number, len(text.encode())) + text.encode()
+        for number, text in enumerate(["<unk>", "<s>", "</s>", *BYTES_TEXT, *PIECES])
+    )
+    return {
+        "model.bin": struct.pack("<7i", *fields) + weights,
+        "tokenizer.bin": struct.pack("<i", 7) + pieces,
+    }
+
+
+def pieces_folder(folder: Path) -> Files:
+    """A SentencePiece vocabulary, some tokens of which other files name."""
+    files = model_folder(folder)
+    words = [(text, -float(number), 1) for number, text in enumerate(PIECES)]
+    vocabulary = [*SPECIALS, *BYTES, *words, ("<user>", 0.0, PieceType.USER_DEFINED)]
+    charsmap = struct.pack("<I", 1024) + bytes(1024) + b"\0"
+    del files["tokenizer.json"]
+    return files | {
+        "tokenizer.model": model_bytes(vocabulary, charsmap=charsmap),
+        "tokenizer_config.json": json.dumps(
+            {"tokenizer_class": "LlamaTokenizer", "legacy": False, "bos_token": "<s>"}
+        ).encode(),
+        "added_tokens.json": b'{"<extra>": 296, "<more>": 297}',
+        "special_tokens_map.json": b'{"eos_token": {"content": "</s>", "lstrip": false}}',
+    }
+
+
+def merges_folder(folder: Path) -> Files:
+    """A vocabulary and its merges as GPT-2 has them, apart."""
+    files = model_folder(folder)
+    model = json.loads(files.pop("tokenizer.json"))["model"]
+    merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
+    return files | {
+        "vocab.json": json.dumps(model["vocab"]).encode(),
+        "merges.txt": b"#version: 0.2\n" + merges.encode(),
+        "tokenizer_config.json": json.dumps(
+            {
+                "tokenizer_class": "Qwen2Tokenizer",
+                "added_tokens_decoder": {"300": {"content": "<extra>", "special": True}},
+            }
+        ).encode(),
+        "added_tokens.json": b'{"<extra>": 300}',
+    }
+
+
+def words_folder(folder: Path) -> Files:
+    """A WordPiece vocabulary."""
+    files = model_folder(folder)
+    del files["tokenizer.json"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "quick", "##s", "b", "##rown"]
+    return files | {
+        "vocab.txt": "\n".join(pieces).encode(),
+        "tokenizer_config.json": b'{"tokenizer_class": "BertTokenizer", "do_lower_case": true}',
+    }
 
 
 # ---- damage -------------------------------------------------------------------------------------
@@ -212,12 +301,59 @@ def torch_zip(draw: random.Random, files: Files) -> None:
     files["pytorch_model.bin"] = data[:-tail] + part["tail"]
 
 
+def any_of(*names: str) -> Damage:
+    """Damage to one of these files: values of JSON, lines or bytes."""
+
+    def damage(draw: random.Random, files: Files) -> None:
+        name = draw.choice(names)
+        if name.endswith(".json") and draw.random() < 0.8:
+            edit_json(draw, files, name)
+        elif name.endswith(".txt") and draw.random() < 0.5:
+            edit_lines(draw, files, name)
+        else:
+            flip(draw, files, name, draw.choice([40, 2000, None]))
+
+    return damage
+
+
+def edit_lines(draw: random.Random, files: Files, name: str) -> None:
+    """Replace, remove, double or lengthen lines of a text."""
+    lines = files[name].split(b"\n")
+    for _ in range(draw.randint(1, 4)):
+        at = draw.randrange(len(lines))
+        other = draw.choice([b"", b" ", b"a b c", b"\r", b"\xff", "é ".encode(), b"x" * 100_000])
+        kind = draw.choice(["other", "remove", "double", "move"])
+        if kind == "other":
+            lines[at] = other
+        elif kind == "remove" and len(lines) > 1:
+            del lines[at]
+        elif kind == "double":
+            lines[at:at] = [lines[at]] * draw.choice([1, 1000])
+        else:
+            lines[at] = lines[draw.randrange(len(lines))]
+    files[name] = b"\n".join(lines)
+
+
 KINDS: dict[str, tuple[Callable[[Path], Files], Damage]] = {
     "safetensors": (sharded_folder, safetensors),
     "gguf": (gguf_file, gguf),
     "config": (model_folder, config),
     "tokenizer": (model_folder, tokenizer_json),
     "torch": (torch_folder, torch_zip),
+    "split": (split_gguf, any_of("model-00001-of-00002.gguf", "model-00002-of-00002.gguf")),
+    "llama2c": (llama2c_file, any_of("model.bin", "tokenizer.bin")),
+    "sentencepiece": (
+        pieces_folder,
+        any_of(
+            *("tokenizer.model", "tokenizer.model", "tokenizer.model", "tokenizer_config.json"),
+            *("added_tokens.json", "special_tokens_map.json"),
+        ),
+    ),
+    "merges": (
+        merges_folder,
+        any_of("vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json"),
+    ),
+    "wordpiece": (words_folder, any_of("vocab.txt", "vocab.txt", "tokenizer_config.json")),
 }
 
 
@@ -226,7 +362,8 @@ KINDS: dict[str, tuple[Callable[[Path], Files], Damage]] = {
 
 def load_and_run(folder: Path) -> None:
     """What a user would do with it."""
-    lm = hub.load(folder, offline=True)
+    one = folder / "model.bin"
+    lm = hub.load(one if one.is_file() else folder, offline=True)
     ids = lm.tokenizer.encode("the quick brown fox")
     lm.tokenizer.decode(ids)
     prompt = [token for token in ids if token < lm.config.vocab_size] or [1]

@@ -1,4 +1,4 @@
-"""Damaged model files: each of two thousand loads and runs, or is refused in our words."""
+"""Damaged model files: each of four thousand loads and runs, or is refused in our words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.cpu_only]
 PROGRAM = Path(__file__).with_name("fuzz_files.py")
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "gguf", "config", "tokenizer", "torch"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("safetensors", "gguf", "split", "config", "torch", "llama2c"),
+        *("tokenizer", "sentencepiece", "merges", "wordpiece"),
+    ],
+)
 def test_four_hundred_damaged_files(kind, tmp_path):
     command = [sys.executable, str(PROGRAM), kind, "400", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROGRAM.parent), *sys.path])}
