@@ -97,6 +97,13 @@ def cross_entropy_grad(smoothing: float) -> Case:
     return arguments
 
 
+def band(t: int, keys: int) -> np.ndarray:
+    """A mask (1, 1, t, keys): row i sees 9 columns up to the one i + 40; some rows see none."""
+    row, column = np.arange(t)[:, None], np.arange(keys)
+    mask = (column <= row + 40) & (column > row + 31) & (row % 40 != 39)
+    return mask[None, None]
+
+
 def attention(
     queries: int, heads: int = 4, key_heads: int = 2, keys: int = 37, mask: str = "", **options: Any
 ) -> Case:
@@ -109,6 +116,8 @@ def attention(
             "": None,
             "bool": a.bools(t, keys),
             "heads": a.bools(2, heads, t, keys),
+            "rows": a.bools(2, 1, t, keys),
+            "band": band(t, keys),
             "added": a(2, 1, t, keys),
         }
         return q, k, v, masks[mask], {"scale": 0.3, **options}
@@ -139,6 +148,8 @@ ATTENTION: list[dict[str, Any]] = [
     {"queries": 37, "softcap": 0.7},
     {"queries": 6, "mask": "bool"},
     {"queries": 6, "mask": "heads"},
+    {"queries": 37, "mask": "rows", "softcap": 1.5},
+    {"queries": 37, "keys": 90, "mask": "band"},  # as behind a cache, with a window
     {"queries": 6, "mask": "added"},
     {"queries": 6, "mask": "added", "softcap": 1.5},
 ]

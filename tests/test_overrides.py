@@ -63,6 +63,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has small arrays go to kernels and threads too."""
     monkeypatch.setattr(kernels, "MIN_SIZE", 1)
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_SCORES", 1)
+    monkeypatch.setattr("gradient.backends.numpy.attention.MIN_ROWS", 1)
     monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
     monkeypatch.setattr("gradient.backends.composed.packed.AT_ONCE", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)

@@ -11,6 +11,9 @@ from gradient.backends.numpy import kernels, threads
 
 MIN_SCORES = 1 << 14
 """Scores (B H T S) below which the composed definition is quick enough."""
+MIN_ROWS = 2
+"""Query rows below which it is quicker: a decoding step's products are of matrices and vectors,
+which BLAS makes without the kernels' copies."""
 
 
 class AttentionKernels:
@@ -27,7 +30,7 @@ class AttentionKernels:
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[Any, Any]:
-        if mask is not None or not _takes(q, k, v):
+        if not (_takes(q, k, v) and _takes_mask(mask, is_causal)):
             return super().attention(  # type: ignore[misc]
                 q, k, v, mask, is_causal, scale, window, softcap
             )
@@ -43,7 +46,8 @@ class AttentionKernels:
         lse = np.empty(q.shape[:3], q.dtype)
         threads.rows(
             attention.attention, b * heads, 1,
-            q, k, v, *_options(q, k, is_causal, scale, window, softcap), out, lse,
+            q, k, v, *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k),
+            out, lse,
         )  # fmt: skip
         return out, lse[..., None]
 
@@ -61,7 +65,7 @@ class AttentionKernels:
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[Any, Any, Any]:
-        if mask is not None or not _takes(q, k, v, g, out):
+        if not (_takes(q, k, v, g, out) and _takes_mask(mask, is_causal)):
             return super().attention_grad(  # type: ignore[misc]
                 g, q, k, v, out, lse, mask, is_causal, scale, window, softcap
             )
@@ -80,7 +84,7 @@ class AttentionKernels:
         threads.rows(
             attention.attention_grad, b * heads, 1,
             g, q, k, v, out, lse.reshape(q.shape[:3]).astype(q.dtype, copy=False),
-            *_options(q, k, is_causal, scale, window, softcap), gq, gk, gv,
+            *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -133,15 +137,33 @@ def _options(
     return q.dtype.type(scale), bool(is_causal), min(window, everything), q.dtype.type(softcap or 0)
 
 
+def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """A mask as the kernels want it: (M, T, S), and how many further another batch and head are."""
+    if mask is None:
+        return np.empty((1, 0, 0), np.bool_), 0, 0
+    mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+    batch, heads = mask.shape[:2]
+    full = np.broadcast_to(mask, (batch, heads, q.shape[2], k.shape[2]))
+    masks = np.ascontiguousarray(full).reshape(-1, *full.shape[2:])
+    return masks, heads if batch > 1 else 0, 1 if heads > 1 else 0
+
+
 def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
     """16-bit arrays in float32, in which they are computed."""
     return [x.astype(np.float32, copy=False) for x in arrays]
+
+
+def _takes_mask(mask: Any, is_causal: bool) -> bool:
+    return mask is None or (
+        type(mask) is np.ndarray and mask.dtype == np.bool_ and not is_causal and mask.flags.behaved
+    )
 
 
 def _takes(q: np.ndarray, *others: np.ndarray) -> bool:
     b, h, t, _ = q.shape
     return (
         b * h * t * others[0].shape[2] >= MIN_SCORES
+        and t >= MIN_ROWS
         and (q.dtype in kernels.FLOATS or q.dtype in NARROW)
         and all(o.dtype == q.dtype for o in others)
         and kernels.installed()

@@ -30,6 +30,15 @@ def padded(n, array):
 
 
 @part
+def long_row(n, array):
+    """A length for rows of n that are also read down their columns.
+
+    Elements a power of two apart compete for the same few lines of the cache. So it is none.
+    """
+    return padded(n, array) + 2 * lanes(array)
+
+
+@part
 def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
     """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
 
@@ -97,23 +106,48 @@ def write_rows(x, x_row, scale, out):
 
 
 @part
-def first_column(row, window, columns, array):
-    """The first of the columns that a block whose first row is `row` reads; whole vector pairs."""
+def first_column(seen, columns, array):
+    """The first of the columns that a block reads which sees those from `seen`: in vector pairs."""
     pair = 2 * lanes(array)
-    return min(max(row - window + 1, 0), columns) // pair * pair
+    return min(max(seen, 0), columns) // pair * pair
 
 
-# Options that a call does without come as a window that no row exceeds, and a softcap of 0.
+@part
+def seen_columns(mask, first, rows, columns):
+    """The columns that some row of a block sees, from the first to behind the last: (0, 0) if none.
+
+    mask (T, S) says which each row sees; of no size, there is none, and they see all.
+    """
+    if mask.size == 0:
+        return 0, columns
+    low, high = columns, 0
+    for row in range(first, first + rows):
+        at = 0
+        while at < low and not mask[row, at]:
+            at += 1
+        low = min(low, at)
+        at = columns
+        while at > high and not mask[row, at - 1]:
+            at -= 1
+        high = max(high, at)
+    return min(low, high), high
+
+
+# Options that a call does without come as a window that no row exceeds, a softcap of 0, and masks
+# (M, T, S) of no size. Of masks, head h of batch b has number b * mask_batch + h * mask_head; they
+# come without is_causal and its window.
 
 
 @kernel
-def attention(start, stop, q, k, v, scale, is_causal, window, softcap, out, lse):
+def attention(
+    start, stop, q, k, v, scale, is_causal, window, softcap, masks, mask_batch, mask_head, out, lse
+):
     """The key heads start to stop of all B * Hk; lse (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
-    one = lse.dtype.type(1)
-    s_row, d_row, e_row = padded(s, lse), padded(d, lse), padded(e, lse)
+    one, nothing = lse.dtype.type(1), lse.dtype.type(-np.inf)
+    s_row, d_row, e_row = long_row(s, lse), padded(d, lse), padded(e, lse)
     k_columns, v_rows = np.empty(d * s_row, lse.dtype), np.empty(s * e_row, lse.dtype)
     q_rows, o_rows = np.empty(ROWS * d_row, lse.dtype), np.empty(ROWS * e_row, lse.dtype)
     p, reciprocal = np.empty(ROWS * s_row, lse.dtype), np.empty(ROWS, lse.dtype)
@@ -123,11 +157,14 @@ def attention(start, stop, q, k, v, scale, is_causal, window, softcap, out, lse)
         copy_columns(k[batch, head], k_columns, s_row)
         copy_rows(v[batch, head], one, v_rows, e_row)
         for h in range(head * groups, (head + 1) * groups):
+            mask = masks[batch * mask_batch + h * mask_head]
             for first in range(0, t, ROWS):
                 rows = min(ROWS, t - first)
                 m = (rows + 3) // 4 * 4
-                last_column = min(s, first + rows) if is_causal else s
-                begin = first_column(first, window, last_column, p)
+                seen, last_column = seen_columns(mask, first, rows, s)
+                if is_causal:
+                    seen, last_column = first - window + 1, min(s, first + rows)
+                begin = first_column(seen, last_column, p)
                 columns = last_column - begin
                 copy_rows(q[batch, h, first : first + rows], scale, q_rows, d_row)
                 product(q_rows, d_row, 1, k_columns[begin:], s_row, p, s_row,
@@ -140,6 +177,10 @@ def attention(start, stop, q, k, v, scale, is_causal, window, softcap, out, lse)
                     if softcap > 0:
                         for i in range(scores.size):
                             scores[i] = softcap * tanh(scores[i] / softcap)
+                    if mask.size > 0:
+                        visible = mask[first + r, begin:last_column]
+                        for i in range(scores.size):
+                            scores[i] = scores[i] if visible[i] else nothing
                     high = largest(scores)
                     if high == -np.inf:
                         high = scores.dtype.type(0)
@@ -160,14 +201,15 @@ def attention(start, stop, q, k, v, scale, is_causal, window, softcap, out, lse)
 
 @kernel
 def attention_grad(
-    start, stop, g, q, k, v, out, lse, scale, is_causal, window, softcap, gq, gk, gv
-):
+    start, stop, g, q, k, v, out, lse, scale, is_causal, window, softcap,
+    masks, mask_batch, mask_head, gq, gk, gv,
+):  # fmt: skip
     """The key heads start to stop of all B * Hk; lse (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
-    one = lse.dtype.type(1)
-    s_row, d_row, e_row = padded(s, lse), padded(d, lse), padded(e, lse)
+    zero, one = lse.dtype.type(0), lse.dtype.type(1)
+    s_row, d_row, e_row = long_row(s, lse), padded(d, lse), padded(e, lse)
     s4 = (s + 3) // 4 * 4
     k_columns, k_rows = np.empty(d * s_row, lse.dtype), np.empty(s * d_row, lse.dtype)
     v_columns = np.empty(e * s_row, lse.dtype)
@@ -185,12 +227,15 @@ def attention_grad(
         gk_rows[:] = 0
         gv_rows[:] = 0
         for h in range(head * groups, (head + 1) * groups):
+            mask = masks[batch * mask_batch + h * mask_head]
             for first in range(0, t, ROWS):
                 rows = min(ROWS, t - first)
                 last = first + rows
                 m = (rows + 3) // 4 * 4
-                last_column = min(s, last) if is_causal else s
-                begin = first_column(first, window, last_column, p)
+                seen, last_column = seen_columns(mask, first, rows, s)
+                if is_causal:
+                    seen, last_column = first - window + 1, min(s, last)
+                begin = first_column(seen, last_column, p)
                 columns = last_column - begin
                 wide = padded(columns, p)
                 copy_rows(q[batch, h, first:last], scale, q_rows, d_row)
@@ -218,6 +263,11 @@ def attention_grad(
                         for i in range(probability.size):
                             probability[i] = exp(probability[i] - shift)
                             slope[i] = probability[i] * (slope[i] - delta)
+                    if mask.size > 0:
+                        visible = mask[first + r, begin:last_column]
+                        for i in range(probability.size):
+                            probability[i] = probability[i] if visible[i] else zero
+                            slope[i] = slope[i] if visible[i] else zero
                     for row in (p_row, gp_row):
                         row[:start_at] = 0
                         row[stop_at:] = 0
