@@ -436,6 +436,18 @@ def test_missing_keys(tmp_path):
     np.testing.assert_array_equal(logits(load_model(tmp_path / "m.gguf")), logits(model))
 
 
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "qwen3_moe"])
+def test_sizes_of_experts_that_old_files_leave_out(model_type, tmp_path):
+    """Two experts are in use, each of half the width; the shared one has all of it."""
+    sizes = {"intermediate_size": 64, "moe_intermediate_size": 32, "mlp_only_layers": []}
+    model = model_of(model_type, shared_expert_intermediate_size=64, **sizes)
+    metadata, tensors = to_gguf(model)
+    for key in ("expert_feed_forward_length", "expert_shared_feed_forward_length"):
+        metadata.pop(f"{model_type.replace('_', '')}.{key}", None)
+    gguf.write(tmp_path / "m.gguf", metadata, tensors)
+    np.testing.assert_array_equal(logits(load_model(tmp_path / "m.gguf")), logits(model))
+
+
 def test_what_gemma_files_leave_out(tmp_path):
     model = model_of("gemma2", sliding_window=4096, query_pre_attn_scalar=8)
     metadata, tensors = to_gguf(model)

@@ -142,7 +142,12 @@ _SHARED_EXPERT = {
 _QWEN_MOE = (
     Key("expert_count", "num_experts"),
     Key("expert_used_count", "num_experts_per_tok"),
-    Key("expert_feed_forward_length", "moe_intermediate_size"),
+    # Files of early 2024 lack this, and the size of shared experts.
+    Key(
+        "expert_feed_forward_length",
+        "moe_intermediate_size",
+        lambda values: values["intermediate_size"] // max(values["num_experts_per_tok"], 1),
+    ),
 )
 _SILU = {"hidden_act": ("silu", "swish")}
 _TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
@@ -172,7 +177,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         (
             *_DECODER,
             *_QWEN_MOE,
-            Key("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+            Key(
+                "expert_shared_feed_forward_length",
+                "shared_expert_intermediate_size",
+                lambda values: values["intermediate_size"],
+            ),
             Key("expert_weights_norm", "norm_topk_prob", False),
         ),
         _TOP,
