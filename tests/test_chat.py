@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from io import StringIO
+
 import numpy as np
 import pytest
 
 import gradient
-from gradient.errors import ArgumentError
+from gradient.cli import chat as cli_chat
+from gradient.errors import ArgumentError, GenerationError
 from gradient.generation import LanguageModel
 from gradient.models import GPT2Config
 from gradient.models.causal_lm import CausalLM
@@ -51,6 +55,32 @@ def chatty(script, template=TEMPLATE):
     tokenizer = byte_level()
     tokenizer.chat_template = template
     return LanguageModel(Scripted(script), tokenizer)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GenerationError("full")])
+def test_at_a_terminal_a_conversation_outlives_an_answer(error, monkeypatch, capsys):
+    """In a pipe it ends: see `gradient.cli.errors` for how."""
+    lm, asked = chatty("unused"), []
+
+    def answer(messages, **options):
+        asked.append([message["content"] for message in messages])
+        if len(asked) == 2:
+            raise error
+        return iter(["o", "k"])
+
+    monkeypatch.setattr(lm, "chat", answer)
+    monkeypatch.setattr(cli_chat, "load_language_model", lambda *args, **options: lm)
+    monkeypatch.setattr(cli_chat, "_turns", lambda: iter(["a", "b", "c", "/exit", "d"]))
+    terminal = StringIO()
+    monkeypatch.setattr(sys, "stdin", terminal)
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        cli_chat.chat("it")
+    asked.clear()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    cli_chat.chat("it")
+    cut = ["b", ""] if error is KeyboardInterrupt else []
+    assert asked == [["a"], ["a", "ok", "b"], ["a", "ok", *cut, "c"]]
+    assert ("error: full" in capsys.readouterr().err) == (not cut)
 
 
 def say(script, messages=HI, template=TEMPLATE, **options):

@@ -13,6 +13,7 @@ from gradient.cli import options as opt
 from gradient.cli import sampling
 from gradient.cli.generate import write
 from gradient.cli.loading import load_language_model
+from gradient.errors import GradientError
 
 HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
 
@@ -89,6 +90,12 @@ def chat(
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise  # at a terminal, Ctrl-C ends the answer and not the conversation
+        except GradientError as error:  # the context is full, or the template refuses the turn
+            if not sys.stdin.isatty():
+                raise
+            messages.pop()
+            typer.echo(f"error: {error}", err=True)
+            continue
         messages.append({"role": "assistant", "content": "".join(pieces)})
         sys.stdout.write(json.dumps(messages[-1]) + "\n" if as_json else "\n")
         sys.stdout.flush()
