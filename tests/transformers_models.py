@@ -124,7 +124,7 @@ def assert_close(actual, expected, tolerance=TOLERANCE, what=""):
     assert difference <= tolerance, f"{what}: off by {difference:.2g} of the largest"
 
 
-def greedy(model: Any, prompt: list[int]) -> list[int]:
+def greedy(model: Any, prompt: list[int], use_cache: bool = True) -> list[int]:
     """What transformers' own generate writes."""
     ids = torch.tensor([prompt])
     written = model.generate(
@@ -132,30 +132,51 @@ def greedy(model: Any, prompt: list[int]) -> list[int]:
         attention_mask=torch.ones_like(ids),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
+        use_cache=use_cache,
         eos_token_id=None,
         pad_token_id=0,
     )
     return written[0, len(prompt) :].tolist()
 
 
+def loss_and_gradients(model: Any, ids: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+    """transformers' loss of predicting a text, and each parameter's gradient."""
+    model.zero_grad()
+    loss = model.train()(torch.tensor(ids), labels=torch.tensor(ids)).loss
+    loss.backward()
+    return loss.item(), {name: p.grad.numpy() for name, p in model.named_parameters()}
+
+
 def compare_training(ours: Any, model: Any) -> None:
     """Hold the loss of predicting a text, and every parameter's gradient, to transformers'."""
     ids = texts(2, TOKENS, ours.config.vocab_size)
-    expected = model.train()(torch.tensor(ids), labels=torch.tensor(ids)).loss
-    expected.backward()
+    exact_model = deepcopy(model).double()
+    expected, reference = loss_and_gradients(model, ids)
     logits = ours.train()(gradient.tensor(ids))[:, :-1]
     loss = F.cross_entropy(logits.flatten(0, 1), gradient.tensor(ids[:, 1:]).flatten())
     loss.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+    def named(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {
+            module_name(ours, part, {}): grad.numpy()
+            for name, whole in gradients.items()
+            for part, grad in parts(ours, name, gradient.tensor(whole))  # stacked experts
+        }
+
     gradients = {name: p.grad.numpy() for name, p in ours.named_parameters()}
-    reference = {
-        module_name(ours, part, {}): grad.numpy()
-        for name, p in model.named_parameters()
-        for part, grad in parts(ours, name, gradient.tensor(p.grad.numpy()))  # stacked experts
-    }
+    reference = named(reference)
     assert gradients.keys() == reference.keys()
     largest = max(np.abs(grad).max() for grad in reference.values())
-    for name, grad in reference.items():
-        # Some are zero but for rounding: those of queries that see one key alone, say.
-        allowed = 5e-5 * np.abs(grad).max() + 1e-7 * largest
-        assert np.abs(gradients[name] - grad).max() <= allowed, name
+
+    def wrong(allowed: dict[str, float]) -> list[str]:
+        return [n for n in reference if np.abs(gradients[n] - reference[n]).max() > allowed[n]]
+
+    # Some are zero but for rounding: those of queries that see one key alone, say.
+    allowed = {n: 5e-5 * np.abs(g).max() + 1e-7 * largest for n, g in reference.items()}
+    if wrong(allowed):
+        # Norms of what nearly cancels lose digits: transformers' float32 as many as this one.
+        exact = named(loss_and_gradients(exact_model, ids)[1])
+        for name, grad in reference.items():
+            allowed[name] += 8 * np.abs(grad - exact[name]).max()
+        assert not wrong(allowed)

@@ -255,6 +255,18 @@ def test_a_training_step(folder):
     compare_training(load_model(folder), theirs(folder))
 
 
+def test_a_window_of_one_token(tmp_path):
+    """Each token sees itself alone. transformers' own cache then forgets to forget."""
+    case = row("Mistral", sliding_window=1)
+    folder = save(random_model(case), case, tmp_path)
+    ours = load_model(folder)
+    prompt = texts(1, 9, ours.config.vocab_size)[0].tolist()
+    expected = greedy(theirs(folder), prompt, use_cache=False)
+    for past in ("static", "sliding", "paged"):
+        options = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True, "cache": past}
+        assert generate(ours, prompt, **options).token_ids == expected
+
+
 def test_bfloat16_in_shards(case, tmp_path):
     model = random_model(case).to(torch.bfloat16)
     save(model, case, tmp_path, max_shard_size="10KB")

@@ -109,7 +109,7 @@ def draw_llama(seed: int) -> Row:
         pairs = head_dim // 2
     if family != "Phi3":
         sizes["head_dim"] = head_dim
-    window = draw.of(None, 2, 3, 11, 30, 50)
+    window = draw.of(None, 2, 3, 11, 20, 21, 22, 30, 44, 45, 46)
     windows = {"use_sliding_window": window is not None, "sliding_window": window} | draw.maybe(
         max_window_layers=draw.of(0, 1, 2)
     )
@@ -162,7 +162,7 @@ def draw_gemma(seed: int) -> Row:
         flags = draw.maybe(attention_bias=True)
     if family == "Gemma2" or family == "Gemma3Text":
         sizes["hidden_activation"] = sizes.pop("hidden_act")
-        flags |= {"sliding_window": draw.of(2, 3, 11, 30, 50)}
+        flags |= {"sliding_window": draw.of(2, 3, 11, 21, 22, 45, 46)}
         flags |= draw.maybe(
             attn_logit_softcapping=draw.of(None, draw.between(0.5, 30)),
             final_logit_softcapping=draw.of(None, draw.between(0.5, 30)),
@@ -190,7 +190,7 @@ def draw_moe(seed: int) -> Row:
     sizes["head_dim"] = head_dim = 2 * draw.of(2, 3, 4, 7)
     experts = draw.of(1, 2, 3, 8)
     flags = {"num_experts_per_tok": draw.of(*range(1, experts + 1))}
-    window = draw.of(None, 2, 11, 30)
+    window = draw.of(None, 2, 11, 21, 22, 45)
     if family == "Mixtral":
         flags |= {"num_local_experts": experts, "sliding_window": window}
     else:
