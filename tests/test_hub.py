@@ -13,7 +13,13 @@ import pytest
 
 import gradient
 from gradient import hub
-from gradient.errors import ArgumentError, FileFormatError, ModelNotFound, TypeMismatch
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    ModelNotFound,
+    StateDictError,
+    TypeMismatch,
+)
 from gradient.hub.download import all_parts, is_complete
 from gradient.text import byte_level
 
@@ -304,6 +310,26 @@ def test_weights_are_packed_on_request(tmp_path, scheme):
     in_place = gradient.quantization.quantize_(plain.model, scheme)
     ids = gradient.tensor([[1, 2, 3]])
     assert (packed.model(ids) == in_place(ids)).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (lambda x: x.to(gradient.int8), StateDictError, r"numbers:\n  transformer\.wte\.weight: "),
+        (
+            lambda x: x * float("inf"),
+            ArgumentError,
+            r"transformer\.wte\.weight: quantize: .* finite weights",
+        ),
+    ],
+)
+def test_what_cannot_be_packed_is_named(tmp_path, spoil, error, words):
+    path = fill(tmp_path) / "model.safetensors"
+    tensors = {name: value.clone() for name, value in gradient.load(path).items()}
+    tensors["transformer.wte.weight"] = spoil(tensors["transformer.wte.weight"])
+    gradient.save(tensors, path)
+    with pytest.raises(error, match=words):
+        hub.load(tmp_path, quantize="q8_0")
 
 
 def test_a_scheme_that_there_is_not(tmp_path):

@@ -168,6 +168,13 @@ def test_weights_that_are_integers(folder):
         load_model(folder)
 
 
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/etc"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelNotFound, match=r"holds an adapter .*; merge it into its base model"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize("cut", [1, 100, 100_000, 124_900])
 def test_a_truncated_file(folder, cut):
     path = folder / "model.safetensors"

@@ -127,7 +127,10 @@ def packer(
     def pack(name: str, value: gradient.Tensor) -> gradient.Tensor:
         if name not in dtypes or value.dtype.is_packed:
             return value
-        return quantization.quantize(value, dtypes[name])
+        try:
+            return quantization.quantize(value, dtypes[name])
+        except ArgumentError as error:
+            raise ArgumentError(f"{name}: {error}") from None
 
     return pack
 

@@ -157,7 +157,7 @@ def fit(
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
             if name in own and not value.dtype.is_floating_point:
                 integers.append(f"  {name}: {value.dtype}")
-            fits = own.get(name) == tuple(value.shape)
+            fits = own.get(name) == tuple(value.shape) and value.dtype.is_floating_point
             fitted[name] = placed(name, value) if fits else value
             kept = kept or fitted[name] is value
         if not kept:

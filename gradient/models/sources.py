@@ -150,6 +150,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
     if not (folder / CONFIG_NAME).is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelNotFound(
+                f"{folder}: holds an adapter (LoRA and the like), no model; merge it into its base "
+                "model and load that"
+            )
         raise ModelNotFound(
             f"{folder}: there is no {CONFIG_NAME}; expected the folder of a model (with "
             f"{CONFIG_NAME}, *.safetensors and a tokenizer) or of a training run that has saved one"
