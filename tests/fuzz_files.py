@@ -10,6 +10,7 @@ model's folder. Memory is limited, so that an allocation out of proportion fails
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import random
 import resource
@@ -234,7 +235,7 @@ def edit_json(draw: random.Random, files: Files, name: str) -> None:
         key = draw.choice(keys)
         kind = draw.choice(["value", "value", "value", "remove", "move", "nest"])
         if kind == "value":
-            place[key] = draw.choice(VALUES)
+            place[key] = copy.deepcopy(draw.choice(VALUES))  # it may be damaged in its turn
         elif kind == "remove":
             del place[key]
         elif kind == "move":
