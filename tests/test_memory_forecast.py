@@ -105,6 +105,8 @@ def test_what_cannot_be_planned(tmp_path):
         forecast(tmp_path, context=1)
     with pytest.raises(ArgumentError, match=r"there is no config\.json"):
         forecast(tmp_path, context=8)
+    with pytest.raises(ArgumentError, match="expected at most the model's 256, got 257"):
+        forecast(gradient.hub.find("pycoder"), context=257)
 
 
 def test_an_encoder_is_not_planned(tmp_path):
@@ -153,6 +155,8 @@ def test_the_command():
     assert report["fits"] and report["total"] > report["weights"] > 4_000_000
     result = CliRunner().invoke(app, ["plan", "--context", "64", "--batch", "2"])
     assert "2 x 64 tokens" in result.output and "it fits" in result.output
+    result = CliRunner().invoke(app, ["plan"])  # as long as the model can attend
+    assert result.exit_code == 0 and "1 x 256 tokens" in result.output, result.output
     model = gradient.hub.load("pycoder").model
     looked_up = model.transformer.wpe.weight.numel()  # position embeddings, row by row
     assert report["weights"] == 2 * (model.num_parameters() - looked_up)

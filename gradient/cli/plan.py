@@ -14,9 +14,15 @@ from gradient.cli.output import byte_size, print_json, print_table
 def plan(
     model: Annotated[str, typer.Argument(help="A model's folder, file or hub id.")] = "pycoder",
     context: Annotated[
-        int,
-        typer.Option("--context", "-c", min=2, help="Tokens of a row, generated ones included."),
-    ] = 2048,
+        int | None,
+        typer.Option(
+            "--context",
+            "-c",
+            min=2,
+            help="Tokens of a row, generated ones included.",
+            show_default="the model's, at most 2048",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option("--batch", "-b", min=1, help="Rows at once.")] = 1,
     dtype: opt.DType = None,
     quantize: opt.Quantize = None,
@@ -57,7 +63,7 @@ def plan(
         rows = [
             ("program", byte_size(found.program), "Python, its libraries, compiled kernels"),
             ("weights", byte_size(found.weights), ""),
-            ("cache", byte_size(found.cache), f"{batch} x {context} tokens"),
+            ("cache", byte_size(found.cache), f"{batch} x {found.context} tokens"),
             ("working", byte_size(found.working), "activations and what kernels need for a moment"),
             ("peak", byte_size(found.total), ""),
         ]

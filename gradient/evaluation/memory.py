@@ -28,6 +28,9 @@ from gradient.generation.prefill import CHUNK, feed
 from gradient.models.causal_lm import CausalLM
 from gradient.models.loading import load_model
 
+#: Tokens of a row if nobody asks for more; a model of today may take 100 times as many.
+USUAL_CONTEXT = 2048
+
 
 @dataclass(frozen=True)
 class MemoryForecast:
@@ -57,7 +60,7 @@ class MemoryForecast:
 def forecast(
     path: str | Path,
     *,
-    context: int,
+    context: int | None = None,
     batch: int = 1,
     dtype: str | None = None,
     quantize: str | None = None,
@@ -67,16 +70,18 @@ def forecast(
     """Forecast the peak memory of generating with the model in a folder or file, on the CPU.
 
     Args:
-        context: tokens of each row, those of the prompt and those generated.
+        context: tokens of each row, those of the prompt and those generated; None is what the
+            model was made for, or 2048 if that is more.
         batch: rows.
         dtype, quantize: as of `gradient.hub.load`.
         cache, cache_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
 
     Raises:
-        ArgumentError: a context of less than two tokens, or no rows; or what a model refuses.
+        ArgumentError: a context of less than two tokens, or of more than the model can attend to;
+            no rows; or what a model refuses.
         BackendError: the measuring process failed; its words are in the message.
     """
-    if context < 2 or batch < 1:
+    if (context is not None and context < 2) or batch < 1:
         raise ArgumentError(
             f"plan: expected a context of at least 2 tokens and 1 row, got {context} and {batch}"
         )
@@ -129,6 +134,11 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
         raise ArgumentError(
             f"plan: {model.architecture} is an encoder: it generates nothing and has no cache"
         )
+    limit = model.context_length
+    if context is None:
+        context = min(USUAL_CONTEXT, model.trained_length or USUAL_CONTEXT)
+    elif limit is not None and context > limit:
+        raise ArgumentError(f"plan: context: expected at most the model's {limit}, got {context}")
     packed: dict[str, Any] = {}
     if settings["quantize"] is not None:
         packed = quantization.packed_dtypes(model, settings["quantize"])
@@ -144,7 +154,7 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
             kind=settings["cache"],
             dtype=settings["cache_dtype"] or target,
             capacity=tokens,
-            limit=model.context_length,
+            limit=limit,
         )
 
     few = min(8, context - 1)
