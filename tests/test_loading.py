@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,18 @@ def test_all_misfits_are_told_together(folder):
         "transformer.h.1.mlp.c_fc.bias: expected (128,), got (5,)",
     ):
         assert part in message
+    assert message.startswith(f"{folder}: ") and "strict=False" not in message
+
+
+def test_a_name_of_a_hundred_thousand_words(folder):
+    """Its ends, by which a name that is meant is looked for, would have gigabytes."""
+    rewrite(folder, lambda t: t | {"a." * 100_000: gradient.zeros(1)})
+    tracemalloc.start()
+    with pytest.raises(StateDictError, match=r"unexpected  a\.a\.a"):
+        load_model(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50_000_000
 
 
 def test_weights_that_are_integers(folder):

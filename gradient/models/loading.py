@@ -22,6 +22,7 @@ from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import model_class
 from gradient.models.sources import Checkpoint, open_checkpoint
 from gradient.nn import init
+from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
 
 Convert = Callable[[str, Tensor], Tensor]
@@ -166,9 +167,15 @@ def fit(
             done += whole.nbytes
             progress(done, max(done, total))
     if integers:
-        raise StateDictError("weights must be floating-point numbers:\n" + "\n".join(integers))
+        raise StateDictError(
+            f"{checkpoint.where}: weights must be floating-point numbers:\n" + "\n".join(integers)
+        )
     tie(model, fitted)
-    model.load_state_dict(fitted, assign=True)
+    try:
+        model.load_state_dict(fitted, assign=True)
+    except StateDictError as error:
+        problems = str(error).replace(RENAME, "  fix: find the configuration of these weights")
+        raise StateDictError(f"{checkpoint.where}: {problems}") from None
     # What little differs, and the dtype that packed weights are looked up in.
     model.to(dtype or computing_dtype(fitted))
 

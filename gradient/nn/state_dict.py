@@ -97,6 +97,10 @@ def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tenso
         setattr(module.get_submodule(path), attribute, new)
 
 
+#: What describe() ends with where it knows no better.
+RENAME = "  fix: rename the tensors, or pass strict=False to load those that fit"
+
+
 def describe(
     model: str, missing: Sequence[str], unexpected: Sequence[str], wrong: Mapping[str, str]
 ) -> str:
@@ -122,7 +126,7 @@ def describe(
     if prefix_fix is not None:
         lines.append(f"  fix: {prefix_fix}")
     elif (missing or unexpected) and not wrong:
-        lines.append("  fix: rename the tensors, or pass strict=False to load those that fit")
+        lines.append(RENAME)
     return "\n".join(lines)
 
 
@@ -152,8 +156,11 @@ def _near(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
 
 
 def _tails(name: str) -> list[str]:
-    """The ends of a dotted name that have at least two words, longest first."""
-    words = name.split(".")
+    """The ends of a dotted name that have at least two words, longest first.
+
+    A stranger's name may have any number of words; twenty are more than a module's path has.
+    """
+    words = name.split(".")[-20:]
     return [".".join(words[start:]) for start in range(len(words) - 1)]
 
 
