@@ -144,6 +144,23 @@ def test_grouped_weights_have_one_shape_even_where_no_row_meets_them():
         F.grouped_linear(gradient.randn(4, 32), weights, gradient.tensor([4, 0]))
 
 
+def test_grouped_rows_are_a_matrix():
+    with pytest.raises(ShapeError, match=r"expected rows in a matrix, got shape \(4, 2, 32\)"):
+        F.grouped_linear(gradient.randn(4, 2, 32), [gradient.randn(8, 32)], gradient.tensor([4]))
+
+
+def test_grouped_weights_may_lie_in_one_tensor():
+    x, counts = gradient.randn(4, 32), gradient.tensor([1, 3])
+    weight = gradient.randn(2, 8, 32, requires_grad=True)
+    y = F.grouped_linear(x, weight, counts)
+    assert gradient.equal(y, F.grouped_linear(x, [weight[0], weight[1]], counts))
+    y.sum().backward()
+    assert weight.grad.shape == weight.shape
+    packed = quantize(weight.detach(), "q8_0")
+    y = F.grouped_linear(x, packed, counts)
+    assert gradient.equal(y, F.grouped_linear(x, [packed[0], packed[1]], counts))
+
+
 def relative_error(values, dtype):
     back = quantize(gradient.from_numpy(values), dtype).dequantize().numpy()
     return float(np.sqrt(((back - values) ** 2).mean() / (values**2).mean()))

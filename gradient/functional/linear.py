@@ -18,17 +18,19 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return linalg.linear(input, weight, bias)
 
 
-def grouped_linear(input: Tensor, weights: Sequence[Tensor], counts: Tensor) -> Tensor:
+def grouped_linear(input: Tensor, weights: Sequence[Tensor] | Tensor, counts: Tensor) -> Tensor:
     """Each group of rows times the transpose of a weight of its own, as the experts of a mixture.
 
     Args:
         input: (M, in), rows sorted by group.
-        weights: E matrices (out, in), of one dtype, which is the input's.
+        weights: E matrices (out, in), of one dtype, which is the input's, or packed; a list, or one
+            tensor (E, out, in).
         counts: (E,) integers: how many rows each group has; they add up to M, and may be 0.
 
     Returns:
         (M, out).
     """
+    weights = list(weights)
     if not weights:
         raise ShapeError("grouped_linear: weights: expected at least one matrix, got none")
     rows = integers("grouped_linear", "counts", counts, input)

@@ -331,6 +331,8 @@ class Tensor(
     def __iter__(self) -> Iterator[Any]:
         if not self.array.shape:
             raise TypeMismatch("iteration over a 0-d tensor")
+        if type(self.array) is PackedArray:
+            return (self[i] for i in range(len(self)))  # type: ignore[index]
         return iter(self.unbind(0)) if self.array.shape[0] else iter(())
 
     def __contains__(self, value: Any) -> Any:

@@ -52,6 +52,8 @@ class GroupedDefaults:
 
 def groups(be: Any, x: Any, weights: Sequence[Any] | None, counts: Any) -> list[slice]:
     """The rows of x that each group holds."""
+    if len(x.shape) != 2:
+        raise ValueError(f"expected rows in a matrix, got shape {tuple(x.shape)}")
     sizes = [int(n) for n in be.to_numpy(counts)]
     if weights is not None and len({tuple(weight.shape) for weight in weights}) > 1:
         shapes = sorted({tuple(weight.shape) for weight in weights})
