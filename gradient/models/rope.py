@@ -130,14 +130,16 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
     def __init__(self, theta: float, factor: float, R: int, context: int, **options: Any) -> None:
         super().__init__(_inverse_frequencies(theta, R), **options)
         self.theta, self.factor, self.steady_length = theta, factor, context
-        self.exponents = _exponents(R)
+        self.exponents = _exponents(R).astype(np.float64)
         self.power = R / (R - 2)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
-        excess = (ends.float() / self.steady_length - 1).clamp(min=0)  # (B, 1)
-        base = self.theta * (1 + self.factor * excess) ** self.power
-        return (1 / base ** self.constant("exponents", device)).unsqueeze(-2)  # (B, 1, R/2)
+        excess = self.factor * ends.float() / self.steady_length - (self.factor - 1)  # (B, 1)
+        base = self.theta * (excess.clamp(min=1).double() ** self.power).float()
+        powers = (base.double() ** self.constant("exponents", device)).float()  # as in `_powers`
+        steady = self.constant("inv_freq", device)
+        return gradient.where(ends > self.steady_length, 1 / powers, steady).unsqueeze(-2)
 
 
 class LongRotaryEmbedding(RotaryEmbedding):
@@ -176,9 +178,18 @@ def _exponents(dim: int) -> np.ndarray:
     return np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
 
 
+def _powers(theta: float, dim: int) -> np.ndarray:
+    """Return theta^(2i / dim) for each pair, in float32.
+
+    Rounded from float64: NumPy's power of float32 numbers is often off by the last bit, PyTorch's
+    hardly ever, and at token 10,000 that bit is a thousandth of a radian.
+    """
+    return np.power(np.float64(np.float32(theta)), _exponents(dim), dtype=np.float64).astype("f4")
+
+
 def _inverse_frequencies(theta: float, dim: int) -> np.ndarray:
     """Return theta^(-2i / dim), radians per token: from 1 down to nearly 1 / theta."""
-    return np.float32(1) / np.power(np.float32(theta), _exponents(dim))
+    return np.float32(1) / _powers(theta, dim)
 
 
 def _default(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:
@@ -202,7 +213,8 @@ def _llama3(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rotary
     frequency is called high that turns more than high_freq_factor times in the original context.
     """
     inv_freq = _inverse_frequencies(p["rope_theta"], dim)
-    turns = p["original_max_position_embeddings"] / (2 * math.pi / inv_freq)
+    wavelength = np.float32(1) / inv_freq * np.float32(2 * math.pi)  # tokens a turn
+    turns = np.float32(1) / wavelength * p["original_max_position_embeddings"]
     low, high = p["low_freq_factor"], p["high_freq_factor"]
     kept = np.clip((turns - low) / (high - low), 0, 1)
     inv_freq = (1 - kept) * inv_freq / p["factor"] + kept * inv_freq
@@ -227,10 +239,10 @@ def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEm
     low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001
-    inv_freq = _inverse_frequencies(theta, dim)
-    pairs = np.arange(len(inv_freq), dtype=np.float32)
-    divided = np.clip((pairs - np.float32(low)) / np.float32(high - low), 0, 1)
-    inv_freq = inv_freq / np.float32(factor) * divided + inv_freq * (1 - divided)
+    powers = _powers(theta, dim)
+    pairs = np.arange(len(powers), dtype=np.float32)
+    kept = 1 - np.clip((pairs - np.float32(low)) / np.float32(high - low), 0, 1)
+    inv_freq = 1 / (np.float32(factor) * powers) * (1 - kept) + 1 / powers * kept
     return RotaryEmbedding(inv_freq, _yarn_attention_factor(p, factor), **options)
 
 
@@ -253,9 +265,8 @@ def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rota
         factor = p.get("factor") or context / original
         grown = math.log(factor) / math.log(original) if factor > 1 else 0
         attention_factor = math.sqrt(1 + grown)
-    powers = np.power(np.float32(p["rope_theta"]), _exponents(dim))
     short, long = (
-        np.float32(1) / (np.asarray(p[name], dtype=np.float32) * powers)
+        np.float32(1) / (np.asarray(p[name], dtype=np.float32) * _powers(p["rope_theta"], dim))
         for name in ("short_factor", "long_factor")
     )
     return LongRotaryEmbedding(short, long, attention_factor, original, **options)
