@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.errors import FileFormatError, ModelNotFound, StateDictError, UnsupportedModel
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    ModelNotFound,
+    StateDictError,
+    UnsupportedModel,
+)
 from gradient.io import load_file, save_file
 from gradient.models import (
     CausalLM,
@@ -282,6 +288,13 @@ def test_saving_gives_the_file_that_was_loaded(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"]
     assert config["model_type"] == "gpt2"
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m.safetensors"])
+def test_a_folder_that_is_named_like_a_file_is_not_made(tmp_path, name):
+    with pytest.raises(ArgumentError, match=rf"expected a folder's name, got '.*{name}'"):
+        save_model(load_model(GOLDEN), tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sharded_save_and_what_an_earlier_one_left(tmp_path):

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    GradientError,
+    StateDictError,
+    UnsupportedModel,
+)
 from gradient.io import atomic
 from gradient.io.sharded import save_sharded
 from gradient.models.config import CONFIG_NAME
@@ -66,7 +72,8 @@ def load_model(
     try:
         config = cls.config_class.from_hf(checkpoint.config)
     except FileFormatError as error:
-        raise FileFormatError(f"{checkpoint.where}: {CONFIG_NAME}: {error}") from error
+        source = CONFIG_NAME if checkpoint.where.is_dir() else "its configuration"
+        raise FileFormatError(f"{checkpoint.where}: {source}: {error}") from error
     model = empty_model(cls, config, checkpoint)
 
     convert = None if converter is None else converter(model)
@@ -272,10 +279,17 @@ def save_model(
         max_shard_bytes: split larger models into shards of at most this size, with an index.
 
     Raises:
+        ArgumentError: the folder's name is that of a file of weights, which was hardly meant.
         CheckpointError: the disk is full, read-only or failing; the files there are left as they
             were.
     """
     folder = Path(folder)
+    if folder.suffix in (".gguf", ".safetensors", ".bin", ".pt", ".pth"):
+        other = "`gradient convert` writes GGUF" if folder.suffix == ".gguf" else "leave that out"
+        raise ArgumentError(
+            f"save: expected a folder's name, got {str(folder)!r}, which ends as a file's does: "
+            f"a folder with config.json and model.safetensors is written; {other}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     written = save_sharded(to_checkpoint(model), folder, max_shard_bytes=max_shard_bytes)
     config = {
