@@ -9,8 +9,14 @@ import pytest
 
 import gradient
 from cache_model import VOCAB, close, fed, feed, make_model, texts, whole
-from gradient.errors import ArgumentError, FileFormatError, GradientError, ModelNotFound
-from gradient.generation import KVCache, LanguageModel, PromptCache, generate, prefill
+from gradient.errors import (
+    ArgumentError,
+    FileFormatError,
+    GenerationError,
+    GradientError,
+    ModelNotFound,
+)
+from gradient.generation import KVCache, LanguageModel, PromptCache, generate, prefill, stream
 from gradient.generation.prefill import CHUNK
 from gradient.io import safetensors
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -390,6 +396,21 @@ def saved(tmp_path, kind="static"):
     cache = fed(model, KVCache.for_model(model, 1, kind=kind), text, [20])
     cache.save(tmp_path / "cache", model, [text[0, :20].tolist()])
     return model, tmp_path / "cache"
+
+
+@pytest.mark.parametrize("draft", [None, "prompt_lookup"])
+def test_a_generation_that_lost_its_cache_says_so(draft):
+    gradient.manual_seed(0)
+    config = {"vocab_size": 257, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    tokenizer, model = byte_level(), GPT2LMHeadModel(GPT2Config(**config)).eval()
+    cache = PromptCache(model)
+    options = {"prompt_cache": cache, "max_new_tokens": 20, "ignore_eos": True}
+    pieces = stream(model, "abababab", tokenizer=tokenizer, draft=draft, **options)
+    next(pieces)
+    text = generate(model, "cd", tokenizer=tokenizer, **options).text
+    with pytest.raises(GenerationError, match="another generation has used it since"):
+        list(pieces)
+    assert generate(model, "cd", tokenizer=tokenizer, **options).text == text
 
 
 def test_a_truncated_file_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from gradient.errors import GenerationError
 from gradient.generation.caching import RESERVED, Caching
 from gradient.generation.prefill import evaluating, prefill
 from gradient.generation.processors import Prefixes, padded
+from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
@@ -66,6 +67,8 @@ class Decoder:
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
         self.caching = Caching() if caching is None else caching
         self.cache = self.caching.open(model, prompts, limits)
+        kept = self.prompt_cache
+        self.use = None if kept is None else kept.uses
 
     @property
     def lengths(self) -> list[int]:
@@ -103,7 +106,12 @@ class Decoder:
 
     @gradient.no_grad()
     def logits(self) -> Tensor:
-        """Return the logits that follow each row's last token, (B, V)."""
+        """Return the logits that follow each row's last token, (B, V).
+
+        Raises:
+            GenerationError: another generation has meanwhile used the same prompt cache.
+        """
+        self.check_cache()
         with evaluating(self.model):
             if self.cache is None:
                 lengths = self.lengths
@@ -119,11 +127,24 @@ class Decoder:
         self.record()
         return logits
 
+    @property
+    def prompt_cache(self) -> PromptCache | None:
+        """Return the prompt cache, if the text grows in it."""
+        kept = self.caching.prompt_cache
+        return kept if kept is not None and kept.cache is self.cache else None
+
     def record(self) -> None:
         """Tell the prompt cache, if this goes on in it, which tokens it holds by now."""
-        kept = self.caching.prompt_cache
-        if kept is not None and kept.cache is self.cache:
-            kept.record(self.ids[0])
+        if self.prompt_cache is not None:
+            self.prompt_cache.record(self.ids[0])
+
+    def check_cache(self) -> None:
+        """Raise GenerationError if the cache has become another text's."""
+        if self.prompt_cache is not None and self.prompt_cache.uses != self.use:
+            raise GenerationError(
+                "prompt_cache: another generation has used it since, so this one cannot go on; "
+                "give each of several streams a PromptCache of its own"
+            )
 
     @gradient.no_grad()
     def extend(self, chosen: Tensor) -> list[int]:
@@ -185,12 +206,14 @@ class Decoder:
         if self.logprobs is None:
             return [None] * len(ids)
         logprobs = F.log_softmax(logits.float(), dim=-1)
+        index = gradient.tensor(list(ids), device=logits.device).unsqueeze(1)
+        chosen = logprobs.gather(1, index)[:, 0].tolist()
         top = logprobs.topk(min(self.logprobs, logprobs.shape[-1]), dim=-1)
         values, indices = top.values.tolist(), top.indices.tolist()
         return [
             TokenLogprob(
                 token_id,
-                logprobs[row, token_id].item(),
+                chosen[row],
                 dict(zip(indices[row], values[row], strict=True)),
             )
             for row, token_id in enumerate(ids)

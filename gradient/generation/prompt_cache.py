@@ -34,6 +34,7 @@ class PromptCache:
         model: whose keys and values they are.
         tokens: the text, as far as it is held.
         cache: the `KVCache`, of one row.
+        uses: how many generations have begun with it; each ends the one before.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class PromptCache:
         common at any length.
         """
         self.model = model
+        self.uses = 0
         self.tokens: list[int] = []
         self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
 
@@ -84,6 +86,7 @@ class PromptCache:
         their own, each with what all of them begin with; should that be long, it is computed first,
         once for all. In a paged cache they share its pages.
         """
+        self.uses += 1
         if len(prompts) == 1:
             self.reuse(prompts[0])
             return self.cache
@@ -132,7 +135,7 @@ class PromptCache:
         if len(tokens) != 1:
             raise ArgumentError(f"{path}: holds {len(tokens)} texts, expected one")
         made = cls.__new__(cls)
-        made.model, made.cache, made.tokens = model, cache, tokens[0]
+        made.model, made.cache, made.tokens, made.uses = model, cache, tokens[0], 0
         return made
 
     def __repr__(self) -> str:

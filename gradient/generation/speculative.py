@@ -109,6 +109,7 @@ class SpeculativeDecoder(Decoder):
 
     def _check(self, drafts: Sequence[Draft]) -> Tensor:
         """Return the logits after each row's text and after each token of its draft, (N, V)."""
+        self.check_cache()
         cached = self.cache is not None
         pieces = [
             [*(ids[-1:] if cached else ids), *draft.token_ids]
