@@ -187,6 +187,17 @@ def test_weights_that_are_integers(folder):
         load_model(folder)
 
 
+def test_a_layer_takes_more_than_a_tensor(folder):
+    rewrite(folder, lambda t: t | {f"x{number}": gradient.zeros(1) for number in range(5000)})
+    tensors = 5000 + len(load_file(GOLDEN / "model.safetensors"))
+    set_config(folder, n_layer=2000)
+    with pytest.raises(StateDictError, match=rf"says 2000 layers, but .* only {tensors} tensors"):
+        load_model(folder)
+    set_config(folder, n_layer=5000)
+    with pytest.raises(StateDictError, match="says 5000 layers.* more than 4096 are not built"):
+        load_model(folder)
+
+
 def test_an_adapter_is_no_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/etc"}')
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")
@@ -228,6 +239,13 @@ def test_an_unknown_model_type(folder, model_type):
 def test_a_model_type_that_only_rhymes(folder):
     set_config(folder, model_type="mamba")
     with pytest.raises(UnsupportedModel) as error:
+        load_model(folder)
+    assert "did you mean" not in str(error.value)
+
+
+def test_a_multimodal_model_is_called_one(folder):
+    set_config(folder, model_type="llava", vision_config={"model_type": "clip_vision_model"})
+    with pytest.raises(UnsupportedModel, match="is a model of more than text") as error:
         load_model(folder)
     assert "did you mean" not in str(error.value)
 

@@ -219,7 +219,7 @@ def report(
             {
                 "source": source,
                 "destination": str(destination),
-                "architecture": type(opened.model).__name__,
+                "architecture": opened.model.architecture,
                 "bytes": total,
                 "dtypes": sizes,
                 "tokenizer": opened.tokenizer is not None,
@@ -231,7 +231,7 @@ def report(
     for note in opened.notes:
         typer.echo(f"note: {note}", err=True)
     rows = [
-        ("architecture", type(opened.model).__name__),
+        ("architecture", opened.model.architecture),
         *((name, byte_size(size)) for name, size in sizes.items()),
         ("in all", f"{byte_size(total)} in {seconds:.1f} s ({byte_size(total / seconds)}/s)"),
     ]

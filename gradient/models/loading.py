@@ -31,6 +31,8 @@ from gradient.nn import init
 from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
 
+#: Far more than any model has; to build them takes seconds.
+MAX_LAYERS = 4096
 Convert = Callable[[str, Tensor], Tensor]
 #: What is told of the bytes that are done, and of those there are.
 Progress = Callable[[int, int], None]
@@ -65,7 +67,9 @@ def load_model(
     """
     checkpoint = open_checkpoint(path)
     try:
-        cls = model_class(checkpoint.config.get("model_type"))
+        values = checkpoint.config
+        multimodal = not values.keys().isdisjoint(("vision_config", "audio_config"))
+        cls = model_class(values.get("model_type"), multimodal=multimodal)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{path}: {error}") from None
     check_quantization(checkpoint)
@@ -109,10 +113,11 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
     name = config.aliases.get("num_hidden_layers", "num_hidden_layers")
     layers = getattr(config, name, 0)
     tensors = len(checkpoint.weights)
-    if layers > tensors:
+    if layers > min(tensors // 4, MAX_LAYERS):  # the fewest that a layer has, in any family
         raise StateDictError(
             f"{checkpoint.where}: its configuration says {layers} layers, but there are only "
             f"{tensors} tensors"
+            + (f"; more than {MAX_LAYERS} are not built" if layers > MAX_LAYERS else "")
         )
     name = config.aliases.get("num_experts", "num_experts")
     experts = getattr(config, name, 0)

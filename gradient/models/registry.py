@@ -53,8 +53,11 @@ def supported_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def model_class(model_type: object) -> type[PretrainedModel]:
+def model_class(model_type: object, *, multimodal: bool = False) -> type[PretrainedModel]:
     """Return the class for a config.json's `model_type`.
+
+    Args:
+        multimodal: the config describes more than text, which the error then says.
 
     Raises:
         UnsupportedModel: there is none; the message lists those there are.
@@ -70,7 +73,8 @@ def model_class(model_type: object) -> type[PretrainedModel]:
         near = difflib.get_close_matches(str(model_type), supported, n=1, cutoff=0.75)
         raise UnsupportedModel(
             f"model_type {model_type!r} is not supported"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            + ("; it is a model of more than text" if multimodal else "")
+            + (f"; did you mean {near[0]!r}?" if near and not multimodal else "")
             + f" (supported: {', '.join(supported)})"
         )
     entry = _MODELS[model_type]
