@@ -434,3 +434,16 @@ def test_the_cache_of_a_draft_model_reads_each_token_once(device):
     assert small.calls == 6
     assert drafter.cache.counts == [7]
     assert drafter.read[0][:6] == text
+
+
+@pytest.mark.parametrize("draft", [None, "prompt_lookup"])
+def test_a_step_does_not_walk_the_model(draft, monkeypatch):
+    model, calls = tiny_model(), []
+    modules = model.modules
+    monkeypatch.setattr(model, "modules", lambda: calls.append(1) or modules())
+    counts = []
+    for tokens in (5, 40):
+        calls.clear()
+        generate(model, PROMPTS, max_new_tokens=tokens, ignore_eos=True, draft=draft)
+        counts.append(len(calls))
+    assert counts[0] == counts[1]
