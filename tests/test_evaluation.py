@@ -22,9 +22,10 @@ from gradient.evaluation import compare, perplexity, run
 from gradient.evaluation.divergence import relative_error
 from gradient.evaluation.perplexity import windows
 from gradient.evaluation.trace import watched_ops
-from gradient.models import load_model
+from gradient.models import load_model, save_model
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
+from gradient.text import byte_level
 
 pytestmark = pytest.mark.cpu_only
 
@@ -340,6 +341,24 @@ def test_packed_weights_round_where_the_other_side_has_others(tmp_path):
     assert command("quantize", "pycoder", packed, "--to", "q8_0").exit_code == 0
     assert not rounded(read_side(str(packed), None), same=True, offline=True)
     assert rounded(read_side(str(packed), None), same=False, offline=True)
+
+
+def test_diff_of_what_is_not_a_number_is_json(tmp_path):
+    config = LlamaConfig(
+        vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    whole = LlamaForCausalLM(config)
+    damaged = copy.deepcopy(whole)
+    damaged.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
+    for name, model in {"a": damaged, "b": whole}.items():
+        save_model(model, tmp_path / name)
+        byte_level().save(tmp_path / name)
+    sides = [str(tmp_path / name) for name in "ab"]
+    result = CliRunner().invoke(app, ["diff", *sides, "--text", "!", "--json"])
+    assert result.exit_code == 1, result.output
+    first = json.loads(result.stdout, parse_constant=pytest.fail)["first_module"]
+    assert first == {"name": "model.layers.1.mlp.up_proj", "error": None}
 
 
 def test_diff_of_what_there_is_not():

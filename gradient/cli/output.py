@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +12,21 @@ import typer
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, which loses nothing in any locale."""
+    """One JSON document on standard output, which loses nothing in any locale.
+
+    JSON has no word for infinities and what is not a number: they are null.
+    """
     escaped = (sys.stdout.encoding or "").lower() != "utf-8"
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=escaped))
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=escaped, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """The value, with None in place of floats that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(
