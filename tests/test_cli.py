@@ -386,7 +386,9 @@ def test_second_ctrl_c_breaks_off(text, tmp_path):
             if b"stopping" in line:
                 break
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=120) == 130
+        # Python may end itself by the signal, which a shell also reports as 130: it does where the
+        # interrupt has passed through code that was compiled from text.
+        assert process.wait(timeout=120) in (130, -signal.SIGINT)
         assert process.stderr.read() == b"interrupted\n"
 
 

@@ -8,6 +8,7 @@ costs one chunk, not its whole share.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,18 @@ def _executor() -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor
 
         # The calling thread works too.
-        _pool = ThreadPoolExecutor(max(1, _threads - 1), thread_name_prefix="gradient")
+        n = max(1, _threads - 1)
+        pool = ThreadPoolExecutor(n, thread_name_prefix="gradient")
+        # The workers are started from a thread of their own, which Ctrl-C does not reach: one that
+        # came between a worker's start and its registration would leave the program waiting for
+        # it at exit.
+        together = threading.Barrier(n)
+        starter = threading.Thread(
+            target=lambda: [pool.submit(together.wait) for _ in range(n)], daemon=True
+        )
+        starter.start()
+        starter.join()
+        _pool = pool
     return _pool
 
 
