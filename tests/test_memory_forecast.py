@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,29 @@ def test_info_counts_the_cache():
     model = gradient.hub.load("pycoder").model
     each = sum(2 * heads * size * 2 for heads, size, _ in model.kv_shapes)
     assert memory["cache_bytes_per_token"] == each and memory["cache_bytes"] == 30 * each
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_the_tokenizer_counts(real_data, tmp_path):
+    """One of 151,643 pieces takes more memory than the small model that it comes with."""
+    config = LlamaConfig(
+        vocab_size=151936, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    alone = forecast(tmp_path, context=64)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copy(real_data("tok_qwen2_5") / name, tmp_path)
+    found = forecast(tmp_path, context=64)
+    assert found.total > alone.total + 30_000_000
+    program = (
+        "import sys, gradient\n"
+        "from gradient.evaluation.memory import resident\n"
+        "lm = gradient.hub.load(sys.argv[1])\n"
+        "lm.generate([[5] * 60], max_new_tokens=4, ignore_eos=True)\n"
+        "print(resident('VmHWM'))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert found.total == pytest.approx(int(done.stdout), rel=0.05)

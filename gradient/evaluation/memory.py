@@ -9,6 +9,7 @@ one after another and reuse the memory, so a few tell for all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -27,6 +28,8 @@ from gradient.generation.cache import KVCache
 from gradient.generation.prefill import CHUNK, feed
 from gradient.models.causal_lm import CausalLM
 from gradient.models.loading import load_model
+from gradient.models.sources import find_gguf
+from gradient.text import Tokenizer
 
 #: Tokens of a row if nobody asks for more; a model of today may take 100 times as many.
 USUAL_CONTEXT = 2048
@@ -37,7 +40,7 @@ class MemoryForecast:
     """Bytes that a process holds at most while it generates.
 
     Attributes:
-        program: Python, its libraries and the compiled kernels.
+        program: Python, its libraries, the compiled kernels and the tokenizer.
         weights: of the model, as they will lie in memory. A row of an embedding that is not also
             the output layer counts once it is looked up: such a mapped matrix is left out.
         cache: keys and values of `context` tokens for `batch` rows.
@@ -130,6 +133,11 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     context, batch = settings["context"], settings["batch"]
     dtype = None if settings["dtype"] is None else getattr(gradient, settings["dtype"])
     model = load_model(settings["path"])  # mapped, not read
+    tokenizer = find_tokenizer(Path(settings["path"]))
+    if tokenizer is not None:  # what it keeps of its vocabulary from the first use on
+        tokenizer.decode(tokenizer.encode("Once upon a time"))
+        tokenizer.stream().push(0)
+    forget_peak()  # reading a vocabulary takes more for a moment, before the weights are there
     if not isinstance(model, CausalLM):
         raise ArgumentError(
             f"plan: {model.architecture} is an encoder: it generates nothing and has no cache"
@@ -173,6 +181,17 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     whole = cache_of(batch, context - 1, len(model.kv_shapes))
     whole.begin(context - 1).commit()
     return MemoryForecast(context, batch, program, weights, whole.nbytes, working)
+
+
+def find_tokenizer(path: Path) -> Tokenizer | None:
+    """Load the tokenizer of the model at `path`; None if it has none, or none that can be read."""
+    gguf = find_gguf(path)
+    try:
+        if gguf is not None:
+            return Tokenizer.from_file(gguf)
+        return Tokenizer.from_folder(path if path.is_dir() else path.parent)
+    except gradient.errors.GradientError:
+        return None
 
 
 def weight_bytes(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> int:
@@ -271,6 +290,12 @@ def resident(field: str) -> int:
         raise BackendError("plan: memory can be measured on Linux and macOS, not here") from None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
+
+
+def forget_peak() -> None:
+    """Let "VmHWM" begin anew from what is in memory now, where the system allows it."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def available() -> int | None:
