@@ -61,7 +61,7 @@ def plan(
         print_json(report | {"available": free, "fits": fits})
     else:
         rows = [
-            ("program", byte_size(found.program), "Python, its libraries, compiled kernels, the tokenizer"),
+            ("program", byte_size(found.program), "Python, libraries, kernels, the tokenizer"),
             ("weights", byte_size(found.weights), ""),
             ("cache", byte_size(found.cache), f"{batch} x {found.context} tokens"),
             ("working", byte_size(found.working), "activations and what kernels need for a moment"),
