@@ -178,7 +178,7 @@ def test_info_counts_the_cache():
 def test_the_tokenizer_counts(real_data, tmp_path):
     """One of 151,643 pieces takes more memory than the small model that it comes with."""
     config = LlamaConfig(
-        vocab_size=151936, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        vocab_size=151936, hidden_size=256, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4,
     )  # fmt: skip
     save_model(LlamaForCausalLM(config), tmp_path)
