@@ -79,7 +79,8 @@ def test_the_forecast_is_within_five_per_cent_of_the_peak(folder, changes):
     settings |= changes
     found = forecast(folder, **settings)
     command = [sys.executable, "-c", GENERATE, json.dumps({"path": str(folder), **settings})]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    for _ in range(2):  # the first may compile kernels, which takes memory of its own
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     peak = int(done.stdout)
     assert found.total == pytest.approx(peak, rel=0.05), (found, peak)
@@ -195,5 +196,6 @@ def test_the_tokenizer_counts(real_data, tmp_path):
         "print(resident('VmHWM'))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert found.total == pytest.approx(int(done.stdout), rel=0.05)

@@ -72,6 +72,8 @@ def forecast(
 ) -> MemoryForecast:
     """Forecast the peak memory of generating with the model in a folder or file, on the CPU.
 
+    The very first use of a kernel on a machine compiles it, which takes some 50 MB more, once.
+
     Args:
         context: tokens of each row, those of the prompt and those generated; None is what the
             model was made for, or 2048 if that is more.
