@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import wrap
 from gradient.dtypes import dtype_of, finfo, get_default_dtype, int64
 from gradient.errors import ArgumentError, ShapeError
+from gradient.locks import new_lock
 from gradient.tensor.arguments import int_of, size_of
 from gradient.tensor.creation import finished
 from gradient.tensor.drawing import Draw
@@ -74,7 +74,7 @@ class Generator:
         return array
 
 
-drawing = threading.Lock()
+drawing = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
 default_generator = Generator()

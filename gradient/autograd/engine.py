@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -20,6 +19,7 @@ from gradient.autograd.node import Node
 from gradient.autograd.outputs import Partial
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError
+from gradient.locks import new_lock
 
 
 def _count_of_one_reference() -> int:
@@ -31,7 +31,7 @@ ONLY_REFERENCE = _count_of_one_reference()
 """sys.getrefcount of a local variable that holds the only reference to an object: Python's versions
 differ in whether the call's own argument counts."""
 
-giving = threading.Lock()
+giving = new_lock()
 """Held while a leaf's `grad` is changed, so that threads with a leaf in common lose nothing."""
 
 

@@ -13,7 +13,6 @@ import ctypes
 import functools
 import glob
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.numpy import threads
+from gradient.locks import new_lock
 
 ONE_THREAD = 1 << 18
 """Multiplications up to which OpenBLAS itself uses one thread."""
@@ -135,7 +135,7 @@ def _libraries() -> Iterator[str]:
             yield from sorted({line.split()[-1] for line in maps if "openblas" in line})
 
 
-_lock = threading.Lock()
+_lock = new_lock()
 _calls = 0
 _before = 1
 
@@ -162,3 +162,16 @@ def one_blas_thread() -> Iterator[None]:
             _calls -= 1
             if _calls == 0:
                 set_(_before)
+
+
+def _give_threads_back() -> None:
+    """In a forked child: the threads that held OpenBLAS to one are not there."""
+    global _calls
+    functions = openblas() if _calls else None
+    if functions is not None:
+        functions[1](_before)
+    _calls = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_threads_back)

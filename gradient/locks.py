@@ -1,0 +1,29 @@
+"""Locks that a forked child finds free.
+
+A child process has the thread that forked and no other. A lock that another thread held at that
+moment would stay locked in it for ever. So the package's locks are made here, and renewed in every
+child; what they guard is made so that a change cut off in the middle does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+_made: list[threading.Lock] = []
+
+
+def new_lock() -> threading.Lock:
+    """A lock for a module to keep as long as the process lives."""
+    lock = threading.Lock()
+    _made.append(lock)
+    return lock
+
+
+def _renew() -> None:
+    for lock in _made:
+        lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,140 @@
+"""Locks and forks: a child finds every lock free, whatever the parent's threads were doing."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import queue
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient import locks
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(sys.platform == "win32", reason="no fork"),
+]
+
+WAITING = (
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.Condition,
+    threading.Semaphore,
+    threading.Event,
+    threading.Barrier,
+    queue.Queue,
+    queue.SimpleQueue,
+)
+"""What a thread may wait for, and in a forked child for ever."""
+
+
+def modules() -> list[Any]:
+    """Every module of the package but those that need a library that is not installed."""
+    found = [gradient]
+    for each in pkgutil.walk_packages(gradient.__path__, "gradient."):
+        if each.name.endswith("__main__"):
+            continue
+        try:
+            found.append(importlib.import_module(each.name))
+        except ImportError as error:
+            assert not (error.name or "").startswith("gradient"), error
+    return found
+
+
+def held_by(module: Any) -> list[tuple[str, Any]]:
+    """The values of a module's names, of its classes' attributes, and of its objects' own."""
+    found = []
+    for name, value in vars(module).items():
+        place = f"{module.__name__}.{name}"
+        found.append((place, value))
+        if str(getattr(value, "__module__", "")).startswith("gradient"):
+            inner = getattr(value, "__dict__", {})
+            found += [(f"{place}.{attribute}", each) for attribute, each in inner.items()]
+    return found
+
+
+def test_every_lock_is_renewed_in_a_forked_child():
+    waits = {
+        place: value
+        for module in modules()
+        for place, value in held_by(module)
+        if isinstance(value, WAITING)
+    }
+    renewed = [id(lock) for lock in locks._made]
+    assert {"gradient.random.drawing", "gradient.autograd.engine.giving"} <= waits.keys()
+    assert [place for place, lock in waits.items() if id(lock) not in renewed] == []
+
+
+def forked(code: str) -> None:
+    """Run code in a process that forks; a child that hangs is ended, and fails the test."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CHILD + code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+CHILD = """
+import os, signal, threading
+import gradient
+
+def child(work):
+    if os.fork() == 0:
+        signal.alarm(60)  # a lock that is not free would wait for ever
+        os._exit(not work())
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("lock", "work"),
+    [
+        ("gradient.random.drawing", "gradient.randn(4).shape == (4,)"),
+        (
+            "gradient.autograd.engine.giving",
+            "gradient.ones(2, requires_grad=True).sum().backward() is None",
+        ),
+    ],
+)
+def test_a_child_finds_a_lock_free_that_another_thread_held(lock, work):
+    forked(
+        "import gradient.autograd.engine\n"
+        f"held, done = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        f"    with {lock}:\n"
+        "        held.set()\n"
+        "        done.wait()\n"
+        "thread = threading.Thread(target=hold)\n"
+        "thread.start()\n"
+        "held.wait()\n"
+        f"child(lambda: {work})\n"
+        f"assert {lock}.locked()\n"  # the parent's is still held
+        "done.set()\n"
+        "thread.join()\n"
+    )
+
+
+def test_a_child_has_the_threads_of_blas_that_another_thread_held_back():
+    forked(
+        "from gradient.backends.numpy import blas\n"
+        "held, done = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with blas.one_blas_thread():\n"
+        "        held.set()\n"
+        "        done.wait()\n"
+        "if blas.openblas():\n"
+        "    get, set_ = blas.openblas()\n"
+        "    set_(2)\n"
+        "    before = get()\n"
+        "    thread = threading.Thread(target=hold)\n"
+        "    thread.start()\n"
+        "    held.wait()\n"
+        "    child(lambda: get() == before)\n"
+        "    assert get() == 1\n"
+        "    done.set()\n"
+        "    thread.join()\n"
+        "    assert get() == before\n"
+    )
