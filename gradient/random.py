@@ -25,7 +25,11 @@ from gradient.tensor.drawing import Draw
 
 
 class Generator:
-    """A stream of random numbers, set by `manual_seed`; its whole state is two numbers."""
+    """A stream of random numbers, set by `manual_seed`; its whole state is two numbers.
+
+    A new one starts from a fixed seed, as PyTorch's do. The default generator, from which all draw
+    that are given none, starts from one that the operating system chooses for each process.
+    """
 
     def __init__(self, device: Any = "cpu"):
         self.device = str(device)
@@ -78,6 +82,7 @@ drawing = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
 default_generator = Generator()
+default_generator.seed()
 
 
 def manual_seed(seed: int) -> Generator:
@@ -91,7 +96,7 @@ def seed() -> int:
 
 
 def initial_seed() -> int:
-    """The seed that the default generator started from."""
+    """The seed that the default generator started from: `manual_seed` of it repeats the numbers."""
     return default_generator.initial_seed()
 
 

@@ -143,6 +143,8 @@ def fixed_seed() -> None:
     """Every test draws the same numbers, alone or in any order."""
     random.seed(0)
     np.random.seed(0)
-    for name in ("gradient.random", "torch"):
-        if name in sys.modules:
-            sys.modules[name].manual_seed(0)
+    import gradient
+
+    gradient.manual_seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

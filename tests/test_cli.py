@@ -201,6 +201,15 @@ def test_generate_json(model):
     document = json.loads(result.output)
     assert document["prompt"] == "def" and len(document["token_ids"]) == 5
     assert document["finish_reason"] == "length" and len(document["logprobs"]) == 5
+    assert document["seed"] == 3
+
+
+def test_generate_json_says_which_seed_was_drawn(model):
+    options = ("generate", "def", "-m", model, "-n", 20, "-t", 1.5, "--json")
+    first, second = (json.loads(run(*options).output) for _ in "12")
+    assert first["seed"] != second["seed"]
+    again = json.loads(run(*options, "--seed", first["seed"]).output)
+    assert again["token_ids"] == first["token_ids"]
 
 
 def test_generate_says_what_is_wrong_before_it_prints(model):

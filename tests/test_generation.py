@@ -115,6 +115,19 @@ def test_without_a_seed_manual_seed_decides():
     assert first != second
 
 
+def test_a_text_says_which_seed_it_was_drawn_with():
+    model, prompts = tiny_model(), [[1, 2], [3]]
+    options = {"temperature": 1.0, "max_new_tokens": 10}
+    for row, prompt in zip(generate(model, prompts, **options), prompts, strict=True):
+        again = generate(model, prompt, seed=row.seed, **options)
+        assert again.token_ids == row.token_ids and again.seed == row.seed
+    given = generate(model, prompts, seed=[5, 3], **options)
+    assert [row.seed for row in given] == [5, 3]
+    before = gradient.get_rng_state()
+    assert generate(model, [1, 2], max_new_tokens=2).seed is None
+    assert gradient.equal(gradient.get_rng_state(), before)  # the likeliest tokens need no numbers
+
+
 # ---- stop strings -------------------------------------------------------------------------------
 
 

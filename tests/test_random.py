@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -188,6 +191,43 @@ def test_seeds():
     assert generator.seed() != chosen
     # Seeds are taken modulo 2^64, as PyTorch takes negative ones.
     assert gradient.Generator().manual_seed(-1).initial_seed() == 2**64 - 1
+
+
+UNSEEDED = """
+import json, sys
+import gradient
+from gradient import nn
+from gradient.data import DataLoader
+
+if len(sys.argv) > 1:
+    gradient.manual_seed(int(sys.argv[1]))
+print(json.dumps({
+    "seed": gradient.initial_seed(),
+    "randn": gradient.randn(3).tolist(),
+    "dropout": nn.functional.dropout(gradient.ones(64)).tolist(),
+    "weights": nn.Linear(3, 1).weight.tolist(),
+    "order": [int(x) for x in DataLoader(range(20), shuffle=True)],
+    "own generator": gradient.randn(3, generator=gradient.Generator()).tolist(),
+}))
+"""
+
+
+def test_without_a_seed_each_process_draws_its_own_numbers():
+    def draws(*seed: int) -> dict[str, object]:
+        command = [sys.executable, "-c", UNSEEDED, *map(str, seed)]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    first, second = draws(), draws()
+    same = {name for name in first if first[name] == second[name]}
+    assert same == {"own generator"}  # a new Generator starts from a fixed seed, as in PyTorch
+    assert draws(first["seed"]) == first
+
+
+@pytest.mark.parity
+def test_a_new_generator_starts_as_in_pytorch():
+    import torch
+
+    assert gradient.Generator().initial_seed() == torch.Generator().initial_seed()
 
 
 def test_a_strange_state_is_refused():

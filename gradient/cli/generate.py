@@ -68,8 +68,8 @@ def generate(
 ) -> None:
     """Continue a text, streaming it as it is generated.
 
-    With --json one document is printed at the end: text, token_ids, finish_reason, timings; with
-    --num-return-sequences a list of them under "continuations".
+    With --json one document is printed at the end: text, token_ids, finish_reason, seed, timings;
+    with --num-return-sequences a list of them under "continuations".
     """
     if (several is not None or logprobs is not None) and not as_json:
         raise typer.BadParameter("needs --json", param_hint="--num-return-sequences, --logprobs")

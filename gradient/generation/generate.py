@@ -125,6 +125,9 @@ def start(
         eos_ids=eos_ids,
         extra=[*options.logits_processors, *([constraint] if constraint else [])],
     )
+    if not sampler.greedy:
+        for row, seed in zip(rows, sampler.seeds, strict=True):
+            row.result.seed = seed
     drafter = drafter_of(options, model, tokenizer, sampler, len(prompts))
     first = rows[:: len(rows) // len(prompts)]  # of each prompt
 

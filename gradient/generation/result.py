@@ -43,6 +43,8 @@ class Generation:
         finish_reason: "stop" (end-of-text token or stop string), "length" (max_new_tokens), or
             "context" (the model's context is full).
         logprobs: one entry per token if asked for.
+        seed: what its tokens were drawn with, given or not: with it the text can be had again.
+            None where nothing is drawn (temperature 0).
         score: of a sequence found by beam search: its processed log-probabilities' sum, divided by
             its length (an end-of-text token counted) to the power of `length_penalty`.
         thinking: what a reasoning model wrote in `<think>` ... `</think>` before its answer, which
@@ -53,6 +55,7 @@ class Generation:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
     stop_string: str | None = None
+    seed: int | None = None
     logprobs: list[TokenLogprob] | None = None
     score: float | None = None
     timings: Timings = field(default_factory=Timings)

@@ -191,13 +191,14 @@ class Sampler:
     ) -> None:
         """Args:
         seed: row i draws with seed + i, or with seed[i]; None takes seeds from the default
-            generator, so that `gradient.manual_seed` fixes them.
+            generator (where there is something to draw), so that `gradient.manual_seed` fixes
+            them. `self.seeds` holds what each row draws with.
         eos_ids, extra: see `processors`.
         """
         self.params = params
         self.greedy = params.temperature == 0
         self.process = compose(processors(params, eos_ids=eos_ids, extra=extra))
-        self.seeds = row_seeds(seed, rows)
+        self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
         self.draws = self.stream(0)
 
     def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
