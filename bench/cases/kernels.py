@@ -17,6 +17,7 @@ from bench.measure import interleave
 from bench.result import Result
 from gradient import backends
 from gradient.backends.array_api import ArrayAPIBackend
+from gradient.dtypes import bfloat16
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
     q, k, v = (packed[:, :, i].transpose(0, 2, 1, 3) for i in range(3))
     scale, window = shape.head**-0.5, shape.window
     table, fan = draw(shape.vocab, width), draw(4 * width, width)
+    x_16_bit, fan_16_bit = x.astype(bfloat16.numpy), fan.astype(bfloat16.numpy)
     params = [table.copy() for _ in range(4)]
     params[3] **= 2
 
@@ -94,6 +96,9 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
         "embedding backward": lambda be: be.embedding_grad(x, ids, shape.vocab),
         "linear": lambda be: be.linear(x, fan, None),
         "linear backward (weight)": lambda be: be.linear_weight_grad(wide, x),
+        "linear (bfloat16, 1 row)": lambda be: be.linear(x_16_bit[:1], fan_16_bit),
+        "linear (bfloat16, 4 rows)": lambda be: be.linear(x_16_bit[:4], fan_16_bit),
+        "linear (bfloat16, 256 rows)": lambda be: be.linear(x_16_bit[:256], fan_16_bit),
         "adamw": lambda be: be.adamw_step(
             *([p] for p in params), lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1,
             step=10,
@@ -140,6 +145,7 @@ def _torch_calls(
     def attend_in_window(q: Any, k: Any, v: Any) -> Any:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
 
+    x_16_bit, fan_16_bit = x.bfloat16(), fan.bfloat16()
     parameter = torch.nn.Parameter(table.clone())
     parameter.grad = table.clone()
     optimizer = torch.optim.AdamW([parameter], fused=True)
@@ -157,6 +163,9 @@ def _torch_calls(
         "embedding backward": backward(lambda table: F.embedding(ids, table), x, table),
         "linear": lambda _: F.linear(x, fan),
         "linear backward (weight)": lambda _: wide.T @ x,
+        "linear (bfloat16, 1 row)": lambda _: F.linear(x_16_bit[:1], fan_16_bit),
+        "linear (bfloat16, 4 rows)": lambda _: F.linear(x_16_bit[:4], fan_16_bit),
+        "linear (bfloat16, 256 rows)": lambda _: F.linear(x_16_bit[:256], fan_16_bit),
         "adamw": lambda _: optimizer.step(),
         "uniform": lambda _: torch.rand(shape.rows, shape.width),
     }

@@ -14,6 +14,7 @@ from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.elementwise import ElementwiseKernels
+from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.packed import PackedOnThreads
 from gradient.backends.numpy.rng import RandomKernels
@@ -25,6 +26,7 @@ SMALL = 4096
 
 
 class NumpyBackend(
+    LinearKernels,
     MatmulOnThreads,
     ElementwiseKernels,
     NormKernels,

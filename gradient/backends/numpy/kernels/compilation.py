@@ -31,6 +31,13 @@ def kernel(function: Function) -> Function:
     return compiled
 
 
+def ordered_kernel(function: Function) -> Function:
+    """As `kernel`, with all sums in the order in which they are written."""
+    compiled = numba.njit(nogil=True, **STRICT)(function)
+    compiled._cache = _KernelCache(compiled.py_func)
+    return compiled
+
+
 def part(function: Function) -> Function:
     """Compile a function that kernels call."""
     return numba.njit(**SUMS)(function)

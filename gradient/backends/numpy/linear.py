@@ -1,0 +1,85 @@
+"""`linear` with a weight in 16 bits, by a kernel that reads the weight once, as it is stored.
+
+NumPy would widen all of it to float32 first, which for a single row takes far longer than the
+product. The kernel's outputs do not depend on how many rows of x, up to MANY_ROWS, are computed
+together.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import kernels, threads
+from gradient.dtypes import bfloat16, float16
+
+BITS = {bfloat16.numpy: np.dtype(np.uint16), float16.numpy: np.dtype(np.int16)}
+"""The integers as which the kernel takes a 16-bit dtype."""
+
+CHUNK = 1 << 19
+"""Weights, in whole rows, that a thread takes at a time: one MiB."""
+
+MANY_ROWS = 512
+"""Rows of x beyond which widening the weight first, for BLAS, is quicker: those of training steps,
+not of a prompt's chunk."""
+
+PADDING = 16
+"""Numbers after each row of x: rows a power of two apart would compete for the same few lines of
+the cache."""
+
+
+class LinearKernels:
+    """Overrides of the products with a weight (N, K)."""
+
+    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+        if not _taken(x, weight, bias):
+            return super().linear(x, weight, bias)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import linear as family
+
+        n, k = weight.shape
+        rows = x.size // k
+        wide = np.zeros((rows, k + PADDING), np.float32)
+        wide[:, :k] = x.reshape(rows, k)
+        out = np.empty((rows, n), np.float32)
+        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+        bits = weight.view(BITS[weight.dtype]).reshape(-1)
+        arguments = (wide.reshape(-1), k + PADDING, rows, bits, k, added, out.reshape(-1))
+        threads.rows(family.linear, n, max(1, CHUNK // k), *arguments)
+        return out.astype(x.dtype).reshape(*x.shape[:-1], n)
+
+
+def _taken(x: Any, weight: Any, bias: Any) -> bool:
+    """Whether the kernel takes a product."""
+    return (
+        type(weight) is np.ndarray
+        and weight.dtype in BITS
+        and weight.size >= kernels.MIN_SIZE
+        and weight.ndim == 2
+        and weight.shape[1] >= 16
+        and weight.flags.c_contiguous
+        and type(x) is np.ndarray
+        and x.dtype == weight.dtype
+        and 0 < x.size <= MANY_ROWS * weight.shape[1]
+        and x.shape[-1:] == weight.shape[1:]
+        and (bias is None or bias.shape == weight.shape[:1])
+        and kernels.installed()
+        and (weight.dtype != float16.numpy or _widens_halves())
+    )
+
+
+@functools.cache
+def _widens_halves() -> bool:
+    """Whether this processor has an instruction from float16 to float32."""
+    import platform
+
+    import llvmlite.binding
+
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        return False
+    return bool(features.get("f16c") or features.get("avx512f"))
