@@ -321,7 +321,7 @@ INDICES: dict[str, Any] = {
     "bool": True,
     "false": False,
     "list": [0, 2],
-    "list of lists": [[0, 1], [2, 0]],
+    "array of two dimensions": np.array([[0, 1], [2, 0]]),
     "tuple of lists": ([0, 2], [1, 3]),
     "range": (slice(None), range(2)),
     "array": np.array([2, 0, 2]),
@@ -375,7 +375,8 @@ def test_setitem(name: str, device: str):
 
 @pytest.mark.parametrize("seed", range(100))
 def test_random_indices(seed: int):
-    """Any mixture of kinds, read and written."""
+    """Any mixture of kinds, read and written. An int picks before arrays do, unlike in NumPy, which
+    therefore takes the ints first here."""
     rng = np.random.default_rng(seed)
     size = tuple(rng.integers(1, 5, rng.integers(1, 5)))
     array = rng.standard_normal(size)
@@ -404,45 +405,94 @@ def test_random_indices(seed: int):
         key.append(...)
     index = tuple(key)
     x = tensor(array)
-    same(x[as_tensors(index)], array[index])
-    array[index] = 9.0
+    sizes = [k for k in key if k is not None and k is not ...]
+    part = array[(*(k if isinstance(k, int) else slice(None) for k in sizes), ...)]
+    rest = tuple(k for k in key if not isinstance(k, int))
+    same(x[as_tensors(index)], part[rest])
+    part[rest] = 9.0
     x[as_tensors(index)] = 9.0
     same(x, array)
+
+
+def test_an_int_picks_before_arrays():
+    x = tensor(CUBE)
+    same(x[0, :, [0, 1]], CUBE[0][:, [0, 1]])
+    same(x[[0, 1], :, 2], CUBE[:, :, 2][[0, 1]])
+    same(x[0, None, :, [0, 1]], CUBE[0][None][:, :, [0, 1]])
+    same(x[tensor(0), ..., [0, 1]], CUBE[0][..., [0, 1]])
+    x[0, :, [0, 1]] = tensor([[10, 11], [20, 21], [30, 31], [40, 41]])
+    assert x[0, :, :2].tolist() == [[10, 11], [20, 21], [30, 31], [40, 41]]
+
+
+def test_the_gradient_of_ints_and_arrays():
+    x = tensor(CUBE.astype(float), requires_grad=True)
+    weight = tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    (x[1, :, [0, 4]] * weight).sum().backward()
+    assert x.grad[1][:, [0, 4]].tolist() == weight.tolist()
+    assert x.grad.sum().item() == weight.sum().item()
+
+
+def test_an_index_of_one_number_gives_a_view():
+    x = gradient.zeros(3)
+    for i in gradient.arange(3):
+        x[i].add_(1)
+    x[np.int64(0)].add_(1)
+    assert x.tolist() == [2.0, 1.0, 1.0]
+
+
+def test_a_list_of_indices_is_a_tuple():
+    """As in PyTorch, with a warning, where it holds more than numbers."""
+    x = tensor(CUBE)
+    for key in ([[0, 1], [2, 0]], [slice(0, 2), 1], [None, 0], [tensor(0), 1]):
+        with pytest.warns(UserWarning, match="write x\\[a, b\\]"):
+            found = x[key]
+        same(found, CUBE[tuple(k.item() if isinstance(k, gradient.Tensor) else k for k in key)])
+
+
+def test_a_tensor_of_one_int_is_an_index():
+    numbers = [10, 20, 30]
+    assert numbers[tensor([[1]])] == numbers[tensor(1)] == numbers[tensor([True])] == 20
+
+
+OF_CUBE = "(of a tensor of shape (3, 4, 5))"
+OF_KINDS = "index: expected ints, slices, Ellipsis, None, or integer or bool tensors"
 
 
 @pytest.mark.parametrize(
     ("key", "kind", "message"),
     [
-        (5, IndexError, "index 5 does not fit a tensor of shape (3, 4, 5)"),
-        ((0, 0, 0, 0), IndexError, "index (0, 0, 0, 0) does not fit a tensor of shape (3, 4, 5)"),
-        ([0, 3], IndexError, "index [0, 3] does not fit a tensor of shape (3, 4, 5)"),
-        (
-            [True, False],
-            IndexError,
-            "index [True, False] does not fit a tensor of shape (3, 4, 5)",
-        ),
-        (
-            slice(None, None, -1),
-            ValueError,
-            "slice step must be positive; use flip() to reverse",
-        ),
-        (
-            "a",
-            TypeError,
-            "index: expected ints, slices, Ellipsis, None, or integer or bool tensors, got str",
-        ),
-        (
-            1.0,
-            TypeError,
-            "index: expected ints, slices, Ellipsis, None, or integer or bool tensors, got float",
-        ),
-        (
-            np.array([0.5]),
-            IndexError,
-            "tensors used as indices must be long, int, uint8 or bool tensors, got float64",
-        ),
+        (5, IndexError, f"index 5 is out of bounds for dimension 0 with size 3 {OF_CUBE}"),
+        ((0, -5), IndexError, f"index -5 is out of bounds for dimension 1 with size 4 {OF_CUBE}"),
+        ((0, 0, 0, 0), IndexError,
+         "too many indices for tensor of dimension 3: got 4 for shape (3, 4, 5)"),
+        ([0, 3], IndexError, f"index 3 is out of bounds for dimension 0 with size 3 {OF_CUBE}"),
+        ((0, tensor([[1], [4]])), IndexError,
+         f"index 4 is out of bounds for dimension 1 with size 4 {OF_CUBE}"),
+        ((tensor([0, 1]), tensor([0, 1, 2])), IndexError,
+         "indexing tensors of shapes (2,) and (3,) do not broadcast together"),
+        ([True, False], IndexError,
+         "the shape of the mask (2,) does not match the shape of the indexed tensor (3, 4, 5) at "
+         "dimension 0"),
+        ((0, gradient.zeros(4, 0, dtype=gradient.bool)), IndexError,
+         "the shape of the mask (4, 0) does not match the shape of the indexed tensor (3, 4, 5) at "
+         "dimension 1"),
+        ((..., 0, ...), IndexError, "an index can only have a single Ellipsis ('...')"),
+        (slice(None, None, -1), ValueError,
+         "slice step must be positive, got -1; use flip() to reverse"),
+        (slice(0.5, None), TypeError, "slice indices must be ints or None, got 0.5"),
+        ("a", TypeError, f"{OF_KINDS}, got str"),
+        (1.0, IndexError, f"{OF_KINDS}, got float"),
+        (["a"], TypeError, "index: expected a sequence of ints or bools, got ['a']"),
+        ((0, [[0, 1], [1]]), ValueError,
+         "index: expected sequences of one length at each depth, got [[0, 1], [1]]"),
+        (np.array([0.5]), IndexError,
+         "tensors used as indices must be long, int, uint8 or bool tensors, got float64"),
+        (tensor(0.0), IndexError,
+         "tensors used as indices must be long, int, uint8 or bool tensors, got gradient.float32"),
+        (tensor([0], dtype=gradient.int16), IndexError,
+         "tensors used as indices must be long, int, uint8 or bool tensors, got gradient.int16"),
     ],
-)
+)  # fmt: skip
 def test_indices_that_do_not_fit(key: Any, kind: type[Exception], message: str):
     x = tensor(CUBE)
     for use in (lambda: x[key], lambda: operator.setitem(x, key, 0)):
@@ -452,9 +502,34 @@ def test_indices_that_do_not_fit(key: Any, kind: type[Exception], message: str):
         assert isinstance(raised.value, errors.GradientError)
 
 
-def test_a_value_that_does_not_fit():
-    with pytest.raises(RuntimeError, match=r"setitem: a value of shape \(3,\) does not fit"):
-        tensor(CUBE)[0] = tensor([1, 2, 3])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (0, tensor([1, 2, 3]),
+         "setitem: a value of shape (3,) cannot be broadcast to the indexed part, of shape (4, 5)"),
+        ([0, 1], tensor([1, 2, 3]),
+         "setitem: a value of shape (3,) cannot be broadcast to the indexed part, of shape "
+         "(2, 4, 5)"),
+        (tensor(CUBE) < 2, gradient.zeros(2, 2, dtype=gradient.int64),
+         "setitem: a value of shape (2, 2) cannot be broadcast to the indexed part, of shape (2,)"),
+        ([0], tensor(1.5),
+         "setitem: expected a value of the tensor's dtype at an index of tensors, "
+         "gradient.int64, got gradient.float32; cast it with .to()"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit(key: Any, value: Any, message: str):
+    with pytest.raises(RuntimeError) as raised:
+        tensor(CUBE)[key] = value
+    assert str(raised.value) == message
+
+
+def test_a_value_with_more_leading_ones():
+    x, w = gradient.zeros(2, 3), gradient.ones(1, 1, 1, 3, requires_grad=True)
+    x[0] = w
+    x[[1]] = w * 2
+    assert x.tolist() == [[1.0] * 3, [2.0] * 3]
+    (x * x).sum().backward()
+    assert w.grad.tolist() == [[[[10.0] * 3]]]
 
 
 # Views --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How arguments are read: dimensions, shapes, index expressions."""
+"""How arguments are read: dimensions, shapes, numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch
-
-PLAIN = (int, type(None))
+from gradient.errors import IndexOutOfRange, ShapeError, TypeMismatch
 
 
 class Size(tuple[int, ...]):
@@ -119,63 +117,3 @@ def number_of(caller: str, name: str, value: Any) -> Any:
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
         raise TypeMismatch(f"{caller}(): expected a number as {name}, got {value!r}")
     return value
-
-
-def index_of(key: Any, tensor: Any) -> tuple[Any, ...]:
-    """An index expression as `Backend.getitem` takes it.
-
-    Tensors become arrays, lists and NumPy arrays too; bools and uint8 masks must fit.
-    """
-    if type(key) is int:
-        return key, Ellipsis
-    backend = tensor.backend
-    parts = key if isinstance(key, tuple) else (key,)
-    result: list[Any] = []
-    for part in parts:
-        if part is None or part is Ellipsis or type(part) is int:
-            result.append(part)
-        elif type(part) is slice:
-            plain = part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN
-            result.append(part if plain else _slice(part))
-        elif isinstance(part, Variable):
-            result.append(_array(part.array, backend))
-        elif isinstance(part, (bool, np.bool_)):
-            result.append(backend.asarray(np.asarray(part)))
-        elif isinstance(part, (list, tuple, np.ndarray, range)):
-            values = [p.item() if isinstance(p, Variable) else p for p in part]  # type: ignore[union-attr]
-            array = part if isinstance(part, np.ndarray) else np.asarray(values)
-            if array.size == 0 and array.dtype.kind == "f":
-                array = array.astype(np.int64)
-            result.append(_array(backend.asarray(array), backend))
-        else:
-            try:
-                result.append(operator.index(part))
-            except TypeError:
-                raise TypeMismatch(
-                    "index: expected ints, slices, Ellipsis, None, or integer or bool tensors, "
-                    f"got {type(part).__name__}"
-                ) from None
-    if not any(part is Ellipsis for part in result):
-        result.append(Ellipsis)  # so that picking one element gives a view of it, not a copy
-    return tuple(result)
-
-
-def _array(array: Any, backend: Any) -> Any:
-    kind = array.dtype.kind
-    if kind == "f" or kind == "V":
-        raise IndexOutOfRange(
-            f"tensors used as indices must be long, int, uint8 or bool tensors, got {array.dtype}"
-        )
-    if array.dtype == np.uint8:  # PyTorch still takes uint8 as a mask
-        return backend.astype(array, np.dtype(bool))
-    return array
-
-
-def _slice(part: slice) -> slice:
-    if part.step is not None and _int(part.step) <= 0:
-        raise ArgumentError("slice step must be positive; use flip() to reverse")
-    return slice(_int(part.start), _int(part.stop), _int(part.step))
-
-
-def _int(value: Any) -> Any:
-    return value if value is None else operator.index(value)

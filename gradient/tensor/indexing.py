@@ -10,7 +10,8 @@ from gradient.dtypes import bool_, int32
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from gradient.ops import elementwise
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, index_of, number_of, tensor_of
+from gradient.tensor.arguments import axis_of, number_of, tensor_of
+from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.inplace import overwrite_at
 from gradient.tensor.packed import picked, refuse
 from gradient.tensor.views import view_of
@@ -31,38 +32,69 @@ class Indexing:
     node: Any
 
     def __getitem__(self, key: Any) -> Any:
-        index = index_of(key, self)
+        at, arrays = index_of(key, self)
         try:
-            out = ops.getitem(self, index=index)
+            out = self if at is None else self._viewed(at)
+            return out if arrays is None else ops.getitem(out, index=arrays)
         except IndexOutOfRange:
-            raise IndexOutOfRange(_misfit(key, self)) from None
+            raise IndexOutOfRange(misfit(key, self)) from None
         except DTypeError:
             if not isinstance(self.array, PackedArray):
                 raise
+            return self._picked_rows(key, [i for i in (at, arrays) if i is not None])
+
+    def _viewed(self, at: tuple[Any, ...]) -> Any:
+        """The view at an index without arrays."""
+        return view_of(self, ops.getitem(self, index=at), ops.getitem, {"index": at})
+
+    def _picked_rows(self, key: Any, steps: list[tuple[Any, ...]]) -> Any:
+        """As `x[key]`, of a packed tensor."""
+        out = self
+        for index in steps:
             try:
-                return picked(self, index)
+                out = picked(out, index)
             except IndexOutOfRange:
                 raise
             except IndexError:
-                raise IndexOutOfRange(_misfit(key, self)) from None
-        if not hasattr(out.array, "shape"):
-            out.array = self.backend.asarray(out.array)
-        return view_of(self, out, ops.getitem, {"index": index})
+                raise IndexOutOfRange(misfit(key, self)) from None
+        return out
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        index = index_of(key, self)
+        at, arrays = index_of(key, self)
+        refuse("setitem", self)
         if not isinstance(value, Variable):
-            refuse("setitem", self)
             value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+        elif arrays is not None and value.array.dtype != self.array.dtype:
+            self._check_source(arrays, value)
+        size = value.array.shape
+        if size and size[0] == 1:  # PyTorch leaves out leading ones
+            lead = next((i for i, n in enumerate(size) if n != 1), len(size))
+            value = value.reshape(size[lead:])
+        target = self
         try:
-            overwrite_at(self, index, value)
+            if arrays is None:
+                overwrite_at(self, at or (), value)
+            else:
+                target = self if at is None else self._viewed(at)
+                overwrite_at(target, arrays, value)
         except IndexError:
-            raise IndexOutOfRange(_misfit(key, self)) from None
-        except ValueError as error:
+            raise IndexOutOfRange(misfit(key, self)) from None
+        except (ValueError, TypeError):
             raise ShapeError(
-                f"setitem: a value of shape {tuple(value.array.shape)} does not fit index {key!r} "
-                f"of a tensor of shape {tuple(self.array.shape)} ({error})"
+                f"setitem: a value of shape {tuple(size)} cannot be broadcast to the indexed part, "
+                f"of shape {tuple(self[key].array.shape)}"
             ) from None
+
+    def _check_source(self, arrays: tuple[Any, ...], value: Any) -> None:
+        """Refuse a tensor of another dtype as the value at an index of arrays, unless it is one
+        number at a mask."""
+        picks = [a for a in arrays if hasattr(a, "dtype")]
+        if value.numel() == 1 and len(picks) == 1 and picks[0].dtype.kind == "b":
+            return
+        raise DTypeError(
+            "setitem: expected a value of the tensor's dtype at an index of tensors, "
+            f"{self.dtype}, got {value.dtype}; cast it with .to()"  # type: ignore[attr-defined]
+        )
 
     def index_select(self, dim: int, index: Any) -> Any:
         """The slices of `dim` at a 1-D tensor of ints."""
@@ -293,7 +325,3 @@ def _integers(caller: str, index: Any) -> None:
     if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
         got = getattr(index, "dtype", type(index).__name__)
         raise DTypeError(f"{caller}: expected a tensor of ints as index, got {got}")
-
-
-def _misfit(key: Any, tensor: Any) -> str:
-    return f"index {key!r} does not fit a tensor of shape {tuple(tensor.array.shape)}"

@@ -60,9 +60,6 @@ def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
     array = value.array
     if value.backend is not tensor.backend:
         array = tensor.backend.asarray(value.backend.to_numpy(array))
-    lead = len(array.shape) - len(tensor.array.shape)
-    if lead > 0 and all(n == 1 for n in array.shape[:lead]):
-        array = tensor.backend.reshape(array, array.shape[lead:])
     recorded = bool(mode.grad) and (tensor.node is not None or value.node is not None)
     before = tensor.array
     write(tensor, at, array, "setitem")
@@ -113,8 +110,7 @@ def check(tensor: Any, name: str, node: Any = None) -> None:
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
-    if not tensor.array.shape and at is ...:
-        tensor.array = owned(tensor)
+    tensor.array = owned(tensor)
     try:
         tensor.array = tensor.backend.assign(tensor.array, at, value)
     except ValueError as error:

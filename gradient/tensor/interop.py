@@ -106,7 +106,7 @@ class Interop:
         return float(self.item())
 
     def __index__(self) -> int:
-        if self.array.dtype.kind not in "iu" or self.array.shape:
+        if self.array.dtype.kind not in "biu" or self.numel() != 1:  # type: ignore[attr-defined]
             raise TypeMismatch(
                 "only integer tensors of a single element can be converted to an index"
             )

@@ -1,0 +1,255 @@
+"""Index expressions: what the brackets of `x[...]` hold, taken in PyTorch's two steps.
+
+Ints, slices, None and Ellipsis come first and give a view. Of this view, integer and bool arrays
+pick elements, with whole dimensions between them. (NumPy counts an int among the arrays instead:
+`x[0, :, [0, 1]]` then has the dimension of the list in front.)
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+
+from gradient.autograd.variable import Variable
+from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+
+Index = tuple[Any, ...]
+"""As `Backend.getitem` takes it."""
+
+PLAIN = (int, type(None))
+WHOLE = slice(None)
+NARROW = (np.dtype(np.int8), np.dtype(np.int16))
+_OF_DTYPES = "tensors used as indices must be long, int, uint8 or bool tensors, got "
+LIST_AS_TUPLE_BELOW = 32
+"""Items from which PyTorch takes a list for one of ints, whatever it holds."""
+
+
+def index_of(key: Any, tensor: Any) -> tuple[Index | None, Index | None]:
+    """The two steps of an index expression: the index of a view, and that of arrays in it.
+
+    Either is None where it would take all.
+    """
+    if type(key) is int:
+        return (key, Ellipsis), None
+    if type(key) is slice:
+        return (_slice(key),), None
+    parts = _parts(key)
+    view: list[Any] = []
+    for part in parts:
+        if part is None or part is Ellipsis or type(part) is int:
+            view.append(part)
+        elif type(part) is slice:
+            view.append(_slice(part))
+        else:
+            return _two_steps([_settled(part, tensor.backend) for part in parts], tensor)
+    if not any(part is Ellipsis for part in view):
+        view.append(Ellipsis)  # so that picking one element gives a view of it, not a copy
+    return tuple(view), None
+
+
+def _two_steps(parts: list[Any], tensor: Any) -> tuple[Index | None, Index | None]:
+    """As `index_of`, of parts that may be bools and arrays."""
+    ndim = len(tensor.array.shape)
+    left = ndim - sum(map(_dimensions, parts))
+    if left < 0:
+        raise IndexOutOfRange(_too_many(tensor, ndim - left))
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    view: list[Any] = []
+    arrays: list[Any] = []
+    axis = 0
+    for part in parts:
+        if part is Ellipsis:
+            view += [WHOLE] * left
+            arrays += [WHOLE] * left
+            axis += left
+            left = 0
+        elif type(part) is int:
+            view.append(part)
+        elif part is None or type(part) is slice:
+            view.append(part)
+            arrays.append(WHOLE)
+        elif type(part) is bool:  # a new dimension, of one element or of none
+            view.append(None)
+            arrays.append(tensor.backend.asarray(np.zeros(int(part), np.int64)))
+        else:
+            view += [WHOLE] * _dimensions(part)
+            arrays.append(part)
+            if _is_mask(part):
+                _check_mask(part, axis, tensor.array.shape)
+        axis += _dimensions(part)
+    while arrays and type(arrays[-1]) is slice:
+        arrays.pop()
+    takes_all = arrays and all(part == WHOLE if type(part) is slice else False for part in view)
+    return None if takes_all else (*view, Ellipsis), tuple(arrays) or None
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    """The items of the index: those of a tuple, and of a list that holds more than numbers."""
+    if isinstance(key, tuple):
+        return key
+    if isinstance(key, list) and len(key) < LIST_AS_TUPLE_BELOW and any(map(_is_index, key)):
+        warnings.warn(
+            "x[[a, b]] with tensors, sequences, slices, None or Ellipsis in the list is taken as "
+            "x[a, b], as in PyTorch; write x[a, b], or make the list a tensor",
+            stacklevel=4,
+        )
+        return tuple(key)
+    return (key,)
+
+
+def _is_index(item: Any) -> bool:
+    """Whether PyTorch takes a list with this item as a tuple of indices."""
+    kinds = (Variable, list, tuple, range, np.ndarray, slice)
+    return item is None or item is Ellipsis or isinstance(item, kinds)
+
+
+def _settled(part: Any, backend: Any) -> Any:
+    """A part of the index as None, Ellipsis, an int, a slice, a bool or an array of `backend` with
+    dimensions. What has none is a number: its value is read."""
+    if part is None or part is Ellipsis or type(part) is int:
+        return part
+    if type(part) is slice:
+        return _slice(part)
+    if isinstance(part, (bool, np.bool_)):
+        return bool(part)
+    if isinstance(part, Variable):
+        array = part.array
+        narrow = array.shape and array.dtype in NARROW  # as one number, any integer will do
+        if narrow or array.dtype.kind not in "biu":
+            raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))  # type: ignore[attr-defined]
+        if not array.shape:
+            return _number(part.backend.to_numpy(array))
+        if part.backend is not backend:
+            array = backend.asarray(part.backend.to_numpy(array))
+        return _mask(array, backend)
+    if isinstance(part, (list, tuple, np.ndarray, range)):
+        found = _numbers(part)
+        return _mask(backend.asarray(found), backend) if found.ndim else _number(found)
+    try:
+        return operator.index(part)
+    except TypeError:
+        kind = TypeMismatch if isinstance(part, (str, bytes)) else IndexOutOfRange
+        raise kind(
+            "index: expected ints, slices, Ellipsis, None, or integer or bool tensors, "
+            f"got {type(part).__name__}"
+        ) from None
+
+
+def _number(array: Any) -> int | bool:
+    """A 0-d index: uint8 counts as bool, as in PyTorch."""
+    return bool(array) if array.dtype.kind == "b" or array.dtype == np.uint8 else int(array)
+
+
+def _mask(array: Any, backend: Any) -> Any:
+    """An index of arrays; of uint8 it is a mask, as in PyTorch."""
+    return backend.astype(array, np.dtype(bool)) if array.dtype == np.uint8 else array
+
+
+def _numbers(part: Any) -> np.ndarray:
+    """A sequence of ints or bools as an array."""
+    if not isinstance(part, np.ndarray):
+        part = [p.item() if isinstance(p, Variable) else p for p in part]  # type: ignore[attr-defined]
+    try:
+        array = np.asarray(part)
+    except ValueError:
+        raise ArgumentError(
+            f"index: expected sequences of one length at each depth, got {part!r}"
+        ) from None
+    if array.size == 0 and array.dtype.kind == "f":
+        array = array.astype(np.int64)
+    if array.dtype.kind in "fV":
+        raise IndexOutOfRange(_OF_DTYPES + str(array.dtype))
+    if array.dtype.kind not in "biu":
+        raise TypeMismatch(f"index: expected a sequence of ints or bools, got {part!r}")
+    return array
+
+
+def _slice(part: slice) -> slice:
+    if part.step is None and type(part.start) in PLAIN and type(part.stop) in PLAIN:
+        return part
+    start, stop, step = (_int(bound) for bound in (part.start, part.stop, part.step))
+    if step is not None and step <= 0:
+        raise ArgumentError(f"slice step must be positive, got {step}; use flip() to reverse")
+    return slice(start, stop, step)
+
+
+def _int(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeMismatch(f"slice indices must be ints or None, got {value!r}") from None
+
+
+def _dimensions(part: Any) -> int:
+    """How many dimensions of the tensor a settled part stands for."""
+    if part is None or part is Ellipsis or type(part) is bool:
+        return 0
+    return len(part.shape) if _is_mask(part) else 1
+
+
+def _is_mask(part: Any) -> bool:
+    return hasattr(part, "dtype") and part.dtype.kind == "b"
+
+
+def _is_of_ints(part: Any) -> bool:
+    return hasattr(part, "dtype") and part.dtype.kind != "b"
+
+
+def _check_mask(mask: Any, axis: int, size: Any) -> None:
+    """Refuse a mask whose shape is not that of the dimensions from `axis`. (Where one has no
+    elements, NumPy would take it.)"""
+    if tuple(mask.shape) != tuple(size[axis : axis + len(mask.shape)]):
+        raise IndexOutOfRange(
+            f"the shape of the mask {tuple(mask.shape)} does not match the shape of the indexed "
+            f"tensor {tuple(size)} at dimension {axis}"
+        )
+
+
+# What is wrong with an index ----------------------------------------------------------------------
+
+
+def misfit(key: Any, tensor: Any) -> str:
+    """Why an index expression, which the backend refused, does not fit a tensor."""
+    size = tuple(tensor.array.shape)
+    parts = [_settled(part, tensor.backend) for part in _parts(key)]
+    used = sum(map(_dimensions, parts))
+    if used > len(size):
+        return _too_many(tensor, used)
+    if sum(part is Ellipsis for part in parts) > 1:
+        return "an index can only have a single Ellipsis ('...')"
+    axis = 0
+    for part in parts:
+        if part is Ellipsis:
+            axis += len(size) - used
+            continue
+        wide = _dimensions(part)
+        if type(part) is int or _is_of_ints(part):
+            outside = _outside(part, size[axis], tensor.backend)
+            if outside is not None:
+                return (
+                    f"index {outside} is out of bounds for dimension {axis} with size "
+                    f"{size[axis]} (of a tensor of shape {size})"
+                )
+        axis += wide
+    shapes = [tuple(p.shape) for p in parts if _is_of_ints(p)]
+    return f"indexing tensors of shapes {' and '.join(map(str, shapes))} do not broadcast together"
+
+
+def _outside(part: Any, size: int, backend: Any) -> int | None:
+    """The first number of `part` that is not an index of a dimension of that size."""
+    numbers = np.asarray(part if type(part) is int else backend.to_numpy(part))
+    found = numbers[(numbers < -size) | (numbers >= size)]
+    return int(found[0]) if found.size else None
+
+
+def _too_many(tensor: Any, used: int) -> str:
+    size = tuple(tensor.array.shape)
+    if not size:
+        return "invalid index of a 0-dim tensor; use .item() to get its number"
+    return f"too many indices for tensor of dimension {len(size)}: got {used} for shape {size}"
