@@ -67,7 +67,7 @@ def prompts(*lengths: int) -> list[list[int]]:
 def test_the_text_is_that_without_a_cache(family, kind, device):
     model = random_model(family, device)
     texts = prompts(23, 3, 12)
-    options = {"max_new_tokens": 16, "ignore_eos": True}
+    options = {"max_new_tokens": 16, "ignore_eos": True, "beyond_context": True}
     if "rope" in family:  # keys that a cache holds stay turned as they were: so it is one of them
         expected = [r.token_ids for r in generate(model, texts, **options)]
     else:
@@ -116,9 +116,10 @@ def test_a_conversation_costs_its_new_tokens(family, monkeypatch):
     text = prompts(30)[0]
     for turn in prompts(4, 6):
         text = [*text, *turn]
-        expected = generate(model, text, max_new_tokens=6, ignore_eos=True)
+        options = {"max_new_tokens": 6, "ignore_eos": True, "beyond_context": True}
+        expected = generate(model, text, **options)
         passes.clear()
-        result = generate(model, text, max_new_tokens=6, ignore_eos=True, prompt_cache=cache)
+        result = generate(model, text, prompt_cache=cache, **options)
         assert result.token_ids == expected.token_ids
         known = result.timings.cached_tokens
         assert passes == [len(text) - known, 1, 1, 1, 1, 1]

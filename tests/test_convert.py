@@ -256,7 +256,7 @@ def test_experts(tmp_path):
         (("convert", "{tmp}/nowhere", "{tmp}/a.gguf"), "not found"),
         (("convert", "{folder}", "{folder}"), "exists already"),
         (("convert", "{folder}", "{folder}/config.json"), "exists already"),
-        (("convert", "{folder}", "{tmp}/a.gguf", "--dtype", "int3"), "expected f32, f16 or bf16"),
+        (("convert", "{folder}", "{tmp}/a.gguf", "--dtype", "int3"), r"float32 \(f32\), float16"),
         (("convert", "{folder}", "{tmp}/a.gguf", "--tokenizer", "{tmp}"), "no tokenizer"),
         (("convert", "{folder}", "{tmp}/a.safetensors"), "no .safetensors file is written"),
         (("quantize", "{folder}", "{tmp}/a.bin"), "no .bin file is written"),

@@ -22,6 +22,7 @@ from gradient.generation import (
     stream,
 )
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
+from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from gradient.text import Tokenizer, byte_level
 
 INF = math.inf
@@ -223,10 +224,17 @@ def test_broken_utf8_at_the_end_is_replaced(tokenizer):
 def test_an_empty_prompt_begins_with_the_beginning_of_text(tokenizer):
     model = Scripted("xyz")
     assert generate(model, "", tokenizer=tokenizer).text == "yz"  # one token was there: BOS
-    assert generate(model, []).token_ids == list(b"yz")
+    assert generate(model, [[]])[0].token_ids == list(b"yz")
+    assert generate(model, gradient.tensor([], dtype=gradient.int64)).token_ids == list(b"yz")
     model.config.bos_token_id = None
     with pytest.raises(ArgumentError, match="empty, and the model has no beginning-of-text token"):
-        generate(model, [])
+        generate(model, [[]])
+
+
+@pytest.mark.parametrize("none", [[], (), gradient.zeros(0, 3, dtype=gradient.int64)], ids=str)
+def test_no_prompts_give_no_texts(none):
+    assert generate(Scripted("xyz"), none) == []
+    assert generate(Scripted("xyz"), none, num_return_sequences=2, temperature=1.0) == []
 
 
 @pytest.mark.parametrize("add_bos", [False, True])
@@ -399,6 +407,51 @@ def test_a_prompt_longer_than_the_context():
         ArgumentError, match="prompt: 49 tokens do not fit the model's context of 48"
     ):
         generate(tiny_model(), [1] * 49)
+
+
+def rotary(**changes) -> LlamaForCausalLM:
+    gradient.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=16, **changes,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def test_a_rotary_model_stops_at_its_trained_context():
+    model = rotary()
+    result = generate(model, [1] * 12, max_new_tokens=100, ignore_eos=True)
+    assert (len(result.token_ids), result.finish_reason) == (5, "context")
+    with pytest.raises(ArgumentError, match="do not fit .* context of 16: .*beyond_context=True"):
+        generate(model, [1] * 17)
+    further = generate(model, [1] * 17, max_new_tokens=9, ignore_eos=True, beyond_context=True)
+    assert (len(further.token_ids), further.finish_reason) == (9, "length")
+    with pytest.raises(ArgumentError, match="max_new_tokens: needed"):
+        generate(model, [1], max_new_tokens=None, beyond_context=True)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "length"),
+    [
+        ({"rope_type": "linear", "factor": 4.0}, 64),
+        ({"rope_type": "dynamic", "factor": 2.0}, 32),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, 64),
+        ({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 4}, 16),
+        (
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8,
+            },
+            16,
+        ),
+    ],
+)
+def test_scaled_positions_reach_further(scaling, length):
+    model = rotary(rope_parameters=scaling | {"rope_theta": 10000.0})
+    assert model.trained_length == length and model.context_length is None
 
 
 def test_no_tokens_asked_for():

@@ -21,6 +21,7 @@ from gradient.errors import (
     TypeMismatch,
 )
 from gradient.hub.download import all_parts, is_complete
+from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.text import byte_level
 
 GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"
@@ -288,10 +289,47 @@ def test_a_path_is_never_a_hub_id(cache):
         hub.load(Path("someone/model"))
 
 
-@pytest.mark.parametrize("absent", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("absent", ["config.json", "model.safetensors"])
 def test_a_folder_that_lacks_a_file(tmp_path, absent):
     with pytest.raises(ModelNotFound, match=absent):
         hub.load(fill(tmp_path, without=(absent,)))
+
+
+def test_a_model_without_a_tokenizer_takes_and_gives_ids(tmp_path):
+    whole = hub.load(fill(tmp_path / "whole"))
+    lm = hub.load(fill(tmp_path / "bare", without=("tokenizer.json", "tokenizer_config.json")))
+    assert lm.tokenizer is None
+    expected = whole.generate([5, 6], max_new_tokens=4, ignore_eos=True)
+    found = lm.generate([5, 6], max_new_tokens=4, ignore_eos=True)
+    assert (found.token_ids, found.text) == (expected.token_ids, "")
+    for call in (
+        lambda: lm.generate("text"),
+        lambda: lm.stream([5]),
+        lambda: lm.chat([{"role": "user", "content": "hi"}]),
+    ):
+        with pytest.raises(ArgumentError, match="needs a tokenizer"):
+            call()
+    lm.save(tmp_path / "saved")
+    assert hub.load(tmp_path / "saved").tokenizer is None
+    with pytest.raises(ModelNotFound, match="no tokenizer"):  # one that was asked for
+        hub.load(tmp_path / "bare", tokenizer=tmp_path / "bare")
+
+
+def test_an_encoder_without_a_tokenizer(tmp_path):
+    config = BertConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=48, max_position_embeddings=40,
+    )  # fmt: skip
+    gradient.models.save_model(BertForMaskedLM(config), tmp_path)
+    encoder = hub.load(tmp_path)
+    assert encoder.vectors([[1, 2, 3]]).shape == (1, 32)
+    with pytest.raises(ArgumentError, match="texts need a tokenizer"):
+        encoder.embed("text")
+
+
+@pytest.mark.parametrize("name", ["f16", "fp16", "half", "float16", "F16", gradient.float16])
+def test_dtypes_have_short_names(tmp_path, name):
+    assert hub.load(fill(tmp_path), dtype=name).model.dtype is gradient.float16
 
 
 def test_a_damaged_tokenizer(tmp_path):

@@ -253,7 +253,7 @@ def test_a_ragged_batch_beyond_the_original_context_is_as_alone(rope_type, devic
     changes |= {"factor": 3.0, "original_max_position_embeddings": 8}
     model = build("llama", device, rope_scaling=changes, max_position_embeddings=8)
     prompts = [list(range(3, 14)), [5], [6, 7, 8, 9]]
-    options = {"max_new_tokens": 12, "ignore_eos": True}
+    options = {"max_new_tokens": 12, "ignore_eos": True, "beyond_context": True}
     alone = [generate(model, prompt, **options).token_ids for prompt in prompts]
     assert [each.token_ids for each in generate(model, prompts, **options)] == alone
 
@@ -417,7 +417,8 @@ def test_none_goes_on_to_the_length_it_was_made_for(model):
     assert model.context_length is None and model.trained_length == 64
     text = generate(model, [1] * 60, max_new_tokens=None, ignore_eos=True)
     assert len(text.token_ids) == 5 and text.finish_reason == "context"
-    assert len(generate(model, [1] * 60, max_new_tokens=9, ignore_eos=True).token_ids) == 9
+    further = generate(model, [1] * 60, max_new_tokens=9, ignore_eos=True, beyond_context=True)
+    assert len(further.token_ids) == 9
 
 
 # ---- config.json --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
 from gradient.cli.progress import byte_progress
+from gradient.dtypes import floating_dtype
 
 if TYPE_CHECKING:
     import gradient
@@ -26,9 +27,6 @@ Source = Annotated[
         help="A model: a folder, a .gguf, llama2.c or PyTorch file, or an id on the hub."
     ),
 ]
-_VOCABULARY = "tokenizer.ggml.model"  # the key that every GGUF with a vocabulary has
-#: Short names of dtypes, as llama.cpp's tools have them.
-_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 def convert(
@@ -58,7 +56,7 @@ def convert(
 
     Weights are streamed from mapped files; what is written appears when it is whole.
     """
-    wanted = float_dtype(dtype)
+    wanted = None if dtype is None else floating_dtype(dtype)
     check_free(destination)
     began = time.perf_counter()
     where: dict[str, Any] = {"revision": revision, "offline": offline}
@@ -107,9 +105,6 @@ class Opened:
         found = find_gguf(path)
         if found is not None:
             self.metadata |= _kept(found, vocabulary=tokenizer is None)
-        if found is not None and tokenizer is None and _VOCABULARY not in self.metadata:
-            self.notes.append(f"{found} holds no tokenizer, none is written")
-            return
         try:
             self.tokenizer = hub.find_tokenizer(path, tokenizer)
         except ModelNotFound as error:
@@ -164,23 +159,6 @@ def _unpacked(dtype: gradient.DType | None) -> Callable[[str, Tensor], Tensor]:
 
     wide = dtype or float16
     return lambda name, weight: weight.dequantize(wide) if weight.dtype.is_packed else weight
-
-
-def float_dtype(name: str | None) -> gradient.DType | None:
-    """The dtype of that name, long or short.
-
-    Raises:
-        ArgumentError: there is none.
-    """
-    if name is None:
-        return None
-    import gradient
-    from gradient.errors import ArgumentError
-
-    name = _DTYPES.get(name, name)
-    if name not in _DTYPES.values():
-        raise ArgumentError(f"dtype: expected f32, f16 or bf16, got {name!r}")
-    return getattr(gradient, name)
 
 
 #: Names of files of weights. A folder of such a name was not meant.

@@ -9,6 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import print_json, print_table
+from gradient.dtypes import floating_dtype
 
 if TYPE_CHECKING:
     from gradient.evaluation.divergence import Difference, Divergence
@@ -96,7 +97,7 @@ def read_side(text: str, default: str | None) -> Side:
         if setting in ("cached", "transformers"):
             setattr(side, setting, True)
         elif equals and value and name in ("dtype", "device", "quantize"):
-            side.options[name] = value
+            side.options[name] = floating_dtype(value).name if name == "dtype" else value
         else:
             raise ArgumentError(f"diff: unknown setting {setting!r} in {text!r}; use {SETTINGS}")
     return side

@@ -9,7 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
-from gradient.cli.loading import load_language_model
+from gradient.cli.loading import load_language_model, tokenizer_of
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
 
@@ -46,6 +46,12 @@ def generate(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")
     ] = False,
+    beyond_context: Annotated[
+        bool,
+        typer.Option(
+            "--beyond-context", help="Go on beyond the context that the model was trained for."
+        ),
+    ] = False,
     logprobs: Annotated[
         int | None,
         typer.Option("--logprobs", min=0, help="With --json: the k best log-probabilities, too."),
@@ -78,6 +84,7 @@ def generate(
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
+    tokenizer_of(language_model)
     given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -102,6 +109,7 @@ def generate(
         "cache": cache,
         "cache_dtype": cache_dtype,
         "ignore_eos": ignore_eos,
+        "beyond_context": beyond_context,
         "num_return_sequences": several,
         "logprobs": logprobs,
     }

@@ -78,7 +78,7 @@ def describe_model(
         **_sizes(weights),
         "vocab_size": model.config.vocab_size,
         "context_length": settings["context"],
-        "chat_template": bool(loaded.tokenizer.chat_template),
+        "chat_template": bool(loaded.tokenizer and loaded.tokenizer.chat_template),
     }
     if hasattr(model, "kv_shapes"):
         tokens = context or settings["context"] or 2048

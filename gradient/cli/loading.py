@@ -8,6 +8,23 @@ from gradient.cli.progress import byte_progress
 
 if TYPE_CHECKING:
     from gradient.generation import LanguageModel
+    from gradient.text import Tokenizer
+
+
+def tokenizer_of(language_model: LanguageModel) -> Tokenizer:
+    """The model's tokenizer.
+
+    Raises:
+        ArgumentError: it came without one.
+    """
+    if language_model.tokenizer is None:
+        from gradient.errors import ArgumentError
+
+        raise ArgumentError(
+            f"{language_model.name}: came without a tokenizer, and text needs one; "
+            "give --tokenizer, a folder or file"
+        )
+    return language_model.tokenizer
 
 
 def load_language_model(model: str, *, quiet: bool = False, **options: Any) -> LanguageModel:

@@ -18,7 +18,7 @@ Model = Annotated[
 ]
 DType = Annotated[
     str | None,
-    typer.Option("--dtype", help="Convert the weights: float32, bfloat16, float16."),
+    typer.Option("--dtype", help="Convert the weights: f32, bf16, f16 (or float32 ...)."),
 ]
 Quantize = Annotated[
     str | None,

@@ -4,6 +4,7 @@
 gradient.float16
 """
 
+from gradient.dtypes.names import floating_dtype
 from gradient.dtypes.packed import (
     BlockDType,
     PackedDType,
@@ -75,6 +76,7 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "floating_dtype",
     "get_default_dtype",
     "iinfo",
     "int8",

@@ -34,14 +34,14 @@ class TextEncoder:
 
     Attributes:
         model: the network, an `EncoderModel`: token ids (B, T) to hidden states (B, T, C).
-        tokenizer: text to token ids.
+        tokenizer: text to token ids; None leaves `vectors`, of token ids.
         pooling: what makes a vector of the hidden states.
     """
 
     def __init__(
         self,
         model: EncoderModel,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         pooling: Pooling | None = None,
         name: str = "",
     ) -> None:
@@ -118,13 +118,18 @@ class TextEncoder:
         for number, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeMismatch(f"texts[{number}]: expected a str, got {type(text).__name__}")
+        if self.tokenizer is None:
+            raise ArgumentError(
+                "embed: texts need a tokenizer, and this model came without: give hub.load "
+                "tokenizer=, or token ids to `vectors`"
+            )
         clean = [text.strip() for text in texts]
         if self.pooling.lower_case:
             clean = [text.lower() for text in clean]
         rows = self.tokenizer.encode_batch(clean) if clean else []
         limit = self.max_length
         if limit is not None and any(len(row) > limit for row in rows):
-            after = self._tokens_after()
+            after = _tokens_after(self.tokenizer)
             if limit <= after:
                 raise ArgumentError(f"max_length: {limit} tokens leave no room for a text")
             rows = [
@@ -149,18 +154,20 @@ class TextEncoder:
         unit = self.pooling.normalize if normalize is None else normalize
         return F.normalize(y, dim=1) if unit else y
 
-    def _tokens_after(self) -> int:
-        """Return how many special tokens the tokenizer puts behind a text."""
-        mask = self.tokenizer.backend.encode("a", add_special_tokens=True).special_tokens_mask
-        return len(mask) - 1 - max((i for i, special in enumerate(mask) if not special), default=-1)
-
     def save(self, folder: str | Path) -> None:
         """Write all of it into a folder for `gradient.hub.load` and sentence-transformers."""
         save_model(self.model, folder)
-        self.tokenizer.save(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
         self.pooling.save(Path(folder), self.model.hidden_size)
 
     def __repr__(self) -> str:
         millions = self.model.num_parameters() / 1e6
         size = f"{millions:.1f} M parameters, {self.model.dtype.name} on {self.model.device}"
         return f"TextEncoder({self.name or type(self.model).__name__!r}, {size})"
+
+
+def _tokens_after(tokenizer: Tokenizer) -> int:
+    """Return how many special tokens a tokenizer puts behind a text."""
+    mask = tokenizer.backend.encode("a", add_special_tokens=True).special_tokens_mask
+    return len(mask) - 1 - max((i for i, special in enumerate(mask) if not special), default=-1)

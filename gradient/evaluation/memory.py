@@ -23,6 +23,7 @@ import numpy as np
 
 import gradient
 from gradient import nn, quantization
+from gradient.dtypes import floating_dtype
 from gradient.errors import ArgumentError, BackendError
 from gradient.generation.cache import KVCache
 from gradient.generation.prefill import CHUNK, feed
@@ -140,7 +141,7 @@ def _main() -> None:
 @gradient.no_grad()
 def _measure(settings: dict[str, Any]) -> MemoryForecast:
     context, batch = settings["context"], settings["batch"]
-    dtype = None if settings["dtype"] is None else getattr(gradient, settings["dtype"])
+    dtype = None if settings["dtype"] is None else floating_dtype(settings["dtype"])
     model = load_model(settings["path"])  # mapped, not read
     tokenizer = find_tokenizer(Path(settings["path"]))
     if tokenizer is not None:  # what it keeps of its vocabulary from the first use on

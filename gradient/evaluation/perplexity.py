@@ -126,8 +126,7 @@ def _window_nll(model: CausalLM, tokens: Sequence[int], first: int) -> float:
 def _sizes(model: CausalLM, context: int | None, stride: int | None) -> tuple[int, int]:
     limit = model.context_length
     if context is None:
-        trained = getattr(model.config, "max_position_embeddings", None)
-        context = min(limit or trained or LONGEST, LONGEST)
+        context = min(model.trained_length or LONGEST, LONGEST)
     stride = max(context // 2, 1) if stride is None else stride
     if limit is not None and context > limit:
         raise ArgumentError(f"context: {context} tokens exceed the model's context of {limit}")

@@ -54,16 +54,19 @@ def generate(
 
     Returns:
         One Generation, or a list of them if a list or a (B, T) tensor was given or several
-        sequences of each prompt are to be returned: those of the first prompt, then the next's.
+        sequences of each prompt are to be returned: those of the first prompt, then the next's. An
+        empty list of prompts gives an empty list.
 
     Raises:
         ArgumentError: an option out of range, a prompt longer than the model's context, an empty
-            prompt for a model without a beginning-of-text token.
+            prompt for a model without a beginning-of-text token, text without a tokenizer.
         TypeMismatch (TypeError): there is no such option.
         GenerationError: no token is possible, as processors forbid all or the model computes NaN.
     """
     chosen = GenerationOptions.of(options)
     many, prompts = read_prompts(prompt, tokenizer, attention_mask)
+    if not prompts:
+        return []
     rows, pieces = start(model, prompts, tokenizer, chosen)
     for _ in pieces:
         pass
@@ -72,7 +75,7 @@ def generate(
 
 
 def stream(
-    model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer, **options: Unpack[Options]
+    model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer | None, **options: Unpack[Options]
 ) -> Iterator[str]:
     """Let `model` continue a prompt; yield the text as it appears, never half a character.
 
@@ -83,6 +86,8 @@ def stream(
         ArgumentError, TypeMismatch, GenerationError: as `generate` does; the first two at once,
             not with the first piece.
     """
+    if tokenizer is None:
+        raise ArgumentError("stream: a text needs a tokenizer; use generate, which gives token ids")
     chosen = GenerationOptions.of(options)
     _, prompts = read_prompts(prompt, tokenizer, None)
     if len(prompts) != 1:
@@ -167,7 +172,7 @@ def new_row(
     model: CausalLM, prompt: Sequence[int], tokenizer: Tokenizer | None, options: GenerationOptions
 ) -> Row:
     """Return the row that is to take in what follows `prompt`."""
-    most, reason = budget(model, prompt, options.max_new_tokens)
+    most, reason = budget(model, prompt, options.max_new_tokens, options.beyond_context)
     result = Generation(
         logprobs=None if options.reported_logprobs is None else [],
         timings=Timings(prompt_tokens=len(prompt)),

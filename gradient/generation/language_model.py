@@ -37,10 +37,10 @@ class LanguageModel:
 
     Attributes:
         model: the network, a `CausalLM` module: token ids (B, T) to logits (B, T, V).
-        tokenizer: text to token ids and back.
+        tokenizer: text to token ids and back; None takes and gives token ids alone.
     """
 
-    def __init__(self, model: CausalLM, tokenizer: Tokenizer, name: str = "") -> None:
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer | None = None, name: str = "") -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
@@ -76,7 +76,11 @@ class LanguageModel:
         return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
-        """Continue a text, yielding it as it appears; see `GenerationOptions`."""
+        """Continue a text, yielding it as it appears; see `GenerationOptions`.
+
+        Raises:
+            ArgumentError: there is no tokenizer, so no text; or as of `generate`.
+        """
         return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
 
     def chat(
@@ -119,6 +123,8 @@ class LanguageModel:
         """
         check_messages(messages)
         opened = False
+        if self.tokenizer is None:
+            raise ArgumentError("chat: needs a tokenizer, and this model came without: give one")
         if self.tokenizer.chat_template:
             variables = dict(template_variables or {})
             if enable_thinking is not None:
@@ -126,6 +132,8 @@ class LanguageModel:
             text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
             opened = ends_in_open_thought(text)
             prompt: Prompt = self.tokenizer.encode(text, add_special_tokens=False)
+            if not prompt:
+                raise ArgumentError("chat: the chat template shows nothing of this conversation")
         else:
             if tools or documents:
                 raise ArgumentError(
@@ -142,6 +150,7 @@ class LanguageModel:
         return _without_thinking(found, opened)
 
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
+        assert self.tokenizer is not None
         template = self.tokenizer.apply_chat_template
         try:
             return template(_with_system(messages, system), **variables)
@@ -158,7 +167,8 @@ class LanguageModel:
     def save(self, folder: str | Path) -> None:
         """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
         save_model(self.model, folder)
-        self.tokenizer.save(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
         write_generation_config(self.model.generation_config, Path(folder))
 
     def __repr__(self) -> str:

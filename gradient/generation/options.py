@@ -41,7 +41,7 @@ class HasModel(Protocol):
     def model(self) -> CausalLM: ...
 
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class GenerationOptions(SamplingParams):
     Attributes:
         max_new_tokens: the most tokens to generate; None goes on until the context is full.
         seed: makes sampling repeatable; row i of a batch draws with seed + i, or seed[i] of a list.
+        beyond_context: go on where a model with rotary positions was not trained: longer prompts
+            are taken, and texts end after max_new_tokens alone. Expect nonsense there.
         stop: string(s) that end the text; nothing of them is given out.
         ignore_eos: go on after an end-of-text token, which then counts like any other.
         logprobs: report log-probabilities: True, or how many of the likeliest tokens to list.
@@ -85,6 +87,7 @@ class GenerationOptions(SamplingParams):
 
     max_new_tokens: int | None = 256
     seed: int | Sequence[int] | None = None
+    beyond_context: bool = False
     stop: str | Sequence[str] | None = None
     ignore_eos: bool = False
     logprobs: bool | int | None = None
@@ -247,6 +250,7 @@ class Options(TypedDict, total=False):
     min_new_tokens: int
     max_new_tokens: int | None
     seed: int | Sequence[int] | None
+    beyond_context: bool
     stop: str | Sequence[str] | None
     ignore_eos: bool
     logprobs: bool | int | None

@@ -39,7 +39,10 @@ def read_prompts(
     tokenizer: Tokenizer | None,
     attention_mask: Tensor | None,
 ) -> tuple[bool, list[list[int]]]:
-    """Return whether several prompts were given, and the token ids of each, without padding."""
+    """Return whether several prompts were given, and the token ids of each, without padding.
+
+    An empty list is a list of no prompts; the empty prompt is "", or [] among others.
+    """
     if isinstance(prompt, Tensor):
         if prompt.ndim not in (1, 2):
             raise ArgumentError(
@@ -62,6 +65,8 @@ def read_prompts(
         raise ArgumentError(
             "attention_mask: only for prompts given as a tensor; lists need no padding"
         )
+    if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes) and not prompt:
+        return True, []
     many = _is_row(prompt) and any(isinstance(each, str) or _is_row(each) for each in prompt)
     each_prompt: Sequence[Any] = prompt if many else [prompt]
     return many, [_token_ids(each, tokenizer) for each in each_prompt]
@@ -80,7 +85,9 @@ def _token_ids(prompt: Prompt, tokenizer: Tokenizer | None) -> list[int]:
             )
         return list(prompt)
     if tokenizer is None:
-        raise ArgumentError("prompt: text needs a tokenizer; give token ids, or tokenizer=")
+        raise ArgumentError(
+            "prompt: text needs a tokenizer; give token ids, or tokenizer= (hub.load takes it too)"
+        )
     return encode_prompt(prompt, tokenizer)
 
 
@@ -126,23 +133,37 @@ def check_tokens(prompts: Sequence[Sequence[int]], model: CausalLM) -> None:
             )
 
 
-def budget(model: CausalLM, prompt: Sequence[int], max_new_tokens: int | None) -> tuple[int, str]:
+def context_limit(model: CausalLM, beyond_context: bool = False) -> int | None:
+    """Return the most tokens that a text may have; None if nothing limits it.
+
+    Args:
+        beyond_context: let rotary positions go on where the model was not trained.
+    """
+    return model.context_length if beyond_context else model.trained_length
+
+
+def budget(
+    model: CausalLM,
+    prompt: Sequence[int],
+    max_new_tokens: int | None,
+    beyond_context: bool = False,
+) -> tuple[int, str]:
     """Return how many tokens may follow a prompt, and the finish reason once they have.
 
     Raises:
         ArgumentError: the prompt does not fit the model's context; or that has no end, and
             neither has the number of tokens to generate.
     """
-    limit = model.context_length
-    if limit is None and max_new_tokens is not None:
-        return max_new_tokens, "length"
-    limit = model.trained_length if limit is None else limit
+    limit = context_limit(model, beyond_context)
     if limit is None:
-        raise ArgumentError("max_new_tokens: needed, as this model's context has no limit")
+        if max_new_tokens is None:
+            raise ArgumentError("max_new_tokens: needed, as this model's context has no limit")
+        return max_new_tokens, "length"
     if len(prompt) > limit:
+        further = "" if model.context_length is not None else ", or set beyond_context=True"
         raise ArgumentError(
             f"prompt: {len(prompt)} tokens do not fit the model's context of {limit}: shorten it, "
-            f"or keep its last {limit} tokens"
+            f"or keep its last {limit} tokens{further}"
         )
     room = limit - len(prompt) + 1  # the last token is never fed back
     if max_new_tokens is None or max_new_tokens > room:

@@ -14,10 +14,12 @@ from typing import Any
 
 import gradient
 from gradient import quantization
+from gradient.dtypes import floating_dtype
 from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
+from gradient.io.gguf import GGUFFile
 from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
 from gradient.models.generation_config import read_generation_config
@@ -34,6 +36,8 @@ __all__ = [
     "load_language_model",
 ]
 
+#: The key of GGUF that names the kind of vocabulary; "no_vocab" is none.
+VOCABULARY = "tokenizer.ggml.model"
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
 
 #: Short names of hub ids.
@@ -69,8 +73,8 @@ def load(
             file is named by its first part.
         tokenizer: the folder or file of the tokenizer, where it is not the model's own.
         device: where to run; None is the CPU.
-        dtype: floating dtype to convert the weights to; None keeps them as stored. Packed weights
-            stay packed.
+        dtype: floating dtype to convert the weights to, or its name ("bfloat16", "bf16"); None
+            keeps them as stored. Packed weights stay packed.
         revision: branch, tag or commit of a hub model.
         offline: never use the network; what is not on this machine is not found.
         quantize: pack the weights while they are loaded, one at a time: "q8_0", "q4_0", "q4_k_m",
@@ -79,7 +83,8 @@ def load(
         progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Returns:
-        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`.
+        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`. Where no tokenizer lies
+        beside the weights its `tokenizer` is None: it takes and gives token ids.
 
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
@@ -89,12 +94,18 @@ def load(
     path = find(model, file=file, revision=revision, offline=offline)
     network = load_model(
         path,
-        dtype=_dtype(dtype),
+        dtype=None if dtype is None else floating_dtype(dtype),
         device=device,
         converter=None if scheme is None else partial(packer, scheme=scheme),
         progress=progress,
     )
-    found = find_tokenizer(path, tokenizer)
+    found: Tokenizer | None
+    try:
+        found = find_tokenizer(path, tokenizer)
+    except ModelNotFound:
+        if tokenizer is not None:
+            raise
+        found = None
     if isinstance(network, EncoderModel):
         pooling = Pooling.from_folder(path if path.is_dir() else path.parent)
         return TextEncoder(network, found, pooling, name=str(model))
@@ -140,12 +151,18 @@ def find_tokenizer(path: Path, other: str | Path | None = None) -> Tokenizer:
 
     Args:
         other: take this one, a folder or file, instead.
+
+    Raises:
+        ModelNotFound: there is none.
+        FileFormatError: it is damaged.
     """
     if other is not None:
         path = Path(other).expanduser()
         return Tokenizer.from_folder(path) if path.is_dir() else Tokenizer.from_file(path)
     gguf = find_gguf(path)
     if gguf is not None:
+        if GGUFFile(gguf).metadata.get(VOCABULARY, "no_vocab") == "no_vocab":
+            raise ModelNotFound(f"{gguf} holds no tokenizer")
         return Tokenizer.from_file(gguf)
     folder = path if path.is_dir() else path.parent
     try:
@@ -203,20 +220,3 @@ def find(
             raise
         embedded = ", ".join(embedded_models())
         raise ModelNotFound(f"{error}; without a network there is {embedded}") from error
-
-
-def _dtype(dtype: gradient.DType | str | None) -> gradient.DType | None:
-    """Return the floating dtype of that name."""
-    if isinstance(dtype, str):
-        found = getattr(gradient, dtype, None)
-        if not isinstance(found, gradient.DType):
-            raise ArgumentError(
-                f"dtype: expected float32, bfloat16, float16 or float64, got {dtype!r}"
-            )
-        dtype = found
-    if dtype is not None and not (isinstance(dtype, gradient.DType) and dtype.is_floating_point):
-        raise ArgumentError(
-            "dtype: expected a floating dtype for weights, such as gradient.bfloat16, got "
-            f"{dtype!r}"
-        )
-    return dtype

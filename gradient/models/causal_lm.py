@@ -14,6 +14,7 @@ import gradient
 from gradient.errors import ArgumentError
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.rope import RotaryEmbedding
+from gradient.models.rope_parameters import reach
 from gradient.tensor import Tensor
 
 
@@ -93,9 +94,16 @@ class CausalLM(PretrainedModel):
 
     @property
     def trained_length(self) -> int | None:
-        """Return the longest text that the model was made for; it may go on beyond, less well."""
-        limit = self.context_length
-        return getattr(self.config, "max_position_embeddings", None) if limit is None else limit
+        """Return the longest text that the model was made for, scaled rotary positions counted.
+
+        One with rotary positions can go on beyond, but writes nonsense there.
+        """
+        if self.context_length is not None:
+            return self.context_length
+        length = getattr(self.config, "max_position_embeddings", None)
+        if length is None:
+            return None
+        return reach(length, getattr(self.config, "rope_parameters", None))
 
     @property
     def kv_shapes(self) -> list[KVShape]:

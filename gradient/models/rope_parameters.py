@@ -66,6 +66,24 @@ def settled(
     return parameters
 
 
+def reach(max_position_embeddings: int, parameters: Any) -> int:
+    """Return the tokens that a rotary model was made for, its scaling of positions counted.
+
+    With "linear" and "dynamic" scaling `max_position_embeddings` is what was trained first, and
+    with "yarn" the parameters name that; the factor says how far it was stretched. Others give
+    what was reached.
+    """
+    if not isinstance(parameters, dict) or any(isinstance(p, dict) for p in parameters.values()):
+        return max_position_embeddings  # some layers are scaled: the number is of all
+    factor = parameters.get("factor") or 1
+    first = {
+        "linear": max_position_embeddings,
+        "dynamic": max_position_embeddings,
+        "yarn": parameters.get("original_max_position_embeddings") or 0,
+    }.get(parameters.get("rope_type") or "", 0)
+    return max(max_position_embeddings, int(first * factor))
+
+
 def old_dialect(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the keys by which transformers before 5, and others, read settled parameters."""
     outer = {key: parameters[key] for key in _OUTER if key in parameters}

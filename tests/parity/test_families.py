@@ -246,7 +246,7 @@ def test_greedy_tokens(folder):
     ours = load_model(folder)
     prompts = [texts(1, n, ours.config.vocab_size, seed=n)[0].tolist() for n in (3, 17, 36)]
     expected = [greedy(theirs(folder), prompt) for prompt in prompts]
-    options = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True}
+    options = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True, "beyond_context": True}
     assert [generate(ours, prompt, **options).token_ids for prompt in prompts] == expected
     assert [each.token_ids for each in generate(ours, prompts, **options)] == expected
 
@@ -263,7 +263,12 @@ def test_a_window_of_one_token(tmp_path):
     prompt = texts(1, 9, ours.config.vocab_size)[0].tolist()
     expected = greedy(theirs(folder), prompt, use_cache=False)
     for past in ("static", "sliding", "paged"):
-        options = {"max_new_tokens": NEW_TOKENS, "ignore_eos": True, "cache": past}
+        options = {
+            "max_new_tokens": NEW_TOKENS,
+            "ignore_eos": True,
+            "beyond_context": True,
+            "cache": past,
+        }
         assert generate(ours, prompt, **options).token_ids == expected
 
 

@@ -224,6 +224,7 @@ def test_a_random_configuration(draw, seed, tmp_path):
         assert_close(logits_of(ours, ids), logits_of(theirs(folder), ids), what=f"{tokens} tokens")
     prompts = [texts(1, tokens, vocabulary, seed)[0].tolist() for tokens in (5, 19)]
     expected = [greedy(theirs(folder), prompt) for prompt in prompts]
-    written = generate(ours, prompts, max_new_tokens=len(expected[0]), ignore_eos=True)
+    options = {"ignore_eos": True, "beyond_context": True}
+    written = generate(ours, prompts, max_new_tokens=len(expected[0]), **options)
     assert [each.token_ids for each in written] == expected
     compare_training(ours, theirs(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import gradient
+from gradient.dtypes.names import FLOATING
 from gradient.errors import ArgumentError
 from gradient.tensor import Tensor
 
@@ -71,7 +72,7 @@ def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device
     )
 
 
-#: Names of what keys and values can be stored in.
+#: Names of what keys and values can be stored in; floating dtypes have short names, too ("f16").
 STORED = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 
 
@@ -105,7 +106,7 @@ def is_stored(name: Any) -> bool:
     return (
         isinstance(name, str)
         and 1 <= len(name.split("/")) <= 2
-        and all(part in STORED for part in name.split("/"))
+        and all(part in STORED or part in FLOATING for part in name.split("/"))
     )
 
 
@@ -118,10 +119,10 @@ def storage_of(dtype: gradient.DType | str) -> Storage:
     from gradient.generation.cache.quantized import Int4, Int8  # which are made of what is above
 
     name = dtype if isinstance(dtype, str) else dtype.name
+    if name in FLOATING:
+        return Plain(FLOATING[name])
     if name not in STORED:
         raise ArgumentError(
             f"cache: keys and values are stored as one of {', '.join(STORED)}, got {name!r}"
         )
-    if name in ("int8", "int4"):
-        return Int8() if name == "int8" else Int4()
-    return Plain(getattr(gradient, name))
+    return Int8() if name == "int8" else Int4()
