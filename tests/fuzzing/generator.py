@@ -1,0 +1,204 @@
+"""Draw programs: PyTorch runs each statement as it is drawn, so that the next one can fit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import warnings
+from typing import Any
+
+import torch
+
+import gradient
+from fuzzing import rows, schemas
+from fuzzing.draw import Broken, Draw, Skip
+from fuzzing.interpreter import World
+from fuzzing.program import Array, Dtype, Program, Ref, Statement, mapped, refs, with_changed
+
+EXCLUDED: dict[str, str] = {}
+
+
+@functools.cache
+def catalogue() -> dict[str, str]:
+    """Every public function and method: "function", "method" or "both", by name."""
+    found: dict[str, set[str]] = {}
+    for name in dir(gradient):
+        value = getattr(gradient, name)
+        if name.startswith("_") or not callable(value) or isinstance(value, type):
+            continue
+        found.setdefault(name, set()).add("function")
+    for name in dir(gradient.Tensor):
+        if not name.startswith("_") and callable(getattr(gradient.Tensor, name)):
+            found.setdefault(name, set()).add("method")
+    for name in dir(gradient.nn.functional):
+        if not name.startswith("_"):
+            found.setdefault(f"nn.functional.{name}", set()).add("function")
+    for name in rows.ROWS:
+        found.setdefault(name, set()).add("row")
+    return {
+        name: "both" if len(forms & {"function", "method"}) == 2 else min(forms)
+        for name, forms in found.items()
+    }
+
+
+@functools.cache
+def drawable() -> tuple[str, ...]:
+    known = schemas.declarations()
+    return tuple(
+        name
+        for name in catalogue()
+        if name in rows.ROWS or (name in known and name not in EXCLUDED and hasattr_torch(name))
+    )
+
+
+def hasattr_torch(name: str) -> bool:
+    return hasattr(torch, name) or hasattr(torch.Tensor, name)
+
+
+VIEWS = ("getitem", "transpose", "unsqueeze", "narrow", "diagonal", "view", "reshape", "select",
+         "expand", "squeeze", "flatten", "permute", "unfold", "attr.T", "split", "unbind", "chunk",
+         "movedim", "swapaxes", "t", "unflatten", "detach", "view_as", "tensor_split", "attr.mT",
+         "contiguous", "to")  # fmt: skip
+WRITES = ("setitem", "inplace operator", "mul_", "zero_", "add_", "copy_", "fill_", "sin_",
+          "masked_fill_", "index_add_", "scatter_", "addcmul_", "clamp_", "sub_", "div_", "tanh_",
+          "relu_", "index_fill_", "lerp_", "setitem", "exp_", "pow_")  # fmt: skip
+PLAIN = ("operator", "exp", "clone", "sum", "mul", "detach", "cat", "stack", "where", "operator")
+
+
+def choices(style: str) -> tuple[str, ...]:
+    every = drawable()
+    if style == "views":
+        return VIEWS * 2 + WRITES * 2 + PLAIN
+    if style == "indices":
+        return (
+            ("getitem", "setitem") * 8
+            + ("gather", "scatter", "index_select", "where", "masked_fill_")
+            + PLAIN
+        )
+    if style == "functional":
+        return tuple(n for n in every if n.startswith("nn.")) + ("module",) * 12 + PLAIN
+    return every + ("operator", "getitem", "setitem", "module") * 4
+
+
+STYLES = {"any": 10, "views": 3, "indices": 3, "functional": 4}
+
+
+def draw_statement(draw: Draw, name: str) -> Statement:
+    if name in rows.ROWS:
+        return rows.ROWS[name](draw)
+    form = catalogue()[name]
+    if form == "both":
+        form = draw.rng.choice(("function", "method"))
+    return schemas.statement(draw, name, form)
+
+
+def spoiled(rng: random.Random, statement: Statement) -> Statement:
+    """The same call with one argument that it cannot take, or one that it does not have."""
+    args, options = list(statement.args), dict(statement.options)
+    wrong = rng.choice((None, "no", -7, 9, 2.5, (1, 2, 3, 4, 5), [], Dtype("int64"), True,
+                        Array((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), (7,), "float64"),
+                        Array((1, 2), (2,), "int64"), Array(True, (), "bool")))  # fmt: skip
+    kind = rng.random()
+    if kind < 0.15 and statement.function not in rows.PREFIXES and "item" not in statement.function:
+        options["dtpye" if rng.random() < 0.5 else "dim_"] = wrong
+        if not options_allowed(statement):
+            raise Skip
+    elif kind < 0.25 and options_allowed(statement):
+        args.append(wrong)
+    elif options and rng.random() < 0.5:
+        options[rng.choice(list(options))] = wrong
+    elif len(args) > 1:
+        args[rng.randrange(1, len(args))] = wrong
+    else:
+        raise Skip
+    return Statement(statement.function, tuple(args), options, statement.random)
+
+
+def options_allowed(statement: Statement) -> bool:
+    name = statement.function
+    return (
+        name[0].isalpha()
+        and name not in ("getitem", "setitem", "array", "item", "call", "neg", "pos", "invert")
+        and not name.startswith("attr.")
+        or name[0] == "."
+    )
+
+
+def pruned(program: list[Statement]) -> Program:
+    """The program without new tensors that nothing refers to."""
+    used = {r.index for s in program for r in refs(s)}
+    kept = [i for i, s in enumerate(program) if s.function != "array" or i in used]
+    at = {old: new for new, old in enumerate(kept)}
+
+    def renumber(value: Any) -> Any:
+        return Ref(at[value.index], value.item) if isinstance(value, Ref) else value
+
+    return tuple(with_changed(program[i], renumber) for i in kept)
+
+
+def program(seed: int) -> Program:
+    rng = random.Random(seed)
+    draw = Draw(rng, World(torch))
+    style = rng.choices(list(STYLES), list(STYLES.values()))[0]
+    names = choices(style)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(rng.randint(1, 2)):
+            draw.new(nonempty(rng))
+        with contextlib.suppress(Broken):
+            for _ in range(rng.randint(2, 9)):
+                attempt(draw, names)
+    return pruned(draw.statements)
+
+
+def nonempty(rng: random.Random) -> tuple[int, ...]:
+    from fuzzing import numbers
+
+    shape = numbers.shape(rng)
+    return shape if 0 not in shape or rng.random() < 0.2 else (2, 3)
+
+
+def attempt(draw: Draw, names: tuple[str, ...], tries: int = 8) -> bool:
+    """Append one statement that PyTorch takes; or, seldom, one that it refuses."""
+    rng = draw.rng
+    name = rng.choice(names)
+    for _ in range(tries):
+        try:
+            statement = draw_statement(draw, name)
+            if rng.random() < 0.05:
+                statement = spoiled(rng, statement)
+        except Broken:
+            raise
+        except Exception:  # Skip, or an argument that the row could not prepare under PyTorch
+            continue
+        if huge(statement):
+            continue
+        try:
+            draw.push(statement)
+        except Broken:
+            raise
+        except Exception:
+            if rng.random() < 0.12:
+                draw.world.values.append(None)
+                draw.statements.append(statement)
+                return True
+            continue
+        return True
+    return False
+
+
+def huge(statement: Statement) -> bool:
+    """Whether a number could make a tensor of a million elements."""
+    if any(c in statement.function for c in ("getitem", "setitem")):
+        return False
+    sized = {"repeat", "tile", "arange", "linspace", "full", "zeros", "ones", "pad", "expand"}
+    if statement.function.strip("._") not in sized:
+        return False
+
+    def big(v: Any) -> bool:
+        return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) > 100
+
+    found: list[bool] = []
+    mapped(statement.args, lambda v: found.append(big(v)))
+    return any(found)
