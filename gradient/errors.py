@@ -1,8 +1,9 @@
 """Every error that gradient raises on purpose.
 
 Each one is also the built-in exception that a PyTorch user would catch (RuntimeError, IndexError,
-TypeError, ValueError ...). A message says which op or argument, what was expected, what came, and
-the fix where there is one.
+TypeError, ValueError ...). Some are two: for one kind of mistake PyTorch raises ValueError where
+its Python code looks, and RuntimeError where its C++ code does. A message says which function or
+argument, what was expected, what came, and the fix where there is one (`sentence`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ class GradientError(Exception):
     """Base of all errors that gradient raises on purpose."""
 
 
-class ShapeError(GradientError, RuntimeError):
+def sentence(caller: str, expected: str, got: object, fix: str = "") -> str:
+    """The words of an error: "caller: expected ..., got ...; fix"."""
+    return f"{caller}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
+
+
+class ShapeError(GradientError, RuntimeError, ValueError):
     """Shapes do not fit together."""
 
 
-class DTypeError(GradientError, RuntimeError):
-    """An op was given a dtype that it does not take."""
+class DTypeError(GradientError, NotImplementedError):
+    """An op was given a dtype that it does not take (NotImplementedError is a RuntimeError)."""
 
 
 class DeviceError(GradientError, RuntimeError):
@@ -32,11 +38,11 @@ class BackendError(GradientError, RuntimeError):
     """A backend is missing, or failed."""
 
 
-class ArgumentError(GradientError, ValueError):
+class ArgumentError(GradientError, ValueError, RuntimeError):
     """An argument has a value that is not allowed."""
 
 
-class IndexOutOfRange(GradientError, IndexError):
+class IndexOutOfRange(GradientError, IndexError, RuntimeError):
     """A dimension or an index lies outside its range."""
 
 

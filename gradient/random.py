@@ -15,13 +15,22 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.checkpoint import RandomState
-from gradient.autograd.variable import wrap
-from gradient.dtypes import dtype_of, finfo, get_default_dtype, int64
-from gradient.errors import ArgumentError, ShapeError
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import dtype_of, finfo, get_default_dtype, iinfo, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.locks import new_lock
-from gradient.tensor.arguments import int_of, size_of
+from gradient.tensor.arguments import (
+    int_of,
+    number_of,
+    shape_argument,
+    shown,
+    size_argument,
+    size_of,
+    tensor_of,
+)
 from gradient.tensor.creation import finished
 from gradient.tensor.drawing import Draw
+from gradient.tensor.joining import broadcast_shapes
 
 
 class Generator:
@@ -37,7 +46,13 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of that seed."""
-        self.key, self.offset = int(seed) % 2**64, 0
+        try:
+            seed = int(seed)
+        except (TypeError, ValueError):
+            raise TypeMismatch(sentence("manual_seed", "an int", repr(seed))) from None
+        if not -(2**63) <= seed < 2**64:
+            raise ArgumentError(sentence("manual_seed", "a seed from -2**63 to 2**64 - 1", seed))
+        self.key, self.offset = seed % 2**64, 0
         return self
 
     def seed(self) -> int:
@@ -57,12 +72,11 @@ class Generator:
 
     def set_state(self, state: Any) -> Generator:
         """Go to where `get_state` was called."""
-        array = np.asarray(state.numpy())
+        array = np.asarray(tensor_of("set_state", state).numpy())
         if array.dtype != np.uint8 or array.size != 16:
-            raise ArgumentError(
-                "set_state: expected a uint8 tensor of 16 elements, "
-                f"got {array.dtype} of {array.size}"
-            )
+            kind = ArgumentError if array.dtype == np.uint8 else TypeMismatch
+            got = f"{array.dtype} of {array.size}"
+            raise kind(sentence("set_state", "a uint8 tensor of 16 elements", got))
         self.key, self.offset = (int(v) for v in array.copy().view(np.uint64))
         return self
 
@@ -114,9 +128,17 @@ RandomState.save = staticmethod(get_rng_state)
 RandomState.restore = staticmethod(set_rng_state)
 
 
+def _source(generator: Any) -> Generator:
+    if generator is None:
+        return default_generator
+    if not isinstance(generator, Generator):
+        raise TypeMismatch(sentence("generator", "a Generator or None", repr(generator)))
+    return generator
+
+
 def draw(generator: Any, backend: Any, kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
     """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
-    source = default_generator if generator is None else generator
+    source = _source(generator)
     wide = dtype if dtype in (np.dtype(np.float64), np.dtype(np.float32)) else np.dtype(np.float32)
     array = source.take(getattr(backend, kind), math.prod(shape), wide)
     if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
@@ -129,7 +151,7 @@ def draw_integers(
     generator: Any, backend: Any, shape: tuple[int, ...], low: int, high: int, dtype: Any
 ) -> Any:
     """An array of whole numbers from [low, high)."""
-    source = default_generator if generator is None else generator
+    source = _source(generator)
     array = source.take(backend.integers, math.prod(shape), high - low)
     array = backend.astype(array, int64.numpy) + low
     return backend.reshape(backend.astype(array, dtype), shape)
@@ -140,34 +162,40 @@ Draw.integers = staticmethod(draw_integers)
 
 
 def _drawn(
-    kind: str, size: Any, generator: Any, dtype: Any, device: Any, requires_grad: bool
+    caller: str, kind: str, shape: Any, generator: Any, dtype: Any, device: Any, requires_grad: bool
 ) -> Any:
     backend = backends.get("cpu" if device is None else str(device))
-    wanted = (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
-    array = draw(generator, backend, kind, size_of(size), wanted)
+    wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
+    if not wanted.is_floating_point:
+        raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
+    array = draw(generator, backend, kind, shape, wanted.numpy)
     return finished(array, backend, requires_grad)
 
 
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Any:
     """Uniform on [0, 1)."""
-    return _drawn("uniform", size, generator, dtype, device, requires_grad)
+    shape = size_of(sizes, size)
+    return _drawn("rand", "uniform", shape, generator, dtype, device, requires_grad)
 
 
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Any:
     """Standard normal."""
-    return _drawn("normal", size, generator, dtype, device, requires_grad)
+    shape = size_of(sizes, size)
+    return _drawn("randn", "normal", shape, generator, dtype, device, requires_grad)
 
 
 def rand_like(
@@ -178,8 +206,7 @@ def rand_like(
     requires_grad: bool = False,
 ) -> Any:
     """Uniform on [0, 1), shaped as `input`."""
-    dtype = input.dtype if dtype is None else dtype
-    return _drawn("uniform", (input.shape,), generator, dtype, input.device, requires_grad)
+    return _drawn_like("rand_like", "uniform", input, generator, dtype, requires_grad)
 
 
 def randn_like(
@@ -190,8 +217,14 @@ def randn_like(
     requires_grad: bool = False,
 ) -> Any:
     """Standard normal, shaped as `input`."""
-    dtype = input.dtype if dtype is None else dtype
-    return _drawn("normal", (input.shape,), generator, dtype, input.device, requires_grad)
+    return _drawn_like("randn_like", "normal", input, generator, dtype, requires_grad)
+
+
+def _drawn_like(
+    caller: str, kind: str, input: Any, generator: Any, dtype: Any, requires_grad: bool
+) -> Any:
+    dtype = tensor_of(caller, input).dtype if dtype is None else dtype
+    return _drawn(caller, kind, input.shape, generator, dtype, input.device, requires_grad)
 
 
 def randint(
@@ -206,18 +239,37 @@ def randint(
     """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
         low, high, size = 0, low, high
-    if high is None or high <= low:
-        raise ArgumentError(f"randint: expected low < high, got {low} and {high}")
-    backend = backends.get("cpu" if device is None else str(device))
-    wanted = dtype_of(dtype).numpy
-    array = draw_integers(generator, backend, size_of((size,)), int(low), int(high), wanted)
-    return wrap(array, backend)
+    return _integers("randint", low, high, size, generator, dtype, device)
 
 
-def randint_like(input: Any, low: int, high: int | None = None, **options: Any) -> Any:
+def randint_like(
+    input: Any,
+    low: int,
+    high: int | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+) -> Any:
     """Whole numbers shaped as `input`."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.shape, **{"dtype": input.dtype, **options})
+    dtype = tensor_of("randint_like", input).dtype if dtype is None else dtype
+    device = input.device if device is None else device
+    return _integers("randint_like", low, high, input.shape, generator, dtype, device)
+
+
+def _integers(
+    caller: str, low: Any, high: Any, size: Any, generator: Any, dtype: Any, device: Any
+) -> Any:
+    shape = shape_argument(caller, "size", size)
+    low, high = int_of(caller, "low", low), int_of(caller, "high", high)
+    if high <= low:
+        raise ArgumentError(sentence(caller, "low < high", f"{low} and {high}"))
+    backend = backends.get("cpu" if device is None else str(device))
+    wanted = dtype_of(dtype)
+    if wanted.kind == "int" and not iinfo(wanted).min <= low < high <= iinfo(wanted).max + 1:
+        raise ArgumentError(sentence(caller, f"numbers that {wanted} holds", f"[{low}, {high})"))
+    return wrap(draw_integers(generator, backend, shape, low, high, wanted.numpy), backend)
 
 
 def randperm(
@@ -225,8 +277,8 @@ def randperm(
 ) -> Any:
     """The numbers 0 ... n - 1 in random order."""
     backend = backends.get("cpu" if device is None else str(device))
-    source = default_generator if generator is None else generator
-    keys = source.take(backend.integers, n, 2**63)
+    n = size_argument("randperm", "n", n)
+    keys = _source(generator).take(backend.integers, n, 2**63)
     return wrap(backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy), backend)
 
 
@@ -236,18 +288,30 @@ def normal(
     size: Any = None,
     *,
     generator: Generator | None = None,
-    **options: Any,
+    dtype: Any = None,
+    device: Any = None,
 ) -> Any:
     """Normal with the given mean and standard deviation (numbers with a size, or tensors)."""
-    if size is None:
-        like = mean if hasattr(mean, "shape") else std
-        size = (like + mean * 0 + std * 0).shape
-    return randn(size, generator=generator, **options) * std + mean
+    given = [v for v in (mean, std) if isinstance(v, Variable)]
+    if size is not None:
+        shape = shape_argument("normal", "size", size)
+    elif given:
+        shape = broadcast_shapes(*(v.array.shape for v in given))
+        device = given[0].backend.device if device is None else device
+    else:
+        raise TypeMismatch(sentence("normal", "a size, or a tensor as mean or std", "numbers"))
+    for name, value in (("mean", mean), ("std", std)):
+        if not isinstance(value, Variable):
+            number_of("normal", name, value)
+    below: Any = std < 0
+    if bool(below.any() if isinstance(std, Variable) else below):
+        raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
+    return randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
 
 
 def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
     """Ones with the probabilities that `input` gives."""
-    return input.bernoulli(generator=generator)
+    return tensor_of("bernoulli", input).bernoulli(generator=generator)
 
 
 def multinomial(
@@ -258,7 +322,9 @@ def multinomial(
     With replacement by inverting the cumulative sum; without, as the first of exponential clocks
     with these rates (Efraimidis and Spirakis 2006).
     """
-    backend, weights = input.backend, input.array
+    backend, weights = tensor_of("multinomial", input).backend, input.array
+    if not input.dtype.is_floating_point:
+        raise DTypeError(sentence("multinomial", "floating-point weights", input.dtype))
     if int_of("multinomial", "num_samples", num_samples) <= 0:
         raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
     if len(weights.shape) not in (1, 2):

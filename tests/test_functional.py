@@ -367,7 +367,7 @@ def test_running_statistics_follow_without_a_graph() -> None:
         (
             lambda: F.conv2d(ones(1, 2, 5, 5), ones(4, 2, 3, 3), stride=(1, 2, 3)),
             ArgumentError,
-            "conv2d: expected stride to be one number or 2, got (1, 2, 3)",
+            "conv2d: expected an int or a tuple of 2 as stride, got (1, 2, 3)",
         ),
         (
             lambda: F.max_pool2d(ones(1, 1, 4, 4), 2, padding=2),

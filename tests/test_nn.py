@@ -137,7 +137,7 @@ def test_repr() -> None:
         (
             lambda: nn.Conv1d(3, 4, (1, 2)),
             ArgumentError,
-            "Conv1d: expected kernel_size to be one number or 1, got (1, 2)",
+            "Conv1d: expected an int or a tuple of 1 as kernel_size, got (1, 2)",
         ),
         (
             lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,35 @@ def test_no_file_names_a_directory_of_one_machine() -> None:
             f"{name}:{n}: {line}" for n, line in enumerate(lines, 1) if MACHINE_PATH.search(line)
         ]
     assert found == []
+
+
+#: Functions that take any keyword and use none, and why.
+TAKES_ANYTHING = {
+    "gradient/nn/linear.py:Identity.__init__": "stands in for layers with arguments, as PyTorch's",
+    "gradient/nn/module.py:Module.forward": "raises: a subclass has not written it",
+    "gradient/tensor/core.py:Tensor.__init__": "__new__ has taken the arguments",
+    "gradient/autograd/function.py:Function.forward": "raises: a subclass has not written it",
+    "gradient/backends/packed.py:PackedArray._refuse": "raises whatever it is given",
+}
+
+
+def swallowing(tree: ast.AST, prefix: str = "") -> Iterator[str]:
+    """Functions of a module that never use their `**keywords`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None:
+            name = node.args.kwarg.arg
+            used = {n.id for part in node.body for n in ast.walk(part) if isinstance(n, ast.Name)}
+            if name not in used:
+                yield prefix + node.name
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield from swallowing(node, f"{prefix}{node.name}.")
+
+
+def test_no_function_swallows_unknown_keywords() -> None:
+    package = Path(gradient.__file__).parent
+    found = {
+        f"{path.relative_to(package.parent).as_posix()}:{name}"
+        for path in package.rglob("*.py")
+        for name in swallowing(ast.parse(path.read_text()))
+    }
+    assert found == set(TAKES_ANYTHING)

@@ -239,7 +239,7 @@ def test_to():
     assert x[0].item() == 1.5
     with pytest.raises(errors.TypeMismatch) as raised:
         x.to(1.5)
-    assert str(raised.value) == "to(): expected a dtype, a device or a tensor, got 1.5"
+    assert str(raised.value) == "to: expected a dtype, a device or a tensor, got 1.5"
 
 
 # Promotion: PyTorch's rules ----------------------------------------------------------------------
@@ -815,7 +815,7 @@ def test_conversions(value: Any, convert: Callable[[Any], Any], expected: Any, d
         (lambda: tensor(1, requires_grad=True), RuntimeError,
          "only Tensors of floating point dtype can require gradients, got gradient.int64"),
         (lambda: gradient.arange(0, 3, 0), ValueError,
-         "arange: expected a step that is not 0"),
+         "arange: expected a step that is not 0, got 0"),
         (lambda: gradient.cat([]), ValueError, "cat: expected a non-empty list of tensors"),
         (lambda: gradient.stack([gradient.ones(2), gradient.ones(3)]), RuntimeError,
          "stack: expected tensors of equal size, got [2] at entry 0 and [3] at entry 1"),

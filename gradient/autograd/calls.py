@@ -52,7 +52,7 @@ def of_one(made: Any) -> Any:
             out = new_variable(TensorType.cls)
             out.array = y
             out.backend = backend
-            out.grad = None
+            out._grad = None
             if parent is not None and differentiable and mode.grad:
                 out.node = node = new_node(Node)
                 node.op = made
@@ -84,7 +84,7 @@ def of_one(made: Any) -> Any:
         out = new_variable(TensorType.cls)
         out.array = y
         out.backend = backend
-        out.grad = None
+        out._grad = None
         parent = x.node
         if parent is not None and differentiable and mode.grad:
             out.node = node = new_node(Node)
@@ -142,7 +142,7 @@ def of_two(made: Any) -> Any:
         out = new_variable(TensorType.cls)
         out.array = z
         out.backend = backend
-        out.grad = None
+        out._grad = None
         if differentiable and (node_a is not node_b or node_a is not None) and mode.grad:
             out.node = node = new_node(Node)
             node.op = made

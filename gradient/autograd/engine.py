@@ -302,12 +302,12 @@ def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
     with giving:
         before = leaf.grad
         if isinstance(g, Variable):
-            leaf.grad = g if before is None else before + g
+            leaf._grad = g if before is None else before + g
         elif before is None:
             fresh = own and g.shape and not backend.is_view(g)
-            leaf.grad = wrap(g if fresh else backend.copy(g), backend)
+            leaf._grad = wrap(g if fresh else backend.copy(g), backend)
         elif before.node is not None:
-            leaf.grad = wrap(before.array + g, backend)
+            leaf._grad = wrap(before.array + g, backend)
         else:
             before.array = backend.accumulate(before.array, g)
             inplace.mark_overwritten(backend, before.array, "backward")
@@ -343,7 +343,7 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
                 )
             tensor = replaced
     if node.retained is not None and (kept := node.retained()) is not None:
-        kept.grad = tensor if kept.grad is None else kept.grad + tensor
+        kept._grad = tensor if kept.grad is None else kept.grad + tensor
     return tensor if create_graph else tensor.array
 
 

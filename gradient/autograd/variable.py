@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
+
+from gradient.errors import AutogradError, TypeMismatch, sentence
 
 
 class Variable:
@@ -11,14 +14,31 @@ class Variable:
     `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`).
     """
 
-    __slots__ = ("__weakref__", "array", "backend", "grad", "link", "node", "views")
+    __slots__ = ("__weakref__", "_grad", "array", "backend", "link", "node", "views")
 
     array: Any
     backend: Any
-    grad: Any
+    _grad: Any
     link: Any
     node: Any
     views: list[Any]
+
+    def _set_grad(self, value: Any) -> None:
+        """Assign a gradient, which must be like the tensor. (The engine sets `_grad`.)"""
+        if value is not None:
+            if not isinstance(value, Variable):
+                raise TypeMismatch(sentence("grad", "a Tensor or None", type(value).__name__))
+            for what, own, given in (
+                ("shape", tuple(self.array.shape), tuple(value.array.shape)),
+                ("dtype", str(self.array.dtype), str(value.array.dtype)),
+                ("device", self.backend.device, value.backend.device),
+            ):
+                if own != given:
+                    expected = f"a gradient of the tensor's {what} {own}"
+                    raise AutogradError(sentence("grad", expected, given))
+        self._grad = value
+
+    grad = property(attrgetter("_grad"), _set_grad, doc="What `backward` accumulated, or None.")
 
 
 class TensorType:
@@ -36,5 +56,5 @@ def wrap(array: Any, backend: Any, node: Any = None) -> Any:
     out.array = array
     out.backend = backend
     out.node = node
-    out.grad = None
+    out._grad = None
     return out

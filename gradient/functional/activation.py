@@ -186,7 +186,7 @@ def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -
 
 
 def _cast(input: Tensor, dtype: DType | None) -> Tensor:
-    return input if dtype is None else input.to(dtype)
+    return input if dtype is None else input.to(dtype=dtype)
 
 
 def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:

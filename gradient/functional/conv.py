@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.padding import pad
 from gradient.ops import shape
 from gradient.tensor import Tensor
@@ -77,12 +77,12 @@ def _conv(
     _check_input(op, spatial, input, weight, bias, groups, transposed=False)
     batched = input.ndim == spatial + 2
     kernel = tuple(weight.shape[2:])
-    strides = sizes(op, "stride", stride, spatial)
-    dilations = sizes(op, "dilation", dilation, spatial)
+    strides = sizes(op, "stride", stride, spatial, least=1)
+    dilations = sizes(op, "dilation", dilation, spatial, least=1)
     widths = _pad_widths(op, padding, kernel, strides, dilations)
     x = input if batched else input.unsqueeze(0)
     x = pad(x, widths) if any(widths) else x
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+    spans = _spans(kernel, dilations)
     if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
         raise ShapeError(
             f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the "
@@ -200,10 +200,10 @@ def _conv_transpose(
     batched = input.ndim == spatial + 2
     x = input if batched else input.unsqueeze(0)
     kernel = tuple(weight.shape[2:])
-    strides = sizes(op, "stride", stride, spatial)
-    pads = sizes(op, "padding", padding, spatial)
-    dilations = sizes(op, "dilation", dilation, spatial)
-    extra = sizes(op, "output_padding", output_padding, spatial)
+    strides = sizes(op, "stride", stride, spatial, least=1)
+    pads = sizes(op, "padding", padding, spatial, least=0)
+    dilations = sizes(op, "dilation", dilation, spatial, least=1)
+    extra = sizes(op, "output_padding", output_padding, spatial, least=0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ShapeError(
             f"{op}: output_padding {extra} must be smaller than stride {strides} or dilation "
@@ -235,8 +235,13 @@ def unfold(
     if input.ndim not in (3, 4):
         raise ShapeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
     options = _options("unfold", kernel_size, dilation, stride)
-    pads = sizes("unfold", "padding", padding, 2)
+    pads = sizes("unfold", "padding", padding, 2, least=0)
     x = pad(input if input.ndim == 4 else input.unsqueeze(0), _both_sides(pads))
+    spans = _spans(options["kernel"], options["dilation"])
+    if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
+        raise ShapeError(
+            sentence("unfold", f"a padded input of at least {spans}", tuple(x.shape[2:]))
+        )
     columns = shape.unfold(x, **options).flatten(3).flatten(1, 2)
     return columns if input.ndim == 4 else columns.squeeze(0)
 
@@ -251,7 +256,7 @@ def fold(
 ) -> Tensor:
     """Columns (N, C * Kh * Kw, L) back at their places in (N, C, H, W); overlaps are added."""
     out = sizes("fold", "output_size", output_size, 2)
-    pads = sizes("fold", "padding", padding, 2)
+    pads = sizes("fold", "padding", padding, 2, least=0)
     options = _options("fold", kernel_size, dilation, stride)
     kernel = options["kernel"]
     full = [size + 2 * p for size, p in zip(out, pads, strict=True)]
@@ -274,27 +279,35 @@ def fold(
     return output if input.ndim == 3 else output.squeeze(0)
 
 
+def _spans(kernel: tuple[int, ...], dilations: tuple[int, ...]) -> tuple[int, ...]:
+    """How far each window reaches."""
+    return tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+
+
 def _options(
     op: str, kernel_size: Size, dilation: Size, stride: Size
 ) -> dict[str, tuple[int, ...]]:
     return {
-        "kernel": sizes(op, "kernel_size", kernel_size, 2),
-        "dilation": sizes(op, "dilation", dilation, 2),
-        "stride": sizes(op, "stride", stride, 2),
+        "kernel": sizes(op, "kernel_size", kernel_size, 2, least=1),
+        "dilation": sizes(op, "dilation", dilation, 2, least=1),
+        "stride": sizes(op, "stride", stride, 2, least=1),
     }
 
 
-def sizes(op: str, name: str, value: Size, count: int) -> tuple[int, ...]:
-    """An option given once for all dimensions, or once for each, as a tuple of `count`."""
+def sizes(op: str, name: str, value: Size, count: int, least: int | None = None) -> tuple[int, ...]:
+    """An option given once for all dimensions, or once for each, as a tuple of `count`; none of
+    them may be below `least`."""
     if isinstance(value, int):
-        return (value,) * count
-    if len(value) == 1:
-        return tuple(value) * count
-    if len(value) != count:
-        raise ArgumentError(
-            f"{op}: expected {name} to be one number or {count}, got {tuple(value)}"
-        )
-    return tuple(value)
+        each = (value,) * count
+    elif isinstance(value, tuple | list) and all(hasattr(v, "__index__") for v in value):
+        each = tuple(value) * count if len(value) == 1 else tuple(value)
+    else:
+        raise TypeMismatch(sentence(op, f"an int or a tuple of {count} as {name}", repr(value)))
+    if len(each) != count:
+        raise ArgumentError(sentence(op, f"an int or a tuple of {count} as {name}", each))
+    if least is not None and min(each) < least:
+        raise ArgumentError(sentence(op, f"{name} of at least {least}", value))
+    return each
 
 
 def _both_sides(pads: tuple[int, ...]) -> list[int]:
@@ -310,7 +323,7 @@ def _pad_widths(
     dilations: tuple[int, ...],
 ) -> list[int]:
     if not isinstance(padding, str):
-        return _both_sides(sizes(op, "padding", padding, len(kernel)))
+        return _both_sides(sizes(op, "padding", padding, len(kernel), least=0))
     if padding == "valid":
         return [0] * (2 * len(kernel))
     if padding != "same":

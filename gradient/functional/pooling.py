@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gradient.dtypes import float64, iinfo
-from gradient.errors import ShapeError
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
 from gradient.ops import elementwise, shape
@@ -192,12 +192,12 @@ class _Window:
             )
         self.leading = tuple(input.shape[: input.ndim - spatial])
         self.in_sizes = tuple(input.shape[-spatial:])
-        self.kernel = sizes(op, "kernel_size", kernel_size, spatial)
+        self.kernel = sizes(op, "kernel_size", kernel_size, spatial, least=1)
         # PyTorch reads an empty stride as an absent one.
-        given = None if isinstance(stride, tuple | list) and not stride else stride
-        self.strides = self.kernel if given is None else sizes(op, "stride", given, spatial)
-        self.pads = sizes(op, "padding", padding, spatial)
-        self.dilations = sizes(op, "dilation", dilation, spatial)
+        absent = stride is None or (isinstance(stride, tuple | list) and not stride)
+        self.strides = sizes(op, "stride", self.kernel if absent else stride, spatial, least=1)  # type: ignore[arg-type]
+        self.pads = sizes(op, "padding", padding, spatial, least=0)
+        self.dilations = sizes(op, "dilation", dilation, spatial, least=1)
         if any(2 * p > k for p, k in zip(self.pads, self.kernel, strict=True)):
             raise ShapeError(
                 f"{op}: padding {self.pads} must be at most half of the kernel size {self.kernel}"
@@ -327,6 +327,8 @@ def _adaptive_dims(
     given = (output_size,) * spatial if isinstance(output_size, int) else tuple(output_size)
     if len(given) != spatial:
         raise ShapeError(f"{op}: expected output_size to be one number or {spatial}, got {given}")
+    if any(out is not None and out < 0 for out in given):
+        raise ArgumentError(sentence(op, "output_size of at least 0", output_size))
     first = input.ndim - spatial
     return [
         (first + place, input.shape[first + place] if out is None else out)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from gradient import dtypes
 from gradient.autograd import no_grad
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, TypeMismatch
+from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn import state_dict as fitting
 from gradient.nn.hooks import Hooks, RemovableHandle
 from gradient.nn.parameter import Parameter
@@ -316,14 +316,23 @@ class Module:
                         object.__setattr__(module, name, fn(buffer))
         return self
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(
+        self,
+        *args: Any,
+        device: Any = None,
+        dtype: Any = None,
+        non_blocking: bool = False,
+        tensor: Tensor | None = None,
+    ) -> Self:
         """Move to a device, a floating dtype or both; integer and bool tensors keep their dtype.
 
         `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`. Packed weights keep theirs
         too, but the rows that an embedding looks up in one come in the new dtype.
         """
-        device, dtype = kwargs.get("device"), kwargs.get("dtype")
-        for arg in (*args, kwargs.get("tensor")):
+        if len(args) > 3:
+            expected = "a device, a dtype or a tensor, then non_blocking"
+            raise TypeMismatch(sentence("Module.to", expected, f"{len(args)} arguments"))
+        for arg in (*args, tensor):
             if isinstance(arg, Tensor):
                 device, dtype = arg.device, arg.dtype
             elif isinstance(arg, DType):

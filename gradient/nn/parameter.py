@@ -32,7 +32,7 @@ class Parameter(Tensor):
                 "requires_grad=False"
             )
         parameter = object.__new__(cls)
-        parameter.array, parameter.backend, parameter.grad = data.array, data.backend, None
+        parameter.array, parameter.backend, parameter._grad = data.array, data.backend, None
         parameter.node = leaf_node(parameter) if requires_grad else None
         return parameter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import IndexOutOfRange, ShapeError, TypeMismatch
+from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch, sentence
 
 
 class Size(tuple[int, ...]):
@@ -78,18 +79,40 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
         raise TypeMismatch(f"size: expected ints, got {tuple(size)!r}") from None
 
 
-def size_of(size: Sequence[Any]) -> tuple[int, ...]:
-    """As `shape_of`, of a tensor to be made: no size may be negative."""
+def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
+    """As `shape_of`, of a tensor to be made: no size may be negative. `named` is the shape given by
+    the keyword `size`."""
+    if named is not None:
+        if size:
+            raise TypeMismatch(sentence("size", "sizes or size=, not both", f"{size} and {named}"))
+        size = (named,)
+        if not isinstance(named, (tuple, list)):
+            raise TypeMismatch(sentence("size", "a tuple of ints", repr(named)))
     shape = shape_of(size)
     if shape and min(shape) < 0:
-        raise ShapeError(f"size: expected sizes of at least 0, got {shape}")
+        raise ShapeError(sentence("size", "sizes of at least 0", shape))
     return shape
+
+
+def shape_argument(caller: str, name: str, size: Any) -> tuple[int, ...]:
+    """The shape that a function takes as one argument: a tuple, not an int."""
+    if not isinstance(size, (tuple, list)):
+        raise TypeMismatch(sentence(caller, f"a tuple of ints as {name}", repr(size)))
+    return size_of((size,))
+
+
+def size_argument(caller: str, name: str, value: Any) -> int:
+    """An int that is the size of a dimension: at least 0."""
+    size = int_of(caller, name, value)
+    if size < 0:
+        raise ArgumentError(sentence(caller, f"{name} of at least 0", size))
+    return size
 
 
 def tensor_of(caller: str, value: Any) -> Any:
     """`value`, if it is a tensor."""
     if not isinstance(value, Variable):
-        raise TypeMismatch(f"{caller}(): expected a Tensor, got {type(value).__name__}")
+        raise TypeMismatch(sentence(caller, "a Tensor", type(value).__name__))
     return value
 
 
@@ -98,7 +121,7 @@ def int_of(caller: str, name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeMismatch(f"{caller}(): expected an int as {name}, got {value!r}") from None
+        raise TypeMismatch(sentence(caller, f"an int as {name}", repr(value))) from None
 
 
 def ints_of(caller: str, name: str, value: Any) -> list[int]:
@@ -106,14 +129,21 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
     try:
         return [value] if isinstance(value, int) else [operator.index(v) for v in value]
     except TypeError:
-        raise TypeMismatch(
-            f"{caller}(): expected an int or a sequence of ints as {name}, got {value!r}"
-        ) from None
+        expected = f"an int or a sequence of ints as {name}"
+        raise TypeMismatch(sentence(caller, expected, repr(value))) from None
 
 
 def number_of(caller: str, name: str, value: Any) -> Any:
     """`value`, if it is a number; that of a tensor of one element."""
-    value = value.item() if isinstance(value, Variable) else value  # type: ignore[attr-defined]
+    if isinstance(value, Variable) and math.prod(value.array.shape) == 1:
+        value = value.item()  # type: ignore[attr-defined]
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
-        raise TypeMismatch(f"{caller}(): expected a number as {name}, got {value!r}")
+        raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
     return value
+
+
+def shown(value: Any) -> str:
+    """A value that was given, for an error: a tensor by its shape and dtype."""
+    if isinstance(value, Variable):
+        return f"a Tensor of shape {tuple(value.array.shape)}"
+    return repr(value)

@@ -16,7 +16,7 @@ from gradient.autograd.node import Handle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
-from gradient.errors import AutogradError, TypeMismatch
+from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import Size, axis_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -61,7 +61,7 @@ class Tensor(
 
         made = tensor(data, dtype=float)
         out = object.__new__(cls)
-        out.array, out.backend, out.node, out.grad = made.array, made.backend, None, None
+        out.array, out.backend, out.node, out._grad = made.array, made.backend, None, None
         if requires_grad:
             out.node = leaf_node(out)
         return out
@@ -147,6 +147,8 @@ class Tensor(
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if value is not True and value is not False:
+            raise AutogradError(sentence("requires_grad", "True or False", repr(value)))
         if value == (self.node is not None):
             return
         if self.node is not None and self.node.op is not None:
@@ -206,6 +208,10 @@ class Tensor(
 
     @data.setter
     def data(self, value: Any) -> None:
+        value = tensor_of("data", value)
+        if self.node is not None and not value.dtype.is_floating_point:
+            expected = "a floating-point tensor, as this one requires a gradient"
+            raise AutogradError(sentence("data", expected, value.dtype))
         if self.node is not None and isinstance(value.array, PackedArray):
             raise untrainable("data", value)
         self.array, self.backend = value.array, value.backend
@@ -251,9 +257,15 @@ class Tensor(
     # Conversion -----------------------------------------------------------------------------------
 
     def to(
-        self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any
+        self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
     ) -> Any:
         """With another dtype, on another device, or like another tensor; itself if it is so."""
+        flags: list[Any] = []
         for arg in args:
             if isinstance(arg, Variable):
                 dtype, device = BY_NUMPY[arg.array.dtype], arg.backend.device
@@ -261,8 +273,12 @@ class Tensor(
                 dtype = arg
             elif isinstance(arg, (str, Device)):
                 device = arg
-            elif not isinstance(arg, bool):
-                raise TypeMismatch(f"to(): expected a dtype, a device or a tensor, got {arg!r}")
+            elif isinstance(arg, bool) and len(flags) < 2:
+                flags.append(arg)
+            elif arg is not None:
+                raise TypeMismatch(sentence("to", "a dtype, a device or a tensor", repr(arg)))
+        if len(flags) == 2:
+            copy = flags[1]
         out: Any = self
         if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
             out = elementwise.astype(out, dtype=wanted.numpy)
@@ -274,7 +290,7 @@ class Tensor(
 
     def type(self, dtype: Any = None) -> Any:
         """The dtype's name, or this tensor with that dtype."""
-        return repr(self.dtype) if dtype is None else self.to(dtype)
+        return repr(self.dtype) if dtype is None else self.to(dtype=dtype)
 
     def type_as(self, other: Any) -> Any:
         return self.to(tensor_of("type_as", other).dtype)
@@ -364,7 +380,7 @@ class Tensor(
         out = object.__new__(type(self))
         memo[id(self)] = out
         out.array, out.backend = copied(self.array, self.backend), self.backend
-        out.node, out.grad = None, copying.deepcopy(self.grad, memo)
+        out.node, out._grad = None, copying.deepcopy(self.grad, memo)
         if hasattr(self, "__dict__"):
             out.__dict__.update(copying.deepcopy(self.__dict__, memo))
         if self.node is not None:

@@ -11,8 +11,15 @@ from gradient import backends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
-from gradient.errors import ArgumentError, TypeMismatch
-from gradient.tensor.arguments import int_of, number_of, size_of
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
+from gradient.tensor.arguments import (
+    int_of,
+    number_of,
+    shape_argument,
+    size_argument,
+    size_of,
+    tensor_of,
+)
 from gradient.tensor.packed import refuse, same
 
 PYTHON_NUMBERS = {bool, int, float}
@@ -132,23 +139,39 @@ def _culprit(data: Any) -> str:
 
 
 def empty(
-    *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Any:
     """A tensor whose values are not defined."""
     backend = _backend(device)
-    return finished(backend.empty(size_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def zeros(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
     """Zeros of the given shape."""
     backend = _backend(device)
-    return finished(backend.zeros(size_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def ones(
+    *sizes: Any,
+    size: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Any:
     """Ones of the given shape."""
     backend = _backend(device)
-    return finished(backend.ones(size_of(size), _dtype(dtype)), backend, requires_grad)
+    return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
 def full(
@@ -161,14 +184,16 @@ def full(
 ) -> Any:
     """`fill_value` in the given shape; its type gives the dtype."""
     backend = _backend(device)
+    shape = shape_argument("full", "size", size)
     fill_value = number_of("full", "fill_value", fill_value)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
-    array = backend.full(size_of((size,)), fill_value, _dtype(dtype))
+    array = backend.full(shape, fill_value, _dtype(dtype))
     return finished(array, backend, requires_grad)
 
 
 def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
+    tensor_of(op, input)
     if dtype is None:
         refuse(op, input)
     backend = input.backend if device is None else _backend(device)
@@ -176,7 +201,7 @@ def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, 
 
 
 def empty_like(
-    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **_: Any
+    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Any:
     """An uninitialised tensor of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("empty_like", input, dtype, device)
@@ -230,12 +255,14 @@ def arange(
         start, end = 0, start
     numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
     if numbers[2] == 0:
-        raise ArgumentError("arange: expected a step that is not 0")
-    if (numbers[1] - numbers[0]) * numbers[2] < 0:
+        raise ArgumentError(sentence("arange", "a step that is not 0", 0))
+    if not (math.isfinite(numbers[0]) and math.isfinite(numbers[1])):
         raise ArgumentError(
-            f"arange: upper bound and lower bound inconsistent with step sign "
-            f"({numbers[0]}, {numbers[1]}, {numbers[2]})"
+            sentence("arange", "finite ends", f"start {numbers[0]} and end {numbers[1]}")
         )
+    if (numbers[1] - numbers[0]) * numbers[2] < 0:
+        got = f"start {numbers[0]}, end {numbers[1]} and step {numbers[2]}"
+        raise ArgumentError(sentence("arange", "a step that leads from start to end", got))
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in numbers)
         dtype = int64 if whole else get_default_dtype()
@@ -263,9 +290,7 @@ def linspace(
     """`steps` numbers from start to end, evenly spaced, both included."""
     backend = _backend(device)
     start, end = (number_of("linspace", "start and end", v) for v in (start, end))
-    steps = int_of("linspace", "steps", steps)
-    if steps < 0:
-        raise ArgumentError(f"linspace: expected steps >= 0, got {steps}")
+    steps = size_argument("linspace", "steps", steps)
     i = backend.arange(0, steps, 1, float64.numpy)
     kind = _dtype(dtype)
     if kind.kind not in "fV":  # whole ends, as PyTorch takes them
@@ -288,6 +313,7 @@ def logspace(
 ) -> Any:
     """base ** linspace(start, end, steps)"""
     start, end = (number_of("logspace", "start and end", v) for v in (start, end))
+    steps = size_argument("logspace", "steps", steps)
     if _dtype(dtype).kind not in "fV":  # as linspace
         start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=float64, device=device)
@@ -304,8 +330,10 @@ def eye(
 ) -> Any:
     """Ones on the diagonal, zeros elsewhere: (n, m)."""
     backend = _backend(device)
+    n = size_argument("eye", "n", n)
+    m = n if m is None else size_argument("eye", "m", m)
     row = backend.reshape(backend.arange(0, n, 1, int64.numpy), (n, 1))
-    column = backend.arange(0, n if m is None else m, 1, int64.numpy)
+    column = backend.arange(0, m, 1, int64.numpy)
     return finished(backend.astype(row == column, _dtype(dtype)), backend, requires_grad)
 
 
@@ -313,14 +341,24 @@ def tril_indices(
     row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
 ) -> Any:
     """The (2, N) indices of a lower triangle."""
-    return tensor(np.stack(np.tril_indices(row, offset, col)), dtype=dtype, device=device)
+    return _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype, device)
 
 
 def triu_indices(
     row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
 ) -> Any:
     """The (2, N) indices of an upper triangle."""
-    return tensor(np.stack(np.triu_indices(row, offset, col)), dtype=dtype, device=device)
+    return _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype, device)
+
+
+def _triangle_indices(
+    caller: str, indices: Any, row: int, col: int, offset: int, dtype: Any, device: Any
+) -> Any:
+    row, col = size_argument(caller, "row", row), size_argument(caller, "col", col)
+    if dtype_of(dtype).kind != "int":
+        raise DTypeError(sentence(caller, "an integer dtype", dtype_of(dtype)))
+    offset = int_of(caller, "offset", offset)
+    return tensor(np.stack(indices(row, offset, col)), dtype=dtype, device=device)
 
 
 # Questions ----------------------------------------------------------------------------------------
@@ -333,19 +371,22 @@ def is_tensor(value: Any) -> bool:
 
 def numel(input: Any) -> int:
     """The number of elements."""
-    return input.numel()
+    return tensor_of("numel", input).numel()
 
 
 def allclose(
     input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
     """Whether all elements are close (see `Tensor.isclose`)."""
-    return bool(input.isclose(other, rtol, atol, equal_nan).all())
+    close = tensor_of("allclose", input).isclose(
+        tensor_of("allclose", other), rtol, atol, equal_nan
+    )
+    return bool(close.all())
 
 
 def equal(input: Any, other: Any) -> bool:
     """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
-    kinds = type(input.array), type(other.array)
+    kinds = type(tensor_of("equal", input).array), type(tensor_of("equal", other).array)
     if PackedArray in kinds:
         return kinds[0] is kinds[1] and same(input, other)
     return input.array.shape == other.array.shape and bool((input == other).all())
@@ -353,4 +394,4 @@ def equal(input: Any, other: Any) -> bool:
 
 def is_floating_point(input: Any) -> bool:
     """Whether the dtype of `input` is a floating-point one."""
-    return BY_NUMPY[input.array.dtype].is_floating_point
+    return BY_NUMPY[tensor_of("is_floating_point", input).array.dtype].is_floating_point

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient.dtypes import finfo, float32, iinfo
-from gradient.errors import ArgumentError, DTypeError
+from gradient.errors import ArgumentError, DTypeError, sentence
 from gradient.tensor.arguments import int_of, number_of
 from gradient.tensor.inplace import check, write
 
@@ -65,13 +65,15 @@ class Drawing:
         log = self.backend.log
         return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
 
-    def random_(self, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Any:
+    def random_(
+        self, from_: int | None = None, to: int | None = None, *, generator: Any = None
+    ) -> Any:
         """Whole numbers from [from, to), from [0, to) if one is given, or all that are not negative
         (of a float dtype: as far as it has each of them)."""
         check(self, "random_")
         dtype = self.array.dtype
         if to is None:
-            from_, to = 0, from_ or _all_of(dtype)
+            from_, to = 0, _all_of(dtype) if from_ is None else from_
         from_, to = int_of("random_", "from", from_), int_of("random_", "to", to)
         if from_ >= to:
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
@@ -89,7 +91,11 @@ class Drawing:
 
     def bernoulli(self, *, generator: Any = None) -> Any:
         """Ones with the probabilities that self gives."""
-        backend = self.backend
+        backend, p = self.backend, self.array
+        if not self.dtype.is_floating_point:  # type: ignore[attr-defined]
+            raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))  # type: ignore[attr-defined]
+        if not bool(backend.to_numpy(backend.all((p >= 0) & (p <= 1), None, False))):
+            raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", "others"))
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]
 

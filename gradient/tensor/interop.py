@@ -153,7 +153,7 @@ def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) 
         out.array = array.map(backend.asarray)
     else:
         out.array = backend.asarray(array)
-    out.backend, out.node, out.grad = backend, None, None
+    out.backend, out.node, out._grad = backend, None, None
     if state:
         out.__dict__.update(state)
     if requires_grad:

@@ -8,22 +8,64 @@ from gradient.tensor.creation import empty, full, ones, tensor, zeros
 
 
 class NewLike:
-    """Methods of Tensor that make another tensor of its dtype and device."""
+    """Methods of Tensor that make another one, of its dtype and device unless others are given."""
 
     __slots__ = ()
 
-    def new_tensor(self, data: Any, **options: Any) -> Any:
-        options = {"dtype": self.dtype, "device": self.device, **options}  # type: ignore[attr-defined]
-        return tensor(data, **options)
+    dtype: Any
+    device: Any
 
-    def new_empty(self, *size: Any, **options: Any) -> Any:
-        return empty(*size, **{"dtype": self.dtype, "device": self.device, **options})  # type: ignore[attr-defined]
+    def new_tensor(
+        self, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    ) -> Any:
+        return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
-    def new_zeros(self, *size: Any, **options: Any) -> Any:
-        return zeros(*size, **{"dtype": self.dtype, "device": self.device, **options})  # type: ignore[attr-defined]
+    def new_empty(
+        self,
+        *sizes: Any,
+        size: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Any:
+        like = self._like(dtype, device)
+        return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
-    def new_ones(self, *size: Any, **options: Any) -> Any:
-        return ones(*size, **{"dtype": self.dtype, "device": self.device, **options})  # type: ignore[attr-defined]
+    def new_zeros(
+        self,
+        *sizes: Any,
+        size: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Any:
+        like = self._like(dtype, device)
+        return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
 
-    def new_full(self, size: Any, fill_value: Any, **options: Any) -> Any:
-        return full(size, fill_value, **{"dtype": self.dtype, "device": self.device, **options})  # type: ignore[attr-defined]
+    def new_ones(
+        self,
+        *sizes: Any,
+        size: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Any:
+        like = self._like(dtype, device)
+        return ones(*sizes, size=size, **like, requires_grad=requires_grad)
+
+    def new_full(
+        self,
+        size: Any,
+        fill_value: Any,
+        *,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Any:
+        return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
+
+    def _like(self, dtype: Any, device: Any) -> dict[str, Any]:
+        return {
+            "dtype": self.dtype if dtype is None else dtype,
+            "device": self.device if device is None else device,
+        }

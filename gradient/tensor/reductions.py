@@ -47,11 +47,11 @@ class Reductions:
         if dtype is None:
             axis = None if dim is None else axes_of(dim, self.ndim)
             return reduce.sum(self, axis=axis, keepdims=keepdim)
-        return self.to(dtype).sum(dim, keepdim).to(dtype)  # type: ignore[attr-defined]
+        return self.to(dtype=dtype).sum(dim, keepdim).to(dtype=dtype)  # type: ignore[attr-defined]
 
     def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The mean, of floating-point tensors."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
+        x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.dtype.is_floating_point:
             raise DTypeError(
                 f"mean: expected a floating-point dtype, got {x.dtype}; call .float() first"
@@ -62,7 +62,7 @@ class Reductions:
         """The product."""
         if dtype is None:
             return reduce.prod(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
-        return self.to(dtype).prod(dim, keepdim).to(dtype)  # type: ignore[attr-defined]
+        return self.to(dtype=dtype).prod(dim, keepdim).to(dtype=dtype)  # type: ignore[attr-defined]
 
     def var(
         self,
@@ -124,14 +124,14 @@ class Reductions:
 
     def softmax(self, dim: int, *, dtype: Any = None) -> Any:
         """e^x / sum e^x along `dim`."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
+        x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
             return x * 0 + 1
         return fused.softmax(x, axis=axis_of(dim, x.ndim))
 
     def log_softmax(self, dim: int, *, dtype: Any = None) -> Any:
         """log softmax along `dim`."""
-        x = self if dtype is None else self.to(dtype)  # type: ignore[attr-defined]
+        x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
             return x * 0
         return fused.log_softmax(x, axis=axis_of(dim, x.ndim))
@@ -206,7 +206,7 @@ class Reductions:
     def cumsum(self, dim: int, *, dtype: Any = None) -> Any:
         """The running sum along `dim`."""
         if dtype is not None:
-            return self.to(dtype).cumsum(dim).to(dtype)  # type: ignore[attr-defined]
+            return self.to(dtype=dtype).cumsum(dim).to(dtype=dtype)  # type: ignore[attr-defined]
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return self.reshape(1).cumsum(0).reshape(())  # type: ignore[attr-defined]
@@ -215,7 +215,7 @@ class Reductions:
     def cumprod(self, dim: int, *, dtype: Any = None) -> Any:
         """The running product along `dim`."""
         if dtype is not None:
-            return self.to(dtype).cumprod(dim).to(dtype)  # type: ignore[attr-defined]
+            return self.to(dtype=dtype).cumprod(dim).to(dtype=dtype)  # type: ignore[attr-defined]
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return self.reshape(1).cumprod(0).reshape(())  # type: ignore[attr-defined]
