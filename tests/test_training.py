@@ -153,7 +153,7 @@ def test_batches_see_each_token_once_an_epoch():
     assert epoch == 98
     seen = np.concatenate([batches[i][0].ravel() for i in range(epoch // 7)])
     assert len(set(seen.tolist())) == len(seen) == 980
-    inputs, targets = batches[20]
+    inputs, targets, _ = batches[20]
     assert inputs.shape == targets.shape == (7, 10)
     assert (targets == inputs + 1).all()
 
@@ -171,9 +171,9 @@ def test_batches_are_a_function_of_their_index():
 def test_batches_of_little_text(length):
     batches = TokenBatches(np.arange(length), block_size=10, batch_size=3, seed=0)
     for i in range(10):
-        inputs, targets = batches[i]
+        inputs, targets, _ = batches[i]
         assert inputs.min() >= 0 and targets.max() < length
-    assert sum(len(inputs) for inputs, _ in batches.spread(4)) == (length - 1) // 10
+    assert sum(len(batch.inputs) for batch in batches.spread(4)) == (length - 1) // 10
 
 
 def test_files_in_the_order_of_their_names(tmp_path):
@@ -260,7 +260,7 @@ def test_prepared_text_is_used_again_until_something_changes(text, tmp_path):
     text.write_text(TEXT + "x = 1\n")
     assert len(notes(tokenizer="bytes")) == 2
     corpus = prepare(nano(text, tmp_path / "run", tokenizer="bytes"), tmp_path / "data")
-    whole = bytes(token for token in [*corpus.train, *corpus.val] if token < 256).decode()
+    whole = bytes(token for token in [*corpus.train.ids, *corpus.val.ids] if token < 256).decode()
     assert whole == TEXT + "x = 1\n" and corpus.characters == len(whole)
     assert 0.9 < corpus.val_bytes_per_token < 1
 

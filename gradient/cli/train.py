@@ -1,4 +1,4 @@
-"""`gradient train`: a GPT from a folder of text."""
+"""`gradient train`: a language model from text or chats, new or from another's weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from gradient.cli import options as opt
-from gradient.training.config import CONFIG, PRESETS, TrainConfig
+from gradient.errors import ArgumentError
+from gradient.training.config import CONFIG, OPTIONS, PRESETS, TrainConfig
 
 _SIZES = ", ".join(
     f"{name} ({shape['n_layer']} blocks, width {shape['n_embd']})"
@@ -22,7 +23,9 @@ _SIZES = ", ".join(
 def train(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Text files and folders; none: Python's own standard library."),
+        typer.Argument(
+            help="Text and .jsonl files, and folders; none: Python's own standard library."
+        ),
     ] = None,
     out: Annotated[
         Path,
@@ -39,7 +42,10 @@ def train(
     debug: opt.Debug = False,
     **settings: Any,
 ) -> None:
-    """Train a GPT-2-architecture model, and export it as a Hugging Face style folder.
+    """Train a language model on text or chats, and export it as a Hugging Face style folder.
+
+    A .jsonl file holds a document a line: {"text": "..."}, or a chat, {"messages": [{"role":
+    "user", "content": "..."}, ...]}, of which the assistant's words are learned.
 
     Ctrl-C finishes the step, saves, and says how to resume. A resumed run keeps its settings; give
     only those that change, such as --steps. With --json every event is one JSON line.
@@ -59,6 +65,14 @@ def train(
 
 
 def _config(out: Path, size: str | None, given: dict[str, Any], *, resume: bool) -> TrainConfig:
+    if "base_model" in given:
+        from gradient import hub
+
+        if size is not None:
+            raise ArgumentError("--size: the model given by --from decides its shape")
+        given["base_model"] = str(hub.find(given["base_model"]))
+    if not resume and "base_model" in given:
+        return TrainConfig.from_base(given.pop("base_model"), out=str(out), **given)
     if not resume:
         return TrainConfig.preset(size or "small", out=str(out), **given)
     if size is not None:
@@ -71,7 +85,8 @@ def _with_settings(function: Any) -> inspect.Signature:
     signature = inspect.signature(function, eval_str=True)
     explicit = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     hints = typing.get_type_hints(TrainConfig)
-    names = {"sample_prompts": ["--sample"], "learning_rate": ["--learning-rate", "--lr"]}
+    names = {name: [f"--{option}"] for name, option in OPTIONS.items()}
+    names |= {"sample_prompts": ["--sample"], "learning_rate": ["--learning-rate", "--lr"]}
     generated = []
     for field in dataclasses.fields(TrainConfig):
         if not field.metadata:

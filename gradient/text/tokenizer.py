@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
-from gradient.text.build import import_tokenizers, panics_as
+from gradient.text.build import import_tokenizers, panics_as, special
 from gradient.text.charsmap import CharsmapStep
 from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
@@ -147,6 +147,17 @@ class Tokenizer:
         write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
         text = json.dumps(config, indent=2, ensure_ascii=False)
         write_text(folder / "tokenizer_config.json", text + "\n")
+
+    def add_special_tokens(self, tokens: Iterable[str]) -> int:
+        """Add special tokens that the vocabulary lacks, at its end; return how many those were.
+
+        A model's embeddings need a row for each before it sees one.
+        """
+        new = [each for each in dict.fromkeys(tokens) if self.token_to_id(each) is None]
+        self.backend.add_special_tokens([special(token) for token in new])
+        for name in ("_encoder", "_literal_encoder", "_decoder", "_ids_are_bytes"):
+            self.__dict__.pop(name, None)  # these were made of the old backend
+        return len(new)
 
     # Text to ids ---------------------------------------------------------------------------
 

@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from typing import NamedTuple, Protocol
+
 import numpy as np
+
+#: The target of a token whose successor is not learned: cross-entropy leaves it out.
+IGNORED = -100
+
+
+class Batch(NamedTuple):
+    """Inputs and targets, both (B, T) int64; a target is `IGNORED` where nothing is learned.
+
+    `positions`, (B, T) int64, counts the tokens of each document from 0 where a row holds several
+    documents that do not see one another; None where a row is one text.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    positions: np.ndarray | None = None
+
+    @property
+    def learned(self) -> int:
+        """How many tokens the loss is a mean over."""
+        return int(np.count_nonzero(self.targets != IGNORED))
+
+
+class Batches(Protocol):
+    """Batches by number, without end; any can be looked at again."""
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+    def spread(self, batches: int) -> list[Batch]:
+        """At most `batches` batches spread evenly over the tokens: the same at every call."""
 
 
 class TokenBatches:
@@ -30,13 +62,11 @@ class TokenBatches:
         self._epoch = -1
         self._starts = np.empty(0, np.int64)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batch `index`: inputs and targets, both (batch_size, block_size) int64."""
+    def __getitem__(self, index: int) -> Batch:
         first = index * self.batch_size
         return self._gather([self._start(first + row) for row in range(self.batch_size)])
 
-    def spread(self, batches: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """At most `batches` batches spread evenly over the tokens: the same at every call."""
+    def spread(self, batches: int) -> list[Batch]:
         available = max(1, (len(self.tokens) - 1) // self.block_size)
         count = min(batches * self.batch_size, available)
         starts = [i * available // count * self.block_size for i in range(count)]
@@ -54,7 +84,117 @@ class TokenBatches:
             self._epoch = epoch
         return int(self._starts[position])
 
-    def _gather(self, starts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _gather(self, starts: list[int]) -> Batch:
         rows = np.asarray(starts, np.int64)[:, None] + np.arange(self.block_size + 1)
         windows = np.asarray(self.tokens[rows], np.int64)
-        return windows[:, :-1], windows[:, 1:]
+        return Batch(windows[:, :-1], windows[:, 1:])
+
+
+class DocumentBatches:
+    """Batches of rows that hold whole documents, as many as fit, each learned once per epoch.
+
+    Documents are packed into rows once, by best fit, the longest first (as bins are; the same rows
+    in every epoch), and an epoch shuffles the rows. A document of more than `block_size` + 1
+    tokens is cut into pieces. Batch `i` depends on the documents, the seed and `i` only.
+
+    Args:
+        tokens: 1-D integer array of all documents, end to end.
+        lengths: of the documents, in tokens.
+        learned: 1-D, as long as `tokens`: whether a token is to be predicted.
+        block_size: tokens in a row.
+        batch_size: rows in a batch.
+        seed: of the shuffle.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        lengths: np.ndarray,
+        learned: np.ndarray,
+        block_size: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.tokens = tokens
+        self.learned = learned
+        self.block_size = block_size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rows = _packed(*_pieces(np.asarray(lengths, np.int64), block_size), block_size)
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def __getitem__(self, index: int) -> Batch:
+        first = index * self.batch_size
+        return self._gather([self._row(first + row) for row in range(self.batch_size)])
+
+    def spread(self, batches: int) -> list[Batch]:
+        count = min(batches * self.batch_size, len(self.rows))
+        chosen = [i * len(self.rows) // count for i in range(count)]
+        return [
+            self._gather(chosen[i : i + self.batch_size]) for i in range(0, count, self.batch_size)
+        ]
+
+    def _row(self, number: int) -> int:
+        epoch, position = divmod(number, len(self.rows))
+        if epoch != self._epoch:
+            random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            self._order, self._epoch = random.permutation(len(self.rows)), epoch
+        return int(self._order[position])
+
+    def _gather(self, rows: list[int]) -> Batch:
+        # What is left of a row is filled with tokens that see themselves alone and teach nothing.
+        shape = len(rows), self.block_size
+        inputs = np.zeros(shape, np.int64)
+        targets = np.full(shape, IGNORED, np.int64)
+        positions = np.zeros(shape, np.int64)
+        for at, row in enumerate(rows):
+            begin = 0
+            for start, length in self.rows[row]:
+                end = begin + length
+                inputs[at, begin:end] = self.tokens[start : start + length]
+                following = slice(start + 1, start + length + 1)
+                targets[at, begin:end] = self.tokens[following]
+                targets[at, begin:end][self.learned[following] == 0] = IGNORED
+                positions[at, begin:end] = np.arange(length)
+                begin = end
+        return Batch(inputs, targets, positions)
+
+
+def _pieces(lengths: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where pieces of documents start, and how many inputs each has (its targets reach one on)."""
+    ends = np.cumsum(lengths)
+    inputs = np.maximum(lengths - 1, 0)
+    counts = -(-inputs // block_size)
+    first = np.repeat(ends - lengths, counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    left = np.repeat(inputs, counts) - within * block_size
+    return first + within * block_size, np.minimum(left, block_size)
+
+
+def _packed(
+    starts: np.ndarray, lengths: np.ndarray, block_size: int
+) -> list[list[tuple[int, int]]]:
+    """Rows of at most `block_size` tokens, as lists of (start, length), filled by best fit."""
+    rows: list[list[tuple[int, int]]] = []
+    with_room: dict[int, list[int]] = {}  # rows by the room that they have left
+    rooms: list[int] = []  # its keys, in order
+    for number in np.argsort(-lengths, kind="stable").tolist():
+        start, length = int(starts[number]), int(lengths[number])
+        at = bisect_left(rooms, length)
+        if at < len(rooms):
+            room = rooms[at]
+            row = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[at]
+        else:
+            room, row = block_size, len(rows)
+            rows.append([])
+        rows[row].append((start, length))
+        room -= length
+        if room:
+            if room not in with_room:
+                with_room[room] = []
+                insort(rooms, room)
+            with_room[room].append(row)
+    return rows

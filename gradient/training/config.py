@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from gradient.errors import ArgumentError, CheckpointError, FileFormatError
 #: The file in a run's folder that holds its config.
 CONFIG = "train.json"
 
+#: Options of `gradient train` that are not called as their fields are.
+OPTIONS = {"base_model": "from"}
+
 #: Model shapes by name. The parameter counts in the comments leave the embeddings out.
 PRESETS: dict[str, dict[str, int]] = {
     "nano": {"n_layer": 2, "n_head": 2, "n_embd": 64, "block_size": 64},  # 0.1 M
@@ -25,7 +29,22 @@ PRESETS: dict[str, dict[str, int]] = {
     "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024},  # 85 M
 }
 
+#: Model families that can be trained from the start.
+ARCHITECTURES = ("gpt2", "llama")
+PACKINGS = ("windows", "documents")
 EXPORT_DTYPES = ("float32", "bfloat16", "float16")
+
+#: What a base model decides.
+SHAPE = (
+    "architecture",
+    "n_layer",
+    "n_head",
+    "n_kv_head",
+    "n_embd",
+    "intermediate_size",
+    "tie_embeddings",
+    "dropout",
+)
 
 #: What a run in progress may not change: the tokens, the model and the order of the batches.
 FIXED_AT_START = (
@@ -34,9 +53,16 @@ FIXED_AT_START = (
     "tokenizer",
     "vocab_size",
     "val_fraction",
+    "packing",
+    "chat_template",
+    "base_model",
+    "architecture",
     "n_layer",
     "n_head",
+    "n_kv_head",
     "n_embd",
+    "intermediate_size",
+    "tie_embeddings",
     "block_size",
     "batch_size",
     "accumulate",
@@ -69,12 +95,40 @@ class TrainConfig:
     val_fraction: float = _setting(
         0.05, "Data", "Share of the documents that is held out (of the text if there is one only)."
     )
+    packing: str | None = _setting(
+        None,
+        "Data",
+        "windows: sequences are cut anywhere out of the text; documents: they hold whole "
+        "documents, which do not see one another. Default documents for chats and --from.",
+    )
+    chat_template: str | None = _setting(
+        None,
+        "Data",
+        "File with the Jinja template that formats chats; default the tokenizer's, else ChatML.",
+    )
     # Model
+    base_model: str | None = _setting(
+        None,
+        "Model",
+        "Go on from this model's weights, with its tokenizer: a folder, a run's, or a hub name.",
+    )
+    architecture: str = _setting("gpt2", "Model", f"{' or '.join(ARCHITECTURES)}.")
     n_layer: int = _setting(4, "Model", "Number of transformer blocks.")
     n_head: int = _setting(6, "Model", "Attention heads in a block.")
+    n_kv_head: int | None = _setting(
+        None, "Model", "Key-value heads, llama only; default as many as heads."
+    )
     n_embd: int = _setting(192, "Model", "Width: size of a token's hidden state.")
+    intermediate_size: int | None = _setting(
+        None, "Model", "Width inside the MLP; default 4 (llama: 8/3) times --n-embd."
+    )
     block_size: int = _setting(256, "Model", "Context length, in tokens.")
-    dropout: float = _setting(0.0, "Model", "Share of activations zeroed in training.")
+    tie_embeddings: bool = _setting(
+        True, "Model", "Use the token embedding as the output matrix, too."
+    )
+    dropout: float = _setting(
+        0.0, "Model", "Share of activations zeroed in training (llama: of attention weights)."
+    )
     # Optimisation
     steps: int = _setting(2000, "Optimisation", "Optimiser steps.")
     max_minutes: float | None = _setting(
@@ -128,13 +182,12 @@ class TrainConfig:
             for name, expected, ok in (
                 ("vocab_size", "at least 257 (256 bytes and an end mark)", self.vocab_size >= 257),
                 ("val_fraction", "a number from 0 to 0.5", 0 <= self.val_fraction <= 0.5),
-                ("n_layer", "at least 1", self.n_layer >= 1),
-                ("n_head", "at least 1", self.n_head >= 1),
                 (
-                    "n_embd",
-                    f"a multiple of n_head={self.n_head}",
-                    self.n_embd >= 1 and self.n_head >= 1 and self.n_embd % self.n_head == 0,
+                    "packing",
+                    f"one of {', '.join(PACKINGS)}",
+                    self.packing is None or self.packing in PACKINGS,
                 ),
+                *self._shape_checks(),
                 ("block_size", "at least 2", self.block_size >= 2),
                 ("dropout", "a number from 0 to less than 1", 0 <= self.dropout < 1),
                 ("batch_size", "at least 1", self.batch_size >= 1),
@@ -163,6 +216,66 @@ class TrainConfig:
         ]
         if wrong:
             raise ArgumentError("training: " + "; ".join(wrong))
+
+    def _shape_checks(self) -> list[tuple[str, str, bool]]:
+        """Checks of the model's shape, which a base model passes by being one."""
+        if self.base_model is not None:
+            return []
+        heads, kv_heads = self.n_head, self.n_kv_head
+        # Rotary positions turn pairs of a head's columns.
+        unit = heads * (2 if self.architecture == "llama" else 1)
+        return [
+            (
+                "architecture",
+                f"one of {', '.join(ARCHITECTURES)}",
+                self.architecture in ARCHITECTURES,
+            ),
+            ("n_layer", "at least 1", self.n_layer >= 1),
+            ("n_head", "at least 1", heads >= 1),
+            (
+                "n_kv_head",
+                f"a divisor of n_head={heads}, for architecture llama",
+                kv_heads is None
+                or (self.architecture == "llama" and kv_heads >= 1 and heads % kv_heads == 0),
+            ),
+            (
+                "n_embd",
+                f"a multiple of n_head={heads}" + (" * 2" if unit > heads else ""),
+                self.n_embd >= 1 and heads >= 1 and self.n_embd % unit == 0,
+            ),
+            (
+                "intermediate_size",
+                "at least 1",
+                self.intermediate_size is None or self.intermediate_size >= 1,
+            ),
+        ]
+
+    @classmethod
+    def from_base(cls, base_model: str | os.PathLike[str], **options: Any) -> TrainConfig:
+        """A run that goes on from the weights of the model in a folder or file.
+
+        Its shape is the model's; `block_size` is what that was made for, at most 1024, unless
+        given, and `learning_rate` 1e-4.
+
+        Raises:
+            ArgumentError: `options` give the model another shape, or a longer context.
+            ModelNotFound, UnsupportedModel, FileFormatError: see `gradient.models.load_model`.
+        """
+        from gradient.training.model import shape_of
+
+        shape, context = shape_of(Path(base_model))
+        wrong = [
+            f"{name}: {shape[name]!r} in the model, {options[name]!r} given"
+            for name in SHAPE
+            if name in options and options[name] != shape[name]
+        ]
+        block_size = options.get("block_size", min(context or 1024, 1024))
+        if context is not None and block_size > context:
+            wrong.append(f"block_size: at most {context} in the model, {block_size} given")
+        if wrong:
+            raise ArgumentError(f"base_model {str(base_model)!r} decides this: " + "; ".join(wrong))
+        given = {"learning_rate": 1e-4} | options | shape
+        return cls(**given, base_model=str(base_model), block_size=block_size)
 
     @classmethod
     def preset(cls, size: str, **options: Any) -> TrainConfig:
@@ -202,7 +315,9 @@ class TrainConfig:
             value = getattr(self, field.name)
             if not field.metadata or value == field.default:
                 continue
-            name = field.name.replace("_", "-")
+            name = OPTIONS.get(field.name, field.name.replace("_", "-"))
+            if self.base_model is not None and field.name in SHAPE:
+                continue
             if field.name == "sample_prompts":
                 words += [word for prompt in value for word in ("--sample", prompt)]
             elif isinstance(value, bool):

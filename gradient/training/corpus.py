@@ -1,40 +1,73 @@
-"""From text files to two memory-mapped rows of tokens, one to train on and one held out."""
+"""From text files to memory-mapped rows of tokens, to train on and held out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradient.data import TokenFile, encode_corpus
+import numpy as np
+
+from gradient.data import TokenFile
 from gradient.errors import ArgumentError
 from gradient.io.atomic import write_text
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.training import tokenizers
 from gradient.training.config import TrainConfig
-from gradient.training.documents import Document, find_files, read_all, split
+from gradient.training.documents import Document, File, find_files, read_all, split
+from gradient.training.encoding import encode_documents, encode_stream
 
 if TYPE_CHECKING:
-    import numpy as np
+    from gradient.text import Tokenizer
 
 #: Describes the token files beside it.
 RECORD = "corpus.json"
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """One side of a corpus: documents end to end, in memory-mapped arrays.
+
+    Attributes:
+        ids: 1-D.
+        lengths: of the documents; None where their borders do not matter.
+        learned: as long as `ids`, 0 where a token is not to be predicted; None beside no `lengths`.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray | None = None
+    learned: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_files(cls, folder: Path, name: str, *, packed: bool) -> Tokens:
+        """What `gradient.training.encoding` wrote."""
+        stems = (name, f"{name}.lengths", f"{name}.learned")[: 3 if packed else 1]
+        return cls(*(TokenFile(folder / f"{stem}.bin").array for stem in stems))
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """Tokenised text: `train` and `val` are 1-D memory-mapped arrays, documents end to end."""
+    """Tokenised text."""
 
     tokenizer: Tokenizer
-    train: np.ndarray
-    val: np.ndarray
+    train: Tokens
+    val: Tokens
     source: str  # where the text came from, for people
     documents: int
     characters: int
-    val_bytes_per_token: float
+    val_bytes_per_token: float  # of those tokens that are to be predicted
     fingerprint: str  # of the text and of all that decides its tokens
+    packing: str = "windows"
+    chats: int = 0
+    #: Tokens that end what the assistant says.
+    end_of_turn: list[int] = field(default_factory=list)
+    #: What generation_config.json says beside the tokenizer, where it does.
+    generation_config: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -46,10 +79,10 @@ def prepare(
 ) -> Corpus:
     """Read, tokenise and map the text of `config`; a second call finds its work in `folder`.
 
-    The text is read one document at a time and never held together.
+    The text is read one file at a time and never held together.
 
     Args:
-        folder: receives train.bin, val.bin, the tokenizer's files and corpus.json.
+        folder: receives the tokens of both sides, the tokenizer's files and corpus.json.
         note: told what is being done, one sentence at a time.
         reuse: take what is in `folder`, if it is whole, without looking at the text again: a run
             goes on with the tokens it began with, though its text may have changed since.
@@ -57,15 +90,20 @@ def prepare(
     Raises:
         ArgumentError: no text, or too little for one sequence.
     """
+    from gradient.text import Tokenizer
+
     record = _record(folder)
     if record is None or not reuse:
         record = _up_to_date(config, folder, record, note)
-    train, val = (TokenFile(folder / name).array for name in ("train.bin", "val.bin"))
-    if len(train) <= config.block_size:
+    packed = record.get("packing") == "documents"
+    train, val = (Tokens.from_files(folder, name, packed=packed) for name in ("train", "val"))
+    if not packed and len(train) <= config.block_size:
         raise ArgumentError(
             f"paths: {len(train)} tokens to train on are too few for one sequence of "
             f"block_size={config.block_size}; give more text or a smaller --block-size"
         )
+    if packed and not np.any(train.learned):
+        raise ArgumentError("paths: nothing to learn: no conversation has an assistant's message")
     return Corpus(Tokenizer.from_folder(folder), train, val, **record)
 
 
@@ -87,18 +125,28 @@ def _up_to_date(
     source = ", ".join(config.paths) if config.paths else "the Python standard library"
     files = find_files(config.paths, config.glob, config.out)
     documents, text_hash = read_all(files)
-    given = _given_tokenizer(config)
-    vocabulary = given.backend.to_str() if given else f"{config.tokenizer} {config.vocab_size}"
+    chats = sum(document.is_chat for document in documents)
+    packing = config.packing or ("documents" if chats or config.base_model else "windows")
+    if chats and packing == "windows":
+        raise ArgumentError(
+            f"packing: {chats} of the documents are conversations, which are packed whole; leave "
+            "--packing out"
+        )
+    given, generation_config = tokenizers.given(config, with_chats=chats > 0)
+    if given is not None:
+        vocabulary = f"{given.backend.to_str()} {given.chat_template or ''}".rstrip()
+    else:
+        vocabulary = f"{config.tokenizer} {config.vocab_size}"
+        if chats or config.chat_template:
+            vocabulary += tokenizers.template(config)
     settings = f"{text_hash} {config.val_fraction} {vocabulary}"
+    if packing == "documents":
+        settings += f" {packing} {config.block_size} {generation_config}"
     fingerprint = hashlib.sha256(settings.encode()).hexdigest()
     if record is not None and record["fingerprint"] == fingerprint:
         return record
     characters = sum(map(len, documents))
-    note(f"read {len(documents)} files, {characters / 1e6:.2f} M characters, from {source}")
-    read = {document.file for document in documents}
-    if config.paths and (others := [str(file.path) for file in files if file not in read]):
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        note(f"left out, as empty or not UTF-8 text: {', '.join(others[:3])}{more}")
+    _note_reading(note, files, documents, chats, characters, source, config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     record = {
@@ -106,25 +154,33 @@ def _up_to_date(
         "documents": len(documents),
         "characters": characters,
         "fingerprint": fingerprint,
-        "val_bytes_per_token": _tokenise(config, folder, given, documents, note),
+        "packing": packing,
+        "chats": chats,
+        "generation_config": generation_config,
+        **_tokenise(config, folder, given, documents, packing, note),
     }
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return record
 
 
-def _given_tokenizer(config: TrainConfig) -> Tokenizer | None:
-    """The tokenizer that need not be trained, if the config asks for such a one."""
-    if config.tokenizer == "bpe":
-        return None
-    if config.tokenizer == "bytes":
-        return byte_level()
-    tokenizer = Tokenizer.from_folder(config.tokenizer)
-    if tokenizer.eos_id is None:
-        raise ArgumentError(
-            f"tokenizer: the one in {config.tokenizer!r} has no end-of-text token, which separates "
-            "the documents; add an eos_token to its tokenizer_config.json"
-        )
-    return tokenizer
+def _note_reading(
+    note: Callable[[str], None],
+    files: Sequence[File],
+    documents: Sequence[Document],
+    chats: int,
+    characters: int,
+    source: str,
+    config: TrainConfig,
+) -> None:
+    read = {document.file for document in documents}
+    inside = ""
+    if len(documents) > len(read):
+        kinds = ((len(documents) - chats, "texts"), (chats, "conversations"))
+        inside = " with " + " and ".join(f"{count} {kind}" for count, kind in kinds if count)
+    note(f"read {len(read)} files{inside}, {characters / 1e6:.2f} M characters, from {source}")
+    if config.paths and (others := [str(file.path) for file in files if file not in read]):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        note(f"left out, as empty or not UTF-8 text: {', '.join(others[:3])}{more}")
 
 
 def _tokenise(
@@ -132,20 +188,30 @@ def _tokenise(
     folder: Path,
     tokenizer: Tokenizer | None,
     documents: Sequence[Document],
+    packing: str,
     note: Callable[[str], None],
-) -> float:
-    """Write the token files and the tokenizer; return the held-out text's bytes per token."""
-    train, val = split(documents, config.val_fraction)
+) -> dict[str, Any]:
+    """Write the tokenizer and the tokens of both sides; return what the record says of them."""
+    sides = dict(zip(("train", "val"), split(documents, config.val_fraction), strict=True))
     if tokenizer is None:
         note(f"learning a vocabulary of {config.vocab_size} tokens")
-        tokenizer = train_bpe(_texts(train), config.vocab_size)
+        tokenizer = tokenizers.trained(config, sides["train"])
     tokenizer.save(folder)
     note(f"encoding with {tokenizer.vocab_size} tokens")
-    encode_corpus(_texts(train), tokenizer, folder / "train.bin")
-    tokens = len(encode_corpus(_texts(val), tokenizer, folder / "val.bin"))
-    return sum(len(text.encode()) for text in _texts(val)) / max(tokens, 1)
-
-
-def _texts(documents: Sequence[Document]) -> Iterator[str]:
-    for document in documents:
-        yield document.read()
+    if packing == "windows":
+        for name, side in sides.items():
+            bytes_per_token = encode_stream(side, tokenizer, folder / name)
+        return {"val_bytes_per_token": bytes_per_token}
+    encoded = {
+        name: encode_documents(side, tokenizer, folder / name, config.block_size)
+        for name, side in sides.items()
+    }
+    if cut := sum(each.cut for each in encoded.values()):
+        note(f"{cut} conversations are longer than {config.block_size} tokens: their ends are cut")
+    if silent := sum(each.silent for each in encoded.values()):
+        note(f"left out: {silent} conversations in which the assistant says nothing")
+    ends = set().union(*(each.end_of_turn for each in encoded.values()))
+    return {
+        "val_bytes_per_token": encoded["val"].bytes_per_token,
+        "end_of_turn": sorted(ends),
+    }

@@ -1,17 +1,25 @@
-"""Which text a run reads: the files, and which of them are held out for validation."""
+"""Which text a run reads: the documents in its files, and which are held out for validation.
+
+A file is one document; or several, with `<|endoftext|>` between them. In a .jsonl file each line is
+one: a text, `{"text": "..."}`, or a conversation as Hugging Face and OpenAI write it,
+`{"messages": [{"role": "user", "content": "..."}, ...]}`.
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 import os
 import sysconfig
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gradient.errors import ArgumentError
+from gradient.text.train import END_OF_TEXT
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
 STDLIB_SKIPPED = frozenset(
@@ -39,18 +47,49 @@ class File:
 
 
 @dataclass(frozen=True)
+class Chat:
+    """A conversation, as a line of a .jsonl file holds it."""
+
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None = None
+
+    @property
+    def contents(self) -> list[str]:
+        """What is said, without who says it."""
+        return [each["content"] for each in self.messages if isinstance(each.get("content"), str)]
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The characters from `start` to `stop` of a text file; read when asked for, never kept."""
 
     file: File
     start: int
     stop: int
+    key: int = field(compare=False)  # a hash that decides whether it is held out
+    is_line: bool = False  # of a .jsonl file, and not the text itself
+    is_chat: bool = False
 
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def read(self) -> str:
-        return (self.file.read() or "")[self.start : self.stop]
+    def read(self) -> str | Chat:
+        """The text or the conversation."""
+        return self.of(self.file.read() or "")
+
+    def of(self, text: str) -> str | Chat:
+        """As `read`, where the file's text is at hand."""
+        part = text[self.start : self.stop]
+        return _line(part, self.file.name) if self.is_line else part
+
+
+def read_in_turn(documents: Iterable[Document]) -> Iterator[str | Chat]:
+    """What each document holds; a file is read once for neighbours that lie in it."""
+    file, text = None, ""
+    for document in documents:
+        if document.file is not file:
+            file, text = document.file, document.file.read() or ""
+        yield document.of(text)
 
 
 def find_files(
@@ -65,7 +104,7 @@ def find_files(
 
     Args:
         glob: names of the files to take from folders.
-        without: a folder that is left out, such as the run's own, which may lie among the text.
+        without: a folder that is left out of others, such as the run's own.
 
     Raises:
         ArgumentError: a path does not exist, or nothing was found.
@@ -74,17 +113,16 @@ def find_files(
         root = Path(sysconfig.get_path("stdlib"))
         return _below(root, root, "*.py", STDLIB_SKIPPED)
     found: dict[Path, File] = {}
+    own = None if without is None else Path(without).resolve()
     for given in map(Path, paths):
         if not given.exists():
             raise ArgumentError(f"paths: {str(given)!r} does not exist")
         if given.is_dir():
             files = _below(given, given, glob, frozenset())
+            files = [file for file in files if own not in file.path.resolve().parents]
         else:
             files = [File(given.name, given)]
         found |= {file.path.resolve(): file for file in files}
-    if without is not None:
-        own = Path(without).resolve()
-        found = {path: file for path, file in found.items() if own not in path.parents}
     if not found:
         names = ", ".join(str(path) for path in paths)
         raise ArgumentError(f"paths: no file matches {glob!r} in {names}")
@@ -104,10 +142,11 @@ def _below(root: Path, folder: Path, glob: str, skipped: frozenset[str]) -> list
 
 
 def read_all(files: Iterable[File]) -> tuple[list[Document], str]:
-    """The files that are text, and a hash of all their names and texts. One is in memory at a time.
+    """The documents in files of text, and a hash of all names and texts; one file in memory a time.
 
     Raises:
-        ArgumentError: none is text.
+        ArgumentError: none is text, or a line of a .jsonl file is neither a text nor a conversation
+            (the message says which line).
     """
     documents, others = [], []
     digest = hashlib.sha256()
@@ -116,14 +155,73 @@ def read_all(files: Iterable[File]) -> tuple[list[Document], str]:
         if text is None:
             others.append(str(file.path))
             continue
-        documents.append(Document(file, 0, len(text)))
+        documents += _documents(file, text)
         digest.update(f"{file.name}\0{len(text)}\0".encode())
         digest.update(text.encode())
     if not documents:
         raise ArgumentError(
             f"paths: none of the {len(others)} files found is UTF-8 text, {others[0]} for one"
+            if others
+            else "paths: the files found hold no document"
         )
     return documents, digest.hexdigest()
+
+
+def _documents(file: File, text: str) -> list[Document]:
+    if file.path.suffix == ".jsonl":
+        return _lines(file, text)
+    if END_OF_TEXT not in text:
+        return [Document(file, 0, len(text), zlib.crc32(file.name.encode()))]
+    found = []
+    start = 0
+    while start < len(text):
+        stop = text.find(END_OF_TEXT, start)
+        stop = len(text) if stop < 0 else stop
+        # The line break after a mark, and the one before it, belong to the mark.
+        begin = start + (start > 0 and text.startswith("\n", start))
+        end = stop - (stop < len(text) and text[begin:stop].endswith("\n"))
+        if not (part := text[begin:end]).isspace() and part:
+            found.append(Document(file, begin, end, zlib.crc32(part.encode())))
+        start = stop + len(END_OF_TEXT)
+    return found
+
+
+def _lines(file: File, text: str) -> list[Document]:
+    found = []
+    start = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if line and not line.isspace():
+            is_chat = isinstance(_line(line, f"{file.path}, line {number}"), Chat)
+            key = zlib.crc32(line.encode())
+            found.append(Document(file, start, start + len(line), key, True, is_chat))
+        start += len(line) + 1
+    return found
+
+
+def _line(line: str, where: str) -> str | Chat:
+    """A line of a .jsonl file.
+
+    Raises:
+        ArgumentError: it is neither a text nor a conversation.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{where}: not a JSON object: {error}") from None
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        return value["text"]
+    messages = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list) or not messages:
+        raise ArgumentError(
+            f'{where}: expected {{"text": "..."}} or {{"messages": [{{"role": "user", "content": '
+            f'"..."}}, ...]}}, got {line[:80]!r}'
+        )
+    for each in messages:
+        if not isinstance(each, dict) or not isinstance(each.get("role"), str):
+            raise ArgumentError(
+                f"{where}: expected messages with a role and a content, got {str(each)[:80]!r}"
+            )
+    return Chat(messages, value.get("tools") or None)
 
 
 def split(
@@ -131,32 +229,34 @@ def split(
 ) -> tuple[list[Document], list[Document]]:
     """Documents to train on, and documents held out.
 
-    They are held out by a hash of their name, so that a document's side does not depend on the
-    others. Where that would leave a side empty (few documents), the end of the text is held out,
-    from the beginning of a line.
+    They are held out by a hash of their file's name, or of their text where a file has several, so
+    that a document's side does not depend on the others. Where that would leave a side empty (few
+    documents), the end of the text is held out, from the beginning of a line.
     """
     if not val_fraction:
         return list(documents), []
     sides: tuple[list[Document], list[Document]] = ([], [])
     for document in documents:
-        chance = zlib.crc32(document.file.name.encode()) / 2**32
-        sides[chance < val_fraction].append(document)
+        sides[document.key / 2**32 < val_fraction].append(document)
     if all(sides):
         return sides
     return _split_end(documents, int(sum(map(len, documents)) * (1 - val_fraction)))
 
 
 def _split_end(documents: Sequence[Document], kept: int) -> tuple[list[Document], list[Document]]:
-    """Cut after about `kept` characters: the document that holds the place is cut in two."""
-    before, after = [], []
+    """Cut after about `kept` characters: a text that holds the place is cut in two."""
+    before: list[Document] = []
+    after: list[Document] = []
     for document in documents:
-        if kept >= len(document):
+        if kept >= len(document) or (document.is_line and not before):
             before.append(document)
-        elif kept <= 0:
+        elif kept <= 0 or document.is_line:
             after.append(document)
         else:
-            cut = document.read().rfind("\n", 0, kept) + 1 or kept
-            before.append(Document(document.file, 0, cut))
-            after.append(Document(document.file, cut, document.stop))
+            text = document.read()
+            assert isinstance(text, str)
+            cut = document.start + (text.rfind("\n", 0, kept) + 1 or kept)
+            before.append(replace(document, stop=cut))
+            after.append(replace(document, start=cut))
         kept -= len(document)
     return before, after

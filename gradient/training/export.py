@@ -9,13 +9,17 @@ from typing import Any
 import gradient
 from gradient.io.atomic import write_text
 from gradient.models import CausalLM, save_model
+from gradient.models.generation_config import write_generation_config
 from gradient.text import Tokenizer
 
 
 def export_model(
     model: CausalLM, tokenizer: Tokenizer, folder: Path, *, dtype: str, record: dict[str, Any]
 ) -> Path:
-    """Write config.json, model.safetensors, the tokenizer's files and training.json into `folder`.
+    """Write a folder that `gradient.hub.load` and transformers read.
+
+    It holds config.json, model.safetensors, generation_config.json, the tokenizer's files and
+    training.json.
 
     Args:
         model: in any floating dtype; it is not changed.
@@ -33,5 +37,6 @@ def export_model(
         stored.to(dtype=getattr(gradient, dtype))
     save_model(stored, folder)
     tokenizer.save(folder)
+    write_generation_config(model.generation_config, folder)
     write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
     return folder

@@ -88,6 +88,7 @@ class TensorBoardEvents(Reporter):
         values = [
             self._summary.Value(tag=tag, simple_value=float(record[key]))
             for key, tag in names.items()
+            if record[key] is not None
         ]
         summary = self._summary(value=values)
         event = self._event(wall_time=time.time(), step=record["step"], summary=summary)

@@ -131,7 +131,8 @@ def step_line(record: Record) -> str:
 
 def evaluation_line(record: Record) -> str:
     line = f"step {record['step']:>6}  validation loss {record['val_loss']:.4f}"
-    return line + f" ({record['val_bits_per_byte']:.3f} bits per byte)"
+    bits = record["val_bits_per_byte"]
+    return line if bits is None else line + f" ({bits:.3f} bits per byte)"
 
 
 def finish_line(result: Record) -> str:

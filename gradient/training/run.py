@@ -46,7 +46,7 @@ class TrainResult:
 def train(
     config: TrainConfig, *, resume: bool = False, reporter: Reporter | None = None
 ) -> TrainResult:
-    """Train a GPT-2-architecture model on text, and export it as a Hugging Face style folder.
+    """Train a language model on text or chats, and export it as a Hugging Face style folder.
 
     `config.out` receives train.json (the config), the tokenised text (data/), checkpoints/,
     metrics.jsonl, loss.png, TensorBoard's events (tensorboard/) and, when the run ends or is
@@ -93,9 +93,8 @@ def train(
     watched = Reporters([reporter] if reporter else [])
     corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
     config.save(out / CONFIG)
-    trainer = Trainer(config, corpus, watched)
+    trainer = Trainer(config, corpus, watched, state)
     if state is not None:
-        trainer.load_state_dict(state)
         del state  # the optimiser's part of it is twice the model's size
     watched.reporters += _files_of_run(config, trainer.step, watched)
     try:

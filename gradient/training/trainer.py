@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import gradient
 import gradient.functional as F
 from gradient import nn, optim
@@ -16,11 +18,12 @@ from gradient.errors import CheckpointError, TrainingDiverged
 from gradient.generation import generate
 from gradient.generation.prompt import encode_prompt
 from gradient.io.checkpoint import load_checkpoint, save_checkpoint
-from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.training import corpus as corpora
-from gradient.training.batches import TokenBatches
+from gradient.training.batches import IGNORED, Batch, Batches, DocumentBatches, TokenBatches
 from gradient.training.config import TrainConfig
 from gradient.training.interrupt import StopRequest
+from gradient.training.model import build_model, restored_model
+from gradient.training.packed_rows import PackedRows
 from gradient.training.reporters import Reporter
 from gradient.training.schedule import learning_rate, progress
 
@@ -64,30 +67,50 @@ class Trainer:
         config: of the run.
         corpus: its text, from `gradient.training.corpus.prepare`.
         reporter: is told what happens.
+        state: of a checkpoint, to go on from.
     """
 
-    def __init__(self, config: TrainConfig, corpus: corpora.Corpus, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        corpus: corpora.Corpus,
+        reporter: Reporter,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
         self.config = config
         self.corpus = corpus
         self.reporter = reporter
         self.out = Path(config.out)
         gradient.manual_seed(config.seed)
-        self.model = GPT2LMHeadModel(model_config(config, corpus)).to(config.device)
+        model_config = None if state is None else state.get("model_config")
+        if model_config is None:
+            self.model = build_model(config, corpus).to(config.device)
+        else:
+            self.model = restored_model(model_config, corpus).to(config.device)
         self.optimizer = optim.AdamW(
             parameter_groups(self.model, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
         )
-        size, length = config.batch_size, config.block_size
-        self.batches = TokenBatches(corpus.train, length, size, config.seed)
+        self.batches = self._batches(corpus.train, config.block_size)
         # What is held out of a short text may be shorter than a sequence.
-        length = max(1, min(length, len(corpus.val) - 1))
-        self.held_out = TokenBatches(corpus.val, length, size, config.seed)
+        length = max(1, min(config.block_size, len(corpus.val) - 1))
+        self.held_out = self._batches(corpus.val, length)
         self.step = 0
         self.elapsed = 0.0  # seconds of training, over all resumptions
         self.train_loss = math.nan
         self.best_val_loss: float | None = None
         self.saved_step = -1
+        if state is not None:
+            self.load_state_dict(state)
+
+    def _batches(self, tokens: corpora.Tokens, length: int) -> Batches:
+        size, seed = self.config.batch_size, self.config.seed
+        if tokens.lengths is None or tokens.learned is None:
+            return TokenBatches(tokens.ids, length, size, seed)
+        return DocumentBatches(
+            tokens.ids, tokens.lengths, tokens.learned, self.config.block_size, size, seed
+        )
 
     # State -------------------------------------------------------------------------------------
 
@@ -95,6 +118,7 @@ class Trainer:
         """All that the next step depends on (the data position is a function of `step`)."""
         return {
             "model": self.model.state_dict(),
+            "model_config": self.model.config.to_hf(),
             "optimizer": self.optimizer.state_dict(),
             "generator": gradient.random.default_generator.get_state(),
             "step": self.step,
@@ -158,23 +182,32 @@ class Trainer:
 
     # Work --------------------------------------------------------------------------------------
 
-    def loss(self, inputs: Any, targets: Any) -> gradient.Tensor:
-        """Mean cross-entropy of a batch, (B, T) token ids each; a scalar in nats per token."""
+    def loss(self, batch: Batch) -> gradient.Tensor:
+        """Mean cross-entropy of the tokens to be learned in a batch; a scalar in nats per token."""
         device = self.config.device
-        logits = self.model(gradient.from_numpy(inputs).to(device))  # (B, T, V)
-        flat = gradient.from_numpy(targets).to(device).reshape(-1)
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), flat)
+        rows = None
+        if batch.positions is not None:
+            dropout = self.config.dropout if self.model.training else 0.0
+            rows = PackedRows(batch.positions, device, dropout)
+        logits = self.model(gradient.from_numpy(batch.inputs).to(device), rows)  # (B, T, V)
+        targets = gradient.from_numpy(batch.targets).to(device).reshape(-1)
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets, ignore_index=IGNORED)
 
     def train_step(self) -> tuple[gradient.Tensor, gradient.Tensor]:
         """One optimiser step: its loss and the norm of its gradients, still on the device."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step, self.elapsed)
+        first = self.step * config.accumulate
+        parts = [self.batches[first + part] for part in range(config.accumulate)]
+        learned = [batch.learned for batch in parts]
         total: Any = 0.0
-        for part in range(config.accumulate):
-            loss = self.loss(*self.batches[self.step * config.accumulate + part])
+        for batch, count in zip(parts, learned, strict=True):
+            if not count:
+                continue
+            loss = self.loss(batch)
             if config.accumulate > 1:
-                loss = loss / config.accumulate
+                loss = loss * (count / sum(learned))  # a token counts alike in every part
             loss.backward()
             total = total + loss.detach()
         limit = config.grad_clip or math.inf
@@ -191,21 +224,21 @@ class Trainer:
         self.model.eval()
         total = count = 0.0
         with gradient.no_grad():
-            for inputs, targets in self.held_out.spread(self.config.eval_batches):
-                total += self.loss(inputs, targets).item() * inputs.size
-                count += inputs.size
+            for batch in self.held_out.spread(self.config.eval_batches):
+                if learned := batch.learned:
+                    total += self.loss(batch).item() * learned
+                    count += learned
         self.model.train()
-        return total / count
+        return total / count if count else None
 
     def show_samples(self) -> None:
         """Report what the model makes of the prompts: each time with the same random numbers."""
         config, tokenizer = self.config, self.corpus.tokenizer
         if not config.sample_tokens:
             return
-        prompts = [encode_prompt(prompt, tokenizer) for prompt in config.sample_prompts]
+        prompts = [self._prompt(text) for text in config.sample_prompts]
         if not prompts:
-            held_out = self.corpus.val if len(self.corpus.val) else self.corpus.train
-            prompts = [held_out[: config.block_size // 4].tolist()]
+            prompts = [self._held_out_prompt()]
         self.model.eval()
         for prompt in prompts:
             ids = prompt[-config.block_size :]
@@ -221,9 +254,27 @@ class Trainer:
             self.reporter.sample(self.step, tokenizer.decode(ids), str(sample))
         self.model.train()
 
+    def _prompt(self, text: str) -> list[int]:
+        """A text to go on with; to a model that learns chats, what a user says."""
+        tokenizer = self.corpus.tokenizer
+        if not self.corpus.chats:
+            return encode_prompt(text, tokenizer)
+        asked = tokenizer.apply_chat_template([{"role": "user", "content": text}])
+        return tokenizer.encode(asked, add_special_tokens=False)
+
+    def _held_out_prompt(self) -> list[int]:
+        """The beginning of what is held out: up to the assistant's first words in a chat."""
+        side = self.corpus.val if len(self.corpus.val) else self.corpus.train
+        length = self.config.block_size // 4
+        if side.lengths is not None and side.learned is not None:
+            learned = side.learned[: side.lengths[0]]
+            unlearned = int(np.argmax(learned))
+            length = unlearned if unlearned > 1 else min(length, max(1, len(learned) // 2))
+        return side.ids[:length].tolist()
+
     def bits_per_byte(self, loss: float | None) -> float | None:
         """A validation loss in bits per byte of text, comparable between tokenizers."""
-        if loss is None:
+        if loss is None or not self.corpus.val_bytes_per_token:
             return None
         return loss / math.log(2) / self.corpus.val_bytes_per_token
 
@@ -306,19 +357,3 @@ class Trainer:
         self.reporter.note(
             "stopping: this step is finished and saved first (Ctrl-C again breaks off at once)"
         )
-
-
-def model_config(config: TrainConfig, corpus: corpora.Corpus) -> GPT2Config:
-    """The model's config: the shape from `config`, the vocabulary from the tokenizer."""
-    return GPT2Config(
-        vocab_size=corpus.tokenizer.vocab_size,
-        n_positions=config.block_size,
-        n_embd=config.n_embd,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        resid_pdrop=config.dropout,
-        embd_pdrop=config.dropout,
-        attn_pdrop=config.dropout,
-        bos_token_id=corpus.tokenizer.eos_id,
-        eos_token_id=corpus.tokenizer.eos_id,
-    )

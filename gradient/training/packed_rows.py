@@ -1,0 +1,78 @@
+"""Attention among the tokens of each document, where a row holds several.
+
+A model asks a cache where its tokens stand and has it attend (`gradient.models.causal_lm.Cache`).
+This one holds nothing: it gives each token its position in its own document, and lets it look at
+that document alone. So no model has to know that its rows are packed.
+
+Dimensions:
+    B  batch          T  tokens in a row      D  size of a head
+    H  heads          H_kv  key-value heads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import gradient
+import gradient.functional as F
+from gradient.tensor import Tensor
+
+
+class PackedRows:
+    """Rows of several documents, for one forward pass.
+
+        logits = model(inputs, PackedRows(positions))
+
+    Args:
+        positions: (B, T) integers that begin again from 0 with each document.
+        dropout: probability of dropping an attention weight.
+    """
+
+    def __init__(self, positions: np.ndarray, device: Any = "cpu", dropout: float = 0.0) -> None:
+        documents = np.cumsum(positions == 0, axis=1)
+        order = np.arange(positions.shape[1])
+        same = documents[:, :, None] == documents[:, None, :]
+        before = order[:, None] >= order
+        self.device = device
+        self.dropout = dropout
+        self.positions = gradient.from_numpy(positions).to(device)
+        self._mask = gradient.from_numpy((same & before)[:, None]).to(device)  # (B, 1, T, T)
+        self._windows: dict[int, Tensor] = {}
+
+    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> PackedRows:
+        return self
+
+    def commit(self) -> None:
+        pass
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """(B, H, T, D) of queries (B, H, T, D), keys and values (B, H_kv, T, D)."""
+        return F.attention(
+            query,
+            key,
+            value,
+            mask=self._mask if window is None else self._within(window),
+            scale=scale,
+            softcap=softcap,
+            dropout_p=self.dropout,
+        )
+
+    def _within(self, window: int) -> Tensor:
+        if window not in self._windows:
+            order = gradient.arange(self._mask.shape[-1], device=self.device)
+            near = order.unsqueeze(1) - order < window
+            self._windows[window] = self._mask & near
+        return self._windows[window]

@@ -1,0 +1,104 @@
+"""The tokenizer of a run and its chat template: trained on the text, given, or the base model's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradient.errors import ArgumentError
+from gradient.models.generation_config import read_generation_config
+from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text.train import END_OF_TEXT
+from gradient.training.config import TrainConfig
+from gradient.training.documents import Chat, Document, read_in_turn
+
+#: ChatML (OpenAI 2023), as Qwen and many others have it, with the assistant's words marked.
+CHATML = """\
+{%- for message in messages -%}
+    {{- '<|im_start|>' + message.role + '\\n' -}}
+    {%- if message.role == 'assistant' -%}
+        {%- generation -%}
+            {{- message.content + '<|im_end|>' -}}
+        {%- endgeneration -%}
+    {%- else -%}
+        {{- message.content + '<|im_end|>' -}}
+    {%- endif -%}
+    {{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+#: How templates write the special tokens that stand for no text.
+_MARK = re.compile(r"<\|\w+\|>")
+
+
+def given(config: TrainConfig, *, with_chats: bool) -> tuple[Tokenizer | None, dict[str, Any]]:
+    """The tokenizer that need not be trained, if the config asks for such a one.
+
+    Also what generation_config.json says, where it lies beside the tokenizer or the base model. To
+    learn chats, a tokenizer without a chat template gets one, and the special tokens that it uses.
+
+    Raises:
+        ArgumentError: the tokenizer has no end-of-text token.
+    """
+    origin = config.base_model if config.tokenizer == "bpe" else config.tokenizer
+    if origin is None or origin == "bpe":
+        return None, {}
+    generation_config: dict[str, Any] = {}
+    if origin == "bytes":
+        tokenizer = byte_level()
+    else:
+        path = Path(origin)
+        folder = path if path.is_dir() else path.parent
+        generation_config = read_generation_config(folder)
+        from_file = path.is_file() and path.suffix in (".gguf", ".json", ".model")
+        tokenizer = Tokenizer.from_file(path) if from_file else Tokenizer.from_folder(folder)
+    if tokenizer.eos_token is None:
+        raise ArgumentError(
+            f"tokenizer: the one in {origin!r} has no end-of-text token, which separates "
+            "the documents; add an eos_token to its tokenizer_config.json"
+        )
+    if config.chat_template is not None or (with_chats and not tokenizer.chat_template):
+        tokenizer.chat_template = source = template(config)
+        tokenizer.add_special_tokens(_MARK.findall(source))
+    return tokenizer, generation_config
+
+
+def trained(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
+    """Byte pairs learned from the documents; with a chat template if there are chats."""
+    with_chats = config.chat_template is not None or any(each.is_chat for each in documents)
+    source = template(config) if with_chats else ""
+    marks = [mark for mark in dict.fromkeys(_MARK.findall(source)) if mark != END_OF_TEXT]
+    tokenizer = train_bpe(
+        _texts(documents), config.vocab_size, special_tokens=[END_OF_TEXT, *marks]
+    )
+    tokenizer.chat_template = source or None
+    return tokenizer
+
+
+def template(config: TrainConfig) -> str:
+    """The chat template that the config asks for, ChatML if it asks for none.
+
+    Raises:
+        ArgumentError: the file cannot be read.
+    """
+    if config.chat_template is None:
+        return CHATML
+    try:
+        return Path(config.chat_template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(
+            f"chat_template: {config.chat_template!r} cannot be read: {error}"
+        ) from None
+
+
+def _texts(documents: Sequence[Document]) -> Iterator[str]:
+    for content in read_in_turn(documents):
+        if isinstance(content, Chat):
+            yield from content.contents
+        else:
+            yield content
