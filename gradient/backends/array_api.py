@@ -121,7 +121,11 @@ class ArrayAPIBackend(Backend):
         return be.xp.isfinite(x)
 
     def sign(be, x: Array) -> Array:
-        return be.xp.sign(x)
+        out = be.xp.sign(x)
+        return out if x.dtype.kind in "biu" else be.xp.where(out == out, out, x.dtype.type(0))
+
+    def fmod(be, a: Array, b: Array) -> Array:
+        return be.xp.fmod(a, b)
 
     def floor(be, x: Array) -> Array:
         return be.xp.floor(x)

@@ -122,7 +122,7 @@ def tanh(input: Tensor) -> Tensor:
 
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
-    return input.clamp(max=0.0) - (-input.abs()).exp().log1p()
+    return elementwise.logsigmoid(input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:

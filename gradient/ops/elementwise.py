@@ -39,28 +39,31 @@ def div(be, a, b, /):
     return a / b
 
 
-@op(lambda g, be, a, b: g * power_slope(be, a, b),
-    lambda g, be, a, out: g * power_log(be, a, out))  # fmt: skip
+@op(lambda g, be, a, b: power_base_grad(be, g, a, b),
+    lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out))  # fmt: skip
 def pow(be, a, b, /):
     """a ** b"""
     return a**b
 
 
-def power_slope(be: Any, a: Any, b: Any) -> Any:
-    """b a^(b-1), and 0 where b is 0 (even at a = 0)."""
+def power_base_grad(be: Any, g: Any, a: Any, b: Any) -> Any:
+    """g b a^(b-1), and 0 where b is 0, whatever a is."""
     if isinstance(b, (int, float)):
-        return a * 0 if b == 0 else a * 2 if b == 2 else b * a ** (b - 1)
+        return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * a ** (b - 1))
     none = b == 0
     safe = be.where(none, be.full((), 1, b.dtype), b)
-    return be.where(none, be.full((), 0, b.dtype), b * a ** (safe - 1))
+    return be.where(none, be.full((), 0, b.dtype), g * (b * a ** (safe - 1)))
 
 
-def power_log(be: Any, a: Any, out: Any) -> Any:
-    """a^b log a, and 0 where the power is 0."""
+def power_exponent_grad(be: Any, g: Any, a: Any, b: Any, out: Any) -> Any:
+    """g a^b log a, and 0 at a = 0 where b is not negative: there the power stays 0 (or is 1)."""
     if isinstance(a, (int, float)):
-        return out * math.log(a) if a > 0 else out * (0.0 if a == 0 else math.nan)
-    zero = out == 0
-    return be.where(zero, be.full((), 0, a.dtype), out * be.log(be.where(zero, a * 0 + 1, a)))
+        if a:
+            return g * (out * (math.log(a) if a > 0 else math.nan))
+        a = be.full((), 0, out.dtype)
+    flat = (a == 0) & (b >= 0)
+    log = be.log(be.where(flat, be.full((), 1, a.dtype), a))
+    return be.where(flat, be.full((), 0, out.dtype), g * (out * log))
 
 
 @op(lambda g: -g)
@@ -77,11 +80,18 @@ def remainder(be, a, b, /):
 
 
 def floor_quotient(be: Any, a: Any, b: Any) -> Any:
-    return be.detach(be.floor(a / b))
+    return be.detach(a // b)
 
 
-@op(lambda g: g * 0,
-    lambda g: g * 0)  # fmt: skip
+@op(lambda g: g,
+    lambda g, be, a, b: -g * be.detach(be.trunc(a / b)))  # fmt: skip
+def fmod(be, a, b, /):
+    """a - b trunc(a / b): the sign of a, as C's fmod."""
+    return be.fmod(a, b)
+
+
+@op(lambda g, be: be.zeros_like(g),
+    lambda g, be: be.zeros_like(g))  # fmt: skip
 def floor_divide(be, a, b, /):
     """floor(a / b)"""
     return a // b
@@ -93,31 +103,31 @@ def abs(be, x, /):
     return be.abs(x)
 
 
-@op(lambda g: g * 0)
+@op(lambda g, be: be.zeros_like(g))
 def sign(be, x, /):
     """-1, 0 or 1."""
     return be.sign(x) if x.dtype.kind != "b" else x
 
 
-@op(lambda g: g * 0)
+@op(lambda g, be: be.zeros_like(g))
 def floor(be, x, /):
     """The largest integer not above x."""
     return x if x.dtype.kind in "biu" else be.floor(x)
 
 
-@op(lambda g: g * 0)
+@op(lambda g, be: be.zeros_like(g))
 def ceil(be, x, /):
     """The smallest integer not below x."""
     return x if x.dtype.kind in "biu" else be.ceil(x)
 
 
-@op(lambda g: g * 0)
+@op(lambda g, be: be.zeros_like(g))
 def trunc(be, x, /):
     """x without its fraction."""
     return x if x.dtype.kind in "biu" else be.trunc(x)
 
 
-@op(lambda g: g * 0)
+@op(lambda g, be: be.zeros_like(g))
 def round(be, x, /):
     """The nearest integer, halves to even."""
     return x if x.dtype.kind in "biu" else be.round(x)
@@ -180,8 +190,8 @@ def log1p(be, x, /):
     return be.log1p(x)
 
 
-@op(lambda g, be, a, out: g * be.exp(a - out),
-    lambda g, be, b, out: g * be.exp(b - out),
+@op(lambda g, be, a, b: g * be.sigmoid(a - b),
+    lambda g, be, a, b: g * be.sigmoid(b - a),
     numbers="floating")  # fmt: skip
 def logaddexp(be, a, b, /):
     """log(e^a + e^b)"""
@@ -245,12 +255,20 @@ def atan(be, x, /):
     return be.arctan(x)
 
 
-@op(lambda g, a, b: g * b / (a * a + b * b),
-    lambda g, a, b: -g * a / (a * a + b * b),
+@op(lambda g, be, a, b: g * (b * inverse_square(be, a, b)),
+    lambda g, be, a, b: g * (-a * inverse_square(be, a, b)),
     numbers="floating")  # fmt: skip
 def atan2(be, a, b, /):
-    """The angle of the point (b, a)."""
+    """The angle of the point (b, a), with derivative 0 at the origin."""
     return be.arctan2(a, b)
+
+
+def inverse_square(be: Any, a: Any, b: Any) -> Any:
+    """1 / (a^2 + b^2), and 0 at the origin."""
+    square = a * a + b * b
+    origin = square == 0
+    one, zero = be.full((), 1, square.dtype), be.full((), 0, square.dtype)
+    return be.where(origin, zero, 1 / be.where(origin, one, square))
 
 
 @op(lambda g, be, x: g * be.cosh(x), numbers="floating")
@@ -304,13 +322,30 @@ def sigmoid(be, x, /):
     return be.sigmoid(x)
 
 
-@op(lambda g, x: g / (x * (1 - x)), numbers="floating")
-def logit(be, x, /):
-    """log(x / (1 - x)), the inverse of sigmoid."""
+@op(lambda g, be, x, eps: logit_grad(be, g, x, eps), numbers="floating")
+def logit(be, x, /, *, eps=None):
+    """log(x / (1 - x)), the inverse of sigmoid, of x held between `eps` and 1 - eps."""
+    if eps is not None:
+        low, high = be.full((), eps, x.dtype), be.full((), 1 - eps, x.dtype)
+        x = be.minimum(be.maximum(x, low), high)
     return be.log(x / (1 - x))
 
 
-@op(lambda g, be, out: g * be.astype(out > 0, g.dtype))
+def logit_grad(be: Any, g: Any, x: Any, eps: float | None) -> Any:
+    """g / (x (1 - x)); beyond the bounds 0, and NaN where there are none, as the value is."""
+    low, outside = (0.0, math.nan) if eps is None else (eps, 0.0)
+    within = (x >= low) & (x <= 1 - low)
+    inner = be.where(within, x, be.full((), 0.5, x.dtype))
+    return be.where(within, g / (inner * (1 - inner)), be.full((), outside, x.dtype))
+
+
+@op(lambda g, be, x: g * be.sigmoid(-x), numbers="floating")
+def logsigmoid(be, x, /):
+    """log(sigmoid(x)), exact also where the sigmoid rounds to 0 or 1."""
+    return be.logsigmoid(x)
+
+
+@op(lambda g, be, out: be.where(out <= 0, be.full((), 0, g.dtype), g))
 def relu(be, x, /):
     """max(x, 0)"""
     return be.relu(x)
@@ -323,8 +358,10 @@ def softplus(be, x, /, *, beta=1.0, threshold=20.0):
 
 
 def softplus_slope(be: Any, x: Any, beta: float, threshold: float) -> Any:
-    slope = be.sigmoid(x * beta)
-    return be.where(x * beta > threshold, be.ones_like(slope), slope)
+    z = x * beta
+    slope = be.sigmoid(z)
+    slope = be.where(z < threshold, slope, be.detach(slope))  # at the threshold, linear from here
+    return be.where(z > threshold, be.full((), 1, slope.dtype), slope)
 
 
 @op(lambda g, be, x: be.silu_grad(g, x))
@@ -342,22 +379,22 @@ def gelu(be, x, /, *, approximate="none"):
 # Choosing --------------------------------------------------------------------------------------
 
 
-@op(lambda g, be, a, b: g * share(be, a > b, a == b, g.dtype),
-    lambda g, be, a, b: g * share(be, b > a, a == b, g.dtype))  # fmt: skip
+@op(lambda g, be, a, b: share(be, g, a < b, a == b),
+    lambda g, be, a, b: share(be, g, b < a, a == b))  # fmt: skip
 def maximum(be, a, b, /):
-    """The larger; at a tie each gets half of the gradient."""
+    """The larger; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.maximum(a, b)
 
 
-@op(lambda g, be, a, b: g * share(be, a < b, a == b, g.dtype),
-    lambda g, be, a, b: g * share(be, b < a, a == b, g.dtype))  # fmt: skip
+@op(lambda g, be, a, b: share(be, g, b < a, a == b),
+    lambda g, be, a, b: share(be, g, a < b, a == b))  # fmt: skip
 def minimum(be, a, b, /):
-    """The smaller; at a tie each gets half of the gradient."""
+    """The smaller; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.minimum(a, b)
 
 
-def share(be: Any, wins: Any, ties: Any, dtype: Any) -> Any:
-    return be.astype(wins, dtype) + be.astype(ties, dtype) * 0.5
+def share(be: Any, g: Any, loses: Any, ties: Any) -> Any:
+    return be.where(loses, be.full((), 0, g.dtype), be.where(ties, g * 0.5, g))
 
 
 @op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
@@ -367,17 +404,41 @@ def where(be, a, b, /, *, condition):
     return be.where(condition, a, b)
 
 
-@op(lambda g, be, x, min, max: g * inside(be, x, min, max))
+@op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)))
 def clamp(be, x, /, *, min=None, max=None):
-    """x held between two numbers."""
+    """x held between two numbers; both are inside, and where they cross, `max` is the result."""
     if min is not None:
         x = be.maximum(x, be.full((), min, x.dtype))
     return x if max is None else be.minimum(x, be.full((), max, x.dtype))
 
 
-def inside(be: Any, x: Any, low: float | None, high: float | None) -> Any:
-    above = x == x if low is None else x >= low
-    return be.astype(above if high is None else above & (x <= high), x.dtype)
+@op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)),
+    lambda g, be, x, min, max: only(be, g, below(x, min, max)),
+    lambda g, be, x, min, max: only(be, g, above(x, min, max)))  # fmt: skip
+def clamp_between(be, x, min=None, max=None, /):
+    """`clamp` by bounds that are tensors; the gradient goes to the one that is the result."""
+    if min is not None:
+        x = be.maximum(x, min)
+    return x if max is None else be.minimum(x, max)
+
+
+def only(be: Any, g: Any, condition: Any) -> Any:
+    """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
+    return be.where(condition, g, be.full((), 0, g.dtype))
+
+
+def inside(x: Any, low: Any, high: Any) -> Any:
+    if low is None:
+        return x <= high
+    return x >= low if high is None else (x >= low) & (x <= high)
+
+
+def below(x: Any, low: Any, high: Any) -> Any:
+    return x < low if high is None else (x < low) & (low < high)
+
+
+def above(x: Any, low: Any, high: Any) -> Any:
+    return x > high if low is None else (x > high) | (high < low)
 
 
 # Without gradients ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradient.autograd.op import op
@@ -34,6 +35,34 @@ def sum(be, x, /, *, axis=None, keepdims=False):
 def mean(be, x, /, *, axis=None, keepdims=False):
     """The mean."""
     return be.mean(x, axis, keepdims)
+
+
+@op(lambda g, be, x, axis, correction, keepdims:
+    var_grad(be, g, x, axis, correction, keepdims), numbers="floating")  # fmt: skip
+def var(be, x, /, *, axis=None, correction=1, keepdims=False):
+    """The variance: the sum of squared distances from the mean over count - correction."""
+    return be.var(x, axis, correction, keepdims)
+
+
+def var_grad(be: Any, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+    freedom = count(x.shape, axis) - correction
+    scale = 2 / freedom if freedom else math.inf
+    return spread(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
+
+
+@op(lambda g, be, x, out, axis, correction, keepdims:
+    var_grad(be, std_grad(be, g, out), x, axis, correction, keepdims),
+    numbers="floating")  # fmt: skip
+def std(be, x, /, *, axis=None, correction=1, keepdims=False):
+    """The square root of the variance, with derivative 0 where all are equal."""
+    return be.std(x, axis, correction, keepdims)
+
+
+def std_grad(be: Any, g: Any, out: Any) -> Any:
+    """The gradient for the variance."""
+    flat = out == 0
+    safe = be.where(flat, be.full((), 1, out.dtype), out)
+    return be.where(flat, be.full((), 0, out.dtype), g / (safe * 2))
 
 
 @op(lambda g, be, x, axis, keepdims:

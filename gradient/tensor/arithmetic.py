@@ -100,7 +100,7 @@ class Arithmetic:
     divide = true_divide = div
     subtract = sub
     floor_divide = ops.floor_divide
-    remainder = ops.remainder
+    remainder, fmod = ops.remainder, ops.fmod
     pow = ops.pow
     neg = negative = ops.neg
     abs = absolute = ops.abs
@@ -147,20 +147,13 @@ class Arithmetic:
         """The fraction, with self's sign."""
         return ops.sub(self, ops.trunc(self))
 
-    def fmod(self, other: Any) -> Any:
-        """self - other trunc(self / other): the sign of self, as C's fmod."""
-        quotient = ops.trunc(ops.div(self, other).detach())
-        return ops.sub(self, ops.mul(other, quotient)).to(ops.remainder(self, other).dtype)
-
     def erfc(self) -> Any:
         """1 - erf(self)"""
         return ops.sub(1, ops.erf(self))
 
     def logit(self, eps: float | None = None) -> Any:
         """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
-        if eps is None:
-            return ops.logit(self)
-        return ops.logit(self.clamp(eps, 1 - number_of("logit", "eps", eps)))
+        return ops.logit(self, eps=None if eps is None else number_of("logit", "eps", eps))
 
     def lerp(self, end: Any, weight: Any) -> Any:
         """self + weight (end - self)"""
@@ -179,8 +172,7 @@ class Arithmetic:
         if min is None and max is None:
             raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
         if isinstance(min, Variable) or isinstance(max, Variable):
-            low = self if min is None else ops.maximum(self, min)
-            return low if max is None else ops.minimum(low, max)
+            return ops.clamp_between(self, min, max)
         if _integral(self) and (isinstance(min, float) or isinstance(max, float)):
             self = self.float()  # type: ignore[attr-defined]
         return ops.clamp(self, min=min, max=max)

@@ -78,10 +78,7 @@ class Reductions:
             dim = None
         off = (1 if unbiased else 0) if correction is None else correction
         axis = axes_of(dim, self.ndim)
-        n = reduce.count(self.array.shape, axis)
-        centred = self - reduce.mean(self, axis=axis, keepdims=True)  # type: ignore[operator]
-        total = reduce.sum(centred * centred, axis=axis, keepdims=keepdim)
-        return total / max(n - off, 0) if n != off else total / 0.0
+        return reduce.var(self, axis=axis, correction=off, keepdims=keepdim)
 
     def std(
         self,
@@ -91,8 +88,13 @@ class Reductions:
         *,
         correction: int | None = None,
     ) -> Any:
-        """The square root of `var`."""
-        return elementwise.sqrt(self.var(dim, unbiased, keepdim, correction=correction))
+        """The square root of `var`; the gradient is 0 where all elements are equal."""
+        if isinstance(dim, bool):
+            unbiased = dim
+            dim = None
+        off = (1 if unbiased else 0) if correction is None else correction
+        axis = axes_of(dim, self.ndim)
+        return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
 
     def norm(self, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""

@@ -74,7 +74,7 @@ def owned(tensor: Any) -> Any:
     return tensor.backend.copy(array) if isinstance(array, np.generic) else array
 
 
-@op(lambda g, be, taken_by, options, x_shape: g - scattered(be, g, taken_by, options, x_shape),
+@op(lambda g, be, taken_by, options, x_shape: cleared(be, g, taken_by, options, x_shape),
     lambda g, be, taken_by, options: taken_by.function(be, g, **options),
     numbers="any")  # fmt: skip
 def write_through(be, x, value, /, *, taken_by, options):
@@ -82,11 +82,13 @@ def write_through(be, x, value, /, *, taken_by, options):
     return x
 
 
-def scattered(be: Any, g: Any, taken_by: Any, options: dict[str, Any], x_shape: Any) -> Any:
-    """What the view shows of g, in its place, zero elsewhere: by the view's own gradient rule."""
-    part = taken_by.function(be, g, **options)
+def cleared(be: Any, g: Any, taken_by: Any, options: dict[str, Any], x_shape: Any) -> Any:
+    """g with 0 where the view lies, which is where its own gradient rule puts ones."""
+    ones = be.ones(tuple(x_shape), g.dtype)
     scope = {**taken_by.defaults, **options, "be": be, "x_shape": x_shape}
-    return taken_by.rules[0](part, *[scope[name] for name in taken_by.needs[0]])
+    part = taken_by.function(be, ones, **options)
+    shown = taken_by.rules[0](part, *[scope[name] for name in taken_by.needs[0]])
+    return be.where(shown != 0, be.full((), 0, g.dtype), g)
 
 
 def renew(tensor: Any, node: Any) -> None:

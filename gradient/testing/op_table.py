@@ -226,6 +226,7 @@ TABLE = [
     binary("pow", np.power, 0.5, 2, tolerance=64),
     unary("neg", np.negative),
     binary("remainder", np.remainder, 0.5, 2, tolerance=64),
+    binary("fmod", np.fmod, 0.5, 2, tolerance=64),
     binary("floor_divide", np.floor_divide, 0.5, 2, differentiable=False),
     unary("abs", np.abs),
     unary("sign", np.sign),
@@ -265,6 +266,7 @@ TABLE = [
     # Activations
     unary("sigmoid", sigmoid),
     unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),
+    unary("logsigmoid", lambda x: np.log(sigmoid(x))),
     unary("relu", lambda x: np.maximum(x, 0)),
     unary("softplus", lambda x: np.log1p(np.exp(x))),
     unary("silu", lambda x: x * sigmoid(x)),
@@ -286,6 +288,12 @@ TABLE = [
         ONE,
         empty=EMPTY,
         scalar=True,
+    ),
+    Row(
+        "clamp_between",
+        lambda x, low, high: elementwise.clamp_between(x, low, high),
+        lambda x, low, high: np.minimum(np.maximum(x, low), high),
+        ((3, 4), (4,), (3, 1)),
     ),
     # Questions
     question("eq", np.equal),
@@ -311,6 +319,12 @@ TABLE = [
     reduction("sum", np.sum, (0, 2), True),
     reduction("mean", np.mean, None),
     reduction("mean", np.mean, (1, 2)),
+    reduction("var", lambda x, axis, keepdims: x.var(axis, ddof=1, keepdims=keepdims), None),
+    reduction(
+        "var", lambda x, axis, keepdims: x.var(axis, ddof=1, keepdims=keepdims), (0, 2), True
+    ),
+    reduction("std", lambda x, axis, keepdims: x.std(axis, ddof=1, keepdims=keepdims), None),
+    reduction("std", lambda x, axis, keepdims: x.std(axis, ddof=1, keepdims=keepdims), 1),
     reduction("prod", np.prod, None, tolerance=64),
     reduction("prod", np.prod, 1, True, empty=((3, 0, 2),)),
     reduction("amax", np.max, None),

@@ -56,8 +56,9 @@ class ElementwiseDefaults:
         return be.abs(x) < float("inf")
 
     def sign(be: Any, x: Any) -> Any:
-        one = be.full((), 1, x.dtype)
-        return be.where(x > 0, one, be.where(x < 0, -one, x * 0))
+        """-1, 0 or 1; 0 of NaN."""
+        one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
+        return be.where(x > 0, one, be.where(x < 0, -one, zero))
 
     def ceil(be: Any, x: Any) -> Any:
         return -be.floor(-x)
@@ -71,6 +72,11 @@ class ElementwiseDefaults:
         gap = x - low
         odd = be.floor(low / 2) * 2 != low
         return be.where((gap > 0.5) | ((gap == 0.5) & odd), low + 1, low)
+
+    def fmod(be: Any, a: Any, b: Any) -> Any:
+        """The remainder with the sign of a."""
+        size = be.abs(a) % be.abs(b)
+        return be.where(a < 0, -size, size)
 
     # Exponentials and logarithms -----------------------------------------------------------------
 
@@ -172,6 +178,12 @@ class ElementwiseDefaults:
         """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
         e = be.exp(-be.abs(x))
         return be.where(x < 0, e, e * 0 + 1) / (1 + e)
+
+    @composed
+    def logsigmoid(be: Any, x: Any) -> Any:
+        """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
+        low = be.minimum(x, be.full((), 0, x.dtype))
+        return low - be.log1p(be.exp(-be.abs(x)))
 
     def relu(be: Any, x: Any) -> Any:
         return be.maximum(x, be.full((), 0, x.dtype))

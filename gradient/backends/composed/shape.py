@@ -40,8 +40,24 @@ class ShapeDefaults:
     @composed
     def mean(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         total = be.sum(x, axis, keepdims)
-        count = math.prod(x.shape) if axis is None else math.prod(x.shape[a] for a in axes(axis))
+        count = _count(x.shape, axis)
         return total / count if count else total * float("nan")
+
+    @composed
+    def var(
+        be: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False
+    ) -> Any:
+        """The variance; where there are no degrees of freedom, infinite, or NaN of equal numbers
+        (0 / 0)."""
+        centred = x - be.mean(x, axis, True)
+        total = be.sum(centred * centred, axis, keepdims)
+        return total / be.full((), max(_count(x.shape, axis) - correction, 0), total.dtype)
+
+    @composed
+    def std(
+        be: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False
+    ) -> Any:
+        return be.sqrt(be.var(x, axis, correction, keepdims))
 
     def all(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         if math.prod(x.shape) == 0:
@@ -170,6 +186,11 @@ class ShapeDefaults:
             part = be.getitem(x, (slice(None), slice(None), k))
             out = be.assign(out, index, be.getitem(out, index) + part)
         return out
+
+
+def _count(shape: tuple[int, ...], axis: Any) -> int:
+    """How many elements a reduction over `axis` takes together."""
+    return math.prod(shape) if axis is None else math.prod(shape[a] for a in axes(axis))
 
 
 def axes(axis: Any) -> tuple[int, ...]:

@@ -1,0 +1,133 @@
+"""Derivatives where a function has a kink, a tie, or a piece that is not a number: exact values.
+
+Parity with PyTorch over many more functions and points is tested in parity/test_kinks_parity.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+import gradient.functional as F
+
+INF, NAN = float("inf"), float("nan")
+
+
+def leaf(values: Any) -> gradient.Tensor:
+    return gradient.tensor(values, dtype=gradient.float64, requires_grad=True)
+
+
+def loss(name: str, target: float) -> Callable[[Any], Any]:
+    """Each element's loss, one to a row, for a target."""
+    function = getattr(F, name)
+    return lambda x: function(
+        x.unsqueeze(-1), gradient.full_like(x.detach(), target).unsqueeze(-1), reduction="none"
+    )
+
+
+def zero(x: Any) -> gradient.Tensor:
+    return gradient.zeros_like(x.detach())
+
+
+def first_and_second(
+    function: Callable[..., Any], values: Any
+) -> tuple[list[float], list[float] | None]:
+    """The derivatives of sum(function(x)), and of the sum of those."""
+    x = leaf(values)
+    (first,) = gradient.autograd.grad(function(x).sum(), x, create_graph=True)
+    if not first.requires_grad:
+        return first.tolist(), [0.0] * x.numel()
+    (second,) = gradient.autograd.grad(first.sum(), x, allow_unused=True, materialize_grads=True)
+    return first.tolist(), second.tolist()
+
+
+# function, points, first derivatives, second derivatives (None: not defined there)
+ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] | None]] = [
+    # Losses of a head that starts at zero
+    ("logsigmoid", F.logsigmoid, [0.0, -0.0, INF, -INF], [0.5, 0.5, 0, 1], [-0.25, -0.25, 0, 0]),
+    ("bce t=0", loss("binary_cross_entropy_with_logits", 0.0), [0.0], [0.5], [0.25]),
+    ("bce t=1", loss("binary_cross_entropy_with_logits", 1.0), [0.0], [-0.5], [0.25]),
+    ("soft margin t=1", loss("soft_margin_loss", 1.0), [0.0], [-0.5], [0.25]),
+    ("soft margin t=-1", loss("soft_margin_loss", -1.0), [0.0], [0.5], [0.25]),
+    ("multilabel t=0", loss("multilabel_soft_margin_loss", 0.0), [0.0], [0.5], [0.25]),
+    ("multilabel t=1", loss("multilabel_soft_margin_loss", 1.0), [0.0], [-0.5], [0.25]),
+    # Elementwise
+    ("abs", gradient.abs, [0.0, NAN, -2.0], [0, 0, -1], [0, 0, 0]),
+    ("relu", F.relu, [0.0, NAN, 1.0], [0, 1, 1], [0, 0, 0]),
+    ("softplus at its threshold", lambda x: F.softplus(x, 1.0, 0.0), [0.0, 1.0], [0.5, 1], [0, 0]),
+    ("pow 0", lambda x: x**0, [0.0, INF, NAN], [0, 0, 0], [0, 0, 0]),
+    ("pow 1", lambda x: x**1, [0.0, INF, NAN], [1, 1, 1], [0, 0, 0]),
+    ("0 ** w, number", lambda w: 0.0**w, [0.0, 1.0, -1.0], [0, 0, -INF], None),
+    ("0 ** w", lambda w: zero(w) ** w, [0.0, 1.0, -1.0], [0, 0, -INF], None),
+    ("x ** 0", lambda x: x ** zero(x), [0.0, INF], [0, 0], [0, 0]),
+    ("atan2(x, 0)", lambda x: gradient.atan2(x, zero(x)), [0.0, 1.0], [0, 0], None),
+    ("atan2(0, x)", lambda x: gradient.atan2(zero(x), x), [0.0, 1.0], [0, 0], None),
+    ("logit of x held in [.1, .9]", lambda x: x.logit(0.1), [0.0, 0.5, NAN], [0, 4, 0], [0, 0, 0]),
+    ("logaddexp", lambda x: x.logaddexp(zero(x)), [INF, 0.0, -INF], [1, 0.5, 0], [0, 0.25, 0]),
+    # Choosing
+    ("maximum", lambda x: x.maximum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 1], [0, 0, 0]),
+    ("minimum", lambda x: x.minimum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 0], [0, 0, 0]),
+    ("clamp to numbers", lambda x: x.clamp(0, 1), [0.0, 1.0, 2.0, NAN], [1, 1, 0, 0], [0] * 4),
+    ("clamp to tensors", lambda x: x.clamp(leaf(0), leaf(1)), [0.0, 1.0, NAN], [1, 1, 0], [0] * 3),
+    # Reductions
+    ("std of equal numbers", gradient.std, [1.0, 1.0], [0, 0], [0, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_derivatives(row: Any) -> None:
+    _, function, points, first, second = row
+    found, again = first_and_second(function, points)
+    np.testing.assert_allclose(found, first, rtol=1e-12, atol=0)
+    if second is not None:
+        np.testing.assert_allclose(again, second, rtol=1e-12, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_gradient_does_not_pass_what_was_masked_out() -> None:
+    """0 where a choice fell on another: not 0 * inf."""
+
+    def infinite(function: Callable[..., Any], values: list[float]) -> list[float]:
+        x = leaf(values)
+        y = function(x)
+        y.backward(gradient.full_like(y.detach(), INF))
+        return x.grad.tolist()
+
+    assert infinite(F.relu, [-1.0, 1.0]) == [0, INF]
+    assert infinite(lambda x: x.clamp(0, 1), [-1.0, 0.5]) == [0, INF]
+    assert infinite(lambda x: x.maximum(gradient.zeros(2)), [-1.0, 1.0]) == [0, INF]
+    assert infinite(gradient.floor, [0.5, 1.0]) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "take", [lambda y: y[0], lambda y: y[:1], lambda y: y.view(2, 1)[0], lambda y: y.unbind()[0]]
+)  # fmt: skip
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_view_that_was_overwritten_clears_its_gradient(take: Any, create_graph: bool) -> None:
+    """Also one that is infinite: the root's gradient at the zero that was written."""
+    x = leaf([1.0, 1.0])
+    y = x * 1
+    take(y).zero_()
+    y.sqrt().sum().backward(create_graph=create_graph)
+    assert x.grad.tolist() == [0.0, 0.5]
+
+
+def test_clamp_gives_its_bounds_their_gradients() -> None:
+    x, low, high = leaf([-1.0, 0.0, 0.5, 1.0, 3.0]), leaf([0.0] * 5), leaf([1.0] * 5)
+    x.clamp(low, high).sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]
+    assert low.grad.tolist() == [1, 0, 0, 0, 0]
+    assert high.grad.tolist() == [0, 0, 0, 0, 1]
+
+
+def test_var_and_std_of_no_freedom() -> None:
+    """As PyTorch: 0 / 0 of one number; infinite where the correction takes all degrees."""
+    assert np.isnan(gradient.tensor([5.0]).var().item())
+    assert np.isnan(gradient.tensor([5.0]).std().item())
+    assert gradient.tensor([1.0, 2.0]).var(correction=2).item() == INF
