@@ -197,6 +197,13 @@ def test_training_is_repeatable_in_another_process(small):
     assert run.stdout.strip() == hashlib.sha256(small.backend.to_str().encode()).hexdigest()
 
 
+def test_split_digits_keeps_each_digit_a_token():
+    texts = ["12 and 12 and 12 are 36"] * 4
+    together, apart = (train_bpe(texts, 400, split_digits=split) for split in (False, True))
+    assert [together.decode([i]) for i in together.encode("12 12")] == ["12", " 12"]
+    assert [apart.decode([i]) for i in apart.encode("12 12")] == ["1", "2", " ", "1", "2"]
+
+
 def test_trained_vocabulary_has_the_asked_size_and_all_bytes(small):
     assert small.vocab_size == 320
     assert small.bos_token == small.eos_token == "<|endoftext|>"

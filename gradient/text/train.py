@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.text.build import byte_level_bpe, dress_byte_level, import_tokenizers, special
-from gradient.text.families import GPT2
+from gradient.text.families import GPT2, STARCODER
 from gradient.text.stream import byte_alphabet
 from gradient.text.tokenizer import Tokenizer
 
@@ -25,6 +25,7 @@ def train_bpe(
     *,
     special_tokens: Sequence[str] = (END_OF_TEXT,),
     min_frequency: int = 2,
+    split_digits: bool = False,
     progress: bool = False,
 ) -> Tokenizer:
     """Learn byte pairs from text (Sennrich et al. 2016), over bytes as in GPT-2.
@@ -37,6 +38,7 @@ def train_bpe(
         vocab_size: at most; fewer where the text has no more pairs that occur `min_frequency`
             times.
         special_tokens: get the first ids; the first of them is also BOS and EOS.
+        split_digits: every digit stays a token of its own, which makes sums easier to learn.
         progress: show the package's own progress bar.
 
     Raises:
@@ -52,7 +54,7 @@ def train_bpe(
         raise TypeMismatch("train_bpe: expected an iterable of texts, got one str; give [text]")
     tk = import_tokenizers()
     made = tk.Tokenizer(tk.models.BPE())
-    dress_byte_level(made, GPT2)
+    dress_byte_level(made, STARCODER if split_digits else GPT2)
     trainer = tk.trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
