@@ -309,9 +309,9 @@ def normal(
     return randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
 
 
-def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
-    """Ones with the probabilities that `input` gives."""
-    return tensor_of("bernoulli", input).bernoulli(generator=generator)
+def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> Any:
+    """Ones with the probabilities that `input` gives; or of its shape, with probability p."""
+    return tensor_of("bernoulli", input).bernoulli(p, generator=generator)
 
 
 def multinomial(

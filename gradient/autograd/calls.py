@@ -32,7 +32,8 @@ def of_one(made: Any) -> Any:
         only_shape = made.saved_names == (made.inputs[0] + "_shape",)
         keep = keeper(made.plan((True,)) if differentiable else ())
 
-        def call(x: Any, /, **options: Any) -> Any:
+        def call(input: Any, **options: Any) -> Any:
+            x = input
             try:
                 backend, array = x.backend, x.array
                 if floating and array.dtype.kind in "biu":
@@ -73,7 +74,8 @@ def of_one(made: Any) -> Any:
 
         return call
 
-    def call_plain(x: Any, /) -> Any:
+    def call_plain(input: Any) -> Any:
+        x = input
         try:
             backend, array = x.backend, x.array
             if floating and array.dtype.kind in "biu":
@@ -120,7 +122,8 @@ def of_two(made: Any) -> Any:
     keeps = bool(names)
     heavy = made.numbers == "same"  # matrix products, called from composites, can pay for a walk
 
-    def call(a: Any, b: Any, /) -> Any:
+    def call(input: Any, other: Any) -> Any:
+        a, b = input, other
         try:
             if isinstance(a, Variable):
                 backend, x, node_a = a.backend, a.array, a.node

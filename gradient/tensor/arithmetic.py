@@ -101,7 +101,6 @@ class Arithmetic:
     subtract = sub
     floor_divide = ops.floor_divide
     remainder, fmod = ops.remainder, ops.fmod
-    pow = ops.pow
     neg = negative = ops.neg
     abs = absolute = ops.abs
     sign = ops.sign
@@ -129,6 +128,10 @@ class Arithmetic:
     logical_and, logical_or = ops.logical_and, ops.logical_or
     logical_xor, logical_not = ops.logical_xor, ops.logical_not
     isnan, isfinite, isinf = ops.isnan, ops.isfinite, ops.isinf
+
+    def pow(self, exponent: Any) -> Any:
+        """self ** exponent"""
+        return ops.pow(self, exponent)
 
     def round(self, *, decimals: int = 0) -> Any:
         """To so many decimals (before the point where negative), halves to even."""
@@ -187,14 +190,14 @@ class Arithmetic:
 
     def where(self, condition: Any, other: Any) -> Any:
         """self where `condition` holds, else `other`."""
-        return ops.where(self, other, condition=mask("where", condition))
+        return ops.where(self, other, condition=condition_of("where", condition))
 
-    def masked_fill(self, mask_: Any, value: Any) -> Any:
+    def masked_fill(self, mask: Any, value: Any) -> Any:
         """`value` where the bool tensor `mask` holds, else self."""
         if not isinstance(value, Variable) or value.node is None:
             value = number_of("masked_fill", "value", value)
         like = self.dtype  # type: ignore[attr-defined]
-        filled = ops.where(value, self, condition=mask("masked_fill", mask_))
+        filled = ops.where(value, self, condition=condition_of("masked_fill", mask))
         return filled if filled.dtype is like else filled.to(like)
 
     def nan_to_num(self, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
@@ -231,7 +234,7 @@ def _integral(value: Any) -> bool:
     return isinstance(value, int)
 
 
-def mask(caller: str, condition: Any) -> Any:
+def condition_of(caller: str, condition: Any) -> Any:
     """The bool array of a condition."""
     if not isinstance(condition, Variable):
         raise TypeMismatch(

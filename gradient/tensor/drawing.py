@@ -89,12 +89,14 @@ class Drawing:
 
         return multinomial(self, num_samples, replacement, generator=generator)
 
-    def bernoulli(self, *, generator: Any = None) -> Any:
-        """Ones with the probabilities that self gives."""
-        backend, p = self.backend, self.array
+    def bernoulli(self, p: float | None = None, *, generator: Any = None) -> Any:
+        """Ones with the probabilities that self gives; or of its shape, with probability p."""
+        if p is not None:
+            return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)  # type: ignore[attr-defined]
+        backend, chances = self.backend, self.array
         if not self.dtype.is_floating_point:  # type: ignore[attr-defined]
             raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))  # type: ignore[attr-defined]
-        if not bool(backend.to_numpy(backend.all((p >= 0) & (p <= 1), None, False))):
+        if not bool(backend.to_numpy(backend.all((chances >= 0) & (chances <= 1), None, False))):
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", "others"))
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]

@@ -1,5 +1,8 @@
 """The functions of the `gradient` namespace that are methods of Tensor: `gradient.exp(x)` is
-`x.exp()`, and takes the same arguments after it."""
+`x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch."""
+
+from types import CodeType, FunctionType
+from typing import Any
 
 from gradient.tensor.core import Tensor
 
@@ -187,3 +190,26 @@ mv = Tensor.mv
 outer = Tensor.outer
 clone = Tensor.clone
 detach = Tensor.detach
+
+
+def _of_input(method: Any) -> Any:
+    """The method as a function whose first parameter is `input`, not `self`, at no cost a call."""
+    code: CodeType = method.__code__
+
+    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("input" if name == "self" else name for name in names)
+
+    code = code.replace(
+        co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
+    )
+    function = FunctionType(
+        code, method.__globals__, method.__name__, method.__defaults__, method.__closure__
+    )
+    function.__kwdefaults__ = method.__kwdefaults__
+    function.__annotations__, function.__doc__ = method.__annotations__, method.__doc__
+    return function
+
+
+for _name, _value in tuple(globals().items()):
+    if isinstance(_value, FunctionType) and _value.__code__.co_varnames[:1] == ("self",):
+        globals()[_name] = _of_input(_value)

@@ -140,8 +140,17 @@ class Indexing:
         out = x.expand(wide).gather(axis, at.expand(narrow))
         return out if self.array.shape else out.reshape(indices.array.shape)
 
-    def scatter(self, dim: int, index: Any, src: Any, *, reduce: str | None = None) -> Any:
+    def scatter(
+        self,
+        dim: int,
+        index: Any,
+        src: Any = None,
+        *,
+        value: Any = None,
+        reduce: str | None = None,
+    ) -> Any:
         """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
+        src = value if src is None else src
         if reduce not in (None, "add"):
             raise ArgumentError(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")

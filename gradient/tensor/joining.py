@@ -9,7 +9,7 @@ from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of
-from gradient.tensor.arithmetic import mask
+from gradient.tensor.arithmetic import condition_of
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
@@ -88,7 +88,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    array = mask("where", condition)
+    array = condition_of("where", condition)
     if not isinstance(input, Variable) and not isinstance(other, Variable):
         from gradient.tensor.creation import tensor
 

@@ -45,11 +45,11 @@ class Products:
         _expect("mv", vec, 1)
         return matmul(self, vec)
 
-    def dot(self, other: Any) -> Any:
+    def dot(self, tensor: Any) -> Any:
         """The inner product of two vectors."""
         _expect("dot", self, 1)
-        _expect("dot", other, 1)
-        return matmul(self, other)
+        _expect("dot", tensor, 1)
+        return matmul(self, tensor)
 
     def inner(self, other: Any) -> Any:
         """The sum over the last dimension of both: (..., K) and (___, K) -> (..., ___)."""

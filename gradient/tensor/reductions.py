@@ -96,8 +96,12 @@ class Reductions:
         axis = axes_of(dim, self.ndim)
         return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
 
-    def norm(self, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Any:
+    def norm(
+        self, p: Any = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None
+    ) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
+        if dtype is not None:
+            return self.to(dtype).norm(p, dim, keepdim)  # type: ignore[attr-defined]
         p = 2 if p == "fro" or p is None else p
         if not isinstance(p, (int, float)):
             raise ArgumentError(f"norm: expected p a number, inf, -inf or 'fro', got {p!r}")
@@ -124,14 +128,14 @@ class Reductions:
         """log sum e^x"""
         return reduce.logsumexp(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
-    def softmax(self, dim: int, *, dtype: Any = None) -> Any:
+    def softmax(self, dim: int, dtype: Any = None) -> Any:
         """e^x / sum e^x along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
             return x * 0 + 1
         return fused.softmax(x, axis=axis_of(dim, x.ndim))
 
-    def log_softmax(self, dim: int, *, dtype: Any = None) -> Any:
+    def log_softmax(self, dim: int, dtype: Any = None) -> Any:
         """log softmax along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
@@ -155,16 +159,18 @@ class Reductions:
             )
         return axis
 
-    def max(self, dim: Any = None, keepdim: bool = False) -> Any:
+    def max(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The maximum of all, (values, indices) along `dim`, or the larger of two tensors."""
+        dim = dim if other is None else other
         if dim is None:
             return reduce.amax(self, axis=self._filled("max", None))
         if not isinstance(dim, int):
             return elementwise.maximum(self, dim)
         return self._picked("max", reduce.argmax, dim, keepdim)
 
-    def min(self, dim: Any = None, keepdim: bool = False) -> Any:
+    def min(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The minimum of all, (values, indices) along `dim`, or the smaller of two tensors."""
+        dim = dim if other is None else other
         if dim is None:
             return reduce.amin(self, axis=self._filled("min", None))
         if not isinstance(dim, int):

@@ -24,9 +24,11 @@ class Shaping:
     backend: Any
     node: Any
 
-    def reshape(self, *size: Any) -> Any:
+    def reshape(self, *size: Any, shape: Any = None) -> Any:
         """The same elements in another shape; one size may be -1."""
-        target = shape_of(size)
+        return self._reshaped(shape_of(size if shape is None else (shape,)))
+
+    def _reshaped(self, target: tuple[int, ...]) -> Any:
         if -1 in target:
             target = _inferred(self.array.shape, target)
         try:
@@ -35,16 +37,17 @@ class Shaping:
             raise _misfit(target, self.array.shape) from None
         return view_of(self, out, shape.reshape, {"shape": target})
 
-    def view(self, *size: Any) -> Any:
-        """As reshape, but an error where the elements would have to be copied; or view(dtype)."""
-        out = self.reshape(*size)
+    def view(self, *shape: Any, size: Any = None) -> Any:
+        """As reshape, but an error where the elements would have to be copied."""
+        target = shape_of(shape if size is None else (size,))
+        out = self._reshaped(target)
         backend = self.backend
         if math.prod(self.array.shape) > 1 and backend.storage(out.array) is not backend.storage(
             self.array
         ):
             raise ShapeError(
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
-                f"{shape_of(size)} without a copy; use .reshape(...)"
+                f"{target} without a copy; use .reshape(...)"
             )
         return out
 
@@ -77,9 +80,9 @@ class Shaping:
         """One-dimensional: a view where the memory allows it."""
         return self.reshape(-1)
 
-    def permute(self, *dims: Any) -> Any:
+    def permute(self, *order: Any, dims: Any = None) -> Any:
         """Dimensions in the given order."""
-        order, n = shape_of(dims), self.ndim
+        order, n = shape_of(order if dims is None else (dims,)), self.ndim
         axes = tuple(axis_of(d, n) for d in order)
         if len(order) != n or len(set(axes)) != n:
             raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
@@ -98,7 +101,11 @@ class Shaping:
         axes[a], axes[b] = axes[b], axes[a]
         return self._permuted(tuple(axes))
 
-    swapaxes = swapdims = transpose
+    swapdims = transpose
+
+    def swapaxes(self, axis0: int, axis1: int) -> Any:
+        """As transpose."""
+        return self.transpose(axis0, axis1)
 
     def t(self) -> Any:
         """The transpose of a tensor of at most two dimensions."""
@@ -146,9 +153,10 @@ class Shaping:
         size.insert(axis_of(dim, len(size) + 1), 1)
         return self.reshape(tuple(size))
 
-    def expand(self, *size: Any) -> Any:
+    def expand(self, *sizes: Any, size: Any = None) -> Any:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
-        target, own = list(shape_of(size)), self.array.shape
+        asked = shape_of(sizes if size is None else (size,))
+        target, own = list(asked), self.array.shape
         extra = len(target) - len(own)
         if extra < 0:
             raise ShapeError(f"expand: {tuple(target)} has fewer dimensions than {tuple(own)}")
@@ -158,7 +166,7 @@ class Shaping:
             if n != 1 and target[i + extra] != n:
                 raise ShapeError(
                     f"expand: size {n} of dimension {i} cannot become {wanted} "
-                    f"(from {tuple(own)} to {shape_of(size)})"
+                    f"(from {tuple(own)} to {asked})"
                 )
         wide = tuple(target)
         out = shape.broadcast_to(self, shape=wide)
@@ -169,9 +177,9 @@ class Shaping:
     def expand_as(self, other: Any) -> Any:
         return self.expand(tensor_of("expand_as", other).array.shape)
 
-    def repeat(self, *sizes: Any) -> Any:
+    def repeat(self, *sizes: Any, repeats: Any = None) -> Any:
         """Copied so many times along each dimension."""
-        times = shape_of(sizes)
+        times = shape_of(sizes if repeats is None else (repeats,))
         own = self.array.shape
         if len(times) < len(own):
             raise ShapeError(
@@ -183,9 +191,9 @@ class Shaping:
         # A copy even where one element is spread: memory shared with itself cannot be written.
         return wide.clone().reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
 
-    def tile(self, *dims: Any) -> Any:
+    def tile(self, *sizes: Any, dims: Any = None) -> Any:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
-        times = shape_of(dims)
+        times = shape_of(sizes if dims is None else (dims,))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(
@@ -283,10 +291,10 @@ class Shaping:
         at = (slice(None),) * axis + (slice(begin, begin + length),)
         return view_of(self, index.getitem(self, index=at), index.getitem, {"index": at})
 
-    def select(self, dim: int, index_: int) -> Any:
+    def select(self, dim: int, index: int) -> Any:
         """Element `index` of dimension `dim`."""
         axis = axis_of(dim, self.ndim)
-        return self[(slice(None),) * axis + (index_,)]  # type: ignore[index]
+        return self[(slice(None),) * axis + (index,)]  # type: ignore[index]
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:
         """The axis of a dimension to be cut, and its size."""
@@ -325,12 +333,15 @@ class Shaping:
         _, n = self._length("chunk", dim)
         return self.split(max(-(-n // chunks), 1), dim)
 
-    def tensor_split(self, sections: Any, dim: int = 0) -> tuple[Any, ...]:
+    def tensor_split(
+        self, sections: Any = None, dim: int = 0, *, indices: Any = None
+    ) -> tuple[Any, ...]:
         """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices.
 
         Indices (a sequence or a tensor of ints) count as those of slices do.
         """
         axis, n = self._length("tensor_split", dim)
+        sections = sections if indices is None else indices
         if hasattr(sections, "tolist"):
             sections = sections.tolist()
         if isinstance(sections, int):
