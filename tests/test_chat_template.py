@@ -66,7 +66,7 @@ def test_templates_find_what_they_are_written_for(template, text):
         ("\n\n{% nothing %}", "does not compile: line 3"),
         ("{{ messages.append(1) }}", "stopped by the sandbox"),
         ("{{ ''.__class__.__mro__ }}", "stopped by the sandbox"),
-        ("{{ 'a' * 10 ** 9 }}", "stopped by the sandbox: .*would make 1,000,000,000 items"),
+        ("{{ 'a' * 10 ** 9 }}", "stopped by the sandbox: it takes more than 2,\\d+,\\d+ steps"),
         ("{{ 9 ** (9 ** 9) }}", "stopped by the sandbox"),
         ("{% for i in range(10 ** 7) %}{% endfor %}", "Range too big"),
         ("{% set n = namespace(__class__=1) %}", "stopped by the sandbox"),
@@ -78,6 +78,112 @@ def test_templates_find_what_they_are_written_for(template, text):
 def test_a_template_can_not_do_harm(template, message):
     with pytest.raises(ChatTemplateError, match=message):
         render_chat(template, HI)
+
+
+#: `x` doubles in each of 60 rounds.
+DOUBLED = "{{% set n = namespace(x={0}) %}}{{% for _ in range(60) %}}{1}{{% endfor %}}{2}"
+HOSTILE = {
+    "center": "{{ 'x' | center(10 ** 12) }}",
+    "indent": "{{ 'x' | indent(10 ** 12, first=true) }}",
+    "indent, by a text": "{{ ('x\n' * 10 ** 6) | indent('x' * 10 ** 6) }}",
+    "replace": "{{ ('x' * 10 ** 6) | replace('x', 'y' * 10 ** 6) }}",
+    "replace nothing": "{{ ('x' * 10 ** 6).replace('', 'y' * 10 ** 6) }}",
+    "join": "{{ range(10 ** 5) | join('y' * 10 ** 6) }}",
+    "join, method": "{{ ('y' * 10 ** 6).join('x' * 10 ** 6) }}",
+    "batch": "{{ [1] | batch(10 ** 12, 0) | list }}",
+    "slice": "{{ [1] | slice(10 ** 12) | list }}",
+    "sum": "{% set x = [[1] * 1000] * 1000 %}{{ x | sum(start=[]) | length }}",
+    "round": "{{ 1 | round(10 ** 12, 'floor') }}",
+    "wordwrap": "{{ ('x' * 10 ** 6) | wordwrap(1) }}",
+    "urlize": "{{ ('www.' * 10 ** 6) | urlize }}",
+    "tojson": "{{ ([1] * 10 ** 5) | tojson(indent=10 ** 6) }}",
+    "pprint": "{{ ([[1] * 1000] * 1000) | pprint }}",
+    "map": "{{ range(10 ** 5) | map('center', 10 ** 6) | list }}",
+    "ljust": "{{ 'x'.ljust(10 ** 12) }}",
+    "zfill": "{{ 'x'.zfill(10 ** 12) }}",
+    "expandtabs": "{{ '\t'.expandtabs(10 ** 12) }}",
+    "format": "{{ '{:>1000000000000}'.format(1) }}",
+    "format, nested": "{{ '{:>{}}'.format(1, 10 ** 12) }}",
+    "format_map": "{{ '{x:>1000000000000}'.format_map({'x': 1}) }}",
+    "format filter": "{{ '%1000000000000d' | format(1) }}",
+    "%": "{{ '%1000000000000d' % 1 }}",
+    "% with a width": "{{ '%*d' % (10 ** 12, 1) }}",
+    "* of lists": "{{ [0] * 10 ** 12 }}",
+    "** of integers": "{{ (9 ** (9 ** 9)) % 7 }}",
+    "to_bytes": "{{ (1).to_bytes(10 ** 12, 'big') }}",
+    "bytes": "{{ 'x'.encode().center(10 ** 12) }}",
+    "strftime_now": "{{ strftime_now('%Y' * 10 ** 7) }}",
+    "doubled by ~": DOUBLED.format("'x'", "{% set n.x = n.x ~ n.x %}", ""),
+    "doubled by +": DOUBLED.format("'x'", "{% set n.x = n.x + n.x %}", ""),
+    "doubled list": DOUBLED.format("[1]", "{% set n.x = n.x + n.x %}", ""),
+    "doubled nesting": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x }}"),
+    "doubled nesting, ~": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x ~ '' }}"),
+    "doubled nesting, json": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x|tojson }}"),
+    "doubled nesting, string": DOUBLED.format(
+        "1", "{% set n.x = {'a': n.x, 'b': n.x} %}", "{{ n.x | string }}"
+    ),
+    "doubled nesting, ==": DOUBLED.format(
+        "1", "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}", "{{ n.x == n.y }}"
+    ),
+    "doubled nesting, in": DOUBLED.format(
+        "1", "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}", "{{ n.x in [n.y] }}"
+    ),
+    "doubled nesting, eq": DOUBLED.format(
+        "1", "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}", "{{ n.x is eq(n.y) }}"
+    ),
+    "doubled nesting, unique": DOUBLED.format(
+        "1", "{% set n.x = (n.x, n.x) %}", "{{ [n.x] | unique | list }}"
+    ),
+    "doubled nesting, key": DOUBLED.format("1", "{% set n.x = (n.x, n.x) %}", "{{ {n.x: 1} }}"),
+    "doubled nesting, index": DOUBLED.format(
+        "1", "{% set n.x = (n.x, n.x) %}", "{{ {}[n.x] is defined }}"
+    ),
+    "doubled nesting, get": DOUBLED.format("1", "{% set n.x = (n.x, n.x) %}", "{{ {}.get(n.x) }}"),
+    "doubled namespaces": DOUBLED.format(
+        "1", "{% set n.x = namespace(a=n.x, b=n.x) %}", "{{ n.x }}"
+    ),
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a loop with a test": (
+        "{% for a in range(999) %}{% for b in range(99999) if b < 0 %}{% endfor %}{% endfor %}"
+    ),
+    "much text": "{% for a in range(99999) %}" + "text " * 1000 + "{% endfor %}",
+    "slices": (
+        "{% set x = [1] * 10 ** 6 %}{% for a in range(99999) %}{% set y = x[1:] %}{% endfor %}"
+    ),
+    "searches": (
+        "{% set x = 'x' * 10 ** 6 %}{% for a in range(99999) %}{{ 'y' in x }}{% endfor %}"
+    ),
+    "comparisons": (
+        "{% set x, y = 'x' * 10 ** 6, 'x' * 10 ** 6 %}"
+        "{% for a in range(99999) %}{{ x == y }}{% endfor %}"
+    ),
+    "macros": (
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+    ),
+    "blocks": "{% block f %}{% if x %}{% endif %}{{ self.f() }}{{ self.f() }}{% endblock %}",
+    "a recursive loop": (
+        "{% for x in [1] recursive %}{% if loop.depth < 60 %}{{ loop([1, 1]) }}{% endif %}"
+        "{% endfor %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
+def test_a_template_can_not_take_long(template):
+    with pytest.raises(ChatTemplateError, match=r"stopped by the sandbox|OverflowError|Recursion"):
+        render_chat(template, HI)
+
+
+def test_long_conversations_may_take_more():
+    """What is counted grows with the conversation: one of 3 MB is no attack."""
+    words = "{% for m in messages %}{{ m.content | trim | replace('a', 'b') }}{% endfor %}"
+    long = [{"role": "user", "content": "a b " * 7500}] * 100
+    assert len(render_chat(words, long)) == 100 * (4 * 7500 - 1)
+
+
+def test_a_template_has_an_end():
+    with pytest.raises(ChatTemplateError, match="has 1,000,001 characters; the limit is 1,000,000"):
+        render_chat("x" * 1_000_001, HI)
 
 
 def test_messages_are_checked():

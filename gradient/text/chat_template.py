@@ -2,9 +2,8 @@
 
 A template is a program in a model file, written by anyone. It runs in Jinja's immutable sandbox: it
 sees the values given to it, may change none of them, and reaches neither Python's internals nor
-files. What it may take is bounded less: `range`, `*` and `**` are, so that a mistake does not cost
-the machine's memory, but a template that means to waste time or memory can. The environment
-(options, filters, functions) is the one that Hugging Face's templates are written for.
+files. What it may take of time and memory is bounded by `gradient.text.template_work`. The
+environment (options, filters, functions) is the one that Hugging Face's templates are written for.
 """
 
 from __future__ import annotations
@@ -21,10 +20,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.errors import ArgumentError, MissingDependency
+from gradient.text.template_work import (
+    Counter,
+    TooMuchWork,
+    allowed,
+    counted,
+    counting_filter,
+    counting_test,
+    of_call,
+    of_operator,
+    size,
+    spend,
+)
 from gradient.text.tool_schema import tool_schemas
 
-#: Longest string or list that a template may make by repetition ("a" * 10 ** 9).
-MAX_REPEATED = 10_000_000
+#: Characters of the longest template that is compiled; the longest published ones have 50,000.
+MAX_TEMPLATE = 1_000_000
 
 #: Names under which a message's reasoning is given; templates read the first.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -196,14 +207,19 @@ def _plain(value: Any) -> Any:
 
 def _render(template: str, context: dict[str, Any]) -> str:
     jinja2 = _jinja2()
+    if len(template) > MAX_TEMPLATE:
+        raise ChatTemplateError(
+            f"the chat template has {len(template):,} characters; the limit is {MAX_TEMPLATE:,}"
+        )
     try:
-        return _compiled(template).render(context)
+        with allowed(context):
+            return _compiled(template).render(context)
     except jinja2.TemplateSyntaxError as error:
         where = _line(template, error.lineno)
         raise ChatTemplateError(
             f"the chat template does not compile: {where}: {error.message}"
         ) from None
-    except jinja2.exceptions.SecurityError as error:
+    except (jinja2.exceptions.SecurityError, TooMuchWork) as error:
         what, reason = "was stopped by the sandbox", error
     except jinja2.TemplateError as error:
         what, reason = "refuses this conversation", error
@@ -273,19 +289,39 @@ def _environment() -> Any:
             begin, end = context.get(_MARKS) or ("", "")
             return f"{begin}{caller()}{end}"
 
-    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-        """Jinja's sandbox bounds `range`; this bounds what `*` and `**` can make as well."""
+    class Counting(jinja2.ext.Extension, Counter):
+        """Counts what the template does."""
 
-        intercepted_binops = frozenset({"*", "**"})
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        """Jinja's sandbox, which also counts the work of operators, slices and calls."""
+
+        intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
+
+        def _parse(self, *args: Any) -> Any:
+            extension = self.extensions[Counting.identifier]
+            return counted(super()._parse(*args), extension.call_method)
+
+        def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
+            owner = getattr(function, "__self__", None)
+            if isinstance(owner, Counting):
+                return function(*args)
+            if not isinstance(owner, jinja2.ext.Extension):
+                spend(of_call(function, args, named))
+            return super().call(context, function, *args, **named)
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**" and isinstance(left, int) and isinstance(right, int):
-                size = left.bit_length() * max(right, 0) // 8
-            else:
-                size = _repeated(left, right) if operator == "*" else 0
-            if size > MAX_REPEATED:
-                raise jinja2.exceptions.SecurityError(f"'{operator}' would make {size:,} items")
+            spend(of_operator(operator, left, right))
             return super().call_binop(context, operator, left, right)
+
+        def getitem(self, obj: Any, argument: Any) -> Any:
+            if isinstance(argument, tuple):
+                spend(size(argument))
+            return super().getitem(obj, argument)
+
+    @jinja2.utils.pass_eval_context  # so that it is not applied to constants when compiling
+    def count_output(_: Any, value: Any) -> Any:
+        spend(size(value))
+        return value
 
     class Namespace(jinja2.utils.Namespace):
         """As Jinja's, but without names that begin with an underscore: those are Python's doors."""
@@ -314,23 +350,22 @@ def _environment() -> Any:
             raise jinja2.exceptions.SecurityError(f"namespace attribute {name!r} begins with '_'")
 
     environment = Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[Generation, Counting, jinja2.ext.loopcontrols],
+        optimized=False,  # nothing is computed when compiling
+        finalize=count_output,
     )
-    environment.filters["tojson"] = _tojson
+    filters = environment.filters | {"tojson": _tojson}
+    environment.filters = {name: counting_filter(name, f) for name, f in filters.items()}
+    tests: dict[str, Any] = dict(environment.tests)
+    environment.tests = {name: counting_test(name, test) for name, test in tests.items()}
+    del environment.globals["lipsum"]  # random text
     environment.globals["namespace"] = Namespace
     environment.globals["dict"] = MakeDict()
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment
-
-
-def _repeated(left: Any, right: Any) -> int:
-    for items, times in ((left, right), (right, left)):
-        if isinstance(items, str | list | tuple) and isinstance(times, int):
-            return len(items) * max(times, 0)
-    if isinstance(left, int) and isinstance(right, int):
-        return (left.bit_length() + right.bit_length()) // 8
-    return 0
 
 
 def _tojson(
