@@ -400,21 +400,35 @@ def test_pieces_make_the_whole(rows, monkeypatch):
 def test_little_is_unpacked_at_a_time(monkeypatch):
     """A look-up unpacks its rows, a product and its gradient pieces of bounded size."""
     sizes = []
-    unpack = gradient.q8_0.unpack
+    be = backends.get("cpu")
+    unpack = be.unpack
 
-    def counted(be, parts):
-        values = unpack(be, parts)
-        sizes.append(values.size)
-        return values
+    def counted(packed, *dtype):
+        sizes.append(packed.size)
+        return unpack(packed, *dtype)
 
-    monkeypatch.setattr(gradient.q8_0, "unpack", counted)
+    monkeypatch.setattr(be, "unpack", counted)
     q = packed("q8_0", 4000, 256)
     F.embedding(gradient.tensor([[5, 5, 3999]]), q)
     assert sizes == [3 * 256]
     sizes.clear()
-    F.linear(gradient.ones(2, 256, requires_grad=True), q).sum().backward()
+    F.linear(gradient.ones(40, 256, requires_grad=True), q).sum().backward()
     assert sum(sizes) == 2 * q.numel()
     assert max(sizes) <= composed.AT_ONCE
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("dtype", BLOCKS, ids=by_name)
+def test_rows_do_not_depend_on_their_number(dtype):
+    """Few rows are multiplied by weights unpacked in registers, in the same order for each."""
+    pytest.importorskip("numba")
+    q, x = packed(dtype.name, 1031, 256), gradient.tensor(normal(13, 256, seed=1))
+    together = F.linear(x, q)
+    assert_close(together.double(), x.double() @ q.dequantize().double().T, atol=1e-4)
+    for start, count in [(0, 1), (3, 2), (2, 3), (5, 4), (1, 7), (0, 13)]:
+        assert gradient.equal(
+            F.linear(x[start : start + count], q), together[start : start + count]
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])

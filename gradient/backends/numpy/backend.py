@@ -16,7 +16,7 @@ from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
-from gradient.backends.numpy.packed import PackedOnThreads
+from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
@@ -31,7 +31,7 @@ class NumpyBackend(
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,
-    PackedOnThreads,
+    PackedKernels,
     RandomKernels,
     SelectionKernels,
     CheckedIndices,

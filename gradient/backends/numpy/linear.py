@@ -15,11 +15,10 @@ import numpy as np
 from gradient.backends.numpy import kernels, threads
 from gradient.dtypes import bfloat16, float16
 
-BITS = {bfloat16.numpy: np.dtype(np.uint16), float16.numpy: np.dtype(np.int16)}
-"""The integers as which the kernel takes a 16-bit dtype."""
+SIXTEEN_BITS = frozenset({bfloat16.numpy, float16.numpy})
 
 CHUNK = 1 << 19
-"""Weights, in whole rows, that a thread takes at a time: one MiB."""
+"""Weights, in whole rows, that a thread takes at a time: one MiB of 16 bits each."""
 
 MANY_ROWS = 512
 """Rows of x beyond which widening the weight first, for BLAS, is quicker: those of training steps,
@@ -36,25 +35,39 @@ class LinearKernels:
     def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
         if not _taken(x, weight, bias):
             return super().linear(x, weight, bias)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import linear as family
+        return product(x, weight.dtype.name, weight.view(np.uint8), bias)
 
-        n, k = weight.shape
-        rows = x.size // k
-        wide = np.zeros((rows, k + PADDING), np.float32)
-        wide[:, :k] = x.reshape(rows, k)
-        out = np.empty((rows, n), np.float32)
-        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
-        bits = weight.view(BITS[weight.dtype]).reshape(-1)
-        arguments = (wide.reshape(-1), k + PADDING, rows, bits, k, added, out.reshape(-1))
-        threads.rows(family.linear, n, max(1, CHUNK // k), *arguments)
-        return out.astype(x.dtype).reshape(*x.shape[:-1], n)
+
+def product(x: np.ndarray, form: str, weight: np.ndarray, bias: Any = None) -> np.ndarray:
+    """x (..., K) @ W (N, K).T (+ bias), in x's dtype, for the bytes (N, ...) of a W in 16 bits."""
+    from gradient.backends.numpy.kernels import linear as family
+    from gradient.backends.numpy.kernels.stored import FORMATS
+
+    n, k = len(weight), x.shape[-1]
+    wide = float_rows(x)
+    out = np.empty((len(wide), n), np.float32)
+    added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+    arguments = (
+        *(wide.reshape(-1), k + PADDING, len(wide)),
+        *(weight.reshape(-1), FORMATS[form], k, added, out.reshape(-1)),
+    )
+    threads.rows(family.linear, n, max(1, CHUNK // k), *arguments)
+    return out.astype(x.dtype).reshape(*x.shape[:-1], n)
+
+
+def float_rows(x: np.ndarray) -> np.ndarray:
+    """The rows of x (..., K) as float32 (M, K + PADDING)."""
+    k = x.shape[-1]
+    wide = np.zeros((x.size // k, k + PADDING), np.float32)
+    wide[:, :k] = x.reshape(-1, k)
+    return wide
 
 
 def _taken(x: Any, weight: Any, bias: Any) -> bool:
     """Whether the kernel takes a product."""
     return (
         type(weight) is np.ndarray
-        and weight.dtype in BITS
+        and weight.dtype in SIXTEEN_BITS
         and weight.size >= kernels.MIN_SIZE
         and weight.ndim == 2
         and weight.shape[1] >= 16
@@ -65,12 +78,12 @@ def _taken(x: Any, weight: Any, bias: Any) -> bool:
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and kernels.installed()
-        and (weight.dtype != float16.numpy or _widens_halves())
+        and (weight.dtype != float16.numpy or widens_halves())
     )
 
 
 @functools.cache
-def _widens_halves() -> bool:
+def widens_halves() -> bool:
     """Whether this processor has an instruction from float16 to float32."""
     import platform
 

@@ -1,7 +1,9 @@
-"""Products with packed weights on the pool's threads: each unpacks rows of its own, and multiplies.
+"""Packed weights by kernels that read GGUF's blocks as they lie, and unpack them in registers.
 
-Unpacking is most of the work for a few inputs, and NumPy does it with one thread. The pieces are
-those of the composed definitions, so results do not depend on the number of threads.
+Few rows of x are multiplied with the weight where it is read; for many it is unpacked, some rows at
+a time, and multiplied by BLAS. The other formats are unpacked by the composed definition, on the
+pool's threads. The pieces depend on the shapes alone, so results do not depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -13,20 +15,47 @@ import numpy as np
 
 from gradient.backends.composed.packed import blocks_of_rows, matrix
 from gradient.backends.composed.precision import composed
-from gradient.backends.numpy import threads
+from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.blas import one_blas_thread
+from gradient.backends.numpy.linear import PADDING, float_rows, widens_halves
 from gradient.backends.packed import PackedArray
+from gradient.dtypes import float32
+from gradient.dtypes.packed import BlockDType
 
 MIN_SIZE = 1 << 18
 """Weights from which waking the pool pays."""
 
+FEW_ROWS = 16
+"""Rows of x up to which unpacking the weight in registers, for each few rows anew, is quicker."""
 
-class PackedOnThreads:
-    """Overrides for `NumpyBackend`."""
+CHUNK = 1 << 18
+"""Weights, in whole rows or blocks, that a thread takes at a time."""
+
+
+class PackedKernels:
+    """Overrides of `composed.packed`."""
+
+    def unpack(be: Any, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
+        if not _read_by_kernels(x):
+            return super().unpack(x, dtype)  # type: ignore[misc]
+        from gradient.backends.numpy.kernels import linear as family
+        from gradient.backends.numpy.kernels.stored import FORMATS
+
+        kind: Any = x.dtype
+        (blocks,) = x.parts
+        out = np.empty(x.shape, np.float32)
+        threads.rows(
+            family.unpack, x.size // kind.block_size, CHUNK // kind.block_size,
+            *(blocks.reshape(-1), FORMATS[kind.name], kind.block_size, kind.block_bytes),
+            out.reshape(-1),
+        )  # fmt: skip
+        return out.astype(dtype, copy=False)
 
     @composed
     def quantized_matmul(be: Any, x: np.ndarray, weight: PackedArray) -> np.ndarray:
         n, k = matrix("linear", x, weight, -1)
+        if x.dtype == float32.numpy and 0 < x.size <= FEW_ROWS * k and _read_by_kernels(weight):
+            return _few_rows(x, weight)
         pieces = list(blocks_of_rows(n, k))
         if weight.size < MIN_SIZE or len(pieces) < 2:
             return super().quantized_matmul(x, weight)  # type: ignore[misc]
@@ -40,3 +69,29 @@ class PackedOnThreads:
         with one_blas_thread():
             threads.run(len(pieces), part)
         return out.reshape(*x.shape[:-1], n)
+
+
+def _few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
+    """`quantized_matmul` of float32 rows, by the kernel that unpacks in registers."""
+    from gradient.backends.numpy.kernels import linear as family
+    from gradient.backends.numpy.kernels.stored import FORMATS
+
+    n, k = weight.shape
+    wide = float_rows(x)
+    out = np.empty((len(wide), n), np.float32)
+    threads.rows(
+        *(family.packed_linear, n, max(1, CHUNK // k), wide.reshape(-1), k + PADDING, len(wide)),
+        *(weight.parts[0].reshape(-1), FORMATS[weight.dtype.name], k, out.reshape(-1)),
+    )
+    return out.reshape(*x.shape[:-1], n)
+
+
+def _read_by_kernels(x: PackedArray) -> bool:
+    return (
+        isinstance(x.dtype, BlockDType)
+        and x.size >= kernels.MIN_SIZE
+        and type(x.parts[0]) is np.ndarray
+        and x.parts[0].flags.c_contiguous
+        and kernels.installed()
+        and widens_halves()
+    )

@@ -32,8 +32,8 @@ def kernel(function: Function) -> Function:
 
 
 def ordered_kernel(function: Function) -> Function:
-    """As `kernel`, with all sums in the order in which they are written."""
-    compiled = numba.njit(nogil=True, **STRICT)(function)
+    """As `kernel`, with the arithmetic exactly as it is written."""
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
     compiled._cache = _KernelCache(compiled.py_func)
     return compiled
 

@@ -1,4 +1,4 @@
-"""Products x @ W.T with a weight in 16 bits, which is read once and widened in registers.
+"""Products x @ W.T with a weight that is read as it is stored, and widened in registers.
 
 One output is the dot product of a row of x and a row of W, kept as a vector of partial sums while
 k runs, and added up at the end in a fixed order. A tile of several rows of each shares the loads.
@@ -16,74 +16,80 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
+from gradient.backends.numpy.kernels.stored import (
+    FLOATS,
+    I32,
+    I64,
+    INTEGERS,
+    WIDTH,
+    Block,
+    splat,
+)
+from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
 
-WIDTH = LANES[types.float32]
-"""The float32 numbers in a vector."""
-
-TILE = (4, 6) if BYTES == 64 else (2, 4)
+ROWS, COLUMNS = (4, 6) if BYTES == 64 else (2, 4) if BYTES == 32 else (1, 4)
 """Rows of x and of W in a tile: its sums, and W's vectors, have to fit in the registers."""
 
 CACHED = 3 << 16
 """Numbers of x that a thread reads again for each tile's rows of W: they stay in its cache."""
 
-_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
-_FLOATS = ir.VectorType(_F32, WIDTH)
-_WORDS = ir.VectorType(_I32, WIDTH)
-_STORED = {
-    types.float32: _FLOATS,
-    types.uint16: ir.VectorType(ir.IntType(16), WIDTH),  # bfloat16, which numba does not have
-    types.int16: ir.VectorType(ir.HalfType(), WIDTH),  # float16, which it has on a GPU alone
-}
-
 
 def tile(rows: int, columns: int) -> Any:
-    """An intrinsic that computes `rows` x `columns` outputs:
+    """An intrinsic that computes `rows` x `columns` outputs.
 
-    tile(x, i, w, j, k, out) for flat arrays x (M, row length), w (N, k) and out (M, N), each with
-    the start of its first row and its row length as a pair; k is at least WIDTH.
+    tile(x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row), for flat arrays: x float32,
+    w the bytes of a weight stored in the format `form`, out float32; each with the start of its
+    first row and the length of its rows. Where k is no multiple of the format's weights, the format
+    is one of single numbers, and k at least WIDTH.
     """
 
     @intrinsic
-    def dot_products(context, x, x_at, x_row, w, w_at, w_row, k, out, out_at, out_row):
-        stored = w.dtype
+    def dot_products(context, x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row):
+        stored = form.format
 
         def generate(context, builder, signature, arguments):
-            x_, x_at_, x_row_, w_, w_at_, w_row_, k_, out_, out_at_, out_row_ = arguments
+            x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
             x_rows = _rows(context, builder, x, x_, x_at_, x_row_, rows)
             w_rows = _rows(context, builder, w, w_, w_at_, w_row_, columns)
-            zero = ir.Constant(_FLOATS, [0.0] * WIDTH)
-            sums = [[cgutils.alloca_once(builder, _FLOATS) for _ in w_rows] for _ in x_rows]
+            zero = ir.Constant(FLOATS, [0.0] * WIDTH)
+            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in w_rows] for _ in x_rows]
             for place in (place for row in sums for place in row):
                 builder.store(zero, place)
 
-            def add_products(p: Any, keep: Callable[[Any], Any]) -> None:
-                w_vectors = [keep(_load(builder, row, p, stored)) for row in w_rows]
-                for x_row, places in zip(x_rows, sums, strict=True):
-                    x_vector = keep(_load(builder, x_row, p, types.float32))
-                    for w_vector, place in zip(w_vectors, places, strict=True):
-                        builder.store(_fma(builder, x_vector, w_vector, place), place)
+            def add_products(p: Any, at: Any, keep: Callable[[Any], Any]) -> None:
+                """Of the block of W that begins with weight p, at byte `at` of its row."""
+                blocks = [stored.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
+                for i, vectors in enumerate(zip(*blocks, strict=True)):
+                    w_vectors = [keep(vector.value) for vector in vectors]
+                    here = builder.add(p, I64(i * WIDTH))
+                    for x_row, places in zip(x_rows, sums, strict=True):
+                        x_vector = keep(_load(builder, x_row, here))
+                        for w_vector, place in zip(w_vectors, places, strict=True):
+                            builder.store(_fma(builder, x_vector, w_vector, place), place)
 
-            width = _I64(WIDTH)
-            left = builder.urem(k_, width)
+            step, size = I64(stored.weights), I64(stored.size)
+            left = builder.urem(k_, step)
             whole = builder.sub(k_, left)
-            with cgutils.for_range_slice(builder, _I64(0), whole, width, intp=_I64) as (p, _):
-                add_products(p, lambda vector: vector)
-            with builder.if_then(builder.icmp_unsigned("!=", left, _I64(0))):
-                # The last vector begins before the end of what was added, and leaves that out.
-                first = builder.trunc(builder.sub(width, left), _I32)
-                number = ir.Constant(_WORDS, list(range(WIDTH)))
-                new = builder.icmp_unsigned(">=", number, _splat(builder, first))
-                add_products(builder.sub(k_, width), lambda v: builder.select(new, v, zero))
+            with cgutils.for_range_slice(builder, I64(0), whole, step, intp=I64) as (p, number):
+                add_products(p, builder.mul(number, size), lambda vector: vector)
+            if stored.weights == WIDTH:
+                with builder.if_then(builder.icmp_unsigned("!=", left, I64(0))):
+                    # The last vector begins before the end of what was added, and leaves that out.
+                    first = builder.trunc(builder.sub(step, left), I32)
+                    number = ir.Constant(INTEGERS, list(range(WIDTH)))
+                    new = builder.icmp_unsigned(">=", number, splat(builder, first))
+                    p = builder.sub(k_, step)
+                    at = builder.mul(p, I64(stored.size // WIDTH))
+                    add_products(p, at, lambda vector: builder.select(new, vector, zero))
 
             out_rows = _rows(context, builder, out, out_, out_at_, out_row_, rows)
             for row, places in zip(out_rows, sums, strict=True):
                 for j, place in enumerate(places):
-                    builder.store(_total(builder, place), builder.gep(row, [_I64(j)]))
+                    builder.store(_total(builder, place), builder.gep(row, [I64(j)]))
             return context.get_dummy_value()
 
         at = types.int64
-        return types.void(x, at, at, w, at, at, at, out, at, at), generate
+        return types.void(x, at, at, w, at, at, form, at, out, at, at), generate
 
     return dot_products
 
@@ -91,31 +97,20 @@ def tile(rows: int, columns: int) -> Any:
 def _rows(context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int) -> Any:
     """Pointers to n rows of a flat array."""
     data = context.make_array(array)(context, builder, value).data
-    starts = [builder.add(at, builder.mul(row, _I64(i))) for i in range(n)]
+    starts = [builder.add(at, builder.mul(row, I64(i))) for i in range(n)]
     return [builder.gep(data, [start]) for start in starts]
 
 
-def _load(builder: Any, row: Any, index: Any, stored: Any) -> Any:
-    """The vector that starts at a row's element `index`, as float32."""
-    kind = _STORED[stored]
-    place = builder.bitcast(builder.gep(row, [index]), kind.as_pointer())
-    vector = builder.load(place)
+def _load(builder: Any, row: Any, index: Any) -> Any:
+    vector = builder.load(builder.bitcast(builder.gep(row, [index]), FLOATS.as_pointer()))
     vector.align = 1
-    if stored == types.uint16:  # the upper half of a float32
-        high = builder.shl(builder.zext(vector, _WORDS), ir.Constant(_WORDS, [16] * WIDTH))
-        return builder.bitcast(high, _FLOATS)
-    return builder.fpext(vector, _FLOATS) if stored == types.int16 else vector
+    return vector
 
 
 def _fma(builder: Any, a: Any, b: Any, place: Any) -> Any:
-    type_ = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    type_ = ir.FunctionType(FLOATS, [FLOATS] * 3)
     function = builder.module.declare_intrinsic(f"llvm.fmuladd.v{WIDTH}f32", fnty=type_)
     return builder.call(function, [a, b, builder.load(place)])
-
-
-def _splat(builder: Any, number: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), number, _I32(0))
-    return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * WIDTH))
 
 
 def _total(builder: Any, place: Any) -> Any:
@@ -123,47 +118,106 @@ def _total(builder: Any, place: Any) -> Any:
     vector, n = builder.load(place), WIDTH
     while n > 1:
         n //= 2
-        half = ir.VectorType(_I32, n)
+        half = ir.VectorType(I32, n)
         low = builder.shuffle_vector(vector, vector, ir.Constant(half, list(range(n))))
         high = builder.shuffle_vector(vector, vector, ir.Constant(half, list(range(n, 2 * n))))
         vector = builder.fadd(low, high)
-    return builder.extract_element(vector, _I32(0))
+    return builder.extract_element(vector, I32(0))
 
 
-ROWS, COLUMNS = TILE
-FEW = ROWS // 2
+@intrinsic
+def widen(context, w, w_at, form, out, out_at):
+    """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
+    stored = form.format
+
+    def generate(context, builder, signature, arguments):
+        w_, w_at_, _, out_, out_at_ = arguments
+        (block,) = _rows(context, builder, w, w_, w_at_, I64(0), 1)
+        (place,) = _rows(context, builder, out, out_, out_at_, I64(0), 1)
+        for i, vector in enumerate(stored.read(Block(builder, block))):
+            at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
+            builder.store(vector.value, at).align = 1
+        return context.get_dummy_value()
+
+    return types.void(w, types.int64, form, out, types.int64), generate
+
+
+@intrinsic
+def row_size(context, form, k):
+    """The bytes of a row of k weights."""
+    stored = form.format
+
+    def generate(context, builder, signature, arguments):
+        bytes_ = builder.mul(arguments[1], I64(stored.size))
+        return builder.udiv(bytes_, I64(stored.weights))
+
+    return types.int64(form, types.int64), generate
+
+
 # Global names, for the cache on disk does not find kernels that refer to anything else.
+FEW = max(ROWS // 2, 1)
 many_by_many, few_by_many = tile(ROWS, COLUMNS), tile(FEW, COLUMNS)
 one_by_many, one_by_one = tile(1, COLUMNS), tile(1, 1)
+four_by_two, one_by_four = tile(4, 2), tile(1, 4)
 
 
 @ordered_kernel
-def linear(start, stop, x, x_row, rows, weight, k, bias, out):
+def linear(start, stop, x, x_row, rows, weight, form, k, bias, out):
     """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
 
-    x and out are float32, the rows of x are `x_row` apart. weight is float32, or the bits of
-    bfloat16 as uint16, of float16 as int16. bias (N,) may be of size 0.
+    x and out are float32, the rows of x are `x_row` apart. weight is bytes, stored in the format
+    `form`, one of floats. bias (N,) may be of size 0.
     """
     n = out.size // rows
+    w_row = row_size(form, k)
     near = max(CACHED // k // ROWS, 1) * ROWS
     tiled = stop - (stop - start) % COLUMNS
     for top in range(0, rows, near):
         end = min(top + near, rows)
         for j in range(start, tiled, COLUMNS):
-            i = top
+            i, w = top, j * w_row
             while i + ROWS <= end:
-                many_by_many(x, i * x_row, x_row, weight, j * k, k, k, out, i * n + j, n)
+                many_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
                 i += ROWS
             while i + FEW <= end:
-                few_by_many(x, i * x_row, x_row, weight, j * k, k, k, out, i * n + j, n)
+                few_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
                 i += FEW
             while i < end:
-                one_by_many(x, i * x_row, x_row, weight, j * k, k, k, out, i * n + j, n)
+                one_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
                 i += 1
         for j in range(tiled, stop):
             for i in range(top, end):
-                one_by_one(x, i * x_row, x_row, weight, j * k, k, k, out, i * n + j, n)
+                w = j * w_row
+                one_by_one(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
     if bias.size:
         for i in range(rows):
             for j in range(start, stop):
                 out[i * n + j] += bias[j]
+
+
+@ordered_kernel
+def packed_linear(start, stop, x, x_row, rows, weight, form, k, out):
+    """As `linear`, for few rows and formats of blocks: small tiles, which are quick to compile."""
+    n = out.size // rows
+    w_row = row_size(form, k)
+    tiled = stop - (stop - start) % 4
+    fours = rows - rows % 4
+    for j in range(start, tiled, 4):
+        for i in range(0, fours, 4):
+            for half in (j, j + 2):
+                w = half * w_row
+                four_by_two(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + half, n)
+        for i in range(fours, rows):
+            w = j * w_row
+            one_by_four(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
+    for j in range(tiled, stop):
+        for i in range(rows):
+            w = j * w_row
+            one_by_one(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
+
+
+@ordered_kernel
+def unpack(start, stop, weight, form, weights, size, out):
+    """out = the weights of the blocks start to stop, of `weights` weights in `size` bytes each."""
+    for block in range(start, stop):
+        widen(weight, block * size, form, out, block * weights)

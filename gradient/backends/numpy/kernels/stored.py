@@ -1,0 +1,308 @@
+"""How weights are stored, and read in a kernel: as vectors of sixteen float32, in registers.
+
+A format is a function of a block's bytes that gives its weights in order, written in operators as
+the composed definitions are (`gradient/dtypes/packed/`, which draw the layouts). The code that it
+emits is that of the kernel in which it stands: weights are never written to memory.
+
+A `Format` is an argument of a kernel without a value: its type alone says what is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+
+WIDTH = 16
+"""The numbers in a vector, on every processor: LLVM cuts them up where registers hold fewer."""
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F16, F32 = ir.HalfType(), ir.FloatType()
+FLOATS, INTEGERS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
+
+
+class Vector:
+    """Sixteen numbers in a register, int32 or float32. The other operand may be a number, which
+    stands for sixteen of it, or a list of sixteen.
+
+    Right shifts fill with zeros.
+    """
+
+    def __init__(self, builder: Any, value: Any):
+        self.builder, self.value = builder, value
+
+    def _other(self, other: Vector | float | list[int]) -> Any:
+        if isinstance(other, Vector):
+            return other.value
+        numbers = other if isinstance(other, list) else [other] * WIDTH
+        return ir.Constant(self.value.type, numbers)
+
+    def _new(self, value: Any) -> Vector:
+        return Vector(self.builder, value)
+
+    def __and__(self, other: Vector | int | list[int]) -> Vector:
+        return self._new(self.builder.and_(self.value, self._other(other)))
+
+    def __or__(self, other: Vector | int) -> Vector:
+        return self._new(self.builder.or_(self.value, self._other(other)))
+
+    def __lshift__(self, other: Vector | int) -> Vector:
+        return self._new(self.builder.shl(self.value, self._other(other)))
+
+    def __rshift__(self, other: Vector | int | list[int]) -> Vector:
+        return self._new(self.builder.lshr(self.value, self._other(other)))
+
+    def __mul__(self, other: Vector) -> Vector:
+        return self._new(self.builder.fmul(self.value, other.value))
+
+    def __add__(self, other: Vector) -> Vector:
+        return self._new(self.builder.fadd(self.value, other.value))
+
+    def __sub__(self, other: Vector | float) -> Vector:
+        return self._new(self.builder.fsub(self.value, self._other(other)))
+
+    def floats(self) -> Vector:
+        return self._new(self.builder.sitofp(self.value, FLOATS))
+
+    def pick(self, *elements: int) -> Vector:
+        """The elements with these numbers; a single one sixteen times."""
+        numbers = list(elements) if len(elements) == WIDTH else [elements[0]] * WIDTH
+        mask = ir.Constant(INTEGERS, numbers)
+        return self._new(self.builder.shuffle_vector(self.value, self.value, mask))
+
+
+class Block:
+    """The bytes of a block. What it reads from is said in bytes."""
+
+    def __init__(self, builder: Any, pointer: Any):
+        self.builder, self.pointer = builder, pointer
+
+    def _load(self, at: int, type_: Any) -> Any:
+        place = self.builder.gep(self.pointer, [I64(at)]) if at else self.pointer
+        value = self.builder.load(self.builder.bitcast(place, type_.as_pointer()))
+        value.align = 1
+        return value
+
+    def _vector(self, value: Any) -> Vector:
+        return Vector(self.builder, value)
+
+    def codes(self, at: int) -> Vector:
+        """Sixteen unsigned bytes, as int32."""
+        return self._vector(self.builder.zext(self._load(at, ir.VectorType(I8, WIDTH)), INTEGERS))
+
+    def signed(self, at: int) -> Vector:
+        """Sixteen signed bytes, as int32."""
+        return self._vector(self.builder.sext(self._load(at, ir.VectorType(I8, WIDTH)), INTEGERS))
+
+    def words(self, at: int) -> Vector:
+        """Sixteen unsigned 16-bit integers, as int32."""
+        return self._vector(self.builder.zext(self._load(at, ir.VectorType(I16, WIDTH)), INTEGERS))
+
+    def halves(self, at: int) -> Vector:
+        """Sixteen 16-bit floats, as float32."""
+        return self._vector(self.builder.fpext(self._load(at, ir.VectorType(F16, WIDTH)), FLOATS))
+
+    def half(self, at: int) -> Vector:
+        """One 16-bit float, sixteen times."""
+        return self._all(self.builder.fpext(self._load(at, F16), F32))
+
+    def two_halves(self, at: int) -> Vector:
+        """Two 16-bit floats, as float32, each eight times."""
+        two = self.builder.fpext(self._load(at, ir.VectorType(F16, 2)), ir.VectorType(F32, 2))
+        mask = ir.Constant(INTEGERS, [0] * 8 + [1] * 8)
+        return self._vector(self.builder.shuffle_vector(two, two, mask))
+
+    def bits(self, at: int) -> Vector:
+        """The sixteen bits of two bytes, lowest first, each as the int32 0 or 1."""
+        both = self._all(self.builder.zext(self._load(at, I16), I32))
+        return both >> self._vector(ir.Constant(INTEGERS, list(range(WIDTH)))) & 1
+
+    def _all(self, number: Any) -> Vector:
+        return self._vector(splat(self.builder, number))
+
+
+def splat(builder: Any, number: Any) -> Any:
+    """The vector whose elements are all the scalar `number`."""
+    type_ = ir.VectorType(number.type, WIDTH)
+    one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, I32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(INTEGERS, [0] * WIDTH))
+
+
+class Format:
+    """A way to store weights: `weights` of them in `size` bytes, which `read` gives in vectors."""
+
+    def __init__(self, weights: int, size: int, read: Callable[[Block], Iterator[Vector]]):
+        self.name, self.weights, self.size, self.read = read.__name__, weights, size, read
+
+
+FORMATS: dict[str, Format] = {}
+"""Every format, by the name of its dtype."""
+
+
+def stored(weights: int, size: int) -> Callable[[Callable[[Block], Iterator[Vector]]], Format]:
+    """Make a format of the function that reads a block of `weights` weights in `size` bytes."""
+
+    def decorate(read: Callable[[Block], Iterator[Vector]]) -> Format:
+        made = FORMATS[read.__name__] = Format(weights, size, read)
+        return made
+
+    return decorate
+
+
+class FormatType(types.Opaque):
+    """Numba's type of a `Format`. It is known by its name, in the cache on disk too."""
+
+    def __init__(self, format_name: str):
+        self.format_name = format_name
+        super().__init__(name=f"Format({format_name})")
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.format_name]
+
+
+extending.register_model(FormatType)(extending.models.OpaqueModel)
+
+
+@extending.typeof_impl.register(Format)
+def _type_of(value: Format, context: Any) -> FormatType:
+    return FormatType(value.name)
+
+
+@extending.unbox(FormatType)
+def _unbox(kind: FormatType, value: Any, context: Any) -> Any:
+    return extending.NativeValue(context.context.get_dummy_value())
+
+
+# Floats ------------------------------------------------------------------------------------------
+
+
+@stored(16, 64)
+def float32(block):
+    yield block._vector(block._load(0, FLOATS))
+
+
+@stored(16, 32)
+def bfloat16(block):
+    high = block.words(0) << 16  # the upper half of a float32
+    yield block._vector(block.builder.bitcast(high.value, FLOATS))
+
+
+@stored(16, 32)
+def float16(block):
+    yield block.halves(0)
+
+
+# Blocks of 32 ------------------------------------------------------------------------------------
+
+
+@stored(32, 34)
+def q8_0(block):
+    scale = block.half(0)
+    for half in range(2):
+        yield block.signed(2 + 16 * half).floats() * scale
+
+
+@stored(32, 18)
+def q4_0(block):
+    scale, codes = block.half(0), block.codes(2)
+    yield scale * ((codes & 15).floats() - 8)
+    yield scale * ((codes >> 4).floats() - 8)
+
+
+@stored(32, 20)
+def q4_1(block):
+    scale, minimum, codes = block.half(0), block.half(2), block.codes(4)
+    yield scale * (codes & 15).floats() + minimum
+    yield scale * (codes >> 4).floats() + minimum
+
+
+@stored(32, 22)
+def q5_0(block):
+    scale, codes = block.half(0), block.codes(6)
+    yield scale * ((codes & 15 | block.bits(2) << 4).floats() - 16)
+    yield scale * ((codes >> 4 | block.bits(4) << 4).floats() - 16)
+
+
+@stored(32, 24)
+def q5_1(block):
+    scale, minimum, codes = block.half(0), block.half(2), block.codes(8)
+    yield scale * (codes & 15 | block.bits(4) << 4).floats() + minimum
+    yield scale * (codes >> 4 | block.bits(6) << 4).floats() + minimum
+
+
+# Blocks of 256, in eight parts of 32 or sixteen of 16 --------------------------------------------
+
+
+def two_bits(block, at, part, half):
+    """The 2-bit codes of 16 weights, half `half` of the part `part` of 32, from byte `at`."""
+    return block.codes(at + 32 * (part // 4) + 16 * half) >> 2 * (part % 4) & 3
+
+
+def four_bits(block, at, part, half):
+    """As `two_bits`, of the 4-bit codes of Q4_K and Q5_K."""
+    codes = block.codes(at + 32 * (part // 2) + 16 * half)
+    return codes >> 4 if part % 2 else codes & 15
+
+
+def scales_and_minimums(block):
+    """Of Q4_K and Q5_K: the eight d a, then the eight dmin b. `six_bits` explains the 12 bytes."""
+    packed = block.codes(4)  # and four bytes of no use
+    first = packed.pick(0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7)
+    third = packed.pick(*[8, 9, 10, 11] * 4) >> [0] * 8 + [4] * 8
+    in_first = [63] * 4 + [0] * 4 + [63] * 4 + [0] * 4
+    in_two = [0] * 4 + [48] * 4 + [0] * 4 + [48] * 4
+    low_bits = [0] * 4 + [15] * 4 + [0] * 4 + [15] * 4
+    ab = first & in_first | first >> 2 & in_two | third & low_bits
+    return ab.floats() * block.two_halves(0)
+
+
+@stored(256, 84)
+def q2_k(block):
+    ab = block.codes(0)
+    scales, minimums = block.half(80) * (ab & 15).floats(), block.half(82) * (ab >> 4).floats()
+    for i in range(16):
+        codes = two_bits(block, 16, i // 2, i % 2)
+        yield scales.pick(i) * codes.floats() - minimums.pick(i)
+
+
+@stored(256, 110)
+def q3_k(block):
+    packed = block.codes(94)  # the twelve bytes begin at the third
+    low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
+    high = packed.pick(*[10, 11, 12, 13] * 4) >> [0] * 4 + [2] * 4 + [4] * 4 + [6] * 4 & 3
+    scales = block.half(108) * ((low | high << 4).floats() - 32)
+    for i in range(16):
+        third = block.codes(16 * (i % 2)) >> i // 2 & 1
+        codes = two_bits(block, 32, i // 2, i % 2) | third << 2
+        yield scales.pick(i) * (codes.floats() - 4)
+
+
+@stored(256, 144)
+def q4_k(block):
+    scales = scales_and_minimums(block)
+    for i in range(16):
+        codes = four_bits(block, 16, i // 2, i % 2)
+        yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
+
+
+@stored(256, 176)
+def q5_k(block):
+    scales = scales_and_minimums(block)
+    for i in range(16):
+        fifth = block.codes(16 + 16 * (i % 2)) >> i // 2 & 1
+        codes = four_bits(block, 48, i // 2, i % 2) | fifth << 4
+        yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
+
+
+@stored(256, 210)
+def q6_k(block):
+    scales = block.half(208) * block.signed(192).floats()
+    for i in range(16):
+        part, half = i // 2, i % 2
+        low = block.codes(64 * (part // 4) + 32 * (part % 2) + 16 * half)
+        low = low >> 4 if part % 4 > 1 else low & 15
+        codes = low | two_bits(block, 128, part, half) << 4
+        yield scales.pick(i) * (codes.floats() - 32)
