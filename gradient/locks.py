@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
-_made: list[threading.Lock] = []
+_made: list[Any] = []
 
 
 def new_lock() -> threading.Lock:
@@ -20,9 +21,16 @@ def new_lock() -> threading.Lock:
     return lock
 
 
+def new_rlock() -> Any:
+    """One that the thread which holds it may take again."""
+    lock = threading.RLock()
+    _made.append(lock)
+    return lock
+
+
 def _renew() -> None:
     for lock in _made:
-        lock._at_fork_reinit()  # type: ignore[attr-defined]
+        lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -199,6 +202,23 @@ def test_an_error_in_a_thread_reaches_the_caller(failing: int) -> None:
     test_threads_run_each_chunk_once()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
+def test_ctrl_c_does_not_wait_for_the_other_threads() -> None:
+    """Which may be compiling a kernel."""
+    go = threading.Event()
+
+    def work(i: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        else:
+            go.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(100, work)
+    go.set()
+    test_threads_run_each_chunk_once()
+
+
 def test_threads_may_nest() -> None:
     done: list[int] = []
     threads.run(4, lambda i: threads.run(4, lambda j: done.append(4 * i + j)))
@@ -222,23 +242,89 @@ def test_small_arrays_do_not_wait_for_numba() -> None:
     assert out.split() == ["False"]
 
 
-def test_without_numba_all_works_with_one_warning() -> None:
-    out = python(
-        "import sys, warnings\n"
-        "sys.modules['numba'] = None\n"
-        "import gradient\n"
-        "with warnings.catch_warnings(record=True) as caught:\n"
-        "    warnings.simplefilter('always')\n"
-        "    x = gradient.randn(256, 256, requires_grad=True)\n"
-        "    y = gradient.nn.functional.gelu(gradient.softmax(x, -1))\n"
-        "    y.sum().backward()\n"
-        "print(*[str(w.message) for w in caught], sep='\\n')"
+TRAIN = """
+import gradient
+from gradient import nn, optim
+
+model = nn.Sequential(nn.Linear(256, 256), nn.LayerNorm(256), nn.GELU())
+optimizer = optim.AdamW(model.parameters())
+gradient.softmax(model(gradient.randn(256, 256)), -1).square().sum().backward()
+optimizer.step()
+lm = gradient.hub.load("pycoder")
+assert len(lm.generate("def f(x):" * 20, max_new_tokens=5, temperature=0.8).token_ids) == 5
+"""
+"""Kernels of every kind, if there are any."""
+
+
+@pytest.mark.parametrize(
+    ("before", "variables", "reason"),
+    [
+        (
+            "import sys; sys.modules['numba'] = None",
+            {},
+            "(import of numba halted; None in sys.modules); pip install --upgrade numba",
+        ),
+        ("", {"NUMBA_DISABLE_JIT": "1"}, "(NUMBA_DISABLE_JIT is set); unset it"),
+    ],
+)
+def test_without_numba_all_works_with_one_warning(before, variables, reason) -> None:
+    told = (
+        "UserWarning: without numba the CPU runs compositions of NumPy functions in place of "
+        f"kernels, several times slower {reason}"
     )
-    assert out.splitlines() == [
-        "without numba the CPU runs compositions of NumPy functions in place of kernels, "
-        "several times slower (import of numba halted; None in sys.modules); "
-        "pip install --upgrade numba"
-    ]
+    done = subprocess.run(
+        [sys.executable, "-c", before + TRAIN],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning") == 1 and told in done.stderr
+
+
+# No folder but the working one can be written (permissions do not stop root).
+DENY = """
+import os, tempfile
+
+def deny(*args, dir=None, **options):
+    if os.path.abspath(dir).startswith(os.getcwd()):
+        return real(*args, dir=dir, **options)
+    raise PermissionError(13, "Permission denied", dir)
+
+real, tempfile.TemporaryFile = tempfile.TemporaryFile, deny
+import gradient
+from gradient.nn import functional as F
+
+x = gradient.linspace(0, 1, 1 << 14).reshape(128, 128)
+assert abs(F.gelu(F.softmax(x, -1)).sum() - 64.1) < 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({"XDG_CACHE_HOME": "cache"}, True),  # the package's folder alone cannot be written
+        ({"XDG_CACHE_HOME": "/nowhere"}, False),
+        ({"NUMBA_CACHE_DIR": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}, False),
+        ({"HOME": ""}, False),
+    ],
+)
+def test_kernels_are_kept_elsewhere_or_compiled_anew(variables, kept, tmp_path) -> None:
+    pytest.importorskip("numba")
+    variables = {name: value.replace("cache", str(tmp_path)) for name, value in variables.items()}
+    environment = {name: v for name, v in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", DENY],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment | variables,
+    )
+    assert done.returncode == 0, done.stderr
+    told = "UserWarning: kernels are compiled anew by each process"
+    assert done.stderr.count("Warning") == done.stderr.count(told) == (not kept)
+    assert bool(list(tmp_path.rglob("*.nbc"))) == kept
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")

@@ -37,7 +37,7 @@ class AttentionKernels:
         if q.dtype in NARROW:
             out, lse = be.attention(*_wide(q, k, v), mask, is_causal, scale, window, softcap)
             return out.astype(q.dtype), lse
-        from gradient.backends.numpy.kernels import attention
+        attention = kernels.load("attention")
 
         q, k, v = map(_heads, (q, k, v))
         b, heads = k.shape[:2]
@@ -74,7 +74,7 @@ class AttentionKernels:
                 *_wide(g, q, k, v, out, lse), mask, is_causal, scale, window, softcap
             )
             return gq.astype(q.dtype), gk, gv
-        from gradient.backends.numpy.kernels import attention
+        attention = kernels.load("attention")
 
         q, k, v, out = map(_heads, (q, k, v, out))
         if g.strides != out.strides:  # one layout less to compile for
@@ -91,7 +91,7 @@ class AttentionKernels:
     def index_add(be: Any, x: Any, index: Any, value: Any) -> Any:
         if not _adds_rows(x, index, value):
             return super().index_add(x, index, value)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import embedding
+        embedding = kernels.load("embedding")
 
         columns = x.shape[1]
         threads.rows(
@@ -166,5 +166,5 @@ def _takes(q: np.ndarray, *others: np.ndarray) -> bool:
         and t >= MIN_ROWS
         and (q.dtype in kernels.FLOATS or q.dtype in NARROW)
         and all(o.dtype == q.dtype for o in others)
-        and kernels.installed()
+        and kernels.available()
     )

@@ -7,7 +7,6 @@ together.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -40,16 +39,14 @@ class LinearKernels:
 
 def product(x: np.ndarray, form: str, weight: np.ndarray, bias: Any = None) -> np.ndarray:
     """x (..., K) @ W (N, K).T (+ bias), in x's dtype, for the bytes (N, ...) of a W in 16 bits."""
-    from gradient.backends.numpy.kernels import linear as family
-    from gradient.backends.numpy.kernels.stored import FORMATS
-
+    family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
     n, k = len(weight), x.shape[-1]
     wide = float_rows(x)
     out = np.empty((len(wide), n), np.float32)
     added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
     arguments = (
         *(wide.reshape(-1), k + PADDING, len(wide)),
-        *(weight.reshape(-1), FORMATS[form], k, added, out.reshape(-1)),
+        *(weight.reshape(-1), forms[form], k, added, out.reshape(-1)),
     )
     threads.rows(family.linear, n, max(1, CHUNK // k), *arguments)
     return out.astype(x.dtype).reshape(*x.shape[:-1], n)
@@ -77,22 +74,6 @@ def _taken(x: Any, weight: Any, bias: Any) -> bool:
         and 0 < x.size <= MANY_ROWS * weight.shape[1]
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
-        and kernels.installed()
-        and (weight.dtype != float16.numpy or widens_halves())
+        and kernels.available()
+        and (weight.dtype != float16.numpy or kernels.load("linear").widens_halves())
     )
-
-
-@functools.cache
-def widens_halves() -> bool:
-    """Whether this processor has an instruction from float16 to float32."""
-    import platform
-
-    import llvmlite.binding
-
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True
-    try:
-        features = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know this processor
-        return False
-    return bool(features.get("f16c") or features.get("avx512f"))

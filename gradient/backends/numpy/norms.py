@@ -18,28 +18,28 @@ class NormKernels:
     def softmax(be: Any, x: Any, axis: int) -> Any:
         if not _last(x, axis):
             return super().softmax(x, axis)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         return _each_row(norms.softmax, x)
 
     def softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
         if not _last(out, axis, g):
             return super().softmax_grad(g, out, axis)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         return _each_row(norms.softmax_grad, g, out)
 
     def log_softmax(be: Any, x: Any, axis: int) -> Any:
         if not _last(x, axis):
             return super().log_softmax(x, axis)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         return _each_row(norms.log_softmax, x)
 
     def log_softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
         if not _last(out, axis, g):
             return super().log_softmax_grad(g, out, axis)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         return _each_row(norms.log_softmax_grad, g, out)
 
@@ -52,7 +52,7 @@ class NormKernels:
             return super().cross_entropy(  # type: ignore[misc]
                 logits, target, ignore_index, label_smoothing
             )
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         n, columns = logits.shape
         loss, lse = np.empty(n, logits.dtype), np.empty(n, logits.dtype)
@@ -76,7 +76,7 @@ class NormKernels:
             return super().cross_entropy_grad(  # type: ignore[misc]
                 g, logits, target, lse, ignore_index, label_smoothing
             )
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         gx = np.empty_like(logits)
         smoothing = logits.dtype.type(label_smoothing)
@@ -91,7 +91,7 @@ class NormKernels:
     def layer_norm(be: Any, x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
         if not kernels.take(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         columns = x.shape[-1]
         y, mean, rstd = np.empty_like(x), *(np.empty((*x.shape[:-1], 1), x.dtype) for _ in "ms")
@@ -107,7 +107,7 @@ class NormKernels:
     ) -> tuple[Any, Any, Any]:
         if not kernels.take(x, g, weight, mean, rstd):
             return super().layer_norm_grad(g, x, weight, mean, rstd)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
@@ -124,7 +124,7 @@ class NormKernels:
     ) -> tuple[Any, Any]:
         if not kernels.take(x, weight):  # which takes no 16 bits: there is nothing to round
             return super().rms_norm(x, weight, eps, round_first)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         columns = x.shape[-1]
         y, rstd = np.empty_like(x), np.empty((*x.shape[:-1], 1), x.dtype)
@@ -137,7 +137,7 @@ class NormKernels:
     def rms_norm_grad(be: Any, g: Any, x: Any, weight: Any, rstd: Any) -> tuple[Any, Any]:
         if not kernels.take(x, g, weight, rstd):
             return super().rms_norm_grad(g, x, weight, rstd)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import norms
+        norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
@@ -164,7 +164,7 @@ def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray
 
 def _each_row(kernel: Any, *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every row (along the last axis) of arrays of one shape."""
-    from gradient.backends.numpy.kernels.norms import rows_of
+    rows_of = kernels.load("norms").rows_of
 
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     columns = out.shape[-1]

@@ -17,7 +17,7 @@ from gradient.backends.composed.packed import blocks_of_rows, matrix
 from gradient.backends.composed.precision import composed
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.blas import one_blas_thread
-from gradient.backends.numpy.linear import PADDING, float_rows, widens_halves
+from gradient.backends.numpy.linear import PADDING, float_rows
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import float32
 from gradient.dtypes.packed import BlockDType
@@ -38,15 +38,13 @@ class PackedKernels:
     def unpack(be: Any, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
         if not _read_by_kernels(x):
             return super().unpack(x, dtype)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import linear as family
-        from gradient.backends.numpy.kernels.stored import FORMATS
-
+        family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
         kind: Any = x.dtype
         (blocks,) = x.parts
         out = np.empty(x.shape, np.float32)
         threads.rows(
             family.unpack, x.size // kind.block_size, CHUNK // kind.block_size,
-            *(blocks.reshape(-1), FORMATS[kind.name], kind.block_size, kind.block_bytes),
+            *(blocks.reshape(-1), forms[kind.name], kind.block_size, kind.block_bytes),
             out.reshape(-1),
         )  # fmt: skip
         return out.astype(dtype, copy=False)
@@ -73,15 +71,13 @@ class PackedKernels:
 
 def _few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
     """`quantized_matmul` of float32 rows, by the kernel that unpacks in registers."""
-    from gradient.backends.numpy.kernels import linear as family
-    from gradient.backends.numpy.kernels.stored import FORMATS
-
+    family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
     n, k = weight.shape
     wide = float_rows(x)
     out = np.empty((len(wide), n), np.float32)
     threads.rows(
         *(family.packed_linear, n, max(1, CHUNK // k), wide.reshape(-1), k + PADDING, len(wide)),
-        *(weight.parts[0].reshape(-1), FORMATS[weight.dtype.name], k, out.reshape(-1)),
+        *(weight.parts[0].reshape(-1), forms[weight.dtype.name], k, out.reshape(-1)),
     )
     return out.reshape(*x.shape[:-1], n)
 
@@ -92,6 +88,6 @@ def _read_by_kernels(x: PackedArray) -> bool:
         and x.size >= kernels.MIN_SIZE
         and type(x.parts[0]) is np.ndarray
         and x.parts[0].flags.c_contiguous
-        and kernels.installed()
-        and widens_halves()
+        and kernels.available()
+        and kernels.load("linear").widens_halves()
     )

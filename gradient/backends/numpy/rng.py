@@ -18,14 +18,14 @@ class RandomKernels:
     def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
         if not _many(4 * blocks):
             return super().philox(key, offset, blocks)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import rng
+        rng = kernels.load("rng")
 
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
 
     def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
         if not _many(n):
             return super().uniform(key, offset, n, dtype)  # type: ignore[misc]
-        from gradient.backends.numpy.kernels import rng
+        rng = kernels.load("rng")
 
         # As the composed definition has it: float64 where asked for, float32 for every other type.
         if dtype == np.float64:
@@ -44,12 +44,11 @@ def _many(n: int) -> bool:
     if KERNELS in sys.modules:
         return n > 0
     least = kernels.MIN_SIZE if "numba" in sys.modules else 1 << 20
-    return n >= least and kernels.installed()
+    return n >= least and kernels.available()
 
 
 def _blocks(kernel: Any, key: int, offset: int, out: np.ndarray) -> np.ndarray:
-    from gradient.backends.numpy.kernels.rng import CHUNK
-
     word = (1 << 64) - 1
-    threads.rows(kernel, len(out), CHUNK, np.uint64(key & word), np.uint64(offset & word), out)
+    chunk = kernels.load("rng").CHUNK
+    threads.rows(kernel, len(out), chunk, np.uint64(key & word), np.uint64(offset & word), out)
     return out

@@ -30,7 +30,7 @@ class StepKernels:
         maximize: bool = False,
     ) -> None:
         every = list(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True))
-        wide = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.installed()
+        wide = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.available()
         fused = [group for group in every if wide and not maximize and _flat(*group)]
         rest = [group for group in every if not (wide and not maximize and _flat(*group))]
         if rest:
@@ -41,7 +41,7 @@ class StepKernels:
             )  # fmt: skip
         if not fused:
             return
-        from gradient.backends.numpy.kernels import steps
+        steps = kernels.load("steps")
 
         numbers = (
             beta1,

@@ -8,6 +8,7 @@ costs one chunk, not its whole share.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ def run(count: int, work: Callable[[int], Any]) -> None:
     """Call work(0), ..., work(count - 1), each once, in any order, on all threads.
 
     `work` should spend its time in code that lets go of the interpreter lock: a kernel, a NumPy
-    function on a large array. The first exception is raised here after all threads have stopped.
+    function on a large array. The first exception is raised here after all threads have stopped;
+    Ctrl-C at once, as a thread may be compiling a kernel.
     """
     helpers = min(_threads, count) - 1
     if helpers < 1:
@@ -77,7 +79,8 @@ def run(count: int, work: Callable[[int], Any]) -> None:
     finally:
         # A helper that has not woken by now has nothing left to do.
         started = [future for future in futures if not future.cancel()]
-        errors = [future.exception() for future in started]
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            errors = [future.exception() for future in started]
     for error in filter(None, errors):
         raise error
 

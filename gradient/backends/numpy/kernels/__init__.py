@@ -1,16 +1,19 @@
 """Numba kernels of the NumPy backend, one module a family, and which calls go to them.
 
-Importing this package does not import numba. Its modules do, and are imported by the first call
-that a kernel takes: a program on small arrays never waits for numba or a compilation.
+Importing this package does not import numba. Its modules do, and `load` imports them for the first
+call that a kernel takes: a program on small arrays never waits for numba or a compilation.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import warnings
 from typing import Any
 
 import numpy as np
+
+from gradient.backends.numpy import compiler
 
 MIN_SIZE = 1 << 14
 """Elements below which NumPy is quick enough not to wake numba for."""
@@ -20,14 +23,14 @@ FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float
 
 def take(x: Any, *others: Any) -> bool:
     """Whether kernels take an operation on these arrays: `x` is large and contiguous, all are
-    float32 or all float64, and numba is there. An operand that is None counts as fitting."""
+    float32 or all float64, and there are kernels. An operand that is None counts as fitting."""
     return (
         type(x) is np.ndarray
         and x.size >= MIN_SIZE
         and x.dtype in FLOATS
         and x.flags.c_contiguous
         and all(o is None or o.dtype == x.dtype for o in others)
-        and installed()
+        and available()
     )
 
 
@@ -38,19 +41,27 @@ def plain(x: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def installed() -> bool:
-    """Import numba, and say whether that worked; warns, once, if it did not.
+def load(family: str) -> Any:
+    """The module of a family of kernels, imported at the first call."""
+    return compiler.run(importlib.import_module, f"{__name__}.{family}")
 
-    A numba that does not know this NumPy or Python yet refuses to be imported.
+
+@functools.cache
+def available() -> bool:
+    """Whether there are kernels: imports numba, and warns, once, if it cannot be used.
+
+    A numba that does not know this NumPy or Python yet refuses to be imported. With
+    NUMBA_DISABLE_JIT, which is for debugging, kernels would run as Python, or not at all.
     """
     try:
-        import numba  # noqa: F401
+        if not compiler.run(importlib.import_module, "numba").config.DISABLE_JIT:
+            return True
+        fix = "(NUMBA_DISABLE_JIT is set); unset it"
     except ImportError as error:
-        warnings.warn(
-            "without numba the CPU runs compositions of NumPy functions in place of kernels, "
-            f"several times slower ({error}); pip install --upgrade numba",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
+        fix = f"({error}); pip install --upgrade numba"
+    warnings.warn(
+        "without numba the CPU runs compositions of NumPy functions in place of kernels, "
+        f"several times slower {fix}",
+        stacklevel=2,
+    )
+    return False

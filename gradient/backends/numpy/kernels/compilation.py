@@ -1,15 +1,24 @@
-"""How the kernels are compiled: options, and a cache on disk that notices each change of source."""
+"""How the kernels are compiled: options, away from signals, and kept on disk.
+
+The cache on disk is numba's, made to notice every change of source, and to never fail.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from llvmlite.binding import ffi
 from numba.core import caching
+
+from gradient.backends.numpy import compiler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -20,22 +29,20 @@ SUMS: Any = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """As STRICT, and sums may be taken in any order: without that LLVM does not vectorise them. The
 order is settled when the kernel is compiled, so a kernel gives the same result each time."""
 
+ffi.register_lock_callback(compiler.in_llvm.acquire, compiler.in_llvm.release)
+
 
 def kernel(function: Function) -> Function:
     """Compile an entry point: it lets go of the interpreter lock, and is kept on disk.
 
     Kernels are global functions of their modules, since numba finds no cached copy of a closure.
     """
-    compiled = numba.njit(nogil=True, **SUMS)(function)
-    compiled._cache = _KernelCache(compiled.py_func)
-    return compiled
+    return _entry_point(function, SUMS)
 
 
 def ordered_kernel(function: Function) -> Function:
     """As `kernel`, with the arithmetic exactly as it is written."""
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    compiled._cache = _KernelCache(compiled.py_func)
-    return compiled
+    return _entry_point(function, {"error_model": "numpy"})
 
 
 def part(function: Function) -> Function:
@@ -43,8 +50,19 @@ def part(function: Function) -> Function:
     return numba.njit(**SUMS)(function)
 
 
-# Numba's cache compares a kernel's own source file with the one that was compiled. Ours use
-# functions of other files, so the stamp is over all of them.
+def _entry_point(function: Function, options: Any) -> Function:
+    compiled: Any = numba.njit(nogil=True, **options)(function)
+    # What numba's dispatcher calls for types that are new to it.
+    compiled._compile_for_args = functools.partial(compiler.run, compiled._compile_for_args)
+    compiled._cache = _cache_of(function)
+    return compiled
+
+
+# The cache ----------------------------------------------------------------------------------------
+#
+# Numba's own compares a kernel's source file with the one that was compiled. Ours use functions of
+# other files, so the stamp is over all of them. It also goes into the file of each compiled kernel:
+# a process that was killed between writing the index and that file leaves them at odds.
 
 
 @functools.cache
@@ -71,10 +89,71 @@ class _InTree(_AllSources, caching.InTreeCacheLocator):
 class _UserWide(_AllSources, caching.UserWideCacheLocator):
     """The user's cache folder, where the package's own is not writable."""
 
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        if not os.path.isabs(os.path.expanduser("~")) and "XDG_CACHE_HOME" not in os.environ:
+            return None  # a user without a home, for whom numba would make a folder named ~
+        return super().from_function(py_func, py_file)
+
 
 class _KernelCacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_UserProvided, _InTree, _UserWide, *caching.CacheImpl._locator_classes]
+    _locator_classes = [_UserProvided, _InTree, _UserWide]
+
+    def reduce(self, data: Any) -> Any:
+        return _stamp(), super().reduce(data)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        stamp, rest = payload
+        return super().rebuild(target_context, rest) if stamp == _stamp() else None
 
 
 class _KernelCache(caching.FunctionCache):
     _impl_class = _KernelCacheImpl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # a damaged file: this kernel's begin anew
+            found = None
+            with contextlib.suppress(OSError):
+                self.flush()
+        if found is None:
+            compiler.progress.begin(self._py_func.__name__)
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _tell_once(str(error))
+
+
+class _NoCache(caching.NullCache):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        compiler.progress.begin(self._name)
+
+
+def _cache_of(function: Callable[..., Any]) -> Any:
+    try:
+        return _KernelCache(function)
+    except RuntimeError:  # numba's, where no locator has a folder
+        folder = os.path.join(os.path.dirname(__file__), "__pycache__")
+        _tell_once(f"{folder} cannot be written, nor can the user's cache folder")
+        return _NoCache(function.__name__)
+
+
+_told = False
+
+
+def _tell_once(reason: str) -> None:
+    global _told
+    if not _told:
+        _told = True
+        warnings.warn(
+            "kernels are compiled anew by each process, which takes up to a minute, as they cannot "
+            f"be kept: {reason}. Set NUMBA_CACHE_DIR to a folder that can be written",
+            stacklevel=2,
+        )

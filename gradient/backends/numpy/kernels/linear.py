@@ -8,9 +8,12 @@ other rows are computed with it.
 
 from __future__ import annotations
 
+import functools
+import platform
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -221,3 +224,15 @@ def unpack(start, stop, weight, form, weights, size, out):
     """out = the weights of the blocks start to stop, of `weights` weights in `size` bytes each."""
     for block in range(start, stop):
         widen(weight, block * size, form, out, block * weights)
+
+
+@functools.cache
+def widens_halves() -> bool:
+    """Whether this processor has an instruction from float16 to float32."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    try:
+        features = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        return False
+    return bool(features.get("f16c") or features.get("avx512f"))

@@ -1,0 +1,152 @@
+"""Compiling where Ctrl-C does not reach.
+
+Python gives signals to the main thread, between any two of its steps. Inside numba or LLVM the
+KeyboardInterrupt may be lost (in a callback, in a `__del__`), or leave a lock held for ever. So
+what imports numba, compiles a kernel or loads a compiled one has a thread of its own, and the main
+thread waits for it. Ctrl-C ends the wait at once. The work goes on meanwhile: the next call finds
+it done, or waits for the rest of it, and a process that ends leaves it where it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gradient.locks import new_lock, new_rlock
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Result = TypeVar("Result")
+
+PATIENCE = 1.0
+"""Seconds of compiling from which it is said what takes so long."""
+LAST_CALL = 3.0
+"""Seconds that the end of the process waits for LLVM. A call takes a second at most."""
+
+working = new_lock()
+"""Held while a piece of work is done: there is one at a time."""
+in_llvm = new_rlock()
+"""Held while LLVM works (`kernels.compilation` sees to it)."""
+
+
+def run(work: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of work(*arguments), from a thread that no signal reaches."""
+    if threading.current_thread() is not threading.main_thread():
+        return _alone(work, arguments)
+    from concurrent.futures import Future, wait
+
+    outcome: Future[Result] = Future()
+    # A daemon, for the process may end before it.
+    threading.Thread(
+        target=_fulfil, args=(outcome, work, arguments), name="gradient-compiler", daemon=True
+    ).start()
+    try:
+        while wait([outcome], timeout=PATIENCE).not_done:
+            progress.show()
+    finally:
+        progress.hide()
+    return outcome.result()
+
+
+def _alone(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    with working:
+        try:
+            return work(*arguments)
+        finally:
+            progress.end()
+
+
+def _fulfil(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        result = _alone(work, arguments)
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)
+
+
+class Progress:
+    """What is being compiled, on standard error: a line that goes again on a terminal, one line in
+    all in a log. Nothing is said of what takes less than `PATIENCE`, nor of loading."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._name = ""
+        self._began = 0.0
+        self._earlier = 0.0  # seconds, of the kernels before this one
+        self._said = self._shown = False
+
+    def begin(self, name: str) -> None:
+        """A kernel is compiled, as no compiled one was found."""
+        self._name, self._began = name, time.monotonic()
+        self.count += 1
+
+    def end(self) -> None:
+        """It is compiled, if one was."""
+        if self._name:
+            self._earlier += time.monotonic() - self._began
+            self._name = ""
+
+    def show(self) -> None:
+        if not self._name or sys.stderr is None:
+            return
+        seconds = self._earlier + time.monotonic() - self._began
+        if seconds < PATIENCE:
+            return
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            if sys.stderr.isatty():
+                line = f"compiling kernels once: {self.count}, {self._name} ({seconds:.0f} s)"
+                sys.stderr.write(f"\r\x1b[K{line}")
+                self._shown = True
+            elif not self._said:
+                sys.stderr.write("compiling kernels once: later runs find them compiled\n")
+            self._said = True
+            sys.stderr.flush()
+
+    def hide(self) -> None:
+        if self._shown:
+            self._shown = False
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+
+
+progress = Progress()
+
+
+# Forks and exits ----------------------------------------------------------------------------------
+
+
+_held_for_fork = False
+
+
+def _finish_before_fork() -> None:
+    """A child would find numba half imported or half-way through a kernel, for ever."""
+    global _held_for_fork
+    _held_for_fork = False
+    _held_for_fork = working.acquire()
+
+
+def _go_on_after_fork() -> None:
+    if _held_for_fork:  # not where Ctrl-C ended the wait
+        working.release()
+
+
+if hasattr(os, "register_at_fork"):  # the child's lock is renewed by `gradient.locks`
+    os.register_at_fork(before=_finish_before_fork, after_in_parent=_go_on_after_fork)
+
+
+@atexit.register
+def _keep_out_of_llvm() -> None:
+    """A process must not end inside LLVM, which is taken down with it. So it ends between two calls
+    of it, and the work, if there still is any, gets no further than the next call."""
+    if working.locked():
+        with contextlib.suppress(KeyboardInterrupt):
+            in_llvm.acquire(timeout=LAST_CALL)

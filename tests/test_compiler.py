@@ -1,0 +1,214 @@
+"""Compiling kernels: Ctrl-C ends the wait and harms nothing; what is on disk is kept in order."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from gradient.backends.numpy import compiler, kernels
+
+pytestmark = pytest.mark.cpu_only
+
+
+def ctrl_c() -> None:
+    """A signal to the process; the main thread gets it while it waits."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
+
+
+@needs_signals
+def test_ctrl_c_ends_the_wait_and_the_work_goes_on() -> None:
+    go, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        ctrl_c()
+        go.wait()
+        done.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        compiler.run(work)
+    assert not done.is_set()
+    go.set()
+    assert compiler.run(done.is_set)  # which waits for its turn
+
+
+@needs_signals
+def test_a_second_ctrl_c_ends_the_wait_for_the_rest() -> None:
+    go = threading.Event()
+
+    def work() -> None:
+        ctrl_c()
+        go.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        compiler.run(work)
+    again = threading.Thread(target=ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        again.start()
+        compiler.run(print)
+    again.join()
+    go.set()
+    assert compiler.run(lambda: 5) == 5
+
+
+def test_an_error_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        compiler.run(lambda: 1 // 0)
+    assert not compiler.working.locked()
+
+
+def test_another_thread_does_its_own_work() -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(compiler.run(threading.current_thread)))
+    thread.start()
+    thread.join()
+    assert found == [thread] and compiler.run(threading.current_thread).daemon
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_fork_waits_until_a_kernel_is_compiled() -> None:
+    """A child would wait for ever for a kernel that its parent was compiling."""
+    program = """
+import os, threading
+import gradient
+from gradient.backends.numpy import compiler
+
+begun, go = threading.Event(), threading.Event()
+def work():
+    begun.set()
+    go.wait()
+thread = threading.Thread(target=compiler.run, args=(work,))
+thread.start()
+begun.wait()
+threading.Timer(0.1, go.set).start()
+child = os.fork()
+assert go.is_set()
+if child == 0:
+    os._exit(compiler.run(lambda: 7))
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+assert compiler.run(lambda: 5) == 5
+thread.join()
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+# What is said of it -------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_log_has_one_line_however_long_it_takes(clock, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    progress = compiler.Progress()
+    for _ in range(3):
+        progress.begin("softmax")
+        clock[0] += 0.4
+        progress.show()
+        progress.end()
+        progress.hide()
+    assert log.getvalue() == "compiling kernels once: later runs find them compiled\n"
+
+
+def test_nothing_is_said_of_what_takes_less_than_a_second(clock, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    progress = compiler.Progress()
+    clock[0] += 100
+    progress.show()  # a kernel is loaded, or numba imported
+    progress.begin("softmax")
+    clock[0] += 0.9
+    progress.show()
+    assert log.getvalue() == ""
+
+
+def test_a_terminal_shows_a_line_that_goes_again(clock, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    progress = compiler.Progress()
+    progress.begin("softmax")
+    progress.end()
+    progress.begin("attention")
+    clock[0] += 7
+    progress.show()
+    assert terminal.getvalue() == "\r\x1b[Kcompiling kernels once: 2, attention (7 s)"
+    progress.hide()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+# The cache ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def double(tmp_path, monkeypatch):
+    """A new kernel each time, as in a new process, with its cache in a folder of the test."""
+    numba = pytest.importorskip("numba")
+    compilation = kernels.load("compilation")
+    monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path))
+
+    def compiled(expected: str) -> int:
+        def twice(x):
+            return 2 * x
+
+        kernel = compilation.kernel(twice)
+        assert kernel(21) == 42
+        found = "loaded" if sum(kernel.stats.cache_hits.values()) else "compiled"
+        assert found == expected
+        return kernel
+
+    return compiled
+
+
+def test_a_damaged_cache_is_compiled_anew(double, tmp_path) -> None:
+    double("compiled")
+    double("loaded")
+    for pattern in ("*.nbc", "*.nbi"):
+        for path in tmp_path.rglob(pattern):
+            path.write_bytes(path.read_bytes()[:-9])
+        double("compiled")
+        double("loaded")
+
+
+def test_a_kernel_of_other_sources_is_not_loaded(double, tmp_path, monkeypatch) -> None:
+    """As is left by a process that was killed between writing the index and the kernel."""
+    double("compiled")
+    [old] = tmp_path.rglob("*.nbc")
+    kernel = old.read_bytes()
+    compilation = kernels.load("compilation")
+    monkeypatch.setattr(compilation, "_stamp", lambda: "other sources")
+    double("compiled")
+    double("loaded")
+    old.write_bytes(kernel)
+    double("compiled")
+
+
+def test_a_full_disk_is_said_and_does_no_harm(double, tmp_path, monkeypatch) -> None:
+    compilation = kernels.load("compilation")
+    monkeypatch.setattr(compilation, "_told", False)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compilation.caching.IndexDataCacheFile, "save", full)
+    with pytest.warns(UserWarning, match="compiled anew by each process.*No space left") as told:
+        double("compiled")
+        double("compiled")
+    assert len(told) == 1
