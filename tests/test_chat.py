@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from io import StringIO
 
@@ -10,9 +11,11 @@ import pytest
 
 import gradient
 from gradient.cli import chat as cli_chat
+from gradient.cli.turns import command_of, read_turn
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation import LanguageModel
-from gradient.models import GPT2Config
+from gradient.generation.conversation import fitted
+from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.models.causal_lm import CausalLM
 from gradient.text import ChatTemplateError, byte_level
 
@@ -70,7 +73,7 @@ def test_at_a_terminal_a_conversation_outlives_an_answer(error, monkeypatch, cap
 
     monkeypatch.setattr(lm, "chat", answer)
     monkeypatch.setattr(cli_chat, "load_language_model", lambda *args, **options: lm)
-    monkeypatch.setattr(cli_chat, "_turns", lambda: iter(["a", "b", "c", "/exit", "d"]))
+    monkeypatch.setattr(cli_chat, "turns", lambda: iter(["a", "b", "c", "/exit", "d"]))
     terminal = StringIO()
     monkeypatch.setattr(sys, "stdin", terminal)
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
@@ -81,6 +84,130 @@ def test_at_a_terminal_a_conversation_outlives_an_answer(error, monkeypatch, cap
     cut = ["b", ""] if error is KeyboardInterrupt else []
     assert asked == [["a"], ["a", "ok", "b"], ["a", "ok", *cut, "c"]]
     assert ("error: full" in capsys.readouterr().err) == (not cut)
+
+
+@pytest.mark.parametrize(
+    ("typed", "turn"),
+    [
+        (["one line"], "one line"),
+        (["one \\", "two\\", "three", "not read"], "one \ntwo\nthree"),
+        (['"""one', "two", 'three"""', "not read"], "one\ntwo\nthree"),
+        (['"""', "  indented", '"""'], "  indented"),
+        (['"""one line"""'], "one line"),
+        (['""""""'], ""),
+        ([""], ""),
+    ],
+)
+def test_turns_of_several_lines(typed, turn):
+    prompts, lines = [], iter(typed)
+    assert read_turn(lambda prompt: prompts.append(prompt) or next(lines)) == turn
+    assert prompts == ["> ", *[". "] * (len(prompts) - 1)]
+
+
+def test_commands():
+    assert command_of("/system Be brief.\nAlways.", strict=False) == (
+        "system",
+        "Be brief.\nAlways.",
+    )
+    assert command_of("/reset", strict=False) == ("reset", "")
+    assert command_of("/rest", strict=True) == ("rest", "")
+    for text in ("/usr/bin is what?", " /help", "a /help"):
+        assert command_of(text, strict=True) is None
+    assert command_of("/rest", strict=False) is None
+
+
+def converse(monkeypatch, lm, *turns, **options):
+    """The conversations that a model is shown at a terminal, turn by turn."""
+    shown, answers = [], lm.chat
+
+    def chat(messages, **given):
+        shown.append([message["content"] for message in messages])
+        return answers(messages, **given)
+
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(lm, "chat", chat)
+    monkeypatch.setattr(cli_chat, "load_language_model", lambda *args, **options: lm)
+    monkeypatch.setattr(cli_chat, "turns", lambda: iter(turns))
+    cli_chat.chat("it", temperature=0.0, **options)
+    return shown
+
+
+def test_what_commands_do(monkeypatch, capsys):
+    turns = ["a", "/undo", "b", "/system Be brief.", "c", "/reset", "d", "/system", "e"]
+    more = ["/clear", "/keep", "/help", "/what", "/exit", "f"]
+    shown = converse(monkeypatch, tiny_chat(), *turns, *more, max_new_tokens=2)
+    brief = "Be brief."
+    assert shown == [["a"], ["b"], [brief, "c"], [brief, "d"], ["e"]]
+    said = capsys.readouterr().err
+    assert "there is no turn yet" in said and "there is no command /what" in said
+    assert "/reset         forget" in said
+
+
+def tiny_chat(template=TEMPLATE, context=200):
+    """A random model of bytes whose context ends."""
+    gradient.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=257, n_positions=context, n_embd=16, n_layer=1, n_head=2, eos_token_id=EOS
+    )
+    tokenizer = byte_level()
+    tokenizer.chat_template = template
+    return LanguageModel(GPT2LMHeadModel(config).eval(), tokenizer, "tiny")
+
+
+def test_a_full_context_drops_the_oldest_turns_and_says_so(monkeypatch, capsys):
+    turns = [letter * 20 for letter in "abcdef"]
+    told = {"system": "Be brief.", "max_new_tokens": 3}
+    shown = converse(monkeypatch, tiny_chat(), turns[0], "/keep", *turns[1:], **told)
+    assert len(shown) == 6  # every turn has an answer
+    for messages, turn in zip(shown, turns, strict=True):
+        assert messages[0] == "Be brief." and messages[1] == turns[0] and messages[-1] == turn
+    assert turns[1] in shown[1] and turns[1] not in shown[-1]
+    said = capsys.readouterr().err
+    assert re.search("the context is full: the oldest .* dropped", said)
+    shown = converse(monkeypatch, tiny_chat(), "a", "b" * 300, "c", **told)
+    assert shown[-1][-1] == "c" and "b" * 300 not in shown[-1]  # said, taken back, gone on
+    assert "error: prompt: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, None])
+def test_a_conversation_is_made_to_fit(template):
+    lm = tiny_chat(template)
+    system = {"role": "system", "content": "Be brief."}
+    kept = {"role": "user", "content": "remember", "keep": True}
+    turns = [
+        {"role": role, "content": letter * 12}
+        for letter in "abcdef"
+        for role in ("user", "assistant")
+    ]
+    messages = [system, kept, *turns, {"role": "user", "content": "end"}]
+    fit = lm.fit(messages, max_new_tokens=4)
+    assert fit[:2] == [system, kept] and fit[-1] == messages[-1]
+    assert fit[2:-1] == turns[-len(fit[2:-1]) :] and 2 <= len(fit[2:-1]) < len(turns)
+    answer = lm.chat(fit, max_new_tokens=4)
+    assert len(answer.token_ids) == 4 or answer.finish_reason == "stop"
+    with pytest.raises(ArgumentError, match="do not fit the model's context of 200"):
+        lm.chat(messages)
+    assert lm.fit(fit, max_new_tokens=4) == fit
+    hopeless = [{"role": "user", "content": "x" * 900}]
+    assert lm.fit(hopeless) == hopeless
+
+
+def test_tool_calls_go_with_their_turn():
+    roles = ["system", "assistant", "user", "assistant", "tool", "assistant", "user"]
+    messages = [{"role": role, "content": str(at)} for at, role in enumerate(roles)]
+    left = [[m["content"] for m in fitted(messages, len, room)] for room in (7, 6, 3, 2, 1)]
+    assert left == [list("0123456"), list("023456"), list("06"), list("06"), list("06")]
+
+
+def test_a_base_model_is_said_to_be_none_for_chat(monkeypatch, capsys):
+    converse(monkeypatch, tiny_chat(None), "hi", max_new_tokens=2)
+    assert "it is a base model, not trained to converse" in capsys.readouterr().err
+    converse(monkeypatch, tiny_chat(), "hi", max_new_tokens=2, verbose=True)
+    said = capsys.readouterr().err
+    assert "base model" not in said
+    assert re.search(r"\[prompt \d+ tokens in .* s, 2 generated, .* tokens/s; length\]", said)
 
 
 def say(script, messages=HI, template=TEMPLATE, **options):

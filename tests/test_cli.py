@@ -296,6 +296,14 @@ def test_generate_on_a_terminal_tells_the_prompt_apart(model):
     assert code == 0 and output.startswith("\x1b[1mdef add\x1b[0m")
 
 
+def test_verbose_says_speed_and_reason_on_standard_error(model):
+    for more in ((), ("--json",)):
+        done = program("generate", "def add", "-m", model, "-n", 8, "--verbose", *more)
+        assert done.returncode == 0, done.stderr
+        assert " generated, " in done.stderr and " tokens/s; " in done.stderr
+        assert "tokens/s" not in done.stdout or more
+
+
 def test_a_model_cannot_send_escape_sequences_to_a_terminal():
     assert visible("a\x1b[2J\tb\n\x9b1m\x7f") == "a\u241b[2J\tb\n\ufffd1m\ufffd"
 

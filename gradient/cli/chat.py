@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
-from gradient.cli.generate import write
-from gradient.cli.loading import load_language_model
+from gradient.cli.generate import report, write
+from gradient.cli.loading import load_language_model, tokenizer_of
+from gradient.cli.turns import HELP, command_of, turns
 from gradient.errors import GradientError
 
-HELP = "Commands: /reset forgets the conversation, /exit (or Ctrl-D) leaves."
+if TYPE_CHECKING:
+    from gradient.generation import LanguageModel
 
 
 def chat(
@@ -37,14 +38,15 @@ def chat(
     tokenizer: opt.Tokenizer = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
+    verbose: opt.Verbose = False,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Talk with a model.
+    """Talk with a model; /help lists what can be typed beside the conversation.
 
-    One without a chat template is shown the conversation as a transcript to continue. In a pipe
-    every line of standard input is one turn, and only the answers are printed; with --json each
-    answer is one JSON line {"role", "content"}.
+    When the context is full the oldest turns are dropped, and it is said. In a pipe every line of
+    standard input is one turn, and only the answers are printed; with --json each answer is one
+    JSON line {"role", "content"}.
     """
     from gradient.generation import PromptCache
 
@@ -58,6 +60,13 @@ def chat(
         revision=revision,
         offline=offline,
     )
+    tokenizer_of(language_model)
+    if not language_model.has_chat_template:
+        typer.echo(
+            f"note: {model} has no chat template: it is a base model, not trained to converse. It "
+            "continues a transcript; `gradient generate` suits it better.",
+            err=True,
+        )
     given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -69,55 +78,109 @@ def chat(
         "stop": stop or None,
     }
     options: Any = sampling.with_defaults(given, language_model.recommended)
-    first = [{"role": "system", "content": system}] if system else []
-    messages = list(first)
     # A turn's prompt is the whole conversation; this way only what is new in it is computed.
     options["prompt_cache"] = PromptCache(language_model.model)
-    for line in _turns():
-        if line == "/exit":
+    talk = Conversation(language_model, options, system, as_json=as_json, verbose=verbose)
+    for text in turns():
+        command = command_of(text, strict=sys.stdin.isatty())
+        if command is not None and command[0] in ("exit", "bye"):
             break
-        if line == "/reset":
-            messages = list(first)
-            continue
-        messages.append({"role": "user", "content": line})
+        if command is not None:
+            talk.obey(*command)
+        else:
+            talk.say(text.strip())
+
+
+class Conversation:
+    """A conversation, its model, and how answers are shown.
+
+    Attributes:
+        messages: all that the model is still shown.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        options: dict[str, Any],
+        system: str | None,
+        *,
+        as_json: bool,
+        verbose: bool,
+    ) -> None:
+        self.language_model = language_model
+        self.options = options
+        self.as_json = as_json
+        self.verbose = verbose
+        self.messages: list[dict[str, Any]] = []
+        self.begin(system)
+
+    def begin(self, system: str | None) -> None:
+        """Forget everything, and begin with these instructions."""
+        self.system = system
+        self.messages = [{"role": "system", "content": system}] if system else []
+
+    def obey(self, name: str, rest: str) -> None:
+        """Do what a command says."""
+        asked = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
+        if name in ("reset", "clear"):
+            self.begin(self.system)
+        elif name == "system":
+            self.begin(rest or None)
+        elif name == "keep" and asked:
+            for message in self.messages[asked[-1] :]:
+                message["keep"] = True
+        elif name == "undo" and asked:
+            del self.messages[asked[-1] :]
+        elif name == "help":
+            typer.echo(HELP, err=True)
+        elif name in ("keep", "undo"):
+            typer.echo(f"/{name}: there is no turn yet", err=True)
+        else:
+            typer.echo(f"there is no command /{name}; /help lists them", err=True)
+
+    def say(self, text: str) -> None:
+        """Let the model answer.
+
+        Raises:
+            GradientError: it cannot. At a terminal that is said instead, and the turn taken back.
+        """
+        terminal = sys.stdin.isatty()
+        self.messages.append({"role": "user", "content": text})
         pieces = []
+        answer: Any = None
         try:
-            answer: Any = language_model.chat(messages, stream=True, **options)
+            self.drop_what_does_not_fit()
+            answer = self.language_model.chat(self.messages, stream=True, **self.options)
             for piece in answer:
                 pieces.append(piece)
-                if not as_json:
+                if not self.as_json:
                     write(piece)
         except KeyboardInterrupt:
-            if not sys.stdin.isatty():
+            if not terminal:
                 raise  # at a terminal, Ctrl-C ends the answer and not the conversation
-        except GradientError as error:  # the context is full, or the template refuses the turn
-            if not sys.stdin.isatty():
+        except GradientError as error:  # the last turn is too long, or the template refuses it
+            if not terminal:
                 raise
-            messages.pop()
+            self.messages.pop()
             typer.echo(f"error: {error}", err=True)
-            continue
-        messages.append({"role": "assistant", "content": "".join(pieces)})
-        sys.stdout.write(json.dumps(messages[-1]) + "\n" if as_json else "\n")
-        sys.stdout.flush()
-
-
-def _turns() -> Iterator[str]:
-    """What the user says, one line at a time, with a prompt if there is somebody to read it."""
-    if not sys.stdin.isatty():
-        for line in sys.stdin:
-            if line.strip():
-                yield line.strip()
-        return
-    import contextlib
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (line editing and history for input())
-    typer.echo(HELP, err=True)
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            typer.echo()
             return
-        if line:
-            yield line
+        reply = {"role": "assistant", "content": "".join(pieces)}
+        self.messages.append(reply)
+        sys.stdout.write(json.dumps(reply) + "\n" if self.as_json else "\n")
+        sys.stdout.flush()
+        if self.verbose and answer is not None:
+            report(answer.generation)
+
+    def drop_what_does_not_fit(self) -> None:
+        """Forget the oldest turns when the context is full, and say so."""
+        kept = self.language_model.fit(
+            self.messages, max_new_tokens=self.options.get("max_new_tokens")
+        )
+        turns = [message["role"] for message in self.messages].count("user")
+        turns -= [message["role"] for message in kept].count("user")
+        if len(kept) < len(self.messages):
+            self.messages = kept
+            what = "turn was" if turns == 1 else f"{turns} turns were"
+            typer.echo(
+                f"note: the context is full: the oldest {what} dropped (/keep keeps one)", err=True
+            )

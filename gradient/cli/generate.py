@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from gradient.cli import sampling
 from gradient.cli.loading import load_language_model, tokenizer_of
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
+
+if TYPE_CHECKING:
+    from gradient.generation import Generation
 
 
 def generate(
@@ -69,6 +72,7 @@ def generate(
     tokenizer: opt.Tokenizer = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
+    verbose: opt.Verbose = False,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
@@ -124,6 +128,9 @@ def generate(
             whole: dict[str, Any] = {"continuations": [each.to_json() for each in found]}
         else:
             whole = found.to_json()
+        if verbose:
+            for each in found if isinstance(found, list) else [found]:
+                report(each)
         print_json({"model": model, "prompt": text, **whole})
         return
     pieces = language_model.stream(text, **options)  # wrong options fail here, before any output
@@ -132,6 +139,16 @@ def generate(
     for piece in pieces:
         write(piece)
     write("\n")
+    if verbose:
+        report(pieces.generation)
+
+
+def report(generation: Generation) -> None:
+    """Say on standard error what a text took, and why it ended."""
+    reason = generation.finish_reason or "interrupted"
+    if generation.stop_string is not None:
+        reason += f" at {generation.stop_string!r}"
+    typer.echo(f"[{generation.timings}; {reason}]", err=True)
 
 
 def read_prompt(argument: str | None) -> str:

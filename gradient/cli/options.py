@@ -37,6 +37,13 @@ Offline = Annotated[
     bool, typer.Option("--offline", help="Use what is on this machine; never the network.")
 ]
 
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="On standard error: tokens, speed, and why the text ended."
+    ),
+]
+
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "-n", min=1, help="The most tokens to generate.")
 ]

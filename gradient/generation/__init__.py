@@ -5,7 +5,7 @@ from gradient.generation.cache import KVCache, PagePool
 from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder
 from gradient.generation.drafts import Draft, Drafter, DraftModel, PromptLookup
-from gradient.generation.generate import generate, stream
+from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.language_model import LanguageModel
 from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.penalties import (
@@ -46,6 +46,7 @@ __all__ = [
     "SamplingParams",
     "SpeculativeDecoder",
     "StopStrings",
+    "TextStream",
     "Timings",
     "TokenLogprob",
     "bad_words",

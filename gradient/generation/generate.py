@@ -74,9 +74,30 @@ def generate(
     return results if many or chosen.num_return_sequences > 1 else results[0]
 
 
+class TextStream(Iterator[str]):
+    """A text in pieces, as it appears.
+
+    Attributes:
+        generation: all of it so far; once the stream has ended, what `generate` would return.
+    """
+
+    def __init__(self, generation: Generation, pieces: Iterator[tuple[int, str]]) -> None:
+        self.generation = generation
+        self._pieces = pieces
+
+    def __next__(self) -> str:
+        return next(self._pieces)[1]
+
+    def close(self) -> None:
+        """End it early, and let go of its memory."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+
 def stream(
     model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer | None, **options: Unpack[Options]
-) -> Iterator[str]:
+) -> TextStream:
     """Let `model` continue a prompt; yield the text as it appears, never half a character.
 
     Args:
@@ -97,8 +118,8 @@ def stream(
             f"num_return_sequences: a stream is one text, got {chosen.num_return_sequences}; use "
             f"generate"
         )
-    _, pieces = start(model, prompts, tokenizer, chosen)
-    return (piece for _, piece in pieces)
+    (row,), pieces = start(model, prompts, tokenizer, chosen)
+    return TextStream(row.result, pieces)
 
 
 def start(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gradient.errors import ArgumentError
-from gradient.generation.generate import generate, stream
+from gradient.generation.conversation import (
+    Message,
+    check_messages,
+    fitted,
+    transcript,
+    with_system,
+)
+from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.options import Options
-from gradient.generation.prompt import Prompt
+from gradient.generation.prompt import Prompt, context_limit, encode_prompt
 from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
@@ -22,8 +29,6 @@ from gradient.text.thinking import ends_in_open_thought, split_thinking
 
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
-
-Message = dict[str, Any]
 
 
 class LanguageModel:
@@ -75,7 +80,7 @@ class LanguageModel:
         """
         return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
 
-    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Iterator[str]:
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> TextStream:
         """Continue a text, yielding it as it appears; see `GenerationOptions`.
 
         Raises:
@@ -94,7 +99,7 @@ class LanguageModel:
         enable_thinking: bool | None = None,
         template_variables: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> Generation | list[Generation] | Iterator[str]:
+    ) -> Generation | list[Generation] | TextStream:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
         A model with a chat template sees the messages as its template lays them out. One without,
@@ -118,28 +123,19 @@ class LanguageModel:
             a stream.
 
         Raises:
-            ArgumentError: messages that are none, or options that do not go together.
+            ArgumentError: messages that are none, options that do not go together, or a
+                conversation that does not fit the context (see `fit`).
             ChatTemplateError: the template refuses the conversation; it says why.
         """
-        check_messages(messages)
-        opened = False
-        if self.tokenizer is None:
-            raise ArgumentError("chat: needs a tokenizer, and this model came without: give one")
-        if self.tokenizer.chat_template:
-            variables = dict(template_variables or {})
-            if enable_thinking is not None:
-                variables["enable_thinking"] = enable_thinking
-            text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
-            opened = ends_in_open_thought(text)
-            prompt: Prompt = self.tokenizer.encode(text, add_special_tokens=False)
-            if not prompt:
-                raise ArgumentError("chat: the chat template shows nothing of this conversation")
-        else:
-            if tools or documents:
-                raise ArgumentError(
-                    "chat: this model has no chat template, so it knows neither tools nor documents"
-                )
-            prompt = transcript(_with_system(messages, system))
+        prompt, opened = self._chat_prompt(
+            messages,
+            system=system,
+            tools=tools,
+            documents=documents,
+            enable_thinking=enable_thinking,
+            template_variables=template_variables,
+        )
+        if not self.has_chat_template:
             stop = options.get("stop") or []
             options["stop"] = [*([stop] if isinstance(stop, str) else stop), "\nUser:"]
         if stream:
@@ -149,11 +145,77 @@ class LanguageModel:
             return [_without_thinking(each, opened) for each in found]
         return _without_thinking(found, opened)
 
+    def fit(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int | None = 256,
+        beyond_context: bool = False,
+        **conversation: Any,
+    ) -> list[Message]:
+        """Return a conversation without its oldest turns, so that it fits the model's context.
+
+            messages = lm.fit(messages, max_new_tokens=200)
+            answer = lm.chat(messages, max_new_tokens=200)
+
+        There is room for an answer, of a quarter of the context at most. A turn is a user's
+        message with all that answers it. Instructions stay (the roles system and developer), and
+        messages with "keep": True, and the last turn: if even these are too long, `chat` says so.
+
+        Args:
+            conversation: what else `chat` is given: system, tools, documents and the like.
+        """
+        check_messages(messages)
+        limit = context_limit(self.model, beyond_context)
+        if limit is None:
+            return list(messages)
+        answer = limit // 4 if max_new_tokens is None else min(max_new_tokens, limit // 4)
+
+        def length(some: Sequence[Message]) -> int:
+            return len(self._chat_prompt(some, **conversation)[0])
+
+        return fitted(messages, length, limit - answer)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Return whether the model was trained to converse: if not, it is a base model."""
+        return self.tokenizer is not None and bool(self.tokenizer.chat_template)
+
+    def _chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        system: str | None = None,
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Message] | None = None,
+        enable_thinking: bool | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], bool]:
+        """Return the tokens that ask for an answer, and whether they open a thought."""
+        check_messages(messages)
+        if self.tokenizer is None:
+            raise ArgumentError("chat: needs a tokenizer, and this model came without: give one")
+        messages = [{k: v for k, v in message.items() if k != "keep"} for message in messages]
+        if not self.has_chat_template:
+            if tools or documents:
+                raise ArgumentError(
+                    "chat: this model has no chat template, so it knows neither tools nor documents"
+                )
+            return encode_prompt(transcript(with_system(messages, system)), self.tokenizer), False
+        variables = dict(template_variables or {})
+        if enable_thinking is not None:
+            variables["enable_thinking"] = enable_thinking
+        text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
+        prompt = self.tokenizer.encode(text, add_special_tokens=False)
+        if not prompt:
+            raise ArgumentError("chat: the chat template shows nothing of this conversation")
+        return prompt, ends_in_open_thought(text)
+
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
         assert self.tokenizer is not None
         template = self.tokenizer.apply_chat_template
         try:
-            return template(_with_system(messages, system), **variables)
+            return template(with_system(messages, system), **variables)
         except ChatTemplateError as refusal:
             content = messages[0].get("content")
             if system is None or messages[0]["role"] != "user" or not isinstance(content, str):
@@ -180,44 +242,3 @@ class LanguageModel:
 def _without_thinking(generation: Generation, opened: bool) -> Generation:
     thought = split_thinking(generation.text, opened=opened)
     return replace(generation, text=thought.answer, thinking=thought.thinking)
-
-
-def check_messages(messages: Sequence[Message]) -> None:
-    """Raise unless `messages` is a list of dicts with a role and a content."""
-    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
-        raise ArgumentError(
-            'messages: expected a list such as [{"role": "user", "content": "hi"}], got '
-            f"{messages!r}"
-        )
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise ArgumentError(
-                f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
-            )
-
-
-def _with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    if system is None:
-        return list(messages)
-    if messages[0]["role"] == "system":
-        raise ArgumentError("chat: system= and a first message of role system; give one of them")
-    return [{"role": "system", "content": system}, *messages]
-
-
-def transcript(messages: Sequence[Message]) -> str:
-    """Return a conversation as plain text that ends where the assistant speaks.
-
-    Raises:
-        ArgumentError: the content of a message is no text (a list of parts, say).
-    """
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise ArgumentError(
-                f"messages[{number}]: without a chat template the content must be a text, got "
-                f"{content!r:.80}"
-            )
-    turns = [
-        f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
-    ]
-    return "\n".join([*turns, "Assistant:"])

@@ -26,6 +26,19 @@ class Timings:
     drafted_tokens: int = 0  # guessed by speculative decoding ...
     accepted_tokens: int = 0  # ... and of these, found right
 
+    def __str__(self) -> str:
+        """Return one line, as `--verbose` shows it."""
+        cached = f" ({self.cached_tokens} cached)" if self.cached_tokens else ""
+        parts = [
+            f"prompt {self.prompt_tokens} tokens{cached} in {self.prompt_seconds:.2f} s",
+            f"{self.generated_tokens} generated",
+        ]
+        if self.tokens_per_second:
+            parts.append(f"{self.tokens_per_second:.1f} tokens/s")
+        if self.drafted_tokens:
+            parts.append(f"{self.accepted_tokens} of {self.drafted_tokens} drafted accepted")
+        return ", ".join(parts)
+
     @property
     def tokens_per_second(self) -> float:
         """Return the decoding rate, without the prompt's share; 0 for fewer than two tokens."""

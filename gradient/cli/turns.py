@@ -1,0 +1,80 @@
+"""What the user of `gradient chat` types: turns of one or several lines, and commands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import typer
+
+HELP = """\
+/help          this
+/reset         forget the conversation (or /clear)
+/system TEXT   begin anew with these instructions; without TEXT, with none
+/keep          never drop the last turn when the context is full
+/undo          take back the last turn
+/exit          leave (or /bye, Ctrl-D)
+A line that ends in \\ goes on with the next one. From \"\"\" to \"\"\" all lines are one turn.
+Begin with a space to send a text that looks like a command."""
+GREETING = "/help lists the commands; /exit (or Ctrl-D) leaves."
+NAMES = ("help", "reset", "clear", "system", "keep", "undo", "exit", "bye")
+_QUOTES = '"""'
+
+
+def turns() -> Iterator[str]:
+    """What the user says, with a prompt if there is somebody to read it.
+
+    In a pipe each line is a turn.
+    """
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            if line.strip():
+                yield line.strip()
+        return
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (line editing and history for input())
+    typer.echo(GREETING, err=True)
+    while True:
+        try:
+            text = read_turn(input)
+        except EOFError:
+            typer.echo()
+            return
+        if text.strip():
+            yield text
+
+
+def read_turn(read_line: Callable[[str], str]) -> str:
+    r"""One turn: a line, lines that end in a backslash and the one after, or a block in quotes.
+
+    Args:
+        read_line: given a prompt, returns a line without its end.
+    """
+    line = read_line("> ")
+    if line.lstrip().startswith(_QUOTES):
+        first = line.lstrip().removeprefix(_QUOTES)
+        lines = [first]
+        while not lines[-1].rstrip().endswith(_QUOTES):
+            lines.append(read_line(". "))
+        lines[-1] = lines[-1].rstrip().removesuffix(_QUOTES)
+        return "\n".join(lines).strip("\n")
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(read_line(". "))
+    return "\n".join(lines)
+
+
+def command_of(text: str, *, strict: bool) -> tuple[str, str] | None:
+    """The name and the rest of a command; None of what is to be sent to the model.
+
+    Args:
+        strict: take an unknown "/name" for a command, too: somebody may have mistyped.
+    """
+    found = re.match(r"/([a-z]+)(?:\s+(.*))?$", text, re.DOTALL)
+    if found is None or (not strict and found[1] not in NAMES):
+        return None
+    return found[1], (found[2] or "").strip()

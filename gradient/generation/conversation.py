@@ -1,0 +1,93 @@
+"""Conversations as prompts, and conversations that have grown too long for the context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradient.errors import ArgumentError
+
+Message = dict[str, Any]
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Raise unless `messages` is a list of dicts with a role and a content."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
+        raise ArgumentError(
+            'messages: expected a list such as [{"role": "user", "content": "hi"}], got '
+            f"{messages!r}"
+        )
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ArgumentError(
+                f'messages[{number}]: expected a dict with "role" and "content", got {message!r}'
+            )
+
+
+def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+    """Return the messages after instructions, if there are any."""
+    if system is None:
+        return list(messages)
+    if messages[0]["role"] == "system":
+        raise ArgumentError("chat: system= and a first message of role system; give one of them")
+    return [{"role": "system", "content": system}, *messages]
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Return a conversation as plain text that ends where the assistant speaks.
+
+    Raises:
+        ArgumentError: the content of a message is no text (a list of parts, say).
+    """
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if content is not None and not isinstance(content, str):
+            raise ArgumentError(
+                f"messages[{number}]: without a chat template the content must be a text, got "
+                f"{content!r:.80}"
+            )
+    turns = [
+        f"{message['role'].capitalize()}: {message.get('content') or ''}" for message in messages
+    ]
+    return "\n".join([*turns, "Assistant:"])
+
+
+def fitted(
+    messages: Sequence[Message], length: Callable[[Sequence[Message]], int], room: int
+) -> list[Message]:
+    """Return the conversation without its oldest turns, as many as it takes to fit.
+
+    A turn is a user's message with the answer and the tool calls that follow it: so what is left
+    begins as a conversation does. Instructions (roles system and developer), messages with a true
+    "keep" and the last turn stay in any case.
+
+    Args:
+        length: the tokens of a conversation's prompt.
+        room: the most that it may have.
+    """
+    messages = list(messages)
+    while length(messages) > room:
+        turn = _oldest_turn(messages)
+        if not turn:
+            break
+        messages = [message for at, message in enumerate(messages) if at not in turn]
+    return messages
+
+
+def _oldest_turn(messages: Sequence[Message]) -> set[int]:
+    """Return where the oldest turn lies that may be dropped; nothing if there is none."""
+    starts = [at for at, message in enumerate(messages) if message["role"] == "user"]
+    if not starts:
+        return set()
+    first = next((a for a, m in enumerate(messages) if m["role"] not in _INSTRUCTIONS), 0)
+    turns = [range(first, starts[0])]  # what an assistant says before any user
+    turns += [range(*ends) for ends in zip(starts, starts[1:], strict=False)]
+    for turn in turns:
+        kept = any(messages[at].get("keep") for at in turn)
+        found = {at for at in turn if messages[at]["role"] not in _INSTRUCTIONS}
+        if found and not kept:
+            return found
+    return set()
+
+
+_INSTRUCTIONS = ("system", "developer")
