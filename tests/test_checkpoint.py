@@ -21,6 +21,7 @@ from gradient import nn, optim
 from gradient.data import DataLoader, TensorDataset
 from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.io import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from gradient.io.checkpoint import load_latest, set_aside
 from gradient.io.safetensors import load_file
 
 
@@ -156,12 +157,77 @@ def test_latest_passes_over_what_is_not_whole(tmp_path, spoil):
     assert steps(tmp_path) == [2, 4], "the damaged one does not count as one of the last"
 
 
-def test_damage_within_a_file_is_named(tmp_path):
+def flip(file, at, bit=1):
+    data = bytearray(file.read_bytes())
+    data[at] ^= bit
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("at", [0, 3, 9, -1, -20])
+@pytest.mark.parametrize("name", ["model", "optimizer", "state"])
+def test_a_flipped_bit_in_a_file_is_named(tmp_path, name, at):
     path = save_checkpoint(tmp_path, 1, state_of(1))
-    file = path / "model.safetensors"
-    file.write_bytes(b"\xff" * file.stat().st_size)
-    with pytest.raises(CheckpointError, match="step-00000001 is damaged: .*model.safetensors"):
+    flip(path / f"{name}.safetensors", at)
+    with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path)
+    assert str(caught.value) == (
+        f"{path} is damaged: {name}.safetensors has another checksum than was noted"
+    )
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
+    path = save_checkpoint(tmp_path, 1, {"lr": 0.1, "w": gradient.ones(2)}, metrics={"loss": 0.5})
+    manifest = path / "checkpoint.json"
+    for at, byte in enumerate(manifest.read_bytes()):
+        if chr(byte).isspace():  # one white space may become another
+            continue
+        flip(manifest, at, 1 << at % 7)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+        flip(manifest, at, 1 << at % 7)
+    assert load_checkpoint(path)["lr"] == 0.1
+
+
+def test_checkpoints_without_checksums_are_read(tmp_path):
+    path = save_checkpoint(tmp_path, 1, state_of(1))
+    manifest = json.loads((path / "checkpoint.json").read_text()) | {"version": 1}
+    del manifest["sha256"]
+    (path / "checkpoint.json").write_text(json.dumps(manifest))
+    assert load_checkpoint(tmp_path)["step"] == 1
+
+
+def test_the_latest_that_is_not_damaged(tmp_path):
+    paths = [save_checkpoint(tmp_path, step, state_of(step)) for step in (1, 2, 3, 4)]
+    flip(paths[3] / "model.safetensors", -1)
+    spoil_size(paths[2])
+    checkpoint, state, damaged = load_latest(tmp_path)
+    assert (checkpoint.step, state["step"]) == (2, 2)
+    assert [path for path, _ in damaged] == [paths[2], paths[3]]
+    assert set_aside(paths[3]).name == "damaged-1-step-00000004"
+    assert steps(tmp_path) == [1, 2]
+    for path in paths[:2]:
+        flip(path / "state.safetensors", -1)
+    with pytest.raises(CheckpointError) as caught:
+        load_latest(tmp_path)
+    for path in paths[:3]:
+        assert f"{path} is damaged" in str(caught.value)
+    with pytest.raises(CheckpointError, match="no checkpoint can be loaded: there is none"):
+        load_latest(tmp_path / "absent")
+
+
+def test_a_checkpoint_of_a_later_gradient_is_not_passed_over(tmp_path):
+    save_checkpoint(tmp_path, 1, state_of(1))
+    path = save_checkpoint(tmp_path, 2, state_of(2))
+    manifest = json.loads((path / "checkpoint.json").read_text()) | {"version": 99}
+    (path / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="has checkpoint version 99"):
+        load_latest(tmp_path)
+
+
+def test_going_back_deletes_nothing_that_was_just_saved(tmp_path):
+    save_checkpoint(tmp_path, 9, state_of(9))
+    path = save_checkpoint(tmp_path, 5, state_of(5), keep_last=1)
+    assert path.is_dir()
 
 
 def test_absent_checkpoints_are_explained(tmp_path):
@@ -183,7 +249,7 @@ def test_absent_checkpoints_are_explained(tmp_path):
     manifest = json.loads((tmp_path / "step-00000008" / "checkpoint.json").read_text())
     text = json.dumps(manifest | {"version": 99})
     (tmp_path / "step-00000008" / "checkpoint.json").write_text(text)
-    assert "has checkpoint version 99; this gradient reads 1: update" in message(
+    assert "has checkpoint version 99; this gradient reads 1 to 2: update" in message(
         tmp_path / "step-00000008"
     )
 

@@ -24,6 +24,7 @@ from gradient.training.corpus import prepare
 from gradient.training.documents import find_files, read_all, split
 from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
 from gradient.training.schedule import learning_rate, progress
+from gradient.training.trainer import Trainer
 
 NANO = {
     "n_layer": 1,
@@ -485,6 +486,92 @@ def test_a_killed_run_resumes_from_its_last_whole_checkpoint(text, tmp_path):
     whole = train(nano(text, tmp_path / "whole", steps=60, eval_every=2, sample_tokens=0))
     resumed = train(config, resume=True)
     assert resumed.finished and resumed.val_loss == whole.val_loss
+
+
+def metrics(out: Path) -> list[dict]:
+    """The records of a run without what the clock decides."""
+    timed = ("elapsed", "eta", "tokens_per_second")
+    return [
+        {key: value for key, value in record.items() if key not in timed}
+        for record in read_metrics(out / "metrics.jsonl")
+    ]
+
+
+@pytest.mark.parametrize("stop_at", [3, 10, 14])
+def test_the_log_of_a_stopped_run_is_that_of_one_that_was_not(text, tmp_path, stop_at):
+    class StopAfter(Trainer):
+        def train_step(self):
+            done = super().train_step()
+            if self.step == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return done
+
+    train(nano(text, tmp_path / "whole"))
+    halves = nano(text, tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradient.training.run.Trainer", StopAfter)
+        assert train(halves).step == stop_at
+    assert train(halves, resume=True).finished
+    assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
+
+
+def test_the_log_of_a_killed_run_is_that_of_one_that_was_not(text, tmp_path):
+    config = nano(text, tmp_path / "run", log_every=1, eval_every=7)
+    process = start(config)
+    wait_for(process, "step     12")  # the line of step 11 is in the log by now
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert max(record["step"] for record in metrics(tmp_path / "run")) >= 11
+    train(config, resume=True)
+    train(dataclasses.replace(config, out=str(tmp_path / "whole")))
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(text, tmp_path):
+    config = nano(text, tmp_path / "run")
+    whole = train(config)
+    newest = tmp_path / "run" / "checkpoints" / "step-00000020"
+    file = newest / "optimizer.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    log = metrics(tmp_path / "run")
+    seen = Recorder()
+    again = train(config, resume=True, reporter=seen)
+    assert [note for note in seen.notes if "checkpoint" in note] == [
+        f"warning: {newest} is damaged: optimizer.safetensors has another checksum than was noted; "
+        "it is set aside as damaged-1-step-00000020",
+        "going on from the older checkpoint of step 10",
+    ]
+    assert again.step == 20 and again.val_loss == whole.val_loss
+    assert metrics(tmp_path / "run") == log
+
+
+def test_a_damaged_best_checkpoint_does_not_cost_the_run_its_model(text, tmp_path):
+    class Damage(Recorder):
+        def checkpoint(self, step, path, is_best):
+            if step == 20:
+                file = Path(path) / "model.safetensors"
+                file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+    seen = Damage()
+    result = train(nano(text, tmp_path / "run"), reporter=seen)
+    assert any(note.endswith("the last weights are exported instead") for note in seen.notes)
+    assert (result.model / "model.safetensors").is_file()
+
+
+def test_two_runs_do_not_share_a_folder(text, tmp_path):
+    config = nano(text, tmp_path / "run", steps=10**6, eval_every=5, log_every=1)
+    process = start(config)
+    wait_for(process, "saved")
+    for resume in (False, True):
+        with pytest.raises(CheckpointError) as caught:
+            train(config, resume=resume)
+        assert f"{tmp_path / 'run'} is in use: process {process.pid} on " in str(caught.value)
+    process.send_signal(signal.SIGKILL)  # which leaves nothing locked
+    process.communicate()
+    reached = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
+    assert train(dataclasses.replace(config, steps=reached + 1), resume=True).finished
 
 
 def test_a_full_disk_is_told_and_loses_nothing(text, tmp_path):

@@ -26,6 +26,7 @@ from gradient.errors import (
 from gradient.io.arrays import tensor_of
 from gradient.io.atomic import atomic_write, write_text
 from gradient.io.json_file import read_json
+from gradient.io.regular_file import check_regular, read_regular
 from gradient.random import Generator
 from gradient.tensor import Tensor
 
@@ -272,7 +273,7 @@ def read_texts(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """The text of each file, in order; one that is not UTF-8 text is left out."""
     for path in paths:
         try:
-            text = Path(path).read_bytes().decode("utf-8")
+            text = read_regular(path).decode("utf-8")
         except UnicodeDecodeError:
             continue
         if "\0" not in text:
@@ -322,6 +323,7 @@ def _safe_cut(text: str, low: int, high: int) -> int:
 def _describe(path: Path, dtype: str | None) -> tuple[str, int, dict[str, Any]]:
     """The name of a token file's dtype, its number of tokens, and its description."""
     try:
+        check_regular(path)
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelNotFound(f"no token file at {path}: {error.strerror}") from None

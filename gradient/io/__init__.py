@@ -6,7 +6,9 @@ from gradient.io.checkpoint import (
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    load_latest,
     save_checkpoint,
+    set_aside,
 )
 from gradient.io.gguf import GGUFFile
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
@@ -27,9 +29,11 @@ __all__ = [
     "load",
     "load_checkpoint",
     "load_file",
+    "load_latest",
     "open_sharded",
     "save",
     "save_checkpoint",
     "save_file",
     "save_sharded",
+    "set_aside",
 ]

@@ -1,15 +1,19 @@
 """Checkpoints of a training run: whole or absent, the last few kept, and the best.
 
-    folder/step-00000100/checkpoint.json   step, metrics, files and sizes, all but the tensors
+    folder/step-00000100/checkpoint.json   step, metrics, files with sizes and checksums, and all
+                                           of the state but the tensors
                          model.safetensors     one file for each entry of the state with tensors
                          optimizer.safetensors
 
 A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
 after that: kill the process at any moment, or fill the disk, and the last whole one is still there.
+Loading compares the SHA-256 of every file with the one that was noted: a disk may return other
+bytes than it was given.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -30,13 +34,15 @@ from gradient.errors import (
 from gradient.io import atomic
 from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
+from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.structure import Encoder, decode
 from gradient.tensor import Tensor
 
 MANIFEST = "checkpoint.json"
 FORMAT = "gradient-checkpoint"
-VERSION = 1
+#: Version 1 had no checksums.
+VERSION = 2
 
 #: step-00000100, or step-00000100-2 where that step was saved again (a folder is never
 #: overwritten).
@@ -44,6 +50,10 @@ _NAME = re.compile(r"step-(\d+)(?:-(\d+))?")
 #: Entries of the state whose name may be a file's name; tensors of others share one file.
 _FILE_STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SHARED_FILE = "state.safetensors"
+
+
+class UnknownVersion(CheckpointError):
+    """A checkpoint of a later gradient: not damaged, and not to be passed over."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,8 @@ class Checkpoint:
     def load(self) -> dict[str, Any]:
         """The state, as it was given to `save_checkpoint`.
 
-        Tensors are views of the mapped files: nothing is read before it is used, and they stay
-        valid when the checkpoint is deleted.
+        Every file is read once, to verify its checksum. Tensors are views of the mapped files; they
+        stay valid when the checkpoint is deleted.
 
         Raises:
             CheckpointError: a file in it is damaged; the message says which.
@@ -122,7 +132,7 @@ def save_checkpoint(
             extra(unfinished)
         for name, tensors in files.items():
             save_file(tensors, unfinished / name, {"format": "pt"})
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "step": int(step),
@@ -135,9 +145,12 @@ def save_checkpoint(
             },
             "state": structure,
         }
+        sums = {name: _sha256_of_file(unfinished / name) for name in manifest["files"]}
+        manifest["sha256"] = sums
+        sums[MANIFEST] = _sha256_of_manifest(manifest)
         atomic.write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     if keep_last is not None:
-        _delete_old(folder, keep_last)
+        _delete_old(folder, keep_last, path)
     return path
 
 
@@ -185,13 +198,49 @@ def find_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest")
 
 def list_checkpoints(folder: str | os.PathLike[str]) -> list[Checkpoint]:
     """All whole checkpoints in `folder`, oldest first. A folder that does not exist has none."""
-    found = []
-    for path in _named(Path(folder)):
+    return _listed(Path(folder))[0]
+
+
+def load_latest(
+    folder: str | os.PathLike[str],
+) -> tuple[Checkpoint, dict[str, Any], list[tuple[Path, CheckpointError]]]:
+    """The newest checkpoint that is not damaged, its state, and those that are: folder and reason.
+
+    Raises:
+        CheckpointError: none is undamaged (the message says what is wrong with each); or one was
+            written by a later gradient.
+    """
+    whole, damaged = _listed(Path(folder))
+    for _, error in damaged:
+        if isinstance(error, UnknownVersion):
+            raise error
+    for checkpoint in reversed(whole):
         try:
-            found.append(_read(path))
-        except CheckpointError:  # damaged: not whole
-            continue
-    return found
+            return checkpoint, checkpoint.load(), damaged
+        except CheckpointError as error:
+            damaged.append((checkpoint.path, error))
+    reasons = "; ".join(str(error) for _, error in damaged) or "there is none"
+    raise CheckpointError(f"{folder}: no checkpoint can be loaded: {reasons}")
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that it counts no more and a person can look at it."""
+    number = 1
+    while (target := checkpoint.with_name(f"damaged-{number}-{checkpoint.name}")).exists():
+        number += 1
+    os.rename(checkpoint, target)
+    return target
+
+
+def _listed(folder: Path) -> tuple[list[Checkpoint], list[tuple[Path, CheckpointError]]]:
+    """Checkpoints that look whole, and the others with what is wrong; files are not read."""
+    whole, damaged = [], []
+    for path in _named(folder):
+        try:
+            whole.append(_read(path))
+        except CheckpointError as error:
+            damaged.append((path, error))
+    return whole, damaged
 
 
 def _named(folder: Path) -> list[Path]:
@@ -216,11 +265,14 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"{name}-{max(attempts) + 1}" if attempts else name)
 
 
-def _delete_old(folder: Path, keep_last: int) -> None:
-    """Delete all but the last few and the best. Damaged ones stay: a person may want them."""
+def _delete_old(folder: Path, keep_last: int, saved: Path) -> None:
+    """Delete all but the last few and the best. Damaged ones stay: a person may want them.
+
+    The one just saved stays too: if a run has gone back, older ones have a higher step.
+    """
     whole = list_checkpoints(folder)
     best = [checkpoint for checkpoint in whole if checkpoint.is_best][-1:]
-    kept = {checkpoint.path for checkpoint in whole[-keep_last:] + best}
+    kept = {saved, *(checkpoint.path for checkpoint in whole[-keep_last:] + best)}
     for checkpoint in whole:
         if checkpoint.path not in kept:
             atomic.remove_folder(checkpoint.path)
@@ -281,10 +333,10 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path / MANIFEST} is not a checkpoint's manifest")
-    if manifest.get("version") != VERSION:
-        raise CheckpointError(
+    if manifest.get("version") not in (1, VERSION):
+        raise UnknownVersion(
             f"{path} has checkpoint version {manifest.get('version')!r}; this gradient reads "
-            f"{VERSION}: update gradient"
+            f"1 to {VERSION}: update gradient"
         )
     files, step = manifest.get("files"), manifest.get("step")
     if not isinstance(files, dict) or type(step) is not int or "state" not in manifest:
@@ -293,11 +345,41 @@ def _manifest(path: Path) -> dict[str, Any]:
         file = path / name
         if file.parent != path or not file.is_file() or file.stat().st_size != size:
             raise CheckpointError(f"{path} is damaged: {name} is missing or not of {size} bytes")
+    noted = _noted_sums(manifest).get(MANIFEST)
+    if manifest["version"] > 1 and noted != _sha256_of_manifest(manifest):
+        raise CheckpointError(f"{path} is damaged: {MANIFEST} has another checksum than was noted")
     return manifest
+
+
+def _noted_sums(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The checksums in a manifest, by file."""
+    sums = manifest.get("sha256")
+    return sums if isinstance(sums, dict) else {}
+
+
+def _sha256_of_manifest(manifest: dict[str, Any]) -> str:
+    """Of all that a manifest says, but for its own checksum."""
+    sums = {name: each for name, each in _noted_sums(manifest).items() if name != MANIFEST}
+    said = json.dumps(manifest | {"sha256": sums}, sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _sha256_of_file(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(path: Path, manifest: dict[str, Any]) -> None:
+    """Raise unless every file has the checksum that was noted when it was written."""
+    sums = _noted_sums(manifest)
+    for name in manifest["files"]:
+        if manifest["version"] > 1 and _sha256_of_file(path / name) != sums.get(name):
+            raise CheckpointError(f"{path} is damaged: {name} has another checksum than was noted")
 
 
 def _load_state(path: Path) -> dict[str, Any]:
     manifest = _manifest(path)
+    _verify(path, manifest)
     opened: dict[str, Mapping[str, Tensor]] = {}
     state = {}
     try:

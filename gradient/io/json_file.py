@@ -8,6 +8,7 @@ from typing import Any
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.lookalikes import lookalike
+from gradient.io.regular_file import open_regular
 
 #: A tokenizer's JSON may have 30 MB, a config 10 KB; beyond this it is something else.
 MAX_JSON_BYTES = 500_000_000
@@ -22,7 +23,7 @@ def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> 
     """
     content = b""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
                 raise FileFormatError(f"{path} has {size:,} bytes; the limit is {max_bytes:,}")

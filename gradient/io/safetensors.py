@@ -26,6 +26,7 @@ from gradient.io import packed
 from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
+from gradient.io.regular_file import open_regular
 from gradient.tensor import Tensor
 
 #: The format's own bound on the header, which keeps a broken length from claiming all memory.
@@ -94,7 +95,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 self.metadata, self.entries, self._data_start = _read_header(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:

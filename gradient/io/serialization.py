@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradient.errors import FileFormatError, TypeMismatch
+from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.structure import Encoder, decode
 from gradient.io.torch_file import TorchFile, is_zip
@@ -78,7 +79,7 @@ def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: b
 def _is_torch_file(path: str) -> bool:
     if not os.path.isfile(path):
         return False
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return is_zip(file.read(4))
 
 

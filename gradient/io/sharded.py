@@ -113,9 +113,9 @@ def _open(
     folder: Path, name: str, open_file: Callable[[Path], WeightsFile]
 ) -> WeightsFile | ShardedFiles:
     single, index = folder / name, folder / f"{name}.index.json"
-    if single.is_file():
+    if single.exists():
         return open_file(single)
-    if index.is_file():
+    if index.exists():
         return ShardedFiles(folder, read_index(index), open_file)
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")

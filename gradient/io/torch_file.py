@@ -22,6 +22,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
+from gradient.io.regular_file import open_regular
 from gradient.tensor import Tensor
 
 #: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
@@ -96,7 +97,7 @@ class TorchFile(Mapping[str, Tensor]):
         """
         self.path = os.fspath(path)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 self._records = _read_directory(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:

@@ -21,6 +21,7 @@ import numpy as np
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.mapping import map_file, release_pages
+from gradient.io.regular_file import open_regular
 from gradient.models.rotary_rows import halves_from_pairs
 from gradient.tensor import Tensor
 
@@ -47,7 +48,7 @@ class Llama2cFile(Mapping[str, Tensor]):
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 self._bytes = os.fstat(file.fileno()).st_size
                 header = file.read(V1_HEADER_BYTES)
                 self.version, self.header, self.shared, start = self._read_header(header)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 from gradient.io.lookalikes import lookalike
+from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile
 from gradient.io.sharded import open_sharded, open_sharded_torch
 from gradient.io.torch_file import TorchFile, is_zip
@@ -81,9 +82,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(gguf, config, weights)
     if path.is_dir():
         return _open_folder(path)
-    if not path.is_file():
+    if not path.exists():
         raise ModelNotFound(f"{path}: there is no such folder or file")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         beginning = file.read(64)
     if is_zip(beginning[:4]):
         return Checkpoint(path, read_config(path.parent), TorchFile(path))
@@ -109,7 +110,7 @@ def find_gguf(path: Path) -> Path | None:
         ModelNotFound: the folder holds several models.
     """
     if path.is_file():
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return path if file.read(4) == b"GGUF" else None
     if not path.is_dir() or (path / CONFIG_NAME).is_file():
         return None

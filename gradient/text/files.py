@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io.json_file import MAX_JSON_BYTES, read_json
+from gradient.io.regular_file import check_regular
 from gradient.text.added_tokens import (
     END_OF_TEXT,
     SPECIAL_NAMES,
@@ -307,6 +308,7 @@ def _chat_template(folder: Path, config: Config) -> str | dict[str, str] | None:
 
 def _read_text(path: Path) -> str:
     """The text of a file of someone else's making, bounded in size as `read_json` is."""
+    check_regular(path)
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
         raise FileFormatError(f"{path} has {size:,} bytes; the limit is {MAX_JSON_BYTES:,}")

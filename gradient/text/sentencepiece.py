@@ -15,6 +15,7 @@ from typing import Any
 
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import Value, fields, float_of, int_of, message_of, text_of
+from gradient.io.regular_file import open_regular
 from gradient.text.pieces import (
     SPACE,
     PieceNormalizer,
@@ -208,7 +209,7 @@ def without_dummy_prefix(model: SentencePieceModel) -> SentencePieceModel:
 
 def _read(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_MODEL_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelNotFound(f"no tokenizer at {path}: {error.strerror}") from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient.errors import ArgumentError
+from gradient.io.regular_file import check_regular, read_regular
 from gradient.text.train import END_OF_TEXT
 
 #: Folders of the standard library that would teach a small model little: tests, tables, prose.
@@ -36,7 +37,7 @@ class File:
 
     def read(self) -> str | None:
         """The text, with line ends as `\\n`; None if the file is empty or not UTF-8 text."""
-        data = self.path.read_bytes()
+        data = read_regular(self.path)
         if b"\0" in data:
             return None
         try:
@@ -108,6 +109,7 @@ def find_files(
 
     Raises:
         ArgumentError: a path does not exist, or nothing was found.
+        FileFormatError: a path is a named pipe or a device.
     """
     if not paths:
         root = Path(sysconfig.get_path("stdlib"))
@@ -121,6 +123,7 @@ def find_files(
             files = _below(given, given, glob, frozenset())
             files = [file for file in files if own not in file.path.resolve().parents]
         else:
+            check_regular(given)
             files = [File(given.name, given)]
         found |= {file.path.resolve(): file for file in files}
     if not found:

@@ -10,7 +10,8 @@ from typing import Any
 import gradient
 from gradient import backends
 from gradient.errors import ArgumentError, CheckpointError, MissingDependency
-from gradient.io.checkpoint import list_checkpoints, load_checkpoint
+from gradient.io.checkpoint import list_checkpoints, load_latest, set_aside
+from gradient.io.lock import FolderLock
 from gradient.training import corpus as corpora
 from gradient.training.config import CONFIG, TrainConfig
 from gradient.training.export import export_model
@@ -65,24 +66,13 @@ def train(
         ArgumentError: there is no text; `config.out` holds a run and `resume` is False; or `resume`
             is True and the config differs where it may not.
         DeviceError: `config.device` is not there.
-        CheckpointError: there is nothing to resume, or the last checkpoint could not be written.
+        CheckpointError: there is nothing to resume, another process trains in the folder, or the
+            last checkpoint could not be written.
         TrainingDiverged: the loss is not finite.
     """
     out = Path(config.out)
-    checkpoints = out / "checkpoints"
-    state = None
     if resume:
         TrainConfig.load(out / CONFIG).resumed_with(dataclasses.asdict(config))
-        if not list_checkpoints(checkpoints):
-            raise CheckpointError(
-                f"the run in {str(out)!r} saved no checkpoint, so there is nothing to resume; "
-                "start it again without --resume"
-            )
-        state = load_checkpoint(checkpoints)
-    elif list_checkpoints(checkpoints):
-        raise ArgumentError(
-            f"out: {str(out)!r} already holds a run; resume it (--resume), or choose another --out"
-        )
     backends.get(config.device)  # a device that is not there is an error before any work
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +81,20 @@ def train(
             f"out: {str(out)!r} cannot be made a folder: {error.strerror}"
         ) from None
     watched = Reporters([reporter] if reporter else [])
+    with FolderLock(out, "a run in this folder"):
+        return _train(config, resume, watched)
+
+
+def _train(config: TrainConfig, resume: bool, watched: Reporters) -> TrainResult:
+    """`train`, in a folder that is there and that no other run writes to."""
+    out = Path(config.out)
+    state = None
+    if resume:
+        state = _state_to_resume(out / "checkpoints", watched)
+    elif list_checkpoints(out / "checkpoints"):
+        raise ArgumentError(
+            f"out: {str(out)!r} already holds a run; resume it (--resume), or choose another --out"
+        )
     corpus = corpora.prepare(config, out / "data", watched.note, reuse=resume)
     config.save(out / CONFIG)
     trainer = Trainer(config, corpus, watched, state)
@@ -106,6 +110,22 @@ def train(
     finally:
         watched.close()
     return result
+
+
+def _state_to_resume(checkpoints: Path, notes: Reporter) -> dict[str, Any]:
+    """The state of the newest checkpoint that is not damaged; those that are, are set aside."""
+    if not checkpoints.is_dir() or not any(checkpoints.glob("step-*")):
+        raise CheckpointError(
+            f"the run in {str(checkpoints.parent)!r} saved no checkpoint, so there is nothing to "
+            "resume; start it again without --resume"
+        )
+    checkpoint, state, damaged = load_latest(checkpoints)
+    for path, reason in damaged:
+        kept = set_aside(path)
+        notes.note(f"warning: {reason}; it is set aside as {kept.name}")
+    if damaged:
+        notes.note(f"going on from the older checkpoint of step {checkpoint.step}")
+    return state
 
 
 def _files_of_run(config: TrainConfig, step: int, notes: Reporter) -> list[Reporter]:

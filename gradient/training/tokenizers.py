@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient.errors import ArgumentError
+from gradient.io.regular_file import read_regular
 from gradient.models.generation_config import read_generation_config
 from gradient.text import Tokenizer, byte_level, train_bpe
 from gradient.text.train import END_OF_TEXT
@@ -89,7 +90,7 @@ def template(config: TrainConfig) -> str:
     if config.chat_template is None:
         return CHATML
     try:
-        return Path(config.chat_template).read_text(encoding="utf-8")
+        return read_regular(config.chat_template).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(
             f"chat_template: {config.chat_template!r} cannot be read: {error}"

@@ -98,9 +98,12 @@ class Trainer:
         self.held_out = self._batches(corpus.val, length)
         self.step = 0
         self.elapsed = 0.0  # seconds of training, over all resumptions
+        self.timed_step = 0  # at the beginning of the Stopwatch's lap
         self.train_loss = math.nan
         self.best_val_loss: float | None = None
         self.saved_step = -1
+        # Since the last record in the log: the sum of the losses, and how many there are.
+        self.unlogged: tuple[Any, int] = (0.0, 0)
         if state is not None:
             self.load_state_dict(state)
 
@@ -125,6 +128,7 @@ class Trainer:
             "elapsed": self.elapsed,
             "train_loss": self.train_loss,
             "best_val_loss": self.best_val_loss,
+            "unlogged": [float(self.unlogged[0]), self.unlogged[1]],
             "corpus": self.corpus.fingerprint,
             "config": self.config.to_json(),
         }
@@ -147,6 +151,8 @@ class Trainer:
         self.elapsed = state["elapsed"]
         self.train_loss = state["train_loss"]
         self.best_val_loss = state["best_val_loss"]
+        losses, steps = state.get("unlogged", (0.0, 0))
+        self.unlogged = losses, steps
 
     def save(self, *, is_best: bool = False) -> None:
         """Write a checkpoint.
@@ -176,7 +182,11 @@ class Trainer:
         """Load the weights of the checkpoint with the best validation loss; return its step."""
         if self.best_val_loss is None:
             return self.step
-        best = load_checkpoint(self.out / "checkpoints", "best")
+        try:
+            best = load_checkpoint(self.out / "checkpoints", "best")
+        except CheckpointError as error:
+            self.reporter.note(f"warning: {error}; the last weights are exported instead")
+            return self.step
         self.model.load_state_dict(best["model"])
         return int(best["step"])
 
@@ -307,20 +317,24 @@ class Trainer:
         config = self.config
         with StopRequest(self._on_stop_request) as stop:
             clock = Stopwatch(self.elapsed)
-            losses: Any = 0.0
-            since = 0
+            self.timed_step = self.step
+            losses, since = self.unlogged
             while progress(config, self.step, self.elapsed) < 1.0:
                 loss, norm = self.train_step()
                 losses, since = losses + loss, since + 1
                 self.elapsed = clock.total()
                 done = progress(config, self.step, self.elapsed) >= 1.0
                 evaluate = self.step % config.eval_every == 0 or done
-                if self.step % config.log_every == 0 or evaluate or stop.requested:
+                log = self.step % config.log_every == 0 or evaluate
+                if log or stop.requested:
                     # Reading the loss waits for the device: once per record, not per step.
-                    self.train_loss = losses.item() / since
+                    self.train_loss = float(losses) / since
                     self._check_finite()
-                    self.reporter.step(self._record(norm.item(), since, clock.lap()))
+                if log:
+                    self.reporter.step(self._record(norm.item(), clock.lap()))
                     losses, since = 0.0, 0
+                # A run that is stopped here and resumed logs what one does that was not stopped.
+                self.unlogged = losses, since
                 if evaluate:
                     with clock.paused():
                         self.evaluate_and_save()
@@ -330,7 +344,9 @@ class Trainer:
                 self.save()
         return progress(config, self.step, self.elapsed) >= 1.0
 
-    def _record(self, norm: float, steps: int, seconds: float) -> dict[str, Any]:
+    def _record(self, norm: float, seconds: float) -> dict[str, Any]:
+        steps = self.step - self.timed_step
+        self.timed_step = self.step
         done = progress(self.config, self.step, self.elapsed)
         left = 1.0 - done
         return {

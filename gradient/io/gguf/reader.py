@@ -19,6 +19,7 @@ from gradient.io.arrays import tensor_of
 from gradient.io.gguf.header import Header, TensorEntry, read_header
 from gradient.io.gguf.types import PACKED, PLAIN_NAMES
 from gradient.io.mapping import map_file, release_pages
+from gradient.io.regular_file import open_regular
 from gradient.tensor import Tensor
 
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
@@ -137,7 +138,7 @@ class _Part:
     def __init__(self, path: str):
         self.path = path
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < 24:
                     raise FileFormatError(
