@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -389,24 +388,63 @@ def test_train_does_not_resume_another_model(text, model):
     assert "n_embd: 32 in the checkpoint, 64 now" in result.output
 
 
-def test_second_ctrl_c_breaks_off(text, tmp_path):
-    command = [sys.executable, "-m", "gradient", "train", str(text), "--out", str(tmp_path / "run")]
-    slow = [*NANO, "--batch-size", "256", "--accumulate", "1000", "--block-size", "64"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen([*command, *slow], stdout=pipe, stderr=pipe) as process:
-        for line in process.stdout:
-            if b"parameters" in line:
-                break
-        time.sleep(0.5)
+ENDLESS = """
+import sys, time
+from gradient.cli import main
+from gradient.training.trainer import Trainer
+
+step, endless = Trainer.train_step, int(sys.argv.pop(1))
+
+def train_step(trainer):
+    if trainer.step == endless:
+        time.sleep(1e6)
+    return step(trainer)
+
+Trainer.train_step = train_step
+main()
+"""
+
+
+def endless(text, folder, step, **options):
+    """`gradient train`, whose step of that number never ends."""
+    command = [sys.executable, "-c", ENDLESS, str(step), "train", str(text), "--out", str(folder)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *NANO, "--log-every", "1"], **streams, **options)
+
+
+def until(stream, words):
+    for line in stream:
+        if words in line:
+            return
+    raise AssertionError(f"the output ended without {words!r}")
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_second_ctrl_c_breaks_off(handler, text, tmp_path):
+    """Also where SIGINT was ignored at the start, as by nohup."""
+
+    def start_with() -> None:
+        signal.signal(signal.SIGINT, handler)
+
+    with endless(text, tmp_path / "run", 1, preexec_fn=start_with) as process:
+        until(process.stdout, b"step      1")
         process.send_signal(signal.SIGINT)
-        for line in process.stdout:
-            if b"stopping" in line:
-                break
+        until(process.stdout, b"stopping")
         process.send_signal(signal.SIGINT)
         # Python may end itself by the signal, which a shell also reports as 130: it does where the
         # interrupt has passed through code that was compiled from text.
         assert process.wait(timeout=120) in (130, -signal.SIGINT)
-        assert process.stderr.read() == b"interrupted\n"
+        assert process.stderr.read().splitlines()[-1] == b"interrupted"
+
+
+def test_ctrl_c_before_the_first_step_breaks_off(text, tmp_path):
+    """There is nothing to save; and that step is where kernels are compiled."""
+    with endless(text, tmp_path / "run", 0) as process:
+        until(process.stdout, b"parameters")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) in (130, -signal.SIGINT)
+        assert process.stderr.read().splitlines()[-1] == b"interrupted"
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_ctrl_c_while_the_command_line_is_imported(monkeypatch, capsys):

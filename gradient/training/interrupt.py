@@ -6,26 +6,34 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class StopRequest:
     """A context in which SIGINT and SIGTERM set `requested` instead of breaking off the work.
 
-    After the first signal the earlier handlers are back, so a second one ends the program as
-    usual. Signals reach the main thread only; in any other thread the context does nothing.
+    The next signal breaks it off, also in a process that was started with SIGINT ignored (by nohup,
+    or in the background of a shell script). Signals reach the main thread only; in any other thread
+    the context does nothing.
 
     Args:
         on_request: called in the signal handler, to tell the user what happens next.
+        at_once: whether the first signal, too, is to break off, as there is nothing to save yet.
     """
 
-    def __init__(self, on_request: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_request: Callable[[], None] | None = None,
+        at_once: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.requested = False
         self._on_request = on_request
-        self._earlier: dict[int, object] = {}
+        self._at_once = at_once
+        self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _BREAKING_OFF:
                 self._earlier[number] = signal.signal(number, self._handle)
         return self
 
@@ -35,15 +43,24 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        for number, handler in self._earlier.items():
+            if handler is not None:  # one that was not installed from Python cannot be put back
+                signal.signal(number, handler)
+        self._earlier.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        for each, handler in self._earlier.items():
+            ends = handler not in (signal.SIG_IGN, None)
+            signal.signal(each, handler if ends else _BREAKING_OFF[each])
+        if self._at_once():
+            signal.raise_signal(number)
+            return
         self.requested = True
-        self._restore()
         if self._on_request is not None:
             self._on_request()
 
-    def _restore(self) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._earlier.clear()
+
+_BREAKING_OFF: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}

@@ -315,7 +315,8 @@ class Trainer:
     def run(self) -> bool:
         """Train until the end (True) or until asked to stop (False)."""
         config = self.config
-        with StopRequest(self._on_stop_request) as stop:
+        begun = self.step  # the first step compiles kernels, and there is nothing to save before
+        with StopRequest(self._on_stop_request, at_once=lambda: self.step == begun) as stop:
             clock = Stopwatch(self.elapsed)
             self.timed_step = self.step
             losses, since = self.unlogged
