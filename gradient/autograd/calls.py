@@ -27,6 +27,8 @@ def of_one(made: Any) -> Any:
     only_x = made.saved_names == tuple(made.inputs)
     only_out = made.saved_names == ("out",)
 
+    casts = "dtype" in made.options  # integers and bools have no gradient
+
     if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
         has_extras = made.has_extras
         only_shape = made.saved_names == (made.inputs[0] + "_shape",)
@@ -54,7 +56,12 @@ def of_one(made: Any) -> Any:
             out.array = y
             out.backend = backend
             out._grad = None
-            if parent is not None and differentiable and mode.grad:
+            if (
+                parent is not None
+                and differentiable
+                and mode.grad
+                and not (casts and y.dtype.kind in "biu")
+            ):
                 out.node = node = new_node(Node)
                 node.op = made
                 node.parents = (parent,)

@@ -51,6 +51,7 @@ class Op:
         self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in options if p.default is not p.empty}
+        self.options = [p.name for p in options]
         self.has_options = bool(options)
         self.joint = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
         inputs = len(self.inputs) + self.variadic
@@ -131,8 +132,11 @@ class Op:
         y: Any,
         extras: dict[str, Any] | None,
         options: dict[str, Any],
-    ) -> Node:
-        """The node of a call that gave `y`. (Ops of one and two inputs have this inlined.)"""
+    ) -> Node | None:
+        """The node of a call that gave `y`; none where that has no gradient, being of integers or
+        bools. (Ops of one and two inputs have this inlined.)"""
+        if type(y) is not list and y.dtype.kind in "biu":
+            return None
         wanted = (True,) if len(nodes) == 1 else tuple([n is not None for n in nodes])
         if self.variadic:
             n = len(self.inputs)

@@ -33,13 +33,16 @@ _OUTPUT = _Output()
 
 
 def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
-    """Tensors for the several results of one node."""
+    """Tensors for the several results of one node; those of integers have no gradient."""
     if node is None:
         return [wrap(array, backend) for array in arrays]
     node.n_outputs = len(arrays)
     node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
     node.dtype = [a.dtype for a in arrays]
-    return [wrap(array, backend, branch(node, i, array)) for i, array in enumerate(arrays)]
+    return [
+        wrap(array, backend, None if array.dtype.kind in "biu" else branch(node, i, array))
+        for i, array in enumerate(arrays)
+    ]
 
 
 def branch(node: Node, index: int, array: Any) -> Node:
