@@ -119,15 +119,18 @@ def spread_news(tensor: Any) -> None:
 
 
 def retake(base: Any) -> None:
-    """Take all views of `base` anew, and the views of those."""
-    for ref in getattr(base, "views", ()):
-        view = ref()
-        if view is None or (view.node is not None and view.node.op is None):
-            continue  # gone, or a leaf in its own right
-        if base.node is None:
-            view.node = None
-        else:
-            _, taken_by, options = view.link
-            arrays, nodes = (base.array,), (base.node,)
-            renew(view, taken_by.record(base.backend, arrays, nodes, view.array, None, options))
-        retake(view)
+    """Take all views of `base` anew, and those of views, which may be nested deeply."""
+    bases = [base]
+    while bases:
+        base = bases.pop()
+        for ref in getattr(base, "views", ()):
+            view = ref()
+            if view is None or (view.node is not None and view.node.op is None):
+                continue  # gone, or a leaf in its own right
+            if base.node is None:
+                view.node = None
+            else:
+                _, taken_by, options = view.link
+                arrays, nodes = (base.array,), (base.node,)
+                renew(view, taken_by.record(base.backend, arrays, nodes, view.array, None, options))
+            bases.append(view)
