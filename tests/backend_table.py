@@ -397,6 +397,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
         lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),
     ],
+    "sliding_window": [
+        lambda a: (a(2, 7, 3), 1, 3, 2),
+        lambda a: (a(7), 0, 2, 3),
+        lambda a: (a(2, 4), 1, 4, 1),
+        lambda a: (a(2, 4), 0, 0, 1),
+    ],
     "unfold": [lambda a: (a(2, 3, 7, 6), *WINDOWS)],
     "fold": [lambda a: (a(2, 3, 6, 3, 4), (2, 3, 7, 6), *WINDOWS)],
     # Random numbers

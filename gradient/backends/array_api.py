@@ -204,11 +204,21 @@ class ArrayAPIBackend(Backend):
         return x.transpose(axes)
 
     def broadcast_to(be, x: Array, shape: Shape) -> Array:
+        if x.shape == shape:
+            return x[...]  # which can be written, unlike NumPy's
         return be.xp.broadcast_to(x, shape)
 
     def diagonal(be, x: Array, offset: int) -> Array:
         """A view."""
         return be.xp.diagonal(x, offset, x.ndim - 2, x.ndim - 1)
+
+    def sliding_window(be, x: Array, axis: int, size: int, step: int) -> Array:
+        """A view."""
+        count = (x.shape[axis] - size) // step + 1
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :], size)
+        stride = x.strides[axis]
+        strides = (*x.strides[:axis], stride * step, *x.strides[axis + 1 :], stride)
+        return be.xp.lib.stride_tricks.as_strided(x, shape, strides)
 
     def concatenate(be, arrays: list[Array], axis: int) -> Array:
         return be.xp.concatenate(arrays, axis)

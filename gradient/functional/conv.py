@@ -236,7 +236,8 @@ def unfold(
         raise ShapeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
     options = _options("unfold", kernel_size, dilation, stride)
     pads = sizes("unfold", "padding", padding, 2, least=0)
-    x = pad(input if input.ndim == 4 else input.unsqueeze(0), _both_sides(pads))
+    x = input if input.ndim == 4 else input.unsqueeze(0)
+    x = pad(x, _both_sides(pads)) if any(pads) else x
     spans = _spans(options["kernel"], options["dilation"])
     if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
         raise ShapeError(
@@ -275,7 +276,7 @@ def fold(
     batch, channels = x.shape[0], x.shape[1] // elements
     columns = x.reshape(batch, channels, elements, *windows)
     output = shape.fold(columns, shape=(batch, channels, *full), **options)
-    output = pad(output, [-p for p in _both_sides(pads)])
+    output = pad(output, [-p for p in _both_sides(pads)]) if any(pads) else output
     return output if input.ndim == 3 else output.squeeze(0)
 
 

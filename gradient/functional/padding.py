@@ -30,6 +30,8 @@ def pad(
         )
     if mode != "constant" and value is not None and value != 0:
         raise ArgumentError(f"pad: value is only used by mode 'constant', got mode {mode!r}")
+    if not any(pad):
+        return input.clone()
     for place in range(len(pad) // 2):
         before, after = pad[2 * place], pad[2 * place + 1]
         dim = input.ndim - 1 - place

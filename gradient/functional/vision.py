@@ -138,7 +138,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     n = len(leading)
     split = input.reshape(*leading, channels // (r * r), r, r, height, width)
     split = split.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return split.reshape(*leading, channels // (r * r), height * r, width * r)
+    return split.clone().reshape(*leading, channels // (r * r), height * r, width * r)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -150,7 +150,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(leading)
     split = input.reshape(*leading, channels, height // r, r, width // r, r)
     split = split.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return split.reshape(*leading, channels * r * r, height // r, width // r)
+    return split.clone().reshape(*leading, channels * r * r, height // r, width // r)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -159,4 +159,4 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if channels % groups:
         raise ShapeError(f"channel_shuffle: {channels} channels do not divide into {groups} groups")
     split = input.reshape(batch, groups, channels // groups, *rest)
-    return split.transpose(1, 2).reshape(input.shape)
+    return split.transpose(1, 2).clone().reshape(input.shape)

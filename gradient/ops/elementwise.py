@@ -32,7 +32,7 @@ def mul(be, a, b, /):
 
 
 @op(lambda g, b: g / b,
-    lambda g, b, out: -(g * out) / b,
+    lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
     numbers="floating")  # fmt: skip
 def div(be, a, b, /):
     """a / b; integers give the default float dtype."""
@@ -106,31 +106,31 @@ def abs(be, x, /):
 @op(lambda g, be: be.zeros_like(g))
 def sign(be, x, /):
     """-1, 0 or 1."""
-    return be.sign(x) if x.dtype.kind != "b" else x
+    return be.sign(x) if x.dtype.kind != "b" else be.copy(x)
 
 
 @op(lambda g, be: be.zeros_like(g))
 def floor(be, x, /):
     """The largest integer not above x."""
-    return x if x.dtype.kind in "biu" else be.floor(x)
+    return be.copy(x) if x.dtype.kind in "biu" else be.floor(x)
 
 
 @op(lambda g, be: be.zeros_like(g))
 def ceil(be, x, /):
     """The smallest integer not below x."""
-    return x if x.dtype.kind in "biu" else be.ceil(x)
+    return be.copy(x) if x.dtype.kind in "biu" else be.ceil(x)
 
 
 @op(lambda g, be: be.zeros_like(g))
 def trunc(be, x, /):
     """x without its fraction."""
-    return x if x.dtype.kind in "biu" else be.trunc(x)
+    return be.copy(x) if x.dtype.kind in "biu" else be.trunc(x)
 
 
 @op(lambda g, be: be.zeros_like(g))
 def round(be, x, /):
     """The nearest integer, halves to even."""
-    return x if x.dtype.kind in "biu" else be.round(x)
+    return be.copy(x) if x.dtype.kind in "biu" else be.round(x)
 
 
 @op(lambda g: g)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.autograd.op import op
-from gradient.backends.composed.shape import diagonal_at
+from gradient.backends.composed.shape import diagonal_at, sliding_window_at
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape))
@@ -78,6 +78,21 @@ def diagonal(be, x, /, *, offset=0):
 def triangle(be, x, /, *, diagonal=0, lower=True):
     """The lower or upper triangle of the last two axes, zero elsewhere."""
     return be.triangle(x, diagonal, lower)
+
+
+@op(lambda g, be, x_shape, axis, size, step:
+    be.place(be.permute(g, beside(g.shape, axis)), x_shape,
+             sliding_window_at(be, x_shape, axis, size, step)))  # fmt: skip
+def sliding_window(be, x, /, *, axis, size, step):
+    """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
+    library has one."""
+    return be.sliding_window(x, axis, size, step)
+
+
+def beside(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The axes in the order that puts the last one behind `axis`."""
+    *rest, last = range(len(shape))
+    return (*rest[: axis + 1], last, *rest[axis + 1 :])
 
 
 @op(lambda g, be, x_shape, kernel, stride, dilation:

@@ -66,7 +66,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
 def broadcast_tensors(*tensors: Any) -> list[Any]:
     """All tensors expanded to one shape."""
     target = broadcast_shapes(*(t.array.shape for t in tensors))
-    return [t.expand(target) for t in tensors]
+    return [t if t.array.shape == target else t.expand(target) for t in tensors]
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.dtypes import int64
-from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError
+from gradient.autograd.variable import wrap
+from gradient.dtypes import DType, dtype_of, int64
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from gradient.ops import elementwise, index, shape
 from gradient.tensor.arguments import axis_of, int_of, ints_of, shape_of, tensor_of
-from gradient.tensor.views import view_of
+from gradient.tensor.views import owned, view_of
 
 INT64 = int64.numpy
 
@@ -37,8 +38,13 @@ class Shaping:
             raise _misfit(target, self.array.shape) from None
         return view_of(self, out, shape.reshape, {"shape": target})
 
-    def view(self, *shape: Any, size: Any = None) -> Any:
-        """As reshape, but an error where the elements would have to be copied."""
+    def view(self, *shape: Any, size: Any = None, dtype: Any = None) -> Any:
+        """As reshape, but an error where the elements would have to be copied; or view(dtype), the
+        same bytes read as another dtype as wide."""
+        if len(shape) == 1 and isinstance(shape[0], DType):
+            dtype = shape[0]
+        if dtype is not None:
+            return self._as_bits(dtype_of(dtype))
         target = shape_of(shape if size is None else (size,))
         out = self._reshaped(target)
         backend = self.backend
@@ -49,6 +55,19 @@ class Shaping:
                 f"view: shape {tuple(self.array.shape)} is not contiguous enough to be seen as "
                 f"{target} without a copy; use .reshape(...)"
             )
+        return out
+
+    def _as_bits(self, dtype: DType) -> Any:
+        own = self.array.dtype
+        if own == dtype.numpy:
+            return self.view(self.array.shape)
+        if own.itemsize != dtype.numpy.itemsize:
+            raise DTypeError(
+                f"view: expected a dtype of {own.itemsize} bytes, as {own} has, got {dtype}"
+            )
+        self.array = owned(self)
+        out = wrap(self.backend.bitcast(self.array, dtype.numpy), self.backend)
+        out.link = (self, None, {})
         return out
 
     def view_as(self, other: Any) -> Any:
@@ -67,6 +86,8 @@ class Shaping:
             raise ShapeError(
                 f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
             )
+        if first == last:
+            return self
         size = self.array.shape
         return self.reshape(*size[:first], math.prod(size[first : last + 1]), *size[last + 1 :])
 
@@ -111,7 +132,7 @@ class Shaping:
         """The transpose of a tensor of at most two dimensions."""
         if self.ndim > 2:
             raise ShapeError(f"t(): expected at most 2 dimensions, got {self.ndim}")
-        return self.transpose(0, 1) if self.ndim == 2 else self
+        return self._permuted(tuple(reversed(range(self.ndim))))
 
     @property
     def T(self) -> Any:  # noqa: N802 (PyTorch's name)
@@ -232,15 +253,17 @@ class Shaping:
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
         if len(steps) != len(along):
             raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
-        x: Any = self if self.ndim else self.reshape(1)
+        if not steps:
+            raise ShapeError("roll: expected at least one shift, got none")
+        x: Any = self
         for by, dim in zip(steps, along, strict=True):
-            axis = axis_of(dim, x.ndim)
-            n = x.array.shape[axis]
+            axis = axis_of(dim, self.ndim)
+            n = self.array.shape[axis] if self.ndim else 1
             if n and by % n:
                 cut = n - by % n
                 parts = [x.narrow(axis, cut, n - cut), x.narrow(axis, 0, cut)]
                 x = shape.concatenate(*parts, axis=axis)
-        return x
+        return elementwise.clone(self) if x is self else x
 
     def tril(self, diagonal: int = 0) -> Any:
         """The lower triangle of the last two dimensions, zero above."""
@@ -361,7 +384,8 @@ class Shaping:
         return tuple(part.squeeze(axis) for part in parts)
 
     def unfold(self, dimension: int, size: int, step: int) -> Any:
-        """All windows of `size` along `dimension`, each `step` after the other, put last."""
+        """All windows of `size` along `dimension`, each `step` after the other, put last: a view
+        where the backend has strides."""
         axis = axis_of(dimension, self.ndim)
         x: Any = self if self.ndim else self.reshape(1)
         room = x.array.shape[axis]
@@ -370,12 +394,9 @@ class Shaping:
                 f"unfold: expected 0 <= size <= {room} (the size of dimension {dimension}) and "
                 f"step > 0, got size {size} and step {step}"
             )
-        n = (room - size) // step + 1
-        backend = self.backend
-        starts = backend.reshape(backend.arange(0, n * step, step, INT64), (n, 1))
-        at = starts + backend.arange(0, size, 1, INT64)
-        picked = index.getitem(x, index=(slice(None),) * axis + (at,)).movedim(axis + 1, -1)
-        return picked if self.ndim else picked.squeeze(0)
+        options = {"axis": axis, "size": size, "step": step}
+        out = view_of(x, shape.sliding_window(x, **options), shape.sliding_window, options)
+        return out if self.ndim else out.squeeze(0)
 
 
 def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:

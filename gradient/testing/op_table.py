@@ -414,6 +414,12 @@ TABLE = [
     ),  # fmt: skip
     Row("unfold", lambda x: shape.unfold(x, **WINDOW), unfold, ((1, 2, 4, 5),)),
     Row("fold", lambda x: shape.fold(x, shape=(1, 2, 4, 5), **WINDOW), fold, ((1, 2, 4, 3, 2),)),
+    Row(
+        "sliding_window",
+        lambda x: shape.sliding_window(x, axis=1, size=3, step=2),
+        lambda x: np.lib.stride_tricks.sliding_window_view(x, 3, 1)[:, ::2],
+        ((2, 6, 3),),
+    ),
     # Indexing
     Row(
         "getitem",

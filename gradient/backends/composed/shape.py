@@ -118,6 +118,8 @@ class ShapeDefaults:
         return be.concatenate([be.unsqueeze(a, axis) for a in arrays], axis)
 
     def flip(be: Any, x: Any, axis: tuple[int, ...]) -> Any:
+        if not x.shape:
+            return x
         turned = {a % len(x.shape) for a in axis}
         index = tuple(
             slice(None, None, -1) if i in turned else slice(None) for i in range(len(x.shape))
@@ -158,7 +160,14 @@ class ShapeDefaults:
             parts.append(parts[-1] * part if parts else part)
         return be.concatenate(parts, axis) if parts else x
 
-    # Sliding windows (im2col), on which convolution and pooling stand --------------------------
+    # Sliding windows; those of many axes (im2col) are what convolution and pooling stand on -----
+
+    def sliding_window(be: Any, x: Any, axis: int, size: int, step: int) -> Any:
+        """The windows of `size` along `axis`, each `step` after the other, put last: they replace
+        the elements of `axis`."""
+        n = len(x.shape)
+        picked = be.getitem(x, sliding_window_at(be, x.shape, axis, size, step))
+        return be.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
 
     def unfold(
         be: Any,
@@ -214,6 +223,15 @@ def windows(
         yield (slice(None), slice(None)) + tuple(
             slice(a, a + span, s) for a, span, s in zip(starts, spans, stride, strict=True)
         )
+
+
+def sliding_window_at(
+    be: Any, shape: tuple[int, ...], axis: int, size: int, step: int
+) -> tuple[Any, ...]:
+    """The index of the windows along an axis of an array of `shape`: (count, size) for it."""
+    count = (shape[axis] - size) // step + 1
+    starts = be.reshape(be.arange(0, count * step, step, int64.numpy), (count, 1))
+    return (*(slice(None),) * axis, starts + be.arange(0, size, 1, int64.numpy))
 
 
 def diagonal_at(be: Any, shape: tuple[int, ...], offset: int) -> tuple[Any, ...]:

@@ -98,9 +98,9 @@ class NumpyBackend(
         return x
 
     def storage(be, x: Array) -> Any:
-        while isinstance(getattr(x, "base", None), np.ndarray):
-            x = x.base
-        return x if getattr(x, "base", None) is None else x.base
+        while (owner := getattr(x, "base", None)) is not None:
+            x = owner
+        return x
 
     def is_view(be, x: Array) -> bool:
         return getattr(x, "base", None) is not None

@@ -1,0 +1,281 @@
+"""Which functions and methods give a copy, which a view of their input, and which the input itself.
+
+Every public function and method stands here in an expression of the tensors in `INPUTS`, the
+package `G` and its functional `F`. test_aliasing.py holds gradient to the table and fails for a
+name without a row; parity/test_aliasing_parity.py holds the table to PyTorch.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+INPUTS = {
+    "x": np.linspace(0.3, 0.8, 12).reshape(3, 4),
+    "y": np.linspace(0.9, 0.4, 12).reshape(3, 4),
+    "v": np.linspace(0.2, 0.7, 4),
+    "s": np.array(0.5),
+    "e": np.zeros((0, 3)),
+    "sq": np.linspace(0.1, 0.9, 9).reshape(3, 3),
+    "img": np.linspace(0.1, 0.9, 16).reshape(1, 4, 2, 2),
+    "vol": np.linspace(0.1, 0.9, 16).reshape(1, 1, 4, 2, 2),
+    "w": np.linspace(0.1, 0.9, 12).reshape(1, 4, 3),
+    "i": np.arange(1, 13).reshape(3, 4),
+    "j": np.arange(3, 15).reshape(3, 4),
+    "b": np.arange(12).reshape(3, 4) % 2 == 0,
+    "at": np.array([0, 2]),
+    "places": np.zeros((1, 4), np.int64),
+    "classes": np.array([0, 1, 2]),
+    "signs": np.array([1.0, -1.0, 1.0]),
+}
+"""The tensors of the expressions, by name."""
+
+UNARY = words(
+    """
+abs absolute acos acosh all amax amin any arccos arccosh arcsin arcsinh arctan arctanh argmax
+argmin argsort argwhere asin asinh atan atanh bernoulli ceil clone cos cosh count_nonzero
+erf erfc exp exp2 expm1 fix floor frac isfinite isinf isnan log log10 log1p log2
+logical_not max mean median min nan_to_num neg negative nonzero norm prod
+reciprocal relu round rsqrt sigmoid sign sin sinh sqrt square std sum tan tanh
+tril triu trunc unique var
+"""
+)
+"""Methods without arguments that give a copy, whatever the dtype and the number of dimensions."""
+
+BINARY = words(
+    """
+add arctan2 atan2 bitwise_and bitwise_or bitwise_xor div divide floor_divide fmod logaddexp
+logical_and logical_or logical_xor maximum minimum mul multiply pow remainder sub subtract
+true_divide
+eq ge greater greater_equal gt isclose le less less_equal lt ne not_equal
+"""
+)
+"""Methods of two tensors that give a copy."""
+
+ACTIVATIONS = words(
+    """
+celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 selu
+sigmoid silu softplus softshrink softsign tanh tanhshrink
+"""
+)
+
+COPIES = """
+x.round(decimals=1)  i.bitwise_not()  b.bitwise_not()
+x.addcdiv(x, y)  x.addcmul(x, y)  x.lerp(y, 0.0)  x.lerp(y, 1.0)  x.where(b, y)
+x.clamp(min=0)  i.clamp(min=0)  i.clamp(max=100)  x.clip(0, 1)  x.clamp_min(0)  x.clamp_max(9)
+i.clamp_min(0)  x.clamp(min=y)
+x.logit()  x.logit(eps=0.1)
+x.masked_fill(b, 0.0)  x.masked_fill(b & ~b, 0.0)  x.masked_scatter(b, y)  x.masked_select(b)
+v.masked_select(v > 0)
+x.sum(0)  x.sum(dim=())  s.sum(0)  w.sum(0)  i.sum()  s.sum(0, keepdim=True)  x.sum(dtype=G.float64)
+x.mean(0)  s.mean(0)  w.mean(0)  x.prod(0)  s.prod(0)  w.prod(0)
+x.amax(0)  s.amax(0)  w.amax(0)  w.amin(0)  x.amin(1)  s.amin(0)  w.aminmax(dim=0)
+x.max(0)  s.max(0)  x.min(1)  s.min(0)  w.max(0)  w.max(0, keepdim=True)  x.max(y)  x.min(y)
+x.median(0)  s.median(0)  w.median(0)  x.kthvalue(1)  s.kthvalue(1)  w.kthvalue(1, 0)
+w.all(0)  w.any(0)  b.all(0)  b.any(0)  w.argmax(0)  w.argmin(0)
+x.sort()  s.sort()  w.sort(0)  s.sort(0)  s.argsort(0)  x.topk(2)  s.topk(1)  w.topk(1, 0)
+x.topk(4)
+x.quantile(0.5)  s.quantile(0.5)  x.quantile(0.5, 0)  w.quantile(0.5, 0)
+x.cumsum(0)  s.cumsum(0)  w.cumsum(0)  i.cumsum(0)  x.cumprod(0)  s.cumprod(0)  w.cumprod(0)
+x.logsumexp(0)  s.logsumexp(0)  w.logsumexp(0)
+x.softmax(0)  s.softmax(0)  w.softmax(0)  x.log_softmax(0)  s.log_softmax(0)  w.log_softmax(0)
+x.std(0)  x.var(0)  x.norm(1)  s.norm(1)  x.norm(float("inf"))  s.norm(float("inf"))  s.norm(3)
+w.norm(dim=0)  w.norm(1, dim=0)  w.norm(float("inf"), dim=0)  w.norm(0, dim=0)
+i[0].bincount()  x.trace()  x.multinomial(2)
+x.repeat(1, 1)  x.repeat(2, 1)  x.tile((1,))  x.tile(1, 1)  s.repeat(1)
+x.repeat_interleave(1)  x.repeat_interleave(1, 0)  x.repeat_interleave(2, 1)
+x.repeat_interleave(i[:, 0] * 0 + 1, 0)
+x.flip(0)  x.flip(())  w.flip(0)  s.flip(0)
+x.roll(0)  x.roll(0, 0)  x.roll(4, 1)  x.roll((3, 4), (0, 1))  w.roll(1, 0)  s.roll(1)  e.roll(1, 0)
+v.diag()  sq.diag()  v.diag_embed()  v[:1].diag_embed()
+x.tril(9)  x.triu(-9)
+x.index_select(0, at)  s.index_select(0, at[:1])  x.gather(0, places)  s.gather(0, at[0])
+x.take(at)  x.take_along_dim(places, 0)  x.take_along_dim(places)
+x.scatter(0, places, y)  x.scatter(0, places[:0], y)  x.scatter_add(0, places, y)
+x.scatter_add(0, places[:0], y)
+x.index_add(0, at, y[:2])  x.index_add(0, at[:0], y[:0])  x.index_copy(0, at, y[:2])
+x.index_copy(0, at[:0], y[:0])  x.index_fill(0, at, 1.0)  x.index_fill(0, at[:0], 1.0)
+s.index_fill(0, at[:1], 1.0)  s.index_add(0, at[:1], s)  s.index_copy(0, at[:1], s)
+x.nonzero(as_tuple=True)
+sq.matmul(sq)  sq.mm(sq)  sq.mv(sq[0])  v.dot(v)  v.inner(v)  s.inner(s)  v.outer(v)  w.bmm(w.mT)
+sq.addmm(sq, sq)  w.baddbmm(w, w[:, :3])  sq.addmm(sq, sq, beta=1, alpha=0)
+x.new_tensor([1.0])  x.new_zeros(2)  x.new_ones(2)  x.new_empty(2)  x.new_full((2,), 1.0)
+x.float()  x.half()  x.bfloat16()  x.int()  x.long()  x.short()  x.char()  x.byte()  x.bool()
+i.double()  x.to(G.float32)  x.to(G.float64, copy=True)  x.type(G.float32)  x.type_as(i)
+x.t().contiguous()
+x.clone()
+G.bernoulli(x)  G.multinomial(x, 2)
+G.tensor(x.tolist())
+G.cat([x, y])  G.cat([x])  G.concat([x])  G.concatenate([x])  G.cat([x, v[:0]])  G.stack([x])
+G.hstack([x])  G.vstack([x])  G.vstack([v])  G.hstack([v])
+G.einsum("ij,jk->ik", sq, sq)  G.einsum("ij->i", x)
+G.empty(2)  G.zeros(2)  G.ones(2)  G.full((2,), 1.0)  G.eye(2)  G.arange(3)  G.linspace(0, 1, 3)
+G.logspace(0, 1, 3)  G.tril_indices(2, 2)  G.triu_indices(2, 2)
+G.empty_like(x)  G.zeros_like(x)  G.ones_like(x)  G.full_like(x, 1.0)
+G.rand(2)  G.randn(2)  G.randint(0, 5, (2,))  G.randperm(3)  G.normal(0.0, 1.0, (2,))
+G.normal(x, 1.0)  G.rand_like(x)  G.randn_like(x)  G.randint_like(x, 5)
+G.where(b, x, y)  G.where(b | ~b, x, x)  G.where(b)
+F.adaptive_avg_pool1d(w, 3)  F.adaptive_avg_pool2d(img, 2)  F.adaptive_avg_pool3d(img, 2)
+F.adaptive_max_pool1d(w, 3)  F.adaptive_max_pool2d(img, 2)  F.adaptive_max_pool3d(img, 2)
+F.avg_pool1d(w, 1)  F.avg_pool2d(img, 1)  F.avg_pool3d(img, 1)
+F.max_pool1d(w, 1)  F.max_pool2d(img, 1)  F.max_pool3d(img, 1)
+F.alpha_dropout(x, 0.5, training=True)  F.dropout(x, 0.5)  F.dropout1d(w, 0.5)
+F.dropout2d(img, 0.5)  F.dropout3d(vol, 0.5)
+F.batch_norm(w, v, v)  F.group_norm(w, 1)  F.instance_norm(w)  F.layer_norm(x, (4,))
+F.layer_norm(w[:, :, :1], (1,))  F.rms_norm(x, (4,))  F.local_response_norm(w, 1)  F.normalize(x)
+F.bilinear(x, y, w.reshape(3, 4, 1) + w.reshape(3, 1, 4))
+F.binary_cross_entropy(x, y)  F.binary_cross_entropy(x, y, reduction="none")
+F.binary_cross_entropy_with_logits(x, y, reduction="none")
+F.cosine_embedding_loss(x, y, signs)  F.cosine_similarity(x, y)  F.pairwise_distance(x, y)
+F.cross_entropy(x, classes)  F.nll_loss(x, classes, reduction="none")  F.gaussian_nll_loss(x, y, y)
+F.hinge_embedding_loss(x, y, reduction="none")  F.huber_loss(x, y, reduction="none")
+F.kl_div(x, y, reduction="none")  F.l1_loss(x, y, reduction="none")
+F.margin_ranking_loss(x, y, y)  F.mse_loss(x, y, reduction="none")  F.multi_margin_loss(x, classes)
+F.multilabel_soft_margin_loss(x, y)  F.poisson_nll_loss(x, y, reduction="none")
+F.smooth_l1_loss(x, y, beta=0.0, reduction="none")  F.soft_margin_loss(x, y, reduction="none")
+F.triplet_margin_loss(x, y, x)  F.triplet_margin_with_distance_loss(x, y, x)
+F.channel_shuffle(img, 1)  F.channel_shuffle(img, 2)  F.pixel_shuffle(img, 1)
+F.pixel_unshuffle(img, 1)  F.pixel_shuffle(img, 2)  F.pixel_unshuffle(img, 2)
+F.conv1d(w, w)  F.conv2d(img, img)  F.conv3d(vol, vol)  F.conv_transpose1d(w, w.reshape(4, 1, 3))
+F.conv_transpose2d(img, img.reshape(4, 1, 2, 2))  F.conv_transpose3d(vol, vol)
+F.embedding(at, x)  F.fold(w, (1, 3), (1, 1))  F.fold(w, (2, 4), (2, 2))  F.unfold(img, 1)
+F.unfold(img, 2)
+F.glu(x)  F.gumbel_softmax(x)  F.interpolate(img, scale_factor=1)  F.interpolate(img, size=(2, 2))
+F.interpolate(img, size=(2, 2), mode="bilinear")  F.linear(x, y)
+F.log_softmax(x, 0)  F.softmax(x, 0)  F.softmin(x, 0)  F.log_softmax(s, 0)  F.softmax(s, 0)
+F.one_hot(i)  F.pad(x, (0, 0))  F.pad(x, (0, 0, 0, 0), value=1.0)  F.pad(x, (1, -1))
+F.pad(x, (-1, 0))  F.pad(w, (0, 0), mode="reflect")  F.pad(w, (0, 0), mode="replicate")
+F.pad(w, (0, 0), mode="circular")  F.pad(x, ())
+F.prelu(x, v)  F.threshold(x, 0.1, 0.0)  F.threshold(i, 0, 0)  F.gelu(x, approximate="tanh")
+F.scaled_dot_product_attention(w, w, w)
+"""
+"""Expressions whose results share no memory with any input."""
+
+ONLY_HERE = """
+x.rsub(y)  i.rsub(j)  v.searchsorted(x)  F.attention(img, img, img)
+F.grouped_linear(x, [y, y], at // 2 + 1)  F.cdist(x, y)
+"""
+"""The same, of functions that PyTorch does not have there."""
+
+VIEWS = """
+x[0]  x[...]  x[:, 1:]  x[None]  x[at[0]]  x[0, at[0]]
+x.T  x.mT  x.t()  v.t()  s.t()  x.ravel()  x.data  x.detach()  s.detach()
+x.view(4, 3)  x.view(G.int64)  x.view_as(x)  x.reshape(4, 3)  x.reshape(3, 4)  x.reshape_as(x)
+s.reshape(1)  s.view(1)  x.flatten()  s.flatten()  x.unflatten(1, (2, 2))
+x.permute(1, 0)  x.transpose(0, 1)  x.swapaxes(0, 1)  x.swapdims(0, 1)  x.movedim(0, 1)
+x.moveaxis(0, 1)  s.transpose(0, 0)  x.permute(0, 1)  x.transpose(0, 0)
+w.squeeze()  x.squeeze()  s.squeeze()  w.squeeze(0)  x.squeeze(0)  x.unsqueeze(0)  s.unsqueeze(0)
+x.expand(3, 4)  x.expand(2, 3, 4)  x.expand_as(x)  x.broadcast_to(2, 3, 4)  s.expand(2)
+x.diagonal()  sq.diagonal(1)  x.narrow(0, 0, 3)  x.select(0, 1)
+x.unfold(0, 2, 1)  x.unfold(1, 4, 1)  s.unfold(0, 1, 1)
+x.split(2)  x.split(3)  x.split([1, 2])  x.chunk(2)  x.chunk(1)  x.tensor_split(2)
+x.tensor_split(1)
+x.unbind()  v.unbind()
+G.broadcast_tensors(x[:1], y[:, :1])  G.meshgrid(v, v, indexing="ij")  G.meshgrid(v, indexing="ij")
+"""
+"""Expressions whose results share the memory of their first input."""
+
+ITSELF = """
+x.contiguous()
+x.to(G.float64)  x.to(x)  x.double()  i.long()  b.bool()  x.type_as(x)  x.type(G.float64)  x.cpu()
+x.to("cpu")
+x.flatten(0, 0)  v.flatten()
+G.as_tensor(x)  G.asarray(x)  G.broadcast_tensors(x, y)  F.dropout(x, 0.0)
+F.dropout(x, 0.5, training=False)
+F.alpha_dropout(x, 0.5, training=False)  F.dropout1d(w, training=False)
+F.dropout2d(img, training=False)  F.dropout3d(vol, training=False)
+"""
+"""Expressions that give their input back."""
+
+IN_PLACE = """
+x.abs_()  x.add_(y)  x.addcdiv_(x, y)  x.addcmul_(x, y)  x.bernoulli_()  i.bitwise_not_()  x.ceil_()
+x.clamp_(0, 1)  x.clamp_max_(1)  x.clamp_min_(0)  x.clip_(0, 1)  x.copy_(y)  x.cos_()  x.cumsum_(0)
+x.div_(y)  x.erf_()  x.exp_()  x.expm1_()  x.exponential_()  x.fill_(1.0)  x.floor_()
+x.floor_divide_(y)  x.fmod_(y)  x.index_add_(0, at, y[:2])  x.index_copy_(0, at, y[:2])
+x.index_fill_(0, at, 1.0)  x.lerp_(y, 0.5)  x.log1p_()  x.log_()  x.logical_not_()
+x.masked_fill_(b, 1.0)  x.masked_scatter_(b, y)  x.mul_(y)  x.nan_to_num_()  x.neg_()  x.normal_()
+x.pow_(2)  x.random_()  x.reciprocal_()  x.relu_()  x.remainder_(y)  x.requires_grad_()  x.round_()
+x.rsqrt_()  x.scatter_(0, places, y)  x.scatter_add_(0, places, y)  x.sigmoid_()  x.sign_()
+x.sin_()  x.sqrt_()  x.square_()  x.sub_(y)  x.tanh_()  x.tril_()  x.triu_()  x.trunc_()
+x.uniform_()  x.zero_()  x.detach_()
+"""
+"""Methods that write to the tensor and return it."""
+
+NO_TENSORS = words(
+    """
+array backend backward cuda data_ptr dequantize device dim dtype element_size grad grad_fn
+is_contiguous is_cuda is_floating_point is_leaf item itemsize link nbytes ndim nelement node numel
+numpy register_hook register_post_accumulate_grad_hook requires_grad retain_grad retains_grad shape
+size stride tolist views allclose broadcast_shapes can_cast equal from_dlpack from_numpy
+get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled
+is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
+set_default_dtype set_num_threads set_printoptions set_rng_state
+"""
+)
+"""Names of what returns no tensor, or needs a file, another package or another device."""
+
+
+def expressions(text: str) -> list[str]:
+    return [e for line in text.splitlines() for e in re.split(r"\s{2,}", line.strip()) if e]
+
+
+def rows() -> list[tuple[str, str, bool]]:
+    """(expression, what its results are, whether it may be refused for the dtype) for all."""
+    found = []
+    for name in UNARY:
+        found += [(f"{of}.{name}()", "copy", of in "ibse") for of in ("x", "i", "b", "s", "e")]
+        found += [(f"v[:1].{name}()", "copy", True)]
+    for name in BINARY:
+        pairs = (("x", "y"), ("i", "j"), ("b", "b"), ("s", "s"), ("e", "e"))
+        found += [(f"{a}.{name}({c})", "copy", True) for a, c in pairs]
+    found += [(f"F.{name}({of})", "copy", False) for name in ACTIVATIONS for of in ("x", "s", "e")]
+    for text, kind in ((COPIES, "copy"), (VIEWS, "view"), (ITSELF, "itself"), (IN_PLACE, "itself")):
+        found += [(expression, kind, False) for expression in expressions(text)]
+    return found
+
+
+def tensors(library: Any, requires_grad: bool = False) -> dict[str, Any]:
+    """The inputs of the expressions in that library; where a gradient is required, not leaves."""
+    made = {}
+    for name, array in INPUTS.items():
+        dtype = getattr(library, array.dtype.name)
+        made[name] = library.tensor(array.tolist(), dtype=dtype).reshape(array.shape).clone()
+        if requires_grad and array.dtype.kind == "f":
+            made[name] = made[name].requires_grad_() * 1
+    return made
+
+
+def results(library: Any, functional: Any, expression: str, given: dict[str, Any]) -> list[Any]:
+    """The tensors that an expression gives."""
+    return flat(eval(expression, {**given, "G": library, "F": functional}))
+
+
+def flat(result: Any) -> list[Any]:
+    return [t for r in result for t in flat(r)] if isinstance(result, (tuple, list)) else [result]
+
+
+def kind_of(result: Any, given: dict[str, Any]) -> str:
+    """What a result is to the tensors that the expression was given."""
+    if any(result is tensor for tensor in given.values()):
+        return "itself"
+    array = numbers(result)
+    shared = any(np.may_share_memory(array, numbers(tensor)) for tensor in given.values())
+    return "view" if shared else "copy"
+
+
+def numbers(tensor: Any) -> np.ndarray:
+    """Its memory as an array. (Not of bfloat16, which NumPy lacks: then it is a copy.)"""
+    tensor = tensor.detach()
+    return (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+
+
+def names(expressions: list[str]) -> set[str]:
+    """The functions and methods that expressions call."""
+    return {match for e in expressions for match in re.findall(r"\.([A-Za-z]\w*)", e)}
