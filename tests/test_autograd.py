@@ -626,6 +626,69 @@ def test_detached_and_viewed_scalars_share_their_memory(device):
     assert other.item() == 6
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t: t.__setitem__(t > 1, 0.0),
+        lambda t: t.__setitem__((), 0.0),
+        lambda t: t.__setitem__(..., 0.0),
+        lambda t: t.zero_(),
+        lambda t: t.mul_(0),
+        lambda t: t.masked_fill_(t > 1, 0.0),
+    ],
+)
+def test_a_full_reduction_can_be_overwritten(x, write):
+    total = x.sum()
+    write(total)
+    (total + x.sum()).backward()
+    assert total.item() == 0
+    assert values(x.grad) == [[1, 1], [1, 1]]
+
+
+def test_what_keeps_its_inputs_can_be_overwritten(x):
+    """Division and logaddexp keep what they were given, not what they gave."""
+    w = gradient.full((2, 2), 2.0, device=x.device, requires_grad=True)
+    y = x / w
+    y += 1
+    y.sum().backward()
+    assert values(x.grad) == [[0.5, 0.5], [0.5, 0.5]]
+    assert values(w.grad) == [[-0.25, -0.5], [-0.75, -1]]
+    z = x.detach().logaddexp(w).add_(1)
+    (g,) = grad(z[0, 1], w)
+    assert values(g) == [[0, 0.5], [0, 0]]
+
+
+def test_a_write_after_views_of_views(x):
+    view = y = (x * 1).view(4)
+    for _ in range(3000):
+        view = view[:]
+    view.mul_(3)
+    y.sum().backward()
+    assert values(x.grad) == [[3, 3], [3, 3]]
+    for _ in range(3000):
+        y = y[:]
+    view.zero_()
+    assert values(y) == [0, 0, 0, 0]
+
+
+def test_integers_leave_the_graph(x):
+    assert not x.long().requires_grad
+    assert not x.to(gradient.bool).requires_grad
+    assert not x.view(gradient.int32).requires_grad
+    counts = gradient.zeros(2, dtype=gradient.int64, device=x.device)
+    counts[0] = x[1, 1]
+    counts[1:].copy_(x[1, :1])
+    assert values(counts) == [4, 3]
+    assert not counts.requires_grad
+    (x - x.long().float()).sum().backward()
+    assert values(x.grad) == [[1, 1], [1, 1]]
+
+
+def test_integers_leave_the_graph_of_a_checkpoint(x):
+    square, floor = checkpoint(lambda t: (t * t, t.long()), x)
+    assert square.requires_grad and not floor.requires_grad
+
+
 def test_writing_to_a_copy_that_reshape_made_leaves_the_base_alone(x):
     y = x * 1
     copied = y.t().reshape(-1)

@@ -449,6 +449,14 @@ def test_a_list_of_indices_is_a_tuple():
         same(found, CUBE[tuple(k.item() if isinstance(k, gradient.Tensor) else k for k in key)])
 
 
+def test_a_number_flipped_is_a_copy():
+    x = tensor(1.5)
+    flipped = x.flip(0)
+    assert flipped.item() == 1.5
+    flipped.zero_()
+    assert x.item() == 1.5
+
+
 def test_a_tensor_of_one_int_is_an_index():
     numbers = [10, 20, 30]
     assert numbers[tensor([[1]])] == numbers[tensor(1)] == numbers[tensor([True])] == 20
