@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tokenizers
 
 from gradient.errors import (
     ArgumentError,
+    FileFormatError,
     IndexOutOfRange,
     TypeMismatch,
 )
-from gradient.text import Tokenizer, byte_level, train_bpe
+from gradient.text import Tokenizer, byte_level, patterns, train_bpe
+from gradient.text.families import BY_GGUF_NAME
+from gradient.text.patterns import is_quick
 from gradient.text.stream import byte_alphabet
 from text_data import SENTENCES, streamed, vectors
 
@@ -228,3 +233,59 @@ def test_ids_must_be_a_row_of_integers(ids, got):
 def test_one_text_is_no_batch():
     with pytest.raises(TypeMismatch, match="expected a list of texts, got one str"):
         byte_level().encode_batch("abc")
+
+
+# Regular expressions of strangers -----------------------------------------------------------------
+
+
+def test_published_patterns_are_known_to_be_quick():
+    for name in ("gpt-2", "llama-bpe", "qwen2", "deepseek-llm"):
+        assert all(map(is_quick, BY_GGUF_NAME[name].patterns)), name
+    for pattern in (r"\s", " ", r"\p{N}{1,3}", " {2,}", r"[0-9]+|\p{L}", r"\.", "[^\\s]*"):
+        assert is_quick(pattern), pattern
+    for pattern in (r"(a+)+$", r"a*a*b", r"\s+$", r"(?:a|a)*c", r"[a[b]]", r"a++b", "x{1,9999}"):
+        assert not is_quick(pattern), pattern
+
+
+def with_pattern(pattern: str) -> Tokenizer:
+    """A tokenizer of bytes, whose file brings a pattern of its own."""
+    state = json.loads(byte_level().backend.to_str())
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, state["pre_tokenizer"]]}
+    return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)))
+
+
+def test_unknown_patterns_encode_alike():
+    plain, guarded = byte_level(), with_pattern(r"(?:\w\w)+x?")
+    texts = ["héllo wörld <|endoftext|>", "", "a" * 1000]
+    assert guarded.encode_batch(texts) == plain.encode_batch(texts)
+    for text in texts:
+        assert guarded.encode(text) == plain.encode(text)
+        literal = {"parse_special": False}
+        assert guarded.encode(text, **literal) == plain.encode(text, **literal)
+    with pytest.raises(ArgumentError, match="half a surrogate pair"):
+        guarded.encode("\ud800")
+
+
+def test_a_pattern_cannot_run_for_ever(monkeypatch):
+    """Just below the steps after which a match is given up, at each of many characters."""
+    tokenizer = with_pattern(r"(?:a|aa)+$")
+    assert len(tokenizer.encode("aaab")) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(patterns, "SECONDS", 1.0)
+        with pytest.raises(ArgumentError, match="took more than 4 s .*none of the published"):
+            tokenizer.encode(("a" * 26 + "b") * 10_000)
+    assert len(tokenizer.encode("aaab")) == 4  # another process goes on
+
+
+def test_a_pattern_of_a_decoder_must_be_quick():
+    state = json.loads(byte_level().backend.to_str())
+    replace = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}
+    state["decoder"] = {"type": "Sequence", "decoders": [state["decoder"], replace]}
+    with pytest.raises(FileFormatError, match="decoder has a regular expression"):
+        Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)))

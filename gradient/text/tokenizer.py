@@ -16,6 +16,7 @@ from gradient.text.build import import_tokenizers, panics_as, special
 from gradient.text.charsmap import CharsmapStep
 from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
+from gradient.text.patterns import GuardedEncoder, slow_patterns
 from gradient.text.stream import StreamDecoder, byte_alphabet
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
+        self._slow = slow_patterns(backend)
         self.bos_token, self.bos_id = bos_token, self._special_id("bos_token", bos_token)
         self.eos_token, self.eos_id = eos_token, self._special_id("eos_token", eos_token)
         self.pad_token, self.pad_id = pad_token, self._special_id("pad_token", pad_token)
@@ -206,7 +208,7 @@ class Tokenizer:
             if self._ids_are_bytes and not (parse_special and self._hold_added_tokens(texts)):
                 return [list(text.encode("utf-8")) for text in texts]
             if len(texts) == 1:
-                encoded = [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
+                encoded: Any = [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
             else:
                 encoded = backend.encode_batch_fast(
                     list(texts), add_special_tokens=add_special_tokens
@@ -220,7 +222,7 @@ class Tokenizer:
                 "read files with errors='replace', or mend it by "
                 "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
             ) from None
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+        except (KeyboardInterrupt, SystemExit, MemoryError, ArgumentError):
             raise
         except BaseException as error:  # Exception itself, or a panic of the package's Rust code
             raise FileFormatError(
@@ -248,7 +250,8 @@ class Tokenizer:
         """Whether ids are the bytes of UTF-8: then the package's way round is 100 times slower."""
         backend, sample = self.backend, " a  é\n€\t'll 12"
         return (
-            backend.get_vocab_size(with_added_tokens=False) == 256
+            not self._slow
+            and backend.get_vocab_size(with_added_tokens=False) == 256
             and backend.normalizer is None
             and not self.add_bos
             and not self.add_eos
@@ -261,14 +264,16 @@ class Tokenizer:
         return any(token in text for text in texts for token in added)
 
     @functools.cached_property
-    def _encoder(self) -> tokenizers.Tokenizer:
-        """The backend, or a copy with an exact first step of its normaliser."""
+    def _encoder(self) -> tokenizers.Tokenizer | GuardedEncoder:
+        """The backend, or a copy with an exact first step of its normaliser, or one that ends."""
+        if self._slow:
+            return GuardedEncoder(self.backend, self._slow)
         if not self._charsmap:
             return self.backend
         return self._with_charsmap(import_tokenizers().Tokenizer.from_str(self.backend.to_str()))
 
     @functools.cached_property
-    def _literal_encoder(self) -> tokenizers.Tokenizer:
+    def _literal_encoder(self) -> tokenizers.Tokenizer | GuardedEncoder:
         """The same tokenizer, for which special tokens in a text are ordinary characters."""
         state = json.loads(self.backend.to_str())
         if state["model"]["type"] == "Unigram":
@@ -280,7 +285,7 @@ class Tokenizer:
             state["added_tokens"] = added
         copy = import_tokenizers().Tokenizer.from_str(json.dumps(state))
         copy.encode_special_tokens = True
-        return self._with_charsmap(copy)
+        return GuardedEncoder(copy, self._slow) if self._slow else self._with_charsmap(copy)
 
     def _with_charsmap(self, copy: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
         if self._charsmap:

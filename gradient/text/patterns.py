@@ -1,0 +1,233 @@
+"""Regular expressions of tokenizer.json: which are known to be quick, and encoding by all others.
+
+A tokenizer.json may bring any pattern, and the `tokenizers` package matches it by backtracking
+(Oniguruma). A single match is given up after ten million steps, but a text has as many matches to
+try as it has characters: a bad pattern can take hours, inside a call that nothing interrupts. So
+patterns that are none of the published ones, nor plainly linear, run in a process of their own,
+which is ended when it takes too long (`GuardedEncoder`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradient.errors import ArgumentError, FileFormatError
+from gradient.text.families import BY_CLASS, BY_GGUF_NAME, BY_MODEL_TYPE, GPT2, UNNAMED
+
+if TYPE_CHECKING:
+    import tokenizers
+
+#: Seconds that a text may take, and those for each of its characters. A good pattern needs a
+#: millionth of a second for one.
+SECONDS, PER_CHARACTER = 10.0, 1e-5
+
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#: Of published tokenizers, beside those that `families` has for vocabularies without patterns.
+_PUBLISHED = (
+    # GPT-4 (cl100k_base), as tiktoken has it and as it was converted
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+    r"|\s*[\r\n]|\s+(?!\S)|\s+",
+    # GPT-4o (o200k_base)
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    rf"{_LETTERS}?|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+"
+    rf"[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_LETTERS}?|\p{{N}}{{1,3}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # Llama 3, Qwen 2 and SmolLM 3
+    rf"{_LETTERS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    rf"{_LETTERS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # CLIP
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]"
+    r"|[^\s\p{L}\p{N}]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+)
+_FAMILIES = (*BY_CLASS.values(), *BY_MODEL_TYPE.values(), *BY_GGUF_NAME.values(), GPT2, UNNAMED)
+KNOWN = frozenset([*_PUBLISHED, *(p for family in _FAMILIES for p in family.patterns)])
+
+#: One character or class, perhaps repeated, and nothing behind it: it fails at the first character
+#: that does not fit, so a text is gone through once.
+_ATOM = (
+    r"(?:\\[pP]\{\^?\w+\}|\\[^\w]|\\[sSdDwWrnt]|\[\^?(?:\\.|[^\[\]\\&])+\]|[^\\\[\](){}.*+?|^$])"
+)
+_LINEAR = re.compile(rf"{_ATOM}(?:[+*?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?\+?")
+
+
+def is_quick(pattern: str) -> bool:
+    """Whether the time of a pattern is known to grow as the text does, and no faster."""
+    return pattern in KNOWN or all(map(_LINEAR.fullmatch, pattern.split("|")))
+
+
+def slow_patterns(backend: tokenizers.Tokenizer) -> list[str]:
+    """The patterns of a tokenizer that may take long on some text.
+
+    Raises:
+        FileFormatError: its decoder has one: token by token, no process is asked.
+    """
+    found = [
+        pattern
+        for part in (backend.normalizer, backend.pre_tokenizer)
+        for pattern in _patterns(_state(part))
+        if not is_quick(pattern)
+    ]
+    for pattern in _patterns(_state(backend.decoder)):
+        if not is_quick(pattern):
+            raise FileFormatError(
+                f"the tokenizer's decoder has a regular expression that may take for ever: "
+                f"{pattern!r:.200}"
+            )
+    return found
+
+
+def _state(part: Any) -> Any:
+    """What tokenizer.json says of a part; nothing of one that is made of Python functions."""
+    try:
+        return None if part is None else json.loads(part.__getstate__())
+    except Exception:
+        return None
+
+
+def _patterns(state: Any) -> Iterator[str]:
+    """All regular expressions in a part of tokenizer.json."""
+    if isinstance(state, dict):
+        if isinstance(state.get("Regex"), str):
+            yield state["Regex"]
+        state = list(state.values())
+    if isinstance(state, list):
+        for each in state:
+            yield from _patterns(each)
+
+
+class Encoded(NamedTuple):
+    """What of a `tokenizers.Encoding` is used."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+_PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+import json, tokenizers
+read = sys.stdin.readline
+made = tokenizers.Tokenizer.from_str(json.loads(read()))
+made.encode_special_tokens = json.loads(read())
+print(flush=True)
+for line in sys.stdin:
+    texts, special = json.loads(line)
+    try:
+        all = made.encode_batch(texts, add_special_tokens=special)
+        answer = [[each.ids, each.offsets] for each in all]
+    except BaseException as error:
+        answer = str(error)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class GuardedEncoder:
+    """Encodes as a tokenizer does, in a process that is ended when a text takes too long.
+
+    Args:
+        backend: the tokenizer.
+        patterns: why; for the error.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, patterns: Sequence[str]) -> None:
+        self._source = backend.to_str()
+        self._special_as_text = bool(backend.encode_special_tokens)
+        self._patterns = patterns
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> Encoded:
+        """See `tokenizers.Tokenizer.encode`."""
+        return self.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+
+    def encode_batch_fast(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True
+    ) -> list[Encoded]:
+        """See `tokenizers.Tokenizer.encode_batch`.
+
+        Raises:
+            ArgumentError: it took too long.
+        """
+        for text in texts:
+            text.encode("utf-8")  # raises as the package does, for half a surrogate pair
+        if os.getpid() != self._owner:  # a process that was forked since has a pipe of its own
+            self._lock = threading.Lock()
+            self._process, self._owner = None, os.getpid()
+        with self._lock:
+            answer = self._ask(list(texts), add_special_tokens)
+        if isinstance(answer, str):
+            raise FileFormatError(answer)
+        return [Encoded(ids, [(a, b) for a, b in offsets]) for ids, offsets in answer]
+
+    def _ask(self, texts: list[str], special: bool) -> Any:
+        if self._process is None:
+            self._process = self._start()
+        process = self._process
+        characters = sum(map(len, texts))
+        seconds = SECONDS + PER_CHARACTER * characters
+        alarm = threading.Timer(seconds, process.kill)
+        alarm.daemon = True
+        line = ""
+        try:
+            alarm.start()
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(json.dumps([texts, special]) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            pass
+        finally:
+            alarm.cancel()
+            if not line:  # it was ended; or Ctrl-C came, and its answer would be the next one's
+                _end(process)
+                self._process = None
+        if not line:
+            raise ArgumentError(
+                f"encode: the tokenizer's regular expression took more than {seconds:.0f} s for "
+                f"{characters:,} characters and was stopped: {self._patterns[0]!r:.200}; it is "
+                "none of the published ones, and may take for ever"
+            )
+        return json.loads(line)
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self._source) + "\n" + json.dumps(self._special_as_text))
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready: starting does not count
+        return process
+
+    def __del__(self) -> None:
+        process = getattr(self, "_process", None)
+        if process is not None and self._owner == os.getpid():
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # what was not yet written cannot be
+            if pipe is not None:
+                pipe.close()
