@@ -91,8 +91,10 @@ def cross_entropy(smoothing: float) -> Case:
 def cross_entropy_grad(smoothing: float) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         logits = 3 * a(a.rows, 67)
-        lse = BARE.logsumexp(logits, -1)
-        return a(a.rows), logits, targets(a, 67), lse, -100, smoothing
+        target = targets(a, 67)
+        _, high, log_sum = BARE.cross_entropy(logits, target, -100, smoothing)
+        high, log_sum = high.astype(a.dtype), log_sum.astype(a.dtype)
+        return a(a.rows), logits, target, high, log_sum, -100, smoothing
 
     return arguments
 
@@ -130,8 +132,9 @@ def attention_grad(queries: int, **options: Any) -> Case:
 
     def arguments(a: Draw) -> tuple[Any, ...]:
         q, k, v, mask, keywords = forward(a)
-        out, lse = BARE.attention(q, k, v, mask, **keywords)
-        return a(*out.shape), q, k, v, out, lse.astype(q.dtype), mask, keywords
+        out, high, log_sum = BARE.attention(q, k, v, mask, **keywords)
+        high, log_sum = high.astype(q.dtype), log_sum.astype(q.dtype)
+        return a(*out.shape), q, k, v, out, high, log_sum, mask, keywords
 
     return arguments
 

@@ -165,6 +165,139 @@ def test_override_of_nothing(method: str, case: int, dtype: str, backend: Backen
     agree(got, expected, dtype, method)
 
 
+class Offset:
+    """Draws a kernel's arguments whose rows lie about `offset`, as `dtype` rounds them."""
+
+    ROWS, COLUMNS = 130, 257
+
+    def __init__(self, offset: float, dtype: str):
+        self.offset, self.dtype = offset, np.dtype(dtype)
+        self.random = np.random.default_rng(0)
+
+    def rows(self) -> np.ndarray:
+        return (self.offset + self.plain(self.ROWS, self.COLUMNS)).astype(self.dtype)
+
+    def plain(self, *shape: int) -> np.ndarray:
+        return self.random.standard_normal(shape).astype(self.dtype)
+
+    def targets(self) -> np.ndarray:
+        return self.random.integers(0, self.COLUMNS, self.ROWS)
+
+    def of(self, method: str, *arguments: Any) -> list[np.ndarray]:
+        """What the definition gives in float64, rounded."""
+        return [x.astype(self.dtype) for x in getattr(BARE, method)(*map(wide, arguments))]
+
+    def heads(self) -> tuple[np.ndarray, ...]:
+        """Queries, keys and values whose scores are exactly the rows: each query is a unit
+        vector, and each key holds all queries' scores of it."""
+        t, s = 37, self.COLUMNS
+        q = np.eye(t, dtype=self.dtype)[None, None]
+        return q, np.ascontiguousarray(self.rows()[:t].T)[None, None], self.plain(1, 1, s, 5)
+
+
+def wide(value: Any) -> Any:
+    """Arrays of floats in float64."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(wide(v) for v in value)
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(np.float64) if floats else value
+
+
+def cross_entropy_grad(o: Offset) -> tuple[Any, ...]:
+    logits, target = o.rows(), o.targets()
+    _, *parts = o.of("cross_entropy", logits, target, -100, 0.1)
+    return o.plain(o.ROWS), logits, target, *parts, -100, 0.1
+
+
+def layer_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()
+    _, mean, rstd = o.of("layer_norm", x, None, None, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.COLUMNS), mean, rstd
+
+
+def rms_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()
+    _, rstd = o.of("rms_norm", x, None, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.COLUMNS), rstd
+
+
+def attention_grad(o: Offset) -> tuple[Any, ...]:
+    q, k, v = o.heads()
+    out, high, log_sum = o.of("attention", q, k, v)
+    return o.plain(*out.shape), q, k, v, out, high, log_sum
+
+
+def log_softmax_grad(o: Offset) -> tuple[Any, ...]:
+    (out,) = o.of("log_softmax", o.rows()[None], -1)
+    return o.plain(*out.shape), out, -1
+
+
+def softmax_grad(o: Offset) -> tuple[Any, ...]:
+    (out,) = o.of("softmax", o.rows()[None], -1)
+    return o.plain(*out.shape), out, -1
+
+
+def adamw(o: Offset) -> tuple[Any, ...]:
+    numbers = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "step": 3}
+    arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
+    return *([a] for a in arrays), [abs(o.plain(o.ROWS, o.COLUMNS))], numbers
+
+
+def both_signs(o: Offset) -> np.ndarray:
+    return np.concatenate([o.rows(), -o.rows()])
+
+
+AT_OFFSETS: dict[str, Any] = {
+    "softmax": lambda o: (o.rows(), -1),
+    "softmax_grad": softmax_grad,
+    "log_softmax": lambda o: (o.rows(), -1),
+    "log_softmax_grad": log_softmax_grad,
+    "cross_entropy": lambda o: (o.rows(), o.targets(), -100, 0.1),
+    "cross_entropy_grad": cross_entropy_grad,
+    "layer_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), o.plain(o.COLUMNS), 1e-5),
+    "layer_norm_grad": layer_norm_grad,
+    "rms_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), 1e-5),
+    "rms_norm_grad": rms_norm_grad,
+    "attention": lambda o: o.heads(),
+    "attention_grad": attention_grad,
+    "silu": lambda o: (both_signs(o),),
+    "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
+    "gelu": lambda o: (both_signs(o),),
+    "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
+    "adamw_step": adamw,
+}
+"""The arguments of every kernel that computes with floats, about an offset."""
+
+CANCEL = {("attention_grad", 0)}
+"""Results in which numbers of the offset's size cancel: the keys in a query's gradient."""
+
+
+def test_every_kernel_is_tried_at_offsets():
+    without_floats = {"index_add", "philox", "uniform"}
+    missing = set(kernel_overrides()) - set(AT_OFFSETS) - without_floats
+    assert not missing, f"kernels without a row in AT_OFFSETS: {missing}"
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7])
+@pytest.mark.parametrize("method", AT_OFFSETS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_kernel_keeps_its_digits_at_an_offset(
+    method: str, offset: float, dtype: str, eager: None
+) -> None:
+    """Sums may be taken in any order; nothing else may be: log-softmax of large logits, say."""
+    arguments = AT_OFFSETS[method](Offset(offset, dtype))
+    expected = call(BARE, method, tuple(map(wide, arguments)))
+    got = call(backends.get("cpu"), method, arguments)
+    assert len(got) == len(expected)
+    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
+        scale = max(float(np.abs(y).max(initial=0)), 1e-3)
+        limit = 16 * EPS[dtype] * (max(scale, offset) if (method, i) in CANCEL else scale)
+        error = float(np.abs(x.astype(np.float64) - y).max(initial=0))
+        assert error <= limit, f"{method}, part {i}: off by {error:.1e}, more than {limit:.1e}"
+
+
 @pytest.mark.cpu_only
 @pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -42,22 +42,23 @@ def rms_norm(be, x, weight=None, /, *, eps=1e-6, round_first=False):
 
 
 @widened
-@op(lambda g, be, logits, target, lse, ignore_index, label_smoothing:
-    be.cross_entropy_grad(g, logits, target, lse, ignore_index, label_smoothing))  # fmt: skip
+@op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
+    be.cross_entropy_grad(
+        g, logits, target, high, log_sum, ignore_index, label_smoothing))  # fmt: skip
 def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0.0):
     """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
-    losses, lse = be.cross_entropy(logits, target, ignore_index, label_smoothing)
-    return losses, {"lse": lse}
+    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    return losses, {"high": high, "log_sum": log_sum}
 
 
 @lowered
-@op(lambda g, be, q, k, v, out, lse, mask, is_causal, scale, window, softcap:
-    be.attention_grad(g, q, k, v, out, lse, mask, is_causal, scale, window, softcap),
+@op(lambda g, be, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap:
+    be.attention_grad(g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap),
     numbers="same")  # fmt: skip
 def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0, window=None, softcap=None):
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
-    out, lse = be.attention(q, k, v, mask, is_causal, scale, window, softcap)
-    return out, {"lse": lse}
+    out, high, log_sum = be.attention(q, k, v, mask, is_causal, scale, window, softcap)
+    return out, {"high": high, "log_sum": log_sum}
 
 
 @op(lambda g, be, cos, sin, interleaved: be.rope(g, cos, -sin, interleaved))

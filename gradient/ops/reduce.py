@@ -104,9 +104,8 @@ def share_of_best(be: Any, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) 
     return best * spread(be, g / ties, x.shape, axis, keepdims)
 
 
-@op(lambda g, be, x, out, axis, keepdims:
-    spread(be, g, x.shape, axis, keepdims)
-    * be.exp(x - spread(be, out, x.shape, axis, keepdims)), numbers="floating")  # fmt: skip
+@op(lambda g, be, x, axis, keepdims:
+    spread(be, g, x.shape, axis, keepdims) * be.softmax(x, axis), numbers="floating")  # fmt: skip
 def logsumexp(be, x, /, *, axis, keepdims=False):
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)

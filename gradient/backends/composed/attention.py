@@ -121,15 +121,17 @@ class AttentionDefaults:
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any]:
-        """softmax(scale q k^T + mask) v, and each row's log-sum-exp (Vaswani et al. 2017, 3.2.1).
+    ) -> tuple[Any, Any, Any]:
+        """softmax(scale q k^T + mask) v, and each row's largest score and the logarithm of its sum
+        of e^(score - largest) (Vaswani et al. 2017, 3.2.1). (Apart, since a large score would take
+        the digits of the logarithm.)
 
         q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries);
         `mask` broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see
         columns up to i, and of these the last `window`, from i - window + 1 (Beltagy et al. 2020,
         3.1); without it `window` says nothing. With `softcap`, scores become softcap tanh(scores /
         softcap) before they are masked (Gemma 2, 2024, section 2). A row that sees nothing gives
-        zeros. Returns (B, H, T, E) and (B, H, T, 1).
+        zeros; its logarithm is inf. Returns (B, H, T, E) and twice (B, H, T, 1).
         """
         scores = be._masked(be._scores(q, k, scale, softcap), mask, is_causal, window)
         high = be.detach(be.max(scores, -1, True))
@@ -139,9 +141,10 @@ class AttentionDefaults:
         empty = total == 0
         total = be.where(empty, be.ones_like(total), total)
         out = be.matmul(p / total, be.unsqueeze(v, 2))
-        lse = be.where(empty, be.full((), float("inf"), total.dtype), high + be.log(total))
-        shape = q.shape[:3]
-        return be.reshape(out, (*shape, v.shape[-1])), be.reshape(lse, (*shape, 1))
+        log_sum = be.where(empty, be.full((), float("inf"), total.dtype), be.log(total))
+        rows = (*q.shape[:3], 1)
+        out = be.reshape(out, (*q.shape[:3], v.shape[-1]))
+        return out, be.reshape(high, rows), be.reshape(log_sum, rows)
 
     @composed
     def attention_grad(
@@ -151,22 +154,25 @@ class AttentionDefaults:
         k: Any,
         v: Any,
         out: Any,
-        lse: Any,
+        high: Any,
+        log_sum: Any,
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[Any, Any, Any]:
-        """Gradients for q, k, v. The probabilities are made again from the saved log-sum-exp, so
-        that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm 4)."""
+        """Gradients for q, k, v. The probabilities are made again from the saved maximum and
+        logarithm, so that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm
+        4)."""
         b, h, t, d = q.shape
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)
         delta = be.reshape(be.sum(g * out, -1, True), (*grouped, 1))
         capped = be._scores(q, k, scale, softcap)
         scores = be._masked(capped, mask, is_causal, window)
-        p = be.exp(scores - be.reshape(lse, (*grouped, 1)))
+        high, log_sum = be.reshape(high, (*grouped, 1)), be.reshape(log_sum, (*grouped, 1))
+        p = be.exp((scores - high) - log_sum)
         g = be.reshape(g, (*grouped, e))
         gv = be.sum(be.matmul(be.swap_last(p), g), 2)
         gs = p * (be.matmul(g, be.unsqueeze(be.swap_last(v), 2)) - delta) * scale

@@ -16,8 +16,8 @@ class NormDefaults:
     # Softmax -------------------------------------------------------------------------------------
 
     @composed
-    def softmax(be: Any, x: Any, axis: int) -> Any:
-        """exp(x) / sum exp(x) along `axis`."""
+    def softmax(be: Any, x: Any, axis: Any) -> Any:
+        """exp(x) / sum exp(x) along `axis`, or over several, or all (None)."""
         if 0 in x.shape:
             return x
         e = be.exp(x - be.detach(be.max(x, axis, True)))
@@ -51,18 +51,24 @@ class NormDefaults:
     @composed
     def cross_entropy(
         be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
-    ) -> tuple[Any, Any]:
-        """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,) and the rows'
-        log-sum-exp (N,). Rows whose target is `ignore_index` get 0. `label_smoothing` mixes the
-        target with the uniform distribution (Szegedy et al. 2015, section 7)."""
-        lse = be.logsumexp(logits, -1)
+    ) -> tuple[Any, Any, Any]:
+        """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,), the rows' largest
+        logits (N,), and the logarithms of their sums of e^(logit - largest) (N,). Rows whose target
+        is `ignore_index` get 0. `label_smoothing` mixes the target with the uniform distribution
+        (Szegedy et al. 2015, section 7).
+
+        Never `largest + logarithm`: a large logit would take the digits of the logarithm.
+        """
+        high = be.detach(be.max(logits, -1, True))
+        shifted = logits - high
+        log_sum = be.log(be.sum(be.exp(shifted), -1))
         valid = target != ignore_index
         column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
-        loss = lse - be.reshape(be.take_along(logits, column, 1), (-1,))
+        loss = log_sum - be.reshape(be.take_along(shifted, column, 1), (-1,))
         if label_smoothing:
-            uniform = lse - be.mean(logits, -1)
+            uniform = log_sum - be.mean(shifted, -1)
             loss = (1 - label_smoothing) * loss + label_smoothing * uniform
-        return be.where(valid, loss, be.zeros_like(loss)), lse
+        return be.where(valid, loss, be.zeros_like(loss)), be.reshape(high, (-1,)), log_sum
 
     @composed
     def cross_entropy_grad(
@@ -70,7 +76,8 @@ class NormDefaults:
         g: Any,
         logits: Any,
         target: Any,
-        lse: Any,
+        high: Any,
+        log_sum: Any,
         ignore_index: int,
         label_smoothing: float,
     ) -> Any:
@@ -78,7 +85,7 @@ class NormDefaults:
         valid = target != ignore_index
         g = be.reshape(be.where(valid, g, be.zeros_like(g)), (-1, 1))
         column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
-        p = be.exp(logits - be.reshape(lse, (-1, 1)))
+        p = be.exp((logits - be.reshape(high, (-1, 1))) - be.reshape(log_sum, (-1, 1)))
         if label_smoothing:
             p = p - label_smoothing / logits.shape[1]
         hot = be.arange(0, logits.shape[1], 1, target.dtype) == column
@@ -92,6 +99,7 @@ class NormDefaults:
         mean and 1/sqrt(var + eps), each (..., 1). `weight` and `bias` (D,) may be None."""
         mean = be.mean(x, -1, True)
         centred = x - mean
+        centred = centred - be.mean(centred, -1, True)  # what the rounding of the mean left over
         rstd = 1 / be.sqrt(be.mean(centred * centred, -1, True) + eps)
         y = centred * rstd
         if weight is not None:

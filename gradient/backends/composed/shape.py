@@ -47,11 +47,14 @@ class ShapeDefaults:
     def var(
         be: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False
     ) -> Any:
-        """The variance; where there are no degrees of freedom, infinite, or NaN of equal numbers
-        (0 / 0)."""
+        """The variance, in two passes corrected for the rounding of the mean (Chan et al. 1983).
+        Where there are no degrees of freedom, infinite, or NaN of equal numbers (0 / 0)."""
+        count = _count(x.shape, axis)
         centred = x - be.mean(x, axis, True)
-        total = be.sum(centred * centred, axis, keepdims)
-        return total / be.full((), max(_count(x.shape, axis) - correction, 0), total.dtype)
+        rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
+        total = be.sum(centred * centred, axis, keepdims) - rest * rest / max(count, 1)
+        total = be.maximum(total, be.full((), 0, total.dtype))
+        return total / be.full((), max(count - correction, 0), total.dtype)
 
     @composed
     def std(

@@ -29,27 +29,29 @@ class AttentionKernels:
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, Any, Any]:
         if not (_takes(q, k, v) and _takes_mask(mask, is_causal)):
             return super().attention(  # type: ignore[misc]
                 q, k, v, mask, is_causal, scale, window, softcap
             )
         if q.dtype in NARROW:
-            out, lse = be.attention(*_wide(q, k, v), mask, is_causal, scale, window, softcap)
-            return out.astype(q.dtype), lse
+            out, high, log_sum = be.attention(
+                *_wide(q, k, v), mask, is_causal, scale, window, softcap
+            )
+            return out.astype(q.dtype), high, log_sum
         attention = kernels.load("attention")
 
         q, k, v = map(_heads, (q, k, v))
         b, heads = k.shape[:2]
         # In q's memory order: where q's heads are a transposed view, merging them again is free.
         out = np.empty_like(q, shape=(*q.shape[:3], v.shape[3]), subok=False)
-        lse = np.empty(q.shape[:3], q.dtype)
+        high, log_sum = np.empty((2, *q.shape[:3]), q.dtype)
         threads.rows(
             attention.attention, b * heads, 1,
             q, k, v, *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k),
-            out, lse,
+            out, high, log_sum,
         )  # fmt: skip
-        return out, lse[..., None]
+        return out, high[..., None], log_sum[..., None]
 
     def attention_grad(
         be: Any,
@@ -58,7 +60,8 @@ class AttentionKernels:
         k: Any,
         v: Any,
         out: Any,
-        lse: Any,
+        high: Any,
+        log_sum: Any,
         mask: Any = None,
         is_causal: bool = False,
         scale: float = 1.0,
@@ -67,11 +70,11 @@ class AttentionKernels:
     ) -> tuple[Any, Any, Any]:
         if not (_takes(q, k, v, g, out) and _takes_mask(mask, is_causal)):
             return super().attention_grad(  # type: ignore[misc]
-                g, q, k, v, out, lse, mask, is_causal, scale, window, softcap
+                g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap
             )
         if q.dtype in NARROW:
             gq, gk, gv = be.attention_grad(
-                *_wide(g, q, k, v, out, lse), mask, is_causal, scale, window, softcap
+                *_wide(g, q, k, v, out, high, log_sum), mask, is_causal, scale, window, softcap
             )
             return gq.astype(q.dtype), gk, gv
         attention = kernels.load("attention")
@@ -83,7 +86,8 @@ class AttentionKernels:
         gq, gk, gv = (np.empty_like(x, subok=False) for x in (q, k, v))
         threads.rows(
             attention.attention_grad, b * heads, 1,
-            g, q, k, v, out, lse.reshape(q.shape[:3]).astype(q.dtype, copy=False),
+            g, q, k, v, out,
+            *(x.reshape(q.shape[:3]).astype(q.dtype, copy=False) for x in (high, log_sum)),
             *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv

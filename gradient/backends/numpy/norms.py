@@ -47,7 +47,7 @@ class NormKernels:
 
     def cross_entropy(
         be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, Any, Any]:
         if not (kernels.take(logits) and _in_range(target, logits.shape[1], ignore_index)):
             return super().cross_entropy(  # type: ignore[misc]
                 logits, target, ignore_index, label_smoothing
@@ -55,26 +55,30 @@ class NormKernels:
         norms = kernels.load("norms")
 
         n, columns = logits.shape
-        loss, lse = np.empty(n, logits.dtype), np.empty(n, logits.dtype)
+        loss, high, log_sum = np.empty((3, n), logits.dtype)
         smoothing = logits.dtype.type(label_smoothing)
         threads.rows(
             norms.cross_entropy, n, norms.rows_of(columns),
-            plain(logits), plain(target), ignore_index, smoothing, loss, lse,
+            plain(logits), plain(target), ignore_index, smoothing, loss, high, log_sum,
         )  # fmt: skip
-        return loss, lse
+        return loss, high, log_sum
 
     def cross_entropy_grad(
         be: Any,
         g: Any,
         logits: Any,
         target: Any,
-        lse: Any,
+        high: Any,
+        log_sum: Any,
         ignore_index: int,
         label_smoothing: float,
     ) -> Any:
-        if not (kernels.take(logits, g, lse) and _in_range(target, logits.shape[1], ignore_index)):
+        if not (
+            kernels.take(logits, g, high, log_sum)
+            and _in_range(target, logits.shape[1], ignore_index)
+        ):
             return super().cross_entropy_grad(  # type: ignore[misc]
-                g, logits, target, lse, ignore_index, label_smoothing
+                g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         norms = kernels.load("norms")
 
@@ -82,7 +86,8 @@ class NormKernels:
         smoothing = logits.dtype.type(label_smoothing)
         threads.rows(
             norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),
-            plain(g), plain(logits), plain(target), plain(lse), ignore_index, smoothing, gx,
+            plain(g), plain(logits), plain(target), plain(high), plain(log_sum),
+            ignore_index, smoothing, gx,
         )  # fmt: skip
         return gx
 

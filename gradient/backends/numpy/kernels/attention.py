@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, part
+from gradient.backends.numpy.kernels.compilation import kernel, part, strict_kernel
 from gradient.backends.numpy.kernels.functions import exp, largest, tanh
 from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
 
@@ -106,6 +106,15 @@ def write_rows(x, x_row, scale, out):
 
 
 @part
+def inner(x, y):
+    """The inner product."""
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@part
 def first_column(seen, columns, array):
     """The first of the columns that a block reads which sees those from `seen`: in vector pairs."""
     pair = 2 * lanes(array)
@@ -140,17 +149,19 @@ def seen_columns(mask, first, rows, columns):
 
 @kernel
 def attention(
-    start, stop, q, k, v, scale, is_causal, window, softcap, masks, mask_batch, mask_head, out, lse
-):
-    """The key heads start to stop of all B * Hk; lse (B, H, T)."""
+    start, stop, q, k, v, scale, is_causal, window, softcap, masks, mask_batch, mask_head,
+    out, high, log_sum,
+):  # fmt: skip
+    """The key heads start to stop of all B * Hk; high and log_sum (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
-    one, nothing = lse.dtype.type(1), lse.dtype.type(-np.inf)
-    s_row, d_row, e_row = long_row(s, lse), padded(d, lse), padded(e, lse)
-    k_columns, v_rows = np.empty(d * s_row, lse.dtype), np.empty(s * e_row, lse.dtype)
-    q_rows, o_rows = np.empty(ROWS * d_row, lse.dtype), np.empty(ROWS * e_row, lse.dtype)
-    p, reciprocal = np.empty(ROWS * s_row, lse.dtype), np.empty(ROWS, lse.dtype)
+    dtype = high.dtype
+    one, nothing = dtype.type(1), dtype.type(-np.inf)
+    s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
+    k_columns, v_rows = np.empty(d * s_row, dtype), np.empty(s * e_row, dtype)
+    q_rows, o_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
+    p, reciprocal = np.empty(ROWS * s_row, dtype), np.empty(ROWS, dtype)
     q_rows[:] = 0
     for unit in range(start, stop):
         batch, head = unit // heads, unit % heads
@@ -181,16 +192,17 @@ def attention(
                         visible = mask[first + r, begin:last_column]
                         for i in range(scores.size):
                             scores[i] = scores[i] if visible[i] else nothing
-                    high = largest(scores)
-                    if high == -np.inf:
-                        high = scores.dtype.type(0)
+                    shift = largest(scores)
+                    if shift == -np.inf:
+                        shift = scores.dtype.type(0)
                     total = scores.dtype.type(0)
                     for i in range(scores.size):
-                        scores[i] = exp(scores[i] - high)
+                        scores[i] = exp(scores[i] - shift)
                         total += scores[i]
                     row[:start_at] = 0
                     row[stop_at:] = 0
-                    lse[batch, h, first + r] = high + math.log(total) if total != 0 else np.inf
+                    high[batch, h, first + r] = shift if total != 0 else scores.dtype.type(0)
+                    log_sum[batch, h, first + r] = math.log(total) if total != 0 else np.inf
                     reciprocal[r] = one / total if total != 0 else one
                 product(p, s_row, 1, v_rows[begin * e_row :], e_row, o_rows, e_row,
                         m, columns, e_row, False)  # fmt: skip
@@ -199,24 +211,25 @@ def attention(
                         out[batch, h, first + r, j] = o_rows[r * e_row + j] * reciprocal[r]
 
 
-@kernel
+@strict_kernel
 def attention_grad(
-    start, stop, g, q, k, v, out, lse, scale, is_causal, window, softcap,
+    start, stop, g, q, k, v, out, high, log_sum, scale, is_causal, window, softcap,
     masks, mask_batch, mask_head, gq, gk, gv,
 ):  # fmt: skip
-    """The key heads start to stop of all B * Hk; lse (B, H, T)."""
+    """The key heads start to stop of all B * Hk; high and log_sum (B, H, T)."""
     heads, s, d = k.shape[1], k.shape[2], k.shape[3]
     t, e = q.shape[2], v.shape[3]
     groups = q.shape[1] // heads
-    zero, one = lse.dtype.type(0), lse.dtype.type(1)
-    s_row, d_row, e_row = long_row(s, lse), padded(d, lse), padded(e, lse)
+    dtype = high.dtype
+    zero, one = dtype.type(0), dtype.type(1)
+    s_row, d_row, e_row = long_row(s, high), padded(d, high), padded(e, high)
     s4 = (s + 3) // 4 * 4
-    k_columns, k_rows = np.empty(d * s_row, lse.dtype), np.empty(s * d_row, lse.dtype)
-    v_columns = np.empty(e * s_row, lse.dtype)
-    q_rows, g_rows = np.empty(ROWS * d_row, lse.dtype), np.empty(ROWS * e_row, lse.dtype)
-    p, gp = np.empty(ROWS * s_row, lse.dtype), np.empty(ROWS * s_row, lse.dtype)
-    gq_rows = np.empty(ROWS * d_row, lse.dtype)
-    gk_rows, gv_rows = np.empty(s4 * d_row, lse.dtype), np.empty(s4 * e_row, lse.dtype)
+    k_columns, k_rows = np.empty(d * s_row, dtype), np.empty(s * d_row, dtype)
+    v_columns = np.empty(e * s_row, dtype)
+    q_rows, g_rows = np.empty(ROWS * d_row, dtype), np.empty(ROWS * e_row, dtype)
+    p, gp = np.empty(ROWS * s_row, dtype), np.empty(ROWS * s_row, dtype)
+    gq_rows = np.empty(ROWS * d_row, dtype)
+    gk_rows, gv_rows = np.empty(s4 * d_row, dtype), np.empty(s4 * e_row, dtype)
     q_rows[:] = 0
     g_rows[:] = 0
     for unit in range(start, stop):
@@ -246,10 +259,8 @@ def attention_grad(
                     stop_at = min(first + r + 1 - begin, columns) if is_causal else columns
                     start_at = min(max(first + r + 1 - begin - window, 0), stop_at)
                     o = out[batch, h, first + r]
-                    delta = lse.dtype.type(0)
-                    for i in range(e):
-                        delta += g_rows[r * e_row + i] * o[i]
-                    shift = lse[batch, h, first + r]
+                    delta = inner(g_rows[r * e_row : r * e_row + e], o)
+                    shift, log = high[batch, h, first + r], log_sum[batch, h, first + r]
                     p_row = p[r * s_row : r * s_row + wide]
                     gp_row = gp[r * s_row : r * s_row + wide]
                     # Counted from 0, so that LLVM sees no negative index and vectorises.
@@ -257,11 +268,11 @@ def attention_grad(
                     if softcap > 0:
                         for i in range(probability.size):
                             capped = tanh(probability[i] / softcap)
-                            probability[i] = exp(softcap * capped - shift)
+                            probability[i] = exp((softcap * capped - shift) - log)
                             slope[i] = probability[i] * (slope[i] - delta) * (one - capped * capped)
                     else:
                         for i in range(probability.size):
-                            probability[i] = exp(probability[i] - shift)
+                            probability[i] = exp((probability[i] - shift) - log)
                             slope[i] = probability[i] * (slope[i] - delta)
                     if mask.size > 0:
                         visible = mask[first + r, begin:last_column]

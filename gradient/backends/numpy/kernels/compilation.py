@@ -40,6 +40,13 @@ def kernel(function: Function) -> Function:
     return _entry_point(function, SUMS)
 
 
+def strict_kernel(function: Function) -> Function:
+    """As `kernel`, for one without sums, or with sums in a `part`: all else in the order in which
+    it is written. Reassociation would make (x - high) - log of a log-softmax x - (high + log),
+    where a large `high` takes the digits of `log`."""
+    return _entry_point(function, STRICT)
+
+
 def ordered_kernel(function: Function) -> Function:
     """As `kernel`, with the arithmetic exactly as it is written."""
     return _entry_point(function, {"error_model": "numpy"})

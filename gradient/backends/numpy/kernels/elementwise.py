@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
-from gradient.backends.numpy.kernels.compilation import kernel
+from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.functions import normal, sigmoid
 
 CHUNK = 1 << 16
@@ -13,14 +13,14 @@ CHUNK = 1 << 16
 # vectorises. Constants take the arrays' type by `dtype.type`: Python floats would widen to float64.
 
 
-@kernel
+@strict_kernel
 def silu(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         y[i] = x[i] * sigmoid(x[i])
 
 
-@kernel
+@strict_kernel
 def silu_grad(start, stop, g, x, y):
     g, x, y = g[start:stop], x[start:stop], y[start:stop]
     one = x.dtype.type(1)
@@ -29,14 +29,14 @@ def silu_grad(start, stop, g, x, y):
         y[i] = g[i] * (s * (one + x[i] * (one - s)))
 
 
-@kernel
+@strict_kernel
 def gelu(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         y[i] = x[i] * normal(x[i])[0]
 
 
-@kernel
+@strict_kernel
 def gelu_grad(start, stop, g, x, y):
     g, x, y = g[start:stop], x[start:stop], y[start:stop]
     for i in range(x.size):
@@ -47,7 +47,7 @@ def gelu_grad(start, stop, g, x, y):
 # (1 + tanh(u)) / 2 is sigmoid(2u), which takes one exponential and one division.
 
 
-@kernel
+@strict_kernel
 def gelu_tanh(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     scale, cubic = x.dtype.type(2 * GELU_SCALE), x.dtype.type(2 * GELU_SCALE * GELU_CUBIC)
@@ -56,7 +56,7 @@ def gelu_tanh(start, stop, x, y):
         y[i] = v * sigmoid(v * (scale + cubic * v * v))
 
 
-@kernel
+@strict_kernel
 def gelu_tanh_grad(start, stop, g, x, y):
     g, x, y = g[start:stop], x[start:stop], y[start:stop]
     one = x.dtype.type(1)

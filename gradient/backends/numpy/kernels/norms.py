@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, part
+from gradient.backends.numpy.kernels.compilation import kernel, part, strict_kernel
 from gradient.backends.numpy.kernels.functions import exp, largest
 
 CHUNK = 1 << 16
@@ -27,6 +27,15 @@ def exp_sum(x, shift):
     total = x.dtype.type(0)
     for i in range(x.size):
         total += exp(x[i] - shift)
+    return total
+
+
+@part
+def shifted_sum(x, shift):
+    """The sum of x - shift."""
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i] - shift
     return total
 
 
@@ -59,7 +68,7 @@ def softmax_grad(start, stop, g, out, gx):
             result[i] = p[i] * (grad[i] - dot)
 
 
-@kernel
+@strict_kernel
 def log_softmax(start, stop, x, y):
     for r in range(start, stop):
         row, out = x[r], y[r]
@@ -83,61 +92,65 @@ def log_softmax_grad(start, stop, g, out, gx):
 # Cross-entropy ------------------------------------------------------------------------------------
 
 
-@kernel
-def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, lse):
+@strict_kernel
+def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum):
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row = logits[r]
-        high = largest(row)
-        if not abs(high) < np.inf:
-            high = logits.dtype.type(0)
-        lse[r] = high + math.log(exp_sum(row, high))
+        shift = largest(row)
+        high[r] = shift
+        log_sum[r] = math.log(exp_sum(row, shift))
         if target[r] == ignore_index:
             loss[r] = 0
             continue
-        loss[r] = lse[r] - row[target[r]]
+        loss[r] = log_sum[r] - (row[target[r]] - shift)
         if smoothing != 0:
-            total = logits.dtype.type(0)
-            for i in range(row.size):
-                total += row[i]
-            uniform = lse[r] - total / logits.dtype.type(row.size)
+            uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
             loss[r] = (one - smoothing) * loss[r] + smoothing * uniform
 
 
-@kernel
-def cross_entropy_grad(start, stop, g, logits, target, lse, ignore_index, smoothing, gx):
+@strict_kernel
+def cross_entropy_grad(start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx):
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row, out = logits[r], gx[r]
         if target[r] == ignore_index:
             out[:] = 0
             continue
-        shift, scale = lse[r], g[r]
+        shift, log, scale = high[r], log_sum[r], g[r]
         least = smoothing / logits.dtype.type(row.size)
         for i in range(row.size):
-            out[i] = scale * (exp(row[i] - shift) - least)
+            out[i] = scale * (exp((row[i] - shift) - log) - least)
         out[target[r]] -= scale * (one - smoothing)
 
 
 # Normalisation ------------------------------------------------------------------------------------
 
 
-@kernel
+@part
+def moments(x):
+    """The mean, as its rounded value and what the rounding left over, and the variance."""
+    n = x.dtype.type(x.size)
+    m = shifted_sum(x, x.dtype.type(0)) / n
+    rest = x.dtype.type(0)
+    squares = x.dtype.type(0)
+    for i in range(x.size):
+        d = x[i] - m
+        rest += d
+        squares += d * d
+    rest /= n
+    return m, rest, max(squares / n - rest * rest, x.dtype.type(0))
+
+
+@strict_kernel
 def layer_norm(start, stop, x, weight, bias, eps, y, mean, rstd):
-    n = x.dtype.type(x.shape[1])
     for r in range(start, stop):
         row, out = x[r], y[r]
-        total = x.dtype.type(0)
+        m, rest, variance = moments(row)
+        s = x.dtype.type(1) / np.sqrt(variance + eps)
         for i in range(row.size):
-            total += row[i]
-        m = total / n
-        total = x.dtype.type(0)
-        for i in range(row.size):
-            total += (row[i] - m) * (row[i] - m)
-        s = x.dtype.type(1) / np.sqrt(total / n + eps)
-        for i in range(row.size):
-            out[i] = (row[i] - m) * s * weight[i] + bias[i]
-        mean[r], rstd[r] = m, s
+            out[i] = ((row[i] - m) - rest) * s * weight[i] + bias[i]
+        mean[r], rstd[r] = m + rest, s
 
 
 @kernel

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel
+from gradient.backends.numpy.kernels.compilation import strict_kernel
 
 CHUNK = 1 << 16
 """Elements that a thread takes at a time."""
 
 
-@kernel
+@strict_kernel
 def adamw(start, stop, p, g, m, v, beta1, beta2, rate, root, eps, decay, kept):
     """One pass over parameter p, gradient g and moments m and v.
 
