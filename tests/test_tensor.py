@@ -449,6 +449,42 @@ def test_a_list_of_indices_is_a_tuple():
         same(found, CUBE[tuple(k.item() if isinstance(k, gradient.Tensor) else k for k in key)])
 
 
+@pytest.mark.parametrize("at", [-1, 3])
+@pytest.mark.parametrize(
+    "method", ["index_select", "index_add", "index_copy", "gather", "scatter", "scatter_add"]
+)
+def test_an_index_of_positions_out_of_range(method: str, at: int):
+    x, index = gradient.zeros(3, 2), tensor([at])
+    deep = method in ("gather", "scatter", "scatter_add")
+    index = index.reshape(1, 1) if deep else index
+    source = () if method in ("index_select", "gather") else (gradient.ones(1, 1 if deep else 2),)
+    with pytest.raises(IndexError) as raised:
+        getattr(x, method)(0, index, *source)
+    assert str(raised.value) == (
+        f"{method}: index {at} is out of bounds for dimension 0 with size 3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("index_add", lambda x, d: x.index_add(0, tensor([0]), d[:1])),
+        ("index_copy", lambda x, d: x.index_copy(0, tensor([0]), d[:1])),
+        ("scatter", lambda x, d: x.scatter(0, tensor([[0]]), d)),
+        ("masked_scatter", lambda x, d: x.masked_scatter(x == 0, d)),
+    ],
+)
+def test_a_source_of_another_dtype_is_refused(method: str, call: Any):
+    x = gradient.zeros(3, 2)
+    with pytest.raises(RuntimeError, match=f"{method}: expected a source of the tensor's dtype"):
+        call(x, x.double())
+
+
+def test_a_dimension_is_flipped_once():
+    with pytest.raises(RuntimeError, match="flip: expected each dimension once"):
+        tensor(CUBE).flip(0, -3)
+
+
 def test_a_number_flipped_is_a_copy():
     x = tensor(1.5)
     flipped = x.flip(0)

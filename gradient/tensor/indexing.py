@@ -165,6 +165,7 @@ class Indexing:
         x, at, axis = self._places(caller, dim, index)
         size = at.array.shape
         if isinstance(src, Variable):
+            _same_dtype(caller, self, src)
             source = _vector(src)
             own = source.array.shape
             if len(own) != len(size) or any(n > m for n, m in zip(size, own, strict=True)):
@@ -195,6 +196,7 @@ class Indexing:
                 f"{caller}: expected an index no larger than the input apart from dim {axis}, got "
                 f"index {tuple(size)} for input {tuple(own)}"
             )
+        _in_range(caller, self.backend, at.array, axis, own[axis])
         return x, at, axis
 
     def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
@@ -212,7 +214,7 @@ class Indexing:
 
     def index_fill(self, dim: int, index: Any, value: Any) -> Any:
         """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
-        x, at = self._slices("index_fill", dim, index)
+        x, at = self._slices("index_fill", dim, index, from_end=True)
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
         try:
@@ -226,9 +228,10 @@ class Indexing:
         return out if self.array.shape else out.reshape(())
 
     def _slices(
-        self, caller: str, dim: int, index: Any, source: Any = None
+        self, caller: str, dim: int, index: Any, source: Any = None, from_end: bool = False
     ) -> tuple[Any, tuple[Any, ...]]:
-        """The input of an op on whole slices of `dim`, and where they are; `source` must fit."""
+        """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
+        index may count from the end only where so said."""
         _integers(caller, index)
         if index.ndim > 1:
             raise IndexOutOfRange(
@@ -236,7 +239,10 @@ class Indexing:
             )
         x, index = _vector(self), _vector(index)
         axis = axis_of(dim, x.ndim)
+        if not from_end:
+            _in_range(caller, self.backend, index.array, axis, x.array.shape[axis])
         if source is not None:
+            _same_dtype(caller, self, source)
             own, given = list(x.array.shape), list(_vector(source).array.shape)
             own[axis] = index.array.shape[0]
             if own != given:
@@ -259,6 +265,7 @@ class Indexing:
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
+        _same_dtype("masked_scatter", self, source)
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
 
     def _masked(self, caller: str, mask: Any) -> tuple[Any, Any]:
@@ -328,6 +335,21 @@ class Indexing:
         own = own if own.ndim == 1 else own.unsqueeze(-2)  # type: ignore[attr-defined]
         found = before(own, values.unsqueeze(-1)).sum(-1)
         return found.to(dtype=int32) if out_int32 else found
+
+
+def _in_range(caller: str, backend: Any, index: Any, axis: int, size: int) -> None:
+    try:
+        backend.check_positions(index, axis, size)
+    except IndexError as error:
+        raise IndexOutOfRange(f"{caller}: {error}") from None
+
+
+def _same_dtype(caller: str, tensor: Any, source: Any) -> None:
+    if tensor.array.dtype != source.array.dtype:
+        raise DTypeError(
+            f"{caller}: expected a source of the tensor's dtype, {tensor.dtype}, got "
+            f"{source.dtype}; cast it with .to()"
+        )
 
 
 def _integers(caller: str, index: Any) -> None:

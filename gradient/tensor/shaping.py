@@ -244,7 +244,10 @@ class Shaping:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
         dims = size if dims is None else (dims,) if isinstance(dims, int) else dims
-        return shape.flip(self, axis=tuple(axis_of(d, n) for d in shape_of(dims)))
+        axes = tuple(axis_of(d, n) for d in shape_of(dims))
+        if len(set(axes)) != len(axes):
+            raise ShapeError(f"flip: expected each dimension once, got dims {shape_of(dims)}")
+        return shape.flip(self, axis=axes)
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""

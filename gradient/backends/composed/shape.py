@@ -147,6 +147,10 @@ class ShapeDefaults:
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
         return be.assign(be.full(shape, value, x.dtype), inside, x)
 
+    def check_positions(be: Any, index: Any, axis: int, size: int) -> None:
+        """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
+        where that is cheap; a device would have to be waited for."""
+
     def place(be: Any, x: Any, shape: tuple[int, ...], index: tuple[Any, ...]) -> Any:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
         zeros = be.zeros(tuple(shape), x.dtype)

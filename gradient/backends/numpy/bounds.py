@@ -14,6 +14,13 @@ import numpy as np
 class CheckedIndices:
     """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
 
+    def check_positions(be: Any, index: np.ndarray, axis: int, size: int) -> None:
+        if index.size and not 0 <= (lowest := index.min()) <= (highest := index.max()) < size:
+            wrong = lowest if lowest < 0 else highest
+            raise IndexError(
+                f"index {wrong} is out of bounds for dimension {axis} with size {size}"
+            )
+
     def embedding(be: Any, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
         refuse_negative(indices, 0, weight.shape[0])
         return super().embedding(weight, indices)  # type: ignore[misc]
