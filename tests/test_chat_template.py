@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -346,9 +347,78 @@ def test_a_mask_marks_what_the_assistant_says():
     assert tokenizer.apply_chat_template(messages) == text
     marked = [token for token, ours in zip(*tokens, strict=True) if ours]
     assert bytes(marked).decode() == "ü?.c."
-    plain = byte_level()
-    plain.chat_template = CHATML
-    assert not any(plain.encode_chat(messages).assistant_mask)
+
+
+LLAMA_2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% elif m.role == 'assistant' %}{{ ' ' + m.content | trim + ' <|end|>' }}{% endif %}"
+    "{% endfor %}"
+)
+FORGETS_THOUGHTS = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.role == 'assistant' and loop.last %}(thought){{ m.content }}"
+    "{% else %}{{ m.content.split(')')[-1] }}{% endif %}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CALLS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content or m.tool_calls[0].name }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    "template, said",
+    [
+        (CHATML, ["It is 3. <|im_end|>", "Yes.<|im_end|>"]),
+        (LLAMA_2, [" It is 3. <|end|>", " Yes. <|end|>"]),
+        (FORGETS_THOUGHTS, ["It is 3. <|end|>", "(thought)Yes.<|end|>"]),
+        (CALLS, ["It is 3. <|end|>", "Yes.<|end|>"]),
+    ],
+)
+def test_a_template_without_marks_is_seen_from_outside(template, said):
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|end|>"])
+    tokenizer.chat_template = template
+    messages = [
+        {"role": "user", "content": "What is 1 plus 2?"},
+        {"role": "assistant", "content": "It is 3. "},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    tokens = tokenizer.encode_chat(messages)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=False)
+    assert tokenizer.decode(tokens.input_ids, skip_special_tokens=False) == text
+    runs = itertools.groupby(zip(*tokens, strict=True), key=lambda pair: pair[1])
+    shown = [
+        tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        for ours, run in runs
+        if ours
+    ]
+    assert shown == said
+
+
+def test_a_call_of_a_tool_is_said_by_the_assistant():
+    tokenizer = byte_level()
+    tokenizer.chat_template = CALLS
+    messages = [*HI, {"role": "assistant", "content": None, "tool_calls": [{"name": "add"}]}]
+    tokens = tokenizer.encode_chat(messages)
+    assert bytes(t for t, ours in zip(*tokens, strict=True) if ours) == b"add<|end|>"
+
+
+def test_a_template_that_hides_the_assistant_is_refused():
+    tokenizer = byte_level()
+    tokenizer.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    with pytest.raises(
+        ChatTemplateError, match=r"messages\[1\]: where the assistant speaks cannot"
+    ):
+        tokenizer.encode_chat([*HI, {"role": "assistant", "content": "x"}])
+
+
+def test_a_published_template_is_learned_from(real_data):
+    tokenizer = Tokenizer.from_folder(real_data("tok_qwen2_5"))
+    tokens = tokenizer.encode_chat([*HI, {"role": "assistant", "content": "Hello."}])
+    said = [token for token, ours in zip(*tokens, strict=True) if ours]
+    assert tokenizer.decode(said, skip_special_tokens=False) == "Hello.<|im_end|>"
 
 
 # Tools -------------------------------------------------------------------------------------------

@@ -283,6 +283,7 @@ def test_a_base_model_learns_to_chat(base, chats, tmp_path):
         sample_prompts=("What follows 3?",),
     )  # fmt: skip
     assert (config.block_size, config.n_embd, config.architecture) == (48, 32, "llama")
+    assert TrainConfig.from_base(base, block_size=16).block_size == 16
     result = train(config)
     before, after = weights(base), weights(result.model)
     assert after["model.embed_tokens.weight"].shape[0] == 302

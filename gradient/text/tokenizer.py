@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
+from gradient.text.assistant_spans import find_assistant_spans, marks_assistant
 from gradient.text.build import import_tokenizers, panics_as, special
 from gradient.text.charsmap import CharsmapStep
 from gradient.text.chat_template import render_chat, render_with_spans
@@ -389,15 +390,22 @@ class Tokenizer:
         """A whole conversation as token ids, with a mask of the assistant's own, to train on.
 
         Which text is the assistant's, the template says by `{% generation %}` blocks; a token that
-        lies in one even in part counts. Arguments and errors as of `apply_chat_template`.
+        lies in one even in part counts. Of a template without such blocks, a turn is what comes
+        between the prompt for it and its end (see `gradient.text.assistant_spans`). Arguments and
+        errors as of `apply_chat_template`.
         """
-        rendered = render_with_spans(
-            self._template_for(tools, chat_template),
-            messages,
-            tools=tools,
-            documents=documents,
-            **(self._special_texts() | variables),
-        )
+        template = self._template_for(tools, chat_template)
+        options = {"tools": tools, "documents": documents, **self._special_texts(), **variables}
+        if marks_assistant(template):
+            rendered = render_with_spans(template, messages, **options)
+        else:
+            rendered = find_assistant_spans(
+                messages,
+                lambda some, begin: render_chat(
+                    template, some, add_generation_prompt=begin, **options
+                ),
+                [token for token in map(self.id_to_token, self.special_ids) if token],
+            )
         with panics_as("encode: the tokenizer cannot do it, its files are damaged"):
             encoding = self._encoder.encode(rendered.text, add_special_tokens=False)
         mask = [0] * len(encoding.ids)

@@ -274,8 +274,8 @@ class TrainConfig:
             wrong.append(f"block_size: at most {context} in the model, {block_size} given")
         if wrong:
             raise ArgumentError(f"base_model {str(base_model)!r} decides this: " + "; ".join(wrong))
-        given = {"learning_rate": 1e-4} | options | shape
-        return cls(**given, base_model=str(base_model), block_size=block_size)
+        settled = {"base_model": str(base_model), "block_size": block_size} | shape
+        return cls(**({"learning_rate": 1e-4} | options | settled))
 
     @classmethod
     def preset(cls, size: str, **options: Any) -> TrainConfig:
