@@ -376,6 +376,7 @@ CASES: dict[str, list[Case]] = {
     "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
     "all": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
     "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
+    "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
     "argmin": [lambda a: (a(a.rows, 67), 1), lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
     "is_signed": [lambda a: (np.dtype("int8"),), lambda a: (np.dtype("uint8"),)],
     "topk": [

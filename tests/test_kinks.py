@@ -74,6 +74,12 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("clamp to numbers", lambda x: x.clamp(0, 1), [0.0, 1.0, 2.0, NAN], [1, 1, 0, 0], [0] * 4),
     ("clamp to tensors", lambda x: x.clamp(leaf(0), leaf(1)), [0.0, 1.0, NAN], [1, 1, 0], [0] * 3),
     # Reductions
+    ("max of all", gradient.max, [1.0, 3.0, 3.0], [0, 0.5, 0.5], [0] * 3),
+    ("max of all, NaN", gradient.max, [1.0, NAN, NAN], [0, 0.5, 0.5], [0] * 3),
+    ("median of all", gradient.median, [2.0, 1.0, 2.0], [0.5, 0, 0.5], [0] * 3),
+    ("prod, one zero", gradient.prod, [0.0, 2.0, 3.0], [6, 0, 0], [5, 3, 2]),
+    ("prod, two zeros", gradient.prod, [0.0, 0.0, 3.0], [0, 0, 0], [3, 3, 0]),
+    ("cumprod", lambda x: x.cumprod(0), [0.0, 2.0, 0.0], [3, 0, 0], [3, 1, 2]),
     ("std of equal numbers", gradient.std, [1.0, 1.0], [0, 0], [0, 0]),
 ]  # fmt: skip
 
@@ -131,3 +137,16 @@ def test_var_and_std_of_no_freedom() -> None:
     assert np.isnan(gradient.tensor([5.0]).var().item())
     assert np.isnan(gradient.tensor([5.0]).std().item())
     assert gradient.tensor([1.0, 2.0]).var(correction=2).item() == INF
+
+
+def test_rms_norm_takes_the_eps_of_float32() -> None:
+    """That of bfloat16, 0.008, would swamp the mean square of small inputs."""
+    x = gradient.full((1, 4), 0.05, dtype=gradient.bfloat16)
+    assert F.rms_norm(x, (4,)).tolist() == [[1.0] * 4]
+
+
+def test_all_and_any_over_no_dimension_and_of_bytes() -> None:
+    x = gradient.tensor([[0, 2]], dtype=gradient.uint8)
+    assert x.all(dim=()).tolist() == x.any(dim=()).tolist() == [[False, True]]
+    assert x.all().dtype is x.any(1).dtype is gradient.uint8
+    assert gradient.zeros(2).all().dtype is gradient.bool

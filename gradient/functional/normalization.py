@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gradient.autograd import no_grad
-from gradient.dtypes import finfo
+from gradient.dtypes import finfo, float32, float64
 from gradient.errors import ArgumentError, ShapeError
 from gradient.functional.padding import pad
 from gradient.ops import fused
@@ -40,10 +40,11 @@ def rms_norm(
 ) -> Tensor:
     """`x / sqrt(mean(x^2) + eps) * weight` over the last dimensions (Zhang and Sennrich 2019).
 
-    `eps=None` is the dtype's machine epsilon.
+    `eps=None` is the machine epsilon of the dtype that it is computed in: float32 for 16 bits.
     """
     _check_tail("rms_norm", input, normalized_shape, weight)
-    eps = finfo(input.dtype).eps if eps is None else eps
+    if eps is None:
+        eps = finfo(float64 if input.dtype is float64 else float32).eps
     if len(normalized_shape) == 1:
         return fused.rms_norm(input, weight, eps=eps)
     kept = input.ndim - len(normalized_shape)

@@ -6,6 +6,9 @@ import math
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.dtypes import uint8
+
+UINT8 = uint8.numpy
 
 
 def spread(be: Any, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
@@ -73,17 +76,30 @@ def prod(be, x, /, *, axis=None, keepdims=False):
 
 
 def prod_of_others(be: Any, x: Any, axis: Any) -> Any:
-    """For each element, the product of the others, right where there are zeros too: with one zero
-    only its own is not zero, with more all are."""
-    one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
-    none = x == 0
-    zeros = be.sum(be.astype(none, x.dtype), axis, True)
-    rest = be.prod(be.where(none, one, x), axis, True)
-    if axis is None:
-        shape = (1,) * len(x.shape)
-        zeros, rest = be.reshape(zeros, shape), be.reshape(rest, shape)
-    others = be.where(zeros == 0, rest, zero) / be.where(none, one, x)
-    return be.where(none, be.where(zeros == 1, rest, zero), others)
+    """For each element, the product of those before it times that of those behind it: no
+    division, so that it and its own derivatives are right where elements are 0."""
+    n = len(x.shape)
+    reduced = range(n) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    order = (*(i for i in range(n) if i not in reduced), *reduced)
+    moved = be.permute(x, order)
+    rows = be.reshape(moved, (*moved.shape[: n - len(reduced)], count(x.shape, axis)))
+    last = len(rows.shape) - 1
+    before = prod_before(be, rows, last)
+    behind = be.flip(prod_before(be, be.flip(rows, (last,)), last), (last,))
+    back = tuple(sorted(range(n), key=order.__getitem__))
+    return be.permute(be.reshape(before * behind, tuple(moved.shape)), back)
+
+
+def prod_before(be: Any, x: Any, axis: int) -> Any:
+    """For each element, the product of those before it along `axis`: 1 for the first."""
+    first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
+    rest = be.cumprod(part(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
+    return be.concatenate([first, rest], axis)
+
+
+def part(be: Any, x: Any, axis: int, start: int, stop: int) -> Any:
+    """x[start:stop] along `axis`."""
+    return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
 
 
 @op(lambda g, be, x, out, axis, keepdims: share_of_best(be, g, x, out, axis, keepdims))
@@ -96,6 +112,31 @@ def amax(be, x, /, *, axis=None, keepdims=False):
 def amin(be, x, /, *, axis=None, keepdims=False):
     """The minimum; ties share the gradient equally."""
     return be.min(x, axis, keepdims)
+
+
+@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+def max(be, x, /):
+    """The maximum of all; ties, and NaNs where it is NaN, share the gradient equally."""
+    return be.max(x)
+
+
+@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+def min(be, x, /):
+    """The minimum of all; ties, and NaNs where it is NaN, share the gradient equally."""
+    return be.min(x)
+
+
+@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+def median(be, x, /):
+    """The lower median of all, NaN where there is one; ties share the gradient equally."""
+    return be.median(x)
+
+
+def share_of_equal(be: Any, g: Any, x: Any, out: Any) -> Any:
+    out = be.detach(out)
+    best = (x == out) | ((x != x) & (out != out))
+    ties = be.sum(be.astype(best, g.dtype))
+    return be.where(best, g / ties, be.full((), 0, g.dtype))
 
 
 def share_of_best(be: Any, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
@@ -128,16 +169,22 @@ def cumprod(be, x, /, *, axis):
 
 
 def cumprod_grad(be: Any, g: Any, x: Any, axis: int) -> Any:
-    """Without zeros, a running sum from the end divided by x. At the first zero of a row, the sum
-    of the products that it enters, without it; beyond it, zero."""
-    one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
-    none = x == 0
-    seen = be.cumsum(be.astype(none, x.dtype), axis)
-    first = none & (seen == 1)
-    plain = reverse_cumsum(be, g * be.cumprod(x, axis), axis) / be.where(none, one, x)
-    without = be.cumprod(be.where(first, one, x), axis)
-    at_zero = reverse_cumsum(be, be.where(seen >= 1, g * without, zero), axis)
-    return be.where(first, at_zero, be.where(seen == 0, plain, zero))
+    """The product of the elements before, times r, where r_i = g_i + x_(i+1) r_(i+1). That
+    recurrence is solved by doubling (Hillis and Steele 1986): after the step of length s, r_i has
+    its first 2 s terms, and `factors` the products of the s elements behind i. No division: right
+    where elements are 0, and so are its own derivatives."""
+    n = x.shape[axis]
+    before = prod_before(be, x, axis)
+    factors = part(be, x, axis, 1, n or 1)
+    step = 1
+    while step < n:
+        added = factors * part(be, g, axis, step, n)
+        head = part(be, g, axis, 0, n - step) + added
+        g = be.concatenate([head, part(be, g, axis, n - step, n)], axis)
+        left = n - 2 * step if n > 2 * step else 0
+        factors = part(be, factors, axis, 0, left) * part(be, factors, axis, step, step + left)
+        step *= 2
+    return before * g
 
 
 # Without gradients ---------------------------------------------------------------------------
@@ -169,11 +216,15 @@ def topk(be, x, /, *, k, axis, largest=True):
 
 @op()
 def all(be, x, /, *, axis=None, keepdims=False):
-    """Whether no element is zero."""
-    return be.all(x, axis, keepdims)
+    """Whether no element is zero; of uint8, as a uint8."""
+    return in_bytes(be, be.all(x, axis, keepdims), x)
 
 
 @op()
 def any(be, x, /, *, axis=None, keepdims=False):
-    """Whether some element is not zero."""
-    return be.any(x, axis, keepdims)
+    """Whether some element is not zero; of uint8, as a uint8."""
+    return in_bytes(be, be.any(x, axis, keepdims), x)
+
+
+def in_bytes(be: Any, out: Any, x: Any) -> Any:
+    return be.astype(out, x.dtype) if x.dtype == UINT8 else out

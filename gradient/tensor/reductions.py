@@ -163,7 +163,8 @@ class Reductions:
         """The maximum of all, (values, indices) along `dim`, or the larger of two tensors."""
         dim = dim if other is None else other
         if dim is None:
-            return reduce.amax(self, axis=self._filled("max", None))
+            self._filled("max", None)
+            return reduce.max(self)
         if not isinstance(dim, int):
             return elementwise.maximum(self, dim)
         return self._picked("max", reduce.argmax, dim, keepdim)
@@ -172,7 +173,8 @@ class Reductions:
         """The minimum of all, (values, indices) along `dim`, or the smaller of two tensors."""
         dim = dim if other is None else other
         if dim is None:
-            return reduce.amin(self, axis=self._filled("min", None))
+            self._filled("min", None)
+            return reduce.min(self)
         if not isinstance(dim, int):
             return elementwise.minimum(self, dim)
         return self._picked("min", reduce.argmin, dim, keepdim)
@@ -201,10 +203,14 @@ class Reductions:
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether no element is zero."""
+        if dim is not None and not isinstance(dim, int) and not len(dim):
+            return elementwise.ne(self, 0)  # over no dimension: each element by itself
         return reduce.all(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether some element is not zero."""
+        if dim is not None and not isinstance(dim, int) and not len(dim):
+            return elementwise.ne(self, 0)
         return reduce.any(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def count_nonzero(self, dim: Dim = None) -> Any:
@@ -278,8 +284,7 @@ class Reductions:
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
         if dim is None:
-            flat = self.reshape(-1)  # type: ignore[attr-defined]
-            return flat.median(0).values if flat.array.shape[0] else flat.sum() / 0
+            return reduce.median(self) if self.numel() else self.sum() / 0  # type: ignore[attr-defined]
         self._filled("median", dim)
         size = self.array.shape[axis_of(dim, self.ndim)] if self.ndim else 1
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)

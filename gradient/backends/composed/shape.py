@@ -72,6 +72,14 @@ class ShapeDefaults:
             return be.sum(x != 0, axis, keepdims) != 0
         return be.max(x != 0, axis, keepdims)
 
+    def median(be: Any, x: Any) -> Any:
+        """The lower median of all elements; NaN where there is one."""
+        flat = be.reshape(x, (-1,))
+        ordered = be.take_along(flat, be.argsort(flat, 0), 0)
+        n = flat.shape[0]
+        last = be.getitem(ordered, (n - 1,))  # where NaN sorts to
+        return be.where(last != last, last, be.getitem(ordered, ((n - 1) // 2,)))
+
     def argmin(be: Any, x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
         """int64 index of the first minimum."""
         if str(x.dtype).endswith("bool"):
