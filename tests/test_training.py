@@ -92,7 +92,7 @@ def test_config_lists_all_that_is_wrong():
     assert str(caught.value) == (
         "training: n_embd: expected a multiple of n_head=3, got 100; "
         "steps: expected at least 1, got 0; "
-        "export_dtype: expected one of float32, bfloat16, float16, got 'int8'"
+        "export_dtype: expected one of float32, bfloat16, float16, f32, bf16, f16, got 'int8'"
     )
 
 
@@ -409,11 +409,11 @@ def test_time_limit_ends_with_the_rate_brought_down(text, tmp_path, monkeypatch)
     assert seen.steps[-1]["lr"] < 0.3 * config.learning_rate
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "bf16"])
 def test_the_exported_model_generates(text, tmp_path, dtype):
     result = train(nano(text, tmp_path / "run", export_dtype=dtype))
     language_model = gradient.hub.load(result.model)
-    assert language_model.model.dtype.name == dtype
+    assert language_model.model.dtype.name == {"bf16": "bfloat16"}.get(dtype, dtype)
     assert str(language_model.generate("def add", max_new_tokens=5, temperature=0.0))
 
 

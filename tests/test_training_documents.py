@@ -284,6 +284,10 @@ def test_a_base_model_learns_to_chat(base, chats, tmp_path):
     )  # fmt: skip
     assert (config.block_size, config.n_embd, config.architecture) == (48, 32, "llama")
     assert TrainConfig.from_base(base, block_size=16).block_size == 16
+    same = TrainConfig.from_base(base, block_size=256 // 8, learning_rate=1e-3, n_layer=1)
+    assert same.command() == (
+        f"gradient train --out gradient-run --from {base} --block-size 32 --learning-rate 0.001"
+    )
     result = train(config)
     before, after = weights(base), weights(result.model)
     assert after["model.embed_tokens.weight"].shape[0] == 302

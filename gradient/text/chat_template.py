@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import functools
 import json
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -145,15 +144,13 @@ def render_with_spans(
             _MARKS: (begin, end) if "generation" in template else None,
         },
     )
-    parts, spans, at = [], [], 0
-    for part in re.split(f"({begin}|{end})", text):
-        if part == begin:
-            spans.append((at, at))
-        elif part == end:
-            spans[-1] = (spans[-1][0], at)
-        else:
-            parts.append(part)
-            at += len(part)
+    before, *rest = text.split(begin)
+    parts, spans, at = [before], [], len(before)
+    for part in rest:
+        said, _, after = part.partition(end)
+        spans.append((at, at + len(said)))
+        parts += said, after
+        at += len(said) + len(after)
     return RenderedChat("".join(parts), spans)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
 from gradient.text.assistant_spans import find_assistant_spans, marks_assistant
@@ -408,12 +410,11 @@ class Tokenizer:
             )
         with panics_as("encode: the tokenizer cannot do it, its files are damaged"):
             encoding = self._encoder.encode(rendered.text, add_special_tokens=False)
-        mask = [0] * len(encoding.ids)
+        offsets = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
+        mask = np.zeros(len(offsets), bool)
         for begin, end in rendered.assistant_spans:
-            for number, (left, right) in enumerate(encoding.offsets):
-                if left < end and right > begin:
-                    mask[number] = 1
-        return ChatTokens(encoding.ids, mask)
+            mask |= (offsets[:, 0] < end) & (offsets[:, 1] > begin)
+        return ChatTokens(encoding.ids, mask.astype(int).tolist())
 
     def _special_texts(self) -> dict[str, str]:
         """The special tokens that there are, as variables of a template."""

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, int]] = {
 #: Model families that can be trained from the start.
 ARCHITECTURES = ("gpt2", "llama")
 PACKINGS = ("windows", "documents")
-EXPORT_DTYPES = ("float32", "bfloat16", "float16")
+EXPORT_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
 
 #: What a base model decides.
 SHAPE = (
@@ -45,6 +45,9 @@ SHAPE = (
     "tie_embeddings",
     "dropout",
 )
+
+#: Settings whose defaults are others with a base model.
+BASE_DEFAULTS = ("block_size", "learning_rate")
 
 #: What a run in progress may not change: the tokens, the model and the order of the batches.
 FIXED_AT_START = (
@@ -122,7 +125,9 @@ class TrainConfig:
     intermediate_size: int | None = _setting(
         None, "Model", "Width inside the MLP; default 4 (llama: 8/3) times --n-embd."
     )
-    block_size: int = _setting(256, "Model", "Context length, in tokens.")
+    block_size: int = _setting(
+        256, "Model", "Context length, in tokens; with --from the model's, at most 1024."
+    )
     tie_embeddings: bool = _setting(
         True, "Model", "Use the token embedding as the output matrix, too."
     )
@@ -138,7 +143,9 @@ class TrainConfig:
     )
     batch_size: int = _setting(16, "Optimisation", "Sequences in one forward pass.")
     accumulate: int = _setting(1, "Optimisation", "Forward passes in one optimiser step.")
-    learning_rate: float = _setting(1e-3, "Optimisation", "AdamW's, after the warm-up.")
+    learning_rate: float = _setting(
+        1e-3, "Optimisation", "AdamW's, after the warm-up; with --from by default 1e-4."
+    )
     final_lr_fraction: float = _setting(
         0.05, "Optimisation", "Share of the learning rate that is left at the end."
     )
@@ -167,7 +174,7 @@ class TrainConfig:
     seed: int = _setting(1337, "The run", "Of the first weights, the batches and dropout.")
     device: str = _setting("cpu", "The run", "cpu, cuda:0 or metal.")
     export_dtype: str = _setting(
-        "float32", "The run", f"Of the finished model's weights: {', '.join(EXPORT_DTYPES)}."
+        "float32", "The run", "Of the finished model's weights: f32, bf16, f16 (or float32 ...)."
     )
     tensorboard: bool = _setting(True, "The run", "Write event files, if it is installed.")
 
@@ -313,11 +320,12 @@ class TrainConfig:
         words = ["gradient", "train", *self.paths, "--out", self.out]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not field.metadata or value == field.default:
+            usual = value == field.default
+            if self.base_model is not None:  # which decides the shape, and has defaults of its own
+                usual = field.name in SHAPE or (usual and field.name not in BASE_DEFAULTS)
+            if not field.metadata or usual:
                 continue
             name = OPTIONS.get(field.name, field.name.replace("_", "-"))
-            if self.base_model is not None and field.name in SHAPE:
-                continue
             if field.name == "sample_prompts":
                 words += [word for prompt in value for word in ("--sample", prompt)]
             elif isinstance(value, bool):

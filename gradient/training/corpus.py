@@ -177,7 +177,8 @@ def _note_reading(
     if len(documents) > len(read):
         kinds = ((len(documents) - chats, "texts"), (chats, "conversations"))
         inside = " with " + " and ".join(f"{count} {kind}" for count, kind in kinds if count)
-    note(f"read {len(read)} files{inside}, {characters / 1e6:.2f} M characters, from {source}")
+    count = f"{len(read)} file" + "s" * (len(read) != 1)
+    note(f"read {count}{inside}, {characters / 1e6:.2f} M characters, from {source}")
     if config.paths and (others := [str(file.path) for file in files if file not in read]):
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         note(f"left out, as empty or not UTF-8 text: {', '.join(others[:3])}{more}")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gradient
+from gradient.dtypes.names import floating_dtype
 from gradient.io.atomic import write_text
 from gradient.models import CausalLM, save_model
 from gradient.models.generation_config import write_generation_config
@@ -23,7 +23,7 @@ def export_model(
 
     Args:
         model: in any floating dtype; it is not changed.
-        dtype: of the stored weights: float32, bfloat16 or float16.
+        dtype: of the stored weights, by name: float32, bfloat16 or float16.
         record: what training.json says of how the model came to be.
 
     Raises:
@@ -31,10 +31,11 @@ def export_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = model
-    if model.dtype.name != dtype:
+    wanted = floating_dtype(dtype)
+    if model.dtype != wanted:
         stored = type(model)(model.config)
         stored.load_state_dict(model.state_dict())
-        stored.to(dtype=getattr(gradient, dtype))
+        stored.to(dtype=wanted)
     save_model(stored, folder)
     tokenizer.save(folder)
     write_generation_config(model.generation_config, folder)
