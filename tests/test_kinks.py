@@ -150,3 +150,17 @@ def test_all_and_any_over_no_dimension_and_of_bytes() -> None:
     assert x.all(dim=()).tolist() == x.any(dim=()).tolist() == [[False, True]]
     assert x.all().dtype is x.any(1).dtype is gradient.uint8
     assert gradient.zeros(2).all().dtype is gradient.bool
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_sizes_of_zero() -> None:
+    x, w, b = leaf(np.zeros((2, 0))), leaf(np.zeros((3, 0))), leaf([1.0, 2.0, 3.0])
+    y = F.linear(x, w, b)
+    y.sum().backward()
+    assert y.tolist() == [[1, 2, 3]] * 2 and b.grad.tolist() == [2, 2, 2]
+    assert F.linear(leaf(np.zeros((2, 4, 0))), w).shape == (2, 4, 3)
+    assert leaf(np.zeros((1, 0))).logsumexp(1).tolist() == [-INF]
+    q, k, v = leaf(np.ones((1, 1, 2, 4))), leaf(np.ones((1, 1, 0, 4))), leaf(np.ones((1, 1, 0, 5)))
+    out = F.scaled_dot_product_attention(q, k, v)
+    out.sum().backward()
+    assert out.shape == (1, 1, 2, 5) and not out.any() and not q.grad.any()

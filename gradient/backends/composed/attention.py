@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradient.backends.composed.precision import NARROW, composed
 from gradient.dtypes import PackedDType, float32, int64
 
 INT64 = int64.numpy
+
+
+def _rows(be: Any, x: Any) -> Any:
+    """(..., K) as a matrix of all rows; none is inferred, as K may be 0."""
+    if len(x.shape) == 2:
+        return x
+    return be.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 class AttentionDefaults:
@@ -26,7 +34,7 @@ class AttentionDefaults:
         if packed:
             y = be.quantized_matmul(x, weight)
             return y if bias is None else y + bias
-        rows = be.reshape(x, (-1, x.shape[-1])) if len(x.shape) != 2 else x
+        rows = _rows(be, x)
         y = be.matmul(rows, be.permute(weight, (1, 0)))
         if bias is not None:
             y = y + bias
@@ -40,8 +48,7 @@ class AttentionDefaults:
 
     def linear_weight_grad(be: Any, g: Any, x: Any) -> Any:
         """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
-        g = be.reshape(g, (-1, g.shape[-1]))
-        return be.matmul(be.permute(g, (1, 0)), be.reshape(x, (-1, x.shape[-1])))
+        return be.matmul(be.permute(_rows(be, g), (1, 0)), _rows(be, x))
 
     def embedding(be: Any, weight: Any, indices: Any) -> Any:
         """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
@@ -133,6 +140,9 @@ class AttentionDefaults:
         softcap) before they are masked (Gemma 2, 2024, section 2). A row that sees nothing gives
         zeros; its logarithm is inf. Returns (B, H, T, E) and twice (B, H, T, 1).
         """
+        if not k.shape[2]:  # no keys: every row sees nothing
+            none = be.zeros((*q.shape[:3], 1), q.dtype)
+            return be.zeros((*q.shape[:3], v.shape[-1]), q.dtype), none, none + math.inf
         scores = be._masked(be._scores(q, k, scale, softcap), mask, is_causal, window)
         high = be.detach(be.max(scores, -1, True))
         high = be.where(be.isfinite(high), high, be.zeros_like(high))

@@ -41,6 +41,8 @@ class NormDefaults:
     @composed
     def logsumexp(be: Any, x: Any, axis: Any, keepdims: bool = False) -> Any:
         """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
+        if 0 in x.shape:  # the sum is 0, or there are no sums
+            return be.log(be.sum(be.exp(x), axis, keepdims))
         high = be.detach(be.max(x, axis, True))
         high = be.where(be.isfinite(high), high, be.zeros_like(high))
         total = be.log(be.sum(be.exp(x - high), axis, True)) + high
