@@ -55,6 +55,8 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("soft margin t=-1", loss("soft_margin_loss", -1.0), [0.0], [0.5], [0.25]),
     ("multilabel t=0", loss("multilabel_soft_margin_loss", 0.0), [0.0], [0.5], [0.25]),
     ("multilabel t=1", loss("multilabel_soft_margin_loss", 1.0), [0.0], [-0.5], [0.25]),
+    ("huber", loss("huber_loss", 0.0), [0.0, 1.0, INF], [0, 1, 1], [1, 0, 0]),
+    ("smooth l1", loss("smooth_l1_loss", 0.0), [0.0, -1.0, -INF], [0, -1, -1], [1, 0, 0]),
     # Elementwise
     ("abs", gradient.abs, [0.0, NAN, -2.0], [0, 0, -1], [0, 0, 0]),
     ("relu", F.relu, [0.0, NAN, 1.0], [0, 1, 1], [0, 0, 0]),

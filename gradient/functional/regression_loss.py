@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from gradient.errors import ArgumentError
+from gradient.functional.activation import hardtanh
 from gradient.functional.reduction import reduced, warn_if_broadcast
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, ones_like
@@ -36,8 +37,7 @@ def smooth_l1_loss(
         return l1_loss(input, target, reduction=reduction)
 
     def losses(gap: Tensor) -> Tensor:
-        size = gap.abs()
-        return where(size < beta, 0.5 / beta * size * size, size - 0.5 * beta)
+        return _huber(gap, beta) / beta
 
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
@@ -54,11 +54,16 @@ def huber_loss(
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
 
-    def losses(gap: Tensor) -> Tensor:
-        size = gap.abs()
-        return where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
+    return _regression(
+        "huber_loss", input, target, reduction, weight, lambda gap: _huber(gap, delta)
+    )
 
-    return _regression("huber_loss", input, target, reduction, weight, losses)
+
+def _huber(gap: Tensor, delta: float) -> Tensor:
+    """`c (d - c / 2)` with c = d held within delta. Its derivative is c: no product of a choice's
+    other side, which is infinite where d is, and no |d|, which hides the second one at 0."""
+    cut = hardtanh(gap, -delta, delta)
+    return cut * (gap - 0.5 * cut)
 
 
 def _regression(
