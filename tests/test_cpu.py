@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -202,21 +200,42 @@ def test_an_error_in_a_thread_reaches_the_caller(failing: int) -> None:
     test_threads_run_each_chunk_once()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pthread_kill")
-def test_ctrl_c_does_not_wait_for_the_other_threads() -> None:
-    """Which may be compiling a kernel."""
-    go = threading.Event()
+WHO_COMPILES = """
+import threading
+import gradient
+from gradient.backends.numpy import compiler
+from gradient.nn import functional as F
+from gradient.quantization import quantize
 
-    def work(i: int) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.raise_signal(signal.SIGINT)
-        else:
-            go.wait()
+threads = set()
+alone = compiler._alone
 
-    with pytest.raises(KeyboardInterrupt):
-        threads.run(100, work)
-    go.set()
-    test_threads_run_each_chunk_once()
+def noted(work, arguments):
+    threads.add(threading.current_thread().name)
+    return alone(work, arguments)
+
+compiler._alone = noted
+x = gradient.randn(1400, 400, requires_grad=True)
+q = x.reshape(4, 7, 50, 400)
+F.layer_norm(F.gelu(x), (400,)).softmax(-1).sum().backward()
+F.scaled_dot_product_attention(q, q, q).sum().backward()
+F.embedding(gradient.arange(1400) % 11, x).sum().backward()
+gradient.optim.AdamW([x]).step()
+F.linear(x[:2].bfloat16(), gradient.randn(2048, 400).bfloat16())
+for rows in (1, 64):
+    F.linear(gradient.randn(rows, 512), quantize(gradient.randn(4096, 512), gradient.q4_0))
+print(*threads)
+"""
+
+
+def test_threads_of_the_pool_compile_nothing() -> None:
+    """The end of the process, also after Ctrl-C, would wait for them."""
+    pytest.importorskip("numba")
+    environment = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", WHO_COMPILES], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == ["gradient-compiler"], done.stderr
 
 
 def test_threads_may_nest() -> None:

@@ -38,15 +38,11 @@ class PackedKernels:
     def unpack(be: Any, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
         if not _read_by_kernels(x):
             return super().unpack(x, dtype)  # type: ignore[misc]
-        family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
         kind: Any = x.dtype
-        (blocks,) = x.parts
         out = np.empty(x.shape, np.float32)
-        threads.rows(
-            family.unpack, x.size // kind.block_size, CHUNK // kind.block_size,
-            *(blocks.reshape(-1), forms[kind.name], kind.block_size, kind.block_bytes),
-            out.reshape(-1),
-        )  # fmt: skip
+        kernel, *arguments = _unpacking(x, out)
+        blocks = x.size // kind.block_size
+        threads.rows(kernel, blocks, CHUNK // kind.block_size, *arguments)
         return out.astype(dtype, copy=False)
 
     @composed
@@ -60,6 +56,9 @@ class PackedKernels:
         rows = x.reshape(math.prod(x.shape[:-1]), k)
         out = np.empty((len(rows), n), x.dtype)
 
+        if _read_by_kernels(weight):
+            threads.prepare(*_unpacking(weight, np.empty(0, np.float32)))
+
         def part(i: int) -> None:
             some = pieces[i]
             np.matmul(rows, be.unpack(weight.rows(be, (some,)), x.dtype).T, out=out[:, some])
@@ -67,6 +66,15 @@ class PackedKernels:
         with one_blas_thread():
             threads.run(len(pieces), part)
         return out.reshape(*x.shape[:-1], n)
+
+
+def _unpacking(x: PackedArray, out: np.ndarray) -> tuple[Any, ...]:
+    """The kernel that unpacks, and its arguments after start and stop."""
+    kind: Any = x.dtype
+    form = kernels.load("stored").FORMATS[kind.name]
+    blocks = x.parts[0].reshape(-1)
+    unpack = kernels.load("linear").unpack
+    return unpack, blocks, form, kind.block_size, kind.block_bytes, out.reshape(-1)
 
 
 def _few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:

@@ -57,6 +57,9 @@ class StepKernels:
         chunks = [(i, at) for i, group in enumerate(flat)
                   for at in range(0, group[0].size, steps.CHUNK)]  # fmt: skip
 
+        for dtype in {group[0].dtype for group in flat}:
+            threads.prepare(steps.adamw, *(np.empty(0, dtype) for _ in range(4)), *typed[dtype])
+
         def update(n: int) -> None:
             i, at = chunks[n]
             p = flat[i][0]

@@ -8,7 +8,6 @@ costs one chunk, not its whole share.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,7 @@ def run(count: int, work: Callable[[int], Any]) -> None:
     """Call work(0), ..., work(count - 1), each once, in any order, on all threads.
 
     `work` should spend its time in code that lets go of the interpreter lock: a kernel, a NumPy
-    function on a large array. The first exception is raised here after all threads have stopped;
-    Ctrl-C at once, as a thread may be compiling a kernel.
+    function on a large array. The first exception is raised here after all threads have stopped.
     """
     helpers = min(_threads, count) - 1
     if helpers < 1:
@@ -79,8 +77,7 @@ def run(count: int, work: Callable[[int], Any]) -> None:
     finally:
         # A helper that has not woken by now has nothing left to do.
         started = [future for future in futures if not future.cancel()]
-        if not isinstance(sys.exception(), KeyboardInterrupt):
-            errors = [future.exception() for future in started]
+        errors = [future.exception() for future in started]
     for error in filter(None, errors):
         raise error
 
@@ -90,7 +87,17 @@ def rows(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any) -> Non
     if n <= chunk:
         kernel(0, n, *arguments)
     else:
+        prepare(kernel, *arguments)
         run(-(-n // chunk), lambda i: kernel(i * chunk, min((i + 1) * chunk, n), *arguments))
+
+
+def prepare(kernel: Callable[..., Any], *arguments: Any) -> None:
+    """Have a kernel compiled for such arguments, by calling it for an empty range.
+
+    To be done before threads of the pool call it: the end of the process waits for them, and a
+    compilation can take a minute.
+    """
+    kernel(0, 0, *arguments)
 
 
 def _executor() -> ThreadPoolExecutor:

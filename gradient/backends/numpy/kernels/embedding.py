@@ -11,6 +11,8 @@ COLUMNS = 64
 @kernel
 def add_rows(start, stop, x, index, value):
     """x[index[r], start:stop] += value[r, start:stop] for each r in turn."""
+    if start == stop:
+        return
     for r in range(index.size):
         i = index[r]
         row = x[i if i >= 0 else i + x.shape[0], start:stop]
