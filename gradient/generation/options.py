@@ -69,7 +69,8 @@ class GenerationOptions(SamplingParams):
         grammar: the text is to follow this grammar, in llguidance's variant of Lark's notation.
         draft: speculative decoding: a smaller model of the same vocabulary (a `LanguageModel`, or
             its `model`) that guesses tokens for this one to check, or "prompt_lookup", which
-            guesses that the text repeats itself. The text is the same: see `SpeculativeDecoder`.
+            guesses that the text repeats itself. The text is the same, up to rounding: see
+            `SpeculativeDecoder`.
         max_draft_tokens: the most tokens to guess at once, from 1 to 32; fewer are tried where
             guesses fail.
         logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the

@@ -176,8 +176,9 @@ STREAM = 0x9E3779B97F4A7C15
 class Sampler:
     """Chooses the next token of each row, with random numbers of its own for each.
 
-    What a row draws depends on its own seed and on how many tokens it has, not on the rows beside
-    it, nor on how many of its tokens are chosen at once.
+    The number that a row draws depends on its own seed and on how many tokens it has, not on the
+    rows beside it, nor on how many of its tokens are chosen at once. (Its logits do, by rounding,
+    which in bfloat16 may be enough for another token.)
     """
 
     def __init__(
