@@ -2,6 +2,7 @@
 
 pytest                  all tests, on the CPU; what needs PyTorch or absent data skips and is named
 pytest -m "not slow"    the quick ones
+pytest -m core          of these, rungs 0 to 4: dtypes, backends, autograd, ops, tensors; a minute
 pytest --device cuda    the same tests, with their tensors on the GPU
 pytest --parity         only the comparisons with PyTorch and transformers, which must be installed
 """
@@ -28,6 +29,16 @@ if str(data_folder.CHECKOUT) not in sys.path:
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PARITY_MODULES = ("torch", "transformers")
 ABSENT_DATA = pytest.StashKey[set[str]]()
+
+
+CORE = {
+    f"test_{subject}.py"
+    for subject in (
+        *("aliasing", "autograd", "backends", "compiler", "functional", "kinks", "locks", "ops"),
+        *("random", "tensor"),
+    )
+}
+"""Files of the rungs below `nn` (docs/design.md) that compile next to nothing."""
 
 
 def _installed(module: str) -> bool:
@@ -77,11 +88,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"gradient: {place}", f"device: {config.getoption('--device')}"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--parity"):
         _deselect(config, items, lambda item: item.get_closest_marker("parity") is None)
     if config.getoption("--device") != "cpu":
         _deselect(config, items, lambda item: item.get_closest_marker("cpu_only") is not None)
+    for item in items:
+        closest = item.get_closest_marker
+        if item.path.name in CORE and not (closest("slow") or closest("parity")):
+            item.add_marker("core")
     missing = [module for module in PARITY_MODULES if not _installed(module)]
     if missing:
         skip = pytest.mark.skip(reason=f'{" and ".join(missing)} not installed (extra "parity")')
