@@ -70,6 +70,8 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("atan2(0, x)", lambda x: gradient.atan2(zero(x), x), [0.0, 1.0], [0, 0], None),
     ("logit of x held in [.1, .9]", lambda x: x.logit(0.1), [0.0, 0.5, NAN], [0, 4, 0], [0, 0, 0]),
     ("logaddexp", lambda x: x.logaddexp(zero(x)), [INF, 0.0, -INF], [1, 0.5, 0], [0, 0.25, 0]),
+    ("elu", F.elu, [NAN, 1.0], [1, 1], [0, 0]),
+    ("softshrink", F.softshrink, [NAN, 0.5, -0.5, 1.0], [1, 0, 0, 1], [0] * 4),
     # Choosing
     ("maximum", lambda x: x.maximum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 1], [0, 0, 0]),
     ("minimum", lambda x: x.minimum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 0], [0, 0, 0]),

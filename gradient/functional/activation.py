@@ -87,7 +87,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
     # The clamp keeps exp finite on the side that `where` throws away: 0 * inf would be nan.
     negative = alpha * (input.clamp(max=0.0) / stretch).expm1()
-    return scale * where(input > 0, input, negative)
+    return scale * where(input <= 0, negative, input)  # NaN goes the straight way
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -144,7 +144,8 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
-    return where(input > lambd, input - lambd, where(input < -lambd, input + lambd, 0.0))
+    moved = where(input > lambd, input - lambd, input + lambd)
+    return moved.masked_fill(input.abs() <= lambd, 0.0)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
