@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,12 @@ from typer.testing import CliRunner
 
 import gradient
 from gradient.cli.app import app
-from gradient.errors import ArgumentError
-from gradient.evaluation.memory import forecast, left_in
-from gradient.models import save_model
+from gradient.errors import ArgumentError, ModelNotFound
+from gradient.evaluation.memory import forecast
+from gradient.generation import KVCache
+from gradient.io import free_memory
+from gradient.io.free_memory import left_in
+from gradient.models import loading, save_model
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 
@@ -77,13 +82,88 @@ def folder(tmp_path_factory) -> Path:
 def test_the_forecast_is_within_five_per_cent_of_the_peak(folder, changes):
     settings = {"batch": 1, "dtype": None, "quantize": None, "cache": "static", "cache_dtype": None}
     settings |= changes
-    found = forecast(folder, **settings)
+    found = forecast(folder, measure=True, **settings)
     command = [sys.executable, "-c", GENERATE, json.dumps({"path": str(folder), **settings})]
     for _ in range(2):  # the first may compile kernels, which takes memory of its own
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     peak = int(done.stdout)
     assert found.total == pytest.approx(peak, rel=0.05), (found, peak)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"context": 64},
+        {"context": 1536},
+        {"context": 512, "batch": 3},
+        {"context": 512, "dtype": "bf16"},
+        {"context": 512, "quantize": "q8_0"},
+    ],
+    ids=str,
+)
+def test_arithmetic_agrees_with_a_measurement(folder, changes):
+    counted, measured = forecast(folder, **changes), forecast(folder, measure=True, **changes)
+    assert counted.weights == measured.weights and counted.cache == measured.cache
+    assert counted.total == pytest.approx(measured.total, rel=0.1), (counted, measured)
+
+
+@pytest.mark.parametrize("cache", ["static", "sliding", "paged"])
+def test_arithmetic_counts_the_cache_as_it_is(tmp_path, cache):
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=9000,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    save_model(model, tmp_path)
+    for tokens, dtype in ((1025, None), (4097, "int8")):
+        found = forecast(tmp_path, context=tokens, batch=2, cache=cache, cache_dtype=dtype)
+        held = KVCache.for_model(model, 2, tokens - 1, kind=cache, dtype=dtype)
+        held.begin(tokens - 1).commit()
+        assert found.cache == pytest.approx(held.nbytes, rel=0.05)
+
+
+def test_arithmetic_runs_nothing(tmp_path, monkeypatch):
+    def forbidden(*args, **options):
+        raise AssertionError("a process was started, or a layer run")
+
+    monkeypatch.setattr(subprocess, "run", forbidden)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forbidden)
+    monkeypatch.setattr(free_memory, "available", lambda: 1)  # and there is no warning
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    assert forecast(tmp_path, context=100).total > 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "free", "warning"),
+    [
+        ({}, 1 << 30, None),
+        ({}, 1000, "its weights have .* are mapped, so this works"),
+        ({"dtype": "bf16"}, 1000, "loading makes .* the system will swap"),
+        ({"dtype": "f32"}, 1000, "are mapped, so this works"),  # as they are stored
+        ({"quantize": "q8_0"}, 1000, "loading makes"),
+        ({"quantize": "q8_0"}, 1 << 30, None),
+    ],
+)
+def test_a_model_larger_than_memory_is_warned_of(tmp_path, monkeypatch, options, free, warning):
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=4,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tmp_path)
+    for module in (free_memory, loading):
+        monkeypatch.setattr(module, "available", lambda: free)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        gradient.hub.load(tmp_path, **options)
+    found = [str(each.message) for each in said]
+    assert (found == []) if warning is None else re.search(warning, " ".join(found)), found
 
 
 def test_what_the_parts_are(tmp_path):
@@ -105,7 +185,7 @@ def test_what_the_parts_are(tmp_path):
 def test_what_cannot_be_planned(tmp_path):
     with pytest.raises(ArgumentError, match="a context of at least 2 tokens"):
         forecast(tmp_path, context=1)
-    with pytest.raises(ArgumentError, match=r"there is no config\.json"):
+    with pytest.raises(ModelNotFound, match=r"there is no config\.json"):
         forecast(tmp_path, context=8)
     with pytest.raises(ArgumentError, match="expected at most the model's 256, got 257"):
         forecast(gradient.hub.find("pycoder"), context=257)
@@ -125,7 +205,7 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text("raise SystemExit('run')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    assert forecast(GOLDEN, context=16).total > 0
+    assert forecast(GOLDEN, context=16, measure=True).total > 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -136,7 +216,7 @@ def test_kernels_belong_to_the_program(tmp_path):
         num_attention_heads=4, num_key_value_heads=2,
     )  # fmt: skip
     save_model(LlamaForCausalLM(config), tmp_path)
-    found = forecast(tmp_path, context=200)
+    found = forecast(tmp_path, context=200, measure=True)
     assert found.working < found.program / 4
 
 
@@ -183,10 +263,10 @@ def test_the_tokenizer_counts(real_data, tmp_path):
         num_attention_heads=4,
     )  # fmt: skip
     save_model(LlamaForCausalLM(config), tmp_path)
-    alone = forecast(tmp_path, context=64)
+    alone = forecast(tmp_path, context=64, measure=True)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copy(real_data("tok_qwen2_5") / name, tmp_path)
-    found = forecast(tmp_path, context=64)
+    found = forecast(tmp_path, context=64, measure=True)
     assert found.total > alone.total + 30_000_000
     program = (
         "import sys, gradient\n"

@@ -32,6 +32,12 @@ def plan(
     cache_dtype: Annotated[
         str | None, typer.Option("--cache-dtype", help="What keys and values are stored in.")
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Run some layers to see what they need: closer, and slower."
+        ),
+    ] = False,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
@@ -42,7 +48,8 @@ def plan(
     The exit code is 1 if it does not fit.
     """
     from gradient import hub
-    from gradient.evaluation.memory import available, forecast
+    from gradient.evaluation.memory import forecast
+    from gradient.io.free_memory import available
 
     path = hub.find(model, revision=revision, offline=offline)
     found = forecast(
@@ -53,6 +60,7 @@ def plan(
         quantize=quantize,
         cache=cache,
         cache_dtype=cache_dtype,
+        measure=measure,
     )
     free = available()
     fits = free is None or found.total <= free

@@ -19,6 +19,7 @@ from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
+from gradient.io.free_memory import warn_if_larger
 from gradient.io.gguf import GGUFFile
 from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
@@ -134,6 +135,11 @@ def packer(
 ) -> Callable[[str, gradient.Tensor], gradient.Tensor]:
     """Return what packs each weight of `model`, given its name and values, as a scheme says."""
     dtypes = quantization.packed_dtypes(model, scheme)
+    made = sum(
+        dtypes[name].nbytes(tuple(each.shape)) if name in dtypes else each.nbytes
+        for name, each in model.named_parameters()
+    )
+    warn_if_larger(model.architecture, made=made)
 
     def pack(name: str, value: gradient.Tensor) -> gradient.Tensor:
         if name not in dtypes or value.dtype.is_packed:

@@ -22,6 +22,7 @@ from gradient.errors import (
     UnsupportedModel,
 )
 from gradient.io import atomic
+from gradient.io.free_memory import available, warn_if_larger
 from gradient.io.sharded import save_sharded
 from gradient.models.config import CONFIG_NAME
 from gradient.models.pretrained import PretrainedModel
@@ -78,6 +79,8 @@ def load_model(
     except FileFormatError as error:
         source = CONFIG_NAME if checkpoint.where.is_dir() else "its configuration"
         raise FileFormatError(f"{checkpoint.where}: {source}: {error}") from error
+    if converter is None:
+        warn_of_size(checkpoint, dtype, device)
     model = empty_model(cls, config, checkpoint)
 
     convert = None if converter is None else converter(model)
@@ -90,6 +93,23 @@ def load_model(
 
     fit(model, checkpoint, placed, progress, dtype)
     return model.eval()
+
+
+def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: Any) -> None:
+    """Warn before loading if the weights are larger than the memory that is free."""
+    stored = checkpoint.weights.nbytes
+    if 8 * stored <= (available() or 8 * stored):
+        return  # it fits in any dtype
+    elsewhere = device is not None and gradient.device(device).type != "cpu"
+    made = mapped = 0
+    for value in (checkpoint.weights[name] for name in checkpoint.weights):
+        plain = value.dtype.is_floating_point and not value.dtype.is_packed
+        if dtype is not None and plain and value.dtype is not dtype:
+            made += value.numel() * dtype.itemsize
+        else:
+            mapped += value.nbytes
+    if not elsewhere:  # what goes to another device passes through
+        warn_if_larger(str(checkpoint.where), made=made, mapped=mapped)
 
 
 def check_quantization(checkpoint: Checkpoint) -> None:

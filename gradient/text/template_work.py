@@ -160,10 +160,6 @@ def _each(*values: Any, **named: Any) -> int:
     return sum(map(size, values)) + sum(map(size, named.values()))
 
 
-def _first_items(value: Any, *_: Any, **__: Any) -> int:
-    return 1 + _length(value)
-
-
 def _listed(value: Any, *rest: Any, **named: Any) -> int:
     return _LISTED * (1 + _length(value)) + _each(*rest, **named)
 
@@ -195,10 +191,10 @@ def _joined(parts: Any, between: Any = "", *rest: Any, **named: Any) -> int:
     return size(parts) + _length(parts) * size(between) + _each(*rest)
 
 
-def _written(value: Any, *rest: Any, indent: Any = None, **_: Any) -> int:
+def _written(value: Any, *rest: Any, indent: Any = None, **named: Any) -> int:
     work = _work.get()
     total, depth = _tree(value, math.inf if work is None else work.left)
-    return total * (1 + depth * (0 if indent is None else _weight(indent))) + _each(*rest)
+    return total * (1 + depth * (0 if indent is None else _weight(indent))) + _each(*rest, **named)
 
 
 _CHEAP = ("first", "last", "length", "count", "default", "d", "items", "random", "safe", "attr")
