@@ -16,7 +16,7 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import dtype_of, finfo, get_default_dtype, iinfo, int64
+from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 from gradient.tensor.arguments import (
@@ -306,6 +306,8 @@ def normal(
     below: Any = std < 0
     if bool(below.any() if isinstance(std, Variable) else below):
         raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
+    if given and dtype is None:
+        dtype = BY_NUMPY[given[0].array.dtype]
     return randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
 
 

@@ -97,6 +97,7 @@ class TensorBackend(Backend):
     arccosh = staticmethod(elementwise.acosh)
     arctanh = staticmethod(elementwise.atanh)
     erf = staticmethod(elementwise.erf)
+    erfc = staticmethod(elementwise.erfc)
     sigmoid = staticmethod(elementwise.sigmoid)
     relu = staticmethod(elementwise.relu)
     floor = staticmethod(elementwise.floor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -204,8 +205,9 @@ class ArrayAPIBackend(Backend):
         return x.transpose(axes)
 
     def broadcast_to(be, x: Array, shape: Shape) -> Array:
-        if x.shape == shape:
-            return x[...]  # which can be written, unlike NumPy's
+        if len(shape) >= x.ndim and math.prod(shape) == x.size:
+            # Nothing is repeated: a view that can be written, unlike NumPy's.
+            return x[(None,) * (len(shape) - x.ndim) + (...,)]
         return be.xp.broadcast_to(x, shape)
 
     def diagonal(be, x: Array, offset: int) -> Array:

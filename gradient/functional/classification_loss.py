@@ -197,9 +197,8 @@ def kl_div(
     if log_target:
         losses = target.exp() * (target - input)
     else:
-        positive = target > 0
         # 0 log 0 = 0, with a gradient of 0
-        log = where(positive, target, ones_like(target.detach())).log()
+        log = where(target == 0, ones_like(target.detach()), target).log()
         losses = target * log - target * input
     if reduction == "batchmean":
         return losses.sum() / (input.shape[0] if input.ndim else 1)
@@ -236,7 +235,8 @@ def multi_margin_loss(
         input, target = input.reshape(-1), target.reshape(())
     rows, classes = _rows("multi_margin_loss", input, target, input.ndim - 1, weight)
     index = classes.unsqueeze(1)
-    gaps = (margin - rows.gather(1, index) + rows).clamp(min=0.0)
+    gaps = margin - rows.gather(1, index) + rows
+    gaps = where(gaps > 0, gaps, 0.0)
     gaps = gaps if p == 1 else gaps * gaps
     if weight is not None:
         gaps = gaps * weight[index]

@@ -92,11 +92,14 @@ def _drop_channels(
     inplace: bool,
     generator: Generator | None,
 ) -> Tensor:
-    if input.ndim not in (spatial + 1, spatial + 2):
+    if input.ndim in (spatial + 1, spatial + 2):
+        shape = (*input.shape[: input.ndim - spatial], *(1,) * spatial)
+    elif spatial == 1 or (input.ndim < 2 and training and 0 < p < 1):
         raise ArgumentError(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
         )
-    shape = (*input.shape[: input.ndim - spatial], *(1,) * spatial)
+    else:  # (N, C, ...), as PyTorch takes what has fewer or more dimensions
+        shape = (*input.shape[:2], *(1,) * (input.ndim - 2))
     return _drop(op, input, shape, p, training, inplace, generator)
 
 

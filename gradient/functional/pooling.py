@@ -12,6 +12,7 @@ from gradient.functional.padding import pad
 from gradient.ops import elementwise, shape
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, ones
+from gradient.tensor.joining import where
 
 
 def max_pool1d(
@@ -262,10 +263,16 @@ def _adaptive_avg_pool(
             input = input.unflatten(dim, (out, size // out)).mean(dim + 1)
         else:
             starts, ends = _adaptive_bounds(size, out, input)
-            places = arange(size, device=input.device)
-            inside = (places >= starts) & (places < ends)  # (out, size)
-            means = inside.to(input.dtype) / (ends - starts).to(input.dtype)
-            input = (input.movedim(dim, -1) @ means.T).movedim(-1, dim)
+            counts = ends - starts
+            steps = arange(int(counts.max()), device=input.device)
+            # Shorter windows end in zeros: what lies outside of a window does not reach its mean.
+            places = elementwise.minimum(starts + steps, ends - 1)
+            windows = input.index_select(dim, places.flatten())
+            windows = windows.unflatten(dim, tuple(places.shape))
+            after = (1,) * (input.ndim - 1 - dim)
+            inside = (steps < counts).reshape(*places.shape, *after)
+            total = where(inside, windows, 0.0).sum(dim + 1)
+            input = total / counts.to(input.dtype).reshape(-1, *after)
     return input
 
 

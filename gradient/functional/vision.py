@@ -104,7 +104,7 @@ def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool
     """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`."""
     low, fraction = _sources(input, dim, out, scale, align_corners, lowest=0.0)
     below, above = (_at(input, dim, low + shift) for shift in (0, 1))
-    return below + fraction * (above - below)
+    return (1 - fraction) * below + fraction * above
 
 
 def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:

@@ -43,7 +43,12 @@ def div(be, a, b, /):
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out))  # fmt: skip
 def pow(be, a, b, /):
     """a ** b"""
-    return a**b
+    try:
+        return a**b
+    except ValueError:
+        if isinstance(b, int):
+            raise
+        return be.reciprocal_power(a, b)  # of integers, as PyTorch computes it
 
 
 def power_base_grad(be: Any, g: Any, a: Any, b: Any) -> Any:
@@ -311,6 +316,12 @@ def atanh(be, x, /):
 def erf(be, x, /):
     """The error function."""
     return be.erf(x)
+
+
+@op(lambda g, be, x: g * be.exp(-x * x) * (-2 / math.sqrt(math.pi)), numbers="floating")
+def erfc(be, x, /):
+    """1 - erf(x), to the last digits where erf(x) is near 1."""
+    return be.erfc(x)
 
 
 # Activations ---------------------------------------------------------------------------------

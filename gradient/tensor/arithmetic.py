@@ -71,11 +71,11 @@ class Arithmetic:
 
     def add(self, other: Any, *, alpha: float = 1) -> Any:
         """self + alpha other"""
-        return ops.add(self, other if alpha == 1 else ops.mul(other, alpha))
+        return ops.add(self, other if alpha == 1 else other * alpha)
 
     def sub(self, other: Any, *, alpha: float = 1) -> Any:
         """self - alpha other"""
-        return ops.sub(self, other if alpha == 1 else ops.mul(other, alpha))
+        return ops.sub(self, other if alpha == 1 else other * alpha)
 
     def rsub(self, other: Any, *, alpha: float = 1) -> Any:
         """other - alpha self"""
@@ -118,7 +118,7 @@ class Arithmetic:
     asinh = arcsinh = ops.asinh
     acosh = arccosh = ops.acosh
     atanh = arctanh = ops.atanh
-    erf, sigmoid, relu = ops.erf, ops.sigmoid, ops.relu
+    erf, erfc, sigmoid, relu = ops.erf, ops.erfc, ops.sigmoid, ops.relu
     maximum, minimum = ops.maximum, ops.minimum
     eq, ne, lt, le, gt, ge = ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge
     not_equal, less, less_equal = ops.ne, ops.lt, ops.le
@@ -150,17 +150,21 @@ class Arithmetic:
         """The fraction, with self's sign."""
         return ops.sub(self, ops.trunc(self))
 
-    def erfc(self) -> Any:
-        """1 - erf(self)"""
-        return ops.sub(1, ops.erf(self))
-
     def logit(self, eps: float | None = None) -> Any:
         """log(self / (1 - self)), of self held between eps and 1 - eps if `eps` is given."""
         return ops.logit(self, eps=None if eps is None else number_of("logit", "eps", eps))
 
     def lerp(self, end: Any, weight: Any) -> Any:
-        """self + weight (end - self)"""
-        return ops.add(self, ops.mul(ops.sub(end, self), weight))
+        """self + weight (end - self), from the nearer end, so that a weight of 1 gives `end`."""
+        gap = ops.sub(end, self)
+        if not isinstance(weight, Variable):
+            weight = number_of("lerp", "weight", weight)
+            if builtins.abs(weight) < 0.5:
+                return ops.add(self, ops.mul(gap, weight))
+            return ops.sub(end, ops.mul(gap, 1 - weight))
+        near = ops.lt(ops.abs(weight), 0.5).array
+        low, high = ops.mul(gap, weight), ops.mul(gap, ops.sub(1, weight))
+        return ops.where(ops.add(self, low), ops.sub(end, high), condition=near)
 
     def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
         """self + value tensor1 tensor2"""

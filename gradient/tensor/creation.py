@@ -310,6 +310,7 @@ def logspace(
     *,
     dtype: Any = None,
     device: Any = None,
+    requires_grad: bool = False,
 ) -> Any:
     """base ** linspace(start, end, steps)"""
     start, end = (number_of("logspace", "start and end", v) for v in (start, end))
@@ -317,7 +318,8 @@ def logspace(
     if _dtype(dtype).kind not in "fV":  # as linspace
         start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=float64, device=device)
-    return (base**exponents).to(dtype or get_default_dtype())
+    powers = (base**exponents).to(dtype or get_default_dtype())
+    return finished(powers.array, powers.backend, requires_grad)
 
 
 def eye(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gradient.autograd.variable import Variable
 from gradient.dtypes import finfo, float32, iinfo
 from gradient.errors import ArgumentError, DTypeError, sentence
 from gradient.tensor.arguments import int_of, number_of
@@ -52,8 +53,13 @@ class Drawing:
             raise ArgumentError(f"normal_: expected std >= 0, got {std}")
         return self._fill("normal_", "normal", generator, lambda z: z * std + mean)
 
-    def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Any:
-        """Ones with probability p, else zeros."""
+    def bernoulli_(self, p: Any = 0.5, *, generator: Any = None) -> Any:
+        """Ones with probability p (a number, or a tensor that broadcasts to this one)."""
+        if isinstance(p, Variable):
+            check(self, "bernoulli_")
+            drawn = p.expand(self.array.shape).bernoulli(generator=generator)  # type: ignore[attr-defined]
+            write(self, ..., drawn.array, "bernoulli_")
+            return self
         if not 0 <= (p := number_of("bernoulli_", "p", p)) <= 1:
             raise ArgumentError(f"bernoulli_: expected p from 0 to 1, got {p}")
         return self._fill("bernoulli_", "uniform", generator, lambda u: u < p)
@@ -74,6 +80,8 @@ class Drawing:
         dtype = self.array.dtype
         if to is None:
             from_, to = 0, _all_of(dtype) if from_ is None else from_
+        elif from_ is None:
+            from_ = 0
         from_, to = int_of("random_", "from", from_), int_of("random_", "to", to)
         if from_ >= to:
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")

@@ -201,6 +201,8 @@ class InPlace:
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Any:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
+        if isinstance(src, (bool, int, float)):
+            return self.fill_(src)
         if not isinstance(src, Variable):
             src = self._wrap(self.backend.asarray(src), self.backend)  # type: ignore[attr-defined]
         if isinstance(self.array, PackedArray):

@@ -74,6 +74,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
     n = len(tensors)
+    for t in tensors:
+        if t.ndim > 1:
+            raise ShapeError(f"meshgrid: expected vectors or numbers, got {tuple(t.shape)}")
     sizes = [t.array.shape[0] if t.ndim else 1 for t in tensors]
     grids = [
         t.reshape((1,) * i + (-1,) + (1,) * (n - 1 - i)).expand(*sizes)

@@ -94,6 +94,8 @@ class Shaping:
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Any:
         """Dimension `dim` split into `sizes`."""
         axis, size = axis_of(dim, self.ndim), self.array.shape
+        if not size:
+            raise ShapeError("unflatten: expected at least one dimension, got a 0-d tensor")
         sizes = _inferred((size[axis],), tuple(sizes))
         return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
 
@@ -143,7 +145,7 @@ class Shaping:
     @property
     def mT(self) -> Any:  # noqa: N802
         """The last two dimensions swapped."""
-        return self.transpose(-2, -1)
+        return self.transpose(-2, -1) if self.ndim else self._permuted(())
 
     def movedim(self, source: Any, destination: Any) -> Any:
         """Dimensions `source` moved to the places `destination`."""
@@ -251,7 +253,7 @@ class Shaping:
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
-        if dims is None:
+        if dims is None or dims == ():
             return self.reshape(-1).roll(shifts, 0).reshape(self.array.shape)
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
         if len(steps) != len(along):
@@ -286,6 +288,8 @@ class Shaping:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
         if self.ndim == 2:
             return elementwise.clone(self.diagonal(diagonal))
+        if self.ndim != 1:
+            raise ShapeError(f"diag: expected 1 or 2 dimensions, got shape {tuple(self.shape)}")
         return self.diag_embed(diagonal)
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
@@ -301,6 +305,8 @@ class Shaping:
 
     def trace(self) -> Any:
         """The sum of a matrix's diagonal."""
+        if self.ndim != 2:
+            raise ShapeError(f"trace: expected a matrix, got shape {tuple(self.shape)}")
         return self.diagonal().sum()
 
     # Pieces ---------------------------------------------------------------------------------------

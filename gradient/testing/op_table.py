@@ -263,6 +263,7 @@ TABLE = [
     unary("acosh", np.arccosh, 1.3, 3),
     unary("atanh", np.arctanh, -0.8, 0.8),
     unary("erf", erf),
+    unary("erfc", np.vectorize(math.erfc, otypes=[float])),
     # Activations
     unary("sigmoid", sigmoid),
     unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),

@@ -158,7 +158,7 @@ class World:
             if name in ("bfloat16", "float16", "float32"):
                 plain = plain.double()
             # A copy, for the tensor may be overwritten later.
-            values = np.array(plain.numpy())
+            values = np.array(plain.numpy(force=True) if self.is_torch else plain.numpy())
             return Taken(name, tuple(value.shape), value.requires_grad, values, value.is_leaf)
         if isinstance(value, self.library.nn.Module):
             return [self.take(t) for t in self.tensors(value)]
@@ -204,7 +204,7 @@ def cotangents(shape: Sequence[int], seed: int) -> np.ndarray:
 
 
 def gradients(
-    world: World, outputs: dict[int, Any], inputs: list[Any], create_graph: bool
+    world: World, outputs: dict[int, Any], inputs: list[Any], create_graph: bool, after: Any = None
 ) -> list[Any]:
     """The gradients of a weighted sum of the outputs; the key of each chooses its weights."""
     library = world.library
@@ -212,6 +212,8 @@ def gradients(
         library.from_numpy(np.asarray(cotangents(tuple(o.shape), key))).to(o.dtype)
         for key, o in outputs.items()
     ]
+    if after is not None:
+        after(world, weights)
     found = library.autograd.grad(
         list(outputs.values()),
         inputs,
@@ -223,7 +225,7 @@ def gradients(
     return list(found)
 
 
-def differentiate(world: World, run: Run, random: set[int]) -> None:
+def differentiate(world: World, run: Run, random: set[int], after: Any) -> None:
     tensors = named_tensors(world)
     inputs = [t for t in tensors if t.requires_grad and t.is_leaf]
     outputs = {
@@ -234,7 +236,7 @@ def differentiate(world: World, run: Run, random: set[int]) -> None:
     if not inputs or not outputs:
         return
     try:
-        first = gradients(world, outputs, inputs, True)
+        first = gradients(world, outputs, inputs, True, after)
         run.first = [world.take(g) for g in first]
     except Exception as error:
         run.first = Raised(error)
@@ -244,7 +246,7 @@ def differentiate(world: World, run: Run, random: set[int]) -> None:
         run.second = "constant"
         return
     try:
-        second = gradients(world, further, inputs, False)
+        second = gradients(world, further, inputs, False, after)
         run.second = [world.take(g) for g in second]
     except Exception as error:
         run.second = Raised(error)
@@ -269,7 +271,7 @@ def run(library: Any, program: Program, after: Callable[[World, Any], None] | No
             if s.random
             for t in world.tensors(v)
         }
-        differentiate(world, out, random)
+        differentiate(world, out, random, after)
         try:
             fill_each(world)
             out.written = [world.take(v) for v in world.values]

@@ -236,6 +236,17 @@ def new_sized(name: str) -> Row:
     return row
 
 
+def filled(name: str) -> Row:
+    """An in-place function of random numbers: of a copy, of which only dtype and shape are seen."""
+
+    def row(draw: Draw) -> Statement:
+        made = draw.push(Statement(".clone", (draw.tensor(),), random=True))
+        options = {"p": 0.5} if name == ".bernoulli_" and draw.rng.random() < 0.5 else {}
+        return Statement(name, (made,), options, random=True)
+
+    return row
+
+
 def randint(draw: Draw) -> Statement:
     rng = draw.rng
     return Statement(
@@ -622,6 +633,10 @@ ROWS: dict[str, Row] = {
     "torch.to": to,
     "to": to,
     "new_tensor": new_tensor,
+    **{
+        name: filled(f".{name}")
+        for name in ("bernoulli_", "normal_", "random_", "uniform_", "exponential_")
+    },
     "randint": randint,
     "einsum": einsum,
     "addmm": lambda draw: addmm(draw, "addmm"),
@@ -667,7 +682,7 @@ ROWS: dict[str, Row] = {
         name: dtype_method(f".{name}")
         for name in (
             "bfloat16", "bool", "byte", "char", "double", "float", "half", "int", "long", "short",
-            "type", "tolist", "nelement", "detach", "detach_", "requires_grad_",
+            "tolist", "nelement", "detach", "detach_", "requires_grad_",
         )
     },
     **{

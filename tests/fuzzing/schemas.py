@@ -28,6 +28,8 @@ def declarations() -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = defaultdict(list)
     for schema in torch._C._jit_get_all_schemas():
         space, _, name = schema.name.partition("::")
+        if f"{name}.{schema.overload_name}" in SCRIPTED:
+            continue
         if space != "aten" or any(a.is_out for a in schema.arguments):
             continue
         text = str(schema)
@@ -37,6 +39,14 @@ def declarations() -> dict[str, list[Any]]:
         if all(str(a.type) in TYPES for a in required):
             found[name].append(schema)
     return found
+
+
+SCRIPTED = {
+    "eq.Tensor_list", "ne.Tensor_list", "sort.Tensor", "split.", "copy_.int", "copy_.float",
+    "copy_.Tensor", "as_tensor.bool", "as_tensor.float", "as_tensor.int", "view.dtype",
+    "repeat_interleave.Tensor", "tensor_split.tensor_indices_or_sections", "random_.from",
+}  # fmt: skip
+"""Overloads of TorchScript alone; and those that gradient does not have: views of another dtype."""
 
 
 def dtype_argument(name: str) -> bool:
@@ -226,7 +236,7 @@ def statement(draw: Draw, name: str, form: str) -> Statement:
         value = call.argument(a.name, str(a.type))
         if i == 0 and form == "method":
             args.append(value)
-        elif by_name or a.kwarg_only or (i and rng.random() < 0.2):
+        elif by_name or a.kwarg_only or a.name == "alpha" or (i and rng.random() < 0.2):
             by_name = True
             options[PUBLIC.get(a.name, a.name)] = value
         else:

@@ -18,13 +18,8 @@ OTHERWISE = {
     "sub": "as add",
     "subtract": "as add",
     "rsub": "as add",
-    "copy_": "PyTorch calls it other, its documentation src",
     "to": "the tensor to be like has no name here",
-    "view": "no view of another dtype",
-    "repeat_interleave": "not of repeats alone",
-    "tensor_split": "tensor_indices_or_sections is the name of one PyTorch overload",
-    "random_": "`from` is a keyword of Python",
-    "uniform_": "as random_",
+    "uniform_": "`from` is a keyword of Python",
 }
 """Declarations of PyTorch that are not followed, and why."""
 

@@ -44,6 +44,17 @@ ERF_FAR = (
 """Coefficients of P and Q in `erf`, lowest power first."""
 
 
+def _erf_parts(be: Any, x: Any) -> tuple[Any, Any, Any]:
+    """|x| (28 at most, where nothing is left of the tail), erf of it below 1, and 1 - erf above."""
+    a = be.minimum(be.abs(x), be.full((), 28, x.dtype))
+    one = be.full((), 1, x.dtype)
+    small, large = be.minimum(a, one), be.maximum(a, one)
+    series = small * polynomial(ERF_NEAR, small * small)
+    far = 1 / (large + 3)
+    tail = be.exp(-large * large) * far * polynomial(ERF_FAR, (large - 3) * far)
+    return a, series, tail
+
+
 class ElementwiseDefaults:
     """Methods of `Backend` on one element at a time."""
 
@@ -162,14 +173,26 @@ class ElementwiseDefaults:
     def erf(be: Any, x: Any) -> Any:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
-        a = be.minimum(be.abs(x), be.full((), 6, x.dtype))
-        one = be.full((), 1, x.dtype)
-        small, large = be.minimum(a, one), be.maximum(a, one)
-        series = small * polynomial(ERF_NEAR, small * small)
-        far = 1 / (large + 3)
-        tail = be.exp(-large * large) * far * polynomial(ERF_FAR, (large - 3) * far)
+        a, series, tail = _erf_parts(be, x)
         magnitude = be.where(a < 1, series, 1 - tail)
         return be.where(x < 0, -magnitude, be.where(x != x, x, magnitude))
+
+    @composed
+    def erfc(be: Any, x: Any) -> Any:
+        """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits."""
+        a, series, tail = _erf_parts(be, x)
+        above = be.where(a < 1, 1 - series, tail)
+        return be.where(x < 0, 1 + be.where(a < 1, series, 1 - tail), be.where(x != x, x, above))
+
+    def reciprocal_power(be: Any, a: Any, b: Any) -> Any:
+        """a ** b of integers, some of whose powers are negative: 1 / a^-b, towards zero."""
+        base, exponent = be.full((), 0, a.dtype) + a, be.full((), 0, b.dtype) + b
+        positive = base ** be.maximum(exponent, be.full((), 0, exponent.dtype))
+        odd = exponent % 2 != 0
+        sign = be.where(
+            (base == -1) & odd, base, be.where(be.abs(base) == 1, base * base, base * 0)
+        )
+        return be.where(exponent < 0, sign, positive)
 
     # Activations ---------------------------------------------------------------------------------
 

@@ -1,0 +1,102 @@
+"""Calls at the edges that random programs found to differ, each run under both packages."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+import gradient  # noqa: E402
+
+INF = float("inf")
+
+
+def leaf(t: Any, values: Any) -> Any:
+    return t.tensor(values, dtype=t.float64, requires_grad=True)
+
+
+def written(t: Any, x: Any, view: Any) -> Any:
+    """x after a write into `view`."""
+    view.fill_(7)
+    return x
+
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    "erfc keeps its digits": lambda t: t.tensor([2.0, 4.02, 9.0, -3.0]).double().erfc(),
+    "negative powers of ints": lambda t: t.pow(
+        t.tensor([2, 1, -1, -1, 0, 3]), t.tensor([-1, -2, -2, -3, -1, 2])
+    ),
+    "lerp from the nearer end": lambda t: t.lerp(t.tensor([1.0, 1e8]), t.tensor([INF, 1.0]), 1.0),
+    "lerp by a tensor": lambda t: t.lerp(
+        t.tensor([1.0, 2.0]), t.tensor([5.0, INF]), t.tensor([0.25, 1.0])
+    ),
+    "alpha of a number": lambda t: t.add(t.ones(2), -1, alpha=-1),
+    "infinity stays in its window": lambda t: t.nn.functional.adaptive_avg_pool2d(
+        t.tensor([[[INF, 1.0, 2.0]]]), (1, 2)
+    ),
+    "infinity stays among its neighbours": lambda t: t.nn.functional.interpolate(
+        t.tensor([[[0.5, INF, 1.0, 2.0]]]), size=9, mode="linear"
+    ),
+    "kl_div of a negative target": lambda t: t.nn.functional.kl_div(
+        t.tensor([-1.5, 0.5]), t.tensor([-1.5, 0.0]), reduction="none"
+    ),
+    "flatten of a vector is itself": lambda t: (lambda x: x.flatten() is x)(t.ones(3)),
+    "t of a vector is a view": lambda t: (lambda x: (x.t() is x, written(t, x, x.t())))(t.ones(3)),
+    "expand to the same shape": lambda t: (lambda x: written(t, x, x.expand(1, 3)))(t.ones(3)),
+    "mT of a number": lambda t: t.tensor(3.0).mT,
+    "logspace that requires a gradient": lambda t: t.logspace(0, 2, 3, requires_grad=True),
+    "dtype of normal": lambda t: t.normal(t.ones(2, dtype=t.bfloat16)).dtype.itemsize,
+    "random_ up to": lambda t: t.zeros(9).random_(to=1),
+    "bernoulli_ by a tensor": lambda t: t.zeros(3).bernoulli_(t.tensor([0.0, 1.0, 1.0])),
+    "roll along no dims": lambda t: t.arange(6).reshape(2, 3).roll(2, ()),
+    "dropout2d of a matrix": lambda t: t.nn.functional.dropout2d(t.ones(2, 3), p=1.0),
+    "dropout3d of a vector": lambda t: t.nn.functional.dropout3d(t.ones(3), training=False),
+    "dropout2d of a vector": lambda t: t.nn.functional.dropout2d(t.ones(3)),
+    "diag of a cube": lambda t: t.diag(t.ones(2, 2, 2)),
+    "trace of a cube": lambda t: t.trace(t.ones(2, 2, 2)),
+    "meshgrid of a matrix": lambda t: t.meshgrid(t.ones(2, 2), t.ones(2), indexing="ij"),
+    "unflatten of a number": lambda t: t.tensor(2.0).unflatten(0, (1,)),
+    "copy_ of a number": lambda t: (leaf(t, [1.0]) * 1).copy_(2).requires_grad,
+}
+
+
+def taken(value: Any) -> Any:
+    """A result in terms that both packages share."""
+    if isinstance(value, tuple):
+        return tuple(map(taken, value))
+    if hasattr(value, "detach"):
+        dtype = str(value.dtype).rpartition(".")[2]
+        return value.requires_grad, dtype, np.asarray(value.detach().double().numpy())
+    return value
+
+
+def run(case: Callable[[Any], Any], library: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return taken(case(library))
+        except Exception as error:
+            return error
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_pytorch(name: str):
+    theirs, ours = run(CASES[name], torch), run(CASES[name], gradient)
+    if isinstance(theirs, Exception):
+        assert isinstance(ours, type(theirs)), f"{theirs!r}, {ours!r}"
+    else:
+        np.testing.assert_equal(_rounded(ours), _rounded(theirs))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    if isinstance(value, np.ndarray):
+        return np.array([float(f"{v:.6g}") for v in value.reshape(-1)]).reshape(value.shape)
+    return value
