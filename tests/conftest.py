@@ -106,6 +106,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m core`, the other files need not even be read."""
+    name = collection_path.name
+    others = config.getoption("markexpr") == "core" and name.startswith("test_")
+    return True if others and name.endswith(".py") and name not in CORE else None
+
+
 def _deselect(
     config: pytest.Config, items: list[pytest.Item], unwanted: Callable[[pytest.Item], bool]
 ) -> None:

@@ -85,7 +85,9 @@ class Run:
             return "did not end"
         if self.seconds > within:
             return f"ended after {self.seconds:.1f} s"
-        if self.in_time and self.code not in (130, -signal.SIGINT, 0):
+        # Python ends by the signal, or with 1 where another thread has executed code since.
+        broken_off = self.output.rstrip().endswith("KeyboardInterrupt")
+        if self.in_time and self.code not in (130, -signal.SIGINT, 0) and not broken_off:
             return f"ended with {self.code}"
         if self.signals == 2 and "threading.py" in self.output:
             return ""  # Python tells of a signal that comes while it waits for threads at its end

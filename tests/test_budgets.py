@@ -1,75 +1,66 @@
-"""What the project promises about speed and memory, held by the code that `python -m bench` runs.
+"""What the project promises about speed and memory, as far as a machine with other work can tell.
 
-A machine's other work can only add to a time, so each figure is the best of many short rounds, and
-a budget is missed only if several attempts miss it. (The budget of `import gradient` is in
-test_project.py.)
+Times are for `python -m bench`, whose contenders take turns: `ops` and `calls` hold ours against
+NumPy's and PyTorch's. Here the steps of the interpreter are counted, which are the same each time.
+(The budget of `import gradient` is in test_project.py.)
 """
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
 import gradient
 from bench import random_gpt2
-from bench.cases import load_memory, op_overhead, small_backward
-from bench.measure import interleave
+from bench.cases import load_memory
 from gradient.models.gpt2 import GPT2Config
 
 pytestmark = pytest.mark.cpu_only
 
-ATTEMPTS = 4
+
+def steps(call: Callable[[], Any]) -> int:
+    """Instructions of Python's interpreter that a call takes, those of NumPy's C code aside."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    earlier = sys.gettrace()
+    for _ in range(3):  # what is done once, at the first call, does not count
+        count = 0
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(earlier)
+    return count
 
 
-def least(figure, budget):
-    """The least of up to ATTEMPTS figures; no further attempt once the budget is met."""
-    found = []
-    for _ in range(ATTEMPTS):
-        found.append(figure())
-        if found[-1] <= budget:
-            break
-    return min(found)
+STEPS = {
+    "add": (lambda x, y: x + y, 145),
+    "mul": (lambda x, y: x * y, 175),
+    "exp": (lambda x, y: x.exp(), 121),
+    "sum": (lambda x, y: x.sum(), 194),
+    "matmul": (lambda x, y: x @ y, 303),
+    "reshape": (lambda x, y: x.reshape(2, 8), 307),
+}
+"""Ops on small tensors, and their instructions with a graph in Python 3.11."""
 
 
-def microseconds_beyond_numpy(name):
-    """What an op on small tensors, with a graph, costs beyond NumPy's own time."""
-    runs = op_overhead.contenders(name, requires_grad=True, peers=False)
-    samples = interleave(runs, rounds=20, sample_seconds=0.001)
-    return 1e6 * (samples["gradient"].best - samples["numpy"].best)
-
-
-@pytest.mark.parametrize("name", ["add", "mul", "exp"])
-def test_an_op_costs_little_beyond_numpy(name):
-    figure = least(lambda: microseconds_beyond_numpy(name), op_overhead.TARGET)
-    assert figure <= op_overhead.TARGET
-
-
-@pytest.mark.parametrize("name", ["sum", "matmul", "reshape"])
-def test_an_op_that_reads_arguments_or_gives_a_view_costs_little_more(name):
-    """These miss the target of the plain ops (`python -m bench ops` shows by how much); they must
-    not drift further from it."""
-    budget = 2 * op_overhead.TARGET
-    assert least(lambda: microseconds_beyond_numpy(name), budget) <= budget
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("what", small_backward.EXPRESSIONS)
-def test_forward_and_backward_beat_torch_eager(what):
-    """The time of a small expression, one thread each, as a share of PyTorch eager's."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        build = small_backward.EXPRESSIONS[what]
-        runs = {"gradient": build(gradient), "torch": build(torch)}
-
-        def share_of_torch():
-            samples = interleave(runs, rounds=15, sample_seconds=0.002)
-            return samples["gradient"].best / samples["torch"].best
-
-        assert least(share_of_torch, small_backward.TARGET) <= small_backward.TARGET
-    finally:
-        torch.set_num_threads(threads)
+@pytest.mark.parametrize("name", STEPS)
+def test_an_op_takes_few_steps(name):
+    """About a microsecond beyond NumPy's own time: what is to be added needs a reason."""
+    op, before = STEPS[name]
+    x, y = (gradient.ones(4, 4, requires_grad=True) for _ in "xy")
+    # Other versions of Python cut the same source in other instructions.
+    assert steps(lambda: op(x, y)) <= before * (1.1 if sys.version_info[:2] == (3, 11) else 1.5)
 
 
 def test_loading_takes_no_more_memory_than_the_file(tmp_path):

@@ -250,9 +250,9 @@ def test_a_charsmap_that_goes_in_circles_ends():
     """Each byte leads back to where it came from; no string of the trie ends."""
     table = Charsmap(charsmap([0] + [byte << 10 | byte for byte in range(1, 256)]))
     text = "é a" * 3000
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert table.normalize(text) == text
-    assert time.perf_counter() - begun < 20  # it takes a second, and hours without a bound
+    assert time.process_time() - begun < 60  # it takes a second, and hours without a bound
 
 
 def test_pieces_without_end_are_refused(monkeypatch):
