@@ -48,8 +48,9 @@ class Generator:
         """Start the stream of that seed."""
         try:
             seed = int(seed)
-        except (TypeError, ValueError):
-            raise TypeMismatch(sentence("manual_seed", "an int", repr(seed))) from None
+        except (TypeError, ValueError) as error:
+            kind = ArgumentError if isinstance(error, ValueError) else TypeMismatch
+            raise kind(sentence("manual_seed", "an int", repr(seed))) from None
         if not -(2**63) <= seed < 2**64:
             raise ArgumentError(sentence("manual_seed", "a seed from -2**63 to 2**64 - 1", seed))
         self.key, self.offset = seed % 2**64, 0

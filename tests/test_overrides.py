@@ -26,7 +26,15 @@ EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9
 # 16-bit arrays go to the defaults, which copy them first: two layouts say enough.
 MEMORY = [(dtype, layout) for dtype in WIDE for layout in LAYOUTS]
 MEMORY += [(dtype, layout) for dtype in NARROW for layout in ("contiguous", "transposed")]
-NO_ARRAYS = {"storage", "is_view", "is_view_of", "to_numpy", "synchronize", "asarray"}
+NO_ARRAYS = {
+    "storage",
+    "is_view",
+    "is_view_of",
+    "to_numpy",
+    "synchronize",
+    "asarray",
+    "has_zero",
+}
 """Methods about memory and transfer, which have no values to compare."""
 
 

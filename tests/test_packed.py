@@ -17,6 +17,7 @@ from gradient import backends, errors, nn
 from gradient import functional as F
 from gradient.amp import autocast
 from gradient.autograd import gradcheck, gradgradcheck
+from gradient.autograd.explain import PUBLIC
 from gradient.backends.composed import packed as composed
 from gradient.dtypes import BlockDType
 from gradient.dtypes.packed import PACKED
@@ -300,7 +301,7 @@ def test_ops_refuse_packed_tensors_by_name(op):
         inputs = [*arrays[:at], packed("q8_0", 4, 32), *arrays[at + 1 :]]
         with pytest.raises(errors.DTypeError) as caught:
             ROWS[op].run(*inputs)
-        assert str(caught.value).startswith(f"{op}: not defined for packed tensors")
+        assert str(caught.value).startswith(f"{PUBLIC.get(op, op)}: not defined for packed tensors")
         assert "dequantize()" in str(caught.value)
 
 

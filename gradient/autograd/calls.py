@@ -14,7 +14,7 @@ from gradient.autograd.explain import explain
 from gradient.autograd.keeping import keeper
 from gradient.autograd.modes import mode
 from gradient.autograd.node import Node, new_node, ticket, trace, user_frame
-from gradient.autograd.numbers import meet
+from gradient.autograd.numbers import LOOKED_AT, meet
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
 
@@ -23,7 +23,7 @@ getframe = sys._getframe
 
 def of_one(made: Any) -> Any:
     function, differentiable = made.function, bool(made.rules)
-    floating = made.numbers == "floating"
+    looked_at = LOOKED_AT.get(made.numbers)
     only_x = made.saved_names == tuple(made.inputs)
     only_out = made.saved_names == ("out",)
 
@@ -38,7 +38,7 @@ def of_one(made: Any) -> Any:
             x = input
             try:
                 backend, array = x.backend, x.array
-                if floating and array.dtype.kind in "biu":
+                if looked_at and array.dtype.kind in looked_at:
                     array = meet(made, backend, [array])[0]
                 y = function(backend, array, **options)
             except Exception as error:
@@ -85,7 +85,7 @@ def of_one(made: Any) -> Any:
         x = input
         try:
             backend, array = x.backend, x.array
-            if floating and array.dtype.kind in "biu":
+            if looked_at and array.dtype.kind in looked_at:
                 array = meet(made, backend, [array])[0]
             y = function(backend, array)
         except Exception as error:
@@ -121,7 +121,7 @@ def of_two(made: Any) -> Any:
     names = set(made.saved_names)
     if made.has_options or made.joint or not names <= {first, second, "out"}:
         return of_n(made)
-    floating, promote = made.numbers == "floating", made.numbers != "any"
+    floating, promote = made.numbers in ("floating", "float"), made.numbers != "any"
     # For each input, whether its own rule uses a, b, out.
     needs = made.needs or ((), ())
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))

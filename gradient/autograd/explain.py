@@ -1,7 +1,9 @@
-"""Turn an array library's exception into ours: the op, its inputs, what is wrong."""
+"""Turn an array library's exception into ours: the function by its public name, what was expected,
+what came. Costs nothing until an op fails."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from typing import Any
@@ -16,50 +18,87 @@ from gradient.errors import (
     IndexOutOfRange,
     ShapeError,
     TypeMismatch,
+    sentence,
 )
 
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
 _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
+_BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
+_INDEX = re.compile(r"index (-?\d+) is out of bounds for axis (\d+) with size (\d+)")
+_AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)")
+_CONVERSION = re.compile(r"could not convert|invalid literal|can't multiply sequence")
+_NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
 
 MOST = 8  # inputs that a message lists
 
 #: The first and last inputs that may be packed, by op.
 TAKES_PACKED = {"linear": (1, 1), "embedding": (0, 0), "grouped_linear": (1, sys.maxsize)}
 
+#: The names under which users know ops, where they are others.
+PUBLIC = {
+    "astype": "to", "broadcast_to": "expand", "concatenate": "cat", "getitem": "index",
+    "put_along": "scatter", "take_along": "gather", "triangle": "tril",
+}  # fmt: skip
+
+#: The names under which users know an op's inputs, where they are others.
+PUBLIC_INPUTS = {"a": "input", "b": "other", "x": "input", "logits": "input",
+                 "q": "query", "k": "key", "v": "value"}  # fmt: skip
+
+
+def public_name(op: Any) -> str:
+    return PUBLIC.get(op.name, op.name)
+
 
 def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
-    """The exception to raise for `error`, which `op` met on `inputs`. Costs nothing until then."""
-    tensors = [t for t in inputs if isinstance(t, Variable)]
+    """The exception to raise for `error`, which `op` met on `inputs`."""
+    name, tensors = public_name(op), [t for t in inputs if isinstance(t, Variable)]
     first, last = TAKES_PACKED.get(op.name, (0, -1))
     for at, value in enumerate(inputs):
         packed = isinstance(value, Variable) and isinstance(value.array.dtype, PackedDType)
         if packed and not first <= at <= last:
-            return packed_refused(op.name, value.array)
+            return packed_refused(name, value.array)
+    inner = op.inputs if len(op.inputs) >= len(inputs) else [str(i) for i in range(len(inputs))]
+    names = [PUBLIC_INPUTS.get(n, n) for n in inner]
+    optional = inspect.signature(op.function).parameters
+    for at, (argument, value) in enumerate(zip(names, inputs, strict=False)):
+        missing = value is None and (
+            inner[at] not in optional or optional[inner[at]].default is inspect.Parameter.empty
+        )
+        if missing or not (value is None or isinstance(value, (Variable, bool, int, float))
+                           or hasattr(value, "dtype")):  # fmt: skip
+            return TypeMismatch(sentence(name, f"a Tensor as {argument}", type(value).__name__))
     if isinstance(error, GradientError):
         raise error
-    names = (
-        op.inputs if len(op.inputs) >= len(inputs) else [f"input {i}" for i in range(len(inputs))]
-    )
-    for name, value in zip(names, inputs, strict=False):
-        bad = value is not None and not isinstance(value, (Variable, bool, int, float))
-        if bad or (not tensors and value is not None):
-            return TypeMismatch(
-                f"{op.name}(): argument {name!r} must be a Tensor, got {type(value).__name__}"
-            )
+    if not tensors:
+        return TypeMismatch(sentence(name, f"a Tensor as {names[0]}", type(inputs[0]).__name__))
     devices = {t.backend.device for t in tensors}
     if len(devices) > 1:
-        return DeviceError(
-            f"{op.name}: expected all tensors on one device, got {' and '.join(sorted(devices))}; "
-            "move one with .to()"
+        got = " and ".join(sorted(devices))
+        return DeviceError(sentence(name, "all tensors on one device", got, "move one with .to()"))
+    return translated(name, error, listed(names, inputs), [tuple(t.array.shape) for t in tensors])
+
+
+def translated(
+    name: str, error: Exception, inputs: str, shapes: list[tuple[int, ...]]
+) -> GradientError:
+    """An array library's error in our words."""
+    line = first_line(error)
+    if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
+        return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
+    if found := _PRODUCT.search(line):
+        return ShapeError(
+            f"{name}: the dimensions to be summed over differ, {found[2]} and {found[1]} ({inputs})"
         )
-    listed = ", ".join(
-        f"{name} {describe(value)}" for name, value in zip(names, inputs[:MOST], strict=False)
-    )
-    if len(inputs) > MOST:
-        listed += f" and {len(inputs) - MOST} more"
-    if isinstance(error, TypeError) and first_line(error).startswith(("ufunc", "numpy boolean")):
-        return DTypeError(f"{op.name}: not defined for these dtypes ({listed}); cast with .to()")
-    message = f"{op.name}: {reason(error)} ({listed})"
+    if found := _INDEX.search(line):
+        return IndexOutOfRange(out_of_range(name, *map(int, found.groups())))
+    if found := _AXIS.search(line):
+        n = max(int(found[2]), 1)
+        return IndexOutOfRange(sentence(name, f"a dim from {-n} to {n - 1}", found[1]))
+    if isinstance(error, ValueError) and _BROADCAST.search(line):
+        return ShapeError(f"{name}: {mismatch(shapes, 2 if name == 'matmul' else 0)} ({inputs})")
+    if _CONVERSION.search(line):
+        return TypeMismatch(f"{name}: an argument is not a number: {line} ({inputs})")
+    message = f"{name}: {line} ({inputs})"
     for kinds, ours in (
         ((IndexError,), IndexOutOfRange),
         ((ValueError,), ShapeError),
@@ -68,6 +107,24 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
         if isinstance(error, kinds):
             return ours(message)
     return BackendError(message)
+
+
+def out_of_range(name: str, index: int, dim: int, size: int) -> str:
+    """The words for an index beyond its dimension."""
+    return f"{name}: index {index} is out of range for dimension {dim}, whose size is {size}"
+
+
+def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
+    """Why shapes do not broadcast: the last dimension in which two of them differ, but for some
+    `trailing` ones, such as those of matrices."""
+    for back in range(1 + trailing, max(map(len, shapes), default=0) + 1):
+        sizes = [s[-back] for s in shapes if len(s) >= back and s[-back] != 1]
+        if len(set(sizes)) > 1:
+            others = next(n for n in sizes if n != sizes[0])
+            return (
+                f"the shapes do not broadcast, sizes {sizes[0]} and {others} in dimension -{back}"
+            )
+    return "the shapes do not broadcast"
 
 
 def packed_refused(op: str, array: Any) -> DTypeError:
@@ -79,6 +136,17 @@ def packed_refused(op: str, array: Any) -> DTypeError:
     )
 
 
+def listed(names: list[str], inputs: tuple[Any, ...]) -> str:
+    """The inputs with their shapes and dtypes; those that were left out are not."""
+    shown = [
+        f"{name} {describe(value)}"
+        for name, value in zip(names, inputs[:MOST], strict=False)
+        if value is not None
+    ]
+    more = f" and {len(inputs) - MOST} more" if len(inputs) > MOST else ""
+    return ", ".join(shown) + more
+
+
 def describe(value: Any) -> str:
     """`(2, 3) float32` of a tensor, the value itself of anything else."""
     if isinstance(value, Variable):
@@ -86,14 +154,8 @@ def describe(value: Any) -> str:
     return repr(value)
 
 
-def reason(error: Exception) -> str:
-    """What is wrong, without the vocabulary of the array library's own machinery."""
-    line = first_line(error)
-    if sizes := _PRODUCT.search(line):
-        return f"the dimensions to be summed over differ, {sizes[2]} and {sizes[1]}"
-    return line.partition(" with remapped shapes")[0]
-
-
 def first_line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].partition(" with remapped shapes")[0] if text else (
+        type(error).__name__
+    )  # fmt: skip

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from gradient.autograd.explain import public_name
 from gradient.dtypes import DType, PackedDType, get_default_dtype, result_type
-from gradient.errors import DTypeError
+from gradient.errors import DTypeError, TypeMismatch, sentence
 
 PYTHON_NUMBERS = (bool, int, float)
+
+#: Kinds of dtypes (of `np.dtype.kind`) at which an op's inputs have to be looked at: integers and
+#: bools where it computes in floats or takes floats alone, bools where it takes numbers alone.
+LOOKED_AT = {"floating": "biu", "float": "biu", "same float": "biu", "number": "b"}
+REFUSES = ("float", "same float", "number")
 
 
 def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `numbers` asks. None stands for an input left out."""
     first = getattr(arrays[0], "dtype", None)
-    if first is not None and (op.numbers != "floating" or first.kind not in "biu"):
+    looked_at = LOOKED_AT.get(op.numbers, "")
+    if first is not None and first.kind not in looked_at:
         for a in arrays:
             if a is not None and getattr(a, "dtype", None) is not first:
                 break
@@ -21,7 +30,12 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
             return arrays
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
-    if op.numbers == "same":
+    if op.numbers in REFUSES:
+        refuse_kinds(op, looked_at, dtypes, numbers)
+    if op.numbers.startswith("same"):
+        if numbers:
+            got = type(numbers[0]).__name__
+            raise TypeMismatch(sentence(public_name(op), "Tensors", got))
         # A packed weight meets inputs of any float dtype: `be.linear` sees to it.
         dtypes = {d for d in dtypes if not isinstance(d, PackedDType)}
         if len(dtypes) > 1:
@@ -29,7 +43,7 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
             raise DTypeError(
                 f"{op.name}: expected inputs of one dtype, got {listed}; cast one with .to()"
             )
-        return [a if a is None else backend.asarray(a) for a in arrays] if numbers else arrays
+        return arrays
     arrays = [
         a if a is None or hasattr(a, "dtype") or type(a) in PYTHON_NUMBERS else plain(backend, a)
         for a in arrays
@@ -40,8 +54,24 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
+def refuse_kinds(op: Any, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:
+    """Raise if one of the inputs is of a kind of dtype that the op does not take."""
+    wrong = [str(d) for d in dtypes if d.kind in kinds]
+    wrong += [type(n).__name__ for n in numbers if isinstance(n, bool) and "b" in kinds]
+    if not wrong:
+        return
+    name = public_name(op)
+    if op.numbers != "number":
+        fix = "cast with .float()"
+        raise DTypeError(sentence(name, "a floating-point dtype", wrong[0], fix))
+    fix = "invert a mask with ~" if name in ("sub", "neg") else "cast with .to()"
+    raise DTypeError(sentence(name, "numbers", wrong[0], fix))
+
+
 def plain(backend: Any, value: Any) -> Any:
-    """An operand that is neither tensor nor Python number (a NumPy scalar, a list) as an array."""
+    """An operand that is neither tensor nor Python number, a NumPy array or scalar, as an array."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        raise TypeMismatch(f"expected a Tensor or a number, got {type(value).__name__}")
     return backend.asarray(value)
 
 

@@ -236,7 +236,9 @@ def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]],
     """Make an op of a function on arrays and its gradient rules (none: it has no gradient).
 
     `numbers` says how inputs of different dtypes meet: "promote" by PyTorch's rules, "floating"
-    the same and integers become the default float, "same" raises, "any" leaves them alone.
+    the same and integers become the default float, "same" raises, "any" leaves them alone. Some
+    ops take fewer dtypes: "number" is as "promote" but refuses bools, "float" refuses integers too,
+    and so does "same float".
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

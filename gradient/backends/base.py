@@ -208,6 +208,10 @@ class Backend(
         """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
         return be.storage(x) is be.storage(base)
 
+    def has_zero(be, x: Array) -> bool:
+        """Whether an array of integers holds a 0; False where one would have to wait to know."""
+        return False
+
     def detach(be, x: Array) -> Array:
         """`x` as a constant. Arrays are constants already; where they are Tensors, it cuts."""
         return x

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, ShapeError
-from gradient.ops import elementwise, fused
+from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.functional.arguments import composite, floats, numbers, one_dtype
+from gradient.ops import elementwise
 from gradient.random import Generator
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.joining import where
 
@@ -24,15 +26,18 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     return input.copy_(output) if inplace else output  # its gradient needs the result alone
 
 
+@composite
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, x), 6)` (Howard et al. 2017, MobileNets)."""
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
+@composite
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     """`x` cut off at `min_val` and `max_val`; the gradient is 0 at both ends and beyond."""
+    numbers("hardtanh", input)
     if min_val > max_val:
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
     if not input.dtype.is_floating_point:
@@ -45,18 +50,29 @@ def hardtanh(
     return _apply(cut, input, inplace)
 
 
+@composite
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """`x` where `x > threshold`, else `value`."""
+    numbers("threshold", input)
     return _apply(lambda x: x.masked_fill(x <= threshold, value), input, inplace)
 
 
+@composite
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `negative_slope * x`."""
+    floats("leaky_relu", input)
     return _apply(lambda x: where(x > 0, x, x * negative_slope), input, inplace)
 
 
+@composite
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """`leaky_relu` with a learned slope: one, or one per channel (dimension 1) (He et al. 2015)."""
+    floats("prelu", input)
+    one_dtype("prelu", input, weight=weight)
+    if weight.ndim > 1:
+        raise ShapeError(
+            sentence("prelu", "a weight of at most one dimension", tuple(weight.shape))
+        )
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.numel() not in (1, channels):
         raise ShapeError(
@@ -68,19 +84,27 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return where(input > 0, input, input * weight)
 
 
+@composite
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
+    floats("elu", input)
     return _apply(lambda x: _scaled_elu(x, alpha, 1.0, 1.0), input, inplace)
 
 
+@composite
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """`scale * elu(x, alpha)` that keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+    floats("selu", input)
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     return _apply(lambda x: _scaled_elu(x, alpha, 1.0, scale), input, inplace)
 
 
+@composite
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
+    floats("celu", input)
+    if alpha == 0:
+        raise ArgumentError(sentence("celu", "alpha other than 0", alpha))
     return _apply(lambda x: _scaled_elu(x, alpha, alpha, 1.0), input, inplace)
 
 
@@ -100,13 +124,16 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return elementwise.gelu(input, approximate=approximate)
 
 
+@composite
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
     return _apply(elementwise.silu, input, inplace)
 
 
+@composite
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(softplus(x))` (Misra 2019)."""
+    floats("mish", input)
     return _apply(lambda x: x * softplus(x).tanh(), input, inplace)
 
 
@@ -120,52 +147,69 @@ def tanh(input: Tensor) -> Tensor:
     return elementwise.tanh(input)
 
 
+@composite
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
+    floats("logsigmoid", input)
     return elementwise.logsigmoid(input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """`log(1 + exp(beta * x)) / beta`, a smooth relu; `x` itself where `beta * x > threshold`."""
+    beta = number_of("softplus", "beta", beta)
     return elementwise.softplus(input, beta=beta, threshold=threshold)
 
 
+@composite
 def softsign(input: Tensor) -> Tensor:
     """`x / (1 + |x|)`."""
     return input / (1 + input.abs())
 
 
+@composite
 def tanhshrink(input: Tensor) -> Tensor:
     """`x - tanh(x)`."""
     return input - elementwise.tanh(input)
 
 
+@composite
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
+    floats("softshrink", input)
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
     moved = where(input > lambd, input - lambd, input + lambd)
     return moved.masked_fill(input.abs() <= lambd, 0.0)
 
 
+@composite
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x`, but 0 within `lambd` of 0."""
+    floats("hardshrink", input)
     return input.masked_fill(input.abs() <= lambd, 0.0)
 
 
+@composite
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
+    floats("hardsigmoid", input)
     return _apply(lambda x: relu6(x + 3) / 6, input, inplace)
 
 
+@composite
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
+    floats("hardswish", input)
     return _apply(lambda x: x * relu6(x + 3) / 6, input, inplace)
 
 
+@composite
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
-    if input.shape[dim] % 2:
+    floats("glu", input)
+    if not input.ndim:
+        raise ShapeError(sentence("glu", "at least one dimension", "a 0-d tensor"))
+    if input.size(dim) % 2:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
     a, b = input.chunk(2, dim)
     return a * elementwise.sigmoid(b)
@@ -173,30 +217,30 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
-    return fused.softmax(_cast(input, dtype), axis=_softmax_dim("softmax", input, dim))
+    return tensor_of("softmax", input).softmax(_softmax_dim("softmax", dim), dtype=dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
-    return fused.log_softmax(_cast(input, dtype), axis=_softmax_dim("log_softmax", input, dim))
+    return tensor_of("log_softmax", input).log_softmax(
+        _softmax_dim("log_softmax", dim), dtype=dtype
+    )
 
 
+@composite
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`softmax(-x)` along `dim`."""
-    return fused.softmax(-_cast(input, dtype), axis=_softmax_dim("softmin", input, dim))
+    return (-input).softmax(_softmax_dim("softmin", dim), dtype=dtype)
 
 
-def _cast(input: Tensor, dtype: DType | None) -> Tensor:
-    return input if dtype is None else input.to(dtype=dtype)
-
-
-def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:
+def _softmax_dim(op: str, dim: int | None) -> int:
     """PyTorch guesses a missing `dim`, with a warning, by a rule that nobody remembers; we ask."""
     if dim is None:
         raise ArgumentError(f"{op}: dim is missing; for the last dimension pass dim=-1")
     return dim
 
 
+@composite
 def gumbel_softmax(
     logits: Tensor,
     tau: float = 1.0,
@@ -210,7 +254,7 @@ def gumbel_softmax(
     (Jang et al. 2016; Maddison et al. 2016).
     """
     noise = empty_like(logits.detach()).exponential_(generator=generator)
-    soft = fused.softmax((logits - noise.log()) / tau, axis=dim)
+    soft = ((logits - noise.log()) / tau).softmax(dim)
     if not hard:
         return soft
     chosen = soft.argmax(dim, keepdim=True)

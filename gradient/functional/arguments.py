@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from gradient import dtypes
-from gradient.errors import DeviceError, TypeMismatch
+from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def composite(function: Function) -> Function:
+    """A function composed of ops: where it fails for an argument that is no tensor, the error says
+    which one, by the function's name and not by that of an inner op."""
+    parameters = inspect.signature(function).parameters.values()
+    annotated = {p.name: str(p.annotation) for p in parameters}
+    required = [name for name, kind in annotated.items() if kind == "Tensor"]
+    optional = [name for name, kind in annotated.items() if kind == "Tensor | None"]
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            given = dict(zip(annotated, args, strict=False)) | options
+            for name in (*required, *optional):
+                value = given.get(name)
+                absent = name not in given or (value is None and name in optional)
+                if not absent and not isinstance(value, Tensor):
+                    expected = f"a Tensor as {name}"
+                    got = type(value).__name__
+                    raise TypeMismatch(sentence(function.__name__, expected, got)) from error
+            raise
+
+    return call  # type: ignore[return-value]
+
+
+def floats(op: str, input: Tensor) -> Tensor:
+    """The input of a function that takes floating-point dtypes alone."""
+    if not input.dtype.is_floating_point:
+        raise DTypeError(sentence(op, "a floating-point dtype", input.dtype, "cast with .float()"))
+    return input
+
+
+def numbers(op: str, input: Tensor) -> Tensor:
+    """The input of a function that takes all dtypes but bool."""
+    if input.dtype == dtypes.bool_:
+        raise DTypeError(sentence(op, "numbers", input.dtype, "cast with .to()"))
+    return input
+
+
+def one_dtype(op: str, input: Tensor, **others: Tensor | None) -> None:
+    """Raise where a tensor has another dtype than the input."""
+    for name, other in others.items():
+        if other is not None and other.array.dtype != input.array.dtype:
+            expected = f"{name} of the input's dtype {input.dtype}"
+            raise DTypeError(sentence(op, expected, other.dtype, "cast one with .to()"))
 
 
 def constant(op: str, name: str, value: Any, like: Tensor) -> Any:
@@ -14,7 +67,7 @@ def constant(op: str, name: str, value: Any, like: Tensor) -> Any:
     if value is None:
         return None
     if not isinstance(value, Tensor):
-        raise TypeMismatch(f"{op}: {name} must be a Tensor, got {type(value).__name__}")
+        raise TypeMismatch(sentence(op, f"a Tensor as {name}", type(value).__name__))
     if value.backend is not like.backend:
         raise DeviceError(
             f"{op}: {name} is on {value.device}, the input on {like.device}; move one with .to()"
@@ -26,5 +79,5 @@ def integers(op: str, name: str, value: Any, like: Tensor) -> Any:
     """The array of a tensor of integers."""
     array = constant(op, name, value, like)
     if value.dtype.is_floating_point or value.dtype == dtypes.bool_:
-        raise TypeMismatch(f"{op}: {name} must be integers (int64), got {value.dtype}")
+        raise DTypeError(sentence(op, f"integers (int64) as {name}", value.dtype))
     return array

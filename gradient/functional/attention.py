@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from gradient import dtypes
-from gradient.errors import ArgumentError, ShapeError
-from gradient.functional.arguments import constant
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.functional.arguments import composite, constant
 from gradient.functional.dropout import dropout
 from gradient.ops import fused
 from gradient.random import Generator
@@ -15,6 +15,7 @@ from gradient.tensor.creation import ones
 from gradient.tensor.joining import broadcast_shapes
 
 
+@composite
 def attention(
     query: Tensor,
     key: Tensor,
@@ -71,6 +72,7 @@ def attention(
     )
 
 
+@composite
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
@@ -115,6 +117,13 @@ def _attention(
     generator: Generator | None,
 ) -> Tensor:
     """Attention by the fused op where it can be, of arguments that have been checked."""
+    if not 0 <= dropout_p <= 1:
+        raise ArgumentError(sentence("attention", "dropout_p from 0 to 1", dropout_p))
+    if attn_mask is not None:
+        constant("attention", "mask", attn_mask, query)
+        if attn_mask.dtype not in (dtypes.bool_, dtypes.float32, query.dtype):
+            expected = f"a mask of bools or of the query's dtype {query.dtype}"
+            raise DTypeError(sentence("attention", expected, attn_mask.dtype))
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     # The fused op has no gradient for its mask, and does not drop weights.
     if dropout_p > 0.0 or (attn_mask is not None and attn_mask.requires_grad):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gradient.errors import ArgumentError, ShapeError
+from gradient.dtypes import int64, uint8
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
-from gradient.functional.arguments import integers
+from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
 from gradient.ops import fused
 from gradient.tensor import Tensor
@@ -12,6 +13,7 @@ from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
 
+@composite
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -54,6 +56,7 @@ def cross_entropy(
     return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
 
 
+@composite
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -72,7 +75,12 @@ def _rows(
     op: str, input: Tensor, target: Tensor, class_dim: int, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits as (rows, C) and classes as (rows,)."""
-    shape = tuple(input.shape)
+    shape = tuple(floats(op, input).shape)
+    if not shape:
+        raise ShapeError(sentence(op, "an input (C,), (N, C) or (N, C, ...)", shape))
+    if target.dtype not in (int64, uint8):
+        raise DTypeError(sentence(op, "class indices of int64", target.dtype, "cast with .long()"))
+    one_dtype(op, input, weight=weight)
     expected = shape[:class_dim] + shape[class_dim + 1 :]
     if tuple(target.shape) != expected:
         raise ShapeError(
@@ -144,6 +152,7 @@ def _soft_cross_entropy(
     return reduced("cross_entropy", losses, reduction)
 
 
+@composite
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -153,6 +162,11 @@ def binary_cross_entropy(
         raise ArgumentError(
             f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
         )
+    floats(op, input)
+    one_dtype(op, input, target=target)
+    for name, values in (("input", input), ("target", target)):
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise ArgumentError(sentence(op, f"{name} from 0 to 1", "values beyond"))
     losses = -(target * _bounded_log(input) + (1 - target) * _bounded_log(1 - input))
     return reduced(op, losses if weight is None else losses * weight, reduction)
 
@@ -164,6 +178,7 @@ def _bounded_log(input: Tensor) -> Tensor:
     return safe.log().clamp(min=-100).masked_fill(~positive, -100.0)
 
 
+@composite
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -178,6 +193,7 @@ def binary_cross_entropy_with_logits(
         raise ArgumentError(
             f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
         )
+    floats(op, target)
     # log(1 - sigmoid(x)) = logsigmoid(x) - x
     log_sigmoid = logsigmoid(input)
     if pos_weight is None:
@@ -187,6 +203,7 @@ def binary_cross_entropy_with_logits(
     return reduced(op, losses if weight is None else losses * weight, reduction)
 
 
+@composite
 def kl_div(
     input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
@@ -205,11 +222,13 @@ def kl_div(
     return reduced("kl_div", losses, reduction)
 
 
+@composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-t x))` for t = 1 or -1."""
     return reduced("soft_margin_loss", -logsigmoid(target * input), reduction)
 
 
+@composite
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -219,6 +238,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", losses, reduction)
 
 
+@composite
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -245,6 +265,7 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
 
 
+@composite
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.functional.arguments import composite
 from gradient.functional.padding import pad
 from gradient.ops import shape
 from gradient.tensor import Tensor
@@ -18,6 +19,7 @@ Size = int | tuple[int, ...]
 Padding = Size | Literal["same", "valid"]
 
 
+@composite
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -31,6 +33,7 @@ def conv1d(
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@composite
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -50,6 +53,7 @@ def conv2d(
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@composite
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -106,6 +110,7 @@ def _conv(
     return output if batched else output.squeeze(0)
 
 
+@composite
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -131,6 +136,7 @@ def conv_transpose1d(
     )
 
 
+@composite
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -159,6 +165,7 @@ def conv_transpose2d(
     )
 
 
+@composite
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,
@@ -228,6 +235,7 @@ def _conv_transpose(
     return output if batched else output.squeeze(0)
 
 
+@composite
 def unfold(
     input: Tensor, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> Tensor:
@@ -247,6 +255,7 @@ def unfold(
     return columns if input.ndim == 4 else columns.squeeze(0)
 
 
+@composite
 def fold(
     input: Tensor,
     output_size: Size,

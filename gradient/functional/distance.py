@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from gradient.functional.arguments import composite
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 from gradient.tensor.joining import broadcast_tensors
 
 
+@composite
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
     if x1.shape != x2.shape:
@@ -19,13 +22,17 @@ def _norm(input: Tensor, dim: int) -> Tensor:
     return input.norm(2, dim, keepdim=True)
 
 
+@composite
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """`|x1 - x2 + eps|_p` along the last dimension."""
-    return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
+    return (tensor_of("pairwise_distance", x1) - tensor_of("pairwise_distance", x2) + eps).norm(
+        p, -1, keepdim=keepdim
+    )
 
 
+@composite
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
     """All distances between rows: x1 (..., P, D) and x2 (..., R, D) give (..., P, R)."""
     return (x1.unsqueeze(-2) - x2.unsqueeze(-3)).norm(p, -1)

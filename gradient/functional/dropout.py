@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from gradient.errors import ArgumentError
+from gradient.functional.arguments import composite
 from gradient.random import Generator, rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like
 from gradient.tensor.joining import where
 
 
+@composite
 def dropout(
     input: Tensor,
     p: float = 0.5,
@@ -25,6 +27,7 @@ def dropout(
     return _drop("dropout", input, input.shape, p, training, inplace, generator)
 
 
+@composite
 def dropout1d(
     input: Tensor,
     p: float = 0.5,
@@ -36,6 +39,7 @@ def dropout1d(
     return _drop_channels("dropout1d", input, 1, p, training, inplace, generator)
 
 
+@composite
 def dropout2d(
     input: Tensor,
     p: float = 0.5,
@@ -47,6 +51,7 @@ def dropout2d(
     return _drop_channels("dropout2d", input, 2, p, training, inplace, generator)
 
 
+@composite
 def dropout3d(
     input: Tensor,
     p: float = 0.5,
@@ -58,6 +63,7 @@ def dropout3d(
     return _drop_channels("dropout3d", input, 3, p, training, inplace, generator)
 
 
+@composite
 def alpha_dropout(
     input: Tensor,
     p: float = 0.5,

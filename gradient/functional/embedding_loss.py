@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.functional.arguments import composite
 from gradient.functional.distance import pairwise_distance
 from gradient.functional.reduction import reduced
 from gradient.ops import elementwise
@@ -12,6 +14,7 @@ from gradient.tensor.creation import zeros_like
 from gradient.tensor.joining import where
 
 
+@composite
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -33,14 +36,21 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", losses, reduction)
 
 
+@composite
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
     """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
+    ranks = {input1.ndim, input2.ndim, target.ndim}
+    if len(ranks) > 1:
+        got = f"{input1.ndim}, {input2.ndim} and {target.ndim}"
+        expected = "input1, input2 and target of as many dimensions"
+        raise ShapeError(sentence("margin_ranking_loss", expected, got))
     losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
     return reduced("margin_ranking_loss", losses, reduction)
 
 
+@composite
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -66,6 +76,7 @@ def triplet_margin_loss(
     )  # fmt: skip
 
 
+@composite
 def triplet_margin_with_distance_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -77,6 +88,13 @@ def triplet_margin_with_distance_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`triplet_margin_loss` with a distance of one's own."""
+    op = "triplet_margin_loss"
+    if margin <= 0:
+        raise ArgumentError(sentence(op, "margin greater than 0", margin))
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        got = f"{anchor.ndim}, {positive.ndim} and {negative.ndim}"
+        expected = "anchor, positive and negative of as many dimensions"
+        raise ShapeError(sentence(op, expected, got))
     distance = distance_function or pairwise_distance
     far = distance(anchor, negative)
     if swap:

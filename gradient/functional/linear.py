@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradient.autograd import no_grad
-from gradient.errors import ArgumentError, ShapeError
-from gradient.functional.arguments import integers
+from gradient.dtypes import int32, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.functional.arguments import composite, constant, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import einsum, where
 
@@ -37,6 +39,7 @@ def grouped_linear(input: Tensor, weights: Sequence[Tensor] | Tensor, counts: Te
     return linalg.grouped_linear(input, *weights, counts=rows)
 
 
+@composite
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`y_k = x1 @ weight_k @ x2 + bias_k`: (..., in1), (..., in2), weight (out, in1, in2)."""
     if input1.shape[:-1] != input2.shape[:-1]:
@@ -60,6 +63,8 @@ def embedding(
     The row `padding_idx` gets no gradient. With `max_norm`, the rows looked up whose norm is
     greater are first scaled down to it, in place.
     """
+    if tensor_of("embedding", weight).ndim != 2:
+        raise ShapeError(sentence("embedding", "a weight (V, D)", tuple(weight.shape)))
     if padding_idx is not None:
         rows = weight.shape[0]
         if not -rows <= padding_idx < rows:
@@ -69,7 +74,9 @@ def embedding(
         padding_idx %= rows
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
-    rows = integers("embedding", "input", input, weight)
+    rows = constant("embedding", "input", input, weight)
+    if input.dtype not in (int64, int32):
+        raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
     return index.embedding(weight, indices=rows, padding_idx=padding_idx)
 
 
@@ -81,10 +88,11 @@ def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: floa
         weight[used] = where(norms > max_norm, rows * (max_norm / (norms + 1e-7)), rows)
 
 
+@composite
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Integers (...) as int64 rows (..., C) with one 1; C is `num_classes`, or the largest + 1."""
-    if tensor.dtype.is_floating_point:
-        raise ArgumentError(f"one_hot: expected integer classes, got {tensor.dtype}")
+    if tensor.dtype is not int64:
+        raise DTypeError(sentence("one_hot", "classes of int64", tensor.dtype, "use .long()"))
     if tensor.numel() == 0 and num_classes <= 0:
         raise ArgumentError("one_hot: pass num_classes, it cannot be inferred from an empty tensor")
     if tensor.numel():

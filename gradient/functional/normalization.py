@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 
 from gradient.autograd import no_grad
-from gradient.dtypes import finfo, float32, float64
-from gradient.errors import ArgumentError, ShapeError
+from gradient.dtypes import DType, finfo, float32, float64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
+from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
 from gradient.ops import fused
 from gradient.tensor import Tensor
 
 
+@composite
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -32,6 +34,7 @@ def layer_norm(
     return flat.reshape(input.shape)
 
 
+@composite
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -42,7 +45,7 @@ def rms_norm(
 
     `eps=None` is the machine epsilon of the dtype that it is computed in: float32 for 16 bits.
     """
-    _check_tail("rms_norm", input, normalized_shape, weight)
+    _check_tail("rms_norm", floats("rms_norm", input), normalized_shape, weight)
     if eps is None:
         eps = finfo(float64 if input.dtype is float64 else float32).eps
     if len(normalized_shape) == 1:
@@ -51,6 +54,7 @@ def rms_norm(
     return fused.rms_norm(input.flatten(kept), _flat(weight), eps=eps).reshape(input.shape)
 
 
+@composite
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -62,6 +66,15 @@ def group_norm(
     if input.ndim < 2:
         raise ShapeError(f"group_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     channels = input.shape[1]
+    floats("group_norm", input)
+    if num_groups < 1:
+        raise ArgumentError(sentence("group_norm", "num_groups of at least 1", num_groups))
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None and tuple(parameter.shape) != (channels,):
+            expected, got = f"{name} of shape ({channels},)", tuple(parameter.shape)
+            raise ShapeError(sentence("group_norm", expected, got))
+    if input.shape[0] * channels // num_groups * math.prod(input.shape[2:]) == 1:
+        _check_enough_values("group_norm", input, 1)
     if channels % num_groups:
         raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
     groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
@@ -69,6 +82,7 @@ def group_norm(
     return _affine(output, weight, bias)
 
 
+@composite
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,
@@ -101,6 +115,7 @@ def instance_norm(
     return flat.reshape(input.shape)
 
 
+@composite
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -121,6 +136,16 @@ def batch_norm(
         return input.clone()  # nothing to normalise, and nothing to learn from
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    floats("batch_norm", input)
+    channels = input.shape[1]
+    for name, given in (("running_mean", running_mean), ("running_var", running_var),
+                        ("weight", weight), ("bias", bias)):  # fmt: skip
+        if given is not None and tuple(given.shape) != (channels,):
+            expected = f"{name} of shape ({channels},), one for each channel of the input"
+            raise ShapeError(sentence("batch_norm", expected, tuple(given.shape)))
+        if given is not None and given.dtype not in (input.dtype, _wide(input)):
+            expected = f"{name} of the input's dtype {input.dtype}"
+            raise DTypeError(sentence("batch_norm", expected, given.dtype))
     if input.dtype.itemsize < 4:  # 16 bits are for storage: the statistics need more
         wide = input.float()
         output = batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -153,12 +178,15 @@ def batch_norm(
     return output if bias is None else output + bias.reshape(per_channel)
 
 
+@composite
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
     """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
     if input.ndim < 3:
         raise ArgumentError(f"local_response_norm: expected (N, C, ...), got {tuple(input.shape)}")
+    if size < 1:
+        raise ArgumentError(sentence("local_response_norm", "size of at least 1", size))
     before, after = size // 2, (size - 1) // 2
     channels = input.shape[1]
     squares = input * input
@@ -170,6 +198,7 @@ def local_response_norm(
     return input / (k + alpha / size * total) ** beta
 
 
+@composite
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`x / max(norm_p(x), eps)` along `dim`."""
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
@@ -185,6 +214,11 @@ def _affine(output: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tenso
     return output
 
 
+def _wide(input: Tensor) -> DType:
+    """The dtype of statistics: 16 bits are for storage."""
+    return float32 if input.dtype.itemsize < 4 else input.dtype
+
+
 def _flat(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.flatten()
 
@@ -192,6 +226,9 @@ def _flat(tensor: Tensor | None) -> Tensor | None:
 def _check_tail(
     op: str, input: Tensor, normalized_shape: Sequence[int], *parameters: Tensor | None
 ) -> None:
+    if not isinstance(normalized_shape, tuple | list):
+        got = repr(normalized_shape)
+        raise TypeMismatch(sentence(op, "a tuple of ints as normalized_shape", got))
     tail = tuple(normalized_shape)
     if not tail:
         raise ShapeError(

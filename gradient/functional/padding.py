@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.functional.arguments import composite
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, full
 from gradient.tensor.joining import cat
 
 
+@composite
 def pad(
     input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> Tensor:
@@ -19,6 +21,8 @@ def pad(
     the new places: mode "constant" `value` (0), "reflect" the inside mirrored at the edge element,
     "replicate" the edge element, "circular" the opposite side.
     """
+    if not isinstance(pad, tuple | list) or not all(isinstance(width, int) for width in pad):
+        raise TypeMismatch(sentence("pad", "a tuple of ints as pad", repr(pad)))
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(
             f"pad: expected an even number of widths, at most {2 * input.ndim} for an input "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gradient.dtypes import float64, iinfo
 from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
 from gradient.ops import elementwise, shape
@@ -15,6 +16,7 @@ from gradient.tensor.creation import arange, ones
 from gradient.tensor.joining import where
 
 
+@composite
 def max_pool1d(
     input: Tensor,
     kernel_size: Size,
@@ -30,6 +32,7 @@ def max_pool1d(
     )
 
 
+@composite
 def max_pool2d(
     input: Tensor,
     kernel_size: Size,
@@ -49,6 +52,7 @@ def max_pool2d(
     )
 
 
+@composite
 def max_pool3d(
     input: Tensor,
     kernel_size: Size,
@@ -91,6 +95,7 @@ def _max_pool(
     return output, window.restore(indices).long()
 
 
+@composite
 def avg_pool1d(
     input: Tensor,
     kernel_size: Size,
@@ -105,6 +110,7 @@ def avg_pool1d(
     )
 
 
+@composite
 def avg_pool2d(
     input: Tensor,
     kernel_size: Size,
@@ -124,6 +130,7 @@ def avg_pool2d(
     )  # fmt: skip
 
 
+@composite
 def avg_pool3d(
     input: Tensor,
     kernel_size: Size,
@@ -236,11 +243,13 @@ class _Window:
         return values.reshape(*self.leading, *self.out_sizes)
 
 
+@composite
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of `output_size` windows that cover (..., L) evenly."""
     return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
 
 
+@composite
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of h times w windows that cover (..., H, W) evenly; None keeps a size.
 
@@ -249,6 +258,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None]) 
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
+@composite
 def adaptive_avg_pool3d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of d times h times w windows that cover (..., D, H, W) evenly."""
     return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
@@ -276,6 +286,7 @@ def _adaptive_avg_pool(
     return input
 
 
+@composite
 def adaptive_max_pool1d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -283,6 +294,7 @@ def adaptive_max_pool1d(
     return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
 
+@composite
 def adaptive_max_pool2d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -290,6 +302,7 @@ def adaptive_max_pool2d(
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
+@composite
 def adaptive_max_pool3d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from gradient.errors import ArgumentError
 from gradient.functional.activation import hardtanh
+from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, warn_if_broadcast
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
 
 
+@composite
 def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -20,6 +22,7 @@ def mse_loss(
     return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
 
 
+@composite
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -27,6 +30,7 @@ def l1_loss(
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
+@composite
 def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
@@ -42,6 +46,7 @@ def smooth_l1_loss(
     return _regression("smooth_l1_loss", input, target, reduction, None, losses)
 
 
+@composite
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -89,6 +94,7 @@ def _regression(
     return reduced(op, losses, reduction)
 
 
+@composite
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -108,6 +114,7 @@ def poisson_nll_loss(
     return reduced("poisson_nll_loss", losses, reduction)
 
 
+@composite
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

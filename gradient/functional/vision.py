@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from gradient.dtypes import float64
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.functional.arguments import composite
 from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
@@ -14,6 +15,7 @@ from gradient.tensor.creation import arange
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # mode: dimensions of its input
 
 
+@composite
 def interpolate(
     input: Tensor,
     size: int | Sequence[int] | None = None,
@@ -66,15 +68,21 @@ def _target(
     if (size is None) == (scale_factor is None):
         raise ArgumentError("interpolate: expected either size or scale_factor")
     given = size if size is not None else scale_factor
-    each = [given] * len(in_sizes) if isinstance(given, int | float) else list(given)  # type: ignore[arg-type]
+    if not isinstance(given, int | float | tuple | list):
+        raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
+    each = [given] * len(in_sizes) if isinstance(given, int | float) else list(given)
     if len(each) != len(in_sizes):
         raise ArgumentError(
             f"interpolate: expected one number or {len(in_sizes)}, got {tuple(each)}"
         )
+    if not all(isinstance(number, int | float) for number in each):
+        raise TypeMismatch(sentence("interpolate", "numbers as size or scale_factor", repr(given)))
     if size is not None:
         out_sizes = [int(out) for out in each]
     else:
         out_sizes = [math.floor(n * factor) for n, factor in zip(in_sizes, each, strict=True)]
+    if min(out_sizes) < 1:
+        raise ArgumentError(sentence("interpolate", "an output of at least 1", tuple(out_sizes)))
     if size is None and not recompute:
         return out_sizes, [1.0 / factor for factor in each]
     return out_sizes, [n / out for n, out in zip(in_sizes, out_sizes, strict=True)]
@@ -129,9 +137,11 @@ def _at(input: Tensor, dim: int, places: Tensor) -> Tensor:
     return input.index_select(dim, places.clamp(0, input.shape[dim] - 1))
 
 
+@composite
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., C r^2, H, W) to (..., C, H r, W r): channels become pixels (Shi et al. 2016)."""
     r = upscale_factor
+    _check_factor("pixel_shuffle", "upscale_factor", r, input)
     *leading, channels, height, width = input.shape
     if channels % (r * r):
         raise ShapeError(f"pixel_shuffle: {channels} channels are not divisible by {r} * {r}")
@@ -141,9 +151,18 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     return split.clone().reshape(*leading, channels // (r * r), height * r, width * r)
 
 
+def _check_factor(op: str, name: str, factor: int, input: Tensor) -> None:
+    if factor < 1:
+        raise ArgumentError(sentence(op, f"{name} of at least 1", factor))
+    if input.ndim < 3:
+        raise ShapeError(sentence(op, "an input (..., C, H, W)", tuple(input.shape)))
+
+
+@composite
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(..., C, H r, W r) to (..., C r^2, H, W): the inverse of `pixel_shuffle`."""
     r = downscale_factor
+    _check_factor("pixel_unshuffle", "downscale_factor", r, input)
     *leading, channels, height, width = input.shape
     if height % r or width % r:
         raise ShapeError(f"pixel_unshuffle: {height} x {width} pixels are not divisible by {r}")
@@ -153,8 +172,13 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     return split.clone().reshape(*leading, channels * r * r, height // r, width // r)
 
 
+@composite
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels of (N, C, ...) dealt round the groups (Zhang et al. 2017)."""
+    if groups < 1:
+        raise ArgumentError(sentence("channel_shuffle", "groups of at least 1", groups))
+    if input.ndim < 3:
+        raise ShapeError(sentence("channel_shuffle", "an input (N, C, ...)", tuple(input.shape)))
     batch, channels, *rest = input.shape
     if channels % groups:
         raise ShapeError(f"channel_shuffle: {channels} channels do not divide into {groups} groups")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient import functional as F
+from gradient.errors import ArgumentError, sentence
 from gradient.nn import init as initialization
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
@@ -171,6 +172,9 @@ class Hardtanh(Module):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
         super().__init__()
+        if max_val <= min_val:
+            expected = f"max_val greater than min_val {min_val}"
+            raise ArgumentError(sentence("Hardtanh", expected, max_val))
         self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
     def forward(self, input: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient import dtypes
 from gradient import functional as F
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.attention import attention_weights
 from gradient.nn import init
 from gradient.nn.linear import Linear
@@ -157,6 +157,10 @@ class MultiheadAttention(Module):
         """Both masks as one that broadcasts to (N, H, L, S): bool (True attends), or added."""
         batch, heads, length, _ = q.shape
         masks = []
+        for name, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask)):
+            if mask is not None and not (mask.dtype is dtypes.bool_ or mask.is_floating_point()):
+                expected = f"{name} of bools or floats"
+                raise DTypeError(sentence("MultiheadAttention", expected, mask.dtype))
         if attn_mask is not None:
             if attn_mask.ndim == 3:
                 attn_mask = attn_mask.reshape(batch, heads, length, k.shape[2])

@@ -6,10 +6,25 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
-from gradient.errors import IndexOutOfRange, TypeMismatch
+from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import MODULE, Module, indent, layout
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+
+
+def iterable(caller: str, expected: str, value: Any) -> list[Any]:
+    """The members of an iterable, as a list."""
+    if not isinstance(value, Iterable) or isinstance(value, Tensor):
+        raise TypeMismatch(sentence(caller, expected, type(value).__name__))
+    return list(value)
+
+
+def position(caller: str, index: Any) -> int:
+    """An index into a list."""
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeMismatch(sentence(caller, "an int as index", repr(index))) from None
 
 
 class _ModuleSequence(Module):
@@ -54,12 +69,19 @@ class _ModuleSequence(Module):
 
     def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end."""
-        for module in list(modules):
+        for module in iterable(type(self).__name__, "an iterable of modules", modules):
             self.append(module)
         return self
 
     def insert(self, index: int, module: Module) -> Self:
         """Put a module before position `index`; those behind it move one name up."""
+        if not isinstance(module, Module):
+            got = type(module).__name__
+            raise TypeMismatch(sentence(f"{type(self).__name__}.insert", "an nn.Module", got))
+        if not -len(self) <= index <= len(self):
+            raise IndexOutOfRange(
+                f"{type(self).__name__}: index {index} is out of range for {len(self)} modules"
+            )
         modules = list(self)
         modules.insert(index, module)
         self._refill(modules)
@@ -72,7 +94,7 @@ class _ModuleSequence(Module):
         return module
 
     def _key(self, index: int) -> str:
-        size, index = len(self), operator.index(index)
+        size, index = len(self), position(type(self).__name__, index)
         if not -size <= index < size:
             raise IndexOutOfRange(
                 f"{type(self).__name__}: index {index} is out of range for {size} modules"
@@ -107,7 +129,7 @@ class Sequential(_ModuleSequence):
         return input
 
     def __add__(self, other: Iterable[Module]) -> Sequential:
-        return Sequential(*self, *other)
+        return Sequential(*self, *iterable("Sequential", "an iterable of modules", other))
 
     def _slice(self, index: slice) -> Any:
         kept = list(self._modules.items())[index]
@@ -119,10 +141,10 @@ class ModuleList(_ModuleSequence):
 
     def __init__(self, modules: Iterable[Module] | None = None):
         super().__init__()
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return ModuleList([*self, *other])
+        return ModuleList([*self, *iterable("ModuleList", "an iterable of modules", other)])
 
     def _slice(self, index: slice) -> Any:
         return type(self)(list(self)[index])
@@ -147,48 +169,51 @@ class ModuleList(_ModuleSequence):
 class _Dictionary(Module):
     """What ModuleDict and ParameterDict share: members under names that the user gives."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._keys: dict[str, None] = {}
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._keys:
-            raise KeyError(key)
-        return self.__dict__[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if key not in self._keys and hasattr(self, key):
-            raise KeyError(f"{type(self).__name__}: {key!r} is the name of one of its attributes")
-        self._set(key, value)
-        self._keys[key] = None
+    def _names(self) -> list[str]:
+        """The members' names, in order."""
+        raise NotImplementedError
 
     def _set(self, key: str, value: Any) -> None:
         raise NotImplementedError
 
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise KeyError(key)
+        return self.__dict__[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        name = type(self).__name__
+        if not isinstance(key, str):
+            raise TypeMismatch(sentence(name, "a string as key", repr(key)))
+        if key not in self and hasattr(self, key):
+            raise KeyError(f"{name}: {key!r} is the name of one of its attributes")
+        self._set(key, value)
+
     def __delitem__(self, key: str) -> None:
-        del self._keys[key]
+        if key not in self:
+            raise KeyError(key)
         delattr(self, key)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._names())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._keys))
+        return iter(self._names())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        return key in self._names()
 
     def keys(self) -> Iterable[str]:
-        return list(self._keys)
+        return self._names()
 
     def values(self) -> Iterable[Any]:
-        return [self.__dict__[key] for key in self._keys]
+        return [self.__dict__[key] for key in self._names()]
 
     def items(self) -> Iterable[tuple[str, Any]]:
-        return [(key, self.__dict__[key]) for key in self._keys]
+        return [(key, self.__dict__[key]) for key in self._names()]
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self.__dict__[key] if key in self._keys else default
+        return self.__dict__[key] if key in self else default
 
     def pop(self, key: str) -> Any:
         """Remove and return one member."""
@@ -202,16 +227,32 @@ class _Dictionary(Module):
 
     def update(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Add all members of a dict or of (name, member) pairs."""
-        for key, value in members.items() if isinstance(members, Mapping) else members:
-            self[key] = value
+        pairs: Any = members
+        if isinstance(members, (Mapping, _Dictionary)):
+            pairs = members.items()
+        name = type(self).__name__
+        for pair in iterable(name, "a dict or (name, member) pairs", pairs):
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+                kind = ArgumentError if isinstance(pair, (tuple, list)) else TypeMismatch
+                raise kind(sentence(name, "(name, member) pairs", repr(pair)))
+            self[pair[0]] = pair[1]
 
 
 class ModuleDict(_Dictionary):
-    """A dict of modules that are found as children; it has no forward of its own."""
+    """A dict of modules that are found as children; it has no forward of its own.
+
+    Its members are all of its children, however they were added.
+    """
 
     def __init__(self, modules: Mapping[str, Module] | None = None):
         super().__init__()
-        self.update(modules or {})
+        self.update({} if modules is None else modules)
+
+    def _names(self) -> list[str]:
+        return [name for name, kind in self._registry.items() if kind == MODULE]
+
+    def __contains__(self, key: object) -> bool:
+        return self._registry.get(key) == MODULE  # type: ignore[call-overload]
 
     def _set(self, key: str, value: Any) -> None:
         self.add_module(key, value)
@@ -222,10 +263,23 @@ class ParameterDict(_Dictionary):
 
     def __init__(self, parameters: Any = None):
         super().__init__()
-        self.update(parameters or {})
+        self._keys: dict[str, None] = {}
+        self.update({} if parameters is None else parameters)
+
+    def _names(self) -> list[str]:
+        return list(self._keys)
 
     def _set(self, key: str, value: Any) -> None:
-        setattr(self, key, _as_parameter(value))
+        value = _as_parameter(value)
+        if isinstance(value, Parameter):
+            self.register_parameter(key, value)
+        else:
+            setattr(self, key, value)
+        self._keys[key] = None
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._keys.pop(name, None)
 
     def extra_repr(self) -> str:
         return "\n".join(f"  ({key}): {_describe(value)}" for key, value in self.items())
@@ -237,7 +291,7 @@ class ParameterList(Module):
     def __init__(self, values: Iterable[Any] | None = None):
         super().__init__()
         self._size = 0
-        self.extend(values or ())
+        self.extend(() if values is None else values)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -264,16 +318,12 @@ class ParameterList(Module):
 
     def extend(self, values: Iterable[Any]) -> Self:
         """Add parameters at the end."""
-        if isinstance(values, Tensor):
-            raise TypeMismatch(
-                "ParameterList.extend: expected an iterable of tensors, got a tensor"
-            )
-        for value in list(values):
+        for value in iterable("ParameterList", "an iterable of tensors", values):
             self.append(value)
         return self
 
     def _key(self, index: int) -> str:
-        index = operator.index(index)
+        index = position("ParameterList", index)
         if not -self._size <= index < self._size:
             raise IndexOutOfRange(
                 f"ParameterList: index {index} is out of range for {self._size} parameters"

@@ -6,12 +6,13 @@ from gradient import functional as F
 from gradient.errors import ArgumentError
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import number_of
 
 
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
-        if not 0.0 <= p <= 1.0:
+        if not 0.0 <= number_of(type(self).__name__, "p", p) <= 1.0:
             raise ArgumentError(
                 f"{type(self).__name__}: p is a probability, expected 0 <= p <= 1, got {p}"
             )

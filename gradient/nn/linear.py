@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
+from gradient.errors import ArgumentError, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
@@ -74,6 +75,8 @@ class Bilinear(Module):
         dtype: Any = None,
     ):
         super().__init__()
+        if in1_features < 1:
+            raise ArgumentError(sentence("Bilinear", "in1_features of at least 1", in1_features))
         self.in1_features, self.in2_features = in1_features, in2_features
         self.out_features = out_features
         shape = (out_features, in1_features, in2_features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradient import functional as F
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.nn.distance import PairwiseDistance
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
@@ -213,6 +214,11 @@ class MultiMarginLoss(_WeightedLoss):
         reduction: str = "mean",
     ):
         super().__init__(weight, reduction)
+        if p not in (1, 2):
+            raise ArgumentError(sentence("MultiMarginLoss", "p 1 or 2", p))
+        if weight is not None and weight.ndim != 1:
+            expected, got = "weight of one dimension", tuple(weight.shape)
+            raise ShapeError(sentence("MultiMarginLoss", expected, got))
         self.p, self.margin = p, margin
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -245,6 +251,11 @@ class MarginRankingLoss(_Loss):
         return F.margin_ranking_loss(input1, input2, target, self.margin, reduction=self.reduction)
 
 
+def _check_margin(name: str, margin: float) -> None:
+    if margin <= 0:
+        raise ArgumentError(sentence(name, "margin greater than 0", margin))
+
+
 class TripletMarginLoss(_Loss):
     """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016)."""
 
@@ -258,6 +269,7 @@ class TripletMarginLoss(_Loss):
         reduction: str = "mean",
     ):
         super().__init__(reduction)
+        _check_margin("TripletMarginLoss", margin)
         self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -279,6 +291,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         reduction: str = "mean",
     ):
         super().__init__(reduction)
+        _check_margin("TripletMarginWithDistanceLoss", margin)
         self.distance_function = distance_function or PairwiseDistance()
         self.margin, self.swap = margin, swap
 

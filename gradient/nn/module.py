@@ -227,6 +227,9 @@ class Module:
     def set_submodule(self, target: str, module: Module) -> None:
         """Put `module` at a dotted path, in place of the one that is there."""
         path, _, name = target.rpartition(".")
+        if not isinstance(module, Module):
+            got = type(module).__name__
+            raise ArgumentError(sentence("set_submodule", "an nn.Module", got))
         if not name:
             raise ArgumentError(
                 "set_submodule: expected a path such as 'layers.0', got an empty one"
@@ -295,6 +298,8 @@ class Module:
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` on every module below, then on this one."""
+        if not callable(fn):
+            raise TypeMismatch(sentence("apply", "a function of a module", type(fn).__name__))
         for module in self.children():
             module.apply(fn)
         fn(self)
@@ -391,6 +396,8 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Let every parameter be trained, or freeze it; packed ones are always frozen."""
+        if not isinstance(requires_grad, bool):
+            raise TypeMismatch(sentence("requires_grad_", "True or False", repr(requires_grad)))
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad and not parameter.dtype.is_packed)
         return self

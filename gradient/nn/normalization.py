@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
@@ -102,6 +102,8 @@ class GroupNorm(Module):
         bias: bool = True,
     ):
         super().__init__()
+        if num_groups < 1:
+            raise ArgumentError(sentence("GroupNorm", "num_groups of at least 1", num_groups))
         if num_channels % num_groups:
             raise ArgumentError(
                 f"GroupNorm: num_channels {num_channels} is not divisible by num_groups "

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient import functional as F
-from gradient.errors import ArgumentError, ShapeError
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty, zeros
 from gradient.tensor.joining import cat, stack
 
@@ -90,7 +91,15 @@ class _Recurrent(Module):
         raise NotImplementedError
 
     def _as_state(self, hx: Any) -> State:
-        return tuple(hx) if self.states > 1 else (hx,)
+        """The state that was given: a tensor, of an LSTM two."""
+        name = type(self).__name__
+        if self.states > 1 and not (isinstance(hx, (tuple, list)) and len(hx) == self.states):
+            raise TypeMismatch(sentence(name, "a tuple (h, c) as hx", type(hx).__name__))
+        state = tuple(hx) if self.states > 1 else (hx,)
+        for part in state:
+            if not isinstance(part, Tensor):
+                raise TypeMismatch(sentence(name, "a Tensor as hx", type(part).__name__))
+        return state
 
     def _as_given(self, state: State) -> Any:
         return state if self.states > 1 else state[0]
@@ -113,6 +122,18 @@ class _Sequence(_Recurrent):
         dtype: Any = None,
     ):
         super().__init__()
+        name = type(self).__name__
+        for label, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if int_of(name, label, size) < 1:
+                raise ArgumentError(sentence(name, f"{label} of at least 1", size))
+        if size_argument(name, "proj_size", proj_size) and (self.states == 1):
+            raise ArgumentError(sentence(name, "no proj_size, which an LSTM alone has", proj_size))
+        if proj_size >= hidden_size:
+            raise ArgumentError(
+                sentence(name, f"proj_size below hidden_size {hidden_size}", proj_size)
+            )
+        if isinstance(dropout, (bool, str)) or not 0 <= dropout <= 1:
+            raise ArgumentError(sentence(name, "dropout, a probability from 0 to 1", repr(dropout)))
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.output_size = proj_size or hidden_size
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
@@ -287,6 +308,11 @@ class _Cell(_Recurrent):
             state = (zeros(shape, dtype=input.dtype, device=input.device),) * self.states
         else:
             state = self._as_state(hx)
+            wanted = (*input.shape[:-1], self.hidden_size)
+            for part in state:
+                if tuple(part.shape) != wanted:
+                    got = tuple(part.shape)
+                    raise ShapeError(sentence(type(self).__name__, f"a state of {wanted}", got))
         from_hidden = F.linear(state[0], weight_hh, bias_hh)
         return self._as_given(self._step(F.linear(input, weight_ih, bias_ih), from_hidden, state))
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.errors import ArgumentError, DTypeError, sentence
 
 # Arithmetic --------------------------------------------------------------------------------------
 
@@ -18,7 +19,7 @@ def add(be, a, b, /):
 
 
 @op(lambda g: g,
-    lambda g: -g)  # fmt: skip
+    lambda g: -g, numbers="number")  # fmt: skip
 def sub(be, a, b, /):
     """a - b"""
     return a - b
@@ -81,7 +82,7 @@ def neg(be, x, /):
     lambda g, be, a, b: -g * floor_quotient(be, a, b))  # fmt: skip
 def remainder(be, a, b, /):
     """a - b floor(a / b): the sign of b, as Python's %."""
-    return a % b
+    return a % divisor(be, "remainder", a, b)
 
 
 def floor_quotient(be: Any, a: Any, b: Any) -> Any:
@@ -92,17 +93,29 @@ def floor_quotient(be: Any, a: Any, b: Any) -> Any:
     lambda g, be, a, b: -g * be.detach(be.trunc(a / b)))  # fmt: skip
 def fmod(be, a, b, /):
     """a - b trunc(a / b): the sign of a, as C's fmod."""
-    return be.fmod(a, b)
+    return be.fmod(a, divisor(be, "fmod", a, b))
 
 
 @op(lambda g, be: be.zeros_like(g),
     lambda g, be: be.zeros_like(g))  # fmt: skip
 def floor_divide(be, a, b, /):
     """floor(a / b)"""
-    return a // b
+    return a // divisor(be, "floor_divide", a, b)
 
 
-@op(lambda g, be, x: g * be.sign(be.detach(x)))
+def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
+    """`b`, which may hold a 0 where numbers are floats alone."""
+    kind = getattr(b if isinstance(a, (int, float)) else a, "dtype", None).kind
+    if kind in "fV":
+        return b
+    if kind == "b":
+        raise DTypeError(sentence(name, "numbers", "bool", "cast with .to()"))
+    if b == 0 if isinstance(b, int) else be.has_zero(b):
+        raise ArgumentError(sentence(name, "a divisor of integers that is not 0", 0))
+    return b
+
+
+@op(lambda g, be, x: g * be.sign(be.detach(x)), numbers="number")
 def abs(be, x, /):
     """|x|, with derivative 0 at 0."""
     return be.abs(x)
@@ -114,25 +127,25 @@ def sign(be, x, /):
     return be.sign(x) if x.dtype.kind != "b" else be.copy(x)
 
 
-@op(lambda g, be: be.zeros_like(g))
+@op(lambda g, be: be.zeros_like(g), numbers="number")
 def floor(be, x, /):
     """The largest integer not above x."""
     return be.copy(x) if x.dtype.kind in "biu" else be.floor(x)
 
 
-@op(lambda g, be: be.zeros_like(g))
+@op(lambda g, be: be.zeros_like(g), numbers="number")
 def ceil(be, x, /):
     """The smallest integer not below x."""
     return be.copy(x) if x.dtype.kind in "biu" else be.ceil(x)
 
 
-@op(lambda g, be: be.zeros_like(g))
+@op(lambda g, be: be.zeros_like(g), numbers="number")
 def trunc(be, x, /):
     """x without its fraction."""
     return be.copy(x) if x.dtype.kind in "biu" else be.trunc(x)
 
 
-@op(lambda g, be: be.zeros_like(g))
+@op(lambda g, be: be.zeros_like(g), numbers="number")
 def round(be, x, /):
     """The nearest integer, halves to even."""
     return be.copy(x) if x.dtype.kind in "biu" else be.round(x)
@@ -197,7 +210,7 @@ def log1p(be, x, /):
 
 @op(lambda g, be, a, b: g * be.sigmoid(a - b),
     lambda g, be, a, b: g * be.sigmoid(b - a),
-    numbers="floating")  # fmt: skip
+    numbers="float")  # fmt: skip
 def logaddexp(be, a, b, /):
     """log(e^a + e^b)"""
     return be.logaddexp(a, b)
@@ -356,13 +369,13 @@ def logsigmoid(be, x, /):
     return be.logsigmoid(x)
 
 
-@op(lambda g, be, out: be.where(out <= 0, be.full((), 0, g.dtype), g))
+@op(lambda g, be, out: be.where(out <= 0, be.full((), 0, g.dtype), g), numbers="number")
 def relu(be, x, /):
     """max(x, 0)"""
     return be.relu(x)
 
 
-@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold))
+@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold), numbers="float")
 def softplus(be, x, /, *, beta=1.0, threshold=20.0):
     """log(1 + e^(beta x)) / beta"""
     return be.softplus(x, beta, threshold)
@@ -375,13 +388,13 @@ def softplus_slope(be: Any, x: Any, beta: float, threshold: float) -> Any:
     return be.where(z > threshold, be.full((), 1, slope.dtype), slope)
 
 
-@op(lambda g, be, x: be.silu_grad(g, x))
+@op(lambda g, be, x: be.silu_grad(g, x), numbers="float")
 def silu(be, x, /):
     """x sigmoid(x)"""
     return be.silu(x)
 
 
-@op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate))
+@op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate), numbers="float")
 def gelu(be, x, /, *, approximate="none"):
     """x times the normal distribution function, or its "tanh" approximation."""
     return be.gelu(x, approximate)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, TypeMismatch
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise as ops
-from gradient.tensor.arguments import number_of
+from gradient.tensor.arguments import int_of, number_of, tensor_of
 
 
 def _reflected(function: Any) -> Any:
@@ -67,34 +67,35 @@ class Arithmetic:
         return ops.ne(self, other) if _operand(other) else NotImplemented
 
     def __pos__(self) -> Any:
+        if self.array.dtype.kind == "b":
+            raise DTypeError(sentence("pos", "numbers", "bool", "cast with .to()"))
         return self
 
     def add(self, other: Any, *, alpha: float = 1) -> Any:
         """self + alpha other"""
-        return ops.add(self, other if alpha == 1 else other * alpha)
+        return ops.add(self, other if alpha == 1 else _scaled("add", self, other, alpha))
 
     def sub(self, other: Any, *, alpha: float = 1) -> Any:
         """self - alpha other"""
-        return ops.sub(self, other if alpha == 1 else other * alpha)
+        return ops.sub(self, other if alpha == 1 else _scaled("sub", self, other, alpha))
 
     def rsub(self, other: Any, *, alpha: float = 1) -> Any:
         """other - alpha self"""
-        return ops.sub(other, self if alpha == 1 else ops.mul(self, alpha))
+        return ops.sub(other, self if alpha == 1 else _scaled("rsub", other, self, alpha))
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Any:
         """self / other, rounded towards zero ("trunc") or down ("floor") if asked."""
         if rounding_mode == "floor":
             return ops.floor_divide(self, other)
-        quotient = ops.div(self, other)
         if rounding_mode is None:
-            return quotient
+            return ops.div(self, other)
         if rounding_mode != "trunc":
-            raise ArgumentError(
-                f"div: expected rounding_mode None, 'trunc' or 'floor', got {rounding_mode!r}"
-            )
-        whole = ops.trunc(quotient)
-        integers = _integral(self) and _integral(other)
-        return whole.to(self.dtype) if integers else whole  # type: ignore[attr-defined]
+            modes = "rounding_mode None, 'trunc' or 'floor'"
+            raise ArgumentError(sentence("div", modes, repr(rounding_mode)))
+        if not (_integral(self) and _integral(other)):
+            return ops.trunc(ops.div(self, other))
+        down, rest = ops.floor_divide(self, other), ops.remainder(self, other)
+        return down + ((rest != 0) & (down < 0))  # one more where rounding down went beyond
 
     mul = multiply = ops.mul
     divide = true_divide = div
@@ -107,19 +108,16 @@ class Arithmetic:
     floor, ceil, trunc, fix = ops.floor, ops.ceil, ops.trunc, ops.trunc
     exp, exp2, expm1 = ops.exp, ops.exp2, ops.expm1
     log, log2, log10, log1p = ops.log, ops.log2, ops.log10, ops.log1p
-    logaddexp = ops.logaddexp
     sqrt, rsqrt, reciprocal = ops.sqrt, ops.rsqrt, ops.reciprocal
     sin, cos, tan = ops.sin, ops.cos, ops.tan
     asin = arcsin = ops.asin
     acos = arccos = ops.acos
     atan = arctan = ops.atan
-    atan2 = arctan2 = ops.atan2
     sinh, cosh, tanh = ops.sinh, ops.cosh, ops.tanh
     asinh = arcsinh = ops.asinh
     acosh = arccosh = ops.acosh
     atanh = arctanh = ops.atanh
     erf, erfc, sigmoid, relu = ops.erf, ops.erfc, ops.sigmoid, ops.relu
-    maximum, minimum = ops.maximum, ops.minimum
     eq, ne, lt, le, gt, ge = ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge
     not_equal, less, less_equal = ops.ne, ops.lt, ops.le
     greater, greater_equal = ops.gt, ops.ge
@@ -133,10 +131,29 @@ class Arithmetic:
         """self ** exponent"""
         return ops.pow(self, exponent)
 
+    def maximum(self, other: Any) -> Any:
+        """The larger of each pair; at a tie each gets half of the gradient."""
+        return ops.maximum(self, tensor_of("maximum", other))
+
+    def minimum(self, other: Any) -> Any:
+        """The smaller of each pair; at a tie each gets half of the gradient."""
+        return ops.minimum(self, tensor_of("minimum", other))
+
+    def logaddexp(self, other: Any) -> Any:
+        """log(e^self + e^other)"""
+        return ops.logaddexp(self, tensor_of("logaddexp", other))
+
+    def atan2(self, other: Any) -> Any:
+        """The angle of the point (other, self)."""
+        return ops.atan2(self, tensor_of("atan2", other))
+
+    arctan2 = atan2
+
     def round(self, *, decimals: int = 0) -> Any:
         """To so many decimals (before the point where negative), halves to even."""
-        if decimals == 0:
+        if int_of("round", "decimals", decimals) == 0:
             return ops.round(self)
+        floating("round", self)
         scale = 10.0 ** builtins.abs(decimals)
         if decimals > 0:
             return ops.div(ops.round(ops.mul(self, scale)), scale)
@@ -148,6 +165,7 @@ class Arithmetic:
 
     def frac(self) -> Any:
         """The fraction, with self's sign."""
+        floating("frac", self)
         return ops.sub(self, ops.trunc(self))
 
     def logit(self, eps: float | None = None) -> Any:
@@ -156,6 +174,8 @@ class Arithmetic:
 
     def lerp(self, end: Any, weight: Any) -> Any:
         """self + weight (end - self), from the nearer end, so that a weight of 1 gives `end`."""
+        floating("lerp", self)
+        same_dtype("lerp", "end", self, end)
         gap = ops.sub(end, self)
         if not isinstance(weight, Variable):
             weight = number_of("lerp", "weight", weight)
@@ -168,17 +188,28 @@ class Arithmetic:
 
     def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
         """self + value tensor1 tensor2"""
+        tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
         return ops.add(self, ops.mul(ops.mul(tensor1, tensor2), value))
 
     def addcdiv(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
         """self + value tensor1 / tensor2"""
+        if _integral(tensor_of("addcdiv", tensor1)) and _integral(tensor_of("addcdiv", tensor2)):
+            raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
         return ops.add(self, ops.mul(ops.div(tensor1, tensor2), value))
 
     def clamp(self, min: Any = None, max: Any = None) -> Any:
         """self held between `min` and `max`, numbers or tensors."""
         if min is None and max is None:
             raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
-        if isinstance(min, Variable) or isinstance(max, Variable):
+        tensors = isinstance(min, Variable), isinstance(max, Variable)
+        for name, bound in (("min", min), ("max", max)):
+            if bound is not None and not isinstance(bound, (int, float, Variable)):
+                raise TypeMismatch(
+                    sentence("clamp", f"a number or a Tensor as {name}", repr(bound))
+                )
+        if any(tensors):
+            if not all(tensors) and min is not None and max is not None:
+                raise TypeMismatch(sentence("clamp", "two numbers or two Tensors", "one of each"))
             return ops.clamp_between(self, min, max)
         if _integral(self) and (isinstance(min, float) or isinstance(max, float)):
             self = self.float()  # type: ignore[attr-defined]
@@ -198,6 +229,9 @@ class Arithmetic:
 
     def masked_fill(self, mask: Any, value: Any) -> Any:
         """`value` where the bool tensor `mask` holds, else self."""
+        if isinstance(value, Variable) and value.array.shape:
+            got = tuple(value.array.shape)
+            raise ShapeError(sentence("masked_fill", "a number or a 0-d Tensor as value", got))
         if not isinstance(value, Variable) or value.node is None:
             value = number_of("masked_fill", "value", value)
         like = self.dtype  # type: ignore[attr-defined]
@@ -221,6 +255,10 @@ class Arithmetic:
         self, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
     ) -> Any:
         """|self - other| <= atol + rtol |other|, elementwise."""
+        same_dtype("isclose", "other", self, other)
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            if not number_of("isclose", name, value) >= 0:
+                raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
         close = ops.eq(self, other)
         if self.array.dtype.kind == "b":
             return close
@@ -238,11 +276,31 @@ def _integral(value: Any) -> bool:
     return isinstance(value, int)
 
 
+def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
+    """alpha value, which is to be added to `to`: integers take whole ones alone."""
+    if isinstance(alpha, float) and _integral(to) and _integral(value):
+        raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
+    return ops.mul(value, alpha) if isinstance(value, Variable) else value * alpha
+
+
+def floating(caller: str, x: Any) -> None:
+    """Refuse integers and bools."""
+    if _integral(x):
+        dtype = x.dtype
+        raise DTypeError(sentence(caller, "a floating-point dtype", dtype, "cast with .float()"))
+
+
+def same_dtype(caller: str, name: str, x: Any, other: Any) -> None:
+    """Refuse what is no tensor, or one of another dtype than x."""
+    if tensor_of(caller, other).array.dtype != x.array.dtype:
+        expected = f"{name} of the input's dtype {x.dtype}"
+        raise DTypeError(sentence(caller, expected, other.dtype, "cast one with .to()"))
+
+
 def condition_of(caller: str, condition: Any) -> Any:
-    """The bool array of a condition."""
-    if not isinstance(condition, Variable):
-        raise TypeMismatch(
-            f"{caller}(): expected a bool Tensor as condition, got {type(condition).__name__}"
-        )
-    array = condition.array
-    return array if array.dtype.kind == "b" else array != 0
+    """The array of a condition: a bool tensor."""
+    array = tensor_of(caller, condition).array
+    if array.dtype.kind != "b":
+        got = condition.dtype
+        raise DTypeError(sentence(caller, "a bool Tensor as condition", got, "use mask != 0"))
+    return array

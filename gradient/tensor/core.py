@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy as copying
 import weakref
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -412,5 +413,14 @@ def bool_of(tensor: Any) -> Any:
     return bool(tensor.backend.to_numpy(tensor.array))
 
 
+def name_methods() -> None:
+    """Have Python's own errors about arguments say `Tensor.sum()`, not a mixin's name."""
+    for mixin in Tensor.__mro__[:-1]:
+        for name, method in vars(mixin).items():
+            if isinstance(method, FunctionType) and not name.startswith("__"):
+                method.__qualname__ = f"Tensor.{method.__name__}"
+
+
+name_methods()
 TensorType.cls = Tensor
 __all__ = ["Tensor"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradient.autograd.explain import out_of_range
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import bool_, int32
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
+from gradient.dtypes import bool_, int32, int64
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, number_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.inplace import overwrite_at
 from gradient.tensor.packed import picked, refuse
@@ -99,7 +101,7 @@ class Indexing:
     def index_select(self, dim: int, index: Any) -> Any:
         """The slices of `dim` at a 1-D tensor of ints."""
         x, at = self._slices("index_select", dim, index)
-        out = ops.getitem(x, index=at)
+        out = self._taken("index_select", x, at)
         if self.array.shape:
             return out
         if out.array.shape != (1,):
@@ -157,7 +159,7 @@ class Indexing:
 
     def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
         """A copy with src[i][j] added at out[index[i][j]][j] for dim 0."""
-        return self._scattered("scatter_add", dim, index, src, True)
+        return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
 
     def _scattered(self, caller: str, dim: int, index: Any, src: Any, add: bool) -> Any:
         if isinstance(index, Variable) and 0 in index.array.shape:
@@ -165,7 +167,7 @@ class Indexing:
         x, at, axis = self._places(caller, dim, index)
         size = at.array.shape
         if isinstance(src, Variable):
-            _same_dtype(caller, self, src)
+            same_dtype(caller, "src", self, src)
             source = _vector(src)
             own = source.array.shape
             if len(own) != len(size) or any(n > m for n, m in zip(size, own, strict=True)):
@@ -175,6 +177,7 @@ class Indexing:
                 )
             source = source if own == size else source[tuple(slice(0, n) for n in size)]
         else:
+            number_of(caller, "src", src)
             array = self.backend.full(size, src, self.array.dtype)
             source = self._wrap(array, self.backend)  # type: ignore[attr-defined]
         out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
@@ -219,8 +222,8 @@ class Indexing:
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
         try:
             hit = backend.assign(hit, at[-1:], True)
-        except IndexError as error:
-            raise IndexOutOfRange(f"index_fill: {error}") from None
+        except IndexError:
+            raise IndexOutOfRange(beyond("index_fill", index, len(at) - 1, size)) from None
         hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
         # Not by assignment at the index: its gradient would count a repeated index twice.
         out = elementwise.where(value, x, condition=hit)
@@ -242,7 +245,7 @@ class Indexing:
         if not from_end:
             _in_range(caller, self.backend, index.array, axis, x.array.shape[axis])
         if source is not None:
-            _same_dtype(caller, self, source)
+            same_dtype(caller, "source", self, source)
             own, given = list(x.array.shape), list(_vector(source).array.shape)
             own[axis] = index.array.shape[0]
             if own != given:
@@ -261,20 +264,19 @@ class Indexing:
         """A copy with the elements where `mask` holds taken in order from `source`."""
         x, at = self._masked("masked_scatter", mask)
         n = int(at.sum().item())
+        same_dtype("masked_scatter", "source", self, source)
         if tensor_of("masked_scatter", source).numel() < n:
             raise ShapeError(
                 f"masked_scatter: the mask holds {n} times but source has {source.numel()} elements"
             )
-        _same_dtype("masked_scatter", self, source)
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
 
     def _masked(self, caller: str, mask: Any) -> tuple[Any, Any]:
         """The input and its mask, broadcast together."""
         from gradient.tensor.joining import broadcast_tensors
 
-        if not isinstance(mask, Variable) or mask.array.dtype.kind != "b":
-            got = getattr(mask, "dtype", type(mask).__name__)
-            raise DTypeError(f"{caller}: expected a bool tensor as mask, got {got}; use mask != 0")
+        if tensor_of(caller, mask).array.dtype.kind != "b":
+            raise DTypeError(sentence(caller, "a bool Tensor as mask", mask.dtype, "use mask != 0"))
         if mask.array.shape == self.array.shape:
             return self, mask
         x, mask = broadcast_tensors(self, mask)
@@ -303,8 +305,18 @@ class Indexing:
 
     def take(self, index: Any) -> Any:
         """Elements of the flattened tensor."""
-        _integers("take", index)
-        return ops.getitem(self.reshape(-1), index=(index.array,))  # type: ignore[attr-defined]
+        if tensor_of("take", index).dtype is not int64:
+            raise DTypeError(sentence("take", "an index of int64", index.dtype))
+        return self._taken("take", self.reshape(-1), (index.array,))  # type: ignore[attr-defined]
+
+    def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
+        """x at an index whose last part is an array; a failure goes by the caller's name."""
+        try:
+            return ops.getitem(x, index=at)
+        except IndexOutOfRange:
+            index = self._wrap(at[-1], self.backend)  # type: ignore[attr-defined]
+            message = beyond(caller, index, len(at) - 1, x.array.shape)
+            raise IndexOutOfRange(message) from None
 
     def searchsorted(
         self,
@@ -344,15 +356,14 @@ def _in_range(caller: str, backend: Any, index: Any, axis: int, size: int) -> No
         raise IndexOutOfRange(f"{caller}: {error}") from None
 
 
-def _same_dtype(caller: str, tensor: Any, source: Any) -> None:
-    if tensor.array.dtype != source.array.dtype:
-        raise DTypeError(
-            f"{caller}: expected a source of the tensor's dtype, {tensor.dtype}, got "
-            f"{source.dtype}; cast it with .to()"
-        )
-
-
 def _integers(caller: str, index: Any) -> None:
-    if not isinstance(index, Variable) or index.array.dtype.kind not in "iu":
-        got = getattr(index, "dtype", type(index).__name__)
-        raise DTypeError(f"{caller}: expected a tensor of ints as index, got {got}")
+    if tensor_of(caller, index).dtype not in (int64, int32):
+        kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
+        raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
+
+
+def beyond(caller: str, index: Any, dim: int, size: Any) -> str:
+    """Which of the indices lies outside the dimension, for an error."""
+    values = index.reshape(-1).tolist()
+    wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])
+    return out_of_range(caller, wrong, dim, size[dim])

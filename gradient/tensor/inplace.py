@@ -20,7 +20,7 @@ from gradient.autograd.modes import mode
 from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
-from gradient.errors import AutogradError, DTypeError, ShapeError
+from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.tensor.arguments import number_of
 from gradient.tensor.packed import overwrite_parts, refuse
@@ -204,6 +204,7 @@ class InPlace:
         if isinstance(src, (bool, int, float)):
             return self.fill_(src)
         if not isinstance(src, Variable):
+            number_of("copy_", "src", src)
             src = self._wrap(self.backend.asarray(src), self.backend)  # type: ignore[attr-defined]
         if isinstance(self.array, PackedArray):
             overwrite_parts(self, src)
@@ -222,6 +223,9 @@ class InPlace:
     def fill_(self, value: Any) -> Any:
         """Fill with a number (or a 0-d tensor)."""
         if isinstance(value, Variable):
+            if value.array.shape:
+                got = tuple(value.array.shape)
+                raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
         value = number_of("fill_", "value", value)
         check(self, "fill_")

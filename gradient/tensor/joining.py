@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
-from gradient.tensor.arguments import Size, axis_of
+from gradient.tensor.arguments import Size, axis_of, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
+
+
+def tensors_of(caller: str, tensors: Any) -> list[Any]:
+    """A sequence of tensors, as a list that is not empty."""
+    if not isinstance(tensors, (list, tuple, Iterator)):
+        got = "a single Tensor" if isinstance(tensors, Variable) else type(tensors).__name__
+        raise TypeMismatch(sentence(caller, "a list of tensors", got))
+    result = list(tensors)
+    if not result:
+        raise ArgumentError(sentence(caller, "a list of tensors", "an empty one"))
+    for i, value in enumerate(result):
+        if not isinstance(value, Variable):
+            expected = f"a list of tensors, at {i} a Tensor"
+            raise TypeMismatch(sentence(caller, expected, type(value).__name__))
+    return result
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors one after the other along `dim`."""
-    tensors = list(tensors)
-    if not tensors:
-        raise ArgumentError("cat: expected a non-empty list of tensors")
+    tensors = tensors_of("cat", tensors)
     # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
     kept = [t for t in tensors if t.array.shape != (0,)] or tensors[:1]
     return shape.concatenate(*kept, axis=axis_of(dim, kept[0].ndim))
@@ -27,9 +40,7 @@ concat = concatenate = cat
 
 def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors of one shape along a new dimension `dim`."""
-    tensors = list(tensors)
-    if not tensors:
-        raise ArgumentError("stack: expected a non-empty list of tensors")
+    tensors = tensors_of("stack", tensors)
     first = tensors[0].array.shape
     for i, t in enumerate(tensors):
         if t.array.shape != first:
@@ -43,12 +54,13 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
 
 def hstack(tensors: Sequence[Any]) -> Any:
     """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
-    tensors = [t if t.ndim else t.reshape(1) for t in tensors]
+    tensors = [t if t.ndim else t.reshape(1) for t in tensors_of("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Any]) -> Any:
     """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
+    tensors = tensors_of("vstack", tensors)
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
 
 
@@ -65,6 +77,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
 
 def broadcast_tensors(*tensors: Any) -> list[Any]:
     """All tensors expanded to one shape."""
+    tensors = tuple(tensors_of("broadcast_tensors", tensors)) if tensors else ()
     target = broadcast_shapes(*(t.array.shape for t in tensors))
     return [t if t.array.shape == target else t.expand(target) for t in tensors]
 
@@ -73,6 +86,12 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """Coordinates of the grid spanned by 1-D tensors."""
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
+    tensors = tuple(tensors_of("meshgrid", tensors))
+    if indexing not in ("ij", "xy"):
+        raise ArgumentError(sentence("meshgrid", "indexing 'ij' or 'xy'", repr(indexing)))
+    if len({t.dtype for t in tensors}) > 1:
+        got = " and ".join(dict.fromkeys(str(t.dtype) for t in tensors))
+        raise DTypeError(sentence("meshgrid", "tensors of one dtype", got))
     n = len(tensors)
     for t in tensors:
         if t.ndim > 1:
@@ -90,7 +109,12 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if input is None and other is None:
-        return condition.nonzero(as_tuple=True)
+        return tensor_of("where", condition).nonzero(as_tuple=True)
+    for name, value in (("input", input), ("other", other)):
+        if not isinstance(value, Variable):
+            number_of("where", name, value)
+    if isinstance(condition, Variable) and condition.array.dtype.name == "uint8":
+        condition = condition.bool()  # type: ignore[attr-defined]  # PyTorch still takes it
     array = condition_of("where", condition)
     if not isinstance(input, Variable) and not isinstance(other, Variable):
         from gradient.tensor.creation import tensor
@@ -110,6 +134,7 @@ def einsum(equation: str, *operands: Any) -> Any:
         raise TypeMismatch(
             f"einsum: expected an equation such as 'ij,jk->ik', got {type(equation).__name__}"
         )
+    operands = tuple(tensors_of("einsum", operands))
     terms, output = _parsed(equation.replace(" ", ""), operands)
     work = [_diagonals(t, labels) for t, labels in zip(operands, terms, strict=True)]
     while len(work) > 1:
@@ -126,6 +151,13 @@ def einsum(equation: str, *operands: Any) -> Any:
 
 def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
     left, arrow, right = equation.partition("->")
+    strange = [
+        c
+        for c in (left + right).replace("...", "")
+        if not (c.isascii() and c.isalpha() or c == ",")
+    ]
+    if strange:
+        raise ArgumentError(sentence("einsum", "letters, commas, '...' and '->'", repr(strange[0])))
     parts = left.split(",")
     if len(parts) != len(operands):
         raise ArgumentError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from gradient.autograd.variable import Variable
-from gradient.errors import ShapeError, TypeMismatch
+from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg
 from gradient.tensor.arguments import tensor_of
 
@@ -25,6 +27,8 @@ class Products:
     __matmul__ = matmul
 
     def __rmatmul__(self, other: Any) -> Any:
+        if not isinstance(other, np.ndarray):
+            raise TypeMismatch(sentence("matmul", "a Tensor as input", type(other).__name__))
         return matmul(self._wrap(self.backend.asarray(other), self.backend), self)  # type: ignore[attr-defined]
 
     def mm(self, mat2: Any) -> Any:
@@ -80,8 +84,9 @@ class Products:
 
 def matmul(a: Any, b: Any) -> Any:
     """The matrix product with PyTorch's rules for vectors and batches."""
-    if not isinstance(b, Variable):
-        raise TypeMismatch(f"matmul(): argument 'other' must be a Tensor, got {type(b).__name__}")
+    if not (isinstance(a, Variable) and isinstance(b, Variable)):
+        name, value = ("other", b) if isinstance(a, Variable) else ("input", a)
+        raise TypeMismatch(sentence("matmul", f"a Tensor as {name}", type(value).__name__))
     m, n = len(a.array.shape), len(b.array.shape)
     if m == 2 and n == 2:
         return linalg.matmul(a, b)

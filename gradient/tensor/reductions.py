@@ -9,9 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradient.dtypes import float32, int64
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.ops import elementwise, fused, index, reduce
-from gradient.tensor.arguments import axes_of, axis_of, int_of, tensor_of
+from gradient.tensor.arguments import axes_of, axis_of, int_of, size_argument, tensor_of
+from gradient.tensor.arithmetic import floating
 
 Dim = int | Sequence[int] | None
 
@@ -60,6 +68,8 @@ class Reductions:
 
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The product."""
+        if dim is not None and not isinstance(dim, int):
+            raise TypeMismatch(sentence("prod", "an int as dim", repr(dim)))
         if dtype is None:
             return reduce.prod(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
         return self.to(dtype=dtype).prod(dim, keepdim).to(dtype=dtype)  # type: ignore[attr-defined]
@@ -76,6 +86,7 @@ class Reductions:
         if isinstance(dim, bool):  # var(unbiased)
             unbiased = dim
             dim = None
+        floating("var", self)
         off = (1 if unbiased else 0) if correction is None else correction
         axis = axes_of(dim, self.ndim)
         return reduce.var(self, axis=axis, correction=off, keepdims=keepdim)
@@ -92,6 +103,7 @@ class Reductions:
         if isinstance(dim, bool):
             unbiased = dim
             dim = None
+        floating("std", self)
         off = (1 if unbiased else 0) if correction is None else correction
         axis = axes_of(dim, self.ndim)
         return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
@@ -166,7 +178,7 @@ class Reductions:
             self._filled("max", None)
             return reduce.max(self)
         if not isinstance(dim, int):
-            return elementwise.maximum(self, dim)
+            return elementwise.maximum(self, tensor_of("max", dim))
         return self._picked("max", reduce.argmax, dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
@@ -176,7 +188,7 @@ class Reductions:
             self._filled("min", None)
             return reduce.min(self)
         if not isinstance(dim, int):
-            return elementwise.minimum(self, dim)
+            return elementwise.minimum(self, tensor_of("min", dim))
         return self._picked("min", reduce.argmin, dim, keepdim)
 
     def _picked(self, caller: str, choose: Any, dim: int, keepdim: bool) -> ValuesAndIndices:
@@ -271,6 +283,9 @@ class Reductions:
         """(value, index) of the k-th smallest, k from 1."""
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
+        if not size:
+            got = tuple(self.array.shape)
+            raise IndexOutOfRange(sentence("kthvalue", "a dimension that is not empty", got))
         if not 1 <= int_of("kthvalue", "k", k) <= size:
             raise ArgumentError(
                 f"kthvalue: expected 1 <= k <= {size} (the size of dim {dim}), got {k}"
@@ -347,7 +362,13 @@ class Reductions:
     def bincount(self, weights: Any = None, minlength: int = 0) -> Any:
         """How often each int occurs in a 1-D tensor of non-negative ints."""
         backend, array = self.backend, self.array  # type: ignore[attr-defined]
-        if len(array.shape) != 1 or array.dtype.kind not in "iu" or self._below_zero():
+        if array.dtype.kind not in "iu":
+            raise DTypeError(sentence("bincount", "ints", self.dtype))
+        size_argument("bincount", "minlength", minlength)
+        if weights is not None and tensor_of("bincount", weights).array.shape != array.shape:
+            expected = f"weights of the input's shape {tuple(array.shape)}"
+            raise ShapeError(sentence("bincount", expected, tuple(weights.array.shape)))
+        if len(array.shape) != 1 or self._below_zero():
             raise ArgumentError(
                 "bincount: expected a 1-D tensor of non-negative ints, got "
                 f"shape {tuple(array.shape)} of {self.dtype}"

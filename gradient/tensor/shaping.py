@@ -8,9 +8,24 @@ from typing import Any
 
 from gradient.autograd.variable import wrap
 from gradient.dtypes import DType, dtype_of, int64
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
 from gradient.ops import elementwise, index, shape
-from gradient.tensor.arguments import axis_of, int_of, ints_of, shape_of, tensor_of
+from gradient.tensor.arguments import (
+    axis_of,
+    int_of,
+    ints_of,
+    shape_of,
+    size_argument,
+    size_of,
+    tensor_of,
+)
 from gradient.tensor.views import owned, view_of
 
 INT64 = int64.numpy
@@ -30,7 +45,7 @@ class Shaping:
         return self._reshaped(shape_of(size if shape is None else (shape,)))
 
     def _reshaped(self, target: tuple[int, ...]) -> Any:
-        if -1 in target:
+        if target and min(target) < 0:
             target = _inferred(self.array.shape, target)
         try:
             out = shape.reshape(self, shape=target)
@@ -153,7 +168,10 @@ class Shaping:
         sources = ints_of("movedim", "source", source)
         targets = ints_of("movedim", "destination", destination)
         if len(sources) != len(targets):
-            raise ShapeError(
+            kind = ShapeError if isinstance(source, int) == isinstance(destination, int) else (
+                TypeMismatch
+            )  # fmt: skip
+            raise kind(
                 f"movedim: expected as many destinations as sources, got {sources} and {targets}"
             )
         moved = {axis_of(t, n): axis_of(s, n) for s, t in zip(sources, targets, strict=True)}
@@ -167,7 +185,7 @@ class Shaping:
         size = self.array.shape
         if dim is None:
             return self.reshape(tuple(n for n in size if n != 1))
-        drop = {axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)}
+        drop = distinct([axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)])
         return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
 
     def unsqueeze(self, dim: int) -> Any:
@@ -202,8 +220,10 @@ class Shaping:
 
     def repeat(self, *sizes: Any, repeats: Any = None) -> Any:
         """Copied so many times along each dimension."""
-        times = shape_of(sizes if repeats is None else (repeats,))
+        times = size_of(sizes if repeats is None else (repeats,))
         own = self.array.shape
+        if not sizes and repeats is None:
+            raise TypeMismatch(sentence("repeat", "a number of copies for each dimension", "none"))
         if len(times) < len(own):
             raise ShapeError(
                 f"repeat: {len(times)} repeats for {len(own)} dimensions; give at least as many"
@@ -225,12 +245,19 @@ class Shaping:
         """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
         x = self.reshape(-1) if dim is None else self
         axis = 0 if dim is None else axis_of(dim, self.ndim)
-        if not isinstance(repeats, int):
+        if isinstance(repeats, int):
+            size_argument("repeat_interleave", "repeats", repeats)
+        else:
             import numpy as np
 
             counts = self.backend.to_numpy(tensor_of("repeat_interleave", repeats).array)
             size = x.array.shape[axis] if x.ndim else 1
-            if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, size):
+            if counts.dtype.kind not in "iu":
+                raise DTypeError(sentence("repeat_interleave", "ints as repeats", repeats.dtype))
+            if counts.size and counts.min() < 0:
+                expected = "repeats of at least 0"
+                raise ArgumentError(sentence("repeat_interleave", expected, counts.min()))
+            if counts.ndim > 1 or counts.size not in (1, size):
                 raise ShapeError(
                     f"repeat_interleave: expected 1 or {size} ints as repeats, got "
                     f"{counts.dtype} of shape {counts.shape}"
@@ -246,10 +273,7 @@ class Shaping:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
         dims = size if dims is None else (dims,) if isinstance(dims, int) else dims
-        axes = tuple(axis_of(d, n) for d in shape_of(dims))
-        if len(set(axes)) != len(axes):
-            raise ShapeError(f"flip: expected each dimension once, got dims {shape_of(dims)}")
-        return shape.flip(self, axis=axes)
+        return shape.flip(self, axis=tuple(distinct([axis_of(d, n) for d in shape_of(dims)])))
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
@@ -272,11 +296,17 @@ class Shaping:
 
     def tril(self, diagonal: int = 0) -> Any:
         """The lower triangle of the last two dimensions, zero above."""
-        return shape.triangle(self, diagonal=diagonal, lower=True)
+        return self._triangle("tril", diagonal, True)
 
     def triu(self, diagonal: int = 0) -> Any:
         """The upper triangle of the last two dimensions, zero below."""
-        return shape.triangle(self, diagonal=diagonal, lower=False)
+        return self._triangle("triu", diagonal, False)
+
+    def _triangle(self, caller: str, diagonal: int, lower: bool) -> Any:
+        if self.ndim < 2:
+            expected = "at least two dimensions"
+            raise ShapeError(sentence(caller, expected, tuple(self.array.shape)))
+        return shape.triangle(self, diagonal=int_of(caller, "diagonal", diagonal), lower=lower)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         """The diagonal of two dimensions, put last: a view."""
@@ -286,10 +316,10 @@ class Shaping:
 
     def diag(self, diagonal: int = 0) -> Any:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
+        if self.ndim not in (1, 2):
+            raise ShapeError(sentence("diag", "a vector or a matrix", tuple(self.array.shape)))
         if self.ndim == 2:
             return elementwise.clone(self.diagonal(diagonal))
-        if self.ndim != 1:
-            raise ShapeError(f"diag: expected 1 or 2 dimensions, got shape {tuple(self.shape)}")
         return self.diag_embed(diagonal)
 
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
@@ -297,6 +327,7 @@ class Shaping:
         if not self.ndim:
             raise ShapeError("diag_embed: expected at least one dimension, got a 0-d tensor")
         *batch, n = self.array.shape
+        distinct([axis_of(d, self.ndim + 1) for d in (dim1, dim2)])
         size = n + abs(int_of("diag_embed", "offset", offset))
         steps = self.backend.arange(0, n, 1, INT64)
         at = (..., steps + max(-offset, 0), steps + max(offset, 0))
@@ -306,15 +337,15 @@ class Shaping:
     def trace(self) -> Any:
         """The sum of a matrix's diagonal."""
         if self.ndim != 2:
-            raise ShapeError(f"trace: expected a matrix, got shape {tuple(self.shape)}")
+            raise ShapeError(sentence("trace", "a matrix", tuple(self.array.shape)))
         return self.diagonal().sum()
 
     # Pieces ---------------------------------------------------------------------------------------
 
     def narrow(self, dim: int, start: int, length: int) -> Any:
         """`length` elements of dimension `dim` from `start`."""
-        axis = axis_of(dim, self.ndim)
-        n = self.array.shape[axis]
+        axis, n = self._length("narrow", dim)
+        start, length = int_of("narrow", "start", start), int_of("narrow", "length", length)
         begin = start + n if start < 0 else start
         if not 0 <= begin <= n or length < 0 or begin + length > n:
             raise IndexOutOfRange(
@@ -332,7 +363,7 @@ class Shaping:
         """The axis of a dimension to be cut, and its size."""
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
-            raise ShapeError(f"{caller}: expected at least one dimension, got a 0-d tensor")
+            raise IndexOutOfRange(sentence(caller, "at least one dimension", "a 0-d tensor"))
         return axis, self.array.shape[axis]
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
@@ -388,8 +419,8 @@ class Shaping:
 
     def unbind(self, dim: int = 0) -> tuple[Any, ...]:
         """The slices along `dim`, without it."""
-        axis = axis_of(dim, self.ndim)
-        parts = self._pieces([1] * self.array.shape[axis], axis)
+        axis, n = self._length("unbind", dim)
+        parts = self._pieces([1] * n, axis)
         return tuple(part.squeeze(axis) for part in parts)
 
     def unfold(self, dimension: int, size: int, step: int) -> Any:
@@ -408,8 +439,17 @@ class Shaping:
         return out if self.ndim else out.squeeze(0)
 
 
+def distinct(axes: list[int]) -> list[int]:
+    """Dimensions, none of which may be named twice."""
+    if len(set(axes)) != len(axes):
+        raise ShapeError(sentence("dim", "each dimension once", axes))
+    return axes
+
+
 def _inferred(own: Sequence[int], target: tuple[int, ...]) -> tuple[int, ...]:
     """`target` with its -1 filled in."""
+    if min(target, default=0) < -1:
+        raise ShapeError(sentence("reshape", "sizes of at least 0, or one -1", target))
     if -1 not in target:
         return target
     total, known = math.prod(own), math.prod(n for n in target if n != -1)

@@ -1,7 +1,8 @@
-"""Negative indices refused: NumPy counts them from the end, but a class or a token is never that.
+"""Indices and divisors looked at: on the host that is cheap; on a device it would wait for it, so
+there they are not.
 
-A target of -1 would quietly train the last class. Here looking at the indices is cheap; on a device
-it would wait for it, so there they are not looked at.
+NumPy counts negative indices from the end, but a class or a token is never that: a target of -1
+would quietly train the last class. Integers divided by 0 it makes 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ class CheckedIndices:
             raise IndexError(
                 f"index {wrong} is out of bounds for dimension {axis} with size {size}"
             )
+
+    def has_zero(be: Any, x: np.ndarray) -> bool:
+        return bool((x == 0).any())
 
     def embedding(be: Any, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
         refuse_negative(indices, 0, weight.shape[0])
