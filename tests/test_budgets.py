@@ -2,7 +2,7 @@
 
 Times are for `python -m bench`, whose contenders take turns: `ops` and `calls` hold ours against
 NumPy's and PyTorch's. Here the steps of the interpreter are counted, which are the same each time.
-(The budget of `import gradient` is in test_project.py.)
+(what `import gradient` may load is in test_project.py.)
 """
 
 from __future__ import annotations

@@ -654,7 +654,7 @@ def test_a_killed_worker_is_reported():
 
 
 def test_a_slow_worker_runs_into_the_timeout():
-    with pytest.raises(DataLoaderError, match="no batch from worker 1 in 0.2 s"):
+    with pytest.raises(DataLoaderError, match="no batch from worker [01] in 0.2 s"):
         list(failing("sleep", timeout=0.2))
 
 
