@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from gradient.cli import main
 from gradient.cli.app import app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
+from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.training import TrainConfig
 from gradient.training.reporters import visible
 
@@ -51,13 +53,13 @@ def program(*arguments: object, **options: object) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-def terminal(*arguments: object) -> tuple[int, str]:
-    """The exit code and the output of the program on a terminal, 100 columns wide."""
+def terminal(*arguments: object, columns: str = "100") -> tuple[int, str]:
+    """The exit code and the output of the program on a terminal of so many columns."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "gradient", *map(str, arguments)]
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    environment = os.environ | {"COLUMNS": "100", "TERM": "xterm-256color"}
+    environment = os.environ | {"COLUMNS": columns, "TERM": "xterm-256color"}
     with subprocess.Popen(command, env=environment, **streams) as process:
         os.close(theirs)
         output = b""
@@ -314,6 +316,59 @@ def test_chat_answers_each_line_of_a_pipe(model):
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["role"] for answer in answers] == ["assistant", "assistant"]
+
+
+# info and diff -----------------------------------------------------------------------------------
+
+
+def test_info_lists_tensors(model):
+    listed = json.loads(run("info", model, "--tensors", "--json").output)["tensors"]
+    named = {each["name"]: each for each in listed}
+    assert named["transformer.wte.weight"]["shape"] == [300, 32]
+    assert "transformer.wte.weight" in run("info", model, "--tensors").output
+    assert "tensors" not in json.loads(run("info", model, "--json").output)
+
+
+def test_info_of_a_gguf_file_shows_its_metadata(model, tmp_path):
+    path = tmp_path / "model.gguf"
+    assert run("convert", model, path).exit_code == 0
+    metadata = json.loads(run("info", path, "--json").output)["metadata"]
+    assert metadata["general.architecture"] == "gpt2"
+    assert metadata["tokenizer.ggml.tokens"].startswith("array of ")
+
+
+def test_info_of_weights_that_are_no_model(tmp_path):
+    weights = {"a.weight": gradient.zeros(2, 3), "b": gradient.zeros(4, dtype=gradient.int64)}
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    gradient.save(weights, folder / "model.safetensors")
+    for place in (folder, folder / "model.safetensors"):
+        found = json.loads(run("info", place, "--tensors", "--json").output)
+        assert found["parameters"] == 10
+        assert {each["name"]: each["shape"] for each in found["tensors"]} == {
+            "a.weight": [2, 3],
+            "b": [4],
+        }
+    result = run("info", folder)
+    assert result.exit_code == 0 and "no model that gradient runs" in result.stderr
+
+
+def test_models_that_cannot_be_compared(model, tmp_path):
+    for name, sizes in {"small": (300, 16), "other": (300, 64), "few": (100, 32)}.items():
+        config = GPT2Config(
+            vocab_size=sizes[0], n_positions=64, n_embd=sizes[1], n_layer=1, n_head=2
+        )
+        gradient.models.save_model(GPT2LMHeadModel(config), tmp_path / name)
+        result = run("diff", model, tmp_path / name, "--text", "def a")
+        assert result.exit_code == 1
+        assert "cannot be compared" in result.stderr and "of one model?" in result.stderr
+
+
+def test_narrow_terminals_lose_nothing(model):
+    """A long name is folded, not cut."""
+    code, output = terminal("info", model, "--tensors", columns="40")
+    assert code == 0 and "\u2026" not in output
+    assert max(len(re.sub("\x1b[^m]*m", "", line)) for line in output.splitlines()) <= 40
 
 
 # train -------------------------------------------------------------------------------------------

@@ -131,6 +131,7 @@ def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
 
 def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:
     from gradient import hub
+    from gradient.errors import ArgumentError
     from gradient.evaluation.divergence import run
     from gradient.evaluation.reference import run_transformers
 
@@ -138,6 +139,12 @@ def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:
         path = hub.find(side.model, offline=offline)
         return run_transformers(path, tokens, side.options.get("dtype"))
     model = hub.load(side.model, offline=offline, **side.options).model
+    if tokens and max(tokens) >= model.config.vocab_size:
+        raise ArgumentError(
+            f"diff: these cannot be compared: {side.model} has a vocabulary of "
+            f"{model.config.vocab_size}, and the other's tokens of the text go to {max(tokens)}: "
+            "are they of one model?"
+        )
     return run(model, tokens, cached=side.cached)
 
 

@@ -12,36 +12,50 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
+from gradient.errors import FileFormatError, GradientError
+
+#: A tensor: its name, how many numbers, bytes, dtype, shape.
+Weight = tuple[str, int, int, str, tuple[int, ...]]
 
 
 def info(
     model: Annotated[
         str,
-        typer.Argument(help="A model's folder or hub id, a checkpoint, or a .safetensors file."),
+        typer.Argument(
+            help="A model's folder, file or hub id, a checkpoint, or any file of weights: "
+            ".safetensors, .gguf, .pt, .pth, .bin."
+        ),
     ] = "pycoder",
     context: Annotated[
         int | None,
         typer.Option("--context", min=1, help="Tokens of a row.", show_default="the model's"),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Rows at once.")] = 1,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="List every tensor: its shape, dtype and size.")
+    ] = False,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Show a model's architecture, parameters, memory and config.
+    """Show a model's architecture, parameters, memory and config, or what a file of weights holds.
 
-    Weights are memory-mapped, not read. `gradient plan` forecasts all memory, by a measurement.
+    Weights are memory-mapped, not read. `gradient plan` forecasts all memory.
     """
     path = Path(model).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
         described = describe_file(path)
+    elif path.is_file() and path.suffix != ".gguf" and not (path.parent / "config.json").is_file():
+        described = describe_bare(path)
     elif (path / "checkpoint.json").is_file():
         described = describe_checkpoint(path)
     else:
         described = describe_model(
             model, revision=revision, offline=offline, context=context, batch=batch
         )
+    if not tensors:
+        described.pop("tensors", None)
     if as_json:
         print_json(described)
     else:
@@ -63,19 +77,23 @@ def describe_model(
         batch: rows in it.
     """
     from gradient import hub
+    from gradient.models.sources import find_gguf
 
     path = hub.find(name, revision=revision, offline=offline)
-    loaded = hub.load(path, offline=offline)
+    try:
+        loaded = hub.load(path, offline=offline)
+    except GradientError as error:
+        if find_gguf(path) is None and not any(path.glob("*.safetensors")):
+            raise
+        return describe_bare(path) | {"note": f"no model that gradient runs: {error}"}
     model, settings = loaded.model, model_settings(loaded.model)
-    weights = (
-        (path, parameter.numel(), parameter.nbytes, parameter.dtype.name)
-        for path, parameter in model.named_parameters()
-    )
+    weights = [(name, *_described(value)) for name, value in model.named_parameters()]
     described = {
         "model": name,
         "folder": str(path),
         "architecture": model.architecture,
         **_sizes(weights),
+        "tensors": _tensors(weights),
         "vocab_size": model.config.vocab_size,
         "context_length": settings["context"],
         "chat_template": bool(loaded.tokenizer and loaded.tokenizer.chat_template),
@@ -90,7 +108,69 @@ def describe_model(
             "cache_bytes": each * tokens * batch,
             "total_bytes": described["bytes"] + each * tokens * batch,
         }
-    return described | {"config": settings["config"], "training": _training(path)}
+    described |= {"config": settings["config"], "training": _training(path)}
+    gguf = find_gguf(path)
+    return described if gguf is None else described | {"metadata": gguf_metadata(gguf)}
+
+
+def describe_bare(path: Path) -> dict[str, Any]:
+    """The tensors of a file or folder of weights that need be no model.
+
+    Raises:
+        FileFormatError: it is of no format that is read here.
+    """
+    from gradient.io.gguf import GGUFFile
+    from gradient.io.sharded import open_sharded
+    from gradient.io.torch_file import TorchFile
+    from gradient.models.sources import find_gguf, open_checkpoint
+
+    gguf = find_gguf(path)
+    file: Any
+    if gguf is not None:
+        file = GGUFFile(gguf)
+    elif path.is_dir():
+        file = open_sharded(path)
+    elif path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
+        try:
+            file = TorchFile(path)
+        except FileFormatError:
+            if path.suffix != ".bin":
+                raise
+            file = open_checkpoint(path).weights  # llama2.c's
+    else:
+        file = open_checkpoint(path).weights
+    weights = [(name, *_described(file[name])) for name in file]
+    found = {"model": str(path), **_sizes(weights), "tensors": _tensors(weights)}
+    return found if gguf is None else found | {"metadata": gguf_metadata(gguf)}
+
+
+def gguf_metadata(path: Path) -> dict[str, Any]:
+    """What a GGUF file says beside its weights; of long arrays how many items they have."""
+    from gradient.io.gguf import GGUFFile
+
+    found = {}
+    for key, value in GGUFFile(path).metadata.items():
+        if hasattr(value, "__len__") and not isinstance(value, str):
+            items = value.tolist() if hasattr(value, "tolist") else list(value)
+            found[key] = items if len(items) <= 16 else f"array of {len(items):,}"
+        elif isinstance(value, str) and len(value) > 2000:
+            found[key] = f"{value[:200]}... ({len(value):,} characters)"
+        else:
+            found[key] = value.item() if hasattr(value, "item") else value
+    return found
+
+
+def _described(value: Any) -> tuple[int, int, str, tuple[int, ...]]:
+    """Numbers, bytes, dtype and shape of a tensor."""
+    return value.numel(), value.nbytes, value.dtype.name, tuple(value.shape)
+
+
+def _tensors(weights: Iterable[Weight]) -> list[dict[str, Any]]:
+    """Each tensor, as a document lists it."""
+    return [
+        {"name": name, "shape": list(shape), "dtype": dtype, "bytes": size}
+        for name, _, size, dtype, shape in weights
+    ]
 
 
 def model_settings(model: Any) -> dict[str, Any]:
@@ -126,10 +206,11 @@ def describe_file(path: Path) -> dict[str, Any]:
 
     file = SafetensorsFile(path)
     weights = [
-        (name, _product(entry.shape), entry.stop - entry.start, entry.dtype)
+        (name, _product(entry.shape), entry.stop - entry.start, entry.dtype, tuple(entry.shape))
         for name, entry in file.entries.items()
     ]
-    return {"model": str(path), **_sizes(weights), "metadata": dict(file.metadata)}
+    described = {"model": str(path), **_sizes(weights), "tensors": _tensors(weights)}
+    return described | {"metadata": dict(file.metadata)}
 
 
 def _product(shape: Iterable[int]) -> int:
@@ -139,11 +220,11 @@ def _product(shape: Iterable[int]) -> int:
     return count
 
 
-def _sizes(weights: Iterable[tuple[str, int, int, str]]) -> dict[str, Any]:
-    """Totals, and those of each part, of weights given as (name, numbers, bytes, dtype)."""
+def _sizes(weights: Iterable[Weight]) -> dict[str, Any]:
+    """Totals, and those of each part, of weights."""
     parts: dict[str, dict[str, int]] = defaultdict(lambda: {"parameters": 0, "bytes": 0})
     dtypes = set()
-    for name, count, size, dtype in weights:
+    for name, count, size, dtype, _ in weights:
         part = parts[_part(name)]
         part["parameters"] += count
         part["bytes"] += size
@@ -171,7 +252,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 
 def _print(described: dict[str, Any]) -> None:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("parameters", f"{described['parameters']:,}"),
         ("weights", f"{byte_size(described['bytes'])} in {', '.join(described['dtypes'])}"),
     ]
@@ -201,12 +282,26 @@ def _print(described: dict[str, Any]) -> None:
             ("validation loss", f"{training['val_loss']}"),
         ]
     print_table((described["model"], ""), rows)
+    if "note" in described:
+        typer.echo(f"note: {described['note']}", err=True)
     parts = [
         (name, f"{part['parameters']:,}", byte_size(part["bytes"]))
         for name, part in described["parts"].items()
     ]
     typer.echo()
     print_table(("part", "parameters", "memory"), parts)
+    if "tensors" in described:
+        rows = [
+            (
+                each["name"],
+                "x".join(map(str, each["shape"])),
+                each["dtype"],
+                byte_size(each["bytes"]),
+            )
+            for each in described["tensors"]
+        ]
+        typer.echo()
+        print_table(("tensor", "shape", "dtype", "memory"), rows)
     for name in ("config", "metadata"):
         if described.get(name):
             typer.echo()

@@ -43,7 +43,7 @@ def print_table(
 
         table = Table(title=title, title_justify="left", title_style="bold")
         for column in columns:
-            table.add_column(column)
+            table.add_column(column, overflow="fold")  # nothing is lost on a narrow screen
         for row in rows:
             table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
         Console().print(table)

@@ -114,18 +114,26 @@ def compare(a: Sequence[Event], b: Sequence[Event], tolerance: float | None = No
         tolerance: the largest relative error that is no difference; None is 1e-3.
 
     Raises:
-        ArgumentError: they have no module in common.
+        ArgumentError: they have no module in common, or most give results of other shapes.
     """
     reference = {event.key: event for event in b}
     modules: list[Difference] = []
     ops: list[Difference] = []
+    unlike: list[str] = []
     for event in a:
         other = reference.get(event.key)
         errors = [] if other is None else errors_of(event.value, other.value)
+        if other is not None and not errors and not event.op:
+            unlike.append(f"{event} gives {event.value.shape} and {other.value.shape}")
         if not errors:  # only one of them ran it, or ran it on another shape
             continue
         error = min(errors)
         (ops if event.op else modules).append(Difference(str(event), error, event))
+    if len(unlike) > len(modules):
+        raise ArgumentError(
+            f"diff: these cannot be compared: {unlike[0]}, and {len(unlike) - 1} more modules "
+            "differ in the shapes of their results: are they of one model?"
+        )
     if not modules:
         raise ArgumentError("diff: the two runs have no module in common: are they of one model?")
     return Divergence(modules, ops, 1e-3 if tolerance is None else tolerance)
