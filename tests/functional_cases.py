@@ -316,7 +316,8 @@ LOSSES = [
     Case("nll_loss", x(3, 5, 2), ints(5, 3, 2), reduction="none"),
     Case("binary_cross_entropy", positive(*T), positive(*T)),
     Case("binary_cross_entropy", positive(*T), fixed(positive(*T)), fixed(positive(*T))),
-    Case("binary_cross_entropy", positive(*T), bools(*T).array.astype(float), reduction="none"),
+    Case("binary_cross_entropy", positive(*T), fixed(bools(*T).array.astype(float)),
+         reduction="none"),  # fmt: skip
     Case("binary_cross_entropy", fixed([0.0, 1.0, 0.0, 1.0]), fixed([0.0, 1.0, 1.0, 0.0])),
     Case("binary_cross_entropy_with_logits", x(*T), positive(*T)),
     edge("binary_cross_entropy_with_logits", x(*T) * 100, fixed(positive(*T))),

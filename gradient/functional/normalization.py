@@ -148,8 +148,22 @@ def batch_norm(
             raise DTypeError(sentence("batch_norm", expected, given.dtype))
     if input.dtype.itemsize < 4:  # 16 bits are for storage: the statistics need more
         wide = input.float()
-        output = batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
+        output = _batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
         return output.to(input.dtype)
+    return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """As `batch_norm`, of float32 or float64 and arguments that were checked."""
     per_channel = (1, -1, *(1,) * (input.ndim - 2))
     if not training:
         if running_mean is None or running_var is None:

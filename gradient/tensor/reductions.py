@@ -215,13 +215,13 @@ class Reductions:
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether no element is zero."""
-        if dim is not None and not isinstance(dim, int) and not len(dim):
+        if isinstance(dim, (list, tuple)) and not dim:
             return elementwise.ne(self, 0)  # over no dimension: each element by itself
         return reduce.all(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether some element is not zero."""
-        if dim is not None and not isinstance(dim, int) and not len(dim):
+        if isinstance(dim, (list, tuple)) and not dim:
             return elementwise.ne(self, 0)
         return reduce.any(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 

@@ -185,7 +185,7 @@ class Shaping:
         size = self.array.shape
         if dim is None:
             return self.reshape(tuple(n for n in size if n != 1))
-        drop = distinct([axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)])
+        drop = distinct("squeeze", [axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)])
         return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
 
     def unsqueeze(self, dim: int) -> Any:
@@ -273,7 +273,8 @@ class Shaping:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
         dims = size if dims is None else (dims,) if isinstance(dims, int) else dims
-        return shape.flip(self, axis=tuple(distinct([axis_of(d, n) for d in shape_of(dims)])))
+        axes = distinct("flip", [axis_of(d, n) for d in shape_of(dims)])
+        return shape.flip(self, axis=tuple(axes))
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
@@ -327,7 +328,7 @@ class Shaping:
         if not self.ndim:
             raise ShapeError("diag_embed: expected at least one dimension, got a 0-d tensor")
         *batch, n = self.array.shape
-        distinct([axis_of(d, self.ndim + 1) for d in (dim1, dim2)])
+        distinct("diag_embed", [axis_of(d, self.ndim + 1) for d in (dim1, dim2)])
         size = n + abs(int_of("diag_embed", "offset", offset))
         steps = self.backend.arange(0, n, 1, INT64)
         at = (..., steps + max(-offset, 0), steps + max(offset, 0))
@@ -439,10 +440,10 @@ class Shaping:
         return out if self.ndim else out.squeeze(0)
 
 
-def distinct(axes: list[int]) -> list[int]:
+def distinct(caller: str, axes: list[int]) -> list[int]:
     """Dimensions, none of which may be named twice."""
     if len(set(axes)) != len(axes):
-        raise ShapeError(sentence("dim", "each dimension once", axes))
+        raise ShapeError(sentence(caller, "each dimension once", axes))
     return axes
 
 
