@@ -55,6 +55,8 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("soft margin t=-1", loss("soft_margin_loss", -1.0), [0.0], [0.5], [0.25]),
     ("multilabel t=0", loss("multilabel_soft_margin_loss", 0.0), [0.0], [0.5], [0.25]),
     ("multilabel t=1", loss("multilabel_soft_margin_loss", 1.0), [0.0], [-0.5], [0.25]),
+    ("binary cross-entropy t=0", loss("binary_cross_entropy", 0.0), [0, 1], [0, 1e12], None),
+    ("binary cross-entropy t=1", loss("binary_cross_entropy", 1.0), [0, 1], [-1e12, 0], None),
     ("huber", loss("huber_loss", 0.0), [0.0, 1.0, INF], [0, 1, 1], [1, 0, 0]),
     ("smooth l1", loss("smooth_l1_loss", 0.0), [0.0, -1.0, -INF], [0, -1, -1], [1, 0, 0]),
     # Elementwise
@@ -70,14 +72,22 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("atan2(0, x)", lambda x: gradient.atan2(zero(x), x), [0.0, 1.0], [0, 0], None),
     ("logit of x held in [.1, .9]", lambda x: x.logit(0.1), [0.0, 0.5, NAN], [0, 4, 0], [0, 0, 0]),
     ("logaddexp", lambda x: x.logaddexp(zero(x)), [INF, 0.0, -INF], [1, 0.5, 0], [0, 0.25, 0]),
-    ("elu", F.elu, [NAN, 1.0], [1, 1], [0, 0]),
+    ("elu", F.elu, [NAN, 1.0, 0.0], [1, 1, 1], [0, 0, 0]),
+    ("elu 0.5", lambda x: F.elu(x, 0.5), [NAN, 0.0], [1, 0.5], [0, 0]),
+    ("celu 0.5", lambda x: F.celu(x, 0.5), [NAN, 0.0], [1, 1], [0, 0]),
+    ("hardswish", F.hardswish, [-INF, -3, 0, 3, NAN], [0, 0, 0.5, 1, 1], [0, 0, 1 / 3, 0, 0]),
+    ("prelu of inf", lambda x: F.prelu(x, leaf([INF])), [1.0, NAN], [1, INF], [0, 0]),
     ("softshrink", F.softshrink, [NAN, 0.5, -0.5, 1.0], [1, 0, 0, 1], [0] * 4),
     # Choosing
     ("maximum", lambda x: x.maximum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 1], [0, 0, 0]),
     ("minimum", lambda x: x.minimum(zero(x)), [0.0, NAN, 1.0], [0.5, 1, 0], [0, 0, 0]),
     ("clamp to numbers", lambda x: x.clamp(0, 1), [0.0, 1.0, 2.0, NAN], [1, 1, 0, 0], [0] * 4),
     ("clamp to tensors", lambda x: x.clamp(leaf(0), leaf(1)), [0.0, 1.0, NAN], [1, 1, 0], [0] * 3),
+    ("div trunc", lambda x: x.div(zero(x), rounding_mode="trunc"), [0.0, 1.0], [0, 0], [0, 0]),
     # Reductions
+    ("median of a row", lambda x: x.median(0).values, [1.0, NAN, NAN], [0, 1, 0], [0] * 3),
+    ("norm 0.5", lambda x: x.norm(0.5), [0.0, 2.0], [0, 1], [0, 0]),
+    ("norm -1", lambda x: x.norm(-1), [0.0, 2.0], [0, 0], [0, 0]),
     ("max of all", gradient.max, [1.0, 3.0, 3.0], [0, 0.5, 0.5], [0] * 3),
     ("max of all, NaN", gradient.max, [1.0, NAN, NAN], [0, 0.5, 0.5], [0] * 3),
     ("median of all", gradient.median, [2.0, 1.0, 2.0], [0.5, 0, 0.5], [0] * 3),
@@ -136,6 +146,23 @@ def test_clamp_gives_its_bounds_their_gradients() -> None:
     assert high.grad.tolist() == [0, 0, 0, 0, 1]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinities_in_quantiles_and_norms() -> None:
+    """As PyTorch: a quantile goes from the nearer of its two neighbours; 1 / (0 + 0) is inf."""
+    assert gradient.tensor([-INF, 0.0, 1.0]).quantile(0.25).item() == -INF
+    assert gradient.tensor([0.0, 1.0, INF]).quantile(0.25).item() == 0.5
+    for x in (gradient.tensor([INF, -INF]), leaf([INF, -INF])):
+        assert x.norm(-1).item() == INF
+    assert gradient.tensor([0.0, NAN, 2.0]).norm(0).item() == 2
+
+
+def test_a_triplet_at_its_margin() -> None:
+    """The sum begins with the margin, so that rounding falls to the side that PyTorch's does."""
+    anchor, positive, negative = (leaf([[v]]) for v in (0.0, 0.0, -1.0))
+    F.triplet_margin_loss(anchor, positive, negative).backward()
+    assert positive.grad.tolist() == [[-1.0]]
+
+
 def test_var_and_std_of_no_freedom() -> None:
     """As PyTorch: 0 / 0 of one number; infinite where the correction takes all degrees."""
     assert np.isnan(gradient.tensor([5.0]).var().item())
@@ -151,8 +178,8 @@ def test_rms_norm_takes_the_eps_of_float32() -> None:
 
 def test_all_and_any_over_no_dimension_and_of_bytes() -> None:
     x = gradient.tensor([[0, 2]], dtype=gradient.uint8)
-    assert x.all(dim=()).tolist() == x.any(dim=()).tolist() == [[False, True]]
-    assert x.all().dtype is x.any(1).dtype is gradient.uint8
+    assert x.all(dim=()).tolist() == x.any(dim=()).tolist() == [[0, 1]]
+    assert x.all().dtype is x.any(1).dtype is x.all(dim=()).dtype is gradient.uint8
     assert gradient.zeros(2).all().dtype is gradient.bool
 
 

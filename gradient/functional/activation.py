@@ -81,7 +81,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         )
     per_channel = (1,) * (input.ndim - 2)
     weight = weight.reshape(-1, *per_channel) if weight.numel() > 1 else weight.reshape(())
-    return where(input > 0, input, input * weight)
+    positive = input > 0  # where what the slope multiplies is 0: 0 * inf would be nan
+    return where(positive, input, input.masked_fill(positive, 0.0) * weight)
 
 
 @composite
@@ -111,7 +112,9 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def _scaled_elu(input: Tensor, alpha: float, stretch: float, scale: float) -> Tensor:
     # The clamp keeps exp finite on the side that `where` throws away: 0 * inf would be nan.
     negative = alpha * (input.clamp(max=0.0) / stretch).expm1()
-    return scale * where(input <= 0, negative, input)  # NaN goes the straight way
+    # At 0 a straight line of the curve's slope: its second derivative is 0 there, as PyTorch's.
+    straight = input if alpha == stretch else where(input == 0, input * (alpha / stretch), input)
+    return scale * where(input < 0, negative, straight)  # NaN goes the straight way
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -200,7 +203,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
     floats("hardswish", input)
-    return _apply(lambda x: x * relu6(x + 3) / 6, input, inplace)
+    return _apply(elementwise.hardswish, input, inplace)
 
 
 @composite

@@ -7,7 +7,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
-from gradient.ops import fused
+from gradient.ops import elementwise, fused
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
@@ -167,15 +167,8 @@ def binary_cross_entropy(
     for name, values in (("input", input), ("target", target)):
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise ArgumentError(sentence(op, f"{name} from 0 to 1", "values beyond"))
-    losses = -(target * _bounded_log(input) + (1 - target) * _bounded_log(1 - input))
+    losses = elementwise.binary_cross_entropy(input, target)
     return reduced(op, losses if weight is None else losses * weight, reduction)
-
-
-def _bounded_log(input: Tensor) -> Tensor:
-    """`max(log(x), -100)`, with a finite gradient also at 0, where a saturated sigmoid ends up."""
-    positive = input > 0
-    safe = where(positive, input, ones_like(input.detach()))
-    return safe.log().clamp(min=-100).masked_fill(~positive, -100.0)
 
 
 @composite

@@ -99,5 +99,5 @@ def triplet_margin_with_distance_loss(
     far = distance(anchor, negative)
     if swap:
         far = elementwise.minimum(far, distance(positive, negative))
-    losses = (distance(anchor, positive) - far + margin).clamp(min=0.0)
+    losses = (margin + distance(anchor, positive) - far).clamp(min=0.0)
     return reduced("triplet_margin_loss", losses, reduction)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 from gradient.errors import ArgumentError
-from gradient.functional.activation import hardtanh
 from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, warn_if_broadcast
 from gradient.tensor import Tensor
@@ -65,10 +64,13 @@ def huber_loss(
 
 
 def _huber(gap: Tensor, delta: float) -> Tensor:
-    """`c (d - c / 2)` with c = d held within delta. Its derivative is c: no product of a choice's
-    other side, which is infinite where d is, and no |d|, which hides the second one at 0."""
-    cut = hardtanh(gap, -delta, delta)
-    return cut * (gap - 0.5 * cut)
+    """`d^2 / 2` within delta, beyond it `c (d - c / 2)` with c the nearer of -delta and delta.
+    Beyond, c is what is squared, too: 0 * inf would be nan. No |d|: its derivative at 0 is 0, which
+    would hide the second one."""
+    cut = gap.detach().clamp(-delta, delta)
+    inside = cut.abs() < delta
+    near = where(inside, gap, cut)
+    return where(inside, 0.5 * near * near, cut * (gap - 0.5 * cut))
 
 
 def _regression(

@@ -115,6 +115,13 @@ def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
     return b
 
 
+@op(lambda g, be: be.zeros_like(g),
+    lambda g, be: be.zeros_like(g), numbers="floating")  # fmt: skip
+def trunc_divide(be, a, b, /):
+    """a / b without its fraction."""
+    return be.trunc(a / b)
+
+
 @op(lambda g, be, x: g * be.sign(be.detach(x)), numbers="number")
 def abs(be, x, /):
     """|x|, with derivative 0 at 0."""
@@ -394,10 +401,42 @@ def silu(be, x, /):
     return be.silu(x)
 
 
+@op(lambda g, be, x: g * hardswish_slope(be, x), numbers="float")
+def hardswish(be, x, /):
+    """x min(max(x + 3, 0), 6) / 6"""
+    low, high = be.full((), 0, x.dtype), be.full((), 6, x.dtype)
+    return x * be.minimum(be.maximum(x + 3, low), high) / 6
+
+
+def hardswish_slope(be: Any, x: Any) -> Any:
+    zero, one = be.full((), 0, x.dtype), be.full((), 1, x.dtype)
+    return be.where(x <= -3, zero, be.where(x < 3, x / 3 + 0.5, one))
+
+
 @op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate), numbers="float")
 def gelu(be, x, /, *, approximate="none"):
     """x times the normal distribution function, or its "tanh" approximation."""
     return be.gelu(x, approximate)
+
+
+# Losses of one element -------------------------------------------------------------------------
+
+
+@op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
+    lambda g, be, x: g * (be.log1p(-x) - be.log(x)), numbers="float")  # fmt: skip
+def binary_cross_entropy(be, x, target, /):
+    """-(t log x + (1 - t) log(1 - x)), the logarithms cut off at -100."""
+    least = be.full((), -100, x.dtype)
+    log, other = be.maximum(be.log(x), least), be.maximum(be.log1p(-x), least)
+    return (target - 1) * other - target * log
+
+
+def bernoulli_slope(be: Any, x: Any, target: Any) -> Any:
+    """(x - t) / (x (1 - x)), the denominator held from 0, where a saturated sigmoid brings it. The
+    bound is for stability only: derivatives pass it."""
+    variance = x * (1 - x)
+    plain = be.detach(variance)
+    return (x - target) / (variance + (be.maximum(plain, be.full((), 1e-12, x.dtype)) - plain))
 
 
 # Choosing --------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Arithmetic:
             modes = "rounding_mode None, 'trunc' or 'floor'"
             raise ArgumentError(sentence("div", modes, repr(rounding_mode)))
         if not (_integral(self) and _integral(other)):
-            return ops.trunc(ops.div(self, other))
+            return ops.trunc_divide(self, other)
         down, rest = ops.floor_divide(self, other), ops.remainder(self, other)
         return down + ((rest != 0) & (down < 0))  # one more where rounding down went beyond
 

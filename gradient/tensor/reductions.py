@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.dtypes import float32, int64
+from gradient.dtypes import float32, int64, uint8
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -131,10 +131,17 @@ class Reductions:
             extreme = reduce.amax if p > 0 else reduce.amin
             return extreme(size, axis=axis, keepdims=keepdim)
         if p == 0:
-            return reduce.sum(elementwise.sign(size), axis=axis, keepdims=keepdim)
+            ones = elementwise.sign(size.masked_fill(elementwise.isnan(self), 1.0))
+            return reduce.sum(ones, axis=axis, keepdims=keepdim)
         if p == 1:
             return reduce.sum(size, axis=axis, keepdims=keepdim)
-        return _root(reduce.sum(size**p, axis=axis, keepdims=keepdim), lambda x: x ** (1 / p))
+        powers = size**p
+        if p < 1 and self.node is not None:  # the slope at 0 is infinite: 0, as PyTorch has it
+            zero = elementwise.eq(self, 0).array
+            rest = elementwise.where(1.0, size, condition=zero) ** p
+            powers = elementwise.where(0.0 if p > 0 else math.inf, rest, condition=zero)
+        total = reduce.sum(powers, axis=axis, keepdims=keepdim)
+        return _root(total, lambda x: x ** (1 / p), 0.0 if p > 0 else math.inf)
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Any:
         """log sum e^x"""
@@ -216,14 +223,18 @@ class Reductions:
     def all(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether no element is zero."""
         if isinstance(dim, (list, tuple)) and not dim:
-            return elementwise.ne(self, 0)  # over no dimension: each element by itself
+            return self._nonzero()  # over no dimension: each element by itself
         return reduce.all(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether some element is not zero."""
         if isinstance(dim, (list, tuple)) and not dim:
-            return elementwise.ne(self, 0)
+            return self._nonzero()
         return reduce.any(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
+
+    def _nonzero(self) -> Any:
+        found = elementwise.ne(self, 0)
+        return found.to(uint8) if self.dtype is uint8 else found
 
     def count_nonzero(self, dim: Dim = None) -> Any:
         """How many elements are not zero, along `dim` or of all."""
@@ -305,10 +316,10 @@ class Reductions:
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)
         if not self.dtype.is_floating_point:
             return middle
-        last = self.kthvalue(size, dim, keepdim)  # NaN sorts last
-        spoilt = elementwise.isnan(last.values).array
+        first = self.max(dim, keepdim)  # the first NaN, if there is one
+        spoilt = elementwise.isnan(first.values).array
         return ValuesAndIndices(
-            *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, last, strict=True))
+            *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
         )
 
     def quantile(
@@ -348,7 +359,7 @@ class Reductions:
         high = (low + 1).clamp(max=n - 1).long()
         x = x.sort(-1).values
         below, above = (x.index_select(-1, i) for i in (low.long(), high))
-        found = below + (above - below) * (at - low)
+        found = below.lerp(above, at - low)
         last = x[..., -1:]  # where NaN sorts to
         found = elementwise.where(last, found, condition=elementwise.isnan(last).array)
         found = found.movedim(-1, 0)
@@ -410,9 +421,10 @@ class Reductions:
         return result[0] if len(result) == 1 else tuple(result)
 
 
-def _root(x: Any, root: Any) -> Any:
+def _root(x: Any, root: Any, at_zero: float = 0.0) -> Any:
     """root(x), with a gradient of 0 where x is 0: a norm has none there (0 / 0 would be nan)."""
     if x.node is None:
         return root(x)
     zero = elementwise.eq(x, 0).array
-    return elementwise.where(0.0, root(elementwise.where(1.0, x, condition=zero)), condition=zero)
+    there = root(elementwise.where(1.0, x, condition=zero))
+    return elementwise.where(at_zero, there, condition=zero)

@@ -228,6 +228,7 @@ TABLE = [
     binary("remainder", np.remainder, 0.5, 2, tolerance=64),
     binary("fmod", np.fmod, 0.5, 2, tolerance=64),
     binary("floor_divide", np.floor_divide, 0.5, 2, differentiable=False),
+    binary("trunc_divide", lambda a, b: np.trunc(a / b), 0.5, 2, differentiable=False),
     unary("abs", np.abs),
     unary("sign", np.sign),
     unary("floor", np.floor),
@@ -270,9 +271,14 @@ TABLE = [
     unary("logsigmoid", lambda x: np.log(sigmoid(x))),
     unary("relu", lambda x: np.maximum(x, 0)),
     unary("softplus", lambda x: np.log1p(np.exp(x))),
+    unary("hardswish", lambda x: x * np.clip(x + 3, 0, 6) / 6),
     unary("silu", lambda x: x * sigmoid(x)),
     unary("gelu", lambda x: x * normal_cdf(x)),
     Row("gelu", lambda x: elementwise.gelu(x, approximate="tanh"), gelu_tanh, ONE, note="tanh"),
+    # Losses of one element
+    binary(
+        "binary_cross_entropy", lambda x, t: -(t * np.log(x) + (1 - t) * np.log1p(-x)), 0.1, 0.9
+    ),
     # Choosing
     binary("maximum", np.maximum),
     binary("minimum", np.minimum),
