@@ -245,7 +245,7 @@ def randint(
 
 def randint_like(
     input: Any,
-    low: int,
+    low: int = 0,
     high: int | None = None,
     *,
     generator: Generator | None = None,

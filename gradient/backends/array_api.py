@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -205,9 +204,10 @@ class ArrayAPIBackend(Backend):
         return x.transpose(axes)
 
     def broadcast_to(be, x: Array, shape: Shape) -> Array:
-        if len(shape) >= x.ndim and math.prod(shape) == x.size:
+        new = len(shape) - x.ndim
+        if new >= 0 and tuple(shape) == (1,) * new + x.shape:
             # Nothing is repeated: a view that can be written, unlike NumPy's.
-            return x[(None,) * (len(shape) - x.ndim) + (...,)]
+            return x[(None,) * new + (...,)]
         return be.xp.broadcast_to(x, shape)
 
     def diagonal(be, x: Array, offset: int) -> Array:

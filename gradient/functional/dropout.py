@@ -98,6 +98,10 @@ def _drop_channels(
     inplace: bool,
     generator: Generator | None,
 ) -> Tensor:
+    if spatial != 2 and input.ndim != spatial + 2 and (spatial == 3 or input.ndim == 2):
+        batch = input.unsqueeze(0)  # of one, as PyTorch does it
+        shape = (*batch.shape[:2], *(1,) * (batch.ndim - 2))
+        return _drop(op, batch, shape, p, training, inplace, generator).squeeze(0)
     if input.ndim in (spatial + 1, spatial + 2):
         shape = (*input.shape[: input.ndim - spatial], *(1,) * spatial)
     elif spatial == 1 or (input.ndim < 2 and training and 0 < p < 1):

@@ -115,8 +115,8 @@ class Shaping:
         return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
 
     def ravel(self) -> Any:
-        """One-dimensional: a view where the memory allows it."""
-        return self.reshape(-1)
+        """One-dimensional: a view of a contiguous tensor, a copy of another."""
+        return self.contiguous().reshape(-1)
 
     def permute(self, *order: Any, dims: Any = None) -> Any:
         """Dimensions in the given order."""
@@ -160,7 +160,7 @@ class Shaping:
     @property
     def mT(self) -> Any:  # noqa: N802
         """The last two dimensions swapped."""
-        return self.transpose(-2, -1) if self.ndim else self._permuted(())
+        return self.transpose(-2, -1) if self.ndim else self
 
     def movedim(self, source: Any, destination: Any) -> Any:
         """Dimensions `source` moved to the places `destination`."""

@@ -63,14 +63,14 @@ def brief(value: Any) -> str:
     return str(value)
 
 
-def near(ours: Taken, theirs: Taken, fused: bool = False) -> bool:
+def near(ours: Taken, theirs: Taken, fused: bool = False, smallest: float = 0.0) -> bool:
     """Whether all numbers agree but for the last digits; those of a fused function to within the
-    last digits of its largest number."""
+    last digits of its largest number, or of `smallest`."""
     a, b = ours.values, theirs.values
     if theirs.dtype not in NEAR:
         return np.array_equal(a, b)
     with np.errstate(all="ignore"):
-        largest = np.abs(b[np.isfinite(b)]).max(initial=0.0) if fused else 0.0
+        largest = np.abs(b[np.isfinite(b)]).max(initial=smallest) if fused else smallest
         limit = 1e-300 + 16 * largest * 2.0 ** -BITS[theirs.dtype]
         return bool(np.allclose(a, b, rtol=NEAR[theirs.dtype], atol=limit, equal_nan=True))
 
@@ -201,7 +201,9 @@ class Comparer:
                 self.report("requires_grad", i, theirs, ours)
             elif kind not in GRADIENTS and ours.is_leaf != theirs.is_leaf:
                 self.report("is_leaf", i, theirs, ours)
-            elif not random and not near(ours, theirs, self.fused(kind, i)):
+            elif not random and not near(
+                ours, theirs, self.fused(kind, i), float(kind in GRADIENTS)
+            ):
                 moved = [_pick(pick, run) for run in self.moved]
                 if near_or_unstable(ours, theirs, moved):
                     self.excused += 1

@@ -16,15 +16,47 @@ from fuzzing.draw import Broken, Draw, Skip
 from fuzzing.interpreter import World
 from fuzzing.program import Array, Dtype, Program, Ref, Statement, mapped, refs, with_changed
 
-EXCLUDED = {
+EXCLUDED = {  # fmt: skip
     "cuda": "this machine may have a GPU or none",
     "type": "PyTorch answers with the name of a legacy class",
     "searchsorted": "a function of PyTorch, a method of ours",
     "broadcast_tensors": "takes its tensors one by one, not as the declaration says",
     "backward": "the comparison calls it",
     "retain_grad": "changes what is compared",
+    "result_type": "takes any number of operands, by position",
     "initial_seed": "of random numbers",
     "seed": "of random numbers",
+    **dict.fromkeys(
+        (
+            "broadcast_shapes",
+            "can_cast",
+            "from_dlpack",
+            "from_numpy",
+            "get_default_dtype",
+            "get_num_threads",
+            "get_rng_state",
+            "is_grad_enabled",
+            "is_inference_mode_enabled",
+            "is_tensor",
+            "load",
+            "manual_seed",
+            "promote_types",
+            "save",
+            "set_default_dtype",
+            "set_num_threads",
+            "set_printoptions",
+            "set_rng_state",
+            "data_ptr",
+            "numpy",
+        ),
+        "about the package, or about other things than tensors",
+    ),
+    **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), "takes a function"),
+    **dict.fromkeys(
+        ("nn.functional.attention", "nn.functional.cdist", "nn.functional.grouped_linear"),
+        "not a function of PyTorch's namespace of this name",
+    ),
+    "nn.functional.gumbel_softmax": "random",
 }
 """What is not drawn, and why."""
 

@@ -256,7 +256,8 @@ def fill_each(world: World) -> None:
     """Write a number of its own into every tensor; those that share memory show the last one."""
     with world.library.no_grad():
         for i, tensor in enumerate(named_tensors(world)):
-            if tensor.numel() and tensor.numel() == 1 or 0 not in tensor.stride():
+            pairs = zip(tensor.shape, tensor.stride(), strict=True)
+            if not any(n > 1 and step == 0 for n, step in pairs):  # not spread over itself
                 tensor.data.fill_(i % 2 if str(tensor.dtype).endswith("bool") else i + 2)
 
 

@@ -19,6 +19,8 @@ class Known:
 
 
 def _says(value: object, *words: str) -> bool:
+    if isinstance(value, list):
+        return any(_says(v, *words) for v in value)
     return isinstance(value, Raised) and any(w in str(value.error) for w in words)
 
 
@@ -34,6 +36,19 @@ def _uses(difference: Difference, *names: str) -> bool:
     return any(s.function.rpartition(".")[2] in names for s in difference.program)
 
 
+def _text(difference: Difference) -> str:
+    return "".join(line(i, s) for i, s in enumerate(difference.program))
+
+
+def _nan_only_in_theirs(difference: Difference) -> bool:
+    """Whether the numbers agree but for those that are NaN in PyTorch's answer alone."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    same = np.isclose(a.values, b.values, rtol=1e-2, atol=1e-6, equal_nan=True)
+    return bool((same | ((np.isnan(b.values) | np.isinf(b.values)) & np.isfinite(a.values))).all())
+
+
 def _within(difference: Difference, limit: float) -> bool:
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
@@ -45,7 +60,8 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch's CPU kernel of the function lacks the dtype; ours takes it",
         lambda d: (
-            d.kind == "accepted" and _says(d.theirs, "not implemented for", "not supported for")
+            d.kind == "accepted"
+            and _says(d.theirs, "not implemented for", "not supported for", "float or double dtype")
         ),
     ),
     Known(
@@ -119,7 +135,7 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind == "value"
             and _named(d, "instance_norm", "group_norm", "batch_norm")
-            and "inf" in "".join(line(i, s) for i, s in enumerate(d.program))
+            and "inf" in _text(d)
         ),
     ),
     Known(
@@ -131,20 +147,100 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "refused" and _says(d.ours, "got tensor(True)", "got tensor(False)"),
     ),
     Known(
-        "a channel of dropout1d and dropout3d without a batch is a view in PyTorch",
-        lambda d: d.kind == "is_leaf" and _named(d, "dropout1d", "dropout3d"),
+        "whether a weight that is not finite meets the zeros of the padding depends on the kernel",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and any("conv" in s.function.lower() for s in d.program)
+            and ("nan" in _text(d) or "inf" in _text(d) or "1e+30" in _text(d))
+        ),
+    ),
+    Known(
+        "PyTorch draws random numbers of any dtype where there are none to draw",
+        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like"),
+    ),
+    Known(
+        "attention keeps its result for the gradient, PyTorch the probabilities",
+        lambda d: d.kind == "gradient refused" and _says(d.ours, "backward: attention"),
+    ),
+    Known(
+        "derivatives in 16 bits are rounded at each step, and cancel",
+        lambda d: (
+            d.kind == "second"
+            and isinstance(d.theirs, Taken)
+            and d.theirs.dtype in ("float16", "bfloat16")
+        ),
+    ),
+    Known(
+        "the strides of a new result are our own, and with them what contiguous() has to copy",
+        lambda d: d.kind == "alias" and _uses(d, "contiguous"),
+    ),
+    Known(
+        "PyTorch reads other memory for the median of an expanded tensor",
+        lambda d: _named(d, "median") and "expand" in _text(d),
+    ),
+    Known(
+        "PyTorch's formula for the gradient fails on integers",
+        lambda d: d.kind == "gradient accepted" and _says(d.theirs, "can't be cast to the desired"),
+    ),
+    Known(
+        "the second derivative of glu at an infinity is infinite or NaN",
+        lambda d: d.kind == "second" and _uses(d, "glu", "GLU") and "inf" in _text(d),
     ),
     Known(
         "a sum asked for in an integer dtype has no gradient, where PyTorch raises",
         lambda d: d.kind == "accepted" and _says(d.theirs, "Autograd not support dtype"),
     ),
     Known(
-        "PyTorch leaves NaN out of the multi-margin loss",
+        "PyTorch's second derivative overflows or divides by zero where ours is finite",
+        lambda d: d.kind == "second" and _nan_only_in_theirs(d),
+    ),
+    Known(
+        "PyTorch's gradient overflows (exp of a large number) or divides by zero; ours is finite",
         lambda d: (
-            _uses(d, "multi_margin_loss", "MultiMarginLoss")
-            and isinstance(d.ours, Taken)
-            and bool(np.isnan(d.ours.values).any())
+            d.kind == "gradient"
+            and _uses(d, "soft_margin_loss", "SoftMarginLoss", "kl_div", "KLDivLoss")
+            and _nan_only_in_theirs(d)
         ),
+    ),
+    Known(
+        "the second derivative at a kink is that of either side",
+        lambda d: (
+            d.kind == "second"
+            and _uses(d, "elu", "ELU", "celu", "CELU", "selu", "SELU", "prelu", "PReLU")
+            and "0.0" in _text(d)
+        ),
+    ),
+    Known(
+        "PyTorch's hardswish has a gradient at NaN",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "hardswish", "Hardswish")
+            and "nan" in _text(d)
+        ),
+    ),
+    Known(
+        "PyTorch adds 1e-12 in the derivatives of binary_cross_entropy",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "binary_cross_entropy", "BCELoss")
+            and _within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "rms_norm keeps its input for the gradient, PyTorch what it computed of it",
+        lambda d: d.kind == "gradient refused" and _uses(d, "rms_norm", "RMSNorm"),
+    ),
+    Known(
+        "nothing is scattered, so that the result does not depend on the source",
+        lambda d: (
+            d.kind == "requires_grad"
+            and _named(d, "scatter_add", "scatter", "scatter_", "scatter_add_")
+            and isinstance(d.theirs, Taken)
+        ),
+    ),
+    Known(
+        "dequantize of plain numbers is a view",
+        lambda d: _named(d, "dequantize"),
     ),
     Known(
         "the legacy arguments size_average and reduce are not taken",

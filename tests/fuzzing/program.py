@@ -253,3 +253,11 @@ def fill(module):
             p.copy_(torch.arange(p.numel()).reshape(p.shape).double().add(n).mul(0.7).sin())
     return module
 '''
+
+
+def script(program: Program) -> str:
+    """The program as a script that runs under either package."""
+    lines = [line(i, s) for i, s in enumerate(program)]
+    if any(is_module(s.function) for s in program):
+        lines = [*FILL.strip().splitlines(), *lines]
+    return "\n".join(["import torch  # or: import gradient as torch", *lines])

@@ -630,6 +630,9 @@ ROWS: dict[str, Row] = {
     "setitem": setitem,
     "module": module,
     "where": where,
+    "nn.functional.channel_shuffle": lambda draw: Statement(
+        "nn.functional.channel_shuffle", (draw.of_shape((1, 4, 1, 2), "float64"), 2)
+    ),
     "torch.to": to,
     "to": to,
     "new_tensor": new_tensor,

@@ -17,17 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 
-from fuzzing import generator, known  # noqa: E402
+from fuzzing import generator, known, unmended  # noqa: E402
 from fuzzing.comparison import Comparer, Difference  # noqa: E402
-from fuzzing.program import FILL, Program, line  # noqa: E402
+from fuzzing.program import script  # noqa: E402
 from fuzzing.shrinking import shrink  # noqa: E402
-
-
-def script(program: Program) -> str:
-    lines = [line(i, s) for i, s in enumerate(program)]
-    if any("fill(" in text for text in lines):
-        lines = [*FILL.strip().splitlines(), *lines]
-    return "\n".join(["import torch  # or: import gradient as torch", *lines])
 
 
 def main() -> int:
@@ -64,7 +57,8 @@ def main() -> int:
                 reasons[why] += 1
                 counts[difference.signature] -= 1
                 continue
-            print(f"\n#### {' of '.join(difference.signature)}: program {seed}")
+            still = " (still to be mended)" if unmended.is_open(small_difference) else ""
+            print(f"\n#### {' of '.join(difference.signature)}: program {seed}{still}")
             print(f"{script(small)}\n# {small_difference}", flush=True)
     taken = time.perf_counter() - began
     print(f"\n{options.programs} programs from seed {first} in {taken:.0f} s")

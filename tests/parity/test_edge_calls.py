@@ -27,6 +27,12 @@ def written(t: Any, x: Any, view: Any) -> Any:
     return x
 
 
+def twice(t: Any, function: Any, x: Any) -> Any:
+    """The second derivative of a function along dimension 0."""
+    (first,) = t.autograd.grad(function(x, 0), x, create_graph=True)
+    return t.autograd.grad(first + 0 * x, x)[0]
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
     "erfc keeps its digits": lambda t: t.tensor([2.0, 4.02, 9.0, -3.0]).double().erfc(),
     "negative powers of ints": lambda t: t.pow(
@@ -49,6 +55,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "flatten of a vector is itself": lambda t: (lambda x: x.flatten() is x)(t.ones(3)),
     "t of a vector is a view": lambda t: (lambda x: (x.t() is x, written(t, x, x.t())))(t.ones(3)),
     "expand to the same shape": lambda t: (lambda x: written(t, x, x.expand(1, 3)))(t.ones(3)),
+    "expand of nothing": lambda t: t.zeros(0).expand(2, 0),
+    "softmax of a number, differentiated twice": lambda t: twice(
+        t, t.nn.functional.softmax, leaf(t, 0.5)
+    ),
+    "the multi-margin loss at its kink": lambda t: (
+        lambda x: t.autograd.grad(t.nn.functional.multi_margin_loss(x, t.tensor([1])), x)[0]
+    )(leaf(t, [[0.0, 1.0, 1.0]])),
     "mT of a number": lambda t: t.tensor(3.0).mT,
     "logspace that requires a gradient": lambda t: t.logspace(0, 2, 3, requires_grad=True),
     "dtype of normal": lambda t: t.normal(t.ones(2, dtype=t.bfloat16)).dtype.itemsize,

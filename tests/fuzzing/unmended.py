@@ -1,0 +1,53 @@
+"""Differences that random programs found and that are still to be mended: a list to be shortened.
+
+Unlike the table in `known`, nothing here is meant. A row is a kind of difference and the functions
+that show it; mend one, and delete its name.
+"""
+
+from __future__ import annotations
+
+from fuzzing.comparison import Difference
+
+OPEN: dict[str, set[str]] = {
+    # Misuse that PyTorch refuses.
+    "accepted": {
+        "-", "argsort", "binary_cross_entropy", "clamp_min_", "cumsum_", "diag_embed", "div_",
+        "fill_", "flip", "floor_divide", "isclose", "max_pool3d", "movedim", "moveaxis", "norm",
+        "select", "std", "take_along_dim", "tile", "triplet_margin_loss", "triu_indices", "var",
+    },
+    # Misuse that PyTorch answers with an exception of another class.
+    "error": {
+        "addmm", "bernoulli", "binary_cross_entropy", "conv2d", "copy_",
+        "glu", "index_add_", "invert", "moveaxis",
+        "narrow", "neg", "neg_", "norm", "prelu", "randint_like", "scatter_add_", "select",
+        "setitem", "tril_", "triplet_margin_with_distance_loss", "unfold",
+    },
+    "refused": {
+        "add_", "detach_", "log_softmax", "logaddexp", "logical_not_", "normal_",
+        "scatter_", "setitem",
+    },
+    "requires_grad": {"fill_", "setitem"},
+    "dtype": {"clamp_max"},
+    # index_add_ of ints with a fractional alpha; norms of float16 that overflow inside; var of huge
+    # numbers; writes whose source overlaps with them; bfloat16 results of instance_norm.
+    "value": {
+        "^=", "double", "gaussian_nll_loss", "group_norm", "index_add_", "norm", "pow_", "var",
+    },
+}  # fmt: skip
+
+OPEN_GRADIENTS: dict[str, set[str]] = {
+    "gradient": {
+        "addcdiv_", "binary_cross_entropy", "BCELoss", "cosine_similarity", "logsumexp", "softmax",
+    },
+    "gradient None": {"//="},
+    "gradient refused": {"**"},
+}  # fmt: skip
+"""Of whole programs, by a function that the shortest one has."""
+
+
+def is_open(difference: Difference) -> bool:
+    name = difference.function.lstrip(".").removeprefix("nn.functional.")
+    used = {s.function.rpartition(".")[2] for s in difference.program}
+    return name in OPEN.get(difference.kind, set()) or bool(
+        used & OPEN_GRADIENTS.get(difference.kind, set())
+    )
