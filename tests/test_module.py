@@ -552,3 +552,17 @@ def test_backward_hook_of_several_inputs_and_outputs() -> None:
     first, second = layer(a, b)
     (first + 5 * second).backward()
     assert seen == [([[15], [2]], [[1], [5]])]
+
+
+def test_a_module_dict_has_every_child_as_a_member() -> None:
+    members = nn.ModuleDict({"a": nn.ReLU()})
+    members.add_module("b", nn.Tanh())
+    members.c = nn.GELU()
+    members.register_module("d", None)
+    assert (list(members), len(members)) == (["a", "b", "c", "d"], 4)
+    assert "b" in members
+    assert members["b"] is members.b
+    assert [key for key, _ in members.items()] == list(members.keys())
+    del members.b
+    members.update(nn.ModuleDict({"e": nn.ReLU()}))
+    assert list(members) == ["a", "c", "d", "e"]

@@ -96,6 +96,9 @@ def translated(
         return IndexOutOfRange(sentence(name, f"a dim from {-n} to {n - 1}", found[1]))
     if isinstance(error, ValueError) and _BROADCAST.search(line):
         return ShapeError(f"{name}: {mismatch(shapes, 2 if name == 'matmul' else 0)} ({inputs})")
+    if name == "cat" and isinstance(error, ValueError):
+        expected = "tensors of one shape but for the dimension that they are joined along"
+        return ShapeError(sentence(name, expected, " and ".join(map(str, shapes[:MOST]))))
     if _CONVERSION.search(line):
         return TypeMismatch(f"{name}: an argument is not a number: {line} ({inputs})")
     message = f"{name}: {line} ({inputs})"

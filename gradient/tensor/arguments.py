@@ -40,9 +40,7 @@ def axis_of(dim: int, ndim: int) -> int:
             raise TypeMismatch(f"dim: expected an int, got {dim!r}") from None
     n = ndim or 1
     if not -n <= dim < n:
-        raise IndexOutOfRange(
-            f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
-        )
+        raise IndexOutOfRange(sentence("dim", f"a dimension from {-n} to {n - 1}", dim))
     return dim % n
 
 

@@ -302,5 +302,6 @@ def condition_of(caller: str, condition: Any) -> Any:
     array = tensor_of(caller, condition).array
     if array.dtype.kind != "b":
         got = condition.dtype
-        raise DTypeError(sentence(caller, "a bool Tensor as condition", got, "use mask != 0"))
+        name = "mask" if caller == "masked_fill" else "condition"
+        raise DTypeError(sentence(caller, f"a bool Tensor as {name}", got, f"use {name} != 0"))
     return array

@@ -1,0 +1,308 @@
+"""What errors say: the function or argument by its public name, what was expected, what came."""
+
+# ruff: noqa: E501 (a sentence stands on one line)
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient import nn, optim
+from gradient.nn import functional as F
+
+pytestmark = pytest.mark.cpu_only
+
+SENTENCES = [
+    ("ones(2).to(1.5)", "TypeMismatch", "to: expected a dtype, a device or a tensor, got 1.5"),
+    ("empty(2, dtyp=float32)", "TypeError", "empty() got an unexpected keyword argument 'dtyp'"),
+    ("zeros(2, -1)", "ShapeError", "size: expected sizes of at least 0, got (2, -1)"),
+    ('full((2,), "a")', "TypeMismatch", "full: expected a number as fill_value, got 'a'"),
+    (
+        "arange(3, 0)",
+        "ArgumentError",
+        "arange: expected a step that leads from start to end, got start 3, end 0 and step 1",
+    ),
+    (
+        'arange(0, float("inf"))',
+        "ArgumentError",
+        "arange: expected finite ends, got start 0 and end inf",
+    ),
+    ("eye(-1)", "ArgumentError", "eye: expected n of at least 0, got -1"),
+    ("t.linspace(0, 1, -1)", "ArgumentError", "linspace: expected steps of at least 0, got -1"),
+    ("t.randperm(-1)", "ArgumentError", "randperm: expected n of at least 0, got -1"),
+    ("t.normal(0.0, -1.0, (2,))", "ArgumentError", "normal: expected std >= 0, got -1.0"),
+    (
+        "t.bernoulli(tensor([5.0]))",
+        "ArgumentError",
+        "bernoulli: expected probabilities from 0 to 1, got others",
+    ),
+    (
+        "t.manual_seed(2**64)",
+        "ArgumentError",
+        "manual_seed: expected a seed from -2**63 to 2**64 - 1, got 18446744073709551616",
+    ),
+    (
+        "rand(2, dtype=int64)",
+        "DTypeError",
+        "rand: expected a floating-point dtype, got gradient.int64",
+    ),
+    (
+        "t.multinomial(ones(3).long(), 1)",
+        "DTypeError",
+        "multinomial: expected floating-point weights, got gradient.int64",
+    ),
+    (
+        'setattr(ones(2).requires_grad_(), "grad", ones(1))',
+        "AutogradError",
+        "grad: expected a gradient of the tensor's shape (2,), got (1,)",
+    ),
+    (
+        'setattr(ones(2).requires_grad_(), "grad", ones(2).double())',
+        "AutogradError",
+        "grad: expected a gradient of the tensor's dtype float32, got float64",
+    ),
+    (
+        'setattr(ones(2).requires_grad_(), "grad", [1.0, 1.0])',
+        "TypeMismatch",
+        "grad: expected a Tensor or None, got list",
+    ),
+    (
+        'setattr(ones(2), "requires_grad", 3)',
+        "AutogradError",
+        "requires_grad: expected True or False, got 3",
+    ),
+    (
+        "ones(2) + ones(3)",
+        "ShapeError",
+        "add: the shapes do not broadcast, sizes 2 and 3 in dimension -1 (input (2,) float32, other (3,) float32)",
+    ),
+    (
+        "ones(2, 3) * ones(2)",
+        "ShapeError",
+        "mul: the shapes do not broadcast, sizes 3 and 2 in dimension -1 (input (2, 3) float32, other (2,) float32)",
+    ),
+    ('ones(2) + "a"', "TypeMismatch", "add: expected a Tensor as other, got str"),
+    ("ones(2) + [1.0, 2.0]", "TypeMismatch", "add: expected a Tensor as other, got list"),
+    ("1 - tensor([True])", "DTypeError", "sub: expected numbers, got bool; invert a mask with ~"),
+    (
+        "-tensor([True])",
+        "DTypeError",
+        "neg: not defined for these dtypes (input (1,) bool); cast with .to()",
+    ),
+    (
+        "tensor([1]) // 0",
+        "ArgumentError",
+        "floor_divide: expected a divisor of integers that is not 0, got 0",
+    ),
+    (
+        "tensor([1]) % 0",
+        "ArgumentError",
+        "remainder: expected a divisor of integers that is not 0, got 0",
+    ),
+    (
+        "tensor([1]).fmod(0)",
+        "ArgumentError",
+        "fmod: expected a divisor of integers that is not 0, got 0",
+    ),
+    (
+        "~ones(2)",
+        "DTypeError",
+        "bitwise_not: not defined for these dtypes (input (2,) float32); cast with .to()",
+    ),
+    (
+        "ones(2, 3) @ ones(2, 3)",
+        "ShapeError",
+        "matmul: the dimensions to be summed over differ, 3 and 2 (input (2, 3) float32, other (2, 3) float32)",
+    ),
+    (
+        "ones(2, 2) @ ones(2, 2).double()",
+        "DTypeError",
+        "matmul: expected inputs of one dtype, got float32, float64; cast one with .to()",
+    ),
+    (
+        "where(ones(2), ones(2), ones(2))",
+        "DTypeError",
+        "where: expected a bool Tensor as condition, got gradient.float32; use condition != 0",
+    ),
+    (
+        "ones(2).masked_fill(tensor([1, 0]), 0)",
+        "DTypeError",
+        "masked_fill: expected a bool Tensor as mask, got gradient.int64; use mask != 0",
+    ),
+    ("cat([])", "ArgumentError", "cat: expected a list of tensors, got an empty one"),
+    (
+        "cat([ones(2), 3])",
+        "TypeMismatch",
+        "cat: expected a list of tensors, at 1 a Tensor, got int",
+    ),
+    (
+        "cat([ones(2, 2), ones(2, 3)])",
+        "ShapeError",
+        "cat: expected tensors of one shape but for the dimension that they are joined along, got (2, 2) and (2, 3)",
+    ),
+    (
+        "stack([ones(2), ones(3)])",
+        "ShapeError",
+        "stack: expected tensors of equal size, got [2] at entry 0 and [3] at entry 1",
+    ),
+    ("ones(2, 3).sum(7)", "IndexOutOfRange", "dim: expected a dimension from -2 to 1, got 7"),
+    ("ones(2, 3).softmax(9)", "IndexOutOfRange", "dim: expected a dimension from -2 to 1, got 9"),
+    (
+        "F.softmax(ones(2, 3).long(), 0)",
+        "DTypeError",
+        "softmax: expected a floating-point dtype, got int64; cast with .float()",
+    ),
+    (
+        "ones(2).long().norm()",
+        "DTypeError",
+        "norm: expected a floating-point dtype, got gradient.int64; call .float() first",
+    ),
+    (
+        "ones(2).long().std()",
+        "DTypeError",
+        "std: expected a floating-point dtype, got gradient.int64; cast with .float()",
+    ),
+    ("ones(2).repeat(-1)", "ShapeError", "size: expected sizes of at least 0, got (-1,)"),
+    (
+        "ones(2, 3).gather(0, tensor([[5]]))",
+        "IndexOutOfRange",
+        "gather: index 5 is out of bounds for dimension 0 with size 2",
+    ),
+    (
+        "ones(2, 3).index_select(0, tensor([5]))",
+        "IndexOutOfRange",
+        "index_select: index 5 is out of bounds for dimension 0 with size 2",
+    ),
+    (
+        "ones(2, 3).take(tensor([6]))",
+        "IndexOutOfRange",
+        "take: index 6 is out of range for dimension 0, whose size is 6",
+    ),
+    (
+        "ones(2, 3).scatter(0, tensor([[5]]), 1.0)",
+        "IndexOutOfRange",
+        "scatter: index 5 is out of bounds for dimension 0 with size 2",
+    ),
+    (
+        "F.embedding(tensor([5]), ones(3, 2))",
+        "IndexOutOfRange",
+        "embedding: index 5 is out of range for dimension 0, whose size is 3",
+    ),
+    (
+        "F.embedding(tensor([0.0]), ones(3, 2))",
+        "DTypeError",
+        "embedding: expected an input of int64 or int32, got gradient.float32",
+    ),
+    (
+        "F.cross_entropy(ones(2, 3), tensor([0, 3]))",
+        "IndexOutOfRange",
+        "cross_entropy: index 3 is out of range for dimension 1, whose size is 3",
+    ),
+    (
+        "F.cross_entropy(ones(2, 3), tensor([0.0, 1.0]))",
+        "ShapeError",
+        "cross_entropy: probabilities must have the input's shape (2, 3), got (2,)",
+    ),
+    (
+        "F.cross_entropy(ones(2, 3), tensor([0, 1]).int())",
+        "DTypeError",
+        "cross_entropy: expected class indices of int64, got gradient.int32; cast with .long()",
+    ),
+    (
+        "F.binary_cross_entropy(tensor([1.5]), ones(1))",
+        "ArgumentError",
+        "binary_cross_entropy: expected input from 0 to 1, got values beyond",
+    ),
+    (
+        "F.linear(ones(2, 3), ones(4, 5))",
+        "ShapeError",
+        "linear: the dimensions to be summed over differ, 3 and 5 (input (2, 3) float32, weight (4, 5) float32)",
+    ),
+    (
+        "nn.Linear(3, 4)([1.0, 2.0, 3.0])",
+        "TypeMismatch",
+        "linear: expected a Tensor as input, got list",
+    ),
+    (
+        "nn.Linear(3, 4)(ones(2, 5))",
+        "ShapeError",
+        "linear: the dimensions to be summed over differ, 5 and 3 (input (2, 5) float32, weight (4, 3) float32, bias (4,) float32)",
+    ),
+    (
+        "F.conv2d(ones(1,1,4,4), ones(1,1,2,2), dilation=0)",
+        "ArgumentError",
+        "conv2d: expected dilation of at least 1, got 0",
+    ),
+    (
+        "F.conv2d(ones(1,1,4,4), ones(1,1,2,2), padding=-1)",
+        "ArgumentError",
+        "conv2d: expected padding of at least 0, got -1",
+    ),
+    (
+        "F.conv2d(ones(1,2,4,4), ones(1,1,2,2))",
+        "ShapeError",
+        "conv2d: the weight (1, 1, 2, 2) with groups=1 takes 1 channels, the input (1, 2, 4, 4) has 2",
+    ),
+    (
+        "F.conv2d([1], ones(1,1,2,2))",
+        "TypeMismatch",
+        "conv2d: expected a Tensor as input, got list",
+    ),
+    (
+        "F.max_pool2d(ones(1,1,4,4), 0)",
+        "ArgumentError",
+        "max_pool2d: expected kernel_size of at least 1, got 0",
+    ),
+    (
+        "nn.BatchNorm1d(3)(ones(2, 4))",
+        "ShapeError",
+        "batch_norm: expected running_mean of shape (4,), one for each channel of the input, got (3,)",
+    ),
+    (
+        "nn.LSTM(2, 3, num_layers=0)",
+        "ArgumentError",
+        "LSTM: expected num_layers of at least 1, got 0",
+    ),
+    ("nn.Dropout(2)", "ArgumentError", "Dropout: p is a probability, expected 0 <= p <= 1, got 2"),
+    (
+        'nn.ModuleList([nn.ReLU()])["a"]',
+        "TypeMismatch",
+        "ModuleList: expected an int as index, got 'a'",
+    ),
+    ("optim.SGD(P(), lr=-0.1)", "ArgumentError", "SGD: lr should be a number >= 0, but got -0.1"),
+]
+
+
+def names() -> dict[str, Any]:
+    creators = [
+        "ones",
+        "zeros",
+        "tensor",
+        "arange",
+        "full",
+        "empty",
+        "rand",
+        "eye",
+        "cat",
+        "stack",
+        "where",
+        "float32",
+        "int64",
+    ]
+    return {name: getattr(gradient, name) for name in creators} | {
+        "t": gradient,
+        "nn": nn,
+        "F": F,
+        "optim": optim,
+        "setattr": setattr,
+        "P": lambda: [nn.Parameter(gradient.ones(2))],
+    }
+
+
+@pytest.mark.parametrize(("call", "kind", "sentence"), SENTENCES)
+def test_a_mistake_is_named(call: str, kind: str, sentence: str) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 (the class is compared by name)
+        eval(call, names())
+    assert (type(raised.value).__name__, str(raised.value)) == (kind, sentence)
