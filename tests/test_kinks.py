@@ -75,6 +75,8 @@ ROWS: list[tuple[str, Callable[..., Any], list[float], list[float], list[float] 
     ("elu", F.elu, [NAN, 1.0, 0.0], [1, 1, 1], [0, 0, 0]),
     ("elu 0.5", lambda x: F.elu(x, 0.5), [NAN, 0.0], [1, 0.5], [0, 0]),
     ("celu 0.5", lambda x: F.celu(x, 0.5), [NAN, 0.0], [1, 1], [0, 0]),
+    ("hardtanh", F.hardtanh, [-1.0, 1.0, NAN], [0, 0, 1], [0, 0, 0]),
+    ("hardsigmoid", F.hardsigmoid, [-3.0, 0.0, 3.0, NAN], [0, 1 / 6, 0, 0], [0] * 4),
     ("hardswish", F.hardswish, [-INF, -3, 0, 3, NAN], [0, 0, 0.5, 1, 1], [0, 0, 1 / 3, 0, 0]),
     ("prelu of inf", lambda x: F.prelu(x, leaf([INF])), [1.0, NAN], [1, INF], [0, 0]),
     ("softshrink", F.softshrink, [NAN, 0.5, -0.5, 1.0], [1, 0, 0, 1], [0] * 4),
@@ -147,6 +149,14 @@ def test_clamp_gives_its_bounds_their_gradients() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_padding_takes_no_gradient_from_an_infinite_element() -> None:
+    x = leaf([[[-INF, 1.0, -INF]]])
+    values, places = F.max_pool1d(x, 2, 2, 1, return_indices=True)
+    assert values.tolist() == [[[-INF, 1.0]]] and places.tolist() == [[[0, 1]]]
+    values[0, 0, 0].backward()
+    assert x.grad.tolist() == [[[1.0, 0.0, 0.0]]]
+
+
 def test_infinities_in_quantiles_and_norms() -> None:
     """As PyTorch: a quantile goes from the nearer of its two neighbours; 1 / (0 + 0) is inf."""
     assert gradient.tensor([-INF, 0.0, 1.0]).quantile(0.25).item() == -INF

@@ -44,8 +44,8 @@ def hardtanh(
         min_val, max_val = int(min_val), int(max_val)
 
     def cut(x: Tensor) -> Tensor:
-        inside = (x > min_val) & (x < max_val)
-        return where(inside, x, x.detach().clamp(min_val, max_val))
+        outside = (x <= min_val) | (x >= max_val)  # NaN is not
+        return where(outside, x.detach().clamp(min_val, max_val), x)
 
     return _apply(cut, input, inplace)
 
@@ -196,7 +196,12 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(0, x + 3), 6) / 6`, the sigmoid in straight lines (Howard et al. 2019)."""
     floats("hardsigmoid", input)
-    return _apply(lambda x: relu6(x + 3) / 6, input, inplace)
+
+    def straight(x: Tensor) -> Tensor:
+        inside = (x > -3) & (x < 3)
+        return where(inside, x + 3, (x.detach() + 3).clamp(0.0, 6.0)) / 6
+
+    return _apply(straight, input, inplace)
 
 
 @composite

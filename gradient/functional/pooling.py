@@ -80,10 +80,16 @@ def _max_pool(
     return_indices: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
     window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
-    # Less than any element, so that padding is never the largest.
-    is_float = input.dtype.is_floating_point
-    columns = window.columns(input, fill=-math.inf if is_float else iinfo(input.dtype).min)
+    # No more than any element, so that padding is never the only largest.
+    least = -math.inf if input.dtype.is_floating_point else iinfo(input.dtype).min
+    columns = window.columns(input, fill=least)
     values, places = columns.max(1)
+    if any(window.pads) or any(window.overhang):
+        # Where all are the least, the first that is no padding, so that it gets the gradient.
+        inside = ones((1, 1, *window.in_sizes), device=input.device)
+        first = window.columns(inside, fill=0.0).argmax(1)
+        places = where(values.detach() == least, first, places)
+        values = columns.gather(1, places.unsqueeze(1)).squeeze(1)
     output = window.restore(values)
     if not return_indices:
         return output
