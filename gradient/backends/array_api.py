@@ -186,6 +186,8 @@ class ArrayAPIBackend(Backend):
         return be.xp.cumprod(x, axis, INT64 if x.dtype.kind in "biu" else None)
 
     def argsort(be, x: Array, axis: int) -> Array:
+        if x.dtype in NARROW:  # NumPy's order of bfloat16 does not know NaN
+            x = x.astype(FLOAT32)
         return be.xp.argsort(x, axis, kind="stable")
 
     # Linear algebra ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 import gradient  # noqa: E402
 
 INF = float("inf")
+NANS = [1.0, float("nan"), -INF, 3.0, 0.0, float("nan"), INF, 2.0]
 
 
 def leaf(t: Any, values: Any) -> Any:
@@ -62,6 +63,10 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "the multi-margin loss at its kink": lambda t: (
         lambda x: t.autograd.grad(t.nn.functional.multi_margin_loss(x, t.tensor([1])), x)[0]
     )(leaf(t, [[0.0, 1.0, 1.0]])),
+    "sort bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).sort(stable=True)[0],
+    "the last of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).topk(3)[0],
+    "median of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).median(),
+    "kthvalue of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).kthvalue(3)[0],
     "mT of a number": lambda t: t.tensor(3.0).mT,
     "logspace that requires a gradient": lambda t: t.logspace(0, 2, 3, requires_grad=True),
     "dtype of normal": lambda t: t.normal(t.ones(2, dtype=t.bfloat16)).dtype.itemsize,
