@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient.dtypes import float64, iinfo
+from gradient.dtypes import float32, float64, iinfo
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
@@ -287,8 +287,9 @@ def _adaptive_avg_pool(
             windows = windows.unflatten(dim, tuple(places.shape))
             after = (1,) * (input.ndim - 1 - dim)
             inside = (steps < counts).reshape(*places.shape, *after)
-            total = where(inside, windows, 0.0).sum(dim + 1)
-            input = total / counts.to(input.dtype).reshape(-1, *after)
+            wide = float32 if input.dtype.itemsize < 4 else input.dtype
+            total = where(inside, windows, 0.0).sum(dim + 1, dtype=wide)
+            input = (total / counts.to(wide).reshape(-1, *after)).to(input.dtype)
     return input
 
 

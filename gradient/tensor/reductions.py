@@ -121,6 +121,8 @@ class Reductions:
             raise DTypeError(
                 f"norm: expected a floating-point dtype, got {self.dtype}; call .float() first"
             )
+        if self.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
+            return self.to(float32).norm(p, dim, keepdim).to(self.dtype)  # type: ignore[attr-defined]
         axis = axes_of(dim, self.ndim)
         if p == 2:
             squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]

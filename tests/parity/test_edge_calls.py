@@ -22,6 +22,11 @@ def leaf(t: Any, values: Any) -> Any:
     return t.tensor(values, dtype=t.float64, requires_grad=True)
 
 
+def norm_grad(t: Any, values: Any) -> Any:
+    x = t.tensor(values, dtype=t.float16, requires_grad=True)
+    return t.autograd.grad(x.norm(), [x])[0]
+
+
 def written(t: Any, x: Any, view: Any) -> Any:
     """x after a write into `view`."""
     view.fill_(7)
@@ -67,6 +72,19 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "the last of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).topk(3)[0],
     "median of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).median(),
     "kthvalue of bfloat16 with NaN": lambda t: t.tensor(NANS, dtype=t.bfloat16).kthvalue(3)[0],
+    "norm of large float16": lambda t: t.tensor([300.0, -400.0], dtype=t.float16).norm(),
+    "3-norm of large float16": lambda t: t.tensor([300.0, -400.0], dtype=t.float16).norm(3, 0),
+    "norm of bfloat16, rounded once": lambda t: t.tensor([6e4, 6e4, -6e4]).bfloat16().norm(),
+    "gradient of the norm of large float16": lambda t: norm_grad(t, [300.0, -400.0]),
+    "normalize large float16": lambda t: t.nn.functional.normalize(
+        t.tensor([300.0, -400.0], dtype=t.float16), dim=0
+    ),
+    "cosine of large float16": lambda t: t.nn.functional.cosine_similarity(
+        t.tensor([300.0, -400.0]).half(), t.tensor([500.0, 200.0]).half(), dim=0
+    ),
+    "windows of large float16": lambda t: t.nn.functional.adaptive_avg_pool1d(
+        t.tensor([[3e4, 4e4, -5e4, 0.0]]).half(), 3
+    ),
     "mT of a number": lambda t: t.tensor(3.0).mT,
     "logspace that requires a gradient": lambda t: t.logspace(0, 2, 3, requires_grad=True),
     "dtype of normal": lambda t: t.normal(t.ones(2, dtype=t.bfloat16)).dtype.itemsize,
