@@ -219,8 +219,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(sentence("glu", "at least one dimension", "a 0-d tensor"))
     if input.size(dim) % 2:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
-    a, b = input.chunk(2, dim)
-    return a * elementwise.sigmoid(b)
+    half = input.shape[dim] // 2
+    return input.narrow(dim, 0, half) * elementwise.sigmoid(input.narrow(dim, half, half))
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:

@@ -143,8 +143,8 @@ def _attention(
     # It takes (B, H, T, D): fold the leading dimensions into B, and add those that are absent.
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-        mask = attn_mask.reshape(-1, *_four(attn_mask)[1:]).array
-    heads = [tensor.reshape(-1, *_four(tensor)[1:]) for tensor in (query, key, value)]
+        mask = attn_mask.reshape(_four(attn_mask)).array
+    heads = [tensor.reshape(_four(tensor)) for tensor in (query, key, value)]
     output = fused.attention(
         *heads, mask=mask, is_causal=is_causal, scale=scale, window=window, softcap=softcap
     )
@@ -158,8 +158,9 @@ def _one_rank(*tensors: Tensor) -> list[Tensor]:
 
 
 def _four(tensor: Tensor) -> tuple[int, ...]:
-    """The last four sizes of a shape, with 1 for those that are absent."""
-    return ((1,) * 4 + tuple(tensor.shape))[-4:]
+    """(B, H, T, D): the leading dimensions in one, 1 for those that are absent."""
+    sizes = (1,) * 4 + tuple(tensor.shape)
+    return math.prod(sizes[:-3]), *sizes[-3:]
 
 
 def attention_weights(

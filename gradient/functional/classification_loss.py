@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.dtypes import int64, uint8
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
@@ -88,6 +88,8 @@ def _rows(
             f"got {tuple(target.shape)}"
         )
     classes = shape[class_dim]
+    if not classes and target.numel():
+        raise IndexOutOfRange(sentence(op, "an input of at least one class", shape))
     if weight is not None and tuple(weight.shape) != (classes,):
         raise ShapeError(f"{op}: expected weight of shape ({classes},), got {tuple(weight.shape)}")
     if input.ndim == 2:

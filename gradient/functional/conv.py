@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
@@ -100,12 +101,12 @@ def _conv(
     else:
         columns = shape.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
     batch, windows = x.shape[0], tuple(columns.shape[3:])
-    out_channels, fan_in = weight.shape[0], weight[0].numel()
+    out_channels, fan_in, places = weight.shape[0], weight[0].numel(), math.prod(windows)
     if groups == 1:
-        output = weight.reshape(out_channels, fan_in) @ columns.reshape(batch, fan_in, -1)
+        output = weight.reshape(out_channels, fan_in) @ columns.reshape(batch, fan_in, places)
     else:
         rows = weight.reshape(groups, out_channels // groups, fan_in)
-        output = rows @ columns.reshape(batch, groups, fan_in, -1)
+        output = rows @ columns.reshape(batch, groups, fan_in, places)
     output = _add_bias(output.reshape(batch, out_channels, *windows), bias)
     return output if batched else output.squeeze(0)
 
@@ -221,13 +222,13 @@ def _conv_transpose(
     batch, channels, *windows = x.shape
     out_channels = weight.shape[1] * groups
     rows = weight.reshape(groups, channels // groups, -1)
-    columns = rows.mT @ x.reshape(batch, groups, channels // groups, -1)
+    columns = rows.mT @ x.reshape(batch, groups, channels // groups, math.prod(windows))
     full = [
         (size - 1) * s + d * (k - 1) + 1
         for size, s, d, k in zip(windows, strides, dilations, kernel, strict=True)
     ]
     output = shape.fold(
-        columns.reshape(batch, out_channels, -1, *windows),
+        columns.reshape(batch, out_channels, math.prod(kernel), *windows),
         shape=(batch, out_channels, *full), kernel=kernel, stride=strides, dilation=dilations,
     )  # fmt: skip
     widths = [w for p, e in zip(reversed(pads), reversed(extra), strict=True) for w in (-p, e - p)]

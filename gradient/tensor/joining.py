@@ -30,8 +30,10 @@ def tensors_of(caller: str, tensors: Any) -> list[Any]:
 def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
-    # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
-    kept = [t for t in tensors if t.array.shape != (0,)] or tensors[:1]
+    kept = tensors
+    if any(len(t.array.shape) != 1 for t in tensors):
+        # PyTorch lets empty 1-D tensors pass, whatever the shape of the others.
+        kept = [t for t in tensors if t.array.shape != (0,)]
     return shape.concatenate(*kept, axis=axis_of(dim, kept[0].ndim))
 
 

@@ -128,6 +128,8 @@ class Reductions:
             squares = reduce.sum(self * self, axis=axis, keepdims=keepdim)  # type: ignore[operator]
             return _root(squares, elementwise.sqrt)
         size = elementwise.abs(self)
+        if p < 0:
+            self._filled("norm", dim)
         if p in (math.inf, -math.inf):
             self._filled("norm", dim)
             extreme = reduce.amax if p > 0 else reduce.amin
@@ -350,7 +352,7 @@ class Reductions:
                 f"{self.dtype} and {points.dtype}"
             )
         n = x.shape[-1]
-        if not n or points.ndim > 1 or bool(((points < 0) | (points > 1)).any()):
+        if not self.numel() or points.ndim > 1 or bool(((points < 0) | (points > 1)).any()):
             raise ArgumentError(
                 "quantile: expected elements, and q a number or a 1-D tensor of numbers from 0 to "
                 f"1, got shape {tuple(self.shape)} and q {q!r}"
