@@ -186,9 +186,9 @@ def test_generate_streams_plain_text_into_a_pipe(model):
 @pytest.mark.skipif(not hub.embedded_models(), reason="built without its model")
 def test_generate_with_the_model_that_comes_along(tmp_path):
     alone = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = program("generate", "def fibonacci(", "-n", "20", "--seed", "1", env=alone)
+    done = program("generate", "Once upon a time", "--seed", "1", env=alone)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("def fibonacci(") and len(done.stdout) > 30
+    assert done.stdout.startswith("Once upon a time") and len(done.stdout) > 200
 
 
 def test_generate_reads_standard_input(model):

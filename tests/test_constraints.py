@@ -78,7 +78,7 @@ def test_json_fits_its_schema_whoever_writes_it(seed, tokenizer, device):
 
 
 def test_a_larger_vocabulary_and_a_model_that_was_trained(device):
-    lm = gradient.hub.load("pycoder", device=device)
+    lm = gradient.hub.load("tinyworld", device=device)
     results = lm.generate(
         ["x = ", "def f():"], json_schema=json.dumps(PERSON), max_new_tokens=300, temperature=1.0,
         seed=1,

@@ -269,7 +269,7 @@ model = nn.Sequential(nn.Linear(256, 256), nn.LayerNorm(256), nn.GELU())
 optimizer = optim.AdamW(model.parameters())
 gradient.softmax(model(gradient.randn(256, 256)), -1).square().sum().backward()
 optimizer.step()
-lm = gradient.hub.load("pycoder")
+lm = gradient.hub.load("tinyworld")
 assert len(lm.generate("def f(x):" * 20, max_new_tokens=5, temperature=0.8).token_ids) == 5
 """
 """Kernels of every kind, if there are any."""

@@ -289,10 +289,10 @@ def test_a_run_of_no_tokens(llama):
 
 
 def test_eval_on_files(tmp_path):
-    (tmp_path / "a.txt").write_text("def add(a, b):\n    return a + b\n")
-    (tmp_path / "b.json").write_text(json.dumps(["import os\n", "x = 1\n"]))
-    (tmp_path / "c.jsonl").write_text('{"text": "y = 2\\n"}\n\n"z = 3\\n"\n')
-    result = command("eval", "pycoder", tmp_path, "--json")
+    (tmp_path / "a.txt").write_text("Once upon a time there was a kind fox named Ben.\n")
+    (tmp_path / "b.json").write_text(json.dumps(["Once upon a time", "Ben had a red hat."]))
+    (tmp_path / "c.jsonl").write_text('{"text": "7 + 5 is 12."}\n\n"A cow says moo."\n')
+    result = command("eval", "tinyworld", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert report["texts"] == 5
@@ -300,26 +300,26 @@ def test_eval_on_files(tmp_path):
         report["nll"] * report["tokens"] / math.log(2) / report["bytes"]
     )
     assert 0 < report["nll"] < 10
-    shown = command("eval", "pycoder", tmp_path, "--limit", 1, "--context", 8, "--stride", 4)
+    shown = command("eval", "tinyworld", tmp_path, "--limit", 1, "--context", 8, "--stride", 4)
     assert "perplexity" in shown.output and "8 tokens, one every 4" in shown.output
-    piped = command("eval", "pycoder", "--json", input="def f(x):\n    return x\n")
+    piped = command("eval", "tinyworld", "--json", input="Ben was very sad.\n")
     assert json.loads(piped.output)["texts"] == 1
 
 
 def test_eval_of_no_text(tmp_path):
     (tmp_path / "a.json").write_text("[1, 2]")
-    result = command("eval", "pycoder", tmp_path)
+    result = command("eval", "tinyworld", tmp_path)
     assert result.exit_code == 1 and "expected a list of texts" in result.output
-    result = command("eval", "pycoder", tmp_path / "absent")
+    result = command("eval", "tinyworld", tmp_path / "absent")
     assert result.exit_code == 1 and "does not exist" in result.output
 
 
 def test_diff_of_two_dtypes():
-    result = command("diff", "pycoder@dtype=float32", "@dtype=float32,cached", "--json")
+    result = command("diff", "tinyworld@dtype=float32", "@dtype=float32,cached", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert report["first_module"] is None and report["largest"] < 1e-4
-    result = command("diff", "pycoder", "@dtype=float32", "--tolerance", 1e-6)
+    result = command("diff", "tinyworld", "@dtype=float32", "--tolerance", 1e-6)
     assert result.exit_code == 1
     assert "first module that differs:" in result.output
     assert "first op that differs:" in result.output
@@ -329,8 +329,8 @@ def test_the_tolerance_of_a_diff_follows_what_is_stored(real_data):
     def tolerance(*sides):
         return json.loads(command("diff", *sides, "--text", "a b", "--json").output)["tolerance"]
 
-    assert tolerance("pycoder", "@cached") == 0.05  # its weights are bfloat16
-    assert tolerance("pycoder@dtype=float32", "@dtype=float32,cached") == 1e-3
+    assert tolerance("tinyworld", "@cached") == 0.05  # its weights are bfloat16
+    assert tolerance("tinyworld@dtype=float32", "@dtype=float32,cached") == 1e-3
     gguf = real_data("stories260k") / "stories260K.gguf"
     assert tolerance(gguf, "@cached") == 1e-3
     assert tolerance(gguf, "@quantize=q8_0") == 0.05
@@ -338,7 +338,7 @@ def test_the_tolerance_of_a_diff_follows_what_is_stored(real_data):
 
 def test_packed_weights_round_where_the_other_side_has_others(tmp_path):
     packed = tmp_path / "packed"
-    assert command("quantize", "pycoder", packed, "--to", "q8_0").exit_code == 0
+    assert command("quantize", "tinyworld", packed, "--to", "q8_0").exit_code == 0
     assert not rounded(read_side(str(packed), None), same=True, offline=True)
     assert rounded(read_side(str(packed), None), same=False, offline=True)
 
@@ -362,9 +362,9 @@ def test_diff_of_what_is_not_a_number_is_json(tmp_path):
 
 
 def test_diff_of_what_there_is_not():
-    result = command("diff", "pycoder@colour=red", "@cached")
+    result = command("diff", "tinyworld@colour=red", "@cached")
     assert result.exit_code == 1 and "unknown setting 'colour=red'" in result.output
-    result = command("diff", "@cached", "pycoder")
+    result = command("diff", "@cached", "tinyworld")
     assert result.exit_code == 1 and "names no model" in result.output
 
 

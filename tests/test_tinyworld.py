@@ -80,7 +80,8 @@ def test_judge_asks_100_different_things_that_training_never_says():
     rng = random.Random(5)
     said = set()
     for _ in range(3000):
-        said |= {m["content"].lower().rstrip(".?! ") for m in chats.conversation(rng)}
+        for said_or_answered in (chats.conversation(rng), chats.drill(rng)):
+            said |= {m["content"].lower().rstrip(".?! ") for m in said_or_answered}
     asked = {str(case.said[-1]).lower().rstrip(".?! ") for case in cases if len(case.said) == 1}
     assert not asked & said
 
@@ -89,7 +90,8 @@ def test_judge_asks_100_different_things_that_training_never_says():
 def test_questions_are_held_out(kind):
     rng = random.Random(0)
     ask = getattr(questions, kind)
-    assert not any(world.held_out(kind, ask(rng)[0]) for _ in range(500))
+    asked = {ask(rng)[0] for _ in range(500)} - set(questions.COMMON)
+    assert not any(world.held_out(kind, each) for each in asked)
     assert all(world.held_out(kind, ask(rng, kept=True)[0]) for _ in range(50))
 
 
@@ -103,13 +105,16 @@ def test_sums_are_right_and_held_out():
 
 
 def test_make_writes_texts_chats_and_a_tokenizer(tmp_path, monkeypatch):
-    arguments = ["make.py", str(tmp_path), "--texts", "60", "--chats", "60", "--vocab-size", "400"]
+    arguments = ["make.py", str(tmp_path), "--texts", "60", "--chats", "60", "--drills", "32"]
+    arguments += ["--vocab-size", "400"]
     monkeypatch.setattr(sys, "argv", arguments)
     make.main()
     texts = [json.loads(line) for line in (tmp_path / "text.jsonl").read_text().splitlines()]
     lines = [json.loads(line) for line in (tmp_path / "chats.jsonl").read_text().splitlines()]
     assert len(texts) == 60 and len(lines) == 60
     assert sum("messages" in line for line in lines) == 53
+    drills = [json.loads(line) for line in (tmp_path / "drills.jsonl").read_text().splitlines()]
+    assert len(drills) == 32 and sum("text" in line for line in drills) == 5
     tokenizer = Tokenizer.from_folder(tmp_path / "tokenizer")
     assert [tokenizer.decode([i]) for i in tokenizer.encode("12+7")[-4:]] == ["1", "2", "+", "7"]
     shown = tokenizer.apply_chat_template(lines[0]["messages"][:1], tokenize=False)

@@ -21,10 +21,8 @@ from gradient.generation import generate
 from gradient.models import CausalLM, GPT2LMHeadModel
 
 NEW_TOKENS = 128
-IMPORTS = "import os\nimport sys\n"
-ACCESSORS = "class Point:\n" + "".join(
-    f"    def get_{name}(self):\n        return self.{name}\n\n" for name in "xyzw"
-)
+COUNTING = "Count to 10. 1, 2, 3, 4, 5, 6, 7, 8, 9, 10.\n" * 2
+STORY = "Once upon a time there was a kind girl named Ada. She had a red kite."
 #: "1.5 times faster on text that repeats", as a share of plain decoding's time.
 TARGET = 1 / 1.5
 
@@ -41,10 +39,10 @@ class Text:
 
 
 def texts() -> Iterator[Text]:
-    lm = gradient.hub.load("pycoder", dtype=gradient.float32)
-    imports, accessors = (lm.tokenizer.encode(text) for text in (IMPORTS, ACCESSORS))
-    yield Text("pycoder, imports", lm.model, imports)
-    yield Text("pycoder, accessors", lm.model, accessors, repeats=False)
+    lm = gradient.hub.load("tinyworld", dtype=gradient.float32)
+    counting, story = (lm.tokenizer.encode(text) for text in (COUNTING, STORY))
+    yield Text("tinyworld, counting", lm.model, counting)
+    yield Text("tinyworld, a story", lm.model, story, repeats=False)
     gradient.manual_seed(0)
     model = GPT2LMHeadModel(random_gpt2.SMALL).eval()
     with gradient.no_grad():
@@ -52,7 +50,7 @@ def texts() -> Iterator[Text]:
     millions = model.num_parameters() / 1e6
     yield Text(f"GPT-2 of {millions:.0f} M, a loop", model, list(range(100, 116)))
     drawn = {"temperature": 1.0, "seed": 0}
-    yield Text("pycoder, drawn at random", lm.model, imports, repeats=False, options=drawn)
+    yield Text("tinyworld, drawn at random", lm.model, story, repeats=False, options=drawn)
 
 
 def run(options: Options) -> Iterator[Result]:

@@ -64,8 +64,8 @@ GREETINGS = """Hello|Hi|Hey|Hello!|Hi there!|Hey there!|Hello there.|Good mornin
 Good afternoon.|Good day!|Hello, tinyworld!|Hi tinyworld|Greetings!|Howdy|Hey!|Hi!|Hello friend|
 Hello, how are you?|Hi, how are you?|Yo|Hiya|Hello model|Nice to meet you!|Hello hello|Hi hi"""
 WELL = """How are you?|How do you do?|How are you doing?|How is it going?|How are you today?|
-How's it going?|What's up?|Are you well?|Are you okay?|How do you feel?|You okay?|
-Everything all right?"""
+How's it going?|What's up?|Are you well?|How do you feel today?|How have you been?|
+Is everything fine?|Are you okay?|How do you feel?|You okay?|Everything all right?"""
 THANKS = """Thank you!|Thanks!|Thank you very much.|Thanks a lot!|Many thanks.|Thank you so much!|
 Thanks, that was nice.|Great, thanks!|Thank you, tinyworld.|Thx|Cool, thanks|
 Thanks for the story!|Thank you for your help.|Nice, thank you."""
@@ -74,8 +74,8 @@ That is right.|Correct!|You are clever!|Good story!|I like the story.|What a nic
 Very good.|Awesome|Perfect!|You are funny.|I like you.|You are nice.|Okay|Ok|Good|I see.|
 All right|Fine"""
 BYES = """Goodbye!|Bye!|Bye bye!|See you!|See you later.|Good night!|I have to go.|I must go now.|
-Bye|See you tomorrow!|Until next time!|That is all, bye.|Take care!|Farewell!|I am leaving.|Cya|
-Goodbye, tinyworld."""
+Bye|See you tomorrow!|See you soon!|See you next time!|See you again!|Have a nice day!|
+Until next time!|That is all, bye.|Take care!|Farewell!|I am leaving.|Cya|Goodbye, tinyworld."""
 BLAME = """That is wrong.|No, that is not right.|You are wrong.|Wrong!|You are stupid.|
 I do not like you.|That makes no sense.|Bad answer.|You are boring.|That was bad."""
 
@@ -155,6 +155,11 @@ def bye(talk: Talk) -> Turn:
     return _pick(talk, BYES), _by_name(talk, "Goodbye") + " It was nice to talk to you."
 
 
+def _made_up(rng: random.Random) -> str:
+    word = questions.any_word(rng)
+    return word.capitalize() if word.isalpha() else world.any_name(rng)
+
+
 def tell_name(talk: Talk) -> Turn:
     rng = talk.rng
     if talk.kept:
@@ -163,7 +168,7 @@ def tell_name(talk: Talk) -> Turn:
             [n for n in world.FIRST_NAMES if world.held_out("name", n) and n not in heroes]
         )
     else:
-        name = world.any_name(rng)
+        name = world.any_name(rng) if rng.random() < 0.6 else _made_up(rng)
     way = talk.any_of(TELL_NAME)
     asked = talk.written(way.format(name))
     # As the user wrote it: the model repeats what it reads, and need not know how it is spelled.
@@ -196,6 +201,8 @@ def tell_favourite(talk: Talk) -> Turn:
     what = talk.rng.choice(list(FAVOURITES))
     kept = [v for v in FAVOURITES[what] if world.held_out("favourite", v) == talk.kept]
     value = talk.rng.choice(kept or FAVOURITES[what])
+    if not talk.kept and talk.rng.random() < 0.5:
+        value = questions.any_word(talk.rng).lower()
     word = "color" if what == "colour" and talk.rng.random() < 0.5 else what
     talk.favourites[what] = value
     asked = talk.one_of(
@@ -204,8 +211,9 @@ def tell_favourite(talk: Talk) -> Turn:
         f"{value} is my favourite {word}.".capitalize(),
         f"{value} is my favorite {word}.".capitalize(),
         f"The {word} I like best is {value}.",
+        f"I like {value} best, it is my favourite {word}.",
     )
-    return asked, f"{value.capitalize()} is a nice {what}. I will remember it."
+    return asked, f"Your favourite {what} is {value}. I will remember it."
 
 
 def ask_favourite(talk: Talk) -> Turn:
@@ -244,7 +252,7 @@ Let me hear a story.|Story time!|Please write a story.|Say a story.|Another one|
 
 def ask_story(talk: Talk) -> Turn:
     rng, given = talk.rng, dict[str, str]()
-    if rng.random() < (1.0 if talk.kept else 0.55):
+    if rng.random() < (1.0 if talk.kept else 0.7):
         given, about = _wish(talk)
         asked = talk.any_of(ASK_STORY_ABOUT).format(about)
     else:
@@ -255,8 +263,8 @@ def ask_story(talk: Talk) -> Turn:
 def _wish(talk: Talk) -> tuple[dict[str, str], str]:
     """What a story is to be about: the slots that it fixes, and how a user says that."""
     rng = talk.rng
-    kinds = ["hero", "kind", "toy", "food", "small", "hero and toy", "kind and toy"]
-    which = "hero and toy" if talk.kept else rng.choice(kinds)
+    kinds = ["hero", "kind", "toy", "food", "small", "kind and toy"]
+    which = "hero and toy" if talk.kept or rng.random() < 0.5 else rng.choice(kinds)
     he = rng.choice(["she", "he"])
     name = rng.choice(world.GIRLS if he == "she" else world.BOYS)
     child = "girl" if he == "she" else "boy"
@@ -291,7 +299,7 @@ def _wish(talk: Talk) -> tuple[dict[str, str], str]:
 
 
 def _story(talk: Talk, **given: str) -> str:
-    arc, slots, text = stories.random_story(talk.rng, **given)
+    arc, slots, text = stories.random_story(talk.rng, strange=0.05, **given)
     talk.story = arc, slots
     return text
 
@@ -338,6 +346,14 @@ def about_me(talk: Talk) -> Turn:
     )
 
 
+def echo(talk: Talk) -> Turn:
+    """Something to say after the user: names and other words."""
+    words = [questions.any_word(talk.rng) for _ in range(talk.rng.randint(1, 4))]
+    said = " ".join(words)
+    asked = talk.written(talk.one_of("Say {}.", "Repeat: {}", "Say {}!").format(said))
+    return asked, f"{said if said in asked else said.lower()}!"
+
+
 def ask_joke(talk: Talk) -> Turn:
     asked = talk.any_of(ASK_JOKE)
     return asked, talk.one_of(
@@ -351,13 +367,22 @@ def _asking(ask: Callable[..., Turn]) -> Callable[[Talk], Turn]:
     return lambda talk: ask(talk.rng, talk.kept)
 
 
+_sum, _tale = _asking(questions.add), _asking(questions.tale_of_numbers)
+_fact, _itself = _asking(questions.fact), _asking(questions.itself)
+_outside = _asking(questions.outside)
+
+
+def _hard(talk: Talk) -> Turn:
+    return questions.hard_sum(talk.rng)
+
+
 MOVES: list[tuple[float, Callable[[Talk], Turn]]] = [
-    (12, _asking(questions.add)),
-    (3, _asking(questions.tale_of_numbers)),
-    (2, lambda talk: questions.hard_sum(talk.rng)),
-    (9, _asking(questions.fact)),
-    (7, _asking(questions.itself)),
-    (10, _asking(questions.outside)),
+    (12, _sum),
+    (3, _tale),
+    (2, _hard),
+    (9, _fact),
+    (8, _itself),
+    (17, _outside),
     (5, ask_story),
     (3, tell_name),
     (4, ask_name),
@@ -372,6 +397,7 @@ MOVES: list[tuple[float, Callable[[Talk], Turn]]] = [
     (1, wonder),
     (2, feel),
     (2, about_me),
+    (1, echo),
     (1, ask_joke),
     (1, ask_about_story),
 ]
@@ -380,14 +406,31 @@ MOVES: list[tuple[float, Callable[[Talk], Turn]]] = [
 def conversation(rng: random.Random) -> list[Message]:
     """A conversation of this world, without anything that is held out."""
     talk = Talk(rng, style=rng.choice(STYLES))
+    return _messages(talk, _turns(talk))
+
+
+def _messages(talk: Talk, turns: Iterator[Turn]) -> list[Message]:
     return [
         {"role": role, "content": content}
-        for asked, answer in _turns(talk)
+        for asked, answer in turns
         for role, content in (("user", talk.written(asked)), ("assistant", answer))
     ]
 
 
 def _turns(talk: Talk) -> Iterator[Turn]:
+    chance = talk.rng.random()
+    if chance < 0.15:
+        for _ in range(talk.rng.randint(3, 10)):
+            yield questions.add(talk.rng)
+    elif chance < 0.3:
+        yield ask_story(talk)
+        for _ in range(talk.rng.randint(2, 5)):
+            yield ask_about_story(talk)
+    else:
+        yield from _mixed_turns(talk)
+
+
+def _mixed_turns(talk: Talk) -> Iterator[Turn]:
     rng = talk.rng
     length = rng.choice((1, 1, 2, 3, 4, 5, 6, 8, 10))
     if rng.random() < 0.25:
@@ -413,6 +456,51 @@ def _turns(talk: Talk) -> Iterator[Turn]:
         yield thank(talk)
     if rng.random() < 0.15:
         yield bye(talk)
+
+
+def drill(rng: random.Random) -> list[Message]:
+    """A short conversation with what is learned slowest: looking up what the user has said."""
+    talk = Talk(rng, style=rng.choice(STYLES))
+    return _messages(talk, _drill_turns(talk))
+
+
+def _drill_turns(talk: Talk) -> Iterator[Turn]:
+    rng, chance = talk.rng, talk.rng.random()
+    if chance < 0.12:
+        yield ask_story(talk)
+        for _ in range(rng.randint(2, 5)):
+            yield ask_about_story(talk)
+    elif chance < 0.27:
+        for _ in range(rng.randint(2, 6)):
+            yield rng.choice([_fact, _fact, _fact, _sum, _tale, _hard])(talk)
+    elif chance < 0.47:
+        moves = [
+            _itself,
+            _itself,
+            _itself,
+            _itself,
+            _itself,
+            greet,
+            well,
+            thank,
+            praise,
+            praise,
+            bye,
+            _outside,
+        ]
+        for _ in range(rng.randint(1, 5)):
+            yield rng.choice(moves)(talk)
+    elif chance < 0.62:
+        for _ in range(rng.randint(1, 4)):
+            yield echo(talk)
+    else:
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            yield rng.choice([tell_name, tell_favourite])(talk)
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            yield rng.choice([_fact, _sum, _outside, _itself, echo, thank, about_me])(talk)
+        for _ in range(rng.choice((1, 2, 2, 3))):
+            ask = ask_name if talk.name and (rng.random() < 0.6 or not talk.favourites) else None
+            yield (ask or ask_favourite)(talk)
 
 
 def answer_name(talk: Talk) -> Turn:

@@ -23,6 +23,9 @@ from gradient.text.build import add_ends
 
 END_OF_TEXT, USER, ASSISTANT, END = "<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"
 
+#: How to draw from the model; it lies beside the tokenizer, and `gradient train` takes it over.
+SAMPLING = {"do_sample": True, "temperature": 0.3, "top_p": 0.9}
+
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}<|end|>"
@@ -61,9 +64,19 @@ def conversations(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
     """`count` lines: conversations, and every eighth a text, so that stories are not forgotten."""
     for number in range(count):
         if number % 8 == 7:
-            yield {"text": stories.random_story(rng)[2]}
+            yield {"text": stories.random_story(rng, strange=0.05)[2]}
         else:
             yield {"messages": chats.conversation(rng)}
+
+
+def drills(rng: random.Random, count: int) -> Iterator[dict[str, Any]]:
+    """`count` lines: short conversations, every third a common one, every sixth a story."""
+    for number in range(count):
+        if number % 6 == 5:
+            yield {"text": stories.random_story(rng, strange=0.05)[2]}
+        else:
+            talk = chats.conversation if number % 3 == 1 else chats.drill
+            yield {"messages": talk(rng)}
 
 
 def write_lines(path: Path, lines: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -84,6 +97,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="receives the files")
     parser.add_argument("--texts", type=int, default=70_000)
     parser.add_argument("--chats", type=int, default=60_000)
+    parser.add_argument("--drills", type=int, default=90_000)
     parser.add_argument("--vocab-size", type=int, default=1280)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -91,6 +105,7 @@ def main() -> None:
     rng = random.Random(options.seed)
     lines = write_lines(options.folder / "text.jsonl", documents(rng, options.texts))
     lines += write_lines(options.folder / "chats.jsonl", conversations(rng, options.chats))
+    write_lines(options.folder / "drills.jsonl", drills(rng, options.drills))
     tokenizer = train_bpe(
         map(plain, rng.sample(lines, min(len(lines), 20_000))),
         options.vocab_size,
@@ -102,6 +117,8 @@ def main() -> None:
     tokenizer = Tokenizer(tokenizer.backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save(options.folder / "tokenizer")
+    sampling = options.folder / "tokenizer" / "generation_config.json"
+    sampling.write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

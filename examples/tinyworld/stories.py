@@ -281,8 +281,11 @@ def pronouns(he: str) -> Slots:
     return {"he": he, "He": he.capitalize(), "him": him, "his": his, "His": his.capitalize()}
 
 
-def cast(rng: random.Random, **given: str) -> Slots:
-    """Something for every slot of every arc; what is given stays."""
+def cast(rng: random.Random, strange: float = 0.25, **given: str) -> Slots:
+    """Something for every slot of every arc; what is given stays.
+
+    A share of the heroes, `strange`, has a name that is not common in this world.
+    """
     slots = {slot: rng.choice(values) for slot, values in CHOICES.items()}
     slots["kind"] = rng.choice(["girl", "girl", "boy", "boy", rng.choice(world.HEROES)])
     slots |= given
@@ -290,7 +293,7 @@ def cast(rng: random.Random, **given: str) -> Slots:
     slots |= pronouns(he)
     if "hero" not in slots:
         names = world.GIRLS if he == "she" else world.BOYS
-        slots["hero"] = world.any_name(rng) if rng.random() < 0.25 else rng.choice(names)
+        slots["hero"] = world.any_name(rng) if rng.random() < strange else rng.choice(names)
     others = [name for name in world.GIRLS + world.BOYS if name != slots["hero"]]
     slots.setdefault("friend", rng.choice(others))
     return slots
@@ -308,7 +311,7 @@ def key(arc: str, slots: Slots) -> str:
     return f"{arc} {slots['hero']} {slots[about[arc]]} {slots['place']}"
 
 
-def random_story(rng: random.Random, **given: str) -> tuple[str, Slots, str]:
+def random_story(rng: random.Random, strange: float = 0.25, **given: str) -> tuple[str, Slots, str]:
     """A story that is not held out: its arc, its slots and its text."""
     while True:
         arcs = list(ARCS)
@@ -319,7 +322,7 @@ def random_story(rng: random.Random, **given: str) -> tuple[str, Slots, str]:
         elif "food" in given:
             arcs = ["shared"]
         arc = rng.choice(arcs)
-        slots = cast(rng, **given)
+        slots = cast(rng, strange, **given)
         if given or not world.held_out("story", key(arc, slots)):
             return arc, slots, tell(rng, arc, slots)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: opt.Model = "pycoder",
+    model: opt.Model = "tinyworld",
     system: Annotated[
         str | None, typer.Option("--system", help="Instructions that precede the conversation.")
     ] = None,

@@ -216,7 +216,7 @@ def _folder_bytes(folder: Path, suffixes: tuple[str, ...] = ()) -> int:
 def _embedded_model(problems: list[dict[str, Any]]) -> str | None:
     import gradient
 
-    folder = Path(gradient.__file__).parent / "hub_data" / "pycoder"
+    folder = Path(gradient.__file__).parent / "hub_data" / "tinyworld"
     if (folder / "model.safetensors").exists():
         return str(folder)
     problems.append(

@@ -22,7 +22,7 @@ def generate(
         str | None,
         typer.Argument(help="The text to continue; none or -: read standard input."),
     ] = None,
-    model: opt.Model = "pycoder",
+    model: opt.Model = "tinyworld",
     max_new_tokens: opt.MaxNewTokens = 200,
     temperature: sampling.Temperature = None,
     top_k: sampling.TopK = None,

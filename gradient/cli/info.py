@@ -25,7 +25,7 @@ def info(
             help="A model's folder, file or hub id, a checkpoint, or any file of weights: "
             ".safetensors, .gguf, .pt, .pth, .bin."
         ),
-    ] = "pycoder",
+    ] = "tinyworld",
     context: Annotated[
         int | None,
         typer.Option("--context", min=1, help="Tokens of a row.", show_default="the model's"),

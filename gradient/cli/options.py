@@ -13,7 +13,7 @@ Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cu
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="A model's folder or its id on the hub; pycoder comes with gradient."
+        "--model", "-m", help="A model's folder or hub id; tinyworld comes with gradient."
     ),
 ]
 DType = Annotated[

@@ -12,7 +12,7 @@ from gradient.cli.output import byte_size, print_json, print_table
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="A model's folder, file or hub id.")] = "pycoder",
+    model: Annotated[str, typer.Argument(help="A model's folder, file or hub id.")] = "tinyworld",
     context: Annotated[
         int | None,
         typer.Option(

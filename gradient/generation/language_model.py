@@ -35,9 +35,9 @@ class LanguageModel:
     """A language model that takes and gives text; `gradient.hub.load` makes one.
 
     Example:
-        >>> lm = gradient.hub.load("pycoder")
-        >>> print(lm.generate("def add(a, b):", max_new_tokens=20))
-        >>> for piece in lm.stream("import "):
+        >>> lm = gradient.hub.load("tinyworld")
+        >>> print(lm.generate("Once upon a time"))
+        >>> for piece in lm.stream("Once upon a time"):
         ...     print(piece, end="")
 
     Attributes:

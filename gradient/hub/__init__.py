@@ -1,7 +1,7 @@
 """Finding a model by name and loading it: `gradient.hub.load("gpt2")`.
 
-A name is, in this order: a folder or a file; a model that comes with gradient ("pycoder"); an id on
-the Hugging Face hub, perhaps with a file in it. What was downloaded once is used from then on
+A name is, in this order: a folder or a file; a model that comes with gradient ("tinyworld"); an id
+on the Hugging Face hub, perhaps with a file in it. What was downloaded once is used from then on
 without any network access.
 """
 
