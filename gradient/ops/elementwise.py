@@ -105,7 +105,7 @@ def floor_divide(be, a, b, /):
 
 def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
     """`b`, which may hold a 0 where numbers are floats alone."""
-    kind = getattr(b if isinstance(a, (int, float)) else a, "dtype", None).kind
+    kind = (b if isinstance(a, (int, float)) else a).dtype.kind
     if kind in "fV":
         return b
     if kind == "b":
