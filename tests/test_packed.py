@@ -314,9 +314,9 @@ def test_rope_refuses_packed_tensors_by_name():  # its row makes the angles of x
 #: Methods about the tensor, not about its elements.
 WORK = {
     "backward", "clone", "contiguous", "cpu", "cuda", "dequantize", "detach", "detach_", "dim",
-    "element_size", "is_contiguous", "is_floating_point", "ndimension", "nelement", "numel",
-    "register_hook", "register_post_accumulate_grad_hook", "requires_grad_", "retain_grad",
-    "select", "size", "to", "type",
+    "element_size", "is_contiguous", "is_floating_point", "is_inference", "ndimension",
+    "nelement", "numel", "register_hook", "register_post_accumulate_grad_hook", "requires_grad_",
+    "retain_grad", "select", "size", "to", "type",
 }  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from gradient.autograd.explain import explain
+from gradient.autograd.explain import explain, public_name
+from gradient.autograd.inference import refuse_saved
 from gradient.autograd.keeping import keeper
-from gradient.autograd.modes import mode
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, new_node, ticket, trace, user_frame
 from gradient.autograd.numbers import LOOKED_AT, meet
 from gradient.autograd.outputs import outputs
@@ -77,6 +78,8 @@ def of_one(made: Any) -> Any:
                     trace(node)
             else:
                 out.node = None
+                if inference_used and mode.inference:
+                    out.inference = True
             return out
 
         return call
@@ -110,6 +113,8 @@ def of_one(made: Any) -> Any:
                 trace(node)
         else:
             out.node = None
+            if inference_used and mode.inference:
+                out.inference = True
         return out
 
     return call_plain
@@ -170,12 +175,16 @@ def of_two(made: Any) -> Any:
                     y if (wants_a and a_uses_b) or (wants_b and b_uses_b) else None,
                     z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
                 )
+                if inference_used and (node_a is None or node_b is None):
+                    refuse_saved(node.saved, public_name(made), (a, b))
             else:
                 node.saved = ()
             if mode.grad is not True:
                 trace(node)
         else:
             out.node = None
+            if inference_used and mode.inference:
+                out.inference = True
         return out
 
     return call
@@ -207,6 +216,8 @@ def of_n(made: Any) -> Any:
             nodes += [None] * (len(made.inputs) - len(nodes))  # trailing optional inputs left out
             arrays += [None] * (len(nodes) - len(arrays))
             node = made.record(backend, arrays, nodes, y, extras, options)
+            if inference_used and node is not None:
+                refuse_saved(node.saved, public_name(made), inputs)
         else:
             node = None
         if isinstance(y, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
 from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
 from gradient.autograd.outputs import branch, outputs
@@ -100,6 +101,7 @@ def _record(
     node.op, node.backend, node.order = _FunctionOp(cls, ctx, single, own), backend, ticket()
     node.parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
     node.saved, ctx._saved = tuple(ctx._saved), ()
+    refuse_saved(node.saved, cls.__name__, node.saved)
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     node.spot = spot_of(user_frame())
     if mode.grad == ANOMALY:

@@ -26,6 +26,9 @@ class _Mode(threading.local):
 
 mode = _Mode()
 
+inference_used: list[bool] = []
+"""Empty until `inference_mode` is first entered; till then no op asks whether it is on."""
+
 
 class _GradMode:
     """A context manager and decorator that sets whether operations are recorded."""
@@ -91,7 +94,8 @@ class enable_grad(no_grad):  # noqa: N801
 
 
 class inference_mode(no_grad):  # noqa: N801
-    """Record nothing; `inference_mode(False)` changes nothing, as in PyTorch."""
+    """Record nothing, and mark what is made: it is not written outside, nor saved for a backward
+    pass. `inference_mode(False)` leaves the mode and records again, as in PyTorch."""
 
     def __new__(cls, mode: Any = True) -> Any:
         self = object.__new__(cls)
@@ -102,8 +106,10 @@ class inference_mode(no_grad):  # noqa: N801
 
     def __enter__(self) -> None:
         self.__dict__.setdefault("_previous", []).append((mode.grad, mode.inference))
-        if self.inference:
-            mode.grad, mode.inference = False, True
+        _set(not self.inference)
+        mode.inference = self.inference
+        if self.inference and not inference_used:
+            inference_used.append(True)
 
     def __exit__(self, *exc: object) -> None:
         mode.grad, mode.inference = self._previous.pop()

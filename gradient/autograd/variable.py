@@ -5,20 +5,23 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
+from gradient.autograd.modes import inference_used, mode
 from gradient.errors import AutogradError, TypeMismatch, sentence
 
 
 class Variable:
     """Base of `Tensor`. `node` is None where no gradient is wanted.
 
-    `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`).
+    `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`), and
+    `inference` where memory was made under `inference_mode` (see `gradient.autograd.inference`).
     """
 
-    __slots__ = ("__weakref__", "_grad", "array", "backend", "link", "node", "views")
+    __slots__ = ("__weakref__", "_grad", "array", "backend", "inference", "link", "node", "views")
 
     array: Any
     backend: Any
     _grad: Any
+    inference: bool
     link: Any
     node: Any
     views: list[Any]
@@ -57,4 +60,6 @@ def wrap(array: Any, backend: Any, node: Any = None) -> Any:
     out.backend = backend
     out.node = node
     out._grad = None
+    if inference_used and mode.inference:
+        out.inference = True
     return out

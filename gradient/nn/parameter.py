@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.node import leaf_node
 from gradient.errors import DTypeError, TypeMismatch
 from gradient.tensor import Tensor
@@ -31,9 +32,13 @@ class Parameter(Tensor):
                 f"Parameter: a packed tensor ({data.dtype.name}) cannot be trained; pass "
                 "requires_grad=False"
             )
+        if requires_grad:
+            refuse_leaf(data)
         parameter = object.__new__(cls)
         parameter.array, parameter.backend, parameter._grad = data.array, data.backend, None
         parameter.node = leaf_node(parameter) if requires_grad else None
+        if is_inference(data):
+            parameter.inference = True
         return parameter
 
     def __repr__(self) -> str:

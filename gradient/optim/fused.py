@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
@@ -41,7 +42,8 @@ class stepping:  # noqa: N801 (reads as `with stepping(params, "SGD"):`)
         self.params, self.optimizer = params, optimizer
 
     def __enter__(self) -> None:
-        pass
+        for p in self.params:
+            refuse_write(p, f"{self.optimizer}.step")
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, ValueError) and "read-only" in str(error):

@@ -12,7 +12,8 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd import engine
-from gradient.autograd.modes import mode
+from gradient.autograd.inference import alias, is_inference, refuse_leaf
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Handle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import PackedArray
@@ -163,8 +164,15 @@ class Tensor(
             )
         if value and self.dtype.is_packed:
             raise untrainable("requires_grad", self)
+        if value:
+            refuse_leaf(self)
         self.node = leaf_node(self) if value else None
         retake(self)
+
+    def is_inference(self) -> bool:
+        """Whether the tensor was made under inference_mode: outside of it it cannot be written, nor
+        saved for a backward pass."""
+        return is_inference(self)
 
     @property
     def is_leaf(self) -> bool:
@@ -190,7 +198,7 @@ class Tensor(
         """The same memory, outside the graph."""
         if not self.array.shape:
             self.array = owned(self)
-        return wrap(self.array, self.backend)
+        return alias(self, self.array)
 
     def detach_(self) -> Any:
         """Take this tensor out of the graph. Not a view: its base would take it in again."""
@@ -216,6 +224,8 @@ class Tensor(
         if self.node is not None and isinstance(value.array, PackedArray):
             raise untrainable("data", value)
         self.array, self.backend = value.array, value.backend
+        if inference_used:
+            self.inference = is_inference(value)
         if self.node is not None and self.node.op is None:
             self.node.shape, self.node.dtype = value.array.shape, value.array.dtype
             self.node.backend = value.backend

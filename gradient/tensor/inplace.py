@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
-from gradient.autograd.modes import mode
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import spot_of, user_frame
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
@@ -110,6 +111,8 @@ def check(tensor: Any, name: str, node: Any = None) -> None:
 
 def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
+    if inference_used:
+        refuse_write(tensor, name)
     tensor.array = owned(tensor)
     try:
         tensor.array = tensor.backend.assign(tensor.array, at, value)

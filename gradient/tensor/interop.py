@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
+from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import PackedArray
@@ -137,7 +138,7 @@ def from_numpy(array: np.ndarray) -> Any:
 def from_dlpack(source: Any) -> Any:
     """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
     if isinstance(source, Variable):
-        return wrap(source.array, source.backend)
+        return alias(source, source.array)
     kind, number = source.__dlpack_device__()
     if kind == 2:  # kDLCUDA
         backend = backends.get(f"cuda:{number}")

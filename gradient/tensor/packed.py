@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.explain import packed_refused
+from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
@@ -64,6 +65,7 @@ def copied(array: Any, backend: Any) -> Any:
 
 def overwrite_parts(tensor: Any, src: Any) -> None:
     """Copy the parts of the packed tensor `src` into those of `tensor`, in place."""
+    refuse_write(tensor, "copy_")
     own, given = tensor.array, src.array
     if (own.dtype, own.shape) != (given.dtype, given.shape):
         raise DTypeError(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.variable import wrap
+from gradient.autograd.inference import alias
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
     ArgumentError,
@@ -81,7 +81,7 @@ class Shaping:
                 f"view: expected a dtype of {own.itemsize} bytes, as {own} has, got {dtype}"
             )
         self.array = owned(self)
-        out = wrap(self.backend.bitcast(self.array, dtype.numpy), self.backend)
+        out = alias(self, self.backend.bitcast(self.array, dtype.numpy))
         out.link = (self, None, {})
         return out
 

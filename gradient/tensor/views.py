@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gradient.autograd.modes import mode
+from gradient.autograd.inference import is_inference
+from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.op import op
 
 PRUNE_AT = 64
@@ -38,6 +39,8 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
         out.array = taken_by.op.function(backend, array, **options)
     if not backend.is_view_of(out.array, array):
         return out
+    if inference_used:
+        out.inference = is_inference(base)
     if not mode.grad:
         link = link_of(base)  # to the first one that was recorded: loops make long chains
         out.link = link if link is not None and link[1] is None else (base, None, options)
