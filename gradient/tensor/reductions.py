@@ -20,6 +20,7 @@ from gradient.errors import (
 from gradient.ops import elementwise, fused, index, reduce
 from gradient.tensor.arguments import axes_of, axis_of, int_of, size_argument, tensor_of
 from gradient.tensor.arithmetic import floating
+from gradient.tensor.packed import refuse
 
 Dim = int | Sequence[int] | None
 
@@ -117,6 +118,7 @@ class Reductions:
         p = 2 if p == "fro" or p is None else p
         if not isinstance(p, (int, float)):
             raise ArgumentError(f"norm: expected p a number, inf, -inf or 'fro', got {p!r}")
+        refuse("norm", self)
         if not self.dtype.is_floating_point:
             raise DTypeError(
                 f"norm: expected a floating-point dtype, got {self.dtype}; call .float() first"
