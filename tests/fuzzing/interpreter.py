@@ -154,6 +154,8 @@ class World:
         """A result in terms that both packages share, copied."""
         if self.is_tensor(value):
             plain = value.data
+            if self.is_torch and value._is_zerotensor():  # zeros without memory
+                plain = value.detach().clone()
             name = str(plain.dtype).rpartition(".")[2]
             if name in ("bfloat16", "float16", "float32"):
                 plain = plain.double()
