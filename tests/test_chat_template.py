@@ -120,6 +120,9 @@ HOSTILE = {
     "doubled nesting": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x }}"),
     "doubled nesting, ~": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x ~ '' }}"),
     "doubled nesting, json": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x|tojson }}"),
+    "doubled nesting, attr": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ 1|attr(n.x) }}"),
+    "doubled nesting, safe": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x|safe|d }}"),
+    "doubled nesting, list": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ {}[[n.x]] }}"),
     "doubled nesting, string": DOUBLED.format(
         "1", "{% set n.x = {'a': n.x, 'b': n.x} %}", "{{ n.x | string }}"
     ),

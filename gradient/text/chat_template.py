@@ -311,7 +311,7 @@ def _environment() -> Any:
             return super().call_binop(context, operator, left, right)
 
         def getitem(self, obj: Any, argument: Any) -> Any:
-            if isinstance(argument, tuple):
+            if not isinstance(argument, str | int):  # Jinja hashes it, and writes it as a text
                 spend(size(argument))
             return super().getitem(obj, argument)
 
