@@ -170,7 +170,12 @@ def binary_cross_entropy(
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise ArgumentError(sentence(op, f"{name} from 0 to 1", "values beyond"))
     losses = elementwise.binary_cross_entropy(input, target)
-    return reduced(op, losses if weight is None else losses * weight, reduction)
+    if weight is not None:
+        losses = losses * weight
+        if losses.shape != input.shape:
+            expected = f"a weight that broadcasts to the input's shape {tuple(input.shape)}"
+            raise ShapeError(sentence(op, expected, tuple(weight.shape)))
+    return reduced(op, losses, reduction)
 
 
 @composite

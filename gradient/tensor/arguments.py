@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -10,7 +11,22 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.errors import ArgumentError, IndexOutOfRange, ShapeError, TypeMismatch, sentence
+from gradient.dtypes import DType, finfo, iinfo
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
+
+
+def strict_index(value: Any) -> int:
+    """As `operator.index`, but a bool is no int, as in PyTorch."""
+    if isinstance(value, bool) or (isinstance(value, Variable) and value.array.dtype.kind == "b"):
+        raise TypeError("a bool is no int")
+    return operator.index(value)
 
 
 class Size(tuple[int, ...]):
@@ -35,7 +51,7 @@ def axis_of(dim: int, ndim: int) -> int:
     """A dimension as an axis from 0; a 0-d tensor counts as one with one dimension."""
     if type(dim) is not int:
         try:
-            dim = operator.index(dim)
+            dim = strict_index(dim)
         except TypeError:
             raise TypeMismatch(f"dim: expected an int, got {dim!r}") from None
     n = ndim or 1
@@ -72,7 +88,7 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
     else:
         return tuple(size)
     try:
-        return tuple(map(operator.index, size))
+        return tuple(map(strict_index, size))
     except TypeError:
         raise TypeMismatch(f"size: expected ints, got {tuple(size)!r}") from None
 
@@ -94,9 +110,7 @@ def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
 
 def shape_argument(caller: str, name: str, size: Any) -> tuple[int, ...]:
     """The shape that a function takes as one argument: a tuple, not an int."""
-    if not isinstance(size, (tuple, list)):
-        raise TypeMismatch(sentence(caller, f"a tuple of ints as {name}", repr(size)))
-    return size_of((size,))
+    return size_of((tuple_argument(caller, name, size),))
 
 
 def size_argument(caller: str, name: str, value: Any) -> int:
@@ -105,6 +119,13 @@ def size_argument(caller: str, name: str, value: Any) -> int:
     if size < 0:
         raise ArgumentError(sentence(caller, f"{name} of at least 0", size))
     return size
+
+
+def tuple_argument(caller: str, name: str, value: Any) -> tuple[int, ...]:
+    """The ints that a function takes as one argument: a tuple, not an int."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeMismatch(sentence(caller, f"a tuple of ints as {name}", shown(value)))
+    return shape_of((value,))
 
 
 def tensor_of(caller: str, value: Any) -> Any:
@@ -117,15 +138,24 @@ def tensor_of(caller: str, value: Any) -> Any:
 def int_of(caller: str, name: str, value: Any) -> int:
     """`value`, if it is an int, or an integer tensor of one element."""
     try:
-        return operator.index(value)
+        return strict_index(value)
     except TypeError:
         raise TypeMismatch(sentence(caller, f"an int as {name}", repr(value))) from None
+
+
+def int_or_scalar(caller: str, name: str, value: Any) -> int:
+    """`value`, if it is an int or a 0-d tensor of ints."""
+    if isinstance(value, Variable) and (value.array.shape or value.array.dtype.kind not in "iu"):
+        raise DTypeError(
+            sentence(caller, f"an int or a 0-d Tensor of ints as {name}", shown(value))
+        )
+    return int_of(caller, name, value)
 
 
 def ints_of(caller: str, name: str, value: Any) -> list[int]:
     """An int, or a sequence of them, as a list."""
     try:
-        return [value] if isinstance(value, int) else [operator.index(v) for v in value]
+        return [strict_index(v) for v in ([value] if isinstance(value, int) else value)]
     except TypeError:
         expected = f"an int or a sequence of ints as {name}"
         raise TypeMismatch(sentence(caller, expected, repr(value))) from None
@@ -138,6 +168,26 @@ def number_of(caller: str, name: str, value: Any) -> Any:
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
     return value
+
+
+def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
+    """The number `value`, if the dtype holds it without overflow; negative ints wrap in uint8, as
+    in PyTorch. `infinite`: a number beyond a floating-point dtype becomes infinite."""
+    floats = dtype.is_floating_point
+    if dtype.kind == "bool" or (floats and (infinite or not math.isfinite(value))):
+        return value
+    low, high = _limits(dtype)
+    if low == 0 and isinstance(value, int):
+        low = -high
+    if not low <= value <= high:  # also NaN
+        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
+    return value % (high + 1) if low == -high and not floats else value
+
+
+@functools.cache
+def _limits(dtype: DType) -> tuple[Any, Any]:
+    info: Any = finfo(dtype) if dtype.is_floating_point else iinfo(dtype)
+    return info.min, info.max
 
 
 def shown(value: Any) -> str:

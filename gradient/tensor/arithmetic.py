@@ -10,7 +10,7 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise as ops
-from gradient.tensor.arguments import int_of, number_of, tensor_of
+from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
 
 
 def _reflected(function: Any) -> Any:
@@ -235,6 +235,8 @@ class Arithmetic:
         if not isinstance(value, Variable) or value.node is None:
             value = number_of("masked_fill", "value", value)
         like = self.dtype  # type: ignore[attr-defined]
+        if not isinstance(value, Variable):
+            value = fitting("masked_fill", "value", value, like)
         filled = ops.where(value, self, condition=condition_of("masked_fill", mask))
         return filled if filled.dtype is like else filled.to(like)
 

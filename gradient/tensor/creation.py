@@ -13,6 +13,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
+    fitting,
     int_of,
     number_of,
     shape_argument,
@@ -188,8 +189,9 @@ def full(
     fill_value = number_of("full", "fill_value", fill_value)
     if dtype is None:
         dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
-    array = backend.full(shape, fill_value, _dtype(dtype))
-    return finished(array, backend, requires_grad)
+    kind = _dtype(dtype)
+    fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
+    return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
 
 def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
@@ -235,6 +237,7 @@ def full_like(
     """`fill_value` in the shape, dtype and device of `input`."""
     shape, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value)
+    fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
 

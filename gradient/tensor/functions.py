@@ -4,6 +4,7 @@
 from types import CodeType, FunctionType
 from typing import Any
 
+from gradient.tensor.arguments import tensor_of, tuple_argument
 from gradient.tensor.core import Tensor
 
 # Elementwise
@@ -137,14 +138,11 @@ diag = Tensor.diag
 diag_embed = Tensor.diag_embed
 diagonal = Tensor.diagonal
 flatten = Tensor.flatten
-flip = Tensor.flip
 moveaxis = Tensor.moveaxis
 movedim = Tensor.movedim
 narrow = Tensor.narrow
-permute = Tensor.permute
 ravel = Tensor.ravel
 repeat_interleave = Tensor.repeat_interleave
-reshape = Tensor.reshape
 roll = Tensor.roll
 select = Tensor.select
 split = Tensor.split
@@ -153,7 +151,6 @@ swapaxes = Tensor.swapaxes
 swapdims = Tensor.swapdims
 t = Tensor.t
 tensor_split = Tensor.tensor_split
-tile = Tensor.tile
 trace = Tensor.trace
 transpose = Tensor.transpose
 tril = Tensor.tril
@@ -161,7 +158,32 @@ triu = Tensor.triu
 unbind = Tensor.unbind
 unflatten = Tensor.unflatten
 unsqueeze = Tensor.unsqueeze
-broadcast_to = Tensor.broadcast_to
+
+
+def broadcast_to(input: Any, size: Any) -> Any:
+    """`input.expand(size)`"""
+    return tensor_of("broadcast_to", input).expand(tuple_argument("broadcast_to", "size", size))
+
+
+def flip(input: Any, dims: Any) -> Any:
+    """`input.flip(dims)`"""
+    return tensor_of("flip", input).flip(tuple_argument("flip", "dims", dims))
+
+
+def permute(input: Any, dims: Any) -> Any:
+    """`input.permute(dims)`"""
+    return tensor_of("permute", input).permute(tuple_argument("permute", "dims", dims))
+
+
+def reshape(input: Any, shape: Any) -> Any:
+    """`input.reshape(shape)`"""
+    return tensor_of("reshape", input).reshape(tuple_argument("reshape", "shape", shape))
+
+
+def tile(input: Any, dims: Any) -> Any:
+    """`input.tile(dims)`"""
+    return tensor_of("tile", input).tile(tuple_argument("tile", "dims", dims))
+
 
 # Indexing
 argwhere = Tensor.argwhere

@@ -11,7 +11,7 @@ from gradient.dtypes import bool_, int32, int64
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.ops import elementwise
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, number_of, tensor_of
+from gradient.tensor.arguments import axis_of, fitting, number_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.inplace import overwrite_at
@@ -62,9 +62,13 @@ class Indexing:
         return out
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if key is False:
+            return  # selects nothing, and is no write
         at, arrays = index_of(key, self)
         refuse("setitem", self)
         if not isinstance(value, Variable):
+            if isinstance(value, (int, float)):
+                value = fitting("setitem", "value", value, self.dtype, infinite=True)  # type: ignore[attr-defined]
             value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
         elif arrays is not None and value.array.dtype != self.array.dtype:
             self._check_source(arrays, value)
@@ -178,6 +182,7 @@ class Indexing:
             source = source if own == size else source[tuple(slice(0, n) for n in size)]
         else:
             number_of(caller, "src", src)
+            src = fitting(caller, "src", src, self.dtype)  # type: ignore[attr-defined]
             array = self.backend.full(size, src, self.array.dtype)
             source = self._wrap(array, self.backend)  # type: ignore[attr-defined]
         out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
@@ -218,6 +223,9 @@ class Indexing:
     def index_fill(self, dim: int, index: Any, value: Any) -> Any:
         """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
         x, at = self._slices("index_fill", dim, index, from_end=True)
+        if not isinstance(value, Variable):
+            value = number_of("index_fill", "value", value)
+            value = fitting("index_fill", "value", value, self.dtype)  # type: ignore[attr-defined]
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
         try:
@@ -248,6 +256,9 @@ class Indexing:
             same_dtype(caller, "source", self, source)
             own, given = list(x.array.shape), list(_vector(source).array.shape)
             own[axis] = index.array.shape[0]
+            if not self.array.shape and own[axis] != 1:
+                got = f"{own[axis]} indices"
+                raise IndexOutOfRange(sentence(caller, "one index for a 0-d tensor", got))
             if own != given:
                 raise ShapeError(
                     f"{caller}: expected a source of shape {tuple(own)} (the input's, with as many "

@@ -23,7 +23,7 @@ from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
-from gradient.tensor.arguments import number_of
+from gradient.tensor.arguments import fitting, number_of
 from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.views import link_of, owned, renew, sharing, spread_news
 
@@ -198,9 +198,16 @@ class InPlace:
     scatter_, scatter_add_ = _in_place("scatter"), _in_place("scatter_add")
     index_add_, index_copy_ = _in_place("index_add"), _in_place("index_copy")
     index_fill_ = _in_place("index_fill")
-    tril_, triu_, cumsum_ = (_in_place(n) for n in ("tril", "triu", "cumsum"))
+    tril_, triu_ = _in_place("tril"), _in_place("triu")
     nan_to_num_, logical_not_ = _in_place("nan_to_num"), _in_place("logical_not")
     bitwise_not_ = _in_place("bitwise_not")
+
+    def cumsum_(self, dim: int, *, dtype: Any = None) -> Any:
+        """In-place form of `cumsum`."""
+        own = self.dtype  # type: ignore[attr-defined]
+        if dtype not in (None, own):
+            raise DTypeError(sentence("cumsum_", f"the tensor's own dtype {own}", dtype))
+        return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")  # type: ignore[attr-defined]
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Any:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
@@ -231,6 +238,7 @@ class InPlace:
                 raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
             return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
         value = number_of("fill_", "value", value)
+        value = fitting("fill_", "value", value, self.dtype)  # type: ignore[attr-defined]
         check(self, "fill_")
         if mode.grad and any(
             shared.node is not None for shared in sharing(self)

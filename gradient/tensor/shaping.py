@@ -20,6 +20,7 @@ from gradient.ops import elementwise, index, shape
 from gradient.tensor.arguments import (
     axis_of,
     int_of,
+    int_or_scalar,
     ints_of,
     shape_of,
     size_argument,
@@ -167,13 +168,14 @@ class Shaping:
         n = self.ndim
         sources = ints_of("movedim", "source", source)
         targets = ints_of("movedim", "destination", destination)
+        if isinstance(source, int) != isinstance(destination, int):
+            got = f"{source!r} and {destination!r}"
+            raise TypeMismatch(sentence("movedim", "two ints or two tuples of ints", got))
         if len(sources) != len(targets):
-            kind = ShapeError if isinstance(source, int) == isinstance(destination, int) else (
-                TypeMismatch
-            )  # fmt: skip
-            raise kind(
-                f"movedim: expected as many destinations as sources, got {sources} and {targets}"
-            )
+            got = f"{sources} and {targets}"
+            raise ShapeError(sentence("movedim", "as many destinations as sources", got))
+        for dims in (sources, targets):
+            distinct("movedim", [axis_of(d, n) for d in dims])
         moved = {axis_of(t, n): axis_of(s, n) for s, t in zip(sources, targets, strict=True)}
         rest = iter(i for i in range(n) if i not in moved.values())
         return self.permute([moved[i] if i in moved else next(rest) for i in range(n)])
@@ -236,7 +238,7 @@ class Shaping:
 
     def tile(self, *sizes: Any, dims: Any = None) -> Any:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
-        times = shape_of(sizes if dims is None else (dims,))
+        times = size_of(sizes if dims is None else (dims,))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(
@@ -272,8 +274,10 @@ class Shaping:
     def flip(self, *size: Any, dims: Any = None) -> Any:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
-        dims = size if dims is None else (dims,) if isinstance(dims, int) else dims
-        axes = distinct("flip", [axis_of(d, n) for d in shape_of(dims)])
+        if not size and dims is None:
+            raise TypeMismatch(sentence("flip", "the dimensions to reverse", "none"))
+        given = shape_of(size) if dims is None else ints_of("flip", "dims", dims)
+        axes = distinct("flip", [axis_of(d, n) for d in given])
         return shape.flip(self, axis=tuple(axes))
 
     def roll(self, shifts: Any, dims: Any = None) -> Any:
@@ -304,10 +308,11 @@ class Shaping:
         return self._triangle("triu", diagonal, False)
 
     def _triangle(self, caller: str, diagonal: int, lower: bool) -> Any:
+        diagonal = int_of(caller, "diagonal", diagonal)
         if self.ndim < 2:
             expected = "at least two dimensions"
             raise ShapeError(sentence(caller, expected, tuple(self.array.shape)))
-        return shape.triangle(self, diagonal=int_of(caller, "diagonal", diagonal), lower=lower)
+        return shape.triangle(self, diagonal=diagonal, lower=lower)
 
     def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         """The diagonal of two dimensions, put last: a view."""
@@ -326,7 +331,7 @@ class Shaping:
     def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
         """Matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
         if not self.ndim:
-            raise ShapeError("diag_embed: expected at least one dimension, got a 0-d tensor")
+            raise IndexOutOfRange(sentence("diag_embed", "at least one dimension", "a 0-d tensor"))
         *batch, n = self.array.shape
         distinct("diag_embed", [axis_of(d, self.ndim + 1) for d in (dim1, dim2)])
         size = n + abs(int_of("diag_embed", "offset", offset))
@@ -346,7 +351,7 @@ class Shaping:
     def narrow(self, dim: int, start: int, length: int) -> Any:
         """`length` elements of dimension `dim` from `start`."""
         axis, n = self._length("narrow", dim)
-        start, length = int_of("narrow", "start", start), int_of("narrow", "length", length)
+        start, length = int_or_scalar("narrow", "start", start), int_of("narrow", "length", length)
         begin = start + n if start < 0 else start
         if not 0 <= begin <= n or length < 0 or begin + length > n:
             raise IndexOutOfRange(
@@ -357,7 +362,7 @@ class Shaping:
 
     def select(self, dim: int, index: int) -> Any:
         """Element `index` of dimension `dim`."""
-        axis = axis_of(dim, self.ndim)
+        axis, index = axis_of(dim, self.ndim), int_of("select", "index", index)
         return self[(slice(None),) * axis + (index,)]  # type: ignore[index]
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:

@@ -98,6 +98,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "trace of a cube": lambda t: t.trace(t.ones(2, 2, 2)),
     "meshgrid of a matrix": lambda t: t.meshgrid(t.ones(2, 2), t.ones(2), indexing="ij"),
     "unflatten of a number": lambda t: t.tensor(2.0).unflatten(0, (1,)),
+    "negative numbers wrap in uint8": lambda t: t.zeros(2, dtype=t.uint8).fill_(-1),
+    "a number beyond float16, in brackets": lambda t: (lambda x: (x.__setitem__(0, 1e10), x)[1])(
+        t.zeros(2, dtype=t.float16)
+    ),
+    "False in brackets selects nothing": lambda t: (lambda x: (x.__setitem__(False, 2.0), x)[1])(
+        leaf(t, [1.0])
+    ),
     "copy_ of a number": lambda t: (leaf(t, [1.0]) * 1).copy_(2).requires_grad,
 }
 
