@@ -72,9 +72,9 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
 
     reference = backends.get("cpu")
     _, mean, rstd = reference.layer_norm(x, weight, bias, 1e-5)
-    _, lse = reference.cross_entropy(logits, targets, -100, 0.0)
-    out, attention_lse = reference.attention(q, k, v, None, True, scale)
-    near, near_lse = reference.attention(q, k, v, None, True, scale, window)
+    _, *statistics = reference.cross_entropy(logits, targets, -100, 0.0)
+    out, *of_all = reference.attention(q, k, v, None, True, scale)
+    near, *of_near = reference.attention(q, k, v, None, True, scale, window)
     g = draw(n)
     ours: Calls = {
         "gelu(tanh)": lambda be: be.gelu(wide, "tanh"),
@@ -83,15 +83,15 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
         "layer_norm backward": lambda be: be.layer_norm_grad(x, x, weight, mean, rstd),
         "cross_entropy": lambda be: be.cross_entropy(logits, targets, -100, 0.0),
         "cross_entropy backward": lambda be: be.cross_entropy_grad(
-            g, logits, targets, lse, -100, 0.0
+            g, logits, targets, *statistics, -100, 0.0
         ),
         "attention": lambda be: be.attention(q, k, v, None, True, scale),
         "attention backward": lambda be: be.attention_grad(
-            out, q, k, v, out, attention_lse, None, True, scale
+            out, q, k, v, out, *of_all, None, True, scale
         ),
         "attention(window)": lambda be: be.attention(q, k, v, None, True, scale, window),
         "attention(window) backward": lambda be: be.attention_grad(
-            near, q, k, v, near, near_lse, None, True, scale, window
+            near, q, k, v, near, *of_near, None, True, scale, window
         ),
         "embedding backward": lambda be: be.embedding_grad(x, ids, shape.vocab),
         "linear": lambda be: be.linear(x, fan, None),
