@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -273,6 +274,17 @@ def test_chats_are_not_cut_into_windows(chats, tmp_path):
 def base(stories, tmp_path) -> Path:
     config = TrainConfig(**NANO, paths=(str(stories),), out=str(tmp_path / "base"))
     return train(config).model
+
+
+def test_a_tokenizer_that_is_not_the_base_model_s_is_said_to_be_none(base, stories, tmp_path):
+    for tokenizer, wrong in ((str(base), False), ("bytes", True)):
+        said: list[str] = []
+        config = TrainConfig.from_base(
+            base, paths=(str(stories),), out=str(tmp_path / "run"), tokenizer=tokenizer
+        )
+        prepare(config, tmp_path / tokenizer.strip("/").replace("/", "-"), said.append)
+        warning = r"warning: --tokenizer gives \d+ of the model's 300 tokens another id or none"
+        assert bool(re.search(warning, "\n".join(said))) == wrong
 
 
 def test_a_base_model_learns_to_chat(base, chats, tmp_path):

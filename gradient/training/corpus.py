@@ -155,6 +155,13 @@ def _up_to_date(
     fingerprint = hashlib.sha256(settings.encode()).hexdigest()
     if record is not None and record["fingerprint"] == fingerprint:
         return record
+    if given is not None and config.base_model is not None and config.tokenizer != "bpe":
+        moved, known = tokenizers.moved_tokens(given, config.base_model)
+        if moved:
+            note(
+                f"warning: --tokenizer gives {moved} of the model's {known} tokens another id or "
+                "none, so what the model has learned of them is lost; leave it out for the model's"
+            )
     characters = sum(map(len, documents))
     _note_reading(note, files, documents, chats, characters, source, config)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, ModelNotFound
 from gradient.io.regular_file import read_regular
 from gradient.models.generation_config import read_generation_config
 from gradient.text import Tokenizer, byte_level, train_bpe
@@ -54,10 +54,8 @@ def given(config: TrainConfig, *, with_chats: bool) -> tuple[Tokenizer | None, d
         tokenizer = byte_level()
     else:
         path = Path(origin)
-        folder = path if path.is_dir() else path.parent
-        generation_config = read_generation_config(folder)
-        from_file = path.is_file() and path.suffix in (".gguf", ".json", ".model")
-        tokenizer = Tokenizer.from_file(path) if from_file else Tokenizer.from_folder(folder)
+        generation_config = read_generation_config(path if path.is_dir() else path.parent)
+        tokenizer = _read(path)
     if tokenizer.eos_token is None:
         raise ArgumentError(
             f"tokenizer: the one in {origin!r} has no end-of-text token, which separates "
@@ -67,6 +65,26 @@ def given(config: TrainConfig, *, with_chats: bool) -> tuple[Tokenizer | None, d
         tokenizer.chat_template = source = template(config)
         tokenizer.add_special_tokens(_MARK.findall(source))
     return tokenizer, generation_config
+
+
+def _read(path: Path) -> Tokenizer:
+    """The tokenizer in a file, or beside a model."""
+    if path.is_file() and path.suffix in (".gguf", ".json", ".model"):
+        return Tokenizer.from_file(path)
+    return Tokenizer.from_folder(path if path.is_dir() else path.parent)
+
+
+def moved_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:
+    """How many of a base model's tokens a tokenizer gives another id or none, and how many it has.
+
+    Both are 0 where no tokenizer lies beside the model.
+    """
+    try:
+        known = _read(Path(base_model)).backend.get_vocab()
+    except ModelNotFound:
+        return 0, 0
+    ids = tokenizer.backend.get_vocab()
+    return sum(ids.get(piece) != number for piece, number in known.items()), len(known)
 
 
 def trained(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
