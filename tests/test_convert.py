@@ -223,6 +223,19 @@ def test_packed_to_a_folder(to, folder, tmp_path):
     np.testing.assert_array_equal(logits(tmp_path / "packed"), logits(folder, quantize=to))
 
 
+def test_what_is_not_packed_has_the_dtype_asked_for(tmp_path):
+    """Rows of 40 fit no block."""
+    odd = model_folder(tmp_path / "model", intermediate_size=40)
+    for name in ("odd.gguf", "odd"):
+        done("quantize", odd, tmp_path / name, "--to", "q8_0", "--dtype", "f16")
+    types = {n: e.type.name for n, e in GGUFFile(tmp_path / "odd.gguf").entries.items()}
+    assert (types["blk.0.ffn_down.weight"], types["blk.0.ffn_up.weight"]) == ("F16", "Q8_0")
+    assert types["output_norm.weight"] == "F32"
+    dtypes = {n: p.dtype.name for n, p in load_model(tmp_path / "odd").named_parameters()}
+    assert dtypes["model.layers.0.mlp.down_proj.weight"] == "float16"
+    assert dtypes["model.layers.0.mlp.up_proj.weight"] == "q8_0"
+
+
 def test_packed_and_unpacked_again(folder, tmp_path):
     done("quantize", folder, tmp_path / "q.gguf", "--to", "q8_0")
     done("convert", tmp_path / "q.gguf", tmp_path / "plain")

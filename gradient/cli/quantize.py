@@ -12,6 +12,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli.convert import Opened, Source, check_free, report
 from gradient.cli.progress import byte_progress
+from gradient.dtypes import floating_dtype
 
 if TYPE_CHECKING:
     import gradient
@@ -36,6 +37,14 @@ def quantize(
             "and int4 too.",
         ),
     ] = "q4_k_m",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            help="Store matrices that are not packed as f32, f16 or bf16.",
+            show_default="as they are",
+        ),
+    ] = None,
     tokenizer: opt.Tokenizer = None,
     revision: opt.Revision = None,
     offline: opt.Offline = False,
@@ -49,6 +58,7 @@ def quantize(
     from gradient.quantization.schemes import scheme_of
 
     scheme = scheme_of(to)
+    wanted = None if dtype is None else floating_dtype(dtype)
     as_gguf = destination.suffix == ".gguf"
     if as_gguf:
         _check_gguf(scheme)
@@ -58,14 +68,15 @@ def quantize(
     if as_gguf:
         model = Opened(source, tokenizer, **where)
         with byte_progress("packing", quiet=as_json) as progress:
-            choose = _chooser(scheme, model)
+            choose = _chooser(scheme, model, wanted)
             sizes = model.write_gguf(destination, progress, choose=choose, cast=_cast)
     else:
         from gradient.hub import packer
 
         converter = functools.partial(packer, scheme=scheme)
         with byte_progress("packing", quiet=as_json) as progress:
-            model = Opened(source, tokenizer, converter=converter, progress=progress, **where)
+            how: dict[str, Any] = {"dtype": wanted, "converter": converter, "progress": progress}
+            model = Opened(source, tokenizer, **how, **where)
         sizes = model.write_folder(destination)
     report(source, destination, model, sizes, time.perf_counter() - began, as_json)
 
@@ -81,8 +92,9 @@ def _check_gguf(scheme: Scheme) -> None:
         )
 
 
-def _chooser(scheme: Scheme, opened: Opened) -> Any:
-    """The dtype of each matrix: the scheme's, or its own where the scheme leaves it as it is."""
+def _chooser(scheme: Scheme, opened: Opened, wanted: gradient.DType | None) -> Any:
+    """The dtype of each matrix: the scheme's; where the scheme leaves it as it is its own, or, if
+    it is not packed, the one that is wanted."""
     from gradient.quantization.schemes import layer_of
 
     model = opened.model
@@ -91,16 +103,13 @@ def _chooser(scheme: Scheme, opened: Opened) -> Any:
     experts = [int(part) for name in names if (part := _expert(name))]
 
     def choose(name: str, shape: tuple[int, ...], stored: gradient.DType) -> gradient.DType:
-        return (
-            scheme(
-                name,
-                shape,
-                layers,
-                tied=bool(model.config.tie_word_embeddings),
-                n_experts=1 + max(experts, default=-1),
-            )
-            or stored
-        )
+        return scheme(
+            name,
+            shape,
+            layers,
+            tied=bool(model.config.tie_word_embeddings),
+            n_experts=1 + max(experts, default=-1),
+        ) or (stored if wanted is None or stored.is_packed else wanted)
 
     return choose
 
