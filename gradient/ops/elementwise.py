@@ -49,6 +49,7 @@ def pow(be, a, b, /):
     except ValueError:
         if isinstance(b, int):
             raise
+        a = be.full((), a, b.dtype) if isinstance(a, int) else a
         return be.reciprocal_power(a, b)  # of integers, as PyTorch computes it
 
 
@@ -105,7 +106,7 @@ def floor_divide(be, a, b, /):
 
 def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
     """`b`, which may hold a 0 where numbers are floats alone."""
-    kind = (b if isinstance(a, (int, float)) else a).dtype.kind
+    kind = (a if hasattr(a, "dtype") else b).dtype.kind  # NumPy's float64 is a Python float, too
     if kind in "fV":
         return b
     if kind == "b":
