@@ -15,7 +15,7 @@ from gradient.autograd.inference import refuse_saved
 from gradient.autograd.keeping import keeper
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, new_node, ticket, trace, user_frame
-from gradient.autograd.numbers import LOOKED_AT, meet
+from gradient.autograd.numbers import LOOKED_AT, meet, rounded
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
 
@@ -144,14 +144,16 @@ def of_two(made: Any) -> Any:
                     fits = x.dtype is y.dtype and not (floating and x.dtype.kind in "biu")
                 else:
                     y, node_b, kind = b, None, type(b)
-                    fits = (kind is float or kind is int) and x.dtype.kind == "f"
+                    fits = (kind is float or kind is int) and x.dtype.char in "fd"
             else:
                 backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
                 kind = type(a)
-                fits = (kind is float or kind is int) and y.dtype.kind == "f"
-            if not fits and promote:
+                fits = (kind is float or kind is int) and y.dtype.char in "fd"
+            if fits or not promote:
+                z = function(backend, x, y)
+            else:
                 x, y = meet(made, backend, [x, y])
-            z = function(backend, x, y)
+                z = rounded(backend, function(backend, x, y), x, y)
         except Exception as error:
             raise explain(made, (a, b), error) from error
         out = new_variable(TensorType.cls)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.explain import public_name
-from gradient.dtypes import DType, PackedDType, get_default_dtype, result_type
+from gradient.backends.composed.precision import NARROW
+from gradient.dtypes import DType, PackedDType, float32, get_default_dtype, result_type
 from gradient.errors import DTypeError, TypeMismatch, sentence
 
 PYTHON_NUMBERS = (bool, int, float)
@@ -16,6 +17,11 @@ PYTHON_NUMBERS = (bool, int, float)
 #: bools where it computes in floats or takes floats alone, bools where it takes numbers alone.
 LOOKED_AT = {"floating": "biu", "float": "biu", "same float": "biu", "number": "b"}
 REFUSES = ("float", "same float", "number")
+
+#: Ops in which a number meets 16-bit floats in float32, as it does in PyTorch: rounded to 16 bits
+#: first, 1e6 would be infinite in float16.
+WITH_WIDE_NUMBERS = frozenset({"mul", "div", "floor_divide"})
+FLOAT32 = float32.numpy
 
 
 def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
@@ -51,7 +57,19 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     target = result_type(*(a for a in arrays if a is not None))
     if op.numbers == "floating" and not target.is_floating_point:
         target = get_default_dtype()
+    if target in NARROW and op.name in WITH_WIDE_NUMBERS:
+        arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
+        return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
     return [a if a is None else cast(backend, a, target) for a in arrays]
+
+
+def rounded(backend: Any, out: Any, *inputs: Any) -> Any:
+    """The result of an op, in the dtype of its 16-bit input where a number met that in float32."""
+    if out.dtype == FLOAT32:
+        for a in inputs:
+            if getattr(a, "dtype", None) in NARROW:
+                return backend.astype(out, a.dtype)
+    return out
 
 
 def refuse_kinds(op: Any, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:

@@ -27,6 +27,12 @@ def norm_grad(t: Any, values: Any) -> Any:
     return t.autograd.grad(x.norm(), [x])[0]
 
 
+def scaled_grad(t: Any, scale: float) -> Any:
+    x = t.tensor([1e-4, -2e-4], dtype=t.float16, requires_grad=True)
+    (g,) = t.autograd.grad(((x * scale) * 1e-3).sum(), [x], create_graph=True)
+    return g.detach()
+
+
 def written(t: Any, x: Any, view: Any) -> Any:
     """x after a write into `view`."""
     view.fill_(7)
@@ -76,6 +82,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "remainder of a float64 number": lambda t: (t.tensor(7.0).double() * 1) % 2.0,
     "fmod of a float64 number": lambda t: t.fmod(t.tensor(7.0).double() * 1, 2.0),
     "negative powers of an int": lambda t: (2 ** t.tensor([1, -1]), (-1) ** t.tensor([-3, 2])),
+    "float16 divided by a large number": lambda t: t.tensor([1000.0, -3.0]).half() / 1e6,
+    "float16 times a large number": lambda t: t.tensor([1e-3, -2e-3]).half() * 65536,
+    "float16 times a small number": lambda t: t.tensor([1000.0, -3.0]).half() * 1e-6,
+    "bfloat16 times a third": lambda t: t.arange(1.0, 20.0).bfloat16() * (1 / 3),
+    "float16 by a number, divided down": lambda t: t.tensor([3.0, 257.0]).half() // 0.1,
+    "float16 times a float32 number": lambda t: t.tensor([1e-3]).half() * t.tensor(65536.0),
+    "gradient of float16 times a large number": lambda t: scaled_grad(t, 65536.0),
     "norm of large float16": lambda t: t.tensor([300.0, -400.0], dtype=t.float16).norm(),
     "3-norm of large float16": lambda t: t.tensor([300.0, -400.0], dtype=t.float16).norm(3, 0),
     "norm of bfloat16, rounded once": lambda t: t.tensor([6e4, 6e4, -6e4]).bfloat16().norm(),
