@@ -273,7 +273,7 @@ def test_prepared_text_is_used_again_until_something_changes(text, tmp_path):
 
 def test_metrics_file_forgets_what_a_resumed_run_repeats(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste\xff')
     metrics = MetricsFile(path, step=2)
     metrics.step({"step": 3, "loss": 1.5})
     metrics.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -171,9 +172,10 @@ class Trainer:
             )
         except OSError as error:
             kept = f"step {self.saved_step}" if self.saved_step >= 0 else "none"
+            again = shlex.join(["gradient", "train", "--resume", "--out", str(self.out)])
             raise CheckpointError(
                 f"step {self.step} is not saved: {str(error).rstrip('.')}. Last whole checkpoint: "
-                f"{kept}. Free space, then: gradient train --resume --out {self.out}"
+                f"{kept}. Free space, then: {again}"
             ) from error
         self.saved_step = self.step
         self.reporter.checkpoint(self.step, path, is_best)
