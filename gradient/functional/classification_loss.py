@@ -272,4 +272,5 @@ def multilabel_soft_margin_loss(
     """The mean over classes of `binary_cross_entropy_with_logits`, for (N, C)."""
     losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     losses = losses if weight is None else losses * weight
-    return reduced("multilabel_soft_margin_loss", losses.mean(-1), reduction)
+    classes = losses.sum(input.ndim - 1) / input.shape[-1]
+    return reduced("multilabel_soft_margin_loss", classes, reduction)

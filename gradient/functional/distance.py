@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradient.functional.arguments import composite
+from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.joining import broadcast_tensors
@@ -13,8 +14,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)  # before the norms: `dim` counts in the common shape
-    norm1 = _norm(x1, dim).clamp(min=eps)
-    norm2 = _norm(x2, dim).clamp(min=eps)
+    norm1 = at_least(_norm(x1, dim), eps)
+    norm2 = at_least(_norm(x2, dim), eps)
     return ((x1 / norm1) * (x2 / norm2)).sum(dim)
 
 

@@ -290,7 +290,7 @@ def _adaptive_avg_pool(
             wide = float32 if input.dtype.itemsize < 4 else input.dtype
             total = where(inside, windows, 0.0).sum(dim + 1, dtype=wide)
             input = (total / counts.to(wide).reshape(-1, *after)).to(input.dtype)
-    return input
+    return input.contiguous()
 
 
 @composite

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, warn_if_broadcast
+from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
@@ -132,11 +133,9 @@ def gaussian_nll_loss(
     variance = var if isinstance(var, Tensor) else full_like(input.detach(), var)
     if variance.shape != input.shape and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)
-    constant = variance.detach()
-    if bool((constant < 0).any()):
+    if bool((variance.detach() < 0).any()):
         raise ArgumentError("gaussian_nll_loss: var has negative entries")
-    # The bound is for stability only: the gradient passes it.
-    variance = variance + (constant.clamp(min=eps) - constant)
+    variance = at_least(variance, eps)
     gap = input - target
     losses = 0.5 * (variance.log() + gap * gap / variance)
     if full:

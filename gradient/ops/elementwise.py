@@ -111,6 +111,8 @@ def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
         return b
     if kind == "b":
         raise DTypeError(sentence(name, "numbers", "bool", "cast with .to()"))
+    if 0 in getattr(a, "shape", ()) or 0 in getattr(b, "shape", ()):
+        return b  # nothing is divided
     if b == 0 if isinstance(b, int) else be.has_zero(b):
         raise ArgumentError(sentence(name, "a divisor of integers that is not 0", 0))
     return b

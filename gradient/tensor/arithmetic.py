@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import Variable
+from gradient.dtypes import result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise as ops
 from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
@@ -211,8 +212,9 @@ class Arithmetic:
             if not all(tensors) and min is not None and max is not None:
                 raise TypeMismatch(sentence("clamp", "two numbers or two Tensors", "one of each"))
             return ops.clamp_between(self, min, max)
-        if _integral(self) and (isinstance(min, float) or isinstance(max, float)):
-            self = self.float()  # type: ignore[attr-defined]
+        if self.array.dtype.kind in "biu":
+            bounds = [bound for bound in (min, max) if bound is not None]
+            self = self.to(result_type(self, *bounds))  # type: ignore[attr-defined]
         return ops.clamp(self, min=min, max=max)
 
     clip = clamp

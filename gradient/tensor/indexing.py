@@ -210,6 +210,8 @@ class Indexing:
     def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
+        if not source.dtype.is_floating_point:
+            alpha = int(alpha)
         source = _vector(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else out.reshape(())

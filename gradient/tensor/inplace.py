@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.modes import inference_used, mode
@@ -55,15 +53,15 @@ def overwrite(tensor: Any, result: Any, name: str) -> Any:
     return tensor
 
 
-def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any) -> None:
-    """tensor[at] = value."""
-    check(tensor, "setitem", value.node)
+def overwrite_at(tensor: Any, at: tuple[Any, ...], value: Any, name: str = "setitem") -> None:
+    """tensor[at] = value, of which the graph, if there is one, keeps that the rest is as before."""
+    check(tensor, name, value.node)
     array = value.array
     if value.backend is not tensor.backend:
         array = tensor.backend.asarray(value.backend.to_numpy(array))
     recorded = bool(mode.grad) and (tensor.node is not None or value.node is not None)
     before = tensor.array
-    write(tensor, at, array, "setitem")
+    write(tensor, at, array, name)
     if recorded:
         nodes = (tensor.node, value.node)
         node = index.setitem.op.record(
@@ -219,16 +217,14 @@ class InPlace:
         if isinstance(self.array, PackedArray):
             overwrite_parts(self, src)
             return self
-        given = src
         if src.backend is not self.backend:
             src = src.to(self.backend.device)  # type: ignore[attr-defined]
         if src.array.shape != self.array.shape:
             src = src.expand(self.array.shape)  # type: ignore[attr-defined]
         if src.array.dtype != self.array.dtype:
             src = elementwise.astype(src, dtype=self.array.dtype)
-        if not src.array.shape or (src is given and src.node is not None and mode.grad):
-            src = elementwise.clone(src)  # so that this tensor's node is its own
-        return overwrite(self, src, "copy_")
+        overwrite_at(self, (), src, "copy_")
+        return self
 
     def fill_(self, value: Any) -> Any:
         """Fill with a number (or a 0-d tensor)."""
@@ -236,16 +232,10 @@ class InPlace:
             if value.array.shape:
                 got = tuple(value.array.shape)
                 raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
-            return self.copy_(value.expand(self.array.shape))  # type: ignore[attr-defined]
-        value = number_of("fill_", "value", value)
-        value = fitting("fill_", "value", value, self.dtype)  # type: ignore[attr-defined]
-        check(self, "fill_")
-        if mode.grad and any(
-            shared.node is not None for shared in sharing(self)
-        ):  # stays in the graph, with a gradient of 0
-            everywhere = self.backend.full((), True, np.dtype(bool))
-            return overwrite(self, elementwise.where(value, self, condition=everywhere), "fill_")
-        write(self, ..., self.backend.full((), value, self.array.dtype), "fill_")
+            return self.copy_(value)
+        value = fitting("fill_", "value", number_of("fill_", "value", value), self.dtype)  # type: ignore[attr-defined]
+        array = self.backend.full((), value, self.array.dtype)
+        overwrite_at(self, (), self._wrap(array, self.backend), "fill_")  # type: ignore[attr-defined]
         return self
 
     def zero_(self) -> Any:

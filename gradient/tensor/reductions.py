@@ -157,14 +157,14 @@ class Reductions:
         """e^x / sum e^x along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
-            return x * 0 + 1
+            return fused.softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(())
         return fused.softmax(x, axis=axis_of(dim, x.ndim))
 
     def log_softmax(self, dim: int, dtype: Any = None) -> Any:
         """log softmax along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.ndim:
-            return x * 0
+            return fused.log_softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(())
         return fused.log_softmax(x, axis=axis_of(dim, x.ndim))
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Any:

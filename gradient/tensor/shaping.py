@@ -400,7 +400,7 @@ class Shaping:
         if int_of("chunk", "chunks", chunks) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
         _, n = self._length("chunk", dim)
-        return self.split(max(-(-n // chunks), 1), dim)
+        return self.split(-(-n // chunks) if n else [0] * chunks, dim)
 
     def tensor_split(
         self, sections: Any = None, dim: int = 0, *, indices: Any = None

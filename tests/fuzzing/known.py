@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,17 @@ def _nan_only_in_theirs(difference: Difference) -> bool:
     return bool((same | ((np.isnan(b.values) | np.isinf(b.values)) & np.isfinite(a.values))).all())
 
 
+def _left_out(difference: Difference) -> bool:
+    """Whether our gradient of zeros is none in PyTorch's answer."""
+    return (
+        difference.kind == "gradient None" and difference.theirs is None and _zeros(difference.ours)
+    )
+
+
+def _dtypes(difference: Difference) -> set[str]:
+    return set(re.findall(r"dtype=torch\.(\w+)", _text(difference)))
+
+
 def _within(difference: Difference, limit: float) -> bool:
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
@@ -61,7 +73,13 @@ KNOWN: list[Known] = [
         "PyTorch's CPU kernel of the function lacks the dtype; ours takes it",
         lambda d: (
             d.kind == "accepted"
-            and _says(d.theirs, "not implemented for", "not supported for", "float or double dtype")
+            and _says(
+                d.theirs,
+                "not implemented for",
+                "not supported for",
+                "float or double dtype",
+                "does not support bool dtypes",
+            )
         ),
     ),
     Known(
@@ -103,8 +121,97 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "a value that copy_ overwrote has no gradient, where PyTorch gives zeros",
-        lambda d: d.kind == "gradient None" and d.ours is None and _zeros(d.theirs),
+        "PyTorch has no gradient of the number of elements that are not 0; ours is 0",
+        lambda d: _left_out(d) and _uses(d, "norm"),
+    ),
+    Known(
+        "floor division has a gradient of 0",
+        lambda d: _left_out(d) and _uses(d, "//=", "//", "floor_divide", "floor_divide_"),
+    ),
+    Known(
+        "PyTorch's gradient of a norm overflows in float16; ours is computed in float32",
+        lambda d: (
+            d.kind == "gradient"
+            and _uses(d, "norm")
+            and "float16" in _dtypes(d)
+            and _nan_only_in_theirs(d)
+        ),
+    ),
+    Known(
+        "PyTorch rounds the statistics of an instance norm to 16 bits",
+        lambda d: (
+            d.kind == "value"
+            and _named(d, "double", "float", "to")
+            and _uses(d, "instance_norm")
+            and "bfloat16" in _dtypes(d)
+            and _within(d, 1.6e-2)
+        ),
+    ),
+    Known(
+        "an operation in place that raises may have written a part",
+        lambda d: (
+            d.kind in ("value", "final")
+            and _uses(d, "//=", "%=", "div_", "floor_divide_", "remainder_", "fmod_")
+            and isinstance(d.theirs, Taken)
+            and "int" in d.theirs.dtype
+        ),
+    ),
+    Known(
+        "PyTorch reads a source that overlaps with what it writes while it writes it",
+        lambda d: d.kind == "value" and _named(d, "^=", "&=", "|=") and _uses(d, "chunk", "split"),
+    ),
+    Known(
+        "the gradient of logsumexp is a softmax, NaN at an infinity; PyTorch's exp(x - out) is NaN "
+        "there alone, and loses digits elsewhere",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "logsumexp")
+            and "float('inf')" in _text(d)
+        ),
+    ),
+    Known(
+        "the eps of cosine_similarity is 0 in float16, and a vector of zeros is divided by it",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "cosine_similarity")
+            and "float16" in _dtypes(d)
+        ),
+    ),
+    Known(
+        "PyTorch multiplies `value` with a factor in the dtype of that factor",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "addcmul", "addcmul_", "addcdiv", "addcdiv_")
+            and len(_dtypes(d)) > 1
+        ),
+    ),
+    Known(
+        "the second derivative of a division by 0 is infinite or NaN",
+        lambda d: d.kind == "second" and _uses(d, "addcdiv", "addcdiv_") and "0.0" in _text(d),
+    ),
+    Known(
+        "the second derivative of arccosh at 1 is infinite or NaN",
+        lambda d: d.kind == "second" and _uses(d, "acosh", "arccosh", "acosh_", "arccosh_"),
+    ),
+    Known(
+        "PyTorch computes a logspace of integers from integer ends",
+        lambda d: d.kind == "value" and _named(d, "logspace") and "int" in d.theirs.dtype,
+    ),
+    Known(
+        "PyTorch fails an assertion of its own",
+        lambda d: d.kind == "accepted" and _says(d.theirs, "INTERNAL ASSERT FAILED"),
+    ),
+    Known(
+        "attention leaves masked keys out, where PyTorch multiplies what is not finite with 0",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and _uses(d, "scaled_dot_product_attention")
+            and any(w in _text(d) for w in ("float('inf')", "float('-inf')", "float('nan')"))
+        ),
+    ),
+    Known(
+        "PyTorch fills integers with a tensor that requires a gradient, and then they require one",
+        lambda d: d.kind in ("requires_grad", "is_leaf") and _named(d, "fill_"),
     ),
     Known(
         "random draws have no gradient, where PyTorch gives zeros",
@@ -156,7 +263,7 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch draws random numbers of any dtype where there are none to draw",
-        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like"),
+        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like", "normal"),
     ),
     Known(
         "attention keeps its result for the gradient, PyTorch the probabilities",
@@ -179,8 +286,11 @@ KNOWN: list[Known] = [
         lambda d: _named(d, "median") and "expand" in _text(d),
     ),
     Known(
-        "PyTorch's formula for the gradient fails on integers",
-        lambda d: d.kind == "gradient accepted" and _says(d.theirs, "can't be cast to the desired"),
+        "PyTorch's formula for the gradient fails on integers or bools",
+        lambda d: (
+            d.kind == "gradient accepted"
+            and _says(d.theirs, "can't be cast to the desired", "bool tensor is not supported")
+        ),
     ),
     Known(
         "the second derivative of glu at an infinity is infinite or NaN",

@@ -45,6 +45,21 @@ def twice(t: Any, function: Any, x: Any) -> Any:
     return t.autograd.grad(first + 0 * x, x)[0]
 
 
+def slopes(t: Any, function: Any, *inputs: Any) -> Any:
+    """The result of a function, and its gradient for each input."""
+    xs = [leaf(t, x) for x in inputs]
+    y = function(*xs)
+    return y, t.autograd.grad(y.sum(), xs)
+
+
+def after(t: Any, write: Any, values: Any = (1.0, 2.0)) -> Any:
+    """A result after a write into it, and the gradient for what it was computed of."""
+    x = leaf(t, values)
+    y = x * 1
+    write(y)
+    return y, t.autograd.grad(y.sum(), x)[0]
+
+
 CASES: dict[str, Callable[[Any], Any]] = {
     "erfc keeps its digits": lambda t: t.tensor([2.0, 4.02, 9.0, -3.0]).double().erfc(),
     "negative powers of ints": lambda t: t.pow(
@@ -122,7 +137,44 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "False in brackets selects nothing": lambda t: (lambda x: (x.__setitem__(False, 2.0), x)[1])(
         leaf(t, [1.0])
     ),
-    "copy_ of a number": lambda t: (leaf(t, [1.0]) * 1).copy_(2).requires_grad,
+    "copy_ of a number": lambda t: after(t, lambda y: y.copy_(2)),
+    "copy_ of a tensor": lambda t: after(t, lambda y: y.copy_(t.ones(2))),
+    "copy_ of one element": lambda t: after(t, lambda y: y.copy_(t.tensor(3.0))),
+    "fill_ of a number": lambda t: after(t, lambda y: y.fill_(3)),
+    "fill_ of a tensor": lambda t: after(t, lambda y: y.fill_(t.tensor(3.0))),
+    "fill_ of a part": lambda t: after(t, lambda y: y[0].fill_(t.tensor(3.0))),
+    "fill_ of a tensor with a gradient": lambda t: (
+        lambda x: t.autograd.grad((x * 1).fill_(x[0]).sum(), x)[0]
+    )(leaf(t, [1.0, 2.0])),
+    "clamp_max of bools": lambda t: t.tensor([False, True]).clamp_max(2),
+    "clamp_min_ of bools": lambda t: t.tensor([False, True]).clamp_min_(2),
+    "index_add of ints by a fraction": lambda t: t.tensor([1, 2, 3]).index_add(
+        0, t.tensor([0, 2]), t.tensor([10, 20]), alpha=-2.7
+    ),
+    "a number to negative powers of ints": lambda t: 2 ** t.tensor([-3, -1, 0, 3]),
+    "remainder of nothing": lambda t: t.zeros(0).long() % t.tensor(0),
+    "chunk of nothing": lambda t: t.chunk(t.zeros(0, 1), 3),
+    "variance of huge numbers": lambda t: t.tensor([1e30, 1.0, 1e30]).bfloat16().var(),
+    "multilabel_soft_margin_loss of a vector": lambda t: (
+        t.nn.functional.multilabel_soft_margin_loss(t.tensor([1.0]), t.ones(2, 1))
+    ),
+    "view of pooled values": lambda t: t.nn.functional.adaptive_avg_pool1d(
+        t.arange(3.0).reshape(1, 3, 1), 4
+    ).view(2, -1),
+    "norm in float16": lambda t: t.tensor([200.0, 300.0]).half().norm(p=3),
+    "Euclidean norm in float16": lambda t: t.tensor([2000.0, 3000.0]).half().norm(),
+    "softmax of an infinite number": lambda t: slopes(t, lambda x: t.softmax(x, 0), INF),
+    "log_softmax of an infinite number": lambda t: slopes(t, lambda x: t.log_softmax(x, 0), INF),
+    "gaussian_nll_loss of an infinite variance": lambda t: slopes(
+        t,
+        lambda x, y, v: t.nn.functional.gaussian_nll_loss(x, y, v, reduction="none"),
+        [1.0, 2.0],
+        [0.0, 1.0],
+        [INF, 0.0],
+    ),  # fmt: skip
+    "cosine_similarity of a small vector": lambda t: slopes(
+        t, lambda x, y: t.nn.functional.cosine_similarity(x, y, dim=0), [1e-9, 0.0], [1.0, 2.0]
+    ),
 }
 
 

@@ -52,7 +52,9 @@ class ShapeDefaults:
         count = _count(x.shape, axis)
         centred = x - be.mean(x, axis, True)
         rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
-        total = be.sum(centred * centred, axis, keepdims) - rest * rest / max(count, 1)
+        squares = be.sum(centred * centred, axis, keepdims)
+        total = squares - rest * rest / max(count, 1)
+        total = be.where(squares == math.inf, squares, total)  # where both overflow, not inf - inf
         total = be.maximum(total, be.full((), 0, total.dtype))
         return total / be.full((), max(count - correction, 0), total.dtype)
 
