@@ -257,7 +257,8 @@ def differentiate(world: World, run: Run, random: set[int], after: Any) -> None:
 def fill_each(world: World) -> None:
     """Write a number of its own into every tensor; those that share memory show the last one."""
     with world.library.no_grad():
-        for i, tensor in enumerate(named_tensors(world)):
+        # Not the distinct ones: whether a result is its input, or a view of it, would count.
+        for i, tensor in enumerate(t for value in world.values for t in world.tensors(value)):
             pairs = zip(tensor.shape, tensor.stride(), strict=True)
             if not any(n > 1 and step == 0 for n, step in pairs):  # not spread over itself
                 tensor.data.fill_(i % 2 if str(tensor.dtype).endswith("bool") else i + 2)

@@ -125,6 +125,40 @@ KNOWN: list[Known] = [
         lambda d: _left_out(d) and _uses(d, "norm"),
     ),
     Known(
+        "an input that beta=0 leaves out has no gradient, where PyTorch gives zeros",
+        lambda d: (
+            d.kind == "gradient None"
+            and d.ours is None
+            and _zeros(d.theirs)
+            and _uses(d, "addmm", "addmv", "baddbmm", "addbmm", "addr")
+        ),
+    ),
+    Known(
+        "a reflected method that PyTorch offers as a function alone",
+        lambda d: d.kind == "accepted" and _says(d.theirs, "has no attribute 'rsub'"),
+    ),
+    Known(
+        "PyTorch does not record that logical_not_ overwrites a value",
+        lambda d: d.kind in ("gradient", "second") and _uses(d, "logical_not_"),
+    ),
+    Known(
+        "PyTorch's gradient of batch_norm reads a weight with gaps, or an expanded one, as if it "
+        "had neither",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and _uses(d, "batch_norm")
+            and ("::2" in _text(d) or "expand" in _text(d))
+        ),
+    ),
+    Known(
+        "which of several NaN a max_pool chooses is not defined",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and "max_pool" in _text(d)
+            and _text(d).count("nan") > 1
+        ),
+    ),
+    Known(
         "floor division has a gradient of 0",
         lambda d: _left_out(d) and _uses(d, "//=", "//", "floor_divide", "floor_divide_"),
     ),
