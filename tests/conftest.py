@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT_DATA] = set()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell starts what it runs in the background; tests that send one to their programs
+        # would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--parity"):
         missing = [module for module in PARITY_MODULES if not _installed(module)]
         if missing:
