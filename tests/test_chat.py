@@ -167,8 +167,10 @@ def test_a_full_context_drops_the_oldest_turns_and_says_so(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert re.search("the context is full: the oldest .* dropped", said)
     shown = converse(monkeypatch, tiny_chat(), "a", "b" * 300, "c", **told)
-    assert shown[-1][-1] == "c" and "b" * 300 not in shown[-1]  # said, taken back, gone on
-    assert "error: prompt: " in capsys.readouterr().err
+    assert shown[-1][:2] == ["Be brief.", "a"] and shown[-1][-1] == "c"
+    assert "b" * 300 not in shown[-1]  # said, taken back, gone on
+    said = capsys.readouterr().err
+    assert "error: prompt: " in said and "dropped" not in said
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, None])

@@ -120,6 +120,9 @@ HOSTILE = {
     "doubled nesting": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x }}"),
     "doubled nesting, ~": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x ~ '' }}"),
     "doubled nesting, json": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x|tojson }}"),
+    "doubled nesting, attr": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ 1|attr(n.x) }}"),
+    "doubled nesting, safe": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ n.x|safe|d }}"),
+    "doubled nesting, list": DOUBLED.format("1", "{% set n.x = [n.x, n.x] %}", "{{ {}[[n.x]] }}"),
     "doubled nesting, string": DOUBLED.format(
         "1", "{% set n.x = {'a': n.x, 'b': n.x} %}", "{{ n.x | string }}"
     ),
@@ -183,8 +186,8 @@ def test_long_conversations_may_take_more():
 
 
 def test_a_template_has_an_end():
-    with pytest.raises(ChatTemplateError, match="has 1,000,001 characters; the limit is 1,000,000"):
-        render_chat("x" * 1_000_001, HI)
+    with pytest.raises(ChatTemplateError, match="has 200,001 characters; the limit is 200,000"):
+        render_chat("x" * 200_001, HI)
 
 
 def test_messages_are_checked():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,16 @@ import gradient
 from gradient import nn, optim
 from gradient.data import DataLoader, TensorDataset
 from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
-from gradient.io import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from gradient.io import checkpoint as checkpoint_module
+from gradient.io import (
+    find_checkpoint,
+    json_file,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from gradient.io.checkpoint import load_latest, set_aside
+from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import load_file
 
 
@@ -213,6 +222,23 @@ def test_the_latest_that_is_not_damaged(tmp_path):
         assert f"{path} is damaged" in str(caught.value)
     with pytest.raises(CheckpointError, match="no checkpoint can be loaded: there is none"):
         load_latest(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "checkpoint.json"])
+def test_a_disk_that_cannot_be_read_costs_one_checkpoint(tmp_path, monkeypatch, file):
+    paths = [save_checkpoint(tmp_path, step, state_of(step)) for step in (1, 2)]
+
+    def failing(path):
+        if Path(path) == paths[1] / file:
+            raise OSError(errno.EIO, "Input/output error")
+        return open_regular(path)
+
+    for module in (checkpoint_module, json_file):
+        monkeypatch.setattr(module, "open_regular", failing)
+    checkpoint, _, damaged = load_latest(tmp_path)
+    assert checkpoint.step == 1
+    ((path, error),) = damaged
+    assert path == paths[1] and "Input/output error" in str(error)
 
 
 def test_a_checkpoint_of_a_later_gradient_is_not_passed_over(tmp_path):

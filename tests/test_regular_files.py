@@ -19,6 +19,8 @@ READERS = {
     "read_json": "from gradient.io.json_file import read_json; read_json({path!r})",
     "load_model": "gradient.models.load_model({path!r})",
     "hub.load": "gradient.hub.load({path!r})",
+    "config.json of a folder": "gradient.hub.load({models!r})",
+    "train.json of a run": "gradient.training.TrainConfig.load(pathlib.Path({path!r}))",
     "weights of a folder": "gradient.io.open_sharded({folder!r})",
     "Llama2cFile": "from gradient.models.llama2c import Llama2cFile; Llama2cFile({path!r})",
     "Tokenizer.from_file": "gradient.text.Tokenizer.from_file({path!r})",
@@ -33,7 +35,7 @@ READERS = {
 PROGRAM = textwrap.dedent(
     """
     import gradient, gradient.training, gradient.io, gradient.hub, gradient.models, gradient.text
-    import gradient.data
+    import pathlib, gradient.data
     from gradient.errors import GradientError
     for call in {calls!r}:
         try:
@@ -66,7 +68,16 @@ def test_what_is_no_file_is_refused_by_every_reader(kind, words, tmp_path, monke
     path = str(special(kind, Path("model.safetensors")))
     model = str(special(kind, Path("tokenizer.model")))
     Path("text.txt").write_text("some text\n" * 200)
-    named = {"path": path, "model": model, "folder": ".", "out": "run", "text": "text.txt"}
+    Path("models").mkdir()
+    special(kind, Path("models/config.json"))
+    named = {
+        "path": path,
+        "models": "models",
+        "model": model,
+        "folder": ".",
+        "out": "run",
+        "text": "text.txt",
+    }
     calls = [call.format(**named) for call in READERS.values()]
     # In a process of its own, which can be ended if it waits after all.
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -281,6 +282,19 @@ def test_a_pattern_cannot_run_for_ever(monkeypatch):
         with pytest.raises(ArgumentError, match="took more than 4 s .*none of the published"):
             tokenizer.encode(("a" * 26 + "b") * 10_000)
     assert len(tokenizer.encode("aaab")) == 4  # another process goes on
+
+
+def test_the_process_of_a_pattern_is_out_of_reach_of_ctrl_c():
+    """A terminal sends it to all of the session that is in the foreground."""
+    tokenizer = with_pattern(r"(?:a|aa)+$")
+    assert len(tokenizer.encode("aaab")) == 4
+    process = tokenizer._encoder._process
+    assert os.getsid(process.pid) != os.getsid(0)
+    process.kill()  # as a system without memory does
+    process.wait()
+    with pytest.raises(FileFormatError, match="process ended by itself .exit code -9."):
+        tokenizer.encode("aaab")
+    assert len(tokenizer.encode("aaab")) == 4
 
 
 def test_a_pattern_of_a_decoder_must_be_quick():

@@ -259,6 +259,10 @@ def test_prepared_text_is_used_again_until_something_changes(text, tmp_path):
 
     assert len(notes()) == 3 and notes() == []
     assert len(notes(vocab_size=320)) == 3 and len(notes(tokenizer="bytes")) == 2
+    record = tmp_path / "data" / "corpus.json"
+    for damaged in ("", "[]", "{}", '{"fingerprint": 1}'):
+        record.write_text(damaged)
+        assert len(notes(tokenizer="bytes")) == 2 and notes(tokenizer="bytes") == []
     text.write_text(TEXT + "x = 1\n")
     assert len(notes(tokenizer="bytes")) == 2
     corpus = prepare(nano(text, tmp_path / "run", tokenizer="bytes"), tmp_path / "data")

@@ -145,12 +145,16 @@ class Conversation:
             GradientError: it cannot. At a terminal that is said instead, and the turn taken back.
         """
         terminal = sys.stdin.isatty()
-        self.messages.append({"role": "user", "content": text})
+        asked = [*self.messages, {"role": "user", "content": text}]
         pieces = []
         answer: Any = None
         try:
-            self.drop_what_does_not_fit()
-            answer = self.language_model.chat(self.messages, stream=True, **self.options)
+            shown = self.language_model.fit(
+                asked, max_new_tokens=self.options.get("max_new_tokens")
+            )
+            answer = self.language_model.chat(shown, stream=True, **self.options)
+            say_what_was_dropped(asked, shown)
+            asked = shown
             for piece in answer:
                 pieces.append(piece)
                 if not self.as_json:
@@ -161,26 +165,22 @@ class Conversation:
         except GradientError as error:  # the last turn is too long, or the template refuses it
             if not terminal:
                 raise
-            self.messages.pop()
             typer.echo(f"error: {error}", err=True)
             return
         reply = {"role": "assistant", "content": "".join(pieces)}
-        self.messages.append(reply)
+        self.messages = [*asked, reply]
         sys.stdout.write(json.dumps(reply) + "\n" if self.as_json else "\n")
         sys.stdout.flush()
         if self.verbose and answer is not None:
             report(answer.generation)
 
-    def drop_what_does_not_fit(self) -> None:
-        """Forget the oldest turns when the context is full, and say so."""
-        kept = self.language_model.fit(
-            self.messages, max_new_tokens=self.options.get("max_new_tokens")
+
+def say_what_was_dropped(asked: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
+    """Say how many of the turns asked for are not shown to the model, as the context is full."""
+    turns = [message["role"] for message in asked].count("user")
+    turns -= [message["role"] for message in shown].count("user")
+    if len(shown) < len(asked):
+        what = "turn was" if turns == 1 else f"{turns} turns were"
+        typer.echo(
+            f"note: the context is full: the oldest {what} dropped (/keep keeps one)", err=True
         )
-        turns = [message["role"] for message in self.messages].count("user")
-        turns -= [message["role"] for message in kept].count("user")
-        if len(kept) < len(self.messages):
-            self.messages = kept
-            what = "turn was" if turns == 1 else f"{turns} turns were"
-            typer.echo(
-                f"note: the context is full: the oldest {what} dropped (/keep keeps one)", err=True
-            )

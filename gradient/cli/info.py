@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -244,11 +243,15 @@ def _part(name: str) -> str:
 
 
 def _training(folder: Path) -> dict[str, Any] | None:
-    """What `gradient train` wrote of how the model came to be."""
+    """What `gradient train` wrote of how the model came to be, if it did."""
+    from gradient.io.json_file import read_json
+
     try:
-        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(folder / "training.json")
+    except (OSError, GradientError):
         return None
+    said = {"tokens_seen", "text", "val_loss"}
+    return found if isinstance(found, dict) and said <= found.keys() else None
 
 
 def _print(described: dict[str, Any]) -> None:

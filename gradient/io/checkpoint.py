@@ -329,7 +329,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are all there, with the sizes that it lists."""
     try:
         manifest = read_json(path / MANIFEST)
-    except (ModelNotFound, FileFormatError) as error:
+    except (ModelNotFound, FileFormatError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path / MANIFEST} is not a checkpoint's manifest")
@@ -378,8 +378,13 @@ def _verify(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    manifest = _manifest(path)
-    _verify(path, manifest)
+    try:
+        manifest = _manifest(path)
+        _verify(path, manifest)
+    except CheckpointError:
+        raise
+    except OSError as error:  # a disk that fails, or no permission
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     opened: dict[str, Mapping[str, Tensor]] = {}
     state = {}
     try:

@@ -112,7 +112,7 @@ def find_gguf(path: Path) -> Path | None:
     if path.is_file():
         with open_regular(path) as file:
             return path if file.read(4) == b"GGUF" else None
-    if not path.is_dir() or (path / CONFIG_NAME).is_file():
+    if not path.is_dir() or (path / CONFIG_NAME).exists():
         return None
     files = _model_files(path, "*.gguf")
     if len(files) > 1:
@@ -150,7 +150,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ModelNotFound(f"{folder}: there is no such folder")
-    if not (folder / CONFIG_NAME).is_file():
+    if not (folder / CONFIG_NAME).exists():  # what is there and no file, read_json refuses
         if (folder / "adapter_config.json").is_file():
             raise ModelNotFound(
                 f"{folder}: holds an adapter (LoRA and the like), no model; merge it into its base "

@@ -33,8 +33,9 @@ from gradient.text.template_work import (
 )
 from gradient.text.tool_schema import tool_schemas
 
-#: Characters of the longest template that is compiled; the longest published ones have 50,000.
-MAX_TEMPLATE = 1_000_000
+#: Characters of the longest template that is compiled, which takes 2 s and 200 MB at the most; the
+#: longest published ones have 50,000.
+MAX_TEMPLATE = 200_000
 
 #: Names under which a message's reasoning is given; templates read the first.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -311,7 +312,7 @@ def _environment() -> Any:
             return super().call_binop(context, operator, left, right)
 
         def getitem(self, obj: Any, argument: Any) -> Any:
-            if isinstance(argument, tuple):
+            if not isinstance(argument, str | int):  # Jinja hashes it, and writes it as a text
                 spend(size(argument))
             return super().getitem(obj, argument)
 

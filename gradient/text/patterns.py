@@ -116,20 +116,25 @@ class Encoded(NamedTuple):
 _PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-import json, tokenizers
+import json, signal, tokenizers
 read = sys.stdin.readline
 made = tokenizers.Tokenizer.from_str(json.loads(read()))
 made.encode_special_tokens = json.loads(read())
 print(flush=True)
 for line in sys.stdin:
-    texts, special = json.loads(line)
+    texts, special, seconds = json.loads(line)
+    if hasattr(signal, "alarm"):
+        signal.alarm(int(seconds) + 2)
     try:
         all = made.encode_batch(texts, add_special_tokens=special)
         answer = [[each.ids, each.offsets] for each in all]
     except BaseException as error:
         answer = str(error)
+    if hasattr(signal, "alarm"):
+        signal.alarm(0)
     print(json.dumps(answer), flush=True)
 """
+"""What the process runs. The alarm ends a match whose parent was killed and cannot end it."""
 
 
 class GuardedEncoder:
@@ -159,6 +164,7 @@ class GuardedEncoder:
 
         Raises:
             ArgumentError: it took too long.
+            FileFormatError: the tokenizer fails, or brings its process down.
         """
         for text in texts:
             text.encode("utf-8")  # raises as the package does, for half a surrogate pair
@@ -177,13 +183,19 @@ class GuardedEncoder:
         process = self._process
         characters = sum(map(len, texts))
         seconds = SECONDS + PER_CHARACTER * characters
-        alarm = threading.Timer(seconds, process.kill)
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        alarm = threading.Timer(seconds, expire)
         alarm.daemon = True
         line = ""
         try:
             alarm.start()
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps([texts, special]) + "\n")
+            process.stdin.write(json.dumps([texts, special, seconds]) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
         except BrokenPipeError:
@@ -193,11 +205,16 @@ class GuardedEncoder:
             if not line:  # it was ended; or Ctrl-C came, and its answer would be the next one's
                 _end(process)
                 self._process = None
-        if not line:
+        if not line and expired.is_set():
             raise ArgumentError(
                 f"encode: the tokenizer's regular expression took more than {seconds:.0f} s for "
                 f"{characters:,} characters and was stopped: {self._patterns[0]!r:.200}; it is "
                 "none of the published ones, and may take for ever"
+            )
+        if not line:
+            raise FileFormatError(
+                f"its process ended by itself (exit code {process.returncode}); the next text gets "
+                "a new one"
             )
         return json.loads(line)
 
@@ -209,6 +226,7 @@ class GuardedEncoder:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            start_new_session=True,  # Ctrl-C at the terminal is not meant for it
         )
         assert process.stdin is not None
         process.stdin.write(json.dumps(self._source) + "\n" + json.dumps(self._special_as_text))

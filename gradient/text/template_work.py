@@ -197,11 +197,11 @@ def _written(value: Any, *rest: Any, indent: Any = None, **named: Any) -> int:
     return total * (1 + depth * (0 if indent is None else _weight(indent))) + _each(*rest, **named)
 
 
-_CHEAP = ("first", "last", "length", "count", "default", "d", "items", "random", "safe", "attr")
+_CHEAP = ("first", "last", "length", "count", "default", "d", "items", "random")
 _PER_ITEM = ("map", "select", "reject", "selectattr", "rejectattr")
 _EACH = (
     "trim", "upper", "lower", "capitalize", "title", "string", "int", "float", "abs", "e", "escape",
-    "forceescape", "urlencode", "wordcount", "filesizeformat",
+    "forceescape", "urlencode", "wordcount", "filesizeformat", "safe", "attr",
 )  # fmt: skip
 _SORTED = ("sort", "unique", "dictsort", "groupby", "max", "min")
 _PRODUCT = ("center", "indent", "batch", "slice", "format", "round")

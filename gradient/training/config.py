@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradient.errors import ArgumentError, CheckpointError, FileFormatError
+from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
+from gradient.io.json_file import read_json
 
 #: The file in a run's folder that holds its config.
 CONFIG = "train.json"
@@ -372,16 +373,14 @@ class TrainConfig:
 
         Raises:
             CheckpointError: there is no such file.
-            FileFormatError: the file is not JSON, or not an object.
+            FileFormatError: it is no file, not JSON, or not an object.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            values = read_json(path)
+        except ModelNotFound:
             raise CheckpointError(
                 f"there is no run to resume in {str(path.parent)!r}: {path.name} is missing"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{path}: not a JSON file ({error})") from None
         if not isinstance(values, dict):
             raise FileFormatError(f"{path}: expected a JSON object, got {type(values).__name__}")
         return cls.from_json(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.data import TokenFile
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io.atomic import write_text
+from gradient.io.json_file import read_json
 from gradient.training import tokenizers
 from gradient.training.config import TrainConfig
 from gradient.training.documents import Document, File, find_files, read_all, split
@@ -70,6 +72,12 @@ class Corpus:
     generation_config: dict[str, Any] = field(default_factory=dict)
 
 
+#: Fields of the record: those of a corpus that are not files of their own.
+_KNOWN = {each.name for each in dataclasses.fields(Corpus)} - {"tokenizer", "train", "val"}
+#: Those that every version wrote.
+_NEEDED = _KNOWN - {"packing", "chats", "end_of_turn", "generation_config"}
+
+
 def prepare(
     config: TrainConfig,
     folder: Path,
@@ -108,11 +116,13 @@ def prepare(
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """What corpus.json says; it is written last, so the files that it speaks of are whole."""
+    """What corpus.json says, None if it is damaged; it is written last, so the files that it speaks
+    of are whole."""
     try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        record = read_json(folder / RECORD)
+    except (ModelNotFound, FileFormatError):
         return None
+    return record if isinstance(record, dict) and _NEEDED <= record.keys() <= _KNOWN else None
 
 
 def _up_to_date(
