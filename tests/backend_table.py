@@ -265,6 +265,8 @@ CASES: dict[str, list[Case]] = {
     "arccosh": each(1.1, 9),
     "arctanh": [*each(-0.95, 0.95), *each(-1e-3, 1e-3)],
     "erf": each(-4, 4),
+    "erfc": each(-4, 4),
+    "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
     # Activations
     "sigmoid": each(-20, 20),
     "logsigmoid": each(-20, 20),

@@ -228,6 +228,7 @@ class InPlace:
 
     def fill_(self, value: Any) -> Any:
         """Fill with a number (or a 0-d tensor)."""
+        refuse("fill_", self)
         if isinstance(value, Variable):
             if value.array.shape:
                 got = tuple(value.array.shape)

@@ -53,12 +53,12 @@ _PUBLISHED = (
 _FAMILIES = (*BY_CLASS.values(), *BY_MODEL_TYPE.values(), *BY_GGUF_NAME.values(), GPT2, UNNAMED)
 KNOWN = frozenset([*_PUBLISHED, *(p for family in _FAMILIES for p in family.patterns)])
 
-#: One character or class, perhaps repeated, and nothing behind it: it fails at the first character
-#: that does not fit, so a text is gone through once.
+#: One character or class, perhaps repeated, and nothing behind it (one alone perhaps at the text's
+#: end): it fails at the first character that does not fit, so a text is gone through once.
 _ATOM = (
     r"(?:\\[pP]\{\^?\w+\}|\\[^\w]|\\[sSdDwWrnt]|\[\^?(?:\\.|[^\[\]\\&])+\]|[^\\\[\](){}.*+?|^$])"
 )
-_LINEAR = re.compile(rf"{_ATOM}(?:[+*?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?\+?")
+_LINEAR = re.compile(rf"{_ATOM}(?:\\z|(?:[+*?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?\+?)")
 
 
 def is_quick(pattern: str) -> bool:
