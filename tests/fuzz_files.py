@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import random
 import resource
 import shutil
@@ -381,6 +382,7 @@ def main(kind: str, count: int, scratch: Path) -> dict[str, object]:
         str(path)
         for path in (
             folder, Path(gradient.__file__).parent, sysconfig.get_path("stdlib"), "/proc", "/sys",
+            os.devnull,  # of a process that matches patterns
             *(path for path in sys.path if path), sys.prefix,
         )
     )  # fmt: skip

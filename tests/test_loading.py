@@ -359,7 +359,11 @@ def run(path):
     model = load_model(path, dtype=target, converter=packer)
     with gradient.no_grad():
         model(gradient.tensor([[1, 2, 3]]))
-run(small)                      # imports, compiled kernels
+run(small)                      # imports
+x = gradient.ones(1, 256)
+for name in ("q8_0", "q4_k", "q6_k"):  # compiled kernels, of which small models need none
+    gradient.functional.linear(x, quantization.quantize(gradient.ones(256, 256), name))
+gradient.functional.linear(x.bfloat16(), gradient.ones(256, 256).bfloat16())
 before = resident("VmRSS")
 run(large)
 print(resident("VmHWM") - before)

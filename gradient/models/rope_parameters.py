@@ -8,6 +8,7 @@ readers.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradient.models.rope import ROPE_TYPES, rotary_dim
@@ -75,12 +76,14 @@ def reach(max_position_embeddings: int, parameters: Any) -> int:
     """
     if not isinstance(parameters, dict) or any(isinstance(p, dict) for p in parameters.values()):
         return max_position_embeddings  # some layers are scaled: the number is of all
-    factor = parameters.get("factor") or 1
+    rope_type, factor = parameters.get("rope_type"), parameters.get("factor") or 1
     first = {
         "linear": max_position_embeddings,
         "dynamic": max_position_embeddings,
         "yarn": parameters.get("original_max_position_embeddings") or 0,
-    }.get(parameters.get("rope_type") or "", 0)
+    }.get(rope_type if isinstance(rope_type, str) else "", 0)
+    if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in (first, factor)):
+        return max_position_embeddings  # `rope_problems` says what is wrong
     return max(max_position_embeddings, int(first * factor))
 
 
