@@ -254,6 +254,8 @@ def randint_like(
 ) -> Any:
     """Whole numbers shaped as `input`."""
     low, high = (0, low) if high is None else (low, high)
+    if isinstance(high, Variable):
+        high = int(number_of("randint_like", "high", high))
     dtype = tensor_of("randint_like", input).dtype if dtype is None else dtype
     device = input.device if device is None else device
     return _integers("randint_like", low, high, input.shape, generator, dtype, device)
@@ -326,9 +328,10 @@ def multinomial(
     with these rates (Efraimidis and Spirakis 2006).
     """
     backend, weights = tensor_of("multinomial", input).backend, input.array
+    num_samples = int_of("multinomial", "num_samples", num_samples)
     if not input.dtype.is_floating_point:
         raise DTypeError(sentence("multinomial", "floating-point weights", input.dtype))
-    if int_of("multinomial", "num_samples", num_samples) <= 0:
+    if num_samples <= 0:
         raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
     if len(weights.shape) not in (1, 2):
         raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")

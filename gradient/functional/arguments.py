@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from gradient import dtypes
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
+from gradient.tensor.views import link_of, sharing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,7 +26,7 @@ def composite(function: Function) -> Function:
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         try:
-            return function(*args, **options)
+            out = function(*args, **options)
         except Exception as error:
             given = dict(zip(annotated, args, strict=False)) | options
             for name in (*required, *optional):
@@ -36,8 +37,21 @@ def composite(function: Function) -> Function:
                     got = type(value).__name__
                     raise TypeMismatch(sentence(function.__name__, expected, got)) from error
             raise
+        if type(out) is Tensor and link_of(out) is not None:
+            _unlink(out, (*args, *options.values()))
+        return out
 
     return call  # type: ignore[return-value]
+
+
+def _unlink(out: Tensor, given: tuple[Any, ...]) -> None:
+    """Make `out` no view, if what it is a view of is out of reach: of none of the arguments."""
+    *_, owner = sharing(out)
+    for value in given:
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(each, Tensor) and any(shared is owner for shared in sharing(each)):
+                return
+    out.link = None
 
 
 def floats(op: str, input: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ import math
 from typing import Literal
 
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
-from gradient.functional.arguments import composite
+from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.padding import pad
 from gradient.ops import shape
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
 
 Size = int | tuple[int, ...]
 Padding = Size | Literal["same", "valid"]
@@ -308,9 +309,11 @@ def _options(
 def sizes(op: str, name: str, value: Size, count: int, least: int | None = None) -> tuple[int, ...]:
     """An option given once for all dimensions, or once for each, as a tuple of `count`; none of
     them may be below `least`."""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         each = (value,) * count
-    elif isinstance(value, tuple | list) and all(hasattr(v, "__index__") for v in value):
+    elif isinstance(value, tuple | list) and all(
+        hasattr(v, "__index__") and not isinstance(v, bool) for v in value
+    ):
         each = tuple(value) * count if len(value) == 1 else tuple(value)
     else:
         raise TypeMismatch(sentence(op, f"an int or a tuple of {count} as {name}", repr(value)))
@@ -366,6 +369,8 @@ def _check_input(
     transposed: bool,
 ) -> None:
     places = ", ".join("DHW"[3 - spatial :]) if spatial > 1 else "L"
+    int_of(op, "groups", groups)
+    one_dtype(op, input, bias=bias)
     if input.ndim not in (spatial + 1, spatial + 2) or weight.ndim != spatial + 2:
         raise ShapeError(
             f"{op}: expected an input (N, C, {places}) or (C, {places}) and a weight of "

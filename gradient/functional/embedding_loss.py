@@ -10,6 +10,7 @@ from gradient.functional.distance import pairwise_distance
 from gradient.functional.reduction import reduced
 from gradient.ops import elementwise
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import zeros_like
 from gradient.tensor.joining import where
 
@@ -66,6 +67,9 @@ def triplet_margin_loss(
 
     With `swap`, the smaller of d(anchor, negative) and d(positive, negative) is used.
     """
+
+    flag_of("triplet_margin_loss", "swap", swap)
+    number_of("triplet_margin_loss", "p", p), number_of("triplet_margin_loss", "eps", eps)
 
     def distance(first: Tensor, second: Tensor) -> Tensor:
         return pairwise_distance(first, second, p, eps)

@@ -220,7 +220,7 @@ def log1p(be, x, /):
 
 @op(lambda g, be, a, b: g * be.sigmoid(a - b),
     lambda g, be, a, b: g * be.sigmoid(b - a),
-    numbers="float")  # fmt: skip
+    numbers="floating")  # fmt: skip
 def logaddexp(be, a, b, /):
     """log(e^a + e^b)"""
     return be.logaddexp(a, b)

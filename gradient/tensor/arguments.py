@@ -162,12 +162,19 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
 
 
 def number_of(caller: str, name: str, value: Any) -> Any:
-    """`value`, if it is a number; that of a tensor of one element."""
-    if isinstance(value, Variable) and math.prod(value.array.shape) == 1:
+    """`value`, if it is a number; that of a 0-d tensor."""
+    if isinstance(value, Variable) and not value.array.shape:
         value = value.item()  # type: ignore[attr-defined]
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
     return value
+
+
+def flag_of(caller: str, name: str, value: Any) -> bool:
+    """`value`, if it is a bool."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeMismatch(sentence(caller, f"a bool as {name}", shown(value)))
+    return bool(value)
 
 
 def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:

@@ -11,7 +11,7 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise as ops
-from gradient.tensor.arguments import fitting, int_of, number_of, tensor_of
+from gradient.tensor.arguments import fitting, flag_of, int_of, number_of, tensor_of
 
 
 def _reflected(function: Any) -> Any:
@@ -74,15 +74,21 @@ class Arithmetic:
 
     def add(self, other: Any, *, alpha: float = 1) -> Any:
         """self + alpha other"""
-        return ops.add(self, other if alpha == 1 else _scaled("add", self, other, alpha))
+        return ops.add(
+            self, other if alpha == 1 and alpha is not True else _scaled("add", self, other, alpha)
+        )
 
     def sub(self, other: Any, *, alpha: float = 1) -> Any:
         """self - alpha other"""
-        return ops.sub(self, other if alpha == 1 else _scaled("sub", self, other, alpha))
+        return ops.sub(
+            self, other if alpha == 1 and alpha is not True else _scaled("sub", self, other, alpha)
+        )
 
     def rsub(self, other: Any, *, alpha: float = 1) -> Any:
         """other - alpha self"""
-        return ops.sub(other, self if alpha == 1 else _scaled("rsub", other, self, alpha))
+        return ops.sub(
+            other, self if alpha == 1 and alpha is not True else _scaled("rsub", other, self, alpha)
+        )
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Any:
         """self / other, rounded towards zero ("trunc") or down ("floor") if asked."""
@@ -92,7 +98,8 @@ class Arithmetic:
             return ops.div(self, other)
         if rounding_mode != "trunc":
             modes = "rounding_mode None, 'trunc' or 'floor'"
-            raise ArgumentError(sentence("div", modes, repr(rounding_mode)))
+            kind = ArgumentError if isinstance(rounding_mode, str) else TypeMismatch
+            raise kind(sentence("div", modes, repr(rounding_mode)))
         if not (_integral(self) and _integral(other)):
             return ops.trunc_divide(self, other)
         down, rest = ops.floor_divide(self, other), ops.remainder(self, other)
@@ -142,6 +149,8 @@ class Arithmetic:
 
     def logaddexp(self, other: Any) -> Any:
         """log(e^self + e^other)"""
+        if _integral(self) and _integral(tensor_of("logaddexp", other)):
+            floating("logaddexp", self)
         return ops.logaddexp(self, tensor_of("logaddexp", other))
 
     def atan2(self, other: Any) -> Any:
@@ -202,6 +211,9 @@ class Arithmetic:
         """self held between `min` and `max`, numbers or tensors."""
         if min is None and max is None:
             raise ArgumentError("clamp: at least one of 'min' or 'max' must not be None")
+        if isinstance(min, Variable) != isinstance(max, Variable) and None not in (min, max):
+            # A number beside a 0-d tensor: both are numbers.
+            min, max = number_of("clamp", "min", min), number_of("clamp", "max", max)
         tensors = isinstance(min, Variable), isinstance(max, Variable)
         for name, bound in (("min", min), ("max", max)):
             if bound is not None and not isinstance(bound, (int, float, Variable)):
@@ -209,21 +221,23 @@ class Arithmetic:
                     sentence("clamp", f"a number or a Tensor as {name}", repr(bound))
                 )
         if any(tensors):
-            if not all(tensors) and min is not None and max is not None:
-                raise TypeMismatch(sentence("clamp", "two numbers or two Tensors", "one of each"))
             return ops.clamp_between(self, min, max)
         if self.array.dtype.kind in "biu":
             bounds = [bound for bound in (min, max) if bound is not None]
             self = self.to(result_type(self, *bounds))  # type: ignore[attr-defined]
+            like = self.dtype  # type: ignore[attr-defined]
+            if not like.is_floating_point:
+                min = None if min is None else fitting("clamp", "min", min, like)
+                max = None if max is None else fitting("clamp", "max", max, like)
         return ops.clamp(self, min=min, max=max)
 
     clip = clamp
 
     def clamp_min(self, min: Any) -> Any:
-        return self.clamp(min=min)
+        return self.clamp(min=_bound("clamp_min", "min", min))
 
     def clamp_max(self, max: Any) -> Any:
-        return self.clamp(max=max)
+        return self.clamp(max=_bound("clamp_max", "max", max))
 
     def where(self, condition: Any, other: Any) -> Any:
         """self where `condition` holds, else `other`."""
@@ -260,6 +274,7 @@ class Arithmetic:
     ) -> Any:
         """|self - other| <= atol + rtol |other|, elementwise."""
         same_dtype("isclose", "other", self, other)
+        equal_nan = flag_of("isclose", "equal_nan", equal_nan)
         for name, value in (("rtol", rtol), ("atol", atol)):
             if not number_of("isclose", name, value) >= 0:
                 raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
@@ -280,11 +295,27 @@ def _integral(value: Any) -> bool:
     return isinstance(value, int)
 
 
+def _bound(caller: str, name: str, value: Any) -> Any:
+    if value is None:
+        raise TypeMismatch(sentence(caller, f"a number or a Tensor as {name}", value))
+    return value
+
+
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     """alpha value, which is to be added to `to`: integers take whole ones alone."""
     if isinstance(alpha, float) and _integral(to) and _integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
+    if _is_bool(to) and _is_bool(value):
+        return (
+            ops.logical_and(value, alpha) if isinstance(value, Variable) else bool(value and alpha)
+        )
+    if isinstance(alpha, bool):
+        raise ArgumentError(sentence(caller, "a number as alpha of numbers", alpha))
     return ops.mul(value, alpha) if isinstance(value, Variable) else value * alpha
+
+
+def _is_bool(value: Any) -> bool:
+    return value.array.dtype.kind == "b" if isinstance(value, Variable) else isinstance(value, bool)
 
 
 def floating(caller: str, x: Any) -> None:

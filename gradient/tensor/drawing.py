@@ -100,6 +100,7 @@ class Drawing:
     def bernoulli(self, p: float | None = None, *, generator: Any = None) -> Any:
         """Ones with the probabilities that self gives; or of its shape, with probability p."""
         if p is not None:
+            p = number_of("bernoulli", "p", p)
             return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)  # type: ignore[attr-defined]
         backend, chances = self.backend, self.array
         if not self.dtype.is_floating_point:  # type: ignore[attr-defined]

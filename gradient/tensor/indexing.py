@@ -125,16 +125,19 @@ class Indexing:
     def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
         """As gather, where the index broadcasts and may count from the end; of the flattened tensor
         if `dim` is None."""
-        _integers("take_along_dim", indices)
+        if tensor_of("take_along_dim", indices).dtype is not int64:
+            raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
         if dim is None:
             return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)  # type: ignore[attr-defined]
         axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
-        x, at = _vector(self), _vector(indices)
-        if at.ndim != x.ndim:
+        if indices.ndim != self.ndim:  # type: ignore[attr-defined]
             raise ShapeError(
                 "take_along_dim: expected indices of as many dimensions as the input "
-                f"({x.ndim}), got {at.ndim}"
+                f"({self.ndim}), got {indices.ndim}"  # type: ignore[attr-defined]
             )
+        if not self.array.shape:
+            raise IndexOutOfRange(sentence("take_along_dim", "no dim for a 0-d tensor", dim))
+        x, at = self, indices
         from gradient.tensor.joining import broadcast_shapes
 
         shapes = [list(x.array.shape), list(at.array.shape)]
@@ -143,8 +146,7 @@ class Indexing:
         wide = [*size[:axis], shapes[0][axis], *size[axis + 1 :]]
         narrow = [*size[:axis], shapes[1][axis], *size[axis + 1 :]]
         at = elementwise.where(at + shapes[0][axis], at, condition=(at < 0).array)
-        out = x.expand(wide).gather(axis, at.expand(narrow))
-        return out if self.array.shape else out.reshape(indices.array.shape)
+        return x.expand(wide).gather(axis, at.expand(narrow))
 
     def scatter(
         self,
@@ -156,7 +158,8 @@ class Indexing:
         reduce: str | None = None,
     ) -> Any:
         """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
-        src = value if src is None else src
+        if src is None:
+            src = number_of("scatter", "value", value)
         if reduce not in (None, "add"):
             raise ArgumentError(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
@@ -167,6 +170,9 @@ class Indexing:
 
     def _scattered(self, caller: str, dim: int, index: Any, src: Any, add: bool) -> Any:
         if isinstance(index, Variable) and 0 in index.array.shape:
+            axis_of(dim, self.ndim)  # type: ignore[attr-defined]
+            if isinstance(src, Variable):
+                same_dtype(caller, "src", self, src)
             return elementwise.clone(self)
         x, at, axis = self._places(caller, dim, index)
         size = at.array.shape

@@ -44,13 +44,13 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
     first = tensors[0].array.shape
+    axis = axis_of(dim, len(first) + 1)
     for i, t in enumerate(tensors):
         if t.array.shape != first:
             raise ShapeError(
                 f"stack: expected tensors of equal size, got {list(first)} at entry 0 and "
                 f"{list(t.array.shape)} at entry {i}"
             )
-    axis = axis_of(dim, len(first) + 1)
     return shape.concatenate(*[t.unsqueeze(axis) for t in tensors], axis=axis)
 
 

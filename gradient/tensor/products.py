@@ -10,7 +10,8 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg
-from gradient.tensor.arguments import tensor_of
+from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
 
 
 class Products:
@@ -116,6 +117,12 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     """beta x + alpha a @ b"""
     _expect(caller, a, ndim)
     _expect(caller, b, ndim)
+    same_dtype(caller, "input", a, x)
+    beta, alpha = number_of(caller, "beta", beta), number_of(caller, "alpha", alpha)
+    size = (*a.array.shape[:-1], b.array.shape[-1])
+    if len(x.array.shape) > ndim:
+        expected = f"an input that broadcasts to {tuple(size)}"
+        raise ShapeError(sentence(caller, expected, tuple(x.array.shape)))
     if not x.dtype.is_floating_point:  # integers stay integers, as PyTorch has it
         beta, alpha = int(beta), int(alpha)
     product = linalg.matmul(a, b)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.dtypes import float32, int64, uint8
+from gradient.dtypes import dtype_of, float32, int64, promote_types, uint8
 from gradient.errors import (
     ArgumentError,
     DTypeError,
@@ -18,7 +18,15 @@ from gradient.errors import (
     sentence,
 )
 from gradient.ops import elementwise, fused, index, reduce
-from gradient.tensor.arguments import axes_of, axis_of, int_of, size_argument, tensor_of
+from gradient.tensor.arguments import (
+    axes_of,
+    axis_of,
+    flag_of,
+    int_of,
+    number_of,
+    size_argument,
+    tensor_of,
+)
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.packed import refuse
 
@@ -84,12 +92,7 @@ class Reductions:
         correction: int | None = None,
     ) -> Any:
         """The variance with `correction` degrees of freedom taken off (1; 0 if not `unbiased`)."""
-        if isinstance(dim, bool):  # var(unbiased)
-            unbiased = dim
-            dim = None
-        floating("var", self)
-        off = (1 if unbiased else 0) if correction is None else correction
-        axis = axes_of(dim, self.ndim)
+        axis, off = self._spread("var", dim, unbiased, correction)
         return reduce.var(self, axis=axis, correction=off, keepdims=keepdim)
 
     def std(
@@ -101,28 +104,33 @@ class Reductions:
         correction: int | None = None,
     ) -> Any:
         """The square root of `var`; the gradient is 0 where all elements are equal."""
-        if isinstance(dim, bool):
-            unbiased = dim
-            dim = None
-        floating("std", self)
-        off = (1 if unbiased else 0) if correction is None else correction
-        axis = axes_of(dim, self.ndim)
+        axis, off = self._spread("std", dim, unbiased, correction)
         return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
+
+    def _spread(self, caller: str, dim: Dim, unbiased: bool, correction: Any) -> tuple[Any, Any]:
+        """The axis of a variance, and the degrees of freedom taken off."""
+        if isinstance(dim, bool):  # var(unbiased)
+            dim, unbiased = None, dim
+        unbiased = flag_of(caller, "unbiased", unbiased)
+        floating(caller, self)
+        off = int(unbiased) if correction is None else number_of(caller, "correction", correction)
+        return axes_of(dim, self.ndim), off
 
     def norm(
         self, p: Any = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None
     ) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
-        if dtype is not None:
-            return self.to(dtype).norm(p, dim, keepdim)  # type: ignore[attr-defined]
-        p = 2 if p == "fro" or p is None else p
-        if not isinstance(p, (int, float)):
-            raise ArgumentError(f"norm: expected p a number, inf, -inf or 'fro', got {p!r}")
+        if isinstance(p, str) and p != "fro":
+            raise ArgumentError(sentence("norm", "p a number, inf, -inf or 'fro'", repr(p)))
+        p = 2 if p is None or isinstance(p, str) else number_of("norm", "p", p)
         refuse("norm", self)
-        if not self.dtype.is_floating_point:
-            raise DTypeError(
-                f"norm: expected a floating-point dtype, got {self.dtype}; call .float() first"
-            )
+        floating("norm", self)
+        if dtype is not None:
+            wide = dtype_of(dtype)
+            if wide.is_floating_point and promote_types(self.dtype, wide) != wide:
+                expected = f"a dtype that holds all numbers of {self.dtype}"
+                raise DTypeError(sentence("norm", expected, wide))
+            return self.to(dtype=wide).norm(p, dim, keepdim)  # type: ignore[attr-defined]
         if self.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
             return self.to(float32).norm(p, dim, keepdim).to(self.dtype)  # type: ignore[attr-defined]
         axis = axes_of(dim, self.ndim)
@@ -269,6 +277,7 @@ class Reductions:
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
         """The int64 indices that sort along `dim` (always stable)."""
         axis = axis_of(dim, self.ndim)
+        flag_of("argsort", "descending", descending), flag_of("argsort", "stable", stable)
         if not self.ndim:
             return reduce.argsort(self.reshape(1), axis=0).reshape(())  # type: ignore[attr-defined]
         if not descending:

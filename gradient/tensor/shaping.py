@@ -26,6 +26,7 @@ from gradient.tensor.arguments import (
     size_argument,
     size_of,
     tensor_of,
+    tuple_argument,
 )
 from gradient.tensor.views import owned, view_of
 
@@ -109,10 +110,11 @@ class Shaping:
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Any:
         """Dimension `dim` split into `sizes`."""
+        sizes = tuple_argument("unflatten", "sizes", sizes)
         axis, size = axis_of(dim, self.ndim), self.array.shape
         if not size:
             raise ShapeError("unflatten: expected at least one dimension, got a 0-d tensor")
-        sizes = _inferred((size[axis],), tuple(sizes))
+        sizes = _inferred((size[axis],), sizes)
         return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
 
     def ravel(self) -> Any:

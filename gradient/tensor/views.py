@@ -128,8 +128,10 @@ def retake(base: Any) -> None:
         base = bases.pop()
         for ref in getattr(base, "views", ()):
             view = ref()
-            if view is None or (view.node is not None and view.node.op is None):
-                continue  # gone, or a leaf in its own right
+            if view is None or link_of(view) is None:
+                continue  # gone, or a view no longer
+            if view.node is not None and view.node.op is None:
+                continue  # a leaf in its own right
             if base.node is None:
                 view.node = None
             else:

@@ -68,18 +68,16 @@ def _within(difference: Difference, limit: float) -> bool:
     return bool(np.allclose(a.values, b.values, rtol=limit, atol=limit, equal_nan=True))
 
 
+NO_KERNEL = (
+    "not implemented for", "not supported for", "float or double dtype", "not support bool dtypes",
+)  # fmt: skip
+
 KNOWN: list[Known] = [
     Known(
         "PyTorch's CPU kernel of the function lacks the dtype; ours takes it",
         lambda d: (
             d.kind == "accepted"
-            and _says(
-                d.theirs,
-                "not implemented for",
-                "not supported for",
-                "float or double dtype",
-                "does not support bool dtypes",
-            )
+            and _says(d.theirs, *NO_KERNEL, "float or double dtype", "does not support bool dtypes")
         ),
     ),
     Known(
@@ -269,7 +267,10 @@ KNOWN: list[Known] = [
     ),
     Known(
         "the strides of a new result are our own",
-        lambda d: d.kind == "value" and _named(d, "stride", "is_contiguous"),
+        lambda d: (
+            (d.kind == "value" and _named(d, "stride", "is_contiguous"))
+            or (d.kind == "accepted" and _says(d.theirs, "view size is not compatible"))
+        ),
     ),
     Known(
         "an infinite weight is multiplied with the reciprocal of a deviation first in PyTorch",
@@ -284,8 +285,8 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "requires_grad" and _named(d, "unique", "logical_not_"),
     ),
     Known(
-        "a number, not its bool tensor, is a size",
-        lambda d: d.kind == "refused" and _says(d.ours, "got tensor(True)", "got tensor(False)"),
+        "numbers, not tensors that hold them, are sizes",
+        lambda d: d.kind == "refused" and _says(d.ours, "got tensor(", "over a 0-d tensor"),
     ),
     Known(
         "whether a weight that is not finite meets the zeros of the padding depends on the kernel",
@@ -297,7 +298,66 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch draws random numbers of any dtype where there are none to draw",
-        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like", "normal"),
+        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like", "normal", "normal_"),
+    ),
+    Known(
+        "PyTorch looks at neither the dtype nor the indices where there is nothing to compute",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "softmax", "log_softmax", "softmin", "index_add", "index_add_")
+            and isinstance(d.theirs, Taken)
+            and not d.theirs.values.size
+        ),
+    ),
+    Known(
+        "PyTorch's Python code fails on an argument that is no tensor; ours names it",
+        lambda d: (
+            d.kind == "error"
+            and _says(d.theirs, "object has no attribute")
+            and _says(d.ours, "expected a Tensor as")
+        ),
+    ),
+    Known(
+        "an argument of a wrong type is a TypeError, also where PyTorch raises another",
+        lambda d: d.kind == "error" and _says(d.theirs, "high must be a scalar tensor"),
+    ),
+    Known(
+        "a wrong dtype is a DTypeError, also where PyTorch raises TypeError for it",
+        lambda d: d.kind == "error" and _named(d, "invert"),
+    ),
+    Known(
+        "PyTorch takes an input of any number of dimensions here, and fails at one that is missing",
+        lambda d: (
+            d.kind == "error"
+            and _named(d, "unfold", "avg_pool2d", "scatter_add_")
+            and _says(d.theirs, "Dimension out of range")
+        ),
+    ),
+    Known(
+        "logical_not_ overwrites a leaf that requires a gradient, unseen by PyTorch",
+        lambda d: d.kind == "refused" and _named(d, "logical_not_"),
+    ),
+    Known(
+        "copy_'s argument is called src, by its documentation; PyTorch's parser says other",
+        lambda d: _named(d, "copy_") and _says(d.theirs, 'arguments: "other"'),
+    ),
+    Known(
+        "a difference to a bool is refused as by -; PyTorch's fused loss computes it",
+        lambda d: d.kind == "refused" and _says(d.ours, "sub: expected numbers, got bool"),
+    ),
+    Known(
+        "rsub is a method, too",
+        lambda d: _named(d, "rsub") and _says(d.theirs, "has no attribute 'rsub'"),
+    ),
+    Known(
+        "of two mistakes, the write to a leaf is told before the index that is out of range",
+        lambda d: (
+            d.kind == "error" and _named(d, "setitem") and _says(d.theirs, "is out of bounds")
+        ),
+    ),
+    Known(
+        "PyTorch takes indices that are out of range, and counts them anew",
+        lambda d: d.kind == "refused" and _named(d, "take_along_dim"),
     ),
     Known(
         "attention keeps its result for the gradient, PyTorch the probabilities",

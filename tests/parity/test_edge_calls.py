@@ -175,6 +175,24 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "cosine_similarity of a small vector": lambda t: slopes(
         t, lambda x, y: t.nn.functional.cosine_similarity(x, y, dim=0), [1e-9, 0.0], [1.0, 2.0]
     ),
+    "add_ of bools, scaled": lambda t: t.tensor([True, False]).add_(
+        t.tensor([False, True]), alpha=2
+    ),
+    "bool and True, scaled": lambda t: t.tensor([False]).add(True, alpha=2),
+    "clamp of bools by ints": lambda t: t.tensor([True]).clamp(2, 3),
+    "clamp of uint8 from below zero": lambda t: t.tensor([1], dtype=t.uint8).clamp_min(-1),
+    "clamp between a 0-d tensor and a number": lambda t: t.ones(2).clamp(t.tensor(0.5), 2),
+    "logaddexp of floats and ints": lambda t: t.logaddexp(t.ones(2), t.tensor([0, 1])),
+    "detach_ of a result that is no view": lambda t: t.nn.functional.avg_pool3d(
+        leaf(t, [[[[[1.0, 2.0], [3.0, 4.0]]]]]).expand(1, 1, 2, 2, 2), 2
+    ).detach_(),
+    "detach_ of a pooled result": lambda t: t.nn.functional.adaptive_max_pool2d(
+        leaf(t, [[[1.0]]]), (2, 2)
+    ).detach_(),
+    "scatter_ of a 0-d tensor as value": lambda t: t.zeros(2, dtype=t.int64).scatter_(
+        0, t.tensor([0]), value=t.tensor(1.0)
+    ),
+    "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 
 
