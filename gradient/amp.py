@@ -20,6 +20,7 @@ from gradient.autograd.modes import mode
 from gradient.dtypes import DType, bfloat16, float16
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
+from gradient.tensor.device import Device
 
 
 class autocast:  # noqa: N801 (PyTorch's name)
@@ -51,7 +52,7 @@ class autocast:  # noqa: N801 (PyTorch's name)
             raise TypeMismatch(
                 f"autocast: expected a device type such as 'cuda', but got {device_type!r}"
             )
-        self.device_type = device_type.partition(":")[0]
+        self.device_type = Device(device_type).type
         self.dtype = dtype or (bfloat16 if self.device_type == "cpu" else float16)
         self.enabled = enabled
         if enabled and self.dtype not in (float16, bfloat16):

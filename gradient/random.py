@@ -29,6 +29,7 @@ from gradient.tensor.arguments import (
     tensor_of,
 )
 from gradient.tensor.creation import finished
+from gradient.tensor.device import Device
 from gradient.tensor.drawing import Draw
 from gradient.tensor.joining import broadcast_shapes
 
@@ -41,7 +42,7 @@ class Generator:
     """
 
     def __init__(self, device: Any = "cpu"):
-        self.device = str(device)
+        self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
 
     def manual_seed(self, seed: int) -> Generator:

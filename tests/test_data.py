@@ -290,7 +290,7 @@ def test_weights_are_honoured():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RandomSampler(range(3), num_samples=0), "num_samples must be positive, got 0"),
+        (lambda: RandomSampler(range(3), num_samples=0), "num_samples must be positive"),
         (lambda: RandomSampler(range(3), replacement=1), "replacement must be a bool, got 1"),
         (lambda: RandomSampler(range(3), num_samples=2.0), "num_samples must be an int"),
         (lambda: WeightedRandomSampler([1.0], 0), "num_samples must be a positive int, got 0"),

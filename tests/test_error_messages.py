@@ -157,7 +157,7 @@ SENTENCES = [
     (
         "ones(2).long().norm()",
         "DTypeError",
-        "norm: expected a floating-point dtype, got gradient.int64; call .float() first",
+        "norm: expected a floating-point dtype, got gradient.int64; cast with .float()",
     ),
     (
         "ones(2).long().std()",

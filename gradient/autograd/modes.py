@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradient.errors import TypeMismatch, sentence
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 ANOMALY = 2
@@ -119,7 +121,9 @@ class set_grad_enabled(_GradMode):  # noqa: N801
     """Record or not, at once and for good; as a context manager, until its end."""
 
     def __init__(self, mode: bool):
-        self.enabled = bool(mode)
+        if mode is not True and mode is not False:
+            raise TypeMismatch(sentence("set_grad_enabled", "True or False", repr(mode)))
+        self.enabled = mode
         self._before = _set(self.enabled)
 
     def __enter__(self) -> None:
@@ -154,7 +158,9 @@ class set_detect_anomaly:  # noqa: N801
     NaN gradient with the stack of the op that made it. Slow: for debugging."""
 
     def __init__(self, mode: bool, check_nan: bool = True):
-        self._enter(bool(mode), check_nan)
+        if mode is not True and mode is not False:
+            raise TypeMismatch(sentence("set_detect_anomaly", "True or False", repr(mode)))
+        self._enter(mode, check_nan)
 
     def _enter(self, enabled: bool, check_nan: bool) -> None:
         self._before = (mode.anomaly, mode.check_nan, mode.grad)

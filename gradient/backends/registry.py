@@ -23,14 +23,23 @@ def register(device_type: str, factory: Factory) -> None:
 @functools.cache
 def get(device: str = "cpu") -> Backend:
     """The backend of a device: always the same object for the same device."""
+    check(device)
     kind, _, number = device.partition(":")
-    if kind not in _factories or (number and not number.isdigit()):
+    name = canonical(device)
+    return _factories[kind](int(number or 0)) if name == device else get(name)
+
+
+def check(device: str) -> None:
+    """Raise if the string names no device: of an unknown type, or its number is none. (Whether the
+    machine has it is another question.)"""
+    kind, colon, number = device.partition(":")
+    if kind not in _factories or (
+        colon and not (number.isdecimal() and str(int(number)) == number)
+    ):
         known = ", ".join(sorted(_factories))
         raise DeviceError(
             f"device {device!r} is not known; expected one of {known}, or e.g. 'cuda:0'"
         )
-    name = canonical(device)
-    return _factories[kind](int(number or 0)) if name == device else get(name)
 
 
 def canonical(device: str) -> str:

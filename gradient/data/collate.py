@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradient.dtypes import BY_NUMPY, float64, int64
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.io.arrays import tensor_of, to_numpy
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
@@ -25,6 +25,8 @@ def default_collate(batch: Sequence[Any]) -> Any:
         ShapeError: tensors of different shapes; pad them in a `collate_fn` of your own.
         TypeMismatch: a type that cannot be collated.
     """
+    if not isinstance(batch, Sequence) or not batch:
+        raise ArgumentError(sentence("default_collate", "a list of samples", repr(batch)))
     first = batch[0]
     if isinstance(first, Tensor | np.ndarray):
         return _stack(batch)

@@ -12,7 +12,7 @@ from gradient.data.epoch import Epoch
 from gradient.data.fetch import Recipe
 from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
+from gradient.errors import ArgumentError, CheckpointError, TypeMismatch, sentence
 from gradient.random import Generator
 
 
@@ -93,6 +93,9 @@ class DataLoader:
                 f"DataLoader: generator must be a gradient.Generator, got {generator!r}; for a "
                 "seed give gradient.Generator().manual_seed(seed)"
             )
+        if not (hasattr(dataset, "__getitem__") or isinstance(dataset, IterableDataset)):
+            expected = "a dataset with __getitem__, or an IterableDataset"
+            raise TypeMismatch(sentence("DataLoader", expected, repr(dataset)))
         self.dataset = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory

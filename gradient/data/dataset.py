@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from gradient.data.draw import permutation
-from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.random import Generator
 from gradient.tensor import Tensor
 
@@ -53,6 +53,9 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, *tensors: Tensor):
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeMismatch(sentence("TensorDataset", "Tensors", type(tensor).__name__))
         lengths = [tensor.shape[0] if tensor.ndim else 0 for tensor in tensors]
         if not tensors or len(set(lengths)) > 1 or not all(tensor.ndim for tensor in tensors):
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensors"

@@ -65,8 +65,11 @@ class RandomSampler(Sampler[int]):
         self.generator = generator
         if isinstance(self.num_samples, bool) or not isinstance(self.num_samples, int):
             raise TypeMismatch(f"RandomSampler: num_samples must be an int, got {num_samples!r}")
-        if self.num_samples < 0 or (num_samples is not None and num_samples < 1):
-            raise ArgumentError(f"RandomSampler: num_samples must be positive, got {num_samples}")
+        if self.num_samples < 1:
+            raise ArgumentError(
+                "RandomSampler: num_samples must be positive, and the dataset not empty, got "
+                f"{self.num_samples}"
+            )
 
     @property
     def num_samples(self) -> int:

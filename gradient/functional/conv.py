@@ -314,7 +314,8 @@ def sizes(op: str, name: str, value: Size, count: int, least: int | None = None)
     elif isinstance(value, tuple | list) and all(
         hasattr(v, "__index__") and not isinstance(v, bool) for v in value
     ):
-        each = tuple(value) * count if len(value) == 1 else tuple(value)
+        once = len(value) == 1 and name != "kernel_size"  # a weight has each of its sizes
+        each = tuple(value) * count if once else tuple(value)
     else:
         raise TypeMismatch(sentence(op, f"an int or a tuple of {count} as {name}", repr(value)))
     if len(each) != count:

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import fitting, number_of
 from gradient.tensor.creation import arange, full
 from gradient.tensor.joining import cat
+
+_SURROUNDED = {2: (2, 3), 4: (3, 4), 6: (4, 5)}
+"""By the number of widths, the dimensions of inputs that modes other than "constant" take."""
 
 
 @composite
@@ -34,6 +38,13 @@ def pad(
         )
     if mode != "constant" and value is not None and value != 0:
         raise ArgumentError(f"pad: value is only used by mode 'constant', got mode {mode!r}")
+    if mode != "constant" and input.ndim not in _SURROUNDED.get(len(pad), ()):
+        raise ShapeError(
+            f"pad: mode {mode!r} takes 2 widths for 2 or 3 dimensions, 4 for 3 or 4, 6 for 4 or 5; "
+            f"got {len(pad)} for an input {tuple(input.shape)}"
+        )
+    if value is not None:
+        value = fitting("pad", "value", number_of("pad", "value", value), input.dtype)
     if not any(pad):
         return input.clone()
     for place in range(len(pad) // 2):

@@ -206,6 +206,8 @@ class _Window:
             )
         self.leading = tuple(input.shape[: input.ndim - spatial])
         self.in_sizes = tuple(input.shape[-spatial:])
+        if isinstance(kernel_size, tuple | list) and len(kernel_size) == 1:
+            kernel_size = kernel_size[0]
         self.kernel = sizes(op, "kernel_size", kernel_size, spatial, least=1)
         # PyTorch reads an empty stride as an absent one.
         absent = stride is None or (isinstance(stride, tuple | list) and not stride)

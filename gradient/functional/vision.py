@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient.dtypes import float64
-from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.dtypes import float64, uint8
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
 from gradient.tensor import Tensor
@@ -33,6 +33,11 @@ def interpolate(
     spatial = input.ndim - 2
     if spatial < 1:
         raise ShapeError(f"interpolate: expected (N, C, ...), got {tuple(input.shape)}")
+    kind = input.dtype
+    rounds = spatial == 2 and mode in ("bilinear", "bicubic")
+    if not (kind.is_floating_point or (kind is uint8 and (rounds or mode.startswith("nearest")))):
+        expected = f"a floating-point dtype for mode {mode!r}"
+        raise DTypeError(sentence("interpolate", expected, kind.name, "cast with .float()"))
     out_sizes, scales = _target(input, size, scale_factor, bool(recompute_scale_factor))
     if align_corners is not None and mode not in (*_LINEAR, "bicubic"):
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")

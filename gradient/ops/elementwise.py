@@ -45,12 +45,21 @@ def div(be, a, b, /):
 def pow(be, a, b, /):
     """a ** b"""
     try:
-        return a**b
+        out = a**b
+        if out.dtype.kind == "i" and _bools(a, b):
+            if not b.shape:
+                return be.astype(out, a.dtype)
+            raise DTypeError(sentence("pow", "numbers", "bool ** bool", "cast one with .to()"))
+        return out
     except ValueError:
         if isinstance(b, int):
             raise
         a = be.full((), a, b.dtype) if isinstance(a, int) else a
         return be.reciprocal_power(a, b)  # of integers, as PyTorch computes it
+
+
+def _bools(*values: Any) -> bool:
+    return not any(getattr(v, "dtype", None) is None or v.dtype.kind != "b" for v in values)
 
 
 def power_base_grad(be: Any, g: Any, a: Any, b: Any) -> Any:

@@ -28,7 +28,7 @@ from typing import Any
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import Handle
-from gradient.errors import ArgumentError, AutogradError, TypeMismatch
+from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 
 Group = dict[str, Any]
@@ -111,6 +111,9 @@ class Optimizer:
         self._load_state_dict_post_hooks: list[Callable] = []
 
         # A set is passed on as it is, to be refused with the message for sets.
+        if not isinstance(params, Iterable):
+            expected = "an iterable of Tensors or dicts as params"
+            raise TypeMismatch(sentence(type(self).__name__, expected, repr(params)))
         items: Any = params if isinstance(params, set) else list(params)
         if not items:
             raise ArgumentError(
@@ -227,6 +230,12 @@ class Optimizer:
         Returns:
             what the closure returned, or None.
         """
+        if type(self).update is Optimizer.update:
+            raise NotImplementedError(f"{type(self).__name__} implements neither update nor step")
+        if closure is not None and not callable(closure):
+            raise TypeMismatch(
+                sentence(f"{type(self).__name__}.step", "a function as closure", repr(closure))
+            )
         loss = None
         if closure is not None:
             with enable_grad():

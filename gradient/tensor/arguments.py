@@ -29,10 +29,20 @@ def strict_index(value: Any) -> int:
     return operator.index(value)
 
 
+new_size = tuple.__new__
+"""`new_size(Size, shape)` looks at no number: for shapes that are known to be of ints."""
+
+
 class Size(tuple[int, ...]):
     """The shape of a tensor: a tuple of ints."""
 
     __slots__ = ()
+
+    def __new__(cls, sizes: Any = ()) -> Size:
+        try:
+            return new_size(cls, map(operator.index, sizes))
+        except TypeError:
+            raise TypeMismatch(sentence("Size", "an iterable of ints", repr(sizes))) from None
 
     def numel(self) -> int:
         """The number of elements."""
@@ -170,20 +180,13 @@ def number_of(caller: str, name: str, value: Any) -> Any:
     return value
 
 
-def flag_of(caller: str, name: str, value: Any) -> bool:
-    """`value`, if it is a bool."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeMismatch(sentence(caller, f"a bool as {name}", shown(value)))
-    return bool(value)
-
-
 def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
     """The number `value`, if the dtype holds it without overflow; negative ints wrap in uint8, as
     in PyTorch. `infinite`: a number beyond a floating-point dtype becomes infinite."""
     floats = dtype.is_floating_point
     if dtype.kind == "bool" or (floats and (infinite or not math.isfinite(value))):
         return value
-    low, high = _limits(dtype)
+    low, high = limits(dtype)
     if low == 0 and isinstance(value, int):
         low = -high
     if not low <= value <= high:  # also NaN
@@ -192,9 +195,17 @@ def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = F
 
 
 @functools.cache
-def _limits(dtype: DType) -> tuple[Any, Any]:
+def limits(dtype: DType) -> tuple[Any, Any]:
+    """The least and the largest finite number of a dtype."""
     info: Any = finfo(dtype) if dtype.is_floating_point else iinfo(dtype)
     return info.min, info.max
+
+
+def flag_of(caller: str, name: str, value: Any) -> bool:
+    """`value`, if it is True or False: an int or a tensor here is meant for another argument."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeMismatch(sentence(caller, f"True or False as {name}", shown(value)))
+    return bool(value)
 
 
 def shown(value: Any) -> str:

@@ -220,6 +220,8 @@ class Arithmetic:
                 raise TypeMismatch(
                     sentence("clamp", f"a number or a Tensor as {name}", repr(bound))
                 )
+            if isinstance(bound, int):
+                fitting("clamp", name, bound, self.dtype)  # type: ignore[attr-defined]
         if any(tensors):
             return ops.clamp_between(self, min, max)
         if self.array.dtype.kind in "biu":

@@ -20,7 +20,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.ops import elementwise
-from gradient.tensor.arguments import Size, axis_of, tensor_of
+from gradient.tensor.arguments import Size, axis_of, new_size, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 from gradient.tensor.drawing import Drawing
@@ -57,11 +57,19 @@ class Tensor(
 
     __slots__ = ()
 
-    def __new__(cls, data: Any = (), requires_grad: bool = False) -> Any:
-        """`Tensor(data)`: as PyTorch, of the default float dtype; prefer `gradient.tensor`."""
-        from gradient.tensor.creation import tensor
+    def __new__(cls, *data: Any, requires_grad: bool = False) -> Any:
+        """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
+        prefer `gradient.tensor` and `empty`."""
+        from gradient.tensor.creation import empty, tensor
 
-        made = tensor(data, dtype=float)
+        (first,) = data if len(data) == 1 else (None,)
+        if isinstance(first, (list, tuple, np.ndarray, Variable)) and type(first) is not Size:
+            made = tensor(first, dtype=float)
+        elif any(type(n) in (bool, float, str) or n is None for n in data):
+            expected = "a sequence, an array, a Tensor, or sizes"
+            raise TypeMismatch(sentence("Tensor", expected, ", ".join(map(repr, data))))
+        else:
+            made = empty(size_of(data or (0,)))
         out = object.__new__(cls)
         out.array, out.backend, out.node, out._grad = made.array, made.backend, None, None
         if requires_grad:
@@ -80,12 +88,12 @@ class Tensor(
 
     @property
     def shape(self) -> Size:
-        return Size(self.array.shape)
+        return new_size(Size, self.array.shape)
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
         if dim is None:
-            return Size(self.array.shape)
+            return new_size(Size, self.array.shape)
         shape = self.array.shape
         try:
             return shape[dim]
@@ -100,7 +108,7 @@ class Tensor(
         return len(self.array.shape)
 
     def numel(self) -> int:
-        return Size(self.array.shape).numel()
+        return new_size(Size, self.array.shape).numel()
 
     nelement = numel
 

@@ -15,6 +15,7 @@ from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
     fitting,
     int_of,
+    limits,
     number_of,
     shape_argument,
     size_argument,
@@ -98,11 +99,22 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
     if host.dtype == object or host.dtype.kind in "USOMmc":
         raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
     if wanted is not None:
-        return host.astype(wanted)
+        return held(host, wanted).astype(wanted)
     python_float = host.dtype == np.float64 and float64 not in own
     if python_float or (host.size == 0 and nested and not own):
         return host.astype(_dtype(None))
     dtype_of(host.dtype)
+    return host
+
+
+def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
+    """`host`, if integers of the dtype `wanted` can hold its numbers."""
+    if wanted.kind in "iu" and host.size and not np.can_cast(host.dtype, wanted):
+        low, high = limits(dtype_of(wanted))
+        low = -high if wanted.kind == "u" and host.dtype.kind == "i" else low
+        beyond = host[~((host >= low) & (host <= high))]  # NaN is beyond, too
+        if beyond.size:
+            fitting("tensor", "data", beyond.flat[0].item(), dtype_of(wanted))
     return host
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.backends.registry import canonical
-from gradient.errors import TypeMismatch
+from gradient.backends.registry import canonical, check
+from gradient.errors import DeviceError, TypeMismatch, sentence
 
 
 class Device:
@@ -22,7 +22,17 @@ class Device:
             raise TypeMismatch(
                 f"device: expected a string such as 'cpu' or 'cuda:0', got {device!r}"
             )
-        name = canonical(device if index is None else f"{device}:{index}")
+        if index is not None:
+            if type(index) is not int:
+                raise TypeMismatch(sentence("device", "an int as index", repr(index)))
+            if index < 0 or ":" in device:
+                raise DeviceError(
+                    f"device: expected a type such as 'cuda' and an index of at least 0, got "
+                    f"{device!r} and {index}"
+                )
+            device = f"{device}:{index}"
+        check(device)
+        name = canonical(device)
         self.type, _, number = name.partition(":")
         self.index = int(number) if number.isdigit() else None
 

@@ -8,7 +8,7 @@ from typing import Any
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
-from gradient.tensor.arguments import Size, axis_of, number_of, tensor_of
+from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
 
 
@@ -122,6 +122,10 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         from gradient.tensor.creation import tensor
 
         input = tensor(input, device=condition.device)
+    like = input if isinstance(input, Variable) else other
+    for name, value in (("input", input), ("other", other)):
+        if isinstance(value, int) and like.array.dtype.kind in "iu":
+            fitting("where", name, value, like.dtype)  # type: ignore[attr-defined]
     return elementwise.where(input, other, condition=array)
 
 

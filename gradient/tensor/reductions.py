@@ -61,6 +61,8 @@ class Reductions:
 
     def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The sum; integers and bools give int64."""
+        if keepdim is not False:
+            flag_of("sum", "keepdim", keepdim)
         if dtype is None:
             axis = None if dim is None else axes_of(dim, self.ndim)
             return reduce.sum(self, axis=axis, keepdims=keepdim)
@@ -68,6 +70,8 @@ class Reductions:
 
     def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The mean, of floating-point tensors."""
+        if keepdim is not False:
+            flag_of("mean", "keepdim", keepdim)
         x = self if dtype is None else self.to(dtype=dtype)  # type: ignore[attr-defined]
         if not x.dtype.is_floating_point:
             raise DTypeError(
@@ -77,6 +81,8 @@ class Reductions:
 
     def prod(self, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         """The product."""
+        if keepdim is not False:
+            flag_of("prod", "keepdim", keepdim)
         if dim is not None and not isinstance(dim, int):
             raise TypeMismatch(sentence("prod", "an int as dim", repr(dim)))
         if dtype is None:
@@ -92,6 +98,8 @@ class Reductions:
         correction: int | None = None,
     ) -> Any:
         """The variance with `correction` degrees of freedom taken off (1; 0 if not `unbiased`)."""
+        if keepdim is not False:
+            flag_of("var", "keepdim", keepdim)
         axis, off = self._spread("var", dim, unbiased, correction)
         return reduce.var(self, axis=axis, correction=off, keepdims=keepdim)
 
@@ -104,13 +112,16 @@ class Reductions:
         correction: int | None = None,
     ) -> Any:
         """The square root of `var`; the gradient is 0 where all elements are equal."""
+        if keepdim is not False:
+            flag_of("std", "keepdim", keepdim)
         axis, off = self._spread("std", dim, unbiased, correction)
         return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
 
     def _spread(self, caller: str, dim: Dim, unbiased: bool, correction: Any) -> tuple[Any, Any]:
         """The axis of a variance, and the degrees of freedom taken off."""
         if isinstance(dim, bool):  # var(unbiased)
-            dim, unbiased = None, dim
+            unbiased = dim
+            dim = None
         unbiased = flag_of(caller, "unbiased", unbiased)
         floating(caller, self)
         off = int(unbiased) if correction is None else number_of(caller, "correction", correction)
@@ -120,6 +131,8 @@ class Reductions:
         self, p: Any = "fro", dim: Dim = None, keepdim: bool = False, dtype: Any = None
     ) -> Any:
         """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
+        if keepdim is not False:
+            flag_of("norm", "keepdim", keepdim)
         if isinstance(p, str) and p != "fro":
             raise ArgumentError(sentence("norm", "p a number, inf, -inf or 'fro'", repr(p)))
         p = 2 if p is None or isinstance(p, str) else number_of("norm", "p", p)
@@ -159,6 +172,8 @@ class Reductions:
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Any:
         """log sum e^x"""
+        if keepdim is not False:
+            flag_of("logsumexp", "keepdim", keepdim)
         return reduce.logsumexp(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def softmax(self, dim: int, dtype: Any = None) -> Any:
@@ -177,10 +192,14 @@ class Reductions:
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """The maximum; ties share its gradient."""
+        if keepdim is not False:
+            flag_of("amax", "keepdim", keepdim)
         return reduce.amax(self, axis=self._filled("amax", dim), keepdims=keepdim)
 
     def amin(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """The minimum; ties share its gradient."""
+        if keepdim is not False:
+            flag_of("amin", "keepdim", keepdim)
         return reduce.amin(self, axis=self._filled("amin", dim), keepdims=keepdim)
 
     def _filled(self, caller: str, dim: Dim) -> Any:
@@ -194,22 +213,26 @@ class Reductions:
 
     def max(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The maximum of all, (values, indices) along `dim`, or the larger of two tensors."""
+        if keepdim is not False:
+            flag_of("max", "keepdim", keepdim)
         dim = dim if other is None else other
         if dim is None:
             self._filled("max", None)
             return reduce.max(self)
         if not isinstance(dim, int):
-            return elementwise.maximum(self, tensor_of("max", dim))
+            return elementwise.maximum(tensor_of("max", self), tensor_of("max", dim))
         return self._picked("max", reduce.argmax, dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
         """The minimum of all, (values, indices) along `dim`, or the smaller of two tensors."""
+        if keepdim is not False:
+            flag_of("min", "keepdim", keepdim)
         dim = dim if other is None else other
         if dim is None:
             self._filled("min", None)
             return reduce.min(self)
         if not isinstance(dim, int):
-            return elementwise.minimum(self, tensor_of("min", dim))
+            return elementwise.minimum(tensor_of("min", self), tensor_of("min", dim))
         return self._picked("min", reduce.argmin, dim, keepdim)
 
     def _picked(self, caller: str, choose: Any, dim: int, keepdim: bool) -> ValuesAndIndices:
@@ -228,20 +251,28 @@ class Reductions:
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The int64 index of the (first) maximum, of the flattened tensor if `dim` is None."""
+        if keepdim is not False:
+            flag_of("argmax", "keepdim", keepdim)
         return reduce.argmax(self, axis=self._filled("argmax", dim), keepdims=keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The int64 index of the (first) minimum."""
+        if keepdim is not False:
+            flag_of("argmin", "keepdim", keepdim)
         return reduce.argmin(self, axis=self._filled("argmin", dim), keepdims=keepdim)
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether no element is zero."""
+        if keepdim is not False:
+            flag_of("all", "keepdim", keepdim)
         if isinstance(dim, (list, tuple)) and not dim:
             return self._nonzero()  # over no dimension: each element by itself
         return reduce.all(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Any:
         """Whether some element is not zero."""
+        if keepdim is not False:
+            flag_of("any", "keepdim", keepdim)
         if isinstance(dim, (list, tuple)) and not dim:
             return self._nonzero()
         return reduce.any(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
@@ -296,6 +327,8 @@ class Reductions:
 
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
         """(values, indices) of the k largest (or smallest) along `dim`, in order."""
+        if largest is not True:
+            flag_of("topk", "largest", largest)
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
         if not 0 <= int_of("topk", "k", k) <= size:
@@ -307,6 +340,8 @@ class Reductions:
 
     def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> Any:
         """(value, index) of the k-th smallest, k from 1."""
+        if keepdim is not False:
+            flag_of("kthvalue", "keepdim", keepdim)
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
         if not size:
@@ -324,6 +359,8 @@ class Reductions:
 
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
+        if keepdim is not False:
+            flag_of("median", "keepdim", keepdim)
         if dim is None:
             return reduce.median(self) if self.numel() else self.sum() / 0  # type: ignore[attr-defined]
         self._filled("median", dim)
@@ -350,6 +387,8 @@ class Reductions:
         Between two elements: "linear", "lower", "higher", "nearest" or "midpoint". NaN where there
         is one.
         """
+        if keepdim is not False:
+            flag_of("quantile", "keepdim", keepdim)
         if interpolation not in INTERPOLATIONS:
             raise ArgumentError(
                 f"quantile: expected interpolation one of {', '.join(INTERPOLATIONS)}, got "

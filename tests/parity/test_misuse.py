@@ -47,7 +47,21 @@ F.interpolate(ones(4, 4), size=2)
 F.pad(ones(2), (1, 1), mode="foo")
 F.pad(ones(1, 2), (1, 1, 1, 1), mode="reflect")
 """,
+    "widths that do not suit the input are a ShapeError; PyTorch calls them not implemented": """
+F.pad(ones(3), (1, 1), mode="reflect")
+F.pad(ones(3), (1, 1), mode="replicate")
+F.pad(ones(3), (1, 1), mode="circular")
+F.pad(ones(2, 3, 3, 3), (1, 1), mode="reflect")
+F.pad(ones(2, 3, 3, 3), (1, 1), mode="circular")
+F.pad(ones(2, 3, 3, 3, 3), (1, 1), mode="reflect")
+F.pad(ones(2, 3, 3, 3, 3), (1, 1, 1, 1), mode="reflect")
+F.pad(ones(2, 3, 3), (), mode="reflect")
+""",
     "an argument of a wrong type is a TypeError, also where PyTorch raises another": """
+t.autocast(3)
+nn.utils.clip_grad_value_(P(), "a")
+nn.utils.clip_grad_norm_(P(), "a")
+nn.utils.clip_grad_norm_(P(), 1.0, norm_type="a")
 nn.Sequential(nn.ReLU()) + 3
 data.RandomSampler([1], num_samples=1.5)
 data.WeightedRandomSampler([1.0], 1, replacement="a")
@@ -60,6 +74,10 @@ tensor(object())
 ones(2).type("foo")
 """,
     "an argument of a wrong value is a ValueError, also where PyTorch raises another": """
+tensor(10**400, dtype=t.float64)
+full((2,), 2**70)
+data.default_collate([])
+data.default_collate(3)
 optim.SGD(P(), lr="a")
 optim.SGD([{"lr": 0.1}], lr=0.1)
 optim.SGD(P(), lr=0.1).add_param_group({})

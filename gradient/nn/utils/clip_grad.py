@@ -6,10 +6,21 @@ import math
 from collections.abc import Iterable
 
 from gradient.autograd import no_grad
-from gradient.errors import AutogradError
+from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import number_of, shown
 from gradient.tensor.creation import zeros
 from gradient.tensor.joining import stack
+
+
+def _tensors(caller: str, given: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """A tensor, or several, as a list."""
+    result = [given] if isinstance(given, Tensor) else given
+    result = list(result) if isinstance(result, Iterable) else [result]
+    for value in result:
+        if not isinstance(value, Tensor):
+            raise TypeMismatch(sentence(caller, "a Tensor or an iterable of Tensors", shown(given)))
+    return result
 
 
 def clip_grad_norm_(
@@ -24,7 +35,8 @@ def clip_grad_norm_(
     Returns the norm before clipping, a tensor without dimensions. Raises AutogradError if
     `error_if_nonfinite` and the norm is infinite or not a number.
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = _tensors("clip_grad_norm_", parameters)
+    max_norm = number_of("clip_grad_norm_", "max_norm", max_norm)
     grads = [p.grad for p in parameters if p.grad is not None]
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     clip_grads_with_norm_(parameters, max_norm, total)
@@ -38,7 +50,8 @@ def get_total_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The norm of all tensors taken as one vector, a 0-d tensor (0 for no tensors)."""
-    tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    tensors = _tensors("get_total_norm", tensors)
+    norm_type = float(number_of("clip_grad_norm_", "norm_type", norm_type))
     if not tensors:
         return zeros(())
     with no_grad():
@@ -60,7 +73,7 @@ def clip_grads_with_norm_(
     foreach: bool | None = None,
 ) -> None:
     """Scale all gradients, in place, by `max_norm / total_norm` if that is less than 1."""
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = _tensors("clip_grads_with_norm_", parameters)
     with no_grad():
         # Always multiplied, by 1 if need be: looking at the number would wait for the device.
         scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
@@ -73,8 +86,9 @@ def clip_grad_value_(
     parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
 ) -> None:
     """Cut every element of every gradient off at `-clip_value` and `clip_value`, in place."""
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = _tensors("clip_grad_value_", parameters)
+    limit = number_of("clip_grad_value_", "clip_value", clip_value)
     with no_grad():
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.grad.clamp_(-float(clip_value), float(clip_value))
+                parameter.grad.clamp_(-float(limit), float(limit))

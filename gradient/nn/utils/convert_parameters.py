@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from gradient.errors import ShapeError, TypeMismatch
 from gradient.tensor import Tensor
-from gradient.tensor.joining import cat
+from gradient.tensor.joining import cat, tensors_of
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters, one parameter after another."""
-    return cat([parameter.reshape(-1) for parameter in parameters])
+    return cat(
+        [parameter.reshape(-1) for parameter in tensors_of("parameters_to_vector", parameters)]
+    )
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
