@@ -61,9 +61,20 @@ _ATOM = (
 _LINEAR = re.compile(rf"{_ATOM}(?:\\z|(?:[+*?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})?\+?)")
 
 
+#: What sentencepiece does with spaces, as `pieces` and `charsmap` write it.
+_SPACES = frozenset([r"\A +| +\z", r"\A +|[ ▁]+\z", r"(?m:(?<=.))\z", r"(?m)\A.+\z"])
+#: Of those, the one that leaves out some literal texts.
+_BUT_FOR_LITERALS = re.compile(r"\\A\(\?!\(\?:(?:\\\W|[^\\()\[\]{}.*+?^$])*\)\\z\)")
+
+
 def is_quick(pattern: str) -> bool:
     """Whether the time of a pattern is known to grow as the text does, and no faster."""
-    return pattern in KNOWN or all(map(_LINEAR.fullmatch, pattern.split("|")))
+    return (
+        pattern in KNOWN
+        or pattern in _SPACES
+        or _BUT_FOR_LITERALS.fullmatch(pattern) is not None
+        or all(map(_LINEAR.fullmatch, pattern.split("|")))
+    )
 
 
 def slow_patterns(backend: tokenizers.Tokenizer) -> list[str]:
