@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from gradient.training import Reporter, TrainConfig, train
 from gradient.training.batches import TokenBatches
 from gradient.training.corpus import prepare
 from gradient.training.documents import find_files, read_all, split
+from gradient.training.interrupt import StopRequest
 from gradient.training.metrics import MetricsFile, TensorBoardEvents, read_metrics
 from gradient.training.schedule import learning_rate, progress
 from gradient.training.trainer import Stopwatch, Trainer
@@ -628,3 +630,19 @@ def test_checkpoint_of_other_text(text, tmp_path):
         path.unlink()
     with pytest.raises(CheckpointError, match="not the one that this run began with"):
         train(dataclasses.replace(config, steps=30), resume=True)
+
+
+def test_a_stop_is_told_though_the_signal_came_in_the_middle_of_a_write():
+    """Python refuses to enter a stream's write twice in one thread."""
+    told, heard = [], threading.Event()
+
+    def tell() -> None:
+        told.append(threading.get_ident())
+        if len(told) == 1:
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+        heard.set()
+
+    with StopRequest(tell) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested and heard.wait(timeout=120)
+    assert len(set(told)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable
@@ -56,8 +57,14 @@ class StopRequest:
             signal.raise_signal(number)
             return
         self.requested = True
-        if self._on_request is not None:
+        if self._on_request is None:
+            return
+        try:
             self._on_request()
+        except RuntimeError:
+            # The signal came while the main thread was writing to the very stream, which may not be
+            # entered twice; another thread waits for its turn.
+            _thread.start_new_thread(self._on_request, ())
 
 
 _BREAKING_OFF: dict[int, Any] = {
