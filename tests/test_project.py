@@ -71,7 +71,7 @@ def test_import_gradient_loads_little(tmp_path: Path) -> None:
     what else the machine does.
     """
     modules = run_python(
-        "import sys, copy, threading, traceback, numpy, ml_dtypes\n"
+        "import __future__, sys, copy, threading, traceback, numpy, ml_dtypes\n"
         "before = set(sys.modules)\n"
         "import gradient\n"
         "print(*sorted(set(sys.modules) - before))",
