@@ -1,0 +1,214 @@
+"""Declared limits of settings: a field says once what it may be, and one check tells all misfits.
+
+    @dataclass
+    class Run:
+        steps: int = field(default=100, metadata={"limit": integer(1)})
+        warmup: int = field(default=0, metadata={"limit": integer(0)})
+
+        rules = (
+            Rule(("warmup", "steps"), lambda warmup, steps: warmup <= steps,
+                 "warmup must be at most steps = {steps}, got {warmup}"),
+        )
+
+        def __post_init__(self):
+            check("Run", self)
+
+    Run(steps=0)  # ArgumentError: Run: steps must be an integer of at least 1, got 0
+
+Settings that are no dataclass (arguments of a function, an optimiser's groups) give `check` a dict
+of values and a dict of limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+from gradient.errors import ArgumentError, GradientError, TypeMismatch
+
+
+class Limit(NamedTuple):
+    """What one setting may be.
+
+    Attributes:
+        expected: the words that follow "must be".
+        holds: whether a value, of any type, is allowed.
+        fix: what to do instead, where the limit does not say it.
+        error: the class of the error.
+    """
+
+    expected: str
+    holds: Callable[[Any], bool]
+    fix: str = ""
+    error: type[GradientError] = ArgumentError
+
+
+class Rule(NamedTuple):
+    """How settings go together. It is looked at where each of them is within its own limit.
+
+    Attributes:
+        names: the settings that it is about.
+        holds: takes their values, in this order.
+        message: the whole sentence; `{name}` stands for a setting's value.
+    """
+
+    names: Sequence[str]
+    holds: Callable[..., bool]
+    message: str
+
+
+Limits = Mapping[str, Limit]
+
+
+def check(
+    where: str,
+    settings: object,
+    limits: Limits | None = None,
+    rules: Sequence[Rule] | None = None,
+) -> None:
+    """Raise one error that lists everything that is wrong with the settings.
+
+    Args:
+        where: what they belong to; the message begins with it.
+        settings, limits, rules: as in `problems`.
+
+    Raises:
+        ArgumentError: "where: steps must be an integer of at least 1, got 0; ...". Of another class
+            if the first misfit's limit says so.
+    """
+    found = list(_misfits(settings, limits, rules))
+    if found:
+        raise found[0][0](f"{where}: " + "; ".join(message for _, message in found))
+
+
+def problems(
+    settings: object, limits: Limits | None = None, rules: Sequence[Rule] | None = None
+) -> list[str]:
+    """Return everything that is wrong with the settings, a clause each; empty if nothing is.
+
+    Args:
+        settings: a dict of values, or an object that has them as attributes.
+        limits: of each setting that has one; None: what the dataclass's fields declare.
+        rules: how they go together; None: the attribute `rules` of `settings`, if it has one.
+    """
+    return [message for _, message in _misfits(settings, limits, rules)]
+
+
+def _misfits(
+    settings: object, limits: Limits | None, rules: Sequence[Rule] | None
+) -> Iterator[tuple[type[GradientError], str]]:
+    def value(name: str) -> Any:
+        return settings[name] if isinstance(settings, Mapping) else getattr(settings, name)
+
+    if limits is None:
+        limits = limits_of(type(settings))
+    if rules is None:
+        rules = getattr(settings, "rules", ())
+    wrong = {name for name, limit in limits.items() if not limit.holds(value(name))}
+    for name, limit in limits.items():
+        if name in wrong:
+            message = f"{name} must be {limit.expected}, got {value(name)!r:.80}"
+            yield limit.error, message + (f"; {limit.fix}" if limit.fix else "")
+    for rule in rules:
+        if wrong.isdisjoint(rule.names):
+            values = {name: value(name) for name in rule.names}
+            if not rule.holds(*values.values()):
+                yield ArgumentError, rule.message.format_map(values)
+
+
+def limits_of(cls: type) -> Limits:
+    """Return the limits in the metadata of a dataclass's fields.
+
+    A subclass that gives a field another default leaves its limit as it is.
+    """
+    return {
+        name: field.metadata["limit"]
+        for base in reversed(cls.__mro__)
+        for name, field in vars(base).get("__dataclass_fields__", {}).items()
+        if "limit" in field.metadata
+    }
+
+
+# -- limits --
+
+
+def number(
+    at_least: float | None = None,
+    at_most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    finite: bool = False,
+) -> Limit:
+    """A number between bounds, never NaN; a bool is none."""
+
+    def holds(value: Any) -> bool:
+        return (
+            _is_number(value)
+            and (at_least is None or value >= at_least)
+            and (at_most is None or value <= at_most)
+            and (above is None or value > above)
+            and (below is None or value < below)
+            and not (finite and math.isinf(value))
+        )
+
+    kind = "a finite number" if finite else "a number"
+    return Limit(kind + _bounds(at_least, at_most, above, below), holds)
+
+
+def integer(at_least: int | None = None, at_most: int | None = None) -> Limit:
+    """An integer between bounds, which belong to it; a bool is none."""
+    within = number(at_least, at_most).holds
+    return Limit(
+        "an integer" + _bounds(at_least, at_most),
+        lambda value: isinstance(value, Integral) and within(value),
+    )
+
+
+def one_of(*choices: str) -> Limit:
+    """One of some strings."""
+    return Limit(
+        "one of " + ", ".join(choices), lambda value: isinstance(value, str) and value in choices
+    )
+
+
+def instance_of(cls: type, expected: str, fix: str = "") -> Limit:
+    """An object of a class; TypeMismatch if not."""
+    return Limit(expected, lambda value: isinstance(value, cls), fix, TypeMismatch)
+
+
+boolean = instance_of(bool, "a bool")
+
+
+def optional(limit: Limit) -> Limit:
+    """What `limit` allows, or None."""
+    return limit._replace(
+        expected=f"{limit.expected}, or None",
+        holds=lambda value: value is None or limit.holds(value),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, Real) and not isinstance(value, bool) and value == value
+    )  # a NaN is not
+
+
+def _bounds(
+    at_least: float | None,
+    at_most: float | None,
+    above: float | None = None,
+    below: float | None = None,
+) -> str:
+    """The words for the bounds of a number, with a space before them if there are any."""
+    if at_least is not None and at_most is not None:
+        return f" from {at_least} to {at_most}"
+    if at_least is not None and below is not None:
+        return f" from {at_least} to less than {below}"
+    low = f" of at least {at_least}" if at_least is not None else ""
+    low = f" above {above}" if above is not None else low
+    high = f" at most {at_most}" if at_most is not None else ""
+    high = f" below {below}" if below is not None else high
+    return f"{low} and{high}" if low and high else low + high.replace(" at most", " of at most")
