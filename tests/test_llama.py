@@ -263,8 +263,8 @@ def test_phi3_begins_anew_where_a_text_outgrows_its_short_factors(device):
     factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "type": "su"}
     changes = {"rope_scaling": factors, "original_max_position_embeddings": 8}
     model = build("phi3", device, **changes)
-    assert model.must_be_reread(8, 9) and not model.must_be_reread(9, 10)
-    assert model.can_be_split(8) and not model.can_be_split(9)
+    assert model.must_recompute(8, 9) and not model.must_recompute(9, 10)
+    assert model.supports_chunked_prefill(8) and not model.supports_chunked_prefill(9)
     options = {"max_new_tokens": 12, "ignore_eos": True}
     prompts = [[3, 4, 5, 6], [7], list(range(10))]
     plain = generate(model, prompts, use_cache=False, **options)

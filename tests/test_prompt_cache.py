@@ -98,7 +98,7 @@ def test_a_prompt_goes_on_where_the_cache_ends(monkeypatch):
 
 def test_a_model_whose_positions_depend_on_the_length_reads_a_prompt_at_once(monkeypatch):
     model, text = make_model(), texts(1)
-    monkeypatch.setattr(model, "can_be_split", lambda tokens: tokens <= 20)
+    monkeypatch.setattr(model, "supports_chunked_prefill", lambda tokens: tokens <= 20)
     passes = Counted(model, monkeypatch)
     for length, expected in [(20, [(1, 8), (1, 8), (1, 4)]), (21, [(1, 21)])]:
         prefill(model, KVCache.for_model(model, 1), [text[0, :length].tolist()], chunk=8)

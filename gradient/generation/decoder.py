@@ -57,7 +57,7 @@ class Decoder:
         self.prompt_lengths = [len(prompt) for prompt in prompts]
         self.limits = list(limits)
         # Whether a token stays the same to the model however far the text may grow.
-        self.steady = model.can_be_split(max(limits))
+        self.chunkable = model.supports_chunked_prefill(max(limits))
         # The same on the device, where a step finds its places without asking the host. The buffer
         # grows as the texts do: a limit may be far away.
         columns = min(max(limits), max(self.prompt_lengths) + RESERVED)
@@ -117,7 +117,9 @@ class Decoder:
                 lengths = self.lengths
                 whole = self.tokens[:, : max(lengths)].clamp(min=0)  # padding is any valid token
                 return self.model(whole, lengths=lengths, last_only=True)[:, -1]
-            if not self.steady and any(self.model.must_be_reread(n - 1, n) for n in self.lengths):
+            if not self.chunkable and any(
+                self.model.must_recompute(n - 1, n) for n in self.lengths
+            ):
                 self.cache.rewind([0] * len(self.rows))
                 self.newest = None
             if self.newest is None:

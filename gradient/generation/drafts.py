@@ -205,7 +205,7 @@ class DraftModel:
         if known < self.vocab_size:
             shown = [[token if token < known else 0 for token in text] for text in texts]
         if any(
-            self.model.must_be_reread(held, len(text))
+            self.model.must_recompute(held, len(text))
             for held, text in zip(self.cache.counts, texts, strict=True)
         ):
             self.cache.rewind([0] * len(texts))

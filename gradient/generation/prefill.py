@@ -57,7 +57,7 @@ def prefill(
         )
     rest = [list(prompt[count:]) for prompt, count in zip(prompts, held, strict=True)]
     longest = max(map(len, rest))
-    if chunk is None or not model.can_be_split(max(map(len, prompts))):
+    if chunk is None or not model.supports_chunked_prefill(max(map(len, prompts))):
         chunk = longest
     logits: Tensor | None = None
     for start in range(0, longest, chunk):

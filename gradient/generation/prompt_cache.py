@@ -63,7 +63,7 @@ class PromptCache:
         computed.
         """
         matched = common_length([self.tokens, prompt[:-1]])
-        if not self.model.can_be_split(len(prompt)):
+        if not self.model.supports_chunked_prefill(len(prompt)):
             matched = 0
         try:
             self.cache.rewind([matched])
@@ -91,7 +91,7 @@ class PromptCache:
             self.reuse(prompts[0])
             return self.cache
         shared = common_length([prompt[:-1] for prompt in prompts])
-        if not self.model.can_be_split(max(map(len, prompts))):
+        if not self.model.supports_chunked_prefill(max(map(len, prompts))):
             shared = 0
         beginning = list(prompts[0][:shared])
         if shared - common_length([self.tokens, beginning]) >= WORTH_A_PASS:

@@ -100,8 +100,8 @@ class SpeculativeDecoder(Decoder):
             max(0, min(self.allowed[row], limit - len(ids) - 1))
             for row, ids, limit in zip(self.rows, self.ids, self.limits, strict=True)
         ]
-        if not self.steady and not all(
-            self.model.reads_alike(len(ids) - 1, len(ids) + count)
+        if not self.chunkable and not all(
+            self.model.same_angles(len(ids) - 1, len(ids) + count)
             for ids, count in zip(self.ids, counts, strict=True)
         ):
             return none

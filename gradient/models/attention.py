@@ -13,11 +13,11 @@ import gradient.functional as F
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
-    from gradient.models.causal_lm import Past
+    from gradient.models.causal_lm import PastKeyValues
 
 
 def attend(
-    past: Past | None,
+    past: PastKeyValues | None,
     layer: int,
     query: Tensor,
     key: Tensor,

@@ -1,8 +1,8 @@
 """The contract between a decoder-only language model and the code that generates with it.
 
-Whoever generates gives `forward` a cache; the model asks it three things, written down in `Past`.
-Attention over a cache is the cache's part, not the model's: whether keys lie in one buffer, in
-pages or in fewer bits, no model file knows.
+`forward` is given a cache and calls its `begin` once; the layers see the `PastKeyValues` that it
+returns. Attention over a cache is the cache's part, not the model's: no model file depends on
+whether keys lie in one buffer, in pages or in fewer bits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gradient.models.rope_parameters import reach
 from gradient.tensor import Tensor
 
 
-class Past(Protocol):
-    """One forward pass's view of a cache, made by `Cache.begin`."""
+class PastKeyValues(Protocol):
+    """The keys and values of earlier tokens, during one forward pass; made by `Cache.begin`."""
 
     #: (B, T) int64 on the device: each new token's position in its own row.
     positions: Tensor
@@ -56,7 +56,7 @@ class Past(Protocol):
 class Cache(Protocol):
     """What a model needs of a key-value cache: static, sliding, paged or quantised alike."""
 
-    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Past:
+    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> PastKeyValues:
         """Make room for `tokens` more columns, of which row i fills the first lengths[i]."""
         ...
 
@@ -115,25 +115,25 @@ class CausalLM(PretrainedModel):
         """Return the tokens that stand for what is no text and cannot be given, and for what."""
         return {}
 
-    def reads_alike(self, length: int, longer: int) -> bool:
-        """Return whether a token is the same to the model in a text of either length.
+    def same_angles(self, length: int, longer: int) -> bool:
+        """Return whether rotary angles are the same in texts of both lengths.
 
-        Not where rotary angles depend on the length of the text.
+        If so, a token's keys and values do not depend on how long the text becomes.
         """
         rotations = (module for module in self.modules() if isinstance(module, RotaryEmbedding))
         return all(rotation.same_angles(length, longer) for rotation in rotations)
 
-    def can_be_split(self, tokens: int) -> bool:
+    def supports_chunked_prefill(self, tokens: int) -> bool:
         """Return whether a text of so many tokens may go through a cache in several passes.
 
-        If not, it is read in one, as without a cache.
+        If not, it takes one pass, as without a cache.
         """
-        return self.reads_alike(1, tokens)
+        return self.same_angles(1, tokens)
 
-    def must_be_reread(self, held: int, tokens: int) -> bool:
-        """Return whether a text that has grown from `held` tokens to `tokens` is to be read anew.
+    def must_recompute(self, held: int, tokens: int) -> bool:
+        """Return whether a cache of `held` tokens must be emptied before it holds `tokens`.
 
-        If so, what a cache holds of it was made for a short text and will not do for a longer one.
+        That is where the keys of a short text do not fit a longer one.
         """
         return False
 

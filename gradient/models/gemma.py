@@ -25,7 +25,7 @@ from typing import Any
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.causal_lm import Cache, Past
+from gradient.models.causal_lm import Cache, PastKeyValues
 from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
 from gradient.models.llama import (
     LlamaAttention,
@@ -76,7 +76,7 @@ class Gemma2DecoderLayer(GemmaDecoderLayer):
         self.pre_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.self_attn(self.input_layernorm(x), rotate, past)
         x = x + self.post_attention_layernorm(y)

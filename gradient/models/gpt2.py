@@ -22,7 +22,7 @@ from gradient.models.causal_lm import (
     Cache,
     CausalLM,
     KVShape,
-    Past,
+    PastKeyValues,
     check_input_ids,
     last_tokens,
 )
@@ -112,7 +112,7 @@ class GPT2Attention(nn.Module):
         self.c_proj = nn.Linear(C, C)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, past: PastKeyValues | None = None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, C = x.shape
         H = self.n_head
@@ -155,7 +155,7 @@ class GPT2Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x: Tensor, past: PastKeyValues | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.attn(self.ln_1(x), past)
         return x + self.mlp(self.ln_2(x))

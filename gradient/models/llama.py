@@ -22,7 +22,7 @@ from gradient.models.causal_lm import (
     Cache,
     CausalLM,
     KVShape,
-    Past,
+    PastKeyValues,
     check_input_ids,
     last_tokens,
 )
@@ -96,7 +96,7 @@ class LlamaAttention(nn.Module):
         """Return queries (B, T, H D), keys and values (B, T, H_kv D)."""
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in self.project(x))  # (B, T, heads, D)
@@ -181,7 +181,7 @@ class LlamaDecoderLayer(nn.Module):
         """(B, T, C) -> (B, T, C), each token on its own."""
         return self.mlp(x)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, past))
         return x + self.dropout(self.feed_forward(self.post_attention_layernorm(x)))
@@ -277,9 +277,9 @@ class LlamaForCausalLM(CausalLM):
         heads, size = self.config.kv_heads, self.config.head_size
         return [KVShape(heads, size, window) for window in self.config.windows]
 
-    def must_be_reread(self, held: int, tokens: int) -> bool:
-        """Return whether the text outgrows its rotary angles, in models that then begin anew."""
-        return self.config.rereads and not self.reads_alike(held, tokens)
+    def must_recompute(self, held: int, tokens: int) -> bool:
+        """Return whether the rotary angles change, in models that then recompute the text."""
+        return self.config.recomputes_when_angles_change and not self.same_angles(held, tokens)
 
     def forward(
         self,

@@ -38,8 +38,8 @@ class LlamaFamilyConfig(ModelConfig):
     qk_norm: ClassVar[bool] = False
     #: Whether q, k, v come from one matrix, and gate and up from another.
     fused_projections: ClassVar[bool] = False
-    #: Whether a text is read anew when it grows so long that its rotary angles change.
-    rereads: ClassVar[bool] = False
+    #: Whether a text is recomputed when it grows so long that its rotary angles change.
+    recomputes_when_angles_change: ClassVar[bool] = False
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -271,7 +271,7 @@ class Phi3Config(LlamaFamilyConfig):
     model_type: ClassVar[str] = "phi3"
     partial_rotary: ClassVar[bool] = True
     fused_projections: ClassVar[bool] = True
-    rereads: ClassVar[bool] = True
+    recomputes_when_angles_change: ClassVar[bool] = True
 
     vocab_size: int = 32064
     hidden_size: int = 3072

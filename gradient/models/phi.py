@@ -19,7 +19,7 @@ import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import attend
-from gradient.models.causal_lm import Cache, Past
+from gradient.models.causal_lm import Cache, PastKeyValues
 from gradient.models.config import must_be
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaFamilyConfig
@@ -95,7 +95,7 @@ class PhiAttention(nn.Module):
         self.q_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
         self.k_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
@@ -134,7 +134,7 @@ class PhiDecoderLayer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: Past | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.input_layernorm(x)
         attended = self.resid_dropout(self.self_attn(y, rotate, past))

@@ -271,7 +271,7 @@ class KVCache:
 
 
 class Step:
-    """One forward pass over a `KVCache`: the `Past` that a model's layers see."""
+    """One forward pass over a `KVCache`: the `PastKeyValues` that a model's layers see."""
 
     def __init__(self, cache: KVCache, tokens: int, new: list[int]) -> None:
         self.cache = cache
@@ -314,7 +314,7 @@ class Step:
         window: int | None = None,
         softcap: float | None = None,
     ) -> Tensor:
-        """Store a layer's new keys and values, and attend to all: see `Past.attend`."""
+        """Store a layer's new keys and values, and attend to all: see `PastKeyValues.attend`."""
         if key.requires_grad or value.requires_grad:
             raise AutogradError(
                 "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
