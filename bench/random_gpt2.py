@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import gradient
-from gradient.models import save_model
+from gradient.checkpoints import save_model
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 
 SMALL = GPT2Config(

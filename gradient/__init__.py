@@ -304,6 +304,7 @@ from gradient.tensor.printing import set_printoptions
 # For editors and type checkers; at run time these are imported when first named (`__getattr__`).
 if TYPE_CHECKING:
     from gradient import amp as amp
+    from gradient import checkpoints as checkpoints
     from gradient import data as data
     from gradient import embedding as embedding
     from gradient import evaluation as evaluation
@@ -311,6 +312,7 @@ if TYPE_CHECKING:
     from gradient import generation as generation
     from gradient import hub as hub
     from gradient import io as io
+    from gradient import kv_cache as kv_cache
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
@@ -334,6 +336,7 @@ float, int = float32, int32
 
 _LATE = {
     "amp": "gradient.amp",
+    "checkpoints": "gradient.checkpoints",
     "cuda": "gradient.cuda",
     "data": "gradient.data",
     "embedding": "gradient.embedding",
@@ -342,6 +345,7 @@ _LATE = {
     "generation": "gradient.generation",
     "hub": "gradient.hub",
     "io": "gradient.io",
+    "kv_cache": "gradient.kv_cache",
     "models": "gradient.models",
     "nn": "gradient.nn",
     "optim": "gradient.optim",

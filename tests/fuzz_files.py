@@ -28,12 +28,12 @@ import numpy as np
 
 import gradient
 from gradient import hub
+from gradient.checkpoints import save_model
+from gradient.checkpoints.gguf.save import save_gguf
 from gradient.errors import GradientError
 from gradient.generation import generate
 from gradient.io.gguf import GGUFFile
 from gradient.io.gguf import write as write_gguf
-from gradient.models import save_model
-from gradient.models.gguf.save import save_gguf
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from gradient.quantization import quantize_
 from gradient.text import train_bpe

@@ -12,6 +12,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import hub
+from gradient.checkpoints import load_model, save_model
 from gradient.embedding import Pooling, TextEncoder
 from gradient.embedding.pooling import MODES
 from gradient.errors import (
@@ -22,7 +23,6 @@ from gradient.errors import (
     UnsupportedModel,
 )
 from gradient.io import load_file, save_file
-from gradient.models import load_model, save_model
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.registry import model_class
 from gradient.text import Tokenizer

@@ -13,8 +13,8 @@ import gradient.functional as F
 from cache_model import close, fed, feed, make_model, texts, whole
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
-from gradient.generation.cache import paged, sliding, static
-from gradient.generation.cache.storage import storage_of
+from gradient.kv_cache import paged, sliding, static
+from gradient.kv_cache.storage import storage_of
 
 LAYOUTS = {
     "static": {"kind": "static"},

@@ -358,7 +358,7 @@ def test_models_that_cannot_be_compared(model, tmp_path):
         config = GPT2Config(
             vocab_size=sizes[0], n_positions=64, n_embd=sizes[1], n_layer=1, n_head=2
         )
-        gradient.models.save_model(GPT2LMHeadModel(config), tmp_path / name)
+        gradient.checkpoints.save_model(GPT2LMHeadModel(config), tmp_path / name)
         result = run("diff", model, tmp_path / name, "--text", "def a")
         assert result.exit_code == 1
         assert "cannot be compared" in result.stderr and "of one model?" in result.stderr

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 import gradient
 from gradient import hub
+from gradient.checkpoints import load_model, save_model
+from gradient.checkpoints.gguf import to_gguf
 from gradient.cli.app import app
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile
-from gradient.models import load_model, model_class, save_model
-from gradient.models.gguf import to_gguf
+from gradient.models import model_class
 from gradient.text import Tokenizer, train_bpe
 
 pytestmark = pytest.mark.cpu_only
@@ -335,8 +336,8 @@ def test_a_larger_vocabulary_than_the_model_is_refused(folder, tmp_path):
     assert len(GGUFFile(tmp_path / "n.gguf").metadata["tokenizer.ggml.tokens"]) == (
         model.config.vocab_size
     )
+    from gradient.checkpoints.gguf.save import save_gguf
     from gradient.errors import ArgumentError
-    from gradient.models.gguf.save import save_gguf
 
     with pytest.raises(ArgumentError, match="it is not the model's own"):
         save_gguf(model, tmp_path / "o.gguf", metadata={"tokenizer.ggml.tokens": tokens})

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import gradient
 import gradient.functional as F
+from gradient.checkpoints import load_model, save_model
 from gradient.cli.app import app
 from gradient.cli.diff import read_side, rounded
 from gradient.errors import ArgumentError
@@ -22,7 +23,6 @@ from gradient.evaluation import compare, perplexity, run
 from gradient.evaluation.divergence import relative_error
 from gradient.evaluation.perplexity import windows
 from gradient.evaluation.trace import watched_ops
-from gradient.models import load_model, save_model
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
 from gradient.text import byte_level

@@ -11,10 +11,10 @@ import pytest
 
 import gradient
 from gradient import nn
+from gradient.checkpoints import load_model, save_model
 from gradient.errors import ArgumentError, FileFormatError, StateDictError
 from gradient.generation import KVCache, generate
 from gradient.io.safetensors import save_file
-from gradient.models import load_model, save_model
 from gradient.models.gemma import GemmaRMSNorm
 from gradient.models.gemma_config import FULL, SLIDING, Gemma3Config
 from gradient.models.registry import model_class

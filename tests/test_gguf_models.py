@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model
+from gradient.checkpoints.gguf import from_gguf, read_gguf, supported_architectures, to_gguf
+from gradient.checkpoints.gguf.architectures import ARCHITECTURES
+from gradient.checkpoints.gguf.rope import llama3_factors, read_rope
+from gradient.checkpoints.gguf.save import save_gguf
+from gradient.checkpoints.loading import to_checkpoint
 from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile
-from gradient.models import load_model, model_class
-from gradient.models.gguf import from_gguf, read_gguf, supported_architectures, to_gguf
-from gradient.models.gguf.architectures import ARCHITECTURES
-from gradient.models.gguf.rope import llama3_factors, read_rope
-from gradient.models.gguf.save import save_gguf
-from gradient.models.loading import to_checkpoint
+from gradient.models import model_class
 from gradient.quantization import quantize, quantize_
 
 pytestmark = pytest.mark.cpu_only

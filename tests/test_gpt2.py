@@ -11,9 +11,10 @@ import pytest
 
 import gradient
 import gradient.functional as F
+from gradient.checkpoints import load_model
 from gradient.errors import ArgumentError, AutogradError, FileFormatError
 from gradient.generation import KVCache, generate
-from gradient.models import GPT2Config, GPT2LMHeadModel, load_model
+from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.models.activations import ACTIVATIONS
 
 GOLDEN = Path(__file__).parent / "golden" / "gpt2_tiny"

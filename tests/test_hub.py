@@ -166,7 +166,7 @@ def test_a_repository_without_safetensors(cache, monkeypatch):
     assert "pytorch_model.bin" in calls[1]["allow_patterns"]
     assert "model.safetensors" not in calls[1]["allow_patterns"]
     ids = gradient.tensor([[1, 2, 3]])
-    assert (lm.model(ids) == gradient.models.load_model(GOLDEN)(ids)).all()
+    assert (lm.model(ids) == gradient.checkpoints.load_model(GOLDEN)(ids)).all()
     assert len(calls) == 2
     assert hub.find("someone/model", offline=True) == snapshot(cache, "someone/model")
 
@@ -218,8 +218,8 @@ def test_an_interrupted_download_is_resumed(cache, monkeypatch, absent):
 def test_a_missing_shard_is_fetched(cache, monkeypatch):
     folder = snapshot(cache, "someone/model")
     fill(folder)
-    model = gradient.models.load_model(folder)
-    gradient.models.save_model(model, folder, max_shard_bytes=40_000)
+    model = gradient.checkpoints.load_model(folder)
+    gradient.checkpoints.save_model(model, folder, max_shard_bytes=40_000)
     assert is_complete(folder)
     next(folder.glob("model-00002*")).unlink()
     assert not is_complete(folder)
@@ -320,7 +320,7 @@ def test_an_encoder_without_a_tokenizer(tmp_path):
         vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
         intermediate_size=48, max_position_embeddings=40,
     )  # fmt: skip
-    gradient.models.save_model(BertForMaskedLM(config), tmp_path)
+    gradient.checkpoints.save_model(BertForMaskedLM(config), tmp_path)
     encoder = hub.load(tmp_path)
     assert encoder.vectors([[1, 2, 3]]).shape == (1, 32)
     with pytest.raises(ArgumentError, match="texts need a tokenizer"):

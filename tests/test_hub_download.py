@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gradient.models import load_model, save_model
+from gradient.checkpoints import load_model, save_model
 from gradient.text import byte_level
 
 pytestmark = pytest.mark.cpu_only

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model, save_model
 from gradient.errors import FileFormatError
 from gradient.generation import KVCache, generate
 from gradient.io.safetensors import save_file
-from gradient.models import load_model, save_model
 from gradient.models.llama import LlamaRMSNorm
 from gradient.models.registry import model_class
 from gradient.models.rope import ROPE_TYPES, rotary_embedding

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model, save_gguf, save_model
+from gradient.checkpoints.loading import parts
 from gradient.errors import (
     ArgumentError,
     FileFormatError,
@@ -28,13 +30,9 @@ from gradient.models import (
     LlamaConfig,
     LlamaForCausalLM,
     ModelConfig,
-    load_model,
     register_model,
-    save_gguf,
-    save_model,
     supported_models,
 )
-from gradient.models.loading import parts
 from gradient.models.registry import _MODELS
 from gradient.quantization import quantize_
 
@@ -345,7 +343,7 @@ MEASURE = """
 import sys, gradient
 from functools import partial
 from gradient import hub, quantization
-from gradient.models import load_model
+from gradient.checkpoints import load_model
 
 def resident(field):
     for line in open("/proc/self/status"):

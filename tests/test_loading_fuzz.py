@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model
 from gradient.errors import GradientError
-from gradient.models import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.cpu_only]
 

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 import gradient
+from gradient.checkpoints import loading, save_model
 from gradient.cli.app import app
 from gradient.errors import ArgumentError, ModelNotFound
 from gradient.evaluation.memory import forecast
 from gradient.generation import KVCache
 from gradient.io import free_memory
 from gradient.io.free_memory import left_in
-from gradient.models import loading, save_model
 from gradient.models.bert import BertConfig, BertForMaskedLM
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaConfig, LlamaForCausalLM
@@ -34,7 +34,7 @@ import json, sys, gradient
 from gradient import hub, quantization
 from gradient.evaluation.memory import resident
 from gradient.generation import generate
-from gradient.models import load_model
+from gradient.checkpoints import load_model
 from functools import partial
 
 s = json.loads(sys.argv[1])

@@ -11,10 +11,10 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import nn
+from gradient.checkpoints import load_model, save_model
 from gradient.errors import ArgumentError, FileFormatError, StateDictError
 from gradient.generation import KVCache, generate
 from gradient.io import load_file, save_file
-from gradient.models import load_model, save_model
 from gradient.models.llama import LlamaMLP
 from gradient.models.moe import Router, SparseMoe, record_routing
 from gradient.models.registry import model_class

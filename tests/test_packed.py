@@ -19,13 +19,13 @@ from gradient.amp import autocast
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.autograd.explain import PUBLIC
 from gradient.backends.composed import packed as composed
+from gradient.checkpoints.loading import load_model, save_model
 from gradient.dtypes import BlockDType
 from gradient.dtypes.packed import PACKED
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.sharded import open_sharded, save_sharded
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
-from gradient.models.loading import load_model, save_model
 from gradient.ops import fused
 from gradient.quantization import SCHEMES, packed_tensor, quantize, quantize_, scheme_of
 from gradient.quantization.schemes import gets_more

@@ -15,8 +15,8 @@ from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
 from bench.roofline import measure
+from gradient.checkpoints import load_model
 from gradient.generation import generate
-from gradient.models import load_model
 
 PROMPT = list(range(100, 116))
 NEW_TOKENS = 64

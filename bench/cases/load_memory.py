@@ -37,7 +37,8 @@ def peak():
 BY_GRADIENT = """
 import json, time
 import gradient
-from gradient.models import gpt2, load_model
+from gradient.checkpoints import load_model
+from gradient.models import gpt2
 before, start = peak(), time.perf_counter()
 model = load_model(sys.argv[1])
 seconds, loaded = time.perf_counter() - start, peak()

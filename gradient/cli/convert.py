@@ -91,9 +91,9 @@ class Opened:
         **how: Any,
     ) -> None:
         from gradient import hub
+        from gradient.checkpoints import load_model
+        from gradient.checkpoints.sources import find_gguf
         from gradient.errors import ModelNotFound
-        from gradient.models import load_model
-        from gradient.models.sources import find_gguf
 
         path = hub.find(source, revision=revision, offline=offline)
         self.model: PretrainedModel = load_model(path, **how)
@@ -116,7 +116,7 @@ class Opened:
         self, path: Path, progress: Callable[[int, int], None], **options: Any
     ) -> dict[str, int]:
         """Write a GGUF file; return the bytes of each dtype."""
-        from gradient.models.gguf.save import save_gguf
+        from gradient.checkpoints.gguf.save import save_gguf
 
         path.parent.mkdir(parents=True, exist_ok=True)
         return save_gguf(
@@ -130,9 +130,9 @@ class Opened:
 
     def write_folder(self, folder: Path) -> dict[str, int]:
         """Write config.json, safetensors and the tokenizer's files; return each dtype's bytes."""
+        from gradient.checkpoints import save_model
+        from gradient.checkpoints.loading import to_checkpoint
         from gradient.io.atomic import atomic_folder
-        from gradient.models import save_model
-        from gradient.models.loading import to_checkpoint
 
         sizes: dict[str, int] = {}
         for value in to_checkpoint(self.model).values():

@@ -109,7 +109,7 @@ def rounded(side: Side, same: bool, offline: bool) -> bool:
     Where both sides have the `same` packed weights they compute with the same numbers, in float32.
     """
     from gradient import hub
-    from gradient.models.sources import open_checkpoint
+    from gradient.checkpoints.sources import open_checkpoint
 
     if "quantize" in side.options:
         return True

@@ -76,7 +76,7 @@ def describe_model(
         batch: rows in it.
     """
     from gradient import hub
-    from gradient.models.sources import find_gguf
+    from gradient.checkpoints.sources import find_gguf
 
     path = hub.find(name, revision=revision, offline=offline)
     try:
@@ -118,10 +118,10 @@ def describe_bare(path: Path) -> dict[str, Any]:
     Raises:
         FileFormatError: it is of no format that is read here.
     """
+    from gradient.checkpoints.sources import find_gguf, open_checkpoint
     from gradient.io.gguf import GGUFFile
     from gradient.io.sharded import open_sharded
     from gradient.io.torch_file import TorchFile
-    from gradient.models.sources import find_gguf, open_checkpoint
 
     gguf = find_gguf(path)
     file: Any

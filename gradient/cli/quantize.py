@@ -121,8 +121,8 @@ def _expert(name: str) -> str:
 
 
 def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
+    from gradient.checkpoints.gguf.save import to_dtype
     from gradient.dtypes import PackedDType
-    from gradient.models.gguf.save import to_dtype
     from gradient.quantization import quantize
 
     return quantize(x, dtype) if isinstance(dtype, PackedDType) else to_dtype(x, dtype)

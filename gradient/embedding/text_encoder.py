@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import gradient
 import gradient.functional as F
+from gradient.checkpoints.loading import save_model
 from gradient.embedding.pooling import Pooling
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.models.config import ModelConfig
 from gradient.models.encoder import EncoderModel
-from gradient.models.loading import save_model
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ import numpy as np
 
 import gradient
 from gradient import nn, quantization
+from gradient.checkpoints.loading import load_model
+from gradient.checkpoints.sources import find_gguf
 from gradient.dtypes import floating_dtype
 from gradient.errors import ArgumentError, BackendError
-from gradient.generation.cache import KVCache
 from gradient.generation.prefill import CHUNK, feed
+from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM, KVShape
-from gradient.models.loading import load_model
-from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
 
 #: Tokens of a row if nobody asks for more; a model of today may take 100 times as many.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
-from gradient.generation.cache import KVCache
 from gradient.generation.decoder import evaluating
+from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
 #: Tokens that go through the model at once: their logits must fit in memory.

@@ -1,7 +1,6 @@
 """Generating text: the key-value cache, sampling, stopping, and the loop that joins them."""
 
 from gradient.generation.beam_search import BeamSearch
-from gradient.generation.cache import KVCache, PagePool
 from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder
 from gradient.generation.drafts import Draft, Drafter, DraftModel, PromptLookup
@@ -24,6 +23,7 @@ from gradient.generation.sampling import Sampler, SamplingParams, processors
 from gradient.generation.speculative import SpeculativeDecoder
 from gradient.generation.stopping import StopStrings
 from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
+from gradient.kv_cache import KVCache, PagePool
 
 __all__ = [
     "BeamSearch",

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradient.errors import ArgumentError
-from gradient.generation.cache import KVCache
 from gradient.generation.prefill import CHUNK
 from gradient.generation.prompt_cache import PromptCache
+from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
 #: Columns that buffers have beyond the prompts at first; they double when they are full.

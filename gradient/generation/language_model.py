@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from gradient.checkpoints.generation_config import write_generation_config
+from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
 from gradient.generation.conversation import (
     Message,
@@ -22,8 +24,6 @@ from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
-from gradient.models.generation_config import write_generation_config
-from gradient.models.loading import save_model
 from gradient.text.chat_template import ChatTemplateError
 from gradient.text.thinking import ends_in_open_thought, split_thinking
 

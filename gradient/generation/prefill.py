@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import gradient
 from gradient import nn
 from gradient.errors import ArgumentError
-from gradient.generation.cache import KVCache
+from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 

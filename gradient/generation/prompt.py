@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from gradient.checkpoints.generation_config import eos_token_ids
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.models.causal_lm import CausalLM
-from gradient.models.generation_config import eos_token_ids
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:

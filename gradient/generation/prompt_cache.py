@@ -19,8 +19,8 @@ from typing import Any
 
 import gradient
 from gradient.errors import ArgumentError
-from gradient.generation.cache import KVCache
 from gradient.generation.prefill import CHUNK, prefill
+from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
 #: Tokens that several prompts must have in common for them to be computed in a pass of their own.

@@ -14,6 +14,9 @@ from typing import Any
 
 import gradient
 from gradient import quantization
+from gradient.checkpoints.generation_config import read_generation_config
+from gradient.checkpoints.loading import Progress, load_model
+from gradient.checkpoints.sources import find_gguf
 from gradient.dtypes import floating_dtype
 from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch, UnsupportedModel
@@ -23,9 +26,6 @@ from gradient.io.free_memory import warn_if_larger
 from gradient.io.gguf import GGUFFile
 from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
-from gradient.models.generation_config import read_generation_config
-from gradient.models.loading import Progress, load_model
-from gradient.models.sources import find_gguf
 from gradient.text import Tokenizer
 
 __all__ = [
@@ -89,7 +89,7 @@ def load(
 
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
-        UnsupportedModel, FileFormatError, StateDictError: see `gradient.models.load_model`.
+        UnsupportedModel, FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
     scheme = None if quantize is None else quantization.scheme_of(quantize)
     path = find(model, file=file, revision=revision, offline=offline)

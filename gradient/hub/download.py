@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gradient.checkpoints.sources import open_checkpoint
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.sharded import read_index
-from gradient.models.sources import open_checkpoint
 
 #: What is downloaded of a repository, whatever its weights' format: never code.
 DESCRIPTION = [

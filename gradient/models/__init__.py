@@ -1,8 +1,4 @@
-"""Language models: one file per architecture family, loaded from Hugging Face checkpoints.
-
->>> model = gradient.models.load_model("folder/with/config.json/and/safetensors")
->>> gradient.models.save_model(model, "folder")
-"""
+"""Language models, one file per architecture family; `gradient.checkpoints` loads them."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import ModelConfig
 from gradient.models.encoder import EncoderModel
-from gradient.models.gguf.save import save_gguf
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
-from gradient.models.loading import load_model, save_model
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import model_class, register_model, supported_models
 
@@ -143,11 +137,8 @@ __all__ = [
     "RobertaForMaskedLM",
     "XLMRobertaConfig",
     "XLMRobertaForMaskedLM",
-    "load_model",
     "model_class",
     "register_model",
-    "save_gguf",
-    "save_model",
     "supported_models",
 ]
 

@@ -267,7 +267,7 @@ class TrainConfig:
 
         Raises:
             ArgumentError: `options` give the model another shape, or a longer context.
-            ModelNotFound, UnsupportedModel, FileFormatError: see `gradient.models.load_model`.
+            ModelNotFound, UnsupportedModel, FileFormatError: see `gradient.checkpoints.load_model`.
         """
         from gradient.training.model import shape_of
 

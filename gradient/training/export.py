@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gradient.checkpoints import save_model
+from gradient.checkpoints.generation_config import write_generation_config
 from gradient.dtypes.names import floating_dtype
 from gradient.io.atomic import write_text
-from gradient.models import CausalLM, save_model
-from gradient.models.generation_config import write_generation_config
+from gradient.models import CausalLM
 from gradient.text import Tokenizer
 
 

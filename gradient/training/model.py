@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.models import CausalLM, load_model, model_class
-from gradient.models.generation_config import eos_token_ids
+from gradient.checkpoints import load_model
+from gradient.checkpoints.generation_config import eos_token_ids
+from gradient.checkpoints.sources import open_checkpoint
+from gradient.models import CausalLM, model_class
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
-from gradient.models.sources import open_checkpoint
 from gradient.nn import init
 from gradient.tensor import Tensor
 from gradient.text import Tokenizer

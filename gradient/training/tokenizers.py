@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradient.checkpoints.generation_config import read_generation_config
 from gradient.errors import ArgumentError, ModelNotFound
 from gradient.io.regular_file import read_regular
-from gradient.models.generation_config import read_generation_config
 from gradient.text import Tokenizer, byte_level, train_bpe
 from gradient.text.train import END_OF_TEXT
 from gradient.training.config import TrainConfig

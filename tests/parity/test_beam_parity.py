@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gradient.checkpoints import load_model
 from gradient.generation import generate
-from gradient.models import load_model
 
 pytestmark = pytest.mark.parity
 

@@ -13,8 +13,8 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import hub
+from gradient.checkpoints import load_model, save_model
 from gradient.io import load_file, save_file
-from gradient.models import load_model, save_model
 
 pytestmark = pytest.mark.parity
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from gradient.checkpoints import load_model
 from gradient.cli.app import app
 from gradient.evaluation import compare, run
 from gradient.evaluation.reference import run_transformers
-from gradient.models import load_model
 from gradient.text import byte_level
 
 torch = pytest.importorskip("torch")

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model, save_model
 from gradient.generation import generate
-from gradient.models import load_model, save_model
 from gradient.models.moe import Router
 from transformers_models import (
     NEW_TOKENS,

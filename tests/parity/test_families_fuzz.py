@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gradient.checkpoints import load_model
 from gradient.generation import generate
-from gradient.models import load_model
 from transformers_models import (
     Row,
     assert_close,

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import load_model
+from gradient.checkpoints.gguf import to_gguf
+from gradient.checkpoints.gguf.architectures import BY_MODEL_TYPE
+from gradient.checkpoints.gguf.save import save_gguf
+from gradient.checkpoints.loading import to_checkpoint
 from gradient.io import gguf as ours
 from gradient.io.gguf import GGUFFile
 from gradient.io.gguf.types import PACKED, PLAIN_NAMES, SCALARS, TENSOR_TYPES
-from gradient.models import load_model
-from gradient.models.gguf import to_gguf
-from gradient.models.gguf.architectures import BY_MODEL_TYPE
-from gradient.models.gguf.save import save_gguf
-from gradient.models.loading import to_checkpoint
 from gradient.quantization import quantize, quantize_
 
 pytestmark = pytest.mark.parity

@@ -7,8 +7,9 @@ import pytest
 
 import gradient
 import gradient.functional as F
+from gradient.checkpoints import load_model, save_model
 from gradient.generation import generate
-from gradient.models import GPT2Config, GPT2LMHeadModel, load_model, save_model
+from gradient.models import GPT2Config, GPT2LMHeadModel
 
 pytestmark = pytest.mark.parity
 

@@ -7,9 +7,9 @@ import pytest
 
 import gradient
 import gradient.functional as F
+from gradient.checkpoints import load_model
+from gradient.checkpoints.loading import module_name, parts
 from gradient.io import load_file, save_file
-from gradient.models import load_model
-from gradient.models.loading import module_name, parts
 from gradient.models.moe import record_routing
 
 pytestmark = pytest.mark.parity

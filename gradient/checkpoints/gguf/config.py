@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gradient.errors import FileFormatError, UnsupportedModel
-from gradient.models.gguf.architectures import (
+from gradient.checkpoints.gguf.architectures import (
     BY_MODEL_TYPE,
     BY_NAME,
     REQUIRED,
     Architecture,
 )
-from gradient.models.gguf.rope import read_rope, shortest, write_rope
+from gradient.checkpoints.gguf.rope import read_rope, shortest, write_rope
+from gradient.errors import FileFormatError, UnsupportedModel
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _PATTERN = "attention.sliding_window_pattern"

@@ -24,10 +24,10 @@ from typing import Any, Self
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
-from gradient.generation.cache import file, paged, sliding, static
-from gradient.generation.cache.layout import Geometry, Layout, Pair, Pass
-from gradient.generation.cache.paged import PagePool
-from gradient.generation.cache.storage import storages_of
+from gradient.kv_cache import file, paged, sliding, static
+from gradient.kv_cache.layout import Geometry, Layout, Pair, Pass
+from gradient.kv_cache.paged import PagePool
+from gradient.kv_cache.storage import storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 

@@ -24,7 +24,7 @@ from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError
-from gradient.generation.cache.layout import (
+from gradient.kv_cache.layout import (
     Geometry,
     Layout,
     Pair,
@@ -36,8 +36,8 @@ from gradient.generation.cache.layout import (
     visible,
     whole_blocks,
 )
-from gradient.generation.cache.static import Static
-from gradient.generation.cache.storage import Planes, Storage, empty_planes
+from gradient.kv_cache.static import Static
+from gradient.kv_cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 #: A position that no query reaches: that of a column which holds nothing.

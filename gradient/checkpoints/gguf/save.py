@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gradient
+from gradient.checkpoints.gguf import to_gguf
+from gradient.checkpoints.gguf.config import special_ids
+from gradient.checkpoints.gguf.weights import Cast, Choose
 from gradient.dtypes import PackedDType
 from gradient.errors import ArgumentError
 from gradient.io import gguf
-from gradient.models.gguf import to_gguf
-from gradient.models.gguf.config import special_ids
-from gradient.models.gguf.weights import Cast, Choose
 from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 

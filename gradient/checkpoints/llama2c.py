@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from gradient.checkpoints.rotary_rows import halves_from_pairs
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
-from gradient.models.rotary_rows import halves_from_pairs
 from gradient.tensor import Tensor
 
 MAGIC = 0x616B3432

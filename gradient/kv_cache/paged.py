@@ -23,7 +23,7 @@ from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError, CacheFull
-from gradient.generation.cache.layout import (
+from gradient.kv_cache.layout import (
     Geometry,
     Layout,
     Pair,
@@ -35,7 +35,7 @@ from gradient.generation.cache.layout import (
     visible,
     whole_blocks,
 )
-from gradient.generation.cache.storage import Planes, Storage, empty_planes
+from gradient.kv_cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 

@@ -4,7 +4,7 @@ Dimensions, here and in the layouts:
     B  rows (sequences)     T  new tokens          S  columns attended to
     H  key-value heads      D  size of a head      w  width of a storage's plane
 
-A layout keeps planes (see `gradient.generation.cache.storage`) for one or several layers that share
+A layout keeps planes (see `gradient.kv_cache.storage`) for one or several layers that share
 a geometry. It does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s:
 for every forward pass the cache opens a `View` of it, to which each layer hands its new columns and
 from which it gets those to attend to.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
-from gradient.generation.cache.storage import Planes, Storages
+from gradient.kv_cache.storage import Planes, Storages
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Tensor
 

@@ -21,13 +21,13 @@ import numpy as np
 
 import gradient
 from gradient.backends.packed import PackedArray
+from gradient.checkpoints.gguf.architectures import Architecture, Experts
+from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
+from gradient.checkpoints.rotary_rows import halves_from_pairs, pairs_from_halves
 from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
-from gradient.models.gguf.architectures import Architecture, Experts
-from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
-from gradient.models.rotary_rows import halves_from_pairs, pairs_from_halves
 from gradient.tensor import Tensor
 
 Change = Callable[[Tensor], Tensor]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import gradient
-from gradient.generation.cache.layout import (
+from gradient.kv_cache.layout import (
     Geometry,
     Layout,
     Pair,
@@ -28,7 +28,7 @@ from gradient.generation.cache.layout import (
     visible,
     whole_blocks,
 )
-from gradient.generation.cache.storage import Planes, Storage, empty_planes
+from gradient.kv_cache.storage import Planes, Storage, empty_planes
 from gradient.tensor import Tensor
 
 

@@ -116,7 +116,7 @@ def storage_of(dtype: gradient.DType | str) -> Storage:
     Raises:
         ArgumentError: keys and values are not stored in it.
     """
-    from gradient.generation.cache.quantized import Int4, Int8  # which are made of what is above
+    from gradient.kv_cache.quantized import Int4, Int8  # which are made of what is above
 
     name = dtype if isinstance(dtype, str) else dtype.name
     if name in FLOATING:

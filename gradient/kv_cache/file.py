@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradient
 from gradient.errors import ArgumentError, FileFormatError
-from gradient.generation.cache.layout import Pair
-from gradient.generation.cache.storage import Storages, empty_planes, storages_of
 from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.kv_cache.layout import Pair
+from gradient.kv_cache.storage import Storages, empty_planes, storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
-    from gradient.generation.cache.kv_cache import KVCache
+    from gradient.kv_cache.cache import KVCache
 
 FORMAT = "gradient-kv-cache-1"
 #: Numbers of each weight that the fingerprint looks at.

@@ -12,18 +12,18 @@ import os
 from typing import Any
 
 import gradient
-from gradient.io.arrays import tensor_of
-from gradient.io.gguf import GGUFFile, Pending
-from gradient.models.gguf.architectures import ARCHITECTURES
-from gradient.models.gguf.config import (
+from gradient.checkpoints.gguf.architectures import ARCHITECTURES
+from gradient.checkpoints.gguf.config import (
     architecture_of,
     read_config,
     special_ids,
     write_config,
 )
-from gradient.models.gguf.rope import TENSORS as ROPE_TENSORS
-from gradient.models.gguf.weights import Cast, Choose, GGUFWeights, to_tensors
-from gradient.models.loading import to_checkpoint
+from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
+from gradient.checkpoints.gguf.weights import Cast, Choose, GGUFWeights, to_tensors
+from gradient.checkpoints.loading import to_checkpoint
+from gradient.io.arrays import tensor_of
+from gradient.io.gguf import GGUFFile, Pending
 from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import gradient
+from gradient.checkpoints.sources import Checkpoint, open_checkpoint
 from gradient.errors import (
     ArgumentError,
     FileFormatError,
@@ -27,7 +28,6 @@ from gradient.io.sharded import save_sharded
 from gradient.models.config import CONFIG_NAME
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.registry import model_class
-from gradient.models.sources import Checkpoint, open_checkpoint
 from gradient.nn import init
 from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
@@ -47,7 +47,7 @@ def load_model(
     converter: Callable[[Any], Convert] | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Load the model in a folder or file of any format that `gradient.models.sources` lists.
+    """Load the model in a folder or file of any format that `gradient.checkpoints.sources` lists.
 
     The model is in evaluation mode (dropout off); `model.train()` changes that.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import gradient
 from gradient.errors import ArgumentError
-from gradient.generation.cache.storage import Plane, Planes
+from gradient.kv_cache.storage import Plane, Planes
 from gradient.tensor import Tensor
 
 #: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.

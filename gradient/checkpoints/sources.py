@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gradient.checkpoints.llama2c import Llama2cFile
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 from gradient.io.lookalikes import lookalike
@@ -26,7 +27,6 @@ from gradient.io.safetensors import SafetensorsFile
 from gradient.io.sharded import open_sharded, open_sharded_torch
 from gradient.io.torch_file import TorchFile, is_zip
 from gradient.models.config import CONFIG_NAME
-from gradient.models.llama2c import Llama2cFile
 from gradient.tensor import Tensor
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
@@ -76,7 +76,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     gguf = find_gguf(path)
     if gguf is not None:
-        from gradient.models.gguf import read_gguf
+        from gradient.checkpoints.gguf import read_gguf
 
         config, weights = read_gguf(gguf)
         return Checkpoint(gguf, config, weights)

@@ -1,0 +1,11 @@
+"""Models in files, in every format that is read or written: Hugging Face's, GGUF, llama2.c's.
+
+>>> model = gradient.checkpoints.load_model("folder/with/config.json/and/safetensors")
+>>> gradient.checkpoints.save_model(model, "folder")
+"""
+
+from gradient.checkpoints.gguf.save import save_gguf
+from gradient.checkpoints.loading import load_model, save_model
+from gradient.checkpoints.sources import Checkpoint, open_checkpoint
+
+__all__ = ["Checkpoint", "load_model", "open_checkpoint", "save_gguf", "save_model"]
