@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import real_data as data_folder
+from support import real_data as data_folder
+from support.paths import CHECKOUT
 
 # bench/ and examples/ are tested too, and are not installed. At the end of the path, so that
 # `gradient` stays the installed one.
-if str(data_folder.CHECKOUT) not in sys.path:
-    sys.path.append(str(data_folder.CHECKOUT))
+if str(CHECKOUT) not in sys.path:
+    sys.path.append(str(CHECKOUT))
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PARITY_MODULES = ("torch", "transformers")

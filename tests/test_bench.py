@@ -12,7 +12,7 @@ import pytest
 from bench.cases import CASES
 from bench.measure import Samples, interleave
 from bench.result import Result, table
-from real_data import CHECKOUT
+from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
 

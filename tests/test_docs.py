@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from real_data import CHECKOUT
+from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import gradient
-from real_data import CHECKOUT
+from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
 
@@ -152,3 +152,11 @@ def test_no_function_swallows_unknown_keywords() -> None:
         for name in swallowing(ast.parse(path.read_text()))
     }
     assert found == set(TAKES_ANYTHING)
+
+
+def test_folders_of_tests_are_those_of_the_package() -> None:
+    """What is no package's: shared code, data, and what crosses all of the package."""
+    others = {"support", "fuzzing", "golden", "parity", "examples"}
+    folders = {path.parent.name for path in (CHECKOUT / "tests").glob("*/test_*.py")}
+    packages = {path.parent.name for path in (CHECKOUT / "gradient").glob("*/__init__.py")}
+    assert folders - others <= packages

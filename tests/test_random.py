@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import gradient
-from array_backends import PROOFS
 from gradient import backends
 from gradient.errors import ArgumentError, DTypeError, GradientError, ShapeError, TypeMismatch
+from support.array_backends import PROOFS
 
 N = 20_000
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-import functional_cases
 from fuzzing import numbers
 from fuzzing.draw import Draw, Skip
 from fuzzing.program import INPLACE_OPERATORS, OPERATORS, PREFIXES, Array, Ref, Statement
+from support import functional_cases
 
 Row = Callable[[Draw], Statement]
 

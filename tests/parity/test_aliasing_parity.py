@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 import gradient  # noqa: E402
 import gradient.functional as F  # noqa: E402
-from aliasing_table import kind_of, results, rows, tensors  # noqa: E402
+from support.aliasing_table import kind_of, results, rows, tensors  # noqa: E402
 
 REFUSED = (RuntimeError, TypeError, IndexError)  # for a dtype, or for having no elements
 

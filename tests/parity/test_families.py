@@ -18,7 +18,7 @@ import gradient
 from gradient.checkpoints import load_model, save_model
 from gradient.generation import generate
 from gradient.models.moe import Router
-from transformers_models import (
+from support.transformers_models import (
     NEW_TOKENS,
     TOKENS,
     Row,

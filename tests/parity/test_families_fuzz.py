@@ -12,7 +12,7 @@ import pytest
 
 from gradient.checkpoints import load_model
 from gradient.generation import generate
-from transformers_models import (
+from support.transformers_models import (
     Row,
     assert_close,
     compare_training,

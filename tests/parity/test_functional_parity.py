@@ -14,7 +14,7 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from functional_cases import CASES, Case
+from support.functional_cases import CASES, Case
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Using padding='same'")]
 

@@ -7,7 +7,7 @@ import pytest
 from gradient.checkpoints import load_model
 from gradient.generation import generate
 from gradient.models.gemma_config import FULL, SLIDING
-from transformers_models import (
+from support.transformers_models import (
     NEW_TOKENS,
     TOKENS,
     assert_close,

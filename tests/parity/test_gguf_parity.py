@@ -29,7 +29,7 @@ gguf = pytest.importorskip("gguf")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from transformers_models import (  # noqa: E402
+from support.transformers_models import (  # noqa: E402
     TOKENS,
     Row,
     assert_close,

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from array_backends import PROOFS
 from gradient import backends
 from gradient.dtypes import BlockDType
 from gradient.dtypes.packed import PACKED
+from support.array_backends import PROOFS
 
 pytestmark = pytest.mark.parity
 

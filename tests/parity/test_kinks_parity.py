@@ -19,7 +19,7 @@ import gradient.functional as F  # noqa: E402
 from gradient.autograd.op import registry  # noqa: E402
 from gradient.tensor.arithmetic import Arithmetic  # noqa: E402
 from gradient.tensor.reductions import Reductions  # noqa: E402
-from kink_table import ELSEWHERE, INF, KNOWN, NAN, POINTS, Found, expressions, split  # noqa: E402
+from support.kink_table import ELSEWHERE, INF, KNOWN, NAN, POINTS, Found, expressions, split  # noqa: E402
 
 Answers = dict[str, np.ndarray]
 

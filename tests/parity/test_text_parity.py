@@ -15,7 +15,7 @@ import pytest
 
 from gradient.text import Tokenizer, get_json_schema, render_chat, train_bpe
 from gradient.text.sentencepiece import parse_sentencepiece, tokenizer_of_model
-from text_data import SENTENCES, excerpts, hard_texts
+from support.text_data import SENTENCES, excerpts, hard_texts
 
 pytestmark = pytest.mark.parity
 

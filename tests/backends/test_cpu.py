@@ -1,0 +1,394 @@
+"""The CPU's threads and kernels: exactness, NaN and infinities, what happens without numba."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends
+from gradient.autograd import gradcheck, gradgradcheck
+from gradient.backends.numpy import kernels, memory, threads
+from gradient.errors import ArgumentError
+from gradient.nn import functional as F
+from support.array_backends import BareBackend
+
+pytestmark = pytest.mark.cpu_only
+
+
+def python(code: str) -> str:
+    """What the code prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# Kernels ----------------------------------------------------------------------------------------
+
+
+def ulps(got: np.ndarray, exact: np.ndarray) -> float:
+    """The largest error, in units of the result's last place."""
+    return float((np.abs(got - exact) / np.spacing(np.abs(exact).astype(got.dtype))).max())
+
+
+def through(kernel_function: Any, x: np.ndarray) -> np.ndarray:
+    """A function of one number, compiled into a loop."""
+    import numba
+
+    @numba.njit
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = kernel_function(x[i])
+
+    out = np.empty_like(x)
+    loop(x, out)
+    return out
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("float32", -87, 88), ("float64", -708, 709)])
+def test_exp_is_within_about_an_ulp(dtype: str, low: float, high: float) -> None:
+    pytest.importorskip("numba")
+    from gradient.backends.numpy.kernels.functions import exp
+
+    x = np.random.default_rng(0).uniform(low, high, 200_000).astype(dtype)
+    exact = np.exp(x.astype(np.longdouble))
+    wide = np.finfo(np.longdouble).eps < 1e-17  # elsewhere the yardstick itself is rounded
+    assert ulps(through(exp, x), exact) <= (1.1 if wide else 2)
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 2 * high, 2 * low], dtype)
+    expected = np.array([np.nan, np.inf, 0, 1, 1, np.inf, 0], dtype)
+    np.testing.assert_array_equal(through(exp, edges), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tanh_keeps_its_digits_near_zero(dtype: str) -> None:
+    pytest.importorskip("numba")
+    from gradient.backends.numpy.kernels.functions import tanh
+
+    scales = np.repeat([1e-6, 1e-3, 0.1, 0.5, 1, 3, 10], 20_000)
+    x = (np.random.default_rng(0).standard_normal(scales.size) * scales).astype(dtype)
+    assert ulps(through(tanh, x), np.tanh(x.astype(np.longdouble))) <= 3
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, 1e30, -1e30, 1e-30], dtype)
+    expected = np.array([np.nan, 1, -1, 0, 1, -1, 1e-30], dtype)
+    np.testing.assert_array_equal(through(tanh, edges), expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("float64", 1e-12)])
+def test_gelu_keeps_its_digits_in_the_tail(dtype: str, tolerance: float) -> None:
+    """Where 1 + erf has lost them all."""
+    from math import erfc, sqrt
+
+    x = np.linspace(-12, 0, 20_000).astype(dtype)
+    exact = np.array([v * erfc(-v / sqrt(2)) / 2 for v in x.astype(float)])
+    got = backends.get("cpu").gelu(x)
+    np.testing.assert_allclose(got, exact, rtol=tolerance)
+
+
+@pytest.mark.parametrize("method", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rows_with_nan_and_infinity(method: str, dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((600, 60)).astype(dtype)
+    x[3, 7], x[5, 0], x[9, 59], x[11] = np.nan, -np.inf, np.inf, -np.inf
+    got = getattr(backends.get("cpu"), method)(x, -1)
+    expected = getattr(BareBackend(), method)(x, -1)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert np.isnan(got[[3, 9, 11]]).all() and np.isfinite(got[[0, 1, 2]]).all()
+
+
+@pytest.mark.parametrize("dtype", [gradient.float32, gradient.bfloat16])
+def test_attention_makes_no_square_array(dtype: gradient.DType) -> None:
+    """With a window or without, 16 bits or 32: memory grows with the text, not with its square."""
+    pytest.importorskip("numba")
+    q = gradient.randn(1, 2, 3000, 8).to(dtype).requires_grad_()
+
+    def attend() -> None:
+        for window in (None, 100):
+            F.attention(q, q, q, is_causal=True, window=window, softcap=5.0).sum().backward()
+
+    attend()  # compiles
+    tracemalloc.start()
+    attend()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 3000
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_attention_over_keys_at_infinity() -> None:
+    """Scores that are all -inf give zeros, as in the default."""
+    q, k, v = (np.ones((1, 2, 128, 8), np.float32) for _ in range(3))
+    k[0, 1] = -np.inf
+    for got, expected in zip(
+        backends.get("cpu").attention(q, k, v), BareBackend().attention(q, k, v), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def normal(*shape: int) -> gradient.Tensor:
+    return gradient.randn(*shape, dtype=gradient.float64, requires_grad=True)
+
+
+LARGE = {
+    "silu": lambda: (F.silu, normal(130, 130)),
+    "gelu": lambda: (F.gelu, normal(130, 130)),
+    "gelu tanh": lambda: (lambda x: F.gelu(x, approximate="tanh"), normal(130, 130)),
+    "softmax": lambda: (lambda x: F.softmax(x, -1), normal(130, 130)),
+    "log_softmax": lambda: (lambda x: F.log_softmax(x, -1), normal(130, 130)),
+    "cross_entropy": lambda: (
+        lambda x: F.cross_entropy(x, gradient.arange(130) % 7, label_smoothing=0.1),
+        normal(130, 130),
+    ),
+    "layer_norm": lambda: (
+        lambda x, w, b: F.layer_norm(x, (130,), w, b),
+        normal(130, 130),
+        normal(130),
+        normal(130),
+    ),
+    "rms_norm": lambda: (lambda x, w: F.rms_norm(x, (130,), w), normal(130, 130), normal(130)),
+    "attention": lambda: (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        *(normal(2, 2, 70, 9).transpose(1, 2).contiguous().transpose(1, 2) for _ in range(3)),
+    ),
+    "embedding": lambda: (
+        lambda w: F.embedding(gradient.arange(150) % 11, w),
+        normal(11, 130),
+    ),
+    "linear": lambda: (F.linear, normal(300, 300), normal(200, 300), normal(200)),
+}
+"""Functions and inputs that are large enough for kernels and threads."""
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_gradients_of_kernels(name: str) -> None:
+    function, *inputs = LARGE[name]()
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    assert gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("name", ["gelu", "softmax", "layer_norm", "attention"])
+def test_second_gradients_of_kernels(name: str) -> None:
+    function, *inputs = LARGE[name]()
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    assert gradgradcheck(function, inputs)
+
+
+# Threads, memory, numba -------------------------------------------------------------------------
+
+
+def test_threads_run_each_chunk_once() -> None:
+    done: list[int] = []
+    threads.run(1000, done.append)
+    assert sorted(done) == list(range(1000))
+
+
+@pytest.mark.parametrize("failing", [0, 7, 99])
+def test_an_error_in_a_thread_reaches_the_caller(failing: int) -> None:
+    def work(i: int) -> None:
+        if i == failing:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError, match=str(failing)):
+        threads.run(100, work)
+    test_threads_run_each_chunk_once()
+
+
+WHO_COMPILES = """
+import threading
+import gradient
+from gradient.backends.numpy import compiler
+from gradient.nn import functional as F
+from gradient.quantization import quantize
+
+threads = set()
+alone = compiler._alone
+
+def noted(work, arguments):
+    threads.add(threading.current_thread().name)
+    return alone(work, arguments)
+
+compiler._alone = noted
+x = gradient.randn(1400, 400, requires_grad=True)
+q = x.reshape(4, 7, 50, 400)
+F.layer_norm(F.gelu(x), (400,)).softmax(-1).sum().backward()
+F.scaled_dot_product_attention(q, q, q).sum().backward()
+F.embedding(gradient.arange(1400) % 11, x).sum().backward()
+gradient.optim.AdamW([x]).step()
+F.linear(x[:2].bfloat16(), gradient.randn(2048, 400).bfloat16())
+for rows in (1, 64):
+    F.linear(gradient.randn(rows, 512), quantize(gradient.randn(4096, 512), gradient.q4_0))
+print(*threads)
+"""
+
+
+def test_threads_of_the_pool_compile_nothing() -> None:
+    """The end of the process, also after Ctrl-C, would wait for them."""
+    pytest.importorskip("numba")
+    environment = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", WHO_COMPILES], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.split() == ["gradient-compiler"], done.stderr
+
+
+def test_threads_may_nest() -> None:
+    done: list[int] = []
+    threads.run(4, lambda i: threads.run(4, lambda j: done.append(4 * i + j)))
+    assert sorted(done) == list(range(16))
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "2"])
+def test_set_num_threads_takes_positive_ints(n: object) -> None:
+    with pytest.raises(ArgumentError, match="set_num_threads: expected a positive int"):
+        threads.set_num_threads(n)  # type: ignore[arg-type]
+
+
+def test_small_arrays_do_not_wait_for_numba() -> None:
+    out = python(
+        "import sys, gradient\n"
+        "x = gradient.randn(64, 64, requires_grad=True)\n"
+        "loss = gradient.nn.functional.cross_entropy(x @ x, gradient.arange(64))\n"
+        "loss.backward()\n"
+        "print('numba' in sys.modules)"
+    )
+    assert out.split() == ["False"]
+
+
+TRAIN = """
+import gradient
+from gradient import nn, optim
+
+model = nn.Sequential(nn.Linear(256, 256), nn.LayerNorm(256), nn.GELU())
+optimizer = optim.AdamW(model.parameters())
+gradient.softmax(model(gradient.randn(256, 256)), -1).square().sum().backward()
+optimizer.step()
+lm = gradient.hub.load("tinyworld")
+assert len(lm.generate("def f(x):" * 20, max_new_tokens=5, temperature=0.8).token_ids) == 5
+"""
+"""Kernels of every kind, if there are any."""
+
+
+@pytest.mark.parametrize(
+    ("before", "variables", "reason"),
+    [
+        (
+            "import sys; sys.modules['numba'] = None",
+            {},
+            "(import of numba halted; None in sys.modules); pip install --upgrade numba",
+        ),
+        ("", {"NUMBA_DISABLE_JIT": "1"}, "(NUMBA_DISABLE_JIT is set); unset it"),
+    ],
+)
+def test_without_numba_all_works_with_one_warning(before, variables, reason) -> None:
+    told = (
+        "UserWarning: without numba the CPU runs compositions of NumPy functions in place of "
+        f"kernels, several times slower {reason}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", before + TRAIN],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning") == 1 and told in done.stderr
+
+
+# No folder but the working one can be written (permissions do not stop root).
+DENY = """
+import os, tempfile
+
+def deny(*args, dir=None, **options):
+    if os.path.abspath(dir).startswith(os.getcwd()):
+        return real(*args, dir=dir, **options)
+    raise PermissionError(13, "Permission denied", dir)
+
+real, tempfile.TemporaryFile = tempfile.TemporaryFile, deny
+import gradient
+from gradient.nn import functional as F
+
+x = gradient.linspace(0, 1, 1 << 14).reshape(128, 128)
+assert abs(F.gelu(F.softmax(x, -1)).sum() - 64.1) < 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({"XDG_CACHE_HOME": "cache"}, True),  # the package's folder alone cannot be written
+        ({"XDG_CACHE_HOME": "/nowhere"}, False),
+        ({"NUMBA_CACHE_DIR": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}, False),
+        ({"HOME": ""}, False),
+    ],
+)
+def test_kernels_are_kept_elsewhere_or_compiled_anew(variables, kept, tmp_path) -> None:
+    pytest.importorskip("numba")
+    variables = {name: value.replace("cache", str(tmp_path)) for name, value in variables.items()}
+    environment = {name: v for name, v in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", DENY],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment | variables,
+    )
+    assert done.returncode == 0, done.stderr
+    told = "UserWarning: kernels are compiled anew by each process"
+    assert done.stderr.count("Warning") == done.stderr.count(told) == (not kept)
+    assert bool(list(tmp_path.rglob("*.nbc"))) == kept
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_threads_work_after_a_fork() -> None:
+    out = python(
+        "import os, gradient\n"
+        "x = gradient.ones(512, 512)\n"
+        "(x @ x).sum()\n"
+        "if os.fork() == 0:\n"
+        "    print(float((x @ x).sum()), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()"
+    )
+    assert float(out) == 512.0**3
+
+
+def test_freed_memory_is_kept() -> None:
+    if not memory.keep_freed():
+        pytest.skip("not glibc, or set by the user")
+    out = python(
+        "import resource, gradient\n"
+        "x = gradient.ones(2048, 2048)\n"
+        "x + 1\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(100): x + 1\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    assert int(out) < 4096  # the pages of one result of 16 MiB
+
+
+def test_kernels_take_a_copy_of_what_they_can_not_walk() -> None:
+    x = np.ones((300, 300), np.float32)
+    x.setflags(write=False)
+    assert kernels.plain(x).flags.carray
+    assert kernels.plain(x.T).flags.c_contiguous
+    writable: Callable[[], np.ndarray] = np.ones((2, 2)).copy
+    same = writable()
+    assert kernels.plain(same) is same
+
+
+def test_out_of_range_indices_do_not_reach_a_kernel() -> None:
+    logits = gradient.zeros(200, 100)
+    with pytest.raises(IndexError):
+        gradient.nn.functional.cross_entropy(logits, gradient.full((200,), 100))
+    table = gradient.zeros(10, 200)
+    with pytest.raises(IndexError):
+        table.index_add_(0, gradient.full((100,), 10), gradient.ones(100, 200))

@@ -1,0 +1,325 @@
+"""Every override of a composed default gives what the default gives.
+
+An override is any method that a backend has otherwise than `BareBackend`, which is the required
+methods and the composed defaults as written. It is found by introspection, and needs a case in
+`backend_table`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient import backends
+from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.base import Backend
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
+from support.array_backends import BareBackend
+from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
+
+WIDE, NARROW = ("float64", "float32"), ("float16", "bfloat16")
+FLOATS = WIDE + NARROW
+EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
+# 16-bit arrays go to the defaults, which copy them first: two layouts say enough.
+MEMORY = [(dtype, layout) for dtype in WIDE for layout in LAYOUTS]
+MEMORY += [(dtype, layout) for dtype in NARROW for layout in ("contiguous", "transposed")]
+NO_ARRAYS = {
+    "storage",
+    "is_view",
+    "is_view_of",
+    "to_numpy",
+    "synchronize",
+    "asarray",
+    "has_zero",
+}
+"""Methods about memory and transfer, which have no values to compare."""
+
+
+def overrides(kind: type[Backend]) -> list[str]:
+    return sorted(
+        name
+        for name in dir(Backend)
+        if not name.startswith("_")
+        and callable(getattr(Backend, name))
+        and getattr(kind, name) is not getattr(BareBackend, name)
+        and name not in NO_ARRAYS
+    )
+
+
+def kernel_overrides() -> list[str]:
+    """The overrides by numba kernels: defined in a module that goes by the name of its family."""
+    families = {f"gradient.backends.numpy.{name}" for name in
+                ("elementwise", "norms", "attention", "rng", "steps")}  # fmt: skip
+    return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
+
+
+ROWS = [(name, i) for name in CASES for i in range(len(CASES[name]))]
+FOUND = {*overrides(NumpyBackend), *overrides(CudaBackend)}
+OVERRIDDEN = [(name, i) for name, i in ROWS if name in FOUND]
+
+
+@pytest.fixture
+def backend(device: str) -> Backend:
+    return backends.get(device)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has small arrays go to kernels and threads too."""
+    monkeypatch.setattr(kernels, "MIN_SIZE", 1)
+    monkeypatch.setattr("gradient.backends.numpy.attention.MIN_SCORES", 1)
+    monkeypatch.setattr("gradient.backends.numpy.attention.MIN_ROWS", 1)
+    monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
+    monkeypatch.setattr("gradient.backends.composed.packed.AT_ONCE", 2048)
+    monkeypatch.setattr(blas, "ONE_THREAD", 0)
+    monkeypatch.setattr(blas, "MANY_THREADS", 0)
+
+
+@pytest.fixture
+def pool() -> Any:
+    """Sets the number of threads, and puts it back."""
+    before = threads.get_num_threads()
+    yield threads.set_num_threads
+    threads.set_num_threads(before)
+
+
+def agree(got: list[np.ndarray], expected: list[np.ndarray], dtype: str, method: str) -> None:
+    assert len(got) == len(expected)
+    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
+        assert x.shape == y.shape, f"{method}: part {i} has shape {x.shape}, expected {y.shape}"
+        assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
+        if x.dtype.kind in "biu":
+            np.testing.assert_array_equal(x, y)
+            continue
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y))
+        scale = max(1.0, np.abs(y[np.isfinite(y)]).max(initial=0))
+        # Two 16-bit results may round to neighbours; wider ones differ by the order of their sums.
+        slack = 2 if dtype in NARROW else 64
+        limit = slack * EPS[dtype] * scale
+        np.testing.assert_allclose(x, y, rtol=0, atol=limit, err_msg=f"{method}, part {i}")
+
+
+def test_every_override_has_a_case():
+    missing = sorted(name for name in FOUND if name not in CASES)
+    assert not missing, f"overrides without a case in tests/support/backend_table.py: {missing}"
+
+
+def test_every_composed_default_has_a_case():
+    required = set(vars(Backend))
+    defaults = {
+        name for kind in Backend.__mro__[1:-1] for name in vars(kind)
+        if not name.startswith("_") and name not in required
+    }  # fmt: skip
+    missing = sorted(defaults - set(CASES))
+    assert not missing, (
+        f"composed defaults without a case in tests/support/backend_table.py: {missing}"
+    )
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("method", [*kernel_overrides(), "matmul", "linear"])
+def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the tests below compare the kernel with the default, not the default with itself."""
+    pytest.importorskip("numba")
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"{method} was left to the default")
+
+    holders = [kind for kind in NumpyBackend.__mro__ if method in vars(kind)]
+    monkeypatch.setattr(holders[-1], method, refuse)
+    if method in ("matmul", "index_add"):  # required methods: the default is ArrayAPIBackend's
+        monkeypatch.setattr(ArrayAPIBackend, method, refuse)
+    call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))
+
+
+@pytest.mark.parametrize(("dtype", "layout"), MEMORY)
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override(
+    method: str, case: int, dtype: str, layout: str, backend: Backend, eager: None
+) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype, layout)))
+    got = call(backend, method, arguments(Draw(dtype, layout)))
+    agree(got, expected, dtype, method)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override_of_many_rows(method: str, case: int, dtype: str, backend: Backend) -> None:
+    """More than one chunk, of arrays large enough for kernels and threads without being made to."""
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype, rows=2055)))
+    got = call(backend, method, arguments(Draw(dtype, rows=2055)))
+    agree(got, expected, dtype, method)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_override_of_nothing(method: str, case: int, dtype: str, backend: Backend) -> None:
+    """Arrays without rows: the same result, or an error in both."""
+    arguments = CASES[method][case]
+    try:
+        expected = call(BARE, method, arguments(Draw(dtype, rows=0)))
+    except (ValueError, IndexError):  # such as the maximum of no numbers
+        with pytest.raises((ValueError, IndexError)):
+            call(backend, method, arguments(Draw(dtype, rows=0)))
+        return
+    got = call(backend, method, arguments(Draw(dtype, rows=0)))
+    agree(got, expected, dtype, method)
+
+
+class Offset:
+    """Draws a kernel's arguments whose rows lie about `offset`, as `dtype` rounds them."""
+
+    ROWS, COLUMNS = 130, 257
+
+    def __init__(self, offset: float, dtype: str):
+        self.offset, self.dtype = offset, np.dtype(dtype)
+        self.random = np.random.default_rng(0)
+
+    def rows(self) -> np.ndarray:
+        return (self.offset + self.plain(self.ROWS, self.COLUMNS)).astype(self.dtype)
+
+    def plain(self, *shape: int) -> np.ndarray:
+        return self.random.standard_normal(shape).astype(self.dtype)
+
+    def targets(self) -> np.ndarray:
+        return self.random.integers(0, self.COLUMNS, self.ROWS)
+
+    def of(self, method: str, *arguments: Any) -> list[np.ndarray]:
+        """What the definition gives in float64, rounded."""
+        return [x.astype(self.dtype) for x in getattr(BARE, method)(*map(wide, arguments))]
+
+    def heads(self) -> tuple[np.ndarray, ...]:
+        """Queries, keys and values whose scores are exactly the rows: each query is a unit
+        vector, and each key holds all queries' scores of it."""
+        t, s = 37, self.COLUMNS
+        q = np.eye(t, dtype=self.dtype)[None, None]
+        return q, np.ascontiguousarray(self.rows()[:t].T)[None, None], self.plain(1, 1, s, 5)
+
+
+def wide(value: Any) -> Any:
+    """Arrays of floats in float64."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(wide(v) for v in value)
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(np.float64) if floats else value
+
+
+def cross_entropy_grad(o: Offset) -> tuple[Any, ...]:
+    logits, target = o.rows(), o.targets()
+    _, *parts = o.of("cross_entropy", logits, target, -100, 0.1)
+    return o.plain(o.ROWS), logits, target, *parts, -100, 0.1
+
+
+def layer_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()
+    _, mean, rstd = o.of("layer_norm", x, None, None, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.COLUMNS), mean, rstd
+
+
+def rms_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()
+    _, rstd = o.of("rms_norm", x, None, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.COLUMNS), rstd
+
+
+def attention_grad(o: Offset) -> tuple[Any, ...]:
+    q, k, v = o.heads()
+    out, high, log_sum = o.of("attention", q, k, v)
+    return o.plain(*out.shape), q, k, v, out, high, log_sum
+
+
+def log_softmax_grad(o: Offset) -> tuple[Any, ...]:
+    (out,) = o.of("log_softmax", o.rows()[None], -1)
+    return o.plain(*out.shape), out, -1
+
+
+def softmax_grad(o: Offset) -> tuple[Any, ...]:
+    (out,) = o.of("softmax", o.rows()[None], -1)
+    return o.plain(*out.shape), out, -1
+
+
+def adamw(o: Offset) -> tuple[Any, ...]:
+    numbers = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "step": 3}
+    arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
+    return *([a] for a in arrays), [abs(o.plain(o.ROWS, o.COLUMNS))], numbers
+
+
+def both_signs(o: Offset) -> np.ndarray:
+    return np.concatenate([o.rows(), -o.rows()])
+
+
+AT_OFFSETS: dict[str, Any] = {
+    "softmax": lambda o: (o.rows(), -1),
+    "softmax_grad": softmax_grad,
+    "log_softmax": lambda o: (o.rows(), -1),
+    "log_softmax_grad": log_softmax_grad,
+    "cross_entropy": lambda o: (o.rows(), o.targets(), -100, 0.1),
+    "cross_entropy_grad": cross_entropy_grad,
+    "layer_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), o.plain(o.COLUMNS), 1e-5),
+    "layer_norm_grad": layer_norm_grad,
+    "rms_norm": lambda o: (o.rows(), o.plain(o.COLUMNS), 1e-5),
+    "rms_norm_grad": rms_norm_grad,
+    "attention": lambda o: o.heads(),
+    "attention_grad": attention_grad,
+    "silu": lambda o: (both_signs(o),),
+    "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
+    "gelu": lambda o: (both_signs(o),),
+    "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
+    "adamw_step": adamw,
+}
+"""The arguments of every kernel that computes with floats, about an offset."""
+
+CANCEL = {("attention_grad", 0)}
+"""Results in which numbers of the offset's size cancel: the keys in a query's gradient."""
+
+
+def test_every_kernel_is_tried_at_offsets():
+    without_floats = {"index_add", "philox", "uniform"}
+    missing = set(kernel_overrides()) - set(AT_OFFSETS) - without_floats
+    assert not missing, f"kernels without a row in AT_OFFSETS: {missing}"
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7])
+@pytest.mark.parametrize("method", AT_OFFSETS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_kernel_keeps_its_digits_at_an_offset(
+    method: str, offset: float, dtype: str, eager: None
+) -> None:
+    """Sums may be taken in any order; nothing else may be: log-softmax of large logits, say."""
+    arguments = AT_OFFSETS[method](Offset(offset, dtype))
+    expected = call(BARE, method, tuple(map(wide, arguments)))
+    got = call(backends.get("cpu"), method, arguments)
+    assert len(got) == len(expected)
+    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
+        scale = max(float(np.abs(y).max(initial=0)), 1e-3)
+        limit = 16 * EPS[dtype] * (max(scale, offset) if (method, i) in CANCEL else scale)
+        error = float(np.abs(x.astype(np.float64) - y).max(initial=0))
+        assert error <= limit, f"{method}, part {i}: off by {error:.1e}, more than {limit:.1e}"
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize(("method", "case"), OVERRIDDEN)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_threads_do_not_change_results(
+    method: str, case: int, pool: Any, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for n in (1, 2, 3):
+        pool(n)
+        results.append(
+            call(backends.get("cpu"), method, CASES[method][case](Draw("float32", rows=2055)))
+        )
+    for other in results[1:]:
+        for x, y in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(x, y)

@@ -1,0 +1,468 @@
+"""Calls for every method of a backend that has a composed default, or that a backend speeds up.
+
+`CASES[method]` lists functions that draw a call's arguments: `lambda a: (a(a.rows, 7), -1)` is a
+call with a random array of `a.rows` rows in the dtype and memory layout under test, and an axis.
+The last argument may be a dict of keywords. A new composed default, and so each override of it,
+needs a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient import dtypes
+from gradient.backends.packed import PackedArray
+from gradient.dtypes.packed import PACKED
+from support.array_backends import BareBackend
+
+BARE = BareBackend()
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.T.copy().T,
+    "permuted": lambda x: np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if x.ndim else x,
+    "sliced": lambda x: np.repeat(np.repeat(x, 2, -1), 2, 0)[::2, ..., ::2] if x.ndim > 1 else x,
+    "reversed": lambda x: x[..., ::-1].copy()[..., ::-1] if x.ndim else x,
+}
+"""The same values, laid out in memory in several ways."""
+
+
+class Draw:
+    """Draws the arguments of one call; the same ones whenever it is made anew."""
+
+    def __init__(self, dtype: str, layout: str = "contiguous", rows: int = 5):
+        self.dtype = dtypes.dtype_of(dtype).numpy
+        self.rows = rows
+        self._layout = LAYOUTS[layout]
+        self._random = np.random.default_rng(0)
+
+    def __call__(self, *shape: int, low: float | None = None, high: float = 1.0) -> np.ndarray:
+        """Normal numbers; or uniform ones in [low, high)."""
+        if low is None:
+            values = self._random.standard_normal(shape)
+        else:
+            values = self._random.uniform(low, high, shape)
+        return self._layout(np.asarray(values).astype(self.dtype))
+
+    def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
+        return self._layout(self._random.integers(low, high, shape))
+
+    def bools(self, *shape: int) -> np.ndarray:
+        return self._layout(self._random.random(shape) < 0.5)
+
+
+Case = Callable[[Draw], tuple[Any, ...]]
+
+
+def each(low: float | None = None, high: float = 1.0) -> list[Case]:
+    """A function of one element, over a range."""
+    return [lambda a: (a(a.rows, 67, low=low, high=high),)]
+
+
+def along(*more: Any) -> list[Case]:
+    """A function along an axis: each of three."""
+    return [
+        lambda a: (a(a.rows, 67), -1, *more),
+        lambda a: (a(3, a.rows, 21), 2, *more),
+        lambda a: (a(a.rows, 3, 7), 0, *more),
+    ]
+
+
+def along_pair() -> list[Case]:
+    return [
+        lambda a: (a(a.rows, 67), -abs(a(a.rows, 67)), -1),
+        lambda a: (a(7, a.rows), -abs(a(7, a.rows)), 0),
+    ]
+
+
+def targets(a: Draw, classes: int) -> np.ndarray:
+    target = a.integers(0, classes, a.rows)
+    target[::3] = -100
+    return target
+
+
+def cross_entropy(smoothing: float) -> Case:
+    return lambda a: (3 * a(a.rows, 67), targets(a, 67), -100, smoothing)
+
+
+def cross_entropy_grad(smoothing: float) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        logits = 3 * a(a.rows, 67)
+        target = targets(a, 67)
+        _, high, log_sum = BARE.cross_entropy(logits, target, -100, smoothing)
+        high, log_sum = high.astype(a.dtype), log_sum.astype(a.dtype)
+        return a(a.rows), logits, target, high, log_sum, -100, smoothing
+
+    return arguments
+
+
+def band(t: int, keys: int) -> np.ndarray:
+    """A mask (1, 1, t, keys): row i sees 9 columns up to the one i + 40; some rows see none."""
+    row, column = np.arange(t)[:, None], np.arange(keys)
+    mask = (column <= row + 40) & (column > row + 31) & (row % 40 != 39)
+    return mask[None, None]
+
+
+def attention(
+    queries: int, heads: int = 4, key_heads: int = 2, keys: int = 37, mask: str = "", **options: Any
+) -> Case:
+    """The arguments of a call; `queries` of them, times a.rows / 5 where that is not very many."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        t = queries * min(a.rows, 50) // 5
+        q, k, v = a(2, heads, t, 9), a(2, key_heads, keys, 9), a(2, key_heads, keys, 5)
+        masks = {
+            "": None,
+            "bool": a.bools(t, keys),
+            "heads": a.bools(2, heads, t, keys),
+            "rows": a.bools(2, 1, t, keys),
+            "band": band(t, keys),
+            "added": a(2, 1, t, keys),
+        }
+        return q, k, v, masks[mask], {"scale": 0.3, **options}
+
+    return arguments
+
+
+def attention_grad(queries: int, **options: Any) -> Case:
+    forward = attention(queries, **options)
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        q, k, v, mask, keywords = forward(a)
+        out, high, log_sum = BARE.attention(q, k, v, mask, **keywords)
+        high, log_sum = high.astype(q.dtype), log_sum.astype(q.dtype)
+        return a(*out.shape), q, k, v, out, high, log_sum, mask, keywords
+
+    return arguments
+
+
+ATTENTION: list[dict[str, Any]] = [
+    {"queries": 37, "is_causal": True},
+    {"queries": 37},
+    {"queries": 5, "is_causal": True},
+    {"queries": 41, "heads": 3, "key_heads": 3, "keys": 64, "is_causal": True},
+    {"queries": 41, "is_causal": True, "window": 7},
+    {"queries": 37, "keys": 90, "is_causal": True, "window": 40, "softcap": 1.5},
+    {"queries": 60, "keys": 20, "is_causal": True, "window": 9},  # the last rows see nothing
+    {"queries": 5, "is_causal": True, "window": 1},
+    {"queries": 37, "softcap": 0.7},
+    {"queries": 6, "mask": "bool"},
+    {"queries": 6, "mask": "heads"},
+    {"queries": 37, "mask": "rows", "softcap": 1.5},
+    {"queries": 37, "keys": 90, "mask": "band"},  # as behind a cache, with a window
+    {"queries": 6, "mask": "added"},
+    {"queries": 6, "mask": "added", "softcap": 1.5},
+]
+
+
+def layer_norm_grad(weighted: bool) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x = a(a.rows, 67)
+        _, mean, rstd = BARE.layer_norm(x, None, None, 1e-5)
+        return a(a.rows, 67), x, a(67) if weighted else None, mean, rstd
+
+    return arguments
+
+
+def rms_norm_grad(weighted: bool) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x = a(a.rows, 67)
+        _, rstd = BARE.rms_norm(x, None, 1e-5)
+        return a(a.rows, 67), x, a(67) if weighted else None, rstd
+
+    return arguments
+
+
+def adamw(**options: Any) -> Case:
+    settings = {
+        "lr": 1e-2,
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "eps": 1e-8,
+        "weight_decay": 0.1,
+        "step": 3,
+    }
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        shapes = [(a.rows, 67), (3,), (), (2, 3, 4)]
+        lists = [[a(*s) for s in shapes] for _ in range(3)]
+        squares = [a(*s, low=0.01) for s in shapes]
+        return *lists, squares, {**settings, **options}
+
+    return arguments
+
+
+def sgd(buffers: bool, **options: Any) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        shapes = [(a.rows, 7), (3,), ()]
+        params, grads, momentum = ([a(*s) for s in shapes] for _ in range(3))
+        return params, grads, momentum if buffers else None, {"lr": 0.1, **options}
+
+    return arguments
+
+
+def counts(rows: int) -> np.ndarray:
+    """Of four groups with `rows` rows together; the second has none."""
+    sizes = [rows // 2, 0, rows // 3]
+    return np.array([*sizes, rows - sum(sizes)])
+
+
+def rotation(interleaved: bool, still: int = 0) -> Case:
+    return lambda a: (a(2, 3, a.rows, 8 + still), a(a.rows, 4), a(a.rows, 4), interleaved)
+
+
+def packed(a: Draw, name: str, *shape: int) -> PackedArray:
+    """Normal weights, packed; whatever dtype and layout are under test."""
+    dtype = dtypes.dtype_of(name)
+    values = np.ascontiguousarray(a(*shape), np.float32)
+    return PackedArray(dtype, shape, dtype.pack(values))
+
+
+WINDOWS = ((3, 2), (2, 1), (1, 2))
+FLOAT64 = np.dtype(np.float64)
+ON = 1 << 40
+
+CASES: dict[str, list[Case]] = {
+    # Numbers
+    "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
+    "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],
+    "sign": each(),
+    "floor": each(-3, 3),
+    "ceil": each(-3, 3),
+    "trunc": each(-3, 3),
+    "round": [
+        *each(-3, 3),
+        lambda a: (np.arange(-2.5, 3, 0.5).astype(a.dtype),),
+    ],
+    "fmod": [lambda a: (3 * a(a.rows, 7), a(7))],
+    "maximum": [lambda a: (a(a.rows, 7), a(7))],
+    "minimum": [lambda a: (a(a.rows, 7), a(7))],
+    "where": [lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7))],
+    # Exponentials and logarithms
+    "exp": each(-5, 5),
+    "log": each(0.01, 9),
+    "sqrt": each(0, 9),
+    "expm1": [*each(-5, 5), *each(-1e-3, 1e-3)],
+    "log1p": [*each(-0.9, 9), *each(-1e-3, 1e-3)],
+    "exp2": each(-5, 5),
+    "log2": each(0.01, 9),
+    "log10": each(0.01, 9),
+    "logaddexp": [lambda a: (a(a.rows, 7), a(7))],
+    # Trigonometric and hyperbolic
+    "sin": each(-5, 5),
+    "cos": each(-5, 5),
+    "tan": each(-1.4, 1.4),
+    "arctan": each(-5, 5),
+    "arcsin": each(-0.95, 0.95),
+    "arccos": each(-0.95, 0.95),
+    "sinh": [*each(-3, 3), *each(-1e-3, 1e-3)],
+    "cosh": each(-3, 3),
+    "tanh": each(-5, 5),
+    "arcsinh": [*each(-5, 5), *each(-1e-3, 1e-3)],
+    "arccosh": each(1.1, 9),
+    "arctanh": [*each(-0.95, 0.95), *each(-1e-3, 1e-3)],
+    "erf": each(-4, 4),
+    "erfc": each(-4, 4),
+    "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
+    # Activations
+    "sigmoid": each(-20, 20),
+    "logsigmoid": each(-20, 20),
+    "relu": each(),
+    "softplus": [*each(-9, 9), lambda a: (a(a.rows, 7, low=-9, high=9), 2.0, 4.0)],
+    "silu": each(-20, 20),
+    "silu_grad": [lambda a: (a(a.rows, 67), 3 * a(a.rows, 67))],
+    "gelu": [lambda a, how=how: (3 * a(a.rows, 67), how) for how in ("none", "tanh")],
+    "gelu_grad": [
+        lambda a, how=how: (a(a.rows, 67), 3 * a(a.rows, 67), how) for how in ("none", "tanh")
+    ],
+    # Softmax and cross-entropy
+    "softmax": along(),
+    "softmax_grad": along_pair(),
+    "log_softmax": along(),
+    "log_softmax_grad": along_pair(),
+    "logsumexp": [*along(), *along(True), lambda a: (a(3, a.rows, 7), (0, 2))],
+    "cross_entropy": [cross_entropy(0.0), cross_entropy(0.1)],
+    "cross_entropy_grad": [cross_entropy_grad(0.0), cross_entropy_grad(0.1)],
+    # Normalisation
+    "layer_norm": [
+        lambda a: (a(a.rows, 67), a(67), a(67), 1e-5),
+        lambda a: (a(2, a.rows, 21), a(21), None, 1e-5),
+        lambda a: (a(a.rows, 67), None, None, 1e-5),
+    ],
+    "layer_norm_grad": [layer_norm_grad(True), layer_norm_grad(False)],
+    "rms_norm": [
+        lambda a: (a(a.rows, 67), a(67), 1e-5),
+        lambda a: (a(a.rows, 67), a(67), 1e-5, True),
+        lambda a: (a(2, a.rows, 21), None, 1e-5),
+    ],
+    "rms_norm_grad": [rms_norm_grad(True), rms_norm_grad(False)],
+    # Products, embeddings, attention
+    "matmul": [
+        lambda a: (a(a.rows, 67), a(67, 131)),
+        lambda a: (a(19, 67), a(67, 5 * a.rows)),
+        lambda a: (a(3, a.rows, 67), a(3, 67, 31)),
+        lambda a: (a(2, 1, a.rows, 67), a(3, 67, 31)),
+        lambda a: (a(67), a(67, a.rows)),
+        lambda a: (a(a.rows, 67), a(67)),
+    ],
+    "linear": [
+        lambda a: (a(a.rows, 67), a(131, 67), a(131)),
+        lambda a: (a(2, a.rows, 67), a(131, 67)),
+        lambda a: (a(67), a(31, 67), a(31)),
+        lambda a: (a(a.rows, 64), packed(a, "q8_0", 31, 64), a(31)),
+    ],
+    "linear_weight_grad": [lambda a: (a(2, a.rows, 131), a(2, a.rows, 67))],
+    "grouped_linear": [
+        lambda a: (a(a.rows, 67), [a(31, 67) for _ in range(4)], counts(a.rows)),
+        lambda a: (a(a.rows, 64), [packed(a, "q8_0", 31, 64)] * 4, counts(a.rows)),
+    ],
+    "grouped_linear_weight_grad": [
+        lambda a: (a(a.rows, 31), a(a.rows, 67), counts(a.rows)),
+    ],
+    "grouped_linear_input_grad": [
+        lambda a: (a(a.rows, 31), [a(31, 67) for _ in range(4)], counts(a.rows)),
+        lambda a: (a(a.rows, 31), [packed(a, "q8_0", 31, 64)] * 4, counts(a.rows)),
+    ],
+    "linear_input_grad": [
+        lambda a: (a(2, a.rows, 131), a(131, 67)),
+        lambda a: (a(2, a.rows, 31), packed(a, "q8_0", 31, 64)),
+    ],
+    "embedding": [
+        lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 4)),
+        lambda a: (packed(a, "q6_k", 7, 256), a.integers(0, 7, a.rows)),
+    ],
+    "embedding_grad": [lambda a: (a(3, a.rows, 67), a.integers(0, 11, 3, a.rows), 11)],
+    "index_add": [
+        lambda a: (a(11, 67), (a.integers(-11, 11, a.rows),), a(a.rows, 67)),
+        lambda a: (a(11, 6), (slice(None), a.integers(0, 6, a.rows)), a(11, a.rows)),
+        lambda a: (a(11, 6), (a.integers(0, 11, a.rows),), a(6)),
+    ],
+    "full": [lambda a: ((3, 4), 2.5, a.dtype), lambda a: ((), 7, np.dtype(np.int64))],
+    "arange": [lambda a: (0, 7, 2, a.dtype), lambda a: (5, 0, -1, np.dtype(np.int64))],
+    "take_along": [lambda a: (a(a.rows, 67), a.integers(0, a.rows, 3, 67), 0)],
+    "put_along": [
+        lambda a, add=add: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, add) for add in (True,)
+    ],
+    "rope": [rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)],
+    "attention": [attention(**options) for options in ATTENTION],
+    "attention_grad": [attention_grad(**options) for options in ATTENTION],
+    # Packed weights: every format, alone and multiplied with one row, a few and many
+    "unpack": [lambda a, name=d.name: (packed(a, name, 3, 7, 256), a.dtype) for d in PACKED],
+    "quantized_matmul": [
+        *[lambda a, name=d.name: (a(a.rows, 256), packed(a, name, 37, 256)) for d in PACKED],
+        lambda a: (a(2, a.rows, 64), packed(a, "q4_0", 131, 64)),
+        lambda a: (a(512), packed(a, "q4_k", 600, 512)),
+    ],
+    "quantized_matmul_grad": [
+        *[lambda a, name=d.name: (a(a.rows, 37), packed(a, name, 37, 256)) for d in PACKED],
+        lambda a: (a(2, a.rows, 600), packed(a, "q4_k", 600, 512)),
+    ],
+    "quantized_embedding": [
+        lambda a, name=d.name: (packed(a, name, 11, 256), a.integers(0, 11, 3, a.rows))
+        for d in PACKED
+    ],
+    # Creation, reductions, shape
+    "empty": [],  # its values are not defined
+    "zeros": [lambda a: ((3, 4), a.dtype), lambda a: ((), a.dtype)],
+    "ones": [lambda a: ((3, 4), a.dtype), lambda a: ((), a.dtype)],
+    "zeros_like": each(),
+    "ones_like": each(),
+    "accumulate": [lambda a: (a(a.rows, 7), a(7))],
+    "sum": [lambda a: (a(a.rows, 67),), *along()],
+    "max": [lambda a: (a(a.rows, 67),), *along()],
+    "mean": [lambda a: (a(a.rows, 67),), *along(True)],
+    "var": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
+    "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
+    "all": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
+    "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
+    "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
+    "argmin": [lambda a: (a(a.rows, 67), 1), lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
+    "is_signed": [lambda a: (np.dtype("int8"),), lambda a: (np.dtype("uint8"),)],
+    "topk": [
+        *[lambda a, best=best: (a(a.rows, 2000), 50, -1, best) for best in (True, False)],
+        *[lambda a, best=best: (a.integers(0, 50, 1500, 3), 99, 0, best) for best in (True, False)],
+        lambda a: (np.where(a(2, 1200) > 3, a.dtype.type(np.nan), a(2, 1200)), 7, 1, True),
+        lambda a: (np.where(a(2, 1200) > 1, a.dtype.type(np.nan), a(2, 1200)), 7, 1, True),
+        lambda a: (a(a.rows, 8), 2, 1, True),
+        lambda a: (a(4, 3), 0, 0, True),
+    ],
+    "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],
+    "squeeze": [lambda a: (a(1, 1), None), lambda a: (a(1, 3, 1), (-1,))],
+    "unsqueeze": [lambda a: (a(3, 4), -1), lambda a: (a(3, 4), 0)],
+    "swap_last": [lambda a: (a(2, 3, 4),)],
+    "spread": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
+    "stack": [lambda a: ([a(3, 4), a(3, 4)], -1)],
+    "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
+    "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
+    "triangle": [lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)],
+    "pad": [lambda a: (a(3, 4), ((1, 2), (0, 1)), 7.0)],
+    "place": [
+        lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
+        lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),
+    ],
+    "check_positions": [
+        lambda a: (a.integers(0, 4, 6), 0, 4),
+        lambda a: (a.integers(0, 4, 0), 0, 0),
+    ],
+    "sliding_window": [
+        lambda a: (a(2, 7, 3), 1, 3, 2),
+        lambda a: (a(7), 0, 2, 3),
+        lambda a: (a(2, 4), 1, 4, 1),
+        lambda a: (a(2, 4), 0, 0, 1),
+    ],
+    "unfold": [lambda a: (a(2, 3, 7, 6), *WINDOWS)],
+    "fold": [lambda a: (a(2, 3, 6, 3, 4), (2, 3, 7, 6), *WINDOWS)],
+    # Random numbers
+    "philox": [
+        lambda a: (0, 0, a.rows),
+        lambda a: (0x0123456789ABCDEF, ON, 3 * a.rows),
+        lambda a: (2**64 - 1, 7, a.rows),
+    ],
+    "uniform": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
+    "normal": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
+    "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
+    # Optimiser steps
+    "adamw_step": [adamw(), adamw(decoupled=False), adamw(maximize=True), adamw(weight_decay=0.0)],
+    "sgd_step": [
+        sgd(False),
+        sgd(True, momentum=0.9, weight_decay=0.1),
+        sgd(True, momentum=0.9, dampening=0.5, first=True),
+        sgd(True, momentum=0.9, nesterov=True, maximize=True),
+    ],
+}  # fmt: skip
+
+
+def call(backend: Any, method: str, arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    """The arrays of a call's result, and then its arguments' as they are after it."""
+    *values, keywords = arguments if isinstance(arguments[-1], dict) else (*arguments, {})
+    given = [carry(backend, value) for value in values]
+    result = getattr(backend, method)(*given, **keywords)
+    return [backend_array(backend, x) for x in leaves((result, given))]
+
+
+def carry(backend: Any, value: Any) -> Any:
+    """Arrays, in lists and tuples too, as the backend has them."""
+    if isinstance(value, PackedArray):
+        return value.map(lambda part: carry(backend, part))
+    if isinstance(value, np.ndarray):
+        return value if backend.device in ("cpu", "bare") else backend.asarray(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(carry(backend, v) for v in value)
+    return value
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [leaf for v in value for leaf in leaves(v)]
+    if isinstance(value, PackedArray):
+        return list(value.parts)
+    return [] if value is None or isinstance(value, (slice, np.dtype, str)) else [value]
+
+
+def backend_array(backend: Any, x: Any) -> np.ndarray:
+    if isinstance(x, (bool, int, float)):
+        return np.asarray(x)
+    return np.asarray(backend.to_numpy(x))

@@ -1,0 +1,76 @@
+"""Whether results share memory with their inputs, for every public function and method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradient
+import gradient.functional as F
+from support.aliasing_table import (
+    NO_TENSORS,
+    ONLY_HERE,
+    expressions,
+    kind_of,
+    names,
+    results,
+    rows,
+    tensors,
+)
+
+pytestmark = pytest.mark.cpu_only
+
+ROWS = [*rows(), *((expression, "copy", False) for expression in expressions(ONLY_HERE))]
+
+
+@pytest.mark.parametrize("kind", ["copy", "view", "itself"])
+def test_results_share_memory_as_the_table_says(kind):
+    wrong = {}
+    for expression, expected, optional in ROWS:
+        if expected != kind:
+            continue
+        given = tensors(gradient)
+        for tensor in given.values():
+            tensor.numpy()  # so that even one number is an array with memory of its own
+        try:
+            found = {kind_of(r, given) for r in results(gradient, F, expression, given)}
+        except gradient.errors.GradientError:
+            if not optional:
+                raise
+            continue
+        if found != {kind}:
+            wrong[expression] = found
+    assert wrong == {}
+
+
+def test_every_function_and_method_has_a_row():
+    public = {name for name in dir(gradient.Tensor) if not name.startswith("_")}
+    public |= {
+        name
+        for name in gradient.__all__
+        if callable(value := getattr(gradient, name)) and not isinstance(value, type)
+    }
+    public |= set(F.__all__)
+    known = names([expression for expression, *_ in ROWS]) | set(NO_TENSORS)
+    assert sorted(public - known) == []
+
+
+def test_a_view_of_the_bits():
+    x = gradient.tensor([1.0, -2.0])
+    bits = x.view(gradient.int32)
+    assert bits.tolist() == np.array([1.0, -2.0], np.float32).view(np.int32).tolist()
+    bits[1] = 0
+    assert x.tolist() == [1.0, 0.0]
+    with pytest.raises(RuntimeError, match="view: expected a dtype of 4 bytes"):
+        x.view(gradient.int64)
+
+
+def test_windows_are_a_view_with_a_gradient():
+    x = gradient.arange(5.0).requires_grad_()
+    windows = (x * 1).unfold(0, 3, 1)
+    assert windows.tolist() == [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]
+    (windows * gradient.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert x.grad.tolist() == [1.0, 11.0, 111.0, 110.0, 100.0]
+    y = gradient.zeros(4)
+    y.unfold(0, 2, 2)[1].add_(1)
+    assert y.tolist() == [0.0, 0.0, 1.0, 1.0]
