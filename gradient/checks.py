@@ -15,8 +15,8 @@
 
     Run(steps=0)  # ArgumentError: Run: steps must be an integer of at least 1, got 0
 
-Settings that are no dataclass (arguments of a function, an optimiser's groups) give `check` a dict
-of values and a dict of limits.
+Settings that are no dataclass (an optimiser's groups) give `check` a dict of values and a dict of
+limits; a function's arguments have `check_arguments`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ class Limit(NamedTuple):
         holds: whether a value, of any type, is allowed.
         fix: what to do instead, where the limit does not say it.
         error: the class of the error.
+        show: what the message says of a value that is refused.
     """
 
     expected: str
     holds: Callable[[Any], bool]
     fix: str = ""
     error: type[GradientError] = ArgumentError
+    show: Callable[[Any], str] = "{!r:.80}".format
 
 
 class Rule(NamedTuple):
@@ -83,6 +85,18 @@ def check(
         raise found[0][0](f"{where}: " + "; ".join(message for _, message in found))
 
 
+def check_arguments(where: str, **arguments: tuple[object, Limit]) -> None:
+    """`check` for arguments, each given as (value, limit).
+
+    check_arguments("StepLR", step_size=(step_size, integer(1)))
+    """
+    check(
+        where,
+        {name: value for name, (value, _) in arguments.items()},
+        {name: limit for name, (_, limit) in arguments.items()},
+    )
+
+
 def problems(
     settings: object, limits: Limits | None = None, rules: Sequence[Rule] | None = None
 ) -> list[str]:
@@ -109,7 +123,7 @@ def _misfits(
     wrong = {name for name, limit in limits.items() if not limit.holds(value(name))}
     for name, limit in limits.items():
         if name in wrong:
-            message = f"{name} must be {limit.expected}, got {value(name)!r:.80}"
+            message = f"{name} must be {limit.expected}, got {limit.show(value(name))}"
             yield limit.error, message + (f"; {limit.fix}" if limit.fix else "")
     for rule in rules:
         if wrong.isdisjoint(rule.names):
@@ -179,7 +193,7 @@ def instance_of(cls: type, expected: str, fix: str = "") -> Limit:
     return Limit(expected, lambda value: isinstance(value, cls), fix, TypeMismatch)
 
 
-boolean = instance_of(bool, "a bool")
+boolean = Limit("a bool", lambda value: isinstance(value, bool))
 
 
 def optional(limit: Limit) -> Limit:

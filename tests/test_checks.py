@@ -118,11 +118,11 @@ def test_a_dict_of_values_and_a_dict_of_limits():
 
 
 def test_the_first_misfit_decides_the_class_of_the_error():
-    limits = {"replacement": boolean, "size": integer(1)}
-    with pytest.raises(TypeMismatch, match="replacement must be a bool, got 1; size must be"):
-        check("Sampler", {"replacement": 1, "size": 0}, limits)
+    limits = {"table": instance_of(dict, "a dict"), "size": integer(1)}
+    with pytest.raises(TypeMismatch, match="table must be a dict, got 1; size must be"):
+        check("Sampler", {"table": 1, "size": 0}, limits)
     with pytest.raises(ArgumentError):
-        check("Sampler", {"replacement": True, "size": 0}, limits)
+        check("Sampler", {"table": {}, "size": 0}, limits)
 
 
 def test_a_long_value_is_cut():

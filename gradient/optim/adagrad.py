@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gradient.checks import Limits
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
 from gradient.tensor import Tensor
 
@@ -23,6 +26,10 @@ class Adagrad(Optimizer):
         maximize: ascend instead of descend.
         foreach, fused: accepted for PyTorch's sake; without effect.
     """
+
+    limits: ClassVar[Limits] = dict.fromkeys(
+        ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"), non_negative
+    )
 
     def __init__(
         self,
@@ -51,11 +58,6 @@ class Adagrad(Optimizer):
                 "differentiable": differentiable,
                 "fused": fused,
             },
-        )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(
-            self, group, "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"
         )
 
     def update(self, params: list[Tensor], group: Group) -> None:

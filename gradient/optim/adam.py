@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
+from gradient.checks import Limits
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    decay_rates,
-    non_negative,
-)
+from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative
 from gradient.tensor import Tensor
 
 
@@ -37,6 +33,13 @@ class Adam(Optimizer):
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
         foreach, capturable, fused: accepted for PyTorch's sake; one fused update is always used.
     """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "betas": decay_rates,
+        "eps": non_negative,
+        "weight_decay": non_negative,
+    }
 
     def __init__(
         self,
@@ -70,10 +73,6 @@ class Adam(Optimizer):
                 "decoupled_weight_decay": decoupled_weight_decay,
             },
         )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(self, group, "lr", "eps", "weight_decay")
-        decay_rates(self, group)
 
     def update(self, params: list[Tensor], group: Group) -> None:
         for p in params:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gradient.checks import Limits
 from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative
 from gradient.tensor import Tensor
 
@@ -24,6 +27,12 @@ class Lion(Optimizer):
         maximize: ascend instead of descend.
     """
 
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "betas": decay_rates,
+        "weight_decay": non_negative,
+    }
+
     def __init__(
         self,
         params: Params,
@@ -36,10 +45,6 @@ class Lion(Optimizer):
         super().__init__(
             params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
         )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(self, group, "lr", "weight_decay")
-        decay_rates(self, group)
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]

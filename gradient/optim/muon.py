@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
+from gradient.checks import Limit, Limits, integer, one_of, optional
 from gradient.dtypes import float32
-from gradient.errors import ArgumentError
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
 from gradient.tensor import Tensor
 
@@ -69,6 +70,21 @@ class Muon(Optimizer):
             be used unchanged (Liu et al. 2025, section 2.2).
     """
 
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "momentum": non_negative,
+        "weight_decay": non_negative,
+        "ns_coefficients": Limit("three numbers", lambda abc: len(abc) == 3),
+        "ns_steps": integer(0, 99),
+        "adjust_lr_fn": optional(one_of("original", "match_rms_adamw")),
+        "params": Limit(
+            "of shape (M, N)",
+            lambda params: all(p.ndim == 2 for p in params),
+            fix="give the others to AdamW",
+            show=lambda params: ", ".join(str(tuple(p.shape)) for p in params if p.ndim != 2),
+        ),
+    }
+
     def __init__(
         self,
         params: Params,
@@ -94,29 +110,6 @@ class Muon(Optimizer):
                 "adjust_lr_fn": adjust_lr_fn,
             },
         )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(self, group, "lr", "momentum", "weight_decay")
-        if group["adjust_lr_fn"] not in (None, "original", "match_rms_adamw"):
-            raise ArgumentError(
-                "Muon: adjust_lr_fn should be None, 'original' or 'match_rms_adamw', "
-                f"but got {group['adjust_lr_fn']!r}"
-            )
-        if len(group["ns_coefficients"]) != 3:
-            raise ArgumentError(
-                f"Muon: ns_coefficients should be three numbers, but got {group['ns_coefficients']}"
-            )
-        if not 0 <= group["ns_steps"] < 100:
-            raise ArgumentError(
-                f"Muon: ns_steps should be in [0, 100), but got {group['ns_steps']}"
-            )
-        for p in group["params"]:
-            if p.ndim != 2:
-                raise ArgumentError(
-                    "Muon: only 2D parameters can be orthogonalized, but got shape "
-                    f"{tuple(p.shape)}: "
-                    "give the others to AdamW"
-                )
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]

@@ -1,9 +1,11 @@
 """The base of all optimisers: parameter groups, state, and the step that drives an update rule.
 
-An optimiser is its options, with defaults, and one method, `update`, that changes a list of
-parameters in place:
+An optimiser is its options, with defaults and limits, and one method, `update`, that changes a
+list of parameters in place:
 
     class SignSGD(Optimizer):
+        limits = {"lr": non_negative}
+
         def __init__(self, params, lr=1e-3):
             super().__init__(params, {"lr": lr})
 
@@ -23,11 +25,11 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import Handle
+from gradient.checks import Limit, Limits, Rule, check, number
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 
@@ -87,6 +89,10 @@ class Optimizer:
         ArgumentError (ValueError): no parameters; a non-leaf tensor; a parameter in two groups; a
             bad option.
     """
+
+    #: What the options may be, and how they go together: a class gives its own.
+    limits: ClassVar[Limits] = {}
+    rules: ClassVar[Sequence[Rule]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -201,7 +207,8 @@ class Optimizer:
             )
 
     def check_options(self, group: Group) -> None:
-        """Raise ArgumentError if an option of this (new) group is not allowed."""
+        """Raise ArgumentError if options of this (new) group are not allowed."""
+        check(type(self).__name__, group, self.limits, self.rules)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros (`set_to_none=False`).
@@ -396,26 +403,21 @@ def _fit_state(value: Any, p: Tensor, key: str | None = None) -> Any:
     return value
 
 
-def non_negative(optimizer: Optimizer, group: Group, *options: str) -> None:
-    """Raise ArgumentError for the first of the named options that is below zero, or NaN."""
-    for option in options:
-        value = group[option]
-        if isinstance(value, Tensor) and value.numel() != 1:
-            raise ArgumentError(
-                f"{type(optimizer).__name__}: {option} in a Tensor should have one element, but "
-                f"got shape {tuple(value.shape)}"
-            )
-        if not isinstance(value, Tensor | Real) or not float(value) >= 0:
-            raise ArgumentError(
-                f"{type(optimizer).__name__}: {option} should be a number >= 0, but got {value!r}"
-            )
-
-
-def decay_rates(optimizer: Optimizer, group: Group) -> None:
-    """Raise ArgumentError unless the option betas is a pair of numbers in [0, 1)."""
-    betas = group["betas"]
-    pair = isinstance(betas, Sequence) and len(betas) == 2
-    if not pair or not all(0 <= beta < 1 for beta in betas):
-        raise ArgumentError(
-            f"{type(optimizer).__name__}: betas should be two numbers in [0, 1), but got {betas!r}"
+def _scalar(limit: Limit) -> Limit:
+    """What `limit` allows, or a Tensor with one such element."""
+    return limit._replace(
+        holds=lambda value: limit.holds(
+            value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
         )
+    )
+
+
+#: What many options are.
+non_negative = _scalar(number(0))
+decay_rate = number(0, below=1)
+decay_rates = Limit(
+    "two numbers from 0 to less than 1",
+    lambda betas: (
+        isinstance(betas, Sequence) and len(betas) == 2 and all(map(decay_rate.holds, betas))
+    ),
+)

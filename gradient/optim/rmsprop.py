@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from gradient.checks import Limits
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
 from gradient.tensor import Tensor
 
@@ -26,6 +29,10 @@ class RMSprop(Optimizer):
         maximize: ascend instead of descend.
         capturable, foreach: accepted for PyTorch's sake; without effect.
     """
+
+    limits: ClassVar[Limits] = dict.fromkeys(
+        ("lr", "eps", "momentum", "weight_decay", "alpha"), non_negative
+    )
 
     def __init__(
         self,
@@ -56,9 +63,6 @@ class RMSprop(Optimizer):
                 "differentiable": differentiable,
             },
         )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(self, group, "lr", "eps", "momentum", "weight_decay", "alpha")
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gradient.errors import ArgumentError
+from collections.abc import Sequence
+from typing import ClassVar
+
+from gradient.checks import Limits, Rule
 from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
 from gradient.tensor import Tensor
@@ -28,6 +31,16 @@ class SGD(Optimizer):
         maximize: ascend instead of descend.
         foreach, fused: accepted for PyTorch's sake; one fused update is always used.
     """
+
+    limits: ClassVar[Limits] = dict.fromkeys(("lr", "momentum", "weight_decay"), non_negative)
+    rules: ClassVar[Sequence[Rule]] = (
+        Rule(
+            ("nesterov", "momentum", "dampening"),
+            lambda nesterov, momentum, dampening: not nesterov or (momentum > 0 and dampening == 0),
+            "nesterov needs momentum > 0 and dampening == 0, got momentum {momentum} and "
+            "dampening {dampening}",
+        ),
+    )
 
     def __init__(
         self,
@@ -57,14 +70,6 @@ class SGD(Optimizer):
                 "fused": fused,
             },
         )
-
-    def check_options(self, group: Group) -> None:
-        non_negative(self, group, "lr", "momentum", "weight_decay")
-        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-            raise ArgumentError(
-                "SGD: nesterov needs momentum > 0 and dampening == 0, "
-                f"but got momentum {group['momentum']} and dampening {group['dampening']}"
-            )
 
     def update(self, params: list[Tensor], group: Group) -> None:
         with_momentum = group["momentum"] != 0

@@ -435,11 +435,11 @@ def test_loading_states_that_do_not_fit(device):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: SGD([p], lr="fast"), "SGD: lr should be a number >= 0, but got 'fast'"),
-        (lambda p: SGD([p], lr=None), "SGD: lr should be a number >= 0, but got None"),
+        (lambda p: SGD([p], lr="fast"), "SGD: lr must be a number of at least 0, got 'fast'"),
+        (lambda p: SGD([p], lr=None), "SGD: lr must be a number of at least 0, got None"),
         (
             lambda p: Adam([p], betas=0.9),
-            "Adam: betas should be two numbers in [0, 1), but got 0.9",
+            "Adam: betas must be two numbers from 0 to less than 1, got 0.9",
         ),
         (
             lambda p: Adam([{"lr": 1.0}]),
@@ -450,23 +450,25 @@ def test_loading_states_that_do_not_fit(device):
             "Adam: expected what state_dict() returns, with the keys 'state' and 'param_groups', "
             "but got 'model'",
         ),
-        (lambda p: SGD([p], lr=-1.0), "SGD: lr should be a number >= 0, but got -1.0"),
-        (lambda p: SGD([p], lr=math.nan), "SGD: lr should be a number >= 0, but got nan"),
+        (lambda p: SGD([p], lr=-1.0), "SGD: lr must be a number of at least 0, got -1.0"),
+        (lambda p: SGD([p], lr=math.nan), "SGD: lr must be a number of at least 0, got nan"),
         (
             lambda p: SGD([p], lr=gradient.ones(2)),
-            "SGD: lr in a Tensor should have one element, but got shape (2,)",
+            "SGD: lr must be a number of at least 0, got tensor([1., 1.])",
         ),
-        (lambda p: SGD([{"params": p, "lr": -2}]), "SGD: lr should be a number >= 0, but got -2"),
+        (
+            lambda p: SGD([{"params": p, "lr": -2}]),
+            "SGD: lr must be a number of at least 0, got -2",
+        ),
         (
             lambda p: SGD([p], nesterov=True),
-            "SGD: nesterov needs momentum > 0 and dampening == 0, "
-            "but got momentum 0 and dampening 0",
+            "SGD: nesterov needs momentum > 0 and dampening == 0, got momentum 0 and dampening 0",
         ),
         (
             lambda p: AdamW([p], betas=(0.9, 1.0)),
-            "AdamW: betas should be two numbers in [0, 1), but got (0.9, 1.0)",
+            "AdamW: betas must be two numbers from 0 to less than 1, got (0.9, 1.0)",
         ),
-        (lambda p: Adam([p], eps=-1e-8), "Adam: eps should be a number >= 0, but got -1e-08"),
+        (lambda p: Adam([p], eps=-1e-8), "Adam: eps must be a number of at least 0, got -1e-08"),
         (
             lambda p: Adam([p], differentiable=True),
             "Adam: differentiable=True is not supported: a step changes parameters in place, "
@@ -474,12 +476,12 @@ def test_loading_states_that_do_not_fit(device):
         ),
         (
             lambda p: Muon([p]),
-            "Muon: only 2D parameters can be orthogonalized, but got shape (1,): "
-            "give the others to AdamW",
+            "Muon: params must be of shape (M, N), got (1,); give the others to AdamW",
         ),
         (
             lambda p: Muon([p], adjust_lr_fn="x"),
-            "Muon: adjust_lr_fn should be None, 'original' or 'match_rms_adamw', but got 'x'",
+            "Muon: adjust_lr_fn must be one of original, match_rms_adamw, or None, got 'x'; "
+            "params must be of shape (M, N), got (1,); give the others to AdamW",
         ),
         (
             lambda p: SGD([]),

@@ -271,7 +271,11 @@ SENTENCES = [
         "TypeMismatch",
         "ModuleList: expected an int as index, got 'a'",
     ),
-    ("optim.SGD(P(), lr=-0.1)", "ArgumentError", "SGD: lr should be a number >= 0, but got -0.1"),
+    (
+        "optim.SGD(P(), lr=-0.1)",
+        "ArgumentError",
+        "SGD: lr must be a number of at least 0, got -0.1",
+    ),
 ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from gradient.checks import check_arguments, integer, number, one_of, optional
 from gradient.errors import ArgumentError
 from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group, set_lr
 from gradient.optim.optimizer import Group, Optimizer
@@ -33,14 +34,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         eta_min: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        if not isinstance(T_0, int) or T_0 <= 0:
-            raise ArgumentError(
-                f"CosineAnnealingWarmRestarts: T_0 should be a positive int, but got {T_0}"
-            )
-        if not isinstance(T_mult, int) or T_mult < 1:
-            raise ArgumentError(
-                f"CosineAnnealingWarmRestarts: T_mult should be an int >= 1, but got {T_mult}"
-            )
+        check_arguments(type(self).__name__, T_0=(T_0, integer(1)), T_mult=(T_mult, integer(1)))
         self.T_0 = T_0
         self.T_mult = T_mult
         self.eta_min = eta_min
@@ -54,10 +48,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     def step(self, epoch: float | None = None) -> None:
         """Go to the next epoch, or to `epoch`, which may be fractional: epoch + batch / batches."""
-        if epoch is not None and epoch < 0:
-            raise ArgumentError(
-                f"CosineAnnealingWarmRestarts: epoch should be >= 0, but got {epoch}"
-            )
+        check_arguments(f"{type(self).__name__}.step", epoch=(epoch, optional(number(0))))
         self._step_count += 1
         self._update_lr(epoch)
 
@@ -153,14 +144,18 @@ class OneCycleLR(_MomentumCycle):
         last_epoch: int = -1,
     ) -> None:
         check_optimizer(self, optimizer)
-        self.total_steps = self._count_steps(total_steps, epochs, steps_per_epoch)
-        if not 0 <= pct_start <= 1:
-            raise ArgumentError(f"OneCycleLR: pct_start should be in [0, 1], but got {pct_start}")
-        if anneal_strategy not in ("cos", "linear"):
-            raise ArgumentError(
-                "OneCycleLR: anneal_strategy should be 'cos' or 'linear', but got "
-                f"{anneal_strategy!r}"
-            )
+        if total_steps is None and epochs is not None and steps_per_epoch is not None:
+            total_steps = epochs * steps_per_epoch
+        check_arguments(
+            type(self).__name__,
+            total_steps=(
+                total_steps,
+                integer(1)._replace(fix="give it, or epochs and steps_per_epoch"),
+            ),
+            pct_start=(pct_start, number(0, 1)),
+            anneal_strategy=(anneal_strategy, one_of("cos", "linear")),
+        )
+        self.total_steps = cast(int, total_steps)
         self.pct_start = pct_start
         self.anneal_strategy = anneal_strategy
         self.three_phase = three_phase
@@ -173,21 +168,6 @@ class OneCycleLR(_MomentumCycle):
                 group["min_lr"] = group["initial_lr"] / final_div_factor
         self._init_momentum(optimizer, base_momentum, max_momentum, last_epoch)
         super().__init__(optimizer, last_epoch)
-
-    def _count_steps(
-        self, total_steps: int | None, epochs: int | None, steps_per_epoch: int | None
-    ) -> int:
-        if total_steps is None and epochs is not None and steps_per_epoch is not None:
-            total_steps = epochs * steps_per_epoch
-        if total_steps is None:
-            raise ArgumentError(
-                "OneCycleLR: give either total_steps, or epochs and steps_per_epoch"
-            )
-        if not isinstance(total_steps, int) or total_steps <= 0:
-            raise ArgumentError(
-                f"OneCycleLR: the number of steps should be a positive int, but got {total_steps}"
-            )
-        return total_steps
 
     def _phases(self) -> list[tuple[float, str, str, str, str]]:
         """Of each phase: last step, rate from and to, momentum from and to (as keys of a group)."""
@@ -260,10 +240,10 @@ class CyclicLR(_MomentumCycle):
         last_epoch: int = -1,
     ) -> None:
         check_optimizer(self, optimizer)
-        if scale_fn is None and mode not in ("triangular", "triangular2", "exp_range"):
-            raise ArgumentError(
-                "CyclicLR: mode should be 'triangular', 'triangular2' or 'exp_range' where no "
-                f"scale_fn is given, but got {mode!r}"
+        if scale_fn is None:
+            modes = one_of("triangular", "triangular2", "exp_range")
+            check_arguments(
+                type(self).__name__, mode=(mode, modes._replace(fix="or give scale_fn"))
             )
         low = per_group(self, "base_lr", base_lr, optimizer)
         if last_epoch == -1:

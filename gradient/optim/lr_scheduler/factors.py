@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gradient.checks import check_arguments, number
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.optim.lr_scheduler.scheduler import FactorLR, LRScheduler, current_lrs, per_group
 from gradient.optim.optimizer import Optimizer
@@ -24,8 +25,7 @@ class StepLR(FactorLR):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        if step_size <= 0:
-            raise ArgumentError(f"StepLR: step_size should be > 0, but got {step_size}")
+        check_arguments(type(self).__name__, step_size=(step_size, number(above=0)))
         self.step_size = step_size
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -80,8 +80,7 @@ class ConstantLR(FactorLR):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        if not 0 <= factor <= 1:
-            raise ArgumentError(f"ConstantLR: factor should be in [0, 1], but got {factor}")
+        check_arguments(type(self).__name__, factor=(factor, number(0, 1)))
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
@@ -107,12 +106,11 @@ class LinearLR(FactorLR):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        if not 0 < start_factor <= 1:
-            raise ArgumentError(
-                f"LinearLR: start_factor should be in (0, 1], but got {start_factor}"
-            )
-        if not 0 <= end_factor <= 1:
-            raise ArgumentError(f"LinearLR: end_factor should be in [0, 1], but got {end_factor}")
+        check_arguments(
+            type(self).__name__,
+            start_factor=(start_factor, number(above=0, at_most=1)),
+            end_factor=(end_factor, number(0, 1)),
+        )
         self.start_factor = start_factor
         self.end_factor = end_factor
         self.total_iters = total_iters
@@ -151,8 +149,7 @@ class PolynomialLR(FactorLR):
         power: float = 1.0,
         last_epoch: int = -1,
     ) -> None:
-        if total_iters <= 0:
-            raise ArgumentError(f"PolynomialLR: total_iters should be > 0, but got {total_iters}")
+        check_arguments(type(self).__name__, total_iters=(total_iters, number(above=0)))
         self.total_iters = total_iters
         self.power = power
         super().__init__(optimizer, last_epoch)
@@ -173,8 +170,7 @@ class CosineAnnealingLR(FactorLR):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        if T_max <= 0:
-            raise ArgumentError(f"CosineAnnealingLR: T_max should be > 0, but got {T_max}")
+        check_arguments(type(self).__name__, T_max=(T_max, number(above=0)))
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)

@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any, SupportsFloat
 
+from gradient.checks import check_arguments, number, one_of
 from gradient.errors import ArgumentError
 from gradient.optim.lr_scheduler.scheduler import (
     LRScheduler,
@@ -47,17 +48,12 @@ class ReduceLROnPlateau(LRScheduler):
     ) -> None:
         # Not the base's constructor: there is no epoch 0 whose rates could be set.
         self.optimizer = check_optimizer(self, optimizer)
-        if factor >= 1:
-            raise ArgumentError(f"ReduceLROnPlateau: factor should be < 1, but got {factor}")
-        if mode not in ("min", "max"):
-            raise ArgumentError(
-                f"ReduceLROnPlateau: mode should be 'min' or 'max', but got {mode!r}"
-            )
-        if threshold_mode not in ("rel", "abs"):
-            raise ArgumentError(
-                "ReduceLROnPlateau: threshold_mode should be 'rel' or 'abs', but got "
-                f"{threshold_mode!r}"
-            )
+        check_arguments(
+            type(self).__name__,
+            factor=(factor, number(below=1)),
+            mode=(mode, one_of("min", "max")),
+            threshold_mode=(threshold_mode, one_of("rel", "abs")),
+        )
         self.mode = mode
         self.factor = factor
         self.patience = patience
