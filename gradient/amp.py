@@ -17,6 +17,7 @@ from typing import Any
 
 from gradient.autograd import no_grad
 from gradient.autograd.modes import mode
+from gradient.checks import check_arguments, number
 from gradient.dtypes import DType, bfloat16, float16
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
@@ -128,12 +129,11 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        if growth_factor <= 1:
-            raise ArgumentError(f"GradScaler: growth_factor should be > 1, but got {growth_factor}")
-        if backoff_factor >= 1:
-            raise ArgumentError(
-                f"GradScaler: backoff_factor should be < 1, but got {backoff_factor}"
-            )
+        check_arguments(
+            "GradScaler",
+            growth_factor=(growth_factor, number(above=1)),
+            backoff_factor=(backoff_factor, number(below=1)),
+        )
         self._enabled = enabled
         self._scale = float(init_scale)
         self._growth_factor = growth_factor

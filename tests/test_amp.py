@@ -267,9 +267,9 @@ def test_state_continues(device):
 
 def test_misuse(device):
     p, optimizer = make(device)
-    with pytest.raises(ArgumentError, match="growth_factor should be > 1, but got 1.0"):
+    with pytest.raises(ArgumentError, match="growth_factor must be a number above 1, got 1.0"):
         GradScaler(growth_factor=1.0)
-    with pytest.raises(ArgumentError, match="backoff_factor should be < 1, but got 1.0"):
+    with pytest.raises(ArgumentError, match="backoff_factor must be a number below 1, got 1.0"):
         GradScaler(backoff_factor=1.0)
     scaler = GradScaler()
     with pytest.raises(AutogradError, match="no loss was scaled yet"):

@@ -6,14 +6,85 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from gradient.checks import (
+    Limit,
+    Limits,
+    Rule,
+    boolean,
+    check,
+    instance_of,
+    integer,
+    number,
+    optional,
+)
 from gradient.data.collate import default_collate, default_convert
 from gradient.data.dataset import IterableDataset
 from gradient.data.epoch import Epoch
 from gradient.data.fetch import Recipe
 from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from gradient.errors import ArgumentError, CheckpointError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.random import Generator
+
+_LIMITS: Limits = {
+    "dataset": Limit(
+        "a dataset with __getitem__, or an IterableDataset",
+        lambda dataset: hasattr(dataset, "__getitem__") or isinstance(dataset, IterableDataset),
+        error=TypeMismatch,
+    ),
+    "batch_size": optional(integer(1)),
+    "num_workers": integer(0),
+    "drop_last": boolean,
+    "timeout": number(0),
+    "generator": optional(
+        instance_of(
+            Generator,
+            "a gradient.Generator",
+            "for a seed give gradient.Generator().manual_seed(seed)",
+        )
+    ),
+    "prefetch_factor": optional(integer(1)),
+}
+_RULES = (
+    Rule(
+        ("num_workers", "prefetch_factor"),
+        lambda num_workers, prefetch_factor: num_workers > 0 or prefetch_factor is None,
+        "prefetch_factor needs num_workers > 0",
+    ),
+    Rule(
+        ("num_workers", "persistent_workers"),
+        lambda num_workers, persistent_workers: num_workers > 0 or not persistent_workers,
+        "persistent_workers needs num_workers > 0",
+    ),
+    Rule(
+        ("batch_sampler", "batch_size", "shuffle", "sampler", "drop_last"),
+        lambda batch_sampler, batch_size, shuffle, sampler, drop_last: (
+            batch_sampler is None
+            or (batch_size == 1 and not shuffle and sampler is None and not drop_last)
+        ),
+        "batch_sampler excludes batch_size, shuffle, sampler and drop_last",
+    ),
+    Rule(
+        ("batch_sampler", "batch_size", "drop_last"),
+        lambda batch_sampler, batch_size, drop_last: (
+            batch_sampler is not None or batch_size is not None or not drop_last
+        ),
+        "batch_size=None excludes drop_last: nothing is batched",
+    ),
+    Rule(
+        ("dataset", "shuffle", "sampler", "batch_sampler"),
+        lambda dataset, shuffle, sampler, batch_sampler: (
+            not isinstance(dataset, IterableDataset)
+            or (not shuffle and sampler is None and batch_sampler is None)
+        ),
+        "an IterableDataset decides its own order: shuffle, sampler and batch_sampler do not apply",
+    ),
+    Rule(
+        ("sampler", "shuffle"),
+        lambda sampler, shuffle: sampler is None or not shuffle,
+        "sampler excludes shuffle",
+    ),
+)
 
 
 class DataLoader:
@@ -76,26 +147,7 @@ class DataLoader:
         pin_memory_device: str = "",
         in_order: bool = True,
     ):
-        if not isinstance(num_workers, int) or num_workers < 0:
-            raise ArgumentError(f"DataLoader: num_workers must be an int >= 0, got {num_workers!r}")
-        if timeout < 0:
-            raise ArgumentError(f"DataLoader: timeout must be >= 0, got {timeout}")
-        if num_workers == 0 and prefetch_factor is not None:
-            raise ArgumentError("DataLoader: prefetch_factor needs num_workers > 0")
-        if num_workers == 0 and persistent_workers:
-            raise ArgumentError("DataLoader: persistent_workers needs num_workers > 0")
-        if prefetch_factor is not None and prefetch_factor < 1:
-            raise ArgumentError(
-                f"DataLoader: prefetch_factor must be at least 1, got {prefetch_factor}"
-            )
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeMismatch(
-                f"DataLoader: generator must be a gradient.Generator, got {generator!r}; for a "
-                "seed give gradient.Generator().manual_seed(seed)"
-            )
-        if not (hasattr(dataset, "__getitem__") or isinstance(dataset, IterableDataset)):
-            expected = "a dataset with __getitem__, or an IterableDataset"
-            raise TypeMismatch(sentence("DataLoader", expected, repr(dataset)))
+        check("DataLoader", locals(), _LIMITS, _RULES)
         self.dataset = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -106,24 +158,6 @@ class DataLoader:
         self.prefetch_factor = prefetch_factor or 2
         self.persistent_workers = persistent_workers
         self.is_iterable = isinstance(dataset, IterableDataset)
-
-        if batch_sampler is not None and (
-            batch_size != 1 or shuffle or sampler is not None or drop_last
-        ):
-            raise ArgumentError(
-                "DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last"
-            )
-        if batch_sampler is None and batch_size is None and drop_last:
-            raise ArgumentError(
-                "DataLoader: batch_size=None excludes drop_last: nothing is batched"
-            )
-        if self.is_iterable and (shuffle or sampler is not None or batch_sampler is not None):
-            raise ArgumentError(
-                "DataLoader: an IterableDataset decides its own order: shuffle, sampler and "
-                "batch_sampler do not apply"
-            )
-        if sampler is not None and shuffle:
-            raise ArgumentError("DataLoader: sampler excludes shuffle")
 
         self.drop_last = drop_last
         self.batch_size = None if batch_sampler is not None else batch_size
@@ -138,8 +172,6 @@ class DataLoader:
                 )
             if batch_size is not None:
                 self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
-        elif self.is_iterable and batch_size is not None:
-            BatchSampler((), batch_size, drop_last)  # its checks
         batched = self.batch_sampler is not None or (self.is_iterable and batch_size is not None)
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self.is_batched = batched

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from gradient.checks import boolean, check_arguments, integer
 from gradient.data import draw
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.random import Generator
@@ -57,19 +58,18 @@ class RandomSampler(Sampler[int]):
         num_samples: int | None = None,
         generator: Generator | None = None,
     ):
-        if not isinstance(replacement, bool):
-            raise TypeMismatch(f"RandomSampler: replacement must be a bool, got {replacement!r}")
         self.data_source = data_source
         self.replacement = replacement
         self._num_samples = num_samples
         self.generator = generator
-        if isinstance(self.num_samples, bool) or not isinstance(self.num_samples, int):
-            raise TypeMismatch(f"RandomSampler: num_samples must be an int, got {num_samples!r}")
-        if self.num_samples < 1:
-            raise ArgumentError(
-                "RandomSampler: num_samples must be positive, and the dataset not empty, got "
-                f"{self.num_samples}"
-            )
+        check_arguments(
+            "RandomSampler",
+            replacement=(replacement, boolean._replace(error=TypeMismatch)),
+            num_samples=(
+                self.num_samples,
+                integer(1)._replace(fix="by default the dataset's length"),
+            ),
+        )
 
     @property
     def num_samples(self) -> int:
@@ -130,14 +130,11 @@ class WeightedRandomSampler(Sampler[int]):
         replacement: bool = True,
         generator: Generator | None = None,
     ):
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-            raise ArgumentError(
-                f"WeightedRandomSampler: num_samples must be a positive int, got {num_samples!r}"
-            )
-        if not isinstance(replacement, bool):
-            raise TypeMismatch(
-                f"WeightedRandomSampler: replacement must be a bool, got {replacement!r}"
-            )
+        check_arguments(
+            "WeightedRandomSampler",
+            num_samples=(num_samples, integer(1)),
+            replacement=(replacement, boolean),
+        )
         values = weights.tolist() if hasattr(weights, "tolist") else list(weights)
         self.weights = np.asarray(values, np.float64)
         self.num_samples = num_samples
@@ -183,10 +180,9 @@ class BatchSampler(Sampler[list[int]]):
     """
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f"batch_size must be a positive int, got {batch_size!r}")
-        if not isinstance(drop_last, bool):
-            raise TypeMismatch(f"drop_last must be a bool, got {drop_last!r}")
+        check_arguments(
+            "BatchSampler", batch_size=(batch_size, integer(1)), drop_last=(drop_last, boolean)
+        )
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last

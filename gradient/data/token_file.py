@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient.checks import check_arguments, integer, number, optional
 from gradient.data import draw
 from gradient.data.dataset import Dataset
 from gradient.errors import (
@@ -90,8 +91,7 @@ class TokenFile:
 
     def split(self, val_fraction: float) -> tuple[TokenFile, TokenFile]:
         """The beginning to train on, and the last `val_fraction` of the tokens to validate on."""
-        if not 0 <= val_fraction < 1:
-            raise ArgumentError(f"split: val_fraction must be in [0, 1), got {val_fraction}")
+        check_arguments("split", val_fraction=(val_fraction, number(0, below=1)))
         middle = self.stop - int(len(self) * val_fraction)
         return (
             TokenFile(self.path, self.dtype, self.start, middle),
@@ -138,8 +138,7 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, tokens: TokenFile, block_size: int, stride: int | None = None):
         _check_block(tokens, block_size)
-        if stride is not None and stride < 1:
-            raise ArgumentError(f"windows: stride must be at least 1, got {stride}")
+        check_arguments("windows", stride=(stride, optional(integer(1))))
         self.tokens = tokens
         self.block_size = block_size
         self.stride = stride or block_size
@@ -177,8 +176,7 @@ class TokenWriter:
         vocab_size: int,
         metadata: dict[str, Any] | None = None,
     ):
-        if not 1 <= vocab_size <= 1 << 32:
-            raise ArgumentError(f"TokenWriter: vocab_size must be 1 to 2**32, got {vocab_size}")
+        check_arguments("TokenWriter", vocab_size=(vocab_size, integer(1, 1 << 32)))
         self.path = Path(path)
         self.vocab_size = vocab_size
         self.dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
@@ -351,8 +349,7 @@ def _description(path: Path) -> Path:
 
 
 def _check_block(tokens: TokenFile, block_size: int) -> None:
-    if block_size < 1:
-        raise ArgumentError(f"block_size must be at least 1, got {block_size}")
+    check_arguments("windows", block_size=(block_size, integer(1)))
     if len(tokens) <= block_size:
         raise ArgumentError(
             f"{len(tokens)} tokens are too few for a window of block_size={block_size} and its "

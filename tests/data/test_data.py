@@ -290,15 +290,24 @@ def test_weights_are_honoured():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RandomSampler(range(3), num_samples=0), "num_samples must be positive"),
+        (
+            lambda: RandomSampler(range(3), num_samples=0),
+            "num_samples must be an integer of at least 1, got 0",
+        ),
         (lambda: RandomSampler(range(3), replacement=1), "replacement must be a bool, got 1"),
-        (lambda: RandomSampler(range(3), num_samples=2.0), "num_samples must be an int"),
-        (lambda: WeightedRandomSampler([1.0], 0), "num_samples must be a positive int, got 0"),
+        (lambda: RandomSampler(range(3), num_samples=2.0), "num_samples must be an integer"),
+        (
+            lambda: WeightedRandomSampler([1.0], 0),
+            "num_samples must be an integer of at least 1, got 0",
+        ),
         (lambda: WeightedRandomSampler([0.0, 0.0], 1), "all weights are zero"),
         (lambda: WeightedRandomSampler([1.0, -1.0], 1), "finite numbers >= 0"),
         (lambda: WeightedRandomSampler([[1.0]], 1), r"finite numbers >= 0, got shape \(1, 1\)"),
         (lambda: WeightedRandomSampler([1.0, 0.0], 2, False), "cannot draw 2 of the 1 samples"),
-        (lambda: BatchSampler([], 0, False), "batch_size must be a positive int, got 0"),
+        (
+            lambda: BatchSampler([], 0, False),
+            "batch_size must be an integer of at least 1.*, got 0",
+        ),
         (lambda: BatchSampler([], 2, 1), "drop_last must be a bool, got 1"),
     ],
 )
@@ -572,7 +581,9 @@ def test_a_position_in_other_batches_is_refused(dataset, batch_size, message):
 
 
 def test_a_generator_is_no_seed():
-    with pytest.raises(TypeMismatch, match="generator must be a gradient.Generator, got 5"):
+    with pytest.raises(
+        TypeMismatch, match="generator must be a gradient.Generator, or None, got 5; for a seed"
+    ):
         DataLoader(range(9), generator=5)
 
 
@@ -599,12 +610,15 @@ def test_a_token_writer_writes_in_its_block_only(tmp_path):
         ({"batch_sampler": [[0]], "shuffle": True}, "batch_sampler excludes"),
         ({"sampler": [0], "shuffle": True}, "sampler excludes shuffle"),
         ({"batch_size": None, "drop_last": True}, "batch_size=None excludes drop_last"),
-        ({"batch_size": 0}, "batch_size must be a positive int, got 0"),
-        ({"num_workers": -1}, "num_workers must be an int >= 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1.*, got 0"),
+        ({"num_workers": -1}, "num_workers must be an integer of at least 0, got -1"),
         ({"prefetch_factor": 2}, "prefetch_factor needs num_workers > 0"),
-        ({"num_workers": 1, "prefetch_factor": 0}, "prefetch_factor must be at least 1, got 0"),
+        (
+            {"num_workers": 1, "prefetch_factor": 0},
+            "prefetch_factor must be an integer of at least 1.*, got 0",
+        ),
         ({"persistent_workers": True}, "persistent_workers needs num_workers > 0"),
-        ({"timeout": -1}, "timeout must be >= 0, got -1"),
+        ({"timeout": -1}, "timeout must be a number of at least 0, got -1"),
     ],
 )
 def test_wrong_arguments_are_explained(options, message):
