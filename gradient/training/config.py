@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from gradient.checks import Limit, Rule, check, integer, number, one_of, optional
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 
@@ -74,9 +75,10 @@ FIXED_AT_START = (
 )
 
 
-def _setting(default: Any, panel: str, text: str) -> Any:
-    """A field that is also an option of `gradient train`, with its help text and its heading."""
-    return dataclasses.field(default=default, metadata={"panel": panel, "help": text})
+def _setting(default: Any, panel: str, text: str, limit: Limit | None = None) -> Any:
+    """A field that is also an option of `gradient train`: its heading, help text and limit."""
+    metadata = {"panel": panel, "help": text} | ({} if limit is None else {"limit": limit})
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +97,24 @@ class TrainConfig:
     tokenizer: str = _setting(
         "bpe", "Data", "bpe (trained on the text), bytes, or a folder that holds a tokenizer."
     )
-    vocab_size: int = _setting(2048, "Data", "Size of a trained tokenizer's vocabulary.")
+    vocab_size: int = _setting(
+        2048,
+        "Data",
+        "Size of a trained tokenizer's vocabulary.",
+        integer(257)._replace(expected="at least 257 (256 bytes and an end mark)"),
+    )
     val_fraction: float = _setting(
-        0.05, "Data", "Share of the documents that is held out (of the text if there is one only)."
+        0.05,
+        "Data",
+        "Share of the documents that is held out (of the text if there is one only).",
+        number(0, 0.5),
     )
     packing: str | None = _setting(
         None,
         "Data",
         "windows: sequences are cut anywhere out of the text; documents: they hold whole "
         "documents, which do not see one another. Default documents for chats and --from.",
+        optional(one_of(*PACKINGS)),
     )
     chat_template: str | None = _setting(
         None,
@@ -117,67 +128,124 @@ class TrainConfig:
         "Go on from this model's weights, with its tokenizer: a folder, a run's, or a hub name.",
     )
     architecture: str = _setting("gpt2", "Model", f"{' or '.join(ARCHITECTURES)}.")
-    n_layer: int = _setting(4, "Model", "Number of transformer blocks.")
-    n_head: int = _setting(6, "Model", "Attention heads in a block.")
+    n_layer: int = _setting(4, "Model", "Number of transformer blocks.", integer(1))
+    n_head: int = _setting(6, "Model", "Attention heads in a block.", integer(1))
     n_kv_head: int | None = _setting(
-        None, "Model", "Key-value heads, llama only; default as many as heads."
+        None,
+        "Model",
+        "Key-value heads, llama only; default as many as heads.",
+        optional(integer(1)),
     )
-    n_embd: int = _setting(192, "Model", "Width: size of a token's hidden state.")
+    n_embd: int = _setting(192, "Model", "Width: size of a token's hidden state.", integer(1))
     intermediate_size: int | None = _setting(
-        None, "Model", "Width inside the MLP; default 4 (llama: 8/3) times --n-embd."
+        None,
+        "Model",
+        "Width inside the MLP; default 4 (llama: 8/3) times --n-embd.",
+        optional(integer(1)),
     )
     block_size: int = _setting(
-        256, "Model", "Context length, in tokens; with --from the model's, at most 1024."
+        256,
+        "Model",
+        "Context length, in tokens; with --from the model's, at most 1024.",
+        integer(2),
     )
     tie_embeddings: bool = _setting(
         True, "Model", "Use the token embedding as the output matrix, too."
     )
     dropout: float = _setting(
-        0.0, "Model", "Share of activations zeroed in training (llama: of attention weights)."
+        0.0,
+        "Model",
+        "Share of activations zeroed in training (llama: of attention weights).",
+        number(0, below=1),
     )
     # Optimisation
-    steps: int = _setting(2000, "Optimisation", "Optimiser steps.")
+    steps: int = _setting(2000, "Optimisation", "Optimiser steps.", integer(1))
     max_minutes: float | None = _setting(
         None,
         "Optimisation",
         "End by then: the learning rate follows the clock if the steps take too long.",
+        optional(number(above=0)),
     )
-    batch_size: int = _setting(16, "Optimisation", "Sequences in one forward pass.")
-    accumulate: int = _setting(1, "Optimisation", "Forward passes in one optimiser step.")
+    batch_size: int = _setting(16, "Optimisation", "Sequences in one forward pass.", integer(1))
+    accumulate: int = _setting(
+        1, "Optimisation", "Forward passes in one optimiser step.", integer(1)
+    )
     learning_rate: float = _setting(
-        1e-3, "Optimisation", "AdamW's, after the warm-up; with --from by default 1e-4."
+        1e-3,
+        "Optimisation",
+        "AdamW's, after the warm-up; with --from by default 1e-4.",
+        number(above=0),
     )
     final_lr_fraction: float = _setting(
-        0.05, "Optimisation", "Share of the learning rate that is left at the end."
+        0.05, "Optimisation", "Share of the learning rate that is left at the end.", number(0, 1)
     )
     warmup_steps: int = _setting(
-        100, "Optimisation", "Steps over which it rises from zero; at most half of all."
+        100, "Optimisation", "Steps over which it rises from zero; at most half of all.", integer(0)
     )
     weight_decay: float = _setting(
-        0.1, "Optimisation", "AdamW's, for matrices; biases and norms have none."
+        0.1, "Optimisation", "AdamW's, for matrices; biases and norms have none.", number(0)
     )
-    beta1: float = _setting(0.9, "Optimisation", "AdamW's decay of the mean.")
-    beta2: float = _setting(0.99, "Optimisation", "AdamW's decay of the squares' mean.")
-    grad_clip: float = _setting(1.0, "Optimisation", "Largest norm of all gradients; 0: any.")
+    beta1: float = _setting(0.9, "Optimisation", "AdamW's decay of the mean.", number(0, below=1))
+    beta2: float = _setting(
+        0.99, "Optimisation", "AdamW's decay of the squares' mean.", number(0, below=1)
+    )
+    grad_clip: float = _setting(
+        1.0, "Optimisation", "Largest norm of all gradients; 0: any.", number(0)
+    )
     # The run
     out: str = "gradient-run"
     """The folder that receives all that the run writes."""
     eval_every: int = _setting(
-        250, "The run", "Steps between validations; a checkpoint follows each."
+        250, "The run", "Steps between validations; a checkpoint follows each.", integer(1)
     )
-    eval_batches: int = _setting(20, "The run", "Batches in a validation.")
-    log_every: int = _setting(10, "The run", "Steps between records in the log.")
+    eval_batches: int = _setting(20, "The run", "Batches in a validation.", integer(1))
+    log_every: int = _setting(10, "The run", "Steps between records in the log.", integer(1))
     sample_prompts: tuple[str, ...] = _setting(
         (), "The run", "A prompt for the text samples; may be given several times."
     )
-    sample_tokens: int = _setting(64, "The run", "Tokens in a sample; 0: no samples.")
-    keep_last: int = _setting(2, "The run", "Checkpoints that are kept, beside the best one.")
+    sample_tokens: int = _setting(64, "The run", "Tokens in a sample; 0: no samples.", integer(0))
+    keep_last: int = _setting(
+        2, "The run", "Checkpoints that are kept, beside the best one.", integer(1)
+    )
     seed: int = _setting(1337, "The run", "Of the first weights, the batches and dropout.")
     device: str = _setting("cpu", "The run", "cpu, cuda:0 or metal.")
     export_dtype: str = _setting(
-        "float32", "The run", "Of the finished model's weights: f32, bf16, f16 (or float32 ...)."
+        "float32",
+        "The run",
+        "Of the finished model's weights: f32, bf16, f16 (or float32 ...).",
+        one_of(*EXPORT_DTYPES),
     )
     tensorboard: bool = _setting(True, "The run", "Write event files, if it is installed.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        # A base model's shape is what it is.
+        Rule(
+            ("base_model", "architecture"),
+            lambda base_model, architecture: (
+                base_model is not None or architecture in ARCHITECTURES
+            ),
+            "architecture must be one of " + ", ".join(ARCHITECTURES) + ", got {architecture!r}",
+        ),
+        Rule(
+            ("base_model", "architecture", "n_kv_head", "n_head"),
+            lambda base_model, architecture, n_kv_head, n_head: (
+                base_model is not None
+                or n_kv_head is None
+                or (architecture == "llama" and n_head % n_kv_head == 0)
+            ),
+            "n_kv_head must be a divisor of n_head = {n_head}, and of architecture llama, got "
+            "{n_kv_head}",
+        ),
+        Rule(  # rotary positions turn pairs of a head's columns
+            ("base_model", "architecture", "n_embd", "n_head"),
+            lambda base_model, architecture, n_embd, n_head: (
+                base_model is not None
+                or n_embd % (2 * n_head if architecture == "llama" else n_head) == 0
+            ),
+            "n_embd must be a multiple of n_head = {n_head} (of twice that for architecture "
+            "llama), got {n_embd}",
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Check all fields at once.
@@ -185,78 +253,7 @@ class TrainConfig:
         Raises:
             ArgumentError: lists every field that is out of range.
         """
-        wrong = [
-            f"{name}: expected {expected}, got {getattr(self, name)!r}"
-            for name, expected, ok in (
-                ("vocab_size", "at least 257 (256 bytes and an end mark)", self.vocab_size >= 257),
-                ("val_fraction", "a number from 0 to 0.5", 0 <= self.val_fraction <= 0.5),
-                (
-                    "packing",
-                    f"one of {', '.join(PACKINGS)}",
-                    self.packing is None or self.packing in PACKINGS,
-                ),
-                *self._shape_checks(),
-                ("block_size", "at least 2", self.block_size >= 2),
-                ("dropout", "a number from 0 to less than 1", 0 <= self.dropout < 1),
-                ("batch_size", "at least 1", self.batch_size >= 1),
-                ("accumulate", "at least 1", self.accumulate >= 1),
-                ("steps", "at least 1", self.steps >= 1),
-                ("max_minutes", "more than 0", self.max_minutes is None or self.max_minutes > 0),
-                ("learning_rate", "more than 0", self.learning_rate > 0),
-                ("final_lr_fraction", "a number from 0 to 1", 0 <= self.final_lr_fraction <= 1),
-                ("warmup_steps", "at least 0", self.warmup_steps >= 0),
-                ("weight_decay", "at least 0", self.weight_decay >= 0),
-                ("beta1", "a number from 0 to less than 1", 0 <= self.beta1 < 1),
-                ("beta2", "a number from 0 to less than 1", 0 <= self.beta2 < 1),
-                ("grad_clip", "at least 0", self.grad_clip >= 0),
-                ("eval_every", "at least 1", self.eval_every >= 1),
-                ("eval_batches", "at least 1", self.eval_batches >= 1),
-                ("log_every", "at least 1", self.log_every >= 1),
-                ("sample_tokens", "at least 0", self.sample_tokens >= 0),
-                ("keep_last", "at least 1", self.keep_last >= 1),
-                (
-                    "export_dtype",
-                    f"one of {', '.join(EXPORT_DTYPES)}",
-                    self.export_dtype in EXPORT_DTYPES,
-                ),
-            )
-            if not ok
-        ]
-        if wrong:
-            raise ArgumentError("training: " + "; ".join(wrong))
-
-    def _shape_checks(self) -> list[tuple[str, str, bool]]:
-        """Checks of the model's shape, which a base model passes by being one."""
-        if self.base_model is not None:
-            return []
-        heads, kv_heads = self.n_head, self.n_kv_head
-        # Rotary positions turn pairs of a head's columns.
-        unit = heads * (2 if self.architecture == "llama" else 1)
-        return [
-            (
-                "architecture",
-                f"one of {', '.join(ARCHITECTURES)}",
-                self.architecture in ARCHITECTURES,
-            ),
-            ("n_layer", "at least 1", self.n_layer >= 1),
-            ("n_head", "at least 1", heads >= 1),
-            (
-                "n_kv_head",
-                f"a divisor of n_head={heads}, for architecture llama",
-                kv_heads is None
-                or (self.architecture == "llama" and kv_heads >= 1 and heads % kv_heads == 0),
-            ),
-            (
-                "n_embd",
-                f"a multiple of n_head={heads}" + (" * 2" if unit > heads else ""),
-                self.n_embd >= 1 and heads >= 1 and self.n_embd % unit == 0,
-            ),
-            (
-                "intermediate_size",
-                "at least 1",
-                self.intermediate_size is None or self.intermediate_size >= 1,
-            ),
-        ]
+        check("training", self)
 
     @classmethod
     def from_base(cls, base_model: str | os.PathLike[str], **options: Any) -> TrainConfig:

@@ -92,9 +92,9 @@ def test_config_lists_all_that_is_wrong():
     with pytest.raises(ArgumentError) as caught:
         TrainConfig(steps=0, n_embd=100, n_head=3, export_dtype="int8")
     assert str(caught.value) == (
-        "training: n_embd: expected a multiple of n_head=3, got 100; "
-        "steps: expected at least 1, got 0; "
-        "export_dtype: expected one of float32, bfloat16, float16, f32, bf16, f16, got 'int8'"
+        "training: steps must be an integer of at least 1, got 0; "
+        "export_dtype must be one of float32, bfloat16, float16, f32, bf16, f16, got 'int8'; "
+        "n_embd must be a multiple of n_head = 3 (of twice that for architecture llama), got 100"
     )
 
 
