@@ -25,7 +25,7 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.kv_cache import file, paged, sliding, static
-from gradient.kv_cache.layout import Geometry, Layout, Pair, Pass
+from gradient.kv_cache.layout import Batch, KeyValues, KVCacheSpec, Layout
 from gradient.kv_cache.paged import PagePool
 from gradient.kv_cache.storage import storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
@@ -83,13 +83,13 @@ class KVCache:
         self.storages = storages_of(gradient.get_default_dtype() if dtype is None else dtype)
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
-        geometry = Geometry(dict(enumerate(self.shapes)), self.storages, device, block)
-        arrange = arrangement(kind, options)
-        self.layouts = arrange(geometry, batch_size, capacity=capacity, **options)
+        spec = KVCacheSpec(dict(enumerate(self.shapes)), self.storages, device, block)
+        make_layouts = layout_maker(kind, options)
+        self.layouts = make_layouts(spec, batch_size, capacity=capacity, **options)
         self.layout_of = {
             layer: number
             for number, layout in enumerate(self.layouts)
-            for layer in layout.geometry.shapes
+            for layer in layout.spec.shapes
         }
 
     @classmethod
@@ -140,7 +140,7 @@ class KVCache:
         """Return the bytes that keys and values take, reserved columns included."""
         return sum(layout.nbytes for layout in self.layouts)
 
-    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> Step:
+    def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> CachedKeyValues:
         """Make room for `tokens` more columns, of which row b's first lengths[b] are real.
 
         Raises:
@@ -157,7 +157,7 @@ class KVCache:
                 f"{max(after)} tokens do not fit the model's context of {self.limit}: shorten the "
                 f"text, or begin anew from its last part"
             )
-        return Step(self, tokens, new)
+        return CachedKeyValues(self, tokens, new)
 
     @gradient.no_grad()
     def select(self, rows: Sequence[int]) -> Self:
@@ -270,38 +270,38 @@ class KVCache:
             raise ArgumentError(f"select: expected rows 0 to {self.batch_size - 1}, got {wrong}")
 
 
-class Step:
-    """One forward pass over a `KVCache`: the `PastKeyValues` that a model's layers see."""
+class CachedKeyValues:
+    """The `PastKeyValues` of a `KVCache`: one forward pass over it."""
 
-    def __init__(self, cache: KVCache, tokens: int, new: list[int]) -> None:
+    def __init__(self, cache: KVCache, tokens: int, new_counts: list[int]) -> None:
         self.cache = cache
-        self.new = new
         device = cache.device
         columns = gradient.arange(tokens, device=device)
-        padded = any(real != tokens for real in new)
-        brought: Tensor | int = tokens
+        padded = any(real != tokens for real in new_counts)
+        new_lengths: Tensor | int = tokens
         if padded:
-            brought = gradient.tensor(new, dtype=gradient.int64, device=device).unsqueeze(1)
-        self.this = Pass(
+            added = gradient.tensor(new_counts, dtype=gradient.int64, device=device)
+            new_lengths = added.unsqueeze(1)
+        self.batch = Batch(
             tokens=tokens,
             counts=cache.counts,
-            new=new,
+            new_counts=new_counts,
             lengths=cache.lengths,
-            slots=cache.lengths.unsqueeze(1) + columns,  # (B, T)
+            positions=cache.lengths.unsqueeze(1) + columns,  # (B, T)
             rows=gradient.arange(cache.batch_size, device=device).unsqueeze(1),  # (B, 1)
-            brought=brought,
-            real=columns < brought if padded else None,  # (B, T)
+            new_lengths=new_lengths,
+            real=columns < new_lengths if padded else None,  # (B, T)
         )
         with gradient.no_grad():
-            self.views = [layout.open(self.this) for layout in cache.layouts]
+            self.slots = [layout.allocate_slots(self.batch) for layout in cache.layouts]
 
     @cached_property
     def positions(self) -> Tensor:
         """(B, T): a token's position in its row; padding beyond the context gets its last one."""
         limit = self.cache.limit
-        if limit is None or self.this.end <= limit:
-            return self.this.slots
-        return self.this.slots.clamp(max=limit - 1)
+        if limit is None or self.batch.end <= limit:
+            return self.batch.positions
+        return self.batch.positions.clamp(max=limit - 1)
 
     def attend(
         self,
@@ -321,17 +321,17 @@ class Step:
                 "or gradient.inference_mode(), or, to train, without a cache"
             )
         storages, size = self.cache.storages, self.cache.shapes[layer].head_size
-        view = self.views[self.cache.layout_of[layer]]
+        slots = self.slots[self.cache.layout_of[layer]]
         # What is read is what was stored, also of the new tokens: so it makes no difference in how
         # many passes a text came.
-        new = Pair(storages.keys.encode(key), storages.values.encode(value))
-        keys, values = view.append(layer, new, window)
-        fresh = self.this.fresh
+        new = KeyValues(storages.keys.encode(key), storages.values.encode(value))
+        keys, values = slots.update(layer, new, window)
+        fresh = self.batch.fresh
         return F.attention(
             query,
             storages.keys.decode(keys, size, query.dtype),
             storages.values.decode(values, size, query.dtype),
-            mask=None if fresh else view.mask(window),
+            mask=None if fresh else slots.mask(window),
             is_causal=fresh,
             scale=scale,
             window=window if fresh else None,
@@ -340,22 +340,24 @@ class Step:
 
     def commit(self) -> None:
         """Count the tokens as held. Until then a step that failed has changed nothing."""
-        cache, new = self.cache, self.new
-        cache.counts = [held + more for held, more in zip(cache.counts, new, strict=True)]
-        brought = self.this.brought
+        cache, batch = self.cache, self.batch
+        cache.counts = [
+            held + more for held, more in zip(cache.counts, batch.new_counts, strict=True)
+        ]
+        new_lengths = batch.new_lengths
         # In place: a recorded step finds the lengths where they were when it was recorded.
-        cache.lengths += brought.squeeze(1) if isinstance(brought, Tensor) else brought
+        cache.lengths += new_lengths.squeeze(1) if isinstance(new_lengths, Tensor) else new_lengths
 
 
 #: The layouts by the names that options give them.
 KINDS: dict[str, Callable[..., list[Layout]]] = {
-    "static": static.arrange,
-    "sliding": sliding.arrange,
-    "paged": paged.arrange,
+    "static": static.make_layouts,
+    "sliding": sliding.make_layouts,
+    "paged": paged.make_layouts,
 }
 
 
-def arrangement(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Layout]]:
+def layout_maker(kind: str, options: Mapping[str, Any]) -> Callable[..., list[Layout]]:
     """Return what makes the layouts of a kind of cache, which must have these options."""
     if kind not in KINDS:
         raise ArgumentError(f"cache: expected one of {', '.join(KINDS)}, got {kind!r}")

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradient
 from gradient.errors import ArgumentError, FileFormatError
 from gradient.io.safetensors import SafetensorsFile, save_file
-from gradient.kv_cache.layout import Pair
-from gradient.kv_cache.storage import Storages, empty_planes, storages_of
+from gradient.kv_cache.layout import KeyValues
+from gradient.kv_cache.storage import Storages, empty_parts, storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
@@ -60,9 +60,9 @@ def save(
         for layer in range(len(cache.shapes)):
             layout = cache.layouts[cache.layout_of[layer]]
             columns = layout.columns(layer, row, layout.first(row, len(ids)), len(ids))
-            for name, planes in zip(Pair._fields, columns, strict=True):
-                for number, plane in enumerate(planes):
-                    tensors[f"{row}.{layer}.{name}.{number}"] = plane.cpu()
+            for name, parts in zip(KeyValues._fields, columns, strict=True):
+                for number, part in enumerate(parts):
+                    tensors[f"{row}.{layer}.{name}.{number}"] = part.cpu()
     header = {
         "format": FORMAT,
         "model": fingerprint(model),
@@ -78,7 +78,7 @@ class Saved(NamedTuple):
 
     tokens: list[list[int]]
     storages: Storages
-    columns: dict[tuple[int, int], Pair]  # (row, layer) -> (H, n, w), of the row's last n tokens
+    columns: dict[tuple[int, int], KeyValues]  # by (row, layer): (H, n, w) of the last n tokens
 
 
 def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
@@ -104,20 +104,20 @@ def fill(cache: KVCache, saved: Saved) -> None:
     longest = max(counts)
     if not longest:
         return
-    step = cache.begin(longest, counts)
+    past = cache.begin(longest, counts)
     for layer, (heads, size, window) in enumerate(cache.shapes):
         sides = []
         for side, stored in enumerate(saved.storages):
             storage = cache.storages[side]
-            planes = empty_planes(stored, (len(counts), heads, longest), size, cache.device)
+            parts = empty_parts(stored, (len(counts), heads, longest), size, cache.device)
             for row, count in enumerate(counts):
-                for plane, part in zip(planes, saved.columns[row, layer][side], strict=True):
-                    plane[row, :, count - part.shape[1] : count] = part.to(cache.device)
+                for part, held in zip(parts, saved.columns[row, layer][side], strict=True):
+                    part[row, :, count - held.shape[1] : count] = held.to(cache.device)
             if storage.name != stored.name:
-                planes = storage.encode(stored.decode(planes, size, gradient.float32))
-            sides.append(planes)
-        step.views[cache.layout_of[layer]].append(layer, Pair(*sides), window)
-    step.commit()
+                parts = storage.encode(stored.decode(parts, size, gradient.float32))
+            sides.append(parts)
+        past.slots[cache.layout_of[layer]].update(layer, KeyValues(*sides), window)
+    past.commit()
 
 
 def _sample(weight: Tensor) -> Any:
@@ -173,10 +173,10 @@ def _columns(
     shape: KVShape,
     count: int,
     storages: Storages,
-) -> Pair:
+) -> KeyValues:
     """Return the keys and values that the file has of a row and layer, all alike in length."""
     names = [
-        [f"{row}.{layer}.{name}.{number}" for number in range(len(storage.planes(shape.head_size)))]
+        [f"{row}.{layer}.{name}.{number}" for number in range(len(storage.parts(shape.head_size)))]
         for name, storage in storages._asdict().items()
     ]
     missing = [name for side in names for name in side if name not in file]
@@ -187,13 +187,13 @@ def _columns(
     # A layer with a window need not have more than what the next token sees.
     least = count if shape.window is None else min(count, shape.window - 1)
     for side, storage in zip(names, storages, strict=True):
-        for name, plane in zip(side, storage.planes(shape.head_size), strict=True):
-            entry, expected = file.entries[name], (shape.heads, held, plane.width)
+        for name, part in zip(side, storage.parts(shape.head_size), strict=True):
+            entry, expected = file.entries[name], (shape.heads, held, part.width)
             if entry.shape != expected or not least <= held <= count:
                 raise _wrong(
                     path, f"{name} has shape {entry.shape}, expected ({shape.heads}, "
-                    f"{least} to {count}, {plane.width})"
+                    f"{least} to {count}, {part.width})"
                 )  # fmt: skip
-            if file[name].dtype != plane.dtype:
-                raise _wrong(path, f"{name} is {entry.dtype}, expected {plane.dtype.name}")
-    return Pair(*(tuple(file[name] for name in side) for side in names))
+            if file[name].dtype != part.dtype:
+                raise _wrong(path, f"{name} is {entry.dtype}, expected {part.dtype.name}")
+    return KeyValues(*(tuple(file[name] for name in side) for side in names))

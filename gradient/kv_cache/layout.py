@@ -2,12 +2,12 @@
 
 Dimensions, here and in the layouts:
     B  rows (sequences)     T  new tokens          S  columns attended to
-    H  key-value heads      D  size of a head      w  width of a storage's plane
+    H  key-value heads      D  size of a head      w  width of a storage's part
 
-A layout keeps planes (see `gradient.kv_cache.storage`) for one or several layers that share
-a geometry. It does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s:
-for every forward pass the cache opens a `View` of it, to which each layer hands its new columns and
-from which it gets those to attend to.
+A layout keeps the parts that a storage makes of keys and values, for one or several layers. It
+does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s. For every
+forward pass the cache has it allocate `Slots` for the new tokens; each layer updates these with its
+new columns and gets those to attend to.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
-from gradient.kv_cache.storage import Planes, Storages
+from gradient.kv_cache.storage import Parts, Storages
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Tensor
 
 
-class Pair(NamedTuple):
-    """Planes of keys, and of values."""
+class KeyValues(NamedTuple):
+    """What storages make of keys, and of values."""
 
-    keys: Planes
-    values: Planes
+    keys: Parts
+    values: Parts
 
 
 @dataclass(frozen=True)
-class Geometry:
+class KVCacheSpec:
     """What a layout must hold: of which layers, in which storages, and where."""
 
     shapes: dict[int, KVShape]  # by the layer's number
@@ -41,16 +41,16 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One forward pass, as layouts see it."""
+class Batch:
+    """The new tokens of one forward pass."""
 
     tokens: int  # T
     counts: list[int]  # tokens that each row held before
-    new: list[int]  # real tokens that each row brings; its others are padding, on the right
+    new_counts: list[int]  # real tokens that each row brings; its others are padding, on the right
     lengths: Tensor  # (B,) int64: `counts` on the device
-    slots: Tensor  # (B, T) int64: the new tokens' positions in their rows
+    positions: Tensor  # (B, T) int64: the new tokens' positions in their rows
     rows: Tensor  # (B, 1) int64: 0 .. B - 1
-    brought: Tensor | int  # (B, 1) int64: `new` on the device; just T if there is no padding
+    new_lengths: Tensor | int  # (B, 1) int64: the same on the device; just T without padding
     real: Tensor | None  # (B, T) bool: what is no padding; None if there is none
 
     @property
@@ -64,36 +64,36 @@ class Pass:
         return not any(self.counts)
 
     @property
-    def even(self) -> bool:
+    def equal_lengths(self) -> bool:
         """Whether all rows held as many tokens."""
         return len(set(self.counts)) == 1
 
 
-class View(ABC):
-    """A layout during one forward pass."""
+class Slots(ABC):
+    """Where the new columns of one batch go in a layout, and which are attended to."""
 
     @abstractmethod
-    def append(self, layer: int, new: Pair, window: int | None) -> Pair:
+    def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         """Store a layer's new columns (B, H, T, w); return those to attend to, (B, H, S, w)."""
 
     @abstractmethod
     def mask(self, window: int | None) -> Tensor | None:
         """Return which of the columns a query sees, (B, 1, T, S) bool; None if it sees them all.
 
-        A fresh pass is not asked: its queries see the new columns up to their own.
+        A fresh batch is not asked: its queries see the new columns up to their own.
         """
 
 
 class Layout(ABC):
     """Columns of keys and values for B rows of some layers."""
 
-    geometry: Geometry
+    spec: KVCacheSpec
     #: By how many tokens rows can be rewound at any time; None is by all.
     slack: int | None = None
 
     @abstractmethod
-    def open(self, step: Pass) -> View:
-        """Make room for a pass's new columns. A pass that is not completed has changed nothing."""
+    def allocate_slots(self, batch: Batch) -> Slots:
+        """Make room for a batch's columns. A pass that is not completed has changed nothing."""
 
     @abstractmethod
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Layout:
@@ -116,7 +116,7 @@ class Layout(ABC):
         """
 
     @abstractmethod
-    def columns(self, layer: int, row: int, start: int, stop: int) -> Pair:
+    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         """Return a row's columns (H, stop - start, w) of the tokens `start` to `stop` - 1."""
 
     def first(self, row: int, count: int) -> int:
@@ -129,35 +129,35 @@ class Layout(ABC):
         """Return the bytes that the layout's tensors take."""
 
 
-def visible(columns: Tensor, slots: Tensor, window: int | None) -> Tensor:
+def visible(columns: Tensor, positions: Tensor, window: int | None) -> Tensor:
     """Return which columns each query sees: its own and those before it, `window` at most.
 
     Args:
         columns: positions of the columns, (S,), or (B, S) where rows differ.
-        slots: positions of the queries, (B, T).
+        positions: positions of the queries, (B, T).
 
     Returns:
         (B, 1, T, S) bool.
     """
     if columns.ndim == 2:
         columns = columns.unsqueeze(1)  # (B, 1, S)
-    slots = slots.unsqueeze(-1)  # (B, T, 1)
-    mask = columns <= slots
+    positions = positions.unsqueeze(-1)  # (B, T, 1)
+    mask = columns <= positions
     if window is not None:
-        mask = mask & (columns > slots - window)
+        mask = mask & (columns > positions - window)
     return mask.unsqueeze(1)
 
 
 def enlarge(
-    buffers: dict[int, Planes], larger: Callable[[int], Planes], held: tuple[slice, ...]
+    buffers: dict[int, Parts], larger: Callable[[int], Parts], held: tuple[slice, ...]
 ) -> None:
-    """Replace each layer's planes by larger ones that hold the same at the index `held`.
+    """Replace each layer's parts by larger ones that hold the same at the index `held`.
 
     Should memory run out midway, or the user break it off, all layers still have what they held.
     """
-    for layer, planes in buffers.items():
+    for layer, parts in buffers.items():
         grown = larger(layer)
-        for new, old in zip(grown, planes, strict=True):
+        for new, old in zip(grown, parts, strict=True):
             new[held] = old[held]
         buffers[layer] = grown
 
@@ -167,9 +167,9 @@ def whole_blocks(columns: int, block: int) -> int:
     return -(-columns // block) * block
 
 
-def nbytes(planes: Sequence[Planes]) -> int:
-    """Return the bytes of all these planes together."""
-    return sum(plane.nbytes for each in planes for plane in each)
+def nbytes(parts: Sequence[Parts]) -> int:
+    """Return the bytes of all these parts together."""
+    return sum(part.nbytes for each in parts for part in each)
 
 
 def index_of(rows: Sequence[int], device: Any) -> Tensor:

@@ -24,18 +24,18 @@ from functools import partial
 import gradient
 from gradient.errors import ArgumentError, CacheFull
 from gradient.kv_cache.layout import (
-    Geometry,
+    Batch,
+    KeyValues,
+    KVCacheSpec,
     Layout,
-    Pair,
-    Pass,
-    View,
+    Slots,
     enlarge,
     index_of,
     nbytes,
     visible,
     whole_blocks,
 )
-from gradient.kv_cache.storage import Planes, Storage, empty_planes
+from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
 
 
@@ -48,21 +48,21 @@ class PagePool:
         references: how many tables name each page; page 0 is the common one of zeros.
     """
 
-    def __init__(self, geometry: Geometry, page_size: int = 16, pages: int | None = None) -> None:
+    def __init__(self, spec: KVCacheSpec, page_size: int = 16, pages: int | None = None) -> None:
         if page_size < 1 or (pages is not None and pages < 1):
             raise ArgumentError(
                 f"cache: page_size and pages must be at least 1, got {page_size} and {pages}"
             )
-        self.geometry = geometry
+        self.spec = spec
         self.page_size = page_size
         self.pages = pages
         self.references = [1]
         self.free: list[int] = []
         self.capacity = 1 if pages is None else 1 + pages  # with a bound, all memory is taken now
-        keys, values = geometry.storages
+        keys, values = spec.storages
         made = self.capacity
-        self.keys = {layer: self._buffer(layer, keys, made) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer, values, made) for layer in geometry.shapes}
+        self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
+        self.values = {layer: self._buffer(layer, values, made) for layer in spec.shapes}
 
     @property
     def used(self) -> int:
@@ -74,7 +74,7 @@ class PagePool:
         """Return the bytes of all pages, used or not."""
         return nbytes([*self.keys.values(), *self.values.values()])
 
-    def take(self, count: int) -> list[int]:
+    def allocate(self, count: int) -> list[int]:
         """Return `count` pages of zeros, each with one reference.
 
         Raises:
@@ -91,9 +91,9 @@ class PagePool:
         new = range(len(self.references), len(self.references) + count - again)
         self._reserve(new.stop)
         if taken:  # what an earlier row left must not be seen, were it only nan times 0
-            index = index_of(taken, self.geometry.device)
-            for plane in self._planes():
-                plane[index] = 0
+            index = index_of(taken, self.spec.device)
+            for part in self._parts():
+                part[index] = 0
         # Only now, as memory may have run out above.
         del self.free[len(self.free) - again :]
         self.references.extend(0 for _ in new)
@@ -116,25 +116,25 @@ class PagePool:
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Write what pages hold to others."""
-        old, new = (index_of(pages, self.geometry.device) for pages in (sources, targets))
-        for plane in self._planes():
-            plane[new] = plane[old]
+        old, new = (index_of(pages, self.spec.device) for pages in (sources, targets))
+        for part in self._parts():
+            part[new] = part[old]
 
-    def _planes(self) -> list[Tensor]:
+    def _parts(self) -> list[Tensor]:
         pairs = (self.keys, self.values)
-        return [plane for buffers in pairs for planes in buffers.values() for plane in planes]
+        return [part for buffers in pairs for parts in buffers.values() for part in parts]
 
-    def _buffer(self, layer: int, storage: Storage, pages: int) -> Planes:
-        heads, size, _ = self.geometry.shapes[layer]
+    def _buffer(self, layer: int, storage: Storage, pages: int) -> Parts:
+        heads, size, _ = self.spec.shapes[layer]
         lead = (pages, self.page_size, heads)
-        return empty_planes(storage, lead, size, self.geometry.device)
+        return empty_parts(storage, lead, size, self.spec.device)
 
     def _reserve(self, pages: int) -> None:
         if pages <= self.capacity:
             return
         more = max(pages, 2 * self.capacity)
         held = (slice(self.capacity),)
-        for buffers, storage in zip((self.keys, self.values), self.geometry.storages, strict=True):
+        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
             enlarge(buffers, partial(self._buffer, storage=storage, pages=more), held)
         self.capacity = more
 
@@ -152,42 +152,42 @@ class Paged(Layout):
         tables: each row's pages; the references to them become this layout's.
         """
         self.pool = pool
-        self.geometry = pool.geometry
+        self.spec = pool.spec
         self.tables = tables
         self.table = table
         # Who drops a cache gives its pages back.
         weakref.finalize(self, _release, pool, tables).atexit = False
 
-    def open(self, step: Pass) -> PagedView:
-        """See `Layout.open`.
+    def allocate_slots(self, batch: Batch) -> PagedSlots:
+        """See `Layout.allocate_slots`.
 
         Raises:
             CacheFull: the pool has too few pages left.
         """
-        extent = whole_blocks(step.end, self.geometry.block)
+        extent = whole_blocks(batch.end, self.spec.block)
         self._reserve(-(-extent // self.pool.page_size))
-        self._take(step)
-        return PagedView(self, step)
+        self._allocate_pages(batch)
+        return PagedSlots(self, batch)
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Paged:
         """See `Layout.select`. Pages are shared, not copied."""
         tables = [list(self.tables[row]) for row in rows]
         for pages in tables:
             self.pool.share(pages)
-        return Paged(self.pool, tables, self.table[index_of(rows, self.geometry.device)])
+        return Paged(self.pool, tables, self.table[index_of(rows, self.spec.device)])
 
     def join(self, others: Sequence[Paged], counts: Sequence[Sequence[int]]) -> Paged:
         """See `Layout.join`. Pages are shared, not copied."""
-        parts = [self, *others]
-        if any(part.pool is not self.pool for part in parts):
+        layouts = [self, *others]
+        if any(layout.pool is not self.pool for layout in layouts):
             raise ArgumentError("join: paged caches must be of one pool; see KVCache's pool=")
-        width = max(part.table.shape[1] for part in parts)
-        for part in parts:
-            part._reserve(width)
-        tables = [list(pages) for part in parts for pages in part.tables]
+        width = max(layout.table.shape[1] for layout in layouts)
+        for layout in layouts:
+            layout._reserve(width)
+        tables = [list(pages) for layout in layouts for pages in layout.tables]
         for pages in tables:
             self.pool.share(pages)
-        joined = gradient.cat([part.table[:, :width] for part in parts])
+        joined = gradient.cat([layout.table[:, :width] for layout in layouts])
         return Paged(self.pool, tables, joined)
 
     def rewind(self, counts: Sequence[int]) -> None:
@@ -200,14 +200,14 @@ class Paged(Layout):
                 del self.tables[row][kept:]
                 self.table[row, kept:] = 0
 
-    def columns(self, layer: int, row: int, start: int, stop: int) -> Pair:
+    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         """See `Layout.columns`."""
-        positions = gradient.arange(start, stop, device=self.geometry.device)
+        positions = gradient.arange(start, stop, device=self.spec.device)
         pages = self.table[row][positions // self.pool.page_size]
         index = (pages, positions % self.pool.page_size)
-        return Pair(
+        return KeyValues(
             *(
-                tuple(plane[index].transpose(0, 1) for plane in buffers[layer])
+                tuple(part[index].transpose(0, 1) for part in buffers[layer])
                 for buffers in (self.pool.keys, self.pool.values)
             )
         )
@@ -217,13 +217,13 @@ class Paged(Layout):
         """Return the bytes of the pool."""
         return self.pool.nbytes
 
-    def _take(self, step: Pass) -> None:
+    def _allocate_pages(self, batch: Batch) -> None:
         """Give every row the pages it will write to, for itself alone."""
         size = self.pool.page_size
         references: dict[int, int] = {}  # as they will be once rows above have made copies
         places: list[tuple[int, int]] = []  # (row, entry of its table)
         shared: list[tuple[int, int]] = []
-        for row, (held, new) in enumerate(zip(step.counts, step.new, strict=True)):
+        for row, (held, new) in enumerate(zip(batch.counts, batch.new_counts, strict=True)):
             pages = self.tables[row]
             last = -(-(held + new) // size)
             written = range(held // size, min(len(pages), last)) if new else ()
@@ -236,7 +236,7 @@ class Paged(Layout):
             places += [(row, entry) for entry in range(len(pages), last)]
         if not places and not shared:
             return
-        taken = self.pool.take(len(places) + len(shared))
+        taken = self.pool.allocate(len(places) + len(shared))
         if shared:
             old = [self.tables[row][entry] for row, entry in shared]
             try:
@@ -248,7 +248,7 @@ class Paged(Layout):
         for (row, entry), page in zip(shared + places, taken, strict=True):
             self.tables[row][entry : entry + 1] = [page]
         rows, entries = zip(*(shared + places), strict=True)
-        device = self.geometry.device
+        device = self.spec.device
         self.table[index_of(rows, device), index_of(entries, device)] = index_of(taken, device)
 
     def _reserve(self, entries: int) -> None:
@@ -256,15 +256,15 @@ class Paged(Layout):
         if entries <= held:
             return
         grown = gradient.zeros(
-            (rows, max(entries, 2 * held)), dtype=gradient.int64, device=self.geometry.device
+            (rows, max(entries, 2 * held)), dtype=gradient.int64, device=self.spec.device
         )
         if held:
             grown[:, :held] = self.table
         self.table = grown
 
 
-def arrange(
-    geometry: Geometry,
+def make_layouts(
+    spec: KVCacheSpec,
     batch_size: int,
     *,
     capacity: int = 0,
@@ -277,60 +277,60 @@ def arrange(
     Nothing is reserved: `capacity` is for layouts that must.
     """
     if pool is None:
-        pool = PagePool(geometry, page_size, pages)
-    elif (pool.geometry.shapes, pool.geometry.storages.name, pool.geometry.device) != (
-        geometry.shapes, geometry.storages.name, geometry.device,
+        pool = PagePool(spec, page_size, pages)
+    elif (pool.spec.shapes, pool.spec.storages.name, pool.spec.device) != (
+        spec.shapes, spec.storages.name, spec.device,
     ):  # fmt: skip
         raise ArgumentError("cache: the pool was made for another model, dtype or device")
-    table = gradient.zeros((batch_size, 0), dtype=gradient.int64, device=geometry.device)
+    table = gradient.zeros((batch_size, 0), dtype=gradient.int64, device=spec.device)
     return [Paged(pool, [[] for _ in range(batch_size)], table)]
 
 
-class PagedView(View):
-    """One pass over pages."""
+class PagedSlots(Slots):
+    """The slots of one batch in pages."""
 
-    def __init__(self, layout: Paged, step: Pass) -> None:
+    def __init__(self, layout: Paged, batch: Batch) -> None:
         self.layout = layout
-        self.step = step
-        block, size = layout.geometry.block, layout.pool.page_size
-        self.extent = step.tokens if step.fresh else whole_blocks(step.end, block)  # S
+        self.batch = batch
+        block, size = layout.spec.block, layout.pool.page_size
+        self.extent = batch.tokens if batch.fresh else whole_blocks(batch.end, block)  # S
         # Single tokens of rows of one length, which read no column too many, see all they read.
-        self.single = step.tokens == 1 and step.even and block == 1
-        self.page = layout.table[step.rows, step.slots // size]  # (B, T)
-        self.offset = step.slots % size  # (B, T)
-        if step.real is not None:
-            self.page = gradient.where(step.real, self.page, 0)
+        self.unmasked = batch.tokens == 1 and batch.equal_lengths and block == 1
+        self.page = layout.table[batch.rows, batch.positions // size]  # (B, T)
+        self.offset = batch.positions % size  # (B, T)
+        if batch.real is not None:
+            self.page = gradient.where(batch.real, self.page, 0)
         self.read = layout.table[:, : -(-self.extent // size)]  # (B, n)
         self._masks: dict[int | None, Tensor] = {}
 
-    def append(self, layer: int, new: Pair, window: int | None) -> Pair:
-        """See `View.append`."""
+    def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
+        """See `Slots.update`."""
         pool = self.layout.pool
-        buffers = Pair(pool.keys[layer], pool.values[layer])
-        for planes, parts in zip(buffers, new, strict=True):
-            for plane, part in zip(planes, parts, strict=True):
+        buffers = KeyValues(pool.keys[layer], pool.values[layer])
+        for stored, added in zip(buffers, new, strict=True):
+            for buffer, part in zip(stored, added, strict=True):
                 part = part.transpose(1, 2)  # (B, T, H, w)
-                if self.step.real is not None:
-                    part = gradient.where(self.step.real.unsqueeze(-1).unsqueeze(-1), part, 0)
-                plane[self.page, self.offset] = part
-        if self.step.fresh:
+                if self.batch.real is not None:
+                    part = gradient.where(self.batch.real.unsqueeze(-1).unsqueeze(-1), part, 0)
+                buffer[self.page, self.offset] = part
+        if self.batch.fresh:
             return new
-        return Pair(*(tuple(self._gather(plane) for plane in planes) for planes in buffers))
+        return KeyValues(*(tuple(self._gather(part) for part in parts) for parts in buffers))
 
     def mask(self, window: int | None) -> Tensor | None:
-        """See `View.mask`."""
+        """See `Slots.mask`."""
         if window is not None and window >= self.extent:
             window = None
-        if window is None and self.single:
+        if window is None and self.unmasked:
             return None
         if window not in self._masks:
-            columns = gradient.arange(self.extent, device=self.layout.geometry.device)
-            self._masks[window] = visible(columns, self.step.slots, window)
+            columns = gradient.arange(self.extent, device=self.layout.spec.device)
+            self._masks[window] = visible(columns, self.batch.positions, window)
         return self._masks[window]
 
-    def _gather(self, plane: Tensor) -> Tensor:
+    def _gather(self, part: Tensor) -> Tensor:
         """Return the rows' columns: pages (P, p, H, w) -> (B, H, S, w)."""
-        columns = plane[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
+        columns = part[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
         return columns[:, : self.extent].transpose(1, 2)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import gradient
 from gradient.errors import ArgumentError
-from gradient.kv_cache.storage import Plane, Planes
+from gradient.kv_cache.storage import Part, Parts
 from gradient.tensor import Tensor
 
 #: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.
@@ -28,7 +28,7 @@ SCALE = gradient.float16
 LARGEST = 65504.0
 
 
-class Int8:
+class Int8Storage:
     """8 bits a number and a scale per group: of 64 numbers 68 bytes, where float16 takes 128.
 
     The error is at most 1/254 of the largest magnitude in the group (half a step), and what the
@@ -37,25 +37,25 @@ class Int8:
 
     name = "int8"
 
-    def planes(self, head_size: int) -> list[Plane]:
+    def parts(self, head_size: int) -> list[Part]:
         """Return the codes (D), and a scale for each group (D / g)."""
         groups = head_size // group_size(head_size)
-        return [Plane(head_size, gradient.int8), Plane(groups, SCALE)]
+        return [Part(head_size, gradient.int8), Part(groups, SCALE)]
 
-    def encode(self, x: Tensor) -> Planes:
+    def encode(self, x: Tensor) -> Parts:
         """Round vectors (..., D) to the nearest codes."""
         x = grouped(x)  # (..., G, g)
         scale = (x.abs().amax(dim=-1) / 127).clamp(max=LARGEST).to(SCALE)  # (..., G)
         codes = (x / divisor(scale)).round().clamp(-127, 127).to(gradient.int8)
         return codes.flatten(-2), scale
 
-    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+    def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return code * scale."""
-        codes, scale = planes
+        codes, scale = parts
         return (grouped(codes) * scale.float().unsqueeze(-1)).flatten(-2).to(dtype)
 
 
-class Int4:
+class Int4Storage:
     """4 bits a number, a scale and a minimum per group: of 64 numbers 40 bytes.
 
     The error is at most 1/30 of the group's range (half a step), and what the rounding of scale and
@@ -66,7 +66,7 @@ class Int4:
 
     name = "int4"
 
-    def planes(self, head_size: int) -> list[Plane]:
+    def parts(self, head_size: int) -> list[Part]:
         """Return two codes a byte (D / 2), and for each group a scale and a minimum (D / g)."""
         if head_size % 2:
             raise ArgumentError(
@@ -74,9 +74,13 @@ class Int4:
                 f"{head_size}; use int8"
             )
         groups = head_size // group_size(head_size)
-        return [Plane(head_size // 2, gradient.uint8), Plane(groups, SCALE), Plane(groups, SCALE)]
+        return [
+            Part(head_size // 2, gradient.uint8),
+            Part(groups, SCALE),
+            Part(groups, SCALE),
+        ]
 
-    def encode(self, x: Tensor) -> Planes:
+    def encode(self, x: Tensor) -> Parts:
         """Round vectors (..., D) to the nearest codes."""
         D = x.shape[-1]
         x = grouped(x)  # (..., G, g)
@@ -86,9 +90,9 @@ class Int4:
         codes = (x / divisor(scale)).round().clamp(0, 15).to(gradient.uint8).flatten(-2)
         return codes[..., : D // 2] + codes[..., D // 2 :] * 16, scale, low
 
-    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+    def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return low + code * scale."""
-        packed, scale, low = planes
+        packed, scale, low = parts
         codes = grouped(gradient.cat([packed & 15, packed // 16], dim=-1))  # (..., G, g)
         x = codes * scale.float().unsqueeze(-1) + low.float().unsqueeze(-1)
         return x.flatten(-2).to(dtype)

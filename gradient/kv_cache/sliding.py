@@ -25,11 +25,11 @@ from functools import partial
 import gradient
 from gradient.errors import ArgumentError
 from gradient.kv_cache.layout import (
-    Geometry,
+    Batch,
+    KeyValues,
+    KVCacheSpec,
     Layout,
-    Pair,
-    Pass,
-    View,
+    Slots,
     enlarge,
     index_of,
     nbytes,
@@ -37,11 +37,11 @@ from gradient.kv_cache.layout import (
     whole_blocks,
 )
 from gradient.kv_cache.static import Static
-from gradient.kv_cache.storage import Planes, Storage, empty_planes
+from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
 
 #: A position that no query reaches: that of a column which holds nothing.
-NOWHERE = 2**62
+NO_POSITION = 2**62
 
 
 class Ring(Layout):
@@ -50,41 +50,41 @@ class Ring(Layout):
     Attributes:
         size: R, the window and the slack, in whole blocks.
         capacity: columns that there are, R at most.
-        keys, values: each layer's planes (B, H, 1 + capacity, w), by its number.
+        keys, values: each layer's parts (B, H, 1 + capacity, w), by its number.
         kept_from: each row's first token that has not been overwritten.
     """
 
     slack: int
 
     def __init__(
-        self, geometry: Geometry, batch_size: int, window: int, slack: int, capacity: int = 0
+        self, spec: KVCacheSpec, batch_size: int, window: int, slack: int, capacity: int = 0
     ) -> None:
         """Args:
         window: how many tokens a query sees, itself counted.
         slack: how many tokens more are kept, to rewind by.
         capacity: columns to reserve.
         """
-        self.geometry = geometry
+        self.spec = spec
         self.batch_size = batch_size
         self.window = window
         self.slack = slack
-        self.size = whole_blocks(window + slack, geometry.block)
-        self.capacity = min(self.size, whole_blocks(capacity, geometry.block))
+        self.size = whole_blocks(window + slack, spec.block)
+        self.capacity = min(self.size, whole_blocks(capacity, spec.block))
         self.kept_from = [0] * batch_size
-        keys, values = geometry.storages
+        keys, values = spec.storages
         made = self.capacity
-        self.keys = {layer: self._buffer(layer, keys, made) for layer in geometry.shapes}
-        self.values = {layer: self._buffer(layer, values, made) for layer in geometry.shapes}
+        self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
+        self.values = {layer: self._buffer(layer, values, made) for layer in spec.shapes}
 
-    def open(self, step: Pass) -> RingView:
-        """See `Layout.open`."""
-        self._check(step.counts, "the last pass was broken off midway: ")
-        self._reserve(min(self.size, whole_blocks(step.end, self.geometry.block)))
+    def allocate_slots(self, batch: Batch) -> RingSlots:
+        """See `Layout.allocate_slots`."""
+        self._check(batch.counts, "the last pass was broken off midway: ")
+        self._reserve(min(self.size, whole_blocks(batch.end, self.spec.block)))
         self.kept_from = [
             max(first if held else 0, held + new - self.size)
-            for first, held, new in zip(self.kept_from, step.counts, step.new, strict=True)
+            for first, held, new in zip(self.kept_from, batch.counts, batch.new_counts, strict=True)
         ]
-        return RingView(self, step)
+        return RingSlots(self, batch)
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Ring:
         """See `Layout.select`. What the rows hold is copied."""
@@ -92,41 +92,42 @@ class Ring(Layout):
         chosen.__dict__.update(self.__dict__)
         chosen.batch_size = len(rows)
         chosen.kept_from = [self.kept_from[row] for row in rows]
-        index = index_of(rows, self.geometry.device)
+        index = index_of(rows, self.spec.device)
         for name in ("keys", "values"):
             buffers = getattr(self, name).items()
-            copies = {layer: tuple(plane[index] for plane in planes) for layer, planes in buffers}
+            copies = {layer: tuple(part[index] for part in parts) for layer, parts in buffers}
             setattr(chosen, name, copies)
         return chosen
 
     def join(self, others: Sequence[Ring], counts: Sequence[Sequence[int]]) -> Ring:
         """See `Layout.join`. What the rows hold is copied."""
-        parts = [self, *others]
-        if len({part.size for part in parts}) > 1:
+        layouts = [self, *others]
+        if len({layout.size for layout in layouts}) > 1:
             raise ArgumentError("join: sliding caches must have the same slack and block")
-        rows, capacity = sum(part.batch_size for part in parts), max(p.capacity for p in parts)
-        joined = Ring(self.geometry, rows, self.window, self.slack, capacity)
-        joined.kept_from = [first for part in parts for first in part.kept_from]
+        rows = sum(layout.batch_size for layout in layouts)
+        capacity = max(layout.capacity for layout in layouts)
+        joined = Ring(self.spec, rows, self.window, self.slack, capacity)
+        joined.kept_from = [first for layout in layouts for first in layout.kept_from]
         begin = 0
-        for part in parts:
-            rows_of_part = slice(begin, begin + part.batch_size)
+        for layout in layouts:
+            own_rows = slice(begin, begin + layout.batch_size)
             for name in ("keys", "values"):
-                for layer, planes in getattr(joined, name).items():
-                    for new, old in zip(planes, getattr(part, name)[layer], strict=True):
-                        new[rows_of_part, :, : 1 + part.capacity] = old
-            begin = rows_of_part.stop
+                for layer, parts in getattr(joined, name).items():
+                    for new, old in zip(parts, getattr(layout, name)[layer], strict=True):
+                        new[own_rows, :, : 1 + layout.capacity] = old
+            begin = own_rows.stop
         return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
         """See `Layout.rewind`."""
         self._check(counts, "")
 
-    def columns(self, layer: int, row: int, start: int, stop: int) -> Pair:
+    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         """See `Layout.columns`."""
-        index = gradient.arange(start, stop, device=self.geometry.device) % self.size + 1
-        return Pair(
+        index = gradient.arange(start, stop, device=self.spec.device) % self.size + 1
+        return KeyValues(
             *(
-                tuple(plane[row][:, index] for plane in buffers[layer])
+                tuple(part[row][:, index] for part in buffers[layer])
                 for buffers in (self.keys, self.values)
             )
         )
@@ -150,116 +151,117 @@ class Ring(Layout):
                     f"or give the cache more slack (it has {self.slack} tokens beyond its window)"
                 )
 
-    def _buffer(self, layer: int, storage: Storage, columns: int) -> Planes:
-        heads, size, _ = self.geometry.shapes[layer]
+    def _buffer(self, layer: int, storage: Storage, columns: int) -> Parts:
+        heads, size, _ = self.spec.shapes[layer]
         lead = (self.batch_size, heads, 1 + columns)
-        return empty_planes(storage, lead, size, self.geometry.device)
+        return empty_parts(storage, lead, size, self.spec.device)
 
     def _reserve(self, columns: int) -> None:
         if columns <= self.capacity:
             return
-        more = whole_blocks(max(columns, 2 * self.capacity), self.geometry.block)
+        more = whole_blocks(max(columns, 2 * self.capacity), self.spec.block)
         more = min(self.size, more)
         held = (slice(None), slice(None), slice(1 + self.capacity))
-        for buffers, storage in zip((self.keys, self.values), self.geometry.storages, strict=True):
+        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
             enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
         self.capacity = more
 
 
-def arrange(
-    geometry: Geometry, batch_size: int, *, capacity: int = 0, slack: int = 32
+def make_layouts(
+    spec: KVCacheSpec, batch_size: int, *, capacity: int = 0, slack: int = 32
 ) -> list[Layout]:
     """Return the layouts of a sliding cache: a ring for each window, buffers for full layers."""
     if slack < 0:
         raise ArgumentError(f"cache: slack must be at least 0 tokens, got {slack}")
     layouts: list[Layout] = []
-    for window in dict.fromkeys(shape.window for shape in geometry.shapes.values()):
-        shapes = {
-            layer: shape for layer, shape in geometry.shapes.items() if shape.window == window
-        }
-        part = replace(geometry, shapes=shapes)
+    for window in dict.fromkeys(shape.window for shape in spec.shapes.values()):
+        shapes = {layer: shape for layer, shape in spec.shapes.items() if shape.window == window}
+        own = replace(spec, shapes=shapes)
         layouts.append(
-            Static(part, batch_size, capacity)
+            Static(own, batch_size, capacity)
             if window is None
-            else Ring(part, batch_size, window, slack, capacity)
+            else Ring(own, batch_size, window, slack, capacity)
         )
     return layouts
 
 
-class RingView(View):
-    """One pass over rings."""
+class RingSlots(Slots):
+    """The slots of one batch in rings."""
 
-    def __init__(self, ring: Ring, step: Pass) -> None:
+    def __init__(self, ring: Ring, batch: Batch) -> None:
         self.ring = ring
-        self.step = step
-        block = ring.geometry.block
+        self.batch = batch
+        block = ring.spec.block
         # Whether the new columns can be written first, and read back with the rest of the ring.
-        self.through = step.tokens <= ring.slack + 1
-        held = step.end if self.through else max(step.counts)
+        self.writes_first = batch.tokens <= ring.slack + 1
+        held = batch.end if self.writes_first else max(batch.counts)
         self.extent = min(ring.size, whole_blocks(held, block))  # columns read of the ring
         # No query looks past its window, no column is empty or overwritten: all see all they read.
-        self.single = step.tokens == 1 and step.even and block == 1 and step.end <= ring.window
-        self.to = 1 + step.slots % ring.size  # (B, T): where each new column is written
-        stays = _stays(step, ring.size)
-        if stays is not None:
-            self.to = gradient.where(stays, self.to, 0)
+        single = batch.tokens == 1 and batch.equal_lengths and block == 1
+        self.unmasked = single and batch.end <= ring.window
+        self.written = 1 + batch.positions % ring.size  # (B, T): each token's column
+        kept = _kept(batch, ring.size)
+        if kept is not None:
+            self.written = gradient.where(kept, self.written, 0)
         self._mask: Tensor | None = None
 
-    def append(self, layer: int, new: Pair, window: int | None) -> Pair:
-        """See `View.append`."""
+    def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
+        """See `Slots.update`."""
         ring = self.ring
         if window is None or window > ring.window:
             raise ArgumentError(
                 f"sliding cache: layer {layer} attends with window={window}, but the model's "
                 f"kv_shapes announced {ring.window}"
             )
-        buffers = Pair(ring.keys[layer], ring.values[layer])
-        if self.step.fresh or self.through:
+        buffers = KeyValues(ring.keys[layer], ring.values[layer])
+        if self.batch.fresh or self.writes_first:
             self._write(buffers, new)
-            return new if self.step.fresh else self._read(buffers)
+            return new if self.batch.fresh else self._read(buffers)
         held = self._read(buffers)
-        both = Pair(
+        both = KeyValues(
             *(
-                tuple(gradient.cat(parts, dim=2) for parts in zip(*planes, strict=True))
-                for planes in zip(held, new, strict=True)
+                tuple(gradient.cat(both, dim=2) for both in zip(*parts, strict=True))
+                for parts in zip(held, new, strict=True)
             )
         )
         self._write(buffers, new)
         return both
 
     def mask(self, window: int | None) -> Tensor | None:
-        """See `View.mask`."""
-        if self.single:
+        """See `Slots.mask`."""
+        if self.unmasked:
             return None
         if self._mask is None:
-            self._mask = visible(self._positions(), self.step.slots, window)
+            self._mask = visible(self._positions(), self.batch.positions, window)
         return self._mask
 
     def _positions(self) -> Tensor:
         """Return the positions of the columns that are read, (B, S)."""
-        step, ring = self.step, self.ring
-        columns = gradient.arange(self.extent, device=ring.geometry.device)
+        batch, ring = self.batch, self.ring
+        columns = gradient.arange(self.extent, device=ring.spec.device)
         # Padding counts as written: the columns it would take are past every window.
-        newest = step.lengths.unsqueeze(1) - 1 + (step.tokens if self.through else 0)  # (B, 1)
+        newest = batch.lengths.unsqueeze(1) - 1  # (B, 1)
+        if self.writes_first:
+            newest = newest + batch.tokens
         # Of the positions that column c may hold, c, c + R, ..., the last that has been written.
         held = newest - (newest - columns) % ring.size  # (B, S)
-        held = gradient.where(held < 0, NOWHERE, held)
-        return held if self.through else gradient.cat([held, step.slots], dim=1)
+        held = gradient.where(held < 0, NO_POSITION, held)
+        return held if self.writes_first else gradient.cat([held, batch.positions], dim=1)
 
-    def _read(self, buffers: Pair) -> Pair:
+    def _read(self, buffers: KeyValues) -> KeyValues:
         columns = slice(1, 1 + self.extent)
-        return Pair(*(tuple(plane[:, :, columns] for plane in planes) for planes in buffers))
+        return KeyValues(*(tuple(part[:, :, columns] for part in parts) for parts in buffers))
 
-    def _write(self, buffers: Pair, new: Pair) -> None:
-        for planes, parts in zip(buffers, new, strict=True):
-            for plane, part in zip(planes, parts, strict=True):
-                plane[self.step.rows, :, self.to] = part.transpose(1, 2)
+    def _write(self, buffers: KeyValues, new: KeyValues) -> None:
+        for stored, added in zip(buffers, new, strict=True):
+            for buffer, part in zip(stored, added, strict=True):
+                buffer[self.batch.rows, :, self.written] = part.transpose(1, 2)
 
 
-def _stays(step: Pass, size: int) -> Tensor | None:
+def _kept(batch: Batch, size: int) -> Tensor | None:
     """Return which of the new columns belong into the ring, (B or 1, T) bool; None if all do."""
-    if step.tokens <= size:
-        return step.real
-    columns = gradient.arange(step.tokens, device=step.slots.device).unsqueeze(0)
-    last = columns >= step.brought - size
-    return last if step.real is None else last & step.real
+    if batch.tokens <= size:
+        return batch.real
+    columns = gradient.arange(batch.tokens, device=batch.positions.device).unsqueeze(0)
+    last = columns >= batch.new_lengths - size
+    return last if batch.real is None else last & batch.real

@@ -1,7 +1,7 @@
 """How a key or value vector is stored: as floats of some dtype (or, elsewhere, in fewer bits).
 
-A storage turns vectors (..., D) into *planes*, tensors (..., w) with the same leading axes, and
-back. A layout keeps planes without knowing what they mean; so each storage works in each layout.
+A storage turns vectors (..., D) into *parts*, tensors (..., w) with the same leading axes, and
+back. A layout keeps parts without knowing what they mean; so each storage works in each layout.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from gradient.errors import ArgumentError
 from gradient.tensor import Tensor
 
 #: The tensors that a storage makes of one: alike in all axes but the last.
-Planes = tuple[Tensor, ...]
+Parts = tuple[Tensor, ...]
 
 
-class Plane(NamedTuple):
-    """What one of a storage's tensors holds of a vector."""
+class Part(NamedTuple):
+    """One of the tensors that a storage makes: numbers a vector, and their dtype."""
 
     width: int
     dtype: gradient.DType
@@ -27,48 +27,48 @@ class Plane(NamedTuple):
 class Storage(Protocol):
     """A way to store vectors of numbers."""
 
-    #: What `make_cache` calls it, and a saved cache.
+    #: What `storages_of` calls it, and a saved cache.
     name: str
 
-    def planes(self, head_size: int) -> list[Plane]:
+    def parts(self, head_size: int) -> list[Part]:
         """Return what is kept of a vector of `head_size` numbers."""
         ...
 
-    def encode(self, x: Tensor) -> Planes:
-        """Return the planes of vectors (..., D)."""
+    def encode(self, x: Tensor) -> Parts:
+        """Return the parts of vectors (..., D)."""
         ...
 
-    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+    def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return vectors (..., D) in `dtype`."""
         ...
 
 
-class Plain:
+class FloatStorage:
     """Floats of one dtype, the model's or a narrower one."""
 
     def __init__(self, dtype: gradient.DType) -> None:
         self.dtype = dtype
         self.name = dtype.name
 
-    def planes(self, head_size: int) -> list[Plane]:
-        """Return one plane, the vector itself."""
-        return [Plane(head_size, self.dtype)]
+    def parts(self, head_size: int) -> list[Part]:
+        """Return one part, the vector itself."""
+        return [Part(head_size, self.dtype)]
 
-    def encode(self, x: Tensor) -> Planes:
+    def encode(self, x: Tensor) -> Parts:
         """Return the vectors in the storage's dtype."""
         return (x.to(self.dtype),)
 
-    def decode(self, planes: Planes, head_size: int, dtype: gradient.DType) -> Tensor:
+    def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return the vectors in `dtype`."""
-        return planes[0].to(dtype)
+        return parts[0].to(dtype)
 
 
-def empty_planes(storage: Storage, lead: tuple[int, ...], head_size: int, device: Any) -> Planes:
-    """Return planes for vectors (*lead, D) that hold nothing yet."""
+def empty_parts(storage: Storage, lead: tuple[int, ...], head_size: int, device: Any) -> Parts:
+    """Return parts for vectors (*lead, D) that hold nothing yet."""
     # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
     return tuple(
         gradient.zeros((*lead, width), dtype=dtype, device=device)
-        for width, dtype in storage.planes(head_size)
+        for width, dtype in storage.parts(head_size)
     )
 
 
@@ -116,13 +116,16 @@ def storage_of(dtype: gradient.DType | str) -> Storage:
     Raises:
         ArgumentError: keys and values are not stored in it.
     """
-    from gradient.kv_cache.quantized import Int4, Int8  # which are made of what is above
+    from gradient.kv_cache.quantized import (  # which are made of what is above
+        Int4Storage,
+        Int8Storage,
+    )
 
     name = dtype if isinstance(dtype, str) else dtype.name
     if name in FLOATING:
-        return Plain(FLOATING[name])
+        return FloatStorage(FLOATING[name])
     if name not in STORED:
         raise ArgumentError(
             f"cache: keys and values are stored as one of {', '.join(STORED)}, got {name!r}"
         )
-    return Int8() if name == "int8" else Int4()
+    return Int8Storage() if name == "int8" else Int4Storage()

@@ -209,19 +209,19 @@ def test_buffers_grow_by_doubling(device):
 def test_a_cache_that_cannot_grow_stays_as_it_was(kind, monkeypatch):
     model, text = make_model(), texts(2)
     modules = {"static": static, "sliding": sliding, "paged": paged}
-    make = modules[kind].empty_planes
+    make = modules[kind].empty_parts
     for failing in range(2 * len(model.kv_shapes)):
         cache = fed(model, KVCache.for_model(model, 2, kind=kind), text, [9, 4])
         calls = iter(range(100))
 
-        def planes(*args, calls=calls, failing=failing):
+        def parts(*args, calls=calls, failing=failing):
             if next(calls) == failing:
                 raise MemoryError
             return make(*args)
 
         with monkeypatch.context() as patched:
             for module in modules.values():
-                patched.setattr(module, "empty_planes", planes)
+                patched.setattr(module, "empty_parts", parts)
             with pytest.raises(MemoryError):
                 feed(model, cache, text, [30, 30], [9, 4])
         assert cache.counts == [9, 4]
@@ -340,7 +340,7 @@ def test_a_page_is_clean_when_it_gets_another_owner():
     model, text = make_model(), texts(2)
     options = {"kind": "paged", "page_size": 8}
     cache = fed(model, KVCache.for_model(model, 2, **options), text, [10, 3])
-    for plane in cache.pool._planes():
+    for plane in cache.pool._parts():
         plane[1:] = float("nan")
     cache.rewind([0, 0])
     feed(model, cache, text, [12, 2], [0, 0])
@@ -390,7 +390,7 @@ def test_rounding_is_to_the_nearest_code(head_size, spread, device):
     for name, bound in bounds.items():
         storage = storage_of(name)
         planes = storage.encode(x)
-        assert [(p.shape[-1], p.dtype) for p in planes] == storage.planes(head_size)
+        assert [(p.shape[-1], p.dtype) for p in planes] == storage.parts(head_size)
         error = (storage.decode(planes, head_size, gradient.float32) - x).abs()
         worst = error.reshape(groups.shape).amax(-1)
         assert bool((worst <= bound + 1e-6 * spread).all()), name
