@@ -6,23 +6,29 @@ from gradient.generation.decoder import Decoder
 from gradient.generation.drafts import Draft, Drafter, DraftModel, PromptLookup
 from gradient.generation.generate import TextStream, generate, stream
 from gradient.generation.language_model import LanguageModel
-from gradient.generation.options import GenerationOptions, Options
-from gradient.generation.penalties import (
+from gradient.generation.logits import (
+    LogitsProcessor,
+    Prefixes,
     bad_words,
+    compose,
     logit_bias,
     min_new_tokens,
+    min_p,
     no_repeat_ngram,
     presence_and_frequency_penalty,
     repetition_penalty,
+    temperature,
+    top_k,
+    top_p,
+    typical_p,
 )
+from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prefill import prefill
-from gradient.generation.processors import LogitsProcessor, Prefixes, compose
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Generation, Timings, TokenLogprob
 from gradient.generation.sampling import Sampler, SamplingParams, processors
 from gradient.generation.speculative import SpeculativeDecoder
 from gradient.generation.stopping import StopStrings
-from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
 from gradient.kv_cache import KVCache, PagePool
 
 __all__ = [

@@ -9,8 +9,8 @@ import gradient
 import gradient.functional as F
 from gradient.errors import GenerationError
 from gradient.generation.caching import RESERVED, Caching
+from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import evaluating, prefill
-from gradient.generation.processors import Prefixes, padded
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler

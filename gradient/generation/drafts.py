@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
+from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import evaluating, prefill
-from gradient.generation.processors import Prefixes
 from gradient.generation.sampling import Sampler, draw
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM

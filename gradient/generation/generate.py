@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation.beam_search import BeamSearch
-from gradient.generation.constraints import constraint_of
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import drafter_of
+from gradient.generation.logits.constraints import constraint_of
 from gradient.generation.options import GenerationOptions, Options
 from gradient.generation.prompt import (
     Prompt,

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol, TypedDict
 
 from gradient.errors import TypeMismatch
 from gradient.generation.caching import Caching
+from gradient.generation.logits.processors import LogitsProcessor
 from gradient.generation.prefill import CHUNK
-from gradient.generation.processors import LogitsProcessor
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.sampling import SamplingParams, is_count, misfits
 from gradient.kv_cache import KINDS, STORED, is_stored

@@ -11,7 +11,7 @@ from typing import Any
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, ShapeError
-from gradient.generation.penalties import (
+from gradient.generation.logits.penalties import (
     bad_words,
     logit_bias,
     min_new_tokens,
@@ -19,8 +19,8 @@ from gradient.generation.penalties import (
     presence_and_frequency_penalty,
     repetition_penalty,
 )
-from gradient.generation.processors import LogitsProcessor, Prefixes, compose
-from gradient.generation.truncation import min_p, temperature, top_k, top_p, typical_p
+from gradient.generation.logits.processors import LogitsProcessor, Prefixes, compose
+from gradient.generation.logits.truncation import min_p, temperature, top_k, top_p, typical_p
 from gradient.tensor import Tensor
 
 

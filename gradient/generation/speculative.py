@@ -27,8 +27,8 @@ import gradient
 import gradient.functional as F
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
+from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import evaluating
-from gradient.generation.processors import Prefixes, padded
 from gradient.generation.result import Timings
 from gradient.generation.sampling import draw
 from gradient.tensor import Tensor

@@ -11,7 +11,7 @@ import pytest
 import gradient
 from gradient.errors import ArgumentError, GenerationError, MissingDependency
 from gradient.generation import Prefixes, generate, stream
-from gradient.generation.constraints import Constraint, regex_grammar
+from gradient.generation.logits.constraints import Constraint, regex_grammar
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.text import byte_level
 

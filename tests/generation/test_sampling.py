@@ -29,9 +29,9 @@ from gradient.generation import (
     temperature,
     top_k,
     top_p,
-    truncation,
     typical_p,
 )
+from gradient.generation.logits import truncation
 from gradient.generation.sampling import UniformNumbers, sample
 from gradient.models import GPT2Config, GPT2LMHeadModel
 

@@ -3,7 +3,7 @@
 A processor takes logits (B, V), float32, and the `Prefixes` that they continue, and returns logits
 (B, V); -inf forbids a token. It is asked for several positions of one text at once where decoding
 is speculative, and out of order, so its answer must follow from its arguments alone. `compose`
-chains processors; `penalties` and `truncation` hold those that come with gradient.
+chains processors; those that come with gradient are in `penalties` and `truncation`.
 """
 
 from __future__ import annotations

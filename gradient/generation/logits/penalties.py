@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import gradient
-from gradient.generation.processors import LogitsProcessor, Prefixes
+from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
 

@@ -10,7 +10,7 @@ import math
 
 import gradient
 import gradient.functional as F
-from gradient.generation.processors import LogitsProcessor, Prefixes
+from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
 #: How many tokens are looked at before all are.

@@ -18,7 +18,7 @@ import numpy as np
 
 import gradient
 from gradient.errors import ArgumentError, GenerationError, MissingDependency
-from gradient.generation.processors import Prefixes
+from gradient.generation.logits.processors import Prefixes
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
