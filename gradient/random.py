@@ -17,7 +17,7 @@ from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, iinfo, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 from gradient.tensor.arguments import (
     int_of,
@@ -323,46 +323,7 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
 def multinomial(
     input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Any:
-    """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
-
-    With replacement by inverting the cumulative sum; without, as the first of exponential clocks
-    with these rates (Efraimidis and Spirakis 2006).
-    """
-    backend, weights = tensor_of("multinomial", input).backend, input.array
-    num_samples = int_of("multinomial", "num_samples", num_samples)
-    if not input.dtype.is_floating_point:
-        raise DTypeError(sentence("multinomial", "floating-point weights", input.dtype))
-    if num_samples <= 0:
-        raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
-    if len(weights.shape) not in (1, 2):
-        raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
-    host = backend.to_numpy(weights)
-    if (
-        not np.all(np.isfinite(host.astype(np.float64)))
-        or np.any(host < 0)
-        or np.any(host.sum(-1, dtype=np.float64) <= 0)
-    ):
-        raise ArgumentError(
-            "multinomial: expected weights that are finite, not negative and not all zero in a row"
-        )
-    wide = np.dtype(np.float64)
-    weights = backend.astype(weights, wide)
-    if replacement or num_samples == 1:
-        u = draw(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
-        total = backend.cumsum(weights, len(weights.shape) - 1)
-        last = backend.getitem(total, (..., slice(-1, None)))
-        below = backend.unsqueeze(total / last, -2) <= u
-        index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
-        # Rounding may leave u at or above the last edge: take the last index with a weight.
-        top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
-        return wrap(backend.minimum(index, top), backend)
-    if num_samples > weights.shape[-1] or np.any((host > 0).sum(-1) < num_samples):
-        raise ArgumentError(
-            f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without replacement: "
-            "too few weights are positive"
-        )
-    u = draw(generator, backend, "uniform", weights.shape, wide)
-    able, one = weights > 0, backend.ones((), wide)
-    clocks = -backend.log(1 - u) / backend.where(able, weights, one)
-    clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
-    return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
+    """Indices drawn by the weights of the last dimension: (..., num_samples) int64."""
+    return tensor_of("multinomial", input).multinomial(
+        num_samples, replacement, generator=generator
+    )

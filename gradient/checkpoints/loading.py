@@ -8,13 +8,13 @@ size. Training works too: the pages are copied when first written, and the file 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradient
 from gradient.checkpoints.sources import Checkpoint, open_checkpoint
+from gradient.checkpoints.weight_names import is_transposed, module_name, parts, to_checkpoint
 from gradient.errors import (
     ArgumentError,
     FileFormatError,
@@ -186,7 +186,7 @@ def fit(
                 continue
             if name in fitted:  # the file has it with and without the prefix: one is unexpected
                 name = part if part != name else model.prefix + part
-            if _is_transposed(model, name, value):
+            if is_transposed(model, name, value):
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
             if name in own and not value.dtype.is_floating_point:
                 integers.append(f"  {name}: {value.dtype}")
@@ -236,38 +236,6 @@ def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     if packed:
         return max(plain, key=lambda dtype: dtype.bits, default=None)
     return max(plain, key=plain.__getitem__, default=None)
-
-
-def parts(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
-
-    One whose shape cannot be split stays as it is, for the error that lists what does not fit.
-    """
-    pattern = next((p for p in model.split if re.search(p, name)), "")
-    names = model.split.get(pattern, ())
-    stacked = "{}" in "".join(names)
-    rows = value.shape[int(stacked)] if value.ndim > stacked else 0
-    if not names or not value.numel() or not rows or rows % len(names):
-        yield name, value
-        return
-    n = rows // len(names)
-    start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
-    for at in range(value.shape[0] if stacked else 1):
-        whole = value[at] if stacked else value
-        for i, part in enumerate(names):
-            yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
-
-
-def module_name(model: PretrainedModel, stored: str, own: dict[str, Any]) -> str | None:
-    """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
-    name = stored
-    for pattern, replacement in model.renamed.items():
-        name = re.sub(pattern, replacement, name)
-    if name not in own and not name.startswith(model.prefix) and model.prefix + name in own:
-        name = model.prefix + name
-    if name not in own and _any_match(model.ignored, "." + name):
-        return None
-    return name
 
 
 def tie(model: PretrainedModel, state: dict[str, Tensor]) -> None:
@@ -328,22 +296,3 @@ def save_model(
     for path in {*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")}:
         if path not in written:
             path.unlink()
-
-
-def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
-    """Return the weights under the names and in the layout that files have; tied ones once."""
-    tied = model.tied if model.config.tie_word_embeddings else {}
-    return {
-        name: value.mT if _is_transposed(model, name, value) else value
-        for name, value in model.state_dict().items()
-        if name not in tied
-    }
-
-
-def _is_transposed(model: PretrainedModel, name: str, value: Tensor) -> bool:
-    """Return whether files hold a weight as (in, out); packed ones are (out, in) everywhere."""
-    return _any_match(model.transposed, name) and value.ndim == 2 and not value.dtype.is_packed
-
-
-def _any_match(patterns: tuple[str, ...], name: str) -> bool:
-    return any(re.search(pattern, name) for pattern in patterns)

@@ -131,7 +131,7 @@ class Opened:
     def write_folder(self, folder: Path) -> dict[str, int]:
         """Write config.json, safetensors and the tokenizer's files; return each dtype's bytes."""
         from gradient.checkpoints import save_model
-        from gradient.checkpoints.loading import to_checkpoint
+        from gradient.checkpoints.weight_names import to_checkpoint
         from gradient.io.atomic import atomic_folder
 
         sizes: dict[str, int] = {}

@@ -25,9 +25,9 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.kv_cache import file, paged, sliding, static
+from gradient.kv_cache.dtypes import storages_of
 from gradient.kv_cache.layout import Batch, KeyValues, KVCacheSpec, Layout
 from gradient.kv_cache.paged import PagePool
-from gradient.kv_cache.storage import storages_of
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradient
 from gradient.errors import ArgumentError, FileFormatError
 from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.kv_cache.dtypes import storages_of
 from gradient.kv_cache.layout import KeyValues
-from gradient.kv_cache.storage import Storages, empty_parts, storages_of
+from gradient.kv_cache.storage import Storages, empty_parts
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 

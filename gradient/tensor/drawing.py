@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from gradient.autograd.variable import Variable
-from gradient.dtypes import finfo, float32, iinfo
-from gradient.errors import ArgumentError, DTypeError, sentence
+from gradient.dtypes import finfo, float32, iinfo, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import int_of, number_of
 from gradient.tensor.inplace import check, write
 
@@ -92,10 +95,50 @@ class Drawing:
     def multinomial(
         self, num_samples: int, replacement: bool = False, *, generator: Any = None
     ) -> Any:
-        """Indices drawn by the weights of the last dimension: (..., num_samples) int64."""
-        from gradient.random import multinomial
+        """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
 
-        return multinomial(self, num_samples, replacement, generator=generator)
+        With replacement by inverting the cumulative sum; without, as the first of exponential
+        clocks with these rates (Efraimidis and Spirakis 2006).
+        """
+        backend, weights = self.backend, self.array
+        num_samples = int_of("multinomial", "num_samples", num_samples)
+        if not self.dtype.is_floating_point:
+            raise DTypeError(sentence("multinomial", "floating-point weights", self.dtype))
+        if num_samples <= 0:
+            raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
+        if len(weights.shape) not in (1, 2):
+            raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
+        host = backend.to_numpy(weights)
+        if (
+            not np.all(np.isfinite(host.astype(np.float64)))
+            or np.any(host < 0)
+            or np.any(host.sum(-1, dtype=np.float64) <= 0)
+        ):
+            raise ArgumentError(
+                "multinomial: expected weights that are finite, not negative and not all zero in a "
+                "row"
+            )
+        wide = np.dtype(np.float64)
+        weights = backend.astype(weights, wide)
+        if replacement or num_samples == 1:
+            u = Draw.of(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
+            total = backend.cumsum(weights, len(weights.shape) - 1)
+            last = backend.getitem(total, (..., slice(-1, None)))
+            below = backend.unsqueeze(total / last, -2) <= u
+            index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
+            # Rounding may leave u at or above the last edge: take the last index with a weight.
+            top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
+            return self._wrap(backend.minimum(index, top), backend)
+        if num_samples > weights.shape[-1] or np.any((host > 0).sum(-1) < num_samples):
+            raise ArgumentError(
+                f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without "
+                "replacement: too few weights are positive"
+            )
+        u = Draw.of(generator, backend, "uniform", weights.shape, wide)
+        able, one = weights > 0, backend.ones((), wide)
+        clocks = -backend.log(1 - u) / backend.where(able, weights, one)
+        clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
+        return self._wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
 
     def bernoulli(self, p: float | None = None, *, generator: Any = None) -> Any:
         """Ones with the probabilities that self gives; or of its shape, with probability p."""

@@ -266,7 +266,7 @@ class TrainConfig:
             ArgumentError: `options` give the model another shape, or a longer context.
             ModelNotFound, UnsupportedModel, FileFormatError: see `gradient.checkpoints.load_model`.
         """
-        from gradient.training.model import shape_of
+        from gradient.training.base_model import shape_of
 
         shape, context = shape_of(Path(base_model))
         wrong = [

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import gradient
 from gradient.checkpoints import load_model
 from gradient.checkpoints.generation_config import eos_token_ids
-from gradient.checkpoints.sources import open_checkpoint
 from gradient.models import CausalLM, model_class
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
 from gradient.nn import init
-from gradient.tensor import Tensor
 from gradient.text import Tokenizer
+from gradient.training.base_model import unpacking, with_vocabulary
 from gradient.training.config import TrainConfig
 from gradient.training.corpus import Corpus
 
@@ -27,7 +25,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> CausalLM:
     if config.base_model is None:
         model: CausalLM = new_model(config, corpus.tokenizer)
     else:
-        model = load_model(config.base_model, dtype=gradient.float32, converter=_unpacking)
+        model = load_model(config.base_model, dtype=gradient.float32, converter=unpacking)
         model = with_vocabulary(model, corpus.tokenizer.vocab_size)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -83,29 +81,6 @@ def new_model(config: TrainConfig, tokenizer: Tokenizer) -> CausalLM:
     )
 
 
-def shape_of(path: Path) -> tuple[dict[str, Any], int | None]:
-    """The shape of a stored model, by the fields of `TrainConfig`, and its context length."""
-    values = open_checkpoint(path).config
-    cls = model_class(values.get("model_type")).config_class
-    config = cls.from_hf(values)
-
-    def get(name: str) -> Any:
-        return getattr(config, config.aliases.get(name, name), None)
-
-    kv_heads = get("num_key_value_heads")
-    shape = {
-        "architecture": str(values["model_type"]),
-        "n_layer": get("num_hidden_layers"),
-        "n_head": get("num_attention_heads"),
-        "n_kv_head": kv_heads if kv_heads != get("num_attention_heads") else None,
-        "n_embd": get("hidden_size"),
-        "intermediate_size": get("intermediate_size") or get("n_inner"),
-        "tie_embeddings": config.tie_word_embeddings,
-        "dropout": get("attention_dropout") or get("attn_pdrop") or 0.0,
-    }
-    return shape, get("max_position_embeddings")
-
-
 def generation_config(corpus: Corpus) -> dict[str, Any]:
     """generation_config.json: what lay beside the tokenizer, and all tokens that end a text."""
     values, tokenizer = dict(corpus.generation_config), corpus.tokenizer
@@ -116,37 +91,3 @@ def generation_config(corpus: Corpus) -> dict[str, Any]:
     named = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     values = {name: number for name, number in named.items() if number is not None} | values
     return values | {"eos_token_id": listed[0] if len(listed) == 1 else listed}
-
-
-def with_vocabulary(model: CausalLM, size: int) -> CausalLM:
-    """`model`, or one like it with rows for `size` tokens if it has fewer.
-
-    A new row is the mean of the old ones: the new token begins as likely as an average one, and no
-    likelier than all (Hewitt 2021, "Initializing New Word Embeddings").
-    """
-    if size <= model.config.vocab_size:
-        return model
-    values = model.config.to_hf() | {"vocab_size": size}
-    larger: Any = type(model)
-    with init.skip_init():
-        larger = larger(type(model).config_class.from_hf(values))
-    old, new = model.state_dict(), larger.state_dict()
-    state: dict[str, Tensor] = {}
-    for name, value in new.items():
-        weight = old[name]
-        if tuple(weight.shape) != tuple(value.shape):
-            more = weight.mean(dim=0, keepdim=True)
-            count = value.shape[0] - weight.shape[0]
-            weight = gradient.cat([weight, more.expand(count, *weight.shape[1:])])
-        state[name] = weight
-    larger.load_state_dict(state)
-    return larger
-
-
-def _unpacking(model: Any) -> Callable[[str, Tensor], Tensor]:
-    """Packed weights (of a quantised file) as the floats that they stand for: those can learn."""
-
-    def unpack(name: str, value: Tensor) -> Tensor:
-        return value.dequantize() if value.dtype.is_packed else value
-
-    return unpack

@@ -15,7 +15,7 @@ from gradient.checkpoints.gguf import from_gguf, read_gguf, supported_architectu
 from gradient.checkpoints.gguf.architectures import ARCHITECTURES
 from gradient.checkpoints.gguf.rope import llama3_factors, read_rope
 from gradient.checkpoints.gguf.save import save_gguf
-from gradient.checkpoints.loading import to_checkpoint
+from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile

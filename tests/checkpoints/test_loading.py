@@ -14,7 +14,7 @@ import pytest
 
 import gradient
 from gradient.checkpoints import load_model, save_gguf, save_model
-from gradient.checkpoints.loading import parts
+from gradient.checkpoints.weight_names import parts
 from gradient.errors import (
     ArgumentError,
     FileFormatError,

@@ -13,7 +13,7 @@ import gradient.functional as F
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
 from gradient.kv_cache import paged, sliding, static
-from gradient.kv_cache.storage import storage_of
+from gradient.kv_cache.dtypes import storage_of
 from support.cache_model import close, fed, feed, make_model, texts, whole
 
 LAYOUTS = {

@@ -17,7 +17,7 @@ from gradient.checkpoints import load_model
 from gradient.checkpoints.gguf import to_gguf
 from gradient.checkpoints.gguf.architectures import BY_MODEL_TYPE
 from gradient.checkpoints.gguf.save import save_gguf
-from gradient.checkpoints.loading import to_checkpoint
+from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.io import gguf as ours
 from gradient.io.gguf import GGUFFile
 from gradient.io.gguf.types import PACKED, PLAIN_NAMES, SCALARS, TENSOR_TYPES

@@ -8,7 +8,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.checkpoints import load_model
-from gradient.checkpoints.loading import module_name, parts
+from gradient.checkpoints.weight_names import module_name, parts
 from gradient.io import load_file, save_file
 from gradient.models.moe import record_routing
 

@@ -13,7 +13,7 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from gradient.checkpoints.loading import module_name, parts
+from gradient.checkpoints.weight_names import module_name, parts
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

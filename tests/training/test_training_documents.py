@@ -314,7 +314,7 @@ def test_a_base_model_learns_to_chat(base, chats, tmp_path):
 
 
 def test_new_rows_are_the_mean_of_the_old():
-    from gradient.training.model import with_vocabulary
+    from gradient.training.base_model import with_vocabulary
 
     config = LlamaConfig(
         vocab_size=10, hidden_size=8, intermediate_size=8, num_hidden_layers=1,

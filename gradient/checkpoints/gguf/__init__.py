@@ -21,7 +21,7 @@ from gradient.checkpoints.gguf.config import (
 )
 from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.checkpoints.gguf.weights import Cast, Choose, GGUFWeights, to_tensors
-from gradient.checkpoints.loading import to_checkpoint
+from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
 from gradient.models.pretrained import PretrainedModel

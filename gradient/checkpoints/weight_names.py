@@ -1,0 +1,61 @@
+"""A model's weights by the names and in the layout of checkpoints, as its class states them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gradient.models.pretrained import PretrainedModel
+from gradient.tensor import Tensor
+
+
+def parts(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
+
+    One whose shape cannot be split stays as it is, for the error that lists what does not fit.
+    """
+    pattern = next((p for p in model.split if re.search(p, name)), "")
+    names = model.split.get(pattern, ())
+    stacked = "{}" in "".join(names)
+    rows = value.shape[int(stacked)] if value.ndim > stacked else 0
+    if not names or not value.numel() or not rows or rows % len(names):
+        yield name, value
+        return
+    n = rows // len(names)
+    start, end = re.search(pattern, name).span()  # type: ignore[union-attr]
+    for at in range(value.shape[0] if stacked else 1):
+        whole = value[at] if stacked else value
+        for i, part in enumerate(names):
+            yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
+
+
+def module_name(model: PretrainedModel, stored: str, own: dict[str, Any]) -> str | None:
+    """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
+    name = stored
+    for pattern, replacement in model.renamed.items():
+        name = re.sub(pattern, replacement, name)
+    if name not in own and not name.startswith(model.prefix) and model.prefix + name in own:
+        name = model.prefix + name
+    if name not in own and _any_match(model.ignored, "." + name):
+        return None
+    return name
+
+
+def to_checkpoint(model: PretrainedModel) -> dict[str, Tensor]:
+    """Return the weights under the names and in the layout that files have; tied ones once."""
+    tied = model.tied if model.config.tie_word_embeddings else {}
+    return {
+        name: value.mT if is_transposed(model, name, value) else value
+        for name, value in model.state_dict().items()
+        if name not in tied
+    }
+
+
+def is_transposed(model: PretrainedModel, name: str, value: Tensor) -> bool:
+    """Return whether files hold a weight as (in, out); packed ones are (out, in) everywhere."""
+    return _any_match(model.transposed, name) and value.ndim == 2 and not value.dtype.is_packed
+
+
+def _any_match(patterns: tuple[str, ...], name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
