@@ -52,6 +52,71 @@ def test_import_contracts_hold(tmp_path: Path) -> None:
     )
 
 
+def imports(path: Path, modules: set[str]) -> Iterator[str]:
+    """The modules of the package that one imports, in functions too, but not for type checkers.
+
+    The package itself is left out: `gradient` is a facade, whose submodules it imports when named.
+    """
+
+    def known(name: str) -> str:
+        while name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    def found(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            yield from (known(alias.name) for alias in node.names if is_ours(alias.name))
+        if isinstance(node, ast.ImportFrom) and is_ours(node.module or ""):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (known(f"{node.module}.{alias.name}") for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from found(child)
+
+    def is_ours(name: str) -> bool:
+        return name.partition(".")[0] == "gradient"
+
+    yield from (name for name in found(ast.parse(path.read_text())) if name != "gradient")
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """What is left of a graph once all that stands in no circle, nor behind one, is taken away."""
+    graph = dict(graph)
+    while ends := [name for name, after in graph.items() if not after & graph.keys()]:
+        for name in ends:
+            del graph[name]
+    return sorted(graph)
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"d"}}
+    assert circles(graph) == ["a", "b", "c"]
+    assert circles(graph | {"c": {"d"}}) == []
+
+
+def test_no_imports_go_round_in_circles() -> None:
+    """Neither between modules nor between packages; an import in a function counts as any."""
+    root = Path(gradient.__file__).parent
+    paths = {
+        ".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in root.rglob("*.py")
+    }
+    graph = {
+        name: set(imports(path, set(paths))) - {name}
+        for name, path in paths.items()
+        if name != "gradient"
+    }
+    assert circles(graph) == []
+    packages: dict[str, set[str]] = {}
+    for name, others in graph.items():
+        package = name.split(".")[1]
+        packages.setdefault(package, set()).update(o.split(".")[1] for o in others)
+    assert circles({name: others - {name} for name, others in packages.items()}) == []
+
+
 def test_import_gradient_loads_numpy_and_ml_dtypes_alone(tmp_path: Path) -> None:
     extra = run_python(
         "import sys, numpy, ml_dtypes\n"

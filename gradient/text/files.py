@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.gguf import GGUFFile
 from gradient.io.json_file import MAX_JSON_BYTES, read_json
 from gradient.io.regular_file import check_regular
 from gradient.text.added_tokens import (
@@ -19,16 +21,17 @@ from gradient.text.added_tokens import (
     special_tokens,
     text_of,
 )
+from gradient.text.arguments import TokenizerArguments
 from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as
 from gradient.text.families import BY_CLASS, BY_MODEL_TYPE, GPT2, ROBERTA_CLASSES, PreTokenization
+from gradient.text.gguf.reading import read_vocabulary
 from gradient.text.pieces import tokenizer_of_pieces
 from gradient.text.sentencepiece import (
+    arguments_of,
     read_llama2c,
     read_sentencepiece,
-    tokenizer_of_model,
     without_dummy_prefix,
 )
-from gradient.text.tokenizer import Tokenizer
 from gradient.text.wordpiece import wordpiece
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class _Found:
     charsmap: bytes = b""
 
 
-def read_folder(folder: Path) -> Tokenizer:
+def read_folder(folder: Path) -> TokenizerArguments:
     """See `Tokenizer.from_folder`."""
     config = read_optional(folder / "tokenizer_config.json")
     for names, read in _READERS:
@@ -65,40 +68,39 @@ def read_folder(folder: Path) -> Tokenizer:
             break
     else:
         raise _not_found(folder)
-    try:
-        add_tokens(folder, found.backend, config)
-        options: Config = special_tokens(folder, config, found.backend, found.specials)
-        options["charsmap"] = found.charsmap
-        for end, known in (("bos", found.add_bos), ("eos", found.add_eos)):
-            flag = config.get(f"add_{end}_token", known)
-            has_token = bool(options[f"{end}_token"])
-            options[f"add_{end}"] = flag if isinstance(flag, bool) and has_token else None
-        return Tokenizer(found.backend, chat_template=_chat_template(folder, config), **options)
-    except (ArgumentError, FileFormatError, OverflowError, UnicodeEncodeError) as error:
-        named = str(folder) in str(error)
-        raise FileFormatError(str(error) if named else f"{folder}: {error}") from None
+    add_tokens(folder, found.backend, config)
+    options: Config = special_tokens(folder, config, found.backend, found.specials)
+    options["charsmap"] = found.charsmap
+    for end, known in (("bos", found.add_bos), ("eos", found.add_eos)):
+        flag = config.get(f"add_{end}_token", known)
+        has_token = bool(options[f"{end}_token"])
+        options[f"add_{end}"] = flag if isinstance(flag, bool) and has_token else None
+    options["chat_template"] = _chat_template(folder, config)
+    return {"backend": found.backend, **options}  # type: ignore[typeddict-item]
 
 
-def read_file(path: Path, options: dict[str, Any]) -> Tokenizer:
+def read_file(path: Path) -> TokenizerArguments:
     """See `Tokenizer.from_file`."""
     if path.suffix in (".model", ".bin"):
         model = read_sentencepiece(path) if path.suffix == ".model" else read_llama2c(path)
-        try:
-            return tokenizer_of_model(model, **options)
-        except FileFormatError as error:
-            raise FileFormatError(f"{path}: {error}") from None
+        return arguments_of(model)
     if path.suffix == ".txt":
-        return Tokenizer(wordpiece(_read_vocab_txt(path)), **options)
+        return {"backend": wordpiece(_read_vocab_txt(path))}
     if path.suffix == ".gguf":
-        from gradient.io.gguf import GGUFFile
-        from gradient.text.gguf import tokenizer_of
-
         if not path.is_file():
             raise ModelNotFound(f"no tokenizer at {path}: no such file")
-        if options:
-            raise ArgumentError(f"from_file: a GGUF file has its own settings; got {options}")
-        return tokenizer_of(GGUFFile(path).metadata)
-    return Tokenizer(read_tokenizer_json(path), **options)
+        return read_vocabulary(GGUFFile(path).metadata)
+    return {"backend": read_tokenizer_json(path)}
+
+
+@contextlib.contextmanager
+def errors_name(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Let errors of these kinds be FileFormatErrors that name the file or folder."""
+    try:
+        yield
+    except kinds as error:
+        named = str(path) in str(error)
+        raise FileFormatError(str(error) if named else f"{path}: {error}") from None
 
 
 # One kind of file each ----------------------------------------------------------------------------

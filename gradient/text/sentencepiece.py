@@ -16,6 +16,7 @@ from typing import Any
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.protobuf import Value, fields, float_of, int_of, message_of, text_of
 from gradient.io.regular_file import open_regular
+from gradient.text.arguments import TokenizerArguments
 from gradient.text.pieces import (
     SPACE,
     PieceNormalizer,
@@ -23,7 +24,6 @@ from gradient.text.pieces import (
     PieceVocabulary,
     tokenizer_of_pieces,
 )
-from gradient.text.tokenizer import Tokenizer
 
 #: The largest published vocabularies (256,000 pieces) have 4 to 15 MB.
 MAX_MODEL_BYTES = 100_000_000
@@ -182,23 +182,19 @@ def read_llama2c(path: str | os.PathLike[str]) -> SentencePieceModel:
     return SentencePieceModel(PieceVocabulary(pieces, scores, [*map(int, types)]))
 
 
-def tokenizer_of_model(model: SentencePieceModel, **options: Any) -> Tokenizer:
+def arguments_of(model: SentencePieceModel) -> TokenizerArguments:
     """The tokenizer of a `.model` file: BOS in front if the model has one, as LLaMA's code does.
-
-    Args:
-        options: as for `Tokenizer`; what they do not say, the model does. And
-            `prefix_first_only`, see `tokenizer_of_pieces`.
 
     Raises:
         FileFormatError: see `tokenizer_of_pieces`.
     """
-    backend = tokenizer_of_pieces(
-        model.vocabulary, prefix_first_only=options.pop("prefix_first_only", False)
-    )
-    charsmap = model.vocabulary.normalizer.charsmap
-    chosen: dict[str, Any] = {"charsmap": charsmap} | model.specials() | options
-    chosen.setdefault("add_bos", chosen["bos_token"] is not None)
-    return Tokenizer(backend, **chosen)
+    specials = model.specials()
+    return {
+        "backend": tokenizer_of_pieces(model.vocabulary),
+        "charsmap": model.vocabulary.normalizer.charsmap,
+        "add_bos": specials["bos_token"] is not None,
+        **specials,  # type: ignore[typeddict-item]
+    }
 
 
 def without_dummy_prefix(model: SentencePieceModel) -> SentencePieceModel:

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from gradient.text.build import import_tokenizers, panics_as, special
 from gradient.text.charsmap import CharsmapStep
 from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
+from gradient.text.files import errors_name, read_file, read_folder
+from gradient.text.gguf.reading import read_vocabulary
 from gradient.text.patterns import GuardedEncoder, slow_patterns
 from gradient.text.stream import StreamDecoder, byte_alphabet
 
@@ -96,7 +98,7 @@ class Tokenizer:
                 raise ArgumentError(f"Tokenizer: add_{end}=True needs a {end}_token")
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
+    def from_folder(cls, folder: str | os.PathLike[str]) -> Self:
         """The tokenizer in a model's folder.
 
         Reads tokenizer.json; else vocab.json and merges.txt, or OpenAI's encoder.json and
@@ -109,12 +111,12 @@ class Tokenizer:
             ModelNotFound: there is none; the message lists what was looked for and what is there.
             FileFormatError: a file is damaged.
         """
-        from gradient.text.files import read_folder
-
-        return read_folder(Path(folder))
+        folder = Path(folder)
+        with errors_name(folder, ArgumentError, FileFormatError, OverflowError, UnicodeEncodeError):
+            return cls(**read_folder(folder))
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Tokenizer:
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Self:
         """The tokenizer in one file: a tokenizer.json, SentencePiece's `.model`, BERT's vocab.txt,
         llama2.c's `.bin`, or a `.gguf` with a model or a vocabulary; `options` as for `Tokenizer`.
 
@@ -122,9 +124,21 @@ class Tokenizer:
             ModelNotFound: there is no such file.
             FileFormatError: it is damaged.
         """
-        from gradient.text.files import read_file
+        path = Path(path)
+        with errors_name(path, FileFormatError):
+            arguments: dict[str, Any] = {**read_file(path), **options}
+            return cls(**arguments)
 
-        return read_file(Path(path), options)
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
+        """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
+
+            Tokenizer.from_gguf(gradient.io.gguf.GGUFFile("model.gguf").metadata)
+
+        Raises:
+            FileFormatError: there is none, it is of an unknown kind, or it is damaged.
+        """
+        return cls(**read_vocabulary(metadata))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write tokenizer.json and tokenizer_config.json into `folder`, as transformers reads them.

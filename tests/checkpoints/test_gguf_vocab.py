@@ -12,10 +12,10 @@ from gradient.io.gguf import GGUFFile, write
 from gradient.text import Tokenizer, byte_level, train_bpe
 from gradient.text.build import dress_byte_level, import_tokenizers
 from gradient.text.families import BY_GGUF_NAME, GPT2
-from gradient.text.gguf import metadata_of, tokenizer_of
+from gradient.text.gguf import metadata_of
 from gradient.text.gguf.writing import cut_of_probe
 from gradient.text.pieces import PieceType
-from gradient.text.sentencepiece import parse_sentencepiece, tokenizer_of_model
+from gradient.text.sentencepiece import arguments_of, parse_sentencepiece
 from gradient.text.wordpiece import wordpiece
 from support import real_data as data
 from support.piece_models import BYTES, SPECIALS, model_bytes
@@ -44,7 +44,7 @@ def agreement(tokenizer, cases):
 @pytest.mark.parametrize("name", sorted({*REQUIRED, *FOUND}))
 def test_gives_llama_cpps_ids(real_data, name, record_property):
     folder = real_data("ggml_vocab")
-    tokenizer = tokenizer_of(GGUFFile(real_data(f"ggml_vocab/ggml-vocab-{name}.gguf")).metadata)
+    tokenizer = Tokenizer.from_file(real_data(f"ggml_vocab/ggml-vocab-{name}.gguf"))
     score, wrong = agreement(tokenizer, vectors(folder, name))
     record_property("agreement", score)
     assert score == "47 of 47", f"{name}: {score}; the first: {wrong}"
@@ -85,9 +85,11 @@ def spm(model_type=2, **options):
     words = ["▁", "a", "b", "c", "ab", "▁a", "▁ab", "é"]
     pieces = [*SPECIALS, *BYTES, *((word, -float(n), NORMAL) for n, word in enumerate(words))]
     pieces.append(("<u>", 0.0, PieceType.USER_DEFINED))
-    return tokenizer_of_model(
-        parse_sentencepiece(
-            model_bytes(pieces, model_type=model_type, byte_fallback=True, **options)
+    return Tokenizer(
+        **arguments_of(
+            parse_sentencepiece(
+                model_bytes(pieces, model_type=model_type, byte_fallback=True, **options)
+            )
         )
     )
 
@@ -114,7 +116,7 @@ def test_metadata_says_what_a_tokenizer_is(make, tmp_path):
     original = make()
     original.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
     write(tmp_path / "vocab.gguf", metadata_of(original), {})
-    again = tokenizer_of(GGUFFile(tmp_path / "vocab.gguf").metadata)
+    again = Tokenizer.from_gguf(GGUFFile(tmp_path / "vocab.gguf").metadata)
     for text in [*SENTENCES, *hard_texts(90), "a<u>b", "ab, abé", "<s>a</s>", "<|im_start|>b"]:
         for options in ({}, {"add_special_tokens": False}, {"parse_special": False}):
             ids = original.encode(text, **options)
@@ -131,7 +133,7 @@ def test_the_ends_of_a_bert_that_names_them_by_its_template_alone(ends):
     vocab = {word: number for number, word in enumerate(words)}
     original = Tokenizer(wordpiece(vocab, cls_token=ends[0], sep_token=ends[1]))
     assert original.bos_id is None and not original.add_bos
-    again = tokenizer_of(metadata_of(original))
+    again = Tokenizer.from_gguf(metadata_of(original))
     for text in ("ab", ""):
         assert again.encode(text) == original.encode(text)
         assert len(again.encode(text)) == len(text) + (2 if ends[0] else 0)
@@ -160,7 +162,7 @@ def test_a_family_is_found_again(name):
     original = Tokenizer(made)
     metadata = metadata_of(original)
     assert BY_GGUF_NAME[metadata["tokenizer.ggml.pre"]] == family
-    again = tokenizer_of(metadata)
+    again = Tokenizer.from_gguf(metadata)
     for text in SENTENCES:
         assert again.encode(text) == original.encode(text)
 
@@ -189,14 +191,16 @@ def tiny(**changes):
 
 def test_special_tokens_follow_the_metadata():
     metadata = tiny(bos_token_id=65, eos_token_id=66, eot_token_id=67, add_bos_token=True)
-    tokenizer = tokenizer_of(metadata)
+    tokenizer = Tokenizer.from_gguf(metadata)
     assert tokenizer.encode("b")[0] == tokenizer.bos_id == 65
     assert tokenizer.special_ids >= {65, 66, 67}
     text = tokenizer.id_to_token(65) + "b"
     assert tokenizer.encode(text) == tokenizer.encode("b")  # never two
-    absent = tokenizer_of(tiny(bos_token_id=4294967295))
+    absent = Tokenizer.from_gguf(tiny(bos_token_id=4294967295))
     assert absent.bos_id is None and not absent.add_bos
-    both = tokenizer_of(tiny(bos_token_id=65, eos_token_id=66, add_bos_token=1, add_eos_token=1))
+    both = Tokenizer.from_gguf(
+        tiny(bos_token_id=65, eos_token_id=66, add_bos_token=1, add_eos_token=1)
+    )
     assert [*both.encode("")] == [65, 66]
     assert both.encode("acb") == both.encode("c") == [65, 67, 66]
 
@@ -218,14 +222,14 @@ def test_special_tokens_follow_the_metadata():
 )
 def test_damaged_metadata_is_named(changes, words):
     with pytest.raises(FileFormatError, match=words):
-        tokenizer_of(tiny(**changes))
+        Tokenizer.from_gguf(tiny(**changes))
 
 
 def test_repeated_and_empty_tokens_keep_their_ids():
     metadata = tiny()
     tokens = [*metadata["tokenizer.ggml.tokens"], "", "a", ""]
     types = np.append(metadata["tokenizer.ggml.token_type"], [1, 1, 1])
-    tokenizer = tokenizer_of(tiny(tokens=tokens, token_type=types))
+    tokenizer = Tokenizer.from_gguf(tiny(tokens=tokens, token_type=types))
     assert tokenizer.vocab_size == len(tokens)
     assert tokenizer.encode("ab") == train_bpe(["ab"] * 3, 258).encode("ab")
 
@@ -233,15 +237,15 @@ def test_repeated_and_empty_tokens_keep_their_ids():
 def test_a_whole_tokenizer_json_is_taken_where_ggml_has_no_model():
     original = train_bpe(SENTENCES, 300)
     metadata = {"tokenizer.huggingface.json": original.backend.to_str()}
-    assert tokenizer_of(metadata).encode("Hello") == original.encode("Hello")
+    assert Tokenizer.from_gguf(metadata).encode("Hello") == original.encode("Hello")
     with pytest.raises(FileFormatError, match=r"tokenizer.huggingface.json: "):
-        tokenizer_of({"tokenizer.huggingface.json": "{"})
+        Tokenizer.from_gguf({"tokenizer.huggingface.json": "{"})
 
 
 def test_phi_3s_special_tokens_take_the_space_after_them():
     made = train_bpe(SENTENCES, 300, special_tokens=("<s>", "<|user|>"))
     for name, taken in (("Phi 3 Mini", False), ("Phi-3-mini", True), ("phi3", True)):
-        tokenizer = tokenizer_of(metadata_of(made) | {"general.name": name})
+        tokenizer = Tokenizer.from_gguf(metadata_of(made) | {"general.name": name})
         ids = made.encode("<|user|>") + made.encode("b" if taken else "\n b")
         assert tokenizer.encode("<|user|>\n b") == ids
         assert tokenizer.encode("<s> b") == made.encode("<s> b")
@@ -251,7 +255,10 @@ def test_old_files_have_no_family_and_no_types():
     metadata = tiny()
     for key in ("pre", "token_type"):
         del metadata[f"tokenizer.ggml.{key}"]
-    assert tokenizer_of(metadata).decode(tokenizer_of(metadata).encode("ab 12345")) == "ab 12345"
+    assert (
+        Tokenizer.from_gguf(metadata).decode(Tokenizer.from_gguf(metadata).encode("ab 12345"))
+        == "ab 12345"
+    )
     assert BY_GGUF_NAME["default"] != GPT2
 
 
@@ -284,7 +291,7 @@ def test_mutated_metadata_never_crashes():
             else:
                 value[where] = generator.choice(VALUES)
         try:
-            tokenizer = tokenizer_of(metadata)
+            tokenizer = Tokenizer.from_gguf(metadata)
             tokenizer.decode(tokenizer.encode("ab é <s> c [MASK]"))
             worked += 1
         except FileFormatError:

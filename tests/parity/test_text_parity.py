@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from gradient.text import Tokenizer, get_json_schema, render_chat, train_bpe
-from gradient.text.sentencepiece import parse_sentencepiece, tokenizer_of_model
+from gradient.text.sentencepiece import arguments_of, parse_sentencepiece
 from support.text_data import SENTENCES, excerpts, hard_texts
 
 pytestmark = pytest.mark.parity
@@ -92,7 +92,7 @@ def test_trained_models_give_sentencepieces_ids(texts, kind, options):
         minloglevel=9,
         **options,
     )
-    tokenizer = tokenizer_of_model(parse_sentencepiece(written.getvalue()))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(written.getvalue())))
     yardstick = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     cases = [*texts, "a<U>b<C> the", "<U> <U>", "the <U>"]
     wrong = differing(tokenizer, yardstick, cases)

@@ -16,7 +16,7 @@ from gradient.io.protobuf import fields, float_of, int_of, text_of
 from gradient.text import Tokenizer, pieces
 from gradient.text.charsmap import Charsmap, check_charsmap
 from gradient.text.pieces import PieceType, PieceVocabulary, merges_of
-from gradient.text.sentencepiece import parse_sentencepiece, read_llama2c, tokenizer_of_model
+from gradient.text.sentencepiece import arguments_of, parse_sentencepiece, read_llama2c
 from support.piece_models import (
     BYTES,
     SPECIALS,
@@ -35,7 +35,7 @@ WORDS = ["▁", "a", "b", "c", "ab", "bc", "▁a", "▁ab", "abc"]
 def small(words=WORDS, **options):
     """A model whose earlier words are the better ones."""
     pieces = [*SPECIALS, *((word, -float(n), NORMAL) for n, word in enumerate(words))]
-    return tokenizer_of_model(parse_sentencepiece(model_bytes(pieces, **options)))
+    return Tokenizer(**arguments_of(parse_sentencepiece(model_bytes(pieces, **options))))
 
 
 def pieces_of(tokenizer, text, **options):
@@ -104,7 +104,7 @@ def test_unknown_characters_are_one_piece_or_their_bytes():
     assert pieces_of(small(), "aéü a") == ["▁a", "<unk>", "▁a"]
     words = [*BYTES, *((word, -float(n), NORMAL) for n, word in enumerate(WORDS))]
     data = model_bytes([*SPECIALS, *words], byte_fallback=True)
-    tokenizer = tokenizer_of_model(parse_sentencepiece(data))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(data)))
     assert pieces_of(tokenizer, "aé") == ["▁a", "<0xC3>", "<0xA9>"]
     for text in [*SENTENCES, *hard_texts(60)]:
         if "▁" not in text:
@@ -131,7 +131,7 @@ def test_spaces_are_treated_as_the_model_says(options, text, pieces):
 def test_a_unigram_model_takes_the_cut_of_best_score():
     words = {"▁": -1.0, "a": -1.0, "b": -3.0, "ab": -3.9, "▁a": -2.5, "▁ab": -5.0}
     pieces = [*SPECIALS, *((word, score, NORMAL) for word, score in words.items())]
-    tokenizer = tokenizer_of_model(parse_sentencepiece(model_bytes(pieces, model_type=1)))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(model_bytes(pieces, model_type=1))))
     assert pieces_of(tokenizer, "ab") == ["▁", "ab"]  # -4.9, and ▁ab has -5, ▁a b -5.5
 
 
@@ -140,7 +140,7 @@ def test_user_defined_pieces_are_never_cut(model_type):
     words = [*((word, -float(n), NORMAL) for n, word in enumerate(WORDS))]
     pieces = [*SPECIALS, *words, ("<u>", 0.0, PieceType.USER_DEFINED)]
     data = model_bytes(pieces, model_type=model_type)
-    tokenizer = tokenizer_of_model(parse_sentencepiece(data))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(data)))
     assert pieces_of(tokenizer, "<u>a<u> b") == ["▁", "<u>", "a", "<u>", "▁", "b"]
     assert tokenizer.decode(tokenizer.encode("a<u>")) == "a<u>"
 
@@ -154,7 +154,7 @@ def test_control_pieces_are_characters_in_a_strangers_text(model_type):
 
 def test_unused_pieces_are_never_made():
     words = [(word, -1.0, NORMAL) for word in ("▁", "a", "b")] + [("ab", 0.0, PieceType.UNUSED)]
-    tokenizer = tokenizer_of_model(parse_sentencepiece(model_bytes([*SPECIALS, *words])))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(model_bytes([*SPECIALS, *words]))))
     assert pieces_of(tokenizer, "ab") == ["▁", "a", "b"]
 
 
@@ -165,7 +165,7 @@ def test_unused_pieces_are_never_made():
 def test_streams_bytes_and_spaces(model_type):
     words = [*BYTES, *((word, -float(n), NORMAL) for n, word in enumerate(WORDS))]
     data = model_bytes([*SPECIALS, *words], model_type=model_type, byte_fallback=True)
-    tokenizer = tokenizer_of_model(parse_sentencepiece(data))
+    tokenizer = Tokenizer(**arguments_of(parse_sentencepiece(data)))
     for text in [*SENTENCES, *hard_texts(60)]:
         ids = tokenizer.encode(text)
         given = streamed(tokenizer, ids)
@@ -251,7 +251,11 @@ def test_the_longest_replacement_is_taken():
     assert batch[:3] * 200 == batch and batch[0] == tokenizer.encode("A bAA")
     user_defined = [*SPECIALS, ("▁", 0.0, 1), ("a", 0.0, 1), ("<A>", 0.0, PieceType.USER_DEFINED)]
     data = model_bytes(user_defined, charsmap=small_charsmap())
-    assert pieces_of(tokenizer_of_model(parse_sentencepiece(data)), "A<A>") == ["▁", "a", "<A>"]
+    assert pieces_of(Tokenizer(**arguments_of(parse_sentencepiece(data))), "A<A>") == [
+        "▁",
+        "a",
+        "<A>",
+    ]
 
 
 def test_a_charsmap_that_goes_in_circles_ends():
@@ -274,7 +278,7 @@ def test_pieces_without_end_are_refused(monkeypatch):
         merges_of(vocabulary)
     defined = [(f"{'x' * 400}{n}", 0.0, PieceType.USER_DEFINED) for n in range(3500)]
     with pytest.raises(FileFormatError, match=r"3,500 user-defined pieces of 1,4\d\d,\d{3} char"):
-        tokenizer_of_model(parse_sentencepiece(model_bytes([*SPECIALS, *defined])))
+        Tokenizer(**arguments_of(parse_sentencepiece(model_bytes([*SPECIALS, *defined]))))
 
 
 def test_a_charsmap_may_not_lead_out_of_itself():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradient.errors import FileFormatError
+from gradient.text.arguments import TokenizerArguments
 from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as, special
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.gguf.keys import OTHER_IDS, PREFIX, SEPARATOR_IDS, SPECIAL_IDS, Metadata
@@ -20,18 +21,11 @@ from gradient.text.pieces import (
     PieceVocabulary,
     tokenizer_of_pieces,
 )
-from gradient.text.tokenizer import Tokenizer
 from gradient.text.wordpiece import CONTINUES, wordpiece
 
 
-def tokenizer_of(metadata: Metadata) -> Tokenizer:
-    """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
-
-        tokenizer_of(gradient.io.gguf.GGUFFile("model.gguf").metadata)
-
-    Raises:
-        FileFormatError: there is none, it is of an unknown kind, or it is damaged.
-    """
+def read_vocabulary(metadata: Metadata) -> TokenizerArguments:
+    """The tokenizer in a GGUF file's metadata; see `Tokenizer.from_gguf`."""
     kind = metadata.get(PREFIX + "model")
     if not isinstance(kind, str) or kind not in _KINDS:
         whole = metadata.get("tokenizer.huggingface.json")
@@ -43,21 +37,21 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
     return _KINDS[kind](metadata)
 
 
-def _llama(metadata: Metadata) -> Tokenizer:
+def _llama(metadata: Metadata) -> TokenizerArguments:
     """LLaMA's kind of vocabulary, as llama.cpp reads it: a space before text after each special."""
     vocabulary = _scored(metadata, unigram=False, dummy_prefix=True)
     rules = {"add_bos": True, "add_eos": False}
     return _finished_pieces(vocabulary, metadata, rules)
 
 
-def _t5(metadata: Metadata) -> Tokenizer:
+def _t5(metadata: Metadata) -> TokenizerArguments:
     vocabulary = _scored(metadata, unigram=True, dummy_prefix=False)
     return _finished_pieces(vocabulary, metadata, {"add_bos": False, "add_eos": True})
 
 
 def _finished_pieces(
     vocabulary: PieceVocabulary, metadata: Metadata, rules: dict[str, bool]
-) -> Tokenizer:
+) -> TokenizerArguments:
     backend = tokenizer_of_pieces(vocabulary)
     return _finished(backend, metadata, rules, charsmap=vocabulary.normalizer.charsmap)
 
@@ -82,7 +76,7 @@ def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVo
     )
 
 
-def _gpt2(metadata: Metadata) -> Tokenizer:
+def _gpt2(metadata: Metadata) -> TokenizerArguments:
     tokens = _tokens(metadata)
     types = _types(metadata, len(tokens))
     name = metadata.get(PREFIX + "pre", "default")
@@ -104,7 +98,7 @@ def _gpt2(metadata: Metadata) -> Tokenizer:
     return _finished(backend, metadata, {"add_bos": family.add_bos, "add_eos": False})
 
 
-def _bert(metadata: Metadata) -> Tokenizer:
+def _bert(metadata: Metadata) -> TokenizerArguments:
     tokens = _tokens(metadata)
     types = _types(metadata, len(tokens))
     # Here pieces that begin a word are marked, not those that continue one.
@@ -140,7 +134,7 @@ def _bert(metadata: Metadata) -> Tokenizer:
     return _finished(backend, metadata, {"add_bos": True, "add_eos": True}, ends)
 
 
-_KINDS: dict[str, Callable[[Metadata], Tokenizer]] = {
+_KINDS: dict[str, Callable[[Metadata], TokenizerArguments]] = {
     "llama": _llama,
     "gpt2": _gpt2,
     "t5": _t5,
@@ -154,7 +148,7 @@ def _finished(
     rules: dict[str, bool],
     given: Mapping[str, str | None] = MappingProxyType({}),
     charsmap: bytes = b"",
-) -> Tokenizer:
+) -> TokenizerArguments:
     """The tokenizer with its special tokens, its rule for BOS and EOS, and its chat template."""
     size = backend.get_vocab_size(with_added_tokens=True)
     ids = {name: _id(metadata, key, size) for name, key in SPECIAL_IDS.items()}
@@ -176,8 +170,13 @@ def _finished(
     if backend.post_processor is None or metadata.get(PREFIX + "model") == "gpt2":
         begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
         add_ends(backend, begin, end)
-    options: dict[str, Any] = {**specials, **ends, "charsmap": charsmap}
-    return Tokenizer(backend, chat_template=_templates(metadata), **options)
+    return {
+        "backend": backend,
+        "chat_template": _templates(metadata),
+        "charsmap": charsmap,
+        **specials,  # type: ignore[typeddict-item]
+        **ends,
+    }
 
 
 def _take_space_after_specials(backend: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from gradient.text.decoding import fallback_bytes_of
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.gguf.keys import PREFIX, SPECIAL_IDS
 from gradient.text.pieces import SPACE, PieceType
-from gradient.text.tokenizer import Tokenizer
 from gradient.text.wordpiece import CONTINUES
+
+if TYPE_CHECKING:
+    from gradient.text.tokenizer import Tokenizer
 
 #: A text that every two families of text/families.py cut differently.
 PROBE = (
@@ -26,7 +28,7 @@ PROBE = (
 
 
 def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The `tokenizer.*` metadata that says what a tokenizer is: the inverse of `tokenizer_of`.
+    """The `tokenizer.*` metadata of a tokenizer: the inverse of `Tokenizer.from_gguf`.
 
     Scores of a BPE vocabulary are made up from the order of its merges, which is all they mean.
 

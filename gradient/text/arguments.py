@@ -1,0 +1,23 @@
+"""What readers of vocabulary files find out: the arguments of `Tokenizer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Required, TypedDict
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class TokenizerArguments(TypedDict, total=False):
+    """The arguments of `Tokenizer`, where they are explained."""
+
+    backend: Required[tokenizers.Tokenizer]
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+    add_bos: bool | None
+    add_eos: bool | None
+    chat_template: str | Mapping[str, str] | None
+    charsmap: bytes
