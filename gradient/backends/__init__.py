@@ -5,7 +5,8 @@
 <NumpyBackend 'cpu'>
 """
 
-from gradient.backends.base import Array, Backend
+from gradient.backends.base import Backend
 from gradient.backends.registry import available, get, register
+from gradient.backends.required import Array
 
 __all__ = ["Array", "Backend", "available", "get", "register"]

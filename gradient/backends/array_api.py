@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.base import Array, Backend, Index, Shape
+from gradient.backends.base import Backend
 from gradient.backends.composed.precision import NARROW
+from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import float32, int64
 
 FLOAT32, INT64 = float32.numpy, int64.numpy
 
+Array = np.ndarray
+"""Or CuPy's, which has the same methods."""
 
-class ArrayAPIBackend(Backend):
+
+class ArrayAPIBackend(Backend[Array]):
     """A backend over `xp`, a module with NumPy's functions and in-place arrays."""
 
     xp: Any = np
@@ -153,20 +157,20 @@ class ArrayAPIBackend(Backend):
 
     # Reductions ----------------------------------------------------------------------------------
 
-    def sum(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def sum(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if x.dtype in NARROW:
             return be.xp.sum(x, axis, FLOAT32, keepdims=keepdims).astype(x.dtype)
         return be.xp.sum(x, axis, INT64 if x.dtype.kind in "biu" else None, keepdims=keepdims)
 
-    def prod(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def prod(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if x.dtype in NARROW:
             return be.xp.prod(x, axis, FLOAT32, keepdims=keepdims).astype(x.dtype)
         return be.xp.prod(x, axis, INT64 if x.dtype.kind in "biu" else None, keepdims=keepdims)
 
-    def max(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def max(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return be.xp.max(x, axis, keepdims=keepdims)
 
-    def min(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def min(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return be.xp.min(x, axis, keepdims=keepdims)
 
     def argmax(be, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from gradient.dtypes import PackedDType, float32
 from gradient.errors import DTypeError, IndexOutOfRange, ShapeError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+
+def is_packed(weight: Any) -> TypeIs[PackedArray]:
+    """Whether a weight is packed: an array, or a Tensor around one."""
+    return isinstance(weight.dtype, PackedDType)
 
 
 class PackedArray:

@@ -17,11 +17,14 @@ import numpy as np
 from gradient import backends
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
+from gradient.backends.required import RequiredMethods
 
 REQUIRED = tuple(
-    name for name, method in vars(Backend).items() if callable(method) and not name.startswith("_")
+    name
+    for name, method in vars(RequiredMethods).items()
+    if callable(method) and not name.startswith("_")
 )
-"""The methods that `Backend` itself declares: required, or trivial on arrays that are their own."""
+"""The methods of `RequiredMethods`: required, or trivial on arrays that are their own."""
 
 
 class BareBackend(Backend):

@@ -380,7 +380,6 @@ CASES: dict[str, list[Case]] = {
     "any": [lambda a: (a.bools(3, 2), 1), lambda a: (a(0, 3), 0)],
     "median": [lambda a: (a(a.rows + 1, 7),), lambda a: (np.log(a(a.rows + 1, 7)),)],
     "argmin": [lambda a: (a(a.rows, 67), 1), lambda a: (a.bools(3, 2), 0), lambda a: (a(7),)],
-    "is_signed": [lambda a: (np.dtype("int8"),), lambda a: (np.dtype("uint8"),)],
     "topk": [
         *[lambda a, best=best: (a(a.rows, 2000), 50, -1, best) for best in (True, False)],
         *[lambda a, best=best: (a.integers(0, 50, 1500, 3), 99, 0, best) for best in (True, False)],

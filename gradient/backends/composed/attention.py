@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.precision import NARROW, composed
-from gradient.dtypes import PackedDType, float32, int64
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.packed import PackedArray, is_packed
+from gradient.backends.required import Array, RequiredMethods
+from gradient.dtypes import float32, int64
 
 INT64 = int64.numpy
 
 
-def _rows(be: Any, x: Any) -> Any:
+def _rows(be: RequiredMethods[Array], x: Array) -> Array:
     """(..., K) as a matrix of all rows; none is inferred, as K may be 0."""
     if len(x.shape) == 2:
         return x
     return be.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-class AttentionDefaults:
+class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` that a transformer is made of."""
 
     # Linear and embedding ------------------------------------------------------------------------
 
-    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+    def linear(be, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
-        packed = isinstance(weight.dtype, PackedDType)
         if bias is not None and x.dtype in NARROW:  # or the sum would be rounded twice
             wide = float32.numpy
-            weight = weight if packed else be.astype(weight, wide)
+            if not is_packed(weight):
+                weight = be.astype(weight, wide)
             y = be.linear(be.astype(x, wide), weight, be.astype(bias, wide))
             return be.astype(y, x.dtype)
-        if packed:
+        if is_packed(weight):
             y = be.quantized_matmul(x, weight)
             return y if bias is None else y + bias
         rows = _rows(be, x)
@@ -40,30 +44,30 @@ class AttentionDefaults:
             y = y + bias
         return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
 
-    def linear_input_grad(be: Any, g: Any, weight: Any) -> Any:
+    def linear_input_grad(be, g: Array, weight: Array | PackedArray) -> Array:
         """The gradient (..., K) for x from g (..., N) and weight (N, K)."""
-        if isinstance(weight.dtype, PackedDType):
+        if is_packed(weight):
             return be.quantized_matmul_grad(g, weight)
         return be.linear(g, be.permute(weight, (1, 0)))
 
-    def linear_weight_grad(be: Any, g: Any, x: Any) -> Any:
+    def linear_weight_grad(be, g: Array, x: Array) -> Array:
         """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
         return be.matmul(be.permute(_rows(be, g), (1, 0)), _rows(be, x))
 
-    def embedding(be: Any, weight: Any, indices: Any) -> Any:
+    def embedding(be, weight: Array | PackedArray, indices: Array) -> Array:
         """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
-        if isinstance(weight.dtype, PackedDType):
+        if is_packed(weight):
             return be.quantized_embedding(weight, indices)
         return be.getitem(weight, (indices,))
 
-    def embedding_grad(be: Any, g: Any, indices: Any, num_embeddings: int) -> Any:
+    def embedding_grad(be, g: Array, indices: Array, num_embeddings: int) -> Array:
         """The gradient (V, D) for the weight: rows of g summed where indices repeat."""
         return be.index_add(be.zeros((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
 
     # Rotary positions ----------------------------------------------------------------------------
 
     @composed
-    def rope(be: Any, x: Any, cos: Any, sin: Any, interleaved: bool = False) -> Any:
+    def rope(be, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
         """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
 
         x (..., T, D); cos and sin broadcast to (..., T, R/2). Of each D columns the first R are
@@ -88,7 +92,7 @@ class AttentionDefaults:
 
     # Attention -----------------------------------------------------------------------------------
 
-    def _scores(be: Any, q: Any, k: Any, scale: float, softcap: float | None) -> Any:
+    def _scores(be, q: Array, k: Array, scale: float, softcap: float | None) -> Array:
         """scale q k^T, capped: (B, Hk, G, T, S), G query heads a key head."""
         b, h, t, d = q.shape
         heads, s = k.shape[1], k.shape[2]
@@ -97,7 +101,9 @@ class AttentionDefaults:
         scores = be.matmul(q * scale, k)
         return scores if softcap is None else softcap * be.tanh(scores / softcap)
 
-    def _masked(be: Any, scores: Any, mask: Any, is_causal: bool, window: int | None) -> Any:
+    def _masked(
+        be, scores: Array, mask: Array | None, is_causal: bool, window: int | None
+    ) -> Array:
         """The scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
         heads, groups, t, s = scores.shape[1:]
         if is_causal:
@@ -119,16 +125,16 @@ class AttentionDefaults:
 
     @composed
     def attention(
-        be: Any,
-        q: Any,
-        k: Any,
-        v: Any,
-        mask: Any = None,
+        be,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None = None,
         is_causal: bool = False,
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Array, Array, Array]:
         """softmax(scale q k^T + mask) v, and each row's largest score and the logarithm of its sum
         of e^(score - largest) (Vaswani et al. 2017, 3.2.1). (Apart, since a large score would take
         the digits of the logarithm.)
@@ -158,20 +164,20 @@ class AttentionDefaults:
 
     @composed
     def attention_grad(
-        be: Any,
-        g: Any,
-        q: Any,
-        k: Any,
-        v: Any,
-        out: Any,
-        high: Any,
-        log_sum: Any,
-        mask: Any = None,
+        be,
+        g: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+        mask: Array | None = None,
         is_causal: bool = False,
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Array, Array, Array]:
         """Gradients for q, k, v. The probabilities are made again from the saved maximum and
         logarithm, so that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm
         4)."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from gradient.backends.composed.precision import composed
-from gradient.dtypes import DType
+from gradient.backends.required import Array, RequiredMethods
 
 SQRT_HALF = math.sqrt(0.5)
 GELU_SCALE = math.sqrt(2 / math.pi)
@@ -44,7 +43,7 @@ ERF_FAR = (
 """Coefficients of P and Q in `erf`, lowest power first."""
 
 
-def _erf_parts(be: Any, x: Any) -> tuple[Any, Any, Any]:
+def _erf_parts(be: RequiredMethods[Array], x: Array) -> tuple[Array, Array, Array]:
     """|x| (28 at most, where nothing is left of the tail), erf of it below 1, and 1 - erf above."""
     a = be.minimum(be.abs(x), be.full((), 28, x.dtype))
     one = be.full((), 1, x.dtype)
@@ -55,36 +54,36 @@ def _erf_parts(be: Any, x: Any) -> tuple[Any, Any, Any]:
     return a, series, tail
 
 
-class ElementwiseDefaults:
+class ElementwiseDefaults(RequiredMethods[Array]):
     """Methods of `Backend` on one element at a time."""
 
     # Numbers -------------------------------------------------------------------------------------
 
-    def isnan(be: Any, x: Any) -> Any:
+    def isnan(be, x: Array) -> Array:
         return x != x
 
-    def isfinite(be: Any, x: Any) -> Any:
+    def isfinite(be, x: Array) -> Array:
         return be.abs(x) < float("inf")
 
-    def sign(be: Any, x: Any) -> Any:
+    def sign(be, x: Array) -> Array:
         """-1, 0 or 1; 0 of NaN."""
         one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
         return be.where(x > 0, one, be.where(x < 0, -one, zero))
 
-    def ceil(be: Any, x: Any) -> Any:
+    def ceil(be, x: Array) -> Array:
         return -be.floor(-x)
 
-    def trunc(be: Any, x: Any) -> Any:
+    def trunc(be, x: Array) -> Array:
         return be.where(x < 0, be.ceil(x), be.floor(x))
 
-    def round(be: Any, x: Any) -> Any:
+    def round(be, x: Array) -> Array:
         """To the nearest integer, halves to even."""
         low = be.floor(x)
         gap = x - low
         odd = be.floor(low / 2) * 2 != low
         return be.where((gap > 0.5) | ((gap == 0.5) & odd), low + 1, low)
 
-    def fmod(be: Any, a: Any, b: Any) -> Any:
+    def fmod(be, a: Array, b: Array) -> Array:
         """The remainder with the sign of a."""
         size = be.abs(a) % be.abs(b)
         return be.where(a < 0, -size, size)
@@ -92,7 +91,7 @@ class ElementwiseDefaults:
     # Exponentials and logarithms -----------------------------------------------------------------
 
     @composed
-    def expm1(be: Any, x: Any) -> Any:
+    def expm1(be, x: Array) -> Array:
         """exp(x) - 1 without cancellation near zero (Kahan's correction; Higham, Accuracy and
         Stability, section 1.14.1)."""
         u = be.exp(x)
@@ -101,7 +100,7 @@ class ElementwiseDefaults:
         return be.where(inside, (safe - 1) * (x / be.log(safe)), be.where(u == 1, x, u - 1))
 
     @composed
-    def log1p(be: Any, x: Any) -> Any:
+    def log1p(be, x: Array) -> Array:
         """log(1 + x) without loss near zero (same source as `expm1`)."""
         u = 1 + x
         inside = (u != 1) & (u < float("inf"))
@@ -109,68 +108,68 @@ class ElementwiseDefaults:
         return be.where(inside, be.log(safe) * (x / (safe - 1)), be.where(u == 1, x, u))
 
     @composed
-    def exp2(be: Any, x: Any) -> Any:
+    def exp2(be, x: Array) -> Array:
         return be.exp(x * math.log(2))
 
     @composed
-    def log2(be: Any, x: Any) -> Any:
+    def log2(be, x: Array) -> Array:
         return be.log(x) / math.log(2)
 
     @composed
-    def log10(be: Any, x: Any) -> Any:
+    def log10(be, x: Array) -> Array:
         return be.log(x) / math.log(10)
 
     @composed
-    def logaddexp(be: Any, a: Any, b: Any) -> Any:
+    def logaddexp(be, a: Array, b: Array) -> Array:
         high, gap = be.maximum(a, b), be.abs(a - b)
         return be.where(a == b, a + math.log(2), high + be.log1p(be.exp(-gap)))
 
     # Trigonometric and hyperbolic ----------------------------------------------------------------
 
     @composed
-    def tan(be: Any, x: Any) -> Any:
+    def tan(be, x: Array) -> Array:
         return be.sin(x) / be.cos(x)
 
     @composed
-    def arctan(be: Any, x: Any) -> Any:
+    def arctan(be, x: Array) -> Array:
         return be.arctan2(x, be.full((), 1, x.dtype))
 
     @composed
-    def arcsin(be: Any, x: Any) -> Any:
+    def arcsin(be, x: Array) -> Array:
         return be.arctan2(x, be.sqrt((1 - x) * (1 + x)))
 
     @composed
-    def arccos(be: Any, x: Any) -> Any:
+    def arccos(be, x: Array) -> Array:
         return be.arctan2(be.sqrt((1 - x) * (1 + x)), x)
 
     @composed
-    def sinh(be: Any, x: Any) -> Any:
+    def sinh(be, x: Array) -> Array:
         """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
         u = be.expm1(be.abs(x))
         magnitude = be.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
         return be.where(x < 0, -magnitude, magnitude)
 
     @composed
-    def cosh(be: Any, x: Any) -> Any:
+    def cosh(be, x: Array) -> Array:
         e = be.exp(be.abs(x))
         return (e + 1 / e) / 2
 
     @composed
-    def arcsinh(be: Any, x: Any) -> Any:
+    def arcsinh(be, x: Array) -> Array:
         a = be.abs(x)
         magnitude = be.log1p(a + a * a / (1 + be.sqrt(a * a + 1)))
         return be.where(x < 0, -magnitude, magnitude)
 
     @composed
-    def arccosh(be: Any, x: Any) -> Any:
+    def arccosh(be, x: Array) -> Array:
         return be.log(x + be.sqrt((x - 1) * (x + 1)))
 
     @composed
-    def arctanh(be: Any, x: Any) -> Any:
+    def arctanh(be, x: Array) -> Array:
         return be.log1p(2 * x / (1 - x)) / 2
 
     @composed
-    def erf(be: Any, x: Any) -> Any:
+    def erf(be, x: Array) -> Array:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
         a, series, tail = _erf_parts(be, x)
@@ -178,13 +177,13 @@ class ElementwiseDefaults:
         return be.where(x < 0, -magnitude, be.where(x != x, x, magnitude))
 
     @composed
-    def erfc(be: Any, x: Any) -> Any:
+    def erfc(be, x: Array) -> Array:
         """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits."""
         a, series, tail = _erf_parts(be, x)
         above = be.where(a < 1, 1 - series, tail)
         return be.where(x < 0, 1 + be.where(a < 1, series, 1 - tail), be.where(x != x, x, above))
 
-    def reciprocal_power(be: Any, a: Any, b: Any) -> Any:
+    def reciprocal_power(be, a: Array, b: Array) -> Array:
         """a ** b of integers, some of whose powers are negative: 1 / a^-b, towards zero."""
         base, exponent = be.full((), 0, a.dtype) + a, be.full((), 0, b.dtype) + b
         positive = base ** be.maximum(exponent, be.full((), 0, exponent.dtype))
@@ -197,39 +196,39 @@ class ElementwiseDefaults:
     # Activations ---------------------------------------------------------------------------------
 
     @composed
-    def sigmoid(be: Any, x: Any) -> Any:
+    def sigmoid(be, x: Array) -> Array:
         """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
         e = be.exp(-be.abs(x))
         return be.where(x < 0, e, e * 0 + 1) / (1 + e)
 
     @composed
-    def logsigmoid(be: Any, x: Any) -> Any:
+    def logsigmoid(be, x: Array) -> Array:
         """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
         low = be.minimum(x, be.full((), 0, x.dtype))
         return low - be.log1p(be.exp(-be.abs(x)))
 
-    def relu(be: Any, x: Any) -> Any:
+    def relu(be, x: Array) -> Array:
         return be.maximum(x, be.full((), 0, x.dtype))
 
     @composed
-    def softplus(be: Any, x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    def softplus(be, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
         """log(1 + exp(beta x)) / beta; the identity where beta x > threshold."""
         z = beta * x
         low = be.minimum(z, be.full((), threshold, x.dtype))
         return be.where(z > threshold, x, be.log1p(be.exp(low)) / beta)
 
     @composed
-    def silu(be: Any, x: Any) -> Any:
+    def silu(be, x: Array) -> Array:
         """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
         return x * be.sigmoid(x)
 
     @composed
-    def silu_grad(be: Any, g: Any, x: Any) -> Any:
+    def silu_grad(be, g: Array, x: Array) -> Array:
         s = be.sigmoid(x)
         return g * (s * (1 + x * (1 - s)))
 
     @composed
-    def gelu(be: Any, x: Any, approximate: str = "none") -> Any:
+    def gelu(be, x: Array, approximate: str = "none") -> Array:
         """x Phi(x), Phi the normal distribution function; "tanh" is the approximation that GPT-2
         was trained with (Hendrycks and Gimpel 2016, section 2)."""
         if approximate == "tanh":
@@ -237,7 +236,7 @@ class ElementwiseDefaults:
         return 0.5 * x * (1 + be.erf(x * SQRT_HALF))
 
     @composed
-    def gelu_grad(be: Any, g: Any, x: Any, approximate: str = "none") -> Any:
+    def gelu_grad(be, g: Array, x: Array, approximate: str = "none") -> Array:
         if approximate == "tanh":
             t = be.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))
             slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * x * x)
@@ -246,16 +245,9 @@ class ElementwiseDefaults:
         return g * (0.5 * (1 + be.erf(x * SQRT_HALF)) + x * density)
 
 
-def polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     """The polynomial's value at x, by Horner's rule; lowest power first."""
     value = coefficients[-1] * x + coefficients[-2]
     for c in reversed(coefficients[:-2]):
         value = value * x + c
     return value
-
-
-def is_floating(dtype: Any) -> bool:
-    """Whether a DType or np.dtype is one of the float dtypes."""
-    if isinstance(dtype, DType):
-        return dtype.is_floating_point
-    return dtype.kind in "fV"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.packed import PackedArray
+from gradient.backends.required import Array, RequiredMethods
 
 
-class GroupedDefaults:
+class GroupedDefaults(AttentionDefaults[Array]):
     """Methods of `Backend` that work on rows sorted by group.
 
     Group e holds `counts[e]` rows, `counts` an int64 array (E,), and the groups follow one another.
@@ -14,7 +17,9 @@ class GroupedDefaults:
     once a call, which waits for the device: a kernel need not.
     """
 
-    def grouped_linear(be: Any, x: Any, weights: Sequence[Any], counts: Any) -> Any:
+    def grouped_linear(
+        be, x: Array, weights: Sequence[Array | PackedArray], counts: Array
+    ) -> Array:
         """x (M, K), E weights (N, K) -> (M, N): each group of rows by its own weight's transpose.
 
         A group is a `linear` to itself, so weights may be whatever `linear` takes.
@@ -28,7 +33,9 @@ class GroupedDefaults:
             return be.zeros((0, weights[0].shape[0]), x.dtype)
         return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
-    def grouped_linear_input_grad(be: Any, g: Any, weights: Sequence[Any], counts: Any) -> Any:
+    def grouped_linear_input_grad(
+        be, g: Array, weights: Sequence[Array | PackedArray], counts: Array
+    ) -> Array:
         """The gradient (M, K) for x from g (M, N) and the E weights (N, K)."""
         parts = [
             be.linear_input_grad(be.getitem(g, (rows,)), weight)
@@ -39,7 +46,7 @@ class GroupedDefaults:
             return be.zeros((0, weights[0].shape[1]), g.dtype)
         return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
-    def grouped_linear_weight_grad(be: Any, g: Any, x: Any, counts: Any) -> list[Any]:
+    def grouped_linear_weight_grad(be, g: Array, x: Array, counts: Array) -> list[Array]:
         """The gradients (N, K) for the E weights from g (M, N) and x (M, K): zeros for the empty
         groups."""
         return [
@@ -50,7 +57,12 @@ class GroupedDefaults:
         ]
 
 
-def groups(be: Any, x: Any, weights: Sequence[Any] | None, counts: Any) -> list[slice]:
+def groups(
+    be: RequiredMethods[Array],
+    x: Array,
+    weights: Sequence[Array | PackedArray] | None,
+    counts: Array,
+) -> list[slice]:
     """The rows of x that each group holds."""
     if len(x.shape) != 2:
         raise ValueError(f"expected rows in a matrix, got shape {tuple(x.shape)}")

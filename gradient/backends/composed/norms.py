@@ -5,18 +5,19 @@ Each works on the last axis (`softmax` on any); statistics that a gradient needs
 
 from __future__ import annotations
 
-from typing import Any
-
+from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.precision import NARROW, composed
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.required import Array, Axis
 
 
-class NormDefaults:
+class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` that normalise along an axis."""
 
     # Softmax -------------------------------------------------------------------------------------
 
     @composed
-    def softmax(be: Any, x: Any, axis: Any) -> Any:
+    def softmax(be, x: Array, axis: Axis) -> Array:
         """exp(x) / sum exp(x) along `axis`, or over several, or all (None)."""
         if 0 in x.shape:
             return x
@@ -24,22 +25,22 @@ class NormDefaults:
         return e / be.sum(e, axis, True)
 
     @composed
-    def softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+    def softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
         return out * (g - be.sum(g * out, axis, True))
 
     @composed
-    def log_softmax(be: Any, x: Any, axis: int) -> Any:
+    def log_softmax(be, x: Array, axis: int) -> Array:
         if 0 in x.shape:
             return x
         shifted = x - be.detach(be.max(x, axis, True))
         return shifted - be.log(be.sum(be.exp(shifted), axis, True))
 
     @composed
-    def log_softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+    def log_softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
         return g - be.exp(out) * be.sum(g, axis, True)
 
     @composed
-    def logsumexp(be: Any, x: Any, axis: Any, keepdims: bool = False) -> Any:
+    def logsumexp(be, x: Array, axis: Axis, keepdims: bool = False) -> Array:
         """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
         if 0 in x.shape:  # the sum is 0, or there are no sums
             return be.log(be.sum(be.exp(x), axis, keepdims))
@@ -52,8 +53,8 @@ class NormDefaults:
 
     @composed
     def cross_entropy(
-        be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
-    ) -> tuple[Any, Any, Any]:
+        be, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array]:
         """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,), the rows' largest
         logits (N,), and the logarithms of their sums of e^(logit - largest) (N,). Rows whose target
         is `ignore_index` get 0. `label_smoothing` mixes the target with the uniform distribution
@@ -74,15 +75,15 @@ class NormDefaults:
 
     @composed
     def cross_entropy_grad(
-        be: Any,
-        g: Any,
-        logits: Any,
-        target: Any,
-        high: Any,
-        log_sum: Any,
+        be,
+        g: Array,
+        logits: Array,
+        target: Array,
+        high: Array,
+        log_sum: Array,
         ignore_index: int,
         label_smoothing: float,
-    ) -> Any:
+    ) -> Array:
         """The gradient for the logits (N, C) from g (N,)."""
         valid = target != ignore_index
         g = be.reshape(be.where(valid, g, be.zeros_like(g)), (-1, 1))
@@ -96,7 +97,9 @@ class NormDefaults:
     # Normalisation over the last axis ------------------------------------------------------------
 
     @composed
-    def layer_norm(be: Any, x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
+    def layer_norm(
+        be, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
         """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016), and the
         mean and 1/sqrt(var + eps), each (..., 1). `weight` and `bias` (D,) may be None."""
         mean = be.mean(x, -1, True)
@@ -112,8 +115,8 @@ class NormDefaults:
 
     @composed
     def layer_norm_grad(
-        be: Any, g: Any, x: Any, weight: Any, mean: Any, rstd: Any
-    ) -> tuple[Any, Any, Any]:
+        be, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
+    ) -> tuple[Array, Array | None, Array]:
         """Gradients for x, weight (None without weight) and bias (D,)."""
         rows = tuple(range(len(x.shape) - 1))
         normed = (x - mean) * rstd
@@ -123,8 +126,8 @@ class NormDefaults:
         return gx, gw, be.sum(g, rows)
 
     def rms_norm(
-        be: Any, x: Any, weight: Any, eps: float, round_first: bool = False
-    ) -> tuple[Any, Any]:
+        be, x: Array, weight: Array | None, eps: float, round_first: bool = False
+    ) -> tuple[Array, Array]:
         """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019), and the
         reciprocal root (..., 1). `weight` (D,) may be None.
 
@@ -137,13 +140,15 @@ class NormDefaults:
         return y * weight, rstd
 
     @composed
-    def _rms_norm(be: Any, x: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+    def _rms_norm(be, x: Array, weight: Array | None, eps: float) -> tuple[Array, Array]:
         rstd = 1 / be.sqrt(be.mean(x * x, -1, True) + eps)
         y = x * rstd
         return (y if weight is None else y * weight), rstd
 
     @composed
-    def rms_norm_grad(be: Any, g: Any, x: Any, weight: Any, rstd: Any) -> tuple[Any, Any]:
+    def rms_norm_grad(
+        be, g: Array, x: Array, weight: Array | None, rstd: Array
+    ) -> tuple[Array, Array | None]:
         """Gradients for x and weight (None without weight)."""
         normed = x * rstd
         gn = g if weight is None else g * weight

@@ -7,15 +7,22 @@ themselves override `quantized_matmul`, and are held to this by the tests.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradient.backends.composed.precision import composed
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.packed import PackedArray
+from gradient.backends.required import Array
 from gradient.dtypes import float32
 from gradient.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from gradient.backends.operators import ArrayOperators
 
 AT_ONCE = 1 << 18
 """Weights unpacked at a time: one MiB of float32."""
@@ -23,15 +30,15 @@ LEAST_ROWS = 32
 """Rows of a weight below which a matrix product is slow, however long they are."""
 
 
-class PackedDefaults:
+class PackedDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
 
-    def unpack(be: Any, x: Any, dtype: np.dtype = float32.numpy) -> Any:
+    def unpack(be, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
         return be.astype(x.dtype.unpack(be, x.parts), dtype)
 
     @composed
-    def quantized_matmul(be: Any, x: Any, weight: Any) -> Any:
+    def quantized_matmul(be, x: Array, weight: PackedArray) -> Array:
         """x (..., K) @ W.T -> (..., N), for the W that the packed `weight` (N, K) stands for.
 
         Computed in x's dtype, or in float32 where that has 16 bits.
@@ -46,20 +53,20 @@ class PackedDefaults:
         return be.reshape(y, (*x.shape[:-1], n))
 
     @composed
-    def quantized_matmul_grad(be: Any, g: Any, weight: Any) -> Any:
+    def quantized_matmul_grad(be, g: Array, weight: PackedArray) -> Array:
         """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
         n, k = matrix("linear_input_grad", g, weight, -2)
         rows = be.reshape(g, (math.prod(g.shape[:-1]), n))
-        total = None
-        for some in blocks_of_rows(n, k):
-            part = be.matmul(
+        parts = (
+            be.matmul(
                 be.getitem(rows, (slice(None), some)),
                 be.unpack(weight.rows(be, (some,)), g.dtype),
             )
-            total = part if total is None else be.accumulate(total, part)
-        return be.reshape(total, (*g.shape[:-1], k))
+            for some in blocks_of_rows(n, k)
+        )
+        return be.reshape(functools.reduce(be.accumulate, parts), (*g.shape[:-1], k))
 
-    def quantized_embedding(be: Any, weight: Any, indices: Any) -> Any:
+    def quantized_embedding(be, weight: PackedArray, indices: Array) -> Array:
         """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
         (..., D) in the dtype `weight.wide`."""
         return be.unpack(weight.rows(be, (indices,)), weight.wide)
@@ -75,7 +82,7 @@ def blocks_of_rows(n: int, k: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def matrix(op: str, x: Any, weight: Any, axis: int) -> tuple[int, int]:
+def matrix(op: str, x: ArrayOperators, weight: PackedArray, axis: int) -> tuple[int, int]:
     """The sizes of a packed weight, if `x` can be multiplied with its `axis`."""
     if x.dtype.kind in "biu":
         raise DTypeError(
@@ -87,4 +94,5 @@ def matrix(op: str, x: Any, weight: Any, axis: int) -> tuple[int, int]:
             f"{op}: expected an input (..., K) and a packed weight (N, K), got "
             f"{tuple(x.shape)} and {weight.dtype.name} {tuple(weight.shape)}"
         )
-    return tuple(weight.shape)
+    n, k = weight.shape
+    return n, k

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from gradient.dtypes import bfloat16, float16, float32
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 NARROW = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
 """The 16-bit float dtypes, both as DType (Tensors) and as np.dtype (arrays)."""
 
 
-def composed(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a composed default, and have it compute 16-bit float arguments in float32.
+def composed(method: Method) -> Method:
+    """Have a composed default compute 16-bit float arguments in float32.
 
     The result (of several, the first) is rounded to the dtype of the first 16-bit argument; the
     others (statistics such as a mean, or further gradients) stay float32.
@@ -32,5 +34,4 @@ def composed(method: Callable[..., Any]) -> Callable[..., Any]:
             return be.astype(result[0], narrow), *result[1:]
         return be.astype(result, narrow)
 
-    run.composed = True  # type: ignore[attr-defined]
-    return run
+    return cast(Method, run)

@@ -8,8 +8,11 @@ can be made by any thread, and a generator's whole state is its key and the numb
 from __future__ import annotations
 
 import math
-from typing import Any
 
+import numpy as np
+
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.required import Array
 from gradient.dtypes import float32, float64, uint32, uint64
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -17,10 +20,10 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 LOW = 0xFFFFFFFF
 
 
-class RandomDefaults:
+class RandomDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` that draw random numbers from (key, offset)."""
 
-    def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
+    def philox(be, key: int, offset: int, blocks: int) -> Array:
         """uint32 (4 * blocks,): the four words of each block offset, offset + 1, ..."""
         counter = be.arange(offset, offset + blocks, 1, uint64.numpy)
         c0, c1 = counter & LOW, counter >> 32
@@ -33,7 +36,7 @@ class RandomDefaults:
         words = be.reshape(be.stack([c0, c1, c2, c3], 1), (-1,))
         return be.astype(words, uint32.numpy)
 
-    def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+    def uniform(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         """n numbers in [0, 1) with 24 bits (53 for float64), and the number of blocks used."""
         if dtype == float64.numpy:
             blocks = -(-n // 2)
@@ -45,7 +48,7 @@ class RandomDefaults:
         words = be.getitem(be.philox(key, offset, blocks), (slice(0, n),))
         return be.astype(words >> 8, float32.numpy) * 2.0**-24, blocks
 
-    def normal(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+    def normal(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         """n standard normal numbers (Box and Muller 1958), and the number of blocks used."""
         wide = float64.numpy if dtype == float64.numpy else float32.numpy
         half = -(-n // 2)
@@ -55,7 +58,7 @@ class RandomDefaults:
         both = be.concatenate([radius * be.cos(angle), radius * be.sin(angle)], 0)
         return be.getitem(both, (slice(0, n),)), blocks
 
-    def integers(be: Any, key: int, offset: int, n: int, span: int) -> tuple[Any, int]:
+    def integers(be, key: int, offset: int, n: int, span: int) -> tuple[Array, int]:
         """n uint64 in [0, span), span <= 2**63, and the number of blocks used.
 
         A 64-bit word modulo the span: the bias is below span / 2**64.

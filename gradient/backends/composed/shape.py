@@ -4,49 +4,53 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from gradient.backends.composed.precision import composed
+from gradient.backends.required import Array, Axis, Index, RequiredMethods, Shape
 from gradient.dtypes import int64
 
 
-class ShapeDefaults:
+class ShapeDefaults(RequiredMethods[Array]):
     """Methods of `Backend` that make, reduce and move elements."""
 
     # Creation ------------------------------------------------------------------------------------
 
-    def empty(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(be, shape: Shape, dtype: np.dtype) -> Array:
         """An array whose values are not defined."""
         return be.full(shape, 0, dtype)
 
-    def zeros(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    def zeros(be, shape: Shape, dtype: np.dtype) -> Array:
         return be.full(shape, 0, dtype)
 
-    def ones(be: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    def ones(be, shape: Shape, dtype: np.dtype) -> Array:
         return be.full(shape, 1, dtype)
 
-    def zeros_like(be: Any, x: Any) -> Any:
+    def zeros_like(be, x: Array) -> Array:
         return be.zeros(tuple(x.shape), x.dtype)
 
-    def ones_like(be: Any, x: Any) -> Any:
+    def ones_like(be, x: Array) -> Array:
         return be.ones(tuple(x.shape), x.dtype)
 
-    def accumulate(be: Any, x: Any, y: Any) -> Any:
+    def accumulate(be, x: Array, y: Array) -> Array:
         """`x += y` in place; returns `x`."""
         return be.assign(x, ..., x + y)
 
     # Reductions ----------------------------------------------------------------------------------
 
     @composed
-    def mean(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def mean(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         total = be.sum(x, axis, keepdims)
         count = _count(x.shape, axis)
         return total / count if count else total * float("nan")
 
     @composed
     def var(
-        be: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False
-    ) -> Any:
+        be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
+    ) -> Array:
         """The variance, in two passes corrected for the rounding of the mean (Chan et al. 1983).
         Where there are no degrees of freedom, infinite, or NaN of equal numbers (0 / 0)."""
         count = _count(x.shape, axis)
@@ -60,21 +64,21 @@ class ShapeDefaults:
 
     @composed
     def std(
-        be: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False
-    ) -> Any:
+        be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
+    ) -> Array:
         return be.sqrt(be.var(x, axis, correction, keepdims))
 
-    def all(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def all(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if math.prod(x.shape) == 0:
             return be.sum(x == 0, axis, keepdims) == 0
         return be.min(x != 0, axis, keepdims)
 
-    def any(be: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def any(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if math.prod(x.shape) == 0:
             return be.sum(x != 0, axis, keepdims) != 0
         return be.max(x != 0, axis, keepdims)
 
-    def median(be: Any, x: Any) -> Any:
+    def median(be, x: Array) -> Array:
         """The lower median of all elements; NaN where there is one."""
         flat = be.reshape(x, (-1,))
         ordered = be.take_along(flat, be.argsort(flat, 0), 0)
@@ -82,18 +86,12 @@ class ShapeDefaults:
         last = be.getitem(ordered, (n - 1,))  # where NaN sorts to
         return be.where(last != last, last, be.getitem(ordered, ((n - 1) // 2,)))
 
-    def argmin(be: Any, x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    def argmin(be, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         """int64 index of the first minimum."""
-        if str(x.dtype).endswith("bool"):
-            return be.argmax(~x, axis, keepdims)
-        if not be.is_signed(x.dtype):
-            return be.argmax(~x, axis, keepdims)
-        return be.argmax(-x, axis, keepdims)
+        unsigned = str(x.dtype).removeprefix("gradient.").startswith(("uint", "bool"))
+        return be.argmax(~x if unsigned else -x, axis, keepdims)
 
-    def is_signed(be: Any, dtype: Any) -> bool:
-        return not str(dtype).removeprefix("gradient.").startswith(("uint", "bool"))
-
-    def topk(be: Any, x: Any, k: int, axis: int, largest: bool) -> Any:
+    def topk(be, x: Array, k: int, axis: int, largest: bool) -> Array:
         """int64 indices of the k largest (or smallest) along `axis`, best first; of equal elements
         the earlier is the better, and NaN is larger than any number."""
         axis %= len(x.shape)
@@ -102,35 +100,35 @@ class ShapeDefaults:
             order = x.shape[axis] - 1 - order
         else:
             order = be.argsort(x, axis)
-        before: tuple[Any, ...] = (slice(None),) * axis
+        before: tuple[Index, ...] = (slice(None),) * axis
         return be.getitem(order, (*before, slice(0, k)))
 
     # Shape ---------------------------------------------------------------------------------------
 
-    def squeeze(be: Any, x: Any, axis: Any) -> Any:
+    def squeeze(be, x: Array, axis: Axis) -> Array:
         """Drop the given axes of length 1 (all axes where axis is None)."""
         n = len(x.shape)
         drop = set(range(n)) if axis is None else {a % n for a in axes(axis)}
         return be.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in drop))
 
-    def unsqueeze(be: Any, x: Any, axis: int) -> Any:
+    def unsqueeze(be, x: Array, axis: int) -> Array:
         shape = list(x.shape)
         shape.insert(axis % (len(shape) + 1), 1)
         return be.reshape(x, tuple(shape))
 
-    def swap_last(be: Any, x: Any) -> Any:
+    def swap_last(be, x: Array) -> Array:
         """Transpose the last two axes."""
         n = len(x.shape)
         return be.permute(x, (*range(n - 2), n - 1, n - 2))
 
-    def spread(be: Any, x: Any, shape: tuple[int, ...]) -> Any:
+    def spread(be, x: Array, shape: Shape) -> Array:
         """`x` broadcast to `shape`, as a view or a copy."""
         return be.broadcast_to(x, shape)
 
-    def stack(be: Any, arrays: list[Any], axis: int) -> Any:
+    def stack(be, arrays: list[Array], axis: int) -> Array:
         return be.concatenate([be.unsqueeze(a, axis) for a in arrays], axis)
 
-    def flip(be: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    def flip(be, x: Array, axis: tuple[int, ...]) -> Array:
         if not x.shape:
             return x
         turned = {a % len(x.shape) for a in axis}
@@ -139,11 +137,11 @@ class ShapeDefaults:
         )
         return be.getitem(x, index)
 
-    def diagonal(be: Any, x: Any, offset: int) -> Any:
+    def diagonal(be, x: Array, offset: int) -> Array:
         """The diagonal of the last two axes, put last: above the main one where `offset` > 0."""
         return be.getitem(x, diagonal_at(be, x.shape, offset))
 
-    def triangle(be: Any, x: Any, diagonal: int, lower: bool) -> Any:
+    def triangle(be, x: Array, diagonal: int, lower: bool) -> Array:
         """The lower (or upper) triangle of the last two axes, zero elsewhere."""
         rows, columns = x.shape[-2:]
         row = be.reshape(be.arange(0, rows, 1, int64.numpy), (rows, 1)) + diagonal
@@ -151,27 +149,27 @@ class ShapeDefaults:
         keep = column <= row if lower else column >= row
         return be.where(keep, x, be.full((), 0, x.dtype))
 
-    def pad(be: Any, x: Any, widths: tuple[tuple[int, int], ...], value: float = 0) -> Any:
+    def pad(be, x: Array, widths: tuple[tuple[int, int], ...], value: float = 0) -> Array:
         """Surround `x` by `value`: `widths` gives (before, after) for each axis."""
         shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
         return be.assign(be.full(shape, value, x.dtype), inside, x)
 
-    def check_positions(be: Any, index: Any, axis: int, size: int) -> None:
+    def check_positions(be, index: Array, axis: int, size: int) -> None:
         """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
         where that is cheap; a device would have to be waited for."""
 
-    def place(be: Any, x: Any, shape: tuple[int, ...], index: tuple[Any, ...]) -> Any:
+    def place(be, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
         zeros = be.zeros(tuple(shape), x.dtype)
         if any(hasattr(i, "dtype") for i in index):
             return be.index_add(zeros, index, x)
         return be.assign(zeros, index, x)
 
-    def cumprod(be: Any, x: Any, axis: int) -> Any:
+    def cumprod(be, x: Array, axis: int) -> Array:
         axis %= len(x.shape)
-        before: tuple[Any, ...] = (slice(None),) * axis
-        parts: list[Any] = []
+        before: tuple[Index, ...] = (slice(None),) * axis
+        parts: list[Array] = []
         for i in range(x.shape[axis]):
             part = be.getitem(x, (*before, slice(i, i + 1)))
             parts.append(parts[-1] * part if parts else part)
@@ -179,7 +177,7 @@ class ShapeDefaults:
 
     # Sliding windows; those of many axes (im2col) are what convolution and pooling stand on -----
 
-    def sliding_window(be: Any, x: Any, axis: int, size: int, step: int) -> Any:
+    def sliding_window(be, x: Array, axis: int, size: int, step: int) -> Array:
         """The windows of `size` along `axis`, each `step` after the other, put last: they replace
         the elements of `axis`."""
         n = len(x.shape)
@@ -187,24 +185,24 @@ class ShapeDefaults:
         return be.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
 
     def unfold(
-        be: Any,
-        x: Any,
+        be,
+        x: Array,
         kernel: tuple[int, ...],
         stride: tuple[int, ...],
         dilation: tuple[int, ...],
-    ) -> Any:
+    ) -> Array:
         """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows)."""
         parts = [be.getitem(x, i) for i in windows(x.shape[2:], kernel, stride, dilation)]
         return be.stack(parts, 2)
 
     def fold(
-        be: Any,
-        x: Any,
-        shape: tuple[int, ...],
+        be,
+        x: Array,
+        shape: Shape,
         kernel: tuple[int, ...],
         stride: tuple[int, ...],
         dilation: tuple[int, ...],
-    ) -> Any:
+    ) -> Array:
         """The transpose of `unfold`: windows (N, C, prod(kernel), *windows) summed back to `shape`
         = (N, C, *spatial)."""
         out = be.zeros(tuple(shape), x.dtype)
@@ -214,12 +212,12 @@ class ShapeDefaults:
         return out
 
 
-def _count(shape: tuple[int, ...], axis: Any) -> int:
+def _count(shape: Shape, axis: Axis) -> int:
     """How many elements a reduction over `axis` takes together."""
     return math.prod(shape) if axis is None else math.prod(shape[a] for a in axes(axis))
 
 
-def axes(axis: Any) -> tuple[int, ...]:
+def axes(axis: int | tuple[int, ...]) -> tuple[int, ...]:
     """An axis argument as a tuple."""
     return axis if isinstance(axis, tuple) else (axis,)
 
@@ -229,7 +227,7 @@ def windows(
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
-) -> Any:
+) -> Iterator[tuple[slice, ...]]:
     """For each kernel offset, the index that picks its element of every window of (N, C, *size)."""
     spans = [
         (n - d * (k - 1) - 1) // s * s + 1
@@ -243,15 +241,15 @@ def windows(
 
 
 def sliding_window_at(
-    be: Any, shape: tuple[int, ...], axis: int, size: int, step: int
-) -> tuple[Any, ...]:
+    be: RequiredMethods[Any], shape: Shape, axis: int, size: int, step: int
+) -> tuple[Index, ...]:
     """The index of the windows along an axis of an array of `shape`: (count, size) for it."""
     count = (shape[axis] - size) // step + 1
     starts = be.reshape(be.arange(0, count * step, step, int64.numpy), (count, 1))
     return (*(slice(None),) * axis, starts + be.arange(0, size, 1, int64.numpy))
 
 
-def diagonal_at(be: Any, shape: tuple[int, ...], offset: int) -> tuple[Any, ...]:
+def diagonal_at(be: RequiredMethods[Any], shape: Shape, offset: int) -> tuple[Index, ...]:
     """The index of a diagonal of the last two axes of an array of `shape`."""
     down, right = max(-offset, 0), max(offset, 0)
     n = max(min(shape[-2] - down, shape[-1] - right), 0)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from gradient.backends.composed.precision import NARROW
+from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import float32
 
 
-class StepDefaults:
+class StepDefaults(RequiredMethods[Array]):
     """Methods of `Backend` that update parameters in place."""
 
     def adamw_step(
-        be: Any,
-        params: list[Any],
-        grads: list[Any],
-        exp_avgs: list[Any],
-        exp_avg_sqs: list[Any],
+        be,
+        params: list[Array],
+        grads: list[Array],
+        exp_avgs: list[Array],
+        exp_avg_sqs: list[Array],
         *,
         lr: float,
         beta1: float,
@@ -47,10 +47,10 @@ class StepDefaults:
             be.assign(out_p, ..., kept - update)
 
     def sgd_step(
-        be: Any,
-        params: list[Any],
-        grads: list[Any],
-        momentum_buffers: list[Any] | None,
+        be,
+        params: list[Array],
+        grads: list[Array],
+        momentum_buffers: list[Array] | None,
         *,
         lr: float,
         momentum: float = 0.0,
@@ -76,6 +76,6 @@ class StepDefaults:
             be.assign(out, ..., p - lr * g)
 
 
-def _widened(be: Any, x: Any) -> Any:
+def _widened(be: RequiredMethods[Array], x: Array) -> Array:
     """16-bit floats are stored, not computed with: what is written back is rounded once."""
     return be.astype(x, float32.numpy) if x.dtype in NARROW else x

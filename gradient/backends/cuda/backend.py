@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import FLOAT32, ArrayAPIBackend
-from gradient.backends.base import Array, Index, Shape
+from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
 from gradient.backends.composed.precision import NARROW
+from gradient.backends.required import Index, Shape
 from gradient.errors import DeviceError
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.precision import NARROW
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.required import Index
 
 MIN_SCORES = 1 << 14
 """Scores (B H T S) below which the composed definition is quick enough."""
@@ -16,28 +16,26 @@ MIN_ROWS = 2
 which BLAS makes without the kernels' copies."""
 
 
-class AttentionKernels:
+class AttentionKernels(AttentionDefaults[np.ndarray]):
     """Overrides of `composed.attention`, and of the `index_add` under `embedding_grad`."""
 
     def attention(
-        be: Any,
-        q: Any,
-        k: Any,
-        v: Any,
-        mask: Any = None,
+        be,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        mask: np.ndarray | None = None,
         is_causal: bool = False,
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not (_takes(q, k, v) and _takes_mask(mask, is_causal)):
-            return super().attention(  # type: ignore[misc]
-                q, k, v, mask, is_causal, scale, window, softcap
-            )
+            return super().attention(q, k, v, mask, is_causal, scale, window, softcap)
         if q.dtype in NARROW:
-            out, high, log_sum = be.attention(
-                *_wide(q, k, v), mask, is_causal, scale, window, softcap
-            )
+            q32, k32, v32 = _wide(q, k, v)
+            options = mask, is_causal, scale, window, softcap
+            out, high, log_sum = be.attention(q32, k32, v32, *options)
             return out.astype(q.dtype), high, log_sum
         attention = kernels.load("attention")
 
@@ -54,28 +52,28 @@ class AttentionKernels:
         return out, high[..., None], log_sum[..., None]
 
     def attention_grad(
-        be: Any,
-        g: Any,
-        q: Any,
-        k: Any,
-        v: Any,
-        out: Any,
-        high: Any,
-        log_sum: Any,
-        mask: Any = None,
+        be,
+        g: np.ndarray,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        out: np.ndarray,
+        high: np.ndarray,
+        log_sum: np.ndarray,
+        mask: np.ndarray | None = None,
         is_causal: bool = False,
         scale: float = 1.0,
         window: int | None = None,
         softcap: float | None = None,
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not (_takes(q, k, v, g, out) and _takes_mask(mask, is_causal)):
-            return super().attention_grad(  # type: ignore[misc]
+            return super().attention_grad(
                 g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap
             )
         if q.dtype in NARROW:
-            gq, gk, gv = be.attention_grad(
-                *_wide(g, q, k, v, out, high, log_sum), mask, is_causal, scale, window, softcap
-            )
+            g, q32, k32, v32, out, high, log_sum = _wide(g, q, k, v, out, high, log_sum)
+            options = mask, is_causal, scale, window, softcap
+            gq, gk, gv = be.attention_grad(g, q32, k32, v32, out, high, log_sum, *options)
             return gq.astype(q.dtype), gk, gv
         attention = kernels.load("attention")
 
@@ -92,9 +90,9 @@ class AttentionKernels:
         )  # fmt: skip
         return gq, gk, gv
 
-    def index_add(be: Any, x: Any, index: Any, value: Any) -> Any:
+    def index_add(be, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
         if not _adds_rows(x, index, value):
-            return super().index_add(x, index, value)  # type: ignore[misc]
+            return super().index_add(x, index, value)
         embedding = kernels.load("embedding")
 
         columns = x.shape[1]
@@ -105,7 +103,7 @@ class AttentionKernels:
         return x
 
 
-def _adds_rows(x: np.ndarray, index: Any, value: np.ndarray) -> bool:
+def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
     """Whether the index picks rows of a matrix by one array of indices, all of them in range."""
     if not (type(index) is tuple and len(index) == 1 and type(index[0]) is np.ndarray):
         return False
@@ -133,7 +131,7 @@ def _options(
     scale: float,
     window: int | None,
     softcap: float | None,
-) -> tuple[Any, bool, int, Any]:
+) -> tuple[np.floating, bool, int, np.floating]:
     """scale, is_causal, window and softcap in the types that the kernels are compiled for."""
     everything = q.shape[2] + k.shape[2]
     if window is None or not is_causal:
@@ -157,7 +155,7 @@ def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
     return [x.astype(np.float32, copy=False) for x in arrays]
 
 
-def _takes_mask(mask: Any, is_causal: bool) -> bool:
+def _takes_mask(mask: np.ndarray | None, is_causal: bool) -> bool:
     return mask is None or (
         type(mask) is np.ndarray and mask.dtype == np.bool_ and not is_causal and mask.flags.behaved
     )

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.array_api import ArrayAPIBackend
-from gradient.backends.base import Array, Shape
+from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.numpy import memory
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
@@ -20,6 +19,7 @@ from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
+from gradient.backends.required import Axis, Shape
 
 SMALL = 4096
 """Elements up to which a copy costs less than NumPy's bookkeeping for a view."""
@@ -63,12 +63,12 @@ class NumpyBackend(
 
     # A ufunc's method without the function around it, for the float dtypes that need no care.
 
-    def sum(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def sum(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if x.dtype.char in "fd":
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         return super().sum(x, axis, keepdims)
 
-    def max(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def max(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
 
     def matmul(be, a: Array, b: Array) -> Array:

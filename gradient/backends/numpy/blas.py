@@ -15,11 +15,12 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
+from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import threads
+from gradient.backends.packed import PackedArray
 from gradient.locks import new_lock
 
 ONE_THREAD = 1 << 18
@@ -30,23 +31,26 @@ MANY_THREADS = 1 << 24
 _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
-class MatmulOnThreads:
+class MatmulOnThreads(AttentionDefaults[np.ndarray]):
     """Overrides of the matrix products."""
 
-    def matmul(be: Any, a: Any, b: Any) -> Any:
+    def matmul(be, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if _large(a, b) and openblas() is not None:
             return matmul(a, b)
-        return super().matmul(a, b)  # type: ignore[misc]
+        return super().matmul(a, b)
 
-    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+    def linear(
+        be, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+    ) -> np.ndarray:
         """Adds the bias while each part of the product is still in the cache."""
         if (
             bias is None
             or bias.dtype != x.dtype
+            or isinstance(weight, PackedArray)
             or not _large(x, weight, transposed=True)
             or openblas() is None
         ):
-            return super().linear(x, weight, bias)  # type: ignore[misc]
+            return super().linear(x, weight, bias)
         y = matmul(x.reshape(-1, x.shape[-1]), weight.T, bias)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 

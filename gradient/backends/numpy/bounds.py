@@ -7,37 +7,38 @@ would quietly train the last class. Integers divided by 0 it makes 0.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.packed import PackedArray
 
-class CheckedIndices:
+
+class CheckedIndices(AttentionDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
 
-    def check_positions(be: Any, index: np.ndarray, axis: int, size: int) -> None:
+    def check_positions(be, index: np.ndarray, axis: int, size: int) -> None:
         if index.size and not 0 <= (lowest := index.min()) <= (highest := index.max()) < size:
             wrong = lowest if lowest < 0 else highest
             raise IndexError(
                 f"index {wrong} is out of bounds for dimension {axis} with size {size}"
             )
 
-    def has_zero(be: Any, x: np.ndarray) -> bool:
+    def has_zero(be, x: np.ndarray) -> bool:
         return bool((x == 0).any())
 
-    def embedding(be: Any, weight: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def embedding(be, weight: np.ndarray | PackedArray, indices: np.ndarray) -> np.ndarray:
         refuse_negative(indices, 0, weight.shape[0])
-        return super().embedding(weight, indices)  # type: ignore[misc]
+        return super().embedding(weight, indices)
 
-    def take_along(be: Any, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    def take_along(be, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])
-        return super().take_along(x, index, axis)  # type: ignore[misc]
+        return super().take_along(x, index, axis)
 
     def put_along(
-        be: Any, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
+        be, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
     ) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])
-        return super().put_along(x, index, value, axis, add)  # type: ignore[misc]
+        return super().put_along(x, index, value, axis, add)
 
 
 def refuse_negative(index: np.ndarray, axis: int, size: int) -> None:

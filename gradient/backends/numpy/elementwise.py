@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.numpy import kernels, threads
 
 
-class ElementwiseKernels:
+class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
-    def silu(be: Any, x: Any) -> Any:
+    def silu(be, x: np.ndarray) -> np.ndarray:
         if not kernels.take(x):
-            return super().silu(x)  # type: ignore[misc]
+            return super().silu(x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu, x)
 
-    def silu_grad(be: Any, g: Any, x: Any) -> Any:
+    def silu_grad(be, g: np.ndarray, x: np.ndarray) -> np.ndarray:
         if not kernels.take(x, g):
-            return super().silu_grad(g, x)  # type: ignore[misc]
+            return super().silu_grad(g, x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu_grad, g, x)
 
-    def gelu(be: Any, x: Any, approximate: str = "none") -> Any:
+    def gelu(be, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.take(x):
-            return super().gelu(x, approximate)  # type: ignore[misc]
+            return super().gelu(x, approximate)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.gelu_tanh if approximate == "tanh" else elementwise.gelu, x)
 
-    def gelu_grad(be: Any, g: Any, x: Any, approximate: str = "none") -> Any:
+    def gelu_grad(be, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.take(x, g):
-            return super().gelu_grad(g, x, approximate)  # type: ignore[misc]
+            return super().gelu_grad(g, x, approximate)
         e = kernels.load("elementwise")
 
         return _each(e.gelu_tanh_grad if approximate == "tanh" else e.gelu_grad, g, x)
 
 
-def _each(kernel: Any, *arrays: np.ndarray) -> np.ndarray:
+def _each(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     flat = [kernels.plain(a).reshape(-1) for a in arrays]

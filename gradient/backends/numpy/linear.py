@@ -7,11 +7,13 @@ together.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
+from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.packed import PackedArray
 from gradient.dtypes import bfloat16, float16
 
 SIXTEEN_BITS = frozenset({bfloat16.numpy, float16.numpy})
@@ -28,16 +30,20 @@ PADDING = 16
 the cache."""
 
 
-class LinearKernels:
+class LinearKernels(AttentionDefaults[np.ndarray]):
     """Overrides of the products with a weight (N, K)."""
 
-    def linear(be: Any, x: Any, weight: Any, bias: Any = None) -> Any:
-        if not _taken(x, weight, bias):
-            return super().linear(x, weight, bias)  # type: ignore[misc]
+    def linear(
+        be, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+    ) -> np.ndarray:
+        if not _taken(weight, x, bias):
+            return super().linear(x, weight, bias)
         return product(x, weight.dtype.name, weight.view(np.uint8), bias)
 
 
-def product(x: np.ndarray, form: str, weight: np.ndarray, bias: Any = None) -> np.ndarray:
+def product(
+    x: np.ndarray, form: str, weight: np.ndarray, bias: np.ndarray | None = None
+) -> np.ndarray:
     """x (..., K) @ W (N, K).T (+ bias), in x's dtype, for the bytes (N, ...) of a W in 16 bits."""
     family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
     n, k = len(weight), x.shape[-1]
@@ -60,7 +66,9 @@ def float_rows(x: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _taken(x: Any, weight: Any, bias: Any) -> bool:
+def _taken(
+    weight: np.ndarray | PackedArray, x: np.ndarray, bias: np.ndarray | None
+) -> TypeGuard[np.ndarray]:
     """Whether the kernel takes a product."""
     return (
         type(weight) is np.ndarray

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.kernels import plain
+from gradient.backends.required import Axis
 
 
-class NormKernels:
+class NormKernels(NormDefaults[np.ndarray]):
     """Overrides of `composed.norms`."""
 
     # Softmax -------------------------------------------------------------------------------------
 
-    def softmax(be: Any, x: Any, axis: int) -> Any:
+    def softmax(be, x: np.ndarray, axis: Axis) -> np.ndarray:
         if not _last(x, axis):
-            return super().softmax(x, axis)  # type: ignore[misc]
+            return super().softmax(x, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.softmax, x)
 
-    def softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+    def softmax_grad(be, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
-            return super().softmax_grad(g, out, axis)  # type: ignore[misc]
+            return super().softmax_grad(g, out, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.softmax_grad, g, out)
 
-    def log_softmax(be: Any, x: Any, axis: int) -> Any:
+    def log_softmax(be, x: np.ndarray, axis: int) -> np.ndarray:
         if not _last(x, axis):
-            return super().log_softmax(x, axis)  # type: ignore[misc]
+            return super().log_softmax(x, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.log_softmax, x)
 
-    def log_softmax_grad(be: Any, g: Any, out: Any, axis: int) -> Any:
+    def log_softmax_grad(be, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
-            return super().log_softmax_grad(g, out, axis)  # type: ignore[misc]
+            return super().log_softmax_grad(g, out, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.log_softmax_grad, g, out)
@@ -46,12 +48,10 @@ class NormKernels:
     # Cross-entropy -------------------------------------------------------------------------------
 
     def cross_entropy(
-        be: Any, logits: Any, target: Any, ignore_index: int, label_smoothing: float
-    ) -> tuple[Any, Any, Any]:
+        be, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not (kernels.take(logits) and _in_range(target, logits.shape[1], ignore_index)):
-            return super().cross_entropy(  # type: ignore[misc]
-                logits, target, ignore_index, label_smoothing
-            )
+            return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         norms = kernels.load("norms")
 
         n, columns = logits.shape
@@ -64,20 +64,20 @@ class NormKernels:
         return loss, high, log_sum
 
     def cross_entropy_grad(
-        be: Any,
-        g: Any,
-        logits: Any,
-        target: Any,
-        high: Any,
-        log_sum: Any,
+        be,
+        g: np.ndarray,
+        logits: np.ndarray,
+        target: np.ndarray,
+        high: np.ndarray,
+        log_sum: np.ndarray,
         ignore_index: int,
         label_smoothing: float,
-    ) -> Any:
+    ) -> np.ndarray:
         if not (
             kernels.take(logits, g, high, log_sum)
             and _in_range(target, logits.shape[1], ignore_index)
         ):
-            return super().cross_entropy_grad(  # type: ignore[misc]
+            return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         norms = kernels.load("norms")
@@ -93,9 +93,11 @@ class NormKernels:
 
     # Normalisation over the last axis ------------------------------------------------------------
 
-    def layer_norm(be: Any, x: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
+    def layer_norm(
+        be, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.take(x, weight, bias):
-            return super().layer_norm(x, weight, bias, eps)  # type: ignore[misc]
+            return super().layer_norm(x, weight, bias, eps)
         norms = kernels.load("norms")
 
         columns = x.shape[-1]
@@ -108,10 +110,15 @@ class NormKernels:
         return y, mean, rstd
 
     def layer_norm_grad(
-        be: Any, g: Any, x: Any, weight: Any, mean: Any, rstd: Any
-    ) -> tuple[Any, Any, Any]:
+        be,
+        g: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         if not kernels.take(x, g, weight, mean, rstd):
-            return super().layer_norm_grad(g, x, weight, mean, rstd)  # type: ignore[misc]
+            return super().layer_norm_grad(g, x, weight, mean, rstd)
         norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
@@ -125,10 +132,10 @@ class NormKernels:
         return gx, None if weight is None else gw.sum(0), gb.sum(0)
 
     def rms_norm(
-        be: Any, x: Any, weight: Any, eps: float, round_first: bool = False
-    ) -> tuple[Any, Any]:
+        be, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         if not kernels.take(x, weight):  # which takes no 16 bits: there is nothing to round
-            return super().rms_norm(x, weight, eps, round_first)  # type: ignore[misc]
+            return super().rms_norm(x, weight, eps, round_first)
         norms = kernels.load("norms")
 
         columns = x.shape[-1]
@@ -139,9 +146,11 @@ class NormKernels:
         )  # fmt: skip
         return y, rstd
 
-    def rms_norm_grad(be: Any, g: Any, x: Any, weight: Any, rstd: Any) -> tuple[Any, Any]:
+    def rms_norm_grad(
+        be, g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, rstd: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         if not kernels.take(x, g, weight, rstd):
-            return super().rms_norm_grad(g, x, weight, rstd)  # type: ignore[misc]
+            return super().rms_norm_grad(g, x, weight, rstd)
         norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
@@ -154,7 +163,7 @@ class NormKernels:
         return gx, None if weight is None else gw.sum(0)
 
 
-def _last(x: Any, axis: int, *others: Any) -> bool:
+def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:
     return kernels.take(x, *others) and axis in (-1, x.ndim - 1)
 
 
@@ -167,7 +176,7 @@ def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray
     return np.full(x.shape[-1], value, x.dtype) if vector is None else plain(vector)
 
 
-def _each_row(kernel: Any, *arrays: np.ndarray) -> np.ndarray:
+def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every row (along the last axis) of arrays of one shape."""
     rows_of = kernels.load("norms").rows_of
 

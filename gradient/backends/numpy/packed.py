@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.composed.packed import blocks_of_rows, matrix
+from gradient.backends.composed.packed import PackedDefaults, blocks_of_rows, matrix
 from gradient.backends.composed.precision import composed
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.blas import one_blas_thread
@@ -32,12 +32,12 @@ CHUNK = 1 << 18
 """Weights, in whole rows or blocks, that a thread takes at a time."""
 
 
-class PackedKernels:
+class PackedKernels(PackedDefaults[np.ndarray]):
     """Overrides of `composed.packed`."""
 
-    def unpack(be: Any, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
+    def unpack(be, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
         if not _read_by_kernels(x):
-            return super().unpack(x, dtype)  # type: ignore[misc]
+            return super().unpack(x, dtype)
         kind: Any = x.dtype
         out = np.empty(x.shape, np.float32)
         kernel, *arguments = _unpacking(x, out)
@@ -46,13 +46,13 @@ class PackedKernels:
         return out.astype(dtype, copy=False)
 
     @composed
-    def quantized_matmul(be: Any, x: np.ndarray, weight: PackedArray) -> np.ndarray:
+    def quantized_matmul(be, x: np.ndarray, weight: PackedArray) -> np.ndarray:
         n, k = matrix("linear", x, weight, -1)
         if x.dtype == float32.numpy and 0 < x.size <= FEW_ROWS * k and _read_by_kernels(weight):
             return _few_rows(x, weight)
         pieces = list(blocks_of_rows(n, k))
         if weight.size < MIN_SIZE or len(pieces) < 2:
-            return super().quantized_matmul(x, weight)  # type: ignore[misc]
+            return super().quantized_matmul(x, weight)
         rows = x.reshape(math.prod(x.shape[:-1]), k)
         out = np.empty((len(rows), n), x.dtype)
 

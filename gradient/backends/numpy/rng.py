@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.numpy import kernels, threads
 
 KERNELS = "gradient.backends.numpy.kernels.rng"
 
 
-class RandomKernels:
+class RandomKernels(RandomDefaults[np.ndarray]):
     """Overrides of `composed.rng`."""
 
-    def philox(be: Any, key: int, offset: int, blocks: int) -> Any:
+    def philox(be, key: int, offset: int, blocks: int) -> np.ndarray:
         if not _many(4 * blocks):
-            return super().philox(key, offset, blocks)  # type: ignore[misc]
+            return super().philox(key, offset, blocks)
         rng = kernels.load("rng")
 
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
 
-    def uniform(be: Any, key: int, offset: int, n: int, dtype: Any) -> tuple[Any, int]:
+    def uniform(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
         if not _many(n):
-            return super().uniform(key, offset, n, dtype)  # type: ignore[misc]
+            return super().uniform(key, offset, n, dtype)
         rng = kernels.load("rng")
 
         # As the composed definition has it: float64 where asked for, float32 for every other type.
@@ -47,7 +48,7 @@ def _many(n: int) -> bool:
     return n >= least and kernels.available()
 
 
-def _blocks(kernel: Any, key: int, offset: int, out: np.ndarray) -> np.ndarray:
+def _blocks(kernel: Callable[..., None], key: int, offset: int, out: np.ndarray) -> np.ndarray:
     word = (1 << 64) - 1
     chunk = kernels.load("rng").CHUNK
     threads.rows(kernel, len(out), chunk, np.uint64(key & word), np.uint64(offset & word), out)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gradient.backends.composed.precision import NARROW
+from gradient.backends.composed.shape import ShapeDefaults
 
 MIN_SIZE = 1024
 """Elements along the axis from which finding the k-th and a pass to compare beat a sort."""
 
 
-class SelectionKernels:
+class SelectionKernels(ShapeDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: a vocabulary's 50,000 logits cost a tenth of their sort."""
 
-    def topk(be: Any, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
+    def topk(be, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
         axis %= x.ndim
         n = x.shape[axis]
         if not 0 < k <= n // 8 or n < MIN_SIZE or x.dtype.kind == "b":
-            return super().topk(x, k, axis, largest)  # type: ignore[misc]
+            return super().topk(x, k, axis, largest)
         rows = np.moveaxis(x, axis, -1)
         if x.dtype in NARROW:  # the same order, and NumPy selects float32 many times faster
             rows = rows.astype(np.float32)
@@ -27,7 +26,7 @@ class SelectionKernels:
         for i in np.ndindex(rows.shape[:-1]):
             best = best_of(rows[i], k, largest)
             if best is None:
-                return super().topk(x, k, axis, largest)  # type: ignore[misc]
+                return super().topk(x, k, axis, largest)
             out[i] = best
         return np.moveaxis(out, -1, axis)
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from gradient.backends.composed.steps import StepDefaults
 from gradient.backends.numpy import kernels, threads
 
 
-class StepKernels:
+class StepKernels(StepDefaults[np.ndarray]):
     """Overrides of `composed.steps`."""
 
     def adamw_step(
-        be: Any,
-        params: list[Any],
-        grads: list[Any],
-        exp_avgs: list[Any],
-        exp_avg_sqs: list[Any],
+        be,
+        params: list[np.ndarray],
+        grads: list[np.ndarray],
+        exp_avgs: list[np.ndarray],
+        exp_avg_sqs: list[np.ndarray],
         *,
         lr: float,
         beta1: float,
@@ -34,7 +34,7 @@ class StepKernels:
         fused = [group for group in every if wide and not maximize and _flat(*group)]
         rest = [group for group in every if not (wide and not maximize and _flat(*group))]
         if rest:
-            super().adamw_step(  # type: ignore[misc]
+            super().adamw_step(
                 *map(list, zip(*rest, strict=True)),
                 lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
                 step=step, decoupled=decoupled, maximize=maximize,
