@@ -190,6 +190,7 @@ def test_no_file_names_a_directory_of_one_machine() -> None:
 #: Functions that take any keyword and use none, and why.
 TAKES_ANYTHING = {
     "gradient/nn/linear.py:Identity.__init__": "stands in for layers with arguments, as PyTorch's",
+    "gradient/nn/module.py:HasForward.forward": "a protocol's, without a body",
     "gradient/nn/module.py:Module.forward": "raises: a subclass has not written it",
     "gradient/tensor/core.py:Tensor.__init__": "__new__ has taken the arguments",
     "gradient/autograd/function.py:Function.forward": "raises: a subclass has not written it",

@@ -146,7 +146,7 @@ class DataLoader:
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
-    ):
+    ) -> None:
         check("DataLoader", locals(), _LIMITS, _RULES)
         self.dataset = dataset
         self.num_workers = num_workers

@@ -52,7 +52,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         tensors: of shape (N, ...) each, with the same N.
     """
 
-    def __init__(self, *tensors: Tensor):
+    def __init__(self, *tensors: Tensor) -> None:
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeMismatch(sentence("TensorDataset", "Tensors", type(tensor).__name__))
@@ -74,7 +74,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 class StackDataset(Dataset[Any]):
     """Datasets side by side: sample i is the tuple (or the dict) of their i-th samples."""
 
-    def __init__(self, *args: Dataset[Any], **kwargs: Dataset[Any]):
+    def __init__(self, *args: Dataset[Any], **kwargs: Dataset[Any]) -> None:
         if bool(args) == bool(kwargs):
             raise ArgumentError(
                 "StackDataset: give datasets either by position (samples are tuples) or by name "
@@ -99,7 +99,7 @@ class StackDataset(Dataset[Any]):
 class ConcatDataset(Dataset[T_co]):
     """Datasets end to end."""
 
-    def __init__(self, datasets: Iterable[Dataset[T_co]]):
+    def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets: list[Any] = list(datasets)
         if not self.datasets:
             raise ArgumentError("ConcatDataset: expected at least one dataset")
@@ -122,7 +122,7 @@ class ConcatDataset(Dataset[T_co]):
 class ChainDataset(IterableDataset[T_co]):
     """Iterable datasets one after the other."""
 
-    def __init__(self, datasets: Iterable[Dataset[T_co]]):
+    def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets = list(datasets)
 
     def __iter__(self) -> Iterator[T_co]:
@@ -140,7 +140,7 @@ class ChainDataset(IterableDataset[T_co]):
 class Subset(Dataset[T_co]):
     """The samples of `dataset` at `indices`, in that order."""
 
-    def __init__(self, dataset: Dataset[T_co], indices: Sequence[int]):
+    def __init__(self, dataset: Dataset[T_co], indices: Sequence[int]) -> None:
         self.dataset = dataset
         self.indices = indices
 

@@ -21,7 +21,7 @@ class Epoch:
     since: going back there means drawing that many requests again (indices only, no samples).
     """
 
-    def __init__(self, loader: DataLoader, loaded: dict[str, Any] | None):
+    def __init__(self, loader: DataLoader, loaded: dict[str, Any] | None) -> None:
         # The loader is not kept: it keeps the epoch, and a cycle would keep the workers alive.
         self.finished = False
         self.batches = 0
@@ -115,7 +115,7 @@ class Local:
         requests: Iterator[tuple[int, Any]],
         seed: int,
         state: dict[str, Any] | None,
-    ):
+    ) -> None:
         self._requests = requests
         self._iterable = loader.is_iterable
         stream = _stream_of(loader, state, 0)
@@ -148,7 +148,7 @@ class Parallel:
         requests: Iterator[tuple[int, Any]],
         seed: int,
         state: dict[str, Any] | None,
-    ):
+    ) -> None:
         self._requests = requests
         self._iterable = loader.is_iterable
         self._timeout = loader.timeout

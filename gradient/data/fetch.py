@@ -43,7 +43,7 @@ class Fetcher:
         restore: leave the process's own generators as they are; a worker need not.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, state: Any = None, *, restore: bool):
+    def __init__(self, recipe: Recipe, seed: int, state: Any = None, *, restore: bool) -> None:
         self.recipe = recipe
         self.seed = seed
         self.restore = restore

@@ -33,7 +33,7 @@ class WorkerPool:
         num_workers: int,
         recipe: Recipe,
         worker_init_fn: Callable[[int], None] | None,
-    ):
+    ) -> None:
         self.outstanding = [0] * num_workers
         self._connections: list[Any] = []
         self._processes: list[Any] = []

@@ -31,7 +31,7 @@ class Sampler(Generic[T_co]):
 class SequentialSampler(Sampler[int]):
     """All samples, in order."""
 
-    def __init__(self, data_source: Sized):
+    def __init__(self, data_source: Sized) -> None:
         self.data_source = data_source
 
     def __iter__(self) -> Iterator[int]:
@@ -57,7 +57,7 @@ class RandomSampler(Sampler[int]):
         replacement: bool = False,
         num_samples: int | None = None,
         generator: Generator | None = None,
-    ):
+    ) -> None:
         self.data_source = data_source
         self.replacement = replacement
         self._num_samples = num_samples
@@ -101,7 +101,7 @@ class RandomSampler(Sampler[int]):
 class SubsetRandomSampler(Sampler[int]):
     """The given indices in random order."""
 
-    def __init__(self, indices: Sequence[int], generator: Generator | None = None):
+    def __init__(self, indices: Sequence[int], generator: Generator | None = None) -> None:
         self.indices = indices
         self.generator = generator
 
@@ -129,7 +129,7 @@ class WeightedRandomSampler(Sampler[int]):
         num_samples: int,
         replacement: bool = True,
         generator: Generator | None = None,
-    ):
+    ) -> None:
         check_arguments(
             "WeightedRandomSampler",
             num_samples=(num_samples, integer(1)),
@@ -179,7 +179,7 @@ class BatchSampler(Sampler[list[int]]):
         drop_last: leave out the last batch where it is smaller.
     """
 
-    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool):
+    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool) -> None:
         check_arguments(
             "BatchSampler", batch_size=(batch_size, integer(1)), drop_last=(drop_last, boolean)
         )

@@ -69,7 +69,7 @@ class TokenFile:
         dtype: str | None = None,
         start: int = 0,
         stop: int | None = None,
-    ):
+    ) -> None:
         self.path = Path(path)
         name, count, self.metadata = _describe(self.path, dtype)
         self.dtype = name
@@ -136,7 +136,7 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
         ArgumentError: there are too few tokens for one window.
     """
 
-    def __init__(self, tokens: TokenFile, block_size: int, stride: int | None = None):
+    def __init__(self, tokens: TokenFile, block_size: int, stride: int | None = None) -> None:
         _check_block(tokens, block_size)
         check_arguments("windows", stride=(stride, optional(integer(1))))
         self.tokens = tokens
@@ -175,7 +175,7 @@ class TokenWriter:
         path: str | os.PathLike[str],
         vocab_size: int,
         metadata: dict[str, Any] | None = None,
-    ):
+    ) -> None:
         check_arguments("TokenWriter", vocab_size=(vocab_size, integer(1, 1 << 32)))
         self.path = Path(path)
         self.vocab_size = vocab_size

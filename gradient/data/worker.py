@@ -93,7 +93,7 @@ class Worker:
     failed at the beginning fails every request.
     """
 
-    def __init__(self, number: int, count: int):
+    def __init__(self, number: int, count: int) -> None:
         self.number = number
         self.count = count
         self._recipe: Recipe | None = None

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, sentence
 from gradient.nn import init as initialization
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
 
 
 class _InPlace(Module):
     """An activation whose one option is to overwrite its input."""
 
-    def __init__(self, inplace: bool = False):
+    def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -111,7 +111,7 @@ class Tanhshrink(Module):
 class GELU(Module):
     """`x * Phi(x)`; `approximate="tanh"` is GPT-2's form (Hendrycks and Gimpel 2016)."""
 
-    def __init__(self, approximate: str = "none"):
+    def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
 
@@ -125,7 +125,7 @@ class GELU(Module):
 class LeakyReLU(Module):
     """`x` if `x > 0`, else `negative_slope * x`."""
 
-    def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope, self.inplace = negative_slope, inplace
 
@@ -140,7 +140,7 @@ class LeakyReLU(Module):
 class ELU(Module):
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
 
-    def __init__(self, alpha: float = 1.0, inplace: bool = False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha, self.inplace = alpha, inplace
 
@@ -155,7 +155,7 @@ class ELU(Module):
 class CELU(Module):
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
 
-    def __init__(self, alpha: float = 1.0, inplace: bool = False):
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha, self.inplace = alpha, inplace
 
@@ -170,7 +170,7 @@ class CELU(Module):
 class Hardtanh(Module):
     """`x` cut off at `min_val` and `max_val`."""
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         if max_val <= min_val:
             expected = f"max_val greater than min_val {min_val}"
@@ -188,7 +188,7 @@ class Hardtanh(Module):
 class Threshold(Module):
     """`x` where `x > threshold`, else `value`."""
 
-    def __init__(self, threshold: float, value: float, inplace: bool = False):
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
         self.threshold, self.value, self.inplace = threshold, value, inplace
 
@@ -203,7 +203,7 @@ class Threshold(Module):
 class Softplus(Module):
     """`log(1 + exp(beta * x)) / beta`, and `x` where `beta * x > threshold`."""
 
-    def __init__(self, beta: float = 1.0, threshold: float = 20.0):
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta, self.threshold = beta, threshold
 
@@ -217,7 +217,7 @@ class Softplus(Module):
 class Softshrink(Module):
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
 
-    def __init__(self, lambd: float = 0.5):
+    def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
@@ -231,7 +231,7 @@ class Softshrink(Module):
 class Hardshrink(Module):
     """`x`, but 0 within `lambd` of 0."""
 
-    def __init__(self, lambd: float = 0.5):
+    def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
@@ -245,7 +245,7 @@ class Hardshrink(Module):
 class GLU(Module):
     """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
 
-    def __init__(self, dim: int = -1):
+    def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
 
@@ -259,7 +259,7 @@ class GLU(Module):
 class Softmax(Module):
     """`exp(x_i) / sum_j exp(x_j)` along `dim`."""
 
-    def __init__(self, dim: int | None = None):
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -273,7 +273,7 @@ class Softmax(Module):
 class LogSoftmax(Module):
     """`log(softmax(x))` along `dim`."""
 
-    def __init__(self, dim: int | None = None):
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -287,7 +287,7 @@ class LogSoftmax(Module):
 class Softmin(Module):
     """`softmax(-x)` along `dim`."""
 
-    def __init__(self, dim: int | None = None):
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -312,9 +312,9 @@ class PReLU(Module):
         self,
         num_parameters: int = 1,
         init: float = 0.25,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
         self.weight = Parameter(empty(num_parameters, device=device, dtype=dtype))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from gradient import dtypes
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.attention import attention_weights
 from gradient.nn import init
@@ -15,6 +15,7 @@ from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, zeros
+from gradient.tensor.device import DeviceLike
 
 
 class MultiheadAttention(Module):
@@ -41,9 +42,9 @@ class MultiheadAttention(Module):
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         if embed_dim <= 0 or num_heads <= 0 or embed_dim % num_heads:
             raise ArgumentError(

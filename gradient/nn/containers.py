@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import MODULE, Module, indent, layout
@@ -27,22 +27,25 @@ def position(caller: str, index: Any) -> int:
         raise TypeMismatch(sentence(caller, "an int as index", repr(index))) from None
 
 
-class _ModuleSequence(Module):
+M = TypeVar("M", bound=Module)
+
+
+class _ModuleSequence(Module, Generic[M]):
     """What Sequential and ModuleList share: children named "0", "1", ... and list operations."""
 
-    def _slice(self, index: slice) -> Any:
+    def _slice(self, index: slice) -> Self:
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> M: ...
     @overload
     def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> M | Self:
         if isinstance(index, slice):
             return self._slice(index)
-        return self._modules[self._key(index)]
+        return cast(M, self._modules[self._key(index)])
 
-    def __setitem__(self, index: int, module: Module) -> None:
+    def __setitem__(self, index: int, module: M) -> None:
         setattr(self, self._key(index), module)
 
     def __delitem__(self, index: int | slice) -> None:
@@ -56,24 +59,24 @@ class _ModuleSequence(Module):
     def __len__(self) -> int:
         return len(self._modules)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(list(self._modules.values()))
+    def __iter__(self) -> Iterator[M]:
+        return iter(cast(list[M], list(self._modules.values())))
 
-    def __iadd__(self, modules: Iterable[Module]) -> Self:
+    def __iadd__(self, modules: Iterable[M]) -> Self:
         return self.extend(modules)
 
-    def append(self, module: Module) -> Self:
+    def append(self, module: M) -> Self:
         """Add a module at the end."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> Self:
+    def extend(self, modules: Iterable[M]) -> Self:
         """Add modules at the end."""
         for module in iterable(type(self).__name__, "an iterable of modules", modules):
             self.append(module)
         return self
 
-    def insert(self, index: int, module: Module) -> Self:
+    def insert(self, index: int, module: M) -> Self:
         """Put a module before position `index`; those behind it move one name up."""
         if not isinstance(module, Module):
             got = type(module).__name__
@@ -87,7 +90,7 @@ class _ModuleSequence(Module):
         self._refill(modules)
         return self
 
-    def pop(self, index: int = -1) -> Any:
+    def pop(self, index: int = -1) -> M:
         """Remove and return one module."""
         module = self[index]
         del self[index]
@@ -108,13 +111,13 @@ class _ModuleSequence(Module):
             self.add_module(str(place), module)
 
 
-class Sequential(_ModuleSequence):
+class Sequential(_ModuleSequence[Module]):
     """Calls its modules one after another: `y = m_n(... m_1(x))`.
 
     Takes modules, or one dict of names to modules.
     """
 
-    def __init__(self, *args: Module | Mapping[str, Module]):
+    def __init__(self, *args: Module | Mapping[str, Module]) -> None:
         super().__init__()
         first = args[0] if args else None
         named: Any = (
@@ -123,7 +126,7 @@ class Sequential(_ModuleSequence):
         for name, module in named.items():
             self.add_module(name, module)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Tensor) -> Tensor:
         for _, module in self._items(MODULE):
             input = module(input)
         return input
@@ -131,22 +134,22 @@ class Sequential(_ModuleSequence):
     def __add__(self, other: Iterable[Module]) -> Sequential:
         return Sequential(*self, *iterable("Sequential", "an iterable of modules", other))
 
-    def _slice(self, index: slice) -> Any:
+    def _slice(self, index: slice) -> Self:
         kept = list(self._modules.items())[index]
         return type(self)({name: module for name, module in kept if module is not None})
 
 
-class ModuleList(_ModuleSequence):
+class ModuleList(_ModuleSequence[M]):
     """A list of modules that are found as children; it has no forward of its own."""
 
-    def __init__(self, modules: Iterable[Module] | None = None):
+    def __init__(self, modules: Iterable[M] | None = None) -> None:
         super().__init__()
         self.extend(() if modules is None else modules)
 
-    def __add__(self, other: Iterable[Module]) -> ModuleList:
+    def __add__(self, other: Iterable[M]) -> ModuleList[M]:
         return ModuleList([*self, *iterable("ModuleList", "an iterable of modules", other)])
 
-    def _slice(self, index: slice) -> Any:
+    def _slice(self, index: slice) -> Self:
         return type(self)(list(self)[index])
 
     def __repr__(self) -> str:
@@ -244,7 +247,7 @@ class ModuleDict(_Dictionary):
     Its members are all of its children, however they were added.
     """
 
-    def __init__(self, modules: Mapping[str, Module] | None = None):
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
         self.update({} if modules is None else modules)
 
@@ -261,7 +264,7 @@ class ModuleDict(_Dictionary):
 class ParameterDict(_Dictionary):
     """A dict of parameters that are found as its own; a tensor becomes one, other values stay."""
 
-    def __init__(self, parameters: Any = None):
+    def __init__(self, parameters: Any = None) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
         self.update({} if parameters is None else parameters)
@@ -288,7 +291,7 @@ class ParameterDict(_Dictionary):
 class ParameterList(Module):
     """A list of parameters that are found as its own; a tensor becomes one, other values stay."""
 
-    def __init__(self, values: Iterable[Any] | None = None):
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
         self._size = 0
         self.extend(() if values is None else values)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError
 from gradient.functional.conv import Padding, Size, same_widths, sizes
 from gradient.nn import init
@@ -14,6 +14,7 @@ from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -36,9 +37,9 @@ class _Conv(Module):
         bias: bool,
         padding_mode: str,
         output_padding: Size,
-        device: Any,
-        dtype: Any,
-    ):
+        device: DeviceLike,
+        dtype: DType | None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         for label, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -128,9 +129,9 @@ class _ForwardConv(_Conv):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
             padding_mode, 0, device, dtype,
@@ -195,9 +196,9 @@ class _TransposedConv(_Conv):
         bias: bool = True,
         dilation: Size = 1,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         if padding_mode != "zeros":
             raise ArgumentError(
                 f"{type(self).__name__}: only padding_mode 'zeros' is defined, got {padding_mode!r}"

@@ -10,7 +10,7 @@ from gradient.tensor import Tensor
 class CosineSimilarity(Module):
     """`x1 . x2 / (|x1| |x2|)` along `dim`, each norm at least `eps`."""
 
-    def __init__(self, dim: int = 1, eps: float = 1e-8):
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
         self.dim, self.eps = dim, eps
 
@@ -21,7 +21,7 @@ class CosineSimilarity(Module):
 class PairwiseDistance(Module):
     """`|x1 - x2 + eps|_p` along the last dimension."""
 
-    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()
         self.norm, self.eps, self.keepdim = p, eps, keepdim
 

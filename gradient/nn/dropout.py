@@ -10,7 +10,7 @@ from gradient.tensor.arguments import number_of
 
 
 class _Dropout(Module):
-    def __init__(self, p: float = 0.5, inplace: bool = False):
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0.0 <= number_of(type(self).__name__, "p", p) <= 1.0:
             raise ArgumentError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from gradient import functional as F
 from gradient.autograd import no_grad
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
 
 
 class Embedding(Module):
@@ -32,9 +34,9 @@ class Embedding(Module):
         sparse: bool = False,
         _weight: Tensor | None = None,
         _freeze: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         if scale_grad_by_freq or sparse:
             raise ArgumentError(

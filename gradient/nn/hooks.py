@@ -30,7 +30,7 @@ _ids = itertools.count()
 class RemovableHandle:
     """Removes one hook: by `remove()`, or at the end of a `with` block."""
 
-    def __init__(self, registry: dict[int, Any]):
+    def __init__(self, registry: dict[int, Any]) -> None:
         self.id = next(_ids)
         self._registry = registry
 
@@ -47,7 +47,7 @@ class RemovableHandle:
 class _Entry:
     """One registered hook and how it wants to be called."""
 
-    def __init__(self, function: Callable[..., Any], with_kwargs: bool, always: bool):
+    def __init__(self, function: Callable[..., Any], with_kwargs: bool, always: bool) -> None:
         self.function, self.with_kwargs, self.always = function, with_kwargs, always
 
 
@@ -132,7 +132,7 @@ def _forward_hook(
 class _Border:
     """The two ends of a module in one backward pass."""
 
-    def __init__(self, module: Module, hooks: Hooks):
+    def __init__(self, module: Module, hooks: Hooks) -> None:
         self.module, self.hooks = module, hooks
         self.grad_output: tuple[Tensor | None, ...] = ()
         self.reports_at_inputs = False

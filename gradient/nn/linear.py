@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
 
 
 class Identity(Module):
     """Passes its input on: `y = x`. Takes any arguments, to stand in for other layers."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -33,9 +35,9 @@ class Linear(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
@@ -71,9 +73,9 @@ class Bilinear(Module):
         in2_features: int,
         out_features: int,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         if in1_features < 1:
             raise ArgumentError(sentence("Bilinear", "in1_features of at least 1", in1_features))
@@ -107,7 +109,7 @@ class Bilinear(Module):
 class Flatten(Module):
     """Dimensions `start_dim` to `end_dim` become one; by default all but the first."""
 
-    def __init__(self, start_dim: int = 1, end_dim: int = -1):
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
@@ -121,7 +123,7 @@ class Flatten(Module):
 class Unflatten(Module):
     """Dimension `dim` becomes several, of sizes `unflattened_size`; one of them may be -1."""
 
-    def __init__(self, dim: int, unflattened_size: Sequence[int]):
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 

@@ -14,7 +14,7 @@ from gradient.tensor import Tensor
 class _Loss(Module):
     """A loss whose values are averaged ("mean"), added ("sum") or left alone ("none")."""
 
-    def __init__(self, reduction: str = "mean"):
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = reduction
 
@@ -24,7 +24,7 @@ class _WeightedLoss(_Loss):
 
     weight: Tensor | None
 
-    def __init__(self, weight: Tensor | None = None, reduction: str = "mean"):
+    def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
 
@@ -53,7 +53,7 @@ class SoftMarginLoss(_Loss):
 class SmoothL1Loss(_Loss):
     """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0):
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
         self.beta = beta
 
@@ -64,7 +64,7 @@ class SmoothL1Loss(_Loss):
 class HuberLoss(_Loss):
     """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0):
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
         self.delta = delta
 
@@ -82,7 +82,7 @@ class CrossEntropyLoss(_WeightedLoss):
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
-    ):
+    ) -> None:
         super().__init__(weight, reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
@@ -98,7 +98,7 @@ class NLLLoss(_WeightedLoss):
 
     def __init__(
         self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
-    ):
+    ) -> None:
         super().__init__(weight, reduction)
         self.ignore_index = ignore_index
 
@@ -111,7 +111,7 @@ class NLLLoss(_WeightedLoss):
 class BCELoss(_WeightedLoss):
     """`-(t log x + (1 - t) log(1 - x))` for probabilities."""
 
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean"):
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
         *,
         reduction: str = "mean",
         pos_weight: Tensor | None = None,
-    ):
+    ) -> None:
         super().__init__(weight, reduction)
         self.register_buffer("pos_weight", pos_weight)
 
@@ -142,7 +142,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 class KLDivLoss(_Loss):
     """`t * (log t - x)` for log-probabilities x; see `functional.kl_div`."""
 
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False):
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
         self.log_target = log_target
 
@@ -160,7 +160,7 @@ class PoissonNLLLoss(_Loss):
         *,
         eps: float = 1e-8,
         reduction: str = "mean",
-    ):
+    ) -> None:
         super().__init__(reduction)
         self.log_input, self.full, self.eps = log_input, full, eps
 
@@ -173,7 +173,7 @@ class PoissonNLLLoss(_Loss):
 class GaussianNLLLoss(_Loss):
     """`(log var + (x - t)^2 / var) / 2` for a predicted mean x and variance."""
 
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.full, self.eps = full, eps
 
@@ -184,7 +184,7 @@ class GaussianNLLLoss(_Loss):
 class HingeEmbeddingLoss(_Loss):
     """`x` where t = 1, `max(0, margin - x)` where t = -1."""
 
-    def __init__(self, margin: float = 1.0, *, reduction: str = "mean"):
+    def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
 
@@ -195,7 +195,7 @@ class HingeEmbeddingLoss(_Loss):
 class MultiLabelSoftMarginLoss(_WeightedLoss):
     """The mean over classes of `BCEWithLogitsLoss`, for (N, C)."""
 
-    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean"):
+    def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ class MultiMarginLoss(_WeightedLoss):
         weight: Tensor | None = None,
         *,
         reduction: str = "mean",
-    ):
+    ) -> None:
         super().__init__(weight, reduction)
         if p not in (1, 2):
             raise ArgumentError(sentence("MultiMarginLoss", "p 1 or 2", p))
@@ -230,7 +230,7 @@ class MultiMarginLoss(_WeightedLoss):
 class CosineEmbeddingLoss(_Loss):
     """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1."""
 
-    def __init__(self, margin: float = 0.0, *, reduction: str = "mean"):
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
 
@@ -243,7 +243,7 @@ class CosineEmbeddingLoss(_Loss):
 class MarginRankingLoss(_Loss):
     """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
 
-    def __init__(self, margin: float = 0.0, *, reduction: str = "mean"):
+    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
 
@@ -267,7 +267,7 @@ class TripletMarginLoss(_Loss):
         swap: bool = False,
         *,
         reduction: str = "mean",
-    ):
+    ) -> None:
         super().__init__(reduction)
         _check_margin("TripletMarginLoss", margin)
         self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
@@ -289,7 +289,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         margin: float = 1.0,
         swap: bool = False,
         reduction: str = "mean",
-    ):
+    ) -> None:
         super().__init__(reduction)
         _check_margin("TripletMarginWithDistanceLoss", margin)
         self.distance_function = distance_function or PairwiseDistance()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
 from gradient.autograd import no_grad
@@ -19,9 +19,22 @@ from gradient.nn import state_dict as fitting
 from gradient.nn.hooks import Hooks, RemovableHandle
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import widened
 
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class HasForward(Protocol[P, R_co]):
+    """A module for type checkers: a call of it takes and returns what its `forward` does."""
+
+    _hooks: Hooks | None
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class Module:
@@ -42,10 +55,10 @@ class Module:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f'{type(self).__name__} lacks the method "forward"')
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._hooks is None:
             return self.forward(*args, **kwargs)
-        return self._hooks.call(self, args, kwargs)
+        return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
 
     # ---- attributes -------------------------------------------------------------------------
 
@@ -323,9 +336,9 @@ class Module:
 
     def to(
         self,
-        *args: Any,
-        device: Any = None,
-        dtype: Any = None,
+        *args: DeviceLike | DType | Tensor,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
         non_blocking: bool = False,
         tensor: Tensor | None = None,
     ) -> Self:

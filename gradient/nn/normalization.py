@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
 
 
 class LayerNorm(Module):
@@ -26,9 +28,9 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.normalized_shape = _as_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
@@ -58,9 +60,9 @@ class RMSNorm(Module):
         normalized_shape: int | Sequence[int],
         eps: float | None = None,
         elementwise_affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.normalized_shape = _as_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
@@ -96,11 +98,11 @@ class GroupNorm(Module):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
         *,
         bias: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         if num_groups < 1:
             raise ArgumentError(sentence("GroupNorm", "num_groups of at least 1", num_groups))
@@ -131,7 +133,7 @@ class GroupNorm(Module):
 class LocalResponseNorm(Module):
     """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
@@ -147,7 +149,12 @@ def _as_tuple(shape: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _affine(
-    module: Any, shape: tuple[int, ...], weight: bool, bias: bool, device: Any, dtype: Any
+    module: Any,
+    shape: tuple[int, ...],
+    weight: bool,
+    bias: bool,
+    device: DeviceLike,
+    dtype: DType | None,
 ) -> None:
     """Give `module` a weight and a bias, or the names without values."""
     for name, present in (("weight", weight), ("bias", bias)):

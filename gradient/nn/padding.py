@@ -13,7 +13,7 @@ class _Pad(Module):
     mode: str
     value = 0.0
 
-    def __init__(self, padding: Size):
+    def __init__(self, padding: Size) -> None:
         super().__init__()
         self.padding = sizes(type(self).__name__, "padding", padding, 2 * self.spatial)
 
@@ -27,7 +27,7 @@ class _Pad(Module):
 class _ConstantPad(_Pad):
     mode = "constant"
 
-    def __init__(self, padding: Size, value: float):
+    def __init__(self, padding: Size, value: float) -> None:
         super().__init__(padding)
         self.value = value
 

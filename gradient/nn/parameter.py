@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
 from gradient.autograd.inference import is_inference, refuse_leaf
 from gradient.autograd.node import leaf_node
@@ -17,7 +17,7 @@ class Parameter(Tensor):
     Other attributes can be set on it, as marks for an optimiser, say.
     """
 
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Any:
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = Tensor()
         if not isinstance(data, Tensor):

@@ -19,7 +19,7 @@ class _MaxPool(Module):
         dilation: Size = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride if stride is not None else kernel_size
         self.padding, self.dilation = padding, dilation
@@ -72,7 +72,7 @@ class AvgPool1d(Module):
         padding: Size = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         one = [
             value if isinstance(value, int) else value[0]
@@ -102,7 +102,7 @@ class AvgPool2d(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride if stride is not None else kernel_size
         self.padding, self.ceil_mode = padding, ceil_mode
@@ -129,7 +129,7 @@ class AvgPool3d(AvgPool2d):
 
 
 class _AdaptivePool(Module):
-    def __init__(self, output_size: int | Sequence[int | None]):
+    def __init__(self, output_size: int | Sequence[int | None]) -> None:
         super().__init__()
         self.output_size = output_size
 
@@ -159,7 +159,9 @@ class AdaptiveAvgPool3d(_AdaptivePool):
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
-    def __init__(self, output_size: int | Sequence[int | None], return_indices: bool = False):
+    def __init__(
+        self, output_size: int | Sequence[int | None], return_indices: bool = False
+    ) -> None:
         super().__init__(output_size)
         self.return_indices = return_indices
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
@@ -18,6 +19,7 @@ from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty, zeros
+from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
 State = tuple[Tensor, ...]
@@ -61,7 +63,7 @@ class _Recurrent(Module):
     output_size: int  # of h: hidden_size, unless an LSTM projects it
 
     def _add_weights(
-        self, suffix: str, input_size: int, bias: bool, device: Any, dtype: Any
+        self, suffix: str, input_size: int, bias: bool, device: DeviceLike, dtype: DType | None
     ) -> None:
         rows = self.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
@@ -118,9 +120,9 @@ class _Sequence(_Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         name = type(self).__name__
         for label, size in (("hidden_size", hidden_size), ("num_layers", num_layers)):
@@ -239,9 +241,9 @@ class RNN(_Sequence):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             device=device, dtype=dtype,
@@ -286,9 +288,9 @@ class _Cell(_Recurrent):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.output_size = hidden_size
@@ -332,9 +334,9 @@ class RNNCell(_Cell):
         hidden_size: int,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
         self._chosen_step = _chosen(nonlinearity)

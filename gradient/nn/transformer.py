@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradient import functional as F
+from gradient.dtypes import DType
 from gradient.errors import ArgumentError
 from gradient.nn.attention import MultiheadAttention
 from gradient.nn.containers import ModuleList
@@ -15,6 +16,7 @@ from gradient.nn.linear import Linear
 from gradient.nn.module import Module
 from gradient.nn.normalization import LayerNorm
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 
 _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
@@ -46,9 +48,9 @@ class TransformerEncoderLayer(Module):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.self_attn = MultiheadAttention(
@@ -102,9 +104,9 @@ class TransformerDecoderLayer(Module):
         batch_first: bool = False,
         norm_first: bool = False,
         bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ):
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         attention: dict[str, Any] = {"dropout": dropout, "batch_first": batch_first, **made}
@@ -167,7 +169,7 @@ class TransformerEncoder(Module):
         norm: Module | None = None,
         enable_nested_tensor: bool = True,
         mask_check: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
         self.num_layers, self.norm = num_layers, norm
@@ -187,7 +189,7 @@ class TransformerEncoder(Module):
 class TransformerDecoder(Module):
     """`num_layers` copies of a decoder layer, one after another, then `norm`."""
 
-    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
         self.layers = ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
         self.num_layers, self.norm = num_layers, norm

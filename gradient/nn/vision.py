@@ -20,7 +20,7 @@ class Upsample(Module):
         mode: str = "nearest",
         align_corners: bool | None = None,
         recompute_scale_factor: bool | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self.size, self.scale_factor, self.mode = size, scale_factor, mode
         self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
@@ -40,7 +40,7 @@ class Upsample(Module):
 class PixelShuffle(Module):
     """(..., C r^2, H, W) to (..., C, H r, W r) (Shi et al. 2016)."""
 
-    def __init__(self, upscale_factor: int):
+    def __init__(self, upscale_factor: int) -> None:
         super().__init__()
         self.upscale_factor = upscale_factor
 
@@ -54,7 +54,7 @@ class PixelShuffle(Module):
 class PixelUnshuffle(Module):
     """(..., C, H r, W r) to (..., C r^2, H, W)."""
 
-    def __init__(self, downscale_factor: int):
+    def __init__(self, downscale_factor: int) -> None:
         super().__init__()
         self.downscale_factor = downscale_factor
 
@@ -68,7 +68,7 @@ class PixelUnshuffle(Module):
 class ChannelShuffle(Module):
     """Channels of (N, C, ...) dealt round the groups (Zhang et al. 2017)."""
 
-    def __init__(self, groups: int):
+    def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = groups
 
@@ -82,7 +82,9 @@ class ChannelShuffle(Module):
 class Unfold(Module):
     """Every window of (N, C, H, W) as a column: (N, C * Kh * Kw, L)."""
 
-    def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1):
+    def __init__(
+        self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+    ) -> None:
         super().__init__()
         self.kernel_size, self.dilation = kernel_size, dilation
         self.padding, self.stride = padding, stride
@@ -107,7 +109,7 @@ class Fold(Module):
         dilation: Size = 1,
         padding: Size = 0,
         stride: Size = 1,
-    ):
+    ) -> None:
         super().__init__()
         self.output_size, self.kernel_size = output_size, kernel_size
         self.dilation, self.padding, self.stride = dilation, padding, stride

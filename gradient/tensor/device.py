@@ -50,3 +50,7 @@ class Device:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+#: What an argument `device` may be; an int is the number of a GPU, None the usual device.
+DeviceLike = Device | str | int | None
