@@ -8,14 +8,46 @@ argument, what was expected, what came, and the fix where there is one (`sentenc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from types import FunctionType
+
 
 class GradientError(Exception):
     """Base of all errors that gradient raises on purpose."""
+
+    #: The same error by the name of the function that called what failed, and with its arguments.
+    restated: Callable[[str, str], GradientError] | None = None
 
 
 def sentence(caller: str, expected: str, got: object, fix: str = "") -> str:
     """The words of an error: "caller: expected ..., got ...; fix"."""
     return f"{caller}: expected {expected}, got {got}" + (f"; {fix}" if fix else "")
+
+
+def copied(function: FunctionType, name: str) -> FunctionType:
+    """A copy of `function` that Python's own errors about arguments call `name`."""
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__qualname__, copy.__kwdefaults__ = name, function.__kwdefaults__
+    copy.__module__, copy.__doc__ = function.__module__, function.__doc__
+    copy.__annotations__ = function.__annotations__
+    return copy
+
+
+def name_constructors(exported: Iterable[object]) -> None:
+    """Have Python's own errors about arguments say `Conv2d.__init__()`, where the class that has
+    the constructor is a private one: each class among `exported` gets a copy."""
+    for cls in exported:
+        if isinstance(cls, type) and "__init__" not in vars(cls):
+            owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+            if owner.__name__.startswith("_"):
+                constructor = copied(vars(owner)["__init__"], f"{cls.__name__}.__init__")
+                type.__setattr__(cls, "__init__", constructor)
 
 
 class ShapeError(GradientError, RuntimeError, ValueError):

@@ -463,12 +463,12 @@ def test_a_gradient_can_be_asked_for():
         (
             lambda: gradient.multinomial(gradient.tensor([1.0, -1.0]), 1),
             ArgumentError,
-            "multinomial: expected weights that are finite, not negative and not all zero in a row",
+            "multinomial: expected weights that are finite and at least 0, got -1",
         ),
         (
             lambda: gradient.multinomial(gradient.zeros(3), 1),
             ArgumentError,
-            "multinomial: expected weights that are finite, not negative and not all zero in a row",
+            "multinomial: expected a weight above 0 in each row, got zeros alone",
         ),
         (
             lambda: gradient.ones(2).uniform_(1, 0),

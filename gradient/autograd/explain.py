@@ -75,13 +75,21 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     if len(devices) > 1:
         got = " and ".join(sorted(devices))
         return DeviceError(sentence(name, "all tensors on one device", got, "move one with .to()"))
-    return translated(name, error, listed(names, inputs), [tuple(t.array.shape) for t in tensors])
+    shapes = [tuple(t.array.shape) for t in tensors]
+
+    def stated(caller: str, arguments: str) -> GradientError:
+        ours = translated(name, error, caller, arguments, shapes)
+        ours.restated = stated
+        return ours
+
+    return stated(name, listed(names, inputs))
 
 
 def translated(
-    name: str, error: Exception, inputs: str, shapes: list[tuple[int, ...]]
+    op: str, error: Exception, name: str, inputs: str, shapes: list[tuple[int, ...]]
 ) -> GradientError:
-    """An array library's error in our words."""
+    """An array library's error in our words, by the name and inputs of the op that met it, or of a
+    function that called the op."""
     line = first_line(error)
     if isinstance(error, TypeError) and line.startswith(_NO_LOOP):
         return DTypeError(f"{name}: not defined for these dtypes ({inputs}); cast with .to()")
@@ -95,8 +103,8 @@ def translated(
         n = max(int(found[2]), 1)
         return IndexOutOfRange(sentence(name, f"a dim from {-n} to {n - 1}", found[1]))
     if isinstance(error, ValueError) and _BROADCAST.search(line):
-        return ShapeError(f"{name}: {mismatch(shapes, 2 if name == 'matmul' else 0)} ({inputs})")
-    if name == "cat" and isinstance(error, ValueError):
+        return ShapeError(f"{name}: {mismatch(shapes, 2 if op == 'matmul' else 0)} ({inputs})")
+    if op == "cat" and isinstance(error, ValueError):
         expected = "tensors of one shape but for the dimension that they are joined along"
         return ShapeError(sentence(name, expected, " and ".join(map(str, shapes[:MOST]))))
     if _CONVERSION.search(line):
@@ -110,6 +118,13 @@ def translated(
         if isinstance(error, kinds):
             return ours(message)
     return BackendError(message)
+
+
+def restatable(kind: type[GradientError], caller: str, problem: str) -> GradientError:
+    """An error that a function which called `caller` states by its own name."""
+    error = kind(f"{caller}: {problem}")
+    error.restated = lambda name, inputs: restatable(kind, name, problem)
+    return error
 
 
 def out_of_range(name: str, index: int, dim: int, size: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradient import dtypes
+from gradient.autograd.explain import listed
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import link_of, sharing
@@ -16,8 +17,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def composite(function: Function) -> Function:
-    """A function composed of ops: where it fails for an argument that is no tensor, the error says
-    which one, by the function's name and not by that of an inner op."""
+    """A function composed of ops: an error in one of them says the function's name and arguments,
+    not the op's, and if an argument should be a tensor and is none, which one."""
     parameters = inspect.signature(function).parameters.values()
     annotated = {p.name: str(p.annotation) for p in parameters}
     required = [name for name, kind in annotated.items() if kind == "Tensor"]
@@ -36,7 +37,12 @@ def composite(function: Function) -> Function:
                     expected = f"a Tensor as {name}"
                     got = type(value).__name__
                     raise TypeMismatch(sentence(function.__name__, expected, got)) from error
-            raise
+            restated = getattr(error, "restated", None)
+            if restated is None:
+                raise
+            tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
+            names, values = list(tensors), tuple(tensors.values())
+            raise restated(function.__name__, listed(names, values)) from error
         if type(out) is Tensor and link_of(out) is not None:
             _unlink(out, (*args, *options.values()))
         return out

@@ -9,6 +9,7 @@ from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
 from gradient.ops import elementwise, fused
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import outside
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
@@ -168,7 +169,8 @@ def binary_cross_entropy(
     one_dtype(op, input, target=target)
     for name, values in (("input", input), ("target", target)):
         if not bool(((values >= 0) & (values <= 1)).all()):
-            raise ArgumentError(sentence(op, f"{name} from 0 to 1", "values beyond"))
+            got = outside(values.backend.to_numpy(values.array), 0, 1)
+            raise ArgumentError(sentence(op, f"{name} from 0 to 1", got))
     losses = elementwise.binary_cross_entropy(input, target)
     if weight is not None:
         losses = losses * weight

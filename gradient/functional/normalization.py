@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradient.autograd import no_grad
 from gradient.dtypes import DType, finfo, float32, float64
@@ -69,10 +69,7 @@ def group_norm(
     floats("group_norm", input)
     if num_groups < 1:
         raise ArgumentError(sentence("group_norm", "num_groups of at least 1", num_groups))
-    for name, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None and tuple(parameter.shape) != (channels,):
-            expected, got = f"{name} of shape ({channels},)", tuple(parameter.shape)
-            raise ShapeError(sentence("group_norm", expected, got))
+    _check_channels("group_norm", input, {"weight": weight, "bias": bias})
     if input.shape[0] * channels // num_groups * math.prod(input.shape[2:]) == 1:
         _check_enough_values("group_norm", input, 1)
     if channels % num_groups:
@@ -94,6 +91,10 @@ def instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalises each channel of each sample of (N, C, ...) by itself (Ulyanov et al. 2016)."""
+    if input.ndim < 2:
+        raise ShapeError(f"instance_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    _check_channels("instance_norm", input, {"running_mean": running_mean,
+                    "running_var": running_var, "weight": weight, "bias": bias})  # fmt: skip
     samples, channels = input.shape[:2]
     if use_input_stats:
         _check_enough_values("instance_norm", input, input.numel() // max(samples * channels, 1))
@@ -137,15 +138,13 @@ def batch_norm(
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     floats("batch_norm", input)
-    channels = input.shape[1]
-    for name, given in (("running_mean", running_mean), ("running_var", running_var),
-                        ("weight", weight), ("bias", bias)):  # fmt: skip
-        if given is not None and tuple(given.shape) != (channels,):
-            expected = f"{name} of shape ({channels},), one for each channel of the input"
-            raise ShapeError(sentence("batch_norm", expected, tuple(given.shape)))
-        if given is not None and given.dtype not in (input.dtype, _wide(input)):
+    given = {"running_mean": running_mean, "running_var": running_var,
+             "weight": weight, "bias": bias}  # fmt: skip
+    _check_channels("batch_norm", input, given)
+    for name, tensor in given.items():
+        if tensor is not None and tensor.dtype not in (input.dtype, _wide(input)):
             expected = f"{name} of the input's dtype {input.dtype}"
-            raise DTypeError(sentence("batch_norm", expected, given.dtype))
+            raise DTypeError(sentence("batch_norm", expected, tensor.dtype))
     if input.dtype.itemsize < 4:  # 16 bits are for storage: the statistics need more
         wide = input.float()
         output = _batch_norm(wide, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -256,6 +255,20 @@ def _check_tail(
     for name, parameter in zip(("weight", "bias"), parameters, strict=False):
         if parameter is not None and parameter.array.shape != tail:
             raise ShapeError(f"{op}: expected {name} of shape {tail}, got {tuple(parameter.shape)}")
+
+
+def _check_channels(op: str, input: Tensor, given: Mapping[str, Tensor | None]) -> None:
+    """One value a channel of (N, C, ...). Where all agree on how many, the input is wrong."""
+    tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+    wrong = [name for name, tensor in tensors.items() if tuple(tensor.shape) != (input.shape[1],)]
+    if not wrong:
+        return
+    first = tensors[wrong[0]]
+    if first.ndim == 1 and all(tensor.shape == first.shape for tensor in tensors.values()):
+        expected = f"an input of {len(first)} channels, as many as {wrong[0]} has"
+        raise ShapeError(sentence(op, expected, tuple(input.shape)))
+    expected = f"{wrong[0]} of shape ({input.shape[1]},), one for each channel of the input"
+    raise ShapeError(sentence(op, expected, tuple(first.shape)))
 
 
 def _check_enough_values(op: str, input: Tensor, count: int) -> None:

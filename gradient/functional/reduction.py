@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from gradient.autograd.node import user_frame
 from gradient.errors import ArgumentError
 from gradient.tensor import Tensor
 
@@ -21,8 +22,12 @@ def reduced(op: str, losses: Tensor, reduction: str) -> Tensor:
 def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
     """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
     if input.shape != target.shape:
-        warnings.warn(
+        caller = user_frame()
+        warnings.warn_explicit(
             f"{op}: target size {tuple(target.shape)} differs from input size "
             f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results",
-            stacklevel=4,  # the caller of the loss
+            UserWarning,
+            caller.f_code.co_filename,
+            caller.f_lineno,
+            registry=caller.f_globals.setdefault("__warningregistry__", {}),
         )

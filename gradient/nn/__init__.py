@@ -1,5 +1,6 @@
 """Layers, models, losses and initialisation, under the names of `torch.nn`."""
 
+from gradient.errors import name_constructors
 from gradient.nn import functional, init, utils
 from gradient.nn.activation import (
     CELU,
@@ -247,3 +248,5 @@ __all__ = [
     "init",
     "utils",
 ]
+
+name_constructors(tuple(globals().values()))

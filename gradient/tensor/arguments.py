@@ -201,6 +201,11 @@ def limits(dtype: DType) -> tuple[Any, Any]:
     return info.min, info.max
 
 
+def outside(values: Any, low: float, high: float) -> str:
+    """The first of a NumPy array's values that does not lie from `low` to `high`, for a message."""
+    return f"{float(values[~((values >= low) & (values <= high))][0]):g}"
+
+
 def flag_of(caller: str, name: str, value: Any) -> bool:
     """`value`, if it is True or False: an int or a tensor here is meant for another argument."""
     if not isinstance(value, (bool, np.bool_)):

@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.dtypes import finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.tensor.arguments import int_of, number_of
+from gradient.tensor.arguments import int_of, number_of, outside
 from gradient.tensor.inplace import check, write
 
 
@@ -108,17 +108,15 @@ class Drawing:
             raise ArgumentError(f"multinomial: expected num_samples > 0, got {num_samples}")
         if len(weights.shape) not in (1, 2):
             raise ShapeError(f"multinomial: expected 1 or 2 dimensions, got {tuple(weights.shape)}")
-        host = backend.to_numpy(weights)
-        if (
-            not np.all(np.isfinite(host.astype(np.float64)))
-            or np.any(host < 0)
-            or np.any(host.sum(-1, dtype=np.float64) <= 0)
-        ):
-            raise ArgumentError(
-                "multinomial: expected weights that are finite, not negative and not all zero in a "
-                "row"
-            )
         wide = np.dtype(np.float64)
+        host = backend.to_numpy(weights).astype(wide)
+        largest = np.finfo(wide).max
+        if not np.all((host >= 0) & (host <= largest)):
+            expected, got = "weights that are finite and at least 0", outside(host, 0, largest)
+            raise ArgumentError(sentence("multinomial", expected, got))
+        if np.any(host.sum(-1) <= 0):
+            expected = "a weight above 0 in each row"
+            raise ArgumentError(sentence("multinomial", expected, "zeros alone"))
         weights = backend.astype(weights, wide)
         if replacement or num_samples == 1:
             u = Draw.of(generator, backend, "uniform", (*weights.shape[:-1], num_samples, 1), wide)
@@ -149,7 +147,8 @@ class Drawing:
         if not self.dtype.is_floating_point:  # type: ignore[attr-defined]
             raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))  # type: ignore[attr-defined]
         if not bool(backend.to_numpy(backend.all((chances >= 0) & (chances <= 1), None, False))):
-            raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", "others"))
+            got = outside(backend.to_numpy(chances), 0, 1)
+            raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]
 

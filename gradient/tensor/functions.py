@@ -4,6 +4,7 @@
 from types import CodeType, FunctionType
 from typing import Any
 
+from gradient.errors import copied
 from gradient.tensor.arguments import tensor_of, tuple_argument
 from gradient.tensor.core import Tensor
 
@@ -224,11 +225,8 @@ def _of_input(method: Any) -> Any:
     code = code.replace(
         co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
     )
-    function = FunctionType(
-        code, method.__globals__, method.__name__, method.__defaults__, method.__closure__
-    )
-    function.__kwdefaults__ = method.__kwdefaults__
-    function.__annotations__, function.__doc__ = method.__annotations__, method.__doc__
+    function = copied(method, method.__name__)
+    function.__code__ = code
     return function
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.autograd.explain import out_of_range
+from gradient.autograd.explain import out_of_range, restatable
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import bool_, int32, int64
@@ -372,7 +372,7 @@ def _in_range(caller: str, backend: Any, index: Any, axis: int, size: int) -> No
     try:
         backend.check_positions(index, axis, size)
     except IndexError as error:
-        raise IndexOutOfRange(f"{caller}: {error}") from None
+        raise restatable(IndexOutOfRange, caller, str(error)) from None
 
 
 def _integers(caller: str, index: Any) -> None:

@@ -220,7 +220,11 @@ class InPlace:
         if src.backend is not self.backend:
             src = src.to(self.backend.device)  # type: ignore[attr-defined]
         if src.array.shape != self.array.shape:
-            src = src.expand(self.array.shape)  # type: ignore[attr-defined]
+            try:
+                src = src.expand(self.array.shape)  # type: ignore[attr-defined]
+            except ShapeError:
+                expected = f"a src that broadcasts to {tuple(self.array.shape)}"
+                raise ShapeError(sentence("copy_", expected, tuple(src.array.shape))) from None
         if src.array.dtype != self.array.dtype:
             src = elementwise.astype(src, dtype=self.array.dtype)
         overwrite_at(self, (), src, "copy_")

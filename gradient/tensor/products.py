@@ -54,6 +54,9 @@ class Products:
         """The inner product of two vectors."""
         _expect("dot", self, 1)
         _expect("dot", tensor, 1)
+        if self.array.shape != tensor.array.shape:
+            got = f"{self.array.shape[0]} and {tensor.array.shape[0]} elements"
+            raise ShapeError(sentence("dot", "vectors of one size", got))
         return matmul(self, tensor)
 
     def inner(self, other: Any) -> Any:

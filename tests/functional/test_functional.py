@@ -14,7 +14,7 @@ import pytest
 import gradient
 import gradient.functional as F
 import support.array_backends  # noqa: F401 (registers the devices "bare" and "handle")
-from gradient import ones, tensor, zeros
+from gradient import nn, ones, tensor, zeros
 from gradient.autograd import gradcheck, gradgradcheck
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch
 from gradient.testing import assert_close
@@ -509,8 +509,12 @@ def test_classes_out_of_range() -> None:
 
 
 def test_accidental_broadcasting_warns() -> None:
-    with pytest.warns(UserWarning, match=r"mse_loss: target size \(3,\) differs from input size"):
+    with pytest.warns(
+        UserWarning, match=r"mse_loss: target size \(3,\) differs from input size"
+    ) as seen:
         F.mse_loss(ones(3, 1), ones(3))
+        nn.MSELoss()(ones(3, 1), ones(3))
+    assert [warning.filename for warning in seen] == [__file__, __file__]  # not our own files
 
 
 # ---- products of groups ------------------------------------------------------------------------

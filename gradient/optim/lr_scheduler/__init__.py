@@ -1,5 +1,6 @@
 """Learning-rate schedules, with PyTorch's names and meaning."""
 
+from gradient.errors import name_constructors
 from gradient.optim.lr_scheduler.compose import ChainedScheduler, SequentialLR
 from gradient.optim.lr_scheduler.cyclic import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 from gradient.optim.lr_scheduler.factors import (
@@ -37,3 +38,5 @@ __all__ = [
     "StepLR",
     "WarmupCosineLR",
 ]
+
+name_constructors(tuple(globals().values()))
