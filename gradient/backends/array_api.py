@@ -53,6 +53,9 @@ class ArrayAPIBackend(Backend[Array]):
     def copy(be, x: Array) -> Array:
         return be.xp.array(x, order="C")
 
+    def clone(be, x: Array) -> Array:
+        return be.xp.array(x, order="K")
+
     # Elementwise: NumPy's own where it has the function, the composed default where not ---------
 
     def exp(be, x: Array) -> Array:

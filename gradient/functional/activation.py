@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, sentence
-from gradient.functional.arguments import composite, floats, numbers, one_dtype
+from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import elementwise
 from gradient.random import Generator
 from gradient.tensor import Tensor
@@ -16,8 +16,10 @@ from gradient.tensor.joining import where
 
 
 def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
-    """`function(input)`; if `inplace`, written over the input, of which the graph keeps a copy."""
-    return input.copy_(function(input.clone())) if inplace else function(input)
+    """`function(input)`, computed in float32 for 16 bits and rounded once; if `inplace`, written
+    over the input, of which the graph keeps a copy."""
+    output = rounded_once(function, input.clone() if inplace else input)
+    return input.copy_(output) if inplace else output
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -130,7 +132,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 @composite
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
-    return _apply(elementwise.silu, input, inplace)
+    output = elementwise.silu(input.clone() if inplace else input)
+    return input.copy_(output) if inplace else output
 
 
 @composite
@@ -220,7 +223,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if input.size(dim) % 2:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
     half = input.shape[dim] // 2
-    return input.narrow(dim, 0, half) * elementwise.sigmoid(input.narrow(dim, half, half))
+    halves = input.narrow(dim, 0, half), input.narrow(dim, half, half)
+    return rounded_once(lambda a, b: a * elementwise.sigmoid(b), *halves)
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:

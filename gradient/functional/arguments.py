@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from gradient import dtypes
 from gradient.autograd.explain import listed
+from gradient.backends.composed.precision import NARROW
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import link_of, sharing
@@ -58,6 +59,14 @@ def _unlink(out: Tensor, given: tuple[Any, ...]) -> None:
             if isinstance(each, Tensor) and any(shared is owner for shared in sharing(each)):
                 return
     out.link = None
+
+
+def rounded_once(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(*inputs)`; of 16 bits, computed in float32 and rounded once, at the end."""
+    dtype = inputs[0].dtype
+    if dtype not in NARROW:
+        return function(*inputs)
+    return function(*(x.float() for x in inputs)).to(dtype)
 
 
 def floats(op: str, input: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def alpha_dropout(
     Dropped elements become `a'`, selu's limit at minus infinity, and all is then rescaled.
     """
     _check("alpha_dropout", p)
-    if not training or p == 0.0:
+    if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
         output = input * 0
@@ -124,7 +124,7 @@ def _drop(
 ) -> Tensor:
     """Multiply by a random mask of `shape`, which broadcasts to the input."""
     _check(op, p)
-    if not training or p == 0.0:
+    if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
         output = input * 0

@@ -208,7 +208,7 @@ def local_response_norm(
     total = padded.narrow(1, 0, channels)
     for shift in range(1, size):
         total = total + padded.narrow(1, shift, channels)
-    return input / (k + alpha / size * total) ** beta
+    return input / (total / size * alpha + k) ** beta
 
 
 @composite

@@ -9,6 +9,7 @@ from gradient.dtypes import float64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
+from gradient.ops import elementwise
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange
 
@@ -153,7 +154,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     n = len(leading)
     split = input.reshape(*leading, channels // (r * r), r, r, height, width)
     split = split.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return split.clone().reshape(*leading, channels // (r * r), height * r, width * r)
+    whole = elementwise.contiguous(split)
+    return whole.reshape(*leading, channels // (r * r), height * r, width * r)
 
 
 def _check_factor(op: str, name: str, factor: int, input: Tensor) -> None:
@@ -174,7 +176,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(leading)
     split = input.reshape(*leading, channels, height // r, r, width // r, r)
     split = split.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return split.clone().reshape(*leading, channels * r * r, height // r, width // r)
+    whole = elementwise.contiguous(split)
+    return whole.reshape(*leading, channels * r * r, height // r, width // r)
 
 
 @composite
@@ -188,4 +191,4 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     if channels % groups:
         raise ShapeError(f"channel_shuffle: {channels} channels do not divide into {groups} groups")
     split = input.reshape(batch, groups, channels // groups, *rest)
-    return split.transpose(1, 2).clone().reshape(input.shape)
+    return elementwise.contiguous(split.transpose(1, 2)).reshape(input.shape)

@@ -82,6 +82,23 @@ def power_exponent_grad(be: Any, g: Any, a: Any, b: Any, out: Any) -> Any:
     return be.where(flat, be.full((), 0, out.dtype), g * (out * log))
 
 
+@op(lambda g: g,
+    lambda g, b, value: g * (b * value),
+    lambda g, a, value: g * (a * value))  # fmt: skip
+def addcmul(be, x, a, b, /, *, value=1):
+    """x + value a b"""
+    return be.addcmul(x, a, b, value)
+
+
+@op(lambda g: g,
+    lambda g, b, value: g * (value / b),
+    lambda g, a, b, value: -g * (value * (a / b) / b),
+    numbers="floating")  # fmt: skip
+def addcdiv(be, x, a, b, /, *, value=1):
+    """x + value a / b"""
+    return be.addcdiv(x, a, b, value)
+
+
 @op(lambda g: -g)
 def neg(be, x, /):
     """-x"""
@@ -178,7 +195,13 @@ def astype(be, x, /, *, dtype):
 
 @op(lambda g: g)
 def clone(be, x, /):
-    """A copy."""
+    """A copy with the order of x's dimensions in memory."""
+    return be.clone(x)
+
+
+@op(lambda g: g)
+def contiguous(be, x, /):
+    """A copy in row-major order."""
     return be.copy(x)
 
 

@@ -89,7 +89,9 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
 
 
 def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
-    """The shape meant by `f(2, 3)`, `f((2, 3))` or `f([2, 3])`."""
+    """The shape meant by `f(2, 3)`, `f((2, 3))` or `f([2, 3])`; that of a 0-d tensor is `f(())`."""
+    if not size:
+        raise TypeMismatch(sentence("size", "ints, or () for a 0-d tensor", "none"))
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
     for n in size:

@@ -198,14 +198,19 @@ class Arithmetic:
 
     def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
         """self + value tensor1 tensor2"""
-        tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
-        return ops.add(self, ops.mul(ops.mul(tensor1, tensor2), value))
+        three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
+        value = number_of("addcmul", "value", value)
+        if all(_integral(t) for t in three):
+            if all(_is_bool(t) for t in three):
+                raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
+            value = int(value)  # integers stay integers, as PyTorch has it
+        return ops.addcmul(*three, value=value)
 
     def addcdiv(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
         """self + value tensor1 / tensor2"""
         if _integral(tensor_of("addcdiv", tensor1)) and _integral(tensor_of("addcdiv", tensor2)):
             raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
-        return ops.add(self, ops.mul(ops.div(tensor1, tensor2), value))
+        return ops.addcdiv(self, tensor1, tensor2, value=number_of("addcdiv", "value", value))
 
     def clamp(self, min: Any = None, max: Any = None) -> Any:
         """self held between `min` and `max`, numbers or tensors."""

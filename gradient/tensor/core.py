@@ -20,7 +20,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.ops import elementwise
-from gradient.tensor.arguments import Size, axis_of, new_size, size_of, tensor_of
+from gradient.tensor.arguments import Size, axis_of, new_size, shown, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 from gradient.tensor.drawing import Drawing
@@ -146,7 +146,7 @@ class Tensor(
 
     def contiguous(self) -> Any:
         """The tensor itself, or a copy in row-major order."""
-        return self if self.is_contiguous() else elementwise.clone(self)
+        return self if self.is_contiguous() else elementwise.contiguous(self)
 
     # Gradients ------------------------------------------------------------------------------------
 
@@ -284,20 +284,23 @@ class Tensor(
         copy: bool = False,
     ) -> Any:
         """With another dtype, on another device, or like another tensor; itself if it is so."""
-        flags: list[Any] = []
-        for arg in args:
-            if isinstance(arg, Variable):
-                dtype, device = BY_NUMPY[arg.array.dtype], arg.backend.device
-            elif isinstance(arg, (DType, np.dtype, type)):
-                dtype = arg
-            elif isinstance(arg, (str, Device)):
-                device = arg
-            elif isinstance(arg, bool) and len(flags) < 2:
-                flags.append(arg)
-            elif arg is not None:
-                raise TypeMismatch(sentence("to", "a dtype, a device or a tensor", repr(arg)))
-        if len(flags) == 2:
-            copy = flags[1]
+        rest = list(args)
+        if rest and isinstance(rest[0], Variable):
+            like = rest.pop(0)
+            dtype, device = BY_NUMPY[like.array.dtype], like.backend.device
+        elif rest:
+            if rest[0] is None or isinstance(rest[0], (str, Device)):
+                device = rest.pop(0)
+            if rest and (rest[0] is None or isinstance(rest[0], (DType, np.dtype, type))):
+                dtype = rest.pop(0)
+            elif rest:
+                expected = "a dtype, a device or a tensor"
+                raise TypeMismatch(sentence("to", expected, shown(rest[0])))
+        if len(rest) > 2 or any(type(flag) is not bool for flag in rest):
+            expected = "non_blocking and copy, each True or False, after dtype and device"
+            raise TypeMismatch(sentence("to", expected, ", ".join(map(shown, rest))))
+        if len(rest) == 2:
+            copy = rest[1]
         out: Any = self
         if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
             out = elementwise.astype(out, dtype=wanted.numpy)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradient.autograd.explain import out_of_range, restatable
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import bool_, int32, int64
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
-from gradient.ops import elementwise
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
+from gradient.ops import elementwise, shape
 from gradient.ops import index as ops
-from gradient.tensor.arguments import axis_of, fitting, number_of, tensor_of
+from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.inplace import overwrite_at
@@ -64,9 +73,13 @@ class Indexing:
     def __setitem__(self, key: Any, value: Any) -> None:
         if key is False:
             return  # selects nothing, and is no write
+        if key is True:
+            key = None  # the same place, as a view
         at, arrays = index_of(key, self)
         refuse("setitem", self)
         if not isinstance(value, Variable):
+            if not isinstance(value, (int, float, np.number, np.bool_, np.ndarray)):
+                raise TypeMismatch(sentence("setitem", "a number or a Tensor", shown(value)))
             if isinstance(value, (int, float)):
                 value = fitting("setitem", "value", value, self.dtype, infinite=True)  # type: ignore[attr-defined]
             value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
@@ -171,9 +184,13 @@ class Indexing:
     def _scattered(self, caller: str, dim: int, index: Any, src: Any, add: bool) -> Any:
         if isinstance(index, Variable) and 0 in index.array.shape:
             axis_of(dim, self.ndim)  # type: ignore[attr-defined]
-            if isinstance(src, Variable):
-                same_dtype(caller, "src", self, src)
-            return elementwise.clone(self)
+            if not isinstance(src, Variable):
+                return elementwise.clone(self)
+            same_dtype(caller, "src", self, src)
+            none = (self.backend.reshape(index.array, (0,)),)
+            flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)  # type: ignore[attr-defined]
+            out = ops.setitem(flat, picked, index=none)
+            return shape.reshape(out, shape=self.array.shape)
         x, at, axis = self._places(caller, dim, index)
         size = at.array.shape
         if isinstance(src, Variable):

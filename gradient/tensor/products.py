@@ -9,7 +9,7 @@ import numpy as np
 
 from gradient.autograd.variable import Variable
 from gradient.errors import ShapeError, TypeMismatch, sentence
-from gradient.ops import linalg
+from gradient.ops import linalg, shape
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
 
@@ -69,7 +69,7 @@ class Products:
                 "inner: expected last dimensions of one size, got shapes "
                 f"{tuple(self.array.shape)} and {tuple(other.array.shape)}"
             )
-        return linalg.matmul(_rows(self), _rows(other).mT).reshape(size)
+        return shape.reshape(linalg.matmul(_rows(self), _rows(other).mT), shape=size)
 
     def outer(self, vec2: Any) -> Any:
         """(M,) and (N,) -> (M, N)"""
@@ -99,15 +99,16 @@ def matmul(a: Any, b: Any) -> Any:
             f"matmul: both arguments need to be at least 1D, but they are {m}D and {n}D"
         )
     if m > 2 and n == 2:  # one product over all rows, and one for the gradient of b
-        return linalg.matmul(_rows(a), b).reshape(*a.array.shape[:-1], b.array.shape[-1])
+        size = (*a.array.shape[:-1], b.array.shape[-1])
+        return shape.reshape(linalg.matmul(_rows(a), b), shape=size)
     if m > 1 and n > 1:
         return linalg.matmul(a, b)
     left = a.unsqueeze(0) if m == 1 else a
     right = b.unsqueeze(1) if n == 1 else b
     out = linalg.matmul(left, right)
-    if n == 1:
-        out = out.squeeze(-1)
-    return out.squeeze(-1 if n == 1 else -2) if m == 1 else out
+    size = out.array.shape
+    size = (*size[:-2], *size[-2:][m == 1 : 2 - (n == 1)])
+    return shape.reshape(out, shape=size)  # not by a method: no view of what nobody holds
 
 
 def _rows(tensor: Any) -> Any:

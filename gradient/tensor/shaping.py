@@ -115,7 +115,7 @@ class Shaping:
         if not size:
             raise ShapeError("unflatten: expected at least one dimension, got a 0-d tensor")
         sizes = _inferred((size[axis],), sizes)
-        return self.reshape(*size[:axis], *sizes, *size[axis + 1 :])
+        return self._reshaped((*size[:axis], *sizes, *size[axis + 1 :]))
 
     def ravel(self) -> Any:
         """One-dimensional: a view of a contiguous tensor, a copy of another."""
@@ -226,8 +226,6 @@ class Shaping:
         """Copied so many times along each dimension."""
         times = size_of(sizes if repeats is None else (repeats,))
         own = self.array.shape
-        if not sizes and repeats is None:
-            raise TypeMismatch(sentence("repeat", "a number of copies for each dimension", "none"))
         if len(times) < len(own):
             raise ShapeError(
                 f"repeat: {len(times)} repeats for {len(own)} dimensions; give at least as many"
@@ -236,7 +234,10 @@ class Shaping:
         mixed = self.reshape(tuple(n for size in own for n in (1, size)))
         wide = mixed.expand(tuple(n for t, size in zip(times, own, strict=True) for n in (t, size)))
         # A copy even where one element is spread: memory shared with itself cannot be written.
-        return wide.clone().reshape(tuple(t * size for t, size in zip(times, own, strict=True)))
+        whole = elementwise.contiguous(wide)
+        return shape.reshape(
+            whole, shape=tuple(t * size for t, size in zip(times, own, strict=True))
+        )
 
     def tile(self, *sizes: Any, dims: Any = None) -> Any:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
@@ -271,7 +272,8 @@ class Shaping:
             return index.getitem(x, index=(slice(None),) * axis + (self.backend.asarray(at),))
         size = x.array.shape
         wide = x.unsqueeze(axis + 1).expand(*size[: axis + 1], repeats, *size[axis + 1 :])
-        return wide.clone().reshape(*size[:axis], size[axis] * repeats, *size[axis + 1 :])
+        size = (*size[:axis], size[axis] * repeats, *size[axis + 1 :])
+        return shape.reshape(elementwise.contiguous(wide), shape=size)
 
     def flip(self, *size: Any, dims: Any = None) -> Any:
         """Reversed along the given dimensions; a copy."""

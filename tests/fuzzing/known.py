@@ -298,7 +298,12 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch draws random numbers of any dtype where there are none to draw",
-        lambda d: d.kind == "refused" and _named(d, "randn_like", "rand_like", "normal", "normal_"),
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "randn", "randn_like", "rand_like", "normal", "normal_")
+            and isinstance(d.theirs, Taken)
+            and not d.theirs.values.size
+        ),
     ),
     Known(
         "PyTorch looks at neither the dtype nor the indices where there is nothing to compute",
@@ -329,7 +334,7 @@ KNOWN: list[Known] = [
         "PyTorch takes an input of any number of dimensions here, and fails at one that is missing",
         lambda d: (
             d.kind == "error"
-            and _named(d, "unfold", "avg_pool2d", "scatter_add_")
+            and _named(d, "unfold", "avg_pool2d", "scatter_add_", "batch_norm")
             and _says(d.theirs, "Dimension out of range")
         ),
     ),
@@ -433,14 +438,6 @@ KNOWN: list[Known] = [
     Known(
         "rms_norm keeps its input for the gradient, PyTorch what it computed of it",
         lambda d: d.kind == "gradient refused" and _uses(d, "rms_norm", "RMSNorm"),
-    ),
-    Known(
-        "nothing is scattered, so that the result does not depend on the source",
-        lambda d: (
-            d.kind == "requires_grad"
-            and _named(d, "scatter_add", "scatter", "scatter_", "scatter_add_")
-            and isinstance(d.theirs, Taken)
-        ),
     ),
     Known(
         "dequantize of plain numbers is a view",

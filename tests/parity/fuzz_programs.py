@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: E402
 
-from fuzzing import generator, known, unmended  # noqa: E402
+from fuzzing import generator, known  # noqa: E402
 from fuzzing.comparison import Comparer, Difference  # noqa: E402
 from fuzzing.program import script  # noqa: E402
 from fuzzing.shrinking import shrink  # noqa: E402
@@ -57,8 +57,7 @@ def main() -> int:
                 reasons[why] += 1
                 counts[difference.signature] -= 1
                 continue
-            still = " (still to be mended)" if unmended.is_open(small_difference) else ""
-            print(f"\n#### {' of '.join(difference.signature)}: program {seed}{still}")
+            print(f"\n#### {' of '.join(difference.signature)}: program {seed}")
             print(f"{script(small)}\n# {small_difference}", flush=True)
     taken = time.perf_counter() - began
     print(f"\n{options.programs} programs from seed {first} in {taken:.0f} s")

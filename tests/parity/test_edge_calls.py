@@ -192,6 +192,60 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "scatter_ of a 0-d tensor as value": lambda t: t.zeros(2, dtype=t.int64).scatter_(
         0, t.tensor([0]), value=t.tensor(1.0)
     ),
+    "detach_ of a product": lambda t: tuple(
+        (x @ y).detach_()
+        for x, y in [
+            (leaf(t, [[1.0, 2.0]]), t.ones(2).double()),
+            (leaf(t, [1.0]), t.ones(1, 2).double()),
+            (leaf(t, [1.0, 3.0]), t.ones(2).double()),
+            (leaf(t, [[[1.0]]]), t.ones(1, 2).double()),
+        ]
+    ),
+    "detach_ of a repeated tensor": lambda t: leaf(t, [1.0, 2.0]).repeat(2).detach_(),
+    "erfc far out": lambda t: (
+        t.tensor([5.99, 6.0, 7.3, 12.1, 19.7, 26.3, 28.0, -INF]).double().erfc()
+    ),
+    "erfc far out, in float32": lambda t: t.tensor([5.99, 6.0, 7.3, 8.9]).erfc(),
+    "activations in 16 bits, rounded once": lambda t: tuple(
+        getattr(t.nn.functional, name)(t.linspace(-4, 4, 30).to(dtype))
+        for name in ("selu", "elu", "celu", "mish", "hardsigmoid", "glu")
+        for dtype in (t.float16, t.bfloat16)
+    ),
+    "True in brackets is a new dimension": lambda t: (
+        lambda x: (x.__setitem__(True, t.tensor([2, 0])), x)[1]
+    )(t.zeros(2, dtype=t.bool)),
+    "addcmul of ints by a fraction": lambda t: (
+        t.tensor([1, 2]).addcmul(t.tensor([1, -2]), t.tensor([3, 4]), value=-1.7),
+        t.tensor([1, 2]).addcmul_(t.tensor([1, -2]), t.tensor([3, 4]), value=0.7),
+    ),
+    "addcmul and addcdiv in 16 bits, rounded once": lambda t: tuple(
+        f(x, x + 1, x + 2, value=0.3)
+        for f in (t.addcmul, t.addcdiv)
+        for x in (t.linspace(3, 9, 40).half(), t.linspace(3, 9, 40).bfloat16())
+    ),
+    "scatter of nothing": lambda t: slopes(
+        t, lambda x, y: x.scatter(0, t.zeros(0).long(), y), [1.0, 2.0], []
+    ),
+    "scatter_add of nothing": lambda t: slopes(
+        t, lambda x, y: x.scatter_add(0, t.zeros(0).long(), y), [1.0, 2.0], []
+    ),
+    "copies keep the order of dimensions": lambda t: [
+        (x.stride(), x.is_contiguous())
+        for x in (
+            t.ones(2, 3).t().clone(),
+            t.ones(2, 3, 4).permute(2, 0, 1).clone(),
+            t.ones(2, 1).expand(2, 3).clone(),
+            t.ones(4, 6)[:, ::2].clone(),
+            t.ones(2, 3).t().to(t.float32, copy=True),
+            t.ones(2, 3).t().contiguous(),
+        )
+    ],
+    "dropout of nothing is its input": lambda t: [
+        f(leaf(t, [[]])).is_leaf for f in (t.nn.functional.dropout, t.nn.functional.dropout2d)
+    ],
+    "local_response_norm by a bool": lambda t: t.nn.functional.local_response_norm(
+        t.ones(1, 4, 2).double(), 3, alpha=t.tensor(True)
+    ),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 

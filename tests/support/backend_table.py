@@ -240,6 +240,9 @@ CASES: dict[str, list[Case]] = {
     "fmod": [lambda a: (3 * a(a.rows, 7), a(7))],
     "maximum": [lambda a: (a(a.rows, 7), a(7))],
     "minimum": [lambda a: (a(a.rows, 7), a(7))],
+    "clone": [lambda a: (a(a.rows, 67),)],
+    "addcmul": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7), 0.3)],
+    "addcdiv": [lambda a: (a(a.rows, 7), a(7), a(a.rows, 7, low=0.5), 0.3)],
     "where": [lambda a: (a.bools(a.rows, 7), a(a.rows, 7), a(7))],
     # Exponentials and logarithms
     "exp": each(-5, 5),

@@ -66,7 +66,7 @@ UNARY_OPS = words(
     """
 abs neg sign floor ceil trunc round frac exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal
 square sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid relu logit
-nan_to_num clone
+nan_to_num clone contiguous
 """
 )
 

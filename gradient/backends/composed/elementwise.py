@@ -41,17 +41,30 @@ ERF_FAR = (
     -6.872910256683657e-06,
 )
 """Coefficients of P and Q in `erf`, lowest power first."""
+ERFC_TAIL = (
+    0.5641895835477551,
+    -0.28209479177178104,
+    0.4231421863162883,
+    -1.0578550285266346,
+    3.7024102124451694,
+    -16.651267946950586,
+    90.873905303932,
+    -557.3515520043716,
+    3213.5266484929575,
+    -11578.382477765046,
+)
+"""Coefficients of R in `erfc`, lowest power first."""
 
 
-def _erf_parts(be: RequiredMethods[Array], x: Array) -> tuple[Array, Array, Array]:
-    """|x| (28 at most, where nothing is left of the tail), erf of it below 1, and 1 - erf above."""
-    a = be.minimum(be.abs(x), be.full((), 28, x.dtype))
-    one = be.full((), 1, x.dtype)
-    small, large = be.minimum(a, one), be.maximum(a, one)
-    series = small * polynomial(ERF_NEAR, small * small)
+def _erf_below_one(be: RequiredMethods[Array], a: Array) -> Array:
+    small = be.minimum(a, be.full((), 1, a.dtype))
+    return small * polynomial(ERF_NEAR, small * small)
+
+
+def _scaled_tail(large: Array) -> Array:
+    """exp(x^2) (1 - erf(x)) from 1 to 6."""
     far = 1 / (large + 3)
-    tail = be.exp(-large * large) * far * polynomial(ERF_FAR, (large - 3) * far)
-    return a, series, tail
+    return far * polynomial(ERF_FAR, (large - 3) * far)
 
 
 class ElementwiseDefaults(RequiredMethods[Array]):
@@ -87,6 +100,14 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         """The remainder with the sign of a."""
         size = be.abs(a) % be.abs(b)
         return be.where(a < 0, -size, size)
+
+    @composed
+    def addcmul(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+        return x + (a * b if value == 1 else value * a * b)
+
+    @composed
+    def addcdiv(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+        return x + (a / b if value == 1 else value * a / b)
 
     # Exponentials and logarithms -----------------------------------------------------------------
 
@@ -172,14 +193,26 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def erf(be, x: Array) -> Array:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
-        a, series, tail = _erf_parts(be, x)
-        magnitude = be.where(a < 1, series, 1 - tail)
+        a = be.minimum(be.abs(x), be.full((), 28, x.dtype))  # where erf has long been 1
+        large = be.maximum(a, be.full((), 1, x.dtype))
+        tail = be.exp(-large * large) * _scaled_tail(large)
+        magnitude = be.where(a < 1, _erf_below_one(be, a), 1 - tail)
         return be.where(x < 0, -magnitude, be.where(x != x, x, magnitude))
 
     @composed
     def erfc(be, x: Array) -> Array:
-        """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits."""
-        a, series, tail = _erf_parts(be, x)
+        """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits, and above 6
+        exp(-x^2) R(1 / x^2) / x, with R near minimax. The square of the first bits of x is exact:
+        exp(-x^2) of a rounded square would lose the digits of the exponent."""
+        a = be.minimum(be.abs(x), be.full((), 28, x.dtype))  # where nothing is left of the tail
+        series = _erf_below_one(be, a)
+        large = be.maximum(a, be.full((), 1, x.dtype))
+        high = be.floor(large * 16) / 16
+        inverse = 1 / large
+        scaled = be.where(
+            large < 6, _scaled_tail(large), inverse * polynomial(ERFC_TAIL, inverse * inverse)
+        )
+        tail = be.exp(-high * high) * (be.exp((high - large) * (high + large)) * scaled)
         above = be.where(a < 1, 1 - series, tail)
         return be.where(x < 0, 1 + be.where(a < 1, series, 1 - tail), be.where(x != x, x, above))
 

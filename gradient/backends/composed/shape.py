@@ -29,6 +29,10 @@ class ShapeDefaults(RequiredMethods[Array]):
     def ones(be, shape: Shape, dtype: np.dtype) -> Array:
         return be.full(shape, 1, dtype)
 
+    def clone(be, x: Array) -> Array:
+        """A fresh array; where the library has strides, with the order of x's dimensions."""
+        return be.copy(x)
+
     def zeros_like(be, x: Array) -> Array:
         return be.zeros(tuple(x.shape), x.dtype)
 
