@@ -1,21 +1,19 @@
 """What can be asked of a generation: every option, its default, its meaning and its limits."""
 
-from __future__ import annotations
-
-import dataclasses
 import difflib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
+from gradient.checks import Limit, Rule, check, integer, number, one_of, optional
 from gradient.errors import TypeMismatch
 from gradient.generation.caching import Caching
-from gradient.generation.logits.processors import LogitsProcessor
+from gradient.generation.declared import Option, declared_by
+from gradient.generation.logits import LogitsProcessor, penalties, truncation
 from gradient.generation.prefill import CHUNK
 from gradient.generation.prompt_cache import PromptCache
-from gradient.generation.sampling import SamplingParams, is_count, misfits
 from gradient.kv_cache import KINDS, STORED, is_stored
 from gradient.models.causal_lm import CausalLM
 from gradient.text import Tokenizer
@@ -44,162 +42,505 @@ class HasModel(Protocol):
     def tokenizer(self) -> Tokenizer | None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationOptions(SamplingParams):
-    """Every option of `generate`, `stream` and `chat`; those of `SamplingParams` among them.
+# ---- limits -------------------------------------------------------------------------------------
 
-    Attributes:
-        max_new_tokens: the most tokens to generate; None goes on until the context is full.
-        seed: makes sampling repeatable; row i of a batch draws with seed + i, or seed[i] of a list.
-        beyond_context: go on where a model with rotary positions was not trained: longer prompts
-            are taken, and texts end after max_new_tokens alone. Expect nonsense there.
-        stop: string(s) that end the text; nothing of them is given out.
-        ignore_eos: go on after an end-of-text token, which then counts like any other.
-        logprobs: report log-probabilities: True, or how many of the likeliest tokens to list.
-        num_return_sequences: how many continuations of each prompt; they stand side by side in the
-            list that `generate` returns. More than one needs beams, or a temperature.
-        num_beams: more than 1 searches for the likeliest text with so many beams (`BeamSearch`)
-            instead of taking the likeliest token each time. A stream then comes in one piece.
-        length_penalty: with beams: scores of texts are divided by their length to this power.
-        early_stopping: with beams, when to stop: True, False or "never"; see `BeamSearch`.
-        json_schema: the text is to be a JSON document that fits this schema: a dict, JSON text, or
-            a pydantic model. This and the next three need the `constraints` extra; one at a time.
-        regex: the whole text is to match this regular expression (Rust's, without look-around).
-        choices: the text is to be one of these.
-        grammar: the text is to follow this grammar, in llguidance's variant of Lark's notation.
-        draft: speculative decoding: a smaller model of the same vocabulary (a `LanguageModel`, or
-            its `model`) that guesses tokens for this one to check, or "prompt_lookup", which
-            guesses that the text repeats itself. The text is the same, up to rounding: see
-            `SpeculativeDecoder`.
-        max_draft_tokens: the most tokens to guess at once, from 1 to 32; fewer are tried where
-            guesses fail.
-        logits_processors: functions (logits (B, V), `Prefixes`) -> logits, applied after the
-            penalties and before the temperature.
-        cache: how keys and values are laid out: "static" (a buffer for each layer), "sliding"
-            (layers with a window keep little more than that) or "paged" (pages that beams and
-            equal prompts share).
-        cache_dtype: what they are stored in: a float dtype's name, "int8" or "int4", or one for
-            keys and one for values, as in "int8/int4"; None is the model's dtype.
-        prompt_cache: a `PromptCache`: the prompt's beginning that it holds is not computed again,
-            and afterwards it holds this text. It brings its own kind of cache.
-        prefill_chunk: how many tokens of a prompt go through the model at once; None is all.
-        use_cache: False computes every token anew at every step.
+
+def _are_strings(value: Any) -> bool:
+    strings = [value] if isinstance(value, str) else value
+    return isinstance(strings, Sequence) and all(
+        isinstance(string, str) and string for string in strings
+    )
+
+
+def _is_bias(value: Any) -> bool:
+    # inf itself, or NaN, would leave no distribution to draw from.
+    return isinstance(value, Mapping) and all(
+        COUNT.holds(token) and isinstance(bias, Real) and bias < math.inf
+        for token, bias in value.items()
+    )
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(
+        isinstance(word, Sequence) and len(word) and all(COUNT.holds(token) for token in word)
+        for word in value
+    )
+
+
+def _is_draft(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "prompt_lookup"
+    # A CausalLM may itself have a part named "model": LLaMA's decoder.
+    network = value if isinstance(value, CausalLM) else getattr(value, "model", None)
+    return isinstance(network, CausalLM)
+
+
+COUNT = integer(0)
+POSITIVE = Limit("a positive number", number(above=0, finite=True).holds)
+SHARE = optional(number(above=0, at_most=1))
+TEXT = optional(Limit("a non-empty string", lambda text: isinstance(text, str) and text != ""))
+STRINGS = optional(Limit("non-empty strings", _are_strings))
+CHOICES = Limit(
+    "a list of non-empty strings, at least one",
+    lambda some: bool(some) and not isinstance(some, str) and _are_strings(some),
+)
+
+# ---- the options --------------------------------------------------------------------------------
+
+CHOOSING = "Choosing tokens"
+FORM = "The form of the text"
+SPEED = "Speed and memory"
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `generate`, `stream` and `chat`: this is the one list of them.
+
+    Processors run in this order, those that are for `sampling` after the others.
     """
 
-    max_new_tokens: int | None = 256
-    seed: int | Sequence[int] | None = None
-    beyond_context: bool = False
-    stop: str | Sequence[str] | None = None
-    ignore_eos: bool = False
-    logprobs: bool | int | None = None
-    num_return_sequences: int = 1
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    json_schema: Any = None
-    regex: str | None = None
-    choices: Sequence[str] | None = None
-    grammar: str | None = None
-    draft: CausalLM | HasModel | Literal["prompt_lookup"] | None = None
-    max_draft_tokens: int = 16
-    logits_processors: Sequence[LogitsProcessor] = ()
-    cache: str = "static"
-    cache_dtype: str | None = None
-    prompt_cache: PromptCache | None = None
-    prefill_chunk: int | None = CHUNK
-    use_cache: bool = True
-
-    def problems(self) -> list[str]:
-        """Return everything that is wrong with the values, and with their combination."""
-        found = super().problems() + misfits(
-            self,
-            {
-                "max_new_tokens": (
-                    lambda n: n is None or is_count(n),
-                    "an integer of at least 0, or None",
-                ),
-                "stop": (_are_strings, "non-empty strings"),
-                "logprobs": (
-                    lambda n: n is None or isinstance(n, bool) or is_count(n),
+    max_new_tokens: Annotated[
+        int | None,
+        Option(
+            256,
+            "the most tokens to generate; None: until the context is full",
+            optional(COUNT),
+            flag="--max-new-tokens -n",
+        ),
+    ]
+    temperature: Annotated[
+        float,
+        Option(
+            0.0,
+            "logits are divided by it: below 1 bolder, above 1 more varied; 0 always takes the "
+            "likeliest token",
+            number(0, finite=True),
+            flag="--temperature -t",
+            panel=CHOOSING,
+            processor=truncation.temperature,
+            off=(1,),
+            sampling=True,
+        ),
+    ]
+    top_k: Annotated[
+        int | None,
+        Option(
+            None,
+            "sample among the k likeliest tokens; 0: all",
+            optional(COUNT),
+            flag="--top-k",
+            panel=CHOOSING,
+            processor=truncation.top_k,
+            off=(None, 0),
+            sampling=True,
+        ),
+    ]
+    top_p: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among the fewest likeliest tokens whose probabilities reach p (nucleus "
+            "sampling, Holtzman et al. 2020)",
+            SHARE,
+            flag="--top-p",
+            panel=CHOOSING,
+            processor=truncation.top_p,
+            off=(None, 1),
+            sampling=True,
+        ),
+    ]
+    min_p: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among tokens at least so many times as probable as the likeliest (Nguyen et "
+            "al. 2024)",
+            optional(number(0, 1)),
+            flag="--min-p",
+            panel=CHOOSING,
+            processor=truncation.min_p,
+            off=(None, 0),
+            sampling=True,
+        ),
+    ]
+    typical_p: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among the fewest tokens about as informative as expected whose probabilities "
+            "reach p (Meister et al. 2022)",
+            SHARE,
+            flag="--typical",
+            panel=CHOOSING,
+            processor=truncation.typical_p,
+            off=(None, 1),
+            sampling=True,
+        ),
+    ]
+    logit_bias: Annotated[
+        Mapping[int, float] | None,
+        Option(
+            None,
+            "{token id: value added to its logit}; -inf forbids a token",
+            optional(Limit("{token id: number below inf}", _is_bias)),
+            flag="--logit-bias",
+            panel=CHOOSING,
+            processor=penalties.logit_bias,
+            off=(None, {}),
+        ),
+    ]
+    repetition_penalty: Annotated[
+        float,
+        Option(
+            1.0,
+            "positive logits of tokens already there, in the prompt or after it, are divided by "
+            "it, negative ones multiplied: above 1 makes them less likely (Keskar et al. 2019)",
+            POSITIVE,
+            flag="--repetition-penalty",
+            panel=CHOOSING,
+            processor=penalties.repetition_penalty,
+            off=(1,),
+        ),
+    ]
+    frequency_penalty: Annotated[
+        float,
+        Option(
+            0.0,
+            "subtracted from the logit of each token as often as it was generated; the prompt "
+            "does not count (OpenAI's definition)",
+            number(finite=True),
+            flag="--frequency-penalty",
+            panel=CHOOSING,
+            processor=penalties.frequency_penalty,
+            off=(0,),
+        ),
+    ]
+    presence_penalty: Annotated[
+        float,
+        Option(
+            0.0,
+            "the same, but once for each token that was generated, however often",
+            number(finite=True),
+            flag="--presence-penalty",
+            panel=CHOOSING,
+            processor=penalties.presence_penalty,
+            off=(0,),
+        ),
+    ]
+    no_repeat_ngram_size: Annotated[
+        int,
+        Option(
+            0,
+            "no run of so many tokens comes twice, the prompt's included; 0 allows all",
+            COUNT,
+            flag="--no-repeat-ngram",
+            panel=CHOOSING,
+            processor=penalties.no_repeat_ngram,
+            off=(0,),
+        ),
+    ]
+    bad_words_ids: Annotated[
+        Sequence[Sequence[int]] | None,
+        Option(
+            None,
+            "runs of tokens that must not appear, each a list of token ids",
+            optional(Limit("lists of token ids, none of them empty", _are_words)),
+            processor=penalties.bad_words,
+            off=(None, [], ()),
+        ),
+    ]
+    min_new_tokens: Annotated[
+        int,
+        Option(
+            0,
+            "no end-of-text token before so many tokens",
+            COUNT,
+            flag="--min-new-tokens",
+            panel=CHOOSING,
+            processor=penalties.min_new_tokens,
+            off=(0,),
+        ),
+    ]
+    logits_processors: Annotated[
+        Sequence[LogitsProcessor],
+        Option(
+            (),
+            "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
+            "before the temperature",
+        ),
+    ]
+    seed: Annotated[
+        int | Sequence[int] | None,
+        Option(
+            None,
+            "the same seed, the same text; row i of a batch draws with seed + i, or with seed[i] "
+            "of a list. Without one each process draws another: the result's `seed` says which",
+            flag="--seed",
+            panel=CHOOSING,
+        ),
+    ]
+    num_beams: Annotated[
+        int,
+        Option(
+            1,
+            "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
+            "stream then comes in one piece",
+            integer(1),
+            flag="--beams",
+            panel=CHOOSING,
+        ),
+    ]
+    length_penalty: Annotated[
+        float,
+        Option(
+            1.0,
+            "with beams: scores are divided by the text's length to this power, so above 0 "
+            "favours longer texts",
+            number(finite=True),
+            flag="--length-penalty",
+            panel=CHOOSING,
+        ),
+    ]
+    early_stopping: Annotated[
+        bool | Literal["never"],
+        Option(
+            False,
+            'with beams, when to stop: True, False or "never"; see `BeamSearch`',
+            Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
+        ),
+    ]
+    num_return_sequences: Annotated[
+        int,
+        Option(
+            1,
+            "so many continuations of each prompt, side by side in the list that comes back. More "
+            "than one needs beams, or a temperature",
+            integer(1),
+            flag="--num-return-sequences",
+        ),
+    ]
+    logprobs: Annotated[
+        bool | int | None,
+        Option(
+            None,
+            "report log-probabilities: True, or how many of the likeliest tokens to list",
+            optional(
+                Limit(
                     "True or an integer of at least 0",
-                ),
-                "num_return_sequences": (_is_positive, "an integer of at least 1"),
-                "num_beams": (_is_positive, "an integer of at least 1"),
-                "length_penalty": (_is_finite, "a finite number"),
-                "regex": (_is_text, "a non-empty string"),
-                "choices": (
-                    lambda some: (
-                        some is None
-                        or (bool(some) and not isinstance(some, str) and _are_strings(some))
-                    ),
-                    "a list of non-empty strings, at least one",
-                ),
-                "grammar": (_is_text, "a non-empty string"),
-                "draft": (_is_draft, 'a model, or "prompt_lookup"'),
-                "max_draft_tokens": (
-                    lambda count: _is_positive(count) and count <= 32,
-                    "an integer from 1 to 32",
-                ),
-                "cache": (lambda kind: kind in KINDS, "one of " + ", ".join(KINDS)),
-                "cache_dtype": (
-                    lambda name: name is None or is_stored(name),
-                    "one of " + ", ".join(STORED) + ", or two of them, for keys/values",
-                ),
-                "prompt_cache": (
-                    lambda cache: cache is None or isinstance(cache, PromptCache),
-                    "a PromptCache",
-                ),
-                "prefill_chunk": (
-                    lambda n: n is None or _is_positive(n),
-                    "an integer of at least 1, or None",
-                ),
-                "early_stopping": (
-                    lambda when: isinstance(when, bool) or when == "never",
-                    'True, False or "never"',
-                ),
-            },
-        )
-        return found or self._conflicts()
+                    lambda n: isinstance(n, bool) or COUNT.holds(n),
+                )
+            ),
+            flag="--logprobs",
+        ),
+    ]
+    stop: Annotated[
+        str | Sequence[str] | None,
+        Option(
+            None,
+            "a string, or several, that ends the text; nothing of it is given out",
+            STRINGS,
+            flag="--stop",
+            panel=FORM,
+        ),
+    ]
+    ignore_eos: Annotated[
+        bool,
+        Option(
+            False,
+            "go on after an end-of-text token, which then counts like any other",
+            flag="--ignore-eos",
+            panel=FORM,
+        ),
+    ]
+    beyond_context: Annotated[
+        bool,
+        Option(
+            False,
+            "go on beyond the context that a model with rotary positions was trained for, where it "
+            "writes nonsense",
+            flag="--beyond-context",
+            panel=FORM,
+        ),
+    ]
+    json_schema: Annotated[
+        Any,
+        Option(
+            None,
+            "the text is to be a JSON document that fits this schema: a dict, JSON text, or a "
+            "pydantic model. This and the next three need the `constraints` extra; one at a time",
+            flag="--json-schema",
+            panel=FORM,
+        ),
+    ]
+    regex: Annotated[
+        str | None,
+        Option(
+            None,
+            "the whole text is to match this regular expression (Rust's, without look-around)",
+            TEXT,
+            flag="--regex",
+            panel=FORM,
+        ),
+    ]
+    choices: Annotated[
+        Sequence[str] | None,
+        Option(
+            None,
+            "the text is to be one of these",
+            optional(CHOICES),
+            flag="--choice",
+            panel=FORM,
+        ),
+    ]
+    grammar: Annotated[
+        str | None,
+        Option(
+            None,
+            "the text is to follow this grammar, in llguidance's variant of Lark's notation",
+            TEXT,
+            flag="--grammar",
+            panel=FORM,
+        ),
+    ]
+    draft: Annotated[
+        CausalLM | HasModel | Literal["prompt_lookup"] | None,
+        Option(
+            None,
+            "speculative decoding: a smaller model of the same vocabulary that guesses tokens for "
+            'this one to check, or "prompt_lookup", which guesses that the text repeats itself. '
+            "The text is the same, up to rounding: see `SpeculativeDecoder`",
+            optional(Limit('a model, or "prompt_lookup"', _is_draft)),
+            flag="--draft",
+            panel=SPEED,
+        ),
+    ]
+    max_draft_tokens: Annotated[
+        int,
+        Option(
+            16,
+            "the most tokens to guess at once; fewer are tried where guesses fail",
+            integer(1, 32),
+        ),
+    ]
+    cache: Annotated[
+        str,
+        Option(
+            "static",
+            'how keys and values are laid out: "static" (a buffer for each layer), "sliding" '
+            '(layers with a window keep little more than that) or "paged" (pages that beams and '
+            "equal prompts share)",
+            one_of(*KINDS),
+            flag="--cache",
+            panel=SPEED,
+        ),
+    ]
+    cache_dtype: Annotated[
+        str | None,
+        Option(
+            None,
+            'what they are stored in: a float dtype, "int8" or "int4", or one for keys and one '
+            'for values, as in "int8/int4"; None is the model\'s dtype',
+            optional(
+                Limit(
+                    f"one of {', '.join(STORED)}, or two of them, for keys/values",
+                    is_stored,
+                )
+            ),
+            flag="--cache-dtype",
+            panel=SPEED,
+        ),
+    ]
+    prompt_cache: Annotated[
+        PromptCache | None,
+        Option(
+            None,
+            "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
+            "afterwards it holds this text. It brings its own kind of cache",
+            optional(Limit("a PromptCache", lambda cache: isinstance(cache, PromptCache))),
+        ),
+    ]
+    prefill_chunk: Annotated[
+        int | None,
+        Option(
+            CHUNK,
+            "how many tokens of a prompt go through the model at once; None is all",
+            optional(integer(1)),
+        ),
+    ]
+    use_cache: Annotated[bool, Option(True, "False computes every token anew at every step")]
 
-    def _conflicts(self) -> list[str]:
-        found = []
-        several, beams = self.num_return_sequences, self.num_beams
-        if beams > 1 and self.temperature != 0:
-            found.append(
-                f"num_beams={beams} searches for the likeliest text: temperature must be 0, got "
-                f"{self.temperature}"
+
+@declared_by(Options)
+class GenerationOptions:
+    """The options of a generation, complete and checked.
+
+    Where values are out of range, or do not go together, one ArgumentError lists them all.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            ("num_beams", "temperature"),
+            lambda beams, temperature: beams == 1 or temperature == 0,
+            "num_beams={num_beams} searches for the likeliest text: temperature must be 0, got "
+            "{temperature}",
+        ),
+        Rule(
+            ("num_return_sequences", "num_beams"),
+            lambda several, beams: beams in (1, max(beams, several)),
+            "num_return_sequences={num_return_sequences} needs as many beams, got {num_beams}",
+        ),
+        Rule(
+            ("num_return_sequences", "num_beams", "temperature"),
+            lambda several, beams, temperature: several == 1 or beams > 1 or temperature > 0,
+            "num_return_sequences={num_return_sequences} needs num_beams, or a temperature above "
+            "0: the likeliest tokens are the same each time",
+        ),
+        Rule(
+            ("draft", "num_beams"),
+            lambda draft, beams: draft is None or beams == 1,
+            "draft cannot be used with num_beams={num_beams}: it speeds up one text",
+        ),
+        *(
+            Rule(
+                (one, other),
+                lambda one, other: one is None or other is None,
+                f"{one} and {other} are given: one of them at a time",
             )
-        elif 1 < beams < several:
-            found.append(f"num_return_sequences={several} needs as many beams, got {beams}")
-        elif several > 1 and beams == 1 and self.temperature == 0:
-            found.append(
-                f"num_return_sequences={several} needs num_beams, or a temperature above 0: the "
-                f"likeliest tokens are the same each time"
+            for one, other in itertools.combinations(CONSTRAINTS, 2)
+        ),
+        *(
+            Rule(
+                (name, "ignore_eos"),
+                lambda constraint, ignored: constraint is None or not ignored,
+                f"{name} ends the text: ignore_eos cannot be set with it",
             )
-        if self.draft is not None and beams > 1:
-            found.append(f"draft cannot be used with num_beams={beams}: it speeds up one text")
-        asked = [name for name in CONSTRAINTS if getattr(self, name) is not None]
-        if len(asked) > 1:
-            found.append(f"{' and '.join(asked)} are given: one of them at a time")
-        if asked and self.ignore_eos:
-            found.append(f"{asked[0]} ends the text: ignore_eos cannot be set with it")
-        chosen = self.cache != "static" or self.cache_dtype is not None or not self.use_cache
-        if self.prompt_cache is not None and chosen:
-            found.append(
-                "prompt_cache is a cache of its own kind and dtype: leave out cache, cache_dtype "
-                "and use_cache"
-            )
-        return found
+            for name in CONSTRAINTS
+        ),
+        Rule(
+            ("prompt_cache", "cache", "cache_dtype", "use_cache"),
+            lambda kept, *own: kept is None or own == ("static", None, True),
+            "prompt_cache is a cache of its own kind and dtype: leave out cache, cache_dtype and "
+            "use_cache",
+        ),
+    )
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[Options]) -> None: ...
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __post_init__(self) -> None:
+        check("options", self)
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> GenerationOptions:
+    def of(cls, options: Options) -> "GenerationOptions":
         """Return the options given by name.
 
         Raises:
             TypeMismatch: there is no option of such a name; the message names the nearest.
-            ArgumentError: a value is out of range, or two do not go together: all listed.
+            ArgumentError: as of the class.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = list(Options.__annotations__)
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -229,72 +570,3 @@ class GenerationOptions(SamplingParams):
         if self.logprobs is None or self.logprobs is False:
             return None
         return 0 if self.logprobs is True else int(self.logprobs)
-
-
-class Options(TypedDict, total=False):
-    """`GenerationOptions` as keyword arguments, for type checkers and editors.
-
-    (A test holds that names and types are the same: no annotation derives one from the other.)
-    """
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    repetition_penalty: float
-    presence_penalty: float
-    frequency_penalty: float
-    logit_bias: Mapping[int, float] | None
-    no_repeat_ngram_size: int
-    bad_words_ids: Sequence[Sequence[int]] | None
-    min_new_tokens: int
-    max_new_tokens: int | None
-    seed: int | Sequence[int] | None
-    beyond_context: bool
-    stop: str | Sequence[str] | None
-    ignore_eos: bool
-    logprobs: bool | int | None
-    num_return_sequences: int
-    num_beams: int
-    length_penalty: float
-    early_stopping: bool | Literal["never"]
-    json_schema: Any
-    regex: str | None
-    choices: Sequence[str] | None
-    grammar: str | None
-    draft: CausalLM | HasModel | Literal["prompt_lookup"] | None
-    max_draft_tokens: int
-    logits_processors: Sequence[LogitsProcessor]
-    cache: str
-    cache_dtype: str | None
-    prompt_cache: PromptCache | None
-    prefill_chunk: int | None
-    use_cache: bool
-
-
-def _are_strings(value: Any) -> bool:
-    strings = [value] if isinstance(value, str) else [] if value is None else value
-    return isinstance(strings, Sequence) and all(
-        isinstance(string, str) and string for string in strings
-    )
-
-
-def _is_positive(value: Any) -> bool:
-    return is_count(value) and value >= 1
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
-
-
-def _is_text(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value != "")
-
-
-def _is_draft(value: Any) -> bool:
-    if isinstance(value, str):
-        return value == "prompt_lookup"
-    # A CausalLM may itself have a part named "model": LLaMA's decoder.
-    network = value if isinstance(value, CausalLM) else getattr(value, "model", None)
-    return value is None or isinstance(network, CausalLM)

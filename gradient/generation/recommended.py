@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gradient.generation.declared import declared
 from gradient.generation.options import Options
 
 #: What they are called there is what they are called here.
 ALWAYS = ("repetition_penalty", "no_repeat_ngram_size")
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+SAMPLING = tuple(name for name, option in declared(Options).items() if option.sampling)
 
 
 def recommended(generation_config: Mapping[str, Any]) -> Options:

@@ -465,7 +465,11 @@ def test_no_tokens_asked_for():
     [
         ([97], {"max_new_tokens": -1}, "max_new_tokens must be an integer of at least 0, .* -1"),
         ([97], {"max_new_tokens": None}, "this model's context has no limit"),
-        ([97], {"logprobs": -1}, "logprobs must be True or an integer of at least 0, got -1"),
+        (
+            [97],
+            {"logprobs": -1},
+            "logprobs must be True or an integer of at least 0, or None, got -1",
+        ),
         ([97], {"stop": "x"}, "stop strings need a tokenizer"),
         ("text", {}, "text needs a tokenizer"),
         ([97], {"attention_mask": 1}, "only for prompts given as a tensor"),
@@ -474,7 +478,11 @@ def test_no_tokens_asked_for():
         ([[97], [1.5]], {}, r"prompt 1: expected token ids from 0 to 256, got \[1.5\]"),
         (gradient.tensor([97.0]), {}, "prompt 0: expected token ids"),
         ([97], {"max_new_tokens": 2.5}, "max_new_tokens must be an integer of at least 0, or None"),
-        ([97], {"logprobs": "all"}, "logprobs must be True or an integer of at least 0, got 'all'"),
+        (
+            [97],
+            {"logprobs": "all"},
+            "logprobs must be True or an integer of at least 0, or None, got 'all'",
+        ),
         ([97], {"seed": 1.5}, "seed: expected an int or 1 of them, one per row, got 1.5"),
     ],
 )

@@ -13,17 +13,18 @@ import gradient
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.generation import (
     GenerationOptions,
+    LanguageModel,
     Options,
     Prefixes,
     Sampler,
-    SamplingParams,
     bad_words,
+    frequency_penalty,
     generate,
     logit_bias,
     min_new_tokens,
     min_p,
     no_repeat_ngram,
-    presence_and_frequency_penalty,
+    presence_penalty,
     processors,
     repetition_penalty,
     temperature,
@@ -62,9 +63,9 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (typical_p(0.9), [2.0, 1.0, 0.0, -INF]),
         (repetition_penalty(2.0), [1.0, 0.5, 0.0, -2.0]),  # the prompt counts
         # Generated are 0 and 3 (twice); 1 stands in the prompt alone.
-        (presence_and_frequency_penalty(0.5, 0.0), [1.5, 1.0, 0.0, -1.5]),
-        (presence_and_frequency_penalty(0.0, 0.5), [1.5, 1.0, 0.0, -2.0]),
-        (presence_and_frequency_penalty(0.25, -0.5), [2.25, 1.0, 0.0, -0.25]),
+        (presence_penalty(0.5), [1.5, 1.0, 0.0, -1.5]),
+        (frequency_penalty(0.5), [1.5, 1.0, 0.0, -2.0]),
+        (frequency_penalty(-0.5), [2.5, 1.0, 0.0, 0.0]),
         (logit_bias({0: -INF, 2: 1.5}), [-INF, 1.0, 1.5, -1.0]),
         (no_repeat_ngram(1), [-INF, -INF, 0.0, -INF]),
         (no_repeat_ngram(2), [-INF, 1.0, 0.0, -1.0]),  # after 3 came 0
@@ -91,7 +92,8 @@ def test_processors_on_a_text_shorter_than_what_they_look_for(device):
         no_repeat_ngram(2),
         no_repeat_ngram(3),
         bad_words([[1, 3, 2]]),
-        presence_and_frequency_penalty(1.0, 1.0),
+        presence_penalty(1.0),
+        frequency_penalty(1.0),
     ):
         assert processor(logits, prefixes).tolist() == LOGITS
 
@@ -102,7 +104,7 @@ def test_processors_treat_every_row_for_itself(device):
     assert ragged.tokens.tolist() == [[1, -1], [0, 2]]
     penalised = repetition_penalty(2.0)(logits, ragged).tolist()
     assert penalised == [[0.0, 1.5, 1.0], [2.5, 0.0, 2.0]]
-    lowered = presence_and_frequency_penalty(1.0, 1.0)(logits, ragged).tolist()
+    lowered = presence_penalty(1.5)(frequency_penalty(0.5)(logits, ragged), ragged).tolist()
     assert lowered == [[0.0, 3.0, 1.0], [3.0, 0.0, 2.0]]
     assert top_k(1)(logits, ragged).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
     assert top_p(0.5)(logits, ragged).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
@@ -123,10 +125,10 @@ def test_of_a_large_vocabulary_the_same_tokens_are_kept(process, spread, device,
 
 
 def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
-    params = SamplingParams(top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.1)
+    params = GenerationOptions(top_k=5, top_p=0.5, min_p=0.1, repetition_penalty=1.1)
     assert len(processors(params)) == 1
-    assert len(processors(SamplingParams(temperature=0.7, top_k=5, top_p=0.5, min_p=0.1))) == 4
-    assert processors(SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)) == []
+    assert len(processors(GenerationOptions(temperature=0.7, top_k=5, top_p=0.5, min_p=0.1))) == 4
+    assert processors(GenerationOptions(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)) == []
 
 
 @pytest.mark.parametrize(
@@ -135,15 +137,15 @@ def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
         ({"temperature": -1}, "temperature must be a finite number of at least 0, got -1"),
         ({"temperature": INF}, "temperature"),
         ({"temperature": math.nan}, "temperature"),
-        ({"top_k": -1}, "top_k must be an integer of at least 0, got -1"),
-        ({"top_k": 5.0}, "top_k must be an integer of at least 0, got 5.0"),
-        ({"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
-        ({"min_p": 2}, "min_p must be from 0 to 1, got 2"),
+        ({"top_k": -1}, "top_k must be an integer of at least 0, or None, got -1"),
+        ({"top_k": 5.0}, "top_k must be an integer of at least 0, or None, got 5.0"),
+        ({"top_p": 0}, "top_p must be a number above 0 and at most 1, or None, got 0"),
+        ({"min_p": 2}, "min_p must be a number from 0 to 1, or None, got 2"),
         ({"repetition_penalty": 0}, "repetition_penalty must be a positive number, got 0"),
         ({"top_p": 3, "min_p": -1}, "top_p must be .*; min_p must be "),
         ({"temperature": None}, "temperature must be a finite number of at least 0, got None"),
-        ({"top_p": "most"}, "top_p must be above 0 and at most 1, got 'most'"),
-        ({"typical_p": 1.5}, "typical_p must be above 0 and at most 1, got 1.5"),
+        ({"top_p": "most"}, "top_p must be a number above 0 and at most 1, or None, got 'most'"),
+        ({"typical_p": 1.5}, "typical_p must be a number above 0 and at most 1, or None, got 1.5"),
         ({"presence_penalty": INF}, "presence_penalty must be a finite number, got inf"),
         ({"frequency_penalty": "1"}, "frequency_penalty must be a finite number, got '1'"),
         ({"logit_bias": {5: INF}}, "logit_bias must be {token id: number below inf}"),
@@ -158,16 +160,16 @@ def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
 )
 def test_parameters_out_of_range(params, message):
     with pytest.raises(ArgumentError, match=message):
-        SamplingParams(**params)
+        GenerationOptions(**params)
 
 
-def test_every_option_is_known_to_type_checkers():
-    """`Options` must say again what `GenerationOptions` says, for want of a way to derive it."""
-    fields = {field.name for field in dataclasses.fields(GenerationOptions)}
-    hints = typing.get_type_hints(GenerationOptions)
-    assert typing.get_type_hints(Options) == {name: hints[name] for name in fields}
-    documented = GenerationOptions.__doc__ + SamplingParams.__doc__
-    assert [name for name in fields if f"        {name}" not in documented] == []
+def test_options_are_declared_once():
+    """The keyword arguments that type checkers see are the fields that are checked."""
+    fields = {field.name: field.type for field in dataclasses.fields(GenerationOptions)}
+    assert fields == typing.get_type_hints(Options)
+    assert [name for name in fields if f"\n    {name}: " not in GenerationOptions.__doc__] == []
+    hints = typing.get_type_hints(LanguageModel.generate)["options"]
+    assert typing.get_args(hints) == (Options,)
 
 
 def test_options_of_any_name_are_refused_with_the_nearest():
@@ -179,8 +181,8 @@ def test_options_of_any_name_are_refused_with_the_nearest():
 def test_the_processors_stand_in_the_order_of_transformers():
     options = GenerationOptions(
         temperature=0.5, top_k=2, top_p=0.9, min_p=0.1, typical_p=0.9, repetition_penalty=1.1,
-        presence_penalty=1.0, logit_bias={1: 1.0}, no_repeat_ngram_size=2, bad_words_ids=[[1]],
-        min_new_tokens=3,
+        presence_penalty=1.0, frequency_penalty=1.0, logit_bias={1: 1.0}, no_repeat_ngram_size=2,
+        bad_words_ids=[[1]], min_new_tokens=3,
     )  # fmt: skip
 
     def own(logits, prefixes):
@@ -188,8 +190,9 @@ def test_the_processors_stand_in_the_order_of_transformers():
 
     names = [p.__qualname__.split(".")[0] for p in processors(options, extra=[own])]
     assert names == [
-        "logit_bias", "repetition_penalty", "presence_and_frequency_penalty", "no_repeat_ngram",
-        "bad_words", "min_new_tokens", "test_the_processors_stand_in_the_order_of_transformers",
+        "logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty",
+        "no_repeat_ngram", "bad_words", "min_new_tokens",
+        "test_the_processors_stand_in_the_order_of_transformers",
         "temperature", "top_k", "top_p", "min_p", "typical_p",
     ]  # fmt: skip
 
@@ -221,7 +224,7 @@ def test_seeds_must_match_the_rows():
     with pytest.raises(
         ArgumentError, match=r"expected an int or 2 of them, one per row, got \[1, 2, 3\]"
     ):
-        Sampler(SamplingParams(), 2, seed=[1, 2, 3])
+        Sampler(GenerationOptions(), 2, seed=[1, 2, 3])
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_place_alone():
@@ -231,7 +234,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_place_alone():
     assert [again[n] for n in range(101)][100] == late
     assert again[3] == numbers[3] != UniformNumbers(8)[3]
     logits = gradient.zeros(3, 50)
-    sampler = Sampler(SamplingParams(temperature=1.0), 2, seed=5)
+    sampler = Sampler(GenerationOptions(temperature=1.0), 2, seed=5)
     prefixes = Prefixes([[1], [1, 2], [1, 2, 3]], [1, 1, 1], rows=[0, 0, 0])
     first = sampler(logits, prefixes).tolist()
     assert first == [

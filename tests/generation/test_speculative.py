@@ -12,17 +12,16 @@ import gradient
 from gradient.errors import ArgumentError
 from gradient.generation import (
     DraftModel,
+    GenerationOptions,
     LanguageModel,
     Prefixes,
     PromptCache,
     PromptLookup,
     Sampler,
-    SamplingParams,
     generate,
     stream,
 )
 from gradient.generation.generate import start
-from gradient.generation.options import GenerationOptions
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
 from gradient.models.registry import model_class
 from gradient.text import Tokenizer, byte_level
@@ -327,7 +326,7 @@ def test_the_distribution_is_that_of_plain_sampling(noise, options):
     logits = rng.normal(size=(V, V)).astype(np.float32)
     draft = (logits + noise * rng.normal(size=(V, V))).astype(np.float32)
     options = {"temperature": 1.0} | options
-    sampler = Sampler(SamplingParams(**options), 1)
+    sampler = Sampler(GenerationOptions(**options), 1)
     p = gradient.nn.functional.softmax(
         sampler.scores(gradient.tensor(logits), Prefixes([[0]] * V)), dim=-1
     ).numpy()
@@ -409,7 +408,7 @@ def test_ctrl_c_leaves_what_was_generated():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draft": "guess"}, "draft must be a model, or \"prompt_lookup\", got 'guess'"),
+        ({"draft": "guess"}, "draft must be a model, or \"prompt_lookup\", or None, got 'guess'"),
         ({"draft": 3}, "draft must be a model"),
         ({"draft": "prompt_lookup", "num_beams": 2}, "draft cannot be used with num_beams=2"),
         ({"max_draft_tokens": 0}, "max_draft_tokens must be an integer from 1 to 32, got 0"),
@@ -425,7 +424,7 @@ def test_options_that_make_no_sense(options, message):
 def test_the_cache_of_a_draft_model_reads_each_token_once(device):
     model = tiny_model(device)
     small = Noisy(model, 0.0)
-    drafter = DraftModel(small, Sampler(SamplingParams(), 1), 1, 257)
+    drafter = DraftModel(small, Sampler(GenerationOptions(), 1), 1, 257)
     (draft,) = drafter.propose(Prefixes([[1, 2, 3]]), [4])
     assert len(draft.token_ids) == 4
     assert drafter.cache.counts == [6]  # all but the last guess

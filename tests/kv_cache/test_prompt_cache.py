@@ -296,9 +296,9 @@ def test_a_prompt_cache_is_for_its_model_and_brings_its_kind():
     [
         ({"cache": "ring"}, "cache must be one of static, sliding, paged, got 'ring'"),
         ({"cache_dtype": "int2"}, "cache_dtype must be one of float32, .*, got 'int2'"),
-        ({"cache_dtype": "int8/"}, "or two of them, for keys/values, got 'int8/'"),
+        ({"cache_dtype": "int8/"}, "or two of them, for keys/values, or None, got 'int8/'"),
         ({"prefill_chunk": 0}, "prefill_chunk must be an integer of at least 1, or None, got 0"),
-        ({"prompt_cache": "file"}, "prompt_cache must be a PromptCache, got 'file'"),
+        ({"prompt_cache": "file"}, "prompt_cache must be a PromptCache, or None, got 'file'"),
     ],
     ids=str,
 )

@@ -7,8 +7,8 @@ import pytest
 
 import gradient
 from gradient.generation import (
+    GenerationOptions,
     Prefixes,
-    SamplingParams,
     bad_words,
     compose,
     logit_bias,
@@ -111,7 +111,7 @@ def test_the_chain_of_processors_is_that_of_generate(options):
     model._prepare_special_tokens(config, device="cpu")
     theirs = model._get_logits_processor(config, input_ids_seq_length=PROMPT, device="cpu")
     expected = theirs(torch.tensor(ids), torch.tensor(logits)).numpy()
-    chain = compose(processors(SamplingParams(**options), eos_ids=[0]))
+    chain = compose(processors(GenerationOptions(**options), eos_ids=[0]))
     actual = chain(gradient.tensor(logits), Prefixes(ids.tolist(), [PROMPT] * len(ids))).numpy()
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_the_chain_of_processors_is_that_of_generate(options):
 def test_presence_and_frequency_penalties_are_openais():
     """As OpenAI writes them: mu[j] - c[j] * frequency - (c[j] > 0) * presence."""
     ids, logits = texts_and_logits(4)
-    options = SamplingParams(temperature=1.0, presence_penalty=0.6, frequency_penalty=-0.3)
+    options = GenerationOptions(temperature=1.0, presence_penalty=0.6, frequency_penalty=-0.3)
     chain = compose(processors(options))
     actual = chain(gradient.tensor(logits), Prefixes(ids.tolist(), [PROMPT] * len(ids))).numpy()
     for row in range(len(ids)):

@@ -1,29 +1,10 @@
 """What maps logits to logits: penalties, truncation of the distribution, constraints."""
 
-from gradient.generation.logits.penalties import (
-    bad_words,
-    logit_bias,
-    min_new_tokens,
-    no_repeat_ngram,
-    presence_and_frequency_penalty,
-    repetition_penalty,
-)
+from gradient.generation.logits import penalties, truncation
+from gradient.generation.logits.penalties import *  # noqa: F403
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes, compose
-from gradient.generation.logits.truncation import min_p, temperature, top_k, top_p, typical_p
+from gradient.generation.logits.truncation import *  # noqa: F403
 
-__all__ = [
-    "LogitsProcessor",
-    "Prefixes",
-    "bad_words",
-    "compose",
-    "logit_bias",
-    "min_new_tokens",
-    "min_p",
-    "no_repeat_ngram",
-    "presence_and_frequency_penalty",
-    "repetition_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "typical_p",
-]
+__all__ = ["LogitsProcessor", "Prefixes", "compose"]
+__all__ += penalties.__all__
+__all__ += truncation.__all__

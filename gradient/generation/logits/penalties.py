@@ -13,6 +13,16 @@ import gradient
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
+__all__ = [
+    "bad_words",
+    "frequency_penalty",
+    "logit_bias",
+    "min_new_tokens",
+    "no_repeat_ngram",
+    "presence_penalty",
+    "repetition_penalty",
+]
+
 
 def repetition_penalty(penalty: float) -> LogitsProcessor:
     """Make tokens that already stand in the text less likely (penalty > 1), or more (< 1).
@@ -34,28 +44,46 @@ def repetition_penalty(penalty: float) -> LogitsProcessor:
     return process
 
 
-def presence_and_frequency_penalty(presence: float, frequency: float) -> LogitsProcessor:
-    """Lower the logit of each generated token: once by `presence`, by `frequency` per occurrence.
+def frequency_penalty(penalty: float) -> LogitsProcessor:
+    """Lower the logit of each generated token by `penalty` times how often it was generated.
 
-    OpenAI's definition: logit[v] - count[v] * frequency - (count[v] > 0) * presence, where count[v]
-    says how often v was generated. The prompt does not count. Negative values favour repetition.
+    OpenAI's definition: logit[v] - count[v] * penalty. The prompt does not count. A negative
+    penalty favours repetition.
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
-        B, V = logits.shape
         if not any(prefixes.generated_counts):
             return logits
-        tokens = prefixes.tokens  # (B, L)
-        device = logits.device
-        starts = gradient.tensor(prefixes.prompt_lengths, device=device).unsqueeze(1)  # (B, 1)
-        of_prompt = gradient.arange(tokens.shape[1], device=device) < starts  # (B, L)
-        places = gradient.where(of_prompt | (tokens < 0), V, tokens)
-        counts = gradient.zeros((B, V + 1), device=device)
-        counts = counts.scatter_add(1, places, gradient.ones_like(places, dtype=counts.dtype))
-        counts = counts[:, :V]
-        return logits - frequency * counts - presence * (counts > 0)
+        return logits - penalty * _counts(logits, prefixes)
 
     return process
+
+
+def presence_penalty(penalty: float) -> LogitsProcessor:
+    """Lower the logit of each generated token by `penalty`, however often it was generated.
+
+    OpenAI's definition: logit[v] - (count[v] > 0) * penalty. The prompt does not count.
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        if not any(prefixes.generated_counts):
+            return logits
+        return logits - penalty * (_counts(logits, prefixes) > 0)
+
+    return process
+
+
+def _counts(logits: Tensor, prefixes: Prefixes) -> Tensor:
+    """Return how often each token was generated, (B, V)."""
+    B, V = logits.shape
+    tokens = prefixes.tokens  # (B, L)
+    device = logits.device
+    starts = gradient.tensor(prefixes.prompt_lengths, device=device).unsqueeze(1)  # (B, 1)
+    of_prompt = gradient.arange(tokens.shape[1], device=device) < starts  # (B, L)
+    # One column more than there are tokens takes the prompt and the padding.
+    places = gradient.where(of_prompt | (tokens < 0), V, tokens)
+    counts = gradient.zeros((B, V + 1), device=device)
+    return counts.scatter_add(1, places, gradient.ones_like(places, dtype=counts.dtype))[:, :V]
 
 
 def logit_bias(bias: Mapping[int, float]) -> LogitsProcessor:

@@ -13,6 +13,8 @@ import gradient.functional as F
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
+__all__ = ["min_p", "temperature", "top_k", "top_p", "typical_p"]
+
 #: How many tokens are looked at before all are.
 HEAD = 1024
 

@@ -1,0 +1,66 @@
+"""How an option of generation is declared: once, with all that is known of it.
+
+An option stands in a `TypedDict`, which type checkers and editors read as the keyword arguments of
+`generate`. What else is known of it is in its `Annotated`; `declared_by` makes a dataclass of the
+whole, whose fields' metadata the checks, the command line and the documentation read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from gradient.checks import Limit
+from gradient.generation.logits import LogitsProcessor
+
+T = TypeVar("T")
+
+
+class Option(NamedTuple):
+    """What is known of an option beside its name and type.
+
+    Attributes:
+        default: its value where it is not given.
+        help: what it does, for the documentation and the command line.
+        limit: the values that it may have; None is any.
+        flag: the command line's names for it, such as "--temperature -t"; "" is none.
+        panel: its heading in the command line's help.
+        processor: makes the logits processor from the option's value; further parameters are
+            other options, or `eos_ids`, by their names.
+        off: values for which there is no processor.
+        sampling: whether it says how tokens are drawn, and so means nothing at temperature 0.
+    """
+
+    default: Any
+    help: str
+    limit: Limit | None = None
+    flag: str = ""
+    panel: str = ""
+    processor: Callable[..., LogitsProcessor] | None = None
+    off: tuple[Any, ...] = (None,)
+    sampling: bool = False
+
+
+def declared(options: type) -> dict[str, Option]:
+    """Return what a TypedDict declares of each of its options."""
+    return {name: hint.__metadata__[0] for name, hint in options.__annotations__.items()}
+
+
+def declared_by(options: type) -> Callable[[type[T]], type[T]]:
+    """Give a class the options of a TypedDict as the fields of a frozen dataclass.
+
+    Their help is added to the class's docstring.
+    """
+
+    def make(cls: type[T]) -> type[T]:
+        for name, option in declared(options).items():
+            metadata = {} if option.limit is None else {"limit": option.limit}
+            cls.__annotations__[name] = options.__annotations__[name].__origin__
+            setattr(cls, name, dataclasses.field(default=option.default, metadata=metadata))
+        helps = [f"    {name}: {option.help}." for name, option in declared(options).items()]
+        cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Attributes:", *helps])
+        return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+    return make
