@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from gradient.autograd import no_grad
 from gradient.autograd.modes import mode
@@ -22,6 +22,9 @@ from gradient.dtypes import DType, bfloat16, float16
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.tensor import Tensor
 from gradient.tensor.device import Device
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class autocast:  # noqa: N801 (PyTorch's name)
@@ -73,9 +76,9 @@ class autocast:  # noqa: N801 (PyTorch's name)
     def __exit__(self, *exception: object) -> None:
         mode.autocast = self._before.pop()
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
             with self:
                 return function(*args, **kwargs)
 
@@ -88,6 +91,15 @@ def is_autocast_enabled(device_type: str = "cuda") -> bool:
 
 
 _READY, _UNSCALED, _STEPPED = "ready", "unscaled", "stepped"
+
+
+class _Optimizer(Protocol):
+    """What the scaler asks of an optimiser."""
+
+    param_groups: list[dict[str, Any]]
+
+    @property
+    def step(self) -> Callable[..., object]: ...
 
 
 class _Progress:
@@ -143,6 +155,10 @@ class GradScaler:
         self._was_used = False
         self._progress: dict[int, _Progress] = {}
 
+    @overload
+    def scale(self, outputs: Tensor) -> Tensor: ...
+    @overload
+    def scale(self, outputs: Iterable[Tensor]) -> Sequence[Tensor]: ...
     def scale(self, outputs: Any) -> Any:
         """A loss, or each of an iterable (or nested ones) of losses, times the scale."""
         if not self._enabled:
@@ -158,7 +174,7 @@ class GradScaler:
             f"{type(outputs).__name__}"
         )
 
-    def unscale_(self, optimizer: Any) -> None:
+    def unscale_(self, optimizer: _Optimizer) -> None:
         """Divide the gradients of the optimiser's parameters by the scale, in place.
 
         `step` does it itself; call this before to clip gradients, at most once per iteration.
@@ -194,7 +210,7 @@ class GradScaler:
         progress.found_inf = not all(bool(flag) for flag in finite.values())
         progress.stage = _UNSCALED
 
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+    def step(self, optimizer: _Optimizer, *args: Any, **kwargs: Any) -> object:
         """Unscale the gradients unless that is done, and step the optimiser if all are finite.
 
         Returns:

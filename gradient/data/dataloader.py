@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sized
+from multiprocessing.context import BaseContext
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from gradient.checks import (
     Limit,
@@ -25,6 +26,36 @@ from gradient.data.pool import WorkerPool
 from gradient.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.random import Generator
+from gradient.tensor import Tensor
+
+T_co = TypeVar("T_co", covariant=True)
+S = TypeVar("S")
+B = TypeVar("B")
+
+
+class Samples(Protocol[T_co]):
+    """What has samples by index: a `Dataset`, or a list."""
+
+    def __getitem__(self, index: Any, /) -> T_co: ...
+
+
+class _Options(TypedDict, total=False):
+    """The arguments of a `DataLoader` that say nothing of its batches' type."""
+
+    sampler: Sampler[Any] | Iterable[Any] | None
+    batch_sampler: Sampler[list[Any]] | Iterable[list[Any]] | None
+    num_workers: int
+    pin_memory: bool
+    drop_last: bool
+    timeout: float
+    worker_init_fn: Callable[[int], None] | None
+    multiprocessing_context: str | BaseContext | None
+    generator: Generator | None
+    prefetch_factor: int | None
+    persistent_workers: bool
+    pin_memory_device: str
+    in_order: bool
+
 
 _LIMITS: Limits = {
     "dataset": Limit(
@@ -87,8 +118,10 @@ _RULES = (
 )
 
 
-class DataLoader:
+class DataLoader(Generic[B]):
     """Iterates over batches of a dataset; each `for` loop over it is one epoch.
+
+    Its type says what a batch is: what `collate_fn` returns, or what becomes of the samples.
 
         loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=2)
         for inputs, targets in loader:
@@ -126,9 +159,59 @@ class DataLoader:
         DataLoaderError: while iterating: a worker died, or did not answer in time.
     """
 
+    @overload
     def __init__(
         self,
-        dataset: Any,
+        dataset: Samples[S],
+        batch_size: int = 1,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: Callable[[list[S]], B],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataLoader[S],
+        dataset: Samples[S],
+        batch_size: None,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: None = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataLoader[Tensor],
+        dataset: Samples[Tensor | float],
+        batch_size: int = 1,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: None = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataLoader[list[Tensor]],
+        dataset: Samples[tuple[Tensor | float, ...]],
+        batch_size: int = 1,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: None = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DataLoader[Any],
+        dataset: Samples[Any],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        *,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    def __init__(
+        self,
+        dataset: Samples[Any],
         batch_size: int | None = 1,
         shuffle: bool | None = None,
         sampler: Sampler[Any] | Iterable[Any] | None = None,
@@ -139,7 +222,7 @@ class DataLoader:
         drop_last: bool = False,
         timeout: float = 0,
         worker_init_fn: Callable[[int], None] | None = None,
-        multiprocessing_context: Any = None,
+        multiprocessing_context: str | BaseContext | None = None,
         generator: Generator | None = None,
         *,
         prefetch_factor: int | None = None,
@@ -148,7 +231,7 @@ class DataLoader:
         in_order: bool = True,
     ) -> None:
         check("DataLoader", locals(), _LIMITS, _RULES)
-        self.dataset = dataset
+        self.dataset: Any = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.timeout = timeout
@@ -165,10 +248,11 @@ class DataLoader:
         self.batch_sampler: Any = batch_sampler
         if not self.is_iterable and batch_sampler is None:
             if sampler is None:
+                sized = cast(Sized, dataset)
                 self.sampler = (
-                    RandomSampler(dataset, generator=generator)
+                    RandomSampler(sized, generator=generator)
                     if shuffle
-                    else SequentialSampler(dataset)
+                    else SequentialSampler(sized)
                 )
             if batch_size is not None:
                 self.batch_sampler = BatchSampler(self.sampler, batch_size, drop_last)
@@ -179,7 +263,7 @@ class DataLoader:
         self._epoch: Epoch | None = None
         self._loaded: dict[str, Any] | None = None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[B]:
         loaded, self._loaded = self._loaded, None
         self._epoch = Epoch(self, loaded)
         return self._epoch

@@ -25,7 +25,7 @@ def max_pool1d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each window of (N, C, L) or (C, L); see `max_pool2d`."""
     return _max_pool(
         "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
@@ -41,7 +41,7 @@ def max_pool2d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each window of (N, C, H, W) or (C, H, W).
 
     `stride` is the kernel size unless given. `ceil_mode` keeps a last window that sticks out.
@@ -61,7 +61,7 @@ def max_pool3d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each window of (N, C, D, H, W) or (C, D, H, W); see `max_pool2d`."""
     return _max_pool(
         "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
@@ -78,7 +78,7 @@ def _max_pool(
     dilation: Size,
     ceil_mode: bool,
     return_indices: bool,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
     # No more than any element, so that padding is never the only largest.
     least = -math.inf if input.dtype.is_floating_point else iinfo(input.dtype).min
@@ -98,7 +98,8 @@ def _max_pool(
     numbers = numbers.reshape(1, 1, *window.in_sizes)
     sources = window.columns(numbers, fill=-1.0).expand(columns.shape)
     indices = sources.gather(1, places.unsqueeze(1)).squeeze(1)
-    return output, window.restore(indices).long()
+    # A tuple, which type checkers are not told: few ask for indices.
+    return output, window.restore(indices).long()  # type: ignore[return-value]
 
 
 @composite
@@ -298,7 +299,7 @@ def _adaptive_avg_pool(
 @composite
 def adaptive_max_pool1d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each of `output_size` windows that cover (..., L) evenly."""
     return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
@@ -306,7 +307,7 @@ def adaptive_max_pool1d(
 @composite
 def adaptive_max_pool2d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each of h times w windows that cover (..., H, W) evenly; None keeps a size."""
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
@@ -314,7 +315,7 @@ def adaptive_max_pool2d(
 @composite
 def adaptive_max_pool3d(
     input: Tensor, output_size: int | Sequence[int | None], return_indices: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """The largest of each of d x h x w windows that cover (..., D, H, W) evenly."""
     return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size, return_indices)
 
@@ -325,7 +326,7 @@ def _adaptive_max_pool(
     input: Tensor,
     output_size: int | Sequence[int | None],
     return_indices: bool,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     size = math.prod(input.shape[-spatial:])
     numbers = arange(size, device=input.device).reshape(tuple(input.shape[-spatial:]))
     numbers = numbers.expand(input.shape)
@@ -342,7 +343,7 @@ def _adaptive_max_pool(
         )
         input, chosen = windows.max(dim + 1)
         numbers = sources.gather(dim + 1, chosen.unsqueeze(dim + 1)).squeeze(dim + 1)
-    return (input, numbers) if return_indices else input
+    return (input, numbers) if return_indices else input  # type: ignore[return-value]
 
 
 def _adaptive_dims(

@@ -169,22 +169,25 @@ class ModuleList(_ModuleSequence[M]):
         return layout(self._get_name(), "", lines)
 
 
-class _Dictionary(Module):
+T = TypeVar("T")
+
+
+class _Dictionary(Module, Generic[T]):
     """What ModuleDict and ParameterDict share: members under names that the user gives."""
 
     def _names(self) -> list[str]:
         """The members' names, in order."""
         raise NotImplementedError
 
-    def _set(self, key: str, value: Any) -> None:
+    def _set(self, key: str, value: T) -> None:
         raise NotImplementedError
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> T:
         if key not in self:
             raise KeyError(key)
-        return self.__dict__[key]
+        return cast(T, self.__dict__[key])
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: T) -> None:
         name = type(self).__name__
         if not isinstance(key, str):
             raise TypeMismatch(sentence(name, "a string as key", repr(key)))
@@ -209,16 +212,16 @@ class _Dictionary(Module):
     def keys(self) -> Iterable[str]:
         return self._names()
 
-    def values(self) -> Iterable[Any]:
+    def values(self) -> Iterable[T]:
         return [self.__dict__[key] for key in self._names()]
 
-    def items(self) -> Iterable[tuple[str, Any]]:
+    def items(self) -> Iterable[tuple[str, T]]:
         return [(key, self.__dict__[key]) for key in self._names()]
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: T | None = None) -> T | None:
         return self.__dict__[key] if key in self else default
 
-    def pop(self, key: str) -> Any:
+    def pop(self, key: str) -> T:
         """Remove and return one member."""
         value = self[key]
         del self[key]
@@ -228,7 +231,7 @@ class _Dictionary(Module):
         for key in self:
             del self[key]
 
-    def update(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    def update(self, members: Mapping[str, T] | _Dictionary[T] | Iterable[tuple[str, T]]) -> None:
         """Add all members of a dict or of (name, member) pairs."""
         pairs: Any = members
         if isinstance(members, (Mapping, _Dictionary)):
@@ -241,13 +244,15 @@ class _Dictionary(Module):
             self[pair[0]] = pair[1]
 
 
-class ModuleDict(_Dictionary):
+class ModuleDict(_Dictionary[M]):
     """A dict of modules that are found as children; it has no forward of its own.
 
     Its members are all of its children, however they were added.
     """
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+    def __init__(
+        self, modules: Mapping[str, M] | ModuleDict[M] | Iterable[tuple[str, M]] | None = None
+    ) -> None:
         super().__init__()
         self.update({} if modules is None else modules)
 
@@ -257,14 +262,20 @@ class ModuleDict(_Dictionary):
     def __contains__(self, key: object) -> bool:
         return self._registry.get(key) == MODULE  # type: ignore[call-overload]
 
-    def _set(self, key: str, value: Any) -> None:
+    def _set(self, key: str, value: M) -> None:
         self.add_module(key, value)
 
 
-class ParameterDict(_Dictionary):
+class ParameterDict(_Dictionary[Tensor]):
     """A dict of parameters that are found as its own; a tensor becomes one, other values stay."""
 
-    def __init__(self, parameters: Any = None) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor]
+        | ParameterDict
+        | Iterable[tuple[str, Tensor]]
+        | None = None,
+    ) -> None:
         super().__init__()
         self._keys: dict[str, None] = {}
         self.update({} if parameters is None else parameters)
@@ -272,7 +283,7 @@ class ParameterDict(_Dictionary):
     def _names(self) -> list[str]:
         return list(self._keys)
 
-    def _set(self, key: str, value: Any) -> None:
+    def _set(self, key: str, value: Tensor) -> None:
         value = _as_parameter(value)
         if isinstance(value, Parameter):
             self.register_parameter(key, value)
@@ -291,35 +302,39 @@ class ParameterDict(_Dictionary):
 class ParameterList(Module):
     """A list of parameters that are found as its own; a tensor becomes one, other values stay."""
 
-    def __init__(self, values: Iterable[Any] | None = None) -> None:
+    def __init__(self, values: Iterable[Tensor] | None = None) -> None:
         super().__init__()
         self._size = 0
         self.extend(() if values is None else values)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Parameter: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Parameter | Self:
         if isinstance(index, slice):
             return type(self)(list(self)[index])
-        return self.__dict__[self._key(index)]
+        return cast(Parameter, self.__dict__[self._key(index)])
 
-    def __setitem__(self, index: int, value: Any) -> None:
+    def __setitem__(self, index: int, value: Tensor) -> None:
         setattr(self, self._key(index), _as_parameter(value))
 
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Parameter]:
         return iter([self.__dict__[str(place)] for place in range(self._size)])
 
-    def __iadd__(self, values: Iterable[Any]) -> Self:
+    def __iadd__(self, values: Iterable[Tensor]) -> Self:
         return self.extend(values)
 
-    def append(self, value: Any) -> Self:
+    def append(self, value: Tensor) -> Self:
         """Add a parameter, or any other value, at the end."""
         setattr(self, str(self._size), _as_parameter(value))
         self._size += 1
         return self
 
-    def extend(self, values: Iterable[Any]) -> Self:
+    def extend(self, values: Iterable[Tensor]) -> Self:
         """Add parameters at the end."""
         for value in iterable("ParameterList", "an iterable of tensors", values):
             self.append(value)
@@ -337,7 +352,7 @@ class ParameterList(Module):
         return "\n".join(f"  ({place}): {_describe(value)}" for place, value in enumerate(self))
 
 
-def _as_parameter(value: Any) -> Any:
+def _as_parameter(value: Tensor) -> Tensor:
     is_plain_tensor = isinstance(value, Tensor) and not isinstance(value, Parameter)
     return Parameter(value) if is_plain_tensor else value
 

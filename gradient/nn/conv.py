@@ -24,6 +24,7 @@ class _Conv(Module):
 
     spatial: int
     transposed = False
+    bias: Parameter | None
 
     def __init__(
         self,
@@ -71,10 +72,8 @@ class _Conv(Module):
             first, second = in_channels, out_channels // groups
         shape = (first, second, *self.kernel_size)
         self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        given = Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", given)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -30,6 +30,8 @@ class Identity(Module):
 class Linear(Module):
     """`y = x W^T + b`: (..., in_features) to (..., out_features), W (out_features, in_features)."""
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in_features: int,
@@ -41,10 +43,8 @@ class Linear(Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        given = Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", given)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -67,6 +67,8 @@ class Linear(Module):
 class Bilinear(Module):
     """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out)."""
 
+    bias: Parameter | None
+
     def __init__(
         self,
         in1_features: int,
@@ -83,10 +85,8 @@ class Bilinear(Module):
         self.out_features = out_features
         shape = (out_features, in1_features, in2_features)
         self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        given = Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", given)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -276,10 +276,10 @@ class Module:
     def state_dict(
         self,
         *,
-        destination: dict[str, Any] | None = None,
+        destination: dict[str, Tensor] | None = None,
         prefix: str = "",
         keep_vars: bool = False,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """All parameters and persistent buffers by dotted name, a shared one under all its names.
 
         The tensors share memory with the module's own; with `keep_vars` they are the module's own.
@@ -294,7 +294,7 @@ class Module:
         return state
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
     ) -> fitting.IncompatibleKeys:
         """Copy tensors into the parameters and persistent buffers of the same names.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, TypeVar, cast
 
 from gradient import functional as F
 from gradient.dtypes import DType
@@ -23,6 +23,8 @@ from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
 State = tuple[Tensor, ...]
+#: A state as users give and get it: h, or of an LSTM (h, c).
+Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])
 
 
 def _rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
@@ -54,7 +56,7 @@ def _chosen(nonlinearity: str) -> Callable[[Tensor, Tensor, State], State]:
     return _rnn_step(_NONLINEARITIES[nonlinearity])
 
 
-class _Recurrent(Module):
+class _Recurrent(Module, Generic[Given]):
     """What sequences and cells share: weights for `gates` times the hidden size, and their init."""
 
     gates: int
@@ -81,7 +83,8 @@ class _Recurrent(Module):
 
     def _weights(self, suffix: str = "") -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(getattr(self, name + suffix) for name in names)
+        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(self, name + suffix) for name in names)
+        return weight_ih, weight_hh, bias_ih, bias_hh
 
     def reset_parameters(self) -> None:
         """All parameters uniform within `1 / sqrt(hidden_size)` of 0."""
@@ -92,22 +95,22 @@ class _Recurrent(Module):
     def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
         raise NotImplementedError
 
-    def _as_state(self, hx: Any) -> State:
+    def _as_state(self, hx: Given) -> State:
         """The state that was given: a tensor, of an LSTM two."""
         name = type(self).__name__
         if self.states > 1 and not (isinstance(hx, (tuple, list)) and len(hx) == self.states):
             raise TypeMismatch(sentence(name, "a tuple (h, c) as hx", type(hx).__name__))
-        state = tuple(hx) if self.states > 1 else (hx,)
+        state = cast(State, tuple(hx) if self.states > 1 else (hx,))
         for part in state:
             if not isinstance(part, Tensor):
                 raise TypeMismatch(sentence(name, "a Tensor as hx", type(part).__name__))
         return state
 
-    def _as_given(self, state: State) -> Any:
-        return state if self.states > 1 else state[0]
+    def _as_given(self, state: State) -> Given:
+        return cast(Given, state if self.states > 1 else state[0])
 
 
-class _Sequence(_Recurrent):
+class _Sequence(_Recurrent[Given]):
     """Layers of steps over (T, N, input_size), or (N, T, input_size) with `batch_first`."""
 
     def __init__(
@@ -147,7 +150,7 @@ class _Sequence(_Recurrent):
                 self._add_weights(f"_l{layer}{direction}", size, bias, device, dtype)
         self.reset_parameters()
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Tensor, hx: Given | None = None) -> tuple[Tensor, Given]:
         """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
 
         Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a
@@ -178,7 +181,7 @@ class _Sequence(_Recurrent):
             return x.squeeze(1), self._as_given(tuple(state.squeeze(1) for state in final))
         return x.transpose(0, 1) if self.batch_first else x, self._as_given(final)
 
-    def _initial(self, hx: Any, x: Tensor, batched: bool) -> State:
+    def _initial(self, hx: Given | None, x: Tensor, batched: bool) -> State:
         layers = self.num_layers * len(self.directions)
         shapes = [(layers, x.shape[1], size) for size in (self.output_size, self.hidden_size)][
             : self.states
@@ -226,7 +229,7 @@ class _Sequence(_Recurrent):
         return ", ".join(parts)
 
 
-class RNN(_Sequence):
+class RNN(_Sequence[Tensor]):
     """`h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)` (Elman 1990); or relu for tanh."""
 
     gates = 1
@@ -255,7 +258,7 @@ class RNN(_Sequence):
         return self._chosen_step(from_input, from_hidden, state)
 
 
-class LSTM(_Sequence):
+class LSTM(_Sequence[tuple[Tensor, Tensor]]):
     """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
 
     i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
@@ -268,7 +271,7 @@ class LSTM(_Sequence):
         return _lstm_step(from_input, from_hidden, state)
 
 
-class GRU(_Sequence):
+class GRU(_Sequence[Tensor]):
     """`h_t = (1 - z) n + z h_(t-1)`, `n = tanh(W_in x_t + b_in + r (W_hn h_(t-1) + b_hn))`.
 
     (Cho et al. 2014.) The gates r and z are sigmoids of the input and the hidden state.
@@ -280,7 +283,7 @@ class GRU(_Sequence):
         return _gru_step(from_input, from_hidden, state)
 
 
-class _Cell(_Recurrent):
+class _Cell(_Recurrent[Given]):
     """One step, from (N, input_size) or (input_size,)."""
 
     def __init__(
@@ -297,7 +300,7 @@ class _Cell(_Recurrent):
         self._add_weights("", input_size, bias, device, dtype)
         self.reset_parameters()
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: Given | None = None) -> Given:
         """The next state (h, or (h, c)), from `hx`, zeros unless given."""
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
             raise ShapeError(
@@ -323,7 +326,7 @@ class _Cell(_Recurrent):
         return text if self.bias else f"{text}, bias=False"
 
 
-class RNNCell(_Cell):
+class RNNCell(_Cell[Tensor]):
     """One step of `RNN`."""
 
     gates = 1
@@ -349,7 +352,7 @@ class RNNCell(_Cell):
         return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"
 
 
-class LSTMCell(_Cell):
+class LSTMCell(_Cell[tuple[Tensor, Tensor]]):
     """One step of `LSTM`."""
 
     gates, states = 4, 2
@@ -358,7 +361,7 @@ class LSTMCell(_Cell):
         return _lstm_step(from_input, from_hidden, state)
 
 
-class GRUCell(_Cell):
+class GRUCell(_Cell[Tensor]):
     """One step of `GRU`."""
 
     gates = 3

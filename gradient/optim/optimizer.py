@@ -25,7 +25,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import Handle
@@ -35,6 +35,8 @@ from gradient.tensor import Tensor
 
 Group = dict[str, Any]
 StateDict = dict[str, Any]
+Hook = Callable[..., Any]
+R = TypeVar("R")
 Params = Iterable[Tensor] | Iterable[Group] | Iterable[tuple[str, Tensor]]
 
 
@@ -47,7 +49,7 @@ class _Required:
 required = _Required()
 
 
-def _with_hooks(step: Callable) -> Callable:
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a class's `step` so that hooks run around it, and schedulers can see that it ran."""
 
     @functools.wraps(step)
@@ -109,12 +111,12 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._opt_called = False
-        self._step_pre_hooks: list[Callable] = []
-        self._step_post_hooks: list[Callable] = []
-        self._state_dict_pre_hooks: list[Callable] = []
-        self._state_dict_post_hooks: list[Callable] = []
-        self._load_state_dict_pre_hooks: list[Callable] = []
-        self._load_state_dict_post_hooks: list[Callable] = []
+        self._step_pre_hooks: list[Hook] = []
+        self._step_post_hooks: list[Hook] = []
+        self._state_dict_pre_hooks: list[Hook] = []
+        self._state_dict_post_hooks: list[Hook] = []
+        self._load_state_dict_pre_hooks: list[Hook] = []
+        self._load_state_dict_post_hooks: list[Hook] = []
 
         # A set is passed on as it is, to be refused with the message for sets.
         if not isinstance(params, Iterable):
@@ -226,8 +228,12 @@ class Optimizer:
 
     # -- stepping --
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], R]) -> R: ...
     @_with_hooks
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], R] | None = None) -> R | None:
         """Update all parameters that have a gradient, in place.
 
         Args:
@@ -349,27 +355,27 @@ class Optimizer:
 
     # -- hooks --
 
-    def register_step_pre_hook(self, hook: Callable) -> Handle:
+    def register_step_pre_hook(self, hook: Hook) -> Handle:
         """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
         return Handle(self._step_pre_hooks, hook)
 
-    def register_step_post_hook(self, hook: Callable) -> Handle:
+    def register_step_post_hook(self, hook: Hook) -> Handle:
         """Call `hook(optimizer, args, kwargs)` after each step."""
         return Handle(self._step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(optimizer)` before `state_dict` is made."""
         return _register(self._state_dict_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(optimizer, state_dict)` on each `state_dict`; it may return another one."""
         return _register(self._state_dict_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+    def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(optimizer, state_dict)` before loading; it may return another one."""
         return _register(self._load_state_dict_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook: Callable, prepend: bool = False) -> Handle:
+    def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Handle:
         """Call `hook(optimizer)` after a state was loaded."""
         return _register(self._load_state_dict_post_hooks, hook, prepend)
 
@@ -382,7 +388,7 @@ class Optimizer:
         return "\n".join([*lines[:-1], ")"])
 
 
-def _register(hooks: list[Callable], hook: Callable, prepend: bool) -> Handle:
+def _register(hooks: list[Hook], hook: Hook, prepend: bool) -> Handle:
     handle = Handle(hooks, hook)
     if prepend:
         hooks.insert(0, hooks.pop())
