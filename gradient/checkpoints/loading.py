@@ -27,7 +27,7 @@ from gradient.io.free_memory import available, warn_if_larger
 from gradient.io.sharded import save_sharded
 from gradient.models.config import CONFIG_NAME
 from gradient.models.pretrained import PretrainedModel
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 from gradient.nn import init
 from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
@@ -75,7 +75,7 @@ def load_model(
         raise UnsupportedModel(f"{path}: {error}") from None
     check_quantization(checkpoint)
     try:
-        config = cls.config_class.from_hf(checkpoint.config)
+        config = config_class(values["model_type"]).from_hf(values)
     except FileFormatError as error:
         source = CONFIG_NAME if checkpoint.where.is_dir() else "its configuration"
         raise FileFormatError(f"{checkpoint.where}: {source}: {error}") from error
@@ -130,8 +130,7 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
     million layers, or for more memory than there is, must end in an error and not in a busy
     machine.
     """
-    name = config.aliases.get("num_hidden_layers", "num_hidden_layers")
-    layers = getattr(config, name, 0)
+    layers = getattr(config, "num_hidden_layers", 0)
     tensors = len(checkpoint.weights)
     if layers > min(tensors // 4, MAX_LAYERS):  # the fewest that a layer has, in any family
         raise StateDictError(
@@ -139,8 +138,7 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
             f"{tensors} tensors"
             + (f"; more than {MAX_LAYERS} are not built" if layers > MAX_LAYERS else "")
         )
-    name = config.aliases.get("num_experts", "num_experts")
-    experts = getattr(config, name, 0)
+    experts = getattr(config, "num_experts", 0)
     if layers * experts > checkpoint.weights.nbytes:
         raise StateDictError(
             f"{checkpoint.where}: its configuration says {layers} layers of {experts} experts, but "
@@ -185,7 +183,7 @@ def fit(
             if name is None:
                 continue
             if name in fitted:  # the file has it with and without the prefix: one is unexpected
-                name = part if part != name else model.prefix + part
+                name = part if part != name else f"{model.base_model_prefix}.{part}"
             if is_transposed(model, name, value):
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
             if name in own and not value.dtype.is_floating_point:

@@ -35,8 +35,9 @@ def module_name(model: PretrainedModel, stored: str, own: dict[str, Any]) -> str
     name = stored
     for pattern, replacement in model.renamed.items():
         name = re.sub(pattern, replacement, name)
-    if name not in own and not name.startswith(model.prefix) and model.prefix + name in own:
-        name = model.prefix + name
+    prefix = model.base_model_prefix + "."
+    if name not in own and not name.startswith(prefix) and prefix + name in own:
+        name = prefix + name
     if name not in own and _any_match(model.ignored, "." + name):
         return None
     return name

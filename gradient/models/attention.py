@@ -7,52 +7,63 @@ Dimensions:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradient.functional as F
+from gradient import nn
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradient.models.causal_lm import PastKeyValues
 
 
-def attend(
-    past: PastKeyValues | None,
-    layer: int,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    scale: float | None = None,
-    window: int | None = None,
-    softcap: float | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Return what each token gathers from those before it, and from itself.
+class CausalAttention(nn.Module):
+    """What the attention of one decoder layer is made on: `attend`, and its options.
+
+    A subclass adds the projections, whose names are the checkpoint's.
 
     Args:
-        past: the cache's view of this pass; None attends among the new tokens only.
         layer: whose keys and values these are, for the cache.
-        query: (B, H, T, D).
-        key, value: (B, H_kv, T, D).
         scale: of the scores; None is 1 / sqrt(D).
         window: a token sees itself and the window - 1 before it; None is all (Beltagy et al. 2020,
             section 3.1; Jiang et al. 2023, "Mistral 7B", section 2).
         softcap: scores become softcap * tanh(scores / softcap) (Gemma 2, section 2).
         dropout: probability of dropping an attention weight, in training.
-
-    Returns:
-        (B, H, T, D), in the query's dtype.
     """
-    if past is not None:
-        return past.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
-    return F.attention(
-        query,
-        key,
-        value,
-        is_causal=True,
-        scale=scale,
-        window=window,
-        softcap=softcap,
-        dropout_p=dropout,
-    )
+
+    def __init__(
+        self,
+        layer: int,
+        *,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
+        dropout: float | None = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale = scale
+        self.window = window
+        self.softcap = softcap
+        self.dropout = dropout or 0.0
+
+    def attend(
+        self, past: PastKeyValues | None, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """Return what each token gathers from those before it, and from itself.
+
+        Args:
+            past: the keys and values before these; None attends among the new tokens only.
+            query: (B, H, T, D).
+            key, value: (B, H_kv, T, D).
+
+        Returns:
+            (B, T, H D), the heads side by side, in the query's dtype.
+        """
+        options: Any = {"scale": self.scale, "window": self.window, "softcap": self.softcap}
+        if past is not None:
+            y = past.attend(self.layer, query, key, value, **options)
+        else:
+            dropout = self.dropout if self.training else 0.0
+            y = F.attention(query, key, value, is_causal=True, dropout_p=dropout, **options)
+        return y.transpose(1, 2).flatten(2)

@@ -19,86 +19,53 @@ import gradient
 import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.config import ModelConfig, must_be
+from gradient.models.config import (
+    EncoderConfig,
+    activation,
+    limited,
+    positive,
+    probability,
+    size,
+)
 from gradient.models.encoder import EncoderModel, real_tokens
 from gradient.nn import init
 from gradient.tensor import Tensor
 
+__all__ = ["BertConfig", "BertForMaskedLM"]
+
+
+def no_decoder() -> Any:
+    """Return a field that must be false."""
+    return limited(False, "false: only encoders are supported", lambda value: not value)
+
 
 @dataclass(kw_only=True)
-class BertConfig(ModelConfig):
+class BertConfig(EncoderConfig):
     """The shape of a BERT; the defaults are bert-base-uncased's."""
 
     model_type: ClassVar[str] = "bert"
 
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int | None = 0
-    is_decoder: bool = False
-    add_cross_attention: bool = False
-    position_embedding_type: str = "absolute"
+    vocab_size: int = size(30522)
+    hidden_size: int = size(768)
+    num_hidden_layers: int = size(12)
+    num_attention_heads: int = size(12)
+    intermediate_size: int = size(3072)
+    hidden_act: str = activation("gelu")
+    hidden_dropout_prob: float = probability(0.1)
+    attention_probs_dropout_prob: float = probability(0.1)
+    max_position_embeddings: int = size(512)
+    type_vocab_size: int = size(2)
+    layer_norm_eps: float = positive(1e-12)
+    is_decoder: bool = no_decoder()
+    add_cross_attention: bool = no_decoder()
+    position_embedding_type: str = limited(
+        "absolute", "'absolute'", lambda value: value == "absolute"
+    )
 
     @property
     def first_position(self) -> int:
         """Return the position of a row's first token."""
         return 0
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        if found:
-            return found
-        found += must_be(
-            "at least 1",
-            lambda value: 1 <= value < 2**63,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.num_hidden_layers,
-            num_attention_heads=self.num_attention_heads,
-            intermediate_size=self.intermediate_size,
-            max_position_embeddings=self.max_position_embeddings,
-            type_vocab_size=self.type_vocab_size,
-        )
-        found += must_be(
-            "a probability below 1",
-            lambda value: 0 <= value < 1,
-            hidden_dropout_prob=self.hidden_dropout_prob,
-            attention_probs_dropout_prob=self.attention_probs_dropout_prob,
-        )
-        found += must_be("positive", lambda value: value > 0, layer_norm_eps=self.layer_norm_eps)
-        found += must_be(
-            "one of " + ", ".join(ACTIVATIONS),
-            lambda value: value in ACTIVATIONS,
-            hidden_act=self.hidden_act,
-        )
-        found += must_be(
-            "false: only encoders are supported",
-            lambda value: not value,
-            is_decoder=self.is_decoder,
-            add_cross_attention=self.add_cross_attention,
-        )
-        found += must_be(
-            "'absolute'",
-            lambda value: value == "absolute",
-            position_embedding_type=self.position_embedding_type,
-        )
-        pad = self.pad_token_id
-        if pad is not None and not 0 <= pad < self.vocab_size:
-            found.append(f"pad_token_id must be a token below {self.vocab_size}, got {pad}")
-        if self.num_attention_heads >= 1 and self.hidden_size % self.num_attention_heads:
-            found.append(
-                f"num_attention_heads = {self.num_attention_heads} must divide "
-                f"hidden_size = {self.hidden_size}"
-            )
-        return found
 
 
 class BertEmbeddings(nn.Module):
@@ -285,59 +252,18 @@ class BertHeads(nn.Module):
         self.predictions = BertPredictions(config)
 
 
-class BertForMaskedLM(EncoderModel):
-    """BERT: hidden states, and with the head on top of them the logits of masked tokens.
-
-    Example:
-        >>> model = BertForMaskedLM(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2,
-        ...                                    num_attention_heads=2, intermediate_size=64))
-        >>> hidden = model(gradient.tensor([[1, 2, 3], [4, 5, 0]]), lengths=[3, 2])
-        >>> hidden.shape, model.pool(hidden).shape, model.predict(hidden).shape
-        (Size([2, 3, 32]), Size([2, 32]), Size([2, 3, 50]))
-    """
-
-    config_class = BertConfig
-    prefix = "bert."
-    renamed = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # TensorFlow's names of old
-    ignored = (
-        r"\.embeddings\.position_ids$",
-        r"^\.(bert\.)?(cls\.seq_relationship|classifier|qa_outputs)\.",  # other tasks' heads
-    )
-    optional = ("bert.pooler", "cls")
-    tied = {
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.make_modules(config)
-        self.reset_parameters()
-
-    def make_modules(self, config: Any) -> None:
-        """Create the encoder and the head."""
-        self.bert = BertModel(config)
-        self.cls = BertHeads(config)
-        if config.tie_word_embeddings:
-            head = self.cls.predictions
-            head.decoder.weight = self.bert.embeddings.word_embeddings.weight
-            head.decoder.bias = head.bias
-
-    @property
-    def encoder(self) -> BertModel:
-        """Return the model without its head."""
-        return self.bert
+class BertPreTrainedModel(EncoderModel):
+    """What BERT and RoBERTa share: how they are called."""
 
     @property
     def head(self) -> Any:
         """Return the masked-language-model head; None if there is none."""
-        return self.cls and self.cls.predictions
+        raise NotImplementedError
 
     @property
     def architecture(self) -> str:
         """Return transformers' class for this model, with or without the head."""
-        name = type(self).__name__
+        name = super().architecture
         return name if self.head is not None else name.replace("ForMaskedLM", "Model")
 
     @property
@@ -364,13 +290,50 @@ class BertForMaskedLM(EncoderModel):
             token_type_ids: (B, T), 1 for the tokens of the second of two texts; None is 0 for all.
         """
         real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
-        return self.encoder(input_ids, real, token_type_ids)
+        return self.base_model(input_ids, real, token_type_ids)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return a vector for each text, from its first token: (B, T, C) -> (B, C)."""
-        pooler = self.encoder.pooler
+        pooler = self.base_model.pooler
         return super().pool(hidden) if pooler is None else pooler(hidden)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
         return super().predict(hidden) if self.head is None else self.head(hidden)
+
+
+class BertForMaskedLM(BertPreTrainedModel):
+    """BERT: hidden states, and with the head on top of them the logits of masked tokens.
+
+    Example:
+        >>> model = BertForMaskedLM(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2,
+        ...                                    num_attention_heads=2, intermediate_size=64))
+        >>> hidden = model(gradient.tensor([[1, 2, 3], [4, 5, 0]]), lengths=[3, 2])
+        >>> hidden.shape, model.pool(hidden).shape, model.predict(hidden).shape
+        (Size([2, 3, 32]), Size([2, 32]), Size([2, 3, 50]))
+    """
+
+    config_class = BertConfig
+    base_model_prefix = "bert"
+    renamed = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}  # TensorFlow's names of old
+    ignored = (
+        r"\.embeddings\.position_ids$",
+        r"^\.(bert\.)?(cls\.seq_relationship|classifier|qa_outputs)\.",  # other tasks' heads
+    )
+    optional = ("bert.pooler", "cls")
+    tied = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.bert = BertModel(config)
+            self.cls = BertHeads(config)
+        self.post_init()
+
+    @property
+    def head(self) -> BertPredictions | None:
+        """Return the masked-language-model head; None if there is none."""
+        return None if self.cls is None else self.cls.predictions

@@ -11,18 +11,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gradient
+from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.rope import RotaryEmbedding
 from gradient.models.rope_parameters import reach
+from gradient.nn import init
 from gradient.tensor import Tensor
 
 
 class PastKeyValues(Protocol):
     """The keys and values of earlier tokens, during one forward pass; made by `Cache.begin`."""
 
-    #: (B, T) int64 on the device: each new token's position in its own row.
-    positions: Tensor
+    @property
+    def positions(self) -> Tensor:
+        """Return each new token's position in its own row: (B, T) int64, on the device."""
+        ...
 
     def attend(
         self,
@@ -40,8 +44,8 @@ class PastKeyValues(Protocol):
         Args:
             query: (B, H, T, D).
             key, value: (B, H_kv, T, D), with H a multiple of H_kv.
-            scale, window, softcap: as of `gradient.models.attention.attend`; `window` is the one
-                that the model's `kv_shapes` announced for the layer.
+            scale, window, softcap: as of `gradient.models.attention.CausalAttention`; `window` is
+                the one that the model's `kv_shapes` announced for the layer.
 
         Returns:
             (B, H, T, D), in the query's dtype.
@@ -72,25 +76,70 @@ class KVShape(NamedTuple):
 class CausalLM(PretrainedModel):
     """A language model that predicts each next token from those before it.
 
-    `forward(input_ids, cache=None, *, lengths=None, last_only=False)` takes token ids (B, T) and
-    returns logits (B, T, V). Rows may be shorter than T: they are padded on the right, with any
-    valid token, and `lengths` says how many tokens of each row are real (what is computed for the
-    others is to be ignored; no real token sees them). A row may bring none. With `last_only` just
-    each row's last real token is projected to the vocabulary: logits (B, 1, V). With a cache, the
-    tokens follow those it holds.
+    A family sets `base_model_prefix` to the name of its decoder, a module that takes token ids
+    (B, T), their positions, the keys and values before them and `lengths`, and returns hidden
+    states (B, T, C); and makes it, and `lm_head`, in `__init__`, which ends with `post_init`.
 
     Attributes:
         generation_config: what generation_config.json says, where the model came with one.
     """
 
+    config: Any
+    lm_head: nn.Module
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.generation_config: dict[str, Any] = {}
 
+    def forward(
+        self,
+        input_ids: Tensor,
+        cache: Cache | None = None,
+        *,
+        lengths: Sequence[int] | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Token ids (B, T) -> logits (B, T, V).
+
+        Args:
+            cache: what holds the tokens before these; None: there are none.
+            lengths: how many tokens of each row are real; None is all. A shorter row is padded on
+                the right with any valid token: what is computed for those is to be ignored, and no
+                real token sees them. A row may have none.
+            last_only: project only each row's last real token to the vocabulary: (B, 1, V).
+        """
+        check_input_ids(input_ids, lengths, self.context_length)
+        T = input_ids.shape[1]
+        past = None if cache is None else cache.begin(T, lengths)
+        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
+        x = self.base_model(input_ids, positions, past, lengths)  # (B, T, C)
+        if past is not None:
+            past.commit()
+        if last_only:
+            x = last_tokens(x, lengths)  # (B, 1, C)
+        return self.predict(x)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, T, V)."""
+        return self.lm_head(hidden)
+
+    def reset_parameters(self) -> None:
+        """Set the initial weights: matrices normal, biases 0, norms 1."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                init.zeros_(parameter)
+            elif parameter.ndim == 1:
+                init.ones_(parameter)
+            else:
+                init.normal_(parameter, 0.0, self.config.initializer_range)
+
     @property
     def context_length(self) -> int | None:
-        """Return the most tokens the model can attend to; None if nothing limits them."""
-        raise NotImplementedError
+        """Return the most tokens the model can attend to; None if nothing limits them.
+
+        Rotary positions do not: they go on beyond what a model was trained for, less well.
+        """
+        return None
 
     @property
     def trained_length(self) -> int | None:
@@ -108,7 +157,8 @@ class CausalLM(PretrainedModel):
     @property
     def kv_shapes(self) -> list[KVShape]:
         """Return what a cache must hold of each layer."""
-        raise NotImplementedError
+        heads, size = self.config.kv_heads, self.config.head_size
+        return [KVShape(heads, size, window) for window in self.config.windows]
 
     @property
     def unreadable_tokens(self) -> dict[int, str]:

@@ -12,56 +12,104 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, Self
 
+from gradient.checks import Limit
+from gradient.checks import problems as beyond_limits
 from gradient.errors import FileFormatError
+from gradient.models.activations import ACTIVATIONS
 
 CONFIG_NAME = "config.json"
+
+
+# ---- fields with limits -------------------------------------------------------------------------
+
+
+def limited(default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
+    """Return a dataclass field whose value "must be <expected>"; None passes if its type allows."""
+    limit = Limit(expected, lambda value: value is None or holds(value))
+    return field(default=default, metadata={"limit": limit})
+
+
+def size(default: Any) -> Any:
+    """Return a field for a number of things, of which there must be some."""
+    return limited(default, "at least 1", lambda value: 1 <= value < 2**63)
+
+
+def probability(default: Any) -> Any:
+    """Return a field for a probability of dropping something."""
+    return limited(default, "a probability below 1", lambda value: 0 <= value < 1)
+
+
+def positive(default: Any) -> Any:
+    """Return a field for a number above 0."""
+    return limited(default, "positive", lambda value: value > 0)
+
+
+def activation(default: Any) -> Any:
+    """Return a field for the name of an activation function."""
+    expected = "one of " + ", ".join(ACTIVATIONS)
+    return limited(default, expected, lambda value: value in ACTIVATIONS)
+
+
+def heads_problems(width: str, heads: str, config: Any) -> list[str]:
+    """Return what is wrong where a field `heads` does not divide a field `width`."""
+    sizes = getattr(config, width), getattr(config, heads)
+    if sizes[0] % sizes[1] == 0:
+        return []
+    return [f"{heads} = {sizes[1]} must divide {width} = {sizes[0]}"]
+
+
+# ---- configurations -----------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
 class ModelConfig:
     """What every architecture's configuration shares: tokens, tying, and reading config.json.
 
-    A subclass sets `model_type`, adds its fields, states their limits in `problems`, and, where
-    published files of its family disagree about a key, settles the dialect in `from_hf`.
+    A subclass sets `model_type` and adds its fields, each with its limit (`size`, `probability`
+    ...); `problems` says which do not fit together. Where published files of its family disagree
+    about a key, `from_hf` settles the dialect.
     """
 
     #: The family's own name; a checkpoint that uses the same class under another ("mistral", read
     #: as LLaMA) keeps its name in `extra`.
     model_type: ClassVar[str] = ""
-    #: Other spellings of a field, as transformers' `attribute_map` has them: {alias: field}.
+    #: Other names of a field, as transformers' `attribute_map` has them: {alias: field}. Files may
+    #: use them, and they are attributes.
     aliases: ClassVar[dict[str, str]] = {}
 
-    vocab_size: int
+    vocab_size: int = size(MISSING)
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
     tie_word_embeddings: bool = True
-    initializer_range: float = 0.02
+    initializer_range: float = limited(
+        0.02, "a finite number of at least 0", lambda value: 0 <= value < math.inf
+    )
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = wrong_types(self) or self.problems()
+        problems = wrong_types(self) or beyond_limits(self) or self.problems()
         if problems:
             raise FileFormatError(
                 f"{type(self).__name__} ({self.model_type!r}) does not describe a model:\n"
                 + "\n".join(f"  {problem}" for problem in problems)
             )
 
-    def problems(self) -> list[str]:
-        """Return everything that is wrong with the values, one sentence each; empty if nothing is.
+    def __getattr__(self, name: str) -> Any:
+        field = type(self).aliases.get(name)
+        if field is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self, field)
 
-        A subclass appends its own to `super().problems()`, and may take types for granted: they
-        have been checked.
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each; empty if all do.
+
+        It is asked when each is of its type and within its limits.
         """
-        found = must_be("at least 1", lambda value: value >= 1, vocab_size=self.vocab_size)
-        return found + must_be(
-            "a finite number of at least 0",
-            lambda value: 0 <= value < math.inf,
-            initializer_range=self.initializer_range,
-        )
+        return []
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -90,9 +138,53 @@ class ModelConfig:
         return {"model_type": self.model_type, **extra, **values}
 
 
-def must_be(what: str, holds: Callable[[Any], bool], **values: Any) -> list[str]:
-    """Return "name must be <what>, got <value>" for each of `values` that `holds` refuses."""
-    return [f"{k} must be {what}, got {v!r}" for k, v in values.items() if not holds(v)]
+@dataclass(kw_only=True)
+class DecoderConfig(ModelConfig):
+    """What a decoder's cache, its embedding and whoever forecasts its memory ask of a config.
+
+    A subclass has the fields `hidden_size`, `num_hidden_layers` and `num_attention_heads`, or
+    aliases of those names.
+    """
+
+    @property
+    def kv_heads(self) -> int:
+        """Return H_kv; each of these heads serves H / H_kv query heads."""
+        return self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """Return D."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def windows(self) -> list[int | None]:
+        """Return how many tokens each layer sees, itself counted; None is all."""
+        return [getattr(self, "sliding_window", None)] * self.num_hidden_layers
+
+    @property
+    def padding_idx(self) -> int | None:
+        """Return the token whose row of the embedding learns nothing, as in transformers."""
+        pad, V = self.pad_token_id, self.vocab_size
+        return None if pad is None or not -V <= pad < V else pad
+
+
+@dataclass(kw_only=True)
+class EncoderConfig(ModelConfig):
+    """What encoders' configurations share; fields or aliases as of `DecoderConfig`."""
+
+    pad_token_id: int | None = 0
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        width, heads = "hidden_size", "num_attention_heads"
+        found = heads_problems(self.aliases.get(width, width), self.aliases.get(heads, heads), self)
+        pad = self.pad_token_id
+        if pad is not None and not 0 <= pad < self.vocab_size:
+            found.append(f"pad_token_id must be a token below {self.vocab_size}, got {pad}")
+        return found
+
+
+# ---- types --------------------------------------------------------------------------------------
 
 
 def wrong_types(config: Any) -> list[str]:

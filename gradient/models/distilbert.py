@@ -19,16 +19,18 @@ import gradient.functional as F
 from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.config import ModelConfig, must_be
+from gradient.models.config import EncoderConfig, activation, probability, size
 from gradient.models.encoder import EncoderModel, real_tokens
 from gradient.nn import init
 from gradient.tensor import Tensor
+
+__all__ = ["DistilBertConfig", "DistilBertForMaskedLM"]
 
 EPS = 1e-12  # of every norm; config.json has no word for it
 
 
 @dataclass(kw_only=True)
-class DistilBertConfig(ModelConfig):
+class DistilBertConfig(EncoderConfig):
     """The shape of a DistilBERT; the defaults are distilbert-base-uncased's."""
 
     model_type: ClassVar[str] = "distilbert"
@@ -38,50 +40,15 @@ class DistilBertConfig(ModelConfig):
         "num_hidden_layers": "n_layers",
     }
 
-    vocab_size: int = 30522
-    max_position_embeddings: int = 512
-    n_layers: int = 6
-    n_heads: int = 12
-    dim: int = 768
-    hidden_dim: int = 4 * 768
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    activation: str = "gelu"
-    pad_token_id: int | None = 0
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        if found:
-            return found
-        found += must_be(
-            "at least 1",
-            lambda value: 1 <= value < 2**63,
-            max_position_embeddings=self.max_position_embeddings,
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            dim=self.dim,
-            hidden_dim=self.hidden_dim,
-        )
-        found += must_be(
-            "a probability below 1",
-            lambda value: 0 <= value < 1,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-        )
-        found += must_be(
-            "one of " + ", ".join(ACTIVATIONS),
-            lambda value: value in ACTIVATIONS,
-            activation=self.activation,
-        )
-        found += must_be(
-            f"a token below {self.vocab_size}",
-            lambda value: value is None or 0 <= value < self.vocab_size,
-            pad_token_id=self.pad_token_id,
-        )
-        if self.n_heads >= 1 and self.dim % self.n_heads:
-            found.append(f"n_heads = {self.n_heads} must divide dim = {self.dim}")
-        return found
+    vocab_size: int = size(30522)
+    max_position_embeddings: int = size(512)
+    n_layers: int = size(6)
+    n_heads: int = size(12)
+    dim: int = size(768)
+    hidden_dim: int = size(4 * 768)
+    dropout: float = probability(0.1)
+    attention_dropout: float = probability(0.1)
+    activation: str = activation("gelu")
 
 
 class DistilBertEmbeddings(nn.Module):
@@ -189,7 +156,7 @@ class DistilBertForMaskedLM(EncoderModel):
     """DistilBERT: hidden states, and with the head on top of them the logits of masked tokens."""
 
     config_class = DistilBertConfig
-    prefix = "distilbert."
+    base_model_prefix = "distilbert"
     ignored = (
         r"\.embeddings\.position_ids$",
         r"^\.(distilbert\.)?(pre_classifier|classifier|qa_outputs)\.",  # other tasks' heads
@@ -205,9 +172,7 @@ class DistilBertForMaskedLM(EncoderModel):
             self.vocab_transform = nn.Linear(config.dim, config.dim)
             self.vocab_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
             self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
-        if config.tie_word_embeddings:
-            self.vocab_projector.weight = self.distilbert.embeddings.word_embeddings.weight
-        self.reset_parameters()
+        self.post_init()
 
     @property
     def architecture(self) -> str:
@@ -245,7 +210,7 @@ class DistilBertForMaskedLM(EncoderModel):
         if token_type_ids is not None:
             raise ArgumentError("token_type_ids: expected None, as DistilBERT has no token types")
         real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
-        return self.distilbert(input_ids, real)
+        return self.base_model(input_ids, real)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""

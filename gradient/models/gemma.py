@@ -19,23 +19,32 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.causal_lm import Cache, PastKeyValues
+from gradient.models.causal_lm import PastKeyValues
 from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
 from gradient.models.llama import (
     LlamaAttention,
     LlamaDecoderLayer,
     LlamaForCausalLM,
+    LlamaModel,
     LlamaRMSNorm,
 )
-from gradient.models.rope import Rotation, rotary_embedding
+from gradient.models.rope import Rotate
 from gradient.nn import init
 from gradient.tensor import Tensor
+
+__all__ = [
+    "Gemma2Config",
+    "Gemma3Config",
+    "Gemma3ForCausalLM",
+    "GemmaConfig",
+    "GemmaForCausalLM",
+]
 
 
 class GemmaRMSNorm(LlamaRMSNorm):
@@ -53,19 +62,12 @@ class GemmaRMSNorm(LlamaRMSNorm):
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(x.dtype)
 
 
-class GemmaAttention(LlamaAttention):
-    """Causal self-attention, over all tokens before or in a window of them (Gemma 2, section 2)."""
-
-    norm_class = GemmaRMSNorm
-
-
 class GemmaDecoderLayer(LlamaDecoderLayer):
     """Gemma 1's: attention, then the MLP, each on what is normalised, and added to the stream."""
 
-    norm_class = GemmaRMSNorm
-
-    def make_attention(self, config: GemmaConfig, layer: int) -> None:
-        self.self_attn = GemmaAttention(config, layer)
+    def __init__(self, config: GemmaConfig, layer: int) -> None:
+        attention = partial(LlamaAttention, norm=GemmaRMSNorm)
+        super().__init__(config, layer, attention=attention, norm=GemmaRMSNorm)
 
 
 class Gemma2DecoderLayer(GemmaDecoderLayer):
@@ -76,7 +78,7 @@ class Gemma2DecoderLayer(GemmaDecoderLayer):
         self.pre_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.self_attn(self.input_layernorm(x), rotate, past)
         x = x + self.post_attention_layernorm(y)
@@ -93,46 +95,8 @@ class ScaledEmbedding(nn.Embedding):
         return x * float(gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype))
 
 
-class GemmaModel(nn.Module):
-    """The decoder without its head: token ids to hidden states."""
-
-    def __init__(self, config: GemmaConfig) -> None:
-        super().__init__()
-        C = config.hidden_size
-        self.rotary_kinds = config.rotary_kinds
-        layer_class = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
-        self.embed_tokens = ScaledEmbedding(config.vocab_size, C, config.padding_idx)
-        self.layers = nn.ModuleList(
-            [layer_class(config, layer) for layer in range(config.num_hidden_layers)]
-        )
-        self.norm = GemmaRMSNorm(C, config.rms_norm_eps)
-        self.rotary_emb = nn.ModuleDict(
-            {
-                kind: rotary_embedding(rope, config.head_size, config.max_position_embeddings)
-                for kind, rope in config.ropes.items()
-            }
-        )
-
-    def forward(
-        self, input_ids: Tensor, cache: Cache | None = None, lengths: Sequence[int] | None = None
-    ) -> Tensor:
-        """Token ids (B, T) -> hidden states (B, T, C)."""
-        T = input_ids.shape[1]
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
-        x = self.embed_tokens(input_ids)  # (B, T, C)
-        rotate = {
-            kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
-        }
-        for kind, layer in zip(self.rotary_kinds, self.layers, strict=True):
-            x = layer(x, rotate[kind], past)
-        if past is not None:
-            past.commit()
-        return self.norm(x)
-
-
 class GemmaForCausalLM(LlamaForCausalLM):
-    """Gemma with its language-model head, whose matrix is the token embedding.
+    """Gemma 1 or 2 with its language-model head, whose matrix is the token embedding.
 
     Example:
         >>> config = GemmaConfig(vocab_size=256, hidden_size=64, intermediate_size=96, head_dim=16,
@@ -143,28 +107,22 @@ class GemmaForCausalLM(LlamaForCausalLM):
 
     config_class = GemmaConfig
 
-    def make_model(self, config: Any) -> GemmaModel:
-        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
-        return GemmaModel(config)
+    def __init__(self, config: Any) -> None:
+        layer = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
+        decoder = partial(LlamaModel, layer=layer, norm=GemmaRMSNorm, embedding=ScaledEmbedding)
+        super().__init__(config, decoder)
 
     def reset_parameters(self) -> None:
         """Set the initial weights: matrices normal, biases 0, norms 0, which stands for 1."""
-        for name, parameter in self.named_parameters():
-            if name.endswith(("norm.weight", "bias")):
-                init.zeros_(parameter)
-            else:
-                init.normal_(parameter, 0.0, self.config.initializer_range)
+        super().reset_parameters()
+        for module in self.modules():
+            if isinstance(module, GemmaRMSNorm):
+                init.zeros_(module.weight)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V), bounded where the config says so."""
-        logits, cap = super().predict(x), self.config.logit_cap
+        logits, cap = super().predict(hidden), self.config.logit_cap
         return logits if cap is None else cap * (logits / cap).tanh()
-
-
-class Gemma2ForCausalLM(GemmaForCausalLM):
-    """Gemma 2; see its config."""
-
-    config_class = Gemma2Config
 
 
 class Gemma3ForCausalLM(GemmaForCausalLM):

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from gradient.errors import FileFormatError
-from gradient.models.config import must_be
-from gradient.models.llama_config import (
-    Biases,
-    LlamaFamilyConfig,
-    layer_type_problems,
-    window_problems,
-)
+from gradient.models.config import limited, positive, size
+from gradient.models.llama_config import Biases, LlamaFamilyConfig, layer_type_problems
 from gradient.models.rope_parameters import old_dialect, rope_problems
+from gradient.models.rotary_config import FULL, SLIDING
 
-#: The kinds of layers: one sees all tokens before, the other a window of them.
-FULL, SLIDING = "full_attention", "sliding_attention"
+
+def cap(default: float | None) -> Any:
+    """Return a field for the bound of some scores; None is none."""
+    return limited(default, "null or positive", lambda value: value > 0)
 
 
 @dataclass(kw_only=True)
@@ -39,6 +37,7 @@ class GemmaConfig(LlamaFamilyConfig):
     head_dim: int | None = 256
     hidden_act: str = "gelu_pytorch_tanh"
     max_position_embeddings: int = 8192
+    rms_norm_eps: float = positive(1e-6)
     attention_bias: bool = False
     use_bidirectional_attention: bool | None = None
     tie_word_embeddings: bool = True
@@ -92,16 +91,6 @@ class GemmaConfig(LlamaFamilyConfig):
         return [FULL] * self.num_hidden_layers
 
     @property
-    def rotary_kinds(self) -> list[str]:
-        """Return for which kind each layer's rotary positions are."""
-        return [FULL] * self.num_hidden_layers
-
-    @property
-    def ropes(self) -> dict[str, dict[str, Any]]:
-        """Return the rope parameters of each kind in `rotary_kinds`."""
-        return {FULL: self.rope_parameters}
-
-    @property
     def logit_cap(self) -> float | None:
         """Return the bound of the logits."""
         return None
@@ -119,11 +108,11 @@ class Gemma2Config(GemmaConfig):
     num_hidden_layers: int = 26
     num_attention_heads: int = 8
     num_key_value_heads: int | None = 4
-    query_pre_attn_scalar: float = 256
-    sliding_window: int | None = 4096
+    query_pre_attn_scalar: float = positive(256)
+    sliding_window: int | None = size(4096)
     layer_types: list[str] | None = None
-    final_logit_softcapping: float | None = 30.0
-    attn_logit_softcapping: float | None = 50.0
+    final_logit_softcapping: float | None = cap(30.0)
+    attn_logit_softcapping: float | None = cap(50.0)
 
     @classmethod
     def activation(cls, values: dict[str, Any]) -> Any:
@@ -133,21 +122,6 @@ class Gemma2Config(GemmaConfig):
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         found = super().problems()
-        if found:
-            return found
-        found += must_be(
-            "positive", lambda value: value > 0, query_pre_attn_scalar=self.query_pre_attn_scalar
-        )
-        found += must_be(
-            "null or positive",
-            lambda value: value is None or value > 0,
-            final_logit_softcapping=self.final_logit_softcapping,
-            attn_logit_softcapping=self.attn_logit_softcapping,
-        )
-        found += must_be(
-            "at least 1", lambda value: value >= 1, sliding_window_pattern=self.pattern
-        )
-        found += window_problems(self.sliding_window)
         if self.sliding_window is None and SLIDING in (self.layer_types or [SLIDING]):
             found.append("sliding_window must be an int: some layers have a window")
         return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
@@ -196,7 +170,7 @@ class Gemma3Config(Gemma2Config):
 
     vocab_size: int = 262208
     max_position_embeddings: int = 131072
-    sliding_window_pattern: int = 6
+    sliding_window_pattern: int = size(6)
     final_logit_softcapping: float | None = None
     attn_logit_softcapping: float | None = None
     image_token_index: int | None = None  # a multimodal model's: stands for part of an image
@@ -252,8 +226,8 @@ class Gemma3Config(Gemma2Config):
         return self.sliding_window_pattern
 
     @property
-    def rotary_kinds(self) -> list[str]:
-        return self.kinds
+    def rotary_kinds(self) -> list[str | None]:
+        return list(self.kinds)
 
     @property
     def ropes(self) -> dict[str, dict[str, Any]]:

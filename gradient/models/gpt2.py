@@ -14,25 +14,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.attention import attend
-from gradient.models.causal_lm import (
-    Cache,
-    CausalLM,
-    KVShape,
-    PastKeyValues,
-    check_input_ids,
-    last_tokens,
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import CausalLM, PastKeyValues
+from gradient.models.config import (
+    DecoderConfig,
+    activation,
+    heads_problems,
+    positive,
+    probability,
+    size,
 )
-from gradient.models.config import ModelConfig, must_be
 from gradient.nn import init
 from gradient.tensor import Tensor
 
+__all__ = ["GPT2Config", "GPT2LMHeadModel"]
+
 
 @dataclass(kw_only=True)
-class GPT2Config(ModelConfig):
+class GPT2Config(DecoderConfig):
     """The shape of a GPT-2; the defaults are the 124M model's."""
 
     model_type: ClassVar[str] = "gpt2"
@@ -43,17 +44,17 @@ class GPT2Config(ModelConfig):
         "num_hidden_layers": "n_layer",
     }
 
-    vocab_size: int = 50257
-    n_positions: int = 1024
-    n_embd: int = 768
-    n_layer: int = 12
-    n_head: int = 12
-    n_inner: int | None = None  # None: 4 * n_embd
-    activation_function: str = "gelu_new"
-    resid_pdrop: float = 0.1
-    embd_pdrop: float = 0.1
-    attn_pdrop: float = 0.1
-    layer_norm_epsilon: float = 1e-5
+    vocab_size: int = size(50257)
+    n_positions: int = size(1024)
+    n_embd: int = size(768)
+    n_layer: int = size(12)
+    n_head: int = size(12)
+    n_inner: int | None = size(None)  # None: 4 * n_embd
+    activation_function: str = activation("gelu_new")
+    resid_pdrop: float = probability(0.1)
+    embd_pdrop: float = probability(0.1)
+    attn_pdrop: float = probability(0.1)
+    layer_norm_epsilon: float = positive(1e-5)
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     reorder_and_upcast_attn: bool = False
@@ -62,52 +63,24 @@ class GPT2Config(ModelConfig):
     eos_token_id: int | list[int] | None = 50256
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        found += must_be(
-            "at least 1",
-            lambda value: value >= 1,
-            n_positions=self.n_positions,
-            n_embd=self.n_embd,
-            n_layer=self.n_layer,
-            n_head=self.n_head,
-            n_inner=1 if self.n_inner is None else self.n_inner,
-        )
-        found += must_be(
-            "a probability below 1",
-            lambda value: 0 <= value < 1,
-            resid_pdrop=self.resid_pdrop,
-            embd_pdrop=self.embd_pdrop,
-            attn_pdrop=self.attn_pdrop,
-        )
-        found += must_be(
-            "positive", lambda value: value > 0, layer_norm_epsilon=self.layer_norm_epsilon
-        )
-        found += must_be(
-            "one of " + ", ".join(ACTIVATIONS),
-            lambda value: value in ACTIVATIONS,
-            activation_function=self.activation_function,
-        )
-        if self.n_head >= 1 and self.n_embd % self.n_head:
-            found.append(f"n_head = {self.n_head} must divide n_embd = {self.n_embd}")
+        """Return which values do not fit together, one sentence each."""
+        found = heads_problems("n_embd", "n_head", self)
         if self.add_cross_attention:
             found.append("add_cross_attention must be false: only decoder-only GPT-2 is supported")
         return found
 
 
-class GPT2Attention(nn.Module):
+class GPT2Attention(CausalAttention):
     """Causal self-attention of H heads (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, config: GPT2Config, layer: int) -> None:
-        super().__init__()
         C, D = config.n_embd, config.n_embd // config.n_head
-        self.layer = layer
-        self.n_head = config.n_head
-        self.dropout = config.attn_pdrop
-        self.upcast = config.reorder_and_upcast_attn
-        self.scale = D**-0.5 if config.scale_attn_weights else 1.0
+        scale = D**-0.5 if config.scale_attn_weights else 1.0
         if config.scale_attn_by_inverse_layer_idx:
-            self.scale /= layer + 1
+            scale /= layer + 1
+        super().__init__(layer, scale=scale, dropout=config.attn_pdrop)
+        self.head_dim = D
+        self.upcast = config.reorder_and_upcast_attn
         self.c_attn = nn.Linear(C, 3 * C)
         self.c_proj = nn.Linear(C, C)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
@@ -115,16 +88,13 @@ class GPT2Attention(nn.Module):
     def forward(self, x: Tensor, past: PastKeyValues | None = None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, C = x.shape
-        H = self.n_head
-        q, k, v = self.c_attn(x).split(C, dim=2)  # each (B, T, C)
-        q = q.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
-        k = k.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
-        v = v.view(B, T, H, C // H).transpose(1, 2)  # (B, H, T, D)
+        q, k, v = (
+            y.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+            for y in self.c_attn(x).split(C, dim=2)
+        )
         if self.upcast:  # mistral-crfm's GPT-2s: float16 overflows in their attention scores
             q, k, v = q.float(), k.float(), v.float()
-        dropout = self.dropout if self.training else 0.0
-        y = attend(past, self.layer, q, k, v, scale=self.scale, dropout=dropout)  # (B, H, T, D)
-        y = y.to(x.dtype).transpose(1, 2).reshape(B, T, C)
+        y = self.attend(past, q, k, v).to(x.dtype)
         return self.resid_dropout(self.c_proj(y))
 
 
@@ -174,17 +144,16 @@ class GPT2Model(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
 
     def forward(
-        self, input_ids: Tensor, cache: Cache | None = None, lengths: Sequence[int] | None = None
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        past: PastKeyValues | None,
+        lengths: Sequence[int] | None,
     ) -> Tensor:
-        """Token ids (B, T) -> hidden states (B, T, C)."""
-        T = input_ids.shape[1]
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
+        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
         x = self.drop(self.wte(input_ids) + self.wpe(positions))  # (B, T, C)
         for block in self.h:
             x = block(x, past)
-        if past is not None:
-            past.commit()
         return self.ln_f(x)
 
 
@@ -198,7 +167,7 @@ class GPT2LMHeadModel(CausalLM):
     """
 
     config_class = GPT2Config
-    prefix = "transformer."
+    base_model_prefix = "transformer"
     transposed = (r"\.(c_attn|c_fc|c_proj)\.weight$",)  # transformers' Conv1D
     ignored = (r"\.attn\.(bias|masked_bias)$",)  # the causal mask, in files of old transformers
     tied = {"lm_head.weight": "transformer.wte.weight"}
@@ -208,45 +177,17 @@ class GPT2LMHeadModel(CausalLM):
         with init.skip_init():  # the modules' own initial values would be overwritten below
             self.transformer = GPT2Model(config)
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.transformer.wte.weight
-        self.reset_parameters()
+        self.post_init()
 
     def reset_parameters(self) -> None:
         """Set GPT-2's initial weights: normal of 0.02, smaller in residual projections (2.3)."""
-        std = self.config.initializer_range
+        super().reset_parameters()
+        std = self.config.initializer_range / (2 * self.config.n_layer) ** 0.5
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):  # 2 L of them add up in the residual stream
-                init.normal_(parameter, 0.0, std / (2 * self.config.n_layer) ** 0.5)
-            elif name.endswith("bias"):
-                init.zeros_(parameter)
-            elif ".ln_" in name:
-                init.ones_(parameter)
-            else:
                 init.normal_(parameter, 0.0, std)
 
     @property
     def context_length(self) -> int:
         """Return n_positions: beyond it there are no position embeddings."""
         return self.config.n_positions
-
-    @property
-    def kv_shapes(self) -> list[KVShape]:
-        """Return H heads of size D for each layer."""
-        config = self.config
-        return [KVShape(config.n_head, config.n_embd // config.n_head)] * config.n_layer
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        cache: Cache | None = None,
-        *,
-        lengths: Sequence[int] | None = None,
-        last_only: bool = False,
-    ) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, V), or (B, 1, V) with `last_only`; see `CausalLM`."""
-        check_input_ids(input_ids, lengths, self.config.n_positions)
-        x = self.transformer(input_ids, cache, lengths)  # (B, T, C)
-        if last_only:
-            x = last_tokens(x, lengths)  # (B, 1, C)
-        return self.lm_head(x)

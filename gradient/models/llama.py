@@ -1,7 +1,8 @@
 """LLaMA (Touvron et al. 2023, arXiv:2302.13971, section 2.2) and the models built like it.
 
-Mistral, Qwen2, Qwen3, Phi-3 and ERNIE 4.5 are the same decoder with other options, which
-`gradient.models.llama_config` holds. Modules have the names of transformers' classes for each.
+Mistral, Qwen2, Qwen3 and ERNIE 4.5 are the same decoder with other options, which
+`gradient.models.llama_config` holds. Others exchange a part: `LlamaModel` and `LlamaDecoderLayer`
+take the classes that they are made of.
 
 Dimensions:
     B  batch          T  new tokens
@@ -11,34 +12,35 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.attention import attend
-from gradient.models.causal_lm import (
-    Cache,
-    CausalLM,
-    KVShape,
-    PastKeyValues,
-    check_input_ids,
-    last_tokens,
-)
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.llama_config import (
     Ernie4_5Config,
     LlamaConfig,
     LlamaFamilyConfig,
     MistralConfig,
-    Phi3Config,
     Qwen2Config,
     Qwen3Config,
 )
-from gradient.models.rope import Rotation, rotary_embedding
+from gradient.models.rope import Rotate, no_rotation, rotary_embedding
 from gradient.nn import init
 from gradient.ops.fused import rms_norm
 from gradient.tensor import Tensor
+
+__all__ = [
+    "Ernie4_5Config",
+    "LlamaConfig",
+    "LlamaForCausalLM",
+    "MistralConfig",
+    "Qwen2Config",
+    "Qwen3Config",
+]
 
 
 class LlamaRMSNorm(nn.Module):
@@ -61,171 +63,162 @@ class LlamaRMSNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
-class LlamaAttention(nn.Module):
+class LlamaAttention(CausalAttention):
     """Causal self-attention whose key-value heads serve several query heads each.
 
     Grouped queries: Ainslie et al. 2023 (arXiv:2305.13245), section 2.2.
+
+    Args:
+        norm: what normalises queries and keys, head by head, where the config says so.
     """
 
-    #: What normalises queries and keys, where they are.
-    norm_class: ClassVar[type[LlamaRMSNorm]] = LlamaRMSNorm
-
-    def __init__(self, config: LlamaFamilyConfig, layer: int) -> None:
-        super().__init__()
-        C, D, eps = config.hidden_size, config.head_size, config.rms_norm_eps
-        self.layer = layer
+    def __init__(
+        self,
+        config: LlamaFamilyConfig,
+        layer: int,
+        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
+    ) -> None:
+        super().__init__(
+            layer,
+            scale=config.scale,
+            window=config.windows[layer],
+            softcap=config.score_cap,
+            dropout=config.attention_dropout,
+        )
+        C, D, biases = config.hidden_size, config.head_size, config.biases
         self.head_dim = D
-        self.query_size = config.num_attention_heads * D
-        self.kv_size = config.kv_heads * D
-        self.window = config.windows[layer]
-        self.scale = config.scale
-        self.softcap = config.score_cap
-        self.dropout = config.attention_dropout or 0.0
-        self.make_projections(C, config)
-        self.o_proj = nn.Linear(self.query_size, C, bias=config.biases.out)
-        self.q_norm = self.norm_class(D, eps) if config.qk_norm else nn.Identity()
-        self.k_norm = self.norm_class(D, eps) if config.qk_norm else nn.Identity()
+        self.q_proj = nn.Linear(C, config.num_attention_heads * D, bias=biases.qkv)
+        self.k_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
+        self.v_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
+        self.o_proj = nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
+        self.q_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def make_projections(self, C: int, config: LlamaFamilyConfig) -> None:
-        """Create what `project` uses."""
-        self.q_proj = nn.Linear(C, self.query_size, bias=config.biases.qkv)
-        self.k_proj = nn.Linear(C, self.kv_size, bias=config.biases.qkv)
-        self.v_proj = nn.Linear(C, self.kv_size, bias=config.biases.qkv)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries (B, T, H D), keys and values (B, T, H_kv D)."""
-        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
-
-    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
-        q, k, v = (y.view(B, T, -1, self.head_dim) for y in self.project(x))  # (B, T, heads, D)
+        q, k, v = (
+            project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         q = rotate(self.q_norm(q).transpose(1, 2))  # (B, H, T, D)
         k = rotate(self.k_norm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        v = v.transpose(1, 2)  # (B, H_kv, T, D)
-        y = attend(
-            past, self.layer, q, k, v,
-            scale=self.scale, window=self.window, softcap=self.softcap,
-            dropout=self.dropout if self.training else 0.0,
-        )  # (B, H, T, D)  # fmt: skip
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, self.query_size))
-
-
-class FusedAttention(LlamaAttention):
-    """Attention whose queries, keys and values come from one matrix, stacked (Phi-3)."""
-
-    def make_projections(self, C: int, config: LlamaFamilyConfig) -> None:
-        self.qkv_proj = nn.Linear(C, self.query_size + 2 * self.kv_size, bias=config.biases.qkv)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv_proj(x).split([self.query_size, self.kv_size, self.kv_size], dim=-1)
-        return q, k, v
+        return self.o_proj(self.attend(past, q, k, v.transpose(1, 2)))
 
 
 class LlamaMLP(nn.Module):
-    """`down(act(gate(x)) * up(x))`: SwiGLU, or its like for another act (Shazeer 2020)."""
+    """`down(act(gate(x)) * up(x))`: SwiGLU, or its like for another act (Shazeer 2020).
 
-    def __init__(self, C: int, I: int, hidden_act: str, bias: bool = False) -> None:  # noqa: E741
+    Args:
+        intermediate_size: I, if it is not the config's.
+    """
+
+    def __init__(self, config: LlamaFamilyConfig, intermediate_size: int | None = None) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(C, I, bias=bias)
-        self.up_proj = nn.Linear(C, I, bias=bias)
-        self.down_proj = nn.Linear(I, C, bias=bias)
-        self.act = ACTIVATIONS[hidden_act]
+        C, I = config.hidden_size, intermediate_size or config.intermediate_size  # noqa: E741
+        self.gate_proj = nn.Linear(C, I, bias=config.biases.mlp)
+        self.up_proj = nn.Linear(C, I, bias=config.biases.mlp)
+        self.down_proj = nn.Linear(I, C, bias=config.biases.mlp)
+        self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
 
 
-class FusedMLP(nn.Module):
-    """The same with gate and up stacked in one matrix (Phi-3)."""
-
-    def __init__(self, C: int, I: int, hidden_act: str, bias: bool = False) -> None:  # noqa: E741
-        super().__init__()
-        self.gate_up_proj = nn.Linear(C, 2 * I, bias=bias)
-        self.down_proj = nn.Linear(I, C, bias=bias)
-        self.act = ACTIVATIONS[hidden_act]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # each (B, T, I)
-        return self.down_proj(self.act(gate) * up)
-
-
 class LlamaDecoderLayer(nn.Module):
-    """Attention, then the MLP, each on the normalised and added to the residual stream."""
+    """Attention, then the MLP, each on the normalised and added to the residual stream.
 
-    norm_class: ClassVar[type[LlamaRMSNorm]] = LlamaRMSNorm
+    Args:
+        attention: makes `self_attn` of the config and the number of the layer.
+        mlp: makes `mlp` of the config.
+        norm: makes a norm of its size and epsilon.
+    """
 
-    def __init__(self, config: LlamaFamilyConfig, layer: int) -> None:
+    def __init__(
+        self,
+        config: LlamaFamilyConfig,
+        layer: int,
+        *,
+        attention: Callable[[Any, int], nn.Module] = LlamaAttention,
+        mlp: Callable[[Any], nn.Module] = LlamaMLP,
+        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
+    ) -> None:
         super().__init__()
-        C, eps = config.hidden_size, config.rms_norm_eps
-        self.make_attention(config, layer)
-        self.make_mlp(config, layer)
-        self.input_layernorm = self.norm_class(C, eps)
-        self.post_attention_layernorm = self.norm_class(C, eps)
+        self.self_attn = attention(config, layer)
+        self.mlp = mlp(config)
+        self.input_layernorm = norm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = norm(config.hidden_size, config.norm_eps)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def make_attention(self, config: Any, layer: int) -> None:
-        """Create `self_attn`."""
-        kind = FusedAttention if config.fused_projections else LlamaAttention
-        self.self_attn = kind(config, layer)
-
-    def make_mlp(self, config: Any, layer: int) -> None:
-        """Create what `feed_forward` uses."""
-        kind = FusedMLP if config.fused_projections else LlamaMLP
-        sizes = config.hidden_size, config.intermediate_size
-        self.mlp: nn.Module = kind(*sizes, config.hidden_act, config.biases.mlp)
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C), each token on its own."""
-        return self.mlp(x)
-
-    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, past))
-        return x + self.dropout(self.feed_forward(self.post_attention_layernorm(x)))
+        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
 class LlamaModel(nn.Module):
-    """The decoder without its head: token ids to hidden states."""
+    """The decoder without its head: token ids to hidden states.
+
+    Args:
+        layer: makes a layer of the config and its number.
+        norm: makes the last norm of its size and epsilon.
+        embedding: makes the embedding of V, C and `padding_idx`.
+    """
 
     def __init__(
-        self, config: LlamaFamilyConfig, layer_class: type[LlamaDecoderLayer] = LlamaDecoderLayer
+        self,
+        config: LlamaFamilyConfig,
+        *,
+        layer: Callable[[Any, int], nn.Module] = LlamaDecoderLayer,
+        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
+        embedding: Callable[[int, int, int | None], nn.Module] = nn.Embedding,
     ) -> None:
         super().__init__()
         C = config.hidden_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
-        layers = range(config.num_hidden_layers)
-        self.layers = nn.ModuleList([layer_class(config, layer) for layer in layers])
-        self.norm = LlamaRMSNorm(C, config.rms_norm_eps)
-        self.rotary_emb = rotary_embedding(
-            config.rope_parameters,
-            config.head_size,
-            config.max_position_embeddings,
-            interleaved=config.interleaved_rotary,
-            keep_float32=config.interleaved_rotary,
+        self.embed_tokens = embedding(config.vocab_size, C, config.padding_idx)
+        self.embed_dropout = nn.Dropout(config.embedding_dropout)
+        self.layers = nn.ModuleList([layer(config, n) for n in range(config.num_hidden_layers)])
+        self.norm = norm(C, config.norm_eps)
+        self.rotary_kinds = config.rotary_kinds
+        self.rotary_emb = nn.ModuleDict(
+            {
+                kind: rotary_embedding(
+                    parameters,
+                    config.head_size,
+                    config.max_position_embeddings,
+                    interleaved=config.interleaved_rotary,
+                    keep_float32=config.interleaved_rotary,
+                )
+                for kind, parameters in config.ropes.items()
+            }
         )
 
     def forward(
-        self, input_ids: Tensor, cache: Cache | None = None, lengths: Sequence[int] | None = None
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        past: PastKeyValues | None,
+        lengths: Sequence[int] | None,
     ) -> Tensor:
-        """Token ids (B, T) -> hidden states (B, T, C)."""
-        T = input_ids.shape[1]
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
-        x = self.embed_tokens(input_ids)  # (B, T, C)
+        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
+        x = self.embed_dropout(self.embed_tokens(input_ids))  # (B, T, C)
         # cos and sin are computed here once, for all layers.
-        rotate = self.rotary_emb(positions, x.dtype, lengths)
-        for layer in self.layers:
-            x = layer(x, rotate, past)
-        if past is not None:
-            past.commit()
+        rotate: dict[str | None, Rotate] = {
+            kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
+        }
+        rotate[None] = no_rotation
+        for layer, kind in zip(self.layers, self.rotary_kinds, strict=True):
+            x = layer(x, rotate[kind], past)
         return self.norm(x)
 
 
 class LlamaForCausalLM(CausalLM):
     """LLaMA with its language-model head.
+
+    Args:
+        decoder: makes `model` of the config.
+        head_bias: whether the head adds a bias.
 
     Example:
         >>> config = LlamaConfig(vocab_size=256, hidden_size=64, intermediate_size=96,
@@ -235,97 +228,22 @@ class LlamaForCausalLM(CausalLM):
     """
 
     config_class: ClassVar[type[LlamaFamilyConfig]] = LlamaConfig
-    prefix = "model."
     ignored: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)  # of old transformers
     tied = {"lm_head.weight": "model.embed_tokens.weight"}
-    #: What the decoder is made of; relatives with another feed-forward part have another class.
-    layer_class: ClassVar[type[LlamaDecoderLayer]] = LlamaDecoderLayer
-    #: Whether the head adds a bias.
-    head_bias: ClassVar[bool] = False
 
-    def __init__(self, config: LlamaFamilyConfig) -> None:
+    def __init__(
+        self,
+        config: Any,
+        decoder: Callable[[Any], nn.Module] = LlamaModel,
+        *,
+        head_bias: bool = False,
+    ) -> None:
         super().__init__(config)
         with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = self.make_model(config)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=self.head_bias)
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-        self.reset_parameters()
-
-    def make_model(self, config: Any) -> Any:
-        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
-        return LlamaModel(config, self.layer_class)
-
-    def reset_parameters(self) -> None:
-        """Set the initial weights: matrices normal, biases 0, norms 1."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                init.ones_(parameter)
-            elif name.endswith("bias"):
-                init.zeros_(parameter)
-            else:
-                init.normal_(parameter, 0.0, self.config.initializer_range)
-
-    @property
-    def context_length(self) -> None:
-        """Return None: rotary positions go on beyond what a model was trained for, less well."""
-        return None
-
-    @property
-    def kv_shapes(self) -> list[KVShape]:
-        """Return H_kv heads of size D for each layer, and its window."""
-        heads, size = self.config.kv_heads, self.config.head_size
-        return [KVShape(heads, size, window) for window in self.config.windows]
+            self.model = decoder(config)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=head_bias)
+        self.post_init()
 
     def must_recompute(self, held: int, tokens: int) -> bool:
         """Return whether the rotary angles change, in models that then recompute the text."""
         return self.config.recomputes_when_angles_change and not self.same_angles(held, tokens)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        cache: Cache | None = None,
-        *,
-        lengths: Sequence[int] | None = None,
-        last_only: bool = False,
-    ) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, V), or (B, 1, V) with `last_only`; see `CausalLM`."""
-        check_input_ids(input_ids, lengths, None)
-        x = self.model(input_ids, cache, lengths)  # (B, T, C)
-        if last_only:
-            x = last_tokens(x, lengths)  # (B, 1, C)
-        return self.predict(x)
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Hidden states (B, T, C) -> logits (B, T, V)."""
-        return self.lm_head(x)
-
-
-class MistralForCausalLM(LlamaForCausalLM):
-    """Mistral; see its config."""
-
-    config_class = MistralConfig
-
-
-class Qwen2ForCausalLM(LlamaForCausalLM):
-    """Qwen2; see its config."""
-
-    config_class = Qwen2Config
-
-
-class Qwen3ForCausalLM(LlamaForCausalLM):
-    """Qwen3; see its config."""
-
-    config_class = Qwen3Config
-
-
-class Phi3ForCausalLM(LlamaForCausalLM):
-    """Phi-3; see its config."""
-
-    config_class = Phi3Config
-
-
-class Ernie4_5ForCausalLM(LlamaForCausalLM):
-    """ERNIE 4.5; see its config."""
-
-    config_class = Ernie4_5Config

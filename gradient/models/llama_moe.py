@@ -12,21 +12,34 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.config import must_be
-from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaMLP
-from gradient.models.llama_config import (
-    Biases,
-    LayeredWindowConfig,
-    LlamaFamilyConfig,
-    window_problems,
+from gradient.models.causal_lm import PastKeyValues
+from gradient.models.config import limited, positive, size
+from gradient.models.llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaMLP,
+    LlamaModel,
+    LlamaRMSNorm,
 )
+from gradient.models.llama_config import Biases, LayeredWindowConfig, LlamaFamilyConfig
 from gradient.models.moe import Router, SparseMoe
+from gradient.models.rope import Rotate
 from gradient.tensor import Tensor
+
+__all__ = [
+    "MixtralConfig",
+    "MixtralForCausalLM",
+    "Qwen2MoeConfig",
+    "Qwen3MoeConfig",
+    "QwenMoeForCausalLM",
+]
 
 
 @dataclass(kw_only=True)
@@ -36,22 +49,17 @@ class MoeFields:
     num_experts_per_tok: int = 2
     output_router_logits: bool = False
     #: What `record_routing(model).load_balancing_loss()` is multiplied by in the loss.
-    router_aux_loss_coef: float = 0.001
+    router_aux_loss_coef: float = limited(
+        0.001, "a finite number", lambda value: abs(value) < float("inf")
+    )
 
 
-def moe_problems(config: Any, experts: int, **sizes: int) -> list[str]:
-    """Return what is wrong with the numbers of a mixture."""
-    found = must_be("at least 1", lambda value: 1 <= value < 2**63, **sizes)
-    found += must_be(
-        f"from 1 to the number of experts, {experts}",
-        lambda value: 1 <= value <= experts,
-        num_experts_per_tok=config.num_experts_per_tok,
-    )
-    return found + must_be(
-        "a finite number",
-        lambda value: abs(value) < float("inf"),
-        router_aux_loss_coef=config.router_aux_loss_coef,
-    )
+def expert_problems(config: Any, experts: int) -> list[str]:
+    """Return what is wrong with the number of a token's experts."""
+    chosen = config.num_experts_per_tok
+    if 1 <= chosen <= experts:
+        return []
+    return [f"num_experts_per_tok must be from 1 to the number of experts, {experts}, got {chosen}"]
 
 
 # ---- Mixtral ------------------------------------------------------------------------------------
@@ -71,27 +79,13 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8
     max_position_embeddings: int = 131072
-    rms_norm_eps: float = 1e-5
-    sliding_window: int | None = None
-    num_local_experts: int = 8
-    router_jitter_noise: float = 0.0
-
-    @property
-    def windows(self) -> list[int | None]:
-        return [self.sliding_window] * self.num_hidden_layers
+    rms_norm_eps: float = positive(1e-5)
+    sliding_window: int | None = size(None)
+    num_local_experts: int = size(8)
+    router_jitter_noise: float = limited(0.0, "from 0 to 1", lambda value: 0 <= value <= 1)
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        if found:
-            return found
-        found = window_problems(self.sliding_window)
-        found += must_be(
-            "from 0 to 1",
-            lambda value: 0 <= value <= 1,
-            router_jitter_noise=self.router_jitter_noise,
-        )
-        E = self.num_local_experts
-        return found + moe_problems(self, E, num_local_experts=E)
+        return super().problems() + expert_problems(self, self.num_local_experts)
 
 
 class MixtralExpert(nn.Module):
@@ -123,26 +117,34 @@ class MixtralMoe(SparseMoe):
         super().__init__(gate, experts, act, jitter=config.router_jitter_noise)
 
 
-class MixtralDecoderLayer(LlamaDecoderLayer):
+class MixtralDecoderLayer(nn.Module):
     """Attention, then a mixture of experts."""
 
-    def make_mlp(self, config: Any, layer: int) -> None:
+    def __init__(self, config: MixtralConfig, layer: int) -> None:
+        super().__init__()
+        self.self_attn = LlamaAttention(config, layer)
         self.block_sparse_moe = MixtralMoe(config)
+        self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def feed_forward(self, x: Tensor) -> Tensor:
-        return self.block_sparse_moe(x)
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.self_attn(self.input_layernorm(x), rotate, past)
+        return x + self.block_sparse_moe(self.post_attention_layernorm(x))
 
 
 class MixtralForCausalLM(LlamaForCausalLM):
     """Mixtral; see its config."""
 
     config_class = MixtralConfig
-    layer_class = MixtralDecoderLayer
     renamed = {r"\.mlp\.": ".block_sparse_moe."}  # transformers 5, in memory
     split = {
         r"\.experts\.gate_up_proj$": (".experts.{}.w1.weight", ".experts.{}.w3.weight"),
         r"\.experts\.down_proj$": (".experts.{}.w2.weight",),
     }
+
+    def __init__(self, config: MixtralConfig) -> None:
+        super().__init__(config, partial(LlamaModel, layer=MixtralDecoderLayer))
 
 
 # ---- Qwen ---------------------------------------------------------------------------------------
@@ -153,13 +155,15 @@ class QwenMoeConfig(MoeFields, LayeredWindowConfig):
     """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
 
     aliases: ClassVar[dict[str, str]] = {"num_local_experts": "num_experts"}
+    #: Whether each mixture has an expert besides, which sees every token.
+    shared_expert: ClassVar[bool] = False
 
     hidden_size: int = 2048
     num_hidden_layers: int = 24
-    decoder_sparse_step: int = 1  # of so many layers, the last has a mixture
+    decoder_sparse_step: int = size(1)  # of so many layers, the last has a mixture
     mlp_only_layers: list[int] | None = None  # that have none even so
-    moe_intermediate_size: int = 768
-    num_experts: int = 128
+    moe_intermediate_size: int = size(768)
+    num_experts: int = limited(128, "at least 0", lambda value: value >= 0)
     norm_topk_prob: bool = False
 
     def is_sparse(self, layer: int) -> bool:
@@ -171,16 +175,8 @@ class QwenMoeConfig(MoeFields, LayeredWindowConfig):
         )
 
     def problems(self) -> list[str]:
-        found = super().problems()
-        if found:
-            return found
-        found = must_be("at least 0", lambda value: value >= 0, num_experts=self.num_experts)
-        return found + moe_problems(
-            self,
-            self.num_experts or self.num_experts_per_tok,
-            moe_intermediate_size=self.moe_intermediate_size,
-            decoder_sparse_step=self.decoder_sparse_step,
-        )
+        experts = self.num_experts or self.num_experts_per_tok
+        return super().problems() + expert_problems(self, experts)
 
 
 @dataclass(kw_only=True)
@@ -188,12 +184,13 @@ class Qwen2MoeConfig(QwenMoeConfig):
     """Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert sees all tokens (Yang et al. 2024, 2.2.2)."""
 
     model_type: ClassVar[str] = "qwen2_moe"
+    shared_expert: ClassVar[bool] = True
 
     intermediate_size: int = 5632
     num_attention_heads: int = 16
     num_key_value_heads: int | None = 16
     moe_intermediate_size: int = 1408
-    shared_expert_intermediate_size: int = 5632
+    shared_expert_intermediate_size: int = size(5632)
     num_experts_per_tok: int = 4
     num_experts: int = 60
     qkv_bias: bool = True
@@ -210,13 +207,6 @@ class Qwen2MoeConfig(QwenMoeConfig):
         layers = range(self.num_hidden_layers)
         sliding = [layer % 2 == 0 and layer < self.max_window_layers for layer in layers]
         return [self.sliding_window if each else None for each in sliding]
-
-    def problems(self) -> list[str]:
-        return super().problems() + must_be(
-            "at least 1",
-            lambda value: 1 <= value < 2**63,
-            shared_expert_intermediate_size=self.shared_expert_intermediate_size,
-        )
 
 
 @dataclass(kw_only=True)
@@ -247,8 +237,7 @@ class QwenMoe(SparseMoe):
     def __init__(self, config: QwenMoeConfig) -> None:
         C, E = config.hidden_size, config.num_experts
         gate = Router(C, E, top_k=config.num_experts_per_tok, normalize=config.norm_topk_prob)
-        sizes = C, config.moe_intermediate_size
-        experts = [LlamaMLP(*sizes, config.hidden_act) for _ in range(E)]
+        experts = [LlamaMLP(config, config.moe_intermediate_size) for _ in range(E)]
         super().__init__(gate, experts, ACTIVATIONS[config.hidden_act])
 
     def mix(self, x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
@@ -262,7 +251,7 @@ class Qwen2Moe(QwenMoe):
     def __init__(self, config: Qwen2MoeConfig) -> None:
         super().__init__(config)
         C = config.hidden_size
-        self.shared_expert = LlamaMLP(C, config.shared_expert_intermediate_size, config.hidden_act)
+        self.shared_expert = LlamaMLP(config, config.shared_expert_intermediate_size)
         self.shared_expert_gate = nn.Linear(C, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -271,28 +260,18 @@ class Qwen2Moe(QwenMoe):
         return super().forward(x) + shared
 
 
-class Qwen3MoeDecoderLayer(LlamaDecoderLayer):
+class QwenMoeDecoderLayer(LlamaDecoderLayer):
     """Attention, then a mixture of experts or, in some layers, an MLP."""
 
-    #: What stands in the place of the MLP.
-    mixture: ClassVar[type[QwenMoe]] = QwenMoe
-
-    def make_mlp(self, config: Any, layer: int) -> None:
-        if config.is_sparse(layer):
-            self.mlp = self.mixture(config)
-        else:
-            super().make_mlp(config, layer)
-
-
-class Qwen2MoeDecoderLayer(Qwen3MoeDecoderLayer):
-    """The same with a shared expert in each mixture."""
-
-    mixture = Qwen2Moe
+    def __init__(self, config: QwenMoeConfig, layer: int) -> None:
+        mixture = Qwen2Moe if config.shared_expert else QwenMoe
+        super().__init__(config, layer, mlp=mixture if config.is_sparse(layer) else LlamaMLP)
 
 
 class QwenMoeForCausalLM(LlamaForCausalLM):
-    """What Qwen2-MoE and Qwen3-MoE share."""
+    """Qwen2-MoE and Qwen3-MoE; see their configs."""
 
+    config_class: ClassVar[type[LlamaFamilyConfig]] = Qwen3MoeConfig
     split = {
         r"\.experts\.gate_up_proj$": (
             ".experts.{}.gate_proj.weight",
@@ -301,16 +280,5 @@ class QwenMoeForCausalLM(LlamaForCausalLM):
         r"\.experts\.down_proj$": (".experts.{}.down_proj.weight",),
     }
 
-
-class Qwen2MoeForCausalLM(QwenMoeForCausalLM):
-    """Qwen2-MoE; see its config."""
-
-    config_class = Qwen2MoeConfig
-    layer_class = Qwen2MoeDecoderLayer
-
-
-class Qwen3MoeForCausalLM(QwenMoeForCausalLM):
-    """Qwen3-MoE; see its config."""
-
-    config_class = Qwen3MoeConfig
-    layer_class = Qwen3MoeDecoderLayer
+    def __init__(self, config: QwenMoeConfig) -> None:
+        super().__init__(config, partial(LlamaModel, layer=QwenMoeDecoderLayer))

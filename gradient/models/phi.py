@@ -1,7 +1,7 @@
 """Phi-1, Phi-1.5 and Phi-2 (Gunasekar et al. 2023, arXiv:2306.11644; Li et al. 2023).
 
 Modules and config fields have the names of transformers' `PhiForCausalLM`. The decoder is GPT-J's:
-attention and MLP read one norm side by side, and rotary positions turn a part of each head.
+attention and MLP read one norm side by side, and rotary positions rotate a part of each head.
 
 Dimensions:
     B  batch          T  new tokens
@@ -11,20 +11,20 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.attention import attend
-from gradient.models.causal_lm import Cache, PastKeyValues
-from gradient.models.config import must_be
-from gradient.models.llama import LlamaForCausalLM
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import PastKeyValues
+from gradient.models.config import positive, probability
+from gradient.models.llama import LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
-from gradient.models.rope import Rotation, rotary_dim, rotary_embedding
+from gradient.models.rope import Rotate, rotary_dim
 from gradient.tensor import Tensor
+
+__all__ = ["PhiConfig", "PhiForCausalLM"]
 
 
 @dataclass(kw_only=True)
@@ -32,61 +32,41 @@ class PhiConfig(LlamaFamilyConfig):
     """The shape of a Phi; the defaults are Phi-1's."""
 
     model_type: ClassVar[str] = "phi"
-    partial_rotary: ClassVar[bool] = True
+    norm_eps_field: ClassVar[str] = "layer_norm_eps"
+    default_partial_rotary_factor: ClassVar[float] = 0.5
 
     vocab_size: int = 51200
     hidden_size: int = 2048
     intermediate_size: int = 8192
     num_hidden_layers: int = 24
     hidden_act: str = "gelu_new"
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float = positive(1e-5)
     qk_layernorm: bool = False
-    resid_pdrop: float = 0.0
-    embd_pdrop: float = 0.0
+    resid_pdrop: float = probability(0.0)
+    embd_pdrop: float = probability(0.0)
 
-    def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return rope parameters with nothing left to defaults: half of each head is turned."""
-        return {"partial_rotary_factor": 0.5, **super().settled_rope(parameters)}
-
-    def rotary_problems(self) -> list[str]:
-        """Return what is wrong with the settled rope parameters; here no odd column is turned."""
-        found = super().rotary_problems()
+    def problems(self) -> list[str]:
+        """Return which values do not fit together; no odd column is rotated here."""
+        found = super().problems()
         if not found and (dim := rotary_dim(self.rope_parameters, self.head_size)) % 2:
             found = [
                 f"partial_rotary_factor must make an even number of head_dim = {self.head_size}, "
-                f"got {dim} columns to turn"
+                f"got {dim} columns to rotate"
             ]
         return found
 
-    def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content."""
-        values = super().to_hf()
-        del values["rms_norm_eps"]  # the family's; the norms here have layer_norm_eps
-        return values
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        found = super().problems()
-        if found:
-            return found
-        found += must_be("positive", lambda value: value > 0, layer_norm_eps=self.layer_norm_eps)
-        return found + must_be(
-            "a probability below 1",
-            lambda value: 0 <= value < 1,
-            resid_pdrop=self.resid_pdrop,
-            embd_pdrop=self.embd_pdrop,
-        )
+    @property
+    def embedding_dropout(self) -> float:
+        return self.embd_pdrop
 
 
-class PhiAttention(nn.Module):
+class PhiAttention(CausalAttention):
     """Causal self-attention, with grouped key-value heads where the config has fewer of them."""
 
     def __init__(self, config: PhiConfig, layer: int) -> None:
-        super().__init__()
+        super().__init__(layer, dropout=config.attention_dropout)
         C, D = config.hidden_size, config.head_size
-        self.layer = layer
         self.head_dim = D
-        self.dropout = config.attention_dropout or 0.0
         self.q_proj = nn.Linear(C, config.num_attention_heads * D)
         self.k_proj = nn.Linear(C, config.kv_heads * D)
         self.v_proj = nn.Linear(C, config.kv_heads * D)
@@ -95,19 +75,16 @@ class PhiAttention(nn.Module):
         self.q_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
         self.k_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
 
-    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
         """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
-            project(x).view(B, T, -1, self.head_dim)  # (B, T, heads, D)
+            project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         q = rotate(self.q_layernorm(q).transpose(1, 2))  # (B, H, T, D)
         k = rotate(self.k_layernorm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        v = v.transpose(1, 2)  # (B, H_kv, T, D)
-        dropout = self.dropout if self.training else 0.0
-        y = attend(past, self.layer, q, k, v, dropout=dropout)  # (B, H, T, D)
-        return self.dense(y.transpose(1, 2).flatten(2))
+        return self.dense(self.attend(past, q, k, v.transpose(1, 2)))
 
 
 class PhiMLP(nn.Module):
@@ -134,42 +111,23 @@ class PhiDecoderLayer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, rotate: Rotation, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.input_layernorm(x)
         attended = self.resid_dropout(self.self_attn(y, rotate, past))
         return attended + self.resid_dropout(self.mlp(y)) + x
 
 
-class PhiModel(nn.Module):
-    """The decoder without its head: token ids to hidden states."""
+class PhiModel(LlamaModel):
+    """LLaMA's decoder with these layers, whose last norm has another name."""
 
     def __init__(self, config: PhiConfig) -> None:
-        super().__init__()
-        C = config.hidden_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, C, padding_idx=config.padding_idx)
-        self.embed_dropout = nn.Dropout(config.embd_pdrop)
-        layers = range(config.num_hidden_layers)
-        self.layers = nn.ModuleList([PhiDecoderLayer(config, layer) for layer in layers])
-        self.final_layernorm = nn.LayerNorm(C, eps=config.layer_norm_eps)
-        self.rotary_emb = rotary_embedding(
-            config.rope_parameters, config.head_size, config.max_position_embeddings
-        )
+        super().__init__(config, layer=PhiDecoderLayer, norm=nn.Identity)
+        self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(
-        self, input_ids: Tensor, cache: Cache | None = None, lengths: Sequence[int] | None = None
-    ) -> Tensor:
-        """Token ids (B, T) -> hidden states (B, T, C)."""
-        T = input_ids.shape[1]
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
-        x = self.embed_dropout(self.embed_tokens(input_ids))  # (B, T, C)
-        rotate = self.rotary_emb(positions, x.dtype, lengths)
-        for layer in self.layers:
-            x = layer(x, rotate, past)
-        if past is not None:
-            past.commit()
-        return self.final_layernorm(x)
+    def forward(self, *inputs: Any) -> Tensor:
+        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
+        return self.final_layernorm(super().forward(*inputs))
 
 
 class PhiForCausalLM(LlamaForCausalLM):
@@ -183,8 +141,6 @@ class PhiForCausalLM(LlamaForCausalLM):
     """
 
     config_class = PhiConfig
-    head_bias = True
 
-    def make_model(self, config: Any) -> PhiModel:
-        """Return the decoder: token ids (B, T) to hidden states (B, T, C)."""
-        return PhiModel(config)
+    def __init__(self, config: PhiConfig) -> None:
+        super().__init__(config, PhiModel, head_bias=True)

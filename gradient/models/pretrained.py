@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import gradient
 from gradient import nn
+from gradient.models import registry
 from gradient.models.config import ModelConfig
 
 
@@ -20,8 +21,9 @@ class PretrainedModel(nn.Module):
 
     # How checkpoints differ from `state_dict()`. Patterns are regular expressions, searched for in
     # whole names.
-    #: Modules' common prefix, which files saved from the bare decoder lack ("transformer.").
-    prefix: ClassVar[str] = ""
+    #: The attribute that holds the model without its head ("model", "transformer"), whose name
+    #: files that were saved from that alone lack in their weights' names.
+    base_model_prefix: ClassVar[str] = "model"
     #: What stands in names of some files in place of a module's: {pattern: replacement}.
     renamed: ClassVar[dict[str, str]] = {}
     #: Matrices stored (in, out) in files and (out, in) in modules.
@@ -44,7 +46,24 @@ class PretrainedModel(nn.Module):
     @property
     def architecture(self) -> str:
         """Return transformers' class for what this model is, for config.json."""
-        return type(self).__name__
+        return registry.architecture(self)
+
+    @property
+    def base_model(self) -> Any:
+        """Return the model without its head."""
+        return getattr(self, self.base_model_prefix)
+
+    def post_init(self) -> None:
+        """Tie weights as the config says, and set their initial values: the end of `__init__`."""
+        if self.config.tie_word_embeddings:
+            for name, source in self.tied.items():
+                path, _, attribute = name.rpartition(".")
+                setattr(self.get_submodule(path), attribute, self.get_parameter(source))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the initial weights."""
+        raise NotImplementedError
 
     @property
     def dtype(self) -> gradient.DType:

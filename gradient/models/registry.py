@@ -1,4 +1,4 @@
-"""Which class builds which `model_type` of config.json.
+"""Which classes build which `model_type` of config.json.
 
 A model file is imported when its first model is loaded. To add a family: write its file, add a row
 here; or, outside the package, decorate the class with `register_model`.
@@ -9,32 +9,58 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import UnsupportedModel
-from gradient.models.pretrained import PretrainedModel
 
-#: model_type -> (module in gradient.models, class), or the class itself.
-_MODELS: dict[str, tuple[str, str] | type[PretrainedModel]] = {
-    "bert": ("bert", "BertForMaskedLM"),
-    "distilbert": ("distilbert", "DistilBertForMaskedLM"),
-    "gpt2": ("gpt2", "GPT2LMHeadModel"),
-    "llama": ("llama", "LlamaForCausalLM"),
-    "mistral": ("llama", "MistralForCausalLM"),
-    "qwen2": ("llama", "Qwen2ForCausalLM"),
-    "qwen3": ("llama", "Qwen3ForCausalLM"),
-    "phi3": ("llama", "Phi3ForCausalLM"),
-    "ernie4_5": ("llama", "Ernie4_5ForCausalLM"),
-    "gemma": ("gemma", "GemmaForCausalLM"),
-    "gemma2": ("gemma", "Gemma2ForCausalLM"),
-    "gemma3": ("gemma", "Gemma3ForCausalLM"),
-    "gemma3_text": ("gemma", "Gemma3ForCausalLM"),
-    "phi": ("phi", "PhiForCausalLM"),
-    "mixtral": ("llama_moe", "MixtralForCausalLM"),
-    "qwen2_moe": ("llama_moe", "Qwen2MoeForCausalLM"),
-    "qwen3_moe": ("llama_moe", "Qwen3MoeForCausalLM"),
-    "roberta": ("roberta", "RobertaForMaskedLM"),
-    "xlm-roberta": ("roberta", "XLMRobertaForMaskedLM"),
+if TYPE_CHECKING:
+    from gradient.models.config import ModelConfig
+    from gradient.models.pretrained import PretrainedModel
+
+
+class Entry(NamedTuple):
+    """The classes of one model type.
+
+    Attributes:
+        file: where they are, in gradient.models.
+        model, config: their names.
+        architecture: transformers' name of the model's class, as in config.json's `architectures`.
+    """
+
+    file: str
+    model: str
+    config: str
+    architecture: str
+
+
+MODELS: dict[str, Entry] = {
+    "bert": Entry("bert", "BertForMaskedLM", "BertConfig", "BertForMaskedLM"),
+    "distilbert": Entry(
+        "distilbert", "DistilBertForMaskedLM", "DistilBertConfig", "DistilBertForMaskedLM"
+    ),
+    "ernie4_5": Entry("llama", "LlamaForCausalLM", "Ernie4_5Config", "Ernie4_5ForCausalLM"),
+    "gemma": Entry("gemma", "GemmaForCausalLM", "GemmaConfig", "GemmaForCausalLM"),
+    "gemma2": Entry("gemma", "GemmaForCausalLM", "Gemma2Config", "Gemma2ForCausalLM"),
+    "gemma3": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM"),
+    "gemma3_text": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM"),
+    "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel"),
+    "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM"),
+    "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM"),
+    "mixtral": Entry("llama_moe", "MixtralForCausalLM", "MixtralConfig", "MixtralForCausalLM"),
+    "phi": Entry("phi", "PhiForCausalLM", "PhiConfig", "PhiForCausalLM"),
+    "phi3": Entry("phi3", "Phi3ForCausalLM", "Phi3Config", "Phi3ForCausalLM"),
+    "qwen2": Entry("llama", "LlamaForCausalLM", "Qwen2Config", "Qwen2ForCausalLM"),
+    "qwen2_moe": Entry("llama_moe", "QwenMoeForCausalLM", "Qwen2MoeConfig", "Qwen2MoeForCausalLM"),
+    "qwen3": Entry("llama", "LlamaForCausalLM", "Qwen3Config", "Qwen3ForCausalLM"),
+    "qwen3_moe": Entry("llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
+    "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
+    "xlm-roberta": Entry(
+        "roberta", "RobertaForMaskedLM", "XLMRobertaConfig", "XLMRobertaForMaskedLM"
+    ),
 }
+
+#: What `register_model` was given, which comes before `MODELS`.
+_registered: dict[str, type[PretrainedModel]] = {}
 
 
 def register_model(*model_types: str) -> Callable[[type[PretrainedModel]], type[PretrainedModel]]:
@@ -42,7 +68,7 @@ def register_model(*model_types: str) -> Callable[[type[PretrainedModel]], type[
 
     def register(cls: type[PretrainedModel]) -> type[PretrainedModel]:
         for model_type in model_types:
-            _MODELS[model_type] = cls
+            _registered[model_type] = cls
         return cls
 
     return register
@@ -50,7 +76,7 @@ def register_model(*model_types: str) -> Callable[[type[PretrainedModel]], type[
 
 def supported_models() -> list[str]:
     """Return the model types that can be loaded, sorted."""
-    return sorted(_MODELS)
+    return sorted({*MODELS, *_registered})
 
 
 def model_class(model_type: object, *, multimodal: bool = False) -> type[PretrainedModel]:
@@ -68,7 +94,7 @@ def model_class(model_type: object, *, multimodal: bool = False) -> type[Pretrai
             "model_type is not supported: config.json has none, which says what the model is "
             f"(supported: {', '.join(supported)})"
         )
-    if not isinstance(model_type, str) or model_type not in _MODELS:
+    if not isinstance(model_type, str) or model_type not in supported:
         # Only what looks like a slip: mamba is no llama.
         near = difflib.get_close_matches(str(model_type), supported, n=1, cutoff=0.75)
         raise UnsupportedModel(
@@ -77,8 +103,41 @@ def model_class(model_type: object, *, multimodal: bool = False) -> type[Pretrai
             + (f"; did you mean {near[0]!r}?" if near and not multimodal else "")
             + f" (supported: {', '.join(supported)})"
         )
-    entry = _MODELS[model_type]
-    if isinstance(entry, tuple):
-        module, name = entry
-        entry = getattr(import_module(f"gradient.models.{module}"), name)
-    return entry
+    if model_type in _registered:
+        return _registered[model_type]
+    entry = MODELS[model_type]
+    return imported(entry.file, entry.model)
+
+
+def config_class(model_type: str) -> type[ModelConfig]:
+    """Return the class of configurations for a supported `model_type`."""
+    if model_type in _registered:
+        return _registered[model_type].config_class
+    entry = MODELS[model_type]
+    return imported(entry.file, entry.config)
+
+
+def architecture(model: PretrainedModel) -> str:
+    """Return transformers' name of the class that a model is."""
+    model_type = model.config.model_type
+    if model_type in _registered or model_type not in MODELS:
+        return type(model).__name__
+    return MODELS[model_type].architecture
+
+
+def imported(file: str, name: str) -> Any:
+    """Return a class of a file in gradient.models."""
+    return getattr(import_module(f"gradient.models.{file}"), name)
+
+
+#: {public class: (its file, its name there)}, imported when first named. A model has the names of
+#: transformers' classes that it stands for beside its own.
+LATE = {
+    public: (entry.file, name)
+    for entry in MODELS.values()
+    for public, name in (
+        (entry.architecture, entry.model),
+        (entry.model, entry.model),
+        (entry.config, entry.config),
+    )
+}

@@ -7,13 +7,16 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.bert import BertConfig, BertEmbeddings, BertForMaskedLM, BertModel
+from gradient.models.bert import BertConfig, BertEmbeddings, BertModel, BertPreTrainedModel
+from gradient.nn import init
 from gradient.tensor import Tensor
+
+__all__ = ["RobertaConfig", "RobertaForMaskedLM", "XLMRobertaConfig"]
 
 
 @dataclass(kw_only=True)
@@ -92,11 +95,11 @@ class RobertaHead(nn.Module):
         return self.decoder(self.layer_norm(F.gelu(self.dense(x))))
 
 
-class RobertaForMaskedLM(BertForMaskedLM):
-    """RoBERTa; see its config."""
+class RobertaForMaskedLM(BertPreTrainedModel):
+    """RoBERTa or XLM-RoBERTa; see their configs."""
 
     config_class = RobertaConfig
-    prefix = "roberta."
+    base_model_prefix = "roberta"
     ignored = (r"\.embeddings\.position_ids$", r"^\.(roberta\.)?(classifier|qa_outputs)\.")
     optional = ("roberta.pooler", "lm_head")
     tied = {
@@ -104,23 +107,14 @@ class RobertaForMaskedLM(BertForMaskedLM):
         "lm_head.decoder.bias": "lm_head.bias",
     }
 
-    def make_modules(self, config: Any) -> None:
-        self.roberta = BertModel(config, RobertaEmbeddings)
-        self.lm_head = RobertaHead(config)
-        if config.tie_word_embeddings:
-            self.lm_head.decoder.weight = self.roberta.embeddings.word_embeddings.weight
-            self.lm_head.decoder.bias = self.lm_head.bias
+    def __init__(self, config: RobertaConfig) -> None:
+        super().__init__(config)
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.roberta = BertModel(config, RobertaEmbeddings)
+            self.lm_head = RobertaHead(config)
+        self.post_init()
 
     @property
-    def encoder(self) -> BertModel:
-        return self.roberta
-
-    @property
-    def head(self) -> Any:
+    def head(self) -> RobertaHead | None:
+        """Return the masked-language-model head; None if there is none."""
         return self.lm_head
-
-
-class XLMRobertaForMaskedLM(RobertaForMaskedLM):
-    """XLM-RoBERTa; see its config."""
-
-    config_class = XLMRobertaConfig

@@ -1,14 +1,14 @@
 """Rotary positions (Su et al. 2021, "RoFormer", section 3.4), and the ways to stretch them.
 
-A head's columns are taken in pairs, and each pair is turned by an angle that grows with the token's
-position: pair i by `position * inv_freq[i]`. A model trained on short texts reads longer ones when
-its frequencies are lowered; the rope types of config.json say how. They follow transformers'
-`modeling_rope_utils`, also in computing with float32: far into a text an angle is the product of a
-large number and a rounded one.
+A head's columns are taken in pairs, and each pair is rotated by an angle that grows with the
+token's position: pair i by `position * inv_freq[i]`. A model trained on short texts reads longer
+ones when its frequencies are lowered; the rope types of config.json say how. They follow
+transformers' `modeling_rope_utils`, also in computing with float32: far into a text an angle is the
+product of a large number and a rounded one.
 
 Dimensions:
     B  batch      T  new tokens     H  heads
-    D  head_dim   R  columns of a head that are turned (all, or the first part), R/2 pairs
+    D  head_dim   R  columns of a head that are rotated (all, or the first part), R/2 pairs
 """
 
 from __future__ import annotations
@@ -26,26 +26,35 @@ from gradient.tensor import Tensor
 
 
 class Rotation(NamedTuple):
-    """The turn of every token of one forward pass; call it on the queries and keys of a layer."""
+    """The rotation of each token of one forward pass; call it on a layer's queries and keys."""
 
     cos: Tensor  # (B or 1, 1, T, R/2)
     sin: Tensor
     interleaved: bool = False  # pairs are columns (2i, 2i + 1), not (i, i + R/2)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn the first R columns of each head: (B, H, T, D) -> (B, H, T, D)."""
+        """Rotate the first R columns of each head: (B, H, T, D) -> (B, H, T, D)."""
         return rope(x, cos=self.cos.array, sin=self.sin.array, interleaved=self.interleaved)
+
+
+#: What an attention layer does to its queries and keys (B, H, T, D): a `Rotation`, or nothing.
+Rotate = Callable[[Tensor], Tensor]
+
+
+def no_rotation(x: Tensor) -> Tensor:
+    """Return x: for layers without positions (Kazemnejad et al. 2023, "NoPE")."""
+    return x
 
 
 class RotaryEmbedding(nn.Module):
     """The rotation of heads by fixed frequencies; `rotary_embedding` makes one from a config.
 
     The frequencies are neither weights nor buffers: they stay float32 whatever the model is
-    converted to, and are brought once to each device on which positions come.
+    converted to, and are copied once to each device that positions are on.
     """
 
     #: Up to this length of a text, an angle depends on the position alone.
-    steady_length: float = math.inf
+    original_max_seq_len: float = math.inf
 
     def __init__(
         self,
@@ -77,7 +86,7 @@ class RotaryEmbedding(nn.Module):
             dtype: the queries' and keys', to which cos and sin are rounded, like transformers' are.
             lengths: how many tokens of each row are real; None is all.
         """
-        ends = None if self.steady_length == math.inf else text_ends(positions, lengths)
+        ends = None if self.original_max_seq_len == math.inf else text_ends(positions, lengths)
         inv_freq = self.frequencies(positions.device, ends)
         angles = positions.float().unsqueeze(-1) * inv_freq  # (B, T, R/2)
         angles = angles.reshape(-1, 1, *angles.shape[-2:])  # (B, 1, T, R/2): alike for all heads
@@ -89,8 +98,8 @@ class RotaryEmbedding(nn.Module):
         return Rotation(cos, sin, self.interleaved)
 
     def same_angles(self, length: int, longer: int) -> bool:
-        """Return whether texts of both lengths turn the positions that they share alike."""
-        return length == longer or longer <= self.steady_length
+        """Return whether texts of both lengths have the same angles where both have tokens."""
+        return length == longer or longer <= self.original_max_seq_len
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         """Return float32 radians per token on `device`: (R/2,), or (B, 1, R/2) by length."""
@@ -122,31 +131,33 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
     """NTK scaling by the text's length: the base grows once a text exceeds the trained context.
 
     The source is a post of u/emozilla on r/LocalLLaMA (2023), "Dynamically scaled RoPE". Each pass
-    turns its new tokens by the length reached; keys that a cache holds stay as they were turned,
+    rotates its new tokens by the length reached; keys that a cache holds stay as they were rotated,
     here as in transformers. So a text that is read in several passes, or written token by token,
     differs beyond the trained context from the same text in one pass.
     """
 
     def __init__(self, theta: float, factor: float, R: int, context: int, **options: Any) -> None:
         super().__init__(_inverse_frequencies(theta, R), **options)
-        self.theta, self.factor, self.steady_length = theta, factor, context
+        self.theta, self.factor, self.original_max_seq_len = theta, factor, context
         self.exponents = _exponents(R).astype(np.float64)
         self.power = R / (R - 2)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
-        excess = self.factor * ends.float() / self.steady_length - (self.factor - 1)  # (B, 1)
+        excess = self.factor * ends.float() / self.original_max_seq_len - (
+            self.factor - 1
+        )  # (B, 1)
         base = self.theta * (excess.clamp(min=1).double() ** self.power).float()
         powers = (base.double() ** self.constant("exponents", device)).float()  # as in `_powers`
         steady = self.constant("inv_freq", device)
-        return gradient.where(ends > self.steady_length, 1 / powers, steady).unsqueeze(-2)
+        return gradient.where(ends > self.original_max_seq_len, 1 / powers, steady).unsqueeze(-2)
 
 
 class LongRotaryEmbedding(RotaryEmbedding):
     """LongRoPE: a searched factor for each frequency, one set for short texts and one for long.
 
     Ding et al. 2024 (arXiv:2402.13753), section 3.3. The source is Phi-3's use of it: a pass that
-    ends beyond the original context turns all its new tokens by the long set.
+    ends beyond the original context rotates all its new tokens by the long set.
     """
 
     def __init__(
@@ -159,15 +170,17 @@ class LongRotaryEmbedding(RotaryEmbedding):
     ) -> None:
         super().__init__(short, attention_factor, **options)
         self.long_inv_freq = long
-        self.steady_length = context
+        self.original_max_seq_len = context
 
     def same_angles(self, length: int, longer: int) -> bool:
-        return (length > self.steady_length) == (longer > self.steady_length)
+        return (length > self.original_max_seq_len) == (longer > self.original_max_seq_len)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:
         assert ends is not None
         short, long = self.constant("inv_freq", device), self.constant("long_inv_freq", device)
-        return gradient.where(ends > self.steady_length, long, short).unsqueeze(-2)  # (B, 1, R/2)
+        return gradient.where(ends > self.original_max_seq_len, long, short).unsqueeze(
+            -2
+        )  # (B, 1, R/2)
 
 
 # ---- frequencies --------------------------------------------------------------------------------
@@ -306,5 +319,5 @@ def rotary_embedding(
 
 
 def rotary_dim(parameters: dict[str, Any], head_dim: int) -> int:
-    """Return how many columns of a head are turned; where it is odd, the next one is turned too."""
+    """Return how many columns of a head are rotated; where it is odd, the next one is too."""
     return int(head_dim * parameters.get("partial_rotary_factor", 1.0))

@@ -127,10 +127,10 @@ def _misfits(p: dict[str, Any], head_dim: int) -> list[str]:
     if not 1 <= dim <= 2 * pairs <= head_dim:
         found.append(
             f"head_dim = {head_dim} with partial_rotary_factor = "
-            f"{p.get('partial_rotary_factor', 1.0)}: the columns to turn must make pairs"
+            f"{p.get('partial_rotary_factor', 1.0)}: the columns to rotate must make pairs"
         )
     if rope_type == "dynamic" and dim <= 2:
-        found.append(f"rope_parameters: dynamic needs more than 2 columns to turn, got {dim}")
+        found.append(f"rope_parameters: dynamic needs more than 2 columns to rotate, got {dim}")
     if rope_type == "llama3" and p["high_freq_factor"] <= p["low_freq_factor"]:
         found.append(
             f"rope_parameters: high_freq_factor must be above low_freq_factor = "

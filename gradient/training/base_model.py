@@ -8,7 +8,7 @@ from typing import Any
 
 import gradient
 from gradient.checkpoints import open_checkpoint
-from gradient.models import CausalLM, model_class
+from gradient.models import CausalLM, config_class, model_class
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -16,11 +16,12 @@ from gradient.tensor import Tensor
 def shape_of(path: Path) -> tuple[dict[str, Any], int | None]:
     """The shape of a stored model, by the fields of `TrainConfig`, and its context length."""
     values = open_checkpoint(path).config
-    cls = model_class(values.get("model_type")).config_class
+    model_class(values.get("model_type"))  # raises for a type that is not supported
+    cls = config_class(values["model_type"])
     config = cls.from_hf(values)
 
     def get(name: str) -> Any:
-        return getattr(config, config.aliases.get(name, name), None)
+        return getattr(config, name, None)
 
     kv_heads = get("num_key_value_heads")
     shape = {
@@ -47,7 +48,7 @@ def with_vocabulary(model: CausalLM, size: int) -> CausalLM:
     values = model.config.to_hf() | {"vocab_size": size}
     larger: Any = type(model)
     with init.skip_init():
-        larger = larger(type(model).config_class.from_hf(values))
+        larger = larger(type(model.config).from_hf(values))
     old, new = model.state_dict(), larger.state_dict()
     state: dict[str, Tensor] = {}
     for name, value in new.items():

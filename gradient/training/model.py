@@ -9,7 +9,7 @@ from typing import Any
 import gradient
 from gradient.checkpoints import load_model
 from gradient.checkpoints.generation_config import eos_token_ids
-from gradient.models import CausalLM, model_class
+from gradient.models import CausalLM, config_class, model_class
 from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
@@ -36,9 +36,9 @@ def build_model(config: TrainConfig, corpus: Corpus) -> CausalLM:
 def restored_model(model_config: Mapping[str, Any], corpus: Corpus) -> CausalLM:
     """A model of a checkpoint's configuration, for the weights that lie beside it."""
     values = dict(model_config)
-    cls = model_class(values.get("model_type"))
+    cls: Any = model_class(values.get("model_type"))
     with init.skip_init():
-        model: Any = cls(cls.config_class.from_hf(values))
+        model = cls(config_class(values["model_type"]).from_hf(values))
     model.generation_config = generation_config(corpus)
     return model.train()
 

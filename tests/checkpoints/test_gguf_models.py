@@ -19,7 +19,7 @@ from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile
-from gradient.models import model_class
+from gradient.models import config_class, model_class
 from gradient.quantization import quantize, quantize_
 from support.paths import GOLDEN
 
@@ -63,7 +63,7 @@ def model_of(model_type: str, **changes):
     gradient.manual_seed(0)
     cls = model_class(model_type)
     values = {"model_type": model_type} | SHAPE | FAMILIES.get(model_type, {}) | changes
-    model = cls(cls.config_class.from_hf(values)).eval()
+    model = cls(config_class(model_type).from_hf(values)).eval()
     with gradient.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * gradient.randn(*parameter.shape))
@@ -418,7 +418,7 @@ def test_factors_of_no_known_scaling_are_kept_as_they_are(tmp_path):
         tmp_path / "m.gguf", metadata, {**tensors, "rope_freqs.weight": gradient.tensor(factors)}
     )
     back = load_model(tmp_path / "m.gguf")
-    frequencies = back.model.rotary_emb.inv_freq
+    frequencies = back.model.rotary_emb["full_attention"].inv_freq
     expected = 10_000.0 ** -(np.arange(0, 8, 2) / 8) / factors
     np.testing.assert_allclose(frequencies, expected, rtol=1e-6)
     again = GGUFFile(written(back, tmp_path / "again.gguf"))

@@ -33,7 +33,6 @@ from gradient.models import (
     register_model,
     supported_models,
 )
-from gradient.models.registry import _MODELS
 from gradient.quantization import quantize_
 from support.paths import GOLDEN
 
@@ -419,7 +418,7 @@ def test_peak_memory_of_loading_is_the_weights_size(large, file, dtype, scheme, 
 
 
 def test_a_model_of_ones_own_is_loaded_once_registered(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("gradient.models.registry._MODELS", dict(_MODELS))
+    monkeypatch.setattr("gradient.models.registry._registered", {})
     set_config(folder, model_type="mine")
 
     class MineConfig(GPT2Config):

@@ -18,7 +18,7 @@ from gradient.checkpoints.gguf import to_gguf
 from gradient.cli.app import app
 from gradient.io import gguf
 from gradient.io.gguf import GGUFFile
-from gradient.models import model_class
+from gradient.models import config_class, model_class
 from gradient.text import Tokenizer, train_bpe
 
 pytestmark = pytest.mark.cpu_only
@@ -56,7 +56,7 @@ def model_folder(folder: Path, model_type: str = "llama", **changes) -> Path:
     cls = model_class(model_type)
     values = SHAPE | {"vocab_size": tokenizer.vocab_size + 3, "eos_token_id": tokenizer.eos_id}
     values |= {"bos_token_id": tokenizer.bos_id, "pad_token_id": None} | changes
-    model = cls(cls.config_class.from_hf({"model_type": model_type} | values)).eval()
+    model = cls(config_class(model_type).from_hf({"model_type": model_type} | values)).eval()
     with gradient.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * gradient.randn(*parameter.shape))

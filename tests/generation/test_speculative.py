@@ -23,7 +23,7 @@ from gradient.generation import (
 )
 from gradient.generation.generate import start
 from gradient.models import CausalLM, GPT2Config, GPT2LMHeadModel
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 from gradient.text import Tokenizer, byte_level
 
 EOS = 256
@@ -166,7 +166,7 @@ def test_many_models_and_prompts(device):
 def test_greedy_text_is_the_same_where_layers_have_windows(cache, device):
     """A ring of a few tokens must hold what a refused draft would have pushed out."""
     gradient.manual_seed(1)
-    config = model_class("mistral").config_class.from_hf(
+    config = config_class("mistral").from_hf(
         {
             "model_type": "mistral", "vocab_size": 257, "hidden_size": 32, "intermediate_size": 48,
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,

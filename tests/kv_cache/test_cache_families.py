@@ -7,7 +7,7 @@ import pytest
 
 import gradient
 from gradient.generation import KVCache, PromptCache, generate, prefill
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 
 SHAPE = {
     "vocab_size": 61,
@@ -52,7 +52,9 @@ def random_model(family: str, device="cpu"):
     model_type = family.split(",")[0]
     values = FAMILIES[family] if model_type == "gpt2" else SHAPE | FAMILIES[family]
     cls = model_class(model_type)
-    config = cls.config_class.from_hf({"model_type": model_type, "eos_token_id": 1, **values})
+    config = config_class(model_type).from_hf(
+        {"model_type": model_type, "eos_token_id": 1, **values}
+    )
     gradient.manual_seed(4)
     return cls(config).to(device).eval()
 

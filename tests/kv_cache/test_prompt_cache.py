@@ -184,7 +184,7 @@ def test_drafts_leave_a_prompt_cache_with_what_was_said(kind, monkeypatch):
     model, text = make_model(), texts(1)[0].tolist()
     draft = make_model()  # which is nearly the same
     with gradient.no_grad():
-        draft.head.weight += 0.05 * gradient.randn(*draft.head.weight.shape)
+        draft.lm_head.weight += 0.05 * gradient.randn(*draft.lm_head.weight.shape)
     cache = PromptCache(model, kind=kind, **KINDS[kind])
     options = {"max_new_tokens": 12, "ignore_eos": True}
     expected = generate(model, text[:40], **options).token_ids
@@ -245,8 +245,8 @@ def test_a_model_in_training_reads_what_prompts_share_without_dropout():
 def test_an_interrupted_text_can_be_taken_up_again(monkeypatch):
     tokenizer, text = byte_level(), "ab" * 10
     model = make_model()
-    model.tokens = gradient.nn.Embedding(257, 32)
-    model.head = gradient.nn.Linear(32, 257)
+    model.model.tokens = gradient.nn.Embedding(257, 32)
+    model.lm_head = gradient.nn.Linear(32, 257)
     model.config.vocab_size = 257
     lm = LanguageModel(model, tokenizer)
     cache = PromptCache(model)
@@ -268,15 +268,15 @@ def test_a_pass_that_fails_leaves_a_prompt_cache_usable(kind, monkeypatch):
     generate(model, text[:30], prompt_cache=cache, **options)
     expected = generate(model, text[:60], **options).token_ids
     with monkeypatch.context() as patch:
-        calls = []
+        calls, second = [], model.model.layers[1].qkv
 
         def interrupted(x):
             calls.append(x)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return gradient.nn.Linear.forward(model.qkv[1], x)
+            return gradient.nn.Linear.forward(second, x)
 
-        patch.setattr(model.qkv[1], "forward", interrupted)
+        patch.setattr(second, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):  # in the second chunk, after the first layer
             generate(model, text[:60], prompt_cache=cache, prefill_chunk=15, **options)
     found = generate(model, text[:60], prompt_cache=cache, **options)
@@ -375,7 +375,7 @@ def test_another_models_file_is_refused(tmp_path):
     cache.save(tmp_path / "cache", model, [text[0, :5].tolist()])
     trained, wider = make_model(), make_model(head_size=16)
     with gradient.no_grad():
-        trained.qkv[1].weight *= 1 + 1e-6
+        trained.model.layers[1].qkv.weight *= 1 + 1e-6
     for other in (trained, wider, make_model().to(gradient.bfloat16)):
         with pytest.raises(ArgumentError, match="was saved from another model, or from this one"):
             KVCache.load(tmp_path / "cache", other)

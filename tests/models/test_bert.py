@@ -24,7 +24,7 @@ from gradient.errors import (
 )
 from gradient.io import load_file, save_file
 from gradient.models.bert import BertConfig, BertForMaskedLM
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 from gradient.text import Tokenizer
 from support.paths import GOLDEN
 
@@ -46,7 +46,7 @@ SHAPE = {
 def build(model_type: str = "bert", device: str = "cpu", **changes):
     cls = model_class(model_type)
     values = {"model_type": model_type, **SHAPE, **changes}
-    return cls(cls.config_class.from_hf(values)).to(device).eval()
+    return cls(config_class(model_type).from_hf(values)).to(device).eval()
 
 
 @pytest.fixture(params=["bert", "roberta", "xlm-roberta", "distilbert"])
@@ -146,11 +146,11 @@ def test_positions_of_roberta_begin_beyond_the_padding_tokens_id():
 
 def test_the_head_is_the_embedding_unless_untied(like_bert):
     model = like_bert
-    embedding = model.encoder.embeddings.word_embeddings.weight
+    embedding = model.base_model.embeddings.word_embeddings.weight
     assert model.head.decoder.weight is embedding
     assert model.head.decoder.bias is model.head.bias
     untied = build(model.config.model_type, tie_word_embeddings=False)
-    assert untied.head.decoder.weight is not untied.encoder.embeddings.word_embeddings.weight
+    assert untied.head.decoder.weight is not untied.base_model.embeddings.word_embeddings.weight
 
 
 def test_initial_weights():

@@ -15,7 +15,7 @@ from gradient.errors import FileFormatError
 from gradient.generation import KVCache, generate
 from gradient.io.safetensors import save_file
 from gradient.models.llama import LlamaRMSNorm
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 from gradient.models.rope import ROPE_TYPES, rotary_embedding
 from gradient.models.rope_parameters import rope_problems, settled
 from support.paths import GOLDEN
@@ -46,7 +46,7 @@ FAMILIES = {
 
 def build(model_type: str, device: str = "cpu", **changes):
     cls = model_class(model_type)
-    config = cls.config_class.from_hf({"model_type": model_type, **SHAPE, **changes})
+    config = config_class(model_type).from_hf({"model_type": model_type, **SHAPE, **changes})
     return cls(config).to(device).eval()
 
 
@@ -235,7 +235,7 @@ def test_angles_change_only_beyond_the_original_context(rope_type):
     short, edge, long = (rotary(gradient.arange(n), gradient.float32) for n in (9, 1024, 1025))
     close(short.cos, edge.cos[..., :9, :], 1e-6)
     assert (long.cos[..., :9, :] - short.cos).abs().max().item() > 1e-3
-    assert rotary.steady_length == 1024
+    assert rotary.original_max_seq_len == 1024
 
 
 def test_each_row_has_the_angles_of_its_own_length():
@@ -307,8 +307,10 @@ def test_a_part_of_each_head_is_left_alone():
 def test_frequencies_stay_float32_in_a_converted_model(device):
     """In bfloat16 a frequency has 8 bits: at position 1000 the angle would be off by a radian."""
     model = build("llama", device).to(gradient.bfloat16)
-    assert model.model.rotary_emb.inv_freq.dtype == np.float32
-    rotate = model.model.rotary_emb(gradient.tensor([[1000]], device=device), gradient.float32)
+    assert model.model.rotary_emb["full_attention"].inv_freq.dtype == np.float32
+    rotate = model.model.rotary_emb["full_attention"](
+        gradient.tensor([[1000]], device=device), gradient.float32
+    )
     expected = np.cos(1000 * 10_000.0 ** -(np.arange(0, 8, 2) / 8))
     np.testing.assert_allclose(rotate.cos.cpu().numpy().ravel(), expected, atol=1e-3)
 
@@ -392,7 +394,9 @@ def test_sizes_of_published_models():
     for model_type, expected in sizes.items():
         cls = model_class(model_type)
         with gradient.nn.init.skip_init():
-            config = cls.config_class.from_hf({"model_type": model_type, "num_hidden_layers": 1})
+            config = config_class(model_type).from_hf(
+                {"model_type": model_type, "num_hidden_layers": 1}
+            )
             one = cls(config).num_parameters()
             two = cls(dataclasses.replace(config, num_hidden_layers=2)).num_parameters()
         assert one + 31 * (two - one) == expected, model_type
@@ -425,7 +429,7 @@ def test_none_goes_on_to_the_length_it_was_made_for(model):
 
 
 def config(model_type: str = "llama", **changes):
-    return model_class(model_type).config_class.from_hf(SHAPE | changes)
+    return config_class(model_type).from_hf(SHAPE | changes)
 
 
 def test_both_dialects_of_rotary_positions_say_the_same():
@@ -441,7 +445,7 @@ def test_both_dialects_of_rotary_positions_say_the_same():
         assert saved["rope_parameters"] == new
         assert saved["rope_theta"] == 5e5 and saved["partial_rotary_factor"] == 0.5
         assert saved["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
-        assert model_class(model_type).config_class.from_hf(saved).to_hf() == saved
+        assert config_class(model_type).from_hf(saved).to_hf() == saved
 
 
 def test_no_scaling_in_any_words():
@@ -513,9 +517,9 @@ def test_unknown_keys_are_kept():
         (
             "phi3",
             {"partial_rotary_factor": 1.5},
-            "partial_rotary_factor = 1.5: the columns to turn",
+            "partial_rotary_factor = 1.5: the columns to rotate",
         ),
-        ("phi3", {"partial_rotary_factor": 0.01}, "the columns to turn must make pairs"),
+        ("phi3", {"partial_rotary_factor": 0.01}, "the columns to rotate must make pairs"),
         ("phi3", {"resid_pdrop": -1}, "resid_pdrop must be a probability below 1, got -1"),
         ("mistral", {"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types must name 2 layers, got 1"),
@@ -553,7 +557,7 @@ def test_a_damaged_config_is_refused_or_describes_a_model():
             where[draw.choice([*where, "rope_theta", "attention_factor"])] = draw.choice(JUNK)
         cls = model_class(model_type)
         try:
-            described = cls.config_class.from_hf(values)
+            described = config_class(model_type).from_hf(values)
         except FileFormatError:
             refused += 1
             continue

@@ -15,9 +15,9 @@ from gradient.checkpoints import load_model, save_model
 from gradient.errors import ArgumentError, FileFormatError, StateDictError
 from gradient.generation import KVCache, generate
 from gradient.io import load_file, save_file
-from gradient.models.llama import LlamaMLP
+from gradient.models.llama import LlamaConfig, LlamaMLP
 from gradient.models.moe import Router, SparseMoe, record_routing
-from gradient.models.registry import model_class
+from gradient.models.registry import config_class, model_class
 from gradient.quantization import quantize_
 from support.paths import GOLDEN
 
@@ -44,7 +44,7 @@ FAMILIES = {
 def build(model_type: str, device: str = "cpu", **changes):
     cls = model_class(model_type)
     values = {"model_type": model_type, **SHAPE, **FAMILIES[model_type], **changes}
-    return cls(cls.config_class.from_hf(values)).to(device).eval()
+    return cls(config_class(model_type).from_hf(values)).to(device).eval()
 
 
 @pytest.fixture(params=FAMILIES)
@@ -55,7 +55,8 @@ def model(request, device):
 
 def mixture(experts: int = 5, top_k: int = 2, normalize: bool = True, **options) -> SparseMoe:
     gate = Router(8, experts, top_k=top_k, normalize=normalize)
-    return SparseMoe(gate, [LlamaMLP(8, 6, "silu") for _ in range(experts)], F.silu, **options)
+    config = LlamaConfig(hidden_size=8, intermediate_size=6, num_attention_heads=2)
+    return SparseMoe(gate, [LlamaMLP(config) for _ in range(experts)], F.silu, **options)
 
 
 def all_of_them(moe: SparseMoe, x):

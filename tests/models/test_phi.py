@@ -90,7 +90,9 @@ def test_every_parameter_learns(model, device):
 def test_attention_and_mlp_read_the_same_norm(device):
     layer = build(device).model.layers[0]
     x = gradient.randn(1, 5, 32, device=device)
-    rotate = build(device).model.rotary_emb(gradient.arange(5, device=device), x.dtype)
+    rotate = build(device).model.rotary_emb["full_attention"](
+        gradient.arange(5, device=device), x.dtype
+    )
     with gradient.no_grad():
         y = layer.input_layernorm(x)
         close(layer(x, rotate, None), x + layer.self_attn(y, rotate, None) + layer.mlp(y), 1e-6)
@@ -99,7 +101,7 @@ def test_attention_and_mlp_read_the_same_norm(device):
 @pytest.mark.parametrize(("factor", "turned"), [(None, 4), (0.5, 4), (0.25, 2), (1.0, 8)])
 def test_a_part_of_each_head_is_turned(factor, turned):
     given = {} if factor is None else {"partial_rotary_factor": factor}
-    rotary = build(**given).model.rotary_emb
+    rotary = build(**given).model.rotary_emb["full_attention"]
     x = gradient.randn(1, 4, 3, 8)  # (B, H, T, D)
     moved = (rotary(gradient.arange(3), x.dtype)(x) - x).abs().amax(dim=(0, 1, 2)).numpy() > 0
     assert moved.tolist() == [True] * turned + [False] * (8 - turned)
@@ -137,7 +139,7 @@ def test_both_dialects_of_rotary_positions():
         ({"qk_layernorm": "yes"}, "qk_layernorm must be bool"),
         ({"num_key_value_heads": 3}, "num_key_value_heads = 3 must divide"),
         ({"partial_rotary_factor": 0.0}, "partial_rotary_factor"),
-        ({"partial_rotary_factor": 1.5}, "the columns to turn must make pairs"),
+        ({"partial_rotary_factor": 1.5}, "the columns to rotate must make pairs"),
         ({"partial_rotary_factor": 3.5 / 8}, "an even number of head_dim = 8, got 3 columns"),
         ({"hidden_act": "swoosh"}, "hidden_act must be one of"),
     ],

@@ -7,47 +7,55 @@ import numpy as np
 import gradient
 from gradient import nn
 from gradient.models import CausalLM, GPT2Config
-from gradient.models.attention import attend
-from gradient.models.causal_lm import KVShape, check_input_ids, last_tokens
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import KVShape
 
 VOCAB, CONTEXT = 50, 80
+H, H_KV = 4, 2  # heads
 WINDOWS = (None, 6, 11)  # of the layers: one sees all, two slide
 
 
-class Windowed(CausalLM):
-    """A decoder of attention only: grouped heads, capped scores, a window of its own per layer."""
+class WindowedAttention(CausalAttention):
+    """Grouped heads from one matrix, capped scores, no projection of what comes out."""
 
-    H, H_kv, D = 4, 2, 8
+    def __init__(self, layer: int, window: int | None, D: int) -> None:
+        super().__init__(layer, window=window, softcap=4.0)
+        self.D, self.sizes = D, [H * D, H_KV * D, H_KV * D]
+        self.qkv = nn.Linear(H * D, sum(self.sizes))
+
+    def forward(self, x, past):
+        B, T, _ = x.shape
+        parts = self.qkv(x).split(self.sizes, dim=2)
+        return self.attend(past, *(y.view(B, T, -1, self.D).transpose(1, 2) for y in parts))
+
+
+class WindowedModel(nn.Module):
+    """A decoder of attention only, with a window of its own per layer."""
+
+    def __init__(self, windows, D: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(VOCAB, H * D)
+        self.places = nn.Embedding(CONTEXT, H * D)
+        self.layers = nn.ModuleList(WindowedAttention(n, w, D) for n, w in enumerate(windows))
+
+    def forward(self, input_ids, positions, past, lengths):
+        x = self.tokens(input_ids) + self.places(positions)
+        for layer in self.layers:
+            x = x + layer(x, past)
+        return x
+
+
+class Windowed(CausalLM):
+    """The decoder with its head."""
 
     def __init__(self, windows=WINDOWS, head_size: int = 8) -> None:
         super().__init__(GPT2Config(vocab_size=VOCAB, n_positions=CONTEXT))
         self.D, self.windows = head_size, windows
-        C = self.H * self.D
-        self.tokens = nn.Embedding(VOCAB, C)
-        self.places = nn.Embedding(CONTEXT, C)
-        self.qkv = nn.ModuleList(nn.Linear(C, C + 2 * self.H_kv * self.D) for _ in windows)
-        self.head = nn.Linear(C, VOCAB)
+        self.model = WindowedModel(windows, head_size)
+        self.lm_head = nn.Linear(H * head_size, VOCAB)
 
     context_length = property(lambda self: CONTEXT)
-    kv_shapes = property(lambda self: [KVShape(self.H_kv, self.D, w) for w in self.windows])
-
-    def forward(self, input_ids, cache=None, *, lengths=None, last_only=False):
-        check_input_ids(input_ids, lengths, CONTEXT)
-        B, T = input_ids.shape
-        past = None if cache is None else cache.begin(T, lengths)
-        positions = gradient.arange(T, device=input_ids.device) if past is None else past.positions
-        x = self.tokens(input_ids) + self.places(positions)
-        for layer, window in enumerate(self.windows):
-            sizes = [self.H * self.D] + [self.H_kv * self.D] * 2
-            q, k, v = (
-                part.view(B, T, -1, self.D).transpose(1, 2)
-                for part in self.qkv[layer](x).split(sizes, dim=2)
-            )
-            y = attend(past, layer, q, k, v, window=window, softcap=4.0)
-            x = x + y.transpose(1, 2).reshape(B, T, -1)
-        if past is not None:
-            past.commit()
-        return self.head(last_tokens(x, lengths) if last_only else x)
+    kv_shapes = property(lambda self: [KVShape(H_KV, self.D, w) for w in self.windows])
 
 
 def make_model(device="cpu", windows=WINDOWS, head_size=8) -> Windowed:

@@ -195,15 +195,14 @@ def test_batches_of_documents_are_a_function_of_their_index():
 @pytest.mark.parametrize("window", [None, 3])
 def test_packed_documents_do_not_see_one_another(window):
     from gradient.models.gpt2 import GPT2Config, GPT2LMHeadModel
-    from gradient.models.llama import MistralForCausalLM
-    from gradient.models.llama_config import MistralConfig
+    from gradient.models.llama import LlamaForCausalLM, MistralConfig
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 50}
     model = (
         GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=16, vocab_size=50))
         if window is None
-        else MistralForCausalLM(MistralConfig(**sizes, sliding_window=window))
+        else LlamaForCausalLM(MistralConfig(**sizes, sliding_window=window))
     ).eval()
     texts = [[1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11]]
     inputs = np.array([sum(texts, [])])

@@ -1,0 +1,106 @@
+"""Phi-3 and Phi-4 (Abdin et al. 2024, arXiv:2404.14219): LLaMA with fused projections, LongRoPE.
+
+Dimensions:
+    B  batch          T  new tokens
+    C  hidden_size    I  intermediate_size
+    H  num_attention_heads, H_kv  num_key_value_heads, each of size D (head_dim)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from gradient import nn
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import PastKeyValues
+from gradient.models.config import positive, probability, size
+from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
+from gradient.models.llama_config import LlamaFamilyConfig
+from gradient.models.rope import Rotate
+from gradient.tensor import Tensor
+
+__all__ = ["Phi3Config", "Phi3ForCausalLM"]
+
+
+@dataclass(kw_only=True)
+class Phi3Config(LlamaFamilyConfig):
+    """The shape of a Phi-3; the defaults are Phi-3-mini's."""
+
+    model_type: ClassVar[str] = "phi3"
+    default_partial_rotary_factor: ClassVar[float] = 1.0
+    recomputes_when_angles_change: ClassVar[bool] = True
+
+    vocab_size: int = 32064
+    hidden_size: int = 3072
+    intermediate_size: int = 8192
+    max_position_embeddings: int = 4096
+    original_max_position_embeddings: int = 4096
+    rms_norm_eps: float = positive(1e-5)
+    resid_pdrop: float = probability(0.0)
+    sliding_window: int | None = size(None)
+    eos_token_id: int | list[int] | None = 32000
+    pad_token_id: int | None = 32000
+
+    def settled_rope(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return rope parameters, in which "yarn" is what the first Phi-3s called LongRoPE."""
+        if "yarn" in (parameters.get("rope_type"), parameters.get("type")):
+            parameters = parameters | {"rope_type": "longrope"}
+        return super().settled_rope(parameters)
+
+    @property
+    def original_context(self) -> int | None:
+        return self.original_max_position_embeddings
+
+    @property
+    def residual_dropout(self) -> float:
+        return self.resid_pdrop
+
+
+class Phi3Attention(CausalAttention):
+    """LLaMA's attention, whose queries, keys and values come from one matrix, stacked."""
+
+    def __init__(self, config: Phi3Config, layer: int) -> None:
+        super().__init__(layer, window=config.windows[layer], dropout=config.attention_dropout)
+        C, D = config.hidden_size, config.head_size
+        self.head_dim = D
+        self.sizes = [config.num_attention_heads * D, config.kv_heads * D, config.kv_heads * D]
+        self.qkv_proj = nn.Linear(C, sum(self.sizes), bias=False)
+        self.o_proj = nn.Linear(self.sizes[0], C, bias=False)
+
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        q, k, v = (
+            y.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H or H_kv, T, D)
+            for y in self.qkv_proj(x).split(self.sizes, dim=-1)
+        )
+        return self.o_proj(self.attend(past, rotate(q), rotate(k), v))
+
+
+class Phi3MLP(nn.Module):
+    """LLaMA's MLP, with gate and up stacked in one matrix."""
+
+    def __init__(self, config: LlamaFamilyConfig) -> None:
+        super().__init__()
+        C, I = config.hidden_size, config.intermediate_size  # noqa: E741
+        self.gate_up_proj = nn.Linear(C, 2 * I, bias=False)
+        self.down_proj = nn.Linear(I, C, bias=False)
+        self.act = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)  # each (B, T, I)
+        return self.down_proj(self.act(gate) * up)
+
+
+class Phi3ForCausalLM(LlamaForCausalLM):
+    """Phi-3 with its language-model head; see `LlamaForCausalLM`."""
+
+    config_class = Phi3Config
+
+    def __init__(self, config: Phi3Config) -> None:
+        layer = partial(LlamaDecoderLayer, attention=Phi3Attention, mlp=Phi3MLP)
+        super().__init__(config, partial(LlamaModel, layer=layer))
