@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,12 @@ def test_python_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
                 f"{page.name}:{statement.lineno}: says {promised!r}, prints {printed.getvalue()!r}"
             )
     assert wrong == []
+
+
+def test_tables_made_of_code_are_up_to_date() -> None:
+    tables = runpy.run_path(str(CHECKOUT / "docs" / "tables.py"))
+    page = tables["PAGE"].read_text(encoding="utf-8")
+    assert tables["options_table"]() in page, "run: python docs/tables.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

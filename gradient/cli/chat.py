@@ -10,6 +10,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
+from gradient.cli.flags import spell_out
 from gradient.cli.generate import report, write
 from gradient.cli.loading import load_language_model, tokenizer_of
 from gradient.cli.turns import HELP, command_of, turns
@@ -24,14 +25,6 @@ def chat(
     system: Annotated[
         str | None, typer.Option("--system", help="Instructions that precede the conversation.")
     ] = None,
-    max_new_tokens: opt.MaxNewTokens = 512,
-    temperature: sampling.Temperature = None,
-    top_k: sampling.TopK = None,
-    top_p: sampling.TopP = None,
-    min_p: sampling.MinP = None,
-    repetition_penalty: sampling.RepetitionPenalty = None,
-    seed: sampling.Seed = None,
-    stop: sampling.Stop = None,
     device: opt.Device = "cpu",
     dtype: opt.DType = None,
     quantize: opt.Quantize = None,
@@ -41,6 +34,7 @@ def chat(
     verbose: opt.Verbose = False,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
+    **given: Any,
 ) -> None:
     """Talk with a model; /help lists what can be typed beside the conversation.
 
@@ -50,16 +44,10 @@ def chat(
     """
     from gradient.generation import PromptCache
 
-    language_model = load_language_model(
-        model,
-        quiet=as_json,
-        device=device,
-        dtype=dtype,
-        quantize=quantize,
-        tokenizer=tokenizer,
-        revision=revision,
-        offline=offline,
-    )
+    given = sampling.read(given)
+    place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
+    place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
+    language_model = load_language_model(model, revision=revision, **place)
     tokenizer_of(language_model)
     if not language_model.has_chat_template:
         typer.echo(
@@ -67,16 +55,7 @@ def chat(
             "continues a transcript; `gradient generate` suits it better.",
             err=True,
         )
-    given: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-        "stop": stop or None,
-    }
+    given = sampling.with_draft(given, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
     # A turn's prompt is the whole conversation; this way only what is new in it is computed.
     options["prompt_cache"] = PromptCache(language_model.model)
@@ -89,6 +68,20 @@ def chat(
             talk.obey(*command)
         else:
             talk.say(text.strip())
+
+
+#: What only makes sense for a single text, or is for a cache of another kind than chat's own.
+_NOT_IN_CHAT = (
+    "beyond_context",
+    "cache",
+    "cache_dtype",
+    "ignore_eos",
+    "length_penalty",
+    "logprobs",
+    "num_beams",
+    "num_return_sequences",
+)
+spell_out(chat, sampling.generation_flags(without=_NOT_IN_CHAT, max_new_tokens=512))
 
 
 class Conversation:

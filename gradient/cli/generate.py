@@ -9,6 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli import sampling
+from gradient.cli.flags import spell_out
 from gradient.cli.loading import load_language_model, tokenizer_of
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
@@ -23,46 +24,6 @@ def generate(
         typer.Argument(help="The text to continue; none or -: read standard input."),
     ] = None,
     model: opt.Model = "tinyworld",
-    max_new_tokens: opt.MaxNewTokens = 200,
-    temperature: sampling.Temperature = None,
-    top_k: sampling.TopK = None,
-    top_p: sampling.TopP = None,
-    min_p: sampling.MinP = None,
-    typical: sampling.Typical = None,
-    repetition_penalty: sampling.RepetitionPenalty = None,
-    presence_penalty: sampling.PresencePenalty = None,
-    frequency_penalty: sampling.FrequencyPenalty = None,
-    logit_bias: sampling.LogitBias = None,
-    no_repeat_ngram: sampling.NoRepeatNgram = None,
-    min_new_tokens: sampling.MinNewTokens = None,
-    beams: sampling.Beams = None,
-    length_penalty: sampling.LengthPenalty = None,
-    seed: sampling.Seed = None,
-    stop: sampling.Stop = None,
-    json_schema: sampling.JsonSchema = None,
-    regex: sampling.Regex = None,
-    choice: sampling.Choice = None,
-    grammar: sampling.Grammar = None,
-    draft: sampling.Draft = None,
-    cache: sampling.Cache = None,
-    cache_dtype: sampling.CacheDType = None,
-    ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Go on after the end-of-text token.")
-    ] = False,
-    beyond_context: Annotated[
-        bool,
-        typer.Option(
-            "--beyond-context", help="Go on beyond the context that the model was trained for."
-        ),
-    ] = False,
-    logprobs: Annotated[
-        int | None,
-        typer.Option("--logprobs", min=0, help="With --json: the k best log-probabilities, too."),
-    ] = None,
-    several: Annotated[
-        int | None,
-        typer.Option("--num-return-sequences", min=1, help="With --json: so many texts."),
-    ] = None,
     echo: Annotated[
         bool, typer.Option("--echo/--no-echo", help="Print the prompt before its continuation.")
     ] = True,
@@ -75,52 +36,22 @@ def generate(
     verbose: opt.Verbose = False,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
+    **given: Any,
 ) -> None:
     """Continue a text, streaming it as it is generated.
 
     With --json one document is printed at the end: text, token_ids, finish_reason, seed, timings;
     with --num-return-sequences a list of them under "continuations".
     """
-    if (several is not None or logprobs is not None) and not as_json:
+    given = sampling.read(given)
+    if not as_json and any(name in given for name in sampling.NEED_JSON):
         raise typer.BadParameter("needs --json", param_hint="--num-return-sequences, --logprobs")
-    bias = sampling.parse_logit_bias(logit_bias)
     text = read_prompt(prompt)
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
     tokenizer_of(language_model)
-    given: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "typical_p": typical,
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-        "logit_bias": bias,
-        "no_repeat_ngram_size": no_repeat_ngram,
-        "min_new_tokens": min_new_tokens,
-        "num_beams": beams,
-        "length_penalty": length_penalty,
-        "seed": seed,
-        "stop": stop or None,
-        "json_schema": sampling.read_text(json_schema),
-        "regex": regex,
-        "choices": choice or None,
-        "grammar": sampling.read_text(grammar),
-        "cache": cache,
-        "cache_dtype": cache_dtype,
-        "ignore_eos": ignore_eos,
-        "beyond_context": beyond_context,
-        "num_return_sequences": several,
-        "logprobs": logprobs,
-    }
-    if draft == "prompt_lookup":
-        given["draft"] = draft
-    elif draft is not None:
-        given["draft"] = load_language_model(draft, **place)
+    given = sampling.with_draft(given, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
     if as_json:
         found = language_model.generate(text, **options)
@@ -141,6 +72,9 @@ def generate(
     write("\n")
     if verbose:
         report(pieces.generation)
+
+
+spell_out(generate, sampling.generation_flags(max_new_tokens=200))
 
 
 def report(generation: Generation) -> None:

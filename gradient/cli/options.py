@@ -43,7 +43,3 @@ Verbose = Annotated[
         "--verbose", "-v", help="On standard error: tokens, speed, and why the text ended."
     ),
 ]
-
-MaxNewTokens = Annotated[
-    int, typer.Option("--max-new-tokens", "-n", min=1, help="The most tokens to generate.")
-]

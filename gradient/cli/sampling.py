@@ -1,189 +1,67 @@
-"""The options of `generate` and `chat` that say how tokens are chosen, and their defaults."""
+"""The flags of `generate` and `chat` that are options of a generation, and their defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from gradient.cli.flags import flag
+from gradient.cli.loading import load_language_model
+from gradient.generation.declared import declared
+from gradient.generation.options import Options
+
 #: For models whose makers recommend nothing. The penalty keeps small ones from going in circles.
 DEFAULTS = {"temperature": 0.7, "top_p": 0.95, "repetition_penalty": 1.1}
-
-_CHOICE = "Choosing tokens"
-_FORM = "The form of the text"
-_SPEED = "Speed and memory"
-_OWN = "the model's own, else "
+#: Options whose outcome a stream of text cannot show.
+NEED_JSON = ("num_return_sequences", "logprobs")
 
 
-def _option(name: str, help: str, *, panel: str, default: str | None = None, **limits: Any) -> Any:
-    names = name.split()
-    return typer.Option(
-        *names, help=help, rich_help_panel=panel, show_default=default or False, **limits
-    )
+def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[inspect.Parameter]:
+    """Return a flag for each option of `generate` that names one.
 
-
-Temperature = Annotated[
-    float | None,
-    _option(
-        "--temperature -t",
-        "0 always takes the likeliest token.",
-        panel=_CHOICE,
-        default=f"{_OWN}{DEFAULTS['temperature']}",
-        min=0.0,
-    ),
-]
-TopK = Annotated[
-    int | None,
-    _option("--top-k", "Sample among the k likeliest tokens; 0: all.", panel=_CHOICE, min=0),
-]
-TopP = Annotated[
-    float | None,
-    _option(
-        "--top-p",
-        "Sample among the likeliest, up to this mass.",
-        panel=_CHOICE,
-        default=f"{_OWN}{DEFAULTS['top_p']}",
-        min=0.0,
-        max=1.0,
-    ),
-]
-MinP = Annotated[
-    float | None,
-    _option(
-        "--min-p",
-        "Drop tokens below this share of the likeliest one's.",
-        panel=_CHOICE,
-        min=0.0,
-        max=1.0,
-    ),
-]
-Typical = Annotated[
-    float | None,
-    _option(
-        "--typical",
-        "Sample among tokens about as informative as expected, up to this mass.",
-        panel=_CHOICE,
-        min=0.0,
-        max=1.0,
-    ),
-]
-RepetitionPenalty = Annotated[
-    float | None,
-    _option(
-        "--repetition-penalty",
-        "Above 1: make seen tokens less likely.",
-        panel=_CHOICE,
-        default=f"{_OWN}{DEFAULTS['repetition_penalty']}; 1 at temperature 0",
-    ),
-]
-PresencePenalty = Annotated[
-    float | None,
-    _option(
-        "--presence-penalty",
-        "Taken from the logit of each token generated before, once.",
-        panel=_CHOICE,
-    ),
-]
-FrequencyPenalty = Annotated[
-    float | None,
-    _option(
-        "--frequency-penalty",
-        "Taken from the logit of each token as often as it was generated.",
-        panel=_CHOICE,
-    ),
-]
-LogitBias = Annotated[
-    list[str] | None,
-    _option(
-        "--logit-bias",
-        "Add to a token's logit; -inf forbids it. May be given several times.",
-        panel=_CHOICE,
-        metavar="ID=V",
-    ),
-]
-NoRepeatNgram = Annotated[
-    int | None,
-    _option("--no-repeat-ngram", "No run of so many tokens twice.", panel=_CHOICE, min=0),
-]
-MinNewTokens = Annotated[
-    int | None,
-    _option("--min-new-tokens", "Do not end before so many tokens.", panel=_CHOICE, min=0),
-]
-Seed = Annotated[int | None, _option("--seed", "The same seed, the same text.", panel=_CHOICE)]
-Beams = Annotated[
-    int | None,
-    _option(
-        "--beams",
-        "Search for the likeliest text with so many beams, at temperature 0.",
-        panel=_CHOICE,
-        min=1,
-    ),
-]
-LengthPenalty = Annotated[
-    float | None,
-    _option("--length-penalty", "With --beams: above 1 favours longer texts.", panel=_CHOICE),
-]
-
-Stop = Annotated[
-    list[str] | None,
-    _option("--stop", "End before this string; may be given several times.", panel=_FORM),
-]
-JsonSchema = Annotated[
-    Path | None,
-    _option(
-        "--json-schema",
-        "Write a JSON document that fits the schema in this file.",
-        panel=_FORM,
-        exists=True,
-        dir_okay=False,
-    ),
-]
-Regex = Annotated[
-    str | None, _option("--regex", "Write a text that matches this as a whole.", panel=_FORM)
-]
-Choice = Annotated[
-    list[str] | None,
-    _option("--choice", "Write one of these; to be given several times.", panel=_FORM),
-]
-Grammar = Annotated[
-    Path | None,
-    _option(
-        "--grammar",
-        "Write a text of the grammar in this file (Lark).",
-        panel=_FORM,
-        exists=True,
-        dir_okay=False,
-    ),
-]
-
-Draft = Annotated[
-    str | None,
-    _option(
-        "--draft",
-        "Guess tokens and check them at once: a smaller model, or prompt_lookup.",
-        panel=_SPEED,
-        metavar="MODEL",
-    ),
-]
-Cache = Annotated[
-    str | None,
-    _option("--cache", "How the cache is laid out: static, sliding, paged.", panel=_SPEED),
-]
-CacheDType = Annotated[
-    str | None,
-    _option("--cache-dtype", "What the cache stores: a float dtype, int8 or int4.", panel=_SPEED),
-]
+    Args:
+        without: options that the command decides itself.
+        defaults: values of options that are not given. Where there is none, see `with_defaults`.
+    """
+    hints = typing.get_type_hints(Options)
+    flags = []
+    for name, option in declared(Options).items():
+        if not option.flag or name in without:
+            continue
+        kind = _KINDS[name] if name in _KINDS else _kind(hints[name])
+        text = option.help[0].upper() + option.help[1:] + "."
+        if typing.get_origin(kind) is list:
+            text += " May be given several times."
+        if name in NEED_JSON:
+            text += " Needs --json."
+        shown = f"the model's own, else {DEFAULTS[name]}" if name in DEFAULTS else False
+        flags.append(
+            flag(
+                name,
+                kind,
+                *option.flag.split(),
+                default=defaults.get(name),
+                help=text,
+                rich_help_panel=option.panel or None,
+                metavar=_METAVARS.get(name),
+                show_default=name in defaults or shown,
+            )
+        )
+    return flags
 
 
 def with_defaults(given: Mapping[str, Any], recommended: Mapping[str, Any]) -> dict[str, Any]:
-    """The options given (None is not), over what the model's makers recommend, over `DEFAULTS`.
+    """The options given, over what the model's makers recommend, over `DEFAULTS`.
 
     At temperature 0, and with beams, there are no defaults: that means the likeliest tokens, as
     the model has them.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = dict(given)
     if chosen.get("num_beams", 1) > 1:
         chosen.setdefault("temperature", 0.0)
     if chosen.get("temperature") == 0:
@@ -193,31 +71,87 @@ def with_defaults(given: Mapping[str, Any], recommended: Mapping[str, Any]) -> d
     return {**DEFAULTS, **recommended, **chosen}
 
 
-def parse_logit_bias(pairs: list[str] | None) -> dict[int, float] | None:
+def read(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as `generate` takes them, but for the draft model's name.
+
+    Raises:
+        typer.BadParameter: one is out of its limits, or names a file that cannot be read.
+    """
+    values = {name: value for name, value in given.items() if value not in (None, [])}
+    for name, value in values.items():
+        option = declared(Options)[name]
+        try:
+            if name in _READERS:
+                values[name] = value = _READERS[name](value)
+            if option.limit is not None and name != "draft" and not option.limit.holds(value):
+                expected = option.limit.expected.removesuffix(", or None")
+                raise typer.BadParameter(f"must be {expected}, got {value!r:.80}")
+        except typer.BadParameter as error:
+            error.param_hint = option.flag.split()[0]
+            raise
+    return values
+
+
+def with_draft(given: Mapping[str, Any], **place: Any) -> dict[str, Any]:
+    """The options given, with the draft model loaded that is named there."""
+    if given.get("draft") in (None, "prompt_lookup"):
+        return dict(given)
+    return {**given, "draft": load_language_model(given["draft"], **place)}
+
+
+def parse_logit_bias(pairs: list[str]) -> dict[int, float]:
     """["50256=-inf", ...] as {50256: -inf, ...}.
 
     Raises:
         typer.BadParameter: one is not of that form.
     """
     bias = {}
-    for pair in pairs or []:
+    for pair in pairs:
         token, _, value = pair.partition("=")
         try:
             bias[int(token)] = float(value)
         except ValueError:
             raise typer.BadParameter(
-                f"expected ID=VALUE, such as 50256=-inf, got {pair!r}", param_hint="--logit-bias"
+                f"expected ID=VALUE, such as 50256=-inf, got {pair!r}"
             ) from None
-    return bias or None
+    return bias
 
 
-def read_text(path: Path | None) -> str | None:
-    """A file's text, if there is a file.
+def read_text(path: Path) -> str:
+    """A file's text.
 
     Raises:
-        typer.BadParameter: it is not UTF-8.
+        typer.BadParameter: there is no such file, or it is not UTF-8.
     """
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{path} is not UTF-8 text: {error}") from None
+
+
+#: The types of flags for which the options themselves say too little.
+_KINDS: dict[str, Any] = {
+    "logit_bias": list[str],
+    "stop": list[str],
+    "choices": list[str],
+    "json_schema": Path,
+    "grammar": Path,
+    "draft": str,
+}
+_METAVARS = {"logit_bias": "ID=V", "json_schema": "FILE", "grammar": "FILE", "draft": "MODEL"}
+
+
+def _kind(hint: Any) -> type:
+    """The type that a flag's value has, of those that the option may have."""
+    kinds = typing.get_args(hint) or (hint,)
+    return next(kind for kind in (int, float, str, bool) if kind in kinds)
+
+
+#: What makes an option of what the command line is given in another form.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "logit_bias": parse_logit_bias,
+    "json_schema": read_text,
+    "grammar": read_text,
+}

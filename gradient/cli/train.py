@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gradient.cli import options as opt
+from gradient.cli.flags import flag, spell_out
 from gradient.errors import ArgumentError
 from gradient.training.config import CONFIG, OPTIONS, PRESETS, TrainConfig
 
@@ -80,35 +82,23 @@ def _config(out: Path, size: str | None, given: dict[str, Any], *, resume: bool)
     return TrainConfig.load(out / CONFIG).resumed_with(given | {"out": str(out)})
 
 
-def _with_settings(function: Any) -> inspect.Signature:
-    """The function's signature with `**settings` spelled out: TrainConfig's fields as options."""
-    signature = inspect.signature(function, eval_str=True)
-    explicit = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+def _flags() -> Iterator[inspect.Parameter]:
+    """A flag for each field of TrainConfig that has help."""
     hints = typing.get_type_hints(TrainConfig)
     names = {name: [f"--{option}"] for name, option in OPTIONS.items()}
     names |= {"sample_prompts": ["--sample"], "learning_rate": ["--learning-rate", "--lr"]}
-    generated = []
     for field in dataclasses.fields(TrainConfig):
         if not field.metadata:
             continue
-        kind = list[str] if field.name == "sample_prompts" else hints[field.name]
-        from_size = field.name in PRESETS["small"]
-        shown = "from --size" if from_size else field.default
-        option = typer.Option(
+        shown = "from --size" if field.name in PRESETS["small"] else field.default
+        yield flag(
+            field.name,
+            list[str] if field.name == "sample_prompts" else hints[field.name],
             *names.get(field.name, ()),
             help=field.metadata["help"],
             show_default=False if shown in (None, ()) else str(shown),
             rich_help_panel=field.metadata["panel"],
         )
-        generated.append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[kind | None, option],
-            )
-        )
-    return signature.replace(parameters=[*explicit, *generated])
 
 
-train.__signature__ = _with_settings(train)  # type: ignore[attr-defined]
+spell_out(train, _flags())

@@ -105,6 +105,7 @@ class Options(TypedDict, total=False):
             "the most tokens to generate; None: until the context is full",
             optional(COUNT),
             flag="--max-new-tokens -n",
+            panel=FORM,
         ),
     ]
     temperature: Annotated[
@@ -218,7 +219,8 @@ class Options(TypedDict, total=False):
         float,
         Option(
             0.0,
-            "the same, but once for each token that was generated, however often",
+            "subtracted from the logit of each token that was generated, however often; the prompt "
+            "does not count (OpenAI's definition)",
             number(finite=True),
             flag="--presence-penalty",
             panel=CHOOSING,
@@ -272,8 +274,8 @@ class Options(TypedDict, total=False):
         int | Sequence[int] | None,
         Option(
             None,
-            "the same seed, the same text; row i of a batch draws with seed + i, or with seed[i] "
-            "of a list. Without one each process draws another: the result's `seed` says which",
+            "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
+            "from a list. Without one each process draws another: the result's `seed` says which",
             flag="--seed",
             panel=CHOOSING,
         ),
@@ -316,6 +318,7 @@ class Options(TypedDict, total=False):
             "than one needs beams, or a temperature",
             integer(1),
             flag="--num-return-sequences",
+            panel=CHOOSING,
         ),
     ]
     logprobs: Annotated[
@@ -330,6 +333,7 @@ class Options(TypedDict, total=False):
                 )
             ),
             flag="--logprobs",
+            panel=CHOOSING,
         ),
     ]
     stop: Annotated[
@@ -365,8 +369,9 @@ class Options(TypedDict, total=False):
         Any,
         Option(
             None,
-            "the text is to be a JSON document that fits this schema: a dict, JSON text, or a "
-            "pydantic model. This and the next three need the `constraints` extra; one at a time",
+            "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
+            "or a pydantic model). This and the next three, of which one can be given, need the "
+            "`constraints` extra",
             flag="--json-schema",
             panel=FORM,
         ),
@@ -437,8 +442,8 @@ class Options(TypedDict, total=False):
         str | None,
         Option(
             None,
-            'what they are stored in: a float dtype, "int8" or "int4", or one for keys and one '
-            'for values, as in "int8/int4"; None is the model\'s dtype',
+            'what keys and values are stored in: a float dtype, "int8" or "int4", or one for each, '
+            'as in "int8/int4"; None is the model\'s dtype',
             optional(
                 Limit(
                     f"one of {', '.join(STORED)}, or two of them, for keys/values",

@@ -21,6 +21,8 @@ from gradient.cli import main
 from gradient.cli.app import app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
+from gradient.generation.declared import declared
+from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.training import TrainConfig
 from gradient.training.reporters import visible
@@ -215,8 +217,28 @@ def test_generate_json_says_which_seed_was_drawn(model):
 
 def test_generate_says_what_is_wrong_before_it_prints(model):
     result = run("generate", "def", "-m", model, "--repetition-penalty", "0")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert "--repetition-penalty" in result.stderr and "must be a positive" in result.stderr
+    result = run("generate", "def", "-m", model, "--beams", 2, "-t", 1)
     assert result.exit_code == 1 and result.stdout == ""
-    assert "repetition_penalty must be a positive number" in result.stderr
+    assert "num_beams=2 searches for the likeliest text" in result.stderr
+
+
+def test_every_option_of_generation_is_a_flag_or_for_programs_alone():
+    """`generate` and `chat` take theirs from the one list of options."""
+    options = declared(Options)
+    without = {name for name, option in options.items() if not option.flag}
+    assert without == {
+        "bad_words_ids", "early_stopping", "logits_processors", "max_draft_tokens",
+        "prefill_chunk", "prompt_cache", "use_cache",
+    }  # fmt: skip
+    flags = {option.flag.split()[0] for option in options.values() if option.flag}
+    own = {"--cache", "--logprobs", "--beams"}
+    generate, chat = (run(name, "--help").output for name in ("generate", "chat"))
+    assert [flag for flag in flags if flag not in generate] == []
+    assert {flag for flag in own if f"{flag} " in generate} == own
+    assert {flag for flag in own if f"{flag} " in chat} == set()
+    assert "--min-p" in chat and "--regex" in chat
 
 
 def test_generate_stops_at_a_string(model):
@@ -273,7 +295,7 @@ def test_generate_takes_the_models_own_sampling_options():
     from gradient.cli.sampling import with_defaults
 
     own = {"temperature": 0.6, "top_k": 20}
-    assert with_defaults({"seed": 1, "top_k": None}, own) == {**own, "seed": 1}
+    assert with_defaults({"seed": 1}, own) == {**own, "seed": 1}
     assert with_defaults({"top_k": 5}, own) == {"temperature": 0.6, "top_k": 5}
     assert with_defaults({"temperature": 0.0}, own) == {"temperature": 0.0}
     assert with_defaults({"num_beams": 2}, own) == {"num_beams": 2, "temperature": 0.0}
