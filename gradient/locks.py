@@ -11,27 +11,27 @@ import os
 import threading
 from typing import Any
 
-_made: list[Any] = []
+_locks: list[Any] = []
 
 
 def new_lock() -> threading.Lock:
     """A lock for a module to keep as long as the process lives."""
     lock = threading.Lock()
-    _made.append(lock)
+    _locks.append(lock)
     return lock
 
 
 def new_rlock() -> Any:
     """One that the thread which holds it may take again."""
     lock = threading.RLock()
-    _made.append(lock)
+    _locks.append(lock)
     return lock
 
 
-def _renew() -> None:
-    for lock in _made:
+def _reinit_after_fork() -> None:
+    for lock in _locks:
         lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(after_in_child=_reinit_after_fork)

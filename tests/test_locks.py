@@ -65,7 +65,7 @@ def test_every_lock_is_renewed_in_a_forked_child():
         for place, value in held_by(module)
         if isinstance(value, WAITING)
     }
-    renewed = [id(lock) for lock in locks._made]
+    renewed = [id(lock) for lock in locks._locks]
     assert {"gradient.random.drawing", "gradient.autograd.engine.giving"} <= waits.keys()
     assert [place for place, lock in waits.items() if id(lock) not in renewed] == []
 

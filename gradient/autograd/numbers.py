@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.explain import public_name
-from gradient.backends.composed.precision import NARROW
-from gradient.dtypes import DType, PackedDType, float32, get_default_dtype, result_type
+from gradient.dtypes import (
+    HALF_PRECISION,
+    DType,
+    PackedDType,
+    float32,
+    get_default_dtype,
+    result_type,
+)
 from gradient.errors import DTypeError, TypeMismatch, sentence
 
 PYTHON_NUMBERS = (bool, int, float)
@@ -57,7 +63,7 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
     target = result_type(*(a for a in arrays if a is not None))
     if op.numbers == "floating" and not target.is_floating_point:
         target = get_default_dtype()
-    if target in NARROW and op.name in WITH_WIDE_NUMBERS:
+    if target in HALF_PRECISION and op.name in WITH_WIDE_NUMBERS:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
         return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
     return [a if a is None else cast(backend, a, target) for a in arrays]
@@ -67,7 +73,7 @@ def rounded(backend: Any, out: Any, *inputs: Any) -> Any:
     """The result of an op, in the dtype of its 16-bit input where a number met that in float32."""
     if out.dtype == FLOAT32:
         for a in inputs:
-            if getattr(a, "dtype", None) in NARROW:
+            if getattr(a, "dtype", None) in HALF_PRECISION:
                 return backend.astype(out, a.dtype)
     return out
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.base import Backend
-from gradient.backends.composed.precision import NARROW
 from gradient.backends.required import Axis, Index, Shape
-from gradient.dtypes import float32, int64
+from gradient.dtypes import HALF_PRECISION, float32, int64
 
 FLOAT32, INT64 = float32.numpy, int64.numpy
 
@@ -161,12 +160,12 @@ class ArrayAPIBackend(Backend[Array]):
     # Reductions ----------------------------------------------------------------------------------
 
     def sum(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        if x.dtype in NARROW:
+        if x.dtype in HALF_PRECISION:
             return be.xp.sum(x, axis, FLOAT32, keepdims=keepdims).astype(x.dtype)
         return be.xp.sum(x, axis, INT64 if x.dtype.kind in "biu" else None, keepdims=keepdims)
 
     def prod(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        if x.dtype in NARROW:
+        if x.dtype in HALF_PRECISION:
             return be.xp.prod(x, axis, FLOAT32, keepdims=keepdims).astype(x.dtype)
         return be.xp.prod(x, axis, INT64 if x.dtype.kind in "biu" else None, keepdims=keepdims)
 
@@ -183,24 +182,24 @@ class ArrayAPIBackend(Backend[Array]):
         return be.xp.argmin(x, axis, keepdims=keepdims)
 
     def cumsum(be, x: Array, axis: int) -> Array:
-        if x.dtype in NARROW:
+        if x.dtype in HALF_PRECISION:
             return be.xp.cumsum(x, axis, FLOAT32).astype(x.dtype)
         return be.xp.cumsum(x, axis, INT64 if x.dtype.kind in "biu" else None)
 
     def cumprod(be, x: Array, axis: int) -> Array:
-        if x.dtype in NARROW:
+        if x.dtype in HALF_PRECISION:
             return be.xp.cumprod(x, axis, FLOAT32).astype(x.dtype)
         return be.xp.cumprod(x, axis, INT64 if x.dtype.kind in "biu" else None)
 
     def argsort(be, x: Array, axis: int) -> Array:
-        if x.dtype in NARROW:  # NumPy's order of bfloat16 does not know NaN
+        if x.dtype in HALF_PRECISION:  # NumPy's order of bfloat16 does not know NaN
             x = x.astype(FLOAT32)
         return be.xp.argsort(x, axis, kind="stable")
 
     # Linear algebra ------------------------------------------------------------------------------
 
     def matmul(be, a: Array, b: Array) -> Array:
-        if a.dtype in NARROW:
+        if a.dtype in HALF_PRECISION:
             return be.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
         return be.xp.matmul(a, b)
 

@@ -30,14 +30,15 @@ class PackedArray:
     shape     of the tensor, in weights
     parts     arrays of the backend, as `dtype.layout(shape)` lists them; each begins with the
               leading axes of `shape`
-    wide      the float dtype that looked-up rows are given in, an `np.dtype`: float32, or what the
-              model's other weights have (`Module.to`)
+    float_dtype
+              of the rows that an embedding gives, an `np.dtype`: float32, or what the model's other
+              weights have (`Module.to`)
     repacked  free for the backend: a copy of the parts in the order in which its kernels read them.
               It may be made at the first use; a backend that no longer needs the parts may replace
               them by views that give them back
     """
 
-    __slots__ = ("__weakref__", "dtype", "parts", "repacked", "shape", "wide")
+    __slots__ = ("__weakref__", "dtype", "float_dtype", "parts", "repacked", "shape")
 
     base = None  # as NumPy's: whose memory it shows. It is never a view
 
@@ -46,9 +47,10 @@ class PackedArray:
         dtype: PackedDType,
         shape: tuple[int, ...],
         parts: tuple[Any, ...],
-        wide: np.dtype = float32.numpy,
+        float_dtype: np.dtype = float32.numpy,
     ):
-        self.dtype, self.shape, self.parts, self.wide = dtype, tuple(shape), tuple(parts), wide
+        self.dtype, self.shape, self.parts = dtype, tuple(shape), tuple(parts)
+        self.float_dtype = float_dtype
         self.repacked: Any = None
         layout = dtype.layout(self.shape)
         given = [(tuple(part.shape), part.dtype) for part in self.parts]
@@ -74,12 +76,12 @@ class PackedArray:
     def map(self, function: Callable[[Any], Any]) -> PackedArray:
         """The same values in other arrays: `function` of each part."""
         return PackedArray(
-            self.dtype, self.shape, tuple(function(part) for part in self.parts), self.wide
+            self.dtype, self.shape, tuple(function(part) for part in self.parts), self.float_dtype
         )
 
-    def widened(self, wide: np.dtype) -> PackedArray:
+    def with_float_dtype(self, float_dtype: np.dtype) -> PackedArray:
         """The same parts, with another float dtype for looked-up rows."""
-        other = PackedArray(self.dtype, self.shape, self.parts, wide)
+        other = PackedArray(self.dtype, self.shape, self.parts, float_dtype)
         other.repacked = self.repacked
         return other
 
@@ -93,9 +95,8 @@ class PackedArray:
             for part, n in zip(self.parts, own, strict=True)
         ]
         first = tuple(picked[0].shape)
-        return PackedArray(
-            self.dtype, (*first[: len(first) - own[0]], self.shape[-1]), tuple(picked), self.wide
-        )
+        shape = (*first[: len(first) - own[0]], self.shape[-1])
+        return PackedArray(self.dtype, shape, tuple(picked), self.float_dtype)
 
     def _leading(self, index: tuple[Any, ...]) -> tuple[Any, ...]:
         """An index of the leading axes alone, with slices in place of an Ellipsis."""
@@ -113,7 +114,7 @@ class PackedArray:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedArray, (self.dtype, self.shape, self.parts, self.wide)
+        return PackedArray, (self.dtype, self.shape, self.parts, self.float_dtype)
 
     def __repr__(self) -> str:
         return f"PackedArray({self.dtype!r}, {self.shape})"

@@ -4,28 +4,9 @@
 gradient.float16
 """
 
-from gradient.dtypes.names import floating_dtype
-from gradient.dtypes.packed import (
-    BlockDType,
-    PackedDType,
-    int4_group,
-    int4_group32,
-    int4_group128,
-    int8_channel,
-    nf4,
-    q2_k,
-    q3_k,
-    q4_0,
-    q4_1,
-    q4_k,
-    q5_0,
-    q5_1,
-    q5_k,
-    q6_k,
-    q8_0,
-)
-from gradient.dtypes.plain import (
+from gradient.dtypes.dtype import (
     BY_NUMPY,
+    HALF_PRECISION,
     DType,
     bfloat16,
     bool_,
@@ -45,6 +26,26 @@ from gradient.dtypes.plain import (
     uint16,
     uint32,
     uint64,
+)
+from gradient.dtypes.names import floating_dtype
+from gradient.dtypes.packed import (
+    BlockDType,
+    PackedDType,
+    int4_group,
+    int4_group32,
+    int4_group128,
+    int8_channel,
+    nf4,
+    q2_k,
+    q3_k,
+    q4_0,
+    q4_1,
+    q4_k,
+    q5_0,
+    q5_1,
+    q5_k,
+    q6_k,
+    q8_0,
 )
 from gradient.dtypes.promotion import can_cast, promote_types, result_type
 
@@ -67,6 +68,7 @@ __all__ = [
     "q6_k",
     "q8_0",
     "BY_NUMPY",
+    "HALF_PRECISION",
     "DType",
     "bfloat16",
     "bool_",

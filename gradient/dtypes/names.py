@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.dtypes.plain import DType, bfloat16, float16, float32, float64
+from gradient.dtypes.dtype import DType, bfloat16, float16, float32, float64
 from gradient.errors import ArgumentError
 
 #: The floating dtypes by their names, and by the short ones of llama.cpp's and NumPy's tools.

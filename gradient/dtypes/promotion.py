@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.dtypes.plain import (
+from gradient.dtypes.dtype import (
     ALL,
     BY_NUMPY,
     DType,

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from gradient import dtypes
 from gradient.autograd.explain import listed
-from gradient.backends.composed.precision import NARROW
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
 from gradient.tensor.views import link_of, sharing
@@ -64,7 +63,7 @@ def _unlink(out: Tensor, given: tuple[Any, ...]) -> None:
 def rounded_once(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """`function(*inputs)`; of 16 bits, computed in float32 and rounded once, at the end."""
     dtype = inputs[0].dtype
-    if dtype not in NARROW:
+    if dtype not in dtypes.HALF_PRECISION:
         return function(*inputs)
     return function(*(x.float() for x in inputs)).to(dtype)
 

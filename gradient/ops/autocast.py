@@ -8,15 +8,13 @@ PyTorch. Outside autocast the wrappers cost one comparison.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable
-from gradient.dtypes import bfloat16, float16, float32
+from gradient.dtypes import HALF_PRECISION, float32
 from gradient.ops import elementwise
-
-NARROW = (float16.numpy, bfloat16.numpy)
 
 
 def lowered(call: Callable[..., Any]) -> Any:
@@ -24,7 +22,8 @@ def lowered(call: Callable[..., Any]) -> Any:
 
     def cast(inputs: Sequence[Any]) -> Sequence[Any]:
         dtype = _dtype_for(inputs)
-        return inputs if dtype is None else _cast(inputs, (float32.numpy, *NARROW), dtype.numpy)
+        casts = HALF_PRECISION | {float32.numpy}
+        return inputs if dtype is None else _cast(inputs, casts, dtype.numpy)
 
     return _wrapper(call, cast)
 
@@ -33,7 +32,9 @@ def widened(call: Callable[..., Any]) -> Any:
     """An op that autocast gives its 16-bit inputs in float32."""
 
     def cast(inputs: Sequence[Any]) -> Sequence[Any]:
-        return inputs if _dtype_for(inputs) is None else _cast(inputs, NARROW, float32.numpy)
+        return (
+            inputs if _dtype_for(inputs) is None else _cast(inputs, HALF_PRECISION, float32.numpy)
+        )
 
     return _wrapper(call, cast)
 
@@ -62,7 +63,7 @@ def _dtype_for(inputs: Sequence[Any]) -> Any:
     return mode.autocast.get(like.backend.device.partition(":")[0])  # type: ignore[union-attr]
 
 
-def _cast(inputs: Sequence[Any], sources: Sequence[Any], target: Any) -> tuple[Any, ...]:
+def _cast(inputs: Sequence[Any], sources: Container[Any], target: Any) -> tuple[Any, ...]:
     return tuple(
         elementwise.astype(x, dtype=target)
         if isinstance(x, Variable) and x.array.dtype in sources and x.array.dtype != target

@@ -7,8 +7,8 @@ from gradient.ops.autocast import lowered
 
 
 @lowered
-@op(lambda g, be, b: be.matmul(g, be.swap_last(b)),
-    lambda g, be, a: be.matmul(be.swap_last(a), g),
+@op(lambda g, be, b: be.matmul(g, be.matrix_transpose(b)),
+    lambda g, be, a: be.matmul(be.matrix_transpose(a), g),
     numbers="same")  # fmt: skip
 def matmul(be, a, b, /):
     """(..., M, K) @ (..., K, N) -> (..., M, N); batch axes broadcast."""

@@ -16,7 +16,7 @@ def spread(be: Any, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -
     if axis is not None and not keepdims:
         dropped = axis if isinstance(axis, tuple) else (axis,)
         y = be.reshape(y, tuple(1 if i in dropped else n for i, n in enumerate(shape)))
-    return be.spread(y, shape)
+    return be.expand(y, shape)
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:

@@ -14,9 +14,9 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType, dtype_of, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
-from gradient.tensor.packed import looked_up_in
+from gradient.tensor.packed import float_dtype_of
 
-AT_ONCE = 1 << 16
+CHUNK = 1 << 16
 """Weights packed at a time: all that a search for scales keeps of them fits in the cache."""
 
 
@@ -48,7 +48,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     leading = len(shape) - 1
     matrices = [part.reshape(n, *part.shape[leading:]) for part in parts]
     values_of = _reader(tensor, n, k)
-    step = max(1, AT_ONCE // max(k, 1))
+    step = max(1, CHUNK // max(k, 1))
 
     def pack(chunk: int) -> None:
         rows = slice(chunk * step, min((chunk + 1) * step, n))
@@ -64,7 +64,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     threads.run(-(-n // step), pack)
     backend = tensor.backend
     packed = tuple(backend.asarray(part) for part in parts)
-    array = PackedArray(kind, shape, packed, looked_up_in(tensor))
+    array = PackedArray(kind, shape, packed, float_dtype_of(tensor))
     return Tensor._wrap(array, backend)
 
 

@@ -103,14 +103,14 @@ class Scheme:
     name    as users ask for it
     dtype   of most weights
     output  of the output layer, and of an embedding tied to it
-    more    of value projections and second MLP matrices, in the layers that get more bits
+    more_bits  of value projections and second MLP matrices, in the layers that get more bits
     fused   of query, key and value projections in one matrix
     """
 
     name: str
     dtype: PackedDType
     output: PackedDType
-    more: PackedDType | None = None
+    more_bits: PackedDType | None = None
     fused: PackedDType | None = None
 
     def __call__(
@@ -145,7 +145,7 @@ class Scheme:
     ) -> PackedDType:
         if role == "output" or (role == "embedding" and tied):
             return self.output
-        if self.more is None:
+        if self.more_bits is None:
             return self.dtype
         if role == "qkv" and self.fused is not None:
             return self.fused
@@ -154,12 +154,12 @@ class Scheme:
                 return q8_0
             if role == "attention output":
                 return max(self.dtype, q5_k, key=_bits)
-        if role in ("v", "down") and layer is not None and gets_more(layer, n_layers):
-            return self.more
+        if role in ("v", "down") and layer is not None and uses_more_bits(layer, n_layers):
+            return self.more_bits
         return self.dtype
 
 
-def gets_more(layer: int, n_layers: int) -> bool:
+def uses_more_bits(layer: int, n_layers: int) -> bool:
     """Whether a mix gives this layer more bits: the outer eighths, and every third between."""
     eighth = n_layers // 8
     return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
@@ -169,18 +169,18 @@ def _bits(dtype: PackedDType) -> float:
     return dtype.bits_per_weight((1, 256))
 
 
-def _alone(dtype: PackedDType) -> Scheme:
+def _one_format(dtype: PackedDType) -> Scheme:
     """One format for all, with an output layer of about six bits or more."""
     fine = int8_channel if dtype.name.startswith("int") or dtype is nf4 else q6_k
     return Scheme(dtype.name, dtype, max(dtype, fine, key=_bits))
 
 
 SCHEMES: dict[str, Scheme] = {
-    "q4_k_m": Scheme("q4_k_m", q4_k, output=q6_k, more=q6_k, fused=q5_k),
-    "q5_k_m": Scheme("q5_k_m", q5_k, output=q6_k, more=q6_k, fused=q6_k),
-    "int8": dataclasses.replace(_alone(int8_channel), name="int8"),
-    "int4": dataclasses.replace(_alone(int4_group), name="int4"),
-    **{dtype.name: _alone(dtype) for dtype in PACKED},
+    "q4_k_m": Scheme("q4_k_m", q4_k, output=q6_k, more_bits=q6_k, fused=q5_k),
+    "q5_k_m": Scheme("q5_k_m", q5_k, output=q6_k, more_bits=q6_k, fused=q6_k),
+    "int8": dataclasses.replace(_one_format(int8_channel), name="int8"),
+    "int4": dataclasses.replace(_one_format(int4_group), name="int4"),
+    **{dtype.name: _one_format(dtype) for dtype in PACKED},
 }
 """All schemes by name: the mixes, "int8" and "int4", and each packed dtype for itself."""
 

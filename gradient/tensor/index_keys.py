@@ -21,7 +21,7 @@ Index = tuple[Any, ...]
 
 PLAIN = (int, type(None))
 WHOLE = slice(None)
-NARROW = (np.dtype(np.int8), np.dtype(np.int16))
+SMALL_INTS = (np.dtype(np.int8), np.dtype(np.int16))
 _OF_DTYPES = "tensors used as indices must be long, int, uint8 or bool tensors, got "
 LIST_AS_TUPLE_BELOW = 32
 """Items from which PyTorch takes a list for one of ints, whatever it holds."""
@@ -118,7 +118,7 @@ def _settled(part: Any, backend: Any) -> Any:
         return bool(part)
     if isinstance(part, Variable):
         array = part.array
-        narrow = array.shape and array.dtype in NARROW  # as one number, any integer will do
+        narrow = array.shape and array.dtype in SMALL_INTS  # as one number, any integer will do
         if narrow or array.dtype.kind not in "biu":
             raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))  # type: ignore[attr-defined]
         if not array.shape:

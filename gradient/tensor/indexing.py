@@ -387,7 +387,7 @@ class Indexing:
 
 def _in_range(caller: str, backend: Any, index: Any, axis: int, size: int) -> None:
     try:
-        backend.check_positions(index, axis, size)
+        backend.check_indices(index, axis, size)
     except IndexError as error:
         raise restatable(IndexOutOfRange, caller, str(error)) from None
 

@@ -95,13 +95,13 @@ def untrainable(op: str, tensor: Any) -> AutogradError:
 
 def widened(tensor: Any, dtype: Any) -> Any:
     """A packed tensor whose looked-up rows (`F.embedding`) come in this float dtype."""
-    return wrap(tensor.array.widened(dtype_of(dtype).numpy), tensor.backend)
+    return wrap(tensor.array.with_float_dtype(dtype_of(dtype).numpy), tensor.backend)
 
 
-def looked_up_in(tensor: Any) -> Any:
+def float_dtype_of(tensor: Any) -> Any:
     """The float dtype in which `F.embedding` gives rows of a tensor of floats, packed or plain."""
     array = tensor.array
-    return array.wide if isinstance(array, PackedArray) else array.dtype
+    return array.float_dtype if isinstance(array, PackedArray) else array.dtype
 
 
 def same(a: Any, b: Any) -> bool:

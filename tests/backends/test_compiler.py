@@ -63,7 +63,7 @@ def test_a_second_ctrl_c_ends_the_wait_for_the_rest() -> None:
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         compiler.run(lambda: 1 // 0)
-    assert not compiler.working.locked()
+    assert not compiler.work_lock.locked()
 
 
 def test_another_thread_does_its_own_work() -> None:
@@ -202,7 +202,7 @@ def test_a_kernel_of_other_sources_is_not_loaded(double, tmp_path, monkeypatch) 
 
 def test_a_full_disk_is_said_and_does_no_harm(double, tmp_path, monkeypatch) -> None:
     compilation = kernels.load("compilation")
-    monkeypatch.setattr(compilation, "_told", False)
+    monkeypatch.setattr(compilation, "_warned", False)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

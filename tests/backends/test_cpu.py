@@ -208,13 +208,13 @@ from gradient.nn import functional as F
 from gradient.quantization import quantize
 
 threads = set()
-alone = compiler._alone
+alone = compiler._run_locked
 
 def noted(work, arguments):
     threads.add(threading.current_thread().name)
     return alone(work, arguments)
 
-compiler._alone = noted
+compiler._run_locked = noted
 x = gradient.randn(1400, 400, requires_grad=True)
 q = x.reshape(4, 7, 50, 400)
 F.layer_norm(F.gelu(x), (400,)).softmax(-1).sum().backward()
@@ -378,11 +378,11 @@ def test_freed_memory_is_kept() -> None:
 def test_kernels_take_a_copy_of_what_they_can_not_walk() -> None:
     x = np.ones((300, 300), np.float32)
     x.setflags(write=False)
-    assert kernels.plain(x).flags.carray
-    assert kernels.plain(x.T).flags.c_contiguous
+    assert kernels.contiguous(x).flags.carray
+    assert kernels.contiguous(x.T).flags.c_contiguous
     writable: Callable[[], np.ndarray] = np.ones((2, 2)).copy
     same = writable()
-    assert kernels.plain(same) is same
+    assert kernels.contiguous(same) is same
 
 
 def test_out_of_range_indices_do_not_reach_a_kernel() -> None:

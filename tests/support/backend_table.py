@@ -394,8 +394,8 @@ CASES: dict[str, list[Case]] = {
     "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],
     "squeeze": [lambda a: (a(1, 1), None), lambda a: (a(1, 3, 1), (-1,))],
     "unsqueeze": [lambda a: (a(3, 4), -1), lambda a: (a(3, 4), 0)],
-    "swap_last": [lambda a: (a(2, 3, 4),)],
-    "spread": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
+    "matrix_transpose": [lambda a: (a(2, 3, 4),)],
+    "expand": [lambda a: (a(1, 7), (a.rows, 7)), lambda a: (a(7), (800, 7))],
     "stack": [lambda a: ([a(3, 4), a(3, 4)], -1)],
     "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
     "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
@@ -405,7 +405,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
         lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),
     ],
-    "check_positions": [
+    "check_indices": [
         lambda a: (a.integers(0, 4, 6), 0, 4),
         lambda a: (a.integers(0, 4, 0), 0, 0),
     ],

@@ -26,7 +26,7 @@ from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
 from gradient.ops import fused
 from gradient.quantization import SCHEMES, packed_tensor, quantize, quantize_, scheme_of
-from gradient.quantization.schemes import gets_more
+from gradient.quantization.schemes import uses_more_bits
 from gradient.testing import TABLE, assert_close
 from support import packed_reference
 from support.array_backends import PROOFS
@@ -389,8 +389,8 @@ def test_pieces_make_the_whole(rows, monkeypatch):
     q = packed("q4_0", rows, 64)
     x = gradient.tensor(normal(3, 64, seed=1), requires_grad=True)
     plain = q.dequantize()
-    monkeypatch.setattr(composed, "AT_ONCE", 64)
-    monkeypatch.setattr(composed, "LEAST_ROWS", 7)
+    monkeypatch.setattr(composed, "CHUNK", 64)
+    monkeypatch.setattr(composed, "MIN_ROWS", 7)
     y = F.linear(x, q)
     assert_close(y, F.linear(x, plain))
     g = gradient.tensor(normal(3, rows, seed=2))
@@ -415,7 +415,7 @@ def test_little_is_unpacked_at_a_time(monkeypatch):
     sizes.clear()
     F.linear(gradient.ones(40, 256, requires_grad=True), q).sum().backward()
     assert sum(sizes) == 2 * q.numel()
-    assert max(sizes) <= composed.AT_ONCE
+    assert max(sizes) <= composed.CHUNK
 
 
 @pytest.mark.cpu_only
@@ -634,10 +634,10 @@ def test_q4_k_m(name, shape, expected):
 
 def test_layers_with_more_bits():
     """llama.cpp's use_more_bits for 32 layers: 4 at each end, every third of the 24 between."""
-    assert [i for i in range(32) if gets_more(i, 32)] == [
+    assert [i for i in range(32) if uses_more_bits(i, 32)] == [
         0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31,
     ]  # fmt: skip
-    assert [i for i in range(5) if gets_more(i, 5)] == [2, 4]
+    assert [i for i in range(5) if uses_more_bits(i, 5)] == [2, 4]
 
 
 def test_models_of_eight_experts():

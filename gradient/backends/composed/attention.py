@@ -6,11 +6,11 @@ import math
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.packed import PackedDefaults
-from gradient.backends.composed.precision import NARROW, composed
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.packed import PackedArray, is_packed
 from gradient.backends.required import Array, RequiredMethods
-from gradient.dtypes import float32, int64
+from gradient.dtypes import HALF_PRECISION, float32, int64
 
 INT64 = int64.numpy
 
@@ -29,7 +29,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     def linear(be, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
-        if bias is not None and x.dtype in NARROW:  # or the sum would be rounded twice
+        if bias is not None and x.dtype in HALF_PRECISION:  # or the sum would be rounded twice
             wide = float32.numpy
             if not is_packed(weight):
                 weight = be.astype(weight, wide)
@@ -66,28 +66,28 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     # Rotary positions ----------------------------------------------------------------------------
 
-    @composed
+    @in_float32
     def rope(be, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
         """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
 
         x (..., T, D); cos and sin broadcast to (..., T, R/2). Of each D columns the first R are
-        turned, in pairs (i, i + R/2), or (2i, 2i + 1) where `interleaved`; the others stay. The
+        rotated, in pairs (i, i + R/2), or (2i, 2i + 1) where `interleaved`; the others stay. The
         gradient is the rotation by the opposite angle.
         """
         half = cos.shape[-1]
-        turned = 2 * half
-        if turned > x.shape[-1]:
-            raise ValueError(f"expected at most {x.shape[-1]} columns' angles, got {turned}")
+        rotated = 2 * half
+        if rotated > x.shape[-1]:
+            raise ValueError(f"expected at most {x.shape[-1]} columns' angles, got {rotated}")
         if interleaved:
-            first, second = slice(0, turned, 2), slice(1, turned, 2)
+            first, second = slice(0, rotated, 2), slice(1, rotated, 2)
         else:
-            first, second = slice(0, half), slice(half, turned)
+            first, second = slice(0, half), slice(half, rotated)
         a, b = be.getitem(x, (..., first)), be.getitem(x, (..., second))
         parts = [a * cos - b * sin, b * cos + a * sin]
         if interleaved:
-            parts = [be.reshape(be.stack(parts, -1), (*x.shape[:-1], turned))]
-        if turned < x.shape[-1]:
-            parts.append(be.getitem(x, (..., slice(turned, None))))
+            parts = [be.reshape(be.stack(parts, -1), (*x.shape[:-1], rotated))]
+        if rotated < x.shape[-1]:
+            parts.append(be.getitem(x, (..., slice(rotated, None))))
         return be.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
     # Attention -----------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
             return be.where(mask, scores, be.full((), float("-inf"), scores.dtype))
         return scores + mask
 
-    @composed
+    @in_float32
     def attention(
         be,
         q: Array,
@@ -162,7 +162,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         out = be.reshape(out, (*q.shape[:3], v.shape[-1]))
         return out, be.reshape(high, rows), be.reshape(log_sum, rows)
 
-    @composed
+    @in_float32
     def attention_grad(
         be,
         g: Array,
@@ -190,10 +190,10 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         high, log_sum = be.reshape(high, (*grouped, 1)), be.reshape(log_sum, (*grouped, 1))
         p = be.exp((scores - high) - log_sum)
         g = be.reshape(g, (*grouped, e))
-        gv = be.sum(be.matmul(be.swap_last(p), g), 2)
-        gs = p * (be.matmul(g, be.unsqueeze(be.swap_last(v), 2)) - delta) * scale
+        gv = be.sum(be.matmul(be.matrix_transpose(p), g), 2)
+        gs = p * (be.matmul(g, be.unsqueeze(be.matrix_transpose(v), 2)) - delta) * scale
         if softcap is not None:
             gs = gs * (1 - (capped / softcap) ** 2)
         gq = be.reshape(be.matmul(gs, be.unsqueeze(k, 2)), q.shape)
-        gk = be.sum(be.matmul(be.swap_last(gs), be.reshape(q, (*grouped, d))), 2)
+        gk = be.sum(be.matmul(be.matrix_transpose(gs), be.reshape(q, (*grouped, d))), 2)
         return gq, gk, gv

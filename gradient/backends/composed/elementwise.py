@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradient.backends.composed.precision import composed
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array, RequiredMethods
 
 SQRT_HALF = math.sqrt(0.5)
@@ -101,17 +101,17 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         size = be.abs(a) % be.abs(b)
         return be.where(a < 0, -size, size)
 
-    @composed
+    @in_float32
     def addcmul(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
         return x + (a * b if value == 1 else value * a * b)
 
-    @composed
+    @in_float32
     def addcdiv(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
         return x + (a / b if value == 1 else value * a / b)
 
     # Exponentials and logarithms -----------------------------------------------------------------
 
-    @composed
+    @in_float32
     def expm1(be, x: Array) -> Array:
         """exp(x) - 1 without cancellation near zero (Kahan's correction; Higham, Accuracy and
         Stability, section 1.14.1)."""
@@ -120,7 +120,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         safe = be.where(inside, u, be.full((), 2, x.dtype))
         return be.where(inside, (safe - 1) * (x / be.log(safe)), be.where(u == 1, x, u - 1))
 
-    @composed
+    @in_float32
     def log1p(be, x: Array) -> Array:
         """log(1 + x) without loss near zero (same source as `expm1`)."""
         u = 1 + x
@@ -128,68 +128,68 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         safe = be.where(inside, u, be.full((), 2, x.dtype))
         return be.where(inside, be.log(safe) * (x / (safe - 1)), be.where(u == 1, x, u))
 
-    @composed
+    @in_float32
     def exp2(be, x: Array) -> Array:
         return be.exp(x * math.log(2))
 
-    @composed
+    @in_float32
     def log2(be, x: Array) -> Array:
         return be.log(x) / math.log(2)
 
-    @composed
+    @in_float32
     def log10(be, x: Array) -> Array:
         return be.log(x) / math.log(10)
 
-    @composed
+    @in_float32
     def logaddexp(be, a: Array, b: Array) -> Array:
         high, gap = be.maximum(a, b), be.abs(a - b)
         return be.where(a == b, a + math.log(2), high + be.log1p(be.exp(-gap)))
 
     # Trigonometric and hyperbolic ----------------------------------------------------------------
 
-    @composed
+    @in_float32
     def tan(be, x: Array) -> Array:
         return be.sin(x) / be.cos(x)
 
-    @composed
+    @in_float32
     def arctan(be, x: Array) -> Array:
         return be.arctan2(x, be.full((), 1, x.dtype))
 
-    @composed
+    @in_float32
     def arcsin(be, x: Array) -> Array:
         return be.arctan2(x, be.sqrt((1 - x) * (1 + x)))
 
-    @composed
+    @in_float32
     def arccos(be, x: Array) -> Array:
         return be.arctan2(be.sqrt((1 - x) * (1 + x)), x)
 
-    @composed
+    @in_float32
     def sinh(be, x: Array) -> Array:
         """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
         u = be.expm1(be.abs(x))
         magnitude = be.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
         return be.where(x < 0, -magnitude, magnitude)
 
-    @composed
+    @in_float32
     def cosh(be, x: Array) -> Array:
         e = be.exp(be.abs(x))
         return (e + 1 / e) / 2
 
-    @composed
+    @in_float32
     def arcsinh(be, x: Array) -> Array:
         a = be.abs(x)
         magnitude = be.log1p(a + a * a / (1 + be.sqrt(a * a + 1)))
         return be.where(x < 0, -magnitude, magnitude)
 
-    @composed
+    @in_float32
     def arccosh(be, x: Array) -> Array:
         return be.log(x + be.sqrt((x - 1) * (x + 1)))
 
-    @composed
+    @in_float32
     def arctanh(be, x: Array) -> Array:
         return be.log1p(2 * x / (1 - x)) / 2
 
-    @composed
+    @in_float32
     def erf(be, x: Array) -> Array:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
@@ -199,7 +199,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         magnitude = be.where(a < 1, _erf_below_one(be, a), 1 - tail)
         return be.where(x < 0, -magnitude, be.where(x != x, x, magnitude))
 
-    @composed
+    @in_float32
     def erfc(be, x: Array) -> Array:
         """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits, and above 6
         exp(-x^2) R(1 / x^2) / x, with R near minimax. The square of the first bits of x is exact:
@@ -228,13 +228,13 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     # Activations ---------------------------------------------------------------------------------
 
-    @composed
+    @in_float32
     def sigmoid(be, x: Array) -> Array:
         """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
         e = be.exp(-be.abs(x))
         return be.where(x < 0, e, e * 0 + 1) / (1 + e)
 
-    @composed
+    @in_float32
     def logsigmoid(be, x: Array) -> Array:
         """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
         low = be.minimum(x, be.full((), 0, x.dtype))
@@ -243,24 +243,24 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def relu(be, x: Array) -> Array:
         return be.maximum(x, be.full((), 0, x.dtype))
 
-    @composed
+    @in_float32
     def softplus(be, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
         """log(1 + exp(beta x)) / beta; the identity where beta x > threshold."""
         z = beta * x
         low = be.minimum(z, be.full((), threshold, x.dtype))
         return be.where(z > threshold, x, be.log1p(be.exp(low)) / beta)
 
-    @composed
+    @in_float32
     def silu(be, x: Array) -> Array:
         """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
         return x * be.sigmoid(x)
 
-    @composed
+    @in_float32
     def silu_grad(be, g: Array, x: Array) -> Array:
         s = be.sigmoid(x)
         return g * (s * (1 + x * (1 - s)))
 
-    @composed
+    @in_float32
     def gelu(be, x: Array, approximate: str = "none") -> Array:
         """x Phi(x), Phi the normal distribution function; "tanh" is the approximation that GPT-2
         was trained with (Hendrycks and Gimpel 2016, section 2)."""
@@ -268,7 +268,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
             return 0.5 * x * (1 + be.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x)))
         return 0.5 * x * (1 + be.erf(x * SQRT_HALF))
 
-    @composed
+    @in_float32
     def gelu_grad(be, g: Array, x: Array, approximate: str = "none") -> Array:
         if approximate == "tanh":
             t = be.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))

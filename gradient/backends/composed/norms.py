@@ -6,9 +6,10 @@ Each works on the last axis (`softmax` on any); statistics that a gradient needs
 from __future__ import annotations
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults
-from gradient.backends.composed.precision import NARROW, composed
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array, Axis
+from gradient.dtypes import HALF_PRECISION
 
 
 class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
@@ -16,7 +17,7 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     # Softmax -------------------------------------------------------------------------------------
 
-    @composed
+    @in_float32
     def softmax(be, x: Array, axis: Axis) -> Array:
         """exp(x) / sum exp(x) along `axis`, or over several, or all (None)."""
         if 0 in x.shape:
@@ -24,22 +25,22 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         e = be.exp(x - be.detach(be.max(x, axis, True)))
         return e / be.sum(e, axis, True)
 
-    @composed
+    @in_float32
     def softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
         return out * (g - be.sum(g * out, axis, True))
 
-    @composed
+    @in_float32
     def log_softmax(be, x: Array, axis: int) -> Array:
         if 0 in x.shape:
             return x
         shifted = x - be.detach(be.max(x, axis, True))
         return shifted - be.log(be.sum(be.exp(shifted), axis, True))
 
-    @composed
+    @in_float32
     def log_softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
         return g - be.exp(out) * be.sum(g, axis, True)
 
-    @composed
+    @in_float32
     def logsumexp(be, x: Array, axis: Axis, keepdims: bool = False) -> Array:
         """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
         if 0 in x.shape:  # the sum is 0, or there are no sums
@@ -51,7 +52,7 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     # Cross-entropy -------------------------------------------------------------------------------
 
-    @composed
+    @in_float32
     def cross_entropy(
         be, logits: Array, target: Array, ignore_index: int, label_smoothing: float
     ) -> tuple[Array, Array, Array]:
@@ -73,7 +74,7 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             loss = (1 - label_smoothing) * loss + label_smoothing * uniform
         return be.where(valid, loss, be.zeros_like(loss)), be.reshape(high, (-1,)), log_sum
 
-    @composed
+    @in_float32
     def cross_entropy_grad(
         be,
         g: Array,
@@ -96,7 +97,7 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     # Normalisation over the last axis ------------------------------------------------------------
 
-    @composed
+    @in_float32
     def layer_norm(
         be, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
@@ -113,7 +114,7 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             y = y + bias
         return y, mean, rstd
 
-    @composed
+    @in_float32
     def layer_norm_grad(
         be, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
     ) -> tuple[Array, Array | None, Array]:
@@ -134,18 +135,18 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         `round_first`: the quotient is rounded to x's dtype before it is multiplied, which makes a
         difference in 16 bits only.
         """
-        if weight is None or not round_first or x.dtype not in NARROW:
+        if weight is None or not round_first or x.dtype not in HALF_PRECISION:
             return be._rms_norm(x, weight, eps)
         y, rstd = be.rms_norm(x, None, eps)
         return y * weight, rstd
 
-    @composed
+    @in_float32
     def _rms_norm(be, x: Array, weight: Array | None, eps: float) -> tuple[Array, Array]:
         rstd = 1 / be.sqrt(be.mean(x * x, -1, True) + eps)
         y = x * rstd
         return (y if weight is None else y * weight), rstd
 
-    @composed
+    @in_float32
     def rms_norm_grad(
         be, g: Array, x: Array, weight: Array | None, rstd: Array
     ) -> tuple[Array, Array | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradient.backends.composed.precision import composed
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.packed import PackedArray
 from gradient.backends.required import Array
@@ -24,9 +24,9 @@ from gradient.errors import DTypeError, ShapeError
 if TYPE_CHECKING:
     from gradient.backends.operators import ArrayOperators
 
-AT_ONCE = 1 << 18
+CHUNK = 1 << 18
 """Weights unpacked at a time: one MiB of float32."""
-LEAST_ROWS = 32
+MIN_ROWS = 32
 """Rows of a weight below which a matrix product is slow, however long they are."""
 
 
@@ -37,52 +37,52 @@ class PackedDefaults(ShapeDefaults[Array]):
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
         return be.astype(x.dtype.unpack(be, x.parts), dtype)
 
-    @composed
+    @in_float32
     def quantized_matmul(be, x: Array, weight: PackedArray) -> Array:
         """x (..., K) @ W.T -> (..., N), for the W that the packed `weight` (N, K) stands for.
 
         Computed in x's dtype, or in float32 where that has 16 bits.
         """
-        n, k = matrix("linear", x, weight, -1)
+        n, k = matrix_sizes("linear", x, weight, -1)
         rows = be.reshape(x, (math.prod(x.shape[:-1]), k))
         parts = [
             be.matmul(rows, be.permute(be.unpack(weight.rows(be, (some,)), x.dtype), (1, 0)))
-            for some in blocks_of_rows(n, k)
+            for some in row_chunks(n, k)
         ]
         y = be.concatenate(parts, 1) if len(parts) > 1 else parts[0]
         return be.reshape(y, (*x.shape[:-1], n))
 
-    @composed
+    @in_float32
     def quantized_matmul_grad(be, g: Array, weight: PackedArray) -> Array:
         """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
-        n, k = matrix("linear_input_grad", g, weight, -2)
+        n, k = matrix_sizes("linear_input_grad", g, weight, -2)
         rows = be.reshape(g, (math.prod(g.shape[:-1]), n))
         parts = (
             be.matmul(
                 be.getitem(rows, (slice(None), some)),
                 be.unpack(weight.rows(be, (some,)), g.dtype),
             )
-            for some in blocks_of_rows(n, k)
+            for some in row_chunks(n, k)
         )
         return be.reshape(functools.reduce(be.accumulate, parts), (*g.shape[:-1], k))
 
     def quantized_embedding(be, weight: PackedArray, indices: Array) -> Array:
         """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
-        (..., D) in the dtype `weight.wide`."""
-        return be.unpack(weight.rows(be, (indices,)), weight.wide)
+        (..., D) in the dtype `weight.float_dtype`."""
+        return be.unpack(weight.rows(be, (indices,)), weight.float_dtype)
 
 
-def blocks_of_rows(n: int, k: int) -> Iterator[slice]:
-    """Rows 0 .. n - 1, of k weights each, in slices of about AT_ONCE weights; at least one slice.
+def row_chunks(n: int, k: int) -> Iterator[slice]:
+    """Rows 0 .. n - 1, of k weights each, in slices of about CHUNK weights; at least one slice.
 
     They depend on the shape alone, and so do the last bits of a product.
     """
-    step = max(AT_ONCE // max(k, 1), LEAST_ROWS)
+    step = max(CHUNK // max(k, 1), MIN_ROWS)
     for start in range(0, max(n, 1), step):
         yield slice(start, min(start + step, n))
 
 
-def matrix(op: str, x: ArrayOperators, weight: PackedArray, axis: int) -> tuple[int, int]:
+def matrix_sizes(op: str, x: ArrayOperators, weight: PackedArray, axis: int) -> tuple[int, int]:
     """The sizes of a packed weight, if `x` can be multiplied with its `axis`."""
     if x.dtype.kind in "biu":
         raise DTypeError(

@@ -6,15 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from gradient.dtypes import bfloat16, float16, float32
+from gradient.dtypes import HALF_PRECISION, float32
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-NARROW = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
-"""The 16-bit float dtypes, both as DType (Tensors) and as np.dtype (arrays)."""
 
-
-def composed(method: Method) -> Method:
+def in_float32(method: Method) -> Method:
     """Have a composed default compute 16-bit float arguments in float32.
 
     The result (of several, the first) is rounded to the dtype of the first 16-bit argument; the
@@ -23,15 +20,16 @@ def composed(method: Method) -> Method:
 
     @functools.wraps(method)
     def run(be: Any, *args: Any, **options: Any) -> Any:
-        narrow = next((a.dtype for a in args if getattr(a, "dtype", None) in NARROW), None)
-        if narrow is None:
+        half = next((a.dtype for a in args if getattr(a, "dtype", None) in HALF_PRECISION), None)
+        if half is None:
             return method(be, *args, **options)
-        wide = [
-            be.astype(a, float32.numpy) if getattr(a, "dtype", None) in NARROW else a for a in args
+        converted = [
+            be.astype(a, float32.numpy) if getattr(a, "dtype", None) in HALF_PRECISION else a
+            for a in args
         ]
-        result = method(be, *wide, **options)
+        result = method(be, *converted, **options)
         if isinstance(result, tuple):
-            return be.astype(result[0], narrow), *result[1:]
-        return be.astype(result, narrow)
+            return be.astype(result[0], half), *result[1:]
+        return be.astype(result, half)
 
     return cast(Method, run)

@@ -50,9 +50,9 @@ class RandomDefaults(ShapeDefaults[Array]):
 
     def normal(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         """n standard normal numbers (Box and Muller 1958), and the number of blocks used."""
-        wide = float64.numpy if dtype == float64.numpy else float32.numpy
+        float_dtype = float64.numpy if dtype == float64.numpy else float32.numpy
         half = -(-n // 2)
-        u, blocks = be.uniform(key, offset, 2 * half, wide)
+        u, blocks = be.uniform(key, offset, 2 * half, float_dtype)
         radius = be.sqrt(-2 * be.log(1 - be.getitem(u, (slice(0, half),))))
         angle = (2 * math.pi) * be.getitem(u, (slice(half, None),))
         both = be.concatenate([radius * be.cos(angle), radius * be.sin(angle)], 0)

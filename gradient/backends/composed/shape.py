@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.composed.precision import composed
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array, Axis, Index, RequiredMethods, Shape
 from gradient.dtypes import int64
 
@@ -45,13 +45,13 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     # Reductions ----------------------------------------------------------------------------------
 
-    @composed
+    @in_float32
     def mean(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         total = be.sum(x, axis, keepdims)
         count = _count(x.shape, axis)
         return total / count if count else total * float("nan")
 
-    @composed
+    @in_float32
     def var(
         be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
@@ -66,7 +66,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         total = be.maximum(total, be.full((), 0, total.dtype))
         return total / be.full((), max(count - correction, 0), total.dtype)
 
-    @composed
+    @in_float32
     def std(
         be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
@@ -120,12 +120,12 @@ class ShapeDefaults(RequiredMethods[Array]):
         shape.insert(axis % (len(shape) + 1), 1)
         return be.reshape(x, tuple(shape))
 
-    def swap_last(be, x: Array) -> Array:
+    def matrix_transpose(be, x: Array) -> Array:
         """Transpose the last two axes."""
         n = len(x.shape)
         return be.permute(x, (*range(n - 2), n - 1, n - 2))
 
-    def spread(be, x: Array, shape: Shape) -> Array:
+    def expand(be, x: Array, shape: Shape) -> Array:
         """`x` broadcast to `shape`, as a view or a copy."""
         return be.broadcast_to(x, shape)
 
@@ -135,9 +135,9 @@ class ShapeDefaults(RequiredMethods[Array]):
     def flip(be, x: Array, axis: tuple[int, ...]) -> Array:
         if not x.shape:
             return x
-        turned = {a % len(x.shape) for a in axis}
+        flipped = {a % len(x.shape) for a in axis}
         index = tuple(
-            slice(None, None, -1) if i in turned else slice(None) for i in range(len(x.shape))
+            slice(None, None, -1) if i in flipped else slice(None) for i in range(len(x.shape))
         )
         return be.getitem(x, index)
 
@@ -159,7 +159,7 @@ class ShapeDefaults(RequiredMethods[Array]):
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
         return be.assign(be.full(shape, value, x.dtype), inside, x)
 
-    def check_positions(be, index: Array, axis: int, size: int) -> None:
+    def check_indices(be, index: Array, axis: int, size: int) -> None:
         """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
         where that is cheap; a device would have to be waited for."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gradient.backends.composed.precision import NARROW
 from gradient.backends.required import Array, RequiredMethods
-from gradient.dtypes import float32
+from gradient.dtypes import HALF_PRECISION, float32
 
 
 class StepDefaults(RequiredMethods[Array]):
@@ -33,7 +32,7 @@ class StepDefaults(RequiredMethods[Array]):
         correction1 = 1 - beta1**step
         correction2 = math.sqrt(1 - beta2**step)
         for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-            p, g, m, v = (_widened(be, x) for x in (out_p, g, out_m, out_v))
+            p, g, m, v = (_in_float32(be, x) for x in (out_p, g, out_m, out_v))
             if maximize:
                 g = -g
             if weight_decay and not decoupled:
@@ -63,19 +62,19 @@ class StepDefaults(RequiredMethods[Array]):
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
         `first` starts the buffers from the gradient."""
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
-            p, g = _widened(be, out), _widened(be, g)
+            p, g = _in_float32(be, out), _in_float32(be, g)
             if maximize:
                 g = -g
             if weight_decay:
                 g = g + weight_decay * p
             if momentum and momentum_buffers is not None:
                 buffer = momentum_buffers[i]
-                b = g if first else momentum * _widened(be, buffer) + (1 - dampening) * g
+                b = g if first else momentum * _in_float32(be, buffer) + (1 - dampening) * g
                 be.assign(buffer, ..., b)
                 g = g + momentum * b if nesterov else b
             be.assign(out, ..., p - lr * g)
 
 
-def _widened(be: RequiredMethods[Array], x: Array) -> Array:
+def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:
     """16-bit floats are stored, not computed with: what is written back is rounded once."""
-    return be.astype(x, float32.numpy) if x.dtype in NARROW else x
+    return be.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x

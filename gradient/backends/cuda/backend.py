@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
-from gradient.backends.composed.precision import NARROW
 from gradient.backends.required import Index, Shape
+from gradient.dtypes import HALF_PRECISION
 from gradient.errors import DeviceError
 
 
@@ -77,13 +77,13 @@ class CudaBackend(ArrayAPIBackend):
     def matmul(be, a: Array, b: Array) -> Array:
         """CuPy copies 16-bit operands of more than two axes to float32 or refuses them, so they go
         through float32 here in either case; cuBLAS directly comes with the CUDA kernels."""
-        if a.dtype in NARROW and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
+        if a.dtype in HALF_PRECISION and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
             return be.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
         return be.xp.matmul(a, b)
 
     def index_add(be, x: Array, index: Index, value: Array) -> Array:
         """CuPy adds atomically in 32 and 64 bits only; 16-bit floats go through float32."""
-        if x.dtype in NARROW:
+        if x.dtype in HALF_PRECISION:
             wide = x.astype(FLOAT32)
             be.xp.add.at(wide, index, value.astype(FLOAT32))
             return be.assign(x, ..., wide)

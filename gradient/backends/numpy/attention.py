@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.composed.precision import NARROW
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.required import Index
+from gradient.dtypes import HALF_PRECISION
 
 MIN_SCORES = 1 << 14
 """Scores (B H T S) below which the composed definition is quick enough."""
@@ -30,9 +30,9 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_takes(q, k, v) and _takes_mask(mask, is_causal)):
+        if not (_supported(q, k, v) and _mask_supported(mask, is_causal)):
             return super().attention(q, k, v, mask, is_causal, scale, window, softcap)
-        if q.dtype in NARROW:
+        if q.dtype in HALF_PRECISION:
             q32, k32, v32 = _wide(q, k, v)
             options = mask, is_causal, scale, window, softcap
             out, high, log_sum = be.attention(q32, k32, v32, *options)
@@ -44,7 +44,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         # In q's memory order: where q's heads are a transposed view, merging them again is free.
         out = np.empty_like(q, shape=(*q.shape[:3], v.shape[3]), subok=False)
         high, log_sum = np.empty((2, *q.shape[:3]), q.dtype)
-        threads.rows(
+        threads.parallel_for(
             attention.attention, b * heads, 1,
             q, k, v, *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k),
             out, high, log_sum,
@@ -66,11 +66,11 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         window: int | None = None,
         softcap: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_takes(q, k, v, g, out) and _takes_mask(mask, is_causal)):
+        if not (_supported(q, k, v, g, out) and _mask_supported(mask, is_causal)):
             return super().attention_grad(
                 g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap
             )
-        if q.dtype in NARROW:
+        if q.dtype in HALF_PRECISION:
             g, q32, k32, v32, out, high, log_sum = _wide(g, q, k, v, out, high, log_sum)
             options = mask, is_causal, scale, window, softcap
             gq, gk, gv = be.attention_grad(g, q32, k32, v32, out, high, log_sum, *options)
@@ -82,7 +82,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             g = np.positive(g, out=np.empty_like(out))
         b, heads = k.shape[:2]
         gq, gk, gv = (np.empty_like(x, subok=False) for x in (q, k, v))
-        threads.rows(
+        threads.parallel_for(
             attention.attention_grad, b * heads, 1,
             g, q, k, v, out,
             *(x.reshape(q.shape[:3]).astype(q.dtype, copy=False) for x in (high, log_sum)),
@@ -96,9 +96,10 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         embedding = kernels.load("embedding")
 
         columns = x.shape[1]
-        threads.rows(
+        threads.parallel_for(
             embedding.add_rows, columns, embedding.COLUMNS,
-            x, kernels.plain(index[0]).reshape(-1), kernels.plain(value).reshape(-1, columns),
+            x, kernels.contiguous(index[0]).reshape(-1),
+            kernels.contiguous(value).reshape(-1, columns),
         )  # fmt: skip
         return x
 
@@ -113,7 +114,7 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
         and x.ndim == 2
         and x.flags.carray
         and getattr(value, "shape", None) == (*rows.shape, x.shape[1])
-        and kernels.take(value, x)
+        and kernels.supports(value, x)
         and rows.min() >= -x.shape[0]
         and rows.max() < x.shape[0]
     )
@@ -155,18 +156,18 @@ def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
     return [x.astype(np.float32, copy=False) for x in arrays]
 
 
-def _takes_mask(mask: np.ndarray | None, is_causal: bool) -> bool:
+def _mask_supported(mask: np.ndarray | None, is_causal: bool) -> bool:
     return mask is None or (
         type(mask) is np.ndarray and mask.dtype == np.bool_ and not is_causal and mask.flags.behaved
     )
 
 
-def _takes(q: np.ndarray, *others: np.ndarray) -> bool:
+def _supported(q: np.ndarray, *others: np.ndarray) -> bool:
     b, h, t, _ = q.shape
     return (
         b * h * t * others[0].shape[2] >= MIN_SCORES
         and t >= MIN_ROWS
-        and (q.dtype in kernels.FLOATS or q.dtype in NARROW)
+        and (q.dtype in kernels.FLOATS or q.dtype in HALF_PRECISION)
         and all(o.dtype == q.dtype for o in others)
         and kernels.available()
     )

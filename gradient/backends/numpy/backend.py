@@ -79,7 +79,7 @@ class NumpyBackend(
     def ones(be, shape: Shape, dtype: np.dtype) -> Array:
         return np.ones(shape, dtype) if shape else dtype.type(1)
 
-    def spread(be, x: Array, shape: Shape) -> Array:
+    def expand(be, x: Array, shape: Shape) -> Array:
         """Small ones as a copy: assigning is quicker than making a view."""
         if math.prod(shape) > SMALL:
             return np.broadcast_to(x, shape)

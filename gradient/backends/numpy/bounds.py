@@ -16,7 +16,7 @@ from gradient.backends.packed import PackedArray
 class CheckedIndices(AttentionDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
 
-    def check_positions(be, index: np.ndarray, axis: int, size: int) -> None:
+    def check_indices(be, index: np.ndarray, axis: int, size: int) -> None:
         if index.size and not 0 <= (lowest := index.min()) <= (highest := index.max()) < size:
             wrong = lowest if lowest < 0 else highest
             raise IndexError(

@@ -25,47 +25,47 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-PATIENCE = 1.0
+PROGRESS_AFTER = 1.0
 """Seconds of compiling from which it is said what takes so long."""
-LAST_CALL = 3.0
+EXIT_TIMEOUT = 3.0
 """Seconds that the end of the process waits for LLVM. A call takes a second at most."""
 
-working = new_lock()
+work_lock = new_lock()
 """Held while a piece of work is done: there is one at a time."""
-in_llvm = new_rlock()
+llvm_lock = new_rlock()
 """Held while LLVM works (`kernels.compilation` sees to it)."""
 
 
 def run(work: Callable[..., Result], *arguments: Any) -> Result:
     """The result of work(*arguments), from a thread that no signal reaches."""
     if threading.current_thread() is not threading.main_thread():
-        return _alone(work, arguments)
+        return _run_locked(work, arguments)
     from concurrent.futures import Future, wait
 
     outcome: Future[Result] = Future()
     # A daemon, for the process may end before it.
     threading.Thread(
-        target=_fulfil, args=(outcome, work, arguments), name="gradient-compiler", daemon=True
+        target=_run_into, args=(outcome, work, arguments), name="gradient-compiler", daemon=True
     ).start()
     try:
-        while wait([outcome], timeout=PATIENCE).not_done:
+        while wait([outcome], timeout=PROGRESS_AFTER).not_done:
             progress.show()
     finally:
         progress.hide()
     return outcome.result()
 
 
-def _alone(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    with working:
+def _run_locked(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    with work_lock:
         try:
             return work(*arguments)
         finally:
             progress.end()
 
 
-def _fulfil(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run_into(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        result = _alone(work, arguments)
+        result = _run_locked(work, arguments)
     except BaseException as error:
         outcome.set_exception(error)
     else:
@@ -74,7 +74,7 @@ def _fulfil(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[Any
 
 class Progress:
     """What is being compiled, on standard error: a line that goes again on a terminal, one line in
-    all in a log. Nothing is said of what takes less than `PATIENCE`, nor of loading."""
+    all in a log. Nothing is said of what takes less than `PROGRESS_AFTER`, nor of loading."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -98,7 +98,7 @@ class Progress:
         if not self._name or sys.stderr is None:
             return
         seconds = self._earlier + time.monotonic() - self._began
-        if seconds < PATIENCE:
+        if seconds < PROGRESS_AFTER:
             return
         with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
             if sys.stderr.isatty():
@@ -127,26 +127,26 @@ progress = Progress()
 _held_for_fork = False
 
 
-def _finish_before_fork() -> None:
+def _lock_before_fork() -> None:
     """A child would find numba half imported or half-way through a kernel, for ever."""
     global _held_for_fork
     _held_for_fork = False
-    _held_for_fork = working.acquire()
+    _held_for_fork = work_lock.acquire()
 
 
-def _go_on_after_fork() -> None:
+def _unlock_after_fork() -> None:
     if _held_for_fork:  # not where Ctrl-C ended the wait
-        working.release()
+        work_lock.release()
 
 
 if hasattr(os, "register_at_fork"):  # the child's lock is renewed by `gradient.locks`
-    os.register_at_fork(before=_finish_before_fork, after_in_parent=_go_on_after_fork)
+    os.register_at_fork(before=_lock_before_fork, after_in_parent=_unlock_after_fork)
 
 
 @atexit.register
-def _keep_out_of_llvm() -> None:
+def _wait_for_llvm() -> None:
     """A process must not end inside LLVM, which is taken down with it. So it ends between two calls
     of it, and the work, if there still is any, gets no further than the next call."""
-    if working.locked():
+    if work_lock.locked():
         with contextlib.suppress(KeyboardInterrupt):
-            in_llvm.acquire(timeout=LAST_CALL)
+            llvm_lock.acquire(timeout=EXIT_TIMEOUT)

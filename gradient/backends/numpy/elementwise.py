@@ -14,28 +14,28 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
     def silu(be, x: np.ndarray) -> np.ndarray:
-        if not kernels.take(x):
+        if not kernels.supports(x):
             return super().silu(x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu, x)
 
     def silu_grad(be, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-        if not kernels.take(x, g):
+        if not kernels.supports(x, g):
             return super().silu_grad(g, x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu_grad, g, x)
 
     def gelu(be, x: np.ndarray, approximate: str = "none") -> np.ndarray:
-        if not kernels.take(x):
+        if not kernels.supports(x):
             return super().gelu(x, approximate)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.gelu_tanh if approximate == "tanh" else elementwise.gelu, x)
 
     def gelu_grad(be, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
-        if not kernels.take(x, g):
+        if not kernels.supports(x, g):
             return super().gelu_grad(g, x, approximate)
         e = kernels.load("elementwise")
 
@@ -45,6 +45,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
 def _each(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
-    flat = [kernels.plain(a).reshape(-1) for a in arrays]
-    threads.rows(kernel, out.size, kernels.load("elementwise").CHUNK, *flat, out.reshape(-1))
+    flat = [kernels.contiguous(a).reshape(-1) for a in arrays]
+    chunk = kernels.load("elementwise").CHUNK
+    threads.parallel_for(kernel, out.size, chunk, *flat, out.reshape(-1))
     return out

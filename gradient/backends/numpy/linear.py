@@ -14,9 +14,7 @@ import numpy as np
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import bfloat16, float16
-
-SIXTEEN_BITS = frozenset({bfloat16.numpy, float16.numpy})
+from gradient.dtypes import HALF_PRECISION, float16
 
 CHUNK = 1 << 19
 """Weights, in whole rows, that a thread takes at a time: one MiB of 16 bits each."""
@@ -36,7 +34,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     def linear(
         be, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
-        if not _taken(weight, x, bias):
+        if not _supported(weight, x, bias):
             return super().linear(x, weight, bias)
         return product(x, weight.dtype.name, weight.view(np.uint8), bias)
 
@@ -45,34 +43,34 @@ def product(
     x: np.ndarray, form: str, weight: np.ndarray, bias: np.ndarray | None = None
 ) -> np.ndarray:
     """x (..., K) @ W (N, K).T (+ bias), in x's dtype, for the bytes (N, ...) of a W in 16 bits."""
-    family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
+    family, forms = kernels.load("linear"), kernels.load("formats").FORMATS
     n, k = len(weight), x.shape[-1]
-    wide = float_rows(x)
-    out = np.empty((len(wide), n), np.float32)
+    rows = padded_rows(x)
+    out = np.empty((len(rows), n), np.float32)
     added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
     arguments = (
-        *(wide.reshape(-1), k + PADDING, len(wide)),
+        *(rows.reshape(-1), k + PADDING, len(rows)),
         *(weight.reshape(-1), forms[form], k, added, out.reshape(-1)),
     )
-    threads.rows(family.linear, n, max(1, CHUNK // k), *arguments)
+    threads.parallel_for(family.linear, n, max(1, CHUNK // k), *arguments)
     return out.astype(x.dtype).reshape(*x.shape[:-1], n)
 
 
-def float_rows(x: np.ndarray) -> np.ndarray:
+def padded_rows(x: np.ndarray) -> np.ndarray:
     """The rows of x (..., K) as float32 (M, K + PADDING)."""
     k = x.shape[-1]
-    wide = np.zeros((x.size // k, k + PADDING), np.float32)
-    wide[:, :k] = x.reshape(-1, k)
-    return wide
+    rows = np.zeros((x.size // k, k + PADDING), np.float32)
+    rows[:, :k] = x.reshape(-1, k)
+    return rows
 
 
-def _taken(
+def _supported(
     weight: np.ndarray | PackedArray, x: np.ndarray, bias: np.ndarray | None
 ) -> TypeGuard[np.ndarray]:
     """Whether the kernel takes a product."""
     return (
         type(weight) is np.ndarray
-        and weight.dtype in SIXTEEN_BITS
+        and weight.dtype in HALF_PRECISION
         and weight.size >= kernels.MIN_SIZE
         and weight.ndim == 2
         and weight.shape[1] >= 16
@@ -83,5 +81,5 @@ def _taken(
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and kernels.available()
-        and (weight.dtype != float16.numpy or kernels.load("linear").widens_halves())
+        and (weight.dtype != float16.numpy or kernels.load("linear").converts_float16())
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.numpy import kernels, threads
-from gradient.backends.numpy.kernels import plain
+from gradient.backends.numpy.kernels import contiguous
 from gradient.backends.required import Axis
 
 
@@ -50,16 +50,16 @@ class NormKernels(NormDefaults[np.ndarray]):
     def cross_entropy(
         be, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (kernels.take(logits) and _in_range(target, logits.shape[1], ignore_index)):
+        if not (kernels.supports(logits) and _in_range(target, logits.shape[1], ignore_index)):
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         norms = kernels.load("norms")
 
         n, columns = logits.shape
         loss, high, log_sum = np.empty((3, n), logits.dtype)
         smoothing = logits.dtype.type(label_smoothing)
-        threads.rows(
+        threads.parallel_for(
             norms.cross_entropy, n, norms.rows_of(columns),
-            plain(logits), plain(target), ignore_index, smoothing, loss, high, log_sum,
+            contiguous(logits), contiguous(target), ignore_index, smoothing, loss, high, log_sum,
         )  # fmt: skip
         return loss, high, log_sum
 
@@ -74,7 +74,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         label_smoothing: float,
     ) -> np.ndarray:
         if not (
-            kernels.take(logits, g, high, log_sum)
+            kernels.supports(logits, g, high, log_sum)
             and _in_range(target, logits.shape[1], ignore_index)
         ):
             return super().cross_entropy_grad(
@@ -84,10 +84,9 @@ class NormKernels(NormDefaults[np.ndarray]):
 
         gx = np.empty_like(logits)
         smoothing = logits.dtype.type(label_smoothing)
-        threads.rows(
+        threads.parallel_for(
             norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),
-            plain(g), plain(logits), plain(target), plain(high), plain(log_sum),
-            ignore_index, smoothing, gx,
+            *map(contiguous, (g, logits, target, high, log_sum)), ignore_index, smoothing, gx,
         )  # fmt: skip
         return gx
 
@@ -96,13 +95,13 @@ class NormKernels(NormDefaults[np.ndarray]):
     def layer_norm(
         be, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not kernels.take(x, weight, bias):
+        if not kernels.supports(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
         norms = kernels.load("norms")
 
         columns = x.shape[-1]
         y, mean, rstd = np.empty_like(x), *(np.empty((*x.shape[:-1], 1), x.dtype) for _ in "ms")
-        threads.rows(
+        threads.parallel_for(
             norms.layer_norm, x.size // columns, norms.rows_of(columns),
             _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), x.dtype.type(eps),
             _2d(y), mean.reshape(-1), rstd.reshape(-1),
@@ -117,14 +116,14 @@ class NormKernels(NormDefaults[np.ndarray]):
         mean: np.ndarray,
         rstd: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        if not kernels.take(x, g, weight, mean, rstd):
+        if not kernels.supports(x, g, weight, mean, rstd):
             return super().layer_norm_grad(g, x, weight, mean, rstd)
         norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
         gx, gw, gb = np.empty_like(x), *np.empty((2, -(-n // chunk), columns), x.dtype)
-        threads.rows(
+        threads.parallel_for(
             norms.layer_norm_grad, n, chunk,
             _2d(g), _2d(x), _or_full(weight, 1, x), mean.reshape(-1), rstd.reshape(-1),
             _2d(gx), gw, gb,
@@ -134,13 +133,13 @@ class NormKernels(NormDefaults[np.ndarray]):
     def rms_norm(
         be, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not kernels.take(x, weight):  # which takes no 16 bits: there is nothing to round
+        if not kernels.supports(x, weight):  # which takes no 16 bits: there is nothing to round
             return super().rms_norm(x, weight, eps, round_first)
         norms = kernels.load("norms")
 
         columns = x.shape[-1]
         y, rstd = np.empty_like(x), np.empty((*x.shape[:-1], 1), x.dtype)
-        threads.rows(
+        threads.parallel_for(
             norms.rms_norm, x.size // columns, norms.rows_of(columns),
             _2d(x), _or_full(weight, 1, x), x.dtype.type(eps), _2d(y), rstd.reshape(-1),
         )  # fmt: skip
@@ -149,14 +148,14 @@ class NormKernels(NormDefaults[np.ndarray]):
     def rms_norm_grad(
         be, g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, rstd: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        if not kernels.take(x, g, weight, rstd):
+        if not kernels.supports(x, g, weight, rstd):
             return super().rms_norm_grad(g, x, weight, rstd)
         norms = kernels.load("norms")
 
         n, columns = x.size // x.shape[-1], x.shape[-1]
         chunk = norms.rows_of(columns)
         gx, gw = np.empty_like(x), np.empty((-(-n // chunk), columns), x.dtype)
-        threads.rows(
+        threads.parallel_for(
             norms.rms_norm_grad, n, chunk,
             _2d(g), _2d(x), _or_full(weight, 1, x), rstd.reshape(-1), _2d(gx), gw,
         )  # fmt: skip
@@ -164,16 +163,16 @@ class NormKernels(NormDefaults[np.ndarray]):
 
 
 def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:
-    return kernels.take(x, *others) and axis in (-1, x.ndim - 1)
+    return kernels.supports(x, *others) and axis in (-1, x.ndim - 1)
 
 
 def _2d(x: np.ndarray) -> np.ndarray:
-    return plain(x).reshape(-1, x.shape[-1])
+    return contiguous(x).reshape(-1, x.shape[-1])
 
 
 def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
     """A weight or bias; where there is none, one that changes nothing."""
-    return np.full(x.shape[-1], value, x.dtype) if vector is None else plain(vector)
+    return np.full(x.shape[-1], value, x.dtype) if vector is None else contiguous(vector)
 
 
 def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
@@ -182,7 +181,7 @@ def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
 
     out = np.empty(arrays[0].shape, arrays[0].dtype)
     columns = out.shape[-1]
-    threads.rows(kernel, out.size // columns, rows_of(columns), *map(_2d, arrays), _2d(out))
+    threads.parallel_for(kernel, out.size // columns, rows_of(columns), *map(_2d, arrays), _2d(out))
     return out
 
 

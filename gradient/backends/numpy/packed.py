@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.composed.packed import PackedDefaults, blocks_of_rows, matrix
-from gradient.backends.composed.precision import composed
+from gradient.backends.composed.packed import PackedDefaults, matrix_sizes, row_chunks
+from gradient.backends.composed.precision import in_float32
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.numpy.blas import one_blas_thread
-from gradient.backends.numpy.linear import PADDING, float_rows
+from gradient.backends.numpy.linear import PADDING, padded_rows
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import float32
 from gradient.dtypes.packed import BlockDType
@@ -36,28 +36,28 @@ class PackedKernels(PackedDefaults[np.ndarray]):
     """Overrides of `composed.packed`."""
 
     def unpack(be, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
-        if not _read_by_kernels(x):
+        if not _supported(x):
             return super().unpack(x, dtype)
         kind: Any = x.dtype
         out = np.empty(x.shape, np.float32)
         kernel, *arguments = _unpacking(x, out)
         blocks = x.size // kind.block_size
-        threads.rows(kernel, blocks, CHUNK // kind.block_size, *arguments)
+        threads.parallel_for(kernel, blocks, CHUNK // kind.block_size, *arguments)
         return out.astype(dtype, copy=False)
 
-    @composed
+    @in_float32
     def quantized_matmul(be, x: np.ndarray, weight: PackedArray) -> np.ndarray:
-        n, k = matrix("linear", x, weight, -1)
-        if x.dtype == float32.numpy and 0 < x.size <= FEW_ROWS * k and _read_by_kernels(weight):
-            return _few_rows(x, weight)
-        pieces = list(blocks_of_rows(n, k))
+        n, k = matrix_sizes("linear", x, weight, -1)
+        if x.dtype == float32.numpy and 0 < x.size <= FEW_ROWS * k and _supported(weight):
+            return _matmul_few_rows(x, weight)
+        pieces = list(row_chunks(n, k))
         if weight.size < MIN_SIZE or len(pieces) < 2:
             return super().quantized_matmul(x, weight)
         rows = x.reshape(math.prod(x.shape[:-1]), k)
         out = np.empty((len(rows), n), x.dtype)
 
-        if _read_by_kernels(weight):
-            threads.prepare(*_unpacking(weight, np.empty(0, np.float32)))
+        if _supported(weight):
+            threads.precompile(*_unpacking(weight, np.empty(0, np.float32)))
 
         def part(i: int) -> None:
             some = pieces[i]
@@ -71,31 +71,31 @@ class PackedKernels(PackedDefaults[np.ndarray]):
 def _unpacking(x: PackedArray, out: np.ndarray) -> tuple[Any, ...]:
     """The kernel that unpacks, and its arguments after start and stop."""
     kind: Any = x.dtype
-    form = kernels.load("stored").FORMATS[kind.name]
+    form = kernels.load("formats").FORMATS[kind.name]
     blocks = x.parts[0].reshape(-1)
     unpack = kernels.load("linear").unpack
     return unpack, blocks, form, kind.block_size, kind.block_bytes, out.reshape(-1)
 
 
-def _few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
+def _matmul_few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
     """`quantized_matmul` of float32 rows, by the kernel that unpacks in registers."""
-    family, forms = kernels.load("linear"), kernels.load("stored").FORMATS
+    family, forms = kernels.load("linear"), kernels.load("formats").FORMATS
     n, k = weight.shape
-    wide = float_rows(x)
-    out = np.empty((len(wide), n), np.float32)
-    threads.rows(
-        *(family.packed_linear, n, max(1, CHUNK // k), wide.reshape(-1), k + PADDING, len(wide)),
+    rows = padded_rows(x)
+    out = np.empty((len(rows), n), np.float32)
+    threads.parallel_for(
+        *(family.packed_linear, n, max(1, CHUNK // k), rows.reshape(-1), k + PADDING, len(rows)),
         *(weight.parts[0].reshape(-1), forms[weight.dtype.name], k, out.reshape(-1)),
     )
     return out.reshape(*x.shape[:-1], n)
 
 
-def _read_by_kernels(x: PackedArray) -> bool:
+def _supported(x: PackedArray) -> bool:
     return (
         isinstance(x.dtype, BlockDType)
         and x.size >= kernels.MIN_SIZE
         and type(x.parts[0]) is np.ndarray
         and x.parts[0].flags.c_contiguous
         and kernels.available()
-        and kernels.load("linear").widens_halves()
+        and kernels.load("linear").converts_float16()
     )

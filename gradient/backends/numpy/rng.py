@@ -50,6 +50,6 @@ def _many(n: int) -> bool:
 
 def _blocks(kernel: Callable[..., None], key: int, offset: int, out: np.ndarray) -> np.ndarray:
     word = (1 << 64) - 1
-    chunk = kernels.load("rng").CHUNK
-    threads.rows(kernel, len(out), chunk, np.uint64(key & word), np.uint64(offset & word), out)
+    arguments = np.uint64(key & word), np.uint64(offset & word), out
+    threads.parallel_for(kernel, len(out), kernels.load("rng").CHUNK, *arguments)
     return out

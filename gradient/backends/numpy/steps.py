@@ -29,10 +29,11 @@ class StepKernels(StepDefaults[np.ndarray]):
         decoupled: bool = True,
         maximize: bool = False,
     ) -> None:
-        every = list(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True))
-        wide = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.available()
-        fused = [group for group in every if wide and not maximize and _flat(*group)]
-        rest = [group for group in every if not (wide and not maximize and _flat(*group))]
+        fused: list[tuple[np.ndarray, ...]] = []
+        rest: list[tuple[np.ndarray, ...]] = []
+        many = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.available()
+        for group in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+            (fused if many and not maximize and _flat(*group) else rest).append(group)
         if rest:
             super().adamw_step(
                 *map(list, zip(*rest, strict=True)),
@@ -58,7 +59,7 @@ class StepKernels(StepDefaults[np.ndarray]):
                   for at in range(0, group[0].size, steps.CHUNK)]  # fmt: skip
 
         for dtype in {group[0].dtype for group in flat}:
-            threads.prepare(steps.adamw, *(np.empty(0, dtype) for _ in range(4)), *typed[dtype])
+            threads.precompile(steps.adamw, *(np.empty(0, dtype) for _ in range(4)), *typed[dtype])
 
         def update(n: int) -> None:
             i, at = chunks[n]

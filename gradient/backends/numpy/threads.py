@@ -60,20 +60,20 @@ def run(count: int, work: Callable[[int], Any]) -> None:
             work(i)
         return
     # Taking a number from one iterator is atomic: it is a single call under the interpreter lock.
-    tickets = iter(range(count))
+    remaining = iter(range(count))
 
-    def draw() -> None:
+    def run_remaining() -> None:
         try:
-            for i in tickets:
+            for i in remaining:
                 work(i)
         except BaseException:
-            for _ in tickets:  # nobody starts another chunk
+            for _ in remaining:  # nobody starts another chunk
                 pass
             raise
 
-    futures: list[Future[None]] = [_executor().submit(draw) for _ in range(helpers)]
+    futures: list[Future[None]] = [_executor().submit(run_remaining) for _ in range(helpers)]
     try:
-        draw()
+        run_remaining()
     finally:
         # A helper that has not woken by now has nothing left to do.
         started = [future for future in futures if not future.cancel()]
@@ -82,16 +82,16 @@ def run(count: int, work: Callable[[int], Any]) -> None:
         raise error
 
 
-def rows(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any) -> None:
+def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any) -> None:
     """Call kernel(start, stop, *arguments) for consecutive ranges of at most `chunk` of n rows."""
     if n <= chunk:
         kernel(0, n, *arguments)
     else:
-        prepare(kernel, *arguments)
+        precompile(kernel, *arguments)
         run(-(-n // chunk), lambda i: kernel(i * chunk, min((i + 1) * chunk, n), *arguments))
 
 
-def prepare(kernel: Callable[..., Any], *arguments: Any) -> None:
+def precompile(kernel: Callable[..., Any], *arguments: Any) -> None:
     """Have a kernel compiled for such arguments, by calling it for an empty range.
 
     To be done before threads of the pool call it: the end of the process waits for them, and a

@@ -8,6 +8,7 @@ with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each file 
 and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 """
 
+from gradient.dtypes.dtype import register
 from gradient.dtypes.packed.base import PackedDType
 from gradient.dtypes.packed.blocks import BlockDType
 from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
@@ -18,7 +19,6 @@ from gradient.dtypes.packed.nf4 import nf4
 from gradient.dtypes.packed.q4 import q4_0, q4_1
 from gradient.dtypes.packed.q5 import q5_0, q5_1
 from gradient.dtypes.packed.q8 import q8_0
-from gradient.dtypes.plain import register
 
 PACKED: tuple[PackedDType, ...] = (
     q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k,

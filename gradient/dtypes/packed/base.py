@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from gradient.dtypes.plain import DType
+from gradient.dtypes.dtype import DType
 from gradient.errors import ShapeError, TypeMismatch
 
 Part = tuple[tuple[int, ...], np.dtype]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from gradient.dtypes.dtype import float16, float32, int8, uint8
 from gradient.dtypes.packed.base import PackedDType, Part
-from gradient.dtypes.plain import float16, float32, int8, uint8
 from gradient.errors import ArgumentError
 
 FLOAT16, FLOAT32, INT8, UINT8 = float16.numpy, float32.numpy, int8.numpy, uint8.numpy
@@ -54,14 +54,14 @@ class BlockDType(PackedDType):
 # Reading -----------------------------------------------------------------------------------------
 
 
-def take(be: Any, blocks: Any, start: int, size: int) -> Any:
+def bytes_at(be: Any, blocks: Any, start: int, size: int) -> Any:
     """`size` bytes of each block."""
     return be.getitem(blocks, (..., slice(start, start + size)))
 
 
-def half_at(be: Any, blocks: Any, start: int) -> Any:
+def float16_at(be: Any, blocks: Any, start: int) -> Any:
     """The 16-bit float at byte `start` of each block, as float32 (..., 1)."""
-    return be.astype(be.bitcast(take(be, blocks, start, 2), FLOAT16), FLOAT32)
+    return be.astype(be.bitcast(bytes_at(be, blocks, start, 2), FLOAT16), FLOAT32)
 
 
 def nibbles(be: Any, codes: Any) -> Any:
@@ -77,14 +77,14 @@ def fields(be: Any, codes: Any, width: int) -> Any:
     return be.reshape(codes, (*codes.shape[:-1], 1, codes.shape[-1])) >> shifts & mask
 
 
-def floats(be: Any, codes: Any) -> Any:
+def to_float32(be: Any, codes: Any) -> Any:
     return be.astype(codes, FLOAT32)
 
 
 # Writing (NumPy) ---------------------------------------------------------------------------------
 
 
-def halves(scale: np.ndarray, dtype: BlockDType) -> np.ndarray:
+def to_float16(scale: np.ndarray, dtype: BlockDType) -> np.ndarray:
     """Float32 scales (blocks, 1) as the two bytes of a 16-bit float (blocks, 2)."""
     half = scale.astype("<f2")
     if not np.isfinite(half).all():
@@ -102,13 +102,13 @@ def inverse(scale: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(reciprocal), reciprocal, np.float32(0))
 
 
-def pair_nibbles(codes: np.ndarray) -> np.ndarray:
+def pack_nibbles(codes: np.ndarray) -> np.ndarray:
     """The inverse of `nibbles`: codes (..., 2 n) below 16 as bytes (..., n)."""
     n = codes.shape[-1] // 2
     return codes[..., :n] | codes[..., n:] << 4
 
 
-def pair_fields(codes: np.ndarray, width: int) -> np.ndarray:
+def pack_fields(codes: np.ndarray, width: int) -> np.ndarray:
     """The inverse of `fields`: codes (..., 8 / width, n) as bytes (..., n)."""
     shifts = np.arange(0, 8, width, dtype=UINT8)[:, None]
     return np.bitwise_or.reduce(codes << shifts, axis=-2)

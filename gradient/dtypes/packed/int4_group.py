@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gradient.dtypes.packed.base import PackedDType, Part
-from gradient.dtypes.packed.blocks import FLOAT16, FLOAT32, UINT8, floats, inverse
+from gradient.dtypes.packed.blocks import FLOAT16, FLOAT32, UINT8, inverse, to_float32
 from gradient.errors import ArgumentError
 
 
@@ -66,9 +66,9 @@ class Int4Group(PackedDType):
         shape = (*codes.shape[:-1], 2 * codes.shape[-1])
         codes = be.stack([codes & 15, codes >> 4], -1)
         codes = be.reshape(codes, (*scales.shape, self.block_size))
-        scales = be.reshape(floats(be, scales), (*scales.shape, 1))
-        zeros = be.reshape(floats(be, zeros), (*zeros.shape, 1))
-        return be.reshape(scales * (floats(be, codes) - zeros), shape)
+        scales = be.reshape(to_float32(be, scales), (*scales.shape, 1))
+        zeros = be.reshape(to_float32(be, zeros), (*zeros.shape, 1))
+        return be.reshape(scales * (to_float32(be, codes) - zeros), shape)
 
 
 int4_group = Int4Group("int4_group", 64)

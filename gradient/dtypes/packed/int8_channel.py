@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradient.dtypes.packed.base import PackedDType, Part
-from gradient.dtypes.packed.blocks import FLOAT32, INT8, floats, inverse
+from gradient.dtypes.packed.blocks import FLOAT32, INT8, inverse, to_float32
 
 
 class Int8Channel(PackedDType):
@@ -40,7 +40,7 @@ class Int8Channel(PackedDType):
 
     def unpack(self, be: Any, parts: tuple[Any, ...]) -> Any:
         codes, scales = parts
-        return floats(be, codes) * be.reshape(scales, (*scales.shape, 1))
+        return to_float32(be, codes) * be.reshape(scales, (*scales.shape, 1))
 
 
 int8_channel = Int8Channel()

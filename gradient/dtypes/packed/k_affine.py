@@ -23,14 +23,14 @@ from gradient.dtypes.packed import search
 from gradient.dtypes.packed.blocks import (
     UINT8,
     BlockDType,
+    bytes_at,
     fields,
-    floats,
-    half_at,
-    halves,
+    float16_at,
     nibbles,
-    pair_fields,
-    pair_nibbles,
-    take,
+    pack_fields,
+    pack_nibbles,
+    to_float16,
+    to_float32,
 )
 
 
@@ -52,16 +52,16 @@ class Q2_K(BlockDType):  # noqa: N801 (the format's name)
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         best = search.affine(x.reshape(-1, 16, 16), 3, 15)
         a, b = best.a.astype(UINT8), best.b.astype(UINT8)
-        codes = pair_fields(best.codes.astype(UINT8).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)
-        return np.concatenate(
-            [a | b << 4, codes, halves(best.scale, self), halves(best.minimum, self)], 1
-        )
+        codes = pack_fields(best.codes.astype(UINT8).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)
+        scales = to_float16(best.scale, self), to_float16(best.minimum, self)
+        return np.concatenate([a | b << 4, codes, *scales], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        ab = take(be, blocks, 0, 16)
-        codes = be.reshape(take(be, blocks, 16, 64), (*blocks.shape[:-1], 2, 32))
+        ab = bytes_at(be, blocks, 0, 16)
+        codes = be.reshape(bytes_at(be, blocks, 16, 64), (*blocks.shape[:-1], 2, 32))
         codes = be.reshape(fields(be, codes, 2), (*blocks.shape[:-1], 16, 16))
-        return line(be, half_at(be, blocks, 80), ab & 15, codes, half_at(be, blocks, 82), ab >> 4)
+        scale, minimum = float16_at(be, blocks, 80), float16_at(be, blocks, 82)
+        return line(be, scale, ab & 15, codes, minimum, ab >> 4)
 
 
 class Q4_K(BlockDType):  # noqa: N801
@@ -79,15 +79,16 @@ class Q4_K(BlockDType):  # noqa: N801
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         best = search.affine(x.reshape(-1, 8, 32), 15, 63)
-        codes = pair_nibbles(best.codes.astype(UINT8).reshape(-1, 4, 64)).reshape(-1, 128)
-        head = [halves(best.scale, self), halves(best.minimum, self), twelve_bytes(best.a, best.b)]
+        codes = pack_nibbles(best.codes.astype(UINT8).reshape(-1, 4, 64)).reshape(-1, 128)
+        scales = to_float16(best.scale, self), to_float16(best.minimum, self)
+        head = [*scales, twelve_bytes(best.a, best.b)]
         return np.concatenate([*head, codes], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        a, b = six_bits(be, take(be, blocks, 4, 12))
-        codes = be.reshape(take(be, blocks, 16, 128), (*blocks.shape[:-1], 4, 32))
+        a, b = six_bits(be, bytes_at(be, blocks, 4, 12))
+        codes = be.reshape(bytes_at(be, blocks, 16, 128), (*blocks.shape[:-1], 4, 32))
         codes = be.reshape(nibbles(be, codes), (*blocks.shape[:-1], 8, 32))
-        return line(be, half_at(be, blocks, 0), a, codes, half_at(be, blocks, 2), b)
+        return line(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
 
 
 class Q5_K(BlockDType):  # noqa: N801
@@ -107,24 +108,25 @@ class Q5_K(BlockDType):  # noqa: N801
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         best = search.affine(x.reshape(-1, 8, 32), 31, 63)
         codes = best.codes.astype(UINT8)
-        high = pair_fields(codes >> 4, 1)
-        low = pair_nibbles((codes & 15).reshape(-1, 4, 64)).reshape(-1, 128)
-        head = [halves(best.scale, self), halves(best.minimum, self), twelve_bytes(best.a, best.b)]
+        high = pack_fields(codes >> 4, 1)
+        low = pack_nibbles((codes & 15).reshape(-1, 4, 64)).reshape(-1, 128)
+        scales = to_float16(best.scale, self), to_float16(best.minimum, self)
+        head = [*scales, twelve_bytes(best.a, best.b)]
         return np.concatenate([*head, high, low], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        a, b = six_bits(be, take(be, blocks, 4, 12))
-        codes = be.reshape(take(be, blocks, 48, 128), (*blocks.shape[:-1], 4, 32))
+        a, b = six_bits(be, bytes_at(be, blocks, 4, 12))
+        codes = be.reshape(bytes_at(be, blocks, 48, 128), (*blocks.shape[:-1], 4, 32))
         codes = be.reshape(nibbles(be, codes), (*blocks.shape[:-1], 8, 32))
-        codes = codes | fields(be, take(be, blocks, 16, 32), 1) << 4
-        return line(be, half_at(be, blocks, 0), a, codes, half_at(be, blocks, 2), b)
+        codes = codes | fields(be, bytes_at(be, blocks, 16, 32), 1) << 4
+        return line(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
 
 
 def line(be: Any, d: Any, a: Any, codes: Any, dmin: Any, b: Any) -> Any:
     """(d a) codes - (dmin b): d, dmin (..., 1), a, b (..., sub-blocks), codes (..., weights)."""
-    scale, minimum = d * floats(be, a), dmin * floats(be, b)
+    scale, minimum = d * to_float32(be, a), dmin * to_float32(be, b)
     per_weight = (*a.shape, 1)
-    return be.reshape(scale, per_weight) * floats(be, codes) - be.reshape(minimum, per_weight)
+    return be.reshape(scale, per_weight) * to_float32(be, codes) - be.reshape(minimum, per_weight)
 
 
 def six_bits(be: Any, packed: Any) -> tuple[Any, Any]:
@@ -133,7 +135,7 @@ def six_bits(be: Any, packed: Any) -> tuple[Any, Any]:
     The first four of each lie in the low six bits of bytes 0-3 and 4-7. Of the other four, bytes
     8-11 hold the low four bits (a below, b above) and the top of bytes 0-3 and 4-7 the high two.
     """
-    first, second, third = (take(be, packed, start, 4) for start in (0, 4, 8))
+    first, second, third = (bytes_at(be, packed, start, 4) for start in (0, 4, 8))
     a = be.concatenate([first & 63, third & 15 | first >> 2 & 48], -1)
     b = be.concatenate([second & 63, third >> 4 | second >> 2 & 48], -1)
     return a, b

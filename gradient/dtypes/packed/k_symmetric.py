@@ -21,14 +21,14 @@ from gradient.dtypes.packed.blocks import (
     INT8,
     UINT8,
     BlockDType,
+    bytes_at,
     fields,
-    floats,
-    half_at,
-    halves,
+    float16_at,
     nibbles,
-    pair_fields,
-    pair_nibbles,
-    take,
+    pack_fields,
+    pack_nibbles,
+    to_float16,
+    to_float32,
 )
 
 
@@ -49,17 +49,17 @@ class Q3_K(BlockDType):  # noqa: N801 (the format's name)
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         best = search.symmetric(x.reshape(-1, 16, 16), 4, 32)
         codes = (best.codes + 4).astype(UINT8).reshape(-1, 2, 4, 32)
-        high = pair_fields((codes >> 2).reshape(-1, 8, 32), 1)
-        low = pair_fields(codes & 3, 2).reshape(-1, 64)
+        high = pack_fields((codes >> 2).reshape(-1, 8, 32), 1)
+        low = pack_fields(codes & 3, 2).reshape(-1, 64)
         scales = twelve_bytes((best.multiples + 32).astype(UINT8))
-        return np.concatenate([high, low, scales, halves(best.scale, self)], 1)
+        return np.concatenate([high, low, scales, to_float16(best.scale, self)], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        low = be.reshape(take(be, blocks, 32, 64), (*blocks.shape[:-1], 2, 32))
+        low = be.reshape(bytes_at(be, blocks, 32, 64), (*blocks.shape[:-1], 2, 32))
         low = be.reshape(fields(be, low, 2), (*blocks.shape[:-1], 8, 32))
-        codes = low | fields(be, take(be, blocks, 0, 32), 1) << 2
-        scales = floats(be, six_bits(be, take(be, blocks, 96, 12))) - 32
-        return scaled(be, half_at(be, blocks, 108), scales, floats(be, codes) - 4)
+        codes = low | fields(be, bytes_at(be, blocks, 0, 32), 1) << 2
+        scales = to_float32(be, six_bits(be, bytes_at(be, blocks, 96, 12))) - 32
+        return scaled(be, float16_at(be, blocks, 108), scales, to_float32(be, codes) - 4)
 
 
 class Q6_K(BlockDType):  # noqa: N801
@@ -79,18 +79,18 @@ class Q6_K(BlockDType):  # noqa: N801
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         best = search.symmetric(x.reshape(-1, 16, 16), 32, 128)
         codes = (best.codes + 32).astype(UINT8)
-        low = pair_nibbles((codes & 15).reshape(-1, 2, 128)).reshape(-1, 128)
-        high = pair_fields((codes >> 4).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)
+        low = pack_nibbles((codes & 15).reshape(-1, 2, 128)).reshape(-1, 128)
+        high = pack_fields((codes >> 4).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)
         scales = best.multiples.astype(INT8).view(UINT8)
-        return np.concatenate([low, high, scales, halves(best.scale, self)], 1)
+        return np.concatenate([low, high, scales, to_float16(best.scale, self)], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        low = be.reshape(take(be, blocks, 0, 128), (*blocks.shape[:-1], 2, 64))
+        low = be.reshape(bytes_at(be, blocks, 0, 128), (*blocks.shape[:-1], 2, 64))
         low = be.reshape(nibbles(be, low), (*blocks.shape[:-1], 8, 32))
-        high = be.reshape(take(be, blocks, 128, 64), (*blocks.shape[:-1], 2, 32))
+        high = be.reshape(bytes_at(be, blocks, 128, 64), (*blocks.shape[:-1], 2, 32))
         high = be.reshape(fields(be, high, 2), (*blocks.shape[:-1], 8, 32))
-        scales = floats(be, be.bitcast(take(be, blocks, 192, 16), INT8))
-        return scaled(be, half_at(be, blocks, 208), scales, floats(be, low | high << 4) - 32)
+        scales = to_float32(be, be.bitcast(bytes_at(be, blocks, 192, 16), INT8))
+        return scaled(be, float16_at(be, blocks, 208), scales, to_float32(be, low | high << 4) - 32)
 
 
 def scaled(be: Any, d: Any, scales: Any, codes: Any) -> Any:
@@ -105,15 +105,15 @@ def six_bits(be: Any, packed: Any) -> Any:
     Bytes 0-7 hold the low four bits of the first eight in their low halves, of the others in their
     high halves. The high two of s number i are field i // 4 of byte 8 + i % 4.
     """
-    low = nibbles(be, take(be, packed, 0, 8))
-    high = be.reshape(fields(be, take(be, packed, 8, 4), 2), low.shape)
+    low = nibbles(be, bytes_at(be, packed, 0, 8))
+    high = be.reshape(fields(be, bytes_at(be, packed, 8, 4), 2), low.shape)
     return low | high << 4
 
 
 def twelve_bytes(scales: np.ndarray) -> np.ndarray:
     """The inverse of `six_bits`: (blocks, 12)."""
-    low = pair_nibbles(scales & 15)
-    return np.concatenate([low, pair_fields((scales >> 4).reshape(-1, 4, 4), 2)], 1)
+    low = pack_nibbles(scales & 15)
+    return np.concatenate([low, pack_fields((scales >> 4).reshape(-1, 4, 4), 2)], 1)
 
 
 q3_k = Q3_K()

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gradient.dtypes.dtype import int64
 from gradient.dtypes.packed.base import PackedDType, Part
-from gradient.dtypes.packed.blocks import FLOAT16, FLOAT32, UINT8, floats, inverse
-from gradient.dtypes.plain import int64
+from gradient.dtypes.packed.blocks import FLOAT16, FLOAT32, UINT8, inverse, to_float32
 from gradient.errors import ArgumentError
 
 TABLE = np.array(
@@ -66,7 +66,7 @@ class NF4(PackedDType):
         codes = be.stack([codes & 15, codes >> 4], -1)
         codes = be.astype(be.reshape(codes, (*absmax.shape, self.block_size)), int64.numpy)
         values = be.getitem(be.asarray(TABLE), (codes,))
-        return be.reshape(be.reshape(floats(be, absmax), (*absmax.shape, 1)) * values, shape)
+        return be.reshape(be.reshape(to_float32(be, absmax), (*absmax.shape, 1)) * values, shape)
 
 
 nf4 = NF4()

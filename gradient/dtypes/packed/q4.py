@@ -26,13 +26,13 @@ import numpy as np
 from gradient.dtypes.packed.blocks import (
     UINT8,
     BlockDType,
-    floats,
-    half_at,
-    halves,
+    bytes_at,
+    float16_at,
     inverse,
     nibbles,
-    pair_nibbles,
-    take,
+    pack_nibbles,
+    to_float16,
+    to_float32,
 )
 
 
@@ -45,12 +45,12 @@ class Q4_0(BlockDType):  # noqa: N801 (the format's name)
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = signed_largest(x) / np.float32(-8)
-        codes = centred_codes(x, scale, 8)
-        return np.concatenate([halves(scale, self), pair_nibbles(codes)], 1)
+        codes = symmetric_codes(x, scale, 8)
+        return np.concatenate([to_float16(scale, self), pack_nibbles(codes)], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        codes = nibbles(be, take(be, blocks, 2, 16))
-        return half_at(be, blocks, 0) * (floats(be, codes) - 8)
+        codes = nibbles(be, bytes_at(be, blocks, 2, 16))
+        return float16_at(be, blocks, 0) * (to_float32(be, codes) - 8)
 
 
 class Q4_1(BlockDType):  # noqa: N801
@@ -61,13 +61,15 @@ class Q4_1(BlockDType):  # noqa: N801
     block_bytes = 20
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        scale, low = span(x, 15)
-        codes = raised_codes(x, scale, low, 15)
-        return np.concatenate([halves(scale, self), halves(low, self), pair_nibbles(codes)], 1)
+        scale, low = affine_range(x, 15)
+        codes = affine_codes(x, scale, low, 15)
+        return np.concatenate(
+            [to_float16(scale, self), to_float16(low, self), pack_nibbles(codes)], 1
+        )
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        codes = floats(be, nibbles(be, take(be, blocks, 4, 16)))
-        return half_at(be, blocks, 0) * codes + half_at(be, blocks, 2)
+        codes = to_float32(be, nibbles(be, bytes_at(be, blocks, 4, 16)))
+        return float16_at(be, blocks, 0) * codes + float16_at(be, blocks, 2)
 
 
 def signed_largest(x: np.ndarray) -> np.ndarray:
@@ -75,19 +77,19 @@ def signed_largest(x: np.ndarray) -> np.ndarray:
     return np.take_along_axis(x, np.abs(x).argmax(1, keepdims=True), 1)
 
 
-def centred_codes(x: np.ndarray, scale: np.ndarray, zero: int) -> np.ndarray:
+def symmetric_codes(x: np.ndarray, scale: np.ndarray, zero: int) -> np.ndarray:
     """round(x / scale) + zero, within 0 .. 2 zero - 1."""
     rounded = np.floor(x * inverse(scale) + np.float32(zero + 0.5))
     return rounded.clip(0, 2 * zero - 1).astype(UINT8)
 
 
-def span(x: np.ndarray, highest: int) -> tuple[np.ndarray, np.ndarray]:
+def affine_range(x: np.ndarray, highest: int) -> tuple[np.ndarray, np.ndarray]:
     """The scale and minimum by which codes 0 .. highest span each block's range."""
     low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
     return (high - low) / np.float32(highest), low
 
 
-def raised_codes(x: np.ndarray, scale: np.ndarray, low: np.ndarray, highest: int) -> np.ndarray:
+def affine_codes(x: np.ndarray, scale: np.ndarray, low: np.ndarray, highest: int) -> np.ndarray:
     """round((x - low) / scale), within 0 .. highest."""
     rounded = np.floor((x - low) * inverse(scale) + np.float32(0.5))
     return rounded.clip(0, highest).astype(UINT8)

@@ -22,14 +22,14 @@ import numpy as np
 from gradient.dtypes.packed.blocks import (
     UINT8,
     BlockDType,
-    floats,
-    half_at,
-    halves,
+    bytes_at,
+    float16_at,
     nibbles,
-    pair_nibbles,
-    take,
+    pack_nibbles,
+    to_float16,
+    to_float32,
 )
-from gradient.dtypes.packed.q4 import centred_codes, raised_codes, signed_largest, span
+from gradient.dtypes.packed.q4 import affine_codes, affine_range, signed_largest, symmetric_codes
 
 
 class Q5_0(BlockDType):  # noqa: N801 (the format's name)
@@ -41,11 +41,11 @@ class Q5_0(BlockDType):  # noqa: N801 (the format's name)
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = signed_largest(x) / np.float32(-16)
-        high, low = split_fifth_bit(centred_codes(x, scale, 16))
-        return np.concatenate([halves(scale, self), high, low], 1)
+        high, low = split_fifth_bit(symmetric_codes(x, scale, 16))
+        return np.concatenate([to_float16(scale, self), high, low], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        return half_at(be, blocks, 0) * (floats(be, five_bits(be, blocks, 2)) - 16)
+        return float16_at(be, blocks, 0) * (to_float32(be, five_bits(be, blocks, 2)) - 16)
 
 
 class Q5_1(BlockDType):  # noqa: N801
@@ -56,28 +56,28 @@ class Q5_1(BlockDType):  # noqa: N801
     block_bytes = 24
 
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        scale, minimum = span(x, 31)
-        high, low = split_fifth_bit(raised_codes(x, scale, minimum, 31))
-        return np.concatenate([halves(scale, self), halves(minimum, self), high, low], 1)
+        scale, minimum = affine_range(x, 31)
+        high, low = split_fifth_bit(affine_codes(x, scale, minimum, 31))
+        return np.concatenate([to_float16(scale, self), to_float16(minimum, self), high, low], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        codes = floats(be, five_bits(be, blocks, 4))
-        return half_at(be, blocks, 0) * codes + half_at(be, blocks, 2)
+        codes = to_float32(be, five_bits(be, blocks, 4))
+        return float16_at(be, blocks, 0) * codes + float16_at(be, blocks, 2)
 
 
 def five_bits(be: Any, blocks: Any, start: int) -> Any:
     """The codes 0 .. 31 of blocks whose `high` begins at byte `start`: uint8 (..., 32)."""
-    high = take(be, blocks, start, 4)
+    high = bytes_at(be, blocks, start, 4)
     bit = be.arange(0, 8, 1, UINT8)
     fifth = be.reshape(high, (*high.shape, 1)) >> bit & 1  # (..., 4, 8): byte, bit within it
     fifth = be.reshape(fifth, (*high.shape[:-1], 32))
-    return nibbles(be, take(be, blocks, start + 4, 16)) | fifth << 4
+    return nibbles(be, bytes_at(be, blocks, start + 4, 16)) | fifth << 4
 
 
 def split_fifth_bit(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes (blocks, 32) as `high` (blocks, 4) and the bytes of their low halves (blocks, 16)."""
     high = np.packbits(codes >> 4, axis=1, bitorder="little")
-    return high, pair_nibbles(codes & 15)
+    return high, pack_nibbles(codes & 15)
 
 
 q5_0 = Q5_0()

@@ -18,11 +18,11 @@ from gradient.dtypes.packed.blocks import (
     INT8,
     UINT8,
     BlockDType,
-    floats,
-    half_at,
-    halves,
+    bytes_at,
+    float16_at,
     inverse,
-    take,
+    to_float16,
+    to_float32,
 )
 
 
@@ -36,11 +36,11 @@ class Q8_0(BlockDType):  # noqa: N801 (the format's name)
     def pack_blocks(self, x: np.ndarray) -> np.ndarray:
         scale = np.abs(x).max(1, keepdims=True) / np.float32(127)
         codes = round_half_away(x * inverse(scale)).astype(INT8)
-        return np.concatenate([halves(scale, self), codes.view(UINT8)], 1)
+        return np.concatenate([to_float16(scale, self), codes.view(UINT8)], 1)
 
     def unpack_blocks(self, be: Any, blocks: Any) -> Any:
-        codes = be.bitcast(take(be, blocks, 2, 32), INT8)
-        return floats(be, codes) * half_at(be, blocks, 0)
+        codes = be.bitcast(bytes_at(be, blocks, 2, 32), INT8)
+        return to_float32(be, codes) * float16_at(be, blocks, 0)
 
 
 def round_half_away(x: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def symmetric(x: Array, half: int, most: int) -> Symmetric:
     x = bounded(x.T)
     w = importance(x)
 
-    def missed(step: Array) -> Array:
+    def weighted_error(step: Array) -> Array:
         error = x - step * nearest(x * inverse(step), -half, half - 1)
         return dot(w * error, error)
 
@@ -79,7 +79,7 @@ def symmetric(x: Array, half: int, most: int) -> Symmetric:
     scale = half_beyond(edge / -most)  # the largest multiple is -most, the longer side
     multiples = nearest(wanted * inverse(scale), -most, most - 1)
     for last in (False,) * ROUNDS + (True,):
-        multiples = _nearby(multiples, -most, most - 1, lambda m: missed(scale * m))  # noqa: B023
+        multiples = _best_neighbour(multiples, -most, most - 1, lambda m: weighted_error(scale * m))  # noqa: B023
         codes = nearest(x * inverse(scale * multiples), -half, half - 1)
         if not last:
             stored = multiples * codes
@@ -123,7 +123,7 @@ def affine(x: Array, highest: int, most: int) -> Affine:
     x = bounded(x.T)
     w = importance(x)
 
-    def missed(a: Array, b: Array) -> Array:
+    def weighted_error(a: Array, b: Array) -> Array:
         step, error = scale * a, x + minimum * b
         error -= step * nearest(error * inverse(step), 0, highest)
         return dot(w * error, error)
@@ -133,8 +133,8 @@ def affine(x: Array, highest: int, most: int) -> Affine:
     a = nearest(slopes * inverse(scale), 0, most)
     b = nearest(offsets * inverse(minimum), 0, most)
     for last in (False,) * ROUNDS + (True,):
-        a = _nearby(a, 0, most, lambda a: missed(a, b))  # noqa: B023
-        b = _nearby(b, 0, most, lambda b: missed(a, b))  # noqa: B023
+        a = _best_neighbour(a, 0, most, lambda a: weighted_error(a, b))  # noqa: B023
+        b = _best_neighbour(b, 0, most, lambda b: weighted_error(a, b))  # noqa: B023
         codes = nearest((x + minimum * b) * inverse(scale * a), 0, highest)
         if not last:
             scale, minimum = _fit_shared(x, w, a * codes, b, scale, minimum)
@@ -161,14 +161,14 @@ def fit_line(x: Array, w: Array, highest: int) -> tuple[Array, Array]:
         slope = np.where(through, sqx * inverse(sqq), slope)
         offset = np.where(through, 0, offset)
         # sum w (slope q - offset - x)^2, multiplied out.
-        missed = (
+        weighted_error = (
             slope * slope * sqq + offset * offset * sw + sxx
             - 2 * (slope * offset * sq + slope * sqx - offset * sx)
         )  # fmt: skip
-        better = (missed < error) & (slope >= 0)
+        better = (weighted_error < error) & (slope >= 0)
         scale = np.where(better, slope, scale)
         minimum = np.where(better, offset, minimum)
-        error = np.where(better, missed, error)
+        error = np.where(better, weighted_error, error)
     return scale, minimum
 
 
@@ -212,12 +212,14 @@ def bounded(x: Array) -> Array:
     return np.clip(x, -TOO_LARGE, TOO_LARGE)
 
 
-def _nearby(integers: Array, low: int, high: int, missed: Callable[[Array], Array]) -> Array:
+def _best_neighbour(
+    integers: Array, low: int, high: int, error_of: Callable[[Array], Array]
+) -> Array:
     """Each integer, or one of its two neighbours, whichever has the least error."""
-    best, error = integers, missed(integers)
+    best, error = integers, error_of(integers)
     for step in (-1, 1):
         tried = (integers + step).clip(low, high)
-        other = missed(tried)
+        other = error_of(tried)
         best = np.where(other < error, tried, best)
         error = np.minimum(other, error)
     return best

@@ -21,7 +21,7 @@ MIN_SIZE = 1 << 14
 FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
-def take(x: Any, *others: Any) -> bool:
+def supports(x: Any, *others: Any) -> bool:
     """Whether kernels take an operation on these arrays: `x` is large and contiguous, all are
     float32 or all float64, and there are kernels. An operand that is None counts as fitting."""
     return (
@@ -34,7 +34,7 @@ def take(x: Any, *others: Any) -> bool:
     )
 
 
-def plain(x: np.ndarray) -> np.ndarray:
+def contiguous(x: np.ndarray) -> np.ndarray:
     """`x`, copied if it is not contiguous, aligned and writable: numba compiles a kernel anew for
     arrays that differ in these."""
     return x if type(x) is np.ndarray and x.flags.carray else np.array(x, order="C", subok=False)

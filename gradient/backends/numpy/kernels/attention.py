@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, part, strict_kernel
+from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest, tanh
 from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
 
@@ -22,14 +22,14 @@ ROWS = 32
 # Every matrix is a flat array with a row length; rows are padded to whole pairs of vectors.
 
 
-@part
+@subroutine
 def padded(n, array):
     """n rounded up to whole pairs of the array's vectors."""
     pair = 2 * lanes(array)
     return (n + pair - 1) // pair * pair
 
 
-@part
+@subroutine
 def long_row(n, array):
     """A length for rows of n that are also read down their columns.
 
@@ -38,7 +38,7 @@ def long_row(n, array):
     return padded(n, array) + 2 * lanes(array)
 
 
-@part
+@subroutine
 def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
     """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
 
@@ -75,7 +75,7 @@ def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
             store(c, r3 + width, c31)
 
 
-@part
+@subroutine
 def copy_rows(x, scale, out, out_row):
     """scale * x (n, d), its rows padded with zeros."""
     for i in range(x.shape[0]):
@@ -85,7 +85,7 @@ def copy_rows(x, scale, out, out_row):
         row[x.shape[1] :] = 0
 
 
-@part
+@subroutine
 def copy_columns(x, out, out_row):
     """The transpose of x (n, d), its rows padded with zeros."""
     n, d = x.shape
@@ -96,7 +96,7 @@ def copy_columns(x, out, out_row):
             out[j * out_row + i] = x[i, j]
 
 
-@part
+@subroutine
 def write_rows(x, x_row, scale, out):
     """out (n, d) = scale * the first d of each of x's rows."""
     for i in range(out.shape[0]):
@@ -105,7 +105,7 @@ def write_rows(x, x_row, scale, out):
             out[i, j] = row[j] * scale
 
 
-@part
+@subroutine
 def inner(x, y):
     """The inner product."""
     total = x.dtype.type(0)
@@ -114,14 +114,14 @@ def inner(x, y):
     return total
 
 
-@part
+@subroutine
 def first_column(seen, columns, array):
     """The first of the columns that a block reads which sees those from `seen`: in vector pairs."""
     pair = 2 * lanes(array)
     return min(max(seen, 0), columns) // pair * pair
 
 
-@part
+@subroutine
 def seen_columns(mask, first, rows, columns):
     """The columns that some row of a block sees, from the first to behind the last: (0, 0) if none.
 

@@ -29,7 +29,7 @@ SUMS: Any = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """As STRICT, and sums may be taken in any order: without that LLVM does not vectorise them. The
 order is settled when the kernel is compiled, so a kernel gives the same result each time."""
 
-ffi.register_lock_callback(compiler.in_llvm.acquire, compiler.in_llvm.release)
+ffi.register_lock_callback(compiler.llvm_lock.acquire, compiler.llvm_lock.release)
 
 
 def kernel(function: Function) -> Function:
@@ -41,8 +41,8 @@ def kernel(function: Function) -> Function:
 
 
 def strict_kernel(function: Function) -> Function:
-    """As `kernel`, for one without sums, or with sums in a `part`: all else in the order in which
-    it is written. Reassociation would make (x - high) - log of a log-softmax x - (high + log),
+    """As `kernel`, for one without sums, or with sums in a `subroutine`: all else in the order in
+    which it is written. Reassociated, (x - high) - log of a log-softmax would be x - (high + log),
     where a large `high` takes the digits of `log`."""
     return _entry_point(function, STRICT)
 
@@ -52,7 +52,7 @@ def ordered_kernel(function: Function) -> Function:
     return _entry_point(function, {"error_model": "numpy"})
 
 
-def part(function: Function) -> Function:
+def subroutine(function: Function) -> Function:
     """Compile a function that kernels call."""
     return numba.njit(**SUMS)(function)
 
@@ -132,7 +132,7 @@ class _KernelCache(caching.FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            _tell_once(str(error))
+            _warn_once(str(error))
 
 
 class _NoCache(caching.NullCache):
@@ -148,17 +148,17 @@ def _cache_of(function: Callable[..., Any]) -> Any:
         return _KernelCache(function)
     except RuntimeError:  # numba's, where no locator has a folder
         folder = os.path.join(os.path.dirname(__file__), "__pycache__")
-        _tell_once(f"{folder} cannot be written, nor can the user's cache folder")
+        _warn_once(f"{folder} cannot be written, nor can the user's cache folder")
         return _NoCache(function.__name__)
 
 
-_told = False
+_warned = False
 
 
-def _tell_once(reason: str) -> None:
-    global _told
-    if not _told:
-        _told = True
+def _warn_once(reason: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
         warnings.warn(
             "kernels are compiled anew by each process, which takes up to a minute, as they cannot "
             f"be kept: {reason}. Set NUMBA_CACHE_DIR to a folder that can be written",

@@ -1,4 +1,4 @@
-"""Products x @ W.T with a weight that is read as it is stored, and widened in registers.
+"""Products x @ W.T with a weight that is read as it is stored, and made float32 in registers.
 
 One output is the dot product of a row of x and a row of W, kept as a vector of partial sums while
 k runs, and added up at the end in a fixed order. A tile of several rows of each shares the loads.
@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-from gradient.backends.numpy.kernels.stored import (
+from gradient.backends.numpy.kernels.formats import (
     FLOATS,
     I32,
     I64,
@@ -48,7 +48,7 @@ def tile(rows: int, columns: int) -> Any:
 
     @intrinsic
     def dot_products(context, x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row):
-        stored = form.format
+        fmt = form.format
 
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
@@ -61,7 +61,7 @@ def tile(rows: int, columns: int) -> Any:
 
             def add_products(p: Any, at: Any, keep: Callable[[Any], Any]) -> None:
                 """Of the block of W that begins with weight p, at byte `at` of its row."""
-                blocks = [stored.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
+                blocks = [fmt.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
                 for i, vectors in enumerate(zip(*blocks, strict=True)):
                     w_vectors = [keep(vector.value) for vector in vectors]
                     here = builder.add(p, I64(i * WIDTH))
@@ -70,19 +70,19 @@ def tile(rows: int, columns: int) -> Any:
                         for w_vector, place in zip(w_vectors, places, strict=True):
                             builder.store(_fma(builder, x_vector, w_vector, place), place)
 
-            step, size = I64(stored.weights), I64(stored.size)
+            step, size = I64(fmt.weights), I64(fmt.size)
             left = builder.urem(k_, step)
             whole = builder.sub(k_, left)
             with cgutils.for_range_slice(builder, I64(0), whole, step, intp=I64) as (p, number):
                 add_products(p, builder.mul(number, size), lambda vector: vector)
-            if stored.weights == WIDTH:
+            if fmt.weights == WIDTH:
                 with builder.if_then(builder.icmp_unsigned("!=", left, I64(0))):
                     # The last vector begins before the end of what was added, and leaves that out.
                     first = builder.trunc(builder.sub(step, left), I32)
                     number = ir.Constant(INTEGERS, list(range(WIDTH)))
                     new = builder.icmp_unsigned(">=", number, splat(builder, first))
                     p = builder.sub(k_, step)
-                    at = builder.mul(p, I64(stored.size // WIDTH))
+                    at = builder.mul(p, I64(fmt.size // WIDTH))
                     add_products(p, at, lambda vector: builder.select(new, vector, zero))
 
             out_rows = _rows(context, builder, out, out_, out_at_, out_row_, rows)
@@ -129,15 +129,15 @@ def _total(builder: Any, place: Any) -> Any:
 
 
 @intrinsic
-def widen(context, w, w_at, form, out, out_at):
+def unpack_block(context, w, w_at, form, out, out_at):
     """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
-    stored = form.format
+    fmt = form.format
 
     def generate(context, builder, signature, arguments):
         w_, w_at_, _, out_, out_at_ = arguments
         (block,) = _rows(context, builder, w, w_, w_at_, I64(0), 1)
         (place,) = _rows(context, builder, out, out_, out_at_, I64(0), 1)
-        for i, vector in enumerate(stored.read(Block(builder, block))):
+        for i, vector in enumerate(fmt.read(Block(builder, block))):
             at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
             builder.store(vector.value, at).align = 1
         return context.get_dummy_value()
@@ -148,11 +148,11 @@ def widen(context, w, w_at, form, out, out_at):
 @intrinsic
 def row_size(context, form, k):
     """The bytes of a row of k weights."""
-    stored = form.format
+    fmt = form.format
 
     def generate(context, builder, signature, arguments):
-        bytes_ = builder.mul(arguments[1], I64(stored.size))
-        return builder.udiv(bytes_, I64(stored.weights))
+        bytes_ = builder.mul(arguments[1], I64(fmt.size))
+        return builder.udiv(bytes_, I64(fmt.weights))
 
     return types.int64(form, types.int64), generate
 
@@ -223,11 +223,11 @@ def packed_linear(start, stop, x, x_row, rows, weight, form, k, out):
 def unpack(start, stop, weight, form, weights, size, out):
     """out = the weights of the blocks start to stop, of `weights` weights in `size` bytes each."""
     for block in range(start, stop):
-        widen(weight, block * size, form, out, block * weights)
+        unpack_block(weight, block * size, form, out, block * weights)
 
 
 @functools.cache
-def widens_halves() -> bool:
+def converts_float16() -> bool:
     """Whether this processor has an instruction from float16 to float32."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return True

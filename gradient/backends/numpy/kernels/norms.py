@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, part, strict_kernel
+from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest
 
 CHUNK = 1 << 16
@@ -18,10 +18,10 @@ def rows_of(columns: int) -> int:
     return max(1, CHUNK // max(1, columns))
 
 
-rows_of_chunk = part(rows_of)
+rows_of_chunk = subroutine(rows_of)
 
 
-@part
+@subroutine
 def exp_sum(x, shift):
     """The sum of e^(x - shift)."""
     total = x.dtype.type(0)
@@ -30,7 +30,7 @@ def exp_sum(x, shift):
     return total
 
 
-@part
+@subroutine
 def shifted_sum(x, shift):
     """The sum of x - shift."""
     total = x.dtype.type(0)
@@ -127,7 +127,7 @@ def cross_entropy_grad(start, stop, g, logits, target, high, log_sum, ignore_ind
 # Normalisation ------------------------------------------------------------------------------------
 
 
-@part
+@subroutine
 def moments(x):
     """The mean, as its rounded value and what the rounding left over, and the variance."""
     n = x.dtype.type(x.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, part
+from gradient.backends.numpy.kernels.compilation import kernel, subroutine
 
 CHUNK = 1 << 13
 """Blocks of four words that a thread takes at a time."""
@@ -15,7 +15,7 @@ W0, W1 = U8(0x9E3779B9), U8(0xBB67AE85)
 LOW, WORD = U8(0xFFFFFFFF), U8(32)
 
 
-@part
+@subroutine
 def philox4x32(counter, key):
     """The four words of a block (Salmon et al. 2011, section 3.3), each in a uint64."""
     c0, c1, c2, c3 = counter & LOW, counter >> WORD, U8(0), U8(0)

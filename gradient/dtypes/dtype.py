@@ -1,4 +1,4 @@
-"""The plain dtypes: one number an element, stored as NumPy (with ml_dtypes) stores it."""
+"""The dtypes of one number an element, stored as NumPy (with ml_dtypes) stores it."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ ALL = (
     int64, int32, int16, int8, uint64, uint32, uint16, uint8,
     bool_,
 )  # fmt: skip
+HALF_PRECISION = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
+"""The 16-bit float dtypes, both as DType (of Tensors) and as np.dtype (of arrays)."""
 BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
 """By the dtype of a backend's array: an `np.dtype`, or a packed dtype, which stands for itself."""
 _ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,

@@ -141,7 +141,9 @@ FORMATS: dict[str, Format] = {}
 """Every format, by the name of its dtype."""
 
 
-def stored(weights: int, size: int) -> Callable[[Callable[[Block], Iterator[Vector]]], Format]:
+def block_format(
+    weights: int, size: int
+) -> Callable[[Callable[[Block], Iterator[Vector]]], Format]:
     """Make a format of the function that reads a block of `weights` weights in `size` bytes."""
 
     def decorate(read: Callable[[Block], Iterator[Vector]]) -> Format:
@@ -179,13 +181,13 @@ def _unbox(kind: FormatType, value: Any, context: Any) -> Any:
 # Floats ------------------------------------------------------------------------------------------
 
 
-@stored(16, 32)
+@block_format(16, 32)
 def bfloat16(block):
     high = block.words(0) << 16  # the upper half of a float32
     yield block._vector(block.builder.bitcast(high.value, FLOATS))
 
 
-@stored(16, 32)
+@block_format(16, 32)
 def float16(block):
     yield block.halves(0)
 
@@ -193,35 +195,35 @@ def float16(block):
 # Blocks of 32 ------------------------------------------------------------------------------------
 
 
-@stored(32, 34)
+@block_format(32, 34)
 def q8_0(block):
     scale = block.half(0)
     for half in range(2):
         yield block.signed(2 + 16 * half).floats() * scale
 
 
-@stored(32, 18)
+@block_format(32, 18)
 def q4_0(block):
     scale, codes = block.half(0), block.codes(2)
     yield scale * ((codes & 15).floats() - 8)
     yield scale * ((codes >> 4).floats() - 8)
 
 
-@stored(32, 20)
+@block_format(32, 20)
 def q4_1(block):
     scale, minimum, codes = block.half(0), block.half(2), block.codes(4)
     yield scale * (codes & 15).floats() + minimum
     yield scale * (codes >> 4).floats() + minimum
 
 
-@stored(32, 22)
+@block_format(32, 22)
 def q5_0(block):
     scale, codes = block.half(0), block.codes(6)
     yield scale * ((codes & 15 | block.bits(2) << 4).floats() - 16)
     yield scale * ((codes >> 4 | block.bits(4) << 4).floats() - 16)
 
 
-@stored(32, 24)
+@block_format(32, 24)
 def q5_1(block):
     scale, minimum, codes = block.half(0), block.half(2), block.codes(8)
     yield scale * (codes & 15 | block.bits(4) << 4).floats() + minimum
@@ -254,7 +256,7 @@ def scales_and_minimums(block):
     return ab.floats() * block.two_halves(0)
 
 
-@stored(256, 84)
+@block_format(256, 84)
 def q2_k(block):
     ab = block.codes(0)
     scales, minimums = block.half(80) * (ab & 15).floats(), block.half(82) * (ab >> 4).floats()
@@ -263,7 +265,7 @@ def q2_k(block):
         yield scales.pick(i) * codes.floats() - minimums.pick(i)
 
 
-@stored(256, 110)
+@block_format(256, 110)
 def q3_k(block):
     packed = block.codes(94)  # the twelve bytes begin at the third
     low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
@@ -275,7 +277,7 @@ def q3_k(block):
         yield scales.pick(i) * (codes.floats() - 4)
 
 
-@stored(256, 144)
+@block_format(256, 144)
 def q4_k(block):
     scales = scales_and_minimums(block)
     for i in range(16):
@@ -283,7 +285,7 @@ def q4_k(block):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
-@stored(256, 176)
+@block_format(256, 176)
 def q5_k(block):
     scales = scales_and_minimums(block)
     for i in range(16):
@@ -292,7 +294,7 @@ def q5_k(block):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
-@stored(256, 210)
+@block_format(256, 210)
 def q6_k(block):
     scales = block.half(208) * block.signed(192).floats()
     for i in range(16):
