@@ -122,6 +122,19 @@ class Options(TypedDict, total=False):
             sampling=True,
         ),
     ]
+    top_n_sigma: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among tokens whose logit is at most n standard deviations below the greatest: "
+            "the same tokens at any temperature (Tang et al. 2024)",
+            optional(number(above=0, finite=True)),
+            flag="--top-n-sigma",
+            panel=CHOOSING,
+            processor=truncation.top_n_sigma,
+            sampling=True,
+        ),
+    ]
     top_k: Annotated[
         int | None,
         Option(

@@ -29,6 +29,7 @@ from gradient.generation import (
     repetition_penalty,
     temperature,
     top_k,
+    top_n_sigma,
     top_p,
     typical_p,
 )
@@ -50,6 +51,10 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (top_k(1), [2.0, -INF, -INF, -INF]),
         (top_k(3), [2.0, 1.0, 0.0, -INF]),
         (top_k(9), [2.0, 1.0, 0.0, -1.0]),
+        # Their mean is 0.5, their standard deviation 1.118.
+        (top_n_sigma(1.0), [2.0, 1.0, -INF, -INF]),
+        (top_n_sigma(2.0), [2.0, 1.0, 0.0, -INF]),
+        (top_n_sigma(1e-6), [2.0, -INF, -INF, -INF]),
         (top_p(0.1), [2.0, -INF, -INF, -INF]),
         (top_p(0.65), [2.0, 1.0, -INF, -INF]),
         (top_p(0.88), [2.0, 1.0, -INF, -INF]),
@@ -110,6 +115,16 @@ def test_processors_treat_every_row_for_itself(device):
     assert top_p(0.5)(logits, ragged).tolist() == [[-INF, 3.0, -INF], [5.0, -INF, -INF]]
     assert min_new_tokens(1, [1])(logits, ragged)[:, 1].tolist() == [-INF, 0.0]
     assert no_repeat_ngram(1)(logits, ragged).tolist() == [[0.0, -INF, 1.0], [-INF, 0.0, -INF]]
+
+
+def test_top_n_sigma_is_blind_to_temperature_and_to_forbidden_tokens(device):
+    logits = gradient.randn(5, 300, generator=gradient.Generator().manual_seed(1)).to(device)
+    kept = top_n_sigma(1.5)(logits, Prefixes([[]] * 5)) > -INF
+    assert 5 < kept.sum().item() < 500
+    hot = top_n_sigma(1.5)(logits / 30, Prefixes([[]] * 5)) > -INF
+    assert bool((hot == kept).all())
+    wider = gradient.cat([logits, gradient.full((5, 20), -INF, device=device)], dim=1)
+    assert bool(((top_n_sigma(1.5)(wider, Prefixes([[]] * 5)) > -INF)[:, :300] == kept).all())
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])

@@ -13,7 +13,7 @@ import gradient.functional as F
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
-__all__ = ["min_p", "temperature", "top_k", "top_p", "typical_p"]
+__all__ = ["min_p", "temperature", "top_k", "top_n_sigma", "top_p", "typical_p"]
 
 #: How many tokens are looked at before all are.
 HEAD = 1024
@@ -32,6 +32,25 @@ def top_k(k: int) -> LogitsProcessor:
             return logits
         kth = logits.topk(k, dim=-1).values[:, -1:]
         return logits.masked_fill(logits < kth, -math.inf)
+
+    return process
+
+
+def top_n_sigma(n: float) -> LogitsProcessor:
+    """Forbid tokens whose logit is more than n standard deviations below the greatest.
+
+    What is kept does not depend on the temperature (Tang et al. 2024, "Top-n sigma: Not All Logits
+    Are You Need", arXiv:2411.07641, section 3). Tokens that are forbidden already do not count.
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        possible = logits > -math.inf
+        count = possible.sum(dim=-1, keepdim=True).clamp(min=1)
+        mean = gradient.where(possible, logits, 0.0).sum(dim=-1, keepdim=True) / count
+        squares = gradient.where(possible, logits - mean, 0.0) ** 2
+        sigma = (squares.sum(dim=-1, keepdim=True) / count).sqrt()
+        floor = logits.amax(dim=-1, keepdim=True) - n * sigma
+        return logits.masked_fill(logits < floor, -math.inf)
 
     return process
 
