@@ -190,6 +190,19 @@ class Options(TypedDict, total=False):
             sampling=True,
         ),
     ]
+    epsilon_cutoff: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among tokens at least so probable (Hewitt et al. 2022); 0: all",
+            optional(number(0, below=1)),
+            flag="--epsilon-cutoff",
+            panel=CHOOSING,
+            processor=truncation.epsilon_cutoff,
+            off=(None, 0),
+            sampling=True,
+        ),
+    ]
     logit_bias: Annotated[
         Mapping[int, float] | None,
         Option(

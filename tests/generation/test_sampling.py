@@ -18,6 +18,7 @@ from gradient.generation import (
     Prefixes,
     Sampler,
     bad_words,
+    epsilon_cutoff,
     frequency_penalty,
     generate,
     logit_bias,
@@ -66,6 +67,9 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (typical_p(0.2), [-INF, 1.0, -INF, -INF]),
         (typical_p(0.3), [2.0, 1.0, -INF, -INF]),
         (typical_p(0.9), [2.0, 1.0, 0.0, -INF]),
+        (epsilon_cutoff(0.1), [2.0, 1.0, -INF, -INF]),
+        (epsilon_cutoff(0.03), [2.0, 1.0, 0.0, -1.0]),
+        (epsilon_cutoff(0.9), [2.0, -INF, -INF, -INF]),
         (repetition_penalty(2.0), [1.0, 0.5, 0.0, -2.0]),  # the prompt counts
         # Generated are 0 and 3 (twice); 1 stands in the prompt alone.
         (presence_penalty(0.5), [1.5, 1.0, 0.0, -1.5]),

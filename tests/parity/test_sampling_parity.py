@@ -11,6 +11,7 @@ from gradient.generation import (
     Prefixes,
     bad_words,
     compose,
+    epsilon_cutoff,
     logit_bias,
     min_new_tokens,
     min_p,
@@ -38,6 +39,8 @@ THEIRS = {
     "min_p": (min_p(0.1), lambda t: t.MinPLogitsWarper(0.1)),
     "typical_p": (typical_p(0.6), lambda t: t.TypicalLogitsWarper(0.6)),
     "typical_p, one": (typical_p(0.01), lambda t: t.TypicalLogitsWarper(0.01)),
+    "epsilon_cutoff": (epsilon_cutoff(0.05), lambda t: t.EpsilonLogitsWarper(0.05)),
+    "epsilon_cutoff, one": (epsilon_cutoff(0.99), lambda t: t.EpsilonLogitsWarper(0.99)),
     "repetition_penalty": (
         repetition_penalty(1.3),
         lambda t: t.RepetitionPenaltyLogitsProcessor(1.3),
@@ -95,6 +98,7 @@ OPTIONS = [
     {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02},
     {"temperature": 1.3, "typical_p": 0.8, "repetition_penalty": 1.2},
     {"temperature": 1.0, "top_p": 0.7, "no_repeat_ngram_size": 2, "bad_words_ids": [[1, 2], [7]]},
+    {"temperature": 1.2, "typical_p": 0.9, "epsilon_cutoff": 0.02},
     {"temperature": 0.9, "top_k": 9, "typical_p": 0.5, "min_new_tokens": 20},
 ]
 

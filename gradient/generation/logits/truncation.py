@@ -13,7 +13,7 @@ import gradient.functional as F
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
-__all__ = ["min_p", "temperature", "top_k", "top_n_sigma", "top_p", "typical_p"]
+__all__ = ["epsilon_cutoff", "min_p", "temperature", "top_k", "top_n_sigma", "top_p", "typical_p"]
 
 #: How many tokens are looked at before all are.
 HEAD = 1024
@@ -92,6 +92,24 @@ def typical_p(p: float) -> LogitsProcessor:
         return _fewest(logits, -(information - entropy).abs(), p)
 
     return process
+
+
+def epsilon_cutoff(epsilon: float) -> LogitsProcessor:
+    """Forbid tokens less probable than epsilon; the likeliest always stays.
+
+    (Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", section 3.)
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        return _probable(logits, F.softmax(logits, dim=-1), epsilon)
+
+    return process
+
+
+def _probable(logits: Tensor, probabilities: Tensor, least: float | Tensor) -> Tensor:
+    """Forbid tokens of probabilities below `least`, but for the likeliest."""
+    likeliest = logits == logits.amax(dim=-1, keepdim=True)
+    return logits.masked_fill((probabilities < least) & ~likeliest, -math.inf)
 
 
 def _fewest(logits: Tensor, keys: Tensor, p: float) -> Tensor:
