@@ -203,6 +203,20 @@ class Options(TypedDict, total=False):
             sampling=True,
         ),
     ]
+    eta_cutoff: Annotated[
+        float | None,
+        Option(
+            None,
+            "sample among tokens at least so probable, or sqrt(eta) * exp(-entropy) where that is "
+            "less, as in flat distributions (Hewitt et al. 2022); 0: all",
+            optional(number(0, below=1)),
+            flag="--eta-cutoff",
+            panel=CHOOSING,
+            processor=truncation.eta_cutoff,
+            off=(None, 0),
+            sampling=True,
+        ),
+    ]
     logit_bias: Annotated[
         Mapping[int, float] | None,
         Option(

@@ -19,6 +19,7 @@ from gradient.generation import (
     Sampler,
     bad_words,
     epsilon_cutoff,
+    eta_cutoff,
     frequency_penalty,
     generate,
     logit_bias,
@@ -70,6 +71,10 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (epsilon_cutoff(0.1), [2.0, 1.0, -INF, -INF]),
         (epsilon_cutoff(0.03), [2.0, 1.0, 0.0, -1.0]),
         (epsilon_cutoff(0.9), [2.0, -INF, -INF, -INF]),
+        # Their entropy is 0.947: the bound is the less of eta and 0.388 sqrt(eta).
+        (eta_cutoff(0.1), [2.0, 1.0, -INF, -INF]),
+        (eta_cutoff(0.5), [2.0, -INF, -INF, -INF]),
+        (eta_cutoff(0.36), [2.0, 1.0, -INF, -INF]),
         (repetition_penalty(2.0), [1.0, 0.5, 0.0, -2.0]),  # the prompt counts
         # Generated are 0 and 3 (twice); 1 stands in the prompt alone.
         (presence_penalty(0.5), [1.5, 1.0, 0.0, -1.5]),

@@ -12,6 +12,7 @@ from gradient.generation import (
     bad_words,
     compose,
     epsilon_cutoff,
+    eta_cutoff,
     logit_bias,
     min_new_tokens,
     min_p,
@@ -41,6 +42,8 @@ THEIRS = {
     "typical_p, one": (typical_p(0.01), lambda t: t.TypicalLogitsWarper(0.01)),
     "epsilon_cutoff": (epsilon_cutoff(0.05), lambda t: t.EpsilonLogitsWarper(0.05)),
     "epsilon_cutoff, one": (epsilon_cutoff(0.99), lambda t: t.EpsilonLogitsWarper(0.99)),
+    "eta_cutoff": (eta_cutoff(0.05), lambda t: t.EtaLogitsWarper(0.05)),
+    "eta_cutoff, flat": (eta_cutoff(0.9), lambda t: t.EtaLogitsWarper(0.9)),
     "repetition_penalty": (
         repetition_penalty(1.3),
         lambda t: t.RepetitionPenaltyLogitsProcessor(1.3),
@@ -98,7 +101,7 @@ OPTIONS = [
     {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02},
     {"temperature": 1.3, "typical_p": 0.8, "repetition_penalty": 1.2},
     {"temperature": 1.0, "top_p": 0.7, "no_repeat_ngram_size": 2, "bad_words_ids": [[1, 2], [7]]},
-    {"temperature": 1.2, "typical_p": 0.9, "epsilon_cutoff": 0.02},
+    {"temperature": 1.2, "typical_p": 0.9, "epsilon_cutoff": 0.02, "eta_cutoff": 0.03},
     {"temperature": 0.9, "top_k": 9, "typical_p": 0.5, "min_new_tokens": 20},
 ]
 

@@ -13,7 +13,16 @@ import gradient.functional as F
 from gradient.generation.logits.processors import LogitsProcessor, Prefixes
 from gradient.tensor import Tensor
 
-__all__ = ["epsilon_cutoff", "min_p", "temperature", "top_k", "top_n_sigma", "top_p", "typical_p"]
+__all__ = [
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "min_p",
+    "temperature",
+    "top_k",
+    "top_n_sigma",
+    "top_p",
+    "typical_p",
+]
 
 #: How many tokens are looked at before all are.
 HEAD = 1024
@@ -85,10 +94,7 @@ def typical_p(p: float) -> LogitsProcessor:
     """
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
-        information = -F.log_softmax(logits, dim=-1)  # inf for a forbidden token
-        probabilities = gradient.exp(-information)
-        terms = gradient.where(probabilities > 0, information * probabilities, 0.0)
-        entropy = terms.sum(dim=-1, keepdim=True)
+        information, _, entropy = _information(logits)
         return _fewest(logits, -(information - entropy).abs(), p)
 
     return process
@@ -104,6 +110,29 @@ def epsilon_cutoff(epsilon: float) -> LogitsProcessor:
         return _probable(logits, F.softmax(logits, dim=-1), epsilon)
 
     return process
+
+
+def eta_cutoff(epsilon: float) -> LogitsProcessor:
+    """Forbid tokens less probable than eta, the less of epsilon and sqrt(epsilon) exp(-entropy).
+
+    So the cutoff is lower where the distribution is flat; the likeliest always stays (Hewitt et
+    al. 2022, "Truncation Sampling as Language Model Desmoothing", section 4).
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        _, probabilities, entropy = _information(logits)
+        eta = (math.sqrt(epsilon) * gradient.exp(-entropy)).clamp(max=epsilon)
+        return _probable(logits, probabilities, eta)
+
+    return process
+
+
+def _information(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each token's -log q and q, (B, V), and the entropy, (B, 1)."""
+    information = -F.log_softmax(logits, dim=-1)  # inf for a forbidden token
+    probabilities = gradient.exp(-information)
+    terms = gradient.where(probabilities > 0, information * probabilities, 0.0)
+    return information, probabilities, terms.sum(dim=-1, keepdim=True)
 
 
 def _probable(logits: Tensor, probabilities: Tensor, least: float | Tensor) -> Tensor:
