@@ -103,6 +103,41 @@ thread.join()
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_ctrl_c_while_a_fork_waits_is_not_lost() -> None:
+    """os.fork swallows what is raised in what it calls: it comes after it, to parent and child."""
+    program = """
+import os, signal, threading, time
+import gradient
+from gradient.backends.numpy import compiler
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+begun, go = threading.Event(), threading.Event()
+def work():
+    begun.set()
+    go.wait()
+threading.Thread(target=compiler.run, args=(work,), daemon=True).start()
+begun.wait()
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+parent, interrupted = os.getpid(), False
+try:
+    os.fork()
+    time.sleep(60)
+except KeyboardInterrupt:
+    interrupted = True
+if os.getpid() != parent:
+    os._exit(7 if interrupted else 1)
+assert interrupted
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+go.set()
+assert compiler.run(lambda: 5) == 5
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
+
+
 # What is said of it -------------------------------------------------------------------------------
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from traceback import walk_stack
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradient.locks import new_lock, new_rlock
 
@@ -124,23 +126,46 @@ progress = Progress()
 # Forks and exits ----------------------------------------------------------------------------------
 
 
-_held_for_fork = False
+_held_for_fork = _interrupted_fork = False
 
 
 def _lock_before_fork() -> None:
     """A child would find numba half imported or half-way through a kernel, for ever."""
-    global _held_for_fork
-    _held_for_fork = False
-    _held_for_fork = work_lock.acquire()
+    global _held_for_fork, _interrupted_fork
+    _held_for_fork = _interrupted_fork = False
+    try:
+        _held_for_fork = work_lock.acquire()
+    except KeyboardInterrupt:  # os.fork would print it, and go on
+        _interrupted_fork = True
 
 
 def _unlock_after_fork() -> None:
-    if _held_for_fork:  # not where Ctrl-C ended the wait
+    if _held_for_fork:
         work_lock.release()
+    _interrupt_after_fork()
+
+
+def _interrupt_after_fork() -> None:
+    """Have the Ctrl-C that ended the wait come as if just after the fork, to parent and child."""
+    if _interrupted_fork:
+        threading.Thread(target=_interrupt_main, name="gradient-interrupt", daemon=True).start()
+
+
+def _interrupt_main() -> None:
+    """As Ctrl-C does, when the main thread has left what os.fork calls."""
+    main = cast(int, threading.main_thread().ident)
+    called = {_unlock_after_fork.__code__, _interrupt_after_fork.__code__}
+    while any(frame.f_code in called for frame, _ in walk_stack(sys._current_frames().get(main))):
+        time.sleep(0.001)
+    signal.pthread_kill(main, signal.SIGINT)  # which ends a system call, too
 
 
 if hasattr(os, "register_at_fork"):  # the child's lock is renewed by `gradient.locks`
-    os.register_at_fork(before=_lock_before_fork, after_in_parent=_unlock_after_fork)
+    os.register_at_fork(
+        before=_lock_before_fork,
+        after_in_parent=_unlock_after_fork,
+        after_in_child=_interrupt_after_fork,
+    )
 
 
 @atexit.register
