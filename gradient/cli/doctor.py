@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,8 @@ def _print(found: dict[str, Any]) -> None:
     print_table(("threads", ""), [(key, str(value)) for key, value in found["threads"].items()])
     typer.echo()
     caches = [
-        (name, cache["path"], byte_size(cache["bytes"])) for name, cache in found["caches"].items()
+        (name, cache["path"] or "none can be written", byte_size(cache["bytes"]))
+        for name, cache in found["caches"].items()
     ]
     print_table(("cache", "folder", "size"), caches)
     typer.echo()
@@ -187,20 +190,46 @@ def _threads() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, dict[str, Any]]:
+    home = Path(os.environ.get("HF_HOME", _home() / ".cache" / "huggingface"))
+    models, kernels = Path(os.environ.get("HF_HUB_CACHE", home / "hub")), _kernel_cache()
+    return {
+        "models (Hugging Face)": {"path": str(models), "bytes": _folder_bytes(models)},
+        "kernels (numba)": {
+            "path": kernels and str(kernels),
+            "bytes": _folder_bytes(kernels, (".nbi", ".nbc")) if kernels else 0,
+        },
+    }
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))  # Path.home() raises where there is none
+
+
+def _kernel_cache() -> Path | None:
+    """Where numba keeps compiled kernels, by its rules: the first folder that can be written.
+
+    Numba is not asked, as importing it takes a second.
+    """
     import gradient
 
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    # Numba keeps compiled kernels beside their source, unless it is told otherwise.
     sources = Path(gradient.__file__).parent / "backends" / "numpy" / "kernels"
-    kernels = Path(os.environ.get("NUMBA_CACHE_DIR", sources / "__pycache__"))
-    folders = {
-        "models (Hugging Face)": (Path(os.environ.get("HF_HUB_CACHE", home / "hub")), ()),
-        "kernels (numba)": (kernels, (".nbi", ".nbc")),
-    }
-    return {
-        name: {"path": str(folder), "bytes": _folder_bytes(folder, suffixes)}
-        for name, (folder, suffixes) in folders.items()
-    }
+    below = f"{sources.name}_{hashlib.sha1(str(sources).encode()).hexdigest()}"
+    given, caches = os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    library = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    folders = [Path(given, below)] if given else []
+    folders.append(sources / "__pycache__")
+    if caches or _home().is_absolute():
+        folders.append(Path(caches or _home() / library, "numba", below))
+    return next(filter(_writable, folders), None)
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or in the one in which it would be made."""
+    try:
+        with tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())):
+            return True
+    except OSError:
+        return False
 
 
 def _folder_bytes(folder: Path, suffixes: tuple[str, ...] = ()) -> int:
