@@ -7,25 +7,15 @@ for batch in loader:
     model(batch).backward()
     optimizer.step()
     scheduler.step()
+
+Each module's `__all__` says what is public.
 """
 
-from gradient.optim import lr_scheduler
-from gradient.optim.adagrad import Adagrad
-from gradient.optim.adam import Adam, AdamW
-from gradient.optim.lion import Lion
-from gradient.optim.muon import Muon
-from gradient.optim.optimizer import Optimizer
-from gradient.optim.rmsprop import RMSprop
-from gradient.optim.sgd import SGD
-
-__all__ = [
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Lion",
-    "Muon",
-    "Optimizer",
-    "RMSprop",
-    "lr_scheduler",
-]
+from gradient.optim import lr_scheduler as lr_scheduler
+from gradient.optim.adagrad import *  # noqa: F403
+from gradient.optim.adam import *  # noqa: F403
+from gradient.optim.lion import *  # noqa: F403
+from gradient.optim.muon import Muon as Muon
+from gradient.optim.optimizer import Optimizer as Optimizer
+from gradient.optim.rmsprop import *  # noqa: F403
+from gradient.optim.sgd import *  # noqa: F403

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    non_negative,
+    options,
+    with_weight_decay,
+)
 from gradient.tensor import Tensor
+
+__all__ = ["Adagrad"]
 
 
 class Adagrad(Optimizer):
@@ -45,20 +54,7 @@ class Adagrad(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-                "foreach": foreach,
-                "maximize": maximize,
-                "differentiable": differentiable,
-                "fused": fused,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         for p in params:
@@ -69,8 +65,6 @@ class Adagrad(Optimizer):
             lr = float(group["lr"]) / (1 + state["step"] * group["lr_decay"])
             state["step"] += 1
 
-            grad = -p.grad if group["maximize"] else p.grad
-            if group["weight_decay"] != 0:
-                grad = grad + group["weight_decay"] * p
+            grad = with_weight_decay(p, group)
             total = state["sum"].add_(grad * grad)
             p.sub_(grad / (total.sqrt() + group["eps"]), alpha=lr)

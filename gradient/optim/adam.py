@@ -7,8 +7,18 @@ from typing import ClassVar
 
 from gradient.checks import Limits
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    decay_rates,
+    non_negative,
+    options,
+    with_weight_decay,
+)
 from gradient.tensor import Tensor
+
+__all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
@@ -57,22 +67,7 @@ class Adam(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-                "foreach": foreach,
-                "capturable": capturable,
-                "differentiable": differentiable,
-                "fused": fused,
-                "decoupled_weight_decay": decoupled_weight_decay,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         for p in params:
@@ -111,11 +106,7 @@ class Adam(Optimizer):
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:
         state, lr = self.state[p], float(group["lr"])
         beta1, beta2 = (float(beta) for beta in group["betas"])
-        grad = -p.grad if group["maximize"] else p.grad
-        if group["decoupled_weight_decay"]:
-            p.mul_(1 - lr * group["weight_decay"])
-        elif group["weight_decay"] != 0:
-            grad = grad + group["weight_decay"] * p
+        grad = with_weight_decay(p, group)
         m, v, v_max = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
         m.mul_(beta1).add_(grad, alpha=1 - beta1)
         v.mul_(beta2).add_(grad * grad, alpha=1 - beta2)

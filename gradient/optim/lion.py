@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative
+from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative, options
 from gradient.tensor import Tensor
+
+__all__ = ["Lion"]
 
 
 class Lion(Optimizer):
@@ -42,9 +44,7 @@ class Lion(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gradient.checks import Limit, Limits, integer, one_of, optional
 from gradient.dtypes import float32
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
 from gradient.tensor import Tensor
 
 
@@ -97,19 +97,7 @@ class Muon(Optimizer):
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "weight_decay": weight_decay,
-                "momentum": momentum,
-                "nesterov": nesterov,
-                "ns_coefficients": ns_coefficients,
-                "eps": eps,
-                "ns_steps": ns_steps,
-                "adjust_lr_fn": adjust_lr_fn,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, momentum = float(group["lr"]), group["momentum"]

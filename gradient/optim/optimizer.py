@@ -23,7 +23,7 @@ import copy
 import functools
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -95,6 +95,9 @@ class Optimizer:
     #: What the options may be, and how they go together: a class gives its own.
     limits: ClassVar[Limits] = {}
     rules: ClassVar[Sequence[Rule]] = ()
+
+    #: What is a number in a parameter's state, and of which type: PyTorch saves it as a tensor.
+    numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -340,7 +343,12 @@ class Optimizer:
         state: defaultdict[Any, Any] = defaultdict(dict)
         for key, saved in state_dict["state"].items():
             if key in params:
-                state[params[key]] = _fit_state(saved, params[key])
+                state[params[key]] = {
+                    name: self.numbers[name](value)
+                    if name in self.numbers
+                    else _like_parameter(value, params[key])
+                    for name, value in saved.items()
+                }
             else:
                 state[key] = saved  # not a parameter's
         for group, saved in zip(self.param_groups, saved_groups, strict=True):
@@ -395,18 +403,34 @@ def _register(hooks: list[Hook], hook: Hook, prepend: bool) -> Handle:
     return handle
 
 
-def _fit_state(value: Any, p: Tensor, key: str | None = None) -> Any:
-    """Copy a saved state to the dtype (if floating) and device of `p`; step counts become ints."""
+def _like_parameter(value: Any, p: Tensor) -> Any:
+    """A copy of a saved state in the dtype (if floating) and on the device of `p`."""
     if isinstance(value, dict):
-        return {k: _fit_state(v, p, k) for k, v in value.items()}
+        return {k: _like_parameter(v, p) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_fit_state(v, p) for v in value)
-    if key == "step":
-        return int(value)  # PyTorch keeps a float tensor
+        return type(value)(_like_parameter(v, p) for v in value)
     if isinstance(value, Tensor):
         dtype = p.dtype if p.dtype.is_floating_point else value.dtype
         return value.detach().to(device=p.device, dtype=dtype).clone()
     return value
+
+
+def options(arguments: Mapping[str, Any]) -> Group:
+    """The options among a constructor's `locals()`."""
+    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
+
+
+def with_weight_decay(p: Tensor, group: Group) -> Tensor:
+    """The gradient to descend along: negated for `maximize`, the L2 penalty added.
+
+    Where the decay is decoupled, `p` is shrunk instead.
+    """
+    grad = -p.grad if group["maximize"] else p.grad
+    if group.get("decoupled_weight_decay"):
+        p.mul_(1 - float(group["lr"]) * group["weight_decay"])
+    elif group["weight_decay"] != 0:
+        grad = grad + group["weight_decay"] * p
+    return grad
 
 
 def _scalar(limit: Limit) -> Limit:

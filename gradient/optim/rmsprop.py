@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    non_negative,
+    options,
+    with_weight_decay,
+)
 from gradient.tensor import Tensor
+
+__all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
@@ -48,21 +57,7 @@ class RMSprop(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "alpha": alpha,
-                "eps": eps,
-                "centered": centered,
-                "weight_decay": weight_decay,
-                "capturable": capturable,
-                "foreach": foreach,
-                "maximize": maximize,
-                "differentiable": differentiable,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
@@ -77,9 +72,7 @@ class RMSprop(Optimizer):
                     state["grad_avg"] = p.new_zeros(p.shape)
             state["step"] += 1
 
-            grad = -p.grad if group["maximize"] else p.grad
-            if group["weight_decay"] != 0:
-                grad = grad + group["weight_decay"] * p
+            grad = with_weight_decay(p, group)
             square_avg = state["square_avg"].mul_(alpha).add_(grad * grad, alpha=1 - alpha)
             if group["centered"]:
                 grad_avg = state["grad_avg"].mul_(alpha).add_(grad, alpha=1 - alpha)

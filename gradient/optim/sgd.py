@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from gradient.checks import Limits, Rule
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
 from gradient.tensor import Tensor
+
+__all__ = ["SGD"]
 
 
 class SGD(Optimizer):
@@ -56,20 +58,7 @@ class SGD(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-                "foreach": foreach,
-                "differentiable": differentiable,
-                "fused": fused,
-            },
-        )
+        super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
         with_momentum = group["momentum"] != 0

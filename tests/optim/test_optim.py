@@ -6,6 +6,8 @@ The comparison with PyTorch is in tests/parity/test_optim_parity.py.
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 import math
 import warnings
 
@@ -14,19 +16,13 @@ import pytest
 
 import gradient
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
-from gradient.optim import SGD, Adagrad, Adam, AdamW, Lion, Muon, Optimizer, RMSprop, lr_scheduler
+from gradient.optim import SGD, Adam, AdamW, Lion, Muon, Optimizer, lr_scheduler
 from gradient.optim.muon import newton_schulz
+from support.optimizer_table import TABLE, cases, label
 
 MAKERS = {
-    "sgd": lambda params: SGD(params, lr=0.1),
-    "momentum": lambda params: SGD(params, lr=0.1, momentum=0.9, nesterov=True),
-    "adam": lambda params: Adam(params, lr=0.05, weight_decay=0.01),
-    "amsgrad": lambda params: Adam(params, lr=0.05, amsgrad=True),
-    "adamw": lambda params: AdamW(params, lr=0.05),
-    "rmsprop": lambda params: RMSprop(params, lr=0.02, momentum=0.5, centered=True),
-    "adagrad": lambda params: Adagrad(params, lr=0.3),
-    "lion": lambda params: Lion(params, lr=0.02, weight_decay=0.01),
-    "muon": lambda params: Muon(params, lr=0.05),
+    label((name, options)): functools.partial(getattr(gradient.optim, name), **options)
+    for name, options in cases("learns")
 }
 every_optimizer = pytest.mark.parametrize("name", MAKERS)
 
@@ -87,7 +83,7 @@ def test_updates_are_in_place(name, device):
     np.testing.assert_array_equal(numpy(row), numpy(p)[1])
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "muon"])
+@pytest.mark.parametrize("name", [name for name in MAKERS if not name.startswith("Muon")])
 @pytest.mark.parametrize("made_by", ["tensor", "sum"])
 def test_a_scalar_parameter(name, made_by, device):
     p = parameter(2.0, device)
@@ -192,7 +188,8 @@ def test_lion_is_the_paper_s_algorithm(device):
 def test_maximize_is_descent_on_the_negated_gradient(device):
     rng = np.random.default_rng(0)
     grads = rng.standard_normal((5, 4, 3))
-    makers = [SGD, Adam, AdamW, RMSprop, Adagrad, Lion]
+    makers = [getattr(gradient.optim, row.name) for row in TABLE]
+    makers = [make for make in makers if "maximize" in inspect.signature(make).parameters]
     for make in makers:
         up, down = parameter(np.ones((4, 3)), device), parameter(np.ones((4, 3)), device)
         ascent, descent = make([up], lr=0.1, maximize=True), make([down], lr=0.1)

@@ -11,6 +11,7 @@ import pytest
 
 import gradient
 from gradient.optim import lr_scheduler as ours
+from support.optimizer_table import TABLE, cases, label
 
 torch = pytest.importorskip("torch")
 theirs = torch.optim.lr_scheduler
@@ -52,32 +53,8 @@ class Problem:
         return [p.detach().cpu().numpy().copy() for p in self.params]
 
 
-CASES = [
-    ("SGD", dict(lr=0.1)),
-    ("SGD", dict(lr=0.01, weight_decay=0.02, maximize=True)),
-    ("SGD", dict(lr=0.05, momentum=0.9)),
-    ("SGD", dict(lr=0.05, momentum=0.9, dampening=0.3, weight_decay=0.1)),
-    ("SGD", dict(lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.1)),
-    ("SGD", dict(lr=0.002, momentum=0.8, nesterov=True, maximize=True)),
-    ("Adam", dict(lr=0.05)),
-    ("Adam", dict(lr=0.05, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1)),
-    ("Adam", dict(lr=0.05, amsgrad=True, weight_decay=0.1)),
-    ("Adam", dict(lr=0.05, maximize=True, weight_decay=0.1)),
-    ("Adam", dict(lr=0.05, decoupled_weight_decay=True, weight_decay=0.1)),
-    ("Adam", dict(lr=0.05, betas=(0.0, 0.9))),
-    ("AdamW", dict(lr=0.05)),
-    ("AdamW", dict(lr=0.05, weight_decay=0.3, betas=(0.8, 0.95))),
-    ("AdamW", dict(lr=0.05, weight_decay=0.3, amsgrad=True, maximize=True)),
-    ("AdamW", dict(lr=0.05, fused=None, foreach=False, capturable=False)),
-    ("RMSprop", dict(lr=0.02)),
-    ("RMSprop", dict(lr=0.02, alpha=0.9, eps=1e-3, weight_decay=0.1)),
-    ("RMSprop", dict(lr=0.02, momentum=0.9)),
-    ("RMSprop", dict(lr=0.02, centered=True, momentum=0.5, maximize=True)),
-    ("Adagrad", dict(lr=0.1)),
-    ("Adagrad", dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, eps=1e-5)),
-    ("Adagrad", dict(lr=0.1, initial_accumulator_value=0.5, maximize=True)),
-]
-IDS = [f"{name}-{'-'.join(f'{k}={v}' for k, v in options.items())}" for name, options in CASES]
+CASES = cases("same")
+IDS = [label(case) for case in CASES]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -252,7 +229,7 @@ def _converted(tree, source, target):
 
 
 def test_repr_is_the_same():
-    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Muon"):
+    for name in (row.name for row in TABLE if hasattr(torch.optim, row.name)):
         texts = []
         for lib in (gradient, torch):
             groups = [{"params": [lib.ones(2, 2, requires_grad=True)], "lr": 0.5}]
@@ -261,32 +238,7 @@ def test_repr_is_the_same():
         assert texts[0] == texts[1]
 
 
-BAD = [
-    ("SGD", dict(lr=-1.0)),
-    ("SGD", dict(lr=0.1, momentum=-0.5)),
-    ("SGD", dict(lr=0.1, weight_decay=-0.5)),
-    ("SGD", dict(lr=0.1, nesterov=True)),
-    ("SGD", dict(lr=0.1, nesterov=True, momentum=0.9, dampening=0.1)),
-    ("Adam", dict(lr=-1.0)),
-    ("Adam", dict(eps=-1.0)),
-    ("Adam", dict(betas=(1.0, 0.9))),
-    ("Adam", dict(betas=(0.9, -0.1))),
-    ("AdamW", dict(weight_decay=-1)),
-    ("RMSprop", dict(lr=-1.0)),
-    ("RMSprop", dict(eps=-1.0)),
-    ("RMSprop", dict(momentum=-1.0)),
-    ("RMSprop", dict(weight_decay=-1.0)),
-    ("RMSprop", dict(alpha=-1.0)),
-    ("Adagrad", dict(lr_decay=-1.0)),
-    ("Adagrad", dict(initial_accumulator_value=-1.0)),
-    ("Muon", dict(lr=-1.0)),
-    ("Muon", dict(momentum=-1.0)),
-    ("Muon", dict(weight_decay=-1.0)),
-    ("Muon", dict(adjust_lr_fn="other")),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), BAD)
+@pytest.mark.parametrize(("name", "options"), cases("refused"), ids=map(label, cases("refused")))
 def test_both_refuse(name, options):
     for lib in (torch, gradient):
         with pytest.raises(ValueError):
