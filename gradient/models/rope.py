@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,8 +37,10 @@ class Rotation(NamedTuple):
         return rope(x, cos=self.cos.array, sin=self.sin.array, interleaved=self.interleaved)
 
 
-#: What an attention layer does to its queries and keys (B, H, T, D): a `Rotation`, or nothing.
-Rotate = Callable[[Tensor], Tensor]
+class Rotate(Protocol):
+    """What a layer does to its queries and keys (B, H, T, D): a `Rotation`, or nothing."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
 
 
 def no_rotation(x: Tensor) -> Tensor:
