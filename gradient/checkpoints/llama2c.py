@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gradient.checkpoints.checkpoint import Checkpoint
 from gradient.checkpoints.rotary_rows import halves_from_pairs
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
@@ -28,6 +31,20 @@ from gradient.tensor import Tensor
 MAGIC = 0x616B3432
 V1_HEADER_BYTES = 256
 _FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
+
+
+class Llama2cCheckpoint(Checkpoint):
+    """A llama2.c checkpoint, whose header is its configuration; a tokenizer may lie beside it."""
+
+    tensors: Llama2cFile
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, Llama2cFile)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json's content for the model."""
+        return self.tensors.config
 
 
 class Llama2cFile(Mapping[str, Tensor]):

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import gradient
-from gradient.checkpoints.sources import Checkpoint, open_checkpoint
+from gradient.checkpoints.checkpoint import Checkpoint
+from gradient.checkpoints.formats import open_checkpoint
 from gradient.checkpoints.weight_names import is_transposed, module_name, parts, to_checkpoint
+from gradient.dtypes import floating_dtype
 from gradient.errors import (
     ArgumentError,
     FileFormatError,
@@ -40,20 +42,22 @@ Progress = Callable[[int, int], None]
 
 
 def load_model(
-    path: str | Path,
+    source: str | Path | Checkpoint,
     *,
-    dtype: gradient.DType | None = None,
+    dtype: gradient.DType | str | None = None,
     device: Any = None,
     converter: Callable[[Any], Convert] | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Load the model in a folder or file of any format that `gradient.checkpoints.sources` lists.
+    """Load the model in a folder or file of any format that `gradient.checkpoints.formats` lists.
 
     The model is in evaluation mode (dropout off); `model.train()` changes that.
 
     Args:
-        dtype: floating dtype to convert the weights to; None keeps them as stored. Packed weights
-            stay packed either way: their products are computed in `dtype`, None is float32.
+        source: the folder or file, or a checkpoint that is open.
+        dtype: floating dtype to convert the weights to, or its name ("bf16"); None keeps them as
+            stored. Packed weights stay packed either way: their products are computed in `dtype`,
+            None is float32.
         device: where the weights go; None is the CPU.
         converter: called with the model before it has its weights; returns what makes another
             tensor of each of them, given its name, before it takes its place: to pack it, say.
@@ -66,19 +70,20 @@ def load_model(
         FileFormatError: a malformed config.json, or a truncated or malformed file of weights.
         StateDictError: weights that do not fit the configuration, all misfits listed together.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    dtype = None if dtype is None else floating_dtype(dtype)
     try:
         values = checkpoint.config
         multimodal = not values.keys().isdisjoint(("vision_config", "audio_config"))
         cls = model_class(values.get("model_type"), multimodal=multimodal)
     except UnsupportedModel as error:
-        raise UnsupportedModel(f"{path}: {error}") from None
+        raise UnsupportedModel(f"{checkpoint.path}: {error}") from None
     check_quantization(checkpoint)
     try:
         config = config_class(values["model_type"]).from_hf(values)
     except FileFormatError as error:
-        source = CONFIG_NAME if checkpoint.where.is_dir() else "its configuration"
-        raise FileFormatError(f"{checkpoint.where}: {source}: {error}") from error
+        source = CONFIG_NAME if checkpoint.path.is_dir() else "its configuration"
+        raise FileFormatError(f"{checkpoint.path}: {source}: {error}") from error
     if converter is None:
         warn_of_size(checkpoint, dtype, device)
     model = empty_model(cls, config, checkpoint)
@@ -109,7 +114,7 @@ def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: A
         else:
             mapped += value.nbytes
     if not elsewhere:  # what goes to another device passes through
-        warn_if_larger(str(checkpoint.where), made=made, mapped=mapped)
+        warn_if_larger(str(checkpoint.path), made=made, mapped=mapped)
 
 
 def check_quantization(checkpoint: Checkpoint) -> None:
@@ -118,7 +123,7 @@ def check_quantization(checkpoint: Checkpoint) -> None:
     method = settings.get("quant_method") if isinstance(settings, dict) else settings
     if method not in (None, "gradient"):
         raise UnsupportedModel(
-            f"{checkpoint.where}: its weights are quantised by {method!r}, which is not read here; "
+            f"{checkpoint.path}: its weights are quantised by {method!r}, which is not read here; "
             "load the unquantised model, with quantize= for smaller weights, or a GGUF file of it"
         )
 
@@ -134,14 +139,14 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
     tensors = len(checkpoint.weights)
     if layers > min(tensors // 4, MAX_LAYERS):  # the fewest that a layer has, in any family
         raise StateDictError(
-            f"{checkpoint.where}: its configuration says {layers} layers, but there are only "
+            f"{checkpoint.path}: its configuration says {layers} layers, but there are only "
             f"{tensors} tensors"
             + (f"; more than {MAX_LAYERS} are not built" if layers > MAX_LAYERS else "")
         )
     experts = getattr(config, "num_experts", 0)
     if layers * experts > checkpoint.weights.nbytes:
         raise StateDictError(
-            f"{checkpoint.where}: its configuration says {layers} layers of {experts} experts, but "
+            f"{checkpoint.path}: its configuration says {layers} layers of {experts} experts, but "
             f"there are only {checkpoint.weights.nbytes} bytes"
         )
     try:
@@ -151,7 +156,7 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
         raise
     except (MemoryError, ValueError) as error:  # NumPy's words for too large and far too large
         raise FileFormatError(
-            f"{checkpoint.where}: its configuration asks for larger weights than memory can hold "
+            f"{checkpoint.path}: its configuration asks for larger weights than memory can hold "
             f"({error})"
         ) from error
 
@@ -198,14 +203,14 @@ def fit(
             progress(done, max(done, total))
     if integers:
         raise StateDictError(
-            f"{checkpoint.where}: weights must be floating-point numbers:\n" + "\n".join(integers)
+            f"{checkpoint.path}: weights must be floating-point numbers:\n" + "\n".join(integers)
         )
     tie(model, fitted)
     try:
         model.load_state_dict(fitted, assign=True)
     except StateDictError as error:
         problems = str(error).replace(RENAME, "  fix: find the configuration of these weights")
-        raise StateDictError(f"{checkpoint.where}: {problems}") from None
+        raise StateDictError(f"{checkpoint.path}: {problems}") from None
     # What little differs, and the dtype that packed weights are looked up in.
     model.to(dtype or computing_dtype(fitted))
 

@@ -91,32 +91,34 @@ class Opened:
         **how: Any,
     ) -> None:
         from gradient import hub
-        from gradient.checkpoints import load_model
-        from gradient.checkpoints.sources import find_gguf
+        from gradient.checkpoints import load_model, open_checkpoint
         from gradient.errors import ModelNotFound
+        from gradient.text import Tokenizer
 
         path = hub.find(source, revision=revision, offline=offline)
-        self.model: PretrainedModel = load_model(path, **how)
+        checkpoint = open_checkpoint(path)
+        self.model: PretrainedModel = load_model(checkpoint, **how)
         self.tokenizer: Tokenizer | None = None
         named = Path(source)
         name = named.stem if path.is_file() else named.name
-        self.metadata: dict[str, Any] = {"general.name": name or path.name}
+        kept = ("general.",) if tokenizer is not None else ("general.", "tokenizer.")
+        self.metadata: dict[str, Any] = {"general.name": name or path.name} | {
+            key: value for key, value in checkpoint.metadata.items() if key.startswith(kept)
+        }
         self.notes: list[str] = []
-        found = find_gguf(path)
-        if found is not None:
-            self.metadata |= _kept(found, vocabulary=tokenizer is None)
+        if tokenizer is not None:
+            self.tokenizer = Tokenizer.load(tokenizer)
+            return
         try:
-            self.tokenizer = hub.find_tokenizer(path, tokenizer)
+            self.tokenizer = checkpoint.load_tokenizer()
         except ModelNotFound as error:
-            if tokenizer is not None:
-                raise
             self.notes.append(f"no tokenizer was found, none is written: {error}")
 
     def write_gguf(
         self, path: Path, progress: Callable[[int, int], None], **options: Any
     ) -> dict[str, int]:
         """Write a GGUF file; return the bytes of each dtype."""
-        from gradient.checkpoints.gguf.save import save_gguf
+        from gradient.checkpoints import save_gguf
 
         path.parent.mkdir(parents=True, exist_ok=True)
         return save_gguf(
@@ -142,15 +144,6 @@ class Opened:
             if self.tokenizer is not None:
                 self.tokenizer.save(beside)
         return sizes
-
-
-def _kept(path: Path, *, vocabulary: bool) -> dict[str, Any]:
-    """What a GGUF file says that holds for a copy too: names, licences and the vocabulary."""
-    from gradient.io.gguf import GGUFFile
-
-    metadata = GGUFFile(path).typed_metadata
-    prefixes = ("general.", "tokenizer.") if vocabulary else ("general.",)
-    return {key: value for key, value in metadata.items() if key.startswith(prefixes)}
 
 
 def _unpacked(dtype: gradient.DType | None) -> Callable[[str, Tensor], Tensor]:

@@ -109,7 +109,7 @@ def rounded(side: Side, same: bool, offline: bool) -> bool:
     Where both sides have the `same` packed weights they compute with the same numbers, in float32.
     """
     from gradient import hub
-    from gradient.checkpoints.sources import open_checkpoint
+    from gradient.checkpoints import open_checkpoint
 
     if "quantize" in side.options:
         return True
@@ -124,9 +124,10 @@ def rounded(side: Side, same: bool, offline: bool) -> bool:
 
 def read_tokens(side: Side, text: str, offline: bool) -> list[int]:
     from gradient import hub
+    from gradient.checkpoints import open_checkpoint
 
-    tokenizer = hub.find_tokenizer(hub.find(side.model, offline=offline))
-    return tokenizer.encode(text)
+    checkpoint = open_checkpoint(hub.find(side.model, offline=offline))
+    return checkpoint.load_tokenizer().encode(text)
 
 
 def results_of(side: Side, tokens: list[int], offline: bool) -> list[Event]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
-from gradient.errors import FileFormatError, GradientError
+from gradient.errors import GradientError
+
+if TYPE_CHECKING:
+    from gradient.checkpoints import Checkpoint
 
 #: A tensor: its name, how many numbers, bytes, dtype, shape.
 Weight = tuple[str, int, int, str, tuple[int, ...]]
@@ -42,11 +45,13 @@ def info(
 
     Weights are memory-mapped, not read. `gradient plan` forecasts all memory.
     """
+    from gradient.checkpoints import open_checkpoint
+
     path = Path(model).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
         described = describe_file(path)
     elif path.is_file() and path.suffix != ".gguf" and not (path.parent / "config.json").is_file():
-        described = describe_bare(path)
+        described = describe_bare(open_checkpoint(path))
     elif (path / "checkpoint.json").is_file():
         described = describe_checkpoint(path)
     else:
@@ -76,26 +81,26 @@ def describe_model(
         batch: rows in it.
     """
     from gradient import hub
-    from gradient.checkpoints.sources import find_gguf
+    from gradient.checkpoints import load_model, open_checkpoint
 
-    path = hub.find(name, revision=revision, offline=offline)
+    checkpoint = open_checkpoint(hub.find(name, revision=revision, offline=offline))
     try:
-        loaded = hub.load(path, offline=offline)
+        model = load_model(checkpoint)
     except GradientError as error:
-        if find_gguf(path) is None and not any(path.glob("*.safetensors")):
+        if not (checkpoint.metadata or any(checkpoint.folder.glob("*.safetensors"))):
             raise
-        return describe_bare(path) | {"note": f"no model that gradient runs: {error}"}
-    model, settings = loaded.model, model_settings(loaded.model)
+        return describe_bare(checkpoint) | {"note": f"no model that gradient runs: {error}"}
+    settings = model_settings(model)
     weights = [(name, *_described(value)) for name, value in model.named_parameters()]
     described = {
         "model": name,
-        "folder": str(path),
+        "folder": str(checkpoint.path),
         "architecture": model.architecture,
         **_sizes(weights),
         "tensors": _tensors(weights),
         "vocab_size": model.config.vocab_size,
         "context_length": settings["context"],
-        "chat_template": bool(loaded.tokenizer and loaded.tokenizer.chat_template),
+        "chat_template": bool(checkpoint.chat_template),
     }
     if hasattr(model, "kv_shapes"):
         tokens = context or settings["context"] or 2048
@@ -107,48 +112,25 @@ def describe_model(
             "cache_bytes": each * tokens * batch,
             "total_bytes": described["bytes"] + each * tokens * batch,
         }
-    described |= {"config": settings["config"], "training": _training(path)}
-    gguf = find_gguf(path)
-    return described if gguf is None else described | {"metadata": gguf_metadata(gguf)}
+    described |= {"config": settings["config"], "training": _training(checkpoint.path)}
+    return described | _metadata(checkpoint)
 
 
-def describe_bare(path: Path) -> dict[str, Any]:
+def describe_bare(checkpoint: Checkpoint) -> dict[str, Any]:
     """The tensors of a file or folder of weights that need be no model.
 
     Raises:
         FileFormatError: it is of no format that is read here.
     """
-    from gradient.checkpoints.sources import find_gguf, open_checkpoint
-    from gradient.io.gguf import GGUFFile
-    from gradient.io.sharded import open_sharded
-    from gradient.io.torch_file import TorchFile
-
-    gguf = find_gguf(path)
-    file: Any
-    if gguf is not None:
-        file = GGUFFile(gguf)
-    elif path.is_dir():
-        file = open_sharded(path)
-    elif path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
-        try:
-            file = TorchFile(path)
-        except FileFormatError:
-            if path.suffix != ".bin":
-                raise
-            file = open_checkpoint(path).weights  # llama2.c's
-    else:
-        file = open_checkpoint(path).weights
-    weights = [(name, *_described(file[name])) for name in file]
-    found = {"model": str(path), **_sizes(weights), "tensors": _tensors(weights)}
-    return found if gguf is None else found | {"metadata": gguf_metadata(gguf)}
+    weights = [(name, *_described(checkpoint.tensors[name])) for name in checkpoint.tensors]
+    found = {"model": str(checkpoint.path), **_sizes(weights), "tensors": _tensors(weights)}
+    return found | _metadata(checkpoint)
 
 
-def gguf_metadata(path: Path) -> dict[str, Any]:
+def _metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a GGUF file says beside its weights; of long arrays how many items they have."""
-    from gradient.io.gguf import GGUFFile
-
     found = {}
-    for key, value in GGUFFile(path).metadata.items():
+    for key, value in checkpoint.metadata.items():
         if hasattr(value, "__len__") and not isinstance(value, str):
             items = value.tolist() if hasattr(value, "tolist") else list(value)
             found[key] = items if len(items) <= 16 else f"array of {len(items):,}"
@@ -156,7 +138,7 @@ def gguf_metadata(path: Path) -> dict[str, Any]:
             found[key] = f"{value[:200]}... ({len(value):,} characters)"
         else:
             found[key] = value.item() if hasattr(value, "item") else value
-    return found
+    return {"metadata": found} if found else {}
 
 
 def _described(value: Any) -> tuple[int, int, str, tuple[int, ...]]:

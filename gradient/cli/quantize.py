@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,12 +70,17 @@ def quantize(
             choose = _chooser(scheme, model, wanted)
             sizes = model.write_gguf(destination, progress, choose=choose, cast=_cast)
     else:
-        from gradient.hub import packer
+        from gradient.quantization import converter
 
-        converter = functools.partial(packer, scheme=scheme)
         with byte_progress("packing", quiet=as_json) as progress:
-            how: dict[str, Any] = {"dtype": wanted, "converter": converter, "progress": progress}
-            model = Opened(source, tokenizer, **how, **where)
+            model = Opened(
+                source,
+                tokenizer,
+                dtype=wanted,
+                converter=converter(scheme),
+                progress=progress,
+                **where,
+            )
         sizes = model.write_folder(destination)
     report(source, destination, model, sizes, time.perf_counter() - began, as_json)
 

@@ -80,6 +80,7 @@ def tokenize(
 
 def _find(name: str, *, revision: str | None, offline: bool) -> Tokenizer:
     from gradient import hub
+    from gradient.checkpoints import open_checkpoint
     from gradient.errors import FileFormatError
     from gradient.text import Tokenizer
 
@@ -90,12 +91,13 @@ def _find(name: str, *, revision: str | None, offline: bool) -> Tokenizer:
         except FileFormatError:
             if path.suffix not in (".bin", ".txt"):
                 raise
-            return hub.find_tokenizer(path)  # a model's weights: the tokenizer lies beside them
+            # A model's weights: the tokenizer lies beside them.
+            return open_checkpoint(path).load_tokenizer()
     # Of a model on the hub, its config stands for all that is not weights.
     remote = not path.exists() and name not in hub.embedded_models() and ".gguf" not in name
     file = "config.json" if remote else None
     found = hub.find(name, file=file, revision=revision, offline=offline)
-    return hub.find_tokenizer(found.parent if remote else found)
+    return open_checkpoint(found.parent if remote else found).load_tokenizer()
 
 
 def _decode(tokenizer: Tokenizer, ids: str, *, skip_special_tokens: bool, as_json: bool) -> None:

@@ -25,14 +25,12 @@ import numpy as np
 
 import gradient
 from gradient import nn, quantization
-from gradient.checkpoints.loading import load_model
-from gradient.checkpoints.sources import find_gguf
+from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.dtypes import floating_dtype
 from gradient.errors import ArgumentError, BackendError
 from gradient.generation.prefill import CHUNK, feed
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM, KVShape
-from gradient.text import Tokenizer
 
 #: Tokens of a row if nobody asks for more; a model of today may take 100 times as many.
 USUAL_CONTEXT = 2048
@@ -126,12 +124,13 @@ def _counted(settings: dict[str, Any]) -> MemoryForecast:
     The factors of `working` are fitted to what `_measure` gives for models of 50 to 150 million
     weights, in 32 and 16 bits and packed, of 64 to 2,048 tokens, in one to four rows.
     """
-    model = _mapped(settings["path"])
+    checkpoint = open_checkpoint(settings["path"])
+    model = _mapped(checkpoint)
     context, batch = _context(model, settings), settings["batch"]
     packed, target = _choice(model, settings)
     weights = weight_bytes(model, packed, target)
     program = PROGRAM
-    if find_tokenizer_files(Path(settings["path"])):
+    if checkpoint.has_tokenizer:
         program += PIECE * model.config.vocab_size
     rows = batch * min(CHUNK, context - 1)
     config = model.config
@@ -172,20 +171,11 @@ def cache_bytes(
     return total
 
 
-def find_tokenizer_files(path: Path) -> bool:
-    """Whether a tokenizer lies with the weights."""
-    if find_gguf(path) is not None:
-        return True
-    folder = path if path.is_dir() else path.parent
-    names = ("tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "*.model")
-    return any(True for name in names for _ in folder.glob(name))
-
-
-def _mapped(path: str) -> Any:
+def _mapped(checkpoint: Checkpoint) -> Any:
     """The model, its weights mapped and not read; it may well be larger than memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return load_model(path)
+        return load_model(checkpoint)
 
 
 def _context(model: Any, settings: dict[str, Any]) -> int:
@@ -247,9 +237,11 @@ def _main() -> None:
 @gradient.no_grad()
 def _measure(settings: dict[str, Any]) -> MemoryForecast:
     batch = settings["batch"]
-    model = _mapped(settings["path"])
-    tokenizer = find_tokenizer(Path(settings["path"]))
-    if tokenizer is not None:  # what it keeps of its vocabulary from the first use on
+    checkpoint = open_checkpoint(settings["path"])
+    model = _mapped(checkpoint)
+    with contextlib.suppress(gradient.errors.GradientError):  # it may have none that can be read
+        tokenizer = checkpoint.load_tokenizer()
+        # What it keeps of its vocabulary from the first use on.
         tokenizer.decode(tokenizer.encode("Once upon a time"))
         tokenizer.stream().push(0)
     forget_peak()  # reading a vocabulary takes more for a moment, before the weights are there
@@ -292,17 +284,6 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     whole = cache_of(batch, context - 1, len(model.kv_shapes))
     whole.begin(context - 1).commit()
     return MemoryForecast(context, batch, program, weights, whole.nbytes, working)
-
-
-def find_tokenizer(path: Path) -> Tokenizer | None:
-    """Load the tokenizer of the model at `path`; None if it has none, or none that can be read."""
-    gguf = find_gguf(path)
-    try:
-        if gguf is not None:
-            return Tokenizer.from_file(gguf)
-        return Tokenizer.from_folder(path if path.is_dir() else path.parent)
-    except gradient.errors.GradientError:
-        return None
 
 
 def weight_bytes(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> int:

@@ -7,24 +7,17 @@ without any network access.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradient
 from gradient import quantization
-from gradient.checkpoints.generation_config import read_generation_config
-from gradient.checkpoints.loading import Progress, load_model
-from gradient.checkpoints.sources import find_gguf
-from gradient.dtypes import floating_dtype
+from gradient.checkpoints import load_model, open_checkpoint
+from gradient.checkpoints.loading import Progress
 from gradient.embedding import Pooling, TextEncoder
-from gradient.errors import ArgumentError, ModelNotFound, TypeMismatch, UnsupportedModel
+from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
-from gradient.io.free_memory import warn_if_larger
-from gradient.io.gguf import GGUFFile
-from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
 from gradient.text import Tokenizer
 
@@ -37,8 +30,6 @@ __all__ = [
     "load_language_model",
 ]
 
-#: The key of GGUF that names the kind of vocabulary; "no_vocab" is none.
-VOCABULARY = "tokenizer.ggml.model"
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
 
 #: Short names of hub ids.
@@ -91,28 +82,16 @@ def load(
         ModelNotFound: nothing has that name, with all the places looked at.
         UnsupportedModel, FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
-    scheme = None if quantize is None else quantization.scheme_of(quantize)
-    path = find(model, file=file, revision=revision, offline=offline)
+    packing = None if quantize is None else quantization.converter(quantize)
+    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
     network = load_model(
-        path,
-        dtype=None if dtype is None else floating_dtype(dtype),
-        device=device,
-        converter=None if scheme is None else partial(packer, scheme=scheme),
-        progress=progress,
+        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
-    found: Tokenizer | None
-    try:
-        found = find_tokenizer(path, tokenizer)
-    except ModelNotFound:
-        if tokenizer is not None:
-            raise
-        found = None
+    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     if isinstance(network, EncoderModel):
-        pooling = Pooling.from_folder(path if path.is_dir() else path.parent)
-        return TextEncoder(network, found, pooling, name=str(model))
-    if path.is_dir():
-        network.generation_config = read_generation_config(path)
-    return LanguageModel(network, found, name=str(model))
+        return TextEncoder(network, tokens, Pooling.from_folder(checkpoint.folder), str(model))
+    network.generation_config = checkpoint.generation_config
+    return LanguageModel(network, tokens, str(model))
 
 
 def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
@@ -128,56 +107,6 @@ def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
             "(gradient.hub.load(...).embed) and writes none"
         )
     return found
-
-
-def packer(
-    model: CausalLM, scheme: quantization.Scheme
-) -> Callable[[str, gradient.Tensor], gradient.Tensor]:
-    """Return what packs each weight of `model`, given its name and values, as a scheme says."""
-    dtypes = quantization.packed_dtypes(model, scheme)
-    made = sum(
-        dtypes[name].nbytes(tuple(each.shape)) if name in dtypes else each.nbytes
-        for name, each in model.named_parameters()
-    )
-    warn_if_larger(model.architecture, made=made)
-
-    def pack(name: str, value: gradient.Tensor) -> gradient.Tensor:
-        if name not in dtypes or value.dtype.is_packed:
-            return value
-        try:
-            return quantization.quantize(value, dtypes[name])
-        except ArgumentError as error:
-            raise ArgumentError(f"{name}: {error}") from None
-
-    return pack
-
-
-def find_tokenizer(path: Path, other: str | Path | None = None) -> Tokenizer:
-    """Return the tokenizer of the model at `path`: in a GGUF file, or among the files beside it.
-
-    Args:
-        other: take this one, a folder or file, instead.
-
-    Raises:
-        ModelNotFound: there is none.
-        FileFormatError: it is damaged.
-    """
-    if other is not None:
-        path = Path(other).expanduser()
-        return Tokenizer.from_folder(path) if path.is_dir() else Tokenizer.from_file(path)
-    gguf = find_gguf(path)
-    if gguf is not None:
-        if GGUFFile(gguf).metadata.get(VOCABULARY, "no_vocab") == "no_vocab":
-            raise ModelNotFound(f"{gguf} holds no tokenizer")
-        return Tokenizer.from_file(gguf)
-    folder = path if path.is_dir() else path.parent
-    try:
-        return Tokenizer.from_folder(folder)
-    except ModelNotFound:
-        pieces = sorted(folder.glob("*.model"))  # llama2.c's models come with one of any name
-        if len(pieces) != 1:
-            raise
-        return Tokenizer.from_file(pieces[0])
 
 
 def embedded_models() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gradient.checkpoints.sources import open_checkpoint
+from gradient.checkpoints import open_checkpoint
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.sharded import read_index
 
@@ -186,10 +186,10 @@ def is_complete(folder: Path, file: str | None = None) -> bool:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         return False
     try:
-        open_checkpoint(folder)
+        checkpoint = open_checkpoint(folder)
+        return bool(checkpoint.config and checkpoint.weights)
     except ModelNotFound:  # none, or a shard is missing
         return False
-    return True
 
 
 def is_hub_id(name: str) -> bool:

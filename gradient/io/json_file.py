@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from gradient.errors import FileFormatError, ModelNotFound
-from gradient.io.lookalikes import lookalike
 from gradient.io.regular_file import open_regular
+from gradient.io.signatures import SIGNATURE_BYTES, describe
 
 #: A tokenizer's JSON may have 30 MB, a config 10 KB; beyond this it is something else.
 MAX_JSON_BYTES = 500_000_000
@@ -34,6 +34,6 @@ def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> 
     except FileFormatError:
         raise
     except (ValueError, RecursionError) as error:
-        what = lookalike(content[:64])
+        what = describe(content[:SIGNATURE_BYTES])
         reason = f"it is {what}" if what else str(error) or "nested too deeply"
         raise FileFormatError(f"{path} is not a valid JSON file: {reason}") from None

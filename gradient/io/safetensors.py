@@ -27,6 +27,7 @@ from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
+from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
 from gradient.tensor import Tensor
 
 #: The format's own bound on the header, which keeps a broken length from claiming all memory.
@@ -48,15 +49,9 @@ _NUMPY = {
     "F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U64": np.dtype("<u8"), "F64": np.dtype("<f8"),
 }  # fmt: skip
 _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
-_AGAIN = "in PyTorch, save it again with safetensors.torch.save_file"
-#: What else is found under this name, by its first bytes.
-_OTHERS = (
-    (b"PK\x03\x04", f"a zip file, such as PyTorch's .pt; {_AGAIN}"),
-    (b"\x80\x02", f"a pickle, such as an old PyTorch .pt; {_AGAIN}"),
-    (b"GGUF", "a GGUF file"),
-    (b"version ", "a Git LFS pointer, not the file itself; run: git lfs pull"),
-    (b"<!DOCTYP", "a web page; was a link to the file's page downloaded?"),
-)  # fmt: skip
+#: The fix, for what else PyTorch writes.
+_CONVERT = {"zip": "; in PyTorch, save it again with safetensors.torch.save_file"}
+_CONVERT["pickle"] = _CONVERT["zip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +212,11 @@ def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, 
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")
     header_bytes = int.from_bytes(prefix, "little")
-    other = next((kind for magic, kind in _OTHERS if prefix.startswith(magic)), None)
     # A length that is possible is believed: that of a header of 640 bytes begins like a pickle.
-    if other and header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
-        raise wrong(f"it is {other}")
+    if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+        beginning = prefix + file.read(SIGNATURE_BYTES)
+        if other := describe(beginning):
+            raise wrong(f"it is {other}{_CONVERT.get(format_of(beginning) or '', '')}")
     if header_bytes > MAX_HEADER_BYTES:
         raise wrong(f"its header claims {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if header_bytes > file_bytes - 8:

@@ -10,8 +10,9 @@ from typing import Any
 from gradient.errors import FileFormatError, TypeMismatch
 from gradient.io.regular_file import open_regular
 from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.io.structure import Encoder, decode
-from gradient.io.torch_file import TorchFile, is_zip
+from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
 
 #: The header field that holds the structure around the tensors.
@@ -80,7 +81,7 @@ def _is_torch_file(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     with open_regular(path) as file:
-        return is_zip(file.read(4))
+        return format_of(file.read(SIGNATURE_BYTES)) == "zip"
 
 
 def _moved(value: Any, device: Any) -> Any:

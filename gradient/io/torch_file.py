@@ -23,6 +23,7 @@ from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.io.regular_file import open_regular
+from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.tensor import Tensor
 
 #: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
@@ -354,7 +355,7 @@ def _counts(value: Any) -> bool:
 def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
     """Each record's first and last byte, by its name without the archive's folder."""
     size = os.fstat(file.fileno()).st_size
-    if not is_zip(file.read(4)):
+    if format_of(file.read(SIGNATURE_BYTES)) != "zip":
         raise FileFormatError(
             f"{path} is not a PyTorch file that gradient reads: it is no zip file. If PyTorch "
             "before 1.6 wrote it, load it there and save it again"
@@ -385,8 +386,3 @@ def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
             f"{path} is not a PyTorch file that gradient reads, or damaged: {error}"
         ) from None
     return records
-
-
-def is_zip(magic: bytes) -> bool:
-    """Whether a file that begins with these bytes is a zip file, as PyTorch writes."""
-    return magic[:4] == b"PK\x03\x04"

@@ -7,8 +7,11 @@ from typing import TypeVar
 
 from gradient import nn
 from gradient.dtypes import PackedDType
+from gradient.errors import ArgumentError
+from gradient.io.free_memory import warn_if_larger
 from gradient.quantization.quantize import quantize
 from gradient.quantization.schemes import Scheme, layer_of, role_of, scheme_of
+from gradient.tensor import Tensor
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,6 +77,37 @@ def packed_dtypes(model: nn.Module, scheme: Scheme | PackedDType | str) -> dict[
         if dtype is not None:
             dtypes |= {name: dtype for name, _ in shared}
     return dtypes
+
+
+def converter(
+    scheme: Scheme | PackedDType | str,
+) -> Callable[[nn.Module], Callable[[str, Tensor], Tensor]]:
+    """Return what packs a model's weights one at a time as `load_model` reads them.
+
+    Given the model, without its weights yet, it returns the function of a weight's name and values.
+    Weights that are packed already stay as they are.
+    """
+    chosen = scheme_of(scheme)
+
+    def for_model(model: nn.Module) -> Callable[[str, Tensor], Tensor]:
+        dtypes = packed_dtypes(model, chosen)
+        made = sum(
+            dtypes[name].nbytes(tuple(each.shape)) if name in dtypes else each.nbytes
+            for name, each in model.named_parameters()
+        )
+        warn_if_larger(type(model).__name__, made=made)
+
+        def pack(name: str, value: Tensor) -> Tensor:
+            if name not in dtypes or value.dtype.is_packed:
+                return value
+            try:
+                return quantize(value, dtypes[name])
+            except ArgumentError as error:
+                raise ArgumentError(f"{name}: {error}") from None
+
+        return pack
+
+    return for_model
 
 
 def _shared_weights(model: nn.Module) -> list[list[tuple[str, nn.Linear | nn.Embedding]]]:

@@ -79,6 +79,12 @@ def read_folder(folder: Path) -> TokenizerArguments:
     return {"backend": found.backend, **options}  # type: ignore[typeddict-item]
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether there are files of a tokenizer in a folder, which are not read."""
+    known = any(all((folder / name).is_file() for name in names) for names, _ in _READERS)
+    return known or any(folder.glob("*.model"))
+
+
 def read_file(path: Path) -> TokenizerArguments:
     """See `Tokenizer.from_file`."""
     if path.suffix in (".model", ".bin"):

@@ -130,6 +130,12 @@ class Tokenizer:
             return cls(**arguments)
 
     @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The tokenizer in a folder or a file; see `from_folder` and `from_file`."""
+        path = Path(path).expanduser()
+        return cls.from_folder(path) if path.is_dir() else cls.from_file(path)
+
+    @classmethod
     def from_gguf(cls, metadata: Mapping[str, Any]) -> Self:
         """The tokenizer in a GGUF file's metadata, with its special tokens and chat template.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradient.checkpoints import open_checkpoint
 from gradient.checkpoints.generation_config import read_generation_config
 from gradient.errors import ArgumentError, ModelNotFound
 from gradient.io.regular_file import read_regular
@@ -69,9 +70,11 @@ def given(config: TrainConfig, *, with_chats: bool) -> tuple[Tokenizer | None, d
 
 def _read(path: Path) -> Tokenizer:
     """The tokenizer in a file, or beside a model."""
+    if path.is_dir():
+        return open_checkpoint(path).load_tokenizer()
     if path.is_file() and path.suffix in (".gguf", ".json", ".model"):
         return Tokenizer.from_file(path)
-    return Tokenizer.from_folder(path if path.is_dir() else path.parent)
+    return Tokenizer.from_folder(path.parent)
 
 
 def moved_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pytest
 
 import gradient
 from gradient.checkpoints import load_model
-from gradient.checkpoints.gguf import from_gguf, read_gguf, supported_architectures, to_gguf
+from gradient.checkpoints.gguf import GGUFCheckpoint, supported_architectures, to_gguf
 from gradient.checkpoints.gguf.architectures import ARCHITECTURES
 from gradient.checkpoints.gguf.rope import llama3_factors, read_rope
 from gradient.checkpoints.gguf.save import save_gguf
@@ -126,7 +126,8 @@ def test_gpt2(tmp_path):
 @pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": True}, {"attention_bias": True}])
 def test_names_and_settings_of_llama(changes, tmp_path):
     model = model_of("llama", **changes)
-    config, weights = read_gguf(written(model, tmp_path / "m.gguf"))
+    checkpoint = GGUFCheckpoint(written(model, tmp_path / "m.gguf"))
+    config, weights = checkpoint.config, checkpoint.weights
     expected = to_checkpoint(model)
     assert set(weights) == set(expected)
     for name, value in expected.items():
@@ -457,7 +458,7 @@ def test_what_gemma_files_leave_out(tmp_path):
     for key in ("attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window"):
         del metadata[f"gemma2.{key}"]
     gguf.write(tmp_path / "m.gguf", metadata, tensors)
-    config, _ = read_gguf(tmp_path / "m.gguf")
+    config = GGUFCheckpoint(tmp_path / "m.gguf").config
     assert (config["attn_logit_softcapping"], config["final_logit_softcapping"]) == (50.0, 30.0)
     assert config["sliding_window"] == 4096 and config["query_pre_attn_scalar"] == 8
     np.testing.assert_array_equal(logits(load_model(tmp_path / "m.gguf")), logits(model))
@@ -475,7 +476,7 @@ def test_lists_of_equal_numbers_are_one_number(tmp_path):
 @pytest.mark.parametrize("eos", [None, 2, [2, 5], [5, 2, 7]])
 def test_special_ids(eos, tmp_path):
     model = model_of("llama", eos_token_id=eos, bos_token_id=None, pad_token_id=7)
-    config, _ = read_gguf(written(model, tmp_path / "m.gguf"))
+    config = GGUFCheckpoint(written(model, tmp_path / "m.gguf")).config
     assert (config["eos_token_id"], config["bos_token_id"], config["pad_token_id"]) == (
         eos,
         None,
@@ -487,7 +488,7 @@ def test_ids_beyond_the_vocabulary_are_none(tmp_path):
     metadata, tensors = to_gguf(model_of("llama"))
     metadata |= {"tokenizer.ggml.bos_token_id": 2**32 - 1, "tokenizer.ggml.eos_token_id": 40}
     gguf.write(tmp_path / "m.gguf", metadata, tensors)
-    config, _ = read_gguf(tmp_path / "m.gguf")
+    config = GGUFCheckpoint(tmp_path / "m.gguf").config
     assert config["bos_token_id"] is None and config["eos_token_id"] is None
 
 
@@ -659,9 +660,9 @@ def test_odd_metadata(tmp_path):
     assert 0 < loaded < 500
 
 
-def test_from_gguf_takes_an_open_file(tmp_path):
-    file = GGUFFile(written(model_of("llama"), tmp_path / "m.gguf"))
-    config, weights = from_gguf(file)
-    assert config["model_type"] == "llama" and weights.file is file
+def test_weights_have_the_length_of_their_file(tmp_path):
+    checkpoint = GGUFCheckpoint(written(model_of("llama"), tmp_path / "m.gguf"))
+    weights, file = checkpoint.weights, checkpoint.tensors
+    assert checkpoint.config["model_type"] == "llama" and weights.file is file
     assert len(weights) == len(file)
     weights.release("model.embed_tokens.weight")

@@ -341,8 +341,7 @@ def test_saving_a_model_over_the_file_it_is_mapped_from(folder):
 
 MEASURE = """
 import sys, gradient
-from functools import partial
-from gradient import hub, quantization
+from gradient import quantization
 from gradient.checkpoints import load_model
 
 def resident(field):
@@ -352,9 +351,9 @@ def resident(field):
 
 small, large, dtype, scheme = sys.argv[1:]
 def run(path):
-    packer = partial(hub.packer, scheme=quantization.scheme_of(scheme)) if scheme else None
+    packing = quantization.converter(scheme) if scheme else None
     target = getattr(gradient, dtype) if dtype else None
-    model = load_model(path, dtype=target, converter=packer)
+    model = load_model(path, dtype=target, converter=packing)
     with gradient.no_grad():
         model(gradient.tensor([[1, 2, 3]]))
 run(small)                      # imports

@@ -32,18 +32,17 @@ CHECKPOINT = GOLDEN / "gpt2_tiny"
 
 GENERATE = """
 import json, sys, gradient
-from gradient import hub, quantization
+from gradient import quantization
 from gradient.evaluation.memory import resident
 from gradient.generation import generate
 from gradient.checkpoints import load_model
-from functools import partial
 
 s = json.loads(sys.argv[1])
 scheme = s["quantize"] and quantization.scheme_of(s["quantize"])
 model = load_model(
     s["path"],
     dtype=s["dtype"] and getattr(gradient, s["dtype"]),
-    converter=scheme and partial(hub.packer, scheme=scheme),
+    converter=scheme and quantization.converter(scheme),
 )
 new = 4
 prompts = [[5] * (s["context"] - new)] * s["batch"]

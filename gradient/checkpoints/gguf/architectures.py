@@ -357,3 +357,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 
 BY_NAME = {each.name: each for each in ARCHITECTURES}
 BY_MODEL_TYPE = {kind: each for each in ARCHITECTURES for kind in each.model_types}
+
+
+def supported_architectures() -> list[str]:
+    """Return the names of the architectures that are read and written, sorted."""
+    return sorted(each.name for each in ARCHITECTURES)

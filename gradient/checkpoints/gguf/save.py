@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gradient
-from gradient.checkpoints.gguf import to_gguf
-from gradient.checkpoints.gguf.config import special_ids
-from gradient.checkpoints.gguf.weights import Cast, Choose
+from gradient.checkpoints.gguf.config import architecture_of, special_ids, write_config
+from gradient.checkpoints.gguf.weights import Cast, Choose, to_tensors
+from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.dtypes import PackedDType
 from gradient.errors import ArgumentError
 from gradient.io import gguf
+from gradient.io.arrays import tensor_of
 from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 
@@ -92,6 +93,42 @@ def save_gguf(
         described["general.quantization_version"] = 2
     gguf.write(path, described, tensors, progress=progress)
     return dict(sizes)
+
+
+def to_gguf(
+    model: PretrainedModel, *, choose: Choose | None = None, cast: Cast | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor | gguf.Pending]]:
+    """Return the metadata and tensors that `gradient.io.gguf.write` makes a GGUF file of.
+
+    The metadata say nothing of the tokenizer but the ids of special tokens.
+
+    Args:
+        choose: the dtype of a matrix by its GGUF name, shape and dtype; default as it is. Vectors
+            are stored in float32.
+        cast: makes a tensor one of the dtype chosen; default `Tensor.to`, which knows no packed
+            dtypes (`gradient.quantization.quantize` does).
+
+    Raises:
+        UnsupportedModel: a model type or settings that GGUF has no words for, all listed.
+        StateDictError: tensors that the architecture has no place for, all listed.
+    """
+    config = model.config.to_hf()
+    windows = [shape.window for shape in getattr(model, "kv_shapes", ())]
+    metadata, factors = write_config(config, windows)
+    tensors: dict[str, Tensor | gguf.Pending]
+    tensors = {name: tensor_of(array) for name, array in factors.items()}
+    tensors |= to_tensors(
+        to_checkpoint(model),
+        architecture_of(config),
+        config,
+        choose or (lambda name, shape, dtype: dtype),
+        cast or _cast,
+    )
+    return metadata | special_ids(config), tensors
+
+
+def _cast(x: Tensor, dtype: gradient.DType) -> Tensor:
+    return x.to(dtype)
 
 
 def to_dtype(x: Tensor, dtype: gradient.DType) -> Tensor:

@@ -71,7 +71,7 @@ class GGUFWeights(Mapping[str, Tensor]):
     @property
     def nbytes(self) -> int:
         """Bytes of the file's tensors."""
-        return sum(entry.nbytes or 0 for entry in self.file.entries.values())
+        return self.file.nbytes
 
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took; see `GGUFFile.release`."""

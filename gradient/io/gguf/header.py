@@ -29,6 +29,7 @@ from gradient.io.gguf.types import (
     TENSOR_TYPES,
     TensorType,
 )
+from gradient.io.signatures import SIGNATURE_BYTES, describe
 
 #: Elements of all metadata arrays together; the largest vocabularies have some 800,000 tokens,
 #: scores and merges. As Python objects an element takes up to 32 times its bytes in the file.
@@ -37,14 +38,6 @@ MAX_ARRAY_ELEMENTS = 1 << 24
 MAX_DEPTH = 4
 _KEY_BYTES = 8 + 4 + 1  # the least that a key, its type and its value take
 _INFO_BYTES = 8 + 4 + 8 + 4 + 8  # the least that a tensor's description takes
-#: What else is found under this name, by its first bytes.
-_OTHERS = (
-    (b"lmgg", "in GGML's format of before 2023; download a GGUF of the model"),
-    (b"tjgg", "in the GGJT format, which GGUF replaced in 2023; download a GGUF of the model"),
-    (b"PK\x03\x04", "a zip file, such as PyTorch's .pt"),
-    (b"vers", "perhaps a Git LFS pointer, not the file itself; run: git lfs pull"),
-    (b"<!DO", "a web page; was a link to the file's page downloaded?"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +159,8 @@ class _Reader:
     def _version(self) -> int:
         magic = self.data[:4]
         if magic != MAGIC:
-            for first, kind in _OTHERS:
-                if magic == first:
-                    self.wrong(f"it is {kind}")
+            if other := describe(self.data[:SIGNATURE_BYTES]):
+                self.wrong(f"it is {other}")
             self.wrong(f"it begins with {magic!r}, not with {MAGIC!r}")
         self.at = 4
         version = self.number("I", "the version")

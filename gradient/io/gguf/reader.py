@@ -103,6 +103,11 @@ class GGUFFile(Mapping[str, Tensor]):
         shape = (*rows, columns // entry.type.block_size, entry.type.block_bytes)
         return part.bytes_of(entry).reshape(shape)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.nbytes or 0 for entry in self.entries.values())
+
     def release(self, name: str) -> None:
         """Give back the memory that reading tensor `name` took, for one converted or copied.
 

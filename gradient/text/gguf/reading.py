@@ -24,6 +24,11 @@ from gradient.text.pieces import (
 from gradient.text.wordpiece import CONTINUES, wordpiece
 
 
+def has_vocabulary(metadata: Metadata) -> bool:
+    """Whether a GGUF file's metadata hold a tokenizer."""
+    return metadata.get(PREFIX + "model", "no_vocab") != "no_vocab"
+
+
 def read_vocabulary(metadata: Metadata) -> TokenizerArguments:
     """The tokenizer in a GGUF file's metadata; see `Tokenizer.from_gguf`."""
     kind = metadata.get(PREFIX + "model")

@@ -1,0 +1,185 @@
+"""A model as it is stored: `Checkpoint`, and how Hugging Face's folders are read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from gradient.checkpoints.generation_config import read_generation_config
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.json_file import read_json
+from gradient.io.sharded import open_sharded, open_sharded_torch
+from gradient.models.config import CONFIG_NAME
+from gradient.tensor import Tensor
+from gradient.text import Tokenizer
+from gradient.text.files import has_tokenizer
+
+MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
+
+
+class Weights(Protocol):
+    """A model's tensors by name, each made when asked for: what every format's file is."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, name: str) -> Tensor: ...
+
+    def items(self) -> ItemsView[str, Tensor]: ...
+
+    def release(self, name: str) -> None:
+        """Give back the memory that reading a tensor took; it can be read again."""
+
+
+class Checkpoint:
+    """A model as it is stored. Each part is read when it is first asked for, and once.
+
+    This class reads what lies beside the weights in Hugging Face's layout; a format whose file
+    holds more is a subclass.
+
+    Args:
+        path: the folder or file of the weights.
+        open_weights: opens it; only headers are read.
+    """
+
+    def __init__(self, path: Path, open_weights: Callable[[Path], Weights]) -> None:
+        self.path = path
+        self._open_weights = open_weights
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the checkpoint is, or that its file lies in."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json's content.
+
+        Raises:
+            ModelNotFound: there is none: these are weights, but no model.
+            FileFormatError: it is malformed.
+        """
+        return read_config(self.folder)
+
+    @cached_property
+    def tensors(self) -> Weights:
+        """The tensors by the names that the file has for them: views of the mapped file.
+
+        Raises:
+            ModelNotFound: there are none, or a file of several is absent.
+            FileFormatError: a file is truncated or malformed.
+        """
+        return self._open_weights(self.path)
+
+    @property
+    def weights(self) -> Weights:
+        """The tensors by Hugging Face's names, each made when asked for; errors as of `tensors`."""
+        return self.tensors
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the file of the weights says besides, if its format has a place for it."""
+        return {}
+
+    @cached_property
+    def generation_config(self) -> dict[str, Any]:
+        """generation_config.json's content; empty where there is none.
+
+        Raises:
+            FileFormatError: it is malformed.
+        """
+        return read_generation_config(self.folder)
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Read the tokenizer.
+
+        Raises:
+            ModelNotFound: there is none.
+            FileFormatError: it is damaged.
+        """
+        try:
+            return Tokenizer.from_folder(self.folder)
+        except ModelNotFound:
+            pieces = sorted(self.folder.glob("*.model"))  # llama2.c's may have any name
+            if len(pieces) != 1:
+                raise
+            return Tokenizer.from_file(pieces[0])
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer; None where there is none. A damaged one raises FileFormatError."""
+        try:
+            return self.load_tokenizer()
+        except ModelNotFound:
+            return None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer, which is not read."""
+        return has_tokenizer(self.folder)
+
+    @property
+    def chat_template(self) -> str | Mapping[str, str] | None:
+        """The tokenizer's chat template, or several by name; None where there is none."""
+        return None if self.tokenizer is None else self.tokenizer.chat_template
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+
+def open_folder(folder: Path) -> Weights:
+    """The weights in a folder: *.safetensors, or else pytorch_model.bin, in shards or not.
+
+    Raises:
+        ModelNotFound, FileFormatError: see `Checkpoint.tensors`.
+    """
+    try:
+        return open_sharded(folder)
+    except ModelNotFound as error:
+        for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+            if (folder / name).is_file():
+                return open_sharded_torch(folder)
+        others = [file.name for file in first_parts(folder, "*.pt*")]
+        if not others:
+            raise
+        raise ModelNotFound(f"{error}\nfix: name the file to load: {', '.join(others)}") from None
+
+
+def first_parts(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern in a folder, without the later parts of split ones."""
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    return [path for path in found if "-of-" not in path.name or "-00001-of-" in path.name]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a folder's config.json.
+
+    Raises:
+        ModelNotFound: there is no such folder, or no config.json in it.
+        FileFormatError: it is not a JSON object.
+    """
+    if not folder.is_dir():
+        raise ModelNotFound(f"{folder}: there is no such folder")
+    if not (folder / CONFIG_NAME).exists():  # what is there and no file, read_json refuses
+        if (folder / "adapter_config.json").is_file():
+            raise ModelNotFound(
+                f"{folder}: holds an adapter (LoRA and the like), no model; merge it into its base "
+                "model and load that"
+            )
+        raise ModelNotFound(
+            f"{folder}: there is no {CONFIG_NAME}; expected the folder of a model (with "
+            f"{CONFIG_NAME}, *.safetensors and a tokenizer) or of a training run that has saved one"
+        )
+    values = read_json(folder / CONFIG_NAME, MAX_CONFIG_BYTES)
+    if not isinstance(values, dict):
+        raise FileFormatError(
+            f"{folder / CONFIG_NAME}: expected a JSON object, got {type(values).__name__}"
+        )
+    return values

@@ -1,0 +1,64 @@
+"""A GGUF file as a `Checkpoint`, in the terms of Hugging Face: configuration, names and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gradient.checkpoints.checkpoint import Checkpoint
+from gradient.checkpoints.gguf.config import architecture_of, read_config
+from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
+from gradient.checkpoints.gguf.weights import GGUFWeights
+from gradient.errors import FileFormatError, ModelNotFound
+from gradient.io.gguf import GGUFFile
+from gradient.text import Tokenizer
+from gradient.text.files import errors_name
+from gradient.text.gguf import has_vocabulary
+
+
+class GGUFCheckpoint(Checkpoint):
+    """A GGUF file, whole or split, which holds the configuration and the tokenizer too.
+
+    Its weights are views of the mapped file where nothing but their name differs from Hugging
+    Face's; packed ones stay packed.
+
+    Raises, beside what `Checkpoint` does:
+        UnsupportedModel: an architecture that gradient does not know (`config`, `weights`).
+    """
+
+    tensors: GGUFFile
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, GGUFFile)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json's content for the model."""
+        file = self.tensors
+        shapes = {name: entry.shape for name, entry in file.entries.items()}
+        factors = {n: file[n].float().numpy() for n in ROPE_TENSORS if n in file.entries}
+        return read_config(file.metadata, shapes, factors, file.path)
+
+    @cached_property
+    def weights(self) -> GGUFWeights:
+        """The tensors by Hugging Face's names."""
+        return GGUFWeights(self.tensors, architecture_of(self.config), self.config)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The file's metadata, each value with its stored type."""
+        return self.tensors.typed_metadata
+
+    def load_tokenizer(self) -> Tokenizer:
+        """Read the tokenizer in the file."""
+        if not self.has_tokenizer:
+            raise ModelNotFound(f"{self.path} holds no tokenizer")
+        with errors_name(self.path, FileFormatError):
+            return Tokenizer.from_gguf(self.tensors.metadata)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is a tokenizer, which is not read."""
+        return has_vocabulary(self.tensors.metadata)
