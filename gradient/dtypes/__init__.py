@@ -4,6 +4,7 @@
 gradient.float16
 """
 
+from gradient.dtypes import packed
 from gradient.dtypes.dtype import (
     BY_NUMPY,
     HALF_PRECISION,
@@ -28,45 +29,13 @@ from gradient.dtypes.dtype import (
     uint64,
 )
 from gradient.dtypes.names import floating_dtype
-from gradient.dtypes.packed import (
-    BlockDType,
-    PackedDType,
-    int4_group,
-    int4_group32,
-    int4_group128,
-    int8_channel,
-    nf4,
-    q2_k,
-    q3_k,
-    q4_0,
-    q4_1,
-    q4_k,
-    q5_0,
-    q5_1,
-    q5_k,
-    q6_k,
-    q8_0,
-)
+from gradient.dtypes.packed import *
+from gradient.dtypes.packed import BlockDType, PackedDType
 from gradient.dtypes.promotion import can_cast, promote_types, result_type
 
 __all__ = [
     "BlockDType",
     "PackedDType",
-    "int4_group",
-    "int4_group32",
-    "int4_group128",
-    "int8_channel",
-    "nf4",
-    "q2_k",
-    "q3_k",
-    "q4_0",
-    "q4_1",
-    "q4_k",
-    "q5_0",
-    "q5_1",
-    "q5_k",
-    "q6_k",
-    "q8_0",
     "BY_NUMPY",
     "HALF_PRECISION",
     "DType",
@@ -93,3 +62,4 @@ __all__ = [
     "uint64",
     "uint8",
 ]
+__all__ += packed.__all__

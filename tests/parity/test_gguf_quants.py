@@ -10,6 +10,7 @@ from gradient import backends
 from gradient.dtypes import BlockDType
 from gradient.dtypes.packed import PACKED
 from support.array_backends import PROOFS
+from support.packed_reference import REFERENCES
 
 pytestmark = pytest.mark.parity
 
@@ -36,17 +37,10 @@ def every_scale(dtype: BlockDType) -> np.ndarray:
     rng = np.random.default_rng(1)
     patterns = np.arange(1 << 16, dtype="<u2")
     blocks = rng.integers(0, 256, (len(patterns), 1, dtype.block_bytes), dtype=np.uint8)
-    for start in SCALES[dtype.name]:
+    for start in REFERENCES[dtype.name].float16:
         rng.shuffle(patterns)
         blocks[:, 0, start : start + 2] = patterns.view(np.uint8).reshape(-1, 2)
     return blocks
-
-
-#: Where the 16-bit floats of each format begin.
-SCALES = {
-    "q8_0": (0,), "q4_0": (0,), "q4_1": (0, 2), "q5_0": (0,), "q5_1": (0, 2), "q2_k": (80, 82),
-    "q3_k": (108,), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", BLOCKS, ids=lambda d: d.name)

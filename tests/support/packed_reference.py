@@ -1,11 +1,43 @@
-"""Every GGUF format read one weight at a time, straight from its description: slow, and plain.
+"""What is known of each packed dtype from elsewhere: a row of the tests' tables.
 
-`weight(name, block, i)` is weight i of a block, given as bytes.
+A GGUF format is read one weight at a time, straight from its description: `read(block, i)` is
+weight i of a block, given as bytes.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+Read = Callable[[bytes, int], float]
+
+
+class Reference(NamedTuple):
+    bits: float
+    """A weight's, of (1, 4096)."""
+    error: float
+    """Of rounding normal weights: at most this share of their root mean square."""
+    float16: tuple[int, ...] = ()
+    """The bytes of a block where its 16-bit floats begin."""
+    read: Read | None = None
+
+
+REFERENCES = {
+    "int8_channel": Reference(8.0078, 0.0085),
+    "int4_group": Reference(4.375, 0.093),
+    "int4_group32": Reference(4.75, 0.083),
+    "int4_group128": Reference(4.1875, 0.102),
+    "nf4": Reference(4.25, 0.094),
+}
+
+
+def block(bits: float, error: float, float16: tuple[int, ...]) -> Callable[[Read], Read]:
+    def decorate(read: Read) -> Read:
+        REFERENCES[read.__name__] = Reference(bits, error, float16, read)
+        return read
+
+    return decorate
 
 
 def half(block: bytes, at: int) -> float:
@@ -20,14 +52,17 @@ def nibble(byte: int, high: bool) -> int:
     return byte >> 4 if high else byte & 15
 
 
+@block(8.5, 0.0055, (0,))
 def q8_0(b: bytes, i: int) -> float:
     return half(b, 0) * signed(b[2 + i])
 
 
+@block(4.5, 0.088, (0,))
 def q4_0(b: bytes, i: int) -> float:
     return half(b, 0) * (nibble(b[2 + i % 16], i >= 16) - 8)
 
 
+@block(5.0, 0.080, (0, 2))
 def q4_1(b: bytes, i: int) -> float:
     return half(b, 0) * nibble(b[4 + i % 16], i >= 16) + half(b, 2)
 
@@ -36,10 +71,12 @@ def fifth(b: bytes, at: int, i: int) -> int:
     return (int.from_bytes(b[at : at + 4], "little") >> i & 1) << 4
 
 
+@block(5.5, 0.0437, (0,))
 def q5_0(b: bytes, i: int) -> float:
     return half(b, 0) * (nibble(b[6 + i % 16], i >= 16) + fifth(b, 2, i) - 16)
 
 
+@block(6.0, 0.0387, (0, 2))
 def q5_1(b: bytes, i: int) -> float:
     return half(b, 0) * (nibble(b[8 + i % 16], i >= 16) + fifth(b, 4, i)) + half(b, 2)
 
@@ -51,11 +88,13 @@ def two_bits(b: bytes, at: int, i: int) -> int:
     return b[at + 32 * part + i] >> 2 * shift & 3
 
 
+@block(2.625, 0.276, (80, 82))
 def q2_k(b: bytes, i: int) -> float:
     ab = b[i // 16]
     return half(b, 80) * (ab & 15) * two_bits(b, 16, i) - half(b, 82) * (ab >> 4)
 
 
+@block(3.4375, 0.150, (108,))
 def q3_k(b: bytes, i: int) -> float:
     code = two_bits(b, 32, i) | (b[i % 32] >> i // 32 & 1) << 2
     j = i // 16
@@ -72,6 +111,7 @@ def six_bits(b: bytes, j: int) -> tuple[int, int]:
     return third & 15 | b[j] >> 6 << 4, third >> 4 | b[j + 4] >> 6 << 4
 
 
+@block(4.5, 0.0725, (0, 2))
 def q4_k(b: bytes, i: int) -> float:
     j = i // 32
     scale, minimum = six_bits(b, j)
@@ -79,6 +119,7 @@ def q4_k(b: bytes, i: int) -> float:
     return half(b, 0) * scale * code - half(b, 2) * minimum
 
 
+@block(5.5, 0.0360, (0, 2))
 def q5_k(b: bytes, i: int) -> float:
     j = i // 32
     scale, minimum = six_bits(b, j)
@@ -86,12 +127,9 @@ def q5_k(b: bytes, i: int) -> float:
     return half(b, 0) * scale * code - half(b, 2) * minimum
 
 
+@block(6.5625, 0.0180, (208,))
 def q6_k(b: bytes, i: int) -> float:
     part, within = divmod(i, 128)
     low = nibble(b[64 * part + within % 64], within >= 64)
     code = low | two_bits(b, 128, i) << 4
     return half(b, 208) * signed(b[192 + i // 16]) * (code - 32)
-
-
-def weight(name: str, block: bytes, i: int) -> float:
-    return globals()[name](block, i)

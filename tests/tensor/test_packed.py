@@ -28,8 +28,8 @@ from gradient.ops import fused
 from gradient.quantization import SCHEMES, packed_tensor, quantize, quantize_, scheme_of
 from gradient.quantization.schemes import uses_more_bits
 from gradient.testing import TABLE, assert_close
-from support import packed_reference
 from support.array_backends import PROOFS
+from support.packed_reference import REFERENCES
 
 BLOCKS = [dtype for dtype in PACKED if isinstance(dtype, BlockDType)]
 
@@ -63,13 +63,12 @@ def test_blocks_read_as_their_description_says(dtype, place):
     """Against a reader of one weight at a time, on random codes and ordinary scales."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (2, 3, dtype.block_bytes), dtype=np.uint8)
-    reads = {"q4_1": (0, 2), "q5_1": (0, 2), "q2_k": (80, 82), "q3_k": (108,), "q4_k": (0, 2),
-             "q5_k": (0, 2), "q6_k": (208,)}  # fmt: skip
-    for at in reads.get(dtype.name, (0,)):
+    reference = REFERENCES[dtype.name]
+    for at in reference.float16:
         scales = rng.uniform(-2, 2, (2, 3, 1)).astype("<f2")
         blocks[..., at : at + 2] = scales.view(np.uint8)
     expected = [
-        [packed_reference.weight(dtype.name, bytes(block), i) for i in range(dtype.block_size)]
+        [reference.read(bytes(block), i) for i in range(dtype.block_size)]
         for block in blocks.reshape(-1, dtype.block_bytes)
     ]
     tensor = packed_tensor(blocks, dtype, (2, 3 * dtype.block_size)).to(device=place)
@@ -97,11 +96,7 @@ def test_layout(dtype):
 
 def test_bits_per_weight():
     bits = {dtype.name: round(dtype.bits_per_weight((1, 4096)), 4) for dtype in PACKED}
-    assert bits == {
-        "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "q5_0": 5.5, "q5_1": 6.0, "q2_k": 2.625,
-        "q3_k": 3.4375, "q4_k": 4.5, "q5_k": 5.5, "q6_k": 6.5625, "int8_channel": 8.0078,
-        "int4_group": 4.375, "int4_group32": 4.75, "int4_group128": 4.1875, "nf4": 4.25,
-    }  # fmt: skip
+    assert bits == {name: reference.bits for name, reference in REFERENCES.items()}
 
 
 def test_what_a_packed_dtype_is():
@@ -129,13 +124,6 @@ def test_what_a_packed_dtype_is():
 
 # Rounding ----------------------------------------------------------------------------------------
 
-# The error's root mean square as a share of the weights', of normal weights.
-ERRORS = {
-    "q8_0": 0.0055, "q4_0": 0.088, "q4_1": 0.080, "q5_0": 0.0437, "q5_1": 0.0387, "q2_k": 0.276,
-    "q3_k": 0.150, "q4_k": 0.0725, "q5_k": 0.0360, "q6_k": 0.0180, "int8_channel": 0.0085,
-    "int4_group": 0.093, "int4_group32": 0.083, "int4_group128": 0.102, "nf4": 0.094,
-}  # fmt: skip
-
 
 def error_of(dtype, x: np.ndarray) -> float:
     got = host(quantize(gradient.tensor(x), dtype).dequantize())
@@ -145,7 +133,7 @@ def error_of(dtype, x: np.ndarray) -> float:
 @pytest.mark.parametrize("dtype", PACKED, ids=by_name)
 @pytest.mark.parametrize("size", [1e-2, 1.0, 300.0])
 def test_error_of_rounding(dtype, size):
-    assert error_of(dtype, size * normal(64, 512)) <= ERRORS[dtype.name]
+    assert error_of(dtype, size * normal(64, 512)) <= REFERENCES[dtype.name].error
 
 
 @pytest.mark.parametrize("dtype", PACKED, ids=by_name)

@@ -97,5 +97,6 @@ def _supported(x: PackedArray) -> bool:
         and type(x.parts[0]) is np.ndarray
         and x.parts[0].flags.c_contiguous
         and kernels.available()
+        and x.dtype.name in kernels.load("formats").FORMATS
         and kernels.load("linear").converts_float16()
     )

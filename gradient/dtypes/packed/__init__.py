@@ -10,7 +10,7 @@ and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backe
 
 from gradient.dtypes.dtype import register
 from gradient.dtypes.packed.base import PackedDType
-from gradient.dtypes.packed.blocks import BlockDType
+from gradient.dtypes.packed.blocks import BlockDType as BlockDType
 from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
 from gradient.dtypes.packed.int8_channel import int8_channel
 from gradient.dtypes.packed.k_affine import q2_k, q4_k, q5_k
@@ -20,32 +20,12 @@ from gradient.dtypes.packed.q4 import q4_0, q4_1
 from gradient.dtypes.packed.q5 import q5_0, q5_1
 from gradient.dtypes.packed.q8 import q8_0
 
-PACKED: tuple[PackedDType, ...] = (
-    q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k,
-    int8_channel, int4_group, int4_group32, int4_group128, nf4,
-)  # fmt: skip
-"""All packed dtypes."""
+__all__ = [
+    "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
+    "int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4",
+]  # fmt: skip
+"""The formats: what `gradient.dtypes` and `gradient` export by this list."""
 
+PACKED: tuple[PackedDType, ...] = tuple(globals()[name] for name in __all__)
 for _dtype in PACKED:
     register(_dtype)
-
-__all__ = [
-    "PACKED",
-    "BlockDType",
-    "PackedDType",
-    "int4_group",
-    "int4_group32",
-    "int4_group128",
-    "int8_channel",
-    "nf4",
-    "q2_k",
-    "q3_k",
-    "q4_0",
-    "q4_1",
-    "q4_k",
-    "q5_0",
-    "q5_1",
-    "q5_k",
-    "q6_k",
-    "q8_0",
-]

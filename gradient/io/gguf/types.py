@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from gradient.dtypes import BlockDType, packed
+
 MAGIC = b"GGUF"
 #: Where a file does not say otherwise, the tensors begin at multiples of this many bytes.
 ALIGNMENT = 32
@@ -92,4 +94,4 @@ PLAIN_NAMES = {
     if kind.numpy is not None
 }
 #: Types with blocks that gradient has a packed dtype for: `gradient.q4_k` is Q4_K.
-PACKED = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+PACKED = tuple(d.name.upper() for d in packed.PACKED if isinstance(d, BlockDType))
