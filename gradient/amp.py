@@ -155,8 +155,8 @@ class GradScaler:
         self._was_used = False
         self._progress: dict[int, _Progress] = {}
 
-    @overload
-    def scale(self, outputs: Tensor) -> Tensor: ...
+    @overload  # a Tensor is an iterable of Tensors, too
+    def scale(self, outputs: Tensor) -> Tensor: ...  # type: ignore[overload-overlap]
     @overload
     def scale(self, outputs: Iterable[Tensor]) -> Sequence[Tensor]: ...
     def scale(self, outputs: Any) -> Any:

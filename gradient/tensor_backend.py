@@ -7,15 +7,19 @@ numbers; run on this backend they give a graph. The engine uses it with `create_
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.engine import World
+from gradient.autograd.engine import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
 from gradient.dtypes import DType, float32
-from gradient.ops import elementwise, index, linalg, reduce, shape
+from gradient.ops import activation, comparison, elementwise, index, linalg, reduce, shape
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
 
 
 def raw(x: Any) -> Any:
@@ -27,8 +31,14 @@ def raw_index(key: Any) -> Any:
     return tuple(raw(i) for i in key) if isinstance(key, tuple) else raw(key)
 
 
-def plain(dtype: Any) -> np.dtype:
+def as_numpy(dtype: DType | np.dtype) -> np.dtype:
+    """The NumPy dtype of either kind."""
     return dtype.numpy if isinstance(dtype, DType) else np.dtype(dtype)
+
+
+def op_method(op: Callable[..., Tensor]) -> Any:
+    """An op as a method: it takes no `be`, for its inputs know theirs."""
+    return staticmethod(op)
 
 
 class TensorBackend(Backend):
@@ -47,24 +57,24 @@ class TensorBackend(Backend):
     def asarray(be, value: Any, dtype: Any = None) -> Any:
         if isinstance(value, Variable):
             return value if dtype is None else be.astype(value, dtype)
-        return wrap(be.inner.asarray(value, None if dtype is None else plain(dtype)), be.inner)
+        return wrap(be.inner.asarray(value, None if dtype is None else as_numpy(dtype)), be.inner)
 
     def full(be, shape: Any, value: Any, dtype: Any) -> Any:
-        return wrap(be.inner.full(shape, value, plain(dtype)), be.inner)
+        return wrap(be.inner.full(shape, value, as_numpy(dtype)), be.inner)
 
     def arange(be, start: Any, stop: Any, step: Any, dtype: Any) -> Any:
-        return wrap(be.inner.arange(start, stop, step, plain(dtype)), be.inner)
+        return wrap(be.inner.arange(start, stop, step, as_numpy(dtype)), be.inner)
 
     def to_numpy(be, x: Any) -> np.ndarray:
         return be.inner.to_numpy(raw(x))
 
     def astype(be, x: Any, dtype: Any) -> Any:
         x = be._tensor(x)
-        dtype = plain(dtype)
+        dtype = as_numpy(dtype)
         return x if x.array.dtype == dtype else elementwise.astype(x, dtype=dtype)
 
     def bitcast(be, x: Any, dtype: Any) -> Any:
-        return wrap(be.inner.bitcast(raw(x), plain(dtype)), be.inner)
+        return wrap(be.inner.bitcast(raw(x), as_numpy(dtype)), be.inner)
 
     def copy(be, x: Any) -> Any:
         return x  # nothing here writes in place
@@ -74,42 +84,42 @@ class TensorBackend(Backend):
 
     # Elementwise ----------------------------------------------------------------------------------
 
-    exp = staticmethod(elementwise.exp)
-    exp2 = staticmethod(elementwise.exp2)
-    expm1 = staticmethod(elementwise.expm1)
-    log = staticmethod(elementwise.log)
-    log2 = staticmethod(elementwise.log2)
-    log10 = staticmethod(elementwise.log10)
-    log1p = staticmethod(elementwise.log1p)
-    logaddexp = staticmethod(elementwise.logaddexp)
-    sqrt = staticmethod(elementwise.sqrt)
-    sin = staticmethod(elementwise.sin)
-    cos = staticmethod(elementwise.cos)
-    tan = staticmethod(elementwise.tan)
-    arcsin = staticmethod(elementwise.asin)
-    arccos = staticmethod(elementwise.acos)
-    arctan = staticmethod(elementwise.atan)
-    arctan2 = staticmethod(elementwise.atan2)
-    sinh = staticmethod(elementwise.sinh)
-    cosh = staticmethod(elementwise.cosh)
-    tanh = staticmethod(elementwise.tanh)
-    arcsinh = staticmethod(elementwise.asinh)
-    arccosh = staticmethod(elementwise.acosh)
-    arctanh = staticmethod(elementwise.atanh)
-    erf = staticmethod(elementwise.erf)
-    erfc = staticmethod(elementwise.erfc)
-    sigmoid = staticmethod(elementwise.sigmoid)
-    relu = staticmethod(elementwise.relu)
-    floor = staticmethod(elementwise.floor)
-    ceil = staticmethod(elementwise.ceil)
-    trunc = staticmethod(elementwise.trunc)
-    round = staticmethod(elementwise.round)
-    sign = staticmethod(elementwise.sign)
-    abs = staticmethod(elementwise.abs)
-    maximum = staticmethod(elementwise.maximum)
-    minimum = staticmethod(elementwise.minimum)
-    isnan = staticmethod(elementwise.isnan)
-    isfinite = staticmethod(elementwise.isfinite)
+    exp = op_method(elementwise.exp)
+    exp2 = op_method(elementwise.exp2)
+    expm1 = op_method(elementwise.expm1)
+    log = op_method(elementwise.log)
+    log2 = op_method(elementwise.log2)
+    log10 = op_method(elementwise.log10)
+    log1p = op_method(elementwise.log1p)
+    logaddexp = op_method(elementwise.logaddexp)
+    sqrt = op_method(elementwise.sqrt)
+    sin = op_method(elementwise.sin)
+    cos = op_method(elementwise.cos)
+    tan = op_method(elementwise.tan)
+    arcsin = op_method(elementwise.asin)
+    arccos = op_method(elementwise.acos)
+    arctan = op_method(elementwise.atan)
+    arctan2 = op_method(elementwise.atan2)
+    sinh = op_method(elementwise.sinh)
+    cosh = op_method(elementwise.cosh)
+    tanh = op_method(elementwise.tanh)
+    arcsinh = op_method(elementwise.asinh)
+    arccosh = op_method(elementwise.acosh)
+    arctanh = op_method(elementwise.atanh)
+    erf = op_method(elementwise.erf)
+    erfc = op_method(elementwise.erfc)
+    sigmoid = op_method(activation.sigmoid)
+    relu = op_method(activation.relu)
+    floor = op_method(elementwise.floor)
+    ceil = op_method(elementwise.ceil)
+    trunc = op_method(elementwise.trunc)
+    round = op_method(elementwise.round)
+    sign = op_method(elementwise.sign)
+    abs = op_method(elementwise.abs)
+    maximum = op_method(elementwise.maximum)
+    minimum = op_method(elementwise.minimum)
+    isnan = op_method(comparison.isnan)
+    isfinite = op_method(comparison.isfinite)
 
     def where(be, condition: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, Variable) and not isinstance(b, Variable):
@@ -147,10 +157,10 @@ class TensorBackend(Backend):
 
     # Linear algebra and shape --------------------------------------------------------------------
 
-    matmul = staticmethod(linalg.matmul)
+    matmul = op_method(linalg.matmul)
 
     def unpack(be, x: Any, dtype: Any = float32) -> Any:
-        return wrap(be.inner.unpack(raw(x), plain(dtype)), be.inner)
+        return wrap(be.inner.unpack(raw(x), as_numpy(dtype)), be.inner)
 
     def quantized_matmul(be, x: Any, weight: Any) -> Any:
         return linalg.quantized_matmul(x, weight=raw(weight))
@@ -207,11 +217,11 @@ def positive(axis: Any, x: Any) -> Any:
 
 
 @functools.cache
-def world(backend: Backend) -> TensorBackend:
+def over(backend: Backend) -> TensorBackend:
     """The TensorBackend over `backend`."""
     return TensorBackend(backend)
 
 
-World.of = staticmethod(world)
+TensorBackends.of = staticmethod(over)
 
-__all__ = ["TensorBackend", "world"]
+__all__ = ["TensorBackend", "over"]

@@ -8,23 +8,28 @@ op is defined. Nothing is validated (a failing call is explained afterwards), no
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from gradient.autograd.explain import explain, public_name
+from gradient.autograd.explain import explain
 from gradient.autograd.inference import refuse_saved
-from gradient.autograd.keeping import keeper
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, new_node, ticket, trace, user_frame
-from gradient.autograd.numbers import LOOKED_AT, meet, rounded
+from gradient.autograd.node import Node, new_node, next_sequence_nr, trace, user_frame
 from gradient.autograd.outputs import outputs
-from gradient.autograd.variable import TensorType, Variable, new_variable, wrap
+from gradient.autograd.promotion import CHECKED_KINDS, cast_result, promote
+from gradient.autograd.saving import saver
+from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
+
+if TYPE_CHECKING:
+    from gradient.autograd.op import Op
+    from gradient.tensor import Tensor
 
 getframe = sys._getframe
 
 
-def of_one(made: Any) -> Any:
+def of_one(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
-    looked_at = LOOKED_AT.get(made.numbers)
+    checked_kinds = CHECKED_KINDS.get(made.promotion)
     only_x = made.saved_names == tuple(made.inputs)
     only_out = made.saved_names == ("out",)
 
@@ -33,14 +38,14 @@ def of_one(made: Any) -> Any:
     if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
         has_extras = made.has_extras
         only_shape = made.saved_names == (made.inputs[0] + "_shape",)
-        keep = keeper(made.plan((True,)) if differentiable else ())
+        keep = saver(made.plan((True,)) if differentiable else ())
 
-        def call(input: Any, **options: Any) -> Any:
+        def call(input: Tensor, **options: Any) -> Any:
             x = input
             try:
                 backend, array = x.backend, x.array
-                if looked_at and array.dtype.kind in looked_at:
-                    array = meet(made, backend, [array])[0]
+                if checked_kinds and array.dtype.kind in checked_kinds:
+                    array = promote(made, backend, [array])[0]
                 y = function(backend, array, **options)
             except Exception as error:
                 raise explain(made, (x,), error) from error
@@ -67,13 +72,13 @@ def of_one(made: Any) -> Any:
                 node.op = made
                 node.parents = (parent,)
                 node.backend = backend
-                node.order = ticket()
+                node.sequence_nr = next_sequence_nr()
                 node.saved = (array.shape,) if only_shape else keep((array,), y, extras)
                 node.options = options
                 node.shape = y.shape
                 node.dtype = y.dtype
                 frame = user_frame(2)
-                node.spot = (frame.f_code, frame.f_lasti)
+                node.location = (frame.f_code, frame.f_lasti)
                 if mode.grad is not True:
                     trace(node)
             else:
@@ -84,12 +89,12 @@ def of_one(made: Any) -> Any:
 
         return call
 
-    def call_plain(input: Any) -> Any:
+    def call_simple(input: Tensor) -> Tensor:
         x = input
         try:
             backend, array = x.backend, x.array
-            if looked_at and array.dtype.kind in looked_at:
-                array = meet(made, backend, [array])[0]
+            if checked_kinds and array.dtype.kind in checked_kinds:
+                array = promote(made, backend, [array])[0]
             y = function(backend, array)
         except Exception as error:
             raise explain(made, (x,), error) from error
@@ -103,12 +108,12 @@ def of_one(made: Any) -> Any:
             node.op = made
             node.parents = (parent,)
             node.backend = backend
-            node.order = ticket()
+            node.sequence_nr = next_sequence_nr()
             node.saved = (array,) if only_x else (y,) if only_out else ()
             node.shape = y.shape
             node.dtype = y.dtype
             frame = getframe(1)
-            node.spot = (frame.f_code, frame.f_lasti)
+            node.location = (frame.f_code, frame.f_lasti)
             if mode.grad is not True:
                 trace(node)
         else:
@@ -117,31 +122,35 @@ def of_one(made: Any) -> Any:
                 out.inference = True
         return out
 
-    return call_plain
+    return call_simple
 
 
-def of_two(made: Any) -> Any:
+def of_two(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
     first, second = made.inputs
     names = set(made.saved_names)
     if made.has_options or made.joint or not names <= {first, second, "out"}:
         return of_n(made)
-    floating, promote = made.numbers in ("floating", "float"), made.numbers != "any"
+    floats = made.promotion in ("int_to_float", "float_only")
+    promotes = made.promotion != "none"
     # For each input, whether its own rule uses a, b, out.
     needs = made.needs or ((), ())
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
     b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
     keeps = bool(names)
-    heavy = made.numbers == "same"  # matrix products, called from composites, can pay for a walk
+    # Matrix products, called from composites, can pay for a walk over frames.
+    heavy = made.promotion == "same_dtype"
 
-    def call(input: Any, other: Any) -> Any:
+    def call(input: Tensor | Number, other: Tensor | Number) -> Tensor:
+        a: Any
+        b: Any
         a, b = input, other
         try:
             if isinstance(a, Variable):
                 backend, x, node_a = a.backend, a.array, a.node
                 if isinstance(b, Variable):
                     y, node_b = b.array, b.node
-                    fits = x.dtype is y.dtype and not (floating and x.dtype.kind in "biu")
+                    fits = x.dtype is y.dtype and not (floats and x.dtype.kind in "biu")
                 else:
                     y, node_b, kind = b, None, type(b)
                     fits = (kind is float or kind is int) and x.dtype.char in "fd"
@@ -149,11 +158,11 @@ def of_two(made: Any) -> Any:
                 backend, x, node_a, y, node_b = b.backend, a, None, b.array, b.node
                 kind = type(a)
                 fits = (kind is float or kind is int) and y.dtype.char in "fd"
-            if fits or not promote:
+            if fits or not promotes:
                 z = function(backend, x, y)
             else:
-                x, y = meet(made, backend, [x, y])
-                z = rounded(backend, function(backend, x, y), x, y)
+                x, y = promote(made, backend, [x, y])
+                z = cast_result(backend, function(backend, x, y), x, y)
         except Exception as error:
             raise explain(made, (a, b), error) from error
         out = new_variable(TensorType.cls)
@@ -165,11 +174,11 @@ def of_two(made: Any) -> Any:
             node.op = made
             node.parents = (node_a, node_b)
             node.backend = backend
-            node.order = ticket()
+            node.sequence_nr = next_sequence_nr()
             node.shape = z.shape
             node.dtype = z.dtype
             frame = user_frame(2) if heavy else getframe(1)
-            node.spot = (frame.f_code, frame.f_lasti)
+            node.location = (frame.f_code, frame.f_lasti)
             if keeps:
                 wants_a, wants_b = node_a is not None, node_b is not None
                 node.saved = (
@@ -178,7 +187,7 @@ def of_two(made: Any) -> Any:
                     z if (wants_a and a_uses_out) or (wants_b and b_uses_out) else None,
                 )
                 if inference_used and (node_a is None or node_b is None):
-                    refuse_saved(node.saved, public_name(made), (a, b))
+                    refuse_saved(node.saved, made.public_name, (a, b))
             else:
                 node.saved = ()
             if mode.grad is not True:
@@ -192,17 +201,17 @@ def of_two(made: Any) -> Any:
     return call
 
 
-def of_n(made: Any) -> Any:
+def of_n(made: Op) -> Callable[..., Any]:
     function, differentiable, has_extras = made.function, bool(made.rules), made.has_extras
-    promote = made.numbers != "any"
+    promotes = made.promotion != "none"
 
     def call(*inputs: Any, **options: Any) -> Any:
         try:
             like = next(t for t in inputs if isinstance(t, Variable))
             backend = like.backend
             arrays = [t.array if isinstance(t, Variable) else t for t in inputs]
-            if promote:
-                arrays = meet(made, backend, arrays)
+            if promotes:
+                arrays = promote(made, backend, arrays)
             y = function(backend, *arrays, **options)
         except Exception as error:
             raise explain(made, inputs, error) from error
@@ -219,7 +228,7 @@ def of_n(made: Any) -> Any:
             arrays += [None] * (len(nodes) - len(arrays))
             node = made.record(backend, arrays, nodes, y, extras, options)
             if inference_used and node is not None:
-                refuse_saved(node.saved, public_name(made), inputs)
+                refuse_saved(node.saved or (), made.public_name, inputs)
         else:
             node = None
         if isinstance(y, list):

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, new_node, spot_of, ticket, user_frame
+from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, user_frame
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -37,7 +37,7 @@ def checkpoint(
         return function(*args, **kwargs)
     given = (*args, *kwargs.values())
     state = RandomState.save() if preserve_rng_state else None
-    start = ticket()
+    start = next_sequence_nr()
     result = function(*args, **kwargs)
     single = isinstance(result, Variable)
     results: tuple[Any, ...] = (result,) if single else tuple(result)
@@ -49,10 +49,10 @@ def checkpoint(
     backend = results[0].backend
     node: Node = new_node(Node)
     node.op = _Segment(function, args, kwargs, state, single)
-    node.parents, node.backend, node.order = tuple(border), backend, ticket()
+    node.parents, node.backend, node.sequence_nr = tuple(border), backend, next_sequence_nr()
     # Not kept for their values, but to notice if they are overwritten before the second run.
     node.saved = tuple(t.array for t in given if isinstance(t, Variable))
-    node.spot = spot_of(user_frame())
+    node.location = location_of(user_frame())
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     # The segment's own nodes, and with them its activations, die with `result` and `results`.
     if single:
@@ -61,11 +61,11 @@ def checkpoint(
 
 
 def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:
-    """The nodes that a segment begun at ticket `start` depends on: those older than it."""
+    """The nodes that a segment depends on: those older than its first one, number `start`."""
     seen, stack, border = set(nodes), list(nodes), []
     while stack:
         node = stack.pop()
-        if node.order < start or node.op is None:
+        if node.sequence_nr < start or node.op is None:
             border.append(node)
             continue
         for parent in node.parents:
@@ -115,6 +115,6 @@ class _Segment:
         return self._again(g, node.backend, False, parents)
 
     def vjp_tensors(
-        self, node: Node, g: Any, parents: Sequence[Any], world: Any, grad: Any
+        self, node: Node, g: Any, parents: Sequence[Any], be: Any, grad: Any
     ) -> list[Any]:
         return self._again(g, node.backend, True, parents)

@@ -2,7 +2,7 @@
 
 Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
 along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and
-given to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
+passed to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import inplace
 from gradient.autograd.modes import mode
 from gradient.autograd.node import Node
-from gradient.autograd.outputs import Partial
+from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError, ShapeError
 from gradient.locks import new_lock
+
+if TYPE_CHECKING:
+    from gradient.backends import Backend
 
 
 def _count_of_one_reference() -> int:
@@ -31,14 +34,14 @@ ONLY_REFERENCE = _count_of_one_reference()
 """sys.getrefcount of a local variable that holds the only reference to an object: Python's versions
 differ in whether the call's own argument counts."""
 
-giving = new_lock()
+grad_lock = new_lock()
 """Held while a leaf's `grad` is changed, so that threads with a leaf in common lose nothing."""
 
 
-class World:
-    """`of(backend)` gives the backend whose arrays are Tensors; a higher rung registers it."""
+class TensorBackends:
+    """`of(backend)` is the backend whose arrays are Tensors; a higher rung registers it."""
 
-    of: Callable[[Any], Any]
+    of: Callable[[Backend], Backend]
 
 
 def backward(
@@ -53,7 +56,7 @@ def backward(
     `grad_tensors` holds a gradient for each tensor, and may be None for scalars. The graph is freed
     unless `retain_graph` (by default: `create_graph`).
     """
-    roots = seeds("backward", sequence(tensors), sequence(grad_tensors), create_graph)
+    roots = root_grads("backward", sequence(tensors), sequence(grad_tensors), create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     wanted = None if inputs is None else [t.node for t in sequence(inputs)]
     if wanted is not None and (not wanted or any(node is None for node in wanted)):
@@ -62,7 +65,7 @@ def backward(
     if inputs is not None:
         for tensor in sequence(inputs):
             if tensor.node in found:
-                give(tensor, found[tensor.node], create_graph)
+                accumulate_grad(tensor, found[tensor.node], create_graph)
 
 
 def grad(
@@ -82,7 +85,7 @@ def grad(
     """
     if is_grads_batched:
         raise AutogradError("grad: is_grads_batched is not supported; call grad once per vector")
-    roots = seeds("grad", sequence(outputs), sequence(grad_outputs), create_graph)
+    roots = root_grads("grad", sequence(outputs), sequence(grad_outputs), create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     tensors = sequence(inputs)
     for i, tensor in enumerate(tensors):
@@ -111,7 +114,7 @@ def sequence(value: Any) -> Sequence[Any]:
     return () if value is None else (value,) if isinstance(value, Variable) else tuple(value)
 
 
-def seeds(
+def root_grads(
     caller: str, tensors: Sequence[Any], grads: Sequence[Any], create_graph: bool
 ) -> list[tuple[Node, Any]]:
     """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
@@ -145,7 +148,7 @@ def seeds(
     return roots
 
 
-by_order = attrgetter("order")
+by_sequence_nr = attrgetter("sequence_nr")
 
 
 def reachable(
@@ -156,16 +159,16 @@ def reachable(
     Nothing older than the oldest wanted node can lead to it, so the search stops there; and it does
     not go past `borders`.
     """
-    floor = min((n.order for n in wanted), default=0) if wanted is not None else 0
+    floor = min((n.sequence_nr for n in wanted), default=0) if wanted is not None else 0
     seen = set(roots)
     stack = list(seen)
     while stack:
         node = stack.pop()
         for parent in () if node in borders else node.parents:
-            if parent is not None and parent not in seen and parent.order >= floor:
+            if parent is not None and parent not in seen and parent.sequence_nr >= floor:
                 seen.add(parent)
                 stack.append(parent)
-    nodes = sorted(seen, key=by_order, reverse=True)
+    nodes = sorted(seen, key=by_sequence_nr, reverse=True)
     if wanted is None:
         return nodes
     leading = set(wanted)
@@ -201,7 +204,7 @@ def walk(
         if allowed is None or node in allowed:
             add(grads, owned, node, g, create_graph)
     del roots
-    stale = bool(nodes) and nodes[-1].order < inplace.last.order
+    stale = bool(nodes) and nodes[-1].sequence_nr < inplace.last.sequence_nr
     checks_nan = mode.anomaly and mode.check_nan
     before = mode.grad
     mode.grad = (before or True) if create_graph else False
@@ -220,21 +223,21 @@ def walk(
             if node.op is None:
                 if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
                     # Passed on, not copied, if nobody else holds it.
-                    give(leaf, g, create_graph, sys.getrefcount(g) <= ONLY_REFERENCE)
+                    accumulate_grad(leaf, g, create_graph, sys.getrefcount(g) <= ONLY_REFERENCE)
                 continue
             if node.saved is None:
                 raise AutogradError(
                     f"backward: the graph through {node.op.name} was freed by an earlier backward "
                     "pass; pass retain_graph=True to that one to go through it a second time"
                 )
-            if stale and node.order < inplace.last.order:
+            if stale and node.sequence_nr < inplace.last.sequence_nr:
                 inplace.check_saved(node)
             parents = node.parents
             if allowed is not None:
                 parents = tuple([p if p in allowed else None for p in parents])
             if create_graph:
                 results = node.op.vjp_tensors(
-                    node, g, parents, World.of(node.backend), grad_through
+                    node, g, parents, TensorBackends.of(node.backend), grad_through
                 )
             else:
                 results = node.op.vjp(node, g, parents)
@@ -257,18 +260,20 @@ def walk(
 
 
 def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors: bool) -> None:
-    """Add `g` to what has come for `node`: brought to its shape and dtype, summed in place where
-    the sum is the engine's own."""
+    """Add `g`, in the shape and dtype of `node`, to its gradient so far: in place where that sum is
+    the engine's own."""
     if node.n_outputs:
         parts = grads.setdefault(node, [None] * node.n_outputs)
         before = parts[g.index]
         parts[g.index] = g.g if before is None else before + g.g
         return
     if g.shape != node.shape:
-        g = unbroadcast(World.of(node.backend) if on_tensors else node.backend, g, node.shape)
+        g = unbroadcast(
+            TensorBackends.of(node.backend) if on_tensors else node.backend, g, node.shape
+        )
     if on_tensors:
         if g.array.dtype != node.dtype:
-            g = World.of(node.backend).astype(g, node.dtype)
+            g = TensorBackends.of(node.backend).astype(g, node.dtype)
     elif g.dtype is not node.dtype:
         g = node.backend.astype(g, node.dtype)
     if node not in grads:
@@ -281,7 +286,7 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
             owned.add(node)
 
 
-def unbroadcast(backend: Any, g: Any, shape: tuple[int, ...]) -> Any:
+def unbroadcast(backend: Backend, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which something of `shape` was broadcast."""
     extra = len(g.shape) - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
@@ -296,10 +301,10 @@ def unbroadcast(backend: Any, g: Any, shape: tuple[int, ...]) -> Any:
     return g if tuple(g.shape) == tuple(shape) else backend.reshape(g, tuple(shape))
 
 
-def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
+def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
     """Add a finished gradient to `leaf.grad`. `own`: nobody else holds the array `g`."""
     backend = leaf.backend
-    with giving:
+    with grad_lock:
         before = leaf.grad
         if isinstance(g, Variable):
             leaf._grad = g if before is None else before + g
@@ -311,8 +316,8 @@ def give(leaf: Any, g: Any, create_graph: bool, own: bool = False) -> None:
         else:
             before.array = backend.accumulate(before.array, g)
             inplace.mark_overwritten(backend, before.array, "backward")
-    if leaf.node.after is not None:
-        for hook in leaf.node.after:
+    if leaf.node.post_hooks is not None:
+        for hook in leaf.node.post_hooks:
             hook(leaf)
 
 
@@ -349,7 +354,7 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
 
 def check_nan(node: Node, results: Sequence[Any]) -> None:
     for i, result in enumerate(results or ()):
-        if result is None or isinstance(result, (Partial, list)):
+        if result is None or isinstance(result, (OutputGrad, list)):
             continue
         array = result.array if isinstance(result, Variable) else result
         backend = node.backend

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import PackedDType
@@ -21,6 +20,9 @@ from gradient.errors import (
     sentence,
 )
 
+if TYPE_CHECKING:
+    from gradient.autograd.op import Op
+
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
 _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
 _BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
@@ -31,31 +33,20 @@ _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")
 
 MOST = 8  # inputs that a message lists
 
-#: The first and last inputs that may be packed, by op.
-TAKES_PACKED = {"linear": (1, 1), "embedding": (0, 0), "grouped_linear": (1, sys.maxsize)}
-
-#: The names under which users know ops, where they are others.
-PUBLIC = {
-    "astype": "to", "broadcast_to": "expand", "concatenate": "cat", "getitem": "index",
-    "put_along": "scatter", "take_along": "gather", "triangle": "tril",
-}  # fmt: skip
+TAKE_PACKED: list[str] = []
+"""The ops that take packed tensors, as they are defined."""
 
 #: The names under which users know an op's inputs, where they are others.
 PUBLIC_INPUTS = {"a": "input", "b": "other", "x": "input", "logits": "input",
                  "q": "query", "k": "key", "v": "value"}  # fmt: skip
 
 
-def public_name(op: Any) -> str:
-    return PUBLIC.get(op.name, op.name)
-
-
-def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
+def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
     """The exception to raise for `error`, which `op` met on `inputs`."""
-    name, tensors = public_name(op), [t for t in inputs if isinstance(t, Variable)]
-    first, last = TAKES_PACKED.get(op.name, (0, -1))
+    name, tensors = op.public_name, [t for t in inputs if isinstance(t, Variable)]
     for at, value in enumerate(inputs):
         packed = isinstance(value, Variable) and isinstance(value.array.dtype, PackedDType)
-        if packed and not first <= at <= last:
+        if packed and op.packed != (op.inputs[at] if at < len(op.inputs) else op.rest):
             return packed_refused(name, value.array)
     inner = op.inputs if len(op.inputs) >= len(inputs) else [str(i) for i in range(len(inputs))]
     names = [PUBLIC_INPUTS.get(n, n) for n in inner]
@@ -78,7 +69,7 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
     shapes = [tuple(t.array.shape) for t in tensors]
 
     def stated(caller: str, arguments: str) -> GradientError:
-        ours = translated(name, error, caller, arguments, shapes)
+        ours = translated(op, error, caller, arguments, shapes)
         ours.restated = stated
         return ours
 
@@ -86,7 +77,7 @@ def explain(op: Any, inputs: tuple[Any, ...], error: Exception) -> Exception:
 
 
 def translated(
-    op: str, error: Exception, name: str, inputs: str, shapes: list[tuple[int, ...]]
+    op: Op, error: Exception, name: str, inputs: str, shapes: list[tuple[int, ...]]
 ) -> GradientError:
     """An array library's error in our words, by the name and inputs of the op that met it, or of a
     function that called the op."""
@@ -103,10 +94,10 @@ def translated(
         n = max(int(found[2]), 1)
         return IndexOutOfRange(sentence(name, f"a dim from {-n} to {n - 1}", found[1]))
     if isinstance(error, ValueError) and _BROADCAST.search(line):
-        return ShapeError(f"{name}: {mismatch(shapes, 2 if op == 'matmul' else 0)} ({inputs})")
-    if op == "cat" and isinstance(error, ValueError):
-        expected = "tensors of one shape but for the dimension that they are joined along"
-        return ShapeError(sentence(name, expected, " and ".join(map(str, shapes[:MOST]))))
+        return ShapeError(f"{name}: {mismatch(shapes, op.core_dims)} ({inputs})")
+    if op.expected_shapes and isinstance(error, ValueError):
+        got = " and ".join(map(str, shapes[:MOST]))
+        return ShapeError(sentence(name, op.expected_shapes, got))
     if _CONVERSION.search(line):
         return TypeMismatch(f"{name}: an argument is not a number: {line} ({inputs})")
     message = f"{name}: {line} ({inputs})"
@@ -145,12 +136,12 @@ def mismatch(shapes: list[tuple[int, ...]], trailing: int = 0) -> str:
     return "the shapes do not broadcast"
 
 
-def packed_refused(op: str, array: Any) -> DTypeError:
+def packed_refused(name: str, array: Any) -> DTypeError:
     """The error of an op that does not take a packed tensor."""
+    *others, last = TAKE_PACKED
     return DTypeError(
-        f"{op}: not defined for packed tensors, got {array.dtype.name} {tuple(array.shape)}; "
-        "dequantize() it first (linear, embedding and grouped_linear take packed weights as they "
-        "are)"
+        f"{name}: not defined for packed tensors, got {array.dtype.name} {tuple(array.shape)}; "
+        f"dequantize() it first ({', '.join(others)} and {last} take packed weights as they are)"
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
-from gradient.autograd.outputs import branch, outputs
+from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, trace, user_frame
+from gradient.autograd.outputs import output_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
 
@@ -98,12 +98,16 @@ def _record(
     node: Node = new_node(Node)
     made_here = {id(r): i for i, r in enumerate(results)}
     own = {k: made_here[id(t)] for k, t in enumerate(ctx._saved) if id(t) in made_here}
-    node.op, node.backend, node.order = _FunctionOp(cls, ctx, single, own), backend, ticket()
+    node.op, node.backend, node.sequence_nr = (
+        _FunctionOp(cls, ctx, single, own),
+        backend,
+        next_sequence_nr(),
+    )
     node.parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
     node.saved, ctx._saved = tuple(ctx._saved), ()
     refuse_saved(node.saved, cls.__name__, node.saved)
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
-    node.spot = spot_of(user_frame())
+    node.location = location_of(user_frame())
     if mode.grad == ANOMALY:
         trace(node)
     constant = {id(t) for t in ctx._constant}
@@ -144,7 +148,7 @@ class _FunctionOp:
         saved = list(node.saved or ())
         for k, i in self.own.items():
             array = saved[k].array
-            at = None if not on_tensors else node if self.single else branch(node, i, array)
+            at = None if not on_tensors else node if self.single else output_node(node, i, array)
             saved[k] = wrap(array, node.backend, at)
         return tuple(saved)
 
@@ -154,7 +158,7 @@ class _FunctionOp:
         return [r.array if isinstance(r, Variable) else r for r in results]
 
     def vjp_tensors(
-        self, node: Node, g: Any, parents: Sequence[Any], world: Any, grad: Any
+        self, node: Node, g: Any, parents: Sequence[Any], be: Any, grad: Any
     ) -> list[Any]:
         with enable_grad():
             return self._run(node, g, True)

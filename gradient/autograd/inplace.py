@@ -1,8 +1,8 @@
 """What in-place operations overwrote, so that a backward pass that needs the old values says so.
 
-PyTorch counts versions on every tensor. Here the forward pass pays nothing: overwriting memory
-takes a ticket from the counter that orders the nodes and marks the memory's owner with it. A saved
-array is stale if its owner's mark is later than its node. A backward pass over nodes that are all
+PyTorch counts versions on every tensor. Here the forward pass pays nothing: a write in place marks
+the memory's owner with the next of the nodes' sequence numbers. A saved array is stale if its
+owner's mark is later than its node. A backward pass over nodes that are all
 younger than the last overwrite (every ordinary training step) does not look at all.
 """
 
@@ -12,7 +12,15 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from gradient.autograd.node import PACKAGE, Node, source_line, spot_of, ticket, user_frame
+from gradient.autograd.node import (
+    PACKAGE,
+    Location,
+    Node,
+    location_of,
+    next_sequence_nr,
+    source_line,
+    user_frame,
+)
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError
@@ -21,11 +29,11 @@ from gradient.errors import AutogradError
 class Overwrite:
     """The last time an array's memory was written in place."""
 
-    __slots__ = ("op", "order", "owner", "spot")
+    __slots__ = ("location", "op", "owner", "sequence_nr")
 
     op: str
-    order: int
-    spot: Any
+    sequence_nr: int
+    location: Location
 
     def __init__(self, owner: Any):
         self.owner = owner  # what keeps the mark's key valid: see mark_overwritten
@@ -36,7 +44,7 @@ marks: dict[int, Overwrite] = {}
 
 
 class _Last:
-    order = 0
+    sequence_nr = 0
 
 
 last = _Last()
@@ -53,26 +61,26 @@ def mark_overwritten(backend: Any, array: Any, op: str) -> None:
         except TypeError:
             held = owner  # no weak references to it: keep it, so that its id stays its own
         marks[key] = mark = Overwrite(held)
-    mark.op, mark.order, mark.spot = op, ticket(), spot_of(user_frame(2))
-    last.order = mark.order
+    mark.op, mark.sequence_nr, mark.location = op, next_sequence_nr(), location_of(user_frame(2))
+    last.sequence_nr = mark.sequence_nr
 
 
 def version(backend: Any, array: Any) -> int:
-    """0, or the ticket of the last overwrite: another one after each write in place."""
+    """0, or the sequence number of the last write in place: another one after each."""
     mark = marks.get(id(backend.storage(array)))
-    return mark.order if mark else 0
+    return mark.sequence_nr if mark else 0
 
 
 def check_saved(node: Node) -> None:
     """Raise if a value that `node` saved was overwritten since."""
     for name, value in _kept(node):
         mark = marks.get(id(node.backend.storage(value)))
-        if mark is not None and mark.order > node.order:
+        if mark is not None and mark.sequence_nr > node.sequence_nr:
             raise AutogradError(
                 f"backward: {node.op.name} (called at {place_of(node)}) saved its {name!r} "
                 f"of shape {tuple(value.shape)} for the gradient, but {mark.op} (called at "
-                f"{source_line(mark.spot)}) then overwrote it in place; use the out-of-place form "
-                "there, or clone() before it"
+                f"{source_line(mark.location)}) then overwrote it in place; use the out-of-place "
+                "form there, or clone() before it"
             )
 
 
@@ -92,7 +100,7 @@ def _kept(node: Node) -> Iterator[tuple[str, Any]]:
 
 def place_of(node: Node) -> str:
     """The line that called the node's op; inside this package, how to see the program's own."""
-    line = source_line(node.spot)
+    line = source_line(node.location)
     if line.startswith(PACKAGE):
         line += "; run under gradient.autograd.detect_anomaly() for the line of your program"
     return line

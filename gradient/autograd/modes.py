@@ -6,9 +6,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradient.errors import TypeMismatch, sentence
+
+if TYPE_CHECKING:
+    from gradient.dtypes import DType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,7 +25,7 @@ class _Mode(threading.local):
     anomaly: bool = False
     check_nan: bool = True
     inference: bool = False
-    autocast: dict[str, Any] | None = None
+    autocast: dict[str, DType] | None = None
     """The 16-bit dtype of `amp.autocast` for each type of device where it is on."""
 
 

@@ -7,10 +7,14 @@ import os
 import sys
 import traceback
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-ticket = itertools.count(1).__next__
-"""Gives out increasing numbers: nodes made later have higher ones, and overwriting counts too."""
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+
+next_sequence_nr = itertools.count(1).__next__
+"""Increasing numbers for nodes, and for writes in place."""
 
 
 class Node:
@@ -21,13 +25,13 @@ class Node:
     saved    the values named by `op.saved_names`; None once freed
     options  the keyword arguments of the call, for ops that have any
     shape, dtype, backend   of the result
-    order    its ticket
-    spot     where the op was called
+    sequence_nr  larger than that of any node made before
+    location     where the op was called
     """
 
     __slots__ = (
         "__dict__", "__weakref__",
-        "backend", "dtype", "op", "options", "order", "parents", "saved", "shape", "spot",
+        "backend", "dtype", "location", "op", "options", "parents", "saved", "sequence_nr", "shape",
     )  # fmt: skip
 
     op: Any
@@ -36,14 +40,14 @@ class Node:
     options: dict[str, Any]
     shape: tuple[int, ...]
     dtype: Any
-    backend: Any
-    order: int
-    spot: Spot
+    backend: Backend
+    sequence_nr: int
+    location: Location
 
     # Rarely set, so kept out of the slots: an instance that sets one gets a __dict__.
     leaf: weakref.ref[Any] | None = None
     hooks: list[Any] | None = None
-    after: list[Any] | None = None
+    post_hooks: list[Any] | None = None
     retained: weakref.ref[Any] | None = None
     stack: Any = None
     n_outputs: int = 0
@@ -55,7 +59,7 @@ class Node:
         words = self.op.name.split("_")
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
 
-    def register_hook(self, hook: Any) -> Any:
+    def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
         """Call `hook(grad)` when this node's gradient is known; what it returns replaces it."""
         if self.hooks is None:
             self.hooks = []
@@ -96,7 +100,7 @@ def leaf_node(tensor: Any) -> Node:
     node = Node()
     node.op, node.parents, node.saved = None, (), ()
     node.shape, node.dtype, node.backend = tensor.array.shape, tensor.array.dtype, tensor.backend
-    node.order = ticket()
+    node.sequence_nr = next_sequence_nr()
     node.leaf = weakref.ref(tensor)
     return node
 
@@ -128,18 +132,18 @@ def user_frame(depth: int = 1) -> Any:
     return frame
 
 
-Spot = tuple[Any, int]
-"""A place in a program: a code object and an instruction offset. Cheap to take, and it keeps no
+Location = tuple[Any, int]
+"""A place in a program: a code object and an instruction offset. Cheap to make, and it keeps no
 frame, and so no local variable, alive."""
 
 
-def spot_of(frame: Any) -> Spot:
+def location_of(frame: Any) -> Location:
     return frame.f_code, frame.f_lasti
 
 
-def source_line(spot: Spot) -> str:
-    """`file:line` of a spot."""
-    code, offset = spot
+def source_line(location: Location) -> str:
+    """`file:line` of a location."""
+    code, offset = location
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= offset < end and number is not None:
@@ -150,5 +154,5 @@ def source_line(spot: Spot) -> str:
 def trace(node: Node) -> None:
     """Remember the stack that made `node` (anomaly detection)."""
     frame = user_frame(2)
-    node.spot = spot_of(frame)
+    node.location = location_of(frame)
     node.stack = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)

@@ -24,15 +24,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
 
 from gradient.autograd import calls
-from gradient.autograd.keeping import Keeper, keeper, shape_of
+from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, new_node, spot_of, ticket, trace, user_frame
-from gradient.autograd.outputs import filled
-from gradient.autograd.variable import wrap
+from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, trace, user_frame
+from gradient.autograd.outputs import with_zeros
+from gradient.autograd.promotion import Promotion
+from gradient.autograd.saving import Saver, saver, shape_of
+from gradient.autograd.variable import Number, Variable, wrap
 
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.tensor import Tensor
+
+P = ParamSpec("P")
 Rule = Callable[..., Any]
 
 registry: dict[str, Op] = {}
@@ -42,9 +49,26 @@ registry: dict[str, Op] = {}
 class Op:
     """An operation and its gradient rules. What the decorator returns runs it."""
 
-    def __init__(self, function: Callable[..., Any], rules: Sequence[Rule], numbers: str):
-        self.function, self.rules, self.numbers = function, rules, numbers
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        rules: Sequence[Rule],
+        promotion: Promotion = "default",
+        *,
+        public_name: str | None = None,
+        packed: str | None = None,
+        scalars_in_float32: bool = False,
+        core_dims: int = 0,
+        expected_shapes: str | None = None,
+        bool_fix: str | None = None,
+    ):
+        self.function, self.rules, self.promotion = function, rules, promotion
         self.name = function.__name__.rstrip("_")
+        self.public_name = public_name or self.name
+        self.packed, self.scalars_in_float32 = packed, scalars_in_float32
+        if packed:
+            TAKE_PACKED.append(self.name)
+        self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
         parameters = list(inspect.signature(function).parameters.values())[1:]
         self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.variadic = self.rest is not None
@@ -59,8 +83,8 @@ class Op:
             raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
         self.needs = [tuple(inspect.signature(rule).parameters)[1:] for rule in rules]
         self._sort_names({p.name for p in options})
-        self.pulls = [
-            self._bind(rule, names) for rule, names in zip(rules, self.needs, strict=True)
+        self.pullbacks = [
+            self._pullback(rule, names) for rule, names in zip(rules, self.needs, strict=True)
         ]
 
     def _sort_names(self, options: set[str]) -> None:
@@ -87,9 +111,9 @@ class Op:
             self.sources = {n: self.sources.get(n, ("none", None)) for n in order}
         self.saved_names = tuple(self.sources)
         self.has_extras = any(kind == "extra" for kind, _ in self.sources.values())
-        self.keepers: dict[tuple[bool, ...], Keeper] = {}
+        self.savers: dict[tuple[bool, ...], Saver] = {}
 
-    def _bind(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Node], Any]:
+    def _pullback(self, rule: Rule, names: tuple[str, ...]) -> Callable[[Any, Node], Any]:
         """The rule as a function of (g, node), with the common cases unrolled."""
         if all(name in self.sources for name in names):
             at = [self.saved_names.index(name) for name in names]
@@ -133,28 +157,28 @@ class Op:
         extras: dict[str, Any] | None,
         options: dict[str, Any],
     ) -> Node | None:
-        """The node of a call that gave `y`; none where that has no gradient, being of integers or
-        bools. (Ops of one and two inputs have this inlined.)"""
+        """The node of a call that returned `y`; none where that has no gradient, being of integers
+        or bools. (Ops of one and two inputs have this inlined.)"""
         if type(y) is not list and y.dtype.kind in "biu":
             return None
         wanted = (True,) if len(nodes) == 1 else tuple([n is not None for n in nodes])
         if self.variadic:
             n = len(self.inputs)
             wanted = (*wanted[:n], any(wanted[n:]))
-        keep = self.keepers.get(wanted)
+        keep = self.savers.get(wanted)
         if keep is None:
-            keep = self.keepers[wanted] = keeper(self.plan(wanted))
+            keep = self.savers[wanted] = saver(self.plan(wanted))
         node: Node = new_node(Node)
         node.op = self
         node.parents = tuple(nodes)
         node.saved = keep(arrays, y, extras)
         node.options = options
         node.backend = backend
-        node.order = ticket()
+        node.sequence_nr = next_sequence_nr()
         if type(y) is not list:
             node.shape = shape_of(y)
             node.dtype = y.dtype
-        node.spot = spot_of(user_frame(2))
+        node.location = location_of(user_frame(2))
         if mode.grad == ANOMALY:
             trace(node)
         return node
@@ -164,35 +188,35 @@ class Op:
     def vjp(self, node: Node, g: Any, parents: Sequence[Node | None]) -> Sequence[Any]:
         """The gradients for the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
-            g = filled(node, g, node.backend)
+            g = with_zeros(node, g, node.backend)
         if self.joint:
-            return self.pulls[0](g, node)
+            return self.pullbacks[0](g, node)
         if self.variadic:
-            return self._each(parents, lambda i: self.pulls[i](g, node))
+            return self._each(parents, lambda i: self.pullbacks[i](g, node))
         return [
-            None if parent is None else pull(g, node)
-            for pull, parent in zip(self.pulls, parents, strict=True)
+            None if parent is None else pullback(g, node)
+            for pullback, parent in zip(self.pullbacks, parents, strict=True)
         ]
 
-    def _each(self, parents: Sequence[Node | None], pull: Callable[[int], Any]) -> Sequence[Any]:
-        """The gradients by the rules of a variadic op's inputs, the last of which gives many."""
+    def _each(self, parents: Sequence[Node | None], rule: Callable[[int], Any]) -> Sequence[Any]:
+        """The gradients by the rules of a variadic op's inputs, the last of which has many."""
         n = len(self.inputs)
-        own = [None if parent is None else pull(i) for i, parent in enumerate(parents[:n])]
+        own = [None if parent is None else rule(i) for i, parent in enumerate(parents[:n])]
         rest = parents[n:]
-        return [*own, *(pull(n) if any(p is not None for p in rest) else [None] * len(rest))]
+        return [*own, *(rule(n) if any(p is not None for p in rest) else [None] * len(rest))]
 
     def vjp_tensors(
-        self, node: Node, g: Any, parents: Sequence[Node | None], world: Any, grad: Any
+        self, node: Node, g: Any, parents: Sequence[Node | None], be: Any, grad: Any
     ) -> Sequence[Any]:
         """As `vjp`, on Tensors, so that the gradients can be differentiated again.
 
-        Saved inputs become Tensors on their parents' nodes and `out` one on this node; `world` is
-        the backend whose arrays are Tensors. Where a rule uses extra values, the op's function is
+        Saved inputs become Tensors on their parents' nodes and `out` one on this node; `be` is the
+        backend whose arrays are Tensors. Where a rule uses extra values, the op's function is
         run again on Tensors, which gives the composed definition, and that is differentiated by
         `grad(y, inputs, g)`.
         """
         if node.n_outputs:
-            g = filled(node, g, world)
+            g = with_zeros(node, g, be)
         scope: dict[str, Any] = {**self.defaults, **(node.options if self.has_options else {})}
         for name, value in zip(self.saved_names, node.saved or (), strict=False):
             kind, key = self.sources[name]
@@ -205,7 +229,7 @@ class Op:
                 scope[name] = wrap(value, node.backend, node)
             else:
                 scope[name] = value
-        scope["be"] = world
+        scope["be"] = be
         if self.has_extras:
             inputs = [scope.get(name) for name in self.inputs]
             for i, parent in enumerate(node.parents):
@@ -214,7 +238,7 @@ class Op:
                     zeros = node.backend.zeros(parent.shape, parent.dtype)
                     inputs[i] = wrap(zeros, node.backend, parent)
             options = node.options if self.has_options else {}
-            y, _ = self.function(world, *inputs, **options)
+            y, _ = self.function(be, *inputs, **options)
             wanted = [t if p is not None else None for t, p in zip(inputs, parents, strict=True)]
             return grad(y, wanted, g)
         if self.joint:
@@ -232,17 +256,45 @@ class Op:
         return f"<op {self.name}>"
 
 
-def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]], Any]:
+class Decorator(Protocol):
+    """What `op` returns: it takes the backend off a function of arrays, which are Tensors to it."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], P], Variable]
+    ) -> Callable[P, Tensor]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], P], list[Variable]]
+    ) -> Callable[P, list[Tensor]]: ...
+    @overload
+    def __call__(
+        self,
+        function: Callable[Concatenate[Backend[Variable], P], tuple[Variable, dict[str, Variable]]],
+    ) -> Callable[P, Tensor]: ...
+
+
+def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorator:
     """Make an op of a function on arrays and its gradient rules (none: it has no gradient).
 
-    `numbers` says how inputs of different dtypes meet: "promote" by PyTorch's rules, "floating"
-    the same and integers become the default float, "same" raises, "any" leaves them alone. Some
-    ops take fewer dtypes: "number" is as "promote" but refuses bools, "float" refuses integers too,
-    and so does "same float".
+    What it gives is called without `be`, on Tensors and numbers, and returns a Tensor (or, where
+    the function returns a list, a list of them).
+
+    `promotion` says how inputs of different dtypes are treated (see `gradient.autograd.promotion`).
+    What else is particular to an op stands with it, too:
+
+        public_name         under which users know it, where that is another
+        packed              the input that may be a packed tensor
+        scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
+                            type): rounded to 16 bits first, 1e6 would be infinite in float16
+        core_dims           trailing dimensions that do not broadcast, such as those of matrices
+        expected_shapes     what the shapes of its inputs must be, for its error
+        bool_fix            what to do instead, where it refuses bools
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        made = Op(function, rules, numbers)
+        made = Op(function, rules, promotion, **facts)
+        call: Any
         if made.variadic or len(made.inputs) > 2:
             call = calls.of_n(made)
         elif len(made.inputs) == 2:
@@ -256,3 +308,22 @@ def op(*rules: Rule, numbers: str = "promote") -> Callable[[Callable[..., Any]],
         return call
 
     return decorate
+
+
+class BinaryDecorator(Protocol):
+    """What `binary_op` returns."""
+
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], Variable, Variable, P], Variable]
+    ) -> Callable[Concatenate[Variable | Number, Variable | Number, P], Tensor]: ...
+
+
+def binary_op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> BinaryDecorator:
+    """As `op`, of two inputs, either of which may be a Python number."""
+    decorate: Any = op(*rules, promotion=promotion, **facts)
+    return decorate
+
+
+def op_of(call: Callable[..., Any]) -> Op:
+    """The op that a decorated function runs."""
+    return call.op  # type: ignore[attr-defined]

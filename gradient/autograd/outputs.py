@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.node import Node, new_node, ticket
+from gradient.autograd.node import Node, new_node, next_sequence_nr
 from gradient.autograd.variable import wrap
 
 
@@ -15,12 +15,12 @@ class _Output:
     name, saved_names = "output", ()
 
     def vjp(self, node: Node, g: Any, parents: Any, *_: Any) -> Sequence[Any]:
-        return [Partial(node.index, g)]  # type: ignore[attr-defined]
+        return [OutputGrad(node.index, g)]  # type: ignore[attr-defined]
 
     vjp_tensors = vjp
 
 
-class Partial:
+class OutputGrad:
     """The gradient of one of a node's several results."""
 
     __slots__ = ("g", "index")
@@ -40,21 +40,21 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
     node.dtype = [a.dtype for a in arrays]
     return [
-        wrap(array, backend, None if array.dtype.kind in "biu" else branch(node, i, array))
+        wrap(array, backend, None if array.dtype.kind in "biu" else output_node(node, i, array))
         for i, array in enumerate(arrays)
     ]
 
 
-def branch(node: Node, index: int, array: Any) -> Node:
+def output_node(node: Node, index: int, array: Any) -> Node:
     """The node of result `index` of `node`."""
     made: Node = new_node(Node)
     made.op, made.parents, made.saved, made.backend = _OUTPUT, (node,), (), node.backend
-    made.index, made.spot = index, node.spot  # type: ignore[attr-defined]
-    made.shape, made.dtype, made.order = array.shape, array.dtype, ticket()
+    made.index, made.location = index, node.location  # type: ignore[attr-defined]
+    made.shape, made.dtype, made.sequence_nr = array.shape, array.dtype, next_sequence_nr()
     return made
 
 
-def filled(node: Node, grads: list[Any], backend: Any) -> list[Any]:
+def with_zeros(node: Node, grads: list[Any], backend: Any) -> list[Any]:
     """The gradients of a node's several results, zeros for those that nobody used."""
     return [
         backend.zeros(shape, dtype) if g is None else g

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gradient.autograd.modes import inference_used, mode
 from gradient.errors import AutogradError, TypeMismatch, sentence
 
+if TYPE_CHECKING:
+    from gradient.autograd.node import Node
+    from gradient.backends import Backend
+    from gradient.backends.operators import ArrayOperators
+    from gradient.tensor import Tensor
+else:
+    ArrayOperators = object
 
-class Variable:
+Number = bool | int | float
+"""A Python number, which ops take beside tensors."""
+
+
+class Variable(ArrayOperators):
     """Base of `Tensor`. `node` is None where no gradient is wanted.
 
     `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`), and
@@ -19,12 +31,17 @@ class Variable:
     __slots__ = ("__weakref__", "_grad", "array", "backend", "inference", "link", "node", "views")
 
     array: Any
-    backend: Any
-    _grad: Any
+    backend: Backend
+    _grad: Tensor | None
     inference: bool
     link: Any
-    node: Any
+    node: Node | None
     views: list[Any]
+
+    if TYPE_CHECKING:  # of the codes of packed weights, which are never Tensors
+
+        def __lshift__(self, other: Any, /) -> Self: ...
+        def __rshift__(self, other: Any, /) -> Self: ...
 
     def _set_grad(self, value: Any) -> None:
         """Assign a gradient, which must be like the tensor. (The engine sets `_grad`.)"""
@@ -47,13 +64,13 @@ class Variable:
 class TensorType:
     """Which subclass of Variable ops give: the `Tensor` that a higher rung registers."""
 
-    cls: type[Variable] = Variable
+    cls: type[Any] = Variable
 
 
-new_variable = object.__new__
+new_variable: Callable[[type[Variable]], Any] = object.__new__
 
 
-def wrap(array: Any, backend: Any, node: Any = None) -> Any:
+def wrap(array: Any, backend: Backend, node: Node | None = None) -> Tensor:
     """A tensor around an array, without copying."""
     out = new_variable(TensorType.cls)
     out.array = array

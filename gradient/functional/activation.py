@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
-from gradient.ops import elementwise
+from gradient.ops import activation, elementwise
 from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, tensor_of
@@ -24,7 +24,7 @@ def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`max(0, x)`."""
-    output = elementwise.relu(input)
+    output = activation.relu(input)
     return input.copy_(output) if inplace else output  # its gradient needs the result alone
 
 
@@ -126,13 +126,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return elementwise.gelu(input, approximate=approximate)
+    return activation.gelu(input, approximate=approximate)
 
 
 @composite
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
-    output = elementwise.silu(input.clone() if inplace else input)
+    output = activation.silu(input.clone() if inplace else input)
     return input.copy_(output) if inplace else output
 
 
@@ -145,7 +145,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 def sigmoid(input: Tensor) -> Tensor:
     """`1 / (1 + exp(-x))`."""
-    return elementwise.sigmoid(input)
+    return activation.sigmoid(input)
 
 
 def tanh(input: Tensor) -> Tensor:
@@ -157,13 +157,13 @@ def tanh(input: Tensor) -> Tensor:
 def logsigmoid(input: Tensor) -> Tensor:
     """`log(sigmoid(x))`, exact also where the sigmoid rounds to 0 or 1."""
     floats("logsigmoid", input)
-    return elementwise.logsigmoid(input)
+    return activation.logsigmoid(input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """`log(1 + exp(beta * x)) / beta`, a smooth relu; `x` itself where `beta * x > threshold`."""
     beta = number_of("softplus", "beta", beta)
-    return elementwise.softplus(input, beta=beta, threshold=threshold)
+    return activation.softplus(input, beta=beta, threshold=threshold)
 
 
 @composite
@@ -211,7 +211,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019, MobileNetV3)."""
     floats("hardswish", input)
-    return _apply(elementwise.hardswish, input, inplace)
+    return _apply(activation.hardswish, input, inplace)
 
 
 @composite
@@ -224,7 +224,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(f"glu: dimension {dim} must have an even size, got {input.shape[dim]}")
     half = input.shape[dim] // 2
     halves = input.narrow(dim, 0, half), input.narrow(dim, half, half)
-    return rounded_once(lambda a, b: a * elementwise.sigmoid(b), *halves)
+    return rounded_once(lambda a, b: a * activation.sigmoid(b), *halves)
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:

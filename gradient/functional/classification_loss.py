@@ -7,7 +7,7 @@ from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeErr
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
-from gradient.ops import elementwise, fused
+from gradient.ops import fused, loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import outside
 from gradient.tensor.creation import arange, ones_like
@@ -40,7 +40,7 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
     logits, classes = _rows("cross_entropy", input, target, class_dim, weight)
     if weight is None:
-        losses = fused.cross_entropy(
+        losses = loss.cross_entropy(
             logits,
             target=integers("cross_entropy", "target", classes, logits),
             ignore_index=ignore_index,
@@ -171,7 +171,7 @@ def binary_cross_entropy(
         if not bool(((values >= 0) & (values <= 1)).all()):
             got = outside(values.backend.to_numpy(values.array), 0, 1)
             raise ArgumentError(sentence(op, f"{name} from 0 to 1", got))
-    losses = elementwise.binary_cross_entropy(input, target)
+    losses = loss.binary_cross_entropy(input, target)
     if weight is not None:
         losses = losses * weight
         if losses.shape != input.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from gradient import dtypes
 from gradient import functional as F
@@ -75,8 +76,9 @@ class MultiheadAttention(Module):
             }
         shapes["in_proj_bias"] = (3 * embed_dim,) if bias else None
         for name, shape in shapes.items():
-            absent = shape is None
-            value = None if absent else Parameter(empty(shape, device=device, dtype=dtype))
+            value = None
+            if shape is not None:
+                value = Parameter(empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
         self._reset_parameters()
@@ -139,7 +141,7 @@ class MultiheadAttention(Module):
     def _project(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Query, key and value, each cut into heads: (N, H, T, D)."""
         if self.in_proj_weight is not None:
-            weights = self.in_proj_weight.chunk(3)
+            weights: tuple[Any, ...] = self.in_proj_weight.chunk(3)
         else:
             weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)

@@ -1,5 +1,25 @@
 """Every differentiable op, forward and gradient formula side by side, by family."""
 
-from gradient.ops import elementwise, fused, index, linalg, reduce, shape
+from gradient.ops import (
+    activation,
+    comparison,
+    elementwise,
+    fused,
+    index,
+    linalg,
+    loss,
+    reduce,
+    shape,
+)
 
-__all__ = ["elementwise", "fused", "index", "linalg", "reduce", "shape"]
+__all__ = [
+    "activation",
+    "comparison",
+    "elementwise",
+    "fused",
+    "index",
+    "linalg",
+    "loss",
+    "reduce",
+    "shape",
+]

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Container, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from gradient.autograd.modes import mode
+from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
-from gradient.dtypes import HALF_PRECISION, float32
+from gradient.dtypes import HALF_PRECISION, DType, float32
 from gradient.ops import elementwise
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Cast = Callable[[Sequence[Any]], Sequence[Any]]
 
-def lowered(call: Callable[..., Any]) -> Any:
+
+def lower_precision(call: Callable[P, R]) -> Callable[P, R]:
     """An op that autocast gives its inputs in its 16-bit dtype."""
 
     def cast(inputs: Sequence[Any]) -> Sequence[Any]:
@@ -28,7 +35,7 @@ def lowered(call: Callable[..., Any]) -> Any:
     return _wrapper(call, cast)
 
 
-def widened(call: Callable[..., Any]) -> Any:
+def float32_precision(call: Callable[P, R]) -> Callable[P, R]:
     """An op that autocast gives its 16-bit inputs in float32."""
 
     def cast(inputs: Sequence[Any]) -> Sequence[Any]:
@@ -39,8 +46,8 @@ def widened(call: Callable[..., Any]) -> Any:
     return _wrapper(call, cast)
 
 
-def _wrapper(call: Callable[..., Any], cast: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
-    if len(call.op.inputs) == 2 and not call.op.has_options:  # type: ignore[attr-defined]
+def _wrapper(call: Any, cast: Cast) -> Any:
+    if len(op_of(call).inputs) == 2 and not op_of(call).has_options:
 
         def run_two(a: Any, b: Any, /) -> Any:  # cheaper to call; a small matmul notices
             if mode.autocast is not None:
@@ -57,13 +64,13 @@ def _wrapper(call: Callable[..., Any], cast: Callable[[Sequence[Any]], Sequence[
     return functools.update_wrapper(run, call)
 
 
-def _dtype_for(inputs: Sequence[Any]) -> Any:
+def _dtype_for(inputs: Sequence[Any]) -> DType | None:
     """The dtype that autocast has for the inputs' device; None if it is off there."""
     like = next(x for x in inputs if isinstance(x, Variable))
-    return mode.autocast.get(like.backend.device.partition(":")[0])  # type: ignore[union-attr]
+    return (mode.autocast or {}).get(like.backend.device.partition(":")[0])
 
 
-def _cast(inputs: Sequence[Any], sources: Container[Any], target: Any) -> tuple[Any, ...]:
+def _cast(inputs: Sequence[Any], sources: Container[Any], target: np.dtype) -> tuple[Any, ...]:
     return tuple(
         elementwise.astype(x, dtype=target)
         if isinstance(x, Variable) and x.array.dtype in sources and x.array.dtype != target

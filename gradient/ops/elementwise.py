@@ -5,44 +5,47 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradient.autograd.op import op
+import numpy as np
+
+from gradient.autograd.op import binary_op, op
+from gradient.backends import Array, Backend
 from gradient.errors import ArgumentError, DTypeError, sentence
 
 # Arithmetic --------------------------------------------------------------------------------------
 
 
-@op(lambda g: g,
+@binary_op(lambda g: g,
     lambda g: g)  # fmt: skip
-def add(be, a, b, /):
+def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a + b"""
     return a + b
 
 
-@op(lambda g: g,
-    lambda g: -g, numbers="number")  # fmt: skip
-def sub(be, a, b, /):
+@binary_op(lambda g: g,
+    lambda g: -g, promotion="no_bool", bool_fix="invert a mask with ~")  # fmt: skip
+def sub(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a - b"""
     return a - b
 
 
-@op(lambda g, b: g * b,
-    lambda g, a: g * a)  # fmt: skip
-def mul(be, a, b, /):
+@binary_op(lambda g, b: g * b,
+    lambda g, a: g * a, scalars_in_float32=True)  # fmt: skip
+def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a * b"""
     return a * b
 
 
-@op(lambda g, b: g / b,
+@binary_op(lambda g, b: g / b,
     lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
-    numbers="floating")  # fmt: skip
-def div(be, a, b, /):
+    promotion="int_to_float", scalars_in_float32=True)  # fmt: skip
+def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a / b; integers give the default float dtype."""
     return a / b
 
 
-@op(lambda g, be, a, b: power_base_grad(be, g, a, b),
+@binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out))  # fmt: skip
-def pow(be, a, b, /):
+def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a ** b"""
     try:
         out = a**b
@@ -54,15 +57,15 @@ def pow(be, a, b, /):
     except ValueError:
         if isinstance(b, int):
             raise
-        a = be.full((), a, b.dtype) if isinstance(a, int) else a
-        return be.reciprocal_power(a, b)  # of integers, as PyTorch computes it
+        base = be.full((), a, b.dtype) if isinstance(a, int) else a
+        return be.reciprocal_power(base, b)  # of integers, as PyTorch computes it
 
 
 def _bools(*values: Any) -> bool:
     return not any(getattr(v, "dtype", None) is None or v.dtype.kind != "b" for v in values)
 
 
-def power_base_grad(be: Any, g: Any, a: Any, b: Any) -> Any:
+def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
     """g b a^(b-1), and 0 where b is 0, whatever a is."""
     if isinstance(b, (int, float)):
         return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * a ** (b - 1))
@@ -71,7 +74,7 @@ def power_base_grad(be: Any, g: Any, a: Any, b: Any) -> Any:
     return be.where(none, be.full((), 0, b.dtype), g * (b * a ** (safe - 1)))
 
 
-def power_exponent_grad(be: Any, g: Any, a: Any, b: Any, out: Any) -> Any:
+def power_exponent_grad(be: Backend, g: Any, a: Any, b: Any, out: Any) -> Any:
     """g a^b log a, and 0 at a = 0 where b is not negative: there the power stays 0 (or is 1)."""
     if isinstance(a, (int, float)):
         if a:
@@ -85,7 +88,7 @@ def power_exponent_grad(be: Any, g: Any, a: Any, b: Any, out: Any) -> Any:
 @op(lambda g: g,
     lambda g, b, value: g * (b * value),
     lambda g, a, value: g * (a * value))  # fmt: skip
-def addcmul(be, x, a, b, /, *, value=1):
+def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
     """x + value a b"""
     return be.addcmul(x, a, b, value)
 
@@ -93,44 +96,44 @@ def addcmul(be, x, a, b, /, *, value=1):
 @op(lambda g: g,
     lambda g, b, value: g * (value / b),
     lambda g, a, b, value: -g * (value * (a / b) / b),
-    numbers="floating")  # fmt: skip
-def addcdiv(be, x, a, b, /, *, value=1):
+    promotion="int_to_float")  # fmt: skip
+def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
     """x + value a / b"""
     return be.addcdiv(x, a, b, value)
 
 
-@op(lambda g: -g)
-def neg(be, x, /):
+@op(lambda g: -g, bool_fix="invert a mask with ~")
+def neg(be: Backend[Array], x: Array, /) -> Array:
     """-x"""
     return -x
 
 
-@op(lambda g: g,
+@binary_op(lambda g: g,
     lambda g, be, a, b: -g * floor_quotient(be, a, b))  # fmt: skip
-def remainder(be, a, b, /):
+def remainder(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a - b floor(a / b): the sign of b, as Python's %."""
     return a % divisor(be, "remainder", a, b)
 
 
-def floor_quotient(be: Any, a: Any, b: Any) -> Any:
+def floor_quotient(be: Backend, a: Any, b: Any) -> Any:
     return be.detach(a // b)
 
 
-@op(lambda g: g,
+@binary_op(lambda g: g,
     lambda g, be, a, b: -g * be.detach(be.trunc(a / b)))  # fmt: skip
-def fmod(be, a, b, /):
+def fmod(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a - b trunc(a / b): the sign of a, as C's fmod."""
     return be.fmod(a, divisor(be, "fmod", a, b))
 
 
-@op(lambda g, be: be.zeros_like(g),
-    lambda g, be: be.zeros_like(g))  # fmt: skip
-def floor_divide(be, a, b, /):
+@binary_op(lambda g, be: be.zeros_like(g),
+    lambda g, be: be.zeros_like(g), scalars_in_float32=True)  # fmt: skip
+def floor_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """floor(a / b)"""
     return a // divisor(be, "floor_divide", a, b)
 
 
-def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
+def divisor(be: Backend, name: str, a: Any, b: Any) -> Any:
     """`b`, which may hold a 0 where numbers are floats alone."""
     kind = (a if hasattr(a, "dtype") else b).dtype.kind  # NumPy's float64 is a Python float, too
     if kind in "fV":
@@ -144,63 +147,63 @@ def divisor(be: Any, name: str, a: Any, b: Any) -> Any:
     return b
 
 
-@op(lambda g, be: be.zeros_like(g),
-    lambda g, be: be.zeros_like(g), numbers="floating")  # fmt: skip
-def trunc_divide(be, a, b, /):
+@binary_op(lambda g, be: be.zeros_like(g),
+    lambda g, be: be.zeros_like(g), promotion="int_to_float")  # fmt: skip
+def trunc_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a / b without its fraction."""
     return be.trunc(a / b)
 
 
-@op(lambda g, be, x: g * be.sign(be.detach(x)), numbers="number")
-def abs(be, x, /):
+@op(lambda g, be, x: g * be.sign(be.detach(x)), promotion="no_bool")
+def abs(be: Backend[Array], x: Array, /) -> Array:
     """|x|, with derivative 0 at 0."""
     return be.abs(x)
 
 
 @op(lambda g, be: be.zeros_like(g))
-def sign(be, x, /):
+def sign(be: Backend[Array], x: Array, /) -> Array:
     """-1, 0 or 1."""
     return be.sign(x) if x.dtype.kind != "b" else be.copy(x)
 
 
-@op(lambda g, be: be.zeros_like(g), numbers="number")
-def floor(be, x, /):
+@op(lambda g, be: be.zeros_like(g), promotion="no_bool")
+def floor(be: Backend[Array], x: Array, /) -> Array:
     """The largest integer not above x."""
     return be.copy(x) if x.dtype.kind in "biu" else be.floor(x)
 
 
-@op(lambda g, be: be.zeros_like(g), numbers="number")
-def ceil(be, x, /):
+@op(lambda g, be: be.zeros_like(g), promotion="no_bool")
+def ceil(be: Backend[Array], x: Array, /) -> Array:
     """The smallest integer not below x."""
     return be.copy(x) if x.dtype.kind in "biu" else be.ceil(x)
 
 
-@op(lambda g, be: be.zeros_like(g), numbers="number")
-def trunc(be, x, /):
+@op(lambda g, be: be.zeros_like(g), promotion="no_bool")
+def trunc(be: Backend[Array], x: Array, /) -> Array:
     """x without its fraction."""
     return be.copy(x) if x.dtype.kind in "biu" else be.trunc(x)
 
 
-@op(lambda g, be: be.zeros_like(g), numbers="number")
-def round(be, x, /):
+@op(lambda g, be: be.zeros_like(g), promotion="no_bool")
+def round(be: Backend[Array], x: Array, /) -> Array:
     """The nearest integer, halves to even."""
     return be.copy(x) if x.dtype.kind in "biu" else be.round(x)
 
 
-@op(lambda g: g)
-def astype(be, x, /, *, dtype):
+@op(lambda g: g, public_name="to")
+def astype(be: Backend[Array], x: Array, /, *, dtype: np.dtype) -> Array:
     """x with another dtype (an np.dtype)."""
     return be.astype(x, dtype)
 
 
 @op(lambda g: g)
-def clone(be, x, /):
+def clone(be: Backend[Array], x: Array, /) -> Array:
     """A copy with the order of x's dimensions in memory."""
     return be.clone(x)
 
 
 @op(lambda g: g)
-def contiguous(be, x, /):
+def contiguous(be: Backend[Array], x: Array, /) -> Array:
     """A copy in row-major order."""
     return be.copy(x)
 
@@ -208,70 +211,70 @@ def contiguous(be, x, /):
 # Exponentials and logarithms -----------------------------------------------------------------
 
 
-@op(lambda g, out: g * out, numbers="floating")
-def exp(be, x, /):
+@op(lambda g, out: g * out, promotion="int_to_float")
+def exp(be: Backend[Array], x: Array, /) -> Array:
     """e^x"""
     return be.exp(x)
 
 
-@op(lambda g, out: g * out * math.log(2), numbers="floating")
-def exp2(be, x, /):
+@op(lambda g, out: g * out * math.log(2), promotion="int_to_float")
+def exp2(be: Backend[Array], x: Array, /) -> Array:
     """2^x"""
     return be.exp2(x)
 
 
-@op(lambda g, out: g * (out + 1), numbers="floating")
-def expm1(be, x, /):
+@op(lambda g, out: g * (out + 1), promotion="int_to_float")
+def expm1(be: Backend[Array], x: Array, /) -> Array:
     """e^x - 1, exact near 0."""
     return be.expm1(x)
 
 
-@op(lambda g, x: g / x, numbers="floating")
-def log(be, x, /):
+@op(lambda g, x: g / x, promotion="int_to_float")
+def log(be: Backend[Array], x: Array, /) -> Array:
     """The natural logarithm."""
     return be.log(x)
 
 
-@op(lambda g, x: g / (x * math.log(2)), numbers="floating")
-def log2(be, x, /):
+@op(lambda g, x: g / (x * math.log(2)), promotion="int_to_float")
+def log2(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 2."""
     return be.log2(x)
 
 
-@op(lambda g, x: g / (x * math.log(10)), numbers="floating")
-def log10(be, x, /):
+@op(lambda g, x: g / (x * math.log(10)), promotion="int_to_float")
+def log10(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 10."""
     return be.log10(x)
 
 
-@op(lambda g, x: g / (x + 1), numbers="floating")
-def log1p(be, x, /):
+@op(lambda g, x: g / (x + 1), promotion="int_to_float")
+def log1p(be: Backend[Array], x: Array, /) -> Array:
     """log(1 + x), exact near 0."""
     return be.log1p(x)
 
 
-@op(lambda g, be, a, b: g * be.sigmoid(a - b),
+@binary_op(lambda g, be, a, b: g * be.sigmoid(a - b),
     lambda g, be, a, b: g * be.sigmoid(b - a),
-    numbers="floating")  # fmt: skip
-def logaddexp(be, a, b, /):
+    promotion="int_to_float")  # fmt: skip
+def logaddexp(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """log(e^a + e^b)"""
     return be.logaddexp(a, b)
 
 
-@op(lambda g, out: g / (out * 2), numbers="floating")
-def sqrt(be, x, /):
+@op(lambda g, out: g / (out * 2), promotion="int_to_float")
+def sqrt(be: Backend[Array], x: Array, /) -> Array:
     """The square root."""
     return be.sqrt(x)
 
 
-@op(lambda g, out: g * (out * out * out) * -0.5, numbers="floating")
-def rsqrt(be, x, /):
+@op(lambda g, out: g * (out * out * out) * -0.5, promotion="int_to_float")
+def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(x)"""
     return 1 / be.sqrt(x)
 
 
-@op(lambda g, out: -g * out * out, numbers="floating")
-def reciprocal(be, x, /):
+@op(lambda g, out: -g * out * out, promotion="int_to_float")
+def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / x"""
     return 1 / x
 
@@ -279,51 +282,51 @@ def reciprocal(be, x, /):
 # Trigonometric and hyperbolic ----------------------------------------------------------------
 
 
-@op(lambda g, be, x: g * be.cos(x), numbers="floating")
-def sin(be, x, /):
+@op(lambda g, be, x: g * be.cos(x), promotion="int_to_float")
+def sin(be: Backend[Array], x: Array, /) -> Array:
     """The sine of radians."""
     return be.sin(x)
 
 
-@op(lambda g, be, x: -g * be.sin(x), numbers="floating")
-def cos(be, x, /):
+@op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float")
+def cos(be: Backend[Array], x: Array, /) -> Array:
     """The cosine of radians."""
     return be.cos(x)
 
 
-@op(lambda g, out: g * (1 + out * out), numbers="floating")
-def tan(be, x, /):
+@op(lambda g, out: g * (1 + out * out), promotion="int_to_float")
+def tan(be: Backend[Array], x: Array, /) -> Array:
     """The tangent of radians."""
     return be.tan(x)
 
 
-@op(lambda g, be, x: g / be.sqrt(1 - x * x), numbers="floating")
-def asin(be, x, /):
+@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float")
+def asin(be: Backend[Array], x: Array, /) -> Array:
     """The arc sine."""
     return be.arcsin(x)
 
 
-@op(lambda g, be, x: -g / be.sqrt(1 - x * x), numbers="floating")
-def acos(be, x, /):
+@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float")
+def acos(be: Backend[Array], x: Array, /) -> Array:
     """The arc cosine."""
     return be.arccos(x)
 
 
-@op(lambda g, x: g / (1 + x * x), numbers="floating")
-def atan(be, x, /):
+@op(lambda g, x: g / (1 + x * x), promotion="int_to_float")
+def atan(be: Backend[Array], x: Array, /) -> Array:
     """The arc tangent."""
     return be.arctan(x)
 
 
-@op(lambda g, be, a, b: g * (b * inverse_square(be, a, b)),
+@binary_op(lambda g, be, a, b: g * (b * inverse_square(be, a, b)),
     lambda g, be, a, b: g * (-a * inverse_square(be, a, b)),
-    numbers="floating")  # fmt: skip
-def atan2(be, a, b, /):
+    promotion="int_to_float")  # fmt: skip
+def atan2(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """The angle of the point (b, a), with derivative 0 at the origin."""
     return be.arctan2(a, b)
 
 
-def inverse_square(be: Any, a: Any, b: Any) -> Any:
+def inverse_square(be: Backend, a: Any, b: Any) -> Any:
     """1 / (a^2 + b^2), and 0 at the origin."""
     square = a * a + b * b
     origin = square == 0
@@ -331,179 +334,86 @@ def inverse_square(be: Any, a: Any, b: Any) -> Any:
     return be.where(origin, zero, 1 / be.where(origin, one, square))
 
 
-@op(lambda g, be, x: g * be.cosh(x), numbers="floating")
-def sinh(be, x, /):
+@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float")
+def sinh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic sine."""
     return be.sinh(x)
 
 
-@op(lambda g, be, x: g * be.sinh(x), numbers="floating")
-def cosh(be, x, /):
+@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float")
+def cosh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic cosine."""
     return be.cosh(x)
 
 
-@op(lambda g, out: g * (1 - out * out), numbers="floating")
-def tanh(be, x, /):
+@op(lambda g, out: g * (1 - out * out), promotion="int_to_float")
+def tanh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic tangent."""
     return be.tanh(x)
 
 
-@op(lambda g, be, x: g / be.sqrt(x * x + 1), numbers="floating")
-def asinh(be, x, /):
+@op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float")
+def asinh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic sine."""
     return be.arcsinh(x)
 
 
-@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1)), numbers="floating")
-def acosh(be, x, /):
+@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1)), promotion="int_to_float")
+def acosh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic cosine."""
     return be.arccosh(x)
 
 
-@op(lambda g, x: g / (1 - x * x), numbers="floating")
-def atanh(be, x, /):
+@op(lambda g, x: g / (1 - x * x), promotion="int_to_float")
+def atanh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic tangent."""
     return be.arctanh(x)
 
 
-@op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), numbers="floating")
-def erf(be, x, /):
+@op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), promotion="int_to_float")
+def erf(be: Backend[Array], x: Array, /) -> Array:
     """The error function."""
     return be.erf(x)
 
 
-@op(lambda g, be, x: g * be.exp(-x * x) * (-2 / math.sqrt(math.pi)), numbers="floating")
-def erfc(be, x, /):
+@op(lambda g, be, x: g * be.exp(-x * x) * (-2 / math.sqrt(math.pi)), promotion="int_to_float")
+def erfc(be: Backend[Array], x: Array, /) -> Array:
     """1 - erf(x), to the last digits where erf(x) is near 1."""
     return be.erfc(x)
-
-
-# Activations ---------------------------------------------------------------------------------
-
-
-@op(lambda g, out: g * (out * (1 - out)), numbers="floating")
-def sigmoid(be, x, /):
-    """1 / (1 + e^-x)"""
-    return be.sigmoid(x)
-
-
-@op(lambda g, be, x, eps: logit_grad(be, g, x, eps), numbers="floating")
-def logit(be, x, /, *, eps=None):
-    """log(x / (1 - x)), the inverse of sigmoid, of x held between `eps` and 1 - eps."""
-    if eps is not None:
-        low, high = be.full((), eps, x.dtype), be.full((), 1 - eps, x.dtype)
-        x = be.minimum(be.maximum(x, low), high)
-    return be.log(x / (1 - x))
-
-
-def logit_grad(be: Any, g: Any, x: Any, eps: float | None) -> Any:
-    """g / (x (1 - x)); beyond the bounds 0, and NaN where there are none, as the value is."""
-    low, outside = (0.0, math.nan) if eps is None else (eps, 0.0)
-    within = (x >= low) & (x <= 1 - low)
-    inner = be.where(within, x, be.full((), 0.5, x.dtype))
-    return be.where(within, g / (inner * (1 - inner)), be.full((), outside, x.dtype))
-
-
-@op(lambda g, be, x: g * be.sigmoid(-x), numbers="floating")
-def logsigmoid(be, x, /):
-    """log(sigmoid(x)), exact also where the sigmoid rounds to 0 or 1."""
-    return be.logsigmoid(x)
-
-
-@op(lambda g, be, out: be.where(out <= 0, be.full((), 0, g.dtype), g), numbers="number")
-def relu(be, x, /):
-    """max(x, 0)"""
-    return be.relu(x)
-
-
-@op(lambda g, be, x, beta, threshold: g * softplus_slope(be, x, beta, threshold), numbers="float")
-def softplus(be, x, /, *, beta=1.0, threshold=20.0):
-    """log(1 + e^(beta x)) / beta"""
-    return be.softplus(x, beta, threshold)
-
-
-def softplus_slope(be: Any, x: Any, beta: float, threshold: float) -> Any:
-    z = x * beta
-    slope = be.sigmoid(z)
-    slope = be.where(z < threshold, slope, be.detach(slope))  # at the threshold, linear from here
-    return be.where(z > threshold, be.full((), 1, slope.dtype), slope)
-
-
-@op(lambda g, be, x: be.silu_grad(g, x), numbers="float")
-def silu(be, x, /):
-    """x sigmoid(x)"""
-    return be.silu(x)
-
-
-@op(lambda g, be, x: g * hardswish_slope(be, x), numbers="float")
-def hardswish(be, x, /):
-    """x min(max(x + 3, 0), 6) / 6"""
-    low, high = be.full((), 0, x.dtype), be.full((), 6, x.dtype)
-    return x * be.minimum(be.maximum(x + 3, low), high) / 6
-
-
-def hardswish_slope(be: Any, x: Any) -> Any:
-    zero, one = be.full((), 0, x.dtype), be.full((), 1, x.dtype)
-    return be.where(x <= -3, zero, be.where(x < 3, x / 3 + 0.5, one))
-
-
-@op(lambda g, be, x, approximate: be.gelu_grad(g, x, approximate), numbers="float")
-def gelu(be, x, /, *, approximate="none"):
-    """x times the normal distribution function, or its "tanh" approximation."""
-    return be.gelu(x, approximate)
-
-
-# Losses of one element -------------------------------------------------------------------------
-
-
-@op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
-    lambda g, be, x: g * (be.log1p(-x) - be.log(x)), numbers="float")  # fmt: skip
-def binary_cross_entropy(be, x, target, /):
-    """-(t log x + (1 - t) log(1 - x)), the logarithms cut off at -100."""
-    least = be.full((), -100, x.dtype)
-    log, other = be.maximum(be.log(x), least), be.maximum(be.log1p(-x), least)
-    return (target - 1) * other - target * log
-
-
-def bernoulli_slope(be: Any, x: Any, target: Any) -> Any:
-    """(x - t) / (x (1 - x)), the denominator held from 0, where a saturated sigmoid brings it. The
-    bound is for stability only: derivatives pass it."""
-    variance = x * (1 - x)
-    plain = be.detach(variance)
-    return (x - target) / (variance + (be.maximum(plain, be.full((), 1e-12, x.dtype)) - plain))
 
 
 # Choosing --------------------------------------------------------------------------------------
 
 
-@op(lambda g, be, a, b: share(be, g, a < b, a == b),
+@binary_op(lambda g, be, a, b: share(be, g, a < b, a == b),
     lambda g, be, a, b: share(be, g, b < a, a == b))  # fmt: skip
-def maximum(be, a, b, /):
+def maximum(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """The larger; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.maximum(a, b)
 
 
-@op(lambda g, be, a, b: share(be, g, b < a, a == b),
+@binary_op(lambda g, be, a, b: share(be, g, b < a, a == b),
     lambda g, be, a, b: share(be, g, a < b, a == b))  # fmt: skip
-def minimum(be, a, b, /):
+def minimum(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """The smaller; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.minimum(a, b)
 
 
-def share(be: Any, g: Any, loses: Any, ties: Any) -> Any:
+def share(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
     return be.where(loses, be.full((), 0, g.dtype), be.where(ties, g * 0.5, g))
 
 
-@op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
+@binary_op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
     lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g))  # fmt: skip
-def where(be, a, b, /, *, condition):
+def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array:
     """a where `condition` (a bool array) holds, else b."""
     return be.where(condition, a, b)
 
 
 @op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)))
-def clamp(be, x, /, *, min=None, max=None):
+def clamp(
+    be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
+) -> Array:
     """x held between two numbers; both are inside, and where they cross, `max` is the result."""
     if min is not None:
         x = be.maximum(x, be.full((), min, x.dtype))
@@ -513,14 +423,16 @@ def clamp(be, x, /, *, min=None, max=None):
 @op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)),
     lambda g, be, x, min, max: only(be, g, below(x, min, max)),
     lambda g, be, x, min, max: only(be, g, above(x, min, max)))  # fmt: skip
-def clamp_between(be, x, min=None, max=None, /):
+def clamp_between(
+    be: Backend[Array], x: Array, min: Array | None = None, max: Array | None = None, /
+) -> Array:
     """`clamp` by bounds that are tensors; the gradient goes to the one that is the result."""
     if min is not None:
         x = be.maximum(x, min)
     return x if max is None else be.minimum(x, max)
 
 
-def only(be: Any, g: Any, condition: Any) -> Any:
+def only(be: Backend, g: Any, condition: Any) -> Any:
     """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
     return be.where(condition, g, be.full((), 0, g.dtype))
 
@@ -537,108 +449,3 @@ def below(x: Any, low: Any, high: Any) -> Any:
 
 def above(x: Any, low: Any, high: Any) -> Any:
     return x > high if low is None else (x > high) | (high < low)
-
-
-# Without gradients ---------------------------------------------------------------------------
-
-
-@op()
-def eq(be, a, b, /):
-    """a == b"""
-    return a == b
-
-
-@op()
-def ne(be, a, b, /):
-    """a != b"""
-    return a != b
-
-
-@op()
-def lt(be, a, b, /):
-    """a < b"""
-    return a < b
-
-
-@op()
-def le(be, a, b, /):
-    """a <= b"""
-    return a <= b
-
-
-@op()
-def gt(be, a, b, /):
-    """a > b"""
-    return a > b
-
-
-@op()
-def ge(be, a, b, /):
-    """a >= b"""
-    return a >= b
-
-
-@op()
-def bitwise_and(be, a, b, /):
-    """a & b"""
-    return a & b
-
-
-@op()
-def bitwise_or(be, a, b, /):
-    """a | b"""
-    return a | b
-
-
-@op()
-def bitwise_xor(be, a, b, /):
-    """a ^ b"""
-    return a ^ b
-
-
-@op()
-def bitwise_not(be, x, /):
-    """~x"""
-    return ~x
-
-
-@op()
-def logical_and(be, a, b, /):
-    """Both not zero."""
-    return (a != 0) & (b != 0)
-
-
-@op()
-def logical_or(be, a, b, /):
-    """One or both not zero."""
-    return (a != 0) | (b != 0)
-
-
-@op()
-def logical_xor(be, a, b, /):
-    """One, not both, not zero."""
-    return (a != 0) ^ (b != 0)
-
-
-@op()
-def logical_not(be, x, /):
-    """Zero."""
-    return x == 0
-
-
-@op()
-def isnan(be, x, /):
-    """Not a number."""
-    return be.isnan(x)
-
-
-@op()
-def isfinite(be, x, /):
-    """Neither NaN nor infinite."""
-    return be.isfinite(x)
-
-
-@op()
-def isinf(be, x, /):
-    """Infinite, of either sign."""
-    return be.abs(x) == float("inf")

@@ -1,68 +1,90 @@
-"""Ops that a backend may fuse: softmax, normalisation, cross-entropy, attention, rotary positions.
+"""Ops that a backend may fuse: softmax, normalisation, attention, rotary positions.
 
 The formulas and their sources stand with the composed definitions in `gradient.backends.composed`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradient.autograd.op import op
-from gradient.ops.autocast import lowered, widened
+from gradient.backends import Array, Backend
+from gradient.ops.autocast import float32_precision, lower_precision
 
 
-@widened
-@op(lambda g, be, out, axis: be.softmax_grad(g, out, axis), numbers="float")
-def softmax(be, x, /, *, axis):
+@float32_precision
+@op(lambda g, be, out, axis: be.softmax_grad(g, out, axis), promotion="float_only")
+def softmax(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """e^x / sum e^x along `axis`."""
     return be.softmax(x, axis)
 
 
-@widened
-@op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis), numbers="float")
-def log_softmax(be, x, /, *, axis):
+@float32_precision
+@op(lambda g, be, out, axis: be.log_softmax_grad(g, out, axis), promotion="float_only")
+def log_softmax(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """log softmax along `axis`."""
     return be.log_softmax(x, axis)
 
 
-@widened
+@float32_precision
 @op(lambda g, be, x, weight, mean, rstd: be.layer_norm_grad(g, x, weight, mean, rstd),
-    numbers="same float")  # fmt: skip
-def layer_norm(be, x, weight=None, bias=None, /, *, eps=1e-5):
+    promotion="same_float")  # fmt: skip
+def layer_norm(
+    be: Backend[Array],
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    eps: float = 1e-5,
+) -> tuple[Array, dict[str, Array]]:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axis."""
     y, mean, rstd = be.layer_norm(x, weight, bias, eps)
     return y, {"mean": mean, "rstd": rstd}
 
 
-@widened
+@float32_precision
 @op(lambda g, be, x, weight, rstd: be.rms_norm_grad(g, x, weight, rstd),
-    numbers="same float")  # fmt: skip
-def rms_norm(be, x, weight=None, /, *, eps=1e-6, round_first=False):
+    promotion="same_float")  # fmt: skip
+def rms_norm(
+    be: Backend[Array],
+    x: Array,
+    weight: Array | None = None,
+    /,
+    *,
+    eps: float = 1e-6,
+    round_first: bool = False,
+) -> tuple[Array, dict[str, Array]]:
     """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
     y, rstd = be.rms_norm(x, weight, eps, round_first)
     return y, {"rstd": rstd}
 
 
-@widened
-@op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
-    be.cross_entropy_grad(
-        g, logits, target, high, log_sum, ignore_index, label_smoothing),
-    numbers="float")  # fmt: skip
-def cross_entropy(be, logits, /, *, target, ignore_index=-100, label_smoothing=0.0):
-    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
-    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
-    return losses, {"high": high, "log_sum": log_sum}
-
-
-@lowered
+@lower_precision
 @op(lambda g, be, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap:
     be.attention_grad(g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap),
-    numbers="same float")  # fmt: skip
-def attention(be, q, k, v, /, *, mask=None, is_causal=False, scale=1.0, window=None, softcap=None):
+    promotion="same_float")  # fmt: skip
+def attention(
+    be: Backend[Array],
+    q: Array,
+    k: Array,
+    v: Array,
+    /,
+    *,
+    mask: Any = None,
+    is_causal: bool = False,
+    scale: float = 1.0,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> tuple[Array, dict[str, Array]]:
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
     out, high, log_sum = be.attention(q, k, v, mask, is_causal, scale, window, softcap)
     return out, {"high": high, "log_sum": log_sum}
 
 
 @op(lambda g, be, cos, sin, interleaved: be.rope(g, cos, -sin, interleaved))
-def rope(be, x, /, *, cos, sin, interleaved=False):
+def rope(
+    be: Backend[Array], x: Array, /, *, cos: Any, sin: Any, interleaved: bool = False
+) -> Array:
     """Pairs of x's last axis, or of its first part, turned by the angles of its position."""
     return be.rope(x, cos, sin, interleaved)

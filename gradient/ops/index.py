@@ -5,43 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.backends import Array, Backend
 
 
-@op(lambda g, be, x_shape, index: be.place(g, x_shape, index))
-def getitem(be, x, /, *, index):
+@op(lambda g, be, x_shape, index: be.place(g, x_shape, index), public_name="index")
+def getitem(be: Backend[Array], x: Array, /, *, index: Any) -> Array:
     """x[index]; a view where the index has no arrays."""
     return be.getitem(x, index)
 
 
 @op(lambda g, be, index: be.getitem(g, index))
-def place(be, x, /, *, shape, index):
+def place(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...], index: Any) -> Array:
     """Zeros of `shape` with x added at `index`: the transpose of getitem."""
     return be.place(x, shape, index)
 
 
 @op(lambda g, be, index: cleared(be, g, index),
     lambda g, be, index: be.getitem(g, index),
-    numbers="any")  # fmt: skip
-def setitem(be, x, value, /, *, index):
+    promotion="none")  # fmt: skip
+def setitem(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Array:
     """A copy of x in which x[index] is `value`."""
     return be.assign(be.copy(x), index, value)
 
 
-def cleared(be: Any, g: Any, index: Any) -> Any:
+def cleared(be: Backend, g: Any, index: Any) -> Any:
     return be.assign(be.copy(g), index, be.full((), 0, g.dtype))
 
 
 @op(lambda g: g,
     lambda g, be, index: be.getitem(g, index),
-    numbers="any")  # fmt: skip
-def index_add(be, x, value, /, *, index):
+    promotion="none")  # fmt: skip
+def index_add(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Array:
     """A copy of x with `value` added at `index`; repeated indices accumulate."""
     return be.index_add(be.copy(x), index, value)
 
 
 @op(lambda g, be, x_shape, index, axis:
-    be.put_along(be.zeros(x_shape, g.dtype), index, g, axis, True))  # fmt: skip
-def take_along(be, x, /, *, index, axis):
+    be.put_along(be.zeros(x_shape, g.dtype), index, g, axis, True),
+    public_name="gather")  # fmt: skip
+def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
     """PyTorch's gather: out[i][j] = x[index[i][j]][j] for axis 0."""
     return be.take_along(x, index, axis)
 
@@ -49,19 +51,30 @@ def take_along(be, x, /, *, index, axis):
 @op(lambda g, be, index, axis, add: g if add else
         be.put_along(be.copy(g), index, be.zeros(index.shape, g.dtype), axis, False),
     lambda g, be, index, axis: be.take_along(g, index, axis),
-    numbers="any")  # fmt: skip
-def put_along(be, x, value, /, *, index, axis, add):
+    promotion="none", public_name="scatter")  # fmt: skip
+def put_along(
+    be: Backend[Array],
+    x: Array,
+    value: Array,
+    /,
+    *,
+    index: Any,
+    axis: int,
+    add: bool,
+) -> Array:
     """PyTorch's scatter and, where `add`, scatter_add; `value` has the index's shape."""
     return be.put_along(be.copy(x), index, value, axis, add)
 
 
 @op(lambda g, be, weight_shape, indices, padding_idx:
-    embedding_grad(be, g, indices, weight_shape[0], padding_idx))  # fmt: skip
-def embedding(be, weight, /, *, indices, padding_idx=None):
+    embedding_grad(be, g, indices, weight_shape[0], padding_idx), packed="weight")  # fmt: skip
+def embedding(
+    be: Backend[Array], weight: Array, /, *, indices: Any, padding_idx: int | None = None
+) -> Array:
     """Rows of `weight` (V, D) at int64 `indices` (...): (..., D)."""
     return be.embedding(weight, indices)
 
 
-def embedding_grad(be: Any, g: Any, indices: Any, rows: int, padding_idx: int | None) -> Any:
+def embedding_grad(be: Backend, g: Any, indices: Any, rows: int, padding_idx: int | None) -> Any:
     gw = be.embedding_grad(g, indices, rows)
     return gw if padding_idx is None else be.assign(gw, (padding_idx,), be.full((), 0, gw.dtype))

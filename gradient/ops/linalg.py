@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradient.autograd.op import op
-from gradient.ops.autocast import lowered
+from gradient.backends import Array, Backend
+from gradient.backends.packed import PackedArray
+from gradient.ops.autocast import lower_precision
 
 
-@lowered
+@lower_precision
 @op(lambda g, be, b: be.matmul(g, be.matrix_transpose(b)),
     lambda g, be, a: be.matmul(be.matrix_transpose(a), g),
-    numbers="same")  # fmt: skip
-def matmul(be, a, b, /):
+    promotion="same_dtype", core_dims=2)  # fmt: skip
+def matmul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """(..., M, K) @ (..., K, N) -> (..., M, N); batch axes broadcast."""
     return be.matmul(a, b)
 
 
-@lowered
+@lower_precision
 @op(lambda g, be, weight: be.linear_input_grad(g, weight),
     lambda g, be, x: be.linear_weight_grad(g, x),
     lambda g: g,
-    numbers="same")  # fmt: skip
-def linear(be, x, weight, bias=None, /):
+    promotion="same_dtype", packed="weight")  # fmt: skip
+def linear(be: Backend[Array], x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """x (..., K) @ weight (N, K).T + bias (N,) -> (..., N). The weight may be packed."""
     return be.linear(x, weight, bias)
 
 
-@lowered
+@lower_precision
 @op(lambda g, be, weights, counts: be.grouped_linear_input_grad(g, weights, counts),
     lambda g, be, x, counts: be.grouped_linear_weight_grad(g, x, counts),
-    numbers="same")  # fmt: skip
-def grouped_linear(be, x, /, *weights, counts):
+    promotion="same_dtype", packed="weights")  # fmt: skip
+def grouped_linear(be: Backend[Array], x: Array, /, *weights: Array, counts: Any) -> Array:
     """The first counts[0] rows of x (M, K) by weights[0] (N, K).T, the next by weights[1].T, and
     so on: (M, N). `counts` (E,) int64, one a weight; they add up to M."""
     return be.grouped_linear(x, weights, counts)
@@ -40,12 +44,12 @@ def grouped_linear(be, x, /, *weights, counts):
 
 
 @op(lambda g, be, weight: be.quantized_matmul_grad(g, weight))
-def quantized_matmul(be, x, /, *, weight):
+def quantized_matmul(be: Backend[Array], x: Array, /, *, weight: PackedArray) -> Array:
     """x (..., K) @ weight (N, K).T -> (..., N), where the weight is a `PackedArray`."""
     return be.quantized_matmul(x, weight)
 
 
 @op(lambda g, be, weight: be.quantized_matmul(g, weight))
-def quantized_matmul_grad(be, x, /, *, weight):
+def quantized_matmul_grad(be: Backend[Array], x: Array, /, *, weight: PackedArray) -> Array:
     """x (..., N) @ weight (N, K) -> (..., K), where the weight is a `PackedArray`."""
     return be.quantized_matmul_grad(x, weight)

@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.backends import Array, Backend
 from gradient.dtypes import uint8
 
 UINT8 = uint8.numpy
 
+Axis = int | tuple[int, ...] | None
 
-def spread(be: Any, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+
+def spread(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """A reduced array over the reduced axes again."""
     if axis is not None and not keepdims:
         dropped = axis if isinstance(axis, tuple) else (axis,)
@@ -28,26 +31,34 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
 
 
 @op(lambda g, be, x_shape, axis, keepdims: spread(be, g, x_shape, axis, keepdims))
-def sum(be, x, /, *, axis=None, keepdims=False):
+def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum; bools and integers give int64."""
     return be.sum(x, axis, keepdims)
 
 
 @op(lambda g, be, x_shape, axis, keepdims:
     spread(be, g / count(x_shape, axis), x_shape, axis, keepdims))  # fmt: skip
-def mean(be, x, /, *, axis=None, keepdims=False):
+def mean(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The mean."""
     return be.mean(x, axis, keepdims)
 
 
 @op(lambda g, be, x, axis, correction, keepdims:
-    var_grad(be, g, x, axis, correction, keepdims), numbers="floating")  # fmt: skip
-def var(be, x, /, *, axis=None, correction=1, keepdims=False):
+    var_grad(be, g, x, axis, correction, keepdims), promotion="int_to_float")  # fmt: skip
+def var(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    axis: Axis = None,
+    correction: float = 1,
+    keepdims: bool = False,
+) -> Array:
     """The variance: the sum of squared distances from the mean over count - correction."""
     return be.var(x, axis, correction, keepdims)
 
 
-def var_grad(be: Any, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
+def var_grad(be: Backend, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     freedom = count(x.shape, axis) - correction
     scale = 2 / freedom if freedom else math.inf
     return spread(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
@@ -55,13 +66,21 @@ def var_grad(be: Any, g: Any, x: Any, axis: Any, correction: float, keepdims: bo
 
 @op(lambda g, be, x, out, axis, correction, keepdims:
     var_grad(be, std_grad(be, g, out), x, axis, correction, keepdims),
-    numbers="floating")  # fmt: skip
-def std(be, x, /, *, axis=None, correction=1, keepdims=False):
+    promotion="int_to_float")  # fmt: skip
+def std(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    axis: Axis = None,
+    correction: float = 1,
+    keepdims: bool = False,
+) -> Array:
     """The square root of the variance, with derivative 0 where all are equal."""
     return be.std(x, axis, correction, keepdims)
 
 
-def std_grad(be: Any, g: Any, out: Any) -> Any:
+def std_grad(be: Backend, g: Any, out: Any) -> Any:
     """The gradient for the variance."""
     flat = out == 0
     safe = be.where(flat, be.full((), 1, out.dtype), out)
@@ -70,12 +89,12 @@ def std_grad(be: Any, g: Any, out: Any) -> Any:
 
 @op(lambda g, be, x, axis, keepdims:
     spread(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis))  # fmt: skip
-def prod(be, x, /, *, axis=None, keepdims=False):
+def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product."""
     return be.prod(x, axis, keepdims)
 
 
-def prod_of_others(be: Any, x: Any, axis: Any) -> Any:
+def prod_of_others(be: Backend, x: Any, axis: Any) -> Any:
     """For each element, the product of those before it times that of those behind it: no
     division, so that it and its own derivatives are right where elements are 0."""
     n = len(x.shape)
@@ -90,85 +109,86 @@ def prod_of_others(be: Any, x: Any, axis: Any) -> Any:
     return be.permute(be.reshape(before * behind, tuple(moved.shape)), back)
 
 
-def prod_before(be: Any, x: Any, axis: int) -> Any:
+def prod_before(be: Backend, x: Any, axis: int) -> Any:
     """For each element, the product of those before it along `axis`: 1 for the first."""
     first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
     rest = be.cumprod(part(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
     return be.concatenate([first, rest], axis)
 
 
-def part(be: Any, x: Any, axis: int, start: int, stop: int) -> Any:
+def part(be: Backend, x: Any, axis: int, start: int, stop: int) -> Any:
     """x[start:stop] along `axis`."""
     return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
 
 
 @op(lambda g, be, x, out, axis, keepdims: share_of_best(be, g, x, out, axis, keepdims))
-def amax(be, x, /, *, axis=None, keepdims=False):
+def amax(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The maximum; ties share the gradient equally."""
     return be.max(x, axis, keepdims)
 
 
 @op(lambda g, be, x, out, axis, keepdims: share_of_best(be, g, x, out, axis, keepdims))
-def amin(be, x, /, *, axis=None, keepdims=False):
+def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The minimum; ties share the gradient equally."""
     return be.min(x, axis, keepdims)
 
 
 @op(lambda g, be, x, out: share_of_equal(be, g, x, out))
-def max(be, x, /):
+def max(be: Backend[Array], x: Array, /) -> Array:
     """The maximum of all; ties, and NaNs where it is NaN, share the gradient equally."""
     return be.max(x)
 
 
 @op(lambda g, be, x, out: share_of_equal(be, g, x, out))
-def min(be, x, /):
+def min(be: Backend[Array], x: Array, /) -> Array:
     """The minimum of all; ties, and NaNs where it is NaN, share the gradient equally."""
     return be.min(x)
 
 
 @op(lambda g, be, x, out: share_of_equal(be, g, x, out))
-def median(be, x, /):
+def median(be: Backend[Array], x: Array, /) -> Array:
     """The lower median of all, NaN where there is one; ties share the gradient equally."""
     return be.median(x)
 
 
-def share_of_equal(be: Any, g: Any, x: Any, out: Any) -> Any:
+def share_of_equal(be: Backend, g: Any, x: Any, out: Any) -> Any:
     out = be.detach(out)
     best = (x == out) | ((x != x) & (out != out))
     ties = be.sum(be.astype(best, g.dtype))
     return be.where(best, g / ties, be.full((), 0, g.dtype))
 
 
-def share_of_best(be: Any, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
+def share_of_best(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
     best = be.astype(x == spread(be, be.detach(out), x.shape, axis, keepdims), g.dtype)
     ties = be.sum(best, axis, keepdims)
     return best * spread(be, g / ties, x.shape, axis, keepdims)
 
 
 @op(lambda g, be, x, axis, keepdims:
-    spread(be, g, x.shape, axis, keepdims) * be.softmax(x, axis), numbers="floating")  # fmt: skip
-def logsumexp(be, x, /, *, axis, keepdims=False):
+    spread(be, g, x.shape, axis, keepdims) * be.softmax(x, axis),
+    promotion="int_to_float")  # fmt: skip
+def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = False) -> Array:
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)
 
 
 @op(lambda g, be, axis: reverse_cumsum(be, g, axis))
-def cumsum(be, x, /, *, axis):
+def cumsum(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running sum."""
     return be.cumsum(x, axis)
 
 
-def reverse_cumsum(be: Any, x: Any, axis: int) -> Any:
+def reverse_cumsum(be: Backend, x: Any, axis: int) -> Any:
     return be.flip(be.cumsum(be.flip(x, (axis,)), axis), (axis,))
 
 
 @op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis))
-def cumprod(be, x, /, *, axis):
+def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running product."""
     return be.cumprod(x, axis)
 
 
-def cumprod_grad(be: Any, g: Any, x: Any, axis: int) -> Any:
+def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
     """The product of the elements before, times r, where r_i = g_i + x_(i+1) r_(i+1). That
     recurrence is solved by doubling (Hillis and Steele 1986): after the step of length s, r_i has
     its first 2 s terms, and `factors` the products of the s elements behind i. No division: right
@@ -191,40 +211,44 @@ def cumprod_grad(be: Any, g: Any, x: Any, axis: int) -> Any:
 
 
 @op()
-def argmax(be, x, /, *, axis=None, keepdims=False):
+def argmax(
+    be: Backend[Array], x: Array, /, *, axis: int | None = None, keepdims: bool = False
+) -> Array:
     """The index of the first maximum."""
     return be.argmax(x, axis, keepdims)
 
 
 @op()
-def argmin(be, x, /, *, axis=None, keepdims=False):
+def argmin(
+    be: Backend[Array], x: Array, /, *, axis: int | None = None, keepdims: bool = False
+) -> Array:
     """The index of the first minimum."""
     return be.argmin(x, axis, keepdims)
 
 
 @op()
-def argsort(be, x, /, *, axis):
+def argsort(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The indices that sort, stable."""
     return be.argsort(x, axis)
 
 
 @op()
-def topk(be, x, /, *, k, axis, largest=True):
+def topk(be: Backend[Array], x: Array, /, *, k: int, axis: int, largest: bool = True) -> Array:
     """The indices of the k largest (or smallest), best first."""
     return be.topk(x, k, axis, largest)
 
 
 @op()
-def all(be, x, /, *, axis=None, keepdims=False):
+def all(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether no element is zero; of uint8, as a uint8."""
     return in_bytes(be, be.all(x, axis, keepdims), x)
 
 
 @op()
-def any(be, x, /, *, axis=None, keepdims=False):
+def any(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether some element is not zero; of uint8, as a uint8."""
     return in_bytes(be, be.any(x, axis, keepdims), x)
 
 
-def in_bytes(be: Any, out: Any, x: Any) -> Any:
+def in_bytes(be: Backend, out: Any, x: Any) -> Any:
     return be.astype(out, x.dtype) if x.dtype == UINT8 else out

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.op import op
+from gradient.backends import Array, Backend
 from gradient.backends.composed.shape import diagonal_at, sliding_window_at
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape))
-def reshape(be, x, /, *, shape):
+def reshape(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape; a view where memory allows."""
     return be.reshape(x, shape)
 
 
 @op(lambda g, be, axes: be.permute(g, inverse(axes)))
-def permute(be, x, /, *, axes):
+def permute(be: Backend[Array], x: Array, /, *, axes: tuple[int, ...]) -> Array:
     """Axes in another order; a view."""
     return be.permute(x, axes)
 
@@ -25,25 +27,29 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-@op(lambda g: g)
-def broadcast_to(be, x, /, *, shape):
+@op(lambda g: g, public_name="expand")
+def broadcast_to(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
     """Repeated along new or single axes; a view."""
     return be.broadcast_to(x, shape)
 
 
-@op(lambda g, be, shapes, axis: pieces(be, g, [s[axis] for s in shapes], axis))
-def concatenate(be, /, *arrays, axis):
+@op(
+    lambda g, be, shapes, axis: pieces(be, g, [s[axis] for s in shapes], axis),
+    public_name="cat",
+    expected_shapes="tensors of one shape but for the dimension that they are joined along",
+)
+def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
     """Arrays one after the other along `axis`."""
     return be.concatenate(list(arrays), axis)
 
 
 @op(lambda g, be, axis: be.concatenate(g, axis))
-def split(be, x, /, *, sizes, axis):
+def split(be: Backend[Array], x: Array, /, *, sizes: Sequence[int], axis: int) -> list[Array]:
     """Consecutive pieces of the given sizes along `axis`: views."""
     return pieces(be, x, sizes, axis)
 
 
-def pieces(be: Any, x: Any, sizes: Any, axis: int) -> list[Any]:
+def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
     before: tuple[Any, ...] = (slice(None),) * axis
     parts, start = [], 0
     for size in sizes:
@@ -53,13 +59,15 @@ def pieces(be: Any, x: Any, sizes: Any, axis: int) -> list[Any]:
 
 
 @op(lambda g, be, axis: be.flip(g, axis))
-def flip(be, x, /, *, axis):
+def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
     """Reversed along the axes of the tuple `axis`; a copy."""
     return be.copy(be.flip(x, axis))
 
 
 @op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)))
-def pad(be, x, /, *, widths, value=0):
+def pad(
+    be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], value: float = 0
+) -> Array:
     """Surrounded by `value`: `widths` is (before, after) for each axis."""
     return be.pad(x, widths, value)
 
@@ -69,13 +77,13 @@ def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
 
 
 @op(lambda g, be, x_shape, offset: be.place(g, x_shape, diagonal_at(be, x_shape, offset)))
-def diagonal(be, x, /, *, offset=0):
+def diagonal(be: Backend[Array], x: Array, /, *, offset: int = 0) -> Array:
     """The diagonal of the last two axes, put last; a view where the library has one."""
     return be.diagonal(x, offset)
 
 
-@op(lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower))
-def triangle(be, x, /, *, diagonal=0, lower=True):
+@op(lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower), public_name="tril")
+def triangle(be: Backend[Array], x: Array, /, *, diagonal: int = 0, lower: bool = True) -> Array:
     """The lower or upper triangle of the last two axes, zero elsewhere."""
     return be.triangle(x, diagonal, lower)
 
@@ -83,7 +91,7 @@ def triangle(be, x, /, *, diagonal=0, lower=True):
 @op(lambda g, be, x_shape, axis, size, step:
     be.place(be.permute(g, beside(g.shape, axis)), x_shape,
              sliding_window_at(be, x_shape, axis, size, step)))  # fmt: skip
-def sliding_window(be, x, /, *, axis, size, step):
+def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, step: int) -> Array:
     """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
     library has one."""
     return be.sliding_window(x, axis, size, step)
@@ -97,12 +105,29 @@ def beside(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 @op(lambda g, be, x_shape, kernel, stride, dilation:
     be.fold(g, x_shape, kernel, stride, dilation))  # fmt: skip
-def unfold(be, x, /, *, kernel, stride, dilation):
+def unfold(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Array:
     """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows) (im2col)."""
     return be.unfold(x, kernel, stride, dilation)
 
 
 @op(lambda g, be, kernel, stride, dilation: be.unfold(g, kernel, stride, dilation))
-def fold(be, x, /, *, shape, kernel, stride, dilation):
+def fold(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Array:
     """Windows summed back to `shape` (N, C, *spatial) (col2im)."""
     return be.fold(x, shape, kernel, stride, dilation)

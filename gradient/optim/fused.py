@@ -10,7 +10,7 @@ from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
-from gradient.tensor.inplace import owned
+from gradient.tensor.views import owned
 
 
 def batches(

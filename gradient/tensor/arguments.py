@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,12 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+DTypeLike = DType | np.dtype | type | str
+"""What says which dtype: `gradient.float32`, a NumPy dtype, `float`, or a name."""
 
 
 def strict_index(value: Any) -> int:
@@ -140,11 +146,11 @@ def tuple_argument(caller: str, name: str, value: Any) -> tuple[int, ...]:
     return shape_of((value,))
 
 
-def tensor_of(caller: str, value: Any) -> Any:
+def tensor_of(caller: str, value: Any) -> Tensor:
     """`value`, if it is a tensor."""
     if not isinstance(value, Variable):
         raise TypeMismatch(sentence(caller, "a Tensor", type(value).__name__))
-    return value
+    return cast("Tensor", value)
 
 
 def int_of(caller: str, name: str, value: Any) -> int:
@@ -176,7 +182,7 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
 def number_of(caller: str, name: str, value: Any) -> Any:
     """`value`, if it is a number; that of a 0-d tensor."""
     if isinstance(value, Variable) and not value.array.shape:
-        value = value.item()  # type: ignore[attr-defined]
+        value = tensor_of(caller, value).item()
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
     return value

@@ -6,38 +6,40 @@ import copy as copying
 import weakref
 from collections.abc import Iterator
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gradient import backends
 from gradient.autograd import engine
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
-from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.modes import inference_used
 from gradient.autograd.node import Handle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import AutogradError, TypeMismatch, sentence
-from gradient.ops import elementwise
-from gradient.tensor.arguments import Size, axis_of, new_size, shown, size_of, tensor_of
+from gradient.tensor.arguments import Size, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.device import Device
+from gradient.tensor.conversion import Conversion
 from gradient.tensor.drawing import Drawing
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
-from gradient.tensor.packed import Unpacking, carried, copied, on_host, untrainable
+from gradient.tensor.packed import Unpacking, copied, on_host, untrainable
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.shaping import Shaping
 from gradient.tensor.views import link_of, owned, retake
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradient.autograd.node import Node
+    from gradient.backends import Backend
+
 
 class Tensor(
-    Arithmetic,
     Reductions,
     Shaping,
     Indexing,
@@ -46,8 +48,9 @@ class Tensor(
     Drawing,
     NewLike,
     Interop,
+    Conversion,
     Unpacking,
-    Variable,
+    Arithmetic,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 
@@ -80,73 +83,9 @@ class Tensor(
         pass
 
     @staticmethod
-    def _wrap(array: Any, backend: Any) -> Tensor:
+    def _wrap(array: Any, backend: Backend) -> Tensor:
         """A tensor around a backend's array, without copying."""
         return wrap(array, backend)
-
-    # What it is -----------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> Size:
-        return new_size(Size, self.array.shape)
-
-    def size(self, dim: int | None = None) -> Any:
-        """The shape, or the size of one dimension."""
-        if dim is None:
-            return new_size(Size, self.array.shape)
-        shape = self.array.shape
-        try:
-            return shape[dim]
-        except (IndexError, TypeError):
-            return shape[axis_of(dim, len(shape))]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.array.shape)
-
-    def dim(self) -> int:
-        return len(self.array.shape)
-
-    def numel(self) -> int:
-        return new_size(Size, self.array.shape).numel()
-
-    nelement = numel
-
-    @property
-    def dtype(self) -> DType:
-        return BY_NUMPY[self.array.dtype]
-
-    @property
-    def device(self) -> Device:
-        return Device(self.backend.device)
-
-    @property
-    def itemsize(self) -> int:
-        return self.array.dtype.itemsize
-
-    element_size = lambda self: self.array.dtype.itemsize  # noqa: E731
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the elements; of a packed tensor, of its blocks."""
-        if isinstance(self.array, PackedArray):
-            return self.array.nbytes
-        return self.numel() * self.array.dtype.itemsize
-
-    @property
-    def is_cuda(self) -> bool:
-        return self.backend.device.startswith("cuda")
-
-    def is_floating_point(self) -> bool:
-        return self.dtype.is_floating_point
-
-    def is_contiguous(self) -> bool:
-        flags = getattr(self.array, "flags", None)
-        return True if flags is None else bool(flags.c_contiguous)
-
-    def contiguous(self) -> Any:
-        """The tensor itself, or a copy in row-major order."""
-        return self if self.is_contiguous() else elementwise.contiguous(self)
 
     # Gradients ------------------------------------------------------------------------------------
 
@@ -187,28 +126,28 @@ class Tensor(
         return self.node is None or self.node.op is None
 
     @property
-    def grad_fn(self) -> Any:
+    def grad_fn(self) -> Node | None:
         """The node of the op that made this tensor, None for leaves."""
         return None if self.is_leaf else self.node
 
     def backward(
         self,
-        gradient: Any = None,
+        gradient: Tensor | None = None,
         retain_graph: bool | None = None,
         create_graph: bool = False,
-        inputs: Any = None,
+        inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
         """Accumulate gradients in the leaves' `grad`; `gradient` may be left out for scalars."""
         grads = None if gradient is None else (gradient,)
         engine.backward((self,), grads, retain_graph, create_graph, inputs)
 
-    def detach(self) -> Any:
+    def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         if not self.array.shape:
             self.array = owned(self)
         return alias(self, self.array)
 
-    def detach_(self) -> Any:
+    def detach_(self) -> Self:
         """Take this tensor out of the graph. Not a view: its base would take it in again."""
         if link_of(self) is not None:
             raise AutogradError(
@@ -219,12 +158,12 @@ class Tensor(
         return self
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Tensor:
         """The same memory, outside the graph; can be assigned."""
         return self.detach()
 
     @data.setter
-    def data(self, value: Any) -> None:
+    def data(self, value: Tensor) -> None:
         value = tensor_of("data", value)
         if self.node is not None and not value.dtype.is_floating_point:
             expected = "a floating-point tensor, as this one requires a gradient"
@@ -238,19 +177,19 @@ class Tensor(
             self.node.shape, self.node.dtype = value.array.shape, value.array.dtype
             self.node.backend = value.backend
 
-    def register_hook(self, hook: Any) -> Handle:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
         """Call `hook(grad)` when this tensor's gradient is known; what it returns replaces it."""
         if self.node is None:
             raise AutogradError("register_hook: this tensor does not require a gradient")
         return self.node.register_hook(hook)
 
-    def register_post_accumulate_grad_hook(self, hook: Any) -> Handle:
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
         """Call `hook(tensor)` after a gradient was accumulated in this leaf's `grad`."""
         if self.node is None or self.node.op is not None:
             raise AutogradError("register_post_accumulate_grad_hook: only leaf tensors have one")
-        if self.node.after is None:
-            self.node.after = []
-        return Handle(self.node.after, hook)
+        if self.node.post_hooks is None:
+            self.node.post_hooks = []
+        return Handle(self.node.post_hooks, hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in `grad` too."""
@@ -273,110 +212,24 @@ class Tensor(
 
         return version(self.backend, self.array)
 
-    # Conversion -----------------------------------------------------------------------------------
-
-    def to(
-        self,
-        *args: Any,
-        dtype: Any = None,
-        device: Any = None,
-        non_blocking: bool = False,
-        copy: bool = False,
-    ) -> Any:
-        """With another dtype, on another device, or like another tensor; itself if it is so."""
-        rest = list(args)
-        if rest and isinstance(rest[0], Variable):
-            like = rest.pop(0)
-            dtype, device = BY_NUMPY[like.array.dtype], like.backend.device
-        elif rest:
-            if rest[0] is None or isinstance(rest[0], (str, Device)):
-                device = rest.pop(0)
-            if rest and (rest[0] is None or isinstance(rest[0], (DType, np.dtype, type))):
-                dtype = rest.pop(0)
-            elif rest:
-                expected = "a dtype, a device or a tensor"
-                raise TypeMismatch(sentence("to", expected, shown(rest[0])))
-        if len(rest) > 2 or any(type(flag) is not bool for flag in rest):
-            expected = "non_blocking and copy, each True or False, after dtype and device"
-            raise TypeMismatch(sentence("to", expected, ", ".join(map(shown, rest))))
-        if len(rest) == 2:
-            copy = rest[1]
-        out: Any = self
-        if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
-            out = elementwise.astype(out, dtype=wanted.numpy)
-        if device is not None:
-            target = backends.get(str(device))
-            if target is not out.backend:
-                out = moved(out, target)
-        return out.clone() if copy and out is self else out
-
-    def type(self, dtype: Any = None) -> Any:
-        """The dtype's name, or this tensor with that dtype."""
-        return repr(self.dtype) if dtype is None else self.to(dtype=dtype)
-
-    def type_as(self, other: Any) -> Any:
-        return self.to(tensor_of("type_as", other).dtype)
-
-    def cpu(self) -> Any:
-        return self.to(device="cpu")
-
-    def cuda(self, device: Any = 0) -> Any:
-        return self.to(device=device if isinstance(device, (str, Device)) else f"cuda:{device}")
-
-    def float(self) -> Any:
-        return self.to(dtype="float32")
-
-    def double(self) -> Any:
-        return self.to(dtype="float64")
-
-    def half(self) -> Any:
-        return self.to(dtype="float16")
-
-    def bfloat16(self) -> Any:
-        return self.to(dtype="bfloat16")
-
-    def int(self) -> Any:
-        return self.to(dtype="int32")
-
-    def long(self) -> Any:
-        return self.to(dtype="int64")
-
-    def short(self) -> Any:
-        return self.to(dtype="int16")
-
-    def char(self) -> Any:
-        return self.to(dtype="int8")
-
-    def byte(self) -> Any:
-        return self.to(dtype="uint8")
-
-    def bool(self) -> Any:
-        return self.to(dtype="bool")
-
-    def clone(self) -> Any:
-        """A copy, in the graph."""
-        if type(self.array) is PackedArray:
-            return wrap(copied(self.array, self.backend), self.backend)
-        return elementwise.clone(self)
-
     # Python's protocols ---------------------------------------------------------------------------
 
-    def __len__(self) -> int:  # type: ignore[valid-type]
+    def __len__(self) -> int:
         if not self.array.shape:
             raise TypeMismatch("len() of a 0-d tensor")
         return self.array.shape[0]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.array.shape:
             raise TypeMismatch("iteration over a 0-d tensor")
         if type(self.array) is PackedArray:
-            return (self[i] for i in range(len(self)))  # type: ignore[index]
+            return (self[i] for i in range(len(self)))
         return iter(self.unbind(0)) if self.array.shape[0] else iter(())
 
-    def __contains__(self, value: Any) -> Any:
+    def __contains__(self, value: Any) -> bool:
         return bool_of((self == value).any())
 
-    def __hash__(self) -> Any:
+    def __hash__(self) -> int:
         return id(self)
 
     def __repr__(self) -> str:
@@ -419,18 +272,7 @@ class Tensor(
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
 
 
-def moved(tensor: Any, target: Any) -> Any:
-    """The tensor on another backend, in the graph where recording."""
-    source = tensor.backend
-    out = wrap(carried(tensor.array, source, target), target)
-    if tensor.node is not None and mode.grad:
-        from gradient.tensor.transfer import record_move
-
-        record_move(tensor, out)
-    return out
-
-
-def bool_of(tensor: Any) -> Any:
+def bool_of(tensor: Variable) -> bool:
     return bool(tensor.backend.to_numpy(tensor.array))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,27 +23,43 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
+from gradient.tensor.base import TensorBase
 from gradient.tensor.packed import refuse, same
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradient.autograd.variable import Number
+    from gradient.backends import Backend
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
 
 PYTHON_NUMBERS = {bool, int, float}
 
 
-def finished(array: Any, backend: Any, requires_grad: bool) -> Any:
+def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     out = wrap(array, backend)
     if requires_grad:
         out.requires_grad = True
     return out
 
 
-def _dtype(dtype: Any) -> np.dtype:
+def _dtype(dtype: DTypeLike | None) -> np.dtype:
     return (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
 
 
-def _backend(device: Any) -> Any:
+def _backend(device: DeviceLike) -> Any:
     return backends.get("cpu" if device is None else str(device))
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+def tensor(
+    data: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor with a copy of `data`: a number, nested sequences, a NumPy array, a tensor.
 
     Python floats give the default float dtype, ints int64, bools bool; arrays keep their dtype.
@@ -50,17 +67,19 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return finished(*_converted(data, dtype, device, copy=True), requires_grad)
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
+def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
     """As `tensor`, but without a copy where none is needed; a tensor stays in its graph."""
-    if isinstance(data, Variable):
-        return data.to(dtype=dtype, device=device)  # type: ignore[attr-defined]
+    if isinstance(data, TensorBase):
+        return data.to(dtype=dtype, device=device)
     return wrap(*_converted(data, dtype, device, copy=False))
 
 
 asarray = as_tensor
 
 
-def _converted(data: Any, dtype: Any, device: Any, copy: bool) -> tuple[Any, Any]:
+def _converted(
+    data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
+) -> tuple[Any, Backend]:
     wanted = None if dtype is None else dtype_of(dtype).numpy
     if isinstance(data, Variable):
         source = data.backend
@@ -126,14 +145,14 @@ def _without_tensors(data: Any, own: set[DType]) -> Any:
     for value in data:
         if isinstance(value, (list, tuple)):
             value = _without_tensors(value, own)
-        elif isinstance(value, Variable):
-            if value.numel() != 1:  # type: ignore[attr-defined]
+        elif isinstance(value, TensorBase):
+            if value.numel() != 1:
                 raise ArgumentError(
                     "tensor: expected tensors of one element in a sequence, got shape "
                     f"{tuple(value.array.shape)}; use stack() to join larger ones"
                 )
-            own.add(value.dtype)  # type: ignore[attr-defined]
-            number = value.item()  # type: ignore[attr-defined]
+            own.add(value.dtype)
+            number = value.item()
             value = number if value.array.dtype.kind == "V" else value.array.dtype.type(number)
         elif hasattr(value, "dtype"):
             own.add(dtype_of(value.dtype))
@@ -152,49 +171,49 @@ def _culprit(data: Any) -> str:
 
 
 def empty(
-    *sizes: Any,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """A tensor whose values are not defined."""
     backend = _backend(device)
     return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
 def zeros(
-    *sizes: Any,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Zeros of the given shape."""
     backend = _backend(device)
     return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
 def ones(
-    *sizes: Any,
-    size: Any = None,
-    dtype: Any = None,
-    device: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Ones of the given shape."""
     backend = _backend(device)
     return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
 def full(
-    size: Any,
-    fill_value: Any,
+    size: Sequence[int],
+    fill_value: Tensor | Number,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """`fill_value` in the given shape; its type gives the dtype."""
     backend = _backend(device)
     shape = shape_argument("full", "size", size)
@@ -206,7 +225,9 @@ def full(
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
 
-def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, Any]:
+def _like(
+    op: str, input: Tensor, dtype: DTypeLike | None, device: DeviceLike
+) -> tuple[tuple[int, ...], np.dtype, Backend]:
     tensor_of(op, input)
     if dtype is None:
         refuse(op, input)
@@ -215,37 +236,49 @@ def _like(op: str, input: Any, dtype: Any, device: Any) -> tuple[Any, np.dtype, 
 
 
 def empty_like(
-    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Any:
+    input: Tensor,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """An uninitialised tensor of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("empty_like", input, dtype, device)
     return finished(backend.empty(shape, kind), backend, requires_grad)
 
 
 def zeros_like(
-    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Any:
+    input: Tensor,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("zeros_like", input, dtype, device)
     return finished(backend.zeros(shape, kind), backend, requires_grad)
 
 
 def ones_like(
-    input: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Any:
+    input: Tensor,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
     shape, kind, backend = _like("ones_like", input, dtype, device)
     return finished(backend.ones(shape, kind), backend, requires_grad)
 
 
 def full_like(
-    input: Any,
-    fill_value: Any,
+    input: Tensor,
+    fill_value: Tensor | Number,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """`fill_value` in the shape, dtype and device of `input`."""
     shape, kind, backend = _like("full_like", input, dtype, device)
     fill_value = number_of("full_like", "fill_value", fill_value)
@@ -257,14 +290,14 @@ def full_like(
 
 
 def arange(
-    start: Any,
-    end: Any = None,
-    step: Any = 1,
+    start: Number | Tensor,
+    end: Number | Tensor | None = None,
+    step: Number | Tensor = 1,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """start, start + step, ... below end; int64 where all three are ints."""
     if end is None:
         start, end = 0, start
@@ -298,10 +331,10 @@ def linspace(
     end: float,
     steps: int,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """`steps` numbers from start to end, evenly spaced, both included."""
     backend = _backend(device)
     start, end = (number_of("linspace", "start and end", v) for v in (start, end))
@@ -323,10 +356,10 @@ def logspace(
     steps: int,
     base: float = 10.0,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """base ** linspace(start, end, steps)"""
     start, end = (number_of("logspace", "start and end", v) for v in (start, end))
     steps = size_argument("logspace", "steps", steps)
@@ -341,10 +374,10 @@ def eye(
     n: int,
     m: int | None = None,
     *,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Ones on the diagonal, zeros elsewhere: (n, m)."""
     backend = _backend(device)
     n = size_argument("eye", "n", n)
@@ -355,21 +388,37 @@ def eye(
 
 
 def tril_indices(
-    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
-) -> Any:
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DTypeLike = int64,
+    device: DeviceLike = None,
+) -> Tensor:
     """The (2, N) indices of a lower triangle."""
     return _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype, device)
 
 
 def triu_indices(
-    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
-) -> Any:
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: DTypeLike = int64,
+    device: DeviceLike = None,
+) -> Tensor:
     """The (2, N) indices of an upper triangle."""
     return _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype, device)
 
 
 def _triangle_indices(
-    caller: str, indices: Any, row: int, col: int, offset: int, dtype: Any, device: Any
+    caller: str,
+    indices: Callable[..., Any],
+    row: int,
+    col: int,
+    offset: int,
+    dtype: DTypeLike,
+    device: DeviceLike,
 ) -> Any:
     row, col = size_argument(caller, "row", row), size_argument(caller, "col", col)
     if dtype_of(dtype).kind != "int":
@@ -386,13 +435,17 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Variable)
 
 
-def numel(input: Any) -> int:
+def numel(input: Tensor) -> int:
     """The number of elements."""
     return tensor_of("numel", input).numel()
 
 
 def allclose(
-    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    input: Tensor,
+    other: Tensor,
+    rtol: float = 1e-5,
+    atol: float = 1e-8,
+    equal_nan: bool = False,
 ) -> bool:
     """Whether all elements are close (see `Tensor.isclose`)."""
     close = tensor_of("allclose", input).isclose(
@@ -401,7 +454,7 @@ def allclose(
     return bool(close.all())
 
 
-def equal(input: Any, other: Any) -> bool:
+def equal(input: Tensor, other: Tensor) -> bool:
     """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
     kinds = type(tensor_of("equal", input).array), type(tensor_of("equal", other).array)
     if PackedArray in kinds:
@@ -409,6 +462,6 @@ def equal(input: Any, other: Any) -> bool:
     return input.array.shape == other.array.shape and bool((input == other).all())
 
 
-def is_floating_point(input: Any) -> bool:
+def is_floating_point(input: Tensor) -> bool:
     """Whether the dtype of `input` is a floating-point one."""
     return BY_NUMPY[tensor_of("is_floating_point", input).array.dtype].is_floating_point

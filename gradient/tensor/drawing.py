@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gradient.autograd.variable import Variable
-from gradient.dtypes import finfo, float32, iinfo, int64
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import int_of, number_of, outside
-from gradient.tensor.inplace import check, write
+from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.overwrite import check, write
+
+if TYPE_CHECKING:
+    from gradient.random import Generator
+    from gradient.tensor.core import Tensor
 
 
 class Draw:
@@ -23,51 +28,54 @@ class Draw:
     integers: Callable[..., Any]
 
 
-class Drawing:
+class Drawing(Arithmetic):
     """uniform_, normal_ and their like; not differentiable."""
 
     __slots__ = ()
 
-    array: Any
-    backend: Any
-
-    def _fill(self, name: str, kind: str, generator: Any, scale: Callable[[Any], Any]) -> Any:
+    def _fill(
+        self, name: str, kind: str, generator: Generator | None, scale: Callable[[Any], Any]
+    ) -> Self:
         check(self, name)
         dtype = self.array.dtype
         if dtype.kind in "biu":
             if name != "bernoulli_":
-                raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")  # type: ignore[attr-defined]
+                raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")
             dtype = float32.numpy
         drawn = Draw.of(generator, self.backend, kind, self.array.shape, dtype)
         write(self, ..., scale(drawn), name)
         return self
 
-    def uniform_(self, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Any:
+    def uniform_(
+        self, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
+    ) -> Self:
         """Numbers from [from, to)."""
         low, high = number_of("uniform_", "from", from_), number_of("uniform_", "to", to)
         if not low <= high:
             raise ArgumentError(f"uniform_: expected from <= to, got {low} and {high}")
         return self._fill("uniform_", "uniform", generator, lambda u: u * (high - low) + low)
 
-    def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
+    def normal_(
+        self, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+    ) -> Self:
         """Numbers of the normal distribution."""
         mean, std = number_of("normal_", "mean", mean), number_of("normal_", "std", std)
         if not std >= 0:
             raise ArgumentError(f"normal_: expected std >= 0, got {std}")
         return self._fill("normal_", "normal", generator, lambda z: z * std + mean)
 
-    def bernoulli_(self, p: Any = 0.5, *, generator: Any = None) -> Any:
+    def bernoulli_(self, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Self:
         """Ones with probability p (a number, or a tensor that broadcasts to this one)."""
         if isinstance(p, Variable):
             check(self, "bernoulli_")
-            drawn = p.expand(self.array.shape).bernoulli(generator=generator)  # type: ignore[attr-defined]
+            drawn = p.expand(self.array.shape).bernoulli(generator=generator)
             write(self, ..., drawn.array, "bernoulli_")
             return self
         if not 0 <= (p := number_of("bernoulli_", "p", p)) <= 1:
             raise ArgumentError(f"bernoulli_: expected p from 0 to 1, got {p}")
         return self._fill("bernoulli_", "uniform", generator, lambda u: u < p)
 
-    def exponential_(self, lambd: float = 1.0, *, generator: Any = None) -> Any:
+    def exponential_(self, lambd: float = 1.0, *, generator: Generator | None = None) -> Self:
         """Numbers of the exponential distribution with rate `lambd`."""
         if not (lambd := number_of("exponential_", "lambd", lambd)) > 0:
             raise ArgumentError(f"exponential_: expected lambd > 0, got {lambd}")
@@ -75,8 +83,8 @@ class Drawing:
         return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
 
     def random_(
-        self, from_: int | None = None, to: int | None = None, *, generator: Any = None
-    ) -> Any:
+        self, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
+    ) -> Self:
         """Whole numbers from [from, to), from [0, to) if one is given, or all that are not negative
         (of a float dtype: as far as it has each of them)."""
         check(self, "random_")
@@ -93,8 +101,8 @@ class Drawing:
         return self
 
     def multinomial(
-        self, num_samples: int, replacement: bool = False, *, generator: Any = None
-    ) -> Any:
+        self, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+    ) -> Tensor:
         """Indices drawn by the weights of the last dimension: (..., num_samples) int64.
 
         With replacement by inverting the cumulative sum; without, as the first of exponential
@@ -126,7 +134,7 @@ class Drawing:
             index = backend.sum(backend.astype(below, int64.numpy), len(below.shape) - 1)
             # Rounding may leave u at or above the last edge: take the last index with a weight.
             top = backend.sum(backend.astype(total < last, int64.numpy), len(total.shape) - 1, True)
-            return self._wrap(backend.minimum(index, top), backend)
+            return wrap(backend.minimum(index, top), backend)
         if num_samples > weights.shape[-1] or np.any((host > 0).sum(-1) < num_samples):
             raise ArgumentError(
                 f"multinomial: cannot draw {num_samples} of {weights.shape[-1]} without "
@@ -136,25 +144,29 @@ class Drawing:
         able, one = weights > 0, backend.ones((), wide)
         clocks = -backend.log(1 - u) / backend.where(able, weights, one)
         clocks = backend.where(able, clocks, backend.full((), math.inf, wide))
-        return self._wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
+        return wrap(backend.topk(clocks, num_samples, len(weights.shape) - 1, False), backend)
 
-    def bernoulli(self, p: float | None = None, *, generator: Any = None) -> Any:
+    def bernoulli(self, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
         """Ones with the probabilities that self gives; or of its shape, with probability p."""
         if p is not None:
             p = number_of("bernoulli", "p", p)
-            return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)  # type: ignore[attr-defined]
+            return self.new_empty(self.array.shape).bernoulli_(p, generator=generator)
         backend, chances = self.backend, self.array
-        if not self.dtype.is_floating_point:  # type: ignore[attr-defined]
-            raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))  # type: ignore[attr-defined]
+        if not self.dtype.is_floating_point:
+            raise DTypeError(sentence("bernoulli", "floating-point probabilities", self.dtype))
         if not bool(backend.to_numpy(backend.all((chances >= 0) & (chances <= 1), None, False))):
             got = outside(backend.to_numpy(chances), 0, 1)
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
-        return self._wrap(backend.astype(u < self.array, self.array.dtype), backend)  # type: ignore[attr-defined]
+        return wrap(backend.astype(u < self.array, self.array.dtype), backend)
 
 
-def _all_of(dtype: Any) -> int:
+def _all_of(dtype: np.dtype) -> int:
     """How many whole numbers from 0 a dtype holds without a gap."""
     if dtype.kind == "b":
         return 2
-    return int(iinfo(dtype).max) + 1 if dtype.kind in "iu" else int(2 / finfo(dtype).eps)
+    return (
+        int(iinfo(dtype_of(dtype)).max) + 1
+        if dtype.kind in "iu"
+        else int(2 / finfo(dtype_of(dtype)).eps)
+    )

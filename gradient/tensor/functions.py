@@ -1,12 +1,17 @@
 """The functions of the `gradient` namespace that are methods of Tensor: `gradient.exp(x)` is
 `x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch."""
 
+from __future__ import annotations
+
 from types import CodeType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.errors import copied
 from gradient.tensor.arguments import tensor_of, tuple_argument
 from gradient.tensor.core import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Elementwise
 abs = Tensor.abs
@@ -161,27 +166,27 @@ unflatten = Tensor.unflatten
 unsqueeze = Tensor.unsqueeze
 
 
-def broadcast_to(input: Any, size: Any) -> Any:
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     """`input.expand(size)`"""
     return tensor_of("broadcast_to", input).expand(tuple_argument("broadcast_to", "size", size))
 
 
-def flip(input: Any, dims: Any) -> Any:
+def flip(input: Tensor, dims: Sequence[int]) -> Tensor:
     """`input.flip(dims)`"""
     return tensor_of("flip", input).flip(tuple_argument("flip", "dims", dims))
 
 
-def permute(input: Any, dims: Any) -> Any:
+def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
     """`input.permute(dims)`"""
     return tensor_of("permute", input).permute(tuple_argument("permute", "dims", dims))
 
 
-def reshape(input: Any, shape: Any) -> Any:
+def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
     """`input.reshape(shape)`"""
     return tensor_of("reshape", input).reshape(tuple_argument("reshape", "shape", shape))
 
 
-def tile(input: Any, dims: Any) -> Any:
+def tile(input: Tensor, dims: Sequence[int]) -> Tensor:
     """`input.tile(dims)`"""
     return tensor_of("tile", input).tile(tuple_argument("tile", "dims", dims))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch
+from gradient.tensor.base import TensorBase
 
 Index = tuple[Any, ...]
 """As `Backend.getitem` takes it."""
@@ -120,7 +121,7 @@ def _settled(part: Any, backend: Any) -> Any:
         array = part.array
         narrow = array.shape and array.dtype in SMALL_INTS  # as one number, any integer will do
         if narrow or array.dtype.kind not in "biu":
-            raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))  # type: ignore[attr-defined]
+            raise IndexOutOfRange(_OF_DTYPES + str(part.dtype))
         if not array.shape:
             return _number(part.backend.to_numpy(array))
         if part.backend is not backend:
@@ -152,7 +153,7 @@ def _mask(array: Any, backend: Any) -> Any:
 def _numbers(part: Any) -> np.ndarray:
     """A sequence of ints or bools as an array."""
     if not isinstance(part, np.ndarray):
-        part = [p.item() if isinstance(p, Variable) else p for p in part]  # type: ignore[attr-defined]
+        part = [p.item() if isinstance(p, TensorBase) else p for p in part]
     try:
         array = np.asarray(part)
     except ValueError:

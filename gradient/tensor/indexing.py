@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
 from gradient.autograd.explain import out_of_range, restatable
-from gradient.autograd.variable import Variable
+from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import bool_, int32, int64
 from gradient.errors import (
@@ -18,34 +18,38 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import elementwise, shape
+from gradient.ops import comparison, elementwise, shape
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, fitting, number_of, shown, tensor_of
-from gradient.tensor.arithmetic import same_dtype
+from gradient.tensor.arithmetic import Arithmetic, same_dtype
+from gradient.tensor.base import TensorBase
 from gradient.tensor.index_keys import index_of, misfit
-from gradient.tensor.inplace import overwrite_at
+from gradient.tensor.overwrite import overwrite_at
 from gradient.tensor.packed import picked, refuse
 from gradient.tensor.views import view_of
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def _vector(tensor: Any) -> Any:
+    from gradient.autograd.variable import Number
+    from gradient.backends import Backend
+    from gradient.tensor.core import Tensor
+
+
+def _vector(tensor: TensorBase) -> Tensor:
     """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
-    return tensor if tensor.array.shape else tensor.reshape(1)
+    return cast("Tensor", tensor) if tensor.array.shape else tensor.reshape(1)
 
 
-class Indexing:
+class Indexing(Arithmetic):
     """x[...], x[...] = v, gather, scatter and their like."""
 
     __slots__ = ()
 
-    array: Any
-    backend: Any
-    node: Any
-
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> Tensor:
         at, arrays = index_of(key, self)
         try:
-            out = self if at is None else self._viewed(at)
+            out: Any = self if at is None else self._viewed(at)
             return out if arrays is None else ops.getitem(out, index=arrays)
         except IndexOutOfRange:
             raise IndexOutOfRange(misfit(key, self)) from None
@@ -54,13 +58,13 @@ class Indexing:
                 raise
             return self._picked_rows(key, [i for i in (at, arrays) if i is not None])
 
-    def _viewed(self, at: tuple[Any, ...]) -> Any:
+    def _viewed(self, at: tuple[Any, ...]) -> Tensor:
         """The view at an index without arrays."""
         return view_of(self, ops.getitem(self, index=at), ops.getitem, {"index": at})
 
-    def _picked_rows(self, key: Any, steps: list[tuple[Any, ...]]) -> Any:
+    def _picked_rows(self, key: Any, steps: list[tuple[Any, ...]]) -> Tensor:
         """As `x[key]`, of a packed tensor."""
-        out = self
+        out: Any = self
         for index in steps:
             try:
                 out = picked(out, index)
@@ -81,8 +85,8 @@ class Indexing:
             if not isinstance(value, (int, float, np.number, np.bool_, np.ndarray)):
                 raise TypeMismatch(sentence("setitem", "a number or a Tensor", shown(value)))
             if isinstance(value, (int, float)):
-                value = fitting("setitem", "value", value, self.dtype, infinite=True)  # type: ignore[attr-defined]
-            value = self._wrap(self.backend.asarray(value, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+                value = fitting("setitem", "value", value, self.dtype, infinite=True)
+            value = wrap(self.backend.asarray(value, self.array.dtype), self.backend)
         elif arrays is not None and value.array.dtype != self.array.dtype:
             self._check_source(arrays, value)
         size = value.array.shape
@@ -112,10 +116,10 @@ class Indexing:
             return
         raise DTypeError(
             "setitem: expected a value of the tensor's dtype at an index of tensors, "
-            f"{self.dtype}, got {value.dtype}; cast it with .to()"  # type: ignore[attr-defined]
+            f"{self.dtype}, got {value.dtype}; cast it with .to()"
         )
 
-    def index_select(self, dim: int, index: Any) -> Any:
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The slices of `dim` at a 1-D tensor of ints."""
         x, at = self._slices("index_select", dim, index)
         out = self._taken("index_select", x, at)
@@ -127,26 +131,26 @@ class Indexing:
             )
         return out.reshape(())
 
-    def gather(self, dim: int, index: Any) -> Any:
+    def gather(self, dim: int, index: Tensor) -> Tensor:
         """out[i][j] = self[index[i][j]][j] for dim 0; the index may be smaller elsewhere."""
         if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
-            return ops.getitem(self.reshape(-1), index=(index.array,))  # type: ignore[attr-defined]
+            return ops.getitem(self.reshape(-1), index=(index.array,))
         x, at, axis = self._places("gather", dim, index)
         out = ops.take_along(x, index=at.array, axis=axis)
         return out if out.array.shape == index.array.shape else out.reshape(index.array.shape)
 
-    def take_along_dim(self, indices: Any, dim: int | None = None) -> Any:
+    def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As gather, where the index broadcasts and may count from the end; of the flattened tensor
         if `dim` is None."""
         if tensor_of("take_along_dim", indices).dtype is not int64:
             raise DTypeError(sentence("take_along_dim", "indices of int64", indices.dtype))
         if dim is None:
-            return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)  # type: ignore[attr-defined]
-        axis = axis_of(dim, self.ndim)  # type: ignore[attr-defined]
-        if indices.ndim != self.ndim:  # type: ignore[attr-defined]
+            return self.reshape(-1).take_along_dim(indices.reshape(-1), 0)
+        axis = axis_of(dim, self.ndim)
+        if indices.ndim != self.ndim:
             raise ShapeError(
                 "take_along_dim: expected indices of as many dimensions as the input "
-                f"({self.ndim}), got {indices.ndim}"  # type: ignore[attr-defined]
+                f"({self.ndim}), got {indices.ndim}"
             )
         if not self.array.shape:
             raise IndexOutOfRange(sentence("take_along_dim", "no dim for a 0-d tensor", dim))
@@ -164,12 +168,12 @@ class Indexing:
     def scatter(
         self,
         dim: int,
-        index: Any,
-        src: Any = None,
+        index: Tensor,
+        src: Tensor | Number | None = None,
         *,
-        value: Any = None,
+        value: Number | None = None,
         reduce: str | None = None,
-    ) -> Any:
+    ) -> Tensor:
         """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
         if src is None:
             src = number_of("scatter", "value", value)
@@ -177,18 +181,20 @@ class Indexing:
             raise ArgumentError(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
-    def scatter_add(self, dim: int, index: Any, src: Any) -> Any:
+    def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
         """A copy with src[i][j] added at out[index[i][j]][j] for dim 0."""
         return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
 
-    def _scattered(self, caller: str, dim: int, index: Any, src: Any, add: bool) -> Any:
+    def _scattered(
+        self, caller: str, dim: int, index: Tensor, src: Tensor | Number, add: bool
+    ) -> Any:
         if isinstance(index, Variable) and 0 in index.array.shape:
-            axis_of(dim, self.ndim)  # type: ignore[attr-defined]
+            axis_of(dim, self.ndim)
             if not isinstance(src, Variable):
                 return elementwise.clone(self)
             same_dtype(caller, "src", self, src)
             none = (self.backend.reshape(index.array, (0,)),)
-            flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)  # type: ignore[attr-defined]
+            flat, picked = self.reshape(-1), ops.getitem(src.reshape(-1), index=none)
             out = ops.setitem(flat, picked, index=none)
             return shape.reshape(out, shape=self.array.shape)
         x, at, axis = self._places(caller, dim, index)
@@ -205,20 +211,20 @@ class Indexing:
             source = source if own == size else source[tuple(slice(0, n) for n in size)]
         else:
             number_of(caller, "src", src)
-            src = fitting(caller, "src", src, self.dtype)  # type: ignore[attr-defined]
+            src = fitting(caller, "src", src, self.dtype)
             array = self.backend.full(size, src, self.array.dtype)
-            source = self._wrap(array, self.backend)  # type: ignore[attr-defined]
+            source = wrap(array, self.backend)
         out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
         return out if out.array.shape == self.array.shape else out.reshape(())
 
-    def _places(self, caller: str, dim: int, index: Any) -> tuple[Any, Any, int]:
+    def _places(self, caller: str, dim: int, index: Tensor) -> tuple[Any, Any, int]:
         """Input and index of gather or scatter, and the axis."""
         _integers(caller, index)
         x, at = _vector(self), _vector(index)
         own, size = x.array.shape, at.array.shape
         if len(own) != len(size):
             raise ShapeError(
-                f"{caller}: expected an index of as many dimensions as the input ({self.ndim}), "  # type: ignore[attr-defined]
+                f"{caller}: expected an index of as many dimensions as the input ({self.ndim}), "
                 f"got {index.ndim}"
             )
         axis = axis_of(dim, len(own))
@@ -230,7 +236,7 @@ class Indexing:
         _in_range(caller, self.backend, at.array, axis, own[axis])
         return x, at, axis
 
-    def index_add(self, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
         if not source.dtype.is_floating_point:
@@ -239,18 +245,18 @@ class Indexing:
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else out.reshape(())
 
-    def index_copy(self, dim: int, index: Any, source: Any) -> Any:
+    def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """A copy with the slices of `dim` at `index` replaced."""
         x, at = self._slices("index_copy", dim, index, source)
         out = ops.setitem(x, _vector(source), index=at)
         return out if self.array.shape else out.reshape(())
 
-    def index_fill(self, dim: int, index: Any, value: Any) -> Any:
+    def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
         """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
         x, at = self._slices("index_fill", dim, index, from_end=True)
         if not isinstance(value, Variable):
             value = number_of("index_fill", "value", value)
-            value = fitting("index_fill", "value", value, self.dtype)  # type: ignore[attr-defined]
+            value = fitting("index_fill", "value", value, self.dtype)
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)
         try:
@@ -260,11 +266,16 @@ class Indexing:
         hit = backend.reshape(hit, (-1,) + (1,) * (len(size) - len(at)))
         # Not by assignment at the index: its gradient would count a repeated index twice.
         out = elementwise.where(value, x, condition=hit)
-        out = out if out.dtype is self.dtype else out.to(self.dtype)  # type: ignore[attr-defined]
+        out = out if out.dtype is self.dtype else out.to(self.dtype)
         return out if self.array.shape else out.reshape(())
 
     def _slices(
-        self, caller: str, dim: int, index: Any, source: Any = None, from_end: bool = False
+        self,
+        caller: str,
+        dim: int,
+        index: Tensor,
+        source: Tensor | None = None,
+        from_end: bool = False,
     ) -> tuple[Any, tuple[Any, ...]]:
         """The input of an op on whole slices of `dim`, and where they are; `source` must fit. The
         index may count from the end only where so said."""
@@ -291,12 +302,12 @@ class Indexing:
                 )
         return x, (slice(None),) * axis + (index.array,)
 
-    def masked_select(self, mask: Any) -> Any:
+    def masked_select(self, mask: Tensor) -> Tensor:
         """The elements where the bool `mask` holds, as a 1-D tensor."""
         x, at = self._masked("masked_select", mask)
         return ops.getitem(x, index=(at.array,))
 
-    def masked_scatter(self, mask: Any, source: Any) -> Any:
+    def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:
         """A copy with the elements where `mask` holds taken in order from `source`."""
         x, at = self._masked("masked_scatter", mask)
         n = int(at.sum().item())
@@ -307,7 +318,7 @@ class Indexing:
             )
         return ops.setitem(x, source.reshape(-1)[:n], index=(at.array,))
 
-    def _masked(self, caller: str, mask: Any) -> tuple[Any, Any]:
+    def _masked(self, caller: str, mask: Tensor) -> tuple[Any, Any]:
         """The input and its mask, broadcast together."""
         from gradient.tensor.joining import broadcast_tensors
 
@@ -318,7 +329,11 @@ class Indexing:
         x, mask = broadcast_tensors(self, mask)
         return x, mask
 
-    def nonzero(self, as_tuple: bool = False) -> Any:
+    @overload
+    def nonzero(self, as_tuple: Literal[False] = False) -> Tensor: ...
+    @overload
+    def nonzero(self, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
+    def nonzero(self, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
         """The indices (N, ndim) of the elements that are not zero, or one tensor a dimension."""
         import numpy as np
 
@@ -326,43 +341,43 @@ class Indexing:
         if not host.shape:
             count = int(host != 0)
             if as_tuple:
-                return (self._wrap(self.backend.zeros((count,), np.dtype(np.int64)), self.backend),)  # type: ignore[attr-defined]
-            return self._wrap(self.backend.zeros((count, 0), np.dtype(np.int64)), self.backend)  # type: ignore[attr-defined]
+                return (wrap(self.backend.zeros((count,), np.dtype(np.int64)), self.backend),)
+            return wrap(self.backend.zeros((count, 0), np.dtype(np.int64)), self.backend)
         found = np.nonzero(host)
-        columns = [self._wrap(self.backend.asarray(c), self.backend) for c in found]  # type: ignore[attr-defined]
+        columns = [wrap(self.backend.asarray(c), self.backend) for c in found]
         if as_tuple:
             return tuple(columns)
         stacked = np.stack(found, 1) if found else np.zeros((1, 0), np.int64)
-        return self._wrap(self.backend.asarray(stacked), self.backend)  # type: ignore[attr-defined]
+        return wrap(self.backend.asarray(stacked), self.backend)
 
-    def argwhere(self) -> Any:
+    def argwhere(self) -> Tensor:
         """The indices (N, ndim) of the elements that are not zero."""
         return self.nonzero()
 
-    def take(self, index: Any) -> Any:
+    def take(self, index: Tensor) -> Tensor:
         """Elements of the flattened tensor."""
         if tensor_of("take", index).dtype is not int64:
             raise DTypeError(sentence("take", "an index of int64", index.dtype))
-        return self._taken("take", self.reshape(-1), (index.array,))  # type: ignore[attr-defined]
+        return self._taken("take", self.reshape(-1), (index.array,))
 
     def _taken(self, caller: str, x: Any, at: tuple[Any, ...]) -> Any:
         """x at an index whose last part is an array; a failure goes by the caller's name."""
         try:
             return ops.getitem(x, index=at)
         except IndexOutOfRange:
-            index = self._wrap(at[-1], self.backend)  # type: ignore[attr-defined]
+            index = wrap(at[-1], self.backend)
             message = beyond(caller, index, len(at) - 1, x.array.shape)
             raise IndexOutOfRange(message) from None
 
     def searchsorted(
         self,
-        values: Any,
+        values: Tensor | Number,
         *,
         out_int32: bool = False,
         right: bool = False,
         side: str | None = None,
-        sorter: Any = None,
-    ) -> Any:
+        sorter: Tensor | None = None,
+    ) -> Tensor:
         """Where `values` would go in this tensor, sorted along its last dimension.
 
         `right` (or `side="right"`) puts equal values after. `sorter` are the indices that sort the
@@ -372,33 +387,33 @@ class Indexing:
             raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
         if not isinstance(values, Variable):
             values = number_of("searchsorted", "values", values)
-            values = self._wrap(self.backend.asarray(values, self.array.dtype), self.backend)  # type: ignore[attr-defined]
+            values = wrap(self.backend.asarray(values, self.array.dtype), self.backend)
         own = self if sorter is None else self.gather(-1, sorter)
-        if own.ndim != 1 and own.array.shape[:-1] != values.array.shape[:-1]:  # type: ignore[attr-defined]
+        if own.ndim != 1 and own.array.shape[:-1] != values.array.shape[:-1]:
             raise ShapeError(
                 "searchsorted: expected a 1-D tensor, or one whose leading dimensions are those of "
                 f"values, got {tuple(own.array.shape)} and {tuple(values.array.shape)}"
             )
-        before = elementwise.le if right or side == "right" else elementwise.lt
-        own = own if own.ndim == 1 else own.unsqueeze(-2)  # type: ignore[attr-defined]
+        before = comparison.le if right or side == "right" else comparison.lt
+        own = own if own.ndim == 1 else own.unsqueeze(-2)
         found = before(own, values.unsqueeze(-1)).sum(-1)
         return found.to(dtype=int32) if out_int32 else found
 
 
-def _in_range(caller: str, backend: Any, index: Any, axis: int, size: int) -> None:
+def _in_range(caller: str, backend: Backend, index: Tensor, axis: int, size: int) -> None:
     try:
         backend.check_indices(index, axis, size)
     except IndexError as error:
         raise restatable(IndexOutOfRange, caller, str(error)) from None
 
 
-def _integers(caller: str, index: Any) -> None:
+def _integers(caller: str, index: Tensor) -> None:
     if tensor_of(caller, index).dtype not in (int64, int32):
         kind = IndexOutOfRange if caller == "index_fill" else DTypeError  # PyTorch's, for each
         raise kind(sentence(caller, "an index of int64 or int32", index.dtype))
 
 
-def beyond(caller: str, index: Any, dim: int, size: Any) -> str:
+def beyond(caller: str, index: Tensor, dim: int, size: Sequence[int]) -> str:
     """Which of the indices lies outside the dimension, for an error."""
     values = index.reshape(-1).tolist()
     wrong = next((i for i in values if not -size[dim] <= i < size[dim]), values[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -13,17 +13,17 @@ from gradient.autograd.variable import Variable, wrap
 from gradient.backends.packed import PackedArray
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
+from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.packed import refuse
 
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
 
-class Interop:
+
+class Interop(Arithmetic):
     """Methods that give the values to others."""
 
     __slots__ = ()
-
-    array: Any
-    backend: Any
-    node: Any
 
     __array_priority__ = 1000
     __array_ufunc__ = None  # NumPy's operators leave a mixed expression to ours
@@ -67,7 +67,7 @@ class Interop:
             self.array = np.asarray(self.backend.to_numpy(self.array))
         return np.asarray(self.backend.to_numpy(self.array))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         array = np.asarray(self.numpy())
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
@@ -82,7 +82,7 @@ class Interop:
             self.array.__dlpack__(**kwargs)
         )  # fmt: skip
 
-    def __dlpack_device__(self) -> Any:
+    def __dlpack_device__(self) -> tuple[int, int]:
         if type(self.array) is PackedArray:
             refuse("dlpack", self)
         if self.backend.device == "cpu":
@@ -107,7 +107,7 @@ class Interop:
         return float(self.item())
 
     def __index__(self) -> int:
-        if self.array.dtype.kind not in "biu" or self.numel() != 1:  # type: ignore[attr-defined]
+        if self.array.dtype.kind not in "biu" or self.numel() != 1:
             raise TypeMismatch(
                 "only integer tensors of a single element can be converted to an index"
             )
@@ -117,7 +117,11 @@ class Interop:
         """The address of the first element."""
         return int(self.numpy(force=True).ctypes.data)
 
-    def stride(self, dim: int | None = None) -> Any:
+    @overload
+    def stride(self, dim: None = None) -> tuple[int, ...]: ...
+    @overload
+    def stride(self, dim: int) -> int: ...
+    def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
         """The steps, in elements, of each dimension."""
         if type(self.array) is PackedArray:
             refuse("stride", self)
@@ -125,7 +129,7 @@ class Interop:
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
 
-def from_numpy(array: np.ndarray) -> Any:
+def from_numpy(array: np.ndarray) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
     if not isinstance(array, np.ndarray):
         raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(array).__name__}")
@@ -135,14 +139,14 @@ def from_numpy(array: np.ndarray) -> Any:
     return wrap(array, backends.get("cpu"))
 
 
-def from_dlpack(source: Any) -> Any:
+def from_dlpack(source: Tensor) -> Tensor:
     """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
     if isinstance(source, Variable):
         return alias(source, source.array)
     kind, number = source.__dlpack_device__()
     if kind == 2:  # kDLCUDA
         backend = backends.get(f"cuda:{number}")
-        return wrap(backend.xp.from_dlpack(source), backend)  # type: ignore[attr-defined]
+        return wrap(backend.xp.from_dlpack(source), backend)
     return wrap(np.from_dlpack(source), backends.get("cpu"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -11,8 +11,12 @@ from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
 
+if TYPE_CHECKING:
+    from gradient.autograd.variable import Number
+    from gradient.tensor.core import Tensor
 
-def tensors_of(caller: str, tensors: Any) -> list[Any]:
+
+def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     """A sequence of tensors, as a list that is not empty."""
     if not isinstance(tensors, (list, tuple, Iterator)):
         got = "a single Tensor" if isinstance(tensors, Variable) else type(tensors).__name__
@@ -27,7 +31,7 @@ def tensors_of(caller: str, tensors: Any) -> list[Any]:
     return result
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
+def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
     kept = tensors
@@ -40,7 +44,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
 concat = concatenate = cat
 
 
-def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
+def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)
     first = tensors[0].array.shape
@@ -54,19 +58,19 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     return shape.concatenate(*[t.unsqueeze(axis) for t in tensors], axis=axis)
 
 
-def hstack(tensors: Sequence[Any]) -> Any:
+def hstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
     """Joined side by side: along dimension 1, or 0 for one-dimensional tensors."""
     tensors = [t if t.ndim else t.reshape(1) for t in tensors_of("hstack", tensors)]
     return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
-def vstack(tensors: Sequence[Any]) -> Any:
+def vstack(tensors: Sequence[Tensor] | Iterator[Tensor]) -> Tensor:
     """Joined one below the other: along dimension 0, one-dimensional tensors being rows."""
     tensors = tensors_of("vstack", tensors)
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
 
 
-def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
     """The shape that all of these broadcast to."""
     import numpy as np
 
@@ -77,38 +81,48 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
         raise ShapeError(f"broadcast_shapes: {listed} do not broadcast together") from None
 
 
-def broadcast_tensors(*tensors: Any) -> list[Any]:
+def broadcast_tensors(*tensors: Variable) -> list[Tensor]:
     """All tensors expanded to one shape."""
-    tensors = tuple(tensors_of("broadcast_tensors", tensors)) if tensors else ()
-    target = broadcast_shapes(*(t.array.shape for t in tensors))
-    return [t if t.array.shape == target else t.expand(target) for t in tensors]
+    listed = tensors_of("broadcast_tensors", tensors) if tensors else []
+    target = broadcast_shapes(*(t.array.shape for t in listed))
+    return [t if t.array.shape == target else t.expand(target) for t in listed]
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
+def _listed(tensors: Sequence[Any]) -> Sequence[Any]:
+    """The tensors meant by `f(a, b)` or `f([a, b])`."""
+    one = len(tensors) == 1 and isinstance(tensors[0], (list, tuple))
+    return tensors[0] if one else tensors
+
+
+def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of the grid spanned by 1-D tensors."""
-    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
-        tensors = tuple(tensors[0])
-    tensors = tuple(tensors_of("meshgrid", tensors))
+    vectors = tensors_of("meshgrid", _listed(tensors))
     if indexing not in ("ij", "xy"):
         raise ArgumentError(sentence("meshgrid", "indexing 'ij' or 'xy'", repr(indexing)))
-    if len({t.dtype for t in tensors}) > 1:
-        got = " and ".join(dict.fromkeys(str(t.dtype) for t in tensors))
+    if len({t.dtype for t in vectors}) > 1:
+        got = " and ".join(dict.fromkeys(str(t.dtype) for t in vectors))
         raise DTypeError(sentence("meshgrid", "tensors of one dtype", got))
-    n = len(tensors)
-    for t in tensors:
+    n = len(vectors)
+    for t in vectors:
         if t.ndim > 1:
             raise ShapeError(f"meshgrid: expected vectors or numbers, got {tuple(t.shape)}")
-    sizes = [t.array.shape[0] if t.ndim else 1 for t in tensors]
+    sizes = [t.array.shape[0] if t.ndim else 1 for t in vectors]
     grids = [
         t.reshape((1,) * i + (-1,) + (1,) * (n - 1 - i)).expand(*sizes)
-        for i, t in enumerate(tensors)
+        for i, t in enumerate(vectors)
     ]
     if indexing == "xy" and n > 1:
         return tuple(g.transpose(0, 1) for g in grids)
     return tuple(grids)
 
 
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Tensor | Number, other: Tensor | Number) -> Tensor: ...
+def where(
+    condition: Tensor, input: Tensor | Number | None = None, other: Tensor | Number | None = None
+) -> Tensor | tuple[Tensor, ...]:
     """`input` where `condition` holds, else `other`; with one argument, the indices of nonzeros."""
     if input is None and other is None:
         return tensor_of("where", condition).nonzero(as_tuple=True)
@@ -116,33 +130,31 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         if not isinstance(value, Variable):
             number_of("where", name, value)
     if isinstance(condition, Variable) and condition.array.dtype.name == "uint8":
-        condition = condition.bool()  # type: ignore[attr-defined]  # PyTorch still takes it
+        condition = condition.bool()  # PyTorch still takes it
     array = condition_of("where", condition)
     if not isinstance(input, Variable) and not isinstance(other, Variable):
         from gradient.tensor.creation import tensor
 
         input = tensor(input, device=condition.device)
-    like = input if isinstance(input, Variable) else other
+    like: Any = input if isinstance(input, Variable) else other
     for name, value in (("input", input), ("other", other)):
         if isinstance(value, int) and like.array.dtype.kind in "iu":
-            fitting("where", name, value, like.dtype)  # type: ignore[attr-defined]
-    return elementwise.where(input, other, condition=array)
+            fitting("where", name, value, like.dtype)
+    return elementwise.where(cast("Tensor", input), cast("Tensor", other), condition=array)
 
 
-def einsum(equation: str, *operands: Any) -> Any:
+def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     """Sum of products by Einstein's notation, as matrix products two operands at a time.
 
     Letters name dimensions; those not in the output are summed; "..." stands for any others.
     """
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
     if not isinstance(equation, str):
         raise TypeMismatch(
             f"einsum: expected an equation such as 'ij,jk->ik', got {type(equation).__name__}"
         )
-    operands = tuple(tensors_of("einsum", operands))
-    terms, output = _parsed(equation.replace(" ", ""), operands)
-    work = [_diagonals(t, labels) for t, labels in zip(operands, terms, strict=True)]
+    tensors = tensors_of("einsum", _listed(operands))
+    terms, output = _parsed(equation.replace(" ", ""), tensors)
+    work = [_diagonals(t, labels) for t, labels in zip(tensors, terms, strict=True)]
     while len(work) > 1:
         (a, la), (b, lb), *rest = work
         later = set(output).union(*(labels for _, labels in rest))
@@ -155,7 +167,7 @@ def einsum(equation: str, *operands: Any) -> Any:
     return result.permute([labels.index(c) for c in output]) if output else result
 
 
-def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
+def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:
     left, arrow, right = equation.partition("->")
     strange = [
         c
@@ -198,7 +210,7 @@ def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[str]], li
     return terms, output
 
 
-def _diagonals(tensor: Any, labels: list[str]) -> tuple[Any, list[str]]:
+def _diagonals(tensor: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
     """Dimensions with the same label made one, their diagonal."""
     labels = list(labels)
     for label in dict.fromkeys(labels):
@@ -211,8 +223,8 @@ def _diagonals(tensor: Any, labels: list[str]) -> tuple[Any, list[str]]:
 
 
 def _contract(
-    a: Any, la: list[str], b: Any, lb: list[str], later: set[str]
-) -> tuple[Any, list[str]]:
+    a: Tensor, la: list[str], b: Tensor, lb: list[str], later: set[str]
+) -> tuple[Tensor, list[str]]:
     """Two operands as one matrix product: (batch, rows, summed) @ (batch, summed, columns)."""
     for labels, other in ((la, lb), (lb, la)):  # sum what only one has and nobody wants
         lone = [c for c in labels if c not in other and c not in later]

@@ -2,69 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.creation import empty, full, ones, tensor, zeros
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class NewLike:
+    from gradient.autograd.variable import Number
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
+
+
+class NewLike(Arithmetic):
     """Methods of Tensor that make another one, of its dtype and device unless others are given."""
 
     __slots__ = ()
 
-    dtype: Any
-    device: Any
-
     def new_tensor(
-        self, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-    ) -> Any:
+        self,
+        data: Any,
+        *,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
         return tensor(data, **self._like(dtype, device), requires_grad=requires_grad)
 
     def new_empty(
         self,
-        *sizes: Any,
-        size: Any = None,
-        dtype: Any = None,
-        device: Any = None,
+        *sizes: int | Sequence[int],
+        size: Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
         requires_grad: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         like = self._like(dtype, device)
         return empty(*sizes, size=size, **like, requires_grad=requires_grad)
 
     def new_zeros(
         self,
-        *sizes: Any,
-        size: Any = None,
-        dtype: Any = None,
-        device: Any = None,
+        *sizes: int | Sequence[int],
+        size: Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
         requires_grad: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         like = self._like(dtype, device)
         return zeros(*sizes, size=size, **like, requires_grad=requires_grad)
 
     def new_ones(
         self,
-        *sizes: Any,
-        size: Any = None,
-        dtype: Any = None,
-        device: Any = None,
+        *sizes: int | Sequence[int],
+        size: Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
         requires_grad: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         like = self._like(dtype, device)
         return ones(*sizes, size=size, **like, requires_grad=requires_grad)
 
     def new_full(
         self,
-        size: Any,
-        fill_value: Any,
+        size: Sequence[int],
+        fill_value: Tensor | Number,
         *,
-        dtype: Any = None,
-        device: Any = None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
         requires_grad: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         return full(size, fill_value, **self._like(dtype, device), requires_grad=requires_grad)
 
-    def _like(self, dtype: Any, device: Any) -> dict[str, Any]:
+    def _like(self, dtype: DTypeLike | None, device: DeviceLike) -> dict[str, Any]:
         return {
             "dtype": self.dtype if dtype is None else dtype,
             "device": self.device if device is None else device,

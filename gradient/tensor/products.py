@@ -3,54 +3,57 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradient.autograd.variable import Variable
+from gradient.autograd.variable import Variable, wrap
 from gradient.errors import ShapeError, TypeMismatch, sentence
 from gradient.ops import linalg, shape
 from gradient.tensor.arguments import number_of, tensor_of
-from gradient.tensor.arithmetic import same_dtype
+from gradient.tensor.arithmetic import Arithmetic, same_dtype
+from gradient.tensor.base import TensorBase
+
+if TYPE_CHECKING:
+    from gradient.autograd.variable import Number
+    from gradient.tensor.core import Tensor
 
 
-class Products:
+class Products(Arithmetic):
     """matmul and its special cases."""
 
     __slots__ = ()
 
-    array: Any
-
-    def matmul(self, other: Any) -> Any:
+    def matmul(self, other: Tensor | Number) -> Tensor:
         """PyTorch's matmul: vectors, matrices and batches of them."""
         return matmul(self, other)
 
     __matmul__ = matmul
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self, other: Tensor | Number) -> Tensor:
         if not isinstance(other, np.ndarray):
             raise TypeMismatch(sentence("matmul", "a Tensor as input", type(other).__name__))
-        return matmul(self._wrap(self.backend.asarray(other), self.backend), self)  # type: ignore[attr-defined]
+        return matmul(wrap(self.backend.asarray(other), self.backend), self)
 
-    def mm(self, mat2: Any) -> Any:
+    def mm(self, mat2: Tensor) -> Tensor:
         """(M, K) @ (K, N)"""
         _expect("mm", self, 2)
         _expect("mm", mat2, 2)
         return linalg.matmul(self, mat2)
 
-    def bmm(self, mat2: Any) -> Any:
+    def bmm(self, mat2: Tensor) -> Tensor:
         """(B, M, K) @ (B, K, N)"""
         _expect("bmm", self, 3)
         _expect("bmm", mat2, 3)
         return linalg.matmul(self, mat2)
 
-    def mv(self, vec: Any) -> Any:
+    def mv(self, vec: Tensor) -> Tensor:
         """(M, K) @ (K,)"""
         _expect("mv", self, 2)
         _expect("mv", vec, 1)
         return matmul(self, vec)
 
-    def dot(self, tensor: Any) -> Any:
+    def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors."""
         _expect("dot", self, 1)
         _expect("dot", tensor, 1)
@@ -59,10 +62,10 @@ class Products:
             raise ShapeError(sentence("dot", "vectors of one size", got))
         return matmul(self, tensor)
 
-    def inner(self, other: Any) -> Any:
+    def inner(self, other: Tensor) -> Tensor:
         """The sum over the last dimension of both: (..., K) and (___, K) -> (..., ___)."""
         if not self.array.shape or not tensor_of("inner", other).array.shape:
-            return self * other  # type: ignore[operator]
+            return self * other
         size = (*self.array.shape[:-1], *other.array.shape[:-1])
         if self.array.shape[-1] != other.array.shape[-1]:
             raise ShapeError(
@@ -71,24 +74,26 @@ class Products:
             )
         return shape.reshape(linalg.matmul(_rows(self), _rows(other).mT), shape=size)
 
-    def outer(self, vec2: Any) -> Any:
+    def outer(self, vec2: Tensor) -> Tensor:
         """(M,) and (N,) -> (M, N)"""
         _expect("outer", self, 1)
         _expect("outer", vec2, 1)
-        return self.unsqueeze(1) * vec2.unsqueeze(0)  # type: ignore[attr-defined]
+        return self.unsqueeze(1) * vec2.unsqueeze(0)
 
-    def addmm(self, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha mat1 @ mat2"""
         return _added("addmm", self, mat1, mat2, 2, beta, alpha)
 
-    def baddbmm(self, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    def baddbmm(
+        self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
         """beta self + alpha batch1 @ batch2"""
         return _added("baddbmm", self, batch1, batch2, 3, beta, alpha)
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Any, b: Any) -> Tensor:
     """The matrix product with PyTorch's rules for vectors and batches."""
-    if not (isinstance(a, Variable) and isinstance(b, Variable)):
+    if not (isinstance(a, TensorBase) and isinstance(b, TensorBase)):
         name, value = ("other", b) if isinstance(a, Variable) else ("input", a)
         raise TypeMismatch(sentence("matmul", f"a Tensor as {name}", type(value).__name__))
     m, n = len(a.array.shape), len(b.array.shape)
@@ -103,15 +108,13 @@ def matmul(a: Any, b: Any) -> Any:
         return shape.reshape(linalg.matmul(_rows(a), b), shape=size)
     if m > 1 and n > 1:
         return linalg.matmul(a, b)
-    left = a.unsqueeze(0) if m == 1 else a
-    right = b.unsqueeze(1) if n == 1 else b
-    out = linalg.matmul(left, right)
+    out = linalg.matmul(a.unsqueeze(0) if m == 1 else a, b.unsqueeze(1) if n == 1 else b)
     size = out.array.shape
     size = (*size[:-2], *size[-2:][m == 1 : 2 - (n == 1)])
     return shape.reshape(out, shape=size)  # not by a method: no view of what nobody holds
 
 
-def _rows(tensor: Any) -> Any:
+def _rows(tensor: TensorBase) -> Tensor:
     """(..., K) as a matrix of all rows; the size of none is inferred, as K may be 0."""
     *lead, k = tensor.array.shape
     return tensor.reshape(math.prod(lead), k)
@@ -134,7 +137,7 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
-def _expect(caller: str, tensor: Any, ndim: int) -> None:
+def _expect(caller: str, tensor: Variable, ndim: int) -> None:
     if len(tensor_of(caller, tensor).array.shape) != ndim:
         raise ShapeError(
             f"{caller}: expected a tensor of {ndim} dimensions, "

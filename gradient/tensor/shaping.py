@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import alias
 from gradient.dtypes import DType, dtype_of, int64
@@ -28,21 +28,23 @@ from gradient.tensor.arguments import (
     tensor_of,
     tuple_argument,
 )
+from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.views import owned, view_of
+
+if TYPE_CHECKING:
+    from gradient.autograd.variable import Number
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
 
 INT64 = int64.numpy
 
 
-class Shaping:
+class Shaping(Arithmetic):
     """Methods that change the shape; views where the memory allows, as in PyTorch."""
 
     __slots__ = ()
 
-    array: Any
-    backend: Any
-    node: Any
-
-    def reshape(self, *size: Any, shape: Any = None) -> Any:
+    def reshape(self, *size: int | Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
         """The same elements in another shape; one size may be -1."""
         return self._reshaped(shape_of(size if shape is None else (shape,)))
 
@@ -55,7 +57,12 @@ class Shaping:
             raise _misfit(target, self.array.shape) from None
         return view_of(self, out, shape.reshape, {"shape": target})
 
-    def view(self, *shape: Any, size: Any = None, dtype: Any = None) -> Any:
+    def view(
+        self,
+        *shape: int | Sequence[int] | DType,
+        size: Sequence[int] | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Tensor:
         """As reshape, but an error where the elements would have to be copied; or view(dtype), the
         same bytes read as another dtype as wide."""
         if len(shape) == 1 and isinstance(shape[0], DType):
@@ -87,13 +94,13 @@ class Shaping:
         out.link = (self, None, {})
         return out
 
-    def view_as(self, other: Any) -> Any:
+    def view_as(self, other: Tensor | Number) -> Tensor:
         return self.view(tensor_of("view_as", other).array.shape)
 
-    def reshape_as(self, other: Any) -> Any:
+    def reshape_as(self, other: Tensor | Number) -> Tensor:
         return self.reshape(tensor_of("reshape_as", other).array.shape)
 
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Any:
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start_dim to end_dim made one."""
         n = self.ndim
         if n == 0:
@@ -104,11 +111,11 @@ class Shaping:
                 f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"
             )
         if first == last:
-            return self
+            return cast("Tensor", self)
         size = self.array.shape
         return self.reshape(*size[:first], math.prod(size[first : last + 1]), *size[last + 1 :])
 
-    def unflatten(self, dim: int, sizes: Sequence[int]) -> Any:
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Dimension `dim` split into `sizes`."""
         sizes = tuple_argument("unflatten", "sizes", sizes)
         axis, size = axis_of(dim, self.ndim), self.array.shape
@@ -117,11 +124,11 @@ class Shaping:
         sizes = _inferred((size[axis],), sizes)
         return self._reshaped((*size[:axis], *sizes, *size[axis + 1 :]))
 
-    def ravel(self) -> Any:
+    def ravel(self) -> Tensor:
         """One-dimensional: a view of a contiguous tensor, a copy of another."""
         return self.contiguous().reshape(-1)
 
-    def permute(self, *order: Any, dims: Any = None) -> Any:
+    def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Dimensions in the given order."""
         order, n = shape_of(order if dims is None else (dims,)), self.ndim
         axes = tuple(axis_of(d, n) for d in order)
@@ -132,7 +139,7 @@ class Shaping:
     def _permuted(self, axes: tuple[int, ...]) -> Any:
         return view_of(self, shape.permute(self, axes=axes), shape.permute, {"axes": axes})
 
-    def transpose(self, dim0: int, dim1: int) -> Any:
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions swapped."""
         n = self.ndim
         a, b = axis_of(dim0, n), axis_of(dim1, n)
@@ -144,28 +151,28 @@ class Shaping:
 
     swapdims = transpose
 
-    def swapaxes(self, axis0: int, axis1: int) -> Any:
+    def swapaxes(self, axis0: int, axis1: int) -> Tensor:
         """As transpose."""
         return self.transpose(axis0, axis1)
 
-    def t(self) -> Any:
+    def t(self) -> Tensor:
         """The transpose of a tensor of at most two dimensions."""
         if self.ndim > 2:
             raise ShapeError(f"t(): expected at most 2 dimensions, got {self.ndim}")
         return self._permuted(tuple(reversed(range(self.ndim))))
 
     @property
-    def T(self) -> Any:  # noqa: N802 (PyTorch's name)
+    def T(self) -> Tensor:  # noqa: N802 (PyTorch's name)
         """All dimensions reversed."""
         axes = tuple(reversed(range(self.ndim)))
         return self._permuted(axes)
 
     @property
-    def mT(self) -> Any:  # noqa: N802
+    def mT(self) -> Tensor:  # noqa: N802
         """The last two dimensions swapped."""
-        return self.transpose(-2, -1) if self.ndim else self
+        return self.transpose(-2, -1) if self.ndim else cast("Tensor", self)
 
-    def movedim(self, source: Any, destination: Any) -> Any:
+    def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
         """Dimensions `source` moved to the places `destination`."""
         n = self.ndim
         sources = ints_of("movedim", "source", source)
@@ -184,7 +191,7 @@ class Shaping:
 
     moveaxis = movedim
 
-    def squeeze(self, dim: Any = None) -> Any:
+    def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without the dimensions of size 1 (all of them, or those of `dim`)."""
         size = self.array.shape
         if dim is None:
@@ -192,13 +199,13 @@ class Shaping:
         drop = distinct("squeeze", [axis_of(d, len(size)) for d in ints_of("squeeze", "dim", dim)])
         return self.reshape(tuple(n for i, n in enumerate(size) if n != 1 or i not in drop))
 
-    def unsqueeze(self, dim: int) -> Any:
+    def unsqueeze(self, dim: int) -> Tensor:
         """With a dimension of size 1 put at `dim`."""
         size = list(self.array.shape)
         size.insert(axis_of(dim, len(size) + 1), 1)
         return self.reshape(tuple(size))
 
-    def expand(self, *sizes: Any, size: Any = None) -> Any:
+    def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
         asked = shape_of(sizes if size is None else (size,))
         target, own = list(asked), self.array.shape
@@ -219,10 +226,10 @@ class Shaping:
 
     broadcast_to = expand
 
-    def expand_as(self, other: Any) -> Any:
+    def expand_as(self, other: Tensor | Number) -> Tensor:
         return self.expand(tensor_of("expand_as", other).array.shape)
 
-    def repeat(self, *sizes: Any, repeats: Any = None) -> Any:
+    def repeat(self, *sizes: int | Sequence[int], repeats: Sequence[int] | None = None) -> Tensor:
         """Copied so many times along each dimension."""
         times = size_of(sizes if repeats is None else (repeats,))
         own = self.array.shape
@@ -239,14 +246,14 @@ class Shaping:
             whole, shape=tuple(t * size for t, size in zip(times, own, strict=True))
         )
 
-    def tile(self, *sizes: Any, dims: Any = None) -> Any:
+    def tile(self, *sizes: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
         times = size_of(sizes if dims is None else (dims,))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(
-        self, repeats: Any, dim: int | None = None, *, output_size: int | None = None
-    ) -> Any:
+        self, repeats: int | Tensor, dim: int | None = None, *, output_size: int | None = None
+    ) -> Tensor:
         """Each element `repeats` times in a row (an int, or a tensor of ints along `dim`)."""
         x = self.reshape(-1) if dim is None else self
         axis = 0 if dim is None else axis_of(dim, self.ndim)
@@ -275,7 +282,7 @@ class Shaping:
         size = (*size[:axis], size[axis] * repeats, *size[axis + 1 :])
         return shape.reshape(elementwise.contiguous(wide), shape=size)
 
-    def flip(self, *size: Any, dims: Any = None) -> Any:
+    def flip(self, *size: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
         """Reversed along the given dimensions; a copy."""
         n = self.ndim
         if not size and dims is None:
@@ -284,7 +291,7 @@ class Shaping:
         axes = distinct("flip", [axis_of(d, n) for d in given])
         return shape.flip(self, axis=tuple(axes))
 
-    def roll(self, shifts: Any, dims: Any = None) -> Any:
+    def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
         if dims is None or dims == ():
             return self.reshape(-1).roll(shifts, 0).reshape(self.array.shape)
@@ -303,11 +310,11 @@ class Shaping:
                 x = shape.concatenate(*parts, axis=axis)
         return elementwise.clone(self) if x is self else x
 
-    def tril(self, diagonal: int = 0) -> Any:
+    def tril(self, diagonal: int = 0) -> Tensor:
         """The lower triangle of the last two dimensions, zero above."""
         return self._triangle("tril", diagonal, True)
 
-    def triu(self, diagonal: int = 0) -> Any:
+    def triu(self, diagonal: int = 0) -> Tensor:
         """The upper triangle of the last two dimensions, zero below."""
         return self._triangle("triu", diagonal, False)
 
@@ -318,13 +325,13 @@ class Shaping:
             raise ShapeError(sentence(caller, expected, tuple(self.array.shape)))
         return shape.triangle(self, diagonal=diagonal, lower=lower)
 
-    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
         """The diagonal of two dimensions, put last: a view."""
         offset = int_of("diagonal", "offset", offset)
         x = self.movedim((dim1, dim2), (-2, -1))
         return view_of(x, shape.diagonal(x, offset=offset), shape.diagonal, {"offset": offset})
 
-    def diag(self, diagonal: int = 0) -> Any:
+    def diag(self, diagonal: int = 0) -> Tensor:
         """The diagonal of a matrix, or a matrix with this vector as diagonal."""
         if self.ndim not in (1, 2):
             raise ShapeError(sentence("diag", "a vector or a matrix", tuple(self.array.shape)))
@@ -332,7 +339,7 @@ class Shaping:
             return elementwise.clone(self.diagonal(diagonal))
         return self.diag_embed(diagonal)
 
-    def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
         """Matrices, in dimensions dim1 and dim2, with the last dimension as diagonal."""
         if not self.ndim:
             raise IndexOutOfRange(sentence("diag_embed", "at least one dimension", "a 0-d tensor"))
@@ -344,7 +351,7 @@ class Shaping:
         out = index.place(self, shape=(*batch, size, size), index=at)
         return out if (dim1, dim2) == (-2, -1) else out.movedim((-2, -1), (dim1, dim2))
 
-    def trace(self) -> Any:
+    def trace(self) -> Tensor:
         """The sum of a matrix's diagonal."""
         if self.ndim != 2:
             raise ShapeError(sentence("trace", "a matrix", tuple(self.array.shape)))
@@ -352,7 +359,7 @@ class Shaping:
 
     # Pieces ---------------------------------------------------------------------------------------
 
-    def narrow(self, dim: int, start: int, length: int) -> Any:
+    def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """`length` elements of dimension `dim` from `start`."""
         axis, n = self._length("narrow", dim)
         start, length = int_or_scalar("narrow", "start", start), int_of("narrow", "length", length)
@@ -364,10 +371,10 @@ class Shaping:
         at = (slice(None),) * axis + (slice(begin, begin + length),)
         return view_of(self, index.getitem(self, index=at), index.getitem, {"index": at})
 
-    def select(self, dim: int, index: int) -> Any:
+    def select(self, dim: int, index: int) -> Tensor:
         """Element `index` of dimension `dim`."""
         axis, index = axis_of(dim, self.ndim), int_of("select", "index", index)
-        return self[(slice(None),) * axis + (index,)]  # type: ignore[index]
+        return self[(slice(None),) * axis + (index,)]
 
     def _length(self, caller: str, dim: int) -> tuple[int, int]:
         """The axis of a dimension to be cut, and its size."""
@@ -376,7 +383,7 @@ class Shaping:
             raise IndexOutOfRange(sentence(caller, "at least one dimension", "a 0-d tensor"))
         return axis, self.array.shape[axis]
 
-    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
         axis, n = self._length("split", dim)
         if isinstance(split_size, int):
@@ -391,7 +398,7 @@ class Shaping:
                 )
         return self._pieces(sizes, axis)
 
-    def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Any, ...]:
+    def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
         parts, start = [], 0
         for part, size in zip(shape.split(self, sizes=sizes, axis=axis), sizes, strict=True):
             at = (slice(None),) * axis + (slice(start, start + size),)
@@ -399,7 +406,7 @@ class Shaping:
             start += size
         return tuple(parts)
 
-    def chunk(self, chunks: int, dim: int = 0) -> tuple[Any, ...]:
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
         if int_of("chunk", "chunks", chunks) <= 0:
             raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
@@ -407,33 +414,37 @@ class Shaping:
         return self.split(-(-n // chunks) if n else [0] * chunks, dim)
 
     def tensor_split(
-        self, sections: Any = None, dim: int = 0, *, indices: Any = None
-    ) -> tuple[Any, ...]:
+        self,
+        sections: int | Sequence[int] | Tensor | None = None,
+        dim: int = 0,
+        *,
+        indices: Sequence[int] | Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices.
 
         Indices (a sequence or a tensor of ints) count as those of slices do.
         """
         axis, n = self._length("tensor_split", dim)
-        sections = sections if indices is None else indices
-        if hasattr(sections, "tolist"):
-            sections = sections.tolist()
-        if isinstance(sections, int):
-            if sections < 1:
-                raise ArgumentError(f"tensor_split: expected sections > 0, got {sections}")
-            base, more = divmod(n, sections)
-            return self.split([base + (i < more) for i in range(sections)], dim)
-        sections = ints_of("tensor_split", "sections", sections)
-        cuts = [slice(a, b) for a, b in zip([0, *sections], [*sections, n], strict=True)]
+        given: Any = sections if indices is None else indices
+        if hasattr(given, "tolist"):
+            given = given.tolist()
+        if isinstance(given, int):
+            if given < 1:
+                raise ArgumentError(f"tensor_split: expected sections > 0, got {given}")
+            base, more = divmod(n, given)
+            return self.split([base + (i < more) for i in range(given)], dim)
+        at = ints_of("tensor_split", "sections", given)
+        cuts = [slice(a, b) for a, b in zip([0, *at], [*at, n], strict=True)]
         before = (slice(None),) * axis
-        return tuple(self[(*before, cut)] for cut in cuts)  # type: ignore[index]
+        return tuple(self[(*before, cut)] for cut in cuts)
 
-    def unbind(self, dim: int = 0) -> tuple[Any, ...]:
+    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along `dim`, without it."""
         axis, n = self._length("unbind", dim)
         parts = self._pieces([1] * n, axis)
         return tuple(part.squeeze(axis) for part in parts)
 
-    def unfold(self, dimension: int, size: int, step: int) -> Any:
+    def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` along `dimension`, each `step` after the other, put last: a view
         where the backend has strides."""
         axis = axis_of(dimension, self.ndim)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.modes import mode
-from gradient.autograd.node import Node, spot_of, ticket, user_frame
+from gradient.autograd.node import Node, location_of, next_sequence_nr, user_frame
 
 
 class _Move:
@@ -18,7 +18,7 @@ class _Move:
         (parent,) = node.parents
         return [parent.backend.asarray(node.backend.to_numpy(g))]  # type: ignore[union-attr]
 
-    def vjp_tensors(self, node: Node, g: Any, parents: Any, world: Any, grad: Any) -> list[Any]:
+    def vjp_tensors(self, node: Node, g: Any, parents: Any, be: Any, grad: Any) -> list[Any]:
         return [g.to(device=node.parents[0].backend.device)]  # type: ignore[union-attr]
 
 
@@ -32,6 +32,6 @@ def record_move(source: Any, result: Any) -> None:
     node = Node()
     node.op, node.parents, node.saved, node.options = _MOVE, (source.node,), (), {}
     node.shape, node.dtype = result.array.shape, result.array.dtype
-    node.backend, node.order = result.backend, ticket()
-    node.spot = spot_of(user_frame())
+    node.backend, node.sequence_nr = result.backend, next_sequence_nr()
+    node.location = location_of(user_frame())
     result.node = node

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.op import op
+from gradient.autograd.op import op, op_of
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
@@ -36,7 +36,7 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
     array, backend = base.array, base.backend
     if not array.shape and isinstance(array, np.generic):
         base.array = array = owned(base)
-        out.array = taken_by.op.function(backend, array, **options)
+        out.array = op_of(taken_by).function(backend, array, **options)
     if not backend.is_view_of(out.array, array):
         return out
     if inference_used:
@@ -45,7 +45,7 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
         link = link_of(base)  # to the first one that was recorded: loops make long chains
         out.link = link if link is not None and link[1] is None else (base, None, options)
         return out
-    out.link = (base, taken_by.op, options)
+    out.link = (base, op_of(taken_by), options)
     node = base.node
     if node is not None and node.op is None:
         return out
@@ -79,7 +79,7 @@ def owned(tensor: Any) -> Any:
 
 @op(lambda g, be, taken_by, options, x_shape: cleared(be, g, taken_by, options, x_shape),
     lambda g, be, taken_by, options: taken_by.function(be, g, **options),
-    numbers="any")  # fmt: skip
+    promotion="none")  # fmt: skip
 def write_through(be, x, value, /, *, taken_by, options):
     """x in which the part that the op `taken_by` shows is `value`: already so in memory."""
     return x
@@ -114,7 +114,7 @@ def spread_news(tensor: Any) -> None:
             nodes = (base.node, top.node)
             options = {"taken_by": taken_by, "options": options}
             arrays = (base.array, top.array)
-            renew(base, write_through.op.record(
+            renew(base, op_of(write_through).record(
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base

@@ -14,7 +14,17 @@ import numpy as np
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
-from gradient.ops import elementwise, fused, index, linalg, reduce, shape
+from gradient.ops import (
+    activation,
+    comparison,
+    elementwise,
+    fused,
+    index,
+    linalg,
+    loss,
+    reduce,
+    shape,
+)
 from gradient.testing.row import Row
 
 PAIR = ((3, 4), (3, 4))
@@ -23,16 +33,22 @@ EMPTY = ((0, 4),)
 EMPTIES = ((0, 4), (0, 4))
 
 
+def elementwise_op(name: str) -> Any:
+    """An op of one element at a time, by its name."""
+    families = (elementwise, activation, comparison, loss)
+    return next(getattr(family, name) for family in families if hasattr(family, name))
+
+
 def unary(op: str, reference: Any, low: float = -2.0, high: float = 2.0, **more: Any) -> Row:
     """An elementwise op of one input."""
     options = {"empty": EMPTY, "scalar": True, **more}
-    return Row(op, getattr(elementwise, op), reference, ONE, low=low, high=high, **options)
+    return Row(op, elementwise_op(op), reference, ONE, low=low, high=high, **options)
 
 
 def binary(op: str, reference: Any, low: float = -2.0, high: float = 2.0, **more: Any) -> Row:
     """An elementwise op of two inputs."""
     options = {"empty": EMPTIES, "scalar": True, **more}
-    return Row(op, getattr(elementwise, op), reference, PAIR, low=low, high=high, **options)
+    return Row(op, elementwise_op(op), reference, PAIR, low=low, high=high, **options)
 
 
 def question(op: str, reference: Any, **more: Any) -> Row:
@@ -292,7 +308,7 @@ TABLE = [
     unary("hardswish", lambda x: x * np.clip(x + 3, 0, 6) / 6),
     unary("silu", lambda x: x * sigmoid(x)),
     unary("gelu", lambda x: x * normal_cdf(x)),
-    Row("gelu", lambda x: elementwise.gelu(x, approximate="tanh"), gelu_tanh, ONE, note="tanh"),
+    Row("gelu", lambda x: activation.gelu(x, approximate="tanh"), gelu_tanh, ONE, note="tanh"),
     # Losses of one element
     binary(
         "binary_cross_entropy", lambda x, t: -(t * np.log(x) + (1 - t) * np.log1p(-x)), 0.1, 0.9
@@ -592,13 +608,13 @@ TABLE = [
     ),
     Row(
         "cross_entropy",
-        lambda x: fused.cross_entropy(x, target=constant(x, IGNORED)),
+        lambda x: loss.cross_entropy(x, target=constant(x, IGNORED)),
         lambda x: cross_entropy(x, IGNORED),
         ONE,
     ),  # fmt: skip
     Row(
         "cross_entropy",
-        lambda x: fused.cross_entropy(x, target=constant(x, TARGET), label_smoothing=0.1),
+        lambda x: loss.cross_entropy(x, target=constant(x, TARGET), label_smoothing=0.1),
         lambda x: cross_entropy(x, TARGET, 0.1),
         ONE,
         note="smoothed",
@@ -662,7 +678,7 @@ TABLE = [
 ]
 
 
-def _product(parts: list[Any]) -> Any:
+def _product(parts: Any) -> Any:
     return elementwise.mul(parts[0], parts[1])
 
 

@@ -15,7 +15,7 @@ from gradient import backends, errors, nn
 from gradient import functional as F
 from gradient.amp import autocast
 from gradient.autograd import gradcheck, gradgradcheck
-from gradient.autograd.explain import PUBLIC
+from gradient.autograd.op import registry
 from gradient.backends.composed import packed as composed
 from gradient.checkpoints.loading import load_model, save_model
 from gradient.dtypes import BlockDType
@@ -289,7 +289,9 @@ def test_ops_refuse_packed_tensors_by_name(op):
         inputs = [*arrays[:at], packed("q8_0", 4, 32), *arrays[at + 1 :]]
         with pytest.raises(errors.DTypeError) as caught:
             ROWS[op].run(*inputs)
-        assert str(caught.value).startswith(f"{PUBLIC.get(op, op)}: not defined for packed tensors")
+        assert str(caught.value).startswith(
+            f"{registry[op].public_name}: not defined for packed tensors"
+        )
         assert "dequantize()" in str(caught.value)
 
 

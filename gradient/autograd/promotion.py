@@ -1,12 +1,11 @@
-"""How arrays of different dtypes, and Python numbers, meet in one op."""
+"""Type promotion: how an op treats inputs of different dtypes, and Python numbers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gradient.autograd.explain import public_name
 from gradient.dtypes import (
     HALF_PRECISION,
     DType,
@@ -17,24 +16,41 @@ from gradient.dtypes import (
 )
 from gradient.errors import DTypeError, TypeMismatch, sentence
 
+if TYPE_CHECKING:
+    from gradient.autograd.op import Op
+    from gradient.backends import Backend
+
+Promotion = Literal[
+    "default", "int_to_float", "no_bool", "float_only", "same_dtype", "same_float", "none"
+]
+"""The kinds of type promotion:
+
+    default       to a common dtype, by PyTorch's rules
+    int_to_float  the same, and integers and bools become the default float dtype
+    no_bool       as default, but bools are an error
+    float_only    as default, but integers and bools are an error
+    same_dtype    different dtypes are an error (a packed weight apart)
+    same_float    the same, and so are integers and bools
+    none          inputs are taken as they are
+"""
+
 PYTHON_NUMBERS = (bool, int, float)
 
 #: Kinds of dtypes (of `np.dtype.kind`) at which an op's inputs have to be looked at: integers and
 #: bools where it computes in floats or takes floats alone, bools where it takes numbers alone.
-LOOKED_AT = {"floating": "biu", "float": "biu", "same float": "biu", "number": "b"}
-REFUSES = ("float", "same float", "number")
+CHECKED_KINDS: dict[Promotion, str] = {
+    "int_to_float": "biu", "float_only": "biu", "same_float": "biu", "no_bool": "b",
+}  # fmt: skip
+REFUSING = ("float_only", "same_float", "no_bool")
 
-#: Ops in which a number meets 16-bit floats in float32, as it does in PyTorch: rounded to 16 bits
-#: first, 1e6 would be infinite in float16.
-WITH_WIDE_NUMBERS = frozenset({"mul", "div", "floor_divide"})
 FLOAT32 = float32.numpy
 
 
-def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
-    """The inputs of `op`, cast as its `numbers` asks. None stands for an input left out."""
+def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
+    """The inputs of `op`, cast as its `promotion` asks. None stands for an input left out."""
     first = getattr(arrays[0], "dtype", None)
-    looked_at = LOOKED_AT.get(op.numbers, "")
-    if first is not None and first.kind not in looked_at:
+    checked_kinds = CHECKED_KINDS.get(op.promotion, "")
+    if first is not None and first.kind not in checked_kinds:
         for a in arrays:
             if a is not None and getattr(a, "dtype", None) is not first:
                 break
@@ -42,13 +58,13 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
             return arrays
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
-    if op.numbers in REFUSES:
-        refuse_kinds(op, looked_at, dtypes, numbers)
-    if op.numbers.startswith("same"):
+    if op.promotion in REFUSING:
+        refuse_kinds(op, checked_kinds, dtypes, numbers)
+    if op.promotion.startswith("same"):
         if numbers:
             got = type(numbers[0]).__name__
-            raise TypeMismatch(sentence(public_name(op), "Tensors", got))
-        # A packed weight meets inputs of any float dtype: `be.linear` sees to it.
+            raise TypeMismatch(sentence(op.public_name, "Tensors", got))
+        # A packed weight takes inputs of any float dtype: `be.linear` sees to it.
         dtypes = {d for d in dtypes if not isinstance(d, PackedDType)}
         if len(dtypes) > 1:
             listed = ", ".join(sorted(str(d) for d in dtypes))
@@ -57,20 +73,21 @@ def meet(op: Any, backend: Any, arrays: list[Any]) -> list[Any]:
             )
         return arrays
     arrays = [
-        a if a is None or hasattr(a, "dtype") or type(a) in PYTHON_NUMBERS else plain(backend, a)
+        a if a is None or hasattr(a, "dtype") or type(a) in PYTHON_NUMBERS else asarray(backend, a)
         for a in arrays
     ]
     target = result_type(*(a for a in arrays if a is not None))
-    if op.numbers == "floating" and not target.is_floating_point:
+    if op.promotion == "int_to_float" and not target.is_floating_point:
         target = get_default_dtype()
-    if target in HALF_PRECISION and op.name in WITH_WIDE_NUMBERS:
+    if target in HALF_PRECISION and op.scalars_in_float32:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
         return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 
-def rounded(backend: Any, out: Any, *inputs: Any) -> Any:
-    """The result of an op, in the dtype of its 16-bit input where a number met that in float32."""
+def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
+    """The result of an op, in the dtype of its 16-bit input where a number was float32 beside it
+    (see `scalars_in_float32`)."""
     if out.dtype == FLOAT32:
         for a in inputs:
             if getattr(a, "dtype", None) in HALF_PRECISION:
@@ -78,28 +95,27 @@ def rounded(backend: Any, out: Any, *inputs: Any) -> Any:
     return out
 
 
-def refuse_kinds(op: Any, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:
+def refuse_kinds(op: Op, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:
     """Raise if one of the inputs is of a kind of dtype that the op does not take."""
     wrong = [str(d) for d in dtypes if d.kind in kinds]
     wrong += [type(n).__name__ for n in numbers if isinstance(n, bool) and "b" in kinds]
     if not wrong:
         return
-    name = public_name(op)
-    if op.numbers != "number":
+    if op.promotion != "no_bool":
         fix = "cast with .float()"
-        raise DTypeError(sentence(name, "a floating-point dtype", wrong[0], fix))
-    fix = "invert a mask with ~" if name in ("sub", "neg") else "cast with .to()"
-    raise DTypeError(sentence(name, "numbers", wrong[0], fix))
+        raise DTypeError(sentence(op.public_name, "a floating-point dtype", wrong[0], fix))
+    fix = op.bool_fix or "cast with .to()"
+    raise DTypeError(sentence(op.public_name, "numbers", wrong[0], fix))
 
 
-def plain(backend: Any, value: Any) -> Any:
+def asarray(backend: Backend, value: Any) -> Any:
     """An operand that is neither tensor nor Python number, a NumPy array or scalar, as an array."""
     if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeMismatch(f"expected a Tensor or a number, got {type(value).__name__}")
     return backend.asarray(value)
 
 
-def cast(backend: Any, value: Any, dtype: DType) -> Any:
+def cast(backend: Backend, value: Any, dtype: DType) -> Any:
     """An array of that dtype; a Python number is left to the array library's weak promotion where
     that gives the right dtype, and becomes an array where it does not (bfloat16)."""
     if hasattr(value, "dtype"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Keeper = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
+Saver = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
 """(arrays, result, extras) -> the values that a node saves."""
 
 GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = {
@@ -19,7 +19,7 @@ GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = 
 }
 
 
-def keeper(plan: Sequence[tuple[str, Any]]) -> Keeper:
+def saver(plan: Sequence[tuple[str, Any]]) -> Saver:
     """A plan (see `Op.plan`) as a function, with the common cases unrolled."""
     values = [GETTERS[kind](key) for kind, key in plan]
     if not values:

@@ -1,0 +1,45 @@
+"""Losses: one number for each prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+from gradient.ops.autocast import float32_precision
+
+
+@op(lambda g, be, x, target: g * bernoulli_slope(be, x, target),
+    lambda g, be, x: g * (be.log1p(-x) - be.log(x)), promotion="float_only")  # fmt: skip
+def binary_cross_entropy(be: Backend[Array], x: Array, target: Array, /) -> Array:
+    """-(t log x + (1 - t) log(1 - x)), the logarithms cut off at -100."""
+    least = be.full((), -100, x.dtype)
+    log, other = be.maximum(be.log(x), least), be.maximum(be.log1p(-x), least)
+    return (target - 1) * other - target * log
+
+
+def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
+    """(x - t) / (x (1 - x)), the denominator held from 0, where a saturated sigmoid brings it. The
+    bound is for stability only: derivatives pass it."""
+    variance = x * (1 - x)
+    plain = be.detach(variance)
+    return (x - target) / (variance + (be.maximum(plain, be.full((), 1e-12, x.dtype)) - plain))
+
+
+@float32_precision
+@op(lambda g, be, logits, target, high, log_sum, ignore_index, label_smoothing:
+    be.cross_entropy_grad(
+        g, logits, target, high, log_sum, ignore_index, label_smoothing),
+    promotion="float_only")  # fmt: skip
+def cross_entropy(
+    be: Backend[Array],
+    logits: Array,
+    /,
+    *,
+    target: Any,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Array, dict[str, Array]]:
+    """Losses (N,) of logits (N, C) for int64 targets (N,); 0 where ignored."""
+    losses, high, log_sum = be.cross_entropy(logits, target, ignore_index, label_smoothing)
+    return losses, {"high": high, "log_sum": log_sum}

@@ -1,0 +1,128 @@
+"""What a tensor is: its shape, dtype and device. The base of the classes of Tensor's methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import BY_NUMPY, DType
+from gradient.tensor.arguments import Size, axis_of, new_size
+from gradient.tensor.device import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
+
+
+class TensorBase(Variable):
+    """Properties of the array; and declared, what methods in one file use of those in others."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        requires_grad: bool
+
+        def to(
+            self,
+            *args: DTypeLike | DeviceLike | Variable | bool | None,
+            dtype: DTypeLike | None = None,
+            device: DeviceLike = None,
+            non_blocking: bool = False,
+            copy: bool = False,
+        ) -> Tensor: ...
+        def clone(self) -> Tensor: ...
+        def contiguous(self) -> Tensor: ...
+        def detach(self) -> Tensor: ...
+        def item(self) -> Any: ...
+        def reshape(
+            self, *size: int | Sequence[int], shape: Sequence[int] | None = None
+        ) -> Tensor: ...
+        def expand(
+            self, *sizes: int | Sequence[int], size: Sequence[int] | None = None
+        ) -> Tensor: ...
+        def unsqueeze(self, dim: int) -> Tensor: ...
+        def movedim(
+            self, source: int | Sequence[int], destination: int | Sequence[int]
+        ) -> Tensor: ...
+        def cumsum(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def new_empty(self, *sizes: int | Sequence[int]) -> Tensor: ...
+        def new_tensor(self, data: Any) -> Tensor: ...
+
+    @property
+    def shape(self) -> Size:
+        """The sizes of the dimensions."""
+        return new_size(Size, self.array.shape)
+
+    @overload
+    def size(self, dim: None = None) -> Size: ...
+    @overload
+    def size(self, dim: int) -> int: ...
+    def size(self, dim: int | None = None) -> Size | int:
+        """The shape, or the size of one dimension."""
+        if dim is None:
+            return new_size(Size, self.array.shape)
+        shape = self.array.shape
+        try:
+            return shape[dim]
+        except (IndexError, TypeError):
+            return shape[axis_of(dim, len(shape))]
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.array.shape)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return len(self.array.shape)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return new_size(Size, self.array.shape).numel()
+
+    nelement = numel
+
+    @property
+    def dtype(self) -> DType:
+        """The type of the elements."""
+        return BY_NUMPY[self.array.dtype]
+
+    @property
+    def device(self) -> Device:
+        """Where the memory is."""
+        return Device(self.backend.device)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.array.dtype.itemsize
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.array.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements; of a packed tensor, of its blocks."""
+        if isinstance(self.array, PackedArray):
+            return self.array.nbytes
+        return self.numel() * self.array.dtype.itemsize
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the memory is on an NVIDIA GPU."""
+        return self.backend.device.startswith("cuda")
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a floating-point one."""
+        return self.dtype.is_floating_point
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        flags = getattr(self.array, "flags", None)
+        return True if flags is None else bool(flags.c_contiguous)

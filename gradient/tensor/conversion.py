@@ -1,0 +1,146 @@
+"""Other dtypes, other devices, copies: methods of Tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.modes import mode
+from gradient.autograd.variable import Variable, wrap
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import BY_NUMPY, DType, dtype_of
+from gradient.errors import TypeMismatch, sentence
+from gradient.ops import elementwise
+from gradient.tensor.arguments import shown, tensor_of
+from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.device import Device
+from gradient.tensor.packed import carried, copied
+
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
+
+
+class Conversion(Arithmetic):
+    """`to` and its short forms, `contiguous` and `clone`."""
+
+    __slots__ = ()
+
+    def to(
+        self,
+        *args: DTypeLike | DeviceLike | Variable | bool | None,
+        dtype: DTypeLike | None = None,
+        device: DeviceLike = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Tensor:
+        """With another dtype, on another device, or like another tensor; itself if it is so."""
+        rest: list[Any] = list(args)
+        if rest and isinstance(rest[0], Variable):
+            like = rest.pop(0)
+            dtype, device = BY_NUMPY[like.array.dtype], like.backend.device
+        elif rest:
+            if rest[0] is None or isinstance(rest[0], (str, Device)):
+                device = rest.pop(0)
+            if rest and (rest[0] is None or isinstance(rest[0], (DType, np.dtype, type))):
+                dtype = rest.pop(0)
+            elif rest:
+                expected = "a dtype, a device or a tensor"
+                raise TypeMismatch(sentence("to", expected, shown(rest[0])))
+        if len(rest) > 2 or any(type(flag) is not bool for flag in rest):
+            expected = "non_blocking and copy, each True or False, after dtype and device"
+            raise TypeMismatch(sentence("to", expected, ", ".join(map(shown, rest))))
+        if len(rest) == 2:
+            copy = rest[1]
+        out: Any = self
+        if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
+            out = elementwise.astype(out, dtype=wanted.numpy)
+        if device is not None:
+            target = backends.get(str(device))
+            if target is not out.backend:
+                out = moved(out, target)
+        return out.clone() if copy and out is self else out
+
+    @overload
+    def type(self, dtype: None = None) -> str: ...
+    @overload
+    def type(self, dtype: DTypeLike) -> Tensor: ...
+    def type(self, dtype: DTypeLike | None = None) -> str | Tensor:
+        """The dtype's name, or this tensor with that dtype."""
+        return repr(self.dtype) if dtype is None else self.to(dtype=dtype)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """With the dtype of `other`."""
+        return self.to(tensor_of("type_as", other).dtype)
+
+    def cpu(self) -> Tensor:
+        """In the host's memory."""
+        return self.to(device="cpu")
+
+    def cuda(self, device: DeviceLike = 0) -> Tensor:
+        return self.to(device=device if isinstance(device, (str, Device)) else f"cuda:{device}")
+
+    def contiguous(self) -> Tensor:
+        """The tensor itself, or a copy in row-major order."""
+        return cast("Tensor", self) if self.is_contiguous() else elementwise.contiguous(self)
+
+    def clone(self) -> Tensor:
+        """A copy, in the graph."""
+        if type(self.array) is PackedArray:
+            return wrap(copied(self.array, self.backend), self.backend)
+        return elementwise.clone(self)
+
+    def float(self) -> Tensor:
+        """As float32."""
+        return self.to(dtype="float32")
+
+    def double(self) -> Tensor:
+        """As float64."""
+        return self.to(dtype="float64")
+
+    def half(self) -> Tensor:
+        """As float16."""
+        return self.to(dtype="float16")
+
+    def bfloat16(self) -> Tensor:
+        """As bfloat16."""
+        return self.to(dtype="bfloat16")
+
+    def int(self) -> Tensor:
+        """As int32."""
+        return self.to(dtype="int32")
+
+    def long(self) -> Tensor:
+        """As int64."""
+        return self.to(dtype="int64")
+
+    def short(self) -> Tensor:
+        """As int16."""
+        return self.to(dtype="int16")
+
+    def char(self) -> Tensor:
+        """As int8."""
+        return self.to(dtype="int8")
+
+    def byte(self) -> Tensor:
+        """As uint8."""
+        return self.to(dtype="uint8")
+
+    def bool(self) -> Tensor:
+        """As bool."""
+        return self.to(dtype="bool")
+
+
+def moved(tensor: Variable, target: Backend) -> Tensor:
+    """The tensor on another backend, in the graph where recording."""
+    source = tensor.backend
+    out = wrap(carried(tensor.array, source, target), target)
+    if tensor.node is not None and mode.grad:
+        from gradient.tensor.transfer import record_move
+
+        record_move(tensor, out)
+    return out

@@ -1,0 +1,133 @@
+"""Writing to a tensor's memory.
+
+An in-place operation computes its result as the out-of-place op does, writes it into the tensor's
+memory, and the tensor gets the result's node. Whoever shares the memory sees the new values:
+
+* nodes that saved the old ones notice in the backward pass (`gradient.autograd.inplace`);
+* tensors that share the memory get new nodes, so that gradients go through the write
+  (`gradient.tensor.views`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd.inference import refuse_write
+from gradient.autograd.inplace import mark_overwritten
+from gradient.autograd.modes import inference_used, mode
+from gradient.autograd.node import Node, location_of, user_frame
+from gradient.autograd.op import op_of
+from gradient.autograd.variable import Variable
+from gradient.backends.packed import PackedArray
+from gradient.errors import AutogradError, DTypeError, ShapeError
+from gradient.ops import elementwise, index
+from gradient.tensor.packed import refuse
+from gradient.tensor.views import link_of, owned, renew, sharing, spread_news
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+
+def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
+    """Write `result` into `tensor`'s memory and make it `tensor`'s value in the graph."""
+    check(tensor, name, result.node)
+    if result.array.shape != tensor.array.shape:
+        raise ShapeError(
+            f"{name}: output with shape {list(tensor.array.shape)} doesn't match the broadcast "
+            f"shape {list(result.array.shape)}"
+        )
+    if result.array.dtype != tensor.array.dtype and not _fits(result, tensor):
+        raise DTypeError(
+            f"{name}: result type {result.dtype} can't be cast to the desired output type "
+            f"{tensor.dtype}"
+        )
+    if result.node is not None:
+        keep_old(tensor, result.node)
+    write(tensor, ..., result.array, name)
+    if mode.grad:
+        node = result.node
+        if node is not None and node.op is not None:
+            node.location = location_of(user_frame())
+        if node is not None and result.array.dtype != tensor.array.dtype:
+            node = elementwise.astype(result, dtype=tensor.array.dtype).node
+        renew(tensor, node)
+        spread_news(tensor)
+    return tensor
+
+
+def overwrite_at(
+    tensor: Variable, at: tuple[Any, ...], value: Variable, name: str = "setitem"
+) -> None:
+    """tensor[at] = value, of which the graph, if there is one, keeps that the rest is as before."""
+    check(tensor, name, value.node)
+    array = value.array
+    if value.backend is not tensor.backend:
+        array = tensor.backend.asarray(value.backend.to_numpy(array))
+    recorded = bool(mode.grad) and (tensor.node is not None or value.node is not None)
+    before = tensor.array
+    write(tensor, at, array, name)
+    if recorded:
+        nodes = (tensor.node, value.node)
+        node = op_of(index.setitem).record(
+            tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
+        )
+        renew(tensor, node)
+        spread_news(tensor)
+
+
+def keep_old(tensor: Variable, node: Node) -> None:
+    """Before `tensor` is overwritten: have `node`, which computed the new values, save copies of
+    the old ones that its gradient needs."""
+    backend = tensor.backend
+    owner = backend.storage(tensor.array)
+    copies: dict[int, Any] = {}
+    for value in node.saved or ():
+        if hasattr(value, "dtype") and id(value) not in copies and backend.storage(value) is owner:
+            copies[id(value)] = backend.copy(value)
+    if copies:
+        node.saved = tuple([copies.get(id(value), value) for value in node.saved or ()])
+
+
+def check(tensor: Variable, name: str, node: Node | None = None) -> None:
+    """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
+    into the graph; `node` is that of the new value."""
+    if type(tensor.array) is PackedArray:
+        refuse(name, tensor)
+    if not mode.grad:
+        return
+    for shared in sharing(tensor):
+        link = link_of(shared)
+        if link is not None and link[1] is None and (node or link[0].node) is not None:
+            raise AutogradError(
+                f"{name}: a view that was taken under no_grad is being written in place outside "
+                "it, so whether the write belongs to the graph is not clear; take the view where "
+                "you write to it"
+            )
+        if shared.node is not None and shared.node.op is None:
+            what = "a leaf Variable" if shared is tensor else "a view of a leaf Variable"
+            raise AutogradError(
+                f"{name}: {what} that requires grad is being used in an in-place operation; do it "
+                "under no_grad(), or on a clone"
+            )
+
+
+def write(tensor: Variable, at: Any, value: Any, name: str) -> None:
+    """tensor.array[at] = value, marked as overwritten."""
+    if inference_used:
+        refuse_write(tensor, name)
+    tensor.array = owned(tensor)
+    try:
+        tensor.array = tensor.backend.assign(tensor.array, at, value)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise AutogradError(
+            f"{name}: the memory of this tensor cannot be written (an expanded tensor, or a "
+            "read-only array or file); clone() it first"
+        ) from None
+    mark_overwritten(tensor.backend, tensor.array, name)
+
+
+def _fits(result: Any, tensor: Tensor) -> bool:
+    order = {"bool": 0, "int": 1, "float": 2}
+    return order[result.dtype.kind] <= order[tensor.dtype.kind]
