@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; the console script `gradient` and `python -m gradient` are this."""
+    _open_streams()
     try:
         try:
             import typer  # noqa: F401
@@ -18,6 +20,13 @@ def main() -> None:
     except KeyboardInterrupt:  # before a command has begun: from there on it is seen to
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Python has None for a stream that is closed from the start (`gradient ... >&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as we run)
 
 
 __all__ = ["main"]

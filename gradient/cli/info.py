@@ -237,9 +237,10 @@ def _training(folder: Path) -> dict[str, Any] | None:
 
 
 def _print(described: dict[str, Any]) -> None:
+    dtypes = ", ".join(described["dtypes"])
     rows: list[tuple[str, ...]] = [
         ("parameters", f"{described['parameters']:,}"),
-        ("weights", f"{byte_size(described['bytes'])} in {', '.join(described['dtypes'])}"),
+        ("weights", " in ".join([byte_size(described["bytes"]), *[dtypes] * bool(dtypes)])),
     ]
     if "architecture" in described:
         context = described["context_length"]
@@ -264,7 +265,7 @@ def _print(described: dict[str, Any]) -> None:
     if training := described.get("training"):
         rows += [
             ("trained on", f"{training['tokens_seen']:,} tokens of {training['text']}"),
-            ("validation loss", f"{training['val_loss']}"),
+            ("validation loss", f"{training['val_loss']:.4f}"),
         ]
     print_table((described["model"], ""), rows)
     if "note" in described:

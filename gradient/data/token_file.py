@@ -6,6 +6,7 @@ which, and how many. Files without that neighbour, as nanoGPT's train.bin, open 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,6 +89,23 @@ class TokenFile:
     def __getitem__(self, index: Any) -> Any:
         """Tokens by position, as of a NumPy array."""
         return self.array[index]
+
+    def verify(self) -> None:
+        """Compare the whole file with the checksum in its `.json`, where there is one.
+
+        Raises:
+            FileFormatError: it is not what was written.
+        """
+        expected = self.metadata.get("sha256")
+        if expected is None:
+            return
+        with open(self.path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise FileFormatError(
+                f"{self.path} was altered or damaged since it was written: its SHA-256 is "
+                f"{found:.12}..., expected {expected:.12}..."
+            )
 
     def split(self, val_fraction: float) -> tuple[TokenFile, TokenFile]:
         """The beginning to train on, and the last `val_fraction` of the tokens to validate on."""
@@ -182,6 +200,7 @@ class TokenWriter:
         self.dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
         self.metadata = metadata or {}
         self.count = 0
+        self._digest = hashlib.sha256()
         self._write = atomic_write(self.path)
         self._file: Any = None
 
@@ -206,7 +225,9 @@ class TokenWriter:
             raise IndexOutOfRange(
                 f"TokenWriter: token id {wrong} is not below vocab_size={self.vocab_size}"
             )
-        self._file.write(tokens.astype(_DTYPES[self.dtype]).tobytes())
+        data = tokens.astype(_DTYPES[self.dtype]).tobytes()
+        self._file.write(data)
+        self._digest.update(data)
         self.count += tokens.size
 
     def __exit__(self, *error: Any) -> bool | None:
@@ -223,6 +244,7 @@ class TokenWriter:
                 "dtype": self.dtype,
                 "count": self.count,
                 "vocab_size": self.vocab_size,
+                "sha256": self._digest.hexdigest(),
             }
             write_text(_description(self.path), json.dumps(self.metadata | about, indent=2) + "\n")
         return swallowed

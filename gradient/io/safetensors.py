@@ -94,7 +94,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
                 self.metadata, self.entries, self._data_start = _read_header(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise ModelNotFound(f"no safetensors file at {self.path}: {error.strerror}") from None
+            raise ModelNotFound(f"no file at {self.path}: {error.strerror}") from None
         notes = self.metadata.pop(packed.NOTES, None)
         self.packed = {} if notes is None else packed.read_notes(notes, self._stored, self._wrong)
         self.whole = {p: name for name, note in self.packed.items() for p in note.parts(name)}

@@ -47,9 +47,20 @@ class Tokens:
 
     @classmethod
     def from_files(cls, folder: Path, name: str, *, packed: bool) -> Tokens:
-        """What `gradient.training.encoding` wrote."""
+        """What `gradient.training.encoding` wrote.
+
+        Raises:
+            FileFormatError: a file is damaged, or another one.
+        """
         stems = (name, f"{name}.lengths", f"{name}.learned")[: 3 if packed else 1]
-        return cls(*(TokenFile(folder / f"{stem}.bin").array for stem in stems))
+        files = [TokenFile(folder / f"{stem}.bin") for stem in stems]
+        try:
+            for file in files:
+                file.verify()
+        except FileFormatError as error:
+            fix = f"remove {folder / RECORD}, and the text is tokenised anew"
+            raise FileFormatError(f"{error}; {fix}") from None
+        return cls(*(file.array for file in files))
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,9 @@ def read_all(files: Iterable[File]) -> tuple[list[Document], str]:
         digest.update(f"{file.name}\0{len(text)}\0".encode())
         digest.update(text.encode())
     if not documents:
+        more = f" and {len(others) - 1} more files are" if len(others) > 1 else " is"
         raise ArgumentError(
-            f"paths: none of the {len(others)} files found is UTF-8 text, {others[0]} for one"
+            f"paths: no text found: {others[0]}{more} empty or not UTF-8"
             if others
             else "paths: the files found hold no document"
         )

@@ -216,13 +216,17 @@ class RichReporter(Reporter):
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.console = Console()
-        self.progress = Progress(
+        self.wide = self.console.width >= 70
+        columns = [
             TextColumn("[bold]step {task.fields[step]}/{task.fields[steps]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[status]}"),
+        ]
+        self.progress = Progress(
+            *(columns if self.wide else [columns[0], columns[-1]]),
             console=self.console,
-            expand=True,
+            expand=self.wide,
         )
         self.steps = 0
         self.task = self.progress.add_task("", total=1.0, step=0, steps=0, status="starting")
@@ -236,12 +240,12 @@ class RichReporter(Reporter):
         self.progress.start()
 
     def step(self, record: Record) -> None:
+        speed = f"  {record['tokens_per_second']:,.0f} tok/s" if self.wide else ""
         self.progress.update(
             self.task,
             completed=record["progress"],
             step=record["step"],
-            status=f"loss {record['loss']:.3f}  {record['tokens_per_second']:,.0f} tok/s  "
-            f"left {duration(record['eta'])}",
+            status=f"loss {record['loss']:.3f}{speed}  left {duration(record['eta'])}",
         )
 
     def evaluation(self, record: Record) -> None:

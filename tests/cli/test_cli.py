@@ -423,6 +423,14 @@ def test_train_on_a_terminal_shows_a_bar(text, tmp_path):
     assert "finished: 20 steps in" in output and "\x1b[" in output
 
 
+def test_train_on_a_narrow_terminal(text, tmp_path):
+    """The step, the loss and the time to go are there whole."""
+    code, output = terminal("train", text, "--out", tmp_path / "run", *NANO, columns="40")
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output).replace("\r", "\n").splitlines()
+    whole = re.compile(r"step \d+/\d+ +loss [\d.]+ +left \d:\d\d")
+    assert code == 0 and any(map(whole.search, lines))
+
+
 def test_a_config_is_the_command_that_it_records(monkeypatch):
     seen = []
     monkeypatch.setattr("gradient.training.run.train", lambda config, **_: seen.append(config))
@@ -564,6 +572,14 @@ def test_info_of_a_truncated_file(model, tmp_path):
     path.write_bytes((model / "model.safetensors").read_bytes()[:-100])
     result = run("info", path)
     assert result.exit_code == 1 and str(path) in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_streams_that_are_closed_from_the_start():
+    command = f"{sys.executable} -m gradient generate Once -n 2"
+    for closed in (">&-", "2>&-", "<&-"):
+        done = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, closed
 
 
 def test_check_some_ops():

@@ -329,7 +329,7 @@ def test_wrong_arguments_of_save_file_are_explained(tmp_path):
         save_file({"__metadata__": np.zeros(2)}, path)
     with pytest.raises(TypeError, match="metadata must be a dict of strings"):
         save_file({}, path, {"step": 3})
-    with pytest.raises(ModelNotFound, match="no safetensors file at .*absent"):
+    with pytest.raises(ModelNotFound, match="no file at .*absent"):
         load_file(tmp_path / "absent")
     with pytest.raises(ModelNotFound, match="directory"):
         load_file(tmp_path)

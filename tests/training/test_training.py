@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.errors import ArgumentError, CheckpointError
+from gradient.errors import ArgumentError, CheckpointError, FileFormatError
 from gradient.training import Reporter, TrainConfig, train
 from gradient.training.batches import TokenBatches
 from gradient.training.corpus import prepare
@@ -206,7 +206,7 @@ def test_missing_text(tmp_path):
     with pytest.raises(ArgumentError, match=r"paths: no file matches '\*' in "):
         find_files([tmp_path])
     (tmp_path / "data.bin").write_bytes(b"\0\1")
-    with pytest.raises(ArgumentError, match="none of the 1 files found is UTF-8 text"):
+    with pytest.raises(ArgumentError, match="no text found: .* is empty or not UTF-8"):
         read_all(find_files([tmp_path]))
 
 
@@ -380,6 +380,20 @@ def test_a_run_is_not_overwritten(text, tmp_path):
     train(config)
     with pytest.raises(ArgumentError, match="already holds a run; resume it"):
         train(config)
+
+
+def test_tokens_that_were_altered_are_not_trained_on(text, tmp_path):
+    config = nano(text, tmp_path / "run", steps=4, eval_every=2)
+    train(config)
+    tokens = tmp_path / "run" / "data" / "train.bin"
+    good = tokens.read_bytes()
+    tokens.write_bytes(good[:-2] + bytes([good[-2] ^ 1, good[-1]]))
+    longer = dataclasses.replace(config, steps=6)
+    with pytest.raises(FileFormatError, match=r"train.bin was altered .*; remove .*corpus.json"):
+        train(longer, resume=True)
+    (tokens.parent / "corpus.json").unlink()
+    assert train(longer, resume=True).finished
+    assert tokens.read_bytes() == good
 
 
 def test_nothing_to_resume(text, tmp_path):
