@@ -11,7 +11,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from gradient.models.config import (
     size,
 )
 from gradient.models.encoder import EncoderModel, real_tokens
+from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Metadata, Shapes
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -39,11 +40,48 @@ def no_decoder() -> Any:
     return limited(False, "false: only encoders are supported", lambda value: not value)
 
 
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Count the types of tokens, for which there is no key."""
+    values["type_vocab_size"] = shapes.get("token_types.weight", (2,))[0]
+
+
+def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Say that every token sees all others."""
+    keys["attention.causal"] = False
+    return []
+
+
 @dataclass(kw_only=True)
 class BertConfig(EncoderConfig):
     """The shape of a BERT; the defaults are bert-base-uncased's."""
 
     model_type: ClassVar[str] = "bert"
+    gguf: ClassVar[Architecture | None] = Architecture(
+        "bert",
+        (CONTEXT, *SIZES, LAYER_NORM_EPS),
+        {
+            "token_embd": "bert.embeddings.word_embeddings",
+            "token_types": "bert.embeddings.token_type_embeddings",
+            "position_embd": "bert.embeddings.position_embeddings",
+            "token_embd_norm": "bert.embeddings.LayerNorm",
+        },
+        {
+            "attn_q": "attention.self.query",
+            "attn_k": "attention.self.key",
+            "attn_v": "attention.self.value",
+            "attn_output": "attention.output.dense",
+            "attn_output_norm": "attention.output.LayerNorm",
+            "ffn_up": "intermediate.dense",
+            "ffn_down": "output.dense",
+            "layer_output_norm": "output.LayerNorm",
+        },
+        layers="bert.encoder.layer",
+        fixed={"hidden_act": ("gelu", "gelu_python"), "position_embedding_type": "absolute"},
+        rope=False,
+        dropped=(r"^bert\.pooler\.", r"^cls\."),
+        read=read_gguf,
+        write=write_gguf,
+    )
 
     vocab_size: int = size(30522)
     hidden_size: int = size(768)

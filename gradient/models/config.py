@@ -19,6 +19,7 @@ from gradient.checks import Limit
 from gradient.checks import problems as beyond_limits
 from gradient.errors import FileFormatError
 from gradient.models.activations import ACTIVATIONS
+from gradient.models.gguf import Architecture
 
 CONFIG_NAME = "config.json"
 
@@ -79,6 +80,8 @@ class ModelConfig:
     #: Other names of a field, as transformers' `attribute_map` has them: {alias: field}. Files may
     #: use them, and they are attributes.
     aliases: ClassVar[dict[str, str]] = {}
+    #: What llama.cpp calls its parts; None: GGUF has no word for it.
+    gguf: ClassVar[Architecture | None] = None
 
     vocab_size: int = size(MISSING)
     bos_token_id: int | None = None

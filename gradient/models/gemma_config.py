@@ -5,11 +5,29 @@ As in `gradient.models.llama_config`, what distinguishes the three is a property
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from gradient.errors import FileFormatError
 from gradient.models.config import limited, positive, size
+from gradient.models.gguf import (
+    ATTENTION,
+    BLOCK,
+    DECODER,
+    KV_HEADS,
+    MLP,
+    QK_NORMS,
+    SIZES,
+    TANH_GELU,
+    TOP,
+    WINDOW,
+    Architecture,
+    Key,
+    Metadata,
+    Shapes,
+    read_windows,
+)
 from gradient.models.llama_config import Biases, LlamaFamilyConfig, layer_type_problems
 from gradient.models.rope_parameters import old_dialect, rope_problems
 from gradient.models.rotary_config import FULL, SLIDING
@@ -20,11 +38,113 @@ def cap(default: float | None) -> Any:
     return limited(default, "null or positive", lambda value: value > 0)
 
 
+# ---- GGUF ---------------------------------------------------------------------------------------
+
+_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
+#: By their depth llama.cpp tells the 27B models, whose attention is scaled by their width.
+_DEPTH_OF_27B = {"gemma2": 46, "gemma3_text": 62}
+
+
+def usual_scalar(values: Mapping[str, Any]) -> int:
+    """Return the query_pre_attn_scalar that llama.cpp takes for granted."""
+    if values["num_hidden_layers"] == _DEPTH_OF_27B[values["model_type"]]:
+        return values["hidden_size"] // values["num_attention_heads"]
+    return values["head_dim"]
+
+
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Read windows, bounds and the scale of Gemma 2 and 3, and the local layers' rotary base."""
+    gguf = GEMMA2_GGUF if values["model_type"] == "gemma2" else GEMMA3_GGUF
+    read_windows(values, metadata, gguf.window_period)
+    if scale := metadata.get("attention.scale", None):
+        divisor = scale**-2  # an integer that float32 has blurred, or the number itself
+        whole = round(divisor)
+        values["query_pre_attn_scalar"] = (
+            whole if abs(divisor - whole) < 1e-4 * divisor else divisor
+        )
+    else:
+        values["query_pre_attn_scalar"] = usual_scalar(values)
+    values |= {name: values.get(name) or None for name in _CAPS}  # 0 stands for none
+    if values["model_type"] == "gemma3_text":
+        values["rope_local_base_freq"] = metadata.get("rope.freq_base_swa", 10_000.0)
+
+
+def write_gemma2(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Add the scale of the scores, and 0 for bounds that there are none of."""
+    if values["query_pre_attn_scalar"] != usual_scalar(values):
+        keys["attention.scale"] = float(values["query_pre_attn_scalar"]) ** -0.5
+    keys |= {name: 0.0 for name in _CAPS if not values.get(name)}
+    return []
+
+
+def write_gemma3(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Add the scale of the scores, and the local layers' rotary base."""
+    if values["query_pre_attn_scalar"] != usual_scalar(values):
+        keys["attention.scale"] = float(values["query_pre_attn_scalar"]) ** -0.5
+    local = (values.get("rope_parameters") or {}).get(SLIDING, {})
+    base = local.get("rope_theta") or values.get("rope_local_base_freq") or 10_000.0
+    keys["rope.freq_base_swa"] = float(base)
+    kind = local.get("rope_type", "default")
+    return [] if kind == "default" else [f"rope_type {kind!r} in local layers"]
+
+
+GEMMA_GGUF = Architecture(
+    "gemma",
+    DECODER,
+    TOP,
+    BLOCK,
+    # config.json's first name is written in words that all versions of transformers read.
+    fixed={"hidden_activation": ("gelu_pytorch_tanh", *TANH_GELU)},
+    bias="attention_bias",
+    norms_plus_one=True,
+)
+GEMMA2_GGUF = replace(
+    GEMMA_GGUF,
+    name="gemma2",
+    keys=(
+        *DECODER,
+        Key("attention.sliding_window", "sliding_window", 4096),
+        Key("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
+        Key("final_logit_softcapping", "final_logit_softcapping", 30.0),
+    ),
+    block=ATTENTION | _NORMS | MLP,
+    window_period=2,
+    read=read_gguf,
+    write=write_gemma2,
+)
+GEMMA3_GGUF = replace(
+    GEMMA2_GGUF,
+    name="gemma3",
+    keys=(
+        Key("context_length", "max_position_embeddings", 131_072),
+        *SIZES,
+        KV_HEADS,
+        Key("attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6),
+        Key("attention.key_length", "head_dim", 256),
+        WINDOW,
+        *(Key(name, name, None) for name in _CAPS),
+    ),
+    block=ATTENTION | QK_NORMS | _NORMS | MLP,
+    rope_theta=1_000_000.0,
+    window_period=6,
+    write=write_gemma3,
+)
+
+
+# ---- configurations -----------------------------------------------------------------------------
+
+
 @dataclass(kw_only=True)
 class GemmaConfig(LlamaFamilyConfig):
     """The shape of a Gemma 1; the defaults are the 7B model's."""
 
     model_type: ClassVar[str] = "gemma"
+    gguf = GEMMA_GGUF
     #: Whether what attention and MLP give is normalised before it is added.
     post_norms: ClassVar[bool] = False
 
@@ -101,6 +221,7 @@ class Gemma2Config(GemmaConfig):
     """The shape of a Gemma 2; the defaults are the 2B model's."""
 
     model_type: ClassVar[str] = "gemma2"
+    gguf = GEMMA2_GGUF
     post_norms: ClassVar[bool] = True
 
     hidden_size: int = 2304
@@ -164,6 +285,7 @@ class Gemma3Config(Gemma2Config):
     """
 
     model_type: ClassVar[str] = "gemma3_text"
+    gguf = GEMMA3_GGUF
     qk_norm: ClassVar[bool] = True
     #: The bases of rotary frequencies where config.json has none.
     default_thetas: ClassVar[dict[str, float]] = {FULL: 1_000_000.0, SLIDING: 10_000.0}

@@ -10,9 +10,9 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
@@ -26,10 +26,23 @@ from gradient.models.config import (
     probability,
     size,
 )
+from gradient.models.gguf import TANH_GELU, Architecture, Key, Metadata, Shapes
 from gradient.nn import init
 from gradient.tensor import Tensor
 
 __all__ = ["GPT2Config", "GPT2LMHeadModel"]
+
+
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Leave the usual width of the MLP unsaid, as config.json does."""
+    if values["n_inner"] == 4 * values["n_embd"]:
+        values["n_inner"] = None
+
+
+def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Add the width of the MLP, where config.json leaves it unsaid."""
+    keys["feed_forward_length"] = values.get("n_inner") or 4 * values["n_embd"]
+    return []
 
 
 @dataclass(kw_only=True)
@@ -37,6 +50,41 @@ class GPT2Config(DecoderConfig):
     """The shape of a GPT-2; the defaults are the 124M model's."""
 
     model_type: ClassVar[str] = "gpt2"
+    gguf = Architecture(
+        "gpt2",
+        (
+            Key("context_length", "n_positions"),
+            Key("embedding_length", "n_embd"),
+            Key("block_count", "n_layer"),
+            Key("feed_forward_length", "n_inner"),
+            Key("attention.head_count", "n_head"),
+            Key("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+        ),
+        {
+            "token_embd": "transformer.wte",
+            "position_embd": "transformer.wpe",
+            "output_norm": "transformer.ln_f",
+            "output": "lm_head",
+        },
+        {
+            "attn_norm": "ln_1",
+            "attn_qkv": "attn.c_attn",
+            "attn_output": "attn.c_proj",
+            "ffn_norm": "ln_2",
+            "ffn_up": "mlp.c_fc",
+            "ffn_down": "mlp.c_proj",
+        },
+        layers="transformer.h",
+        fixed={
+            "activation_function": TANH_GELU,
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+        },
+        transposed=("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
+        rope=False,
+        read=read_gguf,
+        write=write_gguf,
+    )
     aliases: ClassVar[dict[str, str]] = {
         "hidden_size": "n_embd",
         "max_position_embeddings": "n_positions",

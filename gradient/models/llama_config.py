@@ -7,10 +7,23 @@ distinguishes it from its relatives, is a property: modules ask these and never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from gradient.models.config import activation, positive, probability, size
+from gradient.models.gguf import (
+    BLOCK,
+    DECODER,
+    QK_NORMS,
+    SILU,
+    TOP,
+    WINDOW,
+    Architecture,
+    Key,
+    Metadata,
+    Shapes,
+    read_windows,
+)
 from gradient.models.rotary_config import FULL, SLIDING, RotaryConfig
 
 
@@ -94,6 +107,37 @@ class LlamaFamilyConfig(RotaryConfig):
         return 0.0
 
 
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Tell LLaMA, Mistral and Mixtral apart, which are one architecture to llama.cpp."""
+    experts = {name: values.pop(name, 0) for name in ("num_local_experts", "num_experts_per_tok")}
+    if not values.get("sliding_window"):
+        values.pop("sliding_window", None)
+    if experts["num_local_experts"]:
+        values |= {"model_type": "mixtral"} | experts
+    elif "sliding_window" in values:
+        values["model_type"] = "mistral"
+    else:
+        values["mlp_bias"] = "blk.0.ffn_up.bias" in shapes
+
+
+LLAMA_GGUF = Architecture(
+    "llama",
+    (
+        *DECODER,
+        WINDOW,
+        Key("expert_count", "num_local_experts", None),
+        Key("expert_used_count", "num_experts_per_tok", None),
+    ),
+    TOP,
+    BLOCK,
+    fixed=SILU,
+    bias="attention_bias",
+    paired=("attn_q", "attn_k"),
+    one_window=True,
+    read=read_gguf,
+)
+
+
 @dataclass(kw_only=True)
 class LlamaConfig(LlamaFamilyConfig):
     """LLaMA 1 to 3.3, TinyLlama and all that call themselves so (Touvron et al. 2023).
@@ -102,6 +146,7 @@ class LlamaConfig(LlamaFamilyConfig):
     """
 
     model_type: ClassVar[str] = "llama"
+    gguf = LLAMA_GGUF
 
     rms_norm_eps: float = positive(1e-6)
     attention_bias: bool = False
@@ -117,6 +162,7 @@ class MistralConfig(LlamaFamilyConfig):
     """Mistral: every layer sees a window of tokens (Jiang et al. 2023, "Mistral 7B", section 2)."""
 
     model_type: ClassVar[str] = "mistral"
+    gguf = replace(LLAMA_GGUF, bias=None)
 
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8
@@ -157,11 +203,23 @@ class LayeredWindowConfig(LlamaFamilyConfig):
         return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
 
 
+def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Read which layers have a window, of which llama.cpp knows nothing."""
+    read_windows(values, metadata)
+    window = values.setdefault("sliding_window", None)
+    if "layer_types" in values:
+        values["use_sliding_window"] = window is not None
+
+
+QWEN2_GGUF = Architecture("qwen2", DECODER, TOP, BLOCK, fixed=SILU, read=read_qwen_gguf)
+
+
 @dataclass(kw_only=True)
 class Qwen2Config(LayeredWindowConfig):
     """Qwen 1.5, 2 and 2.5: queries, keys and values have a bias (Yang et al. 2024, section 2.2)."""
 
     model_type: ClassVar[str] = "qwen2"
+    gguf = QWEN2_GGUF
 
     @property
     def biases(self) -> Biases:
@@ -173,6 +231,7 @@ class Qwen3Config(LayeredWindowConfig):
     """Qwen3: normalised queries and keys instead of the biases (Yang et al. 2025, section 2)."""
 
     model_type: ClassVar[str] = "qwen3"
+    gguf = replace(QWEN2_GGUF, name="qwen3", block=BLOCK | QK_NORMS, bias="attention_bias")
     qk_norm: ClassVar[bool] = True
 
     head_dim: int | None = 128
@@ -188,6 +247,7 @@ class Ernie4_5Config(LlamaFamilyConfig):
     """ERNIE 4.5's dense models: rotary pairs are neighbours, biases everywhere or nowhere."""
 
     model_type: ClassVar[str] = "ernie4_5"
+    gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU, bias="use_bias")
     default_rope_theta: ClassVar[float] = 500_000.0
     interleaved_rotary: ClassVar[bool] = True
 

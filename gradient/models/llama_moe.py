@@ -11,7 +11,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,6 +20,18 @@ from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import limited, positive, size
+from gradient.models.gguf import (
+    BLOCK,
+    DECODER,
+    QK_NORMS,
+    SILU,
+    TOP,
+    Architecture,
+    Experts,
+    Key,
+    Metadata,
+    Shapes,
+)
 from gradient.models.llama import (
     LlamaAttention,
     LlamaDecoderLayer,
@@ -28,7 +40,13 @@ from gradient.models.llama import (
     LlamaModel,
     LlamaRMSNorm,
 )
-from gradient.models.llama_config import Biases, LayeredWindowConfig, LlamaFamilyConfig
+from gradient.models.llama_config import (
+    LLAMA_GGUF,
+    Biases,
+    LayeredWindowConfig,
+    LlamaFamilyConfig,
+    read_qwen_gguf,
+)
 from gradient.models.moe import Router, SparseMoe
 from gradient.models.rope import Rotate
 from gradient.tensor import Tensor
@@ -73,6 +91,18 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
     """
 
     model_type: ClassVar[str] = "mixtral"
+    gguf = replace(
+        LLAMA_GGUF,
+        bias=None,
+        experts=Experts(
+            {
+                "ffn_gate_exps": "block_sparse_moe.experts.{}.w1",
+                "ffn_down_exps": "block_sparse_moe.experts.{}.w2",
+                "ffn_up_exps": "block_sparse_moe.experts.{}.w3",
+            },
+            router="block_sparse_moe.gate",
+        ),
+    )
     aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts"}
     default_rope_theta: ClassVar[float] = 1_000_000.0
 
@@ -150,6 +180,44 @@ class MixtralForCausalLM(LlamaForCausalLM):
 # ---- Qwen ---------------------------------------------------------------------------------------
 
 
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Read which layers have a mixture, and which a window."""
+    read_qwen_gguf(values, metadata, shapes)
+    layers = range(values["num_hidden_layers"])
+    dense = [layer for layer in layers if f"blk.{layer}.ffn_gate_inp.weight" not in shapes]
+    values |= {"decoder_sparse_step": 1, "mlp_only_layers": dense}
+
+
+QWEN_MOE_KEYS = (
+    *DECODER,
+    Key("expert_count", "num_experts"),
+    Key("expert_used_count", "num_experts_per_tok"),
+    # Files of early 2024 lack this, and the size of shared experts.
+    Key(
+        "expert_feed_forward_length",
+        "moe_intermediate_size",
+        lambda values: values["intermediate_size"] // max(values["num_experts_per_tok"], 1),
+    ),
+)
+QWEN_MOE_GGUF = Architecture(
+    "qwen3moe",
+    (*QWEN_MOE_KEYS, Key("expert_weights_norm", "norm_topk_prob", True)),
+    TOP,
+    BLOCK | QK_NORMS,
+    experts=Experts(
+        {
+            "ffn_gate_exps": "mlp.experts.{}.gate_proj",
+            "ffn_down_exps": "mlp.experts.{}.down_proj",
+            "ffn_up_exps": "mlp.experts.{}.up_proj",
+        },
+        router="mlp.gate",
+    ),
+    fixed=SILU,
+    bias="attention_bias",
+    read=read_gguf,
+)
+
+
 @dataclass(kw_only=True)
 class QwenMoeConfig(MoeFields, LayeredWindowConfig):
     """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
@@ -184,6 +252,27 @@ class Qwen2MoeConfig(QwenMoeConfig):
     """Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert sees all tokens (Yang et al. 2024, 2.2.2)."""
 
     model_type: ClassVar[str] = "qwen2_moe"
+    gguf = replace(
+        QWEN_MOE_GGUF,
+        name="qwen2moe",
+        keys=(
+            *QWEN_MOE_KEYS,
+            Key(
+                "expert_shared_feed_forward_length",
+                "shared_expert_intermediate_size",
+                lambda values: values["intermediate_size"],
+            ),
+            Key("expert_weights_norm", "norm_topk_prob", False),
+        ),
+        block=BLOCK
+        | {
+            "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+            "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+            "ffn_down_shexp": "mlp.shared_expert.down_proj",
+            "ffn_up_shexp": "mlp.shared_expert.up_proj",
+        },
+        bias="qkv_bias",
+    )
     shared_expert: ClassVar[bool] = True
 
     intermediate_size: int = 5632
@@ -214,6 +303,7 @@ class Qwen3MoeConfig(QwenMoeConfig):
     """Qwen3's mixtures: Qwen3's attention, no shared expert (Yang et al. 2025, section 2)."""
 
     model_type: ClassVar[str] = "qwen3_moe"
+    gguf = QWEN_MOE_GGUF
     qk_norm: ClassVar[bool] = True
 
     intermediate_size: int = 6144

@@ -19,6 +19,17 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability
+from gradient.models.gguf import (
+    ATTENTION,
+    CONTEXT,
+    HEAD_DIM,
+    KV_HEADS,
+    LAYER_NORM_EPS,
+    SIZES,
+    TANH_GELU,
+    TOP,
+    Architecture,
+)
 from gradient.models.llama import LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.models.rope import Rotate, rotary_dim
@@ -32,6 +43,18 @@ class PhiConfig(LlamaFamilyConfig):
     """The shape of a Phi; the defaults are Phi-1's."""
 
     model_type: ClassVar[str] = "phi"
+    gguf = Architecture(
+        "phi2",
+        (CONTEXT, *SIZES, KV_HEADS, LAYER_NORM_EPS, HEAD_DIM),
+        TOP | {"output_norm": "model.final_layernorm"},
+        {
+            **ATTENTION,
+            "attn_output": "self_attn.dense",
+            "ffn_up": "mlp.fc1",
+            "ffn_down": "mlp.fc2",
+        },
+        fixed={"hidden_act": TANH_GELU, "qk_layernorm": False},
+    )
     norm_eps_field: ClassVar[str] = "layer_norm_eps"
     default_partial_rotary_factor: ClassVar[float] = 0.5
 

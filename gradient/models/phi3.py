@@ -17,6 +17,7 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, size
+from gradient.models.gguf import DECODER, SILU, TOP, WINDOW, Architecture, Key, Metadata, Shapes
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.models.rope import Rotate
@@ -25,11 +26,40 @@ from gradient.tensor import Tensor
 __all__ = ["Phi3Config", "Phi3ForCausalLM"]
 
 
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Read a window of 0, or none, as none."""
+    values["sliding_window"] = values.get("sliding_window") or None
+
+
 @dataclass(kw_only=True)
 class Phi3Config(LlamaFamilyConfig):
     """The shape of a Phi-3; the defaults are Phi-3-mini's."""
 
     model_type: ClassVar[str] = "phi3"
+    gguf = Architecture(
+        "phi3",
+        (
+            *DECODER,
+            WINDOW,
+            Key(
+                "rope.scaling.original_context_length",
+                "original_max_position_embeddings",
+                lambda values: values["max_position_embeddings"],
+            ),
+        ),
+        TOP,
+        {
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "self_attn.qkv_proj",
+            "attn_output": "self_attn.o_proj",
+            "ffn_norm": "post_attention_layernorm",
+            "ffn_up": "mlp.gate_up_proj",
+            "ffn_down": "mlp.down_proj",
+        },
+        fixed=SILU,
+        one_window=True,
+        read=read_gguf,
+    )
     default_partial_rotary_factor: ClassVar[float] = 1.0
     recomputes_when_angles_change: ClassVar[bool] = True
 

@@ -25,34 +25,48 @@ class Entry(NamedTuple):
         file: where they are, in gradient.models.
         model, config: their names.
         architecture: transformers' name of the model's class, as in config.json's `architectures`.
+        gguf: llama.cpp's name of the architecture, as in a file's `general.architecture`, where the
+            config has its words (`ModelConfig.gguf`). Several types may share one: the first reads
+            it.
     """
 
     file: str
     model: str
     config: str
     architecture: str
+    gguf: str = ""
 
 
 MODELS: dict[str, Entry] = {
-    "bert": Entry("bert", "BertForMaskedLM", "BertConfig", "BertForMaskedLM"),
+    "bert": Entry("bert", "BertForMaskedLM", "BertConfig", "BertForMaskedLM", "bert"),
     "distilbert": Entry(
         "distilbert", "DistilBertForMaskedLM", "DistilBertConfig", "DistilBertForMaskedLM"
     ),
-    "ernie4_5": Entry("llama", "LlamaForCausalLM", "Ernie4_5Config", "Ernie4_5ForCausalLM"),
-    "gemma": Entry("gemma", "GemmaForCausalLM", "GemmaConfig", "GemmaForCausalLM"),
-    "gemma2": Entry("gemma", "GemmaForCausalLM", "Gemma2Config", "Gemma2ForCausalLM"),
-    "gemma3": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM"),
-    "gemma3_text": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM"),
-    "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel"),
-    "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM"),
-    "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM"),
-    "mixtral": Entry("llama_moe", "MixtralForCausalLM", "MixtralConfig", "MixtralForCausalLM"),
-    "phi": Entry("phi", "PhiForCausalLM", "PhiConfig", "PhiForCausalLM"),
-    "phi3": Entry("phi3", "Phi3ForCausalLM", "Phi3Config", "Phi3ForCausalLM"),
-    "qwen2": Entry("llama", "LlamaForCausalLM", "Qwen2Config", "Qwen2ForCausalLM"),
-    "qwen2_moe": Entry("llama_moe", "QwenMoeForCausalLM", "Qwen2MoeConfig", "Qwen2MoeForCausalLM"),
-    "qwen3": Entry("llama", "LlamaForCausalLM", "Qwen3Config", "Qwen3ForCausalLM"),
-    "qwen3_moe": Entry("llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
+    "ernie4_5": Entry(
+        "llama", "LlamaForCausalLM", "Ernie4_5Config", "Ernie4_5ForCausalLM", "ernie4_5"
+    ),
+    "gemma": Entry("gemma", "GemmaForCausalLM", "GemmaConfig", "GemmaForCausalLM", "gemma"),
+    "gemma2": Entry("gemma", "GemmaForCausalLM", "Gemma2Config", "Gemma2ForCausalLM", "gemma2"),
+    "gemma3": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"),
+    "gemma3_text": Entry(
+        "gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"
+    ),
+    "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
+    "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM", "llama"),
+    "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM", "llama"),
+    "mixtral": Entry(
+        "llama_moe", "MixtralForCausalLM", "MixtralConfig", "MixtralForCausalLM", "llama"
+    ),
+    "phi": Entry("phi", "PhiForCausalLM", "PhiConfig", "PhiForCausalLM", "phi2"),
+    "phi3": Entry("phi3", "Phi3ForCausalLM", "Phi3Config", "Phi3ForCausalLM", "phi3"),
+    "qwen2": Entry("llama", "LlamaForCausalLM", "Qwen2Config", "Qwen2ForCausalLM", "qwen2"),
+    "qwen2_moe": Entry(
+        "llama_moe", "QwenMoeForCausalLM", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", "qwen2moe"
+    ),
+    "qwen3": Entry("llama", "LlamaForCausalLM", "Qwen3Config", "Qwen3ForCausalLM", "qwen3"),
+    "qwen3_moe": Entry(
+        "llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", "qwen3moe"
+    ),
     "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
     "xlm-roberta": Entry(
         "roberta", "RobertaForMaskedLM", "XLMRobertaConfig", "XLMRobertaForMaskedLM"

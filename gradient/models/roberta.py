@@ -28,6 +28,7 @@ class RobertaConfig(BertConfig):
     """
 
     model_type: ClassVar[str] = "roberta"
+    gguf = None
 
     vocab_size: int = 50265
     bos_token_id: int | None = 0

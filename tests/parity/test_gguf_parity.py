@@ -15,7 +15,6 @@ import pytest
 import gradient
 from gradient.checkpoints import load_model
 from gradient.checkpoints.gguf import to_gguf
-from gradient.checkpoints.gguf.architectures import BY_MODEL_TYPE
 from gradient.checkpoints.gguf.save import save_gguf
 from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.io import gguf as ours
@@ -246,7 +245,7 @@ def test_names_are_those_of_gguf(folder):
     """Each weight has the name that llama.cpp's converter would give it."""
     model = load_model(folder)
     values = model.config.to_hf()
-    arch = BY_MODEL_TYPE[values["model_type"]].name
+    arch = model.config.gguf.name
     number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     layers = values.get("num_hidden_layers", values.get("n_layer"))
     names = gguf.get_tensor_name_map(number, layers)

@@ -8,34 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gradient.checkpoints.gguf.architectures import (
-    BY_MODEL_TYPE,
-    BY_NAME,
-    REQUIRED,
-    Architecture,
-)
 from gradient.checkpoints.gguf.rope import read_rope, shortest, write_rope
 from gradient.errors import FileFormatError, UnsupportedModel
+from gradient.models.gguf import REQUIRED, WINDOW_PATTERN, Architecture
+from gradient.models.registry import MODELS, config_class
 
-_SLIDING, _FULL = "sliding_attention", "full_attention"
-_PATTERN = "attention.sliding_window_pattern"
-#: llama.cpp tells the 27B models, which scale attention by their width, by their depth.
-_DEEP = {"gemma2": 46, "gemma3": 62}
+_FULL = "full_attention"
 #: llama.cpp's names for the ids that end a text: of the text, of a turn, of a message.
 _ENDS = ("eos", "eot", "eom")
-#: What config.json calls having biases in attention, where that is a matter of choice.
-_BIASES = {
-    "llama": "attention_bias",
-    "qwen3": "attention_bias",
-    "qwen3_moe": "attention_bias",
-    "qwen2_moe": "qkv_bias",
-    "ernie4_5": "use_bias",
-    "gemma": "attention_bias",
-    "gemma2": "attention_bias",
-    "gemma3_text": "attention_bias",
-}
-#: Of which layers have a window, where the metadata do not say: every n-th has none.
-_PERIODS = {"gemma2": 2, "gemma3": 6}
 #: Keys that the specification has as floats, though a value may be a round number.
 _REAL = re.compile(r"(epsilon|softcapping|freq_base|freq_base_swa|factor|scale|linear|beta_\w+)$")
 
@@ -60,12 +40,14 @@ class Metadata:
         name = metadata.get("general.architecture")
         if not isinstance(name, str):
             raise FileFormatError(f"{path}: the metadata have no general.architecture")
-        if name not in BY_NAME:
+        if name not in supported_architectures():
             raise UnsupportedModel(
                 f"{path}: architecture {name!r} is not supported "
-                f"(supported: {', '.join(sorted(BY_NAME))})"
+                f"(supported: {', '.join(supported_architectures())})"
             )
-        self.architecture: Architecture = BY_NAME[name]
+        first = next(kind for kind, entry in MODELS.items() if entry.gguf == name)
+        self.model_type = config_class(first).model_type
+        self.architecture = architecture_of({"model_type": first})
 
     def get(self, key: str, default: Any) -> Any:
         """The number or string under `<architecture>.<key>`."""
@@ -83,6 +65,10 @@ class Metadata:
         if not isinstance(value, _kinds(key)) or isinstance(value, bool) != (_kinds(key) is bool):
             raise self.wrong(key, f"{value!r:.60}")
         return value
+
+    def raw(self, key: str) -> Any:
+        """What lies under `<architecture>.<key>`, of any type."""
+        return self.all.get(f"{self.architecture.name}.{key}")
 
     def wrong(self, key: str, got: str) -> FileFormatError:
         name = self.architecture.name
@@ -108,7 +94,7 @@ def read_config(
     """
     source = Metadata(metadata, path)
     arch = source.architecture
-    values: dict[str, Any] = {"model_type": arch.model_types[0]}
+    values: dict[str, Any] = {"model_type": source.model_type}
     missing = []
     for key in arch.keys:
         value = source.get(key.gguf, None)
@@ -138,7 +124,9 @@ def read_config(
     if arch.rope:
         values |= _rope(source, values, factors)
     values["tie_word_embeddings"] = "output.weight" not in shapes
-    _finish(source, values, shapes)
+    arch.read(values, source, shapes)
+    if bias := architecture_of(values).bias:
+        values[bias] = "blk.0.attn_q.bias" in shapes
     return values
 
 
@@ -174,7 +162,7 @@ def _rope(
             f"{values['hidden_size']}"
         )
     try:
-        found = read_rope(
+        return read_rope(
             source.get,
             factors,
             theta=source.architecture.rope_theta,
@@ -183,81 +171,10 @@ def _rope(
         )
     except FileFormatError as error:
         raise FileFormatError(f"{source.path}: {error}") from None
-    if source.architecture.name == "gemma3":
-        found["rope_local_base_freq"] = source.get("rope.freq_base_swa", 10_000.0)
-    return found
 
 
 def _head_dim(values: Mapping[str, Any]) -> int:
     return values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
-
-
-def _finish(
-    source: Metadata, values: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """What takes more than a key: model type, biases, windows, and what GGUF leaves unsaid."""
-    name = source.architecture.name
-    if name == "llama":
-        experts = values.pop("num_local_experts", 0)
-        used = values.pop("num_experts_per_tok", 0)
-        if experts:
-            values |= {"model_type": "mixtral", "num_local_experts": experts}
-            values |= {"num_experts_per_tok": used}
-        elif values.get("sliding_window"):
-            values["model_type"] = "mistral"
-        else:
-            values.pop("sliding_window", None)
-    if values["model_type"] in _BIASES:
-        values[_BIASES[values["model_type"]]] = "blk.0.attn_q.bias" in shapes
-    if values["model_type"] == "llama":
-        values["mlp_bias"] = "blk.0.ffn_up.bias" in shapes
-    if name == "bert":
-        types = shapes.get("token_types.weight", (2,))
-        values["type_vocab_size"] = types[0]
-    elif name == "gpt2":
-        values["n_inner"] = None if values["n_inner"] == 4 * values["n_embd"] else values["n_inner"]
-    if name in ("qwen2moe", "qwen3moe"):
-        layers = range(values["num_hidden_layers"])
-        values["decoder_sparse_step"] = 1
-        values["mlp_only_layers"] = [
-            layer for layer in layers if f"blk.{layer}.ffn_gate_inp.weight" not in shapes
-        ]
-    if name in ("gemma2", "gemma3"):
-        by_width = values["num_hidden_layers"] == _DEEP[name]
-        heads, head = values["num_attention_heads"], values["head_dim"]
-        scale = source.get("attention.scale", None)
-        divisor = values["hidden_size"] // heads if by_width else head
-        values["query_pre_attn_scalar"] = _rounded(scale**-2) if scale else divisor
-        for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-            values[key] = values.get(key) or None  # 0 stands for none
-    _read_windows(source, values)
-
-
-def _rounded(value: float) -> float:
-    """An integer that float32 has blurred, or the number itself."""
-    return round(value) if abs(value - round(value)) < 1e-4 * value else value
-
-
-def _read_windows(source: Metadata, values: dict[str, Any]) -> None:
-    """Which layers have a window: `layer_types`, where not all are alike."""
-    name = source.architecture.name
-    if name == "phi3" or name.startswith("qwen"):
-        values["sliding_window"] = values.get("sliding_window") or None
-    if name not in _PERIODS and not name.startswith("qwen"):
-        return
-    pattern = source.all.get(f"{name}.{_PATTERN}", _PERIODS.get(name))
-    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
-        kinds = [(layer + 1) % pattern != 0 for layer in range(values["num_hidden_layers"])]
-    elif isinstance(pattern, list) and all(isinstance(each, bool | int) for each in pattern):
-        kinds = [bool(each) for each in pattern]
-    else:
-        return
-    window = values.get("sliding_window") or source.get("attention.sliding_window", 0)
-    if not window:
-        kinds = [False] * len(kinds)
-    values["layer_types"] = [_SLIDING if each else _FULL for each in kinds]
-    if name.startswith("qwen"):
-        values |= {"use_sliding_window": bool(window), "sliding_window": window or None}
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -270,12 +187,19 @@ def architecture_of(values: Mapping[str, Any]) -> Architecture:
         UnsupportedModel: llama.cpp has none for the model type, with those there are.
     """
     kind = values.get("model_type")
-    if kind not in BY_MODEL_TYPE:
+    entry = MODELS.get(kind) if isinstance(kind, str) else None
+    architecture = config_class(str(kind)).gguf if entry and entry.gguf else None
+    if architecture is None:
+        known = sorted(kind for kind, entry in MODELS.items() if entry.gguf)
         raise UnsupportedModel(
-            f"model_type {kind!r} cannot be written as GGUF (supported: "
-            f"{', '.join(sorted(BY_MODEL_TYPE))})"
+            f"model_type {kind!r} cannot be written as GGUF (supported: {', '.join(known)})"
         )
-    return BY_MODEL_TYPE[str(kind)]
+    return architecture
+
+
+def supported_architectures() -> list[str]:
+    """Return the names of the architectures that are read and written, sorted."""
+    return sorted({entry.gguf for entry in MODELS.values() if entry.gguf})
 
 
 def write_config(
@@ -318,7 +242,7 @@ def write_config(
             )
     if "attention.key_length" in keys:
         keys["attention.value_length"] = keys["attention.key_length"]
-    problems += _write_rest(arch, values, keys) + _write_windows(arch, windows, keys)
+    problems += arch.write(values, keys) + _write_windows(arch, windows, keys)
     if problems:
         raise UnsupportedModel(
             f"this {values['model_type']} cannot be said in GGUF:\n"
@@ -361,34 +285,6 @@ def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in outer} | {"rope_parameters": nested}
 
 
-def _write_rest(arch: Architecture, values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Add what takes more than a key; return what cannot be said."""
-    problems = []
-    if arch.name == "gpt2":
-        keys["feed_forward_length"] = values.get("n_inner") or 4 * values["n_embd"]
-    elif arch.name == "bert":
-        keys |= {"attention.causal": False}
-    elif arch.name == "llama" and values["model_type"] != "mixtral":
-        keys.pop("expert_count", None)
-        keys.pop("expert_used_count", None)
-    elif arch.name in ("gemma2", "gemma3"):
-        scalar, heads = values["query_pre_attn_scalar"], values["num_attention_heads"]
-        by_width = values["num_hidden_layers"] == _DEEP[arch.name]
-        if scalar != (values["hidden_size"] // heads if by_width else values["head_dim"]):
-            keys["attention.scale"] = float(scalar) ** -0.5
-        for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-            if not values.get(key) and arch.name == "gemma2":
-                keys[key] = 0.0
-    if arch.name == "gemma3":
-        local = (values.get("rope_parameters") or {}).get(_SLIDING, {})
-        keys["rope.freq_base_swa"] = float(
-            local.get("rope_theta") or values.get("rope_local_base_freq") or 10_000.0
-        )
-        if local.get("rope_type", "default") != "default":
-            problems.append(f"rope_type {local['rope_type']!r} in local layers")
-    return problems
-
-
 def _write_windows(
     arch: Architecture, windows: Sequence[int | None], keys: dict[str, Any]
 ) -> list[str]:
@@ -398,16 +294,16 @@ def _write_windows(
     """
     keys.pop("attention.sliding_window", None)
     sizes = {size for size in windows if size is not None}
-    if not sizes and arch.name not in _PERIODS:
+    if not sizes and arch.window_period is None:
         return []
     if len(sizes) > 1:
         return [f"windows of several sizes: {sorted(sizes)}"]
-    pattern = [size is not None for size in windows]
+    sliding = [size is not None for size in windows]
     if sizes:
         keys["attention.sliding_window"] = sizes.pop()
-    if arch.name in ("llama", "phi3"):
-        return [] if all(pattern) else ["windows in some of its layers"]
-    period = _PERIODS.get(arch.name)
-    if period is None or pattern != [(n + 1) % period != 0 for n in range(len(pattern))]:
-        keys[_PATTERN] = pattern
+    if arch.one_window:
+        return [] if all(sliding) else ["windows in some of its layers"]
+    period = arch.window_period
+    if period is None or sliding != [(n + 1) % period != 0 for n in range(len(sliding))]:
+        keys[WINDOW_PATTERN] = sliding
     return []

@@ -21,13 +21,13 @@ import numpy as np
 
 import gradient
 from gradient.backends.packed import PackedArray
-from gradient.checkpoints.gguf.architectures import Architecture, Experts
 from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.checkpoints.rotary_rows import halves_from_pairs, pairs_from_halves
 from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
+from gradient.models.gguf import Architecture, Experts
 from gradient.tensor import Tensor
 
 Change = Callable[[Tensor], Tensor]
@@ -91,7 +91,7 @@ def _sources(
     file: GGUFFile, arch: Architecture, config: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, Change | None]]]:
     """Each Hugging Face name, the tensor it comes from, and what is done to that."""
-    experts = arch.experts.get(config["model_type"])
+    experts = arch.experts
     for stored, entry in file.entries.items():
         if stored in ROPE_TENSORS:
             continue
@@ -271,7 +271,7 @@ def _gguf_names(
     """{GGUF name: Hugging Face's}, {GGUF name: the experts'}, and names without a place."""
     top = {hf: stem for stem, hf in arch.top.items()}
     block = {hf: stem for stem, hf in arch.block.items()}
-    experts = arch.experts.get(config["model_type"])
+    experts = arch.experts
     member = {}
     if experts is not None:
         block[experts.router] = _ROUTER
