@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 from gradient.errors import ArgumentError
 
 Message = dict[str, Any]
+
+
+class ConversationOptions(TypedDict, total=False):
+    """What a chat template is given beside the messages; see `LanguageModel.chat`."""
+
+    system: str | None
+    tools: Sequence[Any] | None
+    documents: Sequence[Message] | None
+    enable_thinking: bool | None
+    template_variables: Mapping[str, Any] | None
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -56,7 +56,7 @@ class Decoder:
         self.ids = [list(prompt) for prompt in prompts]  # the text so far
         self.prompt_lengths = [len(prompt) for prompt in prompts]
         self.limits = list(limits)
-        # Whether a token stays the same to the model however far the text may grow.
+        # Whether keys and values stay the same however far the text may grow.
         self.chunkable = model.supports_chunked_prefill(max(limits))
         # The same on the device, where a step finds its places without asking the host. The buffer
         # grows as the texts do: a limit may be far away.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, overload
 
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation.beam_search import BeamSearch
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import drafter_of
 from gradient.generation.logits.constraints import constraint_of
-from gradient.generation.options import GenerationOptions, Options
+from gradient.generation.options import GenerationOptions, Options, StreamOptions
 from gradient.generation.prompt import (
     Prompt,
     begin,
@@ -32,6 +32,37 @@ from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
+
+
+@overload
+def generate(  # type: ignore[overload-overlap]
+    model: CausalLM,
+    prompt: Prompt,
+    *,
+    tokenizer: Tokenizer | None = None,
+    **options: Unpack[StreamOptions],
+) -> Generation: ...
+
+
+@overload
+def generate(
+    model: CausalLM,
+    prompt: Prompt | Sequence[Prompt],
+    *,
+    tokenizer: Tokenizer | None = None,
+    **options: Unpack[Options],
+) -> list[Generation]: ...
+
+
+@overload
+def generate(
+    model: CausalLM,
+    prompt: Tensor,
+    *,
+    tokenizer: Tokenizer | None = None,
+    attention_mask: Tensor | None = None,
+    **options: Unpack[Options],
+) -> Generation | list[Generation]: ...
 
 
 def generate(
@@ -96,7 +127,11 @@ class TextStream(Iterator[str]):
 
 
 def stream(
-    model: CausalLM, prompt: Prompt, *, tokenizer: Tokenizer | None, **options: Unpack[Options]
+    model: CausalLM,
+    prompt: Prompt,
+    *,
+    tokenizer: Tokenizer | None,
+    **options: Unpack[StreamOptions],
 ) -> TextStream:
     """Let `model` continue a prompt; yield the text as it appears, never half a character.
 

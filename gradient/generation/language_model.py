@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from gradient.checkpoints.generation_config import write_generation_config
 from gradient.checkpoints.loading import save_model
 from gradient.errors import ArgumentError
 from gradient.generation.conversation import (
+    ConversationOptions,
     Message,
     check_messages,
     fitted,
@@ -18,7 +19,7 @@ from gradient.generation.conversation import (
     with_system,
 )
 from gradient.generation.generate import TextStream, generate, stream
-from gradient.generation.options import Options
+from gradient.generation.options import Options, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
 from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
@@ -29,6 +30,14 @@ from gradient.text.thinking import ends_in_open_thought, split_thinking
 
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
+
+
+class ChatStreamOptions(ConversationOptions, StreamOptions, total=False):
+    """The options of `chat` that streams its answer."""
+
+
+class ChatOptions(ConversationOptions, Options, total=False):
+    """The options of `chat`."""
 
 
 class LanguageModel:
@@ -56,7 +65,7 @@ class LanguageModel:
         return self.model.config
 
     @property
-    def recommended(self) -> Options:
+    def recommended(self) -> StreamOptions:
         """Return the sampling options that the model's makers recommend, for `generate`.
 
         Without options `generate` takes the likeliest tokens, whatever the model; theirs are used
@@ -65,6 +74,16 @@ class LanguageModel:
             lm.generate(prompt, **lm.recommended)
         """
         return recommended(self.model.generation_config)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, **options: Unpack[StreamOptions]
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], **options: Unpack[Options]
+    ) -> list[Generation]: ...
 
     def generate(
         self, prompt: Prompt | Sequence[Prompt], **options: Unpack[Options]
@@ -80,13 +99,40 @@ class LanguageModel:
         """
         return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
 
-    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> TextStream:
+    def stream(self, prompt: Prompt, **options: Unpack[StreamOptions]) -> TextStream:
         """Continue a text, yielding it as it appears; see `GenerationOptions`.
 
         Raises:
             ArgumentError: there is no tokenizer, so no text; or as of `generate`.
         """
         return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: Literal[True],
+        **options: Unpack[ChatStreamOptions],
+    ) -> TextStream: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        **options: Unpack[ChatStreamOptions],
+    ) -> Generation: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        stream: Literal[False] = False,
+        **options: Unpack[ChatOptions],
+    ) -> list[Generation]: ...
 
     def chat(
         self,
@@ -98,7 +144,7 @@ class LanguageModel:
         documents: Sequence[Message] | None = None,
         enable_thinking: bool | None = None,
         template_variables: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> Generation | list[Generation] | TextStream:
         """Answer the last of `messages`, [{"role": "user", "content": "..."}, ...].
 
@@ -139,7 +185,7 @@ class LanguageModel:
             stop = options.get("stop") or []
             options["stop"] = [*([stop] if isinstance(stop, str) else stop), "\nUser:"]
         if stream:
-            return self.stream(prompt, **options)
+            return self.stream(prompt, **options)  # type: ignore[misc]  # it refuses several texts
         found = self.generate(prompt, **options)
         if isinstance(found, list):
             return [_without_thinking(each, opened) for each in found]
@@ -151,7 +197,7 @@ class LanguageModel:
         *,
         max_new_tokens: int | None = 256,
         beyond_context: bool = False,
-        **conversation: Any,
+        **conversation: Unpack[ConversationOptions],
     ) -> list[Message]:
         """Return a conversation without its oldest turns, so that it fits the model's context.
 

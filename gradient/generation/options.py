@@ -92,10 +92,10 @@ FORM = "The form of the text"
 SPEED = "Speed and memory"
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of `generate`, `stream` and `chat`: this is the one list of them.
+class StreamOptions(TypedDict, total=False):
+    """The options of one text, in the order in which their logits processors run.
 
-    Processors run in this order, those that are for `sampling` after the others.
+    Those that are for `sampling` run after the others.
     """
 
     max_new_tokens: Annotated[
@@ -350,17 +350,6 @@ class Options(TypedDict, total=False):
             Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
         ),
     ]
-    num_return_sequences: Annotated[
-        int,
-        Option(
-            1,
-            "so many continuations of each prompt, side by side in the list that comes back. More "
-            "than one needs beams, or a temperature",
-            integer(1),
-            flag="--num-return-sequences",
-            panel=CHOOSING,
-        ),
-    ]
     logprobs: Annotated[
         bool | int | None,
         Option(
@@ -514,6 +503,22 @@ class Options(TypedDict, total=False):
     use_cache: Annotated[bool, Option(True, "False computes every token anew at every step")]
 
 
+class Options(StreamOptions, total=False):
+    """The options of `generate` and `chat`, which may return several texts of a prompt."""
+
+    num_return_sequences: Annotated[
+        int,
+        Option(
+            1,
+            "so many continuations of each prompt, side by side in the list that comes back. More "
+            "than one needs beams, or a temperature",
+            integer(1),
+            flag="--num-return-sequences",
+            panel=CHOOSING,
+        ),
+    ]
+
+
 @declared_by(Options)
 class GenerationOptions:
     """The options of a generation, complete and checked.
@@ -578,7 +583,7 @@ class GenerationOptions:
         check("options", self)
 
     @classmethod
-    def of(cls, options: Options) -> "GenerationOptions":
+    def of(cls, options: StreamOptions) -> "GenerationOptions":
         """Return the options given by name.
 
         Raises:

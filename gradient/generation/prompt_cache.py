@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import gradient
 from gradient.errors import ArgumentError
 from gradient.generation.prefill import CHUNK, prefill
-from gradient.kv_cache import KVCache
+from gradient.kv_cache import CacheOptions, KVCache
 from gradient.models.causal_lm import CausalLM
 
 #: Tokens that several prompts must have in common for them to be computed in a pass of their own.
@@ -43,7 +43,7 @@ class PromptCache:
         *,
         kind: str = "static",
         dtype: gradient.DType | str | None = None,
-        **options: Any,
+        **options: Unpack[CacheOptions],
     ) -> None:
         """Args: as of `KVCache.for_model`.
 
@@ -119,7 +119,7 @@ class PromptCache:
         *,
         kind: str = "static",
         dtype: gradient.DType | str | None = None,
-        **options: Any,
+        **options: Unpack[CacheOptions],
     ) -> PromptCache:
         """Return what `save` wrote.
 

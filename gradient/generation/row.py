@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gradient.generation.decoder import Token
 from gradient.generation.result import Generation
 from gradient.generation.stopping import StopStrings
+
+if TYPE_CHECKING:
+    from gradient.text.stream import StreamDecoder
 
 
 @dataclass
@@ -19,7 +22,7 @@ class Row:
     budget_reason: str  # why no more
     result: Generation
     stop: StopStrings
-    decoder: Any  # the tokenizer's StreamDecoder, or None without a tokenizer
+    decoder: StreamDecoder | None  # the tokenizer's, if there is one
     complete: Callable[[list[int]], bool] | None = None  # whether nothing may follow these tokens
 
     def add(self, token: Token, eos_ids: frozenset[int]) -> str:

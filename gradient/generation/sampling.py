@@ -6,7 +6,6 @@ import inspect
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any
 
 import gradient
 import gradient.functional as F
@@ -14,7 +13,7 @@ from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, compose
 from gradient.generation.options import GenerationOptions, Options
-from gradient.tensor import Tensor
+from gradient.tensor import Device, Tensor
 
 
 def processors(
@@ -110,7 +109,9 @@ class Sampler:
         """
         return [UniformNumbers((seed + number * STREAM) % 2**63) for seed in self.seeds]
 
-    def uniform(self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Any) -> Tensor:
+    def uniform(
+        self, prefixes: Prefixes, draws: Sequence[UniformNumbers], device: Device | str | None
+    ) -> Tensor:
         """Return the number, (B,), that each sequence draws for its next token."""
         places = zip(prefixes.rows, prefixes.generated_counts, strict=True)
         return gradient.tensor([draws[row][count] for row, count in places], device=device)

@@ -21,16 +21,17 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import gradient
 import gradient.functional as F
+from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import evaluating
 from gradient.generation.result import Timings
-from gradient.generation.sampling import draw
+from gradient.generation.sampling import Sampler, draw
+from gradient.models.causal_lm import CausalLM
 from gradient.tensor import Tensor
 
 #: Tokens of a row's first draft.
@@ -44,13 +45,24 @@ class SpeculativeDecoder(Decoder):
     a whole, else one token longer than what held.
     """
 
-    def __init__(self, *args: Any, drafter: Drafter, longest: int, **options: Any) -> None:
-        """Args:
+    def __init__(
+        self,
+        model: CausalLM,
+        prompts: Sequence[Sequence[int]],
+        sampler: Sampler,
+        *,
+        drafter: Drafter,
+        longest: int,
+        limits: Sequence[int],
+        logprobs: int | None = None,
+        caching: Caching | None = None,
+    ) -> None:
+        """Args: as of `Decoder`, and
+
         drafter: where guesses come from.
         longest: the most tokens of a draft. They are fewer where the cache can be rewound by fewer.
-        args, options: as of `Decoder`.
         """
-        super().__init__(*args, **options)
+        super().__init__(model, prompts, sampler, limits=limits, logprobs=logprobs, caching=caching)
         self.drafter = drafter
         slack = None if self.cache is None else self.cache.slack
         self.longest = longest = longest if slack is None else min(longest, slack)

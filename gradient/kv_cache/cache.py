@@ -19,7 +19,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import gradient
 import gradient.functional as F
@@ -29,7 +29,22 @@ from gradient.kv_cache.dtypes import storages_of
 from gradient.kv_cache.layout import Batch, KeyValues, KVCacheSpec, Layout
 from gradient.kv_cache.paged import PagePool
 from gradient.models.causal_lm import CausalLM, KVShape
-from gradient.tensor import Tensor
+from gradient.tensor import Device, Tensor
+
+
+class LayoutOptions(TypedDict, total=False):
+    """The options of the layouts; `KVCache` says which has which."""
+
+    slack: int
+    page_size: int
+    pages: int | None
+    pool: PagePool | None
+
+
+class CacheOptions(LayoutOptions, total=False):
+    """The options of a cache whose shapes, dtype and device are a model's."""
+
+    block: int
 
 
 class KVCache:
@@ -58,8 +73,8 @@ class KVCache:
         capacity: int = 0,
         limit: int | None = None,
         block: int = 1,
-        device: Any = None,
-        **options: Any,
+        device: Device | str | None = None,
+        **options: Unpack[LayoutOptions],
     ) -> None:
         """Args:
         shapes: heads, head size and perhaps window of each layer.
@@ -101,7 +116,7 @@ class KVCache:
         *,
         kind: str = "static",
         dtype: gradient.DType | str | None = None,
-        **options: Any,
+        **options: Unpack[CacheOptions],
     ) -> Self:
         """Return an empty cache of the right shape, dtype and device for `model`.
 
@@ -243,7 +258,7 @@ class KVCache:
         *,
         kind: str = "static",
         dtype: gradient.DType | str | None = None,
-        **options: Any,
+        **options: Unpack[CacheOptions],
     ) -> tuple[Self, list[list[int]]]:
         """Return the cache that a file holds, and the tokens of its rows.
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import gradient
 from gradient.kv_cache.storage import Parts, Storages
 from gradient.models.causal_lm import KVShape
-from gradient.tensor import Tensor
+from gradient.tensor import Device, Tensor
 
 
 class KeyValues(NamedTuple):
@@ -36,7 +36,7 @@ class KVCacheSpec:
 
     shapes: dict[int, KVShape]  # by the layer's number
     storages: Storages
-    device: Any
+    device: Device | str | None
     block: int  # attention reads a multiple of so many columns
 
 
@@ -172,6 +172,6 @@ def nbytes(parts: Sequence[Parts]) -> int:
     return sum(part.nbytes for each in parts for part in each)
 
 
-def index_of(rows: Sequence[int], device: Any) -> Tensor:
+def index_of(rows: Sequence[int], device: Device | str | None) -> Tensor:
     """Return row numbers as an index on the device."""
     return gradient.tensor(list(rows), dtype=gradient.int64, device=device)

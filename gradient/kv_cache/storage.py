@@ -6,10 +6,10 @@ back. A layout keeps parts without knowing what they mean; so each storage works
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import gradient
-from gradient.tensor import Tensor
+from gradient.tensor import Device, Tensor
 
 #: The tensors that a storage makes of one: alike in all axes but the last.
 Parts = tuple[Tensor, ...]
@@ -61,7 +61,9 @@ class FloatStorage:
         return parts[0].to(dtype)
 
 
-def empty_parts(storage: Storage, lead: tuple[int, ...], head_size: int, device: Any) -> Parts:
+def empty_parts(
+    storage: Storage, lead: tuple[int, ...], head_size: int, device: Device | str | None
+) -> Parts:
     """Return parts for vectors (*lead, D) that hold nothing yet."""
     # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
     return tuple(

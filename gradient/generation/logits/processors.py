@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import gradient
-from gradient.tensor import Tensor
+from gradient.tensor import Device, Tensor
 
 
 class Prefixes:
@@ -37,7 +36,7 @@ class Prefixes:
         prompt_lengths: Sequence[int] | None = None,
         rows: Sequence[int] | None = None,
         *,
-        device: Any = None,
+        device: Device | str | None = None,
         tokens: Tensor | None = None,
     ) -> None:
         """Args:
@@ -89,7 +88,7 @@ def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
     return composed
 
 
-def padded(ids: Sequence[Sequence[int]], columns: int, device: Any) -> Tensor:
+def padded(ids: Sequence[Sequence[int]], columns: int, device: Device | str | None) -> Tensor:
     """Return token ids (B, columns) int64, padded on the right with -1."""
     return gradient.tensor(
         [[*each, *[-1] * (columns - len(each))] for each in ids],
