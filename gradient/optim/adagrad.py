@@ -1,10 +1,10 @@
-"""Adagrad."""
+"""Adagrad and Adadelta."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from gradient.checks import Limits
+from gradient.checks import Limits, number
 from gradient.optim.optimizer import (
     Group,
     Optimizer,
@@ -15,7 +15,7 @@ from gradient.optim.optimizer import (
 )
 from gradient.tensor import Tensor
 
-__all__ = ["Adagrad"]
+__all__ = ["Adadelta", "Adagrad"]
 
 
 class Adagrad(Optimizer):
@@ -68,3 +68,62 @@ class Adagrad(Optimizer):
             grad = with_weight_decay(p, group)
             total = state["sum"].add_(grad * grad)
             p.sub_(grad / (total.sqrt() + group["eps"]), alpha=lr)
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012, algorithm 1): steps as large as those before, in the gradient's units.
+
+        g = grad + weight_decay * p
+        v = rho * v + (1 - rho) * g²
+        d = sqrt(u + eps) / sqrt(v + eps) * g
+        u = rho * u + (1 - rho) * d²
+        p = p - lr * d
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: scales the step.
+        rho: decay rate of both running means, in [0, 1].
+        eps: keeps the roots from zero, and the first step with them.
+        weight_decay: L2 penalty, added to the gradient.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "rho": number(0, 1),
+        "eps": non_negative,
+        "weight_decay": non_negative,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        capturable: bool = False,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, rho, eps = float(group["lr"]), group["rho"], group["eps"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["square_avg"] = p.new_zeros(p.shape)
+                state["acc_delta"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            grad = with_weight_decay(p, group)
+            square_avg = state["square_avg"].mul_(rho).add_(grad * grad, alpha=1 - rho)
+            acc_delta = state["acc_delta"]
+            delta = (acc_delta + eps).sqrt() / (square_avg + eps).sqrt() * grad
+            acc_delta.mul_(rho).add_(delta * delta, alpha=1 - rho)
+            p.sub_(delta, alpha=lr)

@@ -101,6 +101,16 @@ TABLE = [
         ],
         refused=[dict(lr_decay=-1.0), dict(initial_accumulator_value=-1.0)],
     ),
+    Row(
+        "Adadelta",
+        learns=[dict(lr=10.0)],
+        same=[
+            dict(),
+            dict(lr=0.5, rho=0.7, eps=1e-4, weight_decay=0.1),
+            dict(lr=0.1, maximize=True, foreach=False),
+        ],
+        refused=[dict(lr=-1.0), dict(rho=1.1), dict(eps=-1.0), dict(weight_decay=-1.0)],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",
