@@ -1,10 +1,10 @@
-"""RMSprop."""
+"""RMSprop, and Rprop, which it comes from."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from gradient.checks import Limits
+from gradient.checks import Limit, Limits
 from gradient.optim.optimizer import (
     Group,
     Optimizer,
@@ -14,8 +14,9 @@ from gradient.optim.optimizer import (
     with_weight_decay,
 )
 from gradient.tensor import Tensor
+from gradient.tensor.joining import where
 
-__all__ = ["RMSprop"]
+__all__ = ["RMSprop", "Rprop"]
 
 
 class RMSprop(Optimizer):
@@ -83,3 +84,63 @@ class RMSprop(Optimizer):
             if momentum > 0:
                 scaled = state["momentum_buffer"].mul_(momentum).add_(scaled)
             p.sub_(scaled, alpha=lr)
+
+
+class Rprop(Optimizer):
+    """Resilient propagation (Riedmiller and Braun 1993): steps by the gradient's sign alone.
+
+        s = s * (etas[1] where g keeps its sign, etas[0] where it changes), within step_sizes
+        p = p - s * sign(g), but where the sign has changed
+
+    For gradients of all the data: with batches the signs change by chance.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: the first size of each parameter's steps.
+        etas: by what a step's size shrinks, in (0, 1), and grows, above 1.
+        step_sizes: the least and the largest size of a step.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "etas": Limit(
+            "two numbers with 0 < etas[0] < 1 < etas[1]",
+            lambda etas: 0 < etas[0] < 1 < etas[1],
+        ),
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50),
+        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        (shrink, grow), (least, largest) = group["etas"], group["step_sizes"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["prev"] = p.new_zeros(p.shape)
+                state["step_size"] = p.new_full(p.shape, float(group["lr"]))
+            state["step"] += 1
+
+            grad = -p.grad if group["maximize"] else p.grad
+            agreement = grad * state["prev"]
+            size = state["step_size"]
+            changed = where(agreement < 0, size * shrink, size)
+            changed = where(agreement > 0, size * grow, changed)
+            size.copy_(changed.clamp(least, largest))
+            grad = grad.masked_fill(agreement < 0, 0)
+            p.sub_(grad.sign() * size)
+            state["prev"].copy_(grad)

@@ -111,6 +111,16 @@ TABLE = [
         ],
         refused=[dict(lr=-1.0), dict(rho=1.1), dict(eps=-1.0), dict(weight_decay=-1.0)],
     ),
+    Row(
+        "Rprop",
+        learns=[dict(lr=0.02)],
+        same=[
+            dict(),
+            dict(lr=0.1, etas=(0.3, 1.5), step_sizes=(1e-3, 0.2)),
+            dict(lr=0.02, maximize=True),
+        ],
+        refused=[dict(lr=-1.0), dict(etas=(0.0, 1.2)), dict(etas=(0.5, 1.0))],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",
