@@ -1,16 +1,23 @@
-"""Stochastic gradient descent, with momentum."""
+"""SGD, and ASGD, which averages its parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from gradient.checks import Limits, Rule
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    non_negative,
+    options,
+    with_weight_decay,
+)
 from gradient.tensor import Tensor
 
-__all__ = ["SGD"]
+__all__ = ["ASGD", "SGD"]
 
 
 class SGD(Optimizer):
@@ -84,3 +91,61 @@ class SGD(Optimizer):
                     maximize=group["maximize"],
                     first=first,
                 )
+
+
+class ASGD(Optimizer):
+    """Averaged stochastic gradient descent (Polyak and Juditsky 1992).
+
+        g = grad + weight_decay * p
+        p = (1 - lambd * eta) * p - eta * g,   eta = lr / (1 + lambd * lr * t) ** alpha
+        ax = ax + (p - ax) / max(1, t - t0)
+
+    `state[p]["ax"]` is the average: the parameters go on from their own place.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        lambd: decay of the parameters.
+        alpha: how fast the rate falls with the step count t.
+        t0: the step from which on parameters are averaged.
+        weight_decay: L2 penalty, added to the gradient.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = dict.fromkeys(("lr", "weight_decay"), non_negative)
+    numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {
+        "step": int,
+        "eta": float,
+        "mu": float,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, lambd = float(group["lr"]), group["lambd"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state.update(step=0, eta=lr, mu=1.0, ax=p.new_zeros(p.shape))
+            state["step"] += 1
+
+            grad = with_weight_decay(p, group)
+            p.mul_(1 - lambd * state["eta"]).sub_(grad, alpha=state["eta"])
+            state["ax"].add_(p - state["ax"], alpha=state["mu"])
+            # Of the next step.
+            state["eta"] = lr / (1 + lambd * lr * state["step"]) ** group["alpha"]
+            state["mu"] = 1 / max(1, state["step"] - group["t0"])

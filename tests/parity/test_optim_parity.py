@@ -21,6 +21,14 @@ pytestmark = pytest.mark.parity
 STEPS = 30
 
 
+@pytest.fixture(autouse=True)
+def precise_numbers():
+    """PyTorch keeps numbers of a parameter's state (ASGD's eta) in the default dtype; we do not."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 class Problem:
     """A small regression with a matrix, a vector (in some steps without gradient) and a scalar."""
 

@@ -121,6 +121,16 @@ TABLE = [
         ],
         refused=[dict(lr=-1.0), dict(etas=(0.0, 1.2)), dict(etas=(0.5, 1.0))],
     ),
+    Row(
+        "ASGD",
+        learns=[dict(lr=0.1)],
+        same=[
+            dict(),
+            dict(lr=0.1, lambd=0.01, alpha=0.5, t0=3, weight_decay=0.1),
+            dict(lr=0.01, t0=0, maximize=True),
+        ],
+        refused=[dict(lr=-1.0), dict(weight_decay=-1.0)],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",
