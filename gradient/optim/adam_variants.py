@@ -1,0 +1,76 @@
+"""Variants of Adam: Adamax, NAdam and RAdam."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gradient.checks import Limits
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    decay_rates,
+    non_negative,
+    options,
+    with_weight_decay,
+)
+from gradient.tensor import Tensor
+
+__all__ = ["Adamax"]
+
+
+class Adamax(Optimizer):
+    """Adamax (Kingma and Ba 2015, algorithm 2): Adam with the largest gradient for the scale.
+
+        g = grad + weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        u = max(beta2 * u, |g| + eps)
+        p = p - lr / (1 - beta1^t) * m / u
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        betas: decay rates of the mean and of the maximum, in [0, 1).
+        eps: keeps the denominator from zero.
+        weight_decay: L2 penalty, added to the gradient.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "betas": decay_rates,
+        "eps": non_negative,
+        "weight_decay": non_negative,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = p.new_zeros(p.shape)
+                state["exp_inf"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            grad = with_weight_decay(p, group)
+            m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
+            u = state["exp_inf"]
+            u.copy_((u * beta2).maximum(grad.abs() + group["eps"]))
+            p.sub_(m / u, alpha=lr / (1 - beta1 ** state["step"]))
