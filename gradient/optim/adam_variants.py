@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from gradient.checks import Limits
@@ -16,7 +17,7 @@ from gradient.optim.optimizer import (
 )
 from gradient.tensor import Tensor
 
-__all__ = ["Adamax"]
+__all__ = ["Adamax", "NAdam"]
 
 
 class Adamax(Optimizer):
@@ -74,3 +75,72 @@ class Adamax(Optimizer):
             u = state["exp_inf"]
             u.copy_((u * beta2).maximum(grad.abs() + group["eps"]))
             p.sub_(m / u, alpha=lr / (1 - beta1 ** state["step"]))
+
+
+class NAdam(Optimizer):
+    """NAdam (Dozat 2016): Adam that looks ahead along the momentum, as Nesterov's method does.
+
+        mu(t) = beta1 * (1 - 0.96^(t * momentum_decay) / 2)
+        m, v as in Adam;  d = sqrt(v / (1 - beta2^t)) + eps
+        p = p - lr * (1 - mu(t)) / (1 - mu(1) ... mu(t)) * g / d
+              - lr * mu(t + 1) / (1 - mu(1) ... mu(t + 1)) * m / d
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        betas: decay rates of the two moments, in [0, 1).
+        eps: keeps the denominator from zero.
+        weight_decay: L2 penalty, added to the gradient.
+        momentum_decay: how fast mu rises to beta1.
+        decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "betas": decay_rates,
+        "eps": non_negative,
+        "weight_decay": non_negative,
+        "momentum_decay": non_negative,
+    }
+    numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int, "mu_product": float}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state.update(step=0, mu_product=1.0)
+                state["exp_avg"] = p.new_zeros(p.shape)
+                state["exp_avg_sq"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            step = state["step"]
+            mu, mu_next = (
+                beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1)
+            )
+            state["mu_product"] *= mu
+            grad = with_weight_decay(p, group)
+            m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
+            v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)
+            d = (v / (1 - beta2**step)).sqrt() + group["eps"]
+            p.sub_(grad / d, alpha=lr * (1 - mu) / (1 - state["mu_product"]))
+            p.sub_(m / d, alpha=lr * mu_next / (1 - state["mu_product"] * mu_next))

@@ -141,6 +141,22 @@ TABLE = [
         ],
         refused=[dict(lr=-1.0), dict(eps=-1.0), dict(betas=(0.9, 1.0)), dict(weight_decay=-1.0)],
     ),
+    Row(
+        "NAdam",
+        learns=[dict(lr=0.05, weight_decay=0.01)],
+        same=[
+            dict(),
+            dict(lr=0.05, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1, momentum_decay=0.1),
+            dict(lr=0.05, decoupled_weight_decay=True, weight_decay=0.1, maximize=True),
+        ],
+        refused=[
+            dict(lr=-1.0),
+            dict(eps=-1.0),
+            dict(betas=(0.9, 1.0)),
+            dict(weight_decay=-1.0),
+            dict(momentum_decay=-1.0),
+        ],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",
