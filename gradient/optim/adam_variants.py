@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from gradient.optim.optimizer import (
 )
 from gradient.tensor import Tensor
 
-__all__ = ["Adamax", "NAdam"]
+__all__ = ["Adamax", "NAdam", "RAdam"]
 
 
 class Adamax(Optimizer):
@@ -97,13 +98,7 @@ class NAdam(Optimizer):
         foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
-    limits: ClassVar[Limits] = {
-        "lr": non_negative,
-        "betas": decay_rates,
-        "eps": non_negative,
-        "weight_decay": non_negative,
-        "momentum_decay": non_negative,
-    }
+    limits: ClassVar[Limits] = {**Adamax.limits, "momentum_decay": non_negative}
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int, "mu_product": float}
 
     def __init__(
@@ -144,3 +139,66 @@ class NAdam(Optimizer):
             d = (v / (1 - beta2**step)).sqrt() + group["eps"]
             p.sub_(grad / d, alpha=lr * (1 - mu) / (1 - state["mu_product"]))
             p.sub_(m / d, alpha=lr * mu_next / (1 - state["mu_product"] * mu_next))
+
+
+class RAdam(Optimizer):
+    """RAdam (Liu et al. 2020, algorithm 2): Adam's adaptive rate only once it can be trusted.
+
+        n_max = 2 / (1 - beta2) - 1
+        n = n_max - 2 t beta2^t / (1 - beta2^t)
+        r = sqrt((n - 4) (n - 2) n_max / ((n_max - 4) (n_max - 2) n))
+        p = p - lr * m / (1 - beta1^t) * (r * sqrt(1 - beta2^t) / (sqrt(v) + eps) if n > 5 else 1)
+
+    with the moments m and v of Adam: n says how many gradients v is the mean of.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        betas: decay rates of the two moments, in [0, 1).
+        eps: keeps the denominator from zero.
+        weight_decay: L2 penalty, added to the gradient.
+        decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
+        maximize: ascend instead of descend.
+        foreach, capturable: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = Adamax.limits
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        n_max = 2 / (1 - beta2) - 1
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = p.new_zeros(p.shape)
+                state["exp_avg_sq"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            grad = with_weight_decay(p, group)
+            m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
+            v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)
+            v_correction = 1 - beta2 ** state["step"]
+            n = n_max - 2 * state["step"] * (1 - v_correction) / v_correction
+            rate = lr / (1 - beta1 ** state["step"])
+            if n <= 5:
+                p.sub_(m, alpha=rate)
+                continue
+            r = (n - 4) * (n - 2) * n_max / ((n_max - 4) * (n_max - 2) * n)
+            p.sub_(m / (v.sqrt() + group["eps"]), alpha=rate * math.sqrt(r * v_correction))

@@ -157,6 +157,16 @@ TABLE = [
             dict(momentum_decay=-1.0),
         ],
     ),
+    Row(
+        "RAdam",
+        learns=[dict(lr=0.1)],
+        same=[
+            dict(lr=0.01),
+            dict(lr=0.05, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1),
+            dict(lr=0.05, decoupled_weight_decay=True, weight_decay=0.1, maximize=True),
+        ],
+        refused=[dict(lr=-1.0), dict(eps=-1.0), dict(betas=(1.0, 0.9)), dict(weight_decay=-1.0)],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",
