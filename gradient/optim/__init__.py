@@ -12,6 +12,7 @@ Each module's `__all__` says what is public.
 """
 
 from gradient.optim import lr_scheduler as lr_scheduler
+from gradient.optim.adafactor import *  # noqa: F403
 from gradient.optim.adagrad import *  # noqa: F403
 from gradient.optim.adam import *  # noqa: F403
 from gradient.optim.adam_variants import *  # noqa: F403

@@ -167,6 +167,23 @@ TABLE = [
         ],
         refused=[dict(lr=-1.0), dict(eps=-1.0), dict(betas=(1.0, 0.9)), dict(weight_decay=-1.0)],
     ),
+    Row(
+        "Adafactor",
+        learns=[dict(lr=0.3)],
+        same=[
+            dict(),
+            dict(lr=0.1, beta2_decay=-0.5, eps=(1e-3, 0.1), d=2.0, weight_decay=0.1),
+            dict(lr=0.05, maximize=True, weight_decay=0.1),
+        ],
+        refused=[
+            dict(lr=-1.0),
+            dict(beta2_decay=0.1),
+            dict(eps=(-1.0, 1e-3)),
+            dict(eps=(None, -1.0)),
+            dict(d=0.5),
+            dict(weight_decay=-1.0),
+        ],
+    ),
     Row("Lion", learns=[dict(lr=0.02, weight_decay=0.01)]),
     Row(
         "Muon",

@@ -1,0 +1,99 @@
+"""Adafactor."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from gradient.checks import Limit, Limits, number
+from gradient.dtypes import finfo
+from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
+from gradient.tensor import Tensor
+
+__all__ = ["Adafactor"]
+
+
+class Adafactor(Optimizer):
+    """Adafactor (Shazeer and Stern 2018, algorithms 4 and 5): little memory beside the parameters.
+
+        r, c = running means of the rows and of the columns of grad², with decay 1 - t^beta2_decay
+        v = r cᵀ / mean(r)
+        u = grad / max(sqrt(v), eps1),   u = u / max(1, RMS(u) / d)
+        p = (1 - lr * weight_decay) p - max(eps2, RMS(p)) * min(lr, 1 / sqrt(t)) * u
+
+    For a matrix (M, N) it keeps M + N numbers where Adam keeps 2 M N. A vector keeps v itself.
+
+    Args:
+        params: parameters, named parameters or group dicts.
+        lr: the largest relative step.
+        beta2_decay: the exponent, at most 0, by which the decay of the means approaches 1.
+        eps: eps1, the least divisor (None: of the dtype), and eps2, the least scale of a parameter.
+        d: the largest root of the mean square of an update.
+        weight_decay: decoupled weight decay.
+        maximize: ascend instead of descend.
+        foreach: accepted for PyTorch's sake; without effect.
+    """
+
+    limits: ClassVar[Limits] = {
+        "lr": non_negative,
+        "beta2_decay": number(at_most=0),
+        "eps": Limit(
+            "two numbers of at least 0, the first may be None",
+            lambda eps: len(eps) == 2 and (eps[0] is None or eps[0] >= 0) and eps[1] >= 0,
+        ),
+        "d": number(1),
+        "weight_decay": non_negative,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-2,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3),
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, options(locals()))
+
+    def update(self, params: list[Tensor], group: Group) -> None:
+        lr, (eps1, eps2) = float(group["lr"]), group["eps"]
+        for p in params:
+            state = self.state[p]
+            grad = -p.grad if group["maximize"] else p.grad
+            if not state:
+                state["step"] = 0
+                if p.ndim > 1:
+                    state["row_var"] = p.new_zeros((*p.shape[:-1], 1))
+                    state["col_var"] = p.new_zeros((*p.shape[:-2], 1, p.shape[-1]))
+                else:
+                    state["variance"] = p.new_zeros(p.shape)
+            state["step"] += 1
+
+            weight = state["step"] ** group["beta2_decay"]
+            size = max(eps2, _rms(p)) * min(lr, 1 / math.sqrt(state["step"]))
+            p.mul_(1 - lr * group["weight_decay"])
+            squares = grad * grad
+            least = finfo(p.dtype).eps if eps1 is None else eps1
+            if p.ndim > 1:
+                rows, columns = state["row_var"], state["col_var"]
+                _approach(rows, squares.mean(-1, keepdim=True), weight)
+                _approach(columns, squares.mean(-2, keepdim=True), weight)
+                v = rows @ columns / rows.mean(-2, keepdim=True).clamp(min=least)
+            else:
+                v = _approach(state["variance"], squares, weight)
+            update = grad / v.sqrt().clamp(min=least)
+            p.sub_(update, alpha=size / max(1.0, _rms(update) / group["d"]))
+
+
+def _approach(mean: Tensor, value: Tensor, weight: float) -> Tensor:
+    """Move a running mean towards `value`, in place."""
+    return mean.mul_(1 - weight).add_(value, alpha=weight)
+
+
+def _rms(x: Tensor) -> float:
+    """The root of the mean square."""
+    return math.sqrt((x * x).mean().item()) if x.numel() else 0.0
