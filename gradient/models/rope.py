@@ -284,6 +284,8 @@ def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> Rota
         np.float32(1) / (np.asarray(p[name], dtype=np.float32) * _powers(p["rope_theta"], dim))
         for name in ("short_factor", "long_factor")
     )
+    if np.array_equal(short, long):  # then the length of a text makes no difference
+        return RotaryEmbedding(short, attention_factor, **options)
     return LongRotaryEmbedding(short, long, attention_factor, original, **options)
 
 

@@ -12,7 +12,6 @@ import pytest
 import gradient
 from gradient.checkpoints import load_model
 from gradient.checkpoints.gguf import GGUFCheckpoint, supported_architectures, to_gguf
-from gradient.checkpoints.gguf.rope import llama3_factors, read_rope
 from gradient.checkpoints.gguf.save import save_gguf
 from gradient.checkpoints.weight_names import to_checkpoint
 from gradient.errors import FileFormatError, GradientError, StateDictError, UnsupportedModel
@@ -347,13 +346,6 @@ ROPES = {
         "beta_slow": 2.0,
         "attention_factor": 0.75,
     },
-    "llama3": {
-        "rope_type": "llama3",
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 24,
-    },
     "longrope": {
         "rope_type": "longrope",
         "short_factor": [1.0, 1.1, 1.3, 1.7],
@@ -372,47 +364,28 @@ def test_rope_scaling_comes_back(name, tmp_path):
     np.testing.assert_array_equal(logits(back), logits(model))
 
 
-@pytest.mark.parametrize("theta", [10_000.0, 500_000.0])
-@pytest.mark.parametrize("head", [64, 128])
-@pytest.mark.parametrize(
-    ("factor", "low", "high", "original", "told"),
-    [
-        (8.0, 1.0, 4.0, 8192, False),  # LLaMA 3.1, from a file that tells no context
-        (32.0, 1.0, 4.0, 8192, False),  # LLaMA 3.2
-        (8.0, 1.0, 4.0, 4096, True),
-        (4.0, 2.0, 3.0, 2048, True),
-        (16.0, 0.5, 8.0, 1000, True),
-        (3.0, 1.25, 1.75, 8192, True),
-    ],
-)
-def test_llama3_scaling_is_found_from_its_factors(theta, head, factor, low, high, original, told):
-    expected = {
+def test_llama3_scaling_comes_back_as_its_factors(tmp_path):
+    """Files hold what it divides each frequency by, not its parameters."""
+    scaling = {
         "rope_type": "llama3",
-        "factor": factor,
-        "low_freq_factor": low,
-        "high_freq_factor": high,
-        "original_max_position_embeddings": original,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 24,
     }
-    factors = llama3_factors(expected, theta, head)
-    keys = {"rope.freq_base": theta}
-    if told:
-        keys["rope.scaling.original_context_length"] = original
-    found = read_rope(
-        lambda key, default: keys.get(key, default),
-        {"rope_freqs.weight": factors},
-        theta=1.0,
-        head_dim=head,
-        context=131_072,
-    )["rope_scaling"]
-    between = ((factors > 1) & (factors < factor)).sum()
-    if between < 2:  # too few to tell low and high; the factors themselves will do
-        assert found.get("long_factor", factors.tolist()) == pytest.approx(factors.tolist())
-        return
-    assert found.pop("rope_type") == expected.pop("rope_type")
-    assert found == pytest.approx(expected, rel=1e-4)
+    model = model_of("llama", rope_scaling=scaling)
+    back = load_model(written(model, tmp_path / "m.gguf"))
+    found = back.config.rope_parameters
+    assert (found["rope_type"], found["attention_factor"]) == ("longrope", 1.0)
+    assert found["short_factor"] == found["long_factor"] and len(found["long_factor"]) == 4
+    assert back.supports_chunked_prefill(100)  # at any length of text the angles are the same
+    np.testing.assert_allclose(logits(back), logits(model), atol=1e-6)
+    again = GGUFFile(written(back, tmp_path / "again.gguf"))
+    assert again["rope_freqs.weight"].tolist() == pytest.approx(found["long_factor"], rel=1e-7)
+    assert again.metadata["llama.rope.scaling.original_context_length"] == 24
 
 
-def test_factors_of_no_known_scaling_are_kept_as_they_are(tmp_path):
+def test_factors_are_kept_as_they_are(tmp_path):
     model = model_of("llama")
     metadata, tensors = to_gguf(model)
     factors = [1.0, 3.0, 2.0, 7.5]

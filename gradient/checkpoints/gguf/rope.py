@@ -41,11 +41,11 @@ def read_rope(
     """
     theta = get("rope.freq_base", theta)
     values: dict[str, Any] = {"rope_theta": theta}
-    turned = get("rope.dimension_count", head_dim)
-    if not 1 <= turned <= head_dim:
-        raise FileFormatError(f"rope.dimension_count = {turned} does not fit heads of {head_dim}")
-    if turned != head_dim:
-        values["partial_rotary_factor"] = _ratio(turned, head_dim)
+    dim = get("rope.dimension_count", head_dim)
+    if not 1 <= dim <= head_dim:
+        raise FileFormatError(f"rope.dimension_count = {dim} does not fit heads of {head_dim}")
+    if dim != head_dim:
+        values["partial_rotary_factor"] = _ratio(dim, head_dim)
     original = get("rope.scaling.original_context_length", None)
     scaling = None
     kind = get("rope.scaling.type", None)
@@ -62,8 +62,8 @@ def read_rope(
         if attention is not None and not _same(attention, longrope_attention(context, original)):
             scaling["attention_factor"] = attention
     elif FREQS in factors and (factors[FREQS] != 1).any():
-        scaling = _llama3_of(factors[FREQS], theta, turned, original) or {
-            # LongRoPE with one set of factors says just that, to transformers too.
+        # LongRoPE with one set of factors says just that, to transformers too.
+        scaling = {
             "rope_type": "longrope",
             "short_factor": _numbers(factors[FREQS]),
             "long_factor": _numbers(factors[FREQS]),
@@ -88,57 +88,6 @@ def read_rope(
     return values | {"rope_scaling": scaling}
 
 
-def _llama3_of(
-    factors: np.ndarray, theta: float, turned: int, original: int | None
-) -> dict[str, Any] | None:
-    """The parameters of LLaMA 3.1's scaling that give exactly these factors; None if none do.
-
-    With t turns in the original context C, a frequency f has t = C f / 2 pi, and its factor is
-    1 / ((1 - s) / F + s) where s = (t - low) / (high - low), clipped to [0, 1]. So F is the largest
-    factor, and s is a straight line over f. C, low and high follow from it up to a common scale;
-    Meta's are 8192, 1 and 4, and a file that we write tells C.
-    """
-    frequencies = 1.0 / theta ** (np.arange(0, turned, 2) / turned)
-    if factors.shape != frequencies.shape or not np.isfinite(factors).all():
-        return None
-    largest = shortest(float(factors.max()))
-    if largest <= 1 or factors.min() < 1:
-        return None
-    smooth = (1 / factors.astype(np.float64) - 1 / largest) / (1 - 1 / largest)
-    between = (smooth > 1e-4) & (smooth < 1 - 1e-4)
-    bands = [(1.0, 4.0)]
-    contexts = [original] if original else [8192]
-    if between.sum() >= 2:
-        slope, start = np.polyfit(frequencies[between], smooth[between], 1)
-        for context in contexts:
-            width = context / (2 * math.pi * slope)  # high - low
-            low = -start * width
-            bands.append((_rounded(low), _rounded(low + width)))
-    for context in contexts:
-        for low, high in bands:
-            found = {
-                "rope_type": "llama3",
-                "factor": largest,
-                "low_freq_factor": low,
-                "high_freq_factor": high,
-                _ORIGINAL: context,
-            }
-            if low < high and np.allclose(
-                llama3_factors(found, theta, turned), factors, rtol=2e-6, atol=0
-            ):
-                return found
-    return None
-
-
-def llama3_factors(p: Mapping[str, Any], theta: float, turned: int) -> np.ndarray:
-    """Return what LLaMA 3.1's scaling divides each frequency by: (turned / 2,) float32."""
-    frequencies = 1.0 / theta ** (np.arange(0, turned, 2) / turned)
-    turns = p[_ORIGINAL] * frequencies / (2 * math.pi)
-    low, high = p["low_freq_factor"], p["high_freq_factor"]
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return (1 / ((1 - smooth) / p["factor"] + smooth)).astype(np.float32)
-
-
 # Writing -----------------------------------------------------------------------------------------
 
 
@@ -160,9 +109,9 @@ def write_rope(
         max_position_embeddings=context,
         original=values.get(_ORIGINAL),
     )
-    turned = int(head_dim * p.get("partial_rotary_factor", 1.0))
+    dim = int(head_dim * p.get("partial_rotary_factor", 1.0))
     keys: dict[str, Any] = {
-        "rope.dimension_count": turned,
+        "rope.dimension_count": dim,
         "rope.freq_base": float(p["rope_theta"]),
     }
     tensors: dict[str, np.ndarray] = {}
@@ -173,7 +122,7 @@ def write_rope(
         keys |= _yarn_keys(p, context)
     elif kind == "llama3":
         keys["rope.scaling.original_context_length"] = p[_ORIGINAL]
-        tensors[FREQS] = llama3_factors(p, p["rope_theta"], turned)
+        tensors[FREQS] = llama3_factors(p, p["rope_theta"], dim)
     elif kind == "longrope":
         short, long = (np.asarray(p[f"{name}_factor"], np.float32) for name in ("short", "long"))
         keys["rope.scaling.original_context_length"] = p[_ORIGINAL]
@@ -198,6 +147,15 @@ def write_rope(
             )
         )
     return keys, tensors
+
+
+def llama3_factors(p: Mapping[str, Any], theta: float, dim: int) -> np.ndarray:
+    """Return what LLaMA 3.1's scaling divides each frequency by: (dim / 2,) float32."""
+    frequencies = 1.0 / theta ** (np.arange(0, dim, 2) / dim)
+    turns = p[_ORIGINAL] * frequencies / (2 * math.pi)
+    low, high = p["low_freq_factor"], p["high_freq_factor"]
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / p["factor"] + smooth)).astype(np.float32)
 
 
 def _yarn_keys(p: Mapping[str, Any], context: int) -> dict[str, Any]:
@@ -248,11 +206,6 @@ def _numbers(array: np.ndarray) -> list[float]:
 
 def _same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-6 * abs(b)
-
-
-def _rounded(value: float) -> float:
-    """Five digits: more than people choose, fewer than float32 factors carry."""
-    return float(f"{value:.5g}")
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: A text that every two families of text/families.py cut differently.
 PROBE = (
     "Ab's HTMLPage e\u0301tude 1 23 4567 x12 … don'T «a-b»: $5^2 `c` <=> \t\t d\r\n\r\n e  \n "
-    "中文字ab, (f).g!\n/h ２３ #word/\n🙂 ok؟ a。b <sentinel:12> IMGIMGABZ ƻˈʰ  "
+    "中文字ab, (f).g!\n/h ２３ #word/\n🙂 ok؟ a。b ƻˈʰ  "
 )
 
 
