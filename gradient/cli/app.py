@@ -1,27 +1,32 @@
-"""The commands by name. Importing this imports no model, tokenizer or kernel: help stays fast."""
+"""The commands by name. Importing this loads no weights, tokenizer or kernel: help stays fast."""
 
 from __future__ import annotations
 
 import io
+import pkgutil
 import sys
 from typing import Annotated
 
 import typer
 
-from gradient.cli.bench import bench
-from gradient.cli.chat import chat
-from gradient.cli.check import check
-from gradient.cli.convert import convert
-from gradient.cli.diff import diff
-from gradient.cli.doctor import doctor
 from gradient.cli.errors import command
-from gradient.cli.eval import evaluate
-from gradient.cli.generate import generate
-from gradient.cli.info import info
-from gradient.cli.plan import plan
-from gradient.cli.quantize import quantize
-from gradient.cli.tokenize import tokenize
-from gradient.cli.train import train
+
+#: The commands and their functions, in the order of the help.
+COMMANDS = {
+    "generate": "gradient.cli.generate:generate",
+    "chat": "gradient.cli.chat:chat",
+    "train": "gradient.cli.train:train",
+    "convert": "gradient.cli.convert:convert",
+    "quantize": "gradient.cli.quantize:quantize",
+    "tokenize": "gradient.cli.tokenize:tokenize",
+    "info": "gradient.cli.info:info",
+    "plan": "gradient.cli.plan:plan",
+    "diff": "gradient.cli.diff:diff",
+    "check": "gradient.cli.check:check",
+    "doctor": "gradient.cli.doctor:doctor",
+    "bench": "gradient.cli.bench:bench",
+    "eval": "gradient.cli.eval:evaluate",
+}
 
 app = typer.Typer(
     name="gradient",
@@ -54,19 +59,5 @@ def _main(
             stream.reconfigure(errors="replace")
 
 
-for _function in (
-    generate,
-    chat,
-    train,
-    convert,
-    quantize,
-    tokenize,
-    info,
-    plan,
-    diff,
-    check,
-    doctor,
-    bench,
-):
-    app.command()(command(_function))
-app.command("eval")(command(evaluate))
+for _name, _where in COMMANDS.items():
+    app.command(_name)(command(pkgutil.resolve_name(_where)))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import gradient
 from gradient import hub
 from gradient.cli import main
-from gradient.cli.app import app
+from gradient.cli.app import COMMANDS, app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
 from gradient.generation.declared import declared
@@ -26,19 +26,6 @@ from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.training import TrainConfig
 from gradient.training.reporters import visible
-
-COMMANDS = (
-    "generate",
-    "chat",
-    "train",
-    "convert",
-    "quantize",
-    "tokenize",
-    "info",
-    "check",
-    "doctor",
-    "bench",
-)
 
 NANO = shlex.split(
     "--n-layer 1 --n-head 2 --n-embd 32 --block-size 32 --batch-size 4 --vocab-size 300 "
