@@ -18,7 +18,7 @@ from gradient.autograd.modes import mode
 from gradient.autograd.node import Node
 from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
-from gradient.errors import AutogradError, ShapeError
+from gradient.errors import AutogradError, ShapeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 
 if TYPE_CHECKING:
@@ -56,14 +56,15 @@ def backward(
     `grad_tensors` holds a gradient for each tensor, and may be None for scalars. The graph is freed
     unless `retain_graph` (by default: `create_graph`).
     """
-    roots = root_grads("backward", sequence(tensors), sequence(grad_tensors), create_graph)
+    roots = root_grads("backward", "tensors", tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
-    wanted = None if inputs is None else [t.node for t in sequence(inputs)]
+    inputs = None if inputs is None else tensors_of("backward", "inputs", inputs)
+    wanted = None if inputs is None else [t.node for t in inputs]
     if wanted is not None and (not wanted or any(node is None for node in wanted)):
         raise AutogradError("backward: every tensor of 'inputs' must require a gradient")
     found = walk(roots, wanted, keep, create_graph)
     if inputs is not None:
-        for tensor in sequence(inputs):
+        for tensor in inputs:
             if tensor.node in found:
                 accumulate_grad(tensor, found[tensor.node], create_graph)
 
@@ -85,9 +86,11 @@ def grad(
     """
     if is_grads_batched:
         raise AutogradError("grad: is_grads_batched is not supported; call grad once per vector")
-    roots = root_grads("grad", sequence(outputs), sequence(grad_outputs), create_graph)
+    roots = root_grads("grad", "outputs", outputs, grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
-    tensors = sequence(inputs)
+    tensors = tensors_of("grad", "inputs", inputs)
+    if not tensors:
+        raise AutogradError(sentence("grad", "at least one tensor as inputs", "none"))
     for i, tensor in enumerate(tensors):
         if tensor.node is None:
             raise AutogradError(
@@ -110,14 +113,24 @@ def grad(
 # Before the walk ---------------------------------------------------------------------------------
 
 
-def sequence(value: Any) -> Sequence[Any]:
-    return () if value is None else (value,) if isinstance(value, Variable) else tuple(value)
+def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
+    """A Tensor, or those of a sequence; some of them None if they may be `absent`."""
+    if isinstance(value, Variable):
+        return (value,)
+    given = tuple(value) if isinstance(value, Iterable) else (value,)
+    for each in given:
+        if not isinstance(each, Variable) and not (absent and each is None):
+            expected = f"a Tensor or a sequence of Tensors as {name}"
+            raise TypeMismatch(sentence(caller, expected, type(each).__name__))
+    return given
 
 
 def root_grads(
-    caller: str, tensors: Sequence[Any], grads: Sequence[Any], create_graph: bool
+    caller: str, name: str, tensors: Any, grads: Any, create_graph: bool
 ) -> list[tuple[Node, Any]]:
     """Each root node with its first gradient: a raw array, or a Tensor where `create_graph`."""
+    tensors = tensors_of(caller, name, tensors)
+    grads = () if grads is None else tensors_of(caller, f"grad_{name}", grads, absent=True)
     if grads and len(grads) != len(tensors):
         raise AutogradError(f"{caller}: got {len(tensors)} tensors but {len(grads)} gradients")
     roots = []

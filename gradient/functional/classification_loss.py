@@ -227,7 +227,11 @@ def kl_div(
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-t x))` for t = 1 or -1."""
-    return reduced("soft_margin_loss", -logsigmoid(target * input), reduction)
+    product = target * input
+    if product.shape != input.shape:
+        expected = f"a target that broadcasts to the input's shape {tuple(input.shape)}"
+        raise ShapeError(sentence("soft_margin_loss", expected, tuple(target.shape)))
+    return reduced("soft_margin_loss", -logsigmoid(product), reduction)
 
 
 @composite

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from gradient.errors import ArgumentError
-from gradient.functional.arguments import composite
+from gradient.functional.arguments import composite, floats
 from gradient.random import Generator, rand
 from gradient.tensor import Tensor
-from gradient.tensor.creation import full_like
+from gradient.tensor.creation import full_like, zeros
 from gradient.tensor.joining import where
 
 
@@ -79,8 +79,9 @@ def alpha_dropout(
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
-        output = input * 0
+        output = input * zeros((), dtype=input.dtype, device=input.device)
     else:
+        floats("alpha_dropout", input)
         limit = -1.0507009873554805 * 1.6732632423543772
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
         kept = rand(input.shape, device=input.device, generator=generator) >= p
@@ -127,8 +128,9 @@ def _drop(
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
-        output = input * 0
+        output = input * zeros((), dtype=input.dtype, device=input.device)
     else:
+        floats(op, input)
         kept = rand(shape, device=input.device, generator=generator) >= p
         output = input * (kept.to(input.dtype) * (1 / (1 - p)))
     return input.copy_(output) if inplace else output

@@ -25,6 +25,10 @@ def cosine_embedding_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1, for (N, D) or (D,)."""
+    if (input1.ndim, input2.ndim, target.ndim) not in ((1, 1, 0), (2, 2, 1)):
+        expected = "inputs (N, D) with a target (N,), or (D,) with ()"
+        got = f"{tuple(input1.shape)}, {tuple(input2.shape)} and {tuple(target.shape)}"
+        raise ShapeError(sentence("cosine_embedding_loss", expected, got))
     # eps inside the root, as PyTorch has it here: not `cosine_similarity`'s bound on the norms
     eps = 1e-12
     dots = (input1 * input2).sum(-1)

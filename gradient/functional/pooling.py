@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gradient.dtypes import float32, float64, iinfo
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
@@ -355,6 +355,9 @@ def _adaptive_dims(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
         )
     given = (output_size,) * spatial if isinstance(output_size, int) else tuple(output_size)
+    if any(not (out is None or hasattr(out, "__index__")) for out in given):
+        expected = f"an int or a tuple of {spatial} as output_size"
+        raise TypeMismatch(sentence(op, expected, repr(output_size)))
     if len(given) != spatial:
         raise ShapeError(f"{op}: expected output_size to be one number or {spatial}, got {given}")
     if any(out is not None and out < 0 for out in given):

@@ -11,6 +11,7 @@ from gradient.functional.arguments import composite
 from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
 from gradient.ops import elementwise
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange
 
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # mode: dimensions of its input
@@ -146,8 +147,7 @@ def _at(input: Tensor, dim: int, places: Tensor) -> Tensor:
 @composite
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., C r^2, H, W) to (..., C, H r, W r): channels become pixels (Shi et al. 2016)."""
-    r = upscale_factor
-    _check_factor("pixel_shuffle", "upscale_factor", r, input)
+    r = _factor("pixel_shuffle", "upscale_factor", upscale_factor, input)
     *leading, channels, height, width = input.shape
     if channels % (r * r):
         raise ShapeError(f"pixel_shuffle: {channels} channels are not divisible by {r} * {r}")
@@ -158,18 +158,19 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     return whole.reshape(*leading, channels // (r * r), height * r, width * r)
 
 
-def _check_factor(op: str, name: str, factor: int, input: Tensor) -> None:
+def _factor(op: str, name: str, factor: int, input: Tensor) -> int:
+    factor = int_of(op, name, factor)
     if factor < 1:
         raise ArgumentError(sentence(op, f"{name} of at least 1", factor))
     if input.ndim < 3:
         raise ShapeError(sentence(op, "an input (..., C, H, W)", tuple(input.shape)))
+    return factor
 
 
 @composite
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """(..., C, H r, W r) to (..., C r^2, H, W): the inverse of `pixel_shuffle`."""
-    r = downscale_factor
-    _check_factor("pixel_unshuffle", "downscale_factor", r, input)
+    r = _factor("pixel_unshuffle", "downscale_factor", downscale_factor, input)
     *leading, channels, height, width = input.shape
     if height % r or width % r:
         raise ShapeError(f"pixel_unshuffle: {height} x {width} pixels are not divisible by {r}")
@@ -183,7 +184,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 @composite
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels of (N, C, ...) dealt round the groups (Zhang et al. 2017)."""
-    if groups < 1:
+    if int_of("channel_shuffle", "groups", groups) < 1:
         raise ArgumentError(sentence("channel_shuffle", "groups of at least 1", groups))
     if input.ndim < 3:
         raise ShapeError(sentence("channel_shuffle", "an input (N, C, ...)", tuple(input.shape)))

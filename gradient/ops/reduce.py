@@ -164,12 +164,19 @@ def share_of_best(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bo
     return best * spread(be, g / ties, x.shape, axis, keepdims)
 
 
-@op(lambda g, be, x, axis, keepdims:
-    spread(be, g, x.shape, axis, keepdims) * be.softmax(x, axis),
+@op(lambda g, be, x, out, axis, keepdims:
+    logsumexp_grad(be, g, x, out, axis, keepdims),
     promotion="int_to_float")  # fmt: skip
 def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = False) -> Array:
     """log sum e^x"""
     return be.logsumexp(x, axis, keepdims)
+
+
+def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
+    """g softmax(x); beside an infinity, where that is NaN, 0."""
+    beside = (spread(be, out, x.shape, axis, keepdims) == math.inf) & (x < math.inf)
+    slope = be.where(beside, be.full((), 0, g.dtype), be.softmax(x, axis))
+    return spread(be, g, x.shape, axis, keepdims) * slope
 
 
 @op(lambda g, be, axis: reverse_cumsum(be, g, axis))

@@ -96,10 +96,10 @@ def axes_of(dim: int | Sequence[int] | None, ndim: int) -> Any:
 
 def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
     """The shape meant by `f(2, 3)`, `f((2, 3))` or `f([2, 3])`; that of a 0-d tensor is `f(())`."""
-    if not size:
-        raise TypeMismatch(sentence("size", "ints, or () for a 0-d tensor", "none"))
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
+    elif not size:
+        raise TypeMismatch(sentence("size", "ints, or () for a 0-d tensor", "none"))
     for n in size:
         if type(n) is not int:
             break
@@ -180,8 +180,11 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
 
 
 def number_of(caller: str, name: str, value: Any) -> Any:
-    """`value`, if it is a number; that of a 0-d tensor."""
+    """`value`, if it is a number; that of a 0-d tensor, unless a gradient would be lost with it."""
     if isinstance(value, Variable) and not value.array.shape:
+        if value.node is not None:
+            expected, got = f"a number as {name}", "a tensor that requires a gradient"
+            raise TypeMismatch(sentence(caller, expected, got, "use its .item()"))
         value = tensor_of(caller, value).item()
     if not isinstance(value, (bool, int, float, np.number, np.bool_)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))

@@ -231,6 +231,8 @@ class Arithmetic(TensorBase):
             if builtins.abs(by) < 0.5:
                 return elementwise.add(self, elementwise.mul(gap, by))
             return elementwise.sub(end, elementwise.mul(gap, 1 - by))
+        if weight.array.shape:
+            same_dtype("lerp", "weight", self, weight)
         near = comparison.lt(elementwise.abs(weight), 0.5).array
         low, high = elementwise.mul(gap, weight), elementwise.mul(gap, elementwise.sub(1, weight))
         return elementwise.where(
@@ -365,6 +367,7 @@ def _bound(caller: str, name: str, value: Any) -> Any:
 
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     """alpha value, which is to be added to `to`: integers take whole ones alone."""
+    alpha = number_of(caller, "alpha", alpha)
     if isinstance(alpha, float) and _integral(to) and _integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
     if _is_bool(to) and _is_bool(value):

@@ -316,11 +316,12 @@ def arange(
         dtype = int64 if whole else get_default_dtype()
     backend = _backend(device)
     kind = _dtype(dtype)
-    if kind.kind not in "fV":
-        numbers = [int(v) for v in numbers]
-        array = backend.arange(*numbers, kind)
+    if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fV":
+        array = backend.arange(*map(int, numbers), kind)
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
+        if kind.kind not in "fV":
+            numbers = [int(v) for v in numbers]  # as PyTorch: also a step of less than 1
         steps = backend.arange(0, n, 1, float64.numpy)
         array = backend.astype(steps * numbers[2] + numbers[0], kind)
     return finished(array, backend, requires_grad)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from gradient.errors import copied
+from gradient.autograd.variable import Variable
+from gradient.errors import TypeMismatch, copied, sentence
 from gradient.tensor.arguments import tensor_of, tuple_argument
 from gradient.tensor.core import Tensor
 
@@ -221,7 +223,7 @@ detach = Tensor.detach
 
 
 def _of_input(method: Any) -> Any:
-    """The method as a function whose first parameter is `input`, not `self`, at no cost a call."""
+    """The method as a function whose first parameter is `input`, not `self`."""
     code: CodeType = method.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -232,7 +234,19 @@ def _of_input(method: Any) -> Any:
     )
     function = copied(method, method.__name__)
     function.__code__ = code
-    return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except AttributeError as error:
+            given = args[0] if args else options.get("input")
+            if isinstance(given, Variable):
+                raise
+            got = type(given).__name__
+            raise TypeMismatch(sentence(method.__name__, "a Tensor as input", got)) from error
+
+    return call
 
 
 for _name, _value in tuple(globals().items()):

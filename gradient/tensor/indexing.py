@@ -129,7 +129,7 @@ class Indexing(Arithmetic):
             raise ShapeError(
                 f"index_select: a 0-d tensor has one slice, got {out.array.shape[0]} indices"
             )
-        return out.reshape(())
+        return shape.reshape(out, shape=())
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """out[i][j] = self[index[i][j]][j] for dim 0; the index may be smaller elsewhere."""
@@ -137,7 +137,8 @@ class Indexing(Arithmetic):
             return ops.getitem(self.reshape(-1), index=(index.array,))
         x, at, axis = self._places("gather", dim, index)
         out = ops.take_along(x, index=at.array, axis=axis)
-        return out if out.array.shape == index.array.shape else out.reshape(index.array.shape)
+        size = index.array.shape
+        return out if out.array.shape == size else shape.reshape(out, shape=size)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As gather, where the index broadcasts and may count from the end; of the flattened tensor
@@ -215,7 +216,7 @@ class Indexing(Arithmetic):
             array = self.backend.full(size, src, self.array.dtype)
             source = wrap(array, self.backend)
         out = ops.put_along(x, source, index=at.array, axis=axis, add=add)
-        return out if out.array.shape == self.array.shape else out.reshape(())
+        return out if out.array.shape == self.array.shape else shape.reshape(out, shape=())
 
     def _places(self, caller: str, dim: int, index: Tensor) -> tuple[Any, Any, int]:
         """Input and index of gather or scatter, and the axis."""
@@ -243,13 +244,13 @@ class Indexing(Arithmetic):
             alpha = int(alpha)
         source = _vector(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
-        return out if self.array.shape else out.reshape(())
+        return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """A copy with the slices of `dim` at `index` replaced."""
         x, at = self._slices("index_copy", dim, index, source)
         out = ops.setitem(x, _vector(source), index=at)
-        return out if self.array.shape else out.reshape(())
+        return out if self.array.shape else shape.reshape(out, shape=())
 
     def index_fill(self, dim: int, index: Tensor, value: Tensor | Number) -> Tensor:
         """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
@@ -267,7 +268,7 @@ class Indexing(Arithmetic):
         # Not by assignment at the index: its gradient would count a repeated index twice.
         out = elementwise.where(value, x, condition=hit)
         out = out if out.dtype is self.dtype else out.to(self.dtype)
-        return out if self.array.shape else out.reshape(())
+        return out if self.array.shape else shape.reshape(out, shape=())
 
     def _slices(
         self,

@@ -9,7 +9,7 @@ from gradient.autograd.variable import Number, Variable, wrap
 from gradient.backends.packed import PackedArray
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
-from gradient.tensor.arguments import DTypeLike, fitting, number_of
+from gradient.tensor.arguments import DTypeLike, axis_of, fitting, number_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import overwrite, overwrite_at
@@ -123,14 +123,13 @@ class InPlace(Arithmetic):
     def cumsum_(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumsum`."""
         own = self.dtype
+        axis_of(dim, self.ndim)
         if dtype not in (None, own):
             raise DTypeError(sentence("cumsum_", f"the tensor's own dtype {own}", dtype))
         return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
 
     def copy_(self, src: Tensor | Number, non_blocking: bool = False) -> Self:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
-        if isinstance(src, (bool, int, float)):
-            return self.fill_(src)
         if not isinstance(src, Variable):
             number_of("copy_", "src", src)
             src = wrap(self.backend.asarray(src), self.backend)

@@ -10,6 +10,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
+from gradient.tensor.views import unlinked
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -164,7 +165,9 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     if summed:
         result = result.sum(summed)
         labels = [c for c in labels if c in output]
-    return result.permute([labels.index(c) for c in output]) if output else result
+    if output:
+        result = result.permute([labels.index(c) for c in output])
+    return unlinked(result) if summed or len(operands) > 1 else result
 
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:

@@ -37,26 +37,22 @@ class Products(Arithmetic):
 
     def mm(self, mat2: Tensor) -> Tensor:
         """(M, K) @ (K, N)"""
-        _expect("mm", self, 2)
-        _expect("mm", mat2, 2)
+        _expect("mm", (self, 2), (mat2, 2))
         return linalg.matmul(self, mat2)
 
     def bmm(self, mat2: Tensor) -> Tensor:
         """(B, M, K) @ (B, K, N)"""
-        _expect("bmm", self, 3)
-        _expect("bmm", mat2, 3)
+        _expect("bmm", (self, 3), (mat2, 3))
         return linalg.matmul(self, mat2)
 
     def mv(self, vec: Tensor) -> Tensor:
         """(M, K) @ (K,)"""
-        _expect("mv", self, 2)
-        _expect("mv", vec, 1)
+        _expect("mv", (self, 2), (vec, 1))
         return matmul(self, vec)
 
     def dot(self, tensor: Tensor) -> Tensor:
         """The inner product of two vectors."""
-        _expect("dot", self, 1)
-        _expect("dot", tensor, 1)
+        _expect("dot", (self, 1), (tensor, 1))
         if self.array.shape != tensor.array.shape:
             got = f"{self.array.shape[0]} and {tensor.array.shape[0]} elements"
             raise ShapeError(sentence("dot", "vectors of one size", got))
@@ -76,8 +72,7 @@ class Products(Arithmetic):
 
     def outer(self, vec2: Tensor) -> Tensor:
         """(M,) and (N,) -> (M, N)"""
-        _expect("outer", self, 1)
-        _expect("outer", vec2, 1)
+        _expect("outer", (self, 1), (vec2, 1))
         return self.unsqueeze(1) * vec2.unsqueeze(0)
 
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -122,8 +117,7 @@ def _rows(tensor: TensorBase) -> Tensor:
 
 def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: float) -> Any:
     """beta x + alpha a @ b"""
-    _expect(caller, a, ndim)
-    _expect(caller, b, ndim)
+    _expect(caller, (a, ndim), (b, ndim))
     same_dtype(caller, "input", a, x)
     beta, alpha = number_of(caller, "beta", beta), number_of(caller, "alpha", alpha)
     size = (*a.array.shape[:-1], b.array.shape[-1])
@@ -137,9 +131,10 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
-def _expect(caller: str, tensor: Variable, ndim: int) -> None:
-    if len(tensor_of(caller, tensor).array.shape) != ndim:
-        raise ShapeError(
-            f"{caller}: expected a tensor of {ndim} dimensions, "
-            f"got shape {tuple(tensor.array.shape)}"
-        )
+def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
+    """Refuse operands that are no tensors, or not of so many dimensions."""
+    sizes = [tensor_of(caller, tensor).array.shape for tensor, _ in operands]
+    for size, (_, ndim) in zip(sizes, operands, strict=True):
+        if len(size) != ndim:
+            expected = f"a tensor of {ndim} dimensions"
+            raise ShapeError(sentence(caller, expected, f"shape {tuple(size)}"))

@@ -30,6 +30,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.arithmetic import Arithmetic, floating
 from gradient.tensor.packed import refuse
+from gradient.tensor.views import unlinked
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
@@ -191,14 +192,14 @@ class Reductions(Arithmetic):
         """e^x / sum e^x along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)
         if not x.ndim:
-            return fused.softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(())
+            return unlinked(fused.softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(()))
         return fused.softmax(x, axis=axis_of(dim, x.ndim))
 
     def log_softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
         """log softmax along `dim`."""
         x = self if dtype is None else self.to(dtype=dtype)
         if not x.ndim:
-            return fused.log_softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(())
+            return unlinked(fused.log_softmax(x.reshape(1), axis=axis_of(dim, 1)).reshape(()))
         return fused.log_softmax(x, axis=axis_of(dim, x.ndim))
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -274,7 +275,7 @@ class Reductions(Arithmetic):
         values = index.take_along(self, index=where.array, axis=axis)
         if keepdim:
             return ValuesAndIndices(values, where)
-        return ValuesAndIndices(values.squeeze(axis), where.squeeze(axis))
+        return ValuesAndIndices(unlinked(values.squeeze(axis)), unlinked(where.squeeze(axis)))
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         """The minimum and the maximum along `dim`, or of all elements."""
@@ -322,7 +323,7 @@ class Reductions(Arithmetic):
             return self.to(dtype=dtype).cumsum(dim).to(dtype=dtype)
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
-            return self.reshape(1).cumsum(0).reshape(())
+            return unlinked(self.reshape(1).cumsum(0).reshape(()))
         return reduce.cumsum(self, axis=axis)
 
     def cumprod(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
@@ -331,7 +332,7 @@ class Reductions(Arithmetic):
             return self.to(dtype=dtype).cumprod(dim).to(dtype=dtype)
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
-            return self.reshape(1).cumprod(0).reshape(())
+            return unlinked(self.reshape(1).cumprod(0).reshape(()))
         return reduce.cumprod(self, axis=axis)
 
     # Sorting --------------------------------------------------------------------------------------
@@ -341,7 +342,7 @@ class Reductions(Arithmetic):
         axis = axis_of(dim, self.ndim)
         flag_of("argsort", "descending", descending), flag_of("argsort", "stable", stable)
         if not self.ndim:
-            return reduce.argsort(self.reshape(1), axis=0).reshape(())
+            return unlinked(reduce.argsort(self.reshape(1), axis=0).reshape(()))
         if not descending:
             return reduce.argsort(self, axis=axis)
         # Reversed twice, so that equal elements keep their order.
@@ -390,7 +391,8 @@ class Reductions(Arithmetic):
         if not self.ndim:
             return both
         picked = [t.narrow(axis, k - 1, 1) for t in both]
-        return ValuesAndIndices(*(picked if keepdim else [t.squeeze(axis) for t in picked]))
+        picked = picked if keepdim else [t.squeeze(axis) for t in picked]
+        return ValuesAndIndices(*map(unlinked, picked))
 
     @overload
     def median(self) -> Tensor: ...
@@ -461,7 +463,7 @@ class Reductions(Arithmetic):
             if dim is not None and self.ndim:
                 size[dim] = 1
             found = found.reshape(found.shape[0], *size)
-        return found if points.ndim else found.squeeze(0)
+        return unlinked(found if points.ndim else found.squeeze(0))
 
     def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
         """How often each int occurs in a 1-D tensor of non-negative ints."""

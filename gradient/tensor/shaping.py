@@ -29,7 +29,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import owned, view_of
+from gradient.tensor.views import owned, unlinked, view_of
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -294,7 +294,7 @@ class Shaping(Arithmetic):
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
         if dims is None or dims == ():
-            return self.reshape(-1).roll(shifts, 0).reshape(self.array.shape)
+            return unlinked(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
         if len(steps) != len(along):
             raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
@@ -457,7 +457,7 @@ class Shaping(Arithmetic):
             )
         options = {"axis": axis, "size": size, "step": step}
         out = view_of(x, shape.sliding_window(x, **options), shape.sliding_window, options)
-        return out if self.ndim else out.squeeze(0)
+        return out if self.ndim else out[0]
 
 
 def distinct(caller: str, axes: list[int]) -> list[int]:

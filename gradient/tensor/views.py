@@ -59,6 +59,12 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
     return out
 
 
+def unlinked(out: Any) -> Any:
+    """`out`, a view of what nobody else holds, as no view."""
+    out.link = None
+    return out
+
+
 def link_of(tensor: Any) -> Link | None:
     return getattr(tensor, "link", None)
 

@@ -246,6 +246,27 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "local_response_norm by a bool": lambda t: t.nn.functional.local_response_norm(
         t.ones(1, 4, 2).double(), 3, alpha=t.tensor(True)
     ),
+    "std of huge numbers": lambda t: (lambda x: (x.std(), t.autograd.grad(x.std(), x)[0]))(
+        t.tensor([2e19, -3e19, 1e19], requires_grad=True)
+    ),
+    "var of many huge numbers": lambda t: (t.arange(100.0) * 2e17).var(),
+    "logsumexp beside an infinity": lambda t: slopes(
+        t, lambda x: x.logsumexp(1), [[1.0, INF, 2.0], [INF, INF, 0.0], [-INF, 1.0, 2.0]]
+    ),
+    "copy_ of numbers that do not fit": lambda t: (
+        t.zeros(1, dtype=t.int8).copy_(300),
+        t.zeros(1, dtype=t.int8).copy_(-129),
+        t.zeros(1, dtype=t.uint8).copy_(300),
+        t.zeros(1, dtype=t.float16).copy_(1e10),
+        t.zeros(1, dtype=t.float64).copy_(0.1),
+    ),
+    "unfold of a number by nothing": lambda t: t.tensor(1.0).unfold(0, 0, 1),
+    "arange of ints by fractions": lambda t: (
+        t.arange(2, 2, 0.5, dtype=t.int32),
+        t.arange(0, 3, 1.5, dtype=t.int32),
+        t.arange(0.7, 3, 1, dtype=t.int64),
+    ),
+    "dropout of all bools": lambda t: t.nn.functional.dropout(t.tensor([True]), 1.0),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 

@@ -43,6 +43,20 @@ def test_results_share_memory_as_the_table_says(kind):
     assert wrong == {}
 
 
+def test_copies_are_no_views():
+    """A result with memory of its own can be detached in place, as no base shows what it shows."""
+    views = []
+    for expression, expected, optional in ROWS:
+        given = tensors(gradient)
+        try:
+            found = results(gradient, F, expression, given) if expected == "copy" else ()
+        except gradient.errors.GradientError:
+            assert optional
+            continue
+        views += [expression for t in found if getattr(t, "link", None) is not None]
+    assert views == []
+
+
 def test_every_function_and_method_has_a_row():
     public = {name for name in dir(gradient.Tensor) if not name.startswith("_")}
     public |= {

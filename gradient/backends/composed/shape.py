@@ -57,20 +57,15 @@ class ShapeDefaults(RequiredMethods[Array]):
     ) -> Array:
         """The variance, in two passes corrected for the rounding of the mean (Chan et al. 1983).
         Where there are no degrees of freedom, infinite, or NaN of equal numbers (0 / 0)."""
-        count = _count(x.shape, axis)
-        centred = x - be.mean(x, axis, True)
-        rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
-        squares = be.sum(centred * centred, axis, keepdims)
-        total = squares - rest * rest / max(count, 1)
-        total = be.where(squares == math.inf, squares, total)  # where both overflow, not inf - inf
-        total = be.maximum(total, be.full((), 0, total.dtype))
-        return total / be.full((), max(count - correction, 0), total.dtype)
+        scaled, scale = _scaled_variance(be, x, axis, correction, keepdims)
+        return scaled * scale * scale
 
     @in_float32
     def std(
         be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
-        return be.sqrt(be.var(x, axis, correction, keepdims))
+        scaled, scale = _scaled_variance(be, x, axis, correction, keepdims)
+        return be.sqrt(scaled) * scale
 
     def all(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if math.prod(x.shape) == 0:
@@ -259,3 +254,20 @@ def diagonal_at(be: RequiredMethods[Any], shape: Shape, offset: int) -> tuple[In
     n = max(min(shape[-2] - down, shape[-1] - right), 0)
     steps = be.arange(0, n, 1, int64.numpy)
     return (..., steps + down, steps + right)
+
+
+def _scaled_variance(
+    be: ShapeDefaults[Array], x: Array, axis: Axis, correction: float, keepdims: bool
+) -> tuple[Array, Array]:
+    """The variance of x / scale, and scale: the largest distance from the mean, so that no square
+    overflows."""
+    count = _count(x.shape, axis)
+    centred = x - be.mean(x, axis, True)
+    scale = be.max(be.abs(centred), axis, True) if count else be.sum(centred, axis, True)
+    scale = be.where((scale > 0) & (scale < math.inf), scale, be.full((), 1, x.dtype))
+    centred = centred / scale
+    rest = be.sum(centred, axis, keepdims)  # not 0, as the mean was rounded
+    total = be.sum(centred * centred, axis, keepdims) - rest * rest / max(count, 1)
+    total = be.maximum(total, be.full((), 0, total.dtype))
+    freedom = be.full((), max(count - correction, 0), total.dtype)
+    return total / freedom, be.reshape(scale, total.shape)
