@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,32 @@ from gradient.tensor.device import Device
 from gradient.tensor.drawing import Draw
 from gradient.tensor.joining import broadcast_shapes
 
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
+
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "default_generator",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "multinomial",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randint_like",
+    "randn",
+    "randn_like",
+    "randperm",
+    "seed",
+    "set_rng_state",
+]
+
 
 class Generator:
     """A stream of random numbers, set by `manual_seed`; its whole state is two numbers.
@@ -41,7 +67,7 @@ class Generator:
     that are given none, starts from one that the operating system chooses for each process.
     """
 
-    def __init__(self, device: Any = "cpu"):
+    def __init__(self, device: DeviceLike = "cpu"):
         self.device = str(Device(device))
         self.key, self.offset = 67280421310721, 0
 
@@ -67,12 +93,12 @@ class Generator:
         """The seed that the stream started from."""
         return self.key
 
-    def get_state(self) -> Any:
+    def get_state(self) -> Tensor:
         """Key and offset, as a uint8 tensor (16,)."""
         state = np.array([self.key, self.offset], np.uint64).view(np.uint8)
         return wrap(state, backends.get("cpu"))
 
-    def set_state(self, state: Any) -> Generator:
+    def set_state(self, state: Tensor) -> Generator:
         """Go to where `get_state` was called."""
         array = np.asarray(tensor_of("set_state", state).numpy())
         if array.dtype != np.uint8 or array.size != 16:
@@ -86,15 +112,15 @@ class Generator:
         """Another generator at the same place."""
         return Generator(self.device).set_state(self.get_state())
 
-    def take(self, draw: Callable[..., tuple[Any, int]], *args: Any) -> Any:
-        """The array of a backend's `draw(key, offset, ...)`, and step past the blocks it used."""
-        with drawing:  # or two threads would get the same numbers
-            array, blocks = draw(self.key, self.offset, *args)
+    def draw(self, method: Callable[..., tuple[Any, int]], *args: Any) -> Any:
+        """The array of a backend's `method(key, offset, ...)`; steps past the blocks it used."""
+        with draw_lock:  # or two threads would get the same numbers
+            array, blocks = method(self.key, self.offset, *args)
             self.offset += blocks
         return array
 
 
-drawing = new_lock()
+draw_lock = new_lock()
 """Held while numbers are drawn (by all generators alike: a lock of each could not be copied)."""
 
 default_generator = Generator()
@@ -116,12 +142,12 @@ def initial_seed() -> int:
     return default_generator.initial_seed()
 
 
-def get_rng_state() -> Any:
+def get_rng_state() -> Tensor:
     """The default generator's state, as a uint8 tensor (16,)."""
     return default_generator.get_state()
 
 
-def set_rng_state(state: Any) -> None:
+def set_rng_state(state: Tensor) -> None:
     """Continue the default generator from a state that `get_rng_state` gave."""
     default_generator.set_state(state)
 
@@ -130,7 +156,7 @@ RandomState.save = staticmethod(get_rng_state)
 RandomState.restore = staticmethod(set_rng_state)
 
 
-def _source(generator: Any) -> Generator:
+def _source(generator: Generator | None) -> Generator:
     if generator is None:
         return default_generator
     if not isinstance(generator, Generator):
@@ -138,23 +164,34 @@ def _source(generator: Any) -> Generator:
     return generator
 
 
-def draw(generator: Any, backend: Any, kind: str, shape: tuple[int, ...], dtype: Any) -> Any:
+def draw(
+    generator: Generator | None,
+    backend: Backend,
+    kind: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> Any:
     """An array of `kind` "uniform" or "normal"; 16-bit floats are cast from float32."""
     source = _source(generator)
     wide = dtype if dtype in (np.dtype(np.float64), np.dtype(np.float32)) else np.dtype(np.float32)
-    array = source.take(getattr(backend, kind), math.prod(shape), wide)
+    array = source.draw(getattr(backend, kind), math.prod(shape), wide)
     if kind == "uniform" and dtype != wide:  # cut, not rounded: rounding up would give 1
-        step = finfo(dtype).eps / 2
+        step = finfo(dtype_of(dtype)).eps / 2
         array = backend.floor(array * (1 / step)) * step
     return backend.reshape(backend.astype(array, dtype), shape)
 
 
 def draw_integers(
-    generator: Any, backend: Any, shape: tuple[int, ...], low: int, high: int, dtype: Any
+    generator: Generator | None,
+    backend: Backend,
+    shape: tuple[int, ...],
+    low: int,
+    high: int,
+    dtype: np.dtype,
 ) -> Any:
     """An array of whole numbers from [low, high)."""
     source = _source(generator)
-    array = source.take(backend.integers, math.prod(shape), high - low)
+    array = source.draw(backend.integers, math.prod(shape), high - low)
     array = backend.astype(array, int64.numpy) + low
     return backend.reshape(backend.astype(array, dtype), shape)
 
@@ -164,8 +201,14 @@ Draw.integers = staticmethod(draw_integers)
 
 
 def _drawn(
-    caller: str, kind: str, shape: Any, generator: Any, dtype: Any, device: Any, requires_grad: bool
-) -> Any:
+    caller: str,
+    kind: str,
+    shape: tuple[int, ...],
+    generator: Generator | None,
+    dtype: DTypeLike | None,
+    device: DeviceLike,
+    requires_grad: bool,
+) -> Tensor:
     backend = backends.get("cpu" if device is None else str(device))
     wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
     if not wanted.is_floating_point:
@@ -175,84 +218,89 @@ def _drawn(
 
 
 def rand(
-    *sizes: Any,
-    size: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Uniform on [0, 1)."""
     shape = size_of(sizes, size)
     return _drawn("rand", "uniform", shape, generator, dtype, device, requires_grad)
 
 
 def randn(
-    *sizes: Any,
-    size: Any = None,
+    *sizes: int | Sequence[int],
+    size: Sequence[int] | None = None,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Standard normal."""
     shape = size_of(sizes, size)
     return _drawn("randn", "normal", shape, generator, dtype, device, requires_grad)
 
 
 def rand_like(
-    input: Any,
+    input: Tensor,
     *,
     generator: Generator | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Uniform on [0, 1), shaped as `input`."""
     return _drawn_like("rand_like", "uniform", input, generator, dtype, requires_grad)
 
 
 def randn_like(
-    input: Any,
+    input: Tensor,
     *,
     generator: Generator | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     requires_grad: bool = False,
-) -> Any:
+) -> Tensor:
     """Standard normal, shaped as `input`."""
     return _drawn_like("randn_like", "normal", input, generator, dtype, requires_grad)
 
 
 def _drawn_like(
-    caller: str, kind: str, input: Any, generator: Any, dtype: Any, requires_grad: bool
-) -> Any:
+    caller: str,
+    kind: str,
+    input: Any,
+    generator: Generator | None,
+    dtype: DTypeLike | None,
+    requires_grad: bool,
+) -> Tensor:
     dtype = tensor_of(caller, input).dtype if dtype is None else dtype
     return _drawn(caller, kind, input.shape, generator, dtype, input.device, requires_grad)
 
 
 def randint(
     low: int,
-    high: Any = None,
-    size: Any = None,
+    high: int | Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
     *,
     generator: Generator | None = None,
-    dtype: Any = int64,
-    device: Any = None,
-) -> Any:
+    dtype: DTypeLike = int64,
+    device: DeviceLike = None,
+) -> Tensor:
     """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
-        low, high, size = 0, low, high
+        return _integers("randint", 0, low, high, generator, dtype, device)
     return _integers("randint", low, high, size, generator, dtype, device)
 
 
 def randint_like(
-    input: Any,
+    input: Tensor,
     low: int = 0,
     high: int | None = None,
     *,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
-) -> Any:
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+) -> Tensor:
     """Whole numbers shaped as `input`."""
     low, high = (0, low) if high is None else (low, high)
     if isinstance(high, Variable):
@@ -263,8 +311,14 @@ def randint_like(
 
 
 def _integers(
-    caller: str, low: Any, high: Any, size: Any, generator: Any, dtype: Any, device: Any
-) -> Any:
+    caller: str,
+    low: Any,
+    high: Any,
+    size: Any,
+    generator: Generator | None,
+    dtype: DTypeLike,
+    device: DeviceLike,
+) -> Tensor:
     shape = shape_argument(caller, "size", size)
     low, high = int_of(caller, "low", low), int_of(caller, "high", high)
     if high <= low:
@@ -277,24 +331,28 @@ def _integers(
 
 
 def randperm(
-    n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None
-) -> Any:
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: DTypeLike = int64,
+    device: DeviceLike = None,
+) -> Tensor:
     """The numbers 0 ... n - 1 in random order."""
     backend = backends.get("cpu" if device is None else str(device))
     n = size_argument("randperm", "n", n)
-    keys = _source(generator).take(backend.integers, n, 2**63)
+    keys = _source(generator).draw(backend.integers, n, 2**63)
     return wrap(backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy), backend)
 
 
 def normal(
-    mean: Any = 0.0,
-    std: Any = 1.0,
-    size: Any = None,
+    mean: float | Tensor = 0.0,
+    std: float | Tensor = 1.0,
+    size: Sequence[int] | None = None,
     *,
     generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
-) -> Any:
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+) -> Tensor:
     """Normal with the given mean and standard deviation (numbers with a size, or tensors)."""
     given = [v for v in (mean, std) if isinstance(v, Variable)]
     if size is not None:
@@ -315,14 +373,20 @@ def normal(
     return randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
 
 
-def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> Any:
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """Ones with the probabilities that `input` gives; or of its shape, with probability p."""
     return tensor_of("bernoulli", input).bernoulli(p, generator=generator)
 
 
 def multinomial(
-    input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
-) -> Any:
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
     """Indices drawn by the weights of the last dimension: (..., num_samples) int64."""
     return tensor_of("multinomial", input).multinomial(
         num_samples, replacement, generator=generator

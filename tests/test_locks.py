@@ -66,7 +66,7 @@ def test_every_lock_is_renewed_in_a_forked_child():
         if isinstance(value, WAITING)
     }
     renewed = [id(lock) for lock in locks._locks]
-    assert {"gradient.random.drawing", "gradient.autograd.engine.grad_lock"} <= waits.keys()
+    assert {"gradient.random.draw_lock", "gradient.autograd.engine.grad_lock"} <= waits.keys()
     assert [place for place, lock in waits.items() if id(lock) not in renewed] == []
 
 
@@ -92,7 +92,7 @@ def child(work):
 @pytest.mark.parametrize(
     ("lock", "work"),
     [
-        ("gradient.random.drawing", "gradient.randn(4).shape == (4,)"),
+        ("gradient.random.draw_lock", "gradient.randn(4).shape == (4,)"),
         (
             "gradient.autograd.engine.grad_lock",
             "gradient.ones(2, requires_grad=True).sum().backward() is None",

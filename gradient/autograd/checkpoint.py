@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
@@ -11,6 +11,8 @@ from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
+
+T = TypeVar("T")
 
 
 class RandomState:
@@ -21,12 +23,12 @@ class RandomState:
 
 
 def checkpoint(
-    function: Callable[..., Any],
+    function: Callable[..., T],
     *args: Any,
     use_reentrant: bool = False,
     preserve_rng_state: bool = True,
     **kwargs: Any,
-) -> Any:
+) -> T:
     """`function(*args, **kwargs)`, keeping none of its activations (Chen et al. 2016).
 
     In the backward pass the function is run again, with the same random numbers. Its parameters and
@@ -38,7 +40,7 @@ def checkpoint(
     given = (*args, *kwargs.values())
     state = RandomState.save() if preserve_rng_state else None
     start = next_sequence_nr()
-    result = function(*args, **kwargs)
+    result: Any = function(*args, **kwargs)
     single = isinstance(result, Variable)
     results: tuple[Any, ...] = (result,) if single else tuple(result)
     if not all(isinstance(r, Variable) for r in results):
@@ -56,8 +58,8 @@ def checkpoint(
     node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
     # The segment's own nodes, and with them its activations, die with `result` and `results`.
     if single:
-        return wrap(results[0].array, backend, node)
-    return tuple(outputs([r.array for r in results], backend, node))
+        return cast("T", wrap(results[0].array, backend, node))
+    return cast("T", tuple(outputs([r.array for r in results], backend, node)))
 
 
 def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:

@@ -23,6 +23,7 @@ from gradient.locks import new_lock
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
+    from gradient.tensor import Tensor
 
 
 def _count_of_one_reference() -> int:
@@ -45,11 +46,11 @@ class TensorBackends:
 
 
 def backward(
-    tensors: Any,
-    grad_tensors: Any = None,
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Any = None,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulate the gradients of `tensors` in the `grad` of the leaves (or of `inputs` alone).
 
@@ -70,15 +71,15 @@ def backward(
 
 
 def grad(
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool | None = None,
     materialize_grads: bool = False,
     is_grads_batched: bool = False,
-) -> tuple[Any, ...]:
+) -> tuple[Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`, as new tensors; no `grad` is touched.
 
     `allow_unused` gives None for an input that the outputs do not depend on, and otherwise that is
@@ -97,7 +98,7 @@ def grad(
                 f"grad: input {i} does not require a gradient; call requires_grad_()"
             )
     found = walk(roots, [t.node for t in tensors], keep, create_graph)
-    result = []
+    result: list[Any] = []
     for i, tensor in enumerate(tensors):
         g = found.get(tensor.node)
         if g is None and materialize_grads:

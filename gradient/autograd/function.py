@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
@@ -11,6 +11,9 @@ from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr
 from gradient.autograd.outputs import output_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
 
 
 class FunctionCtx:
@@ -23,20 +26,21 @@ class FunctionCtx:
         self._dirty: tuple[Any, ...] = ()
         self._materialize = True
 
-    def save_for_backward(self, *tensors: Any) -> None:
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep arguments or results (or None) for `saved_tensors` until `backward` has run; checked
         for later in-place changes."""
         self._saved = tensors
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
+        """What `save_for_backward` kept."""
         return self._saved
 
-    def mark_non_differentiable(self, *tensors: Any) -> None:
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """These results get no gradient."""
         self._constant = tensors
 
-    def mark_dirty(self, *tensors: Any) -> None:
+    def mark_dirty(self, *tensors: Tensor) -> None:
         """These arguments were written in place, and are returned: they stay the same tensors, with
         this call in their graph."""
         self._dirty = tensors
@@ -196,7 +200,7 @@ class _FunctionOp:
         return list(results)
 
 
-def once_differentiable(function: Any) -> Any:
+def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a backward as not differentiable itself: differentiating its gradients is an error."""
 
     def run(ctx: FunctionCtx, *grads: Any) -> Any:

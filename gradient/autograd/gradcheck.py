@@ -10,7 +10,7 @@ that is not contiguous.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gradient.autograd.engine import grad
 from gradient.autograd.modes import enable_grad, no_grad
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import GradientError
+
+if TYPE_CHECKING:
+    from gradient.tensor import Tensor
 
 STEP = 1e-4
 """The step t of the difference quotients; inputs are taken to be of the order of one."""
@@ -28,8 +31,8 @@ class GradcheckError(GradientError, RuntimeError):
 
 
 def gradcheck(
-    func: Callable[..., Any],
-    inputs: Any,
+    func: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Tensor | Sequence[Any],
     *,
     eps: float = STEP,
     atol: float = 1e-7,
@@ -67,9 +70,9 @@ def gradcheck(
 
 
 def gradgradcheck(
-    func: Callable[..., Any],
-    inputs: Any,
-    grad_outputs: Any = None,
+    func: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Tensor | Sequence[Any],
+    grad_outputs: Tensor | Sequence[Tensor] | None = None,
     *,
     eps: float = STEP,
     atol: float = 1e-6,
@@ -100,7 +103,7 @@ def gradgradcheck(
         with enable_grad():
             outs = _results(func(*own))
         pairs = [(o, v) for o, v in zip(outs, w, strict=True) if o.node is not None]
-        wanted = [a for a in own if isinstance(a, Variable) and a.node is not None]
+        wanted: Any = [a for a in own if isinstance(a, Variable) and a.node is not None]
         found = grad(
             [o for o, _ in pairs],
             wanted,

@@ -84,7 +84,7 @@ class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
 
     enabled = False
 
-    def __new__(cls, function: Any = None) -> Any:
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
         return self(function) if function is not None else self
 

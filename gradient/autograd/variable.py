@@ -58,7 +58,14 @@ class Variable(ArrayOperators):
                     raise AutogradError(sentence("grad", expected, given))
         self._grad = value
 
-    grad = property(attrgetter("_grad"), _set_grad, doc="What `backward` accumulated, or None.")
+    if TYPE_CHECKING:
+
+        @property
+        def grad(self) -> Tensor | None: ...
+        @grad.setter
+        def grad(self, value: Tensor | None) -> None: ...
+    else:
+        grad = property(attrgetter("_grad"), _set_grad, doc="What `backward` accumulated, or None.")
 
 
 class TensorType:

@@ -12,6 +12,7 @@ from gradient.optim.optimizer import (
     Optimizer,
     Params,
     decay_rates,
+    grad_of,
     non_negative,
     options,
     with_weight_decay,
@@ -90,7 +91,7 @@ class Adam(Optimizer):
             with stepping(batch, type(self).__name__):
                 backend.adamw_step(
                     arrays(batch),
-                    arrays([p.grad for p in batch]),
+                    arrays([grad_of(p) for p in batch]),
                     arrays([self.state[p]["exp_avg"] for p in batch]),
                     arrays([self.state[p]["exp_avg_sq"] for p in batch]),
                     lr=float(group["lr"]),

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import Group, Optimizer, Params, decay_rates, non_negative, options
+from gradient.optim.optimizer import (
+    Group,
+    Optimizer,
+    Params,
+    decay_rates,
+    grad_of,
+    non_negative,
+    options,
+)
 from gradient.tensor import Tensor
 
 __all__ = ["Lion"]
@@ -52,7 +60,7 @@ class Lion(Optimizer):
             state = self.state[p]
             if not state:
                 state["exp_avg"] = p.new_zeros(p.shape)
-            grad = -p.grad if group["maximize"] else p.grad
+            grad = -grad_of(p) if group["maximize"] else grad_of(p)
             m = state["exp_avg"]
             direction = (beta1 * m + (1 - beta1) * grad).sign()
             p.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr)

@@ -25,7 +25,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, cast, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import Handle
@@ -420,12 +420,17 @@ def options(arguments: Mapping[str, Any]) -> Group:
     return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
 
 
+def grad_of(p: Tensor) -> Tensor:
+    """The gradient of a parameter that is stepped, and so has one."""
+    return cast("Tensor", p.grad)
+
+
 def with_weight_decay(p: Tensor, group: Group) -> Tensor:
     """The gradient to descend along: negated for `maximize`, the L2 penalty added.
 
     Where the decay is decoupled, `p` is shrunk instead.
     """
-    grad = -p.grad if group["maximize"] else p.grad
+    grad = -grad_of(p) if group["maximize"] else grad_of(p)
     if group.get("decoupled_weight_decay"):
         p.mul_(1 - float(group["lr"]) * group["weight_decay"])
     elif group["weight_decay"] != 0:

@@ -11,6 +11,7 @@ from gradient.optim.optimizer import (
     Group,
     Optimizer,
     Params,
+    grad_of,
     non_negative,
     options,
     with_weight_decay,
@@ -81,7 +82,7 @@ class SGD(Optimizer):
             with stepping(batch, "SGD"):
                 backend.sgd_step(
                     arrays(batch),
-                    arrays([p.grad for p in batch]),
+                    arrays([grad_of(p) for p in batch]),
                     buffers and arrays(buffers),
                     lr=float(group["lr"]),
                     momentum=group["momentum"],
