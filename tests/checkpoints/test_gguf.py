@@ -229,11 +229,11 @@ def test_every_cut_is_noticed(tmp_path):
 
 
 def test_types_that_are_not_read(tmp_path):
-    kinds = {"iq": 23, "unknown": 99, "removed": 4}
+    kinds = {"iq": 21, "unknown": 99, "removed": 4}
     infos = tuple(info(name, (256,), kind, 256 * n) for n, (name, kind) in enumerate(kinds.items()))
     file = opened(built(*[], infos=infos, data=bytes(1024)), tmp_path)
     assert set(file) == set(kinds)  # known of, and refused when asked for
-    for name, stored in {"iq": "IQ4_XS", "unknown": "number 99", "removed": "number 4"}.items():
+    for name, stored in {"iq": "IQ3_S", "unknown": "number 99", "removed": "number 4"}.items():
         with pytest.raises(FileFormatError, match=f"{name!r} has type {stored}.*does not read"):
             file[name]
 

@@ -15,7 +15,7 @@ from support.packed_reference import REFERENCES
 pytestmark = pytest.mark.parity
 
 BLOCKS = [dtype for dtype in PACKED if isinstance(dtype, BlockDType)]
-PACKED_THERE = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
+PACKED_THERE = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "mxfp4"]
 
 
 @pytest.fixture(scope="module")

@@ -133,3 +133,27 @@ def q6_k(b: bytes, i: int) -> float:
     low = nibble(b[64 * part + within % 64], within >= 64)
     code = low | two_bits(b, 128, i) << 4
     return half(b, 208) * signed(b[192 + i // 16]) * (code - 32)
+
+
+IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+
+@block(4.5, 0.08, (0,))
+def iq4_nl(b: bytes, i: int) -> float:
+    return half(b, 0) * IQ4[nibble(b[2 + i % 16], i >= 16)]
+
+
+@block(4.25, 0.08, (0,))
+def iq4_xs(b: bytes, i: int) -> float:
+    j, within = divmod(i, 32)
+    high = int.from_bytes(b[2:4], "little") >> 2 * j & 3
+    multiple = nibble(b[4 + j // 2], j % 2 == 1) | high << 4
+    return half(b, 0) * (multiple - 32) * IQ4[nibble(b[8 + 16 * j + within % 16], within >= 16)]
+
+
+@block(4.25, 0.12, ())
+def mxfp4(b: bytes, i: int) -> float:
+    code = nibble(b[1 + i % 16], i >= 16)
+    exponent, mantissa = code >> 1 & 3, code & 1
+    number = (1 + mantissa / 2) * 2 ** (exponent - 1) if exponent else mantissa / 2
+    return (-number if code & 8 else number) * 2.0 ** (b[0] - 127)

@@ -156,7 +156,8 @@ def test_special_rows(dtype):
     rows[4, 100] = 8
     got = host(quantize(gradient.tensor(rows), dtype).dequantize())
     assert (got[0] == 0).all()
-    assert np.abs(got[1:4] - rows[1:4]).max() < 0.13
+    # Under the specification's scale, MXFP4's largest number is 3/4 of the next power of two.
+    assert np.abs(got[1:4] - rows[1:4]).max() < (0.25 if dtype is gradient.mxfp4 else 0.13)
     assert abs(got[4, 100] - 8) < 0.4
 
 

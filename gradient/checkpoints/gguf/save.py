@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 #: formats that come in several mixes, the number of the medium one.
 FILE_TYPES = {
     "float32": 0, "float16": 1, "bfloat16": 32, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8,
-    "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15, "q5_k": 17, "q6_k": 18,
+    "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15, "q5_k": 17, "q6_k": 18, "iq4_nl": 25,
+    "iq4_xs": 30, "mxfp4": 38,
 }  # fmt: skip
 _UNUSED = 5  # the token type of ids without a text
 #: Metadata that say something of another file than the one to be written.

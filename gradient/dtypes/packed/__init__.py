@@ -3,14 +3,16 @@
 >>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
-GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_affine`, `k_symmetric`), then those
-with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each file explains its layout,
-and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
+GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_affine`, `k_symmetric`,
+`codebook`), then those with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each
+file explains its layout, and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any
+backend).
 """
 
 from gradient.dtypes.dtype import register
 from gradient.dtypes.packed.base import PackedDType
 from gradient.dtypes.packed.blocks import BlockDType as BlockDType
+from gradient.dtypes.packed.codebook import iq4_nl, iq4_xs, mxfp4
 from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
 from gradient.dtypes.packed.int8_channel import int8_channel
 from gradient.dtypes.packed.k_affine import q2_k, q4_k, q5_k
@@ -22,6 +24,7 @@ from gradient.dtypes.packed.q8 import q8_0
 
 __all__ = [
     "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k",
+    "iq4_nl", "iq4_xs", "mxfp4",
     "int8_channel", "int4_group", "int4_group32", "int4_group128", "nf4",
 ]  # fmt: skip
 """The formats: what `gradient.dtypes` and `gradient` export by this list."""

@@ -15,11 +15,14 @@ from typing import Any
 from llvmlite import ir
 from numba import extending, types
 
+from gradient.dtypes.packed import codebook
+
 WIDTH = 16
 """The numbers in a vector, on every processor: LLVM cuts them up where registers hold fewer."""
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
+IQ4, FP4 = codebook.IQ4.tolist(), codebook.FP4.tolist()
 FLOATS, INTEGERS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
 
 
@@ -66,6 +69,15 @@ class Vector:
     def floats(self) -> Vector:
         return self._new(self.builder.sitofp(self.value, FLOATS))
 
+    def looked_up(self, table: list[float]) -> Vector:
+        """The floats that these codes, 0 to 15, stand for in a table of sixteen."""
+        numbers = [ir.Constant(FLOATS, [number] * WIDTH) for number in table]
+        for bit in (1, 2, 4, 8):
+            mask = self.builder.icmp_signed("!=", (self & bit).value, (self & 0).value)
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            numbers = [self.builder.select(mask, one, zero) for zero, one in pairs]
+        return self._new(numbers[0])
+
     def pick(self, *elements: int) -> Vector:
         """The elements with these numbers; a single one sixteen times."""
         numbers = list(elements) if len(elements) == WIDTH else [elements[0]] * WIDTH
@@ -107,6 +119,14 @@ class Block:
     def half(self, at: int) -> Vector:
         """One 16-bit float, sixteen times."""
         return self._all(self.builder.fpext(self._load(at, F16), F32))
+
+    def power_of_two(self, at: int) -> Vector:
+        """2^(e - 128), sixteen times, for the byte e; the two smallest are subnormal."""
+        e = self.builder.zext(self._load(at, I8), I32)
+        small = self.builder.shl(self.builder.add(e, I32(1)), I32(21))
+        large = self.builder.shl(self.builder.sub(e, I32(1)), I32(23))
+        bits = self.builder.select(self.builder.icmp_unsigned("<", e, I32(2)), small, large)
+        return self._all(self.builder.bitcast(bits, F32))
 
     def two_halves(self, at: int) -> Vector:
         """Two 16-bit floats, as float32, each eight times."""
@@ -303,3 +323,32 @@ def q6_k(block):
         low = low >> 4 if part % 4 > 1 else low & 15
         codes = low | two_bits(block, 128, part, half) << 4
         yield scales.pick(i) * (codes.floats() - 32)
+
+
+# Codes for a table -------------------------------------------------------------------------------
+
+
+@block_format(32, 18)
+def iq4_nl(block):
+    scale, codes = block.half(0), block.codes(2)
+    yield scale * (codes & 15).looked_up(IQ4)
+    yield scale * (codes >> 4).looked_up(IQ4)
+
+
+@block_format(256, 136)
+def iq4_xs(block):
+    packed = block.codes(2)  # the six bytes of multiples, and ten of no use
+    low = packed.pick(*[2, 2, 3, 3, 4, 4, 5, 5] * 2) >> [0, 4] * 8 & 15
+    high = packed.pick(*[0, 0, 0, 0, 1, 1, 1, 1] * 2) >> [0, 2, 4, 6] * 4 & 3
+    scales = block.half(0) * ((low | high << 4).floats() - 32)
+    for i in range(8):
+        codes = block.codes(8 + 16 * i)
+        yield scales.pick(i) * (codes & 15).looked_up(IQ4)
+        yield scales.pick(i) * (codes >> 4).looked_up(IQ4)
+
+
+@block_format(32, 17)
+def mxfp4(block):
+    scale, codes = block.power_of_two(0), block.codes(1)
+    yield scale * (codes & 15).looked_up(FP4)
+    yield scale * (codes >> 4).looked_up(FP4)
