@@ -31,7 +31,7 @@ def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[in
     hints = typing.get_type_hints(Options)
     flags = []
     for name, option in declared(Options).items():
-        if not option.flag or name in without:
+        if option.flag is None or name in without:
             continue
         kind = _KINDS[name] if name in _KINDS else _kind(hints[name])
         text = option.help[0].upper() + option.help[1:] + "."
@@ -44,15 +44,20 @@ def generation_flags(*, without: Sequence[str] = (), **defaults: Any) -> list[in
             flag(
                 name,
                 kind,
-                *option.flag.split(),
+                *flag_names(name),
                 default=defaults.get(name),
                 help=text,
-                rich_help_panel=option.panel or None,
+                rich_help_panel=option.panel,
                 metavar=_METAVARS.get(name),
                 show_default=name in defaults or shown,
             )
         )
     return flags
+
+
+def flag_names(name: str) -> list[str]:
+    """The flags of an option: ["--temperature", "-t"]."""
+    return (declared(Options)[name].flag or "--" + name.replace("_", "-")).split()
 
 
 def with_defaults(given: Mapping[str, Any], recommended: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
                 expected = option.limit.expected.removesuffix(", or None")
                 raise typer.BadParameter(f"must be {expected}, got {value!r:.80}")
         except typer.BadParameter as error:
-            error.param_hint = option.flag.split()[0]
+            error.param_hint = flag_names(name)[0]
             raise
     return values
 

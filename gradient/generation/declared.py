@@ -25,21 +25,21 @@ class Option(NamedTuple):
         default: its value where it is not given.
         help: what it does, for the documentation and the command line.
         limit: the values that it may have; None is any.
-        flag: the command line's names for it, such as "--temperature -t"; "" is none.
+        flag: the command line's names for it, such as "--beams"; "" is its own name, None is none.
         panel: its heading in the command line's help.
         processor: makes the logits processor from the option's value; further parameters are
             other options, or `eos_ids`, by their names.
-        off: values for which there is no processor.
+        neutral: the value, beside the default, for which there is no processor.
         sampling: whether it says how tokens are drawn, and so means nothing at temperature 0.
     """
 
     default: Any
     help: str
     limit: Limit | None = None
-    flag: str = ""
-    panel: str = ""
+    flag: str | None = ""
+    panel: str = "Choosing tokens"
     processor: Callable[..., LogitsProcessor] | None = None
-    off: tuple[Any, ...] = (None,)
+    neutral: Any = None
     sampling: bool = False
 
 

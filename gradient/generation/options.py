@@ -87,7 +87,6 @@ CHOICES = Limit(
 
 # ---- the options --------------------------------------------------------------------------------
 
-CHOOSING = "Choosing tokens"
 FORM = "The form of the text"
 SPEED = "Speed and memory"
 
@@ -116,9 +115,8 @@ class StreamOptions(TypedDict, total=False):
             "likeliest token",
             number(0, finite=True),
             flag="--temperature -t",
-            panel=CHOOSING,
             processor=truncation.temperature,
-            off=(1,),
+            neutral=1,
             sampling=True,
         ),
     ]
@@ -129,8 +127,6 @@ class StreamOptions(TypedDict, total=False):
             "sample among tokens whose logit is at most n standard deviations below the greatest: "
             "the same tokens at any temperature (Tang et al. 2024)",
             optional(number(above=0, finite=True)),
-            flag="--top-n-sigma",
-            panel=CHOOSING,
             processor=truncation.top_n_sigma,
             sampling=True,
         ),
@@ -141,10 +137,8 @@ class StreamOptions(TypedDict, total=False):
             None,
             "sample among the k likeliest tokens; 0: all",
             optional(COUNT),
-            flag="--top-k",
-            panel=CHOOSING,
             processor=truncation.top_k,
-            off=(None, 0),
+            neutral=0,
             sampling=True,
         ),
     ]
@@ -155,10 +149,8 @@ class StreamOptions(TypedDict, total=False):
             "sample among the fewest likeliest tokens whose probabilities reach p (nucleus "
             "sampling, Holtzman et al. 2020)",
             SHARE,
-            flag="--top-p",
-            panel=CHOOSING,
             processor=truncation.top_p,
-            off=(None, 1),
+            neutral=1,
             sampling=True,
         ),
     ]
@@ -169,10 +161,8 @@ class StreamOptions(TypedDict, total=False):
             "sample among tokens at least so many times as probable as the likeliest (Nguyen et "
             "al. 2024)",
             optional(number(0, 1)),
-            flag="--min-p",
-            panel=CHOOSING,
             processor=truncation.min_p,
-            off=(None, 0),
+            neutral=0,
             sampling=True,
         ),
     ]
@@ -184,9 +174,8 @@ class StreamOptions(TypedDict, total=False):
             "reach p (Meister et al. 2022)",
             SHARE,
             flag="--typical",
-            panel=CHOOSING,
             processor=truncation.typical_p,
-            off=(None, 1),
+            neutral=1,
             sampling=True,
         ),
     ]
@@ -196,10 +185,8 @@ class StreamOptions(TypedDict, total=False):
             None,
             "sample among tokens at least so probable (Hewitt et al. 2022); 0: all",
             optional(number(0, below=1)),
-            flag="--epsilon-cutoff",
-            panel=CHOOSING,
             processor=truncation.epsilon_cutoff,
-            off=(None, 0),
+            neutral=0,
             sampling=True,
         ),
     ]
@@ -210,10 +197,8 @@ class StreamOptions(TypedDict, total=False):
             "sample among tokens at least so probable, or sqrt(eta) * exp(-entropy) where that is "
             "less, as in flat distributions (Hewitt et al. 2022); 0: all",
             optional(number(0, below=1)),
-            flag="--eta-cutoff",
-            panel=CHOOSING,
             processor=truncation.eta_cutoff,
-            off=(None, 0),
+            neutral=0,
             sampling=True,
         ),
     ]
@@ -223,10 +208,7 @@ class StreamOptions(TypedDict, total=False):
             None,
             "{token id: value added to its logit}; -inf forbids a token",
             optional(Limit("{token id: number below inf}", _is_bias)),
-            flag="--logit-bias",
-            panel=CHOOSING,
             processor=penalties.logit_bias,
-            off=(None, {}),
         ),
     ]
     repetition_penalty: Annotated[
@@ -236,10 +218,7 @@ class StreamOptions(TypedDict, total=False):
             "positive logits of tokens already there, in the prompt or after it, are divided by "
             "it, negative ones multiplied: above 1 makes them less likely (Keskar et al. 2019)",
             POSITIVE,
-            flag="--repetition-penalty",
-            panel=CHOOSING,
             processor=penalties.repetition_penalty,
-            off=(1,),
         ),
     ]
     frequency_penalty: Annotated[
@@ -249,10 +228,7 @@ class StreamOptions(TypedDict, total=False):
             "subtracted from the logit of each token as often as it was generated; the prompt "
             "does not count (OpenAI's definition)",
             number(finite=True),
-            flag="--frequency-penalty",
-            panel=CHOOSING,
             processor=penalties.frequency_penalty,
-            off=(0,),
         ),
     ]
     presence_penalty: Annotated[
@@ -262,10 +238,7 @@ class StreamOptions(TypedDict, total=False):
             "subtracted from the logit of each token that was generated, however often; the prompt "
             "does not count (OpenAI's definition)",
             number(finite=True),
-            flag="--presence-penalty",
-            panel=CHOOSING,
             processor=penalties.presence_penalty,
-            off=(0,),
         ),
     ]
     no_repeat_ngram_size: Annotated[
@@ -275,9 +248,7 @@ class StreamOptions(TypedDict, total=False):
             "no run of so many tokens comes twice, the prompt's included; 0 allows all",
             COUNT,
             flag="--no-repeat-ngram",
-            panel=CHOOSING,
             processor=penalties.no_repeat_ngram,
-            off=(0,),
         ),
     ]
     bad_words_ids: Annotated[
@@ -287,7 +258,7 @@ class StreamOptions(TypedDict, total=False):
             "runs of tokens that must not appear, each a list of token ids",
             optional(Limit("lists of token ids, none of them empty", _are_words)),
             processor=penalties.bad_words,
-            off=(None, [], ()),
+            flag=None,
         ),
     ]
     min_new_tokens: Annotated[
@@ -296,10 +267,7 @@ class StreamOptions(TypedDict, total=False):
             0,
             "no end-of-text token before so many tokens",
             COUNT,
-            flag="--min-new-tokens",
-            panel=CHOOSING,
             processor=penalties.min_new_tokens,
-            off=(0,),
         ),
     ]
     logits_processors: Annotated[
@@ -308,6 +276,7 @@ class StreamOptions(TypedDict, total=False):
             (),
             "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
             "before the temperature",
+            flag=None,
         ),
     ]
     seed: Annotated[
@@ -316,8 +285,6 @@ class StreamOptions(TypedDict, total=False):
             None,
             "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
             "from a list. Without one each process draws another: the result's `seed` says which",
-            flag="--seed",
-            panel=CHOOSING,
         ),
     ]
     num_beams: Annotated[
@@ -328,7 +295,6 @@ class StreamOptions(TypedDict, total=False):
             "stream then comes in one piece",
             integer(1),
             flag="--beams",
-            panel=CHOOSING,
         ),
     ]
     length_penalty: Annotated[
@@ -338,8 +304,6 @@ class StreamOptions(TypedDict, total=False):
             "with beams: scores are divided by the text's length to this power, so above 0 "
             "favours longer texts",
             number(finite=True),
-            flag="--length-penalty",
-            panel=CHOOSING,
         ),
     ]
     early_stopping: Annotated[
@@ -348,6 +312,7 @@ class StreamOptions(TypedDict, total=False):
             False,
             'with beams, when to stop: True, False or "never"; see `BeamSearch`',
             Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
+            flag=None,
         ),
     ]
     logprobs: Annotated[
@@ -361,8 +326,6 @@ class StreamOptions(TypedDict, total=False):
                     lambda n: isinstance(n, bool) or COUNT.holds(n),
                 )
             ),
-            flag="--logprobs",
-            panel=CHOOSING,
         ),
     ]
     stop: Annotated[
@@ -371,7 +334,6 @@ class StreamOptions(TypedDict, total=False):
             None,
             "a string, or several, that ends the text; nothing of it is given out",
             STRINGS,
-            flag="--stop",
             panel=FORM,
         ),
     ]
@@ -380,7 +342,6 @@ class StreamOptions(TypedDict, total=False):
         Option(
             False,
             "go on after an end-of-text token, which then counts like any other",
-            flag="--ignore-eos",
             panel=FORM,
         ),
     ]
@@ -390,7 +351,6 @@ class StreamOptions(TypedDict, total=False):
             False,
             "go on beyond the context that a model with rotary positions was trained for, where it "
             "writes nonsense",
-            flag="--beyond-context",
             panel=FORM,
         ),
     ]
@@ -401,7 +361,6 @@ class StreamOptions(TypedDict, total=False):
             "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
             "or a pydantic model). This and the next three, of which one can be given, need the "
             "`constraints` extra",
-            flag="--json-schema",
             panel=FORM,
         ),
     ]
@@ -411,7 +370,6 @@ class StreamOptions(TypedDict, total=False):
             None,
             "the whole text is to match this regular expression (Rust's, without look-around)",
             TEXT,
-            flag="--regex",
             panel=FORM,
         ),
     ]
@@ -431,7 +389,6 @@ class StreamOptions(TypedDict, total=False):
             None,
             "the text is to follow this grammar, in llguidance's variant of Lark's notation",
             TEXT,
-            flag="--grammar",
             panel=FORM,
         ),
     ]
@@ -443,7 +400,6 @@ class StreamOptions(TypedDict, total=False):
             'this one to check, or "prompt_lookup", which guesses that the text repeats itself. '
             "The text is the same, up to rounding: see `SpeculativeDecoder`",
             optional(Limit('a model, or "prompt_lookup"', _is_draft)),
-            flag="--draft",
             panel=SPEED,
         ),
     ]
@@ -453,6 +409,7 @@ class StreamOptions(TypedDict, total=False):
             16,
             "the most tokens to guess at once; fewer are tried where guesses fail",
             integer(1, 32),
+            flag=None,
         ),
     ]
     cache: Annotated[
@@ -463,7 +420,6 @@ class StreamOptions(TypedDict, total=False):
             '(layers with a window keep little more than that) or "paged" (pages that beams and '
             "equal prompts share)",
             one_of(*KINDS),
-            flag="--cache",
             panel=SPEED,
         ),
     ]
@@ -479,7 +435,6 @@ class StreamOptions(TypedDict, total=False):
                     is_stored,
                 )
             ),
-            flag="--cache-dtype",
             panel=SPEED,
         ),
     ]
@@ -490,6 +445,7 @@ class StreamOptions(TypedDict, total=False):
             "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
             "afterwards it holds this text. It brings its own kind of cache",
             optional(Limit("a PromptCache", lambda cache: isinstance(cache, PromptCache))),
+            flag=None,
         ),
     ]
     prefill_chunk: Annotated[
@@ -498,9 +454,12 @@ class StreamOptions(TypedDict, total=False):
             CHUNK,
             "how many tokens of a prompt go through the model at once; None is all",
             optional(integer(1)),
+            flag=None,
         ),
     ]
-    use_cache: Annotated[bool, Option(True, "False computes every token anew at every step")]
+    use_cache: Annotated[
+        bool, Option(True, "False computes every token anew at every step", flag=None)
+    ]
 
 
 class Options(StreamOptions, total=False):
@@ -513,8 +472,6 @@ class Options(StreamOptions, total=False):
             "so many continuations of each prompt, side by side in the list that comes back. More "
             "than one needs beams, or a temperature",
             integer(1),
-            flag="--num-return-sequences",
-            panel=CHOOSING,
         ),
     ]
 

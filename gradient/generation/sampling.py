@@ -34,7 +34,7 @@ def processors(
     before: list[LogitsProcessor] = []
     after: list[LogitsProcessor] = []
     for name, option in declared(Options).items():
-        if option.processor is None or values[name] in option.off:
+        if option.processor is None or values[name] in (option.default, option.neutral):
             continue
         _, *others = inspect.signature(option.processor).parameters
         made = option.processor(values[name], **{other: values[other] for other in others})

@@ -21,6 +21,7 @@ from gradient.cli import main
 from gradient.cli.app import COMMANDS, app
 from gradient.cli.doctor import PACKAGES
 from gradient.cli.output import byte_size
+from gradient.cli.sampling import flag_names
 from gradient.generation.declared import declared
 from gradient.generation.options import Options
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -214,12 +215,12 @@ def test_generate_says_what_is_wrong_before_it_prints(model):
 def test_every_option_of_generation_is_a_flag_or_for_programs_alone():
     """`generate` and `chat` take theirs from the one list of options."""
     options = declared(Options)
-    without = {name for name, option in options.items() if not option.flag}
+    without = {name for name, option in options.items() if option.flag is None}
     assert without == {
         "bad_words_ids", "early_stopping", "logits_processors", "max_draft_tokens",
         "prefill_chunk", "prompt_cache", "use_cache",
     }  # fmt: skip
-    flags = {option.flag.split()[0] for option in options.values() if option.flag}
+    flags = {flag_names(name)[0] for name in options.keys() - without}
     own = {"--cache", "--logprobs", "--beams"}
     generate, chat = (run(name, "--help").output for name in ("generate", "chat"))
     assert [flag for flag in flags if flag not in generate] == []
