@@ -65,9 +65,9 @@ def chat(
         if command is not None and command[0] in ("exit", "bye"):
             break
         if command is not None:
-            talk.obey(*command)
+            talk.run_command(*command)
         else:
-            talk.say(text.strip())
+            talk.answer(text.strip())
 
 
 #: What only makes sense for a single text, or is for a cache of another kind than chat's own.
@@ -112,8 +112,8 @@ class Conversation:
         self.system = system
         self.messages = [{"role": "system", "content": system}] if system else []
 
-    def obey(self, name: str, rest: str) -> None:
-        """Do what a command says."""
+    def run_command(self, name: str, rest: str) -> None:
+        """Carry out a command."""
         asked = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
         if name in ("reset", "clear"):
             self.begin(self.system)
@@ -131,7 +131,7 @@ class Conversation:
         else:
             typer.echo(f"there is no command /{name}; /help lists them", err=True)
 
-    def say(self, text: str) -> None:
+    def answer(self, text: str) -> None:
         """Let the model answer.
 
         Raises:
@@ -140,15 +140,15 @@ class Conversation:
         terminal = sys.stdin.isatty()
         asked = [*self.messages, {"role": "user", "content": text}]
         pieces = []
-        answer: Any = None
+        stream: Any = None
         try:
-            shown = self.language_model.fit(
+            shown = self.language_model.trim_messages(
                 asked, max_new_tokens=self.options.get("max_new_tokens")
             )
-            answer = self.language_model.chat(shown, stream=True, **self.options)
-            say_what_was_dropped(asked, shown)
+            stream = self.language_model.chat(shown, stream=True, **self.options)
+            report_dropped_turns(asked, shown)
             asked = shown
-            for piece in answer:
+            for piece in stream:
                 pieces.append(piece)
                 if not self.as_json:
                     write(piece)
@@ -164,11 +164,11 @@ class Conversation:
         self.messages = [*asked, reply]
         sys.stdout.write(json.dumps(reply) + "\n" if self.as_json else "\n")
         sys.stdout.flush()
-        if self.verbose and answer is not None:
-            report(answer.generation)
+        if self.verbose and stream is not None:
+            report(stream.generation)
 
 
-def say_what_was_dropped(asked: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
+def report_dropped_turns(asked: list[dict[str, Any]], shown: list[dict[str, Any]]) -> None:
     """Say how many of the turns asked for are not shown to the model, as the context is full."""
     turns = [message["role"] for message in asked].count("user")
     turns -= [message["role"] for message in shown].count("user")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
-from gradient.generation.decoder import evaluating
+from gradient.generation.prefill import evaluating
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 

@@ -62,7 +62,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n".join([*turns, "Assistant:"])
 
 
-def fitted(
+def trimmed(
     messages: Sequence[Message], length: Callable[[Sequence[Message]], int], room: int
 ) -> list[Message]:
     """Return the conversation without its oldest turns, as many as it takes to fit.

@@ -14,8 +14,8 @@ from gradient.generation.conversation import (
     ConversationOptions,
     Message,
     check_messages,
-    fitted,
     transcript,
+    trimmed,
     with_system,
 )
 from gradient.generation.generate import TextStream, generate, stream
@@ -170,7 +170,7 @@ class LanguageModel:
 
         Raises:
             ArgumentError: messages that are none, options that do not go together, or a
-                conversation that does not fit the context (see `fit`).
+                conversation that does not fit the context (see `trim_messages`).
             ChatTemplateError: the template refuses the conversation; it says why.
         """
         prompt, opened = self._chat_prompt(
@@ -191,7 +191,7 @@ class LanguageModel:
             return [_without_thinking(each, opened) for each in found]
         return _without_thinking(found, opened)
 
-    def fit(
+    def trim_messages(
         self,
         messages: Sequence[Message],
         *,
@@ -201,7 +201,7 @@ class LanguageModel:
     ) -> list[Message]:
         """Return a conversation without its oldest turns, so that it fits the model's context.
 
-            messages = lm.fit(messages, max_new_tokens=200)
+            messages = lm.trim_messages(messages, max_new_tokens=200)
             answer = lm.chat(messages, max_new_tokens=200)
 
         There is room for an answer, of a quarter of the context at most. A turn is a user's
@@ -220,7 +220,7 @@ class LanguageModel:
         def length(some: Sequence[Message]) -> int:
             return len(self._chat_prompt(some, **conversation)[0])
 
-        return fitted(messages, length, limit - answer)
+        return trimmed(messages, length, limit - answer)
 
     @property
     def has_chat_template(self) -> bool:

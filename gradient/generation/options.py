@@ -209,6 +209,7 @@ class StreamOptions(TypedDict, total=False):
             "{token id: value added to its logit}; -inf forbids a token",
             optional(Limit("{token id: number below inf}", _is_bias)),
             processor=penalties.logit_bias,
+            neutral={},
         ),
     ]
     repetition_penalty: Annotated[

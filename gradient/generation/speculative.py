@@ -89,7 +89,7 @@ class SpeculativeDecoder(Decoder):
         flat = [token for tokens in chosen for token in tokens]
         rows = [row for row, tokens in zip(self.rows, chosen, strict=True) for _ in tokens]
         self.check(logits, rows, flat)
-        self._take(drafts, chosen)
+        self._accept(drafts, chosen)
         reports = self.reports(logits[places], flat)
         return [Token(*each) for each in zip(rows, flat, reports, strict=True)]
 
@@ -212,7 +212,7 @@ class SpeculativeDecoder(Decoder):
             for draft, right, token in zip(drafts, rights, last, strict=True)
         ]
 
-    def _take(self, drafts: Sequence[Draft], chosen: Sequence[Sequence[int]]) -> None:
+    def _accept(self, drafts: Sequence[Draft], chosen: Sequence[Sequence[int]]) -> None:
         """Put the chosen tokens behind each row, and forget the rest of its draft."""
         places = [
             (place, len(ids) + number, token)

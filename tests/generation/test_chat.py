@@ -14,7 +14,7 @@ from gradient.cli import chat as cli_chat
 from gradient.cli.turns import command_of, read_turn
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation import LanguageModel
-from gradient.generation.conversation import fitted
+from gradient.generation.conversation import trimmed
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.models.causal_lm import CausalLM
 from gradient.text import ChatTemplateError, byte_level
@@ -184,22 +184,22 @@ def test_a_conversation_is_made_to_fit(template):
         for role in ("user", "assistant")
     ]
     messages = [system, kept, *turns, {"role": "user", "content": "end"}]
-    fit = lm.fit(messages, max_new_tokens=4)
+    fit = lm.trim_messages(messages, max_new_tokens=4)
     assert fit[:2] == [system, kept] and fit[-1] == messages[-1]
     assert fit[2:-1] == turns[-len(fit[2:-1]) :] and 2 <= len(fit[2:-1]) < len(turns)
     answer = lm.chat(fit, max_new_tokens=4)
     assert len(answer.token_ids) == 4 or answer.finish_reason == "stop"
     with pytest.raises(ArgumentError, match="do not fit the model's context of 200"):
         lm.chat(messages)
-    assert lm.fit(fit, max_new_tokens=4) == fit
+    assert lm.trim_messages(fit, max_new_tokens=4) == fit
     hopeless = [{"role": "user", "content": "x" * 900}]
-    assert lm.fit(hopeless) == hopeless
+    assert lm.trim_messages(hopeless) == hopeless
 
 
 def test_tool_calls_go_with_their_turn():
     roles = ["system", "assistant", "user", "assistant", "tool", "assistant", "user"]
     messages = [{"role": role, "content": str(at)} for at, role in enumerate(roles)]
-    left = [[m["content"] for m in fitted(messages, len, room)] for room in (7, 6, 3, 2, 1)]
+    left = [[m["content"] for m in trimmed(messages, len, room)] for room in (7, 6, 3, 2, 1)]
     assert left == [list("0123456"), list("023456"), list("06"), list("06"), list("06")]
 
 
