@@ -15,6 +15,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from gradient.text import Tokenizer, train_bpe
 from gradient.text.build import byte_level_bpe
@@ -32,8 +33,10 @@ WORDS = re.compile(
     r"|\s+"
 )
 
+Pair = tuple[bytes, bytes]
 
-def learn(text, merges):
+
+def learn(text: str, merges: int) -> list[Pair]:
     """The pairs to join, in order: two `bytes` each.
 
     Every round counts all pairs anew. A library keeps the counts and changes those near a join;
@@ -44,7 +47,7 @@ def learn(text, merges):
     split = {word: [bytes([b]) for b in word.encode()] for word in words}
     learned = []
     for _ in range(merges):
-        pairs = Counter()
+        pairs: Counter[Pair] = Counter()
         for word, pieces in split.items():
             for pair in zip(pieces, pieces[1:], strict=False):
                 pairs[pair] += words[word]
@@ -59,9 +62,10 @@ def learn(text, merges):
     return learned
 
 
-def join(pieces, pair):
+def join(pieces: list[bytes], pair: Pair) -> list[bytes]:
     """`pieces` with every occurrence of `pair` as one piece, from the left."""
-    joined, at = [], 0
+    joined: list[bytes] = []
+    at = 0
     while at < len(pieces):
         if at + 1 < len(pieces) and (pieces[at], pieces[at + 1]) == pair:
             joined.append(pieces[at] + pieces[at + 1])
@@ -75,15 +79,15 @@ def join(pieces, pair):
 class BytePairs:
     """Text to ids and back: ids 0 to 255 are the bytes, 256 on the pairs as they were learned."""
 
-    def __init__(self, learned):
+    def __init__(self, learned: list[Pair]) -> None:
         self.rank = {pair: number for number, pair in enumerate(learned)}
         self.pieces = [bytes([b]) for b in range(256)] + [left + right for left, right in learned]
         self.ids = {piece: number for number, piece in enumerate(self.pieces)}
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return [self.ids[piece] for word in WORDS.findall(text) for piece in self.split(word)]
 
-    def split(self, word):
+    def split(self, word: str) -> list[bytes]:
         """A word's pieces: the pair that was learned first is joined first, while there is any.
 
         This repeats what happened in training, so a word gets here the pieces it had there. The
@@ -98,16 +102,16 @@ class BytePairs:
             pieces = join(pieces, first)
         return pieces
 
-    def decode(self, ids):
+    def decode(self, ids: list[int]) -> str:
         # Joined before it is decoded: a character of several bytes may lie in several pieces.
         return b"".join(self.pieces[number] for number in ids).decode("utf-8", "replace")
 
 
-def in_the_library(learned):
+def in_the_library(learned: list[Pair]) -> Tokenizer:
     """The same vocabulary as a `gradient.text.Tokenizer`, whose files write bytes as letters."""
     letter = {byte: character for character, byte in byte_alphabet().items()}
 
-    def written(piece):
+    def written(piece: bytes) -> str:
         return "".join(letter[byte] for byte in piece)
 
     # Two different pairs can make one piece: "a" + "bc" and "ab" + "c". It keeps one id.
@@ -117,7 +121,7 @@ def in_the_library(learned):
     return Tokenizer(byte_level_bpe(vocab, merges))
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", type=Path, default=Path(argparse.__file__), help="learn from it")
     parser.add_argument("--merges", type=int, default=200)

@@ -13,8 +13,10 @@ Shapes: B batch, T time (characters), C channels (width), H heads, V vocabulary.
 import argparse
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,14 +42,14 @@ class GPTConfig:
 class CausalSelfAttention(nn.Module):
     """Each position mixes in what earlier ones offer: softmax(q k^T / sqrt(C/H)) v per head."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.heads = config.heads
         self.dropout = config.dropout
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, C/H)
@@ -62,7 +64,7 @@ class CausalSelfAttention(nn.Module):
 class Block(nn.Module):
     """Attention across positions, then an MLP at each position, both added to the stream."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(config.width)
         self.attention = CausalSelfAttention(config)
@@ -74,7 +76,7 @@ class Block(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(self, x):
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
         x = x + self.attention(self.norm_1(x))
         return x + self.mlp(self.norm_2(x))
 
@@ -82,7 +84,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer: (B, T) character ids to (B, T, V) logits, T <= block_size."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
         self.token = nn.Embedding(config.vocab_size, config.width)
@@ -100,25 +102,29 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * config.layers))
 
     @staticmethod
-    def init_weights(module):
+    def init_weights(module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, mean=0.0, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, ids, targets=None):
-        """Logits (B, T, V), and the mean cross-entropy in nats when targets (B, T) are given."""
+    def forward(self, ids: gradient.Tensor) -> gradient.Tensor:
+        """Logits (B, T, V) of the character after each of ids (B, T)."""
         T = ids.shape[1]
         x = self.token(ids) + self.position(gradient.arange(T, device=ids.device))  # (B, T, C)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x)
-        logits = self.head(self.norm(x))
-        if targets is None:
-            return logits, None
-        return logits, F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
+        return self.head(self.norm(x))
 
-    def configure_optimizer(self, lr, weight_decay, betas=(0.9, 0.95)):
+    def loss(self, ids: gradient.Tensor, targets: gradient.Tensor) -> gradient.Tensor:
+        """The mean cross-entropy with targets (B, T), in nats."""
+        logits = self(ids)
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
+
+    def configure_optimizer(
+        self, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.95)
+    ) -> AdamW:
         """AdamW that decays matrices only: shrinking biases and norm gains serves nothing."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         groups = [
@@ -128,11 +134,12 @@ class GPT(nn.Module):
         return AdamW(groups, lr=lr, betas=betas)
 
     @gradient.no_grad()
-    def generate(self, ids, count, temperature=1.0, top_k=None):
+    def generate(
+        self, ids: gradient.Tensor, count: int, temperature: float = 1.0, top_k: int | None = None
+    ) -> gradient.Tensor:
         """Append `count` sampled characters to ids (B, T), each given what fits in the window."""
         for _ in range(count):
-            logits, _ = self(ids[:, -self.config.block_size :])
-            logits = logits[:, -1, :] / temperature
+            logits = self(ids[:, -self.config.block_size :])[:, -1, :] / temperature
             if top_k is not None:
                 least, _ = gradient.topk(logits, min(top_k, logits.size(-1)))
                 logits[logits < least[:, [-1]]] = -float("inf")
@@ -144,7 +151,7 @@ class GPT(nn.Module):
 class CharText:
     """A text as character ids, split 9 to 1 into training and validation parts."""
 
-    def __init__(self, text, seed=0):
+    def __init__(self, text: str, seed: int = 0) -> None:
         self.alphabet = sorted(set(text))
         self.index = {character: i for i, character in enumerate(self.alphabet)}
         ids = np.array([self.index[character] for character in text], dtype=np.int64)
@@ -152,7 +159,9 @@ class CharText:
         self.parts = {"train": ids[:split], "val": ids[split:]}
         self.rng = np.random.default_rng(seed)
 
-    def batch(self, part, batch_size, block_size):
+    def batch(
+        self, part: str, batch_size: int, block_size: int
+    ) -> tuple[gradient.Tensor, gradient.Tensor]:
         """Windows (B, T) at random places, and the same windows one character on."""
         ids = self.parts[part]
         starts = self.rng.integers(0, len(ids) - block_size, size=batch_size)
@@ -162,14 +171,14 @@ class CharText:
             gradient.from_numpy(windows[:, 1:].copy()),
         )
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.alphabet[i] for i in ids)
 
 
-def warmup_then_cosine(warmup, steps, floor=0.1):
+def warmup_then_cosine(warmup: int, steps: int, floor: float = 0.1) -> Callable[[int], float]:
     """Factor on the learning rate: a line up for `warmup` steps, then half a cosine to `floor`."""
 
-    def factor(step):
+    def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, steps - warmup))
@@ -179,26 +188,37 @@ def warmup_then_cosine(warmup, steps, floor=0.1):
 
 
 @gradient.no_grad()
-def estimate_loss(model, text, part, batch_size, batches=8):
+def estimate_loss(
+    model: GPT, text: CharText, part: str, batch_size: int, batches: int = 8
+) -> float:
     """Mean loss in nats per character over a few random batches of one part."""
     model.eval()
-    losses = []
+    losses: list[float] = []
     for _ in range(batches):
         ids, targets = text.batch(part, batch_size, model.config.block_size)
-        losses.append(model(ids, targets)[1].item())
+        losses.append(model.loss(ids, targets).item())
     model.train()
     return sum(losses) / len(losses)
 
 
-def train(model, text, steps, batch_size=16, lr=2e-3, weight_decay=0.1, log_every=50):
+def train(
+    model: GPT,
+    text: CharText,
+    steps: int,
+    batch_size: int = 16,
+    lr: float = 2e-3,
+    weight_decay: float = 0.1,
+    log_every: int = 50,
+) -> list[float]:
     """Train in place; the loss of every step, in nats per character."""
     optimizer = model.configure_optimizer(lr, weight_decay)
     scheduler = LambdaLR(optimizer, warmup_then_cosine(max(1, steps // 20), steps))
     model.train()
-    losses, start = [], time.perf_counter()
+    losses: list[float] = []
+    start = time.perf_counter()
     for step in range(steps):
         ids, targets = text.batch("train", batch_size, model.config.block_size)
-        _, loss = model(ids, targets)
+        loss = model.loss(ids, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -211,7 +231,7 @@ def train(model, text, steps, batch_size=16, lr=2e-3, weight_decay=0.1, log_ever
     return losses
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, default=Path(argparse.__file__), help="UTF-8 file")
     parser.add_argument("--steps", type=int, default=500)

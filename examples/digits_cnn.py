@@ -13,8 +13,10 @@ import gzip
 import struct
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import gradient
 import gradient.nn as nn
@@ -33,7 +35,9 @@ SEGMENTS = """
 """
 
 
-def drawn_digits(count, rng, size=28):
+def drawn_digits(
+    count: int, rng: np.random.Generator, size: int = 28
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (N, 1, size, size) of seven-segment digits, moved, scaled and noisy; labels (N,)."""
     cells = np.array(
         [[c == "#" for c in row.replace(" ", "")] for row in SEGMENTS.split("\n")[1:-1]]
@@ -50,7 +54,7 @@ def drawn_digits(count, rng, size=28):
     return images, labels.astype(np.int64)
 
 
-def read_idx(path):
+def read_idx(path: Path) -> NDArray[np.uint8]:
     """A uint8 array from a gzipped idx file: two zero bytes, dtype, rank, the sizes, the data."""
     with gzip.open(path) as file:
         _, dtype, rank = struct.unpack(">HBB", file.read(4))
@@ -60,7 +64,7 @@ def read_idx(path):
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
-def mnist_digits(folder):
+def mnist_digits(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (N, 1, 28, 28), mean 0 and deviation 1, and labels (N,) of the first idx pair."""
     found = sorted(folder.glob("*-images-idx3-ubyte.gz"))
     if not found:
@@ -73,7 +77,7 @@ def mnist_digits(folder):
 class ConvNet(nn.Module):
     """Two convolution stages and a linear classifier: (N, 1, 28, 28) to (N, 10) logits."""
 
-    def __init__(self, channels=16, dropout=0.25):
+    def __init__(self, channels: int = 16, dropout: float = 0.25) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, channels, kernel_size=3, padding=1, bias=False),
@@ -89,19 +93,19 @@ class ConvNet(nn.Module):
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(2 * channels * 7 * 7, 10)
         )
 
-    def forward(self, images):
+    def forward(self, images: gradient.Tensor) -> gradient.Tensor:
         return self.classifier(self.features(images))
 
 
 @gradient.no_grad()
-def accuracy(model, loader):
+def accuracy(model: ConvNet, loader: "DataLoader[list[gradient.Tensor]]") -> float:
     """The share of the loader's images whose most likely digit is the right one."""
     model.eval()
-    right = sum((model(x).argmax(dim=1) == y).sum().item() for x, y in loader)
+    right: float = sum((model(x).argmax(dim=1) == y).sum().item() for x, y in loader)
     return right / len(loader.dataset)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with MNIST's idx files")
     parser.add_argument("--steps", type=int, default=300)
@@ -114,9 +118,9 @@ def main(argv=None):
 
     gradient.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    images, labels = mnist_digits(args.data) if args.data else drawn_digits(5000, rng)
-    order = rng.permutation(len(images))
-    images, labels = gradient.from_numpy(images[order]), gradient.from_numpy(labels[order])
+    drawn, digits = mnist_digits(args.data) if args.data else drawn_digits(5000, rng)
+    order = rng.permutation(len(drawn))
+    images, labels = gradient.from_numpy(drawn[order]), gradient.from_numpy(digits[order])
     split = len(images) * 8 // 10
     train_set = TensorDataset(images[:split], labels[:split])
     test_set = TensorDataset(images[split:], labels[split:])
@@ -127,7 +131,7 @@ def main(argv=None):
     print(model)
     optimizer = SGD(model.parameters(), lr=args.lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
     scheduler = OneCycleLR(optimizer, max_lr=args.lr, total_steps=args.steps)
-    losses = []
+    losses: list[float] = []
     while len(losses) < args.steps:
         model.train()
         for x, y in train_loader:

@@ -8,10 +8,12 @@ back to the leaves. The same three things are here, in the nodes that `gradient`
 script prints them for one neuron, repeats `backward()` in ten lines, and compares the two.
 """
 
+from typing import Any
+
 import gradient
 
 
-def neuron():
+def neuron() -> tuple[dict[str, gradient.Tensor], gradient.Tensor]:
     """tanh(w1 x1 + w2 x2 + b) for fixed numbers: the leaves by name, and the result."""
     leaves = {
         name: gradient.tensor(value, dtype=gradient.float64, requires_grad=True)
@@ -21,7 +23,7 @@ def neuron():
     return leaves, (x1 * w1 + x2 * w2 + b).tanh()
 
 
-def graph(result):
+def graph(result: gradient.Tensor) -> list[Any]:
     """Every node that `result` depends on, the newest first.
 
     A node is made after its parents, so the order of creation is a topological order: going through
@@ -33,12 +35,12 @@ def graph(result):
         if node is not None and node not in found:
             found.add(node)
             pending.extend(node.parents)
-    return sorted(found, key=lambda node: node.order, reverse=True)
+    return sorted(found, key=lambda node: node.sequence_nr, reverse=True)
 
 
-def describe(nodes, names):
+def describe(nodes: list[Any], names: dict[Any, str]) -> None:
     """Print what each node is, whom it came from, and which arrays it keeps for its gradient."""
-    labels = {node: names.get(node, f"n{node.order}") for node in nodes}
+    labels = {node: names.get(node, f"n{node.sequence_nr}") for node in nodes}
     for node in reversed(nodes):
         if node.op is None:
             print(f"{labels[node]:>4}  leaf")
@@ -52,7 +54,7 @@ def describe(nodes, names):
         print(f"{labels[node]:>4}  {node.op.name}({inputs})   keeps {kept or 'nothing'}")
 
 
-def backward_by_hand(result):
+def backward_by_hand(result: gradient.Tensor) -> dict[Any, float]:
     """The derivative of `result` by every node: the chain rule, from the newest node back."""
     gradients = {result.node: 1.0}
     for node in graph(result):
@@ -67,7 +69,7 @@ def backward_by_hand(result):
     return gradients
 
 
-def main():
+def main() -> dict[str, tuple[float, float]]:
     leaves, result = neuron()
     nodes = graph(result)
     describe(nodes, {leaf.node: name for name, leaf in leaves.items()})

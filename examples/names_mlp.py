@@ -14,6 +14,7 @@ import keyword
 import string
 import sys
 from pathlib import Path
+from typing import Any
 
 import gradient
 import gradient.nn as nn
@@ -25,7 +26,7 @@ END = "."  # begins and ends every word; id 0
 ALPHABET = END + string.ascii_lowercase
 
 
-def python_words():
+def python_words() -> list[str]:
     """Lower-case words of Python's keywords, builtins, module names and str, list, dict methods."""
     names = [*keyword.kwlist, *dir(builtins), *sys.stdlib_module_names]
     names += [name for kind in (str, list, dict, set, bytes, int, float) for name in dir(kind)]
@@ -33,7 +34,7 @@ def python_words():
     return sorted(part for part in parts if len(part) > 2 and part.isascii() and part.isalpha())
 
 
-def windows(words, context):
+def windows(words: list[str], context: int) -> tuple[gradient.Tensor, gradient.Tensor]:
     """For each letter of each word, the `context` ids before it (N, context) and its own (N,)."""
     inputs, targets = [], []
     for word in words:
@@ -45,7 +46,7 @@ def windows(words, context):
     return gradient.tensor(inputs), gradient.tensor(targets)
 
 
-def letter_mlp(context, width=24, hidden=128):
+def letter_mlp(context: int, width: int = 24, hidden: int = 128) -> nn.Sequential:
     """(N, context) letter ids to (N, 27) logits of the letter that follows."""
     return nn.Sequential(
         nn.Embedding(len(ALPHABET), width),
@@ -58,7 +59,7 @@ def letter_mlp(context, width=24, hidden=128):
 
 
 @gradient.no_grad()
-def invent(model, context, longest=20):
+def invent(model: nn.Sequential, context: int, longest: int = 20) -> str:
     """One new word, sampled letter by letter until the end mark."""
     model.eval()
     ids = [0] * context
@@ -70,7 +71,7 @@ def invent(model, context, longest=20):
     return "".join(ALPHABET[i] for i in ids[context:]).rstrip(END)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--words", type=Path, help="a file with one word a line")
     parser.add_argument("--steps", type=int, default=1000)

@@ -11,18 +11,23 @@ lines is changed (examples/README.md).
 """
 
 import argparse
+from typing import Any
 
 import gradient
 import gradient.nn as nn
 from gradient.autograd import Function, gradcheck
 from gradient.optim import Adam
 
+Gradients = tuple[gradient.Tensor, gradient.Tensor, None]
+
 
 class QuantileLoss(Function):
     """Elementwise pinball loss: max(q * (target - prediction), (q - 1) * (target - prediction))."""
 
     @staticmethod
-    def forward(ctx, prediction, target, q):
+    def forward(
+        ctx: Any, prediction: gradient.Tensor, target: gradient.Tensor, q: float
+    ) -> gradient.Tensor:
         error = target - prediction
         # Keep what backward needs and nothing else: the sign of the error, not the error itself.
         ctx.too_low = error > 0
@@ -30,7 +35,7 @@ class QuantileLoss(Function):
         return gradient.where(ctx.too_low, q * error, (q - 1) * error)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: gradient.Tensor) -> Gradients:
         slope = gradient.where(
             ctx.too_low, gradient.full_like(grad, -ctx.q), gradient.full_like(grad, 1 - ctx.q)
         )
@@ -42,14 +47,14 @@ class MistakenQuantileLoss(QuantileLoss):
     """The same with a mistake of the usual kind: the two slopes exchanged."""
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: gradient.Tensor) -> Gradients:
         slope = gradient.where(
             ctx.too_low, gradient.full_like(grad, 1 - ctx.q), gradient.full_like(grad, -ctx.q)
         )
         return grad * slope, -grad * slope, None
 
 
-def check():
+def check() -> tuple[bool, bool]:
     """gradcheck's verdict on the right and on the mistaken op."""
     # float64, because finite differences in float32 are too rough to tell right from wrong.
     prediction = gradient.randn(5, 3, dtype=gradient.float64, requires_grad=True)
@@ -63,7 +68,7 @@ def check():
     return right, wrong
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--quantile", type=float, default=0.9)

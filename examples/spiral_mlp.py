@@ -9,6 +9,8 @@ nothing but its import lines is changed (examples/README.md).
 
 import argparse
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import gradient
 import gradient.nn as nn
@@ -18,7 +20,9 @@ from gradient.optim.lr_scheduler import CosineAnnealingLR
 from gradient.utils.data import DataLoader, TensorDataset, random_split
 
 
-def spiral(points_per_arm, arms, noise=0.25):
+def spiral(
+    points_per_arm: int, arms: int, noise: float = 0.25
+) -> tuple[gradient.Tensor, gradient.Tensor]:
     """Points (N, 2) float32 on `arms` interleaved spirals, and the arm (N,) int64 of each."""
     points, labels = [], []
     for arm in range(arms):
@@ -33,7 +37,7 @@ def spiral(points_per_arm, arms, noise=0.25):
 class MLP(nn.Module):
     """Two hidden layers with GELU: (N, 2) points to (N, classes) logits."""
 
-    def __init__(self, classes, width=64):
+    def __init__(self, classes: int, width: int = 64) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(2, width),
@@ -43,18 +47,18 @@ class MLP(nn.Module):
             nn.Linear(width, classes),
         )
 
-    def forward(self, x):
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
         return self.layers(x)
 
 
-def endless(loader):
+def endless(loader: "DataLoader[list[gradient.Tensor]]") -> "Iterator[list[gradient.Tensor]]":
     """Batches for ever: one pass over the loader after another, each newly shuffled."""
     while True:
         yield from loader
 
 
 @gradient.no_grad()
-def accuracy(model, loader):
+def accuracy(model: MLP, loader: "DataLoader[list[gradient.Tensor]]") -> float:
     """The share of the loader's points whose most likely class is the right one."""
     model.eval()
     right = total = 0
@@ -65,7 +69,7 @@ def accuracy(model, loader):
     return right / total
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--arms", type=int, default=3)

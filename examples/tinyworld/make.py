@@ -88,7 +88,7 @@ def write_lines(path: Path, lines: Iterator[dict[str, Any]]) -> list[dict[str, A
 def plain(line: dict[str, Any]) -> str:
     """The text of a line, for learning the vocabulary."""
     if "text" in line:
-        return line["text"]
+        return str(line["text"])
     return "\n".join(message["content"] for message in line["messages"])
 
 

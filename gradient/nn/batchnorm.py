@@ -17,8 +17,8 @@ from gradient.tensor.device import DeviceLike
 class _NormBase(Module):
     """What batch and instance norm share: affine parameters, and buffers of running statistics."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter  # or None
+    bias: Parameter  # or None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None

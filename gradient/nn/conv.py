@@ -24,7 +24,7 @@ class _Conv(Module):
 
     spatial: int
     transposed = False
-    bias: Parameter | None
+    bias: Parameter  # or None
 
     def __init__(
         self,

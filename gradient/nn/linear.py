@@ -30,7 +30,7 @@ class Identity(Module):
 class Linear(Module):
     """`y = x W^T + b`: (..., in_features) to (..., out_features), W (out_features, in_features)."""
 
-    bias: Parameter | None
+    bias: Parameter  # or None
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Linear(Module):
 class Bilinear(Module):
     """`y_k = x1^T W_k x2 + b_k`: (..., in1_features), (..., in2_features) to (..., out)."""
 
-    bias: Parameter | None
+    bias: Parameter  # or None
 
     def __init__(
         self,

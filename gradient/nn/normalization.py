@@ -19,8 +19,8 @@ from gradient.tensor.device import DeviceLike
 class LayerNorm(Module):
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter  # or None
+    bias: Parameter  # or None
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """Each of `num_groups` groups of channels of (N, C, ...) normalised by itself (Wu, He 2018)."""
 
-    weight: Parameter | None
-    bias: Parameter | None
+    weight: Parameter  # or None
+    bias: Parameter  # or None
 
     def __init__(
         self,
