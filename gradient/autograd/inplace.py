@@ -22,7 +22,7 @@ from gradient.autograd.node import (
     user_frame,
 )
 from gradient.autograd.variable import Variable
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import parts_of
 from gradient.errors import AutogradError
 
 
@@ -92,10 +92,8 @@ def _kept(node: Node) -> Iterator[tuple[str, Any]]:
         for part in value if type(value) is tuple else (value,):
             if isinstance(part, Variable):  # of a user's Function
                 yield name, part.array
-            elif isinstance(part, PackedArray):
-                yield from ((name, array) for array in part.parts)
             elif hasattr(part, "dtype"):
-                yield name, part
+                yield from ((name, array) for array in parts_of(part))
 
 
 def place_of(node: Node) -> str:

@@ -20,6 +20,16 @@ def is_packed(weight: Any) -> TypeIs[PackedArray]:
     return isinstance(weight.dtype, PackedDType)
 
 
+def parts_of(array: Any) -> tuple[Any, ...]:
+    """The arrays that hold an array's memory: the parts of a packed one, else itself alone."""
+    return array.parts if isinstance(array, PackedArray) else (array,)
+
+
+def map_parts(function: Callable[[Any], Any], array: Any) -> Any:
+    """`function` of an array; of a packed one, a packed array of `function` of each part."""
+    return array.map(function) if isinstance(array, PackedArray) else function(array)
+
+
 class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 

@@ -191,6 +191,10 @@ class RequiredMethods(Generic[Array]):
         """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
         return be.storage(x) is be.storage(base)
 
+    def writable(be, x: Array) -> Array:
+        """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
+        return x
+
     def has_zero(be, x: Array) -> bool:
         """Whether an array of integers holds a 0; False where one would have to wait to know."""
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -29,6 +30,10 @@ class DType:
     def itemsize(self) -> int:
         """Bytes an element."""
         return self.numpy.itemsize
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of this shape."""
+        return math.prod(shape) * self.itemsize
 
     @property
     def is_floating_point(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import PackedArray, is_packed
 from gradient.dtypes import PackedDType, dtype_of
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.tensor import Tensor
@@ -56,7 +56,7 @@ def spread(
     taken = []
     for name, tensor in tensors.items():
         pieces: dict[str, Tensor | np.ndarray] = {name: tensor}
-        if isinstance(tensor, Tensor) and isinstance(tensor.array, PackedArray):
+        if isinstance(tensor, Tensor) and is_packed(tensor.array):
             array = tensor.array
             note = Note(array.dtype, array.shape)
             notes[name] = {"dtype": note.dtype.name, "shape": [int(n) for n in note.shape]}

@@ -20,7 +20,7 @@ from gradient.nn.hooks import Hooks, RemovableHandle
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
-from gradient.tensor.packed import widened
+from gradient.tensor.packed import with_float_dtype
 
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 
@@ -367,7 +367,7 @@ class Module:
         def move(tensor: Tensor) -> Tensor:
             if tensor.dtype.is_packed:
                 moved = tensor.to(device=device)
-                return moved if dtype is None else widened(moved, dtype)
+                return moved if dtype is None else with_float_dtype(moved, dtype)
             target = dtype if tensor.dtype.is_floating_point else None
             return tensor.to(device=device, dtype=target)
 

@@ -10,7 +10,7 @@ from gradient.autograd import no_grad
 from gradient.errors import StateDictError, TypeMismatch
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
-from gradient.tensor.packed import float_dtype_of, widened
+from gradient.tensor.packed import float_dtype_of, with_float_dtype
 
 if TYPE_CHECKING:
     from gradient.nn.module import Module
@@ -90,7 +90,7 @@ def _assign(module: Module, own: Mapping[str, Tensor], state: Mapping[str, Tenso
                 if (
                     dtype.is_packed and old.dtype.is_floating_point
                 ):  # looked-up rows come as they did
-                    value = widened(value, float_dtype_of(old))
+                    value = with_float_dtype(value, float_dtype_of(old))
                 new = Parameter(value.detach(), requires_grad=trains)
             replaced[id(old)] = new
         path, _, attribute = name.rpartition(".")

@@ -10,7 +10,6 @@ from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
-from gradient.tensor.views import owned
 
 
 def batches(
@@ -28,7 +27,7 @@ def arrays(tensors: list[Tensor]) -> list[Any]:
     """The arrays of the tensors, for the backend to change."""
     for t in tensors:
         if not t.array.shape:
-            t.array = owned(t)
+            t.array = t.backend.writable(t.array)
     return [t.array for t in tensors]
 
 

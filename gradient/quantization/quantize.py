@@ -10,7 +10,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends.numpy import threads
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import PackedArray, is_packed
 from gradient.dtypes import PackedDType, dtype_of, float32
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch
 from gradient.tensor import Tensor
@@ -71,7 +71,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
 def _reader(tensor: Tensor, n: int, k: int) -> Callable[[slice], np.ndarray]:
     """A function from rows of the tensor, seen as (n, k), to their float32 values on the host."""
     backend, array = tensor.backend, tensor.array
-    if isinstance(array, PackedArray):
+    if is_packed(array):
         leading = array.ndim - 1
         parts = [backend.reshape(p, (n, *p.shape[leading:])) for p in array.parts]
         flat = PackedArray(array.dtype, (n, k), tuple(parts))

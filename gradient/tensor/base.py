@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from gradient.autograd.variable import Variable
-from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType
 from gradient.tensor.arguments import Size, axis_of, new_size
 from gradient.tensor.device import Device
@@ -109,9 +108,7 @@ class TensorBase(Variable):
     @property
     def nbytes(self) -> int:
         """Bytes of the elements; of a packed tensor, of its blocks."""
-        if isinstance(self.array, PackedArray):
-            return self.array.nbytes
-        return self.numel() * self.array.dtype.itemsize
+        return self.dtype.nbytes(self.array.shape)
 
     @property
     def is_cuda(self) -> bool:

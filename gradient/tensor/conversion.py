@@ -9,14 +9,13 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed, map_parts
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
-from gradient.tensor.packed import carried, copied
 
 if TYPE_CHECKING:
     from gradient.backends import Backend
@@ -90,8 +89,8 @@ class Conversion(Arithmetic):
 
     def clone(self) -> Tensor:
         """A copy, in the graph."""
-        if type(self.array) is PackedArray:
-            return wrap(copied(self.array, self.backend), self.backend)
+        if is_packed(self.array):
+            return wrap(map_parts(self.backend.copy, self.array), self.backend)
         return elementwise.clone(self)
 
     def float(self) -> Tensor:
@@ -138,7 +137,7 @@ class Conversion(Arithmetic):
 def moved(tensor: Variable, target: Backend) -> Tensor:
     """The tensor on another backend, in the graph where recording."""
     source = tensor.backend
-    out = wrap(carried(tensor.array, source, target), target)
+    out = wrap(map_parts(lambda x: target.asarray(source.to_numpy(x)), tensor.array), target)
     if tensor.node is not None and mode.grad:
         from gradient.tensor.transfer import record_move
 

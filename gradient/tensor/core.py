@@ -15,7 +15,7 @@ from gradient.autograd.inference import alias, is_inference, refuse_leaf
 from gradient.autograd.modes import inference_used
 from gradient.autograd.node import Handle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import Size, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -25,12 +25,12 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
-from gradient.tensor.packed import Unpacking, copied, on_host, untrainable
+from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import link_of, owned, retake
+from gradient.tensor.views import link_of, retake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,7 +144,7 @@ class Tensor(
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         if not self.array.shape:
-            self.array = owned(self)
+            self.array = self.backend.writable(self.array)
         return alias(self, self.array)
 
     def detach_(self) -> Self:
@@ -168,7 +168,7 @@ class Tensor(
         if self.node is not None and not value.dtype.is_floating_point:
             expected = "a floating-point tensor, as this one requires a gradient"
             raise AutogradError(sentence("data", expected, value.dtype))
-        if self.node is not None and isinstance(value.array, PackedArray):
+        if self.node is not None and value.dtype.is_packed:
             raise untrainable("data", value)
         self.array, self.backend = value.array, value.backend
         if inference_used:
@@ -222,7 +222,7 @@ class Tensor(
     def __iter__(self) -> Iterator[Tensor]:
         if not self.array.shape:
             raise TypeMismatch("iteration over a 0-d tensor")
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             return (self[i] for i in range(len(self)))
         return iter(self.unbind(0)) if self.array.shape[0] else iter(())
 
@@ -254,7 +254,7 @@ class Tensor(
             )
         out = object.__new__(type(self))
         memo[id(self)] = out
-        out.array, out.backend = copied(self.array, self.backend), self.backend
+        out.array, out.backend = map_parts(self.backend.copy, self.array), self.backend
         out.node, out._grad = None, copying.deepcopy(self.grad, memo)
         if hasattr(self, "__dict__"):
             out.__dict__.update(copying.deepcopy(self.__dict__, memo))
@@ -267,7 +267,7 @@ class Tensor(
 
         if not self.is_leaf:
             raise AutogradError("pickle: only leaf tensors can be pickled; detach() it first")
-        array = on_host(self.array, self.backend)
+        array = map_parts(self.backend.to_numpy, self.array)
         state = self.__dict__ if hasattr(self, "__dict__") else None
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import PackedArray
 from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
@@ -457,9 +456,9 @@ def allclose(
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
-    kinds = type(tensor_of("equal", input).array), type(tensor_of("equal", other).array)
-    if PackedArray in kinds:
-        return kinds[0] is kinds[1] and same(input, other)
+    packed = [tensor_of("equal", x).dtype.is_packed for x in (input, other)]
+    if any(packed):
+        return all(packed) and same(input, other)
     return input.array.shape == other.array.shape and bool((input == other).all())
 
 

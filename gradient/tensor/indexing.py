@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.autograd.explain import out_of_range, restatable
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed
 from gradient.dtypes import bool_, int32, int64
 from gradient.errors import (
     ArgumentError,
@@ -25,7 +25,7 @@ from gradient.tensor.arithmetic import Arithmetic, same_dtype
 from gradient.tensor.base import TensorBase
 from gradient.tensor.index_keys import index_of, misfit
 from gradient.tensor.overwrite import overwrite_at
-from gradient.tensor.packed import picked, refuse
+from gradient.tensor.packed import refuse, select_rows
 from gradient.tensor.views import view_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Indexing(Arithmetic):
         except IndexOutOfRange:
             raise IndexOutOfRange(misfit(key, self)) from None
         except DTypeError:
-            if not isinstance(self.array, PackedArray):
+            if not is_packed(self.array):
                 raise
             return self._picked_rows(key, [i for i in (at, arrays) if i is not None])
 
@@ -67,7 +67,7 @@ class Indexing(Arithmetic):
         out: Any = self
         for index in steps:
             try:
-                out = picked(out, index)
+                out = select_rows(out, index)
             except IndexOutOfRange:
                 raise
             except IndexError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from gradient.autograd.variable import Number, Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import DTypeLike, axis_of, fitting, number_of
@@ -133,7 +133,7 @@ class InPlace(Arithmetic):
         if not isinstance(src, Variable):
             number_of("copy_", "src", src)
             src = wrap(self.backend.asarray(src), self.backend)
-        if isinstance(self.array, PackedArray):
+        if is_packed(self.array):
             overwrite_parts(self, src)
             return self
         if src.backend is not self.backend:

@@ -10,7 +10,7 @@ from gradient import backends
 from gradient.autograd.inference import alias
 from gradient.autograd.node import leaf_node
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -30,7 +30,7 @@ class Interop(Arithmetic):
 
     def item(self) -> Any:
         """The one element, as a Python number."""
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("item", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
@@ -42,7 +42,7 @@ class Interop(Arithmetic):
 
     def tolist(self) -> Any:
         """The elements as (nested lists of) Python numbers."""
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("tolist", self)
         array = np.asarray(self.backend.to_numpy(self.array))
         if array.dtype.kind == "V":
@@ -51,7 +51,7 @@ class Interop(Arithmetic):
 
     def numpy(self, force: bool = False) -> np.ndarray:
         """The values as a NumPy array that shares this tensor's memory."""
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("numpy", self)
         if not force:
             if self.node is not None:
@@ -74,7 +74,7 @@ class Interop(Arithmetic):
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("dlpack", self)
         if self.node is not None:
             raise AutogradError("can't export a Tensor that requires grad; use tensor.detach()")
@@ -83,14 +83,14 @@ class Interop(Arithmetic):
         )  # fmt: skip
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("dlpack", self)
         if self.backend.device == "cpu":
             return np.asarray(self.array).__dlpack_device__()
         return self.array.__dlpack_device__()
 
     def __bool__(self) -> bool:
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("bool", self)
         array = self.backend.to_numpy(self.array)
         if array.size != 1:
@@ -123,7 +123,7 @@ class Interop(Arithmetic):
     def stride(self, dim: int) -> int: ...
     def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
         """The steps, in elements, of each dimension."""
-        if type(self.array) is PackedArray:
+        if is_packed(self.array):
             refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
@@ -154,10 +154,7 @@ def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) 
     """Unpickle or copy a tensor."""
     backend = backends.get(device)
     out = object.__new__(cls)
-    if isinstance(array, PackedArray):
-        out.array = array.map(backend.asarray)
-    else:
-        out.array = backend.asarray(array)
+    out.array = map_parts(backend.asarray, array)
     out.backend, out.node, out._grad = backend, None, None
     if state:
         out.__dict__.update(state)

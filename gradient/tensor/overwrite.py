@@ -18,11 +18,11 @@ from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.node import Node, location_of, user_frame
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import link_of, owned, renew, sharing, spread_news
+from gradient.tensor.views import link_of, renew, sharing, spread_news
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -91,7 +91,7 @@ def keep_old(tensor: Variable, node: Node) -> None:
 def check(tensor: Variable, name: str, node: Node | None = None) -> None:
     """Refuse to overwrite a leaf of the graph that is being recorded, and what would miss its way
     into the graph; `node` is that of the new value."""
-    if type(tensor.array) is PackedArray:
+    if is_packed(tensor.array):
         refuse(name, tensor)
     if not mode.grad:
         return
@@ -115,7 +115,7 @@ def write(tensor: Variable, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
     if inference_used:
         refuse_write(tensor, name)
-    tensor.array = owned(tensor)
+    tensor.array = tensor.backend.writable(tensor.array)
     try:
         tensor.array = tensor.backend.assign(tensor.array, at, value)
     except ValueError as error:

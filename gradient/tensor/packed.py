@@ -13,13 +13,12 @@ from gradient.autograd.explain import packed_refused
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed
 from gradient.dtypes import dtype_of, float32
 from gradient.errors import AutogradError, DTypeError
 from gradient.tensor.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
-    from gradient.backends import Backend
     from gradient.tensor.arguments import DTypeLike
     from gradient.tensor.core import Tensor
 
@@ -37,33 +36,14 @@ class Unpacking(Arithmetic):
         dtype = dtype_of(dtype)
         if dtype.is_packed or not dtype.is_floating_point:
             raise DTypeError(f"dequantize: expected a plain floating-point dtype, got {dtype}")
-        if not isinstance(self.array, PackedArray):
+        if not is_packed(self.array):
             return self.to(dtype=dtype)
         return wrap(self.backend.unpack(self.array, dtype.numpy), self.backend)
 
 
-def picked(tensor: Variable, index: tuple[Any, ...]) -> Tensor:
+def select_rows(tensor: Variable, index: tuple[Any, ...]) -> Tensor:
     """Rows or experts of a packed tensor, by an index of its leading dimensions."""
     return wrap(tensor.array.rows(tensor.backend, index), tensor.backend)
-
-
-def carried(array: Any, source: Backend, target: Backend) -> Any:
-    """An array, packed or plain, of backend `source` as one of `target`."""
-    if isinstance(array, PackedArray):
-        return array.map(lambda part: target.asarray(source.to_numpy(part)))
-    return target.asarray(source.to_numpy(array))
-
-
-def on_host(array: Any, backend: Backend) -> Any:
-    """An array, packed or plain, with its numbers in NumPy arrays."""
-    if isinstance(array, PackedArray):
-        return array.map(backend.to_numpy)
-    return backend.to_numpy(array)
-
-
-def copied(array: Any, backend: Backend) -> Any:
-    """A copy of an array, packed or plain."""
-    return array.map(backend.copy) if isinstance(array, PackedArray) else backend.copy(array)
 
 
 def overwrite_parts(tensor: Variable, src: Variable) -> None:
@@ -75,16 +55,15 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
             f"copy_: expected a tensor of the same packed dtype and shape, {own.dtype.name} "
             f"{own.shape}; got {given.dtype.name} {tuple(given.shape)}"
         )
-    given = carried(given, src.backend, tensor.backend)
     for part, value in zip(own.parts, given.parts, strict=True):
-        tensor.backend.assign(part, ..., value)
+        tensor.backend.assign(part, ..., tensor.backend.asarray(src.backend.to_numpy(value)))
         mark_overwritten(tensor.backend, part, "copy_")
     own.repacked = None
 
 
 def refuse(op: str, tensor: Variable) -> None:
     """Raise the error of an op that reads a tensor's elements, if it is packed."""
-    if isinstance(tensor.array, PackedArray):
+    if is_packed(tensor.array):
         raise packed_refused(op, tensor.array)
 
 
@@ -96,7 +75,7 @@ def untrainable(op: str, tensor: Tensor) -> AutogradError:
     )
 
 
-def widened(tensor: Tensor, dtype: DTypeLike) -> Tensor:
+def with_float_dtype(tensor: Tensor, dtype: DTypeLike) -> Tensor:
     """A packed tensor whose looked-up rows (`F.embedding`) come in this float dtype."""
     return wrap(tensor.array.with_float_dtype(dtype_of(dtype).numpy), tensor.backend)
 
@@ -104,15 +83,17 @@ def widened(tensor: Tensor, dtype: DTypeLike) -> Tensor:
 def float_dtype_of(tensor: Tensor) -> Any:
     """The float dtype in which `F.embedding` gives rows of a tensor of floats, packed or plain."""
     array = tensor.array
-    return array.float_dtype if isinstance(array, PackedArray) else array.dtype
+    return array.float_dtype if is_packed(array) else array.dtype
 
 
 def same(a: Variable, b: Variable) -> bool:
     """Whether two packed tensors have the same dtype, shape and parts."""
     if a.array.dtype is not b.array.dtype or a.array.shape != b.array.shape:
         return False
-    pairs = zip(on_host(a.array, a.backend).parts, on_host(b.array, b.backend).parts, strict=True)
-    return all(np.array_equal(x, y) for x, y in pairs)
+    return all(
+        np.array_equal(a.backend.to_numpy(x), b.backend.to_numpy(y))
+        for x, y in zip(a.array.parts, b.array.parts, strict=True)
+    )
 
 
 def represent(tensor: Tensor) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import is_packed
 from gradient.dtypes import BY_NUMPY, get_default_dtype
 from gradient.tensor import packed
 
@@ -39,7 +39,7 @@ def set_printoptions(
 
 def represent(tensor: Any, name: str = "tensor") -> str:
     """`tensor([1., 2.], requires_grad=True)`"""
-    if isinstance(tensor.array, PackedArray):
+    if is_packed(tensor.array):
         return packed.represent(tensor)
     array = np.asarray(tensor.backend.to_numpy(tensor.array))
     dtype = BY_NUMPY[array.dtype]

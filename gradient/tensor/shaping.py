@@ -29,7 +29,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import owned, unlinked, view_of
+from gradient.tensor.views import unlinked, view_of
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -89,7 +89,7 @@ class Shaping(Arithmetic):
             raise DTypeError(
                 f"view: expected a dtype of {own.itemsize} bytes, as {own} has, got {dtype}"
             )
-        self.array = owned(self)
+        self.array = self.backend.writable(self.array)
         out = alias(self, self.backend.bitcast(self.array, dtype.numpy))
         out.link = (self, None, {})
         return out

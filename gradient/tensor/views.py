@@ -12,8 +12,6 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.op import op, op_of
@@ -34,8 +32,8 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
     graph is recorded. Nor does any tensor those taken while it is not: writing to them is refused.
     """
     array, backend = base.array, base.backend
-    if not array.shape and isinstance(array, np.generic):
-        base.array = array = owned(base)
+    if not array.shape and (own := backend.writable(array)) is not array:
+        base.array = array = own
         out.array = op_of(taken_by).function(backend, array, **options)
     if not backend.is_view_of(out.array, array):
         return out
@@ -75,12 +73,6 @@ def sharing(tensor: Any) -> Iterator[Any]:
     while (link := link_of(tensor)) is not None:
         tensor = link[0]
         yield tensor
-
-
-def owned(tensor: Any) -> Any:
-    """Its array, as one that can be written: a full reduction may have given a NumPy scalar."""
-    array = tensor.array
-    return tensor.backend.copy(array) if isinstance(array, np.generic) else array
 
 
 @op(lambda g, be, taken_by, options, x_shape: cleared(be, g, taken_by, options, x_shape),

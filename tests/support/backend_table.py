@@ -392,6 +392,7 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(4, 3), 0, 0, True),
     ],
     "cumprod": [lambda a: (a(3, 4, 5), 1), lambda a: (a(3, 0), -1)],
+    "writable": [lambda a: (a(3),), lambda a: (a(),)],
     "squeeze": [lambda a: (a(1, 1), None), lambda a: (a(1, 3, 1), (-1,))],
     "unsqueeze": [lambda a: (a(3, 4), -1), lambda a: (a(3, 4), 0)],
     "matrix_transpose": [lambda a: (a(2, 3, 4),)],

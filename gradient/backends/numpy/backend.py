@@ -97,6 +97,10 @@ class NumpyBackend(
         x += y
         return x
 
+    def writable(be, x: Array) -> Array:
+        """A copy of a NumPy scalar, as full reductions give them."""
+        return np.array(x) if isinstance(x, np.generic) else x
+
     def storage(be, x: Array) -> Any:
         while (owner := getattr(x, "base", None)) is not None:
             x = owner

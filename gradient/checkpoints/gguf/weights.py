@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import gradient
-from gradient.backends.packed import PackedArray
+from gradient.backends.packed import PackedArray, parts_of
 from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
 from gradient.checkpoints.rotary_rows import halves_from_pairs, pairs_from_halves
 from gradient.dtypes import PackedDType
@@ -348,8 +348,7 @@ def stacked(tensors: Iterator[Tensor], count: int) -> Tensor:
     """
     arrays: list[np.ndarray] = []
     for number, tensor in enumerate(tensors):
-        packed = isinstance(tensor.array, PackedArray)
-        parts = tensor.array.parts if packed else (tensor.array,)
+        parts = parts_of(tensor.array)
         if number == 0:
             first = tensor
             arrays = [np.empty((count, *part.shape), part.dtype) for part in parts]
