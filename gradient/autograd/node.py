@@ -59,11 +59,11 @@ class Node:
         words = self.op.name.split("_")
         return "".join(w[:1].upper() + w[1:] for w in words) + "Backward"
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
+    def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
         """Call `hook(grad)` when this node's gradient is known; what it returns replaces it."""
         if self.hooks is None:
             self.hooks = []
-        return Handle(self.hooks, hook)
+        return RemovableHandle(self.hooks, hook)
 
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
@@ -77,18 +77,21 @@ new_node = object.__new__
 """`new_node(Node)`: a node whose slots the caller fills, without the cost of a constructor."""
 
 
-class Handle:
-    """Removes a hook: `handle.remove()`, or use it as a context manager."""
+class RemovableHandle:
+    """Registers a hook, of a tensor, module or optimiser, as the last of its kind or the first.
 
-    def __init__(self, hooks: list[Any], hook: Any):
+    `handle.remove()` takes it away, or the end of a `with` block.
+    """
+
+    def __init__(self, hooks: list[Any], hook: Any, prepend: bool = False) -> None:
         self.hooks, self.hook = hooks, hook
-        hooks.append(hook)
+        hooks.insert(0 if prepend else len(hooks), hook)
 
     def remove(self) -> None:
         if self.hook in self.hooks:
             self.hooks.remove(self.hook)
 
-    def __enter__(self) -> Handle:
+    def __enter__(self) -> RemovableHandle:
         return self
 
     def __exit__(self, *exc: object) -> None:

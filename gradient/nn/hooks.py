@@ -12,36 +12,16 @@ outputs.
 
 from __future__ import annotations
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import Function, is_grad_enabled
+from gradient.autograd.node import RemovableHandle
 from gradient.errors import HookError
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradient.nn.module import Module
-
-_ids = itertools.count()
-
-
-class RemovableHandle:
-    """Removes one hook: by `remove()`, or at the end of a `with` block."""
-
-    def __init__(self, registry: dict[int, Any]) -> None:
-        self.id = next(_ids)
-        self._registry = registry
-
-    def remove(self) -> None:
-        self._registry.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
 
 
 class _Entry:
@@ -55,10 +35,10 @@ class Hooks:
     """The hooks of one module, each kind in the order of its calls."""
 
     def __init__(self) -> None:
-        self.forward_pre: OrderedDict[int, _Entry] = OrderedDict()
-        self.forward: OrderedDict[int, _Entry] = OrderedDict()
-        self.backward_pre: OrderedDict[int, _Entry] = OrderedDict()
-        self.backward: OrderedDict[int, _Entry] = OrderedDict()
+        self.forward_pre: list[_Entry] = []
+        self.forward: list[_Entry] = []
+        self.backward_pre: list[_Entry] = []
+        self.backward: list[_Entry] = []
 
     def add(
         self,
@@ -70,16 +50,12 @@ class Hooks:
         always: bool = False,
     ) -> RemovableHandle:
         """Register `function` under `kind`, the name of one of the attributes above."""
-        registry: OrderedDict[int, _Entry] = getattr(self, kind)
-        handle = RemovableHandle(registry)
-        registry[handle.id] = _Entry(function, with_kwargs, always)
-        if prepend:
-            registry.move_to_end(handle.id, last=False)
-        return handle
+        entry = _Entry(function, with_kwargs, always)
+        return RemovableHandle(getattr(self, kind), entry, prepend)
 
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the module's forward with every hook in its place."""
-        called: set[int] = set()
+        called: set[_Entry] = set()
         try:
             args, kwargs = self._before(module, args, kwargs)
             borders = bool(self.backward or self.backward_pre) and is_grad_enabled()
@@ -87,21 +63,21 @@ class Hooks:
             if border is not None:
                 args = border.enter(args)
             output = module.forward(*args, **kwargs)
-            for key, entry in list(self.forward.items()):
-                called.add(key)
+            for entry in list(self.forward):
+                called.add(entry)
                 output = _forward_hook(entry, module, args, kwargs, output)
             return output if border is None else border.leave(output)
         except Exception:
             # `always_call` hooks (timers, say) also see a forward that failed; its error goes on.
-            for key, entry in list(self.forward.items()):
-                if entry.always and key not in called:
+            for entry in list(self.forward):
+                if entry.always and entry not in called:
                     _forward_hook(entry, module, args, kwargs, None)
             raise
 
     def _before(
         self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        for entry in list(self.forward_pre.values()):
+        for entry in list(self.forward_pre):
             if entry.with_kwargs:
                 changed = entry.function(module, args, kwargs)
                 if changed is None:
@@ -151,7 +127,7 @@ class _Border:
         return type(output)(*marked) if hasattr(output, "_fields") else type(output)(marked)
 
     def at_outputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for entry in list(self.hooks.backward_pre.values()):
+        for entry in list(self.hooks.backward_pre):
             grads = _as_tuple(entry.function(self.module, grads), grads, "grad_output")
         self.grad_output = grads
         if not self.reports_at_inputs:
@@ -167,7 +143,7 @@ class _Border:
         return self.run_hooks(grads)
 
     def run_hooks(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for entry in list(self.hooks.backward.values()):
+        for entry in list(self.hooks.backward):
             changed = entry.function(self.module, grads, self.grad_output)
             grads = _as_tuple(changed, grads, "grad_input")
         return grads

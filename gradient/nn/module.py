@@ -13,10 +13,11 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
 from gradient.autograd import no_grad
+from gradient.autograd.node import RemovableHandle
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn import state_dict as fitting
-from gradient.nn.hooks import Hooks, RemovableHandle
+from gradient.nn.hooks import Hooks
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike

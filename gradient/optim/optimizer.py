@@ -28,7 +28,7 @@ from itertools import chain
 from typing import Any, ClassVar, TypeVar, cast, overload
 
 from gradient.autograd import enable_grad, no_grad
-from gradient.autograd.node import Handle
+from gradient.autograd.node import RemovableHandle
 from gradient.checks import Limit, Limits, Rule, check, number
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.tensor import Tensor
@@ -363,29 +363,33 @@ class Optimizer:
 
     # -- hooks --
 
-    def register_step_pre_hook(self, hook: Hook) -> Handle:
+    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` before each step; it may return both anew."""
-        return Handle(self._step_pre_hooks, hook)
+        return RemovableHandle(self._step_pre_hooks, hook)
 
-    def register_step_post_hook(self, hook: Hook) -> Handle:
+    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` after each step."""
-        return Handle(self._step_post_hooks, hook)
+        return RemovableHandle(self._step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer)` before `state_dict` is made."""
-        return _register(self._state_dict_pre_hooks, hook, prepend)
+        return RemovableHandle(self._state_dict_pre_hooks, hook, prepend)
 
-    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Handle:
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` on each `state_dict`; it may return another one."""
-        return _register(self._state_dict_post_hooks, hook, prepend)
+        return RemovableHandle(self._state_dict_post_hooks, hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> Handle:
+    def register_load_state_dict_pre_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` before loading; it may return another one."""
-        return _register(self._load_state_dict_pre_hooks, hook, prepend)
+        return RemovableHandle(self._load_state_dict_pre_hooks, hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> Handle:
+    def register_load_state_dict_post_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
         """Call `hook(optimizer)` after a state was loaded."""
-        return _register(self._load_state_dict_post_hooks, hook, prepend)
+        return RemovableHandle(self._load_state_dict_post_hooks, hook, prepend)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -394,13 +398,6 @@ class Optimizer:
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
             lines.append("")
         return "\n".join([*lines[:-1], ")"])
-
-
-def _register(hooks: list[Hook], hook: Hook, prepend: bool) -> Handle:
-    handle = Handle(hooks, hook)
-    if prepend:
-        hooks.insert(0, hooks.pop())
-    return handle
 
 
 def _like_parameter(value: Any, p: Tensor) -> Any:

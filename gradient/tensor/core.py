@@ -13,7 +13,7 @@ import numpy as np
 from gradient.autograd import engine
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
 from gradient.autograd.modes import inference_used
-from gradient.autograd.node import Handle, leaf_node
+from gradient.autograd.node import RemovableHandle, leaf_node
 from gradient.autograd.variable import TensorType, Variable, wrap
 from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import AutogradError, TypeMismatch, sentence
@@ -177,19 +177,21 @@ class Tensor(
             self.node.shape, self.node.dtype = value.array.shape, value.array.dtype
             self.node.backend = value.backend
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when this tensor's gradient is known; what it returns replaces it."""
         if self.node is None:
             raise AutogradError("register_hook: this tensor does not require a gradient")
         return self.node.register_hook(hook)
 
-    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+    def register_post_accumulate_grad_hook(
+        self, hook: Callable[[Tensor], Tensor | None]
+    ) -> RemovableHandle:
         """Call `hook(tensor)` after a gradient was accumulated in this leaf's `grad`."""
         if self.node is None or self.node.op is not None:
             raise AutogradError("register_post_accumulate_grad_hook: only leaf tensors have one")
         if self.node.post_hooks is None:
             self.node.post_hooks = []
-        return Handle(self.node.post_hooks, hook)
+        return RemovableHandle(self.node.post_hooks, hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in `grad` too."""
