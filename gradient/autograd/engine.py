@@ -60,8 +60,8 @@ def backward(
     roots = root_grads("backward", "tensors", tensors, grad_tensors, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
     inputs = None if inputs is None else tensors_of("backward", "inputs", inputs)
-    wanted = None if inputs is None else [t.node for t in inputs]
-    if wanted is not None and (not wanted or any(node is None for node in wanted)):
+    wanted = None if inputs is None else [t.node for t in inputs if t.node is not None]
+    if inputs is not None and (not inputs or len(wanted or ()) < len(inputs)):
         raise AutogradError("backward: every tensor of 'inputs' must require a gradient")
     found = walk(roots, wanted, keep, create_graph)
     if inputs is not None:
