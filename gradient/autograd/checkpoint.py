@@ -12,6 +12,10 @@ from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
 
+__all__ = [
+    "checkpoint",
+]
+
 T = TypeVar("T")
 
 

@@ -15,6 +15,12 @@ from gradient.errors import AutogradError
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
 
+__all__ = [
+    "Function",
+    "FunctionCtx",
+    "once_differentiable",
+]
+
 
 class FunctionCtx:
     """What `forward` leaves for `backward`."""

@@ -13,6 +13,15 @@ from gradient.errors import TypeMismatch, sentence
 if TYPE_CHECKING:
     from gradient.dtypes import DType
 
+__all__ = [
+    "enable_grad",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 ANOMALY = 2
@@ -154,32 +163,3 @@ def is_grad_enabled() -> bool:
 def is_inference_mode_enabled() -> bool:
     """Whether this thread is under `inference_mode`."""
     return mode.inference
-
-
-class set_detect_anomaly:  # noqa: N801
-    """Remember each op's stack in the forward pass, and have the backward pass stop at the first
-    NaN gradient with the stack of the op that made it. Slow: for debugging."""
-
-    def __init__(self, mode: bool, check_nan: bool = True):
-        if mode is not True and mode is not False:
-            raise TypeMismatch(sentence("set_detect_anomaly", "True or False", repr(mode)))
-        self._enter(mode, check_nan)
-
-    def _enter(self, enabled: bool, check_nan: bool) -> None:
-        self._before = (mode.anomaly, mode.check_nan, mode.grad)
-        mode.anomaly, mode.check_nan = enabled, check_nan
-        if mode.grad:
-            mode.grad = ANOMALY if enabled else True
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        mode.anomaly, mode.check_nan, mode.grad = self._before
-
-
-class detect_anomaly(set_detect_anomaly):  # noqa: N801
-    """`with detect_anomaly():` as `set_detect_anomaly(True)`, until the end of the block."""
-
-    def __init__(self, check_nan: bool = True):
-        super().__init__(True, check_nan)

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradient.backends import Backend
 
+__all__ = [
+    "Node",
+]
+
 next_sequence_nr = itertools.count(1).__next__
 """Increasing numbers for nodes, and for writes in place."""
 

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from gradient.backends import Backend
     from gradient.tensor import Tensor
 
+__all__ = [
+    "op",
+]
+
 P = ParamSpec("P")
 Rule = Callable[..., Any]
 

@@ -10,6 +10,26 @@ import numpy as np
 
 from gradient.errors import TypeMismatch
 
+__all__ = [
+    "DType",
+    "bfloat16",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "get_default_dtype",
+    "iinfo",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "set_default_dtype",
+    "uint16",
+    "uint32",
+    "uint64",
+    "uint8",
+]
+
 
 class DType:
     """The type of a tensor's elements, such as `gradient.float32`.

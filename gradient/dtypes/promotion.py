@@ -25,6 +25,12 @@ from gradient.dtypes.dtype import (
 )
 from gradient.errors import TypeMismatch
 
+__all__ = [
+    "can_cast",
+    "promote_types",
+    "result_type",
+]
+
 _CATEGORY = {"bool": 0, "int": 1, "float": 2}
 _SIGNED_ABOVE = {8: int16, 16: int32, 32: int64, 64: int64}
 

@@ -14,6 +14,36 @@ from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
 from gradient.tensor.joining import where
 
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "log_softmax",
+    "logsigmoid",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+]
+
 
 def _apply(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
     """`function(input)`, computed in float32 for 16 bits and rounded once; if `inplace`, written

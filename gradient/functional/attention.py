@@ -14,6 +14,11 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import ones
 from gradient.tensor.joining import broadcast_shapes
 
+__all__ = [
+    "attention",
+    "scaled_dot_product_attention",
+]
+
 
 @composite
 def attention(

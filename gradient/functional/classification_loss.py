@@ -13,6 +13,18 @@ from gradient.tensor.arguments import outside
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "hinge_embedding_loss",
+    "kl_div",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
+    "soft_margin_loss",
+]
+
 
 @composite
 def cross_entropy(

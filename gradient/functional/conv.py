@@ -17,6 +17,17 @@ from gradient.ops import shape
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "fold",
+    "unfold",
+]
+
 Size = int | tuple[int, ...]
 Padding = Size | Literal["same", "valid"]
 

@@ -8,6 +8,12 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
 from gradient.tensor.joining import broadcast_tensors
 
+__all__ = [
+    "cdist",
+    "cosine_similarity",
+    "pairwise_distance",
+]
+
 
 @composite
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

@@ -11,6 +11,14 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, zeros
 from gradient.tensor.joining import where
 
+__all__ = [
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+]
+
 
 @composite
 def dropout(

@@ -14,6 +14,13 @@ from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import zeros_like
 from gradient.tensor.joining import where
 
+__all__ = [
+    "cosine_embedding_loss",
+    "margin_ranking_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
+]
+
 
 @composite
 def cosine_embedding_loss(

@@ -14,6 +14,14 @@ from gradient.tensor.arguments import tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import einsum, where
 
+__all__ = [
+    "bilinear",
+    "embedding",
+    "grouped_linear",
+    "linear",
+    "one_hot",
+]
+
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: input (..., in), weight (out, in), bias (out,), result (..., out)."""

@@ -13,6 +13,16 @@ from gradient.functional.padding import pad
 from gradient.ops import fused
 from gradient.tensor import Tensor
 
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
+    "normalize",
+    "rms_norm",
+]
+
 
 @composite
 def layer_norm(

@@ -11,6 +11,10 @@ from gradient.tensor.arguments import fitting, number_of
 from gradient.tensor.creation import arange, full
 from gradient.tensor.joining import cat
 
+__all__ = [
+    "pad",
+]
+
 _SURROUNDED = {2: (2, 3), 4: (3, 4), 6: (4, 5)}
 """By the number of widths, the dimensions of inputs that modes other than "constant" take."""
 

@@ -15,6 +15,21 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import arange, ones
 from gradient.tensor.joining import where
 
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+]
+
 
 @composite
 def max_pool1d(

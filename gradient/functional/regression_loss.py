@@ -13,6 +13,15 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
 
+__all__ = [
+    "gaussian_nll_loss",
+    "huber_loss",
+    "l1_loss",
+    "mse_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+]
+
 
 @composite
 def mse_loss(

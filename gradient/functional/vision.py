@@ -14,6 +14,13 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange
 
+__all__ = [
+    "channel_shuffle",
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+]
+
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # mode: dimensions of its input
 
 

@@ -34,6 +34,31 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
     from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "allclose",
+    "arange",
+    "as_tensor",
+    "asarray",
+    "empty",
+    "empty_like",
+    "equal",
+    "eye",
+    "full",
+    "full_like",
+    "is_floating_point",
+    "is_tensor",
+    "linspace",
+    "logspace",
+    "numel",
+    "ones",
+    "ones_like",
+    "tensor",
+    "tril_indices",
+    "triu_indices",
+    "zeros",
+    "zeros_like",
+]
+
 PYTHON_NUMBERS = {bool, int, float}
 
 

@@ -15,6 +15,8 @@ from gradient.tensor.core import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_imported = set(globals())
+
 # Elementwise
 abs = Tensor.abs
 absolute = Tensor.absolute
@@ -252,3 +254,5 @@ def _of_input(method: Any) -> Any:
 for _name, _value in tuple(globals().items()):
     if isinstance(_value, FunctionType) and _value.__code__.co_varnames[:1] == ("self",):
         globals()[_name] = _of_input(_value)
+
+__all__ = [name for name in globals() if not name.startswith("_") and name not in _imported]

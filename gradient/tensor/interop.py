@@ -19,6 +19,11 @@ from gradient.tensor.packed import refuse
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
+__all__ = [
+    "from_dlpack",
+    "from_numpy",
+]
+
 
 class Interop(Arithmetic):
     """Methods that give the values to others."""

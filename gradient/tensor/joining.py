@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from gradient.autograd.variable import Number
     from gradient.tensor.core import Tensor
 
+__all__ = [
+    "broadcast_shapes",
+    "broadcast_tensors",
+    "cat",
+    "concat",
+    "concatenate",
+    "einsum",
+    "hstack",
+    "meshgrid",
+    "stack",
+    "vstack",
+    "where",
+]
+
 
 def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     """A sequence of tensors, as a list that is not empty."""

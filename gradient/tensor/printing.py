@@ -12,6 +12,10 @@ from gradient.backends.packed import is_packed
 from gradient.dtypes import BY_NUMPY, get_default_dtype
 from gradient.tensor import packed
 
+__all__ = [
+    "set_printoptions",
+]
+
 
 class PrintOptions:
     """What `set_printoptions` sets."""
