@@ -17,15 +17,7 @@ from gradient.models.registry import (
 )
 
 if TYPE_CHECKING:
-    # ruff: noqa: F403 (families write out what is public)
-    from gradient.models.bert import *
-    from gradient.models.distilbert import *
-    from gradient.models.gemma import *
-    from gradient.models.llama import *
-    from gradient.models.llama_moe import *
-    from gradient.models.phi import *
-    from gradient.models.phi3 import *
-    from gradient.models.roberta import *
+    from gradient.models.registry import *  # noqa: F403 (the families' classes)
 
 __all__ = [
     "CausalLM",

@@ -86,6 +86,9 @@ class Architecture:
     bias: str | None = None
     #: Modules whose rows are in LLaMA's own order, in pairs.
     paired: tuple[str, ...] = ()
+    #: Modules whose rows Hugging Face has by key-value heads: the queries that share one, its key,
+    #: its value; GGUF has all queries, all keys, all values.
+    grouped: tuple[str, ...] = ()
     #: Modules whose matrices Hugging Face stores transposed, as (in, out).
     transposed: tuple[str, ...] = ()
     #: RMSNorm's weights are stored with 1 added.

@@ -188,7 +188,7 @@ class LlamaModel(nn.Module):
                     config.head_size,
                     config.max_position_embeddings,
                     interleaved=config.interleaved_rotary,
-                    keep_float32=config.interleaved_rotary,
+                    keep_float32=config.float32_rotary,
                 )
                 for kind, parameters in config.ropes.items()
             }

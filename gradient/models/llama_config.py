@@ -250,6 +250,7 @@ class Ernie4_5Config(LlamaFamilyConfig):
     gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU, bias="use_bias")
     default_rope_theta: ClassVar[float] = 500_000.0
     interleaved_rotary: ClassVar[bool] = True
+    float32_rotary: ClassVar[bool] = True
 
     vocab_size: int = 103424
     hidden_size: int = 1024

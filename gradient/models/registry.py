@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.errors import UnsupportedModel
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
+    # ruff: noqa: F403
+    from gradient.models.bert import *
     from gradient.models.config import ModelConfig
+    from gradient.models.distilbert import *
+    from gradient.models.gemma import *
+    from gradient.models.llama import *
+    from gradient.models.llama_moe import *
+    from gradient.models.phi import *
+    from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
+    from gradient.models.roberta import *
 
 
 class Entry(NamedTuple):

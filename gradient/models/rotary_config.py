@@ -21,8 +21,10 @@ class RotaryConfig(DecoderConfig):
     #: The part of each head that is rotated where config.json does not say; None: whole heads are,
     #: and a `partial_rotary_factor` is passed over where transformers passes over it.
     default_partial_rotary_factor: ClassVar[float | None] = None
-    #: Whether rotary pairs are neighbouring columns, rotated in float32.
+    #: Whether rotary pairs are neighbouring columns.
     interleaved_rotary: ClassVar[bool] = False
+    #: Whether cos and sin stay in float32 where the model computes in 16 bits.
+    float32_rotary: ClassVar[bool] = False
     #: Whether a text is recomputed when it grows so long that its rotary angles change.
     recomputes_when_angles_change: ClassVar[bool] = False
 

@@ -24,7 +24,7 @@ def _kinds(key: str) -> Any:
     """What Python has for the type that the specification gives a key."""
     if key.endswith(".type"):
         return str
-    if key.endswith("_norm"):
+    if key.endswith(("_norm", "_residual")):
         return bool
     return (int, float) if _REAL.search(key) else int
 

@@ -22,7 +22,12 @@ import numpy as np
 import gradient
 from gradient.backends.packed import PackedArray, parts_of
 from gradient.checkpoints.gguf.rope import TENSORS as ROPE_TENSORS
-from gradient.checkpoints.rotary_rows import halves_from_pairs, pairs_from_halves
+from gradient.checkpoints.rotary_rows import (
+    groups_from_stacked,
+    halves_from_pairs,
+    pairs_from_halves,
+    stacked_from_groups,
+)
 from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
 from gradient.io.arrays import tensor_of
@@ -125,9 +130,9 @@ def _read_change(
     arch: Architecture, stem: str, kind: str, config: Mapping[str, Any]
 ) -> Change | None:
     if stem in arch.paired:
-        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-
-        return _Rows(halves_from_pairs, size, stem)
+        return _Rows(halves_from_pairs, _head_size(config), stem)
+    if stem in arch.grouped:
+        return _Rows(_grouped(arch, groups_from_stacked, config), _head_size(config), stem)
     if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
         return lambda x: x.float() - 1
     if stem in arch.transposed and kind == "weight":
@@ -135,6 +140,29 @@ def _read_change(
     if stem == _SHARED_GATE:
         return lambda x: x.reshape(1, -1) if x.ndim == 1 else x
     return None
+
+
+def _head_size(config: Mapping[str, Any]) -> int:
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def _grouped(
+    arch: Architecture,
+    order: Callable[[int, int, int], np.ndarray],
+    config: Mapping[str, Any],
+) -> Callable[[int, int], np.ndarray]:
+    """An order of queries, keys and values in one matrix, as one of so many heads of a size."""
+    keys = {key.gguf: config.get(key.hf) for key in arch.keys}
+    kv_heads = keys.get("attention.head_count_kv")
+
+    def rows(heads: int, size: int) -> np.ndarray:
+        # As many heads as rows make: the file is not trusted to have those of its metadata.
+        count = max(kv_heads or heads // 3, 1)
+        if heads <= 2 * count or (heads - 2 * count) % count:
+            raise StateDictError(f"{heads} heads are no queries, keys and values of {count} groups")
+        return order(heads - 2 * count, count, size)
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -317,8 +345,9 @@ def _write_change(arch: Architecture, stored: str, config: Mapping[str, Any]) ->
     assert match is not None
     stem, kind = match.groups()[-2:]
     if stem in arch.paired:
-        size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        return _Rows(pairs_from_halves, size, stored)
+        return _Rows(pairs_from_halves, _head_size(config), stored)
+    if stem in arch.grouped:
+        return _Rows(_grouped(arch, stacked_from_groups, config), _head_size(config), stored)
     if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
         return lambda x: x.float() + 1
     if _is_transposed(arch, stem, kind):
