@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.config import ModelConfig
     from gradient.models.distilbert import *
     from gradient.models.gemma import *
+    from gradient.models.gpt_neox import *
     from gradient.models.llama import *
     from gradient.models.llama_moe import *
     from gradient.models.phi import *
@@ -61,6 +62,9 @@ MODELS: dict[str, Entry] = {
         "gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"
     ),
     "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
+    "gpt_neox": Entry(
+        "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"
+    ),
     "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM", "llama"),
     "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM", "llama"),
     "mixtral": Entry(

@@ -213,6 +213,11 @@ TABLE = [
         sliding_window=6,
         max_window_layers=2,
     ),
+    # GPT-NeoX: queries, keys and values head by head, attention and MLP side by side
+    row("GPTNeoX", num_key_value_heads=4),
+    row("GPTNeoX", use_parallel_residual=False, rotary_pct=0.5, hidden_act="gelu_new"),
+    row("GPTNeoX", attention_bias=False, rope_scaling=LINEAR | {"rope_theta": 900.0}),
+    row("GPTNeoX", tie_word_embeddings=True, rotary_pct=1.0, layer_norm_eps=1e-2),
 ]
 
 

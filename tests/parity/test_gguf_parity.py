@@ -218,6 +218,7 @@ TABLE = [
     row("Mixtral", num_local_experts=3, intermediate_size=24),
     row("Qwen2Moe", **MOE, shared_expert_intermediate_size=20),
     row("Qwen3Moe", **MOE, head_dim=8, norm_topk_prob=True),
+    row("GPTNeoX"),
 ]
 
 

@@ -1,0 +1,191 @@
+"""GPT-NeoX (Black et al. 2022, arXiv:2204.06745) and Pythia (Biderman et al. 2023).
+
+Modules and config fields have the names of transformers' `GPTNeoXForCausalLM`.
+
+Dimensions:
+    B  batch          T  new tokens
+    C  hidden_size    I  intermediate_size     V  vocab_size
+    H  num_attention_heads, each of size D = C / H
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from gradient import nn
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import CausalLM, PastKeyValues
+from gradient.models.config import activation, heads_problems, positive, probability, size
+from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
+from gradient.models.rope import Rotate, rotary_embedding
+from gradient.models.rotary_config import RotaryConfig
+from gradient.nn import init
+from gradient.tensor import Tensor
+
+__all__ = ["GPTNeoXConfig", "GPTNeoXForCausalLM"]
+
+
+@dataclass(kw_only=True)
+class GPTNeoXConfig(RotaryConfig):
+    """The shape of a GPT-NeoX; the defaults are the 20B model's."""
+
+    model_type: ClassVar[str] = "gpt_neox"
+    default_partial_rotary_factor: ClassVar[float] = 0.25
+    gguf = Architecture(
+        "gptneox",
+        (
+            CONTEXT,
+            *SIZES,
+            LAYER_NORM_EPS,
+            Key("use_parallel_residual", "use_parallel_residual", True),
+        ),
+        {
+            "token_embd": "gpt_neox.embed_in",
+            "output_norm": "gpt_neox.final_layer_norm",
+            "output": "embed_out",
+        },
+        {
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "attention.query_key_value",
+            "attn_output": "attention.dense",
+            "ffn_norm": "post_attention_layernorm",
+            "ffn_up": "mlp.dense_h_to_4h",
+            "ffn_down": "mlp.dense_4h_to_h",
+        },
+        layers="gpt_neox.layers",
+        fixed={"hidden_act": ("gelu", "gelu_python"), "attention_bias": True},
+        grouped=("attn_qkv",),
+    )
+
+    vocab_size: int = 50432
+    hidden_size: int = 6144
+    intermediate_size: int = size(24576)
+    num_hidden_layers: int = 44
+    num_attention_heads: int = 64
+    hidden_act: str = activation("gelu")
+    attention_dropout: float = probability(0.0)
+    hidden_dropout: float = probability(0.0)
+    layer_norm_eps: float = positive(1e-5)
+    use_parallel_residual: bool = True
+    attention_bias: bool = True
+    bos_token_id: int | None = 0
+
+    @classmethod
+    def from_hf(cls, values: dict[str, Any]) -> Self:
+        """Build the config from config.json's content, in which rotary options had other names."""
+        old = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
+        return super().from_hf({old.get(key, key): value for key, value in values.items()})
+
+    def to_hf(self) -> dict[str, Any]:
+        """Return config.json's content, for old readers too."""
+        rope = self.rope_parameters
+        old = {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": rope["rope_theta"]}
+        return super().to_hf() | old
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        return heads_problems("hidden_size", "num_attention_heads", self) or super().problems()
+
+
+class GPTNeoXAttention(CausalAttention):
+    """Causal self-attention, whose one matrix holds query, key and value head by head."""
+
+    def __init__(self, config: GPTNeoXConfig, layer: int) -> None:
+        super().__init__(layer, dropout=config.attention_dropout)
+        C = config.hidden_size
+        self.head_dim = config.head_size
+        self.query_key_value = nn.Linear(C, 3 * C, bias=config.attention_bias)
+        self.dense = nn.Linear(C, C, bias=config.attention_bias)
+
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        heads = self.query_key_value(x).view(B, T, -1, 3 * self.head_dim).transpose(1, 2)
+        q, k, v = heads.chunk(3, dim=-1)  # each (B, H, T, D)
+        return self.dense(self.attend(past, rotate(q), rotate(k), v))
+
+
+class GPTNeoXMLP(nn.Module):
+    """Two linear layers with an activation between, for each token on its own."""
+
+    def __init__(self, config: GPTNeoXConfig) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dense_4h_to_h = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.act = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
+        return self.dense_4h_to_h(self.act(self.dense_h_to_4h(x)))
+
+
+class GPTNeoXLayer(nn.Module):
+    """Attention and MLP, each on a norm of its own, side by side or one after the other."""
+
+    def __init__(self, config: GPTNeoXConfig, layer: int) -> None:
+        super().__init__()
+        C, eps = config.hidden_size, config.layer_norm_eps
+        self.parallel = config.use_parallel_residual
+        self.input_layernorm = nn.LayerNorm(C, eps=eps)
+        self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
+        self.attention = GPTNeoXAttention(config, layer)
+        self.mlp = GPTNeoXMLP(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        attended = x + self.dropout(self.attention(self.input_layernorm(x), rotate, past))
+        read = x if self.parallel else attended
+        return attended + self.dropout(self.mlp(self.post_attention_layernorm(read)))
+
+
+class GPTNeoXModel(nn.Module):
+    """The decoder without its head: token ids to hidden states."""
+
+    def __init__(self, config: GPTNeoXConfig) -> None:
+        super().__init__()
+        C, layers = config.hidden_size, range(config.num_hidden_layers)
+        self.embed_in = nn.Embedding(config.vocab_size, C)
+        self.emb_dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList([GPTNeoXLayer(config, layer) for layer in layers])
+        self.final_layer_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.rotary_emb = rotary_embedding(
+            config.rope_parameters, config.head_size, config.max_position_embeddings
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        past: PastKeyValues | None,
+        lengths: Sequence[int] | None,
+    ) -> Tensor:
+        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
+        x = self.emb_dropout(self.embed_in(input_ids))  # (B, T, C)
+        rotate = self.rotary_emb(positions, x.dtype, lengths)
+        for layer in self.layers:
+            x = layer(x, rotate, past)
+        return self.final_layer_norm(x)
+
+
+class GPTNeoXForCausalLM(CausalLM):
+    """GPT-NeoX with its language-model head, which its files call embed_out."""
+
+    config_class = GPTNeoXConfig
+    base_model_prefix = "gpt_neox"
+    renamed = {r"^lm_head\.": "embed_out."}  # transformers 5, in memory
+    ignored = (r"\.attention\.(bias|masked_bias)$", r"\.rotary_emb\.inv_freq$")
+    tied = {"embed_out.weight": "gpt_neox.embed_in.weight"}
+
+    def __init__(self, config: GPTNeoXConfig) -> None:
+        super().__init__(config)
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.gpt_neox = GPTNeoXModel(config)
+            self.embed_out = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        return self.embed_out(hidden)
