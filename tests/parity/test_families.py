@@ -218,6 +218,10 @@ TABLE = [
     row("GPTNeoX", use_parallel_residual=False, rotary_pct=0.5, hidden_act="gelu_new"),
     row("GPTNeoX", attention_bias=False, rope_scaling=LINEAR | {"rope_theta": 900.0}),
     row("GPTNeoX", tie_word_embeddings=True, rotary_pct=1.0, layer_norm_eps=1e-2),
+    # OLMo 2: norms behind, queries and keys normalised over all heads
+    row("Olmo2"),
+    row("Olmo2", attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1, old=True),
+    row("Olmo2", rope_scaling=YARN, rope_theta=5e5, num_key_value_heads=4),
 ]
 
 

@@ -219,6 +219,7 @@ TABLE = [
     row("Qwen2Moe", **MOE, shared_expert_intermediate_size=20),
     row("Qwen3Moe", **MOE, head_dim=8, norm_topk_prob=True),
     row("GPTNeoX"),
+    row("Olmo2"),
 ]
 
 
