@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.distilbert import *
     from gradient.models.gemma import *
     from gradient.models.gpt_neox import *
+    from gradient.models.granite import *
     from gradient.models.llama import *
     from gradient.models.llama_moe import *
     from gradient.models.olmo2 import *
@@ -65,6 +66,9 @@ MODELS: dict[str, Entry] = {
     "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
     "gpt_neox": Entry(
         "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"
+    ),
+    "granite": Entry(
+        "granite", "GraniteForCausalLM", "GraniteConfig", "GraniteForCausalLM", "granite"
     ),
     "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM", "llama"),
     "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM", "llama"),

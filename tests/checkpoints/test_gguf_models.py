@@ -54,6 +54,7 @@ FAMILIES = {
     "gemma3_text": {"sliding_window": 7, "num_hidden_layers": 7},
     "ernie4_5": {"use_bias": True},
     "gpt_neox": {"use_parallel_residual": False},
+    "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.25, "logits_scaling": 3.0},
     "olmo2": {},
 }
 IDS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5]]

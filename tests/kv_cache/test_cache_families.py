@@ -39,6 +39,7 @@ FAMILIES = {
     "gemma3_text": {"head_dim": 8, "sliding_window": 5, "layer_types": SLIDING},
     "phi": {"partial_rotary_factor": 0.7},
     "gpt_neox": {},
+    "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.4},
     "olmo2": {},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
 }  # fmt: skip

@@ -60,6 +60,13 @@ NO_CAPS = dict.fromkeys(CAPS)
 THREE = {"num_hidden_layers": 3, "sliding_window_pattern": 3}  # the third without a window
 SMALL_MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
+MULTIPLIERS = {
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 2.5,
+    "residual_multiplier": 0.4,
+    "attention_multiplier": 0.2,
+}
+
 TABLE = [
     # LLaMA: sizes, biases, tying
     row("Llama"),
@@ -222,6 +229,10 @@ TABLE = [
     row("Olmo2"),
     row("Olmo2", attention_bias=True, tie_word_embeddings=True, num_key_value_heads=1, old=True),
     row("Olmo2", rope_scaling=YARN, rope_theta=5e5, num_key_value_heads=4),
+    # Granite: multipliers
+    row("Granite"),
+    row("Granite", **MULTIPLIERS, tie_word_embeddings=True),
+    row("Granite", **MULTIPLIERS, attention_bias=True, mlp_bias=True, old=True),
 ]
 
 

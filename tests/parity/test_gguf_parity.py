@@ -220,6 +220,7 @@ TABLE = [
     row("Qwen3Moe", **MOE, head_dim=8, norm_topk_prob=True),
     row("GPTNeoX"),
     row("Olmo2"),
+    row("Granite", residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
 ]
 
 
