@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
     from gradient.models.roberta import *
+    from gradient.models.starcoder2 import *
 
 
 class Entry(NamedTuple):
@@ -87,6 +88,13 @@ MODELS: dict[str, Entry] = {
         "llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", "qwen3moe"
     ),
     "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
+    "starcoder2": Entry(
+        "starcoder2",
+        "Starcoder2ForCausalLM",
+        "Starcoder2Config",
+        "Starcoder2ForCausalLM",
+        "starcoder2",
+    ),
     "xlm-roberta": Entry(
         "roberta", "RobertaForMaskedLM", "XLMRobertaConfig", "XLMRobertaForMaskedLM"
     ),

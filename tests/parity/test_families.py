@@ -233,6 +233,10 @@ TABLE = [
     row("Granite"),
     row("Granite", **MULTIPLIERS, tie_word_embeddings=True),
     row("Granite", **MULTIPLIERS, attention_bias=True, mlp_bias=True, old=True),
+    # StarCoder2: LayerNorm, an MLP without a gate
+    row("Starcoder2"),
+    row("Starcoder2", use_bias=False, sliding_window=7, tie_word_embeddings=False, old=True),
+    row("Starcoder2", num_key_value_heads=1, norm_epsilon=1e-2, hidden_act="relu"),
 ]
 
 

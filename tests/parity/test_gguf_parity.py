@@ -221,6 +221,7 @@ TABLE = [
     row("GPTNeoX"),
     row("Olmo2"),
     row("Granite", residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
+    row("Starcoder2"),
 ]
 
 
