@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
     from gradient.models.roberta import *
+    from gradient.models.stablelm import *
     from gradient.models.starcoder2 import *
 
 
@@ -88,6 +89,9 @@ MODELS: dict[str, Entry] = {
         "llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", "qwen3moe"
     ),
     "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
+    "stablelm": Entry(
+        "stablelm", "StableLmForCausalLM", "StableLmConfig", "StableLmForCausalLM", "stablelm"
+    ),
     "starcoder2": Entry(
         "starcoder2",
         "Starcoder2ForCausalLM",

@@ -56,6 +56,7 @@ FAMILIES = {
     "gpt_neox": {"use_parallel_residual": False},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.25, "logits_scaling": 3.0},
     "olmo2": {},
+    "stablelm": {"use_qkv_bias": True, "use_parallel_residual": True},
     "starcoder2": {"use_bias": False},
 }
 IDS = [[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8], [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5]]

@@ -237,6 +237,11 @@ TABLE = [
     row("Starcoder2"),
     row("Starcoder2", use_bias=False, sliding_window=7, tie_word_embeddings=False, old=True),
     row("Starcoder2", num_key_value_heads=1, norm_epsilon=1e-2, hidden_act="relu"),
+    # StableLM: LayerNorm, a part of each head rotated, attention and MLP side by side
+    row("StableLm"),
+    row("StableLm", use_qkv_bias=True, use_parallel_residual=True, tie_word_embeddings=True),
+    row("StableLm", qk_layernorm=True, use_parallel_residual=True, partial_rotary_factor=0.5),
+    row("StableLm", qk_layernorm=True, rope_scaling=LINEAR, old=True),
 ]
 
 
