@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
     from gradient.models.roberta import *
+    from gradient.models.smollm3 import *
     from gradient.models.stablelm import *
     from gradient.models.starcoder2 import *
 
@@ -89,6 +90,9 @@ MODELS: dict[str, Entry] = {
         "llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", "qwen3moe"
     ),
     "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
+    "smollm3": Entry(
+        "smollm3", "LlamaForCausalLM", "SmolLM3Config", "SmolLM3ForCausalLM", "smollm3"
+    ),
     "stablelm": Entry(
         "stablelm", "StableLmForCausalLM", "StableLmConfig", "StableLmForCausalLM", "stablelm"
     ),

@@ -56,6 +56,7 @@ FAMILIES = {
     "gpt_neox": {"use_parallel_residual": False},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.25, "logits_scaling": 3.0},
     "olmo2": {},
+    "smollm3": {"num_hidden_layers": 4},
     "stablelm": {"use_qkv_bias": True, "use_parallel_residual": True},
     "starcoder2": {"use_bias": False},
 }

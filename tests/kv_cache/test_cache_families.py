@@ -41,6 +41,7 @@ FAMILIES = {
     "gpt_neox": {},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.4},
     "olmo2": {},
+    "smollm3": {"no_rope_layers": [1, 0, 1]},
     "stablelm": {"qk_layernorm": True},
     "starcoder2": {"sliding_window": 8},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},

@@ -242,6 +242,10 @@ TABLE = [
     row("StableLm", use_qkv_bias=True, use_parallel_residual=True, tie_word_embeddings=True),
     row("StableLm", qk_layernorm=True, use_parallel_residual=True, partial_rotary_factor=0.5),
     row("StableLm", qk_layernorm=True, rope_scaling=LINEAR, old=True),
+    # SmolLM3: layers without positions
+    row("SmolLM3", num_hidden_layers=4),
+    row("SmolLM3", no_rope_layers=[0, 1], rope_theta=500.0, old=True),
+    row("SmolLM3", no_rope_layer_interval=2, use_sliding_window=True, sliding_window=6),
 ]
 
 

@@ -223,6 +223,7 @@ TABLE = [
     row("Granite", residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
     row("Starcoder2"),
     row("StableLm", use_qkv_bias=True),
+    row("SmolLM3", num_hidden_layers=4),
 ]
 
 

@@ -1,0 +1,79 @@
+"""SmolLM3 (Bakouch et al. 2025): LLaMA whose every fourth layer knows no positions.
+
+Kazemnejad et al. 2023 (arXiv:2305.19466), "The Impact of Positional Encoding on Length
+Generalization in Transformers": NoPE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from gradient.models.config import size
+from gradient.models.gguf import DECODER
+from gradient.models.llama import LlamaForCausalLM
+from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, layer_type_problems
+from gradient.models.rotary_config import FULL, SLIDING
+
+__all__ = ["LlamaForCausalLM", "SmolLM3Config"]
+
+
+def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Return what llama.cpp, which leaves every fourth layer without positions, cannot be told."""
+    rotated = SmolLM3Config.from_hf(dict(values)).rotary_kinds
+    usual = [None if layer % 4 == 3 else FULL for layer in range(len(rotated))]
+    return [] if rotated == usual else ["no_rope_layers other than every fourth"]
+
+
+@dataclass(kw_only=True)
+class SmolLM3Config(LlamaConfig):
+    """The shape of a SmolLM3; the defaults are the 3B model's."""
+
+    model_type: ClassVar[str] = "smollm3"
+    default_rope_theta: ClassVar[float] = 2_000_000.0
+    gguf = replace(
+        LLAMA_GGUF,
+        name="smollm3",
+        keys=DECODER,
+        rope_theta=2_000_000.0,
+        read=lambda values, metadata, shapes: None,
+        write=write_gguf,
+    )
+
+    vocab_size: int = 128256
+    hidden_size: int = 2048
+    num_hidden_layers: int = 36
+    num_attention_heads: int = 16
+    num_key_value_heads: int | None = 4
+    max_position_embeddings: int = 32768
+    no_rope_layers: list[int] | None = None  # 0 for each layer that rotates nothing, 1 for others
+    no_rope_layer_interval: int = size(4)  # of so many the last, if no_rope_layers does not say
+    use_sliding_window: bool = False
+    sliding_window: int | None = size(None)
+    layer_types: list[str] | None = None
+    tie_word_embeddings: bool = True
+    bos_token_id: int | None = 128000
+    eos_token_id: int | list[int] | None = 128001
+    pad_token_id: int | None = 128004
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        found = super().problems() + layer_type_problems(self.layer_types, self.num_hidden_layers)
+        listed = self.no_rope_layers
+        if listed is not None and len(listed) < self.num_hidden_layers:
+            found.append(f"no_rope_layers must name {self.num_hidden_layers} layers: {listed}")
+        return found
+
+    @property
+    def rotary_kinds(self) -> list[str | None]:
+        layers = range(self.num_hidden_layers)
+        every = self.no_rope_layer_interval
+        rotated = self.no_rope_layers or [(layer + 1) % every for layer in layers]
+        return [FULL if rotated[layer] else None for layer in layers]
+
+    @property
+    def windows(self) -> list[int | None]:
+        window = self.sliding_window if self.use_sliding_window else None
+        kinds = self.layer_types or [FULL if kind else SLIDING for kind in self.rotary_kinds]
+        return [window if kind == SLIDING else None for kind in kinds]
