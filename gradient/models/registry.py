@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.config import ModelConfig
     from gradient.models.distilbert import *
     from gradient.models.gemma import *
+    from gradient.models.glm4 import *
     from gradient.models.gpt_neox import *
     from gradient.models.granite import *
     from gradient.models.llama import *
@@ -66,6 +67,7 @@ MODELS: dict[str, Entry] = {
     "gemma3_text": Entry(
         "gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"
     ),
+    "glm4": Entry("glm4", "Glm4ForCausalLM", "Glm4Config", "Glm4ForCausalLM", "glm4"),
     "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
     "gpt_neox": Entry(
         "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"

@@ -38,6 +38,7 @@ FAMILIES = {
     "gemma2": {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
     "gemma3_text": {"head_dim": 8, "sliding_window": 5, "layer_types": SLIDING},
     "phi": {"partial_rotary_factor": 0.7},
+    "glm4": {"head_dim": 8},
     "gpt_neox": {},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.4},
     "olmo2": {},

@@ -246,6 +246,10 @@ TABLE = [
     row("SmolLM3", num_hidden_layers=4),
     row("SmolLM3", no_rope_layers=[0, 1], rope_theta=500.0, old=True),
     row("SmolLM3", no_rope_layer_interval=2, use_sliding_window=True, sliding_window=6),
+    # GLM-4: norms on both sides, neighbouring pairs, fused MLP
+    row("Glm4", head_dim=8),
+    row("Glm4", head_dim=16, attention_bias=False, partial_rotary_factor=0.25, old=True),
+    row("Glm4", head_dim=8, num_key_value_heads=1, rope_theta=900.0, tie_word_embeddings=True),
 ]
 
 

@@ -224,6 +224,7 @@ TABLE = [
     row("Starcoder2"),
     row("StableLm", use_qkv_bias=True),
     row("SmolLM3", num_hidden_layers=4),
+    row("Glm4", head_dim=8),
 ]
 
 
