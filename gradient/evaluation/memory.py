@@ -19,7 +19,7 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ import gradient
 from gradient import nn, quantization
 from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.dtypes import floating_dtype
+from gradient.dtypes.packed import PackedDType
 from gradient.errors import ArgumentError, BackendError
 from gradient.generation.prefill import CHUNK, feed
 from gradient.kv_cache import KVCache
@@ -59,6 +60,18 @@ class MemoryForecast:
     def total(self) -> int:
         """All of it: the peak."""
         return self.program + self.weights + self.cache + self.working
+
+
+class _Settings(NamedTuple):
+    """What `forecast` is asked."""
+
+    path: str
+    context: int | None
+    batch: int
+    dtype: str | None
+    quantize: str | None
+    cache: str
+    cache_dtype: str | None
 
 
 def forecast(
@@ -94,15 +107,7 @@ def forecast(
         raise ArgumentError(
             f"plan: expected a context of at least 2 tokens and 1 row, got {context} and {batch}"
         )
-    settings = {
-        "path": str(path),
-        "context": context,
-        "batch": batch,
-        "dtype": dtype,
-        "quantize": quantize,
-        "cache": cache,
-        "cache_dtype": cache_dtype,
-    }
+    settings = _Settings(str(path), context, batch, dtype, quantize, cache, cache_dtype)
     if not measure:
         return _counted(settings)
     # The first process compiles kernels that no one has used yet, which takes memory of its own.
@@ -118,15 +123,15 @@ PIECE = 335
 WIDENED = 512
 
 
-def _counted(settings: dict[str, Any]) -> MemoryForecast:
+def _counted(settings: _Settings) -> MemoryForecast:
     """The forecast by arithmetic: no weight is read, and no layer run.
 
     The factors of `working` are fitted to what `_measure` gives for models of 50 to 150 million
     weights, in 32 and 16 bits and packed, of 64 to 2,048 tokens, in one to four rows.
     """
-    checkpoint = open_checkpoint(settings["path"])
+    checkpoint = open_checkpoint(settings.path)
     model = _mapped(checkpoint)
-    context, batch = _context(model, settings), settings["batch"]
+    context, batch = _context(model, settings), settings.batch
     packed, target = _choice(model, settings)
     weights = weight_bytes(model, packed, target)
     program = PROGRAM
@@ -150,7 +155,7 @@ def _counted(settings: dict[str, Any]) -> MemoryForecast:
 
 
 def cache_bytes(
-    model: CausalLM, tokens: int, batch: int, settings: dict[str, Any], dtype: gradient.DType
+    model: CausalLM, tokens: int, batch: int, settings: _Settings, dtype: gradient.DType
 ) -> int:
     """Bytes of a cache: those of one head of one row for each kind of layer, many times."""
     total = 0
@@ -162,8 +167,8 @@ def cache_bytes(
         held = KVCache(
             [KVShape(1, size, window)],
             1,
-            kind=settings["cache"],
-            dtype=settings["cache_dtype"] or dtype,
+            kind=settings.cache,
+            dtype=settings.cache_dtype or dtype,
             capacity=some,
         )
         held.begin(some).commit()
@@ -171,20 +176,21 @@ def cache_bytes(
     return total
 
 
-def _mapped(checkpoint: Checkpoint) -> Any:
+def _mapped(checkpoint: Checkpoint) -> CausalLM:
     """The model, its weights mapped and not read; it may well be larger than memory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return load_model(checkpoint)
-
-
-def _context(model: Any, settings: dict[str, Any]) -> int:
-    """The tokens of a row that are asked for, or the usual number."""
+        model = load_model(checkpoint)
     if not isinstance(model, CausalLM):
         raise ArgumentError(
             f"plan: {model.architecture} is an encoder: it generates nothing and has no cache"
         )
-    context, limit = settings["context"], model.context_length
+    return model
+
+
+def _context(model: CausalLM, settings: _Settings) -> int:
+    """The tokens of a row that are asked for, or the usual number."""
+    context, limit = settings.context, model.context_length
     if context is None:
         return min(USUAL_CONTEXT, model.trained_length or USUAL_CONTEXT)
     if limit is not None and context > limit:
@@ -192,23 +198,23 @@ def _context(model: Any, settings: dict[str, Any]) -> int:
     return context
 
 
-def _choice(model: CausalLM, settings: dict[str, Any]) -> tuple[dict[str, Any], gradient.DType]:
+def _choice(model: CausalLM, settings: _Settings) -> tuple[dict[str, PackedDType], gradient.DType]:
     """The packed dtypes of weights by name, and the dtype of the others and of computing."""
-    dtype = None if settings["dtype"] is None else floating_dtype(settings["dtype"])
-    packed: dict[str, Any] = {}
-    if settings["quantize"] is not None:
-        packed = quantization.packed_dtypes(model, settings["quantize"])
+    dtype = None if settings.dtype is None else floating_dtype(settings.dtype)
+    packed: dict[str, PackedDType] = {}
+    if settings.quantize is not None:
+        packed = quantization.packed_dtypes(model, settings.quantize)
     return packed, dtype or model.dtype
 
 
-def _measured(settings: dict[str, Any]) -> MemoryForecast:
+def _measured(settings: _Settings) -> MemoryForecast:
     """Let a process of its own do `_measure`."""
     # The same modules as here, whatever lies in the current folder.
     program = f"import sys; sys.path[:] = {sys.path!r}\n"
     program += "from gradient.evaluation.memory import _main; _main()"
     done = subprocess.run(
         [sys.executable, "-c", program],
-        input=json.dumps(settings),
+        input=json.dumps(settings._asdict()),
         capture_output=True,
         text=True,
         check=False,
@@ -226,7 +232,7 @@ def _measured(settings: dict[str, Any]) -> MemoryForecast:
 def _main() -> None:
     """Read settings from standard input; print a forecast, or an error, as JSON."""
     try:
-        answer: dict[str, Any] = asdict(_measure(json.loads(sys.stdin.read())))
+        answer: dict[str, Any] = asdict(_measure(_Settings(**json.loads(sys.stdin.read()))))
     except BackendError:
         raise  # of the measurement, not of what was asked
     except gradient.errors.GradientError as error:
@@ -235,9 +241,9 @@ def _main() -> None:
 
 
 @gradient.no_grad()
-def _measure(settings: dict[str, Any]) -> MemoryForecast:
-    batch = settings["batch"]
-    checkpoint = open_checkpoint(settings["path"])
+def _measure(settings: _Settings) -> MemoryForecast:
+    batch = settings.batch
+    checkpoint = open_checkpoint(settings.path)
     model = _mapped(checkpoint)
     with contextlib.suppress(gradient.errors.GradientError):  # it may have none that can be read
         tokenizer = checkpoint.load_tokenizer()
@@ -248,15 +254,15 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     context, limit = _context(model, settings), model.context_length
     packed, target = _choice(model, settings)
     weights = weight_bytes(model, packed, target)
-    hollow(model, packed, target)
-    kept = shorten(model)
+    empty_weights(model, packed, target)
+    kept = keep_distinct_layers(model)
 
     def cache_of(rows: int, tokens: int, layers: int) -> KVCache:
         return KVCache(
             model.kv_shapes[:layers],
             rows,
-            kind=settings["cache"],
-            dtype=settings["cache_dtype"] or target,
+            kind=settings.cache,
+            dtype=settings.cache_dtype or target,
             capacity=tokens,
             limit=limit,
         )
@@ -286,7 +292,7 @@ def _measure(settings: dict[str, Any]) -> MemoryForecast:
     return MemoryForecast(context, batch, program, weights, whole.nbytes, working)
 
 
-def weight_bytes(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> int:
+def weight_bytes(model: CausalLM, packed: dict[str, PackedDType], dtype: gradient.DType) -> int:
     """Bytes of a model's weights once they are packed or converted."""
     total = 0
     looked_up = _only_looked_up(model)
@@ -314,7 +320,7 @@ def _only_looked_up(model: nn.Module) -> set[str]:
     }
 
 
-def hollow(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> None:
+def empty_weights(model: CausalLM, packed: dict[str, PackedDType], dtype: gradient.DType) -> None:
     """Give a model weights of the right dtypes that take no memory, in place of its own."""
     made: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules():
@@ -327,8 +333,10 @@ def hollow(model: CausalLM, packed: dict[str, Any], dtype: gradient.DType) -> No
     model.to(dtype)
 
 
-def _empty(shape: tuple[int, ...], packed: Any, own: Any, dtype: gradient.DType) -> gradient.Tensor:
-    kind = own if own.is_packed else packed
+def _empty(
+    shape: tuple[int, ...], packed: PackedDType | None, own: gradient.DType, dtype: gradient.DType
+) -> gradient.Tensor:
+    kind = own if isinstance(own, PackedDType) else packed
     if kind is None:
         return gradient.from_numpy(_untouched(shape, dtype.numpy))
     parts = tuple(_untouched(size, numpy) for size, numpy in kind.layout(shape))
@@ -345,7 +353,7 @@ def _untouched(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
-def shorten(model: CausalLM) -> int:
+def keep_distinct_layers(model: CausalLM) -> int:
     """Leave of a model's layers only the first ones, until every kind of layer has come once.
 
     Returns:
