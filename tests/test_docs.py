@@ -15,7 +15,11 @@ from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
 
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("docs/*.md"))]
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    *sorted(CHECKOUT.glob("docs/**/*.md")),
+]
 FRAGMENTS = {"CONTRIBUTING.md", "design.md"}  # their Python shows how code looks inside
 RUNNABLE = [page for page in PAGES if page.name not in FRAGMENTS]
 

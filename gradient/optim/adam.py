@@ -122,10 +122,8 @@ class AdamW(Adam):
 
         p = p - lr * weight_decay * p, then Adam's step without a penalty in the gradient
 
-    The decay then does not pass through the moments, so it shrinks all weights alike.
-
-    Args:
-        As `Adam`; weight_decay is 0.01 if not given.
+    The decay then does not pass through the moments, so it shrinks all weights alike. The arguments
+    are those of `Adam`; weight_decay is 0.01 if not given.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ class Indexing(Arithmetic):
         return shape.reshape(out, shape=())
 
     def gather(self, dim: int, index: Tensor) -> Tensor:
-        """out[i][j] = self[index[i][j]][j] for dim 0; the index may be smaller elsewhere."""
+        """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
         if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
             return ops.getitem(self.reshape(-1), index=(index.array,))
         x, at, axis = self._places("gather", dim, index)
@@ -175,7 +175,7 @@ class Indexing(Arithmetic):
         value: Number | None = None,
         reduce: str | None = None,
     ) -> Tensor:
-        """A copy with out[index[i][j]][j] = src[i][j] for dim 0; `src` a tensor or a number."""
+        """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
         if src is None:
             src = number_of("scatter", "value", value)
         if reduce not in (None, "add"):
@@ -183,7 +183,7 @@ class Indexing(Arithmetic):
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:
-        """A copy with src[i][j] added at out[index[i][j]][j] for dim 0."""
+        """A copy with `src[i, j]` added at `out[index[i, j], j]` for dim 0."""
         return self._scattered("scatter_add", dim, index, tensor_of("scatter_add", src), True)
 
     def _scattered(
