@@ -15,7 +15,12 @@ from typing import Any
 import gradient
 from gradient.checkpoints.checkpoint import Checkpoint
 from gradient.checkpoints.formats import open_checkpoint
-from gradient.checkpoints.weight_names import is_transposed, module_name, parts, to_checkpoint
+from gradient.checkpoints.weight_names import (
+    is_transposed,
+    module_name,
+    split_weight,
+    to_checkpoint,
+)
 from gradient.dtypes import floating_dtype
 from gradient.errors import (
     ArgumentError,
@@ -88,15 +93,15 @@ def load_model(
         warn_of_size(checkpoint, dtype, device)
     model = empty_model(cls, config, checkpoint)
 
-    convert = None if converter is None else converter(model)
+    pack = None if converter is None else converter(model)
 
-    def placed(name: str, value: Tensor) -> Tensor:
-        if convert is not None:
-            value = convert(name, value)
+    def convert_weight(name: str, value: Tensor) -> Tensor:
+        if pack is not None:
+            value = pack(name, value)
         plain = value.dtype.is_floating_point and not value.dtype.is_packed
         return value.to(device=device, dtype=dtype if plain else None)
 
-    fit(model, checkpoint, placed, progress, dtype)
+    load_weights(model, checkpoint, convert_weight, progress, dtype)
     return model.eval()
 
 
@@ -161,41 +166,43 @@ def empty_model(cls: type[PretrainedModel], config: Any, checkpoint: Checkpoint)
         ) from error
 
 
-def fit(
+def load_weights(
     model: PretrainedModel,
     checkpoint: Checkpoint,
-    placed: Convert,
+    convert: Convert,
     progress: Progress | None = None,
     dtype: gradient.DType | None = None,
 ) -> None:
-    """Make checkpoint tensors the parameters of `model`, by name, each as `placed` returns it.
+    """Make checkpoint tensors the parameters of `model`, by name, each as `convert` returns it.
 
     One stored tensor is in work at a time, so that memory holds what was made and one of the old.
 
     Raises:
         StateDictError: missing, unexpected or wrongly shaped tensors, listed together.
     """
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    leave_out(model, {module_name(model, stored, own) or "" for stored in checkpoint.weights})
-    own = {name: own[name] for name in model.state_dict()}
-    fitted: dict[str, Tensor] = {}
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    remove_absent_modules(
+        model, {module_name(model, stored, shapes) or "" for stored in checkpoint.weights}
+    )
+    shapes = {name: shapes[name] for name in model.state_dict()}
+    state: dict[str, Tensor] = {}
     integers = []
     done, total = 0, checkpoint.weights.nbytes
     for stored, whole in checkpoint.weights.items():
         kept = False
-        for part, value in parts(model, stored, whole):
-            name = module_name(model, part, own)
+        for part, value in split_weight(model, stored, whole):
+            name = module_name(model, part, shapes)
             if name is None:
                 continue
-            if name in fitted:  # the file has it with and without the prefix: one is unexpected
+            if name in state:  # the file has it with and without the prefix: one is unexpected
                 name = part if part != name else f"{model.base_model_prefix}.{part}"
             if is_transposed(model, name, value):
                 value = value.mT  # a view: (in, out) as stored, (out, in) as nn.Linear has it
-            if name in own and not value.dtype.is_floating_point:
+            if name in shapes and not value.dtype.is_floating_point:
                 integers.append(f"  {name}: {value.dtype}")
-            fits = own.get(name) == tuple(value.shape) and value.dtype.is_floating_point
-            fitted[name] = placed(name, value) if fits else value
-            kept = kept or fitted[name] is value
+            fits = shapes.get(name) == tuple(value.shape) and value.dtype.is_floating_point
+            state[name] = convert(name, value) if fits else value
+            kept = kept or state[name] is value
         if not kept:
             checkpoint.weights.release(stored)
         if progress is not None:
@@ -205,17 +212,17 @@ def fit(
         raise StateDictError(
             f"{checkpoint.path}: weights must be floating-point numbers:\n" + "\n".join(integers)
         )
-    tie(model, fitted)
+    tie_weights(model, state)
     try:
-        model.load_state_dict(fitted, assign=True)
+        model.load_state_dict(state, assign=True)
     except StateDictError as error:
         problems = str(error).replace(RENAME, "  fix: find the configuration of these weights")
         raise StateDictError(f"{checkpoint.path}: {problems}") from None
     # What little differs, and the dtype that packed weights are looked up in.
-    model.to(dtype or computing_dtype(fitted))
+    model.to(dtype or compute_dtype(state))
 
 
-def leave_out(model: PretrainedModel, names: Collection[str]) -> None:
+def remove_absent_modules(model: PretrainedModel, names: Collection[str]) -> None:
     """Set to None the optional modules of which there is no weight among `names`."""
     for path in model.optional:
         if not any(name.startswith(path + ".") for name in names):
@@ -224,7 +231,7 @@ def leave_out(model: PretrainedModel, names: Collection[str]) -> None:
             model.config.extra.pop("architectures", None)  # of the whole
 
 
-def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
+def compute_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     """Return the dtype in which a model of these weights computes; None if all are packed.
 
     It is the one that most weights have, as files may hold matrices in 16 bits and norms in 32.
@@ -241,7 +248,7 @@ def computing_dtype(state: Mapping[str, Tensor]) -> gradient.DType | None:
     return max(plain, key=plain.__getitem__, default=None)
 
 
-def tie(model: PretrainedModel, state: dict[str, Tensor]) -> None:
+def tie_weights(model: PretrainedModel, state: dict[str, Tensor]) -> None:
     """Give tied parameters both of their names in `state`; untie those that a checkpoint has apart.
 
     Like transformers, a file that holds two different matrices beside a config that ties them is
@@ -249,9 +256,9 @@ def tie(model: PretrainedModel, state: dict[str, Tensor]) -> None:
     """
     if not model.config.tie_word_embeddings:
         return
-    own = model.state_dict().keys()
+    names = model.state_dict().keys()
     for name, source in model.tied.items():
-        if name not in own:  # an optional module's
+        if name not in names:  # an optional module's
             continue
         if name not in state and source in state:
             state[name] = state[source]

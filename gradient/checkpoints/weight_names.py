@@ -10,7 +10,7 @@ from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
 
 
-def parts(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+def split_weight(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield a checkpoint's tensor, or, if `model.split` lists it, its parts by name: views of it.
 
     One whose shape cannot be split stays as it is, for the error that lists what does not fit.
@@ -30,15 +30,15 @@ def parts(model: PretrainedModel, name: str, value: Tensor) -> Iterator[tuple[st
             yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
 
 
-def module_name(model: PretrainedModel, stored: str, own: dict[str, Any]) -> str | None:
+def module_name(model: PretrainedModel, stored: str, shapes: dict[str, Any]) -> str | None:
     """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
     name = stored
     for pattern, replacement in model.renamed.items():
         name = re.sub(pattern, replacement, name)
     prefix = model.base_model_prefix + "."
-    if name not in own and not name.startswith(prefix) and prefix + name in own:
+    if name not in shapes and not name.startswith(prefix) and prefix + name in shapes:
         name = prefix + name
-    if name not in own and _any_match(model.ignored, "." + name):
+    if name not in shapes and _any_match(model.ignored, "." + name):
         return None
     return name
 

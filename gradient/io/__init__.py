@@ -2,7 +2,7 @@
 
 from gradient.io.atomic import atomic_folder, atomic_write
 from gradient.io.checkpoint import (
-    Checkpoint,
+    TrainingCheckpoint,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
@@ -17,7 +17,7 @@ from gradient.io.sharded import ShardedFiles, open_sharded, save_sharded
 from gradient.io.torch_file import TorchFile
 
 __all__ = [
-    "Checkpoint",
+    "TrainingCheckpoint",
     "GGUFFile",
     "SafetensorsFile",
     "ShardedFiles",

@@ -7,7 +7,7 @@
 
 A checkpoint gets its name only when all of it is on the disk, and an older one is deleted only
 after that: kill the process at any moment, or fill the disk, and the last whole one is still there.
-Loading compares the SHA-256 of every file with the one that was noted: a disk may return other
+Loading compares the SHA-256 of every file with the one that was recorded: a disk may return other
 bytes than it was given.
 """
 
@@ -57,7 +57,7 @@ class UnknownVersion(CheckpointError):
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """A whole checkpoint on the disk."""
 
     path: Path
@@ -145,9 +145,9 @@ def save_checkpoint(
             },
             "state": structure,
         }
-        sums = {name: _sha256_of_file(unfinished / name) for name in manifest["files"]}
-        manifest["sha256"] = sums
-        sums[MANIFEST] = _sha256_of_manifest(manifest)
+        checksums = {name: _sha256_of_file(unfinished / name) for name in manifest["files"]}
+        manifest["sha256"] = checksums
+        checksums[MANIFEST] = _sha256_of_manifest(manifest)
         atomic.write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     if keep_last is not None:
         _delete_old(folder, keep_last, path)
@@ -167,7 +167,9 @@ def load_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest")
     return find_checkpoint(folder, which).load()
 
 
-def find_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest") -> Checkpoint:
+def find_checkpoint(
+    folder: str | os.PathLike[str], which: str | int = "latest"
+) -> TrainingCheckpoint:
     """The latest checkpoint, the best, or that of a step; unfinished ones do not count.
 
     Args:
@@ -196,14 +198,14 @@ def find_checkpoint(folder: str | os.PathLike[str], which: str | int = "latest")
     raise CheckpointError(f"{folder}: {wanted} was asked for; {there}")
 
 
-def list_checkpoints(folder: str | os.PathLike[str]) -> list[Checkpoint]:
+def list_checkpoints(folder: str | os.PathLike[str]) -> list[TrainingCheckpoint]:
     """All whole checkpoints in `folder`, oldest first. A folder that does not exist has none."""
     return _listed(Path(folder))[0]
 
 
 def load_latest(
     folder: str | os.PathLike[str],
-) -> tuple[Checkpoint, dict[str, Any], list[tuple[Path, CheckpointError]]]:
+) -> tuple[TrainingCheckpoint, dict[str, Any], list[tuple[Path, CheckpointError]]]:
     """The newest checkpoint that is not damaged, its state, and those that are: folder and reason.
 
     Raises:
@@ -232,7 +234,7 @@ def set_aside(checkpoint: Path) -> Path:
     return target
 
 
-def _listed(folder: Path) -> tuple[list[Checkpoint], list[tuple[Path, CheckpointError]]]:
+def _listed(folder: Path) -> tuple[list[TrainingCheckpoint], list[tuple[Path, CheckpointError]]]:
     """Checkpoints that look whole, and the others with what is wrong; files are not read."""
     whole, damaged = [], []
     for path in _named(folder):
@@ -316,13 +318,13 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[st
     return files, structure
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path) -> TrainingCheckpoint:
     manifest = _manifest(path)
     try:
         metrics = decode(manifest.get("metrics", {}), {}, str(path / MANIFEST))
     except FileFormatError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    return Checkpoint(path, manifest["step"], manifest.get("is_best") is True, metrics)
+    return TrainingCheckpoint(path, manifest["step"], manifest.get("is_best") is True, metrics)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -345,22 +347,24 @@ def _manifest(path: Path) -> dict[str, Any]:
         file = path / name
         if file.parent != path or not file.is_file() or file.stat().st_size != size:
             raise CheckpointError(f"{path} is damaged: {name} is missing or not of {size} bytes")
-    noted = _noted_sums(manifest).get(MANIFEST)
-    if manifest["version"] > 1 and noted != _sha256_of_manifest(manifest):
+    recorded = _recorded_checksums(manifest).get(MANIFEST)
+    if manifest["version"] > 1 and recorded != _sha256_of_manifest(manifest):
         raise CheckpointError(f"{path} is damaged: {MANIFEST} has another checksum than was noted")
     return manifest
 
 
-def _noted_sums(manifest: dict[str, Any]) -> dict[str, Any]:
+def _recorded_checksums(manifest: dict[str, Any]) -> dict[str, Any]:
     """The checksums in a manifest, by file."""
-    sums = manifest.get("sha256")
-    return sums if isinstance(sums, dict) else {}
+    checksums = manifest.get("sha256")
+    return checksums if isinstance(checksums, dict) else {}
 
 
 def _sha256_of_manifest(manifest: dict[str, Any]) -> str:
     """Of all that a manifest says, but for its own checksum."""
-    sums = {name: each for name, each in _noted_sums(manifest).items() if name != MANIFEST}
-    said = json.dumps(manifest | {"sha256": sums}, sort_keys=True)
+    checksums = {
+        name: each for name, each in _recorded_checksums(manifest).items() if name != MANIFEST
+    }
+    said = json.dumps(manifest | {"sha256": checksums}, sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 
@@ -370,10 +374,10 @@ def _sha256_of_file(path: Path) -> str:
 
 
 def _verify(path: Path, manifest: dict[str, Any]) -> None:
-    """Raise unless every file has the checksum that was noted when it was written."""
-    sums = _noted_sums(manifest)
+    """Raise unless every file has the checksum that was recorded when it was written."""
+    checksums = _recorded_checksums(manifest)
     for name in manifest["files"]:
-        if manifest["version"] > 1 and _sha256_of_file(path / name) != sums.get(name):
+        if manifest["version"] > 1 and _sha256_of_file(path / name) != checksums.get(name):
             raise CheckpointError(f"{path} is damaged: {name} has another checksum than was noted")
 
 

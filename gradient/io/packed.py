@@ -1,4 +1,4 @@
-"""Packed tensors in a safetensors file: their parts as plain tensors, and a note in the header.
+"""Packed tensors in a safetensors file: their parts as plain tensors, and an entry in the header.
 
 The format knows one number an element, so a packed tensor `w` is stored as its parts, `w.blocks`,
 say, and the header's metadata says under `gradient.packed` what they are together:
@@ -21,13 +21,13 @@ from gradient.dtypes import PackedDType, dtype_of
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.tensor import Tensor
 
-#: The header field with the notes.
-NOTES = "gradient.packed"
+#: The key of the header's metadata that has the entries of packed tensors.
+METADATA_KEY = "gradient.packed"
 #: More dimensions than this no weight has.
 MAX_DIMS = 8
 
 
-class Note(NamedTuple):
+class PackedEntry(NamedTuple):
     """What a file says of one packed tensor."""
 
     dtype: PackedDType
@@ -43,25 +43,25 @@ class Note(NamedTuple):
         return Tensor._wrap(PackedArray(self.dtype, self.shape, tuple(parts)), get("cpu"))
 
 
-def spread(
+def split_packed(
     tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None
 ) -> tuple[dict[str, Tensor | np.ndarray], dict[str, str]]:
-    """The same tensors with the parts of packed ones in their places, and the metadata with notes.
+    """The tensors with packed ones split into their parts, and the metadata with their entries.
 
     Raises:
         ArgumentError: a part's name is another tensor's.
     """
     flat: dict[str, Tensor | np.ndarray] = {}
-    notes: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     taken = []
     for name, tensor in tensors.items():
         pieces: dict[str, Tensor | np.ndarray] = {name: tensor}
         if isinstance(tensor, Tensor) and is_packed(tensor.array):
             array = tensor.array
-            note = Note(array.dtype, array.shape)
-            notes[name] = {"dtype": note.dtype.name, "shape": [int(n) for n in note.shape]}
+            entry = PackedEntry(array.dtype, array.shape)
+            entries[name] = {"dtype": entry.dtype.name, "shape": [int(n) for n in entry.shape]}
             parts = [Tensor._wrap(part, tensor.backend) for part in array.parts]
-            pieces = dict(zip(note.parts(name), parts, strict=True))
+            pieces = dict(zip(entry.parts(name), parts, strict=True))
         taken += [piece for piece in pieces if piece in flat]
         flat |= pieces
     if taken:
@@ -69,47 +69,47 @@ def spread(
             f"save_file: {', '.join(map(repr, taken))} names a tensor and a part of a packed one; "
             "rename the tensor"
         )
-    kept = {key: value for key, value in (metadata or {}).items() if key != NOTES}
-    return flat, kept | ({NOTES: json.dumps(notes)} if notes else {})
+    kept = {key: value for key, value in (metadata or {}).items() if key != METADATA_KEY}
+    return flat, kept | ({METADATA_KEY: json.dumps(entries)} if entries else {})
 
 
-def read_notes(
+def read_entries(
     text: str,
     stored: Callable[[str], tuple[tuple[int, ...], np.dtype | None] | None],
     wrong: Callable[[str], FileFormatError],
-) -> dict[str, Note]:
-    """The notes of a header, checked: every part is there, with the shape and dtype that it needs.
+) -> dict[str, PackedEntry]:
+    """A header's entries, checked: every part is there, with the shape and dtype that it needs.
 
     Args:
         stored: the shape and dtype of what is stored under a name, None if nothing is.
         wrong: makes the error for what is wrong.
     """
     try:
-        notes = json.loads(text)
+        entries = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise wrong(f"its {NOTES} is not proper JSON: {error}") from None
-    if not isinstance(notes, dict):
-        raise wrong(f"its {NOTES} is a JSON {type(notes).__name__}, not an object")
-    return {name: _read_note(name, note, stored, wrong) for name, note in notes.items()}
+        raise wrong(f"its {METADATA_KEY} is not proper JSON: {error}") from None
+    if not isinstance(entries, dict):
+        raise wrong(f"its {METADATA_KEY} is a JSON {type(entries).__name__}, not an object")
+    return {name: _read_entry(name, entry, stored, wrong) for name, entry in entries.items()}
 
 
-def _read_note(name: str, note: Any, stored: Any, wrong: Any) -> Note:
-    if not isinstance(note, dict) or note.keys() != {"dtype", "shape"}:
-        raise wrong(f"its {NOTES} must say exactly dtype and shape of {name!r}")
+def _read_entry(name: str, entry: Any, stored: Any, wrong: Any) -> PackedEntry:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape"}:
+        raise wrong(f"its {METADATA_KEY} must say exactly dtype and shape of {name!r}")
     try:
-        dtype = dtype_of(note["dtype"]) if isinstance(note["dtype"], str) else None
+        dtype = dtype_of(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     except TypeMismatch:
         dtype = None
     if not isinstance(dtype, PackedDType):
         raise wrong(
-            f"packed tensor {name!r} has the unknown dtype {str(note['dtype'])[:40]!r}; was it "
+            f"packed tensor {name!r} has the unknown dtype {str(entry['dtype'])[:40]!r}; was it "
             "written by a newer gradient?"
         )
-    shape = note["shape"]
+    shape = entry["shape"]
     fits = isinstance(shape, list) and 0 < len(shape) <= MAX_DIMS
     if not fits or not all(type(n) is int and n >= 0 for n in shape) or not dtype.fits(shape):
         raise wrong(f"packed tensor {name!r} of dtype {dtype.name} has shape {str(shape)[:80]}")
-    found = Note(dtype, tuple(shape))
+    found = PackedEntry(dtype, tuple(shape))
     if stored(name) is not None:
         raise wrong(f"{name!r} is both a tensor and a packed one")
     for part, expected in zip(found.parts(name), dtype.layout(found.shape), strict=True):

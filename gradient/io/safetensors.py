@@ -95,9 +95,9 @@ class SafetensorsFile(Mapping[str, Tensor]):
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no file at {self.path}: {error.strerror}") from None
-        notes = self.metadata.pop(packed.NOTES, None)
-        self.packed = {} if notes is None else packed.read_notes(notes, self._stored, self._wrong)
-        self.whole = {p: name for name, note in self.packed.items() for p in note.parts(name)}
+        text = self.metadata.pop(packed.METADATA_KEY, None)
+        self.packed = {} if text is None else packed.read_entries(text, self._stored, self._wrong)
+        self.whole = {p: name for name, entry in self.packed.items() for p in entry.parts(name)}
         self._names = dict.fromkeys(self.whole.get(name, name) for name in self.entries)
 
     def _stored(self, name: str) -> tuple[tuple[int, ...], np.dtype | None] | None:
@@ -108,8 +108,8 @@ class SafetensorsFile(Mapping[str, Tensor]):
         return _malformed(self.path, what)
 
     def __getitem__(self, name: str) -> Tensor:
-        if note := self.packed.get(name):
-            return note.tensor([self.array(part) for part in note.parts(name)])
+        if entry := self.packed.get(name):
+            return entry.tensor([self.array(part) for part in entry.parts(name)])
         if name in self.whole:
             raise KeyError(name)
         return tensor_of(self.array(name))
@@ -142,8 +142,8 @@ class SafetensorsFile(Mapping[str, Tensor]):
 
         Its views read the file again when they are used; what was written to them is lost.
         """
-        note = self.packed.get(name)
-        for stored in note.parts(name) if note else (name,):
+        packed = self.packed.get(name)
+        for stored in packed.parts(name) if packed else (name,):
             entry = self.entries[stored]
             start, stop = self._data_start + entry.start, self._data_start + entry.stop
             release_pages(self._map, start, stop)
@@ -196,7 +196,7 @@ def save_file(
         CheckpointError: the disk is full or failing; an older file at `path` is untouched.
         TypeMismatch: a value is not a tensor, or its dtype is not one of the format's.
     """
-    tensors, metadata = packed.spread(tensors, metadata)
+    tensors, metadata = packed.split_packed(tensors, metadata)
     header, order, data_bytes = _make_header(tensors, metadata)
     with atomic_write(path, size=len(header) + data_bytes) as file:
         file.write(header)

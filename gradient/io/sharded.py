@@ -16,7 +16,7 @@ from gradient.errors import ArgumentError, FileFormatError, ModelNotFound
 from gradient.io import atomic
 from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
-from gradient.io.packed import spread
+from gradient.io.packed import split_packed
 from gradient.io.safetensors import SafetensorsFile, save_file
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
@@ -166,7 +166,7 @@ def save_sharded(
         path = folder / f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, path, {"format": "pt"})
         paths.append(path)
-        weight_map.update(dict.fromkeys(spread(shard, None)[0], path.name))
+        weight_map.update(dict.fromkeys(split_packed(shard, None)[0], path.name))
     index = folder / f"{stem}.safetensors.index.json"
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
     atomic.write_text(index, text + "\n")

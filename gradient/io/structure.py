@@ -125,13 +125,13 @@ def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
             made[name] = tensors[name]
         return made[name]
 
-    def plain(value: Any) -> Any:
+    def decoded(value: Any) -> Any:
         if isinstance(value, list):
-            return [plain(item) for item in value]
+            return [decoded(item) for item in value]
         if not isinstance(value, dict):
             return value
         if len(value) != 1 or not (form := next(iter(value))).startswith("$"):
-            return {key: plain(item) for key, item in value.items()}
+            return {key: decoded(item) for key, item in value.items()}
         content = value[form]
         match form:
             case "$tensor":
@@ -139,9 +139,9 @@ def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
             case "$array":
                 return to_numpy(tensor(content))
             case "$tuple":
-                return tuple(plain(item) for item in content)
+                return tuple(decoded(item) for item in content)
             case "$dict":
-                return {plain(key): plain(item) for key, item in content}
+                return {decoded(key): decoded(item) for key, item in content}
             case "$float":
                 return float(content)
             case "$bytes":
@@ -153,7 +153,7 @@ def decode(value: Any, tensors: Mapping[str, Tensor], source: str) -> Any:
         )
 
     try:
-        return plain(value)
+        return decoded(value)
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, FileFormatError):
             raise

@@ -35,12 +35,12 @@ def byte_level_bpe(
             vocab=vocab, merges=merges, ignore_merges=pre_tokenization.ignore_merges
         )
         made = tk.Tokenizer(model)
-    dress_byte_level(made, pre_tokenization)
+    add_byte_level_steps(made, pre_tokenization)
     made.add_special_tokens([special(token) for token in special_tokens])
     return made
 
 
-def dress_byte_level(made: tokenizers.Tokenizer, pre_tokenization: PreTokenization) -> None:
+def add_byte_level_steps(made: tokenizers.Tokenizer, pre_tokenization: PreTokenization) -> None:
     """Give a BPE model its normaliser, pre-tokenizer, post-processor and decoder."""
     tk = import_tokenizers()
     if pre_tokenization.nfc:
@@ -72,7 +72,7 @@ def special(token: str) -> Any:
         raise FileFormatError(f"the special token {token!r} is not valid Unicode") from None
 
 
-def add_ends(made: tokenizers.Tokenizer, begin: str | None, end: str | None) -> None:
+def add_bos_eos(made: tokenizers.Tokenizer, begin: str | None, end: str | None) -> None:
     """Let the tokenizer put a special token before or after each text, or both."""
     tk = import_tokenizers()
     tokens = [token for token in dict.fromkeys((begin, end)) if token is not None]

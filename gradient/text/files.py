@@ -22,7 +22,7 @@ from gradient.text.added_tokens import (
     text_of,
 )
 from gradient.text.arguments import TokenizerArguments
-from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as
+from gradient.text.build import add_bos_eos, byte_level_bpe, import_tokenizers, panics_as
 from gradient.text.families import BY_CLASS, BY_MODEL_TYPE, GPT2, ROBERTA_CLASSES, PreTokenization
 from gradient.text.gguf.reading import read_vocabulary
 from gradient.text.pieces import tokenizer_of_pieces
@@ -227,11 +227,11 @@ def _from_sentencepiece(folder: Path, names: tuple[str, ...], config: Config) ->
             count = count if type(count) is int and 0 <= count <= 1000 else 100
             extra = [f"<extra_id_{number}>" for number in reversed(range(count))]
             backend.add_special_tokens(extra)
-        add_ends(backend, None, specials["eos_token"])
+        add_bos_eos(backend, None, specials["eos_token"])
         return _Found(backend, specials | {"bos_token": None}, False, True, charsmap)
     has_bos = specials["bos_token"] is not None
     if has_bos and config.get("add_bos_token", True):
-        add_ends(backend, specials["bos_token"], None)
+        add_bos_eos(backend, specials["bos_token"], None)
     return _Found(backend, specials, has_bos or None, None, charsmap)
 
 
@@ -275,7 +275,7 @@ def _read_vocab_txt(path: Path) -> dict[str, int]:
 def _from_llama2c(folder: Path, names: tuple[str, ...], config: Config) -> _Found:
     model = read_llama2c(folder / names[0])
     backend = tokenizer_of_pieces(model.vocabulary)
-    add_ends(backend, model.specials()["bos_token"], None)
+    add_bos_eos(backend, model.specials()["bos_token"], None)
     return _Found(backend, model.specials(), True, None)
 
 

@@ -253,9 +253,9 @@ class Tokenizer:
             ) from None
         if not add_special_tokens:
             return [encoding.ids for encoding in encoded]
-        return [self._with_ends(encoding.ids) for encoding in encoded]
+        return [self._with_bos_eos(encoding.ids) for encoding in encoded]
 
-    def _with_ends(self, ids: list[int]) -> list[int]:
+    def _with_bos_eos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS in front where there should be one, whoever put it there; EOS alike."""
         bos, eos = self.bos_id, self.eos_id
         if self.add_bos and ids[:1] != [bos]:

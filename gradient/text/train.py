@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.errors import ArgumentError, TypeMismatch
-from gradient.text.build import byte_level_bpe, dress_byte_level, import_tokenizers, special
+from gradient.text.build import add_byte_level_steps, byte_level_bpe, import_tokenizers, special
 from gradient.text.families import GPT2, STARCODER
 from gradient.text.stream import byte_alphabet
 from gradient.text.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ def train_bpe(
         raise TypeMismatch("train_bpe: expected an iterable of texts, got one str; give [text]")
     tk = import_tokenizers()
     made = tk.Tokenizer(tk.models.BPE())
-    dress_byte_level(made, STARCODER if split_digits else GPT2)
+    add_byte_level_steps(made, STARCODER if split_digits else GPT2)
     trainer = tk.trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,

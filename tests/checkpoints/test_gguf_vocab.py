@@ -10,10 +10,10 @@ import pytest
 from gradient.errors import FileFormatError, UnsupportedModel
 from gradient.io.gguf import GGUFFile, write
 from gradient.text import Tokenizer, byte_level, train_bpe
-from gradient.text.build import dress_byte_level, import_tokenizers
+from gradient.text.build import add_byte_level_steps, import_tokenizers
 from gradient.text.families import BY_GGUF_NAME, GPT2
 from gradient.text.gguf import metadata_of
-from gradient.text.gguf.writing import cut_of_probe
+from gradient.text.gguf.writing import words_of_probe
 from gradient.text.pieces import PieceType
 from gradient.text.sentencepiece import arguments_of, parse_sentencepiece
 from gradient.text.wordpiece import wordpiece
@@ -144,8 +144,8 @@ def test_every_family_cuts_in_a_way_of_its_own():
     families = {}
     for family in BY_GGUF_NAME.values():
         made = tk.Tokenizer(tk.models.BPE())
-        dress_byte_level(made, family)
-        families.setdefault(family, (tuple(cut_of_probe(made)), family.ignore_merges))
+        add_byte_level_steps(made, family)
+        families.setdefault(family, (tuple(words_of_probe(made)), family.ignore_merges))
     assert len(set(families.values())) == len(families)
 
 
@@ -154,7 +154,7 @@ def test_a_family_is_found_again(name):
     tk = import_tokenizers()
     family = BY_GGUF_NAME[name]
     made = tk.Tokenizer(tk.models.BPE(ignore_merges=family.ignore_merges))
-    dress_byte_level(made, family)
+    add_byte_level_steps(made, family)
     trainer = tk.trainers.BpeTrainer(
         vocab_size=300, initial_alphabet=tk.pre_tokenizers.ByteLevel.alphabet()
     )

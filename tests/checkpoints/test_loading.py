@@ -14,7 +14,7 @@ import pytest
 
 import gradient
 from gradient.checkpoints import load_model, save_gguf, save_model
-from gradient.checkpoints.weight_names import parts
+from gradient.checkpoints.weight_names import split_weight
 from gradient.errors import (
     ArgumentError,
     FileFormatError,
@@ -453,7 +453,7 @@ class Fused:
 def test_fused_tensors_are_split_into_views():
     stack, pair = gradient.randn(3, 4, 5), gradient.randn(6, 2)
     state = {"h.gate_up": stack, "h.qk.weight": pair, "h.norm": pair}
-    found = dict(part for name, value in state.items() for part in parts(Fused, name, value))
+    found = dict(part for name, value in state.items() for part in split_weight(Fused, name, value))
     assert list(found) == [
         *(f"h.{e}.{name}.weight" for e in range(3) for name in ("gate", "up")),
         "h.q.weight",
@@ -469,4 +469,4 @@ def test_fused_tensors_are_split_into_views():
 @pytest.mark.parametrize("shape", [(3, 5, 5), (4,), (0, 4, 5), (1 << 40, 4, 0)])
 def test_what_cannot_be_split_stays_for_the_error_to_name(shape):
     value = gradient.zeros(*shape)
-    assert list(parts(Fused, "h.gate_up", value)) == [("h.gate_up", value)]
+    assert list(split_weight(Fused, "h.gate_up", value)) == [("h.gate_up", value)]

@@ -8,7 +8,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.checkpoints import load_model
-from gradient.checkpoints.weight_names import module_name, parts
+from gradient.checkpoints.weight_names import module_name, split_weight
 from gradient.io import load_file, save_file
 from gradient.models.moe import record_routing
 
@@ -91,7 +91,7 @@ def test_the_loss_with_its_auxiliary_part_and_its_gradients(reference, folder, m
     expected = {
         module_name(ours, part, {}): grad.numpy()
         for name, p in reference.named_parameters()
-        for part, grad in parts(ours, name, gradient.tensor(p.grad.numpy()))
+        for part, grad in split_weight(ours, name, gradient.tensor(p.grad.numpy()))
     }
     assert gradients.keys() == expected.keys()
     for name, grad in expected.items():

@@ -13,7 +13,7 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from gradient.checkpoints.weight_names import module_name, parts
+from gradient.checkpoints.weight_names import module_name, split_weight
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -161,7 +161,7 @@ def compare_training(ours: Any, model: Any) -> None:
         return {
             module_name(ours, part, {}): grad.numpy()
             for name, whole in gradients.items()
-            for part, grad in parts(ours, name, gradient.tensor(whole))  # stacked experts
+            for part, grad in split_weight(ours, name, gradient.tensor(whole))  # stacked experts
         }
 
     gradients = {name: p.grad.numpy() for name, p in ours.named_parameters()}

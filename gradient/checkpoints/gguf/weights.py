@@ -35,7 +35,7 @@ from gradient.io.gguf import GGUFFile, Pending
 from gradient.models.gguf import Architecture, Experts
 from gradient.tensor import Tensor
 
-Change = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor], Tensor]
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.(weight|bias)")
 _TOP = re.compile(r"([^.]+)\.(weight|bias)")
 #: Files from before experts were stacked: blk.0.ffn_gate.7.weight.
@@ -64,12 +64,12 @@ class GGUFWeights(Mapping[str, Tensor]):
         self._sources = dict(_sources(file, architecture, config))
 
     def __getitem__(self, name: str) -> Tensor:
-        stored, change = self._sources[name]
+        stored, transform = self._sources[name]
         tensor = self.file[stored]
-        if change is None:
+        if transform is None:
             return tensor
-        changed = change(tensor)
-        if isinstance(change, _Rows):  # a copy: the file's own pages have done their part
+        changed = transform(tensor)
+        if isinstance(transform, _ReorderRows):  # a copy: the file's own pages have done their part
             self.file.release(stored)
         return changed
 
@@ -94,7 +94,7 @@ class GGUFWeights(Mapping[str, Tensor]):
 
 def _sources(
     file: GGUFFile, arch: Architecture, config: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[str, Change | None]]]:
+) -> Iterator[tuple[str, tuple[str, Transform | None]]]:
     """Each Hugging Face name, the tensor it comes from, and what is done to that."""
     experts = arch.experts
     for stored, entry in file.entries.items():
@@ -103,7 +103,7 @@ def _sources(
         if top := _TOP.fullmatch(stored):
             stem, kind = top.groups()
             name = f"{arch.top[stem]}.{kind}" if stem in arch.top else stored
-            yield name, (stored, _read_change(arch, stem, kind, config))
+            yield name, (stored, _read_transform(arch, stem, kind, config))
             continue
         match = _BLOCK.fullmatch(stored)
         if match is None:
@@ -113,26 +113,26 @@ def _sources(
         if stem.startswith("attn_rot_embd"):
             continue
         prefix = f"{arch.layers}.{int(layer)}."
-        change = _read_change(arch, stem, kind, config)
+        transform = _read_transform(arch, stem, kind, config)
         if stem in arch.block:
-            yield f"{prefix}{arch.block[stem]}.{kind}", (stored, change)
+            yield f"{prefix}{arch.block[stem]}.{kind}", (stored, transform)
         elif experts is not None and (named := dict(_expert_names(experts, stem, entry.shape))):
             for name, chosen in named.items():
                 yield f"{prefix}{name}.{kind}", (stored, chosen)
         elif stem == "attn_qkv" and "attn_q" in arch.block:
             for part, rows in _qkv_rows(config).items():
-                yield f"{prefix}{arch.block[part]}.{kind}", (stored, _selecting(rows))
+                yield f"{prefix}{arch.block[part]}.{kind}", (stored, _select(rows))
         else:
             yield stored, (stored, None)
 
 
-def _read_change(
+def _read_transform(
     arch: Architecture, stem: str, kind: str, config: Mapping[str, Any]
-) -> Change | None:
+) -> Transform | None:
     if stem in arch.paired:
-        return _Rows(halves_from_pairs, _head_size(config), stem)
+        return _ReorderRows(halves_from_pairs, _head_size(config), stem)
     if stem in arch.grouped:
-        return _Rows(_grouped(arch, groups_from_stacked, config), _head_size(config), stem)
+        return _ReorderRows(_grouped(arch, groups_from_stacked, config), _head_size(config), stem)
     if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
         return lambda x: x.float() - 1
     if stem in arch.transposed and kind == "weight":
@@ -166,7 +166,7 @@ def _grouped(
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _ReorderRows:
     """Puts the rows of a matrix, or of a bias, into another order."""
 
     order: Callable[[int, int], np.ndarray]
@@ -184,7 +184,7 @@ class _Rows:
 
 def _expert_names(
     experts: Experts, stem: str, shape: tuple[int, ...]
-) -> Iterator[tuple[str, Change | None]]:
+) -> Iterator[tuple[str, Transform | None]]:
     """Names of the experts' matrices in one tensor; none if it holds none."""
     if stem == _ROUTER:
         yield experts.router, None
@@ -194,12 +194,12 @@ def _expert_names(
         return
     elif stem in experts.stems:
         for number in range(shape[0]):
-            yield experts.stems[stem].format(number), _selecting(number)
+            yield experts.stems[stem].format(number), _select(number)
     elif stem == _FUSED_EXPERTS and shape[1] % 2 == 0:
         half = shape[1] // 2
         for number in range(shape[0]):
-            yield experts.stems[_GATE].format(number), _selecting(number, slice(0, half))
-            yield experts.stems[_UP].format(number), _selecting(number, slice(half, None))
+            yield experts.stems[_GATE].format(number), _select(number, slice(0, half))
+            yield experts.stems[_UP].format(number), _select(number, slice(half, None))
 
 
 def _qkv_rows(config: Mapping[str, Any]) -> dict[str, slice]:
@@ -214,7 +214,7 @@ def _qkv_rows(config: Mapping[str, Any]) -> dict[str, slice]:
     }
 
 
-def _selecting(*indices: int | slice) -> Change:
+def _select(*indices: int | slice) -> Transform:
     def selected(x: Tensor) -> Tensor:
         for index in indices:
             x = x[index]
@@ -266,12 +266,12 @@ def to_tensors(
     tensors = {}
     for stored, name in names.items():
         tensor = state[name]
-        change = _write_change(architecture, stored, config)
+        transform = _write_transform(architecture, stored, config)
         shape = _written_shape(architecture, stored, tensor)
         dtype = dtype_of(stored, shape, tensor.dtype)
 
-        def make(name: str = name, change: Any = change, dtype: Any = dtype) -> Tensor:
-            return _made(state[name], change, dtype, cast)
+        def make(name: str = name, transform: Any = transform, dtype: Any = dtype) -> Tensor:
+            return _made(state[name], transform, dtype, cast)
 
         tensors[stored] = Pending(shape, dtype, make)
     for stored, members in stacks.items():
@@ -287,9 +287,9 @@ def to_tensors(
     return tensors
 
 
-def _made(x: Tensor, change: Change | None, dtype: gradient.DType, cast: Cast) -> Tensor:
+def _made(x: Tensor, transform: Transform | None, dtype: gradient.DType, cast: Cast) -> Tensor:
     x = x.detach().cpu()
-    x = x if change is None else change(x)
+    x = x if transform is None else transform(x)
     return x if x.dtype == dtype else cast(x, dtype)
 
 
@@ -340,14 +340,16 @@ def _gguf_names(
     return names, stacks, unknown
 
 
-def _write_change(arch: Architecture, stored: str, config: Mapping[str, Any]) -> Change | None:
+def _write_transform(
+    arch: Architecture, stored: str, config: Mapping[str, Any]
+) -> Transform | None:
     match = _BLOCK.fullmatch(stored) or _TOP.fullmatch(stored)
     assert match is not None
     stem, kind = match.groups()[-2:]
     if stem in arch.paired:
-        return _Rows(pairs_from_halves, _head_size(config), stored)
+        return _ReorderRows(pairs_from_halves, _head_size(config), stored)
     if stem in arch.grouped:
-        return _Rows(_grouped(arch, stacked_from_groups, config), _head_size(config), stored)
+        return _ReorderRows(_grouped(arch, stacked_from_groups, config), _head_size(config), stored)
     if arch.norms_plus_one and stem.endswith("norm") and kind == "weight":
         return lambda x: x.float() + 1
     if _is_transposed(arch, stem, kind):

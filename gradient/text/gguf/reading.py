@@ -11,7 +11,7 @@ import numpy as np
 
 from gradient.errors import FileFormatError
 from gradient.text.arguments import TokenizerArguments
-from gradient.text.build import add_ends, byte_level_bpe, import_tokenizers, panics_as, special
+from gradient.text.build import add_bos_eos, byte_level_bpe, import_tokenizers, panics_as, special
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.gguf.keys import OTHER_IDS, PREFIX, SEPARATOR_IDS, SPECIAL_IDS, Metadata
 from gradient.text.pieces import (
@@ -174,7 +174,7 @@ def _finished(
     }
     if backend.post_processor is None or metadata.get(PREFIX + "model") == "gpt2":
         begin, end = (specials[f"{e}_token"] if ends[f"add_{e}"] else None for e in ("bos", "eos"))
-        add_ends(backend, begin, end)
+        add_bos_eos(backend, begin, end)
     return {
         "backend": backend,
         "chat_template": _templates(metadata),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.errors import UnsupportedModel
-from gradient.text.build import dress_byte_level, import_tokenizers
+from gradient.text.build import add_byte_level_steps, import_tokenizers
 from gradient.text.decoding import fallback_bytes_of
 from gradient.text.families import BY_GGUF_NAME
 from gradient.text.gguf.keys import PREFIX, SPECIAL_IDS
@@ -95,12 +95,12 @@ def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any
 def _family_name(backend: Any, state: dict[str, Any]) -> str:
     """The name of the family that cuts a probe as this tokenizer does, whatever its steps."""
     ignore_merges = bool(state["model"].get("ignore_merges"))
-    cut = cut_of_probe(backend)
+    cut = words_of_probe(backend)
     names = []
     for name, family in BY_GGUF_NAME.items():
         other = import_tokenizers().Tokenizer(import_tokenizers().models.BPE())
-        dress_byte_level(other, family)
-        if cut_of_probe(other) == cut:
+        add_byte_level_steps(other, family)
+        if words_of_probe(other) == cut:
             if family.ignore_merges == ignore_merges:
                 return name
             names.append(name)
@@ -112,7 +112,7 @@ def _family_name(backend: Any, state: dict[str, Any]) -> str:
     )
 
 
-def cut_of_probe(backend: Any) -> list[str]:
+def words_of_probe(backend: Any) -> list[str]:
     text = backend.normalizer.normalize_str(PROBE) if backend.normalizer else PROBE
     return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
 
