@@ -76,10 +76,15 @@ def main() -> dict[str, tuple[float, float]]:
 
     by_hand = backward_by_hand(result)
     result.backward()
+    gradients = {
+        name: (by_hand[leaf.node], leaf.grad.item())
+        for name, leaf in leaves.items()
+        if leaf.grad is not None
+    }
     print(f"\nresult {result.item():.6f}\n\n  leaf  by hand    backward()")
-    for name, leaf in leaves.items():
-        print(f"  {name:4}  {by_hand[leaf.node]:9.6f}  {leaf.grad.item():9.6f}")
-    return {name: (by_hand[leaf.node], leaf.grad.item()) for name, leaf in leaves.items()}
+    for name, (own, theirs) in gradients.items():
+        print(f"  {name:4}  {own:9.6f}  {theirs:9.6f}")
+    return gradients
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gradient.checks import Limit, Limits, number
 from gradient.dtypes import finfo
-from gradient.optim.optimizer import Group, Optimizer, Params, grad_of, non_negative, options
+from gradient.optim.optimizer import Group, Optimizer, Params, descent, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adafactor"]
@@ -63,7 +63,7 @@ class Adafactor(Optimizer):
         lr, (eps1, eps2) = float(group["lr"]), group["eps"]
         for p in params:
             state = self.state[p]
-            grad = -grad_of(p) if group["maximize"] else grad_of(p)
+            grad = descent(p, group)
             if not state:
                 state["step"] = 0
                 if p.ndim > 1:

@@ -10,7 +10,7 @@ from gradient.optim.optimizer import (
     Optimizer,
     Params,
     decay_rates,
-    grad_of,
+    descent,
     non_negative,
     options,
 )
@@ -60,7 +60,7 @@ class Lion(Optimizer):
             state = self.state[p]
             if not state:
                 state["exp_avg"] = p.new_zeros(p.shape)
-            grad = -grad_of(p) if group["maximize"] else grad_of(p)
+            grad = descent(p, group)
             m = state["exp_avg"]
             direction = (beta1 * m + (1 - beta1) * grad).sign()
             p.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr)

@@ -422,12 +422,14 @@ def grad_of(p: Tensor) -> Tensor:
     return cast("Tensor", p.grad)
 
 
-def with_weight_decay(p: Tensor, group: Group) -> Tensor:
-    """The gradient to descend along: negated for `maximize`, the L2 penalty added.
+def descent(p: Tensor, group: Group) -> Tensor:
+    """The gradient to descend along: negated for `maximize`."""
+    return -grad_of(p) if group["maximize"] else grad_of(p)
 
-    Where the decay is decoupled, `p` is shrunk instead.
-    """
-    grad = -grad_of(p) if group["maximize"] else grad_of(p)
+
+def with_weight_decay(p: Tensor, group: Group) -> Tensor:
+    """The gradient to descend along, with the L2 penalty; where it is decoupled, `p` is shrunk."""
+    grad = descent(p, group)
     if group.get("decoupled_weight_decay"):
         p.mul_(1 - float(group["lr"]) * group["weight_decay"])
     elif group["weight_decay"] != 0:

@@ -9,7 +9,7 @@ from gradient.optim.optimizer import (
     Group,
     Optimizer,
     Params,
-    grad_of,
+    descent,
     non_negative,
     options,
     with_weight_decay,
@@ -136,7 +136,7 @@ class Rprop(Optimizer):
                 state["step_size"] = p.new_full(p.shape, float(group["lr"]))
             state["step"] += 1
 
-            grad = -grad_of(p) if group["maximize"] else grad_of(p)
+            grad = descent(p, group)
             agreement = grad * state["prev"]
             size = state["step_size"]
             changed = where(agreement < 0, size * shrink, size)
