@@ -17,6 +17,7 @@ from gradient.embedding.pooling import Pooling
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.models.config import ModelConfig
 from gradient.models.encoder import EncoderModel
+from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -92,17 +93,12 @@ class TextEncoder:
         rows = self.tokenize(texts)
         by_length = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         parts = []
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with gradient.no_grad():
-                for start in range(0, len(rows), batch_size):
-                    batch = [rows[i] for i in by_length[start : start + batch_size]]
-                    parts.append(self.vectors(batch, normalize=normalize))
-                    if progress is not None:
-                        progress(len(batch))
-        finally:
-            self.model.train(was_training)
+        with gradient.no_grad(), evaluating(self.model):
+            for start in range(0, len(rows), batch_size):
+                batch = [rows[i] for i in by_length[start : start + batch_size]]
+                parts.append(self.vectors(batch, normalize=normalize))
+                if progress is not None:
+                    progress(len(batch))
         if not parts:
             size = self.model.hidden_size * len(self.pooling.modes)
             return gradient.zeros(0, size, device=self.model.device)

@@ -19,10 +19,10 @@ import numpy as np
 import gradient
 from gradient.errors import ArgumentError
 from gradient.evaluation.trace import Event, trace
-from gradient.generation.prefill import evaluating
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 from gradient.models.pretrained import PretrainedModel
+from gradient.nn.evaluating import evaluating
 
 
 @dataclass(frozen=True)

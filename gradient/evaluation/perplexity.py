@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
-from gradient.generation.prefill import evaluating
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
+from gradient.nn.evaluating import evaluating
 
 #: Tokens that go through the model at once: their logits must fit in memory.
 CHUNK = 256

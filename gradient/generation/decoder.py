@@ -10,11 +10,12 @@ import gradient.functional as F
 from gradient.errors import GenerationError
 from gradient.generation.caching import RESERVED, Caching
 from gradient.generation.logits.processors import Prefixes, padded
-from gradient.generation.prefill import evaluating, prefill
+from gradient.generation.prefill import prefill
 from gradient.generation.prompt_cache import PromptCache
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
+from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
 

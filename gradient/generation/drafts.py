@@ -9,10 +9,11 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError
 from gradient.generation.logits.processors import Prefixes
-from gradient.generation.prefill import evaluating, prefill
+from gradient.generation.prefill import prefill
 from gradient.generation.sampling import Sampler, draw
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
+from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:

@@ -8,14 +8,13 @@ section 4.1: chunked prefills lose little, as a few hundred tokens fill the mach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import gradient
-from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
+from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
 #: Tokens of a row that go through the model at once. At 32 heads and 8,192 tokens of context the
@@ -90,18 +89,3 @@ def feed(model: CausalLM, cache: KVCache, pieces: Sequence[Sequence[int]]) -> Te
     even = min(lengths) == T
     with evaluating(model):
         return model(ids, cache, lengths=None if even else lengths, last_only=True)[:, -1]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off within: a model in the midst of its training may write, too."""
-    if not model.training:
-        yield
-        return
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

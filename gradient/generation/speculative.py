@@ -28,10 +28,10 @@ from gradient.generation.caching import Caching
 from gradient.generation.decoder import Decoder, Token
 from gradient.generation.drafts import Draft, Drafter
 from gradient.generation.logits.processors import Prefixes, padded
-from gradient.generation.prefill import evaluating
 from gradient.generation.result import Timings
 from gradient.generation.sampling import Sampler, draw
 from gradient.models.causal_lm import CausalLM
+from gradient.nn.evaluating import evaluating
 from gradient.tensor import Tensor
 
 #: Tokens of a row's first draft.

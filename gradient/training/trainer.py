@@ -19,6 +19,7 @@ from gradient.errors import CheckpointError, TrainingDiverged
 from gradient.generation import generate
 from gradient.generation.prompt import encode_prompt
 from gradient.io.checkpoint import load_checkpoint, save_checkpoint
+from gradient.nn.evaluating import evaluating
 from gradient.training import corpus as corpora
 from gradient.training.batches import IGNORED, Batch, Batches, DocumentBatches, TokenBatches
 from gradient.training.config import TrainConfig
@@ -233,14 +234,12 @@ class Trainer:
         """Validation loss over evenly spread windows; None if nothing is held out."""
         if len(self.corpus.val) < 2:
             return None
-        self.model.eval()
         total = count = 0.0
-        with gradient.no_grad():
+        with gradient.no_grad(), evaluating(self.model):
             for batch in self.held_out.spread(self.config.eval_batches):
                 if learned := batch.learned:
                     total += self.loss(batch).item() * learned
                     count += learned
-        self.model.train()
         return total / count if count else None
 
     def show_samples(self) -> None:
@@ -251,20 +250,19 @@ class Trainer:
         prompts = [self._prompt(text) for text in config.sample_prompts]
         if not prompts:
             prompts = [self._held_out_prompt()]
-        self.model.eval()
-        for prompt in prompts:
-            ids = prompt[-config.block_size :]
-            sample = generate(
-                self.model,
-                ids,
-                tokenizer=tokenizer,
-                max_new_tokens=config.sample_tokens,
-                temperature=0.8,
-                top_p=0.95,
-                seed=config.seed,
-            )
-            self.reporter.sample(self.step, tokenizer.decode(ids), str(sample))
-        self.model.train()
+        with evaluating(self.model):
+            for prompt in prompts:
+                ids = prompt[-config.block_size :]
+                sample = generate(
+                    self.model,
+                    ids,
+                    tokenizer=tokenizer,
+                    max_new_tokens=config.sample_tokens,
+                    temperature=0.8,
+                    top_p=0.95,
+                    seed=config.seed,
+                )
+                self.reporter.sample(self.step, tokenizer.decode(ids), str(sample))
 
     def _prompt(self, text: str) -> list[int]:
         """A text to go on with; to a model that learns chats, what a user says."""
