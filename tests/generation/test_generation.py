@@ -39,7 +39,7 @@ class Scripted(CausalLM):
         self.context = context
         self.calls: list[tuple[int, ...]] = []
 
-    context_length = property(lambda self: self.context)
+    context_length = trained_length = property(lambda self: self.context)
     kv_shapes = property(lambda self: [])
     dtype = gradient.float32
     device = "cpu"
