@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.llama import *
     from gradient.models.llama_moe import *
     from gradient.models.olmo2 import *
+    from gradient.models.opt import *
     from gradient.models.phi import *
     from gradient.models.phi3 import *
     from gradient.models.pretrained import PretrainedModel
@@ -81,6 +82,7 @@ MODELS: dict[str, Entry] = {
         "llama_moe", "MixtralForCausalLM", "MixtralConfig", "MixtralForCausalLM", "llama"
     ),
     "olmo2": Entry("olmo2", "Olmo2ForCausalLM", "Olmo2Config", "Olmo2ForCausalLM", "olmo2"),
+    "opt": Entry("opt", "OPTForCausalLM", "OPTConfig", "OPTForCausalLM"),
     "phi": Entry("phi", "PhiForCausalLM", "PhiConfig", "PhiForCausalLM", "phi2"),
     "phi3": Entry("phi3", "Phi3ForCausalLM", "Phi3Config", "Phi3ForCausalLM", "phi3"),
     "qwen2": Entry("llama", "LlamaForCausalLM", "Qwen2Config", "Qwen2ForCausalLM", "qwen2"),

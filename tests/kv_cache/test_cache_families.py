@@ -39,6 +39,7 @@ FAMILIES = {
     "gemma3_text": {"head_dim": 8, "sliding_window": 5, "layer_types": SLIDING},
     "phi": {"partial_rotary_factor": 0.7},
     "glm4": {"head_dim": 8},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
     "gpt_neox": {},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.4},
     "olmo2": {},

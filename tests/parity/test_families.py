@@ -67,6 +67,8 @@ MULTIPLIERS = {
     "attention_multiplier": 0.2,
 }
 
+OPT = {"ffn_dim": 44, "init_std": 0.1, "dropout": 0.0}
+
 TABLE = [
     # LLaMA: sizes, biases, tying
     row("Llama"),
@@ -250,6 +252,11 @@ TABLE = [
     row("Glm4", head_dim=8),
     row("Glm4", head_dim=16, attention_bias=False, partial_rotary_factor=0.25, old=True),
     row("Glm4", head_dim=8, num_key_value_heads=1, rope_theta=900.0, tie_word_embeddings=True),
+    # OPT: learned positions from 2 on, norms before or behind
+    row("OPT", **OPT),
+    row("OPT", **OPT, do_layer_norm_before=False, word_embed_proj_dim=20),
+    row("OPT", **OPT, enable_bias=False, tie_word_embeddings=False, activation_function="gelu"),
+    row("OPT", **OPT, layer_norm_elementwise_affine=False, _remove_final_layer_norm=True),
 ]
 
 
