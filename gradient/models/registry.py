@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.bert import *
     from gradient.models.config import ModelConfig
     from gradient.models.distilbert import *
+    from gradient.models.falcon import *
     from gradient.models.gemma import *
     from gradient.models.glm4 import *
     from gradient.models.gpt_neox import *
@@ -62,6 +63,7 @@ MODELS: dict[str, Entry] = {
     "ernie4_5": Entry(
         "llama", "LlamaForCausalLM", "Ernie4_5Config", "Ernie4_5ForCausalLM", "ernie4_5"
     ),
+    "falcon": Entry("falcon", "FalconForCausalLM", "FalconConfig", "FalconForCausalLM", "falcon"),
     "gemma": Entry("gemma", "GemmaForCausalLM", "GemmaConfig", "GemmaForCausalLM", "gemma"),
     "gemma2": Entry("gemma", "GemmaForCausalLM", "Gemma2Config", "Gemma2ForCausalLM", "gemma2"),
     "gemma3": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"),

@@ -53,6 +53,7 @@ FAMILIES = {
     "gemma2": {"sliding_window": 7, "query_pre_attn_scalar": 12},
     "gemma3_text": {"sliding_window": 7, "num_hidden_layers": 7},
     "ernie4_5": {"use_bias": True},
+    "falcon": {"num_kv_heads": 1, "ffn_hidden_size": 64},
     "glm4": {},
     "gpt_neox": {"use_parallel_residual": False},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.25, "logits_scaling": 3.0},

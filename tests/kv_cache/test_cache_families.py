@@ -38,6 +38,7 @@ FAMILIES = {
     "gemma2": {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
     "gemma3_text": {"head_dim": 8, "sliding_window": 5, "layer_types": SLIDING},
     "phi": {"partial_rotary_factor": 0.7},
+    "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
     "glm4": {"head_dim": 8},
     "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
     "gpt_neox": {},

@@ -257,6 +257,17 @@ TABLE = [
     row("OPT", **OPT, do_layer_norm_before=False, word_embed_proj_dim=20),
     row("OPT", **OPT, enable_bias=False, tie_word_embeddings=False, activation_function="gelu"),
     row("OPT", **OPT, layer_norm_elementwise_affine=False, _remove_final_layer_norm=True),
+    # Falcon: groups of heads in one matrix, attention and MLP side by side
+    row("Falcon"),
+    row("Falcon", bias=True, parallel_attn=False, multi_query=False, tie_word_embeddings=False),
+    row("Falcon", new_decoder_architecture=True, num_kv_heads=2, ffn_hidden_size=44),
+    row(
+        "Falcon",
+        new_decoder_architecture=True,
+        num_kv_heads=1,
+        num_ln_in_parallel_attn=1,
+        rope_theta=700.0,
+    ),
 ]
 
 

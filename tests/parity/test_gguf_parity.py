@@ -219,6 +219,8 @@ TABLE = [
     row("Qwen2Moe", **MOE, shared_expert_intermediate_size=20),
     row("Qwen3Moe", **MOE, head_dim=8, norm_topk_prob=True),
     row("GPTNeoX"),
+    row("Falcon"),
+    row("Falcon", multi_query=False, tie_word_embeddings=False),
     row("Olmo2"),
     row("Granite", residual_multiplier=0.4, embedding_multiplier=3.0, attention_multiplier=0.2),
     row("Starcoder2"),

@@ -1,0 +1,245 @@
+"""Falcon (Almazrouei et al. 2023, arXiv:2311.16867), with rotary positions.
+
+Modules and config fields have the names of transformers' `FalconForCausalLM`.
+
+Dimensions:
+    B  batch          T  new tokens
+    C  hidden_size    I  ffn_hidden_size       V  vocab_size
+    H  num_attention_heads, H_kv of key-value heads (kv_heads), each of size D = C / H
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gradient import nn
+from gradient.models.activations import ACTIVATIONS
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import CausalLM, PastKeyValues
+from gradient.models.config import activation, heads_problems, positive, probability, size
+from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes
+from gradient.models.rope import Rotate, rotary_embedding
+from gradient.models.rotary_config import RotaryConfig
+from gradient.nn import init
+from gradient.tensor import Tensor
+
+__all__ = ["FalconConfig", "FalconForCausalLM"]
+
+
+def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Tell one key-value head from one for each query head."""
+    values["multi_query"] = values["num_kv_heads"] == 1
+
+
+def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
+    """Add the name of the order that queries, keys and values are in."""
+    keys["tensor_data_layout"] = "jploski"
+    return []
+
+
+@dataclass(kw_only=True)
+class FalconConfig(RotaryConfig):
+    """The shape of a Falcon; the defaults are the 7B model's."""
+
+    model_type: ClassVar[str] = "falcon"
+    gguf = Architecture(
+        "falcon",
+        (
+            CONTEXT,
+            Key("embedding_length", "hidden_size"),
+            Key("block_count", "num_hidden_layers"),
+            Key("feed_forward_length", "ffn_hidden_size"),
+            Key("attention.head_count", "num_attention_heads"),
+            Key("attention.head_count_kv", "num_kv_heads", 1),
+            Key("attention.layer_norm_epsilon", "layer_norm_epsilon"),
+        ),
+        {
+            "token_embd": "transformer.word_embeddings",
+            "output_norm": "transformer.ln_f",
+            "output": "lm_head",
+        },
+        {
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "self_attention.query_key_value",
+            "attn_output": "self_attention.dense",
+            "ffn_up": "mlp.dense_h_to_4h",
+            "ffn_down": "mlp.dense_4h_to_h",
+        },
+        layers="transformer.h",
+        fixed={
+            "activation": ("gelu", "gelu_python"),
+            "new_decoder_architecture": False,
+            "parallel_attn": True,
+            "bias": False,
+        },
+        grouped=("attn_qkv",),
+        read=read_gguf,
+        write=write_gguf,
+    )
+    aliases: ClassVar[dict[str, str]] = {
+        "n_embed": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_layer": "num_hidden_layers",
+        "n_head_kv": "num_kv_heads",
+    }
+
+    vocab_size: int = 65024
+    hidden_size: int = 4544
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 71
+    num_kv_heads: int | None = size(None)  # None: num_attention_heads
+    ffn_hidden_size: int | None = size(None)  # None: 4 * hidden_size
+    activation: str | None = activation("gelu")
+    layer_norm_epsilon: float = positive(1e-5)
+    hidden_dropout: float = probability(0.0)
+    attention_dropout: float = probability(0.0)
+    alibi: bool = False
+    bias: bool = False
+    new_decoder_architecture: bool = False  # Falcon-40B's and later
+    multi_query: bool = True  # one key-value head, in the old architecture
+    parallel_attn: bool = True
+    num_ln_in_parallel_attn: int | None = None
+    tie_word_embeddings: bool = True
+    bos_token_id: int | None = 11
+    eos_token_id: int | list[int] | None = 11
+
+    def to_hf(self) -> dict[str, Any]:
+        """Return config.json's content, sizes written out."""
+        inner = self.ffn_hidden_size or 4 * self.hidden_size
+        return super().to_hf() | {"num_kv_heads": self.kv_heads, "ffn_hidden_size": inner}
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        found = heads_problems("hidden_size", "num_attention_heads", self)
+        found = found or heads_problems("num_attention_heads", "kv_heads", self)
+        if self.alibi:
+            found.append("alibi must be false: only Falcons with rotary positions are supported")
+        return found or super().problems()
+
+    @property
+    def kv_heads(self) -> int:
+        if self.multi_query and not self.new_decoder_architecture:
+            return 1
+        return self.num_kv_heads or self.num_attention_heads
+
+    @property
+    def parallel(self) -> bool:
+        """Return whether attention and MLP stand side by side."""
+        return self.new_decoder_architecture or self.parallel_attn
+
+    @property
+    def two_norms(self) -> bool:
+        """Return whether attention and MLP, side by side, have a norm each."""
+        return self.new_decoder_architecture and self.num_ln_in_parallel_attn in (None, 2)
+
+
+class FalconAttention(CausalAttention):
+    """Causal self-attention, whose one matrix holds groups: queries, their key and their value."""
+
+    def __init__(self, config: FalconConfig, layer: int) -> None:
+        super().__init__(layer)
+        C, D = config.hidden_size, config.head_size
+        self.head_dim, self.kv_heads = D, config.kv_heads
+        self.query_key_value = nn.Linear(C, C + 2 * config.kv_heads * D, bias=config.bias)
+        self.dense = nn.Linear(C, C, bias=config.bias)
+
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        groups = self.query_key_value(x).view(B, T, self.kv_heads, -1, self.head_dim)
+        q = groups[:, :, :, :-2].flatten(2, 3).transpose(1, 2)  # (B, H, T, D)
+        k = groups[:, :, :, -2].transpose(1, 2)  # (B, H_kv, T, D)
+        v = groups[:, :, :, -1].transpose(1, 2)  # (B, H_kv, T, D)
+        return self.dense(self.attend(past, rotate(q), rotate(k), v))
+
+
+class FalconMLP(nn.Module):
+    """Two linear layers with an activation between, for each token on its own."""
+
+    def __init__(self, config: FalconConfig) -> None:
+        super().__init__()
+        C, I = config.hidden_size, config.ffn_hidden_size or 4 * config.hidden_size  # noqa: E741
+        self.dense_h_to_4h = nn.Linear(C, I, bias=config.bias)
+        self.dense_4h_to_h = nn.Linear(I, C, bias=config.bias)
+        self.act = ACTIVATIONS[config.activation or "gelu"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
+        return self.dense_4h_to_h(self.act(self.dense_h_to_4h(x)))
+
+
+class FalconDecoderLayer(nn.Module):
+    """Attention and MLP, side by side on one norm or on two, or one after the other."""
+
+    def __init__(self, config: FalconConfig, layer: int) -> None:
+        super().__init__()
+        C, eps = config.hidden_size, config.layer_norm_epsilon
+        self.parallel, self.two_norms = config.parallel, config.two_norms
+        if config.two_norms:
+            self.ln_attn = nn.LayerNorm(C, eps=eps)
+            self.ln_mlp = nn.LayerNorm(C, eps=eps)
+        else:
+            self.input_layernorm = nn.LayerNorm(C, eps=eps)
+        if not config.parallel:
+            self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
+        self.self_attention = FalconAttention(config, layer)
+        self.mlp = FalconMLP(config)
+        self.attention_dropout = nn.Dropout(config.attention_dropout)
+        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        if self.two_norms:
+            y, z = self.ln_attn(x), self.ln_mlp(x)
+        else:
+            y = z = self.input_layernorm(x)
+        y = self.self_attention(y, rotate, past)
+        if self.parallel:
+            return x + self.hidden_dropout(y + self.mlp(z))
+        x = x + self.attention_dropout(y)
+        return x + self.hidden_dropout(self.mlp(self.post_attention_layernorm(x)))
+
+
+class FalconModel(nn.Module):
+    """The decoder without its head: token ids to hidden states."""
+
+    def __init__(self, config: FalconConfig) -> None:
+        super().__init__()
+        C, layers = config.hidden_size, range(config.num_hidden_layers)
+        self.word_embeddings = nn.Embedding(config.vocab_size, C)
+        self.h = nn.ModuleList([FalconDecoderLayer(config, layer) for layer in layers])
+        self.ln_f = nn.LayerNorm(C, eps=config.layer_norm_epsilon)
+        self.rotary_emb = rotary_embedding(
+            config.rope_parameters, config.head_size, config.max_position_embeddings
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        past: PastKeyValues | None,
+        lengths: Sequence[int] | None,
+    ) -> Tensor:
+        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
+        x = self.word_embeddings(input_ids)  # (B, T, C)
+        rotate = self.rotary_emb(positions, x.dtype, lengths)
+        for layer in self.h:
+            x = layer(x, rotate, past)
+        return self.ln_f(x)
+
+
+class FalconForCausalLM(CausalLM):
+    """Falcon with its language-model head, whose matrix is the token embedding unless untied."""
+
+    config_class = FalconConfig
+    base_model_prefix = "transformer"
+    tied = {"lm_head.weight": "transformer.word_embeddings.weight"}
+
+    def __init__(self, config: FalconConfig) -> None:
+        super().__init__(config)
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.transformer = FalconModel(config)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
