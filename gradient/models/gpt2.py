@@ -10,7 +10,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -149,7 +149,7 @@ class GPT2Attention(CausalAttention):
 class GPT2MLP(nn.Module):
     """Two linear layers with an activation between, for each token on its own."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         C = config.n_embd
         inner = 4 * C if config.n_inner is None else config.n_inner
@@ -166,10 +166,12 @@ class GPT2MLP(nn.Module):
 class GPT2Block(nn.Module):
     """A pre-norm transformer block: attention, then the MLP, each added to the residual stream."""
 
-    def __init__(self, config: GPT2Config, layer: int) -> None:
+    def __init__(
+        self, config: Any, layer: int, attention: Callable[[Any, int], nn.Module] = GPT2Attention
+    ) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.attn = GPT2Attention(config, layer)
+        self.attn = attention(config, layer)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config)
 
@@ -182,13 +184,16 @@ class GPT2Block(nn.Module):
 class GPT2Model(nn.Module):
     """Token and position embeddings, the blocks, and a last norm: token ids to hidden states."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(
+        self, config: Any, attention: Callable[[Any, int], nn.Module] = GPT2Attention
+    ) -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(GPT2Block(config, layer) for layer in range(config.n_layer))
+        layers = range(config.n_layer)
+        self.h = nn.ModuleList(GPT2Block(config, layer, attention) for layer in layers)
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
 
     def forward(
@@ -214,16 +219,20 @@ class GPT2LMHeadModel(CausalLM):
         Size([1, 3, 256])
     """
 
-    config_class = GPT2Config
+    config_class: ClassVar[type[DecoderConfig]] = GPT2Config
     base_model_prefix = "transformer"
-    transposed = (r"\.(c_attn|c_fc|c_proj)\.weight$",)  # transformers' Conv1D
-    ignored = (r"\.attn\.(bias|masked_bias)$",)  # the causal mask, in files of old transformers
+    transposed: ClassVar[tuple[str, ...]] = (
+        r"\.(c_attn|c_fc|c_proj)\.weight$",
+    )  # transformers' Conv1D
+    ignored: ClassVar[tuple[str, ...]] = (
+        r"\.attn\.(bias|masked_bias)$",
+    )  # the causal mask, in files of old transformers
     tied = {"lm_head.weight": "transformer.wte.weight"}
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: Any, decoder: Callable[[Any], nn.Module] = GPT2Model) -> None:
         super().__init__(config)
         with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.transformer = GPT2Model(config)
+            self.transformer = decoder(config)
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.post_init()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     from gradient.models.falcon import *
     from gradient.models.gemma import *
     from gradient.models.glm4 import *
+    from gradient.models.gpt_neo import *
     from gradient.models.gpt_neox import *
     from gradient.models.granite import *
     from gradient.models.llama import *
@@ -72,6 +73,7 @@ MODELS: dict[str, Entry] = {
     ),
     "glm4": Entry("glm4", "Glm4ForCausalLM", "Glm4Config", "Glm4ForCausalLM", "glm4"),
     "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
+    "gpt_neo": Entry("gpt_neo", "GPTNeoForCausalLM", "GPTNeoConfig", "GPTNeoForCausalLM"),
     "gpt_neox": Entry(
         "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"
     ),

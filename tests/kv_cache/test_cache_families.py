@@ -40,6 +40,7 @@ FAMILIES = {
     "phi": {"partial_rotary_factor": 0.7},
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
     "glm4": {"head_dim": 8},
+    "gpt_neo": {"attention_types": [[["local"], 2], [["global"], 1]], "window_size": 5},
     "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
     "gpt_neox": {},
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.4},

@@ -268,6 +268,16 @@ TABLE = [
         num_ln_in_parallel_attn=1,
         rope_theta=700.0,
     ),
+    # GPT-Neo: windows in every other layer, scores not scaled
+    row("GPTNeo", attention_types=[[["global", "local"], 1]], window_size=9),
+    row(
+        "GPTNeo",
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        attention_types=[[["local"], 2], [["global"], 1]],
+        window_size=6,
+        tie_word_embeddings=False,
+    ),
 ]
 
 

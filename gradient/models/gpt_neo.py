@@ -1,0 +1,134 @@
+"""GPT-Neo (Black et al. 2021): GPT-2 with windows in every other layer and scores left unscaled.
+
+Dimensions:
+    B  batch    T  new tokens    C  hidden_size
+    H  num_heads, each of size D = C / H
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from gradient import nn
+from gradient.models.attention import CausalAttention
+from gradient.models.causal_lm import PastKeyValues
+from gradient.models.config import (
+    DecoderConfig,
+    activation,
+    heads_problems,
+    positive,
+    probability,
+    size,
+)
+from gradient.models.gpt2 import GPT2LMHeadModel, GPT2Model
+from gradient.tensor import Tensor
+
+__all__ = ["GPTNeoConfig", "GPTNeoForCausalLM"]
+
+
+@dataclass(kw_only=True)
+class GPTNeoConfig(DecoderConfig):
+    """The shape of a GPT-Neo; the defaults are the 1.3B model's."""
+
+    model_type: ClassVar[str] = "gpt_neo"
+    # The second half are GPT-2's names, by which its modules ask.
+    aliases: ClassVar[dict[str, str]] = {
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "n_positions": "max_position_embeddings",
+        "n_embd": "hidden_size",
+        "n_layer": "num_layers",
+        "n_inner": "intermediate_size",
+        "resid_pdrop": "resid_dropout",
+        "embd_pdrop": "embed_dropout",
+    }
+
+    vocab_size: int = size(50257)
+    max_position_embeddings: int = size(2048)
+    hidden_size: int = size(2048)
+    num_layers: int = size(24)
+    num_heads: int = size(16)
+    intermediate_size: int | None = size(None)  # None: 4 * hidden_size
+    #: [[["global", "local"], 12]]: these two, twelve times.
+    attention_types: list[Any] | None = None
+    window_size: int = size(256)
+    activation_function: str = activation("gelu_new")
+    resid_dropout: float = probability(0.0)
+    embed_dropout: float = probability(0.0)
+    attention_dropout: float = probability(0.0)
+    layer_norm_epsilon: float = positive(1e-5)
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        found = heads_problems("hidden_size", "num_heads", self)
+        try:
+            kinds = self.kinds
+        except (TypeError, ValueError):
+            kinds = []
+        if len(kinds) != self.num_layers or not {"global", "local"}.issuperset(kinds):
+            found.append(
+                f"attention_types must make {self.num_layers} layers of 'global' and 'local', got "
+                f"{self.attention_types!r:.80}"
+            )
+        return found
+
+    @property
+    def kinds(self) -> list[str]:
+        """Return "global" or "local" for each layer."""
+        types = self.attention_types or [[["global", "local"], self.num_layers // 2]]
+        return [kind for kinds, times in types for kind in list(kinds) * min(times, 10_000)]
+
+    @property
+    def windows(self) -> list[int | None]:
+        return [self.window_size if kind == "local" else None for kind in self.kinds]
+
+
+class GPTNeoSelfAttention(CausalAttention):
+    """Causal self-attention of H heads, whose scores are not scaled."""
+
+    def __init__(self, config: GPTNeoConfig, layer: int) -> None:
+        window = config.windows[layer]
+        super().__init__(layer, scale=1.0, window=window, dropout=config.attention_dropout)
+        C = config.hidden_size
+        self.head_dim = config.head_size
+        self.q_proj = nn.Linear(C, C, bias=False)
+        self.k_proj = nn.Linear(C, C, bias=False)
+        self.v_proj = nn.Linear(C, C, bias=False)
+        self.out_proj = nn.Linear(C, C)
+        self.resid_dropout = nn.Dropout(config.resid_dropout)
+
+    def forward(self, x: Tensor, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        q, k, v = (
+            project(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.resid_dropout(self.out_proj(self.attend(past, q, k, v)))
+
+
+class GPTNeoAttention(nn.Module):
+    """The attention under the name that files have for it."""
+
+    def __init__(self, config: GPTNeoConfig, layer: int) -> None:
+        super().__init__()
+        self.attention = GPTNeoSelfAttention(config, layer)
+
+    def forward(self, x: Tensor, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.attention(x, past)
+
+
+class GPTNeoForCausalLM(GPT2LMHeadModel):
+    """GPT-Neo with its language-model head, whose matrix is the token embedding."""
+
+    config_class = GPTNeoConfig
+    transposed = ()
+    ignored = (r"\.attn\.attention\.(bias|masked_bias)$",)
+
+    def __init__(self, config: GPTNeoConfig) -> None:
+        super().__init__(config, partial(GPT2Model, attention=GPTNeoAttention))
