@@ -185,7 +185,7 @@ class LlamaModel(nn.Module):
             {
                 kind: rotary_embedding(
                     parameters,
-                    config.head_size,
+                    config.rotary_size,
                     config.max_position_embeddings,
                     interleaved=config.interleaved_rotary,
                     keep_float32=config.float32_rotary,

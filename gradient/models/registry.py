@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # type checkers find the classes here that `LATE` names
     # ruff: noqa: F403
     from gradient.models.bert import *
     from gradient.models.config import ModelConfig
+    from gradient.models.deepseek_v2 import *
     from gradient.models.distilbert import *
     from gradient.models.falcon import *
     from gradient.models.gemma import *
@@ -58,6 +59,9 @@ class Entry(NamedTuple):
 
 MODELS: dict[str, Entry] = {
     "bert": Entry("bert", "BertForMaskedLM", "BertConfig", "BertForMaskedLM", "bert"),
+    "deepseek_v2": Entry(
+        "deepseek_v2", "DeepseekV2ForCausalLM", "DeepseekV2Config", "DeepseekV2ForCausalLM"
+    ),
     "distilbert": Entry(
         "distilbert", "DistilBertForMaskedLM", "DistilBertConfig", "DistilBertForMaskedLM"
     ),

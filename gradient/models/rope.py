@@ -263,15 +263,16 @@ def _yarn(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEm
 
 def _yarn_attention_factor(p: dict[str, Any], factor: float) -> float:
     """Return the root of YaRN's temperature 1/t (section 4); mscale is DeepSeek-V2's addition."""
-
-    def mscale(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
-
     if p.get("attention_factor") is not None:
         return p["attention_factor"]
     if p.get("mscale") and p.get("mscale_all_dim"):
-        return mscale(p["mscale"]) / mscale(p["mscale_all_dim"])
-    return mscale(1)
+        return yarn_mscale(factor, p["mscale"]) / yarn_mscale(factor, p["mscale_all_dim"])
+    return yarn_mscale(factor)
+
+
+def yarn_mscale(factor: float, weight: float = 1.0) -> float:
+    """Return what YaRN multiplies queries and keys by (Peng et al. 2023, section 3.4)."""
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def _longrope(p: dict[str, Any], dim: int, context: int, **options: Any) -> RotaryEmbedding:

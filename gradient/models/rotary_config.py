@@ -71,7 +71,7 @@ class RotaryConfig(DecoderConfig):
 
     def rotary_problems(self) -> list[str]:
         """Return what is wrong with the settled rope parameters."""
-        return rope_problems(self.rope_parameters, self.head_size)
+        return rope_problems(self.rope_parameters, self.rotary_size)
 
     # What modules ask.
 
@@ -80,6 +80,11 @@ class RotaryConfig(DecoderConfig):
         """Return the context of the first training, where it stands beside `rope_parameters`."""
         value = self.extra.get("original_max_position_embeddings")
         return value if isinstance(value, int) else None
+
+    @property
+    def rotary_size(self) -> int:
+        """Return the columns of a head, or of its part for positions."""
+        return self.head_size
 
     @property
     def ropes(self) -> dict[str, dict[str, Any]]:

@@ -38,6 +38,10 @@ FAMILIES = {
     "gemma2": {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
     "gemma3_text": {"head_dim": 8, "sliding_window": 5, "layer_types": SLIDING},
     "phi": {"partial_rotary_factor": 0.7},
+    "deepseek_v2": {
+        "q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6,
+        "v_head_dim": 10, "n_routed_experts": 4, "moe_intermediate_size": 16,
+    },
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
     "glm4": {"head_dim": 8},
     "gpt_neo": {"attention_types": [[["local"], 2], [["global"], 1]], "window_size": 5},

@@ -68,6 +68,18 @@ MULTIPLIERS = {
 }
 
 OPT = {"ffn_dim": 44, "init_std": 0.1, "dropout": 0.0}
+MLA = {
+    "q_lora_rank": None,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "n_routed_experts": 4,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "num_key_value_heads": 4,
+}
 
 TABLE = [
     # LLaMA: sizes, biases, tying
@@ -278,6 +290,11 @@ TABLE = [
         window_size=6,
         tie_word_embeddings=False,
     ),
+    # DeepSeek-V2: latent attention, shared experts
+    row("DeepseekV2", **MLA),
+    row("DeepseekV2", **MLA | {"q_lora_rank": 12}, first_k_dense_replace=1, attention_bias=True),
+    row("DeepseekV2", **MLA, rope_scaling=YARN | {"mscale": 0.7, "mscale_all_dim": 0.6}),
+    row("DeepseekV2", **MLA, routed_scaling_factor=2.5, mlp_bias=False, rope_theta=900.0),
 ]
 
 
