@@ -23,6 +23,8 @@ from fuzzing.program import Dtype, Program, Statement, line
 NEAR = {"float64": 1e-11, "float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
 """Relative differences that need no explanation."""
 
+MIX = 0xBF58476D1CE4E5B9 - 2**64
+
 BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 
 
@@ -111,10 +113,12 @@ class Noise:
             name = str(tensor.dtype).removeprefix("torch.")
             if not fresh or name not in BITS or not tensor.numel():
                 continue
-            if 0 in tensor.stride() and tensor.numel() > 1:
-                continue
             with torch.no_grad():
-                tensor.data.mul_(1 + self.relative(tensor.detach(), name).to(tensor.dtype))
+                own = tensor.data
+                for dim, step in enumerate(tensor.stride()):
+                    if step == 0:  # expanded: each number once
+                        own = own.narrow(dim, 0, 1)
+                own.mul_(1 + self.relative(own, name).to(tensor.dtype))
 
     def relative(self, tensor: Any, name: str) -> Any:
         x = tensor.double()
@@ -122,12 +126,14 @@ class Noise:
         # A number of few bits is meant: whole numbers and their sums, exp(0), the place of a kink.
         short = mantissa.mul(2.0 ** (BITS[name] // 2)).frac().eq(0)
         bits = mantissa.mul(2.0 ** BITS[name]).nan_to_num().long()
-        draw = (bits * 2654435761 + self.salt * 40503).bitwise_right_shift(7) % 5 - 2
+        mixed = (bits + self.salt) * MIX  # wraps; the next two steps of SplitMix64 (Steele 2014)
+        mixed = (mixed ^ mixed.bitwise_right_shift(31)) * MIX
+        draw = mixed.bitwise_right_shift(32) % 5 - 2
         return torch.where(short, 0.0, draw.double() * 2.0 ** (1 - BITS[name]))
 
 
 def moved_runs(program: Program) -> list[Run]:
-    return [interpreter.run(torch, program, Noise(salt)) for salt in (1, 2, 3)]
+    return [interpreter.run(torch, program, Noise(salt)) for salt in range(1, 7)]
 
 
 class Comparer:
@@ -217,7 +223,11 @@ class Comparer:
                 self.value(kind, i, a, b, lambda run, n=n: pick(run)[n], random)
         elif isinstance(theirs, float) and isinstance(ours, float):
             if not random and not np.isclose(ours, theirs, rtol=1e-6, equal_nan=True):
-                self.report(kind, i, theirs, ours)
+                moved = [_number(_pick(pick, run)) for run in self.moved]
+                if near_or_unstable(_number(ours), _number(theirs), moved):
+                    self.excused += 1
+                else:
+                    self.report(kind, i, theirs, ours)
         elif type(theirs) is not type(ours) or theirs != ours:
             if kind == "second" and all(v is None or _zero(v) for v in (ours, theirs)):
                 return  # a derivative of zero may be left out
@@ -250,6 +260,13 @@ class Comparer:
             statement = n if part in ("final", "written") else -1
             random = part in ("final", "written") and self.program[n].random
             self.value(kind, statement, a, b, lambda run, n=n: getattr(run, part)[n], random)
+
+
+def _number(value: Any) -> Any:
+    """A Python number (of `item`, `tolist`) as what it was taken of."""
+    if not isinstance(value, float):
+        return value
+    return Taken("float32", (), False, np.asarray(value))
 
 
 def _zero(value: Any) -> bool:

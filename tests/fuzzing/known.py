@@ -7,10 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from fuzzing.comparison import Difference
-from fuzzing.interpreter import Raised, Taken
-from fuzzing.program import line
+from fuzzing import interpreter
+from fuzzing.comparison import GRADIENTS, Difference
+from fuzzing.interpreter import Raised, Taken, overwrites
+from fuzzing.program import Array, Ref, arguments, leaves, line
+from fuzzing.replay import (
+    agrees,
+    as_near_in_float64,
+    overlaps,
+    raised_in_place,
+    recorded_logical_not,
+    sharing_differs,
+    with_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,50 @@ def _dtypes(difference: Difference) -> set[str]:
     return set(re.findall(r"dtype=torch\.(\w+)", _text(difference)))
 
 
+def _finite_agree(difference: Difference) -> bool:
+    """Whether the numbers that are finite under both agree."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    both = np.isfinite(a.values) & np.isfinite(b.values)
+    limit = 1e-6 if b.dtype in ("float32", "float64") else 1e-2
+    return bool(np.allclose(a.values[both], b.values[both], rtol=limit, atol=limit))
+
+
+def _not_finite_alike(difference: Difference) -> bool:
+    """Whether the numbers agree but for those that are finite under neither."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    finite = np.isfinite(a.values)
+    return bool((finite == np.isfinite(b.values)).all()) and _finite_agree(difference)
+
+
+def _inf(difference: Difference) -> bool:
+    return "inf" in _text(difference)
+
+
+def _permuted(difference: Difference) -> bool:
+    """Whether both have the same numbers, at other places."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    return bool(np.allclose(*(np.sort(t.values.reshape(-1)) for t in (a, b)), equal_nan=True))
+
+
+def _leaf_is_a_view(difference: Difference) -> bool:
+    return any(
+        isinstance(v, Array) and v.requires_grad and v.layout != "contiguous"
+        for s in difference.program
+        for v in leaves(arguments(s))
+    )
+
+
+def _agrees_if_recorded(difference: Difference) -> bool:
+    with recorded_logical_not():
+        return agrees(difference.program)
+
+
 def _within(difference: Difference, limit: float) -> bool:
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
@@ -68,17 +123,23 @@ def _within(difference: Difference, limit: float) -> bool:
     return bool(np.allclose(a.values, b.values, rtol=limit, atol=limit, equal_nan=True))
 
 
+NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
+         "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
+AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish")
+CHOOSING = ("median", "kthvalue", "quantile", "topk", "sort", "max", "min", "MaxPool1d",
+            "MaxPool2d", "MaxPool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+            "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")  # fmt: skip
+LATE = (".requires_grad_",)
+
 NO_KERNEL = (
     "not implemented for", "not supported for", "float or double dtype", "not support bool dtypes",
+    "does not support bool input",
 )  # fmt: skip
 
 KNOWN: list[Known] = [
     Known(
         "PyTorch's CPU kernel of the function lacks the dtype; ours takes it",
-        lambda d: (
-            d.kind == "accepted"
-            and _says(d.theirs, *NO_KERNEL, "float or double dtype", "does not support bool dtypes")
-        ),
+        lambda d: d.kind == "accepted" and _says(d.theirs, *NO_KERNEL),
     ),
     Known(
         "we keep fewer values for the gradient, so that fewer writes are refused",
@@ -91,8 +152,13 @@ KNOWN: list[Known] = [
         "PyTorch has no derivative of the function, or no second one; ours differentiate to any "
         "order, and that of a step function is 0",
         lambda d: (
-            d.kind in ("gradient accepted", "second accepted")
-            and _says(d.theirs, "derivative for", "the derivative of")
+            d.kind in ("accepted", "gradient accepted", "second accepted")
+            and _says(
+                d.theirs,
+                "derivative for",
+                "the derivative of",
+                "is not differentiable with respect",
+            )
         ),
     ),
     Known(
@@ -136,8 +202,11 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "accepted" and _says(d.theirs, "has no attribute 'rsub'"),
     ),
     Known(
-        "PyTorch does not record that logical_not_ overwrites a value",
-        lambda d: d.kind in ("gradient", "second") and _uses(d, "logical_not_"),
+        "PyTorch does not record that logical_not_ overwrites a value, and does so to leaves",
+        lambda d: (
+            (d.kind == "refused" and _named(d, "logical_not_"))
+            or (d.kind in GRADIENTS and _uses(d, "logical_not_") and _agrees_if_recorded(d))
+        ),
     ),
     Known(
         "PyTorch's gradient of batch_norm reads a weight with gaps, or an expanded one, as if it "
@@ -161,45 +230,12 @@ KNOWN: list[Known] = [
         lambda d: _left_out(d) and _uses(d, "//=", "//", "floor_divide", "floor_divide_"),
     ),
     Known(
-        "PyTorch's gradient of a norm overflows in float16; ours is computed in float32",
-        lambda d: (
-            d.kind == "gradient"
-            and _uses(d, "norm")
-            and "float16" in _dtypes(d)
-            and _nan_only_in_theirs(d)
-        ),
-    ),
-    Known(
-        "PyTorch rounds the statistics of an instance norm to 16 bits",
-        lambda d: (
-            d.kind == "value"
-            and _named(d, "double", "float", "to")
-            and _uses(d, "instance_norm")
-            and "bfloat16" in _dtypes(d)
-            and _within(d, 1.6e-2)
-        ),
-    ),
-    Known(
         "an operation in place that raises may have written a part",
-        lambda d: (
-            d.kind in ("value", "final")
-            and _uses(d, "//=", "%=", "div_", "floor_divide_", "remainder_", "fmod_")
-            and isinstance(d.theirs, Taken)
-            and "int" in d.theirs.dtype
-        ),
+        lambda d: d.kind in ("value", "final") and raised_in_place(d),
     ),
     Known(
         "PyTorch reads a source that overlaps with what it writes while it writes it",
-        lambda d: d.kind == "value" and _named(d, "^=", "&=", "|=") and _uses(d, "chunk", "split"),
-    ),
-    Known(
-        "the gradient of logsumexp is a softmax, NaN at an infinity; PyTorch's exp(x - out) is NaN "
-        "there alone, and loses digits elsewhere",
-        lambda d: (
-            d.kind in ("gradient", "second")
-            and _uses(d, "logsumexp")
-            and "float('inf')" in _text(d)
-        ),
+        lambda d: d.kind == "value" and overwrites(d.program[d.index]) and overlaps(d),
     ),
     Known(
         "the eps of cosine_similarity is 0 in float16, and a vector of zeros is divided by it",
@@ -216,14 +252,6 @@ KNOWN: list[Known] = [
             and _uses(d, "addcmul", "addcmul_", "addcdiv", "addcdiv_")
             and len(_dtypes(d)) > 1
         ),
-    ),
-    Known(
-        "the second derivative of a division by 0 is infinite or NaN",
-        lambda d: d.kind == "second" and _uses(d, "addcdiv", "addcdiv_") and "0.0" in _text(d),
-    ),
-    Known(
-        "the second derivative of arccosh at 1 is infinite or NaN",
-        lambda d: d.kind == "second" and _uses(d, "acosh", "arccosh", "acosh_", "arccosh_"),
     ),
     Known(
         "PyTorch computes a logspace of integers from integer ends",
@@ -266,10 +294,11 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "refused" and _says(d.ours, "expected reduce None or 'add'"),
     ),
     Known(
-        "the strides of a new result are our own",
+        "the strides of a new result are our own, and with them what a reshape has to copy",
         lambda d: (
             (d.kind == "value" and _named(d, "stride", "is_contiguous"))
             or (d.kind == "accepted" and _says(d.theirs, "view size is not compatible"))
+            or sharing_differs(d)
         ),
     ),
     Known(
@@ -282,18 +311,22 @@ KNOWN: list[Known] = [
     ),
     Known(
         "what has no gradient requires none",
-        lambda d: d.kind == "requires_grad" and _named(d, "unique", "logical_not_"),
+        lambda d: d.kind == "requires_grad" and _named(d, "unique"),
     ),
     Known(
         "numbers, not tensors that hold them, are sizes",
-        lambda d: d.kind == "refused" and _says(d.ours, "got tensor(", "over a 0-d tensor"),
+        lambda d: (
+            d.kind in ("refused", "error")
+            and _says(d.ours, "got tensor(", "got (tensor(", "over a 0-d tensor")
+            and agrees(with_numbers(d))
+        ),
     ),
     Known(
         "whether a weight that is not finite meets the zeros of the padding depends on the kernel",
         lambda d: (
             d.kind in ("value", "gradient", "second")
             and any("conv" in s.function.lower() for s in d.program)
-            and ("nan" in _text(d) or "inf" in _text(d) or "1e+30" in _text(d))
+            and _finite_agree(d)
         ),
     ),
     Known(
@@ -319,12 +352,19 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind == "error"
             and _says(d.theirs, "object has no attribute")
-            and _says(d.ours, "expected a Tensor as")
+            and _says(d.ours, "expected a Tensor")
         ),
     ),
     Known(
         "an argument of a wrong type is a TypeError, also where PyTorch raises another",
-        lambda d: d.kind == "error" and _says(d.theirs, "high must be a scalar tensor"),
+        lambda d: (
+            d.kind == "error"
+            and isinstance(d.ours, Raised)
+            and isinstance(d.ours.error, TypeError)
+            and _says(
+                d.theirs, "high must be a scalar tensor", "with a bool tensor is not supported"
+            )
+        ),
     ),
     Known(
         "a wrong dtype is a DTypeError, also where PyTorch raises TypeError for it",
@@ -334,13 +374,9 @@ KNOWN: list[Known] = [
         "PyTorch takes an input of any number of dimensions here, and fails at one that is missing",
         lambda d: (
             d.kind == "error"
-            and _named(d, "unfold", "avg_pool2d", "scatter_add_", "batch_norm")
-            and _says(d.theirs, "Dimension out of range")
+            and _named(d, "unfold", "avg_pool2d", "scatter_add_", "batch_norm", "baddbmm")
+            and _says(d.theirs, "Dimension out of range", "tensor has no dimensions")
         ),
-    ),
-    Known(
-        "logical_not_ overwrites a leaf that requires a gradient, unseen by PyTorch",
-        lambda d: d.kind == "refused" and _named(d, "logical_not_"),
     ),
     Known(
         "copy_'s argument is called src, by its documentation; PyTorch's parser says other",
@@ -348,7 +384,11 @@ KNOWN: list[Known] = [
     ),
     Known(
         "a difference to a bool is refused as by -; PyTorch's fused loss computes it",
-        lambda d: d.kind == "refused" and _says(d.ours, "sub: expected numbers, got bool"),
+        lambda d: (
+            d.kind == "refused"
+            and (d.function.endswith(("_loss", "pairwise_distance")) or d.function == "call")
+            and _says(d.ours, "expected numbers, got bool")
+        ),
     ),
     Known(
         "rsub is a method, too",
@@ -369,39 +409,37 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "gradient refused" and _says(d.ours, "backward: attention"),
     ),
     Known(
-        "derivatives in 16 bits are rounded at each step, and cancel",
+        "of 16 or 32 bits, ours is as near to the result in float64 as PyTorch's",
         lambda d: (
-            d.kind == "second"
+            d.kind in ("value", "gradient", "second")
             and isinstance(d.theirs, Taken)
-            and d.theirs.dtype in ("float16", "bfloat16")
+            and d.theirs.dtype in ("float16", "bfloat16", "float32")
+            and as_near_in_float64(d)
         ),
-    ),
-    Known(
-        "the strides of a new result are our own, and with them what contiguous() has to copy",
-        lambda d: d.kind == "alias" and _uses(d, "contiguous"),
     ),
     Known(
         "PyTorch reads other memory for the median of an expanded tensor",
         lambda d: _named(d, "median") and "expand" in _text(d),
     ),
     Known(
-        "PyTorch's formula for the gradient fails on integers or bools",
+        "PyTorch's formula for the gradient fails on integers or bools, or gives another shape",
         lambda d: (
             d.kind == "gradient accepted"
-            and _says(d.theirs, "can't be cast to the desired", "bool tensor is not supported")
+            and _says(
+                d.theirs,
+                "can't be cast to the desired",
+                "bool tensor is not supported",
+                "returned an invalid gradient",
+            )
         ),
-    ),
-    Known(
-        "the second derivative of glu at an infinity is infinite or NaN",
-        lambda d: d.kind == "second" and _uses(d, "glu", "GLU") and "inf" in _text(d),
     ),
     Known(
         "a sum asked for in an integer dtype has no gradient, where PyTorch raises",
         lambda d: d.kind == "accepted" and _says(d.theirs, "Autograd not support dtype"),
     ),
     Known(
-        "PyTorch's second derivative overflows or divides by zero where ours is finite",
-        lambda d: d.kind == "second" and _nan_only_in_theirs(d),
+        "PyTorch's second derivative divides 0 by 0, where ours is that of a constant",
+        lambda d: d.kind == "second" and _uses(d, *AT_ZERO) and _nan_only_in_theirs(d),
     ),
     Known(
         "PyTorch's gradient overflows (exp of a large number) or divides by zero; ours is finite",
@@ -449,6 +487,151 @@ KNOWN: list[Known] = [
             d.kind == "refused"
             and d.function.startswith("nn.functional.")
             and _says(d.ours, "positional arguments but")
+        ),
+    ),
+    Known(
+        "PyTorch reads a lone True as the dtype bool",
+        lambda d: d.kind == "refused" and _named(d, "to") and _says(d.ours, "a tensor, got True"),
+    ),
+    Known(
+        "PyTorch does not look at the dimension where all are vectors of nothing",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "cat", "concat", "concatenate")
+            and isinstance(d.theirs, Taken)
+            and d.theirs.shape == (0,)
+        ),
+    ),
+    Known(
+        "in PyTorch, views of a leaf that is a view itself leave the graph when it is written",
+        lambda d: (
+            d.kind in ("gradient None", "second None")
+            and d.theirs is None
+            and _leaf_is_a_view(d)
+            and any(map(overwrites, d.program))
+        ),
+    ),
+    Known(
+        "PyTorch refuses to write into a view of what came to require a gradient after it",
+        lambda d: (
+            d.kind == "accepted"
+            and overwrites(d.program[d.index])
+            and _says(d.theirs, "a leaf Variable that requires grad is being used in an in-place")
+            and not interpreter.start(torch, d.program[: d.index], None)[0]
+            .resolve(d.program[d.index].args[0])
+            .is_leaf
+        ),
+    ),
+    Known(
+        "PyTorch's adaptive_avg_pool to one number is a mean of any input",
+        lambda d: (
+            d.kind == "refused"
+            and _says(d.ours, "adaptive_avg_pool2d: expected", "adaptive_avg_pool3d: expected")
+            and isinstance(d.theirs, Taken)
+            and d.theirs.values.size == int(np.prod(d.theirs.shape[:-2]))
+        ),
+    ),
+    Known(
+        "PyTorch draws what has probability 0 where too little has more",
+        lambda d: d.kind == "refused" and _says(d.ours, "too few weights are positive"),
+    ),
+    Known(
+        "PyTorch's Python code fails on a reduction that is no str",
+        lambda d: d.kind == "error" and _says(d.theirs, "unsupported operand type(s) for +: 'int'"),
+    ),
+    Known(
+        "PyTorch fails a check of its own on a bool where it wants an int",
+        lambda d: d.kind == "error" and _says(d.theirs, "scalar.isIntegral( false) to be true"),
+    ),
+    Known(
+        "of two mistakes, PyTorch tells the number of indices before what is no index",
+        lambda d: (
+            d.kind == "error"
+            and _named(d, "getitem", "setitem")
+            and _says(d.theirs, "too many indices for tensor")
+            and _says(d.ours, "index: expected ints")
+        ),
+    ),
+    Known(
+        "PyTorch's lerp computes integers in the dtype of a 0-d weight",
+        lambda d: (
+            d.kind == "refused" and _says(d.ours, "lerp: expected a floating-point dtype, got")
+        ),
+    ),
+    Known(
+        "PyTorch takes a number from a tensor that requires a gradient, which is lost",
+        lambda d: d.kind == "refused" and _says(d.ours, "got a tensor that requires a gradient"),
+    ),
+    Known(
+        "PyTorch's interpolation multiplies an infinite neighbour with 0",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and _uses(d, "interpolate", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d")
+            and _nan_only_in_theirs(d)
+        ),
+    ),
+    Known(
+        "PyTorch sees the result of some functions as views of what nobody holds",
+        lambda d: d.kind == "accepted" and _named(d, "detach_") and _says(d.theirs, "detach views"),
+    ),
+    Known(
+        "what requires a gradient only after it was used has none through what used it",
+        lambda d: (
+            d.kind == "second None"
+            and d.ours is None
+            and any(s.function in LATE and isinstance(s.args[0], Ref) for s in d.program)
+        ),
+    ),
+    Known(
+        "at a norm of 0 the gradient is 0, in PyTorch 0 times what comes in, which may be NaN",
+        lambda d: d.kind in ("gradient", "second") and _uses(d, *NORMS) and _nan_only_in_theirs(d),
+    ),
+    Known(
+        "where a second derivative is not finite, formulas differ in infinite, NaN",
+        lambda d: d.kind == "second" and _not_finite_alike(d),
+    ),
+    Known(
+        "products of infinities and zeros, taken in another order",
+        lambda d: (
+            d.kind == "second" and _uses(d, "prod", "cumprod") and _inf(d) and _finite_agree(d)
+        ),
+    ),
+    Known(
+        "of equal elements (or NaN) any may be chosen, and have the gradient",
+        lambda d: d.kind in ("gradient", "second") and _uses(d, *CHOOSING) and _permuted(d),
+    ),
+    Known(
+        "PyTorch's unique of slices does not order NaN",
+        lambda d: _named(d, "unique") and "nan" in _text(d) and "dim" in _text(d),
+    ),
+    Known(
+        "PyTorch does not see that a write through .data overwrites what the gradient needs",
+        lambda d: d.kind == "gradient refused" and _uses(d, "data") and _says(d.ours, "overwrote"),
+    ),
+    Known(
+        "PyTorch sees as leaves those views of a leaf that it gave before it required a gradient",
+        lambda d: (
+            d.kind == "is_leaf"
+            and d.theirs.requires_grad
+            and d.theirs.is_leaf
+            and any(s.function in LATE for s in d.program)
+        ),
+    ),
+    Known(
+        "PyTorch's linear takes a bias of any shape that broadcasts",
+        lambda d: d.kind == "refused" and _says(d.ours, "linear: ") and _says(d.ours, "bias"),
+    ),
+    Known(
+        "PyTorch saves tensors themselves, ours their values, which detach_() leaves",
+        lambda d: d.kind == "gradient accepted" and _says(d.theirs, "has been detached in-place"),
+    ),
+    Known(
+        "the variance of one number is NaN, and so are its derivatives",
+        lambda d: (
+            d.kind == "second None"
+            and d.theirs is None
+            and _uses(d, "var", "std")
+            and bool(np.isnan(d.ours.values).all())
         ),
     ),
 ]
