@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradient.functional.arguments import composite
+from gradient.dtypes import result_type
+from gradient.functional.arguments import composite, floats
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
@@ -18,6 +19,10 @@ __all__ = [
 @composite
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """`x1 . x2 / (max(|x1|, eps) * max(|x2|, eps))` along `dim`."""
+    if x1.dtype is not x2.dtype:
+        dtype = result_type(x1, x2)
+        x1, x2 = x1.to(dtype), x2.to(dtype)
+    floats("cosine_similarity", x1)
     if x1.shape != x2.shape:
         x1, x2 = broadcast_tensors(x1, x2)  # before the norms: `dim` counts in the common shape
     norm1 = at_least(_norm(x1, dim), eps)

@@ -12,6 +12,7 @@ from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
 from gradient.ops import fused
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import flag_of, number_of
 
 __all__ = [
     "batch_norm",
@@ -37,6 +38,8 @@ def layer_norm(
     `normalized_shape` holds their sizes. The variance has no Bessel correction.
     """
     _check_tail("layer_norm", input, normalized_shape, weight, bias)
+    if type(eps) is not float:
+        eps = number_of("layer_norm", "eps", eps)
     if len(normalized_shape) == 1:
         return fused.layer_norm(input, weight, bias, eps=eps)
     kept = input.ndim - len(normalized_shape)
@@ -58,6 +61,7 @@ def rms_norm(
     _check_tail("rms_norm", floats("rms_norm", input), normalized_shape, weight)
     if eps is None:
         eps = finfo(float64 if input.dtype is float64 else float32).eps
+    eps = number_of("rms_norm", "eps", eps)
     if len(normalized_shape) == 1:
         return fused.rms_norm(input, weight, eps=eps)
     kept = input.ndim - len(normalized_shape)
@@ -148,6 +152,7 @@ def batch_norm(
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     floats("batch_norm", input)
+    flag_of("batch_norm", "training", training)
     given = {"running_mean": running_mean, "running_var": running_var,
              "weight": weight, "bias": bias}  # fmt: skip
     _check_channels("batch_norm", input, given)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import fitting, number_of
+from gradient.tensor.arguments import fitting, number_of, shown
 from gradient.tensor.creation import arange, full
 from gradient.tensor.joining import cat
 
@@ -36,6 +36,8 @@ def pad(
             f"pad: expected an even number of widths, at most {2 * input.ndim} for an input "
             f"{tuple(input.shape)}, got {tuple(pad)}"
         )
+    if not isinstance(mode, str):
+        raise TypeMismatch(sentence("pad", "a str as mode", shown(mode)))
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ArgumentError(
             f"pad: mode must be 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}"

@@ -84,20 +84,19 @@ class Arithmetic(TensorBase):
     def add(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """self + alpha other"""
         return elementwise.add(
-            self, other if alpha == 1 and alpha is not True else _scaled("add", self, other, alpha)
+            self, other if type(alpha) is int and alpha == 1 else _scaled("add", self, other, alpha)
         )
 
     def sub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """self - alpha other"""
         return elementwise.sub(
-            self, other if alpha == 1 and alpha is not True else _scaled("sub", self, other, alpha)
+            self, other if type(alpha) is int and alpha == 1 else _scaled("sub", self, other, alpha)
         )
 
     def rsub(self, other: Tensor | Number, *, alpha: float = 1) -> Tensor:
         """other - alpha self"""
-        return elementwise.sub(
-            other, self if alpha == 1 and alpha is not True else _scaled("rsub", other, self, alpha)
-        )
+        whole = type(alpha) is int and alpha == 1
+        return elementwise.sub(other, self if whole else _scaled("rsub", other, self, alpha))
 
     def div(self, other: Tensor | Number, *, rounding_mode: str | None = None) -> Tensor:
         """self / other, rounded towards zero ("trunc") or down ("floor") if asked."""

@@ -155,7 +155,6 @@ ravel = Tensor.ravel
 repeat_interleave = Tensor.repeat_interleave
 roll = Tensor.roll
 select = Tensor.select
-split = Tensor.split
 squeeze = Tensor.squeeze
 swapaxes = Tensor.swapaxes
 swapdims = Tensor.swapdims
@@ -193,6 +192,11 @@ def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
 def tile(input: Tensor, dims: Sequence[int]) -> Tensor:
     """`input.tile(dims)`"""
     return tensor_of("tile", input).tile(tuple_argument("tile", "dims", dims))
+
+
+def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
+    """`tensor.split(split_size_or_sections, dim)`"""
+    return tensor_of("split", tensor).split(split_size_or_sections, dim)
 
 
 # Indexing

@@ -240,8 +240,9 @@ class Indexing(Arithmetic):
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
+        alpha = number_of("index_add", "alpha", alpha)
         if not source.dtype.is_floating_point:
-            alpha = int(alpha)
+            alpha = bool(alpha) if source.dtype is bool_ else int(alpha)
         source = _vector(source if alpha == 1 else source * alpha)
         out = ops.index_add(x, source, index=at)
         return out if self.array.shape else shape.reshape(out, shape=())
@@ -296,6 +297,9 @@ class Indexing(Arithmetic):
             if not self.array.shape and own[axis] != 1:
                 got = f"{own[axis]} indices"
                 raise IndexOutOfRange(sentence(caller, "one index for a 0-d tensor", got))
+            if caller == "index_copy" and len(own) != len(given):  # also an IndexError in PyTorch
+                expected = f"a source of {len(own)} dimensions"
+                raise IndexOutOfRange(sentence(caller, expected, f"shape {tuple(given)}"))
             if own != given:
                 raise ShapeError(
                     f"{caller}: expected a source of shape {tuple(own)} (the input's, with as many "

@@ -92,7 +92,6 @@ class InPlace(Arithmetic):
     lerp_ = in_place(Arithmetic.lerp)
     log_ = in_place(Arithmetic.log)
     log1p_ = in_place(Arithmetic.log1p)
-    logical_not_ = in_place(Arithmetic.logical_not)
     masked_fill_ = in_place(Arithmetic.masked_fill)
     mul_ = in_place(Arithmetic.mul)
     nan_to_num_ = in_place(Arithmetic.nan_to_num)
@@ -119,6 +118,10 @@ class InPlace(Arithmetic):
     scatter_add_ = in_place(Indexing.scatter_add)
     tril_ = in_place(Shaping.tril)
     triu_ = in_place(Shaping.triu)
+
+    def logical_not_(self) -> Self:
+        """In-place form of `logical_not`, in this tensor's dtype."""
+        return self.copy_(self.logical_not())
 
     def cumsum_(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumsum`."""

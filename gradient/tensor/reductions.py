@@ -285,12 +285,16 @@ class Reductions(Arithmetic):
         """The int64 index of the (first) maximum, of the flattened tensor if `dim` is None."""
         if keepdim is not False:
             flag_of("argmax", "keepdim", keepdim)
+        if dim is not None:
+            axis_of(dim, self.ndim)  # one, not several
         return reduce.argmax(self, axis=self._filled("argmax", dim), keepdims=keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """The int64 index of the (first) minimum."""
         if keepdim is not False:
             flag_of("argmin", "keepdim", keepdim)
+        if dim is not None:
+            axis_of(dim, self.ndim)
         return reduce.argmin(self, axis=self._filled("argmin", dim), keepdims=keepdim)
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:

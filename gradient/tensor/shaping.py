@@ -448,6 +448,7 @@ class Shaping(Arithmetic):
         """All windows of `size` along `dimension`, each `step` after the other, put last: a view
         where the backend has strides."""
         axis = axis_of(dimension, self.ndim)
+        size, step = int_of("unfold", "size", size), int_of("unfold", "step", step)
         x: Any = self if self.ndim else self.reshape(1)
         room = x.array.shape[axis]
         if step <= 0 or not 0 <= size <= room:

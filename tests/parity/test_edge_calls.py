@@ -267,6 +267,19 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t.arange(0.7, 3, 1, dtype=t.int64),
     ),
     "dropout of all bools": lambda t: t.nn.functional.dropout(t.tensor([True]), 1.0),
+    "index_add of bools by a fraction": lambda t: t.tensor([False, False]).index_add(
+        0, t.tensor([1]), t.tensor([True]), alpha=0.5
+    ),
+    "logical_not_ of what requires a gradient": lambda t: (leaf(t, [1.0, 0.0]) * 1).logical_not_(),
+    "split by its argument's name": lambda t: t.split(
+        tensor=t.arange(3), split_size_or_sections=[1, 2]
+    ),
+    "cosine_similarity of floats and ints": lambda t: t.nn.functional.cosine_similarity(
+        t.ones(1, 2), t.tensor([[1, 3]])
+    ),
+    "layer_norm with eps in a 0-d tensor": lambda t: t.nn.functional.layer_norm(
+        t.tensor([1.0, 4.0]), (2,), eps=t.tensor(True)
+    ),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 
