@@ -1,8 +1,9 @@
 """How an option of generation is declared: once, with all that is known of it.
 
 An option stands in a `TypedDict`, which type checkers and editors read as the keyword arguments of
-`generate`. What else is known of it is in its `Annotated`; `declared_by` makes a dataclass of the
-whole, whose fields' metadata the checks, the command line and the documentation read.
+`generate`. What else is known of it is the `Option` in its `Annotated`, which the chain of logits
+processors, the command line and the documentation read. `declared_by` makes of the whole a
+dataclass that can check its values.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from gradient.generation.logits.constraints import constraint_of
 from gradient.generation.options import GenerationOptions, Options, StreamOptions
 from gradient.generation.prompt import (
     Prompt,
-    begin,
     beginning_of_text_id,
+    bos_prompt,
     budget,
     check_tokens,
     end_of_text_ids,
@@ -168,7 +168,7 @@ def start(
         raise ArgumentError("stop: stop strings need a tokenizer")
     eos_ids = frozenset() if options.ignore_eos else end_of_text_ids(model, tokenizer)
     bos_id = beginning_of_text_id(model, tokenizer)
-    prompts = [list(prompt) or begin(bos_id) for prompt in prompts]
+    prompts = [list(prompt) or bos_prompt(bos_id) for prompt in prompts]
     check_tokens(prompts, model)
     check_bias(options, model.config.vocab_size)
     each = options.num_return_sequences

@@ -104,7 +104,8 @@ def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
     return ids if own[-1:] == [tokenizer.eos_id] else ids[:-1]
 
 
-def begin(bos_id: int | None) -> list[int]:
+def bos_prompt(bos_id: int | None) -> list[int]:
+    """Return what an empty prompt stands for: the beginning-of-text token."""
     if bos_id is None:
         raise ArgumentError(
             "prompt: empty, and the model has no beginning-of-text token to start from"

@@ -83,7 +83,7 @@ class SpeculativeDecoder(Decoder):
             chosen = self._by_rejection(logits, prefixes, drafts)
         else:
             chosen = self._by_comparison(logits, prefixes, drafts)
-        firsts = first_places(drafts)
+        firsts = first_positions(drafts)
         pairs = list(zip(firsts, chosen, strict=True))
         places = [first + number for first, tokens in pairs for number in range(len(tokens))]
         flat = [token for tokens in chosen for token in tokens]
@@ -164,7 +164,7 @@ class SpeculativeDecoder(Decoder):
         """
         chosen = self.sampler(logits, prefixes).tolist()  # N
         taken = []
-        for first, draft in zip(first_places(drafts), drafts, strict=True):
+        for first, draft in zip(first_positions(drafts), drafts, strict=True):
             right = 0
             while right < len(draft.token_ids) and chosen[first + right] == draft.token_ids[right]:
                 right += 1
@@ -182,7 +182,7 @@ class SpeculativeDecoder(Decoder):
         q = gradient.zeros_like(p)  # and 0 where a draft has ended
         uniform = self.sampler.uniform(prefixes, self.acceptance, p.device)  # (N,)
         guessed = [0] * len(prefixes)
-        for first, draft in zip(first_places(drafts), drafts, strict=True):
+        for first, draft in zip(first_positions(drafts), drafts, strict=True):
             if draft.probabilities is not None:
                 end = first + len(draft.token_ids)
                 q[first:end] = draft.probabilities
@@ -191,7 +191,7 @@ class SpeculativeDecoder(Decoder):
         share = uniform.unsqueeze(1) * q.gather(1, index)
         accepted = (share < p.gather(1, index))[:, 0].tolist()
         lasts, rights = [], []
-        for first, draft in zip(first_places(drafts), drafts, strict=True):
+        for first, draft in zip(first_positions(drafts), drafts, strict=True):
             right = 0
             while right < len(draft.token_ids) and accepted[first + right]:
                 right += 1
@@ -238,7 +238,7 @@ class SpeculativeDecoder(Decoder):
         self.record()
 
 
-def first_places(drafts: Sequence[Draft]) -> list[int]:
+def first_positions(drafts: Sequence[Draft]) -> list[int]:
     """Return where each row's places begin among all rows'."""
     firsts, at = [], 0
     for draft in drafts:

@@ -129,7 +129,7 @@ class Layout(ABC):
         """Return the bytes that the layout's tensors take."""
 
 
-def visible(columns: Tensor, positions: Tensor, window: int | None) -> Tensor:
+def attention_mask(columns: Tensor, positions: Tensor, window: int | None) -> Tensor:
     """Return which columns each query sees: its own and those before it, `window` at most.
 
     Args:
@@ -162,7 +162,7 @@ def enlarge(
         buffers[layer] = grown
 
 
-def whole_blocks(columns: int, block: int) -> int:
+def round_up(columns: int, block: int) -> int:
     """Return `columns`, rounded up to a multiple of `block`."""
     return -(-columns // block) * block
 

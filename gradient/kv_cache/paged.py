@@ -29,11 +29,11 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
+    attention_mask,
     enlarge,
     index_of,
     nbytes,
-    visible,
-    whole_blocks,
+    round_up,
 )
 from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
@@ -164,7 +164,7 @@ class Paged(Layout):
         Raises:
             CacheFull: the pool has too few pages left.
         """
-        extent = whole_blocks(batch.end, self.spec.block)
+        extent = round_up(batch.end, self.spec.block)
         self._reserve(-(-extent // self.pool.page_size))
         self._allocate_pages(batch)
         return PagedSlots(self, batch)
@@ -293,7 +293,7 @@ class PagedSlots(Slots):
         self.layout = layout
         self.batch = batch
         block, size = layout.spec.block, layout.pool.page_size
-        self.extent = batch.tokens if batch.fresh else whole_blocks(batch.end, block)  # S
+        self.extent = batch.tokens if batch.fresh else round_up(batch.end, block)  # S
         # Single tokens of rows of one length, which read no column too many, see all they read.
         self.unmasked = batch.tokens == 1 and batch.equal_lengths and block == 1
         self.page = layout.table[batch.rows, batch.positions // size]  # (B, T)
@@ -325,7 +325,7 @@ class PagedSlots(Slots):
             return None
         if window not in self._masks:
             columns = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = visible(columns, self.batch.positions, window)
+            self._masks[window] = attention_mask(columns, self.batch.positions, window)
         return self._masks[window]
 
     def _gather(self, part: Tensor) -> Tensor:

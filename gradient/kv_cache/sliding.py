@@ -30,11 +30,11 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
+    attention_mask,
     enlarge,
     index_of,
     nbytes,
-    visible,
-    whole_blocks,
+    round_up,
 )
 from gradient.kv_cache.static import Static
 from gradient.kv_cache.storage import Parts, Storage, empty_parts
@@ -68,8 +68,8 @@ class Ring(Layout):
         self.batch_size = batch_size
         self.window = window
         self.slack = slack
-        self.size = whole_blocks(window + slack, spec.block)
-        self.capacity = min(self.size, whole_blocks(capacity, spec.block))
+        self.size = round_up(window + slack, spec.block)
+        self.capacity = min(self.size, round_up(capacity, spec.block))
         self.kept_from = [0] * batch_size
         keys, values = spec.storages
         made = self.capacity
@@ -79,7 +79,7 @@ class Ring(Layout):
     def allocate_slots(self, batch: Batch) -> RingSlots:
         """See `Layout.allocate_slots`."""
         self._check(batch.counts, "the last pass was broken off midway: ")
-        self._reserve(min(self.size, whole_blocks(batch.end, self.spec.block)))
+        self._reserve(min(self.size, round_up(batch.end, self.spec.block)))
         self.kept_from = [
             max(first if held else 0, held + new - self.size)
             for first, held, new in zip(self.kept_from, batch.counts, batch.new_counts, strict=True)
@@ -159,7 +159,7 @@ class Ring(Layout):
     def _reserve(self, columns: int) -> None:
         if columns <= self.capacity:
             return
-        more = whole_blocks(max(columns, 2 * self.capacity), self.spec.block)
+        more = round_up(max(columns, 2 * self.capacity), self.spec.block)
         more = min(self.size, more)
         held = (slice(None), slice(None), slice(1 + self.capacity))
         for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
@@ -195,7 +195,7 @@ class RingSlots(Slots):
         # Whether the new columns can be written first, and read back with the rest of the ring.
         self.writes_first = batch.tokens <= ring.slack + 1
         held = batch.end if self.writes_first else max(batch.counts)
-        self.extent = min(ring.size, whole_blocks(held, block))  # columns read of the ring
+        self.extent = min(ring.size, round_up(held, block))  # columns read of the ring
         # No query looks past its window, no column is empty or overwritten: all see all they read.
         single = batch.tokens == 1 and batch.equal_lengths and block == 1
         self.unmasked = single and batch.end <= ring.window
@@ -232,7 +232,7 @@ class RingSlots(Slots):
         if self.unmasked:
             return None
         if self._mask is None:
-            self._mask = visible(self._positions(), self.batch.positions, window)
+            self._mask = attention_mask(self._positions(), self.batch.positions, window)
         return self._mask
 
     def _positions(self) -> Tensor:

@@ -22,11 +22,11 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
+    attention_mask,
     enlarge,
     index_of,
     nbytes,
-    visible,
-    whole_blocks,
+    round_up,
 )
 from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
@@ -43,7 +43,7 @@ class Static(Layout):
     def __init__(self, spec: KVCacheSpec, batch_size: int, capacity: int = 0) -> None:
         self.spec = spec
         self.batch_size = batch_size
-        self.capacity = whole_blocks(capacity, spec.block)
+        self.capacity = round_up(capacity, spec.block)
         keys, values = spec.storages
         made = self.capacity
         self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
@@ -51,7 +51,7 @@ class Static(Layout):
 
     def allocate_slots(self, batch: Batch) -> StaticSlots:
         """See `Layout.allocate_slots`."""
-        extent = batch.tokens if batch.fresh else whole_blocks(batch.end, self.spec.block)
+        extent = batch.tokens if batch.fresh else round_up(batch.end, self.spec.block)
         self._reserve(extent)
         return StaticSlots(self, batch, extent)
 
@@ -106,7 +106,7 @@ class Static(Layout):
         """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
         if columns <= self.capacity:
             return
-        more = whole_blocks(max(columns, 2 * self.capacity), self.spec.block)
+        more = round_up(max(columns, 2 * self.capacity), self.spec.block)
         held = (slice(None), slice(None), slice(self.capacity))
         for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
             enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
@@ -151,7 +151,7 @@ class StaticSlots(Slots):
             window = None
         if window not in self._masks:
             columns = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = visible(columns, self.batch.positions, window)
+            self._masks[window] = attention_mask(columns, self.batch.positions, window)
         return self._masks[window]
 
     def _write(self, buffer: Tensor, part: Tensor) -> None:
