@@ -53,7 +53,7 @@ class Counting:
     def _counted(self, name, method):
         def counted(*args, **kwargs):
             result = method(*args, **kwargs)
-            if name in ("storage", "is_view", "is_view_of", "detach"):
+            if name in ("storage", "is_view", "is_view_of", "detach", "writable"):
                 return result
             if name == "to_numpy":
                 self.reads.append(result.size)
