@@ -67,6 +67,10 @@ def _are_words(value: Any) -> bool:
     )
 
 
+def _are_functions(value: Any) -> bool:
+    return isinstance(value, Sequence) and all(map(callable, value))
+
+
 def _is_draft(value: Any) -> bool:
     if isinstance(value, str):
         return value == "prompt_lookup"
@@ -277,6 +281,7 @@ class StreamOptions(TypedDict, total=False):
             (),
             "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
             "before the temperature",
+            Limit("a list of functions of logits and prefixes", _are_functions),
             flag=None,
         ),
     ]

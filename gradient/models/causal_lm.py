@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import gradient
 from gradient import nn
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.rope import RotaryEmbedding
 from gradient.models.rope_parameters import reach
@@ -206,6 +206,10 @@ def check_input_ids(input_ids: Tensor, lengths: Sequence[int] | None, limit: int
 
     A cache checks for itself that they fit together with the tokens it holds.
     """
+    if not isinstance(input_ids, Tensor):
+        got = type(input_ids).__name__
+        fix = "encode a text by the tokenizer, and give gradient.tensor([ids])"
+        raise TypeMismatch(sentence("input_ids", "a Tensor of token ids (B, T)", got, fix))
     if input_ids.ndim != 2 or input_ids.dtype.is_floating_point:
         raise ArgumentError(
             f"input_ids: expected integer token ids of shape (B, T), got {input_ids.dtype} of "

@@ -178,6 +178,8 @@ def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be an integer of at least 0"),
         ({"bad_words_ids": [[]]}, "bad_words_ids must be lists of token ids, none of them empty"),
         ({"bad_words_ids": ["word"]}, "bad_words_ids must be lists of token ids"),
+        ({"logits_processors": print}, "logits_processors must be a list of functions"),
+        ({"logits_processors": [3]}, "logits_processors must be a list of functions"),
         ({"min_new_tokens": None}, "min_new_tokens must be an integer of at least 0, got None"),
     ],
     ids=str,

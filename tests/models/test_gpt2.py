@@ -11,7 +11,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient.checkpoints import load_model
-from gradient.errors import ArgumentError, AutogradError, FileFormatError
+from gradient.errors import ArgumentError, AutogradError, FileFormatError, TypeMismatch
 from gradient.generation import KVCache, generate
 from gradient.models import GPT2Config, GPT2LMHeadModel
 from gradient.models.activations import ACTIVATIONS
@@ -236,6 +236,8 @@ def test_config_keeps_what_it_does_not_know_and_reads_aliases():
 def test_input_that_is_no_batch_of_tokens_in_the_context(model, device):
     with pytest.raises(ArgumentError, match=r"token ids of shape \(B, T\), got .* of shape \(3,\)"):
         model(gradient.tensor([1, 2, 3], device=device))
+    with pytest.raises(TypeMismatch, match="expected a Tensor of token ids .*, got str; encode"):
+        model("Once")
     with pytest.raises(ArgumentError, match="65 tokens do not fit the model's context of 64"):
         model(gradient.zeros(1, 65, dtype=gradient.int64, device=device))
     with pytest.raises(ArgumentError, match="expected 2 counts from 0 to 3"):
