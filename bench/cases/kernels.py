@@ -17,6 +17,7 @@ from bench.measure import interleave
 from bench.result import Result
 from gradient import backends
 from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.options import AdamWOptions, AttentionOptions
 from gradient.dtypes import bfloat16
 
 
@@ -73,8 +74,10 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
     reference = backends.get("cpu")
     _, mean, rstd = reference.layer_norm(x, weight, bias, 1e-5)
     _, *statistics = reference.cross_entropy(logits, targets, -100, 0.0)
-    out, *of_all = reference.attention(q, k, v, None, True, scale)
-    near, *of_near = reference.attention(q, k, v, None, True, scale, window)
+    causal = AttentionOptions(scale, is_causal=True)
+    near_keys = AttentionOptions(scale, is_causal=True, window=window)
+    out, *of_all = reference.attention(q, k, v, None, causal)
+    near, *of_near = reference.attention(q, k, v, None, near_keys)
     g = draw(n)
     ours: Calls = {
         "gelu(tanh)": lambda be: be.gelu(wide, "tanh"),
@@ -85,13 +88,13 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
         "cross_entropy backward": lambda be: be.cross_entropy_grad(
             g, logits, targets, *statistics, -100, 0.0
         ),
-        "attention": lambda be: be.attention(q, k, v, None, True, scale),
+        "attention": lambda be: be.attention(q, k, v, None, causal),
         "attention backward": lambda be: be.attention_grad(
-            out, q, k, v, out, *of_all, None, True, scale
+            out, q, k, v, out, *of_all, None, causal
         ),
-        "attention(window)": lambda be: be.attention(q, k, v, None, True, scale, window),
+        "attention(window)": lambda be: be.attention(q, k, v, None, near_keys),
         "attention(window) backward": lambda be: be.attention_grad(
-            near, q, k, v, near, *of_near, None, True, scale, window
+            near, q, k, v, near, *of_near, None, near_keys
         ),
         "embedding backward": lambda be: be.embedding_grad(x, ids, shape.vocab),
         "linear": lambda be: be.linear(x, fan, None),
@@ -100,8 +103,7 @@ def calls(shape: Shape) -> tuple[Calls, Calls]:
         "linear (bfloat16, 4 rows)": lambda be: be.linear(x_16_bit[:4], fan_16_bit),
         "linear (bfloat16, 256 rows)": lambda be: be.linear(x_16_bit[:256], fan_16_bit),
         "adamw": lambda be: be.adamw_step(
-            *([p] for p in params), lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1,
-            step=10,
+            *([p] for p in params), AdamWOptions(1e-3, 0.9, 0.95, 1e-8, 0.1, step=10),
         ),
         "uniform": lambda be: be.uniform(0, 0, n * width, x.dtype),
     }  # fmt: skip

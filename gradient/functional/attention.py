@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from gradient import dtypes
+from gradient.backends.options import AttentionOptions
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite, constant
 from gradient.functional.dropout import dropout
@@ -140,20 +141,16 @@ def _attention(
         return dropout(weights, dropout_p, generator=generator) @ value
 
     mask = constant("attention", "mask", attn_mask, query)
+    options = AttentionOptions(scale, is_causal, window, softcap)
     if query.ndim == 4:
-        return fused.attention(
-            query, key, value,
-            mask=mask, is_causal=is_causal, scale=scale, window=window, softcap=softcap,
-        )  # fmt: skip
+        return fused.attention(query, key, value, mask=mask, options=options)
 
     # It takes (B, H, T, D): fold the leading dimensions into B, and add those that are absent.
     if attn_mask is not None and attn_mask.ndim > 2:
         attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
         mask = attn_mask.reshape(_four(attn_mask)).array
     heads = [tensor.reshape(_four(tensor)) for tensor in (query, key, value)]
-    output = fused.attention(
-        *heads, mask=mask, is_causal=is_causal, scale=scale, window=window, softcap=softcap
-    )
+    output = fused.attention(*heads, mask=mask, options=options)
     return output.reshape(*query.shape[:-1], value.shape[-1])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
+from gradient.backends.options import AttentionOptions
 from gradient.ops.autocast import float32_precision, lower_precision
 
 
@@ -61,8 +62,8 @@ def rms_norm(
 
 
 @lower_precision
-@op(lambda g, be, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap:
-    be.attention_grad(g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap),
+@op(lambda g, be, q, k, v, out, high, log_sum, mask, options:
+    be.attention_grad(g, q, k, v, out, high, log_sum, mask, options),
     promotion="same_float")  # fmt: skip
 def attention(
     be: Backend[Array],
@@ -72,13 +73,10 @@ def attention(
     /,
     *,
     mask: Any = None,
-    is_causal: bool = False,
-    scale: float = 1.0,
-    window: int | None = None,
-    softcap: float | None = None,
+    options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
 ) -> tuple[Array, dict[str, Array]]:
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
-    out, high, log_sum = be.attention(q, k, v, mask, is_causal, scale, window, softcap)
+    out, high, log_sum = be.attention(q, k, v, mask, options)
     return out, {"high": high, "log_sum": log_sum}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import (
@@ -94,14 +95,16 @@ class Adam(Optimizer):
                     arrays([grad_of(p) for p in batch]),
                     arrays([self.state[p]["exp_avg"] for p in batch]),
                     arrays([self.state[p]["exp_avg_sq"] for p in batch]),
-                    lr=float(group["lr"]),
-                    beta1=float(beta1),
-                    beta2=float(beta2),
-                    eps=group["eps"],
-                    weight_decay=group["weight_decay"],
-                    step=step,
-                    decoupled=group["decoupled_weight_decay"],
-                    maximize=group["maximize"],
+                    AdamWOptions(
+                        lr=float(group["lr"]),
+                        beta1=float(beta1),
+                        beta2=float(beta2),
+                        eps=group["eps"],
+                        weight_decay=group["weight_decay"],
+                        step=step,
+                        decoupled=group["decoupled_weight_decay"],
+                        maximize=group["maximize"],
+                    ),
                 )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:

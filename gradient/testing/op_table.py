@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import wrap
+from gradient.backends.options import AttentionOptions
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
 from gradient.ops import (
@@ -111,6 +112,12 @@ def cross_entropy(x: Any, target: Any, smoothing: float = 0.0) -> Any:
     picked = -logp[np.arange(len(target)), np.maximum(target, 0)]
     loss = (1 - smoothing) * picked - smoothing * logp.mean(1)
     return np.where(target >= 0, loss, 0.0)
+
+
+def attend(q: Any, k: Any, v: Any, mask: Any = None, **options: Any) -> Any:
+    """The op, with the options by their names."""
+    mask = None if mask is None else constant(q, mask)
+    return fused.attention(q, k, v, mask=mask, options=AttentionOptions(0.5, **options))
 
 
 def attention(q: Any, k: Any, v: Any, mask: Any = None, added: Any = 0.0, cap: Any = None) -> Any:
@@ -619,38 +626,53 @@ TABLE = [
         ONE,
         note="smoothed",
     ),
-    Row("attention", lambda q, k, v: fused.attention(q, k, v, scale=0.5), attention, HEADS),
     Row(
         "attention",
-        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True),
+        lambda q, k, v: attend(q, k, v),
+        attention,
+        HEADS,
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: fused.attention(
+            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True)
+        ),
         lambda q, k, v: attention(q, k, v, CAUSAL),
         HEADS,
         note="causal",
     ),
     Row(
         "attention",
-        lambda q, k, v: fused.attention(q, k, v, scale=0.5, mask=constant(q, BIAS)),
+        lambda q, k, v: fused.attention(
+            q, k, v, mask=constant(q, BIAS), options=AttentionOptions(scale=0.5)
+        ),
         lambda q, k, v: attention(q, k, v, None, BIAS),
         HEADS,
         note="added mask",
     ),
     Row(
         "attention",
-        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True, window=2),
+        lambda q, k, v: fused.attention(
+            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True, window=2)
+        ),
         lambda q, k, v: attention(q, k, v, BAND),
         HEADS,
         note="window",
     ),
     Row(
         "attention",
-        lambda q, k, v: fused.attention(q, k, v, scale=0.5, is_causal=True, softcap=1.5),
+        lambda q, k, v: fused.attention(
+            q, k, v, options=AttentionOptions(scale=0.5, is_causal=True, softcap=1.5)
+        ),
         lambda q, k, v: attention(q, k, v, CAUSAL, cap=1.5),
         HEADS,
         note="softcap",
     ),
     Row(
         "attention",
-        lambda q, k, v: fused.attention(q, k, v, scale=0.5, mask=constant(q, BIAS), softcap=1.5),
+        lambda q, k, v: fused.attention(
+            q, k, v, mask=constant(q, BIAS), options=AttentionOptions(scale=0.5, softcap=1.5)
+        ),
         lambda q, k, v: attention(q, k, v, None, BIAS, cap=1.5),
         HEADS,
         note="softcap, added mask",

@@ -17,6 +17,7 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
+from gradient.backends.options import AdamWOptions
 from gradient.backends.required import RequiredMethods
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
@@ -246,7 +247,7 @@ def softmax_grad(o: Offset) -> tuple[Any, ...]:
 
 
 def adamw(o: Offset) -> tuple[Any, ...]:
-    numbers = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "step": 3}
+    numbers = AdamWOptions(1e-2, 0.9, 0.95, 1e-8, 0.1, step=3)
     arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
     return *([a] for a in arrays), [abs(o.plain(o.ROWS, o.COLUMNS))], numbers
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradient import dtypes
+from gradient.backends.options import AdamWOptions, AttentionOptions
 from gradient.backends.packed import PackedArray
 from gradient.dtypes.packed import PACKED
 from support.array_backends import BareBackend
@@ -122,7 +123,7 @@ def attention(
             "band": band(t, keys),
             "added": a(2, 1, t, keys),
         }
-        return q, k, v, masks[mask], {"scale": 0.3, **options}
+        return q, k, v, masks[mask], AttentionOptions(**{"scale": 0.3, **options})
 
     return arguments
 
@@ -131,10 +132,10 @@ def attention_grad(queries: int, **options: Any) -> Case:
     forward = attention(queries, **options)
 
     def arguments(a: Draw) -> tuple[Any, ...]:
-        q, k, v, mask, keywords = forward(a)
-        out, high, log_sum = BARE.attention(q, k, v, mask, **keywords)
+        q, k, v, mask, given = forward(a)
+        out, high, log_sum = BARE.attention(q, k, v, mask, given)
         high, log_sum = high.astype(q.dtype), log_sum.astype(q.dtype)
-        return a(*out.shape), q, k, v, out, high, log_sum, mask, keywords
+        return a(*out.shape), q, k, v, out, high, log_sum, mask, given
 
     return arguments
 
@@ -190,7 +191,7 @@ def adamw(**options: Any) -> Case:
         shapes = [(a.rows, 67), (3,), (), (2, 3, 4)]
         lists = [[a(*s) for s in shapes] for _ in range(3)]
         squares = [a(*s, low=0.01) for s in shapes]
-        return *lists, squares, {**settings, **options}
+        return *lists, squares, AdamWOptions(**{**settings, **options})
 
     return arguments
 
@@ -462,7 +463,8 @@ def leaves(value: Any) -> list[Any]:
         return [leaf for v in value for leaf in leaves(v)]
     if isinstance(value, PackedArray):
         return list(value.parts)
-    return [] if value is None or isinstance(value, (slice, np.dtype, str)) else [value]
+    options = (slice, np.dtype, str, AttentionOptions, AdamWOptions)
+    return [] if value is None or isinstance(value, options) else [value]
 
 
 def backend_array(backend: Any, x: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.options import AttentionOptions
 from gradient.backends.packed import PackedArray, is_packed
 from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32, int64
@@ -92,26 +93,24 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     # Attention -----------------------------------------------------------------------------------
 
-    def _scores(be, q: Array, k: Array, scale: float, softcap: float | None) -> Array:
+    def _scores(be, q: Array, k: Array, options: AttentionOptions) -> Array:
         """scale q k^T, capped: (B, Hk, G, T, S), G query heads a key head."""
         b, h, t, d = q.shape
         heads, s = k.shape[1], k.shape[2]
         q = be.reshape(q, (b, heads, h // heads, t, d))
         k = be.reshape(be.permute(k, (0, 1, 3, 2)), (b, heads, 1, d, s))
-        scores = be.matmul(q * scale, k)
+        scores, softcap = be.matmul(q * options.scale, k), options.softcap
         return scores if softcap is None else softcap * be.tanh(scores / softcap)
 
-    def _masked(
-        be, scores: Array, mask: Array | None, is_causal: bool, window: int | None
-    ) -> Array:
+    def _masked(be, scores: Array, mask: Array | None, options: AttentionOptions) -> Array:
         """The scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
         heads, groups, t, s = scores.shape[1:]
-        if is_causal:
+        if options.is_causal:
             row = be.reshape(be.arange(0, t, 1, INT64), (t, 1))
             column = be.arange(0, s, 1, INT64)
             mask = column <= row
-            if window is not None:
-                mask = mask & (column > row - window)
+            if options.window is not None:
+                mask = mask & (column > row - options.window)
         if mask is None:
             return scores
         if len(mask.shape) == 4:
@@ -130,26 +129,21 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         k: Array,
         v: Array,
         mask: Array | None = None,
-        is_causal: bool = False,
-        scale: float = 1.0,
-        window: int | None = None,
-        softcap: float | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
         """softmax(scale q k^T + mask) v, and each row's largest score and the logarithm of its sum
         of e^(score - largest) (Vaswani et al. 2017, 3.2.1). (Apart, since a large score would take
         the digits of the logarithm.)
 
         q (B, H, T, D), k (B, Hk, S, D), v (B, Hk, S, E) with Hk dividing H (grouped queries);
-        `mask` broadcasts to (B, H, T, S): bool (True attends) or added; `is_causal` lets row i see
-        columns up to i, and of these the last `window`, from i - window + 1 (Beltagy et al. 2020,
-        3.1); without it `window` says nothing. With `softcap`, scores become softcap tanh(scores /
-        softcap) before they are masked (Gemma 2, 2024, section 2). A row that sees nothing gives
-        zeros; its logarithm is inf. Returns (B, H, T, E) and twice (B, H, T, 1).
+        `mask` broadcasts to (B, H, T, S): bool (True attends) or added; a causal call has none. A
+        row that sees nothing gives zeros; its logarithm is inf. Returns (B, H, T, E) and twice
+        (B, H, T, 1).
         """
         if not k.shape[2]:  # no keys: every row sees nothing
             none = be.zeros((*q.shape[:3], 1), q.dtype)
             return be.zeros((*q.shape[:3], v.shape[-1]), q.dtype), none, none + math.inf
-        scores = be._masked(be._scores(q, k, scale, softcap), mask, is_causal, window)
+        scores = be._masked(be._scores(q, k, options), mask, options)
         high = be.detach(be.max(scores, -1, True))
         high = be.where(be.isfinite(high), high, be.zeros_like(high))
         p = be.exp(scores - high)
@@ -173,10 +167,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         high: Array,
         log_sum: Array,
         mask: Array | None = None,
-        is_causal: bool = False,
-        scale: float = 1.0,
-        window: int | None = None,
-        softcap: float | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
         """Gradients for q, k, v. The probabilities are made again from the saved maximum and
         logarithm, so that no (T, S) array outlives the forward pass (Dao et al. 2022, algorithm
@@ -185,15 +176,15 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)
         delta = be.reshape(be.sum(g * out, -1, True), (*grouped, 1))
-        capped = be._scores(q, k, scale, softcap)
-        scores = be._masked(capped, mask, is_causal, window)
+        capped = be._scores(q, k, options)
+        scores = be._masked(capped, mask, options)
         high, log_sum = be.reshape(high, (*grouped, 1)), be.reshape(log_sum, (*grouped, 1))
         p = be.exp((scores - high) - log_sum)
         g = be.reshape(g, (*grouped, e))
         gv = be.sum(be.matmul(be.matrix_transpose(p), g), 2)
-        gs = p * (be.matmul(g, be.unsqueeze(be.matrix_transpose(v), 2)) - delta) * scale
-        if softcap is not None:
-            gs = gs * (1 - (capped / softcap) ** 2)
+        gs = p * (be.matmul(g, be.unsqueeze(be.matrix_transpose(v), 2)) - delta) * options.scale
+        if options.softcap is not None:
+            gs = gs * (1 - (capped / options.softcap) ** 2)
         gq = be.reshape(be.matmul(gs, be.unsqueeze(k, 2)), q.shape)
         gk = be.sum(be.matmul(be.matrix_transpose(gs), be.reshape(q, (*grouped, d))), 2)
         return gq, gk, gv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from gradient.backends.options import AdamWOptions
 from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32
 
@@ -17,30 +18,23 @@ class StepDefaults(RequiredMethods[Array]):
         grads: list[Array],
         exp_avgs: list[Array],
         exp_avg_sqs: list[Array],
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        decoupled: bool = True,
-        maximize: bool = False,
+        options: AdamWOptions,
     ) -> None:
         """One step of AdamW (Loshchilov and Hutter 2019, algorithm 2), or of Adam with an L2 term
-        where not `decoupled` (Kingma and Ba 2015, algorithm 1). `step` counts from 1."""
-        correction1 = 1 - beta1**step
-        correction2 = math.sqrt(1 - beta2**step)
+        where it is not decoupled (Kingma and Ba 2015, algorithm 1)."""
+        o = options
+        correction1 = 1 - o.beta1**o.step
+        correction2 = math.sqrt(1 - o.beta2**o.step)
         for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
             p, g, m, v = (_in_float32(be, x) for x in (out_p, g, out_m, out_v))
-            if maximize:
+            if o.maximize:
                 g = -g
-            if weight_decay and not decoupled:
-                g = g + weight_decay * p
-            m = beta1 * m + (1 - beta1) * g
-            v = beta2 * v + (1 - beta2) * (g * g)
-            update = (lr / correction1) * m / (be.sqrt(v) / correction2 + eps)
-            kept = p * (1 - lr * weight_decay) if weight_decay and decoupled else p
+            if o.weight_decay and not o.decoupled:
+                g = g + o.weight_decay * p
+            m = o.beta1 * m + (1 - o.beta1) * g
+            v = o.beta2 * v + (1 - o.beta2) * (g * g)
+            update = (o.lr / correction1) * m / (be.sqrt(v) / correction2 + o.eps)
+            kept = p * (1 - o.lr * o.weight_decay) if o.weight_decay and o.decoupled else p
             be.assign(out_m, ..., m)
             be.assign(out_v, ..., v)
             be.assign(out_p, ..., kept - update)

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.options import AttentionOptions
 from gradient.backends.required import Index
 from gradient.dtypes import HALF_PRECISION
 
@@ -25,17 +26,13 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         k: np.ndarray,
         v: np.ndarray,
         mask: np.ndarray | None = None,
-        is_causal: bool = False,
-        scale: float = 1.0,
-        window: int | None = None,
-        softcap: float | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_supported(q, k, v) and _mask_supported(mask, is_causal)):
-            return super().attention(q, k, v, mask, is_causal, scale, window, softcap)
+        if not (_supported(q, k, v) and _mask_supported(mask, options.is_causal)):
+            return super().attention(q, k, v, mask, options)
         if q.dtype in HALF_PRECISION:
-            q32, k32, v32 = _wide(q, k, v)
-            options = mask, is_causal, scale, window, softcap
-            out, high, log_sum = be.attention(q32, k32, v32, *options)
+            q32, k32, v32 = _to_float32(q, k, v)
+            out, high, log_sum = be.attention(q32, k32, v32, mask, options)
             return out.astype(q.dtype), high, log_sum
         attention = kernels.load("attention")
 
@@ -46,7 +43,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         high, log_sum = np.empty((2, *q.shape[:3]), q.dtype)
         threads.parallel_for(
             attention.attention, b * heads, 1,
-            q, k, v, *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k),
+            q, k, v, *_options(q, k, options), *_masks(mask, q, k),
             out, high, log_sum,
         )  # fmt: skip
         return out, high[..., None], log_sum[..., None]
@@ -61,19 +58,13 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         high: np.ndarray,
         log_sum: np.ndarray,
         mask: np.ndarray | None = None,
-        is_causal: bool = False,
-        scale: float = 1.0,
-        window: int | None = None,
-        softcap: float | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (_supported(q, k, v, g, out) and _mask_supported(mask, is_causal)):
-            return super().attention_grad(
-                g, q, k, v, out, high, log_sum, mask, is_causal, scale, window, softcap
-            )
+        if not (_supported(q, k, v, g, out) and _mask_supported(mask, options.is_causal)):
+            return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
         if q.dtype in HALF_PRECISION:
-            g, q32, k32, v32, out, high, log_sum = _wide(g, q, k, v, out, high, log_sum)
-            options = mask, is_causal, scale, window, softcap
-            gq, gk, gv = be.attention_grad(g, q32, k32, v32, out, high, log_sum, *options)
+            g, q32, k32, v32, out, high, log_sum = _to_float32(g, q, k, v, out, high, log_sum)
+            gq, gk, gv = be.attention_grad(g, q32, k32, v32, out, high, log_sum, mask, options)
             return gq.astype(q.dtype), gk, gv
         attention = kernels.load("attention")
 
@@ -86,7 +77,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             attention.attention_grad, b * heads, 1,
             g, q, k, v, out,
             *(x.reshape(q.shape[:3]).astype(q.dtype, copy=False) for x in (high, log_sum)),
-            *_options(q, k, is_causal, scale, window, softcap), *_masks(mask, q, k), gq, gk, gv,
+            *_options(q, k, options), *_masks(mask, q, k), gq, gk, gv,
         )  # fmt: skip
         return gq, gk, gv
 
@@ -126,18 +117,12 @@ def _heads(x: np.ndarray) -> np.ndarray:
 
 
 def _options(
-    q: np.ndarray,
-    k: np.ndarray,
-    is_causal: bool,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    q: np.ndarray, k: np.ndarray, o: AttentionOptions
 ) -> tuple[np.floating, bool, int, np.floating]:
     """scale, is_causal, window and softcap in the types that the kernels are compiled for."""
-    everything = q.shape[2] + k.shape[2]
-    if window is None or not is_causal:
-        window = everything
-    return q.dtype.type(scale), bool(is_causal), min(window, everything), q.dtype.type(softcap or 0)
+    everything, number = q.shape[2] + k.shape[2], q.dtype.type
+    window = o.window if o.window is not None and o.is_causal else everything
+    return number(o.scale), bool(o.is_causal), min(window, everything), number(o.softcap or 0)
 
 
 def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -151,7 +136,7 @@ def _masks(mask: np.ndarray | None, q: np.ndarray, k: np.ndarray) -> tuple[np.nd
     return masks, heads if batch > 1 else 0, 1 if heads > 1 else 0
 
 
-def _wide(*arrays: np.ndarray) -> list[np.ndarray]:
+def _to_float32(*arrays: np.ndarray) -> list[np.ndarray]:
     """16-bit arrays in float32, in which they are computed."""
     return [x.astype(np.float32, copy=False) for x in arrays]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradient.backends.composed.steps import StepDefaults
 from gradient.backends.numpy import kernels, threads
+from gradient.backends.options import AdamWOptions
 
 
 class StepKernels(StepDefaults[np.ndarray]):
@@ -19,39 +20,29 @@ class StepKernels(StepDefaults[np.ndarray]):
         grads: list[np.ndarray],
         exp_avgs: list[np.ndarray],
         exp_avg_sqs: list[np.ndarray],
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        decoupled: bool = True,
-        maximize: bool = False,
+        options: AdamWOptions,
     ) -> None:
+        o = options
         fused: list[tuple[np.ndarray, ...]] = []
         rest: list[tuple[np.ndarray, ...]] = []
         many = sum(p.size for p in params) >= kernels.MIN_SIZE and kernels.available()
         for group in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-            (fused if many and not maximize and _flat(*group) else rest).append(group)
+            (fused if many and not o.maximize and _flat(*group) else rest).append(group)
         if rest:
-            super().adamw_step(
-                *map(list, zip(*rest, strict=True)),
-                lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
-                step=step, decoupled=decoupled, maximize=maximize,
-            )  # fmt: skip
+            p, g, m, v = map(list, zip(*rest, strict=True))
+            super().adamw_step(p, g, m, v, options)
         if not fused:
             return
         steps = kernels.load("steps")
 
         numbers = (
-            beta1,
-            beta2,
-            lr / (1 - beta1**step),
-            1 / math.sqrt(1 - beta2**step),
-            eps,
-            0.0 if decoupled else weight_decay,
-            1 - lr * weight_decay if decoupled else 1.0,
+            o.beta1,
+            o.beta2,
+            o.lr / (1 - o.beta1**o.step),
+            1 / math.sqrt(1 - o.beta2**o.step),
+            o.eps,
+            0.0 if o.decoupled else o.weight_decay,
+            1 - o.lr * o.weight_decay if o.decoupled else 1.0,
         )
         typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
         flat = [tuple(a.reshape(-1) for a in group) for group in fused]
