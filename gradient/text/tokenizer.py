@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -15,14 +14,13 @@ import numpy as np
 from gradient.errors import ArgumentError, FileFormatError, TypeMismatch
 from gradient.io.atomic import write_text
 from gradient.text.assistant_spans import find_assistant_spans, marks_assistant
-from gradient.text.build import import_tokenizers, panics_as, special
-from gradient.text.charsmap import CharsmapStep
+from gradient.text.build import panics_as, special
 from gradient.text.chat_template import render_chat, render_with_spans
 from gradient.text.decoding import TokenDecoder, token_list
+from gradient.text.encoding import TokenEncoder
 from gradient.text.files import errors_name, read_file, read_folder
 from gradient.text.gguf.reading import read_vocabulary
-from gradient.text.patterns import GuardedEncoder, slow_patterns
-from gradient.text.stream import StreamDecoder, byte_alphabet
+from gradient.text.stream import StreamDecoder
 
 if TYPE_CHECKING:
     import tokenizers
@@ -75,13 +73,12 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
-        self._slow = slow_patterns(backend)
+        self._encoder = TokenEncoder(backend, charsmap)
         self.bos_token, self.bos_id = bos_token, self._special_id("bos_token", bos_token)
         self.eos_token, self.eos_id = eos_token, self._special_id("eos_token", eos_token)
         self.pad_token, self.pad_id = pad_token, self._special_id("pad_token", pad_token)
         self.unk_token, self.unk_id = unk_token, self._special_id("unk_token", unk_token)
         self.chat_template = chat_template
-        self._charsmap = charsmap
         with panics_as("this is not a valid tokenizer"):
             ends = backend.encode("", add_special_tokens=True).ids
         self._backend_adds_bos = self.bos_id is not None and ends[:1] == [self.bos_id]
@@ -180,8 +177,9 @@ class Tokenizer:
         """
         new = [each for each in dict.fromkeys(tokens) if self.token_to_id(each) is None]
         self.backend.add_special_tokens([special(token) for token in new])
-        for name in ("_encoder", "_literal_encoder", "_decoder", "_ids_are_bytes"):
-            self.__dict__.pop(name, None)  # these were made of the old backend
+        # These were made of the backend as it was.
+        self._encoder = TokenEncoder(self.backend, self._encoder.charsmap)
+        self.__dict__.pop("_decoder", None)
         return len(new)
 
     # Text to ids ---------------------------------------------------------------------------
@@ -223,37 +221,8 @@ class Tokenizer:
     ) -> list[list[int]]:
         if isinstance(texts, str):
             raise TypeMismatch("encode_batch: expected a list of texts, got one str; give [text]")
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeMismatch(f"encode: expected a str, got {type(text).__name__}")
-        backend = self._encoder if parse_special else self._literal_encoder
-        try:
-            if self._ids_are_bytes and not (parse_special and self._hold_added_tokens(texts)):
-                return [list(text.encode("utf-8")) for text in texts]
-            if len(texts) == 1:
-                encoded: Any = [backend.encode(texts[0], add_special_tokens=add_special_tokens)]
-            else:
-                encoded = backend.encode_batch_fast(
-                    list(texts), add_special_tokens=add_special_tokens
-                )
-        except (TypeError, UnicodeEncodeError):
-            number = next((n for n, text in enumerate(texts) if _has_surrogate(text)), None)
-            if number is None:
-                raise
-            raise ArgumentError(
-                f"encode: text {number} holds half a surrogate pair and is not valid Unicode; "
-                "read files with errors='replace', or mend it by "
-                "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-            ) from None
-        except (KeyboardInterrupt, SystemExit, MemoryError, ArgumentError):
-            raise
-        except BaseException as error:  # Exception itself, or a panic of the package's Rust code
-            raise FileFormatError(
-                f"encode: the tokenizer cannot do it, its files are damaged: {error}"
-            ) from None
-        if not add_special_tokens:
-            return [encoding.ids for encoding in encoded]
-        return [self._with_bos_eos(encoding.ids) for encoding in encoded]
+        ids = self._encoder.encode(texts, add_special_tokens, parse_special)
+        return [self._with_bos_eos(row) for row in ids] if add_special_tokens else ids
 
     def _with_bos_eos(self, ids: list[int]) -> list[int]:
         """Exactly one BOS in front where there should be one, whoever put it there; EOS alike."""
@@ -267,54 +236,6 @@ class Tokenizer:
         elif self._backend_adds_eos and (ids[-2:] == [eos, eos] or not self.add_eos):
             ids = ids[:-1]
         return ids
-
-    @functools.cached_property
-    def _ids_are_bytes(self) -> bool:
-        """Whether ids are the bytes of UTF-8: then the package's way round is 100 times slower."""
-        backend, sample = self.backend, " a  é\n€\t'll 12"
-        return (
-            not self._slow
-            and backend.get_vocab_size(with_added_tokens=False) == 256
-            and backend.normalizer is None
-            and not self.add_bos
-            and not self.add_eos
-            and all(backend.token_to_id(piece) == byte for piece, byte in byte_alphabet().items())
-            and backend.encode(sample).ids == list(sample.encode("utf-8"))
-        )
-
-    def _hold_added_tokens(self, texts: Sequence[str]) -> bool:
-        added = [token.content for token in self.backend.get_added_tokens_decoder().values()]
-        return any(token in text for text in texts for token in added)
-
-    @functools.cached_property
-    def _encoder(self) -> tokenizers.Tokenizer | GuardedEncoder:
-        """The backend, or a copy with an exact first step of its normaliser, or one that ends."""
-        if self._slow:
-            return GuardedEncoder(self.backend, self._slow)
-        if not self._charsmap:
-            return self.backend
-        return self._with_charsmap(import_tokenizers().Tokenizer.from_str(self.backend.to_str()))
-
-    @functools.cached_property
-    def _literal_encoder(self) -> tokenizers.Tokenizer | GuardedEncoder:
-        """The same tokenizer, for which special tokens in a text are ordinary characters."""
-        state = json.loads(self.backend.to_str())
-        if state["model"]["type"] == "Unigram":
-            # Its model finds any piece in a text, special ones as well: give those other names.
-            for number in self.special_ids:
-                if number < len(state["model"]["vocab"]) and number != state["model"]["unk_id"]:
-                    state["model"]["vocab"][number][0] = f"\0{secrets.token_hex(16)}"
-            added = [token for token in state["added_tokens"] if not token["special"]]
-            state["added_tokens"] = added
-        copy = import_tokenizers().Tokenizer.from_str(json.dumps(state))
-        copy.encode_special_tokens = True
-        return GuardedEncoder(copy, self._slow) if self._slow else self._with_charsmap(copy)
-
-    def _with_charsmap(self, copy: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-        if self._charsmap:
-            step = import_tokenizers().normalizers.Normalizer.custom(CharsmapStep(self._charsmap))
-            copy.normalizer[0] = step
-        return copy
 
     def token_to_id(self, token: str) -> int | None:
         """The id of one token by its exact text in the vocabulary, or None."""
@@ -429,7 +350,7 @@ class Tokenizer:
                 [token for token in map(self.id_to_token, self.special_ids) if token],
             )
         with panics_as("encode: the tokenizer cannot do it, its files are damaged"):
-            encoding = self._encoder.encode(rendered.text, add_special_tokens=False)
+            encoding = self._encoder.parsing.encode(rendered.text, add_special_tokens=False)
         offsets = np.asarray(encoding.offsets, np.int64).reshape(-1, 2)
         mask = np.zeros(len(offsets), bool)
         for begin, end in rendered.assistant_spans:
@@ -477,7 +398,3 @@ class Tokenizer:
         return (
             f"Tokenizer({self.vocab_size} tokens, bos={self.bos_token!r}, eos={self.eos_token!r})"
         )
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

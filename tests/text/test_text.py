@@ -289,7 +289,7 @@ def test_the_process_of_a_pattern_is_out_of_reach_of_ctrl_c():
     """A terminal sends it to all of the session that is in the foreground."""
     tokenizer = with_pattern(r"(?:a|aa)+$")
     assert len(tokenizer.encode("aaab")) == 4
-    process = tokenizer._encoder._process
+    process = tokenizer._encoder.parsing._process
     assert os.getsid(process.pid) != os.getsid(0)
     process.kill()  # as a system without memory does
     process.wait()
