@@ -38,6 +38,7 @@ from gradient.models.registry import config_class, model_class
 from gradient.nn import init
 from gradient.nn.state_dict import RENAME
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 
 #: Far more than any model has; to build them takes seconds.
 MAX_LAYERS = 4096
@@ -50,10 +51,10 @@ def load_model(
     source: str | Path | Checkpoint,
     *,
     dtype: gradient.DType | str | None = None,
-    device: Any = None,
-    converter: Callable[[Any], Convert] | None = None,
+    device: DeviceLike = None,
+    converter: Callable[[PretrainedModel], Convert] | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> PretrainedModel:
     """Load the model in a folder or file of any format that `gradient.checkpoints.formats` lists.
 
     The model is in evaluation mode (dropout off); `model.train()` changes that.
@@ -105,7 +106,7 @@ def load_model(
     return model.eval()
 
 
-def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: Any) -> None:
+def warn_of_size(checkpoint: Checkpoint, dtype: gradient.DType | None, device: DeviceLike) -> None:
     """Warn before loading if the weights are larger than the memory that is free."""
     stored = checkpoint.weights.nbytes
     if 8 * stored <= (available() or 8 * stored):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from gradient.models.pretrained import PretrainedModel
 from gradient.tensor import Tensor
@@ -30,7 +29,7 @@ def split_weight(model: PretrainedModel, name: str, value: Tensor) -> Iterator[t
             yield name[:start] + part.format(at) + name[end:], whole[i * n : (i + 1) * n]
 
 
-def module_name(model: PretrainedModel, stored: str, shapes: dict[str, Any]) -> str | None:
+def module_name(model: PretrainedModel, stored: str, shapes: Mapping[str, object]) -> str | None:
     """Return the module's name for a checkpoint's tensor; None for one that is no weight."""
     name = stored
     for pattern, replacement in model.renamed.items():

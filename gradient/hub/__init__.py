@@ -8,7 +8,7 @@ without any network access.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradient
 from gradient import quantization
@@ -18,7 +18,9 @@ from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
+from gradient.models.causal_lm import CausalLM
 from gradient.models.encoder import EncoderModel
+from gradient.tensor.device import DeviceLike
 from gradient.text import Tokenizer
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "find",
     "load",
     "load_language_model",
+    "load_text_encoder",
 ]
 
 EMBEDDED = Path(gradient.__file__).parent / "hub_data"
@@ -47,13 +50,13 @@ def load(
     *,
     file: str | None = None,
     tokenizer: str | Path | None = None,
-    device: Any = None,
+    device: DeviceLike = None,
     dtype: gradient.DType | str | None = None,
     revision: str | None = None,
     offline: bool = False,
     quantize: str | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> LanguageModel:
     """Load a model and its tokenizer.
 
     Args:
@@ -75,8 +78,9 @@ def load(
         progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Returns:
-        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`. Where no tokenizer lies
-        beside the weights its `tokenizer` is None: it takes and gives token ids.
+        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`, which
+        `load_text_encoder` has as its type. Where no tokenizer lies beside the weights its
+        `tokenizer` is None: it takes and gives token ids.
 
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
@@ -89,9 +93,11 @@ def load(
     )
     tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     if isinstance(network, EncoderModel):
-        return TextEncoder(network, tokens, Pooling.from_folder(checkpoint.folder), str(model))
-    network.generation_config = checkpoint.generation_config
-    return LanguageModel(network, tokens, str(model))
+        pooling = Pooling.from_folder(checkpoint.folder)
+        return TextEncoder(network, tokens, pooling, str(model))  # type: ignore[return-value]
+    causal = cast(CausalLM, network)
+    causal.generation_config = checkpoint.generation_config
+    return LanguageModel(causal, tokens, str(model))
 
 
 def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
@@ -100,11 +106,26 @@ def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
     Raises:
         UnsupportedModel: the model is an encoder.
     """
-    found = load(model, **options)
+    found: LanguageModel | TextEncoder = load(model, **options)
     if not isinstance(found, LanguageModel):
         raise UnsupportedModel(
             f"model {str(model)!r} is an encoder: it makes vectors of texts "
             "(gradient.hub.load(...).embed) and writes none"
+        )
+    return found
+
+
+def load_text_encoder(model: str | Path, **options: Any) -> TextEncoder:
+    """Load a model that makes vectors of texts; arguments and errors are those of `load`.
+
+    Raises:
+        UnsupportedModel: the model is a language model.
+    """
+    found: LanguageModel | TextEncoder = load(model, **options)
+    if not isinstance(found, TextEncoder):
+        raise UnsupportedModel(
+            f"model {str(model)!r} is a language model: it writes text "
+            "(gradient.hub.load(...).generate) and makes no vectors"
         )
     return found
 

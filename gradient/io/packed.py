@@ -93,7 +93,12 @@ def read_entries(
     return {name: _read_entry(name, entry, stored, wrong) for name, entry in entries.items()}
 
 
-def _read_entry(name: str, entry: Any, stored: Any, wrong: Any) -> PackedEntry:
+def _read_entry(
+    name: str,
+    entry: Any,
+    stored: Callable[[str], tuple[tuple[int, ...], np.dtype | None] | None],
+    wrong: Callable[[str], FileFormatError],
+) -> PackedEntry:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape"}:
         raise wrong(f"its {METADATA_KEY} must say exactly dtype and shape of {name!r}")
     try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -29,6 +29,7 @@ from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
 from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 
 #: The format's own bound on the header, which keeps a broken length from claiming all memory.
 MAX_HEADER_BYTES = 100_000_000
@@ -161,7 +162,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
         return f"SafetensorsFile({self.path!r}, {len(self)} tensors)"
 
 
-def load_file(path: str | os.PathLike[str], device: Any = "cpu") -> dict[str, Tensor]:
+def load_file(path: str | os.PathLike[str], device: DeviceLike = "cpu") -> dict[str, Tensor]:
     """All tensors of a safetensors file, by name.
 
     On the CPU they are views of the mapped file, so loading takes no time and no memory until they
@@ -256,7 +257,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _read_entry(name: str, entry: Any, wrong: Any) -> TensorEntry:
+def _read_entry(name: str, entry: Any, wrong: Callable[[str], FileFormatError]) -> TensorEntry:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise wrong(f"tensor {name!r} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -280,7 +281,9 @@ def _read_entry(name: str, entry: Any, wrong: Any) -> TensorEntry:
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
 
 
-def _check_layout(entries: dict[str, TensorEntry], data_bytes: int, wrong: Any) -> None:
+def _check_layout(
+    entries: dict[str, TensorEntry], data_bytes: int, wrong: Callable[[str], FileFormatError]
+) -> None:
     """The tensors must fill the data: no overlap (aliasing), no gap (hidden data), no rest."""
     end, before = 0, "the header"
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):

@@ -60,7 +60,7 @@ def add_byte_level_steps(made: tokenizers.Tokenizer, pre_tokenization: PreTokeni
     made.decoder = tk.decoders.ByteLevel()
 
 
-def special(token: str) -> Any:
+def special(token: str) -> tokenizers.AddedToken:
     """A token that text is searched for before anything else, and that is never split.
 
     Raises:

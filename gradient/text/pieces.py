@@ -138,7 +138,7 @@ def _check(vocabulary: PieceVocabulary) -> None:
     check_charsmap(vocabulary.normalizer.charsmap)
 
 
-def _unigram(vocabulary: PieceVocabulary) -> Any:
+def _unigram(vocabulary: PieceVocabulary) -> tokenizers.models.Unigram:
     return import_tokenizers().models.Unigram(
         list(zip(vocabulary.pieces, vocabulary.scores, strict=True)),
         unk_id=vocabulary.unk_id,
@@ -146,7 +146,7 @@ def _unigram(vocabulary: PieceVocabulary) -> Any:
     )
 
 
-def _bpe(vocabulary: PieceVocabulary) -> Any:
+def _bpe(vocabulary: PieceVocabulary) -> tokenizers.models.BPE:
     unk = None if vocabulary.unk_id is None else vocabulary.pieces[vocabulary.unk_id]
     return import_tokenizers().models.BPE(
         vocab={piece: number for number, piece in enumerate(vocabulary.pieces)},
@@ -218,7 +218,9 @@ def _dress(
     made.decoder = tk.decoders.Sequence(undo)
 
 
-def _prefix(space: str, user_defined: list[str], *, at_end: bool) -> Any:
+def _prefix(
+    space: str, user_defined: list[str], *, at_end: bool
+) -> tokenizers.normalizers.Normalizer:
     """Adds the dummy space to a text that is not empty.
 
     User-defined pieces are searched for after normalisation, and the `tokenizers` package

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import gradient
 from gradient.checkpoints import load_model
@@ -25,8 +25,8 @@ def build_model(config: TrainConfig, corpus: Corpus) -> CausalLM:
     if config.base_model is None:
         model: CausalLM = new_model(config, corpus.tokenizer)
     else:
-        model = load_model(config.base_model, dtype=gradient.float32, converter=unpacking)
-        model = with_vocabulary(model, corpus.tokenizer.vocab_size)
+        base = load_model(config.base_model, dtype=gradient.float32, converter=unpacking)
+        model = with_vocabulary(cast(CausalLM, base), corpus.tokenizer.vocab_size)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
     model.generation_config = generation_config(corpus)

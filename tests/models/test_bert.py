@@ -491,6 +491,9 @@ def test_an_encoder_does_not_pass_for_a_language_model(encoder, tmp_path):
     encoder.save(tmp_path)
     with pytest.raises(UnsupportedModel, match="is an encoder: it makes vectors of texts"):
         hub.load_language_model(tmp_path)
+    assert isinstance(hub.load_text_encoder(tmp_path), TextEncoder)
+    with pytest.raises(UnsupportedModel, match="'tinyworld' is a language model: it writes text"):
+        hub.load_text_encoder("tinyworld")
 
 
 def test_a_quantised_encoder_gives_nearly_the_same_vectors(tokenizer, tmp_path, device):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from gradient.text.pieces import (
     tokenizer_of_pieces,
 )
 from gradient.text.wordpiece import CONTINUES, wordpiece
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 def has_vocabulary(metadata: Metadata) -> bool:
@@ -148,7 +151,7 @@ _KINDS: dict[str, Callable[[Metadata], TokenizerArguments]] = {
 
 
 def _finished(
-    backend: Any,
+    backend: tokenizers.Tokenizer,
     metadata: Metadata,
     rules: dict[str, bool],
     given: Mapping[str, str | None] = MappingProxyType({}),
@@ -184,7 +187,7 @@ def _finished(
     }
 
 
-def _take_space_after_specials(backend: Any) -> None:
+def _take_space_after_specials(backend: tokenizers.Tokenizer) -> None:
     """Let special tokens take the white space that follows, as Phi-3's do.
 
     Its tokenizer.json says so token by token. GGUF has no place for it, and llama.cpp goes by the
@@ -212,13 +215,13 @@ def _templates(metadata: Metadata) -> str | dict[str, str] | None:
     return named or None
 
 
-def _from_json(text: str) -> Any:
+def _from_json(text: str) -> tokenizers.Tokenizer:
     tk = import_tokenizers()
     with panics_as("GGUF: tokenizer.huggingface.json"):
         return tk.Tokenizer.from_str(text)
 
 
-def _add_tokens(backend: Any, tokens: list[str], types: list[int]) -> None:
+def _add_tokens(backend: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
     """Tokens that are looked for in a text before anything else, in the order of their ids."""
     tk = import_tokenizers()
     control = (PieceType.CONTROL, PieceType.UNKNOWN)
