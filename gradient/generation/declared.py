@@ -29,7 +29,7 @@ class Option(NamedTuple):
         flag: the command line's names for it, such as "--beams"; "" is its own name, None is none.
         panel: its heading in the command line's help.
         processor: makes the logits processor from the option's value; further parameters are
-            other options, or `eos_ids`, by their names.
+            other options, `eos_ids` or `uniform` (a `UniformDraw`), by their names.
         neutral: the value, beside the default, for which there is no processor.
         sampling: whether it says how tokens are drawn, and so means nothing at temperature 0.
     """

@@ -11,9 +11,13 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, ShapeError
 from gradient.generation.declared import declared
-from gradient.generation.logits import LogitsProcessor, Prefixes, compose
+from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
 from gradient.generation.options import GenerationOptions, Options
 from gradient.tensor import Device, Tensor
+
+
+def _rand(prefixes: Prefixes, device: Device | str | None) -> Tensor:
+    return gradient.rand(len(prefixes), device=device)
 
 
 def processors(
@@ -21,6 +25,7 @@ def processors(
     *,
     eos_ids: Iterable[int] = (),
     extra: Sequence[LogitsProcessor] = (),
+    uniform: UniformDraw | None = None,
 ) -> list[LogitsProcessor]:
     """Return the processors that the options ask for, in the order of transformers.
 
@@ -29,8 +34,9 @@ def processors(
     Args:
         eos_ids: the tokens that end a text.
         extra: others, which come after all that look at the text and before the temperature.
+        uniform: draws the numbers of those that act at random; None is the default generator's.
     """
-    values = vars(options) | {"eos_ids": eos_ids}
+    values = vars(options) | {"eos_ids": eos_ids, "uniform": uniform or _rand}
     before: list[LogitsProcessor] = []
     after: list[LogitsProcessor] = []
     for name, option in declared(Options).items():
@@ -70,9 +76,14 @@ class Sampler:
         eos_ids, extra: see `processors`.
         """
         self.greedy = options.temperature == 0
-        self.process = compose(processors(options, eos_ids=eos_ids, extra=extra))
         self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
         self.draws = self.stream(0)
+        own = self.stream(3)  # of processors that act at random
+
+        def uniform(prefixes: Prefixes, device: Device | str | None) -> Tensor:
+            return self.uniform(prefixes, own, device)
+
+        self.process = compose(processors(options, eos_ids=eos_ids, extra=extra, uniform=uniform))
 
     def __call__(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
         """Return the tokens chosen, (B,) int64; -1 where no token is possible.

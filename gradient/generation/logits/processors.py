@@ -76,6 +76,10 @@ class Prefixes:
 
 LogitsProcessor = Callable[[Tensor, Prefixes], Tensor]
 
+#: Gives a number in [0, 1), (B,), for each text on a device. It follows from the row's seed and the
+#: text's length, so that a processor that acts at random gives the same answer when asked again.
+UniformDraw = Callable[[Prefixes, Device | str | None], Tensor]
+
 
 def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
     """Return the processor that applies those of `chain` one after another."""
