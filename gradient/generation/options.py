@@ -206,6 +206,21 @@ class StreamOptions(TypedDict, total=False):
             sampling=True,
         ),
     ]
+    xtc_probability: Annotated[
+        float,
+        Option(
+            0.0,
+            "how often to exclude top choices (XTC): all tokens whose probability is at least "
+            "xtc_threshold, but the least probable of them",
+            number(0, 1),
+            processor=truncation.xtc,
+            sampling=True,
+        ),
+    ]
+    xtc_threshold: Annotated[
+        float,
+        Option(0.1, "see xtc_probability; above 0.5 nothing is excluded", number(0, 1)),
+    ]
     logit_bias: Annotated[
         Mapping[int, float] | None,
         Option(

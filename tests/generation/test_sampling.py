@@ -34,6 +34,7 @@ from gradient.generation import (
     top_n_sigma,
     top_p,
     typical_p,
+    xtc,
 )
 from gradient.generation.logits import truncation
 from gradient.generation.sampling import UniformNumbers, sample
@@ -134,6 +135,32 @@ def test_top_n_sigma_is_blind_to_temperature_and_to_forbidden_tokens(device):
     assert bool((hot == kept).all())
     wider = gradient.cat([logits, gradient.full((5, 20), -INF, device=device)], dim=1)
     assert bool(((top_n_sigma(1.5)(wider, Prefixes([[]] * 5)) > -INF)[:, :300] == kept).all())
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [(0.9, 4), (0.7, 4), (0.5, 4), (0.2, 3), (0.05, 2), (0.0, 1)],
+)
+def test_xtc_leaves_the_least_of_the_top_choices(threshold, kept, device):
+    def uniform(prefixes, device):
+        return gradient.tensor([0.0, 0.3, 0.6], device=device)
+
+    logits = gradient.tensor(LOGITS * 3, device=device)  # probabilities 0.644, 0.237, 0.087, 0.032
+    found = xtc(0.5, threshold, uniform)(logits, Prefixes([[]] * 3)).tolist()
+    assert found[:2] == [[-INF] * (4 - kept) + LOGITS[0][4 - kept :]] * 2
+    assert found[2] == LOGITS[0]  # it was not this one's turn
+
+
+def test_xtc_draws_what_a_seed_says():
+    model, options = tiny_model(), {"temperature": 1.0, "xtc_probability": 0.5, "ignore_eos": True}
+
+    def text(**changes):
+        return generate(model, [1, 2], max_new_tokens=20, **{**options, "seed": 3, **changes})
+
+    assert text().token_ids == text().token_ids == text(draft="prompt_lookup").token_ids
+    assert text().token_ids != text(xtc_probability=1.0).token_ids
+    unexcluded = text(xtc_probability=0.0).token_ids
+    assert text(xtc_threshold=0.6).token_ids == unexcluded != text().token_ids
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])

@@ -10,7 +10,7 @@ import math
 
 import gradient
 import gradient.functional as F
-from gradient.generation.logits.processors import LogitsProcessor, Prefixes
+from gradient.generation.logits.processors import LogitsProcessor, Prefixes, UniformDraw
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "top_n_sigma",
     "top_p",
     "typical_p",
+    "xtc",
 ]
 
 #: How many tokens are looked at before all are.
@@ -123,6 +124,22 @@ def eta_cutoff(epsilon: float) -> LogitsProcessor:
         _, probabilities, entropy = _information(logits)
         eta = (math.sqrt(epsilon) * gradient.exp(-entropy)).clamp(max=epsilon)
         return _probable(logits, probabilities, eta)
+
+    return process
+
+
+def xtc(probability: float, xtc_threshold: float, uniform: UniformDraw) -> LogitsProcessor:
+    """Now and then, forbid all tokens of a probability above the threshold but the least of them.
+
+    "Exclude top choices" (p-e-w 2024, text-generation-webui, pull request 6335): where several
+    tokens would do, one that is not the usual is taken. `probability` says how often.
+    """
+
+    def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
+        top = F.softmax(logits, dim=-1) >= xtc_threshold
+        least = gradient.where(top, logits, math.inf).amin(dim=-1, keepdim=True)
+        now = (uniform(prefixes, logits.device) < probability).unsqueeze(1)
+        return logits.masked_fill(top & (logits > least) & now, -math.inf)
 
     return process
 
