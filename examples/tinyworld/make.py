@@ -19,7 +19,7 @@ import questions
 import stories
 
 from gradient.text import Tokenizer, train_bpe
-from gradient.text.build import add_ends
+from gradient.text.build import add_bos_eos
 
 END_OF_TEXT, USER, ASSISTANT, END = "<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"
 
@@ -113,7 +113,7 @@ def main() -> None:
         split_digits=True,
     )
     # As in LLaMA, every text begins with BOS; here it is the token that ends one, too.
-    add_ends(tokenizer.backend, END_OF_TEXT, None)
+    add_bos_eos(tokenizer.backend, END_OF_TEXT, None)
     tokenizer = Tokenizer(tokenizer.backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save(options.folder / "tokenizer")

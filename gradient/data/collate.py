@@ -13,6 +13,11 @@ from gradient.io.arrays import tensor_of, to_numpy
 from gradient.tensor import Tensor
 from gradient.tensor.joining import stack
 
+__all__ = [
+    "default_collate",
+    "default_convert",
+]
+
 
 def default_collate(batch: Sequence[Any]) -> Any:
     """Stack the samples of a batch along a new first dimension, whatever structure they have.

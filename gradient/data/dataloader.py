@@ -28,6 +28,10 @@ from gradient.errors import ArgumentError, CheckpointError, TypeMismatch
 from gradient.random import Generator
 from gradient.tensor import Tensor
 
+__all__ = [
+    "DataLoader",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S")
 B = TypeVar("B")

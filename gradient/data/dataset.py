@@ -13,6 +13,17 @@ from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, senten
 from gradient.random import Generator
 from gradient.tensor import Tensor
 
+__all__ = [
+    "ChainDataset",
+    "ConcatDataset",
+    "Dataset",
+    "IterableDataset",
+    "StackDataset",
+    "Subset",
+    "TensorDataset",
+    "random_split",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 
 

@@ -13,6 +13,15 @@ from gradient.data import draw
 from gradient.errors import ArgumentError, TypeMismatch
 from gradient.random import Generator
 
+__all__ = [
+    "BatchSampler",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "SubsetRandomSampler",
+    "WeightedRandomSampler",
+]
+
 T_co = TypeVar("T_co", covariant=True)
 
 

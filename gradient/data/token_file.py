@@ -35,6 +35,14 @@ from gradient.tensor import Tensor
 if TYPE_CHECKING:
     from gradient.text import Tokenizer
 
+__all__ = [
+    "TokenFile",
+    "TokenWindows",
+    "TokenWriter",
+    "encode_corpus",
+    "read_texts",
+]
+
 FORMAT = "gradient-tokens"
 VERSION = 1
 _DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}

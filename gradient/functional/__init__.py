@@ -4,6 +4,7 @@ Also importable as `gradient.nn.functional`. Each module's `__all__` says what i
 """
 
 from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
 
 from gradient.functional.activation import *
 from gradient.functional.attention import *
@@ -19,4 +20,5 @@ from gradient.functional.pooling import *
 from gradient.functional.regression_loss import *
 from gradient.functional.vision import *
 
-__all__ = sorted(name for name, value in globals().items() if type(value) is _FunctionType)
+if not TYPE_CHECKING:  # checkers follow the stars
+    __all__ = sorted(name for name, value in globals().items() if type(value) is _FunctionType)

@@ -18,6 +18,10 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, zeros
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "MultiheadAttention",
+]
+
 
 class MultiheadAttention(Module):
     """`concat(head_1, ...) W_o`, `head_i = softmax(q_i k_i^T / sqrt(d)) v_i` (Vaswani et al. 2017).

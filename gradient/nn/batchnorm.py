@@ -13,6 +13,15 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, ones_like, zeros
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+]
+
 
 class _NormBase(Module):
     """What batch and instance norm share: affine parameters, and buffers of running statistics."""

@@ -11,6 +11,14 @@ from gradient.nn.module import MODULE, Module, indent, layout
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 
+__all__ = [
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "Sequential",
+]
+
 
 def iterable(caller: str, expected: str, value: Any) -> list[Any]:
     """The members of an iterable, as a list."""

@@ -6,6 +6,11 @@ from gradient import functional as F
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
 
+__all__ = [
+    "CosineSimilarity",
+    "PairwiseDistance",
+]
+
 
 class CosineSimilarity(Module):
     """`x1 . x2 / (|x1| |x2|)` along `dim`, each norm at least `eps`."""

@@ -8,6 +8,14 @@ from gradient.nn.module import Module
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of
 
+__all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+]
+
 
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:

@@ -15,6 +15,10 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "Embedding",
+]
+
 
 class Embedding(Module):
     """`y = W[x]`: integers (...) to (..., embedding_dim), W (num_embeddings, embedding_dim).

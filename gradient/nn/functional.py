@@ -1,4 +1,8 @@
 """`gradient.functional`, under the name that PyTorch gives it."""
 
+from typing import TYPE_CHECKING
+
 from gradient.functional import *  # noqa: F403
-from gradient.functional import __all__  # noqa: F401
+
+if not TYPE_CHECKING:
+    from gradient.functional import __all__  # noqa: F401

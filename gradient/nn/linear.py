@@ -16,6 +16,14 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "Bilinear",
+    "Flatten",
+    "Identity",
+    "Linear",
+    "Unflatten",
+]
+
 
 class Identity(Module):
     """Passes its input on: `y = x`. Takes any arguments, to stand in for other layers."""

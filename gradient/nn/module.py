@@ -23,6 +23,10 @@ from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
 
+__all__ = [
+    "Module",
+]
+
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 
 P = ParamSpec("P")

@@ -15,6 +15,13 @@ from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "GroupNorm",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+]
+
 
 class LayerNorm(Module):
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the last dimensions (Ba et al. 2016)."""

@@ -9,6 +9,10 @@ from gradient.autograd.node import leaf_node
 from gradient.errors import DTypeError, TypeMismatch
 from gradient.tensor import Tensor
 
+__all__ = [
+    "Parameter",
+]
+
 
 class Parameter(Tensor):
     """A tensor that becomes one of a module's parameters when it is set as its attribute.

@@ -22,6 +22,15 @@ from gradient.tensor.creation import empty, zeros
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.joining import cat, stack
 
+__all__ = [
+    "GRU",
+    "GRUCell",
+    "LSTM",
+    "LSTMCell",
+    "RNN",
+    "RNNCell",
+]
+
 State = tuple[Tensor, ...]
 #: A state as users give and get it: h, or of an LSTM (h, c).
 Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])

@@ -18,6 +18,13 @@ from gradient.nn.normalization import LayerNorm
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
+__all__ = [
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+]
+
 _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 

@@ -9,6 +9,15 @@ from gradient.functional.conv import Size
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
 
+__all__ = [
+    "ChannelShuffle",
+    "Fold",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Unfold",
+    "Upsample",
+]
+
 
 class Upsample(Module):
     """Resizes (N, C, ...) to `size`, or by `scale_factor`; modes as in `functional.interpolate`."""

@@ -12,12 +12,12 @@ Each module's `__all__` says what is public.
 """
 
 from gradient.optim import lr_scheduler as lr_scheduler
-from gradient.optim.adafactor import *  # noqa: F403
-from gradient.optim.adagrad import *  # noqa: F403
-from gradient.optim.adam import *  # noqa: F403
-from gradient.optim.adam_variants import *  # noqa: F403
-from gradient.optim.lion import *  # noqa: F403
+from gradient.optim.adafactor import *
+from gradient.optim.adagrad import *
+from gradient.optim.adam import *
+from gradient.optim.adam_variants import *
+from gradient.optim.lion import *
 from gradient.optim.muon import Muon as Muon
 from gradient.optim.optimizer import Optimizer as Optimizer
-from gradient.optim.rmsprop import *  # noqa: F403
-from gradient.optim.sgd import *  # noqa: F403
+from gradient.optim.rmsprop import *
+from gradient.optim.sgd import *

@@ -1,20 +1,8 @@
-"""Clipping gradients, all parameters as one vector, and padding sequences (`nn.utils.rnn`)."""
+"""Clipping gradients, all parameters as one vector, and padding sequences (`nn.utils.rnn`).
 
-from gradient.nn.utils import rnn
-from gradient.nn.utils.clip_grad import (
-    clip_grad_norm_,
-    clip_grad_value_,
-    clip_grads_with_norm_,
-    get_total_norm,
-)
-from gradient.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
+Each module's `__all__` says what is public.
+"""
 
-__all__ = [
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clip_grads_with_norm_",
-    "get_total_norm",
-    "parameters_to_vector",
-    "rnn",
-    "vector_to_parameters",
-]
+from gradient.nn.utils import rnn as rnn
+from gradient.nn.utils.clip_grad import *
+from gradient.nn.utils.convert_parameters import *

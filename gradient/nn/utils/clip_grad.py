@@ -12,6 +12,13 @@ from gradient.tensor.arguments import number_of, shown
 from gradient.tensor.creation import zeros
 from gradient.tensor.joining import stack
 
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
+]
+
 
 def _tensors(caller: str, given: Tensor | Iterable[Tensor]) -> list[Tensor]:
     """A tensor, or several, as a list."""

@@ -1,42 +1,13 @@
-"""Learning-rate schedules, with PyTorch's names and meaning."""
+"""Learning-rate schedules, with PyTorch's names and meaning.
+
+Each module's `__all__` says what is public.
+"""
 
 from gradient.errors import name_constructors
-from gradient.optim.lr_scheduler.compose import ChainedScheduler, SequentialLR
-from gradient.optim.lr_scheduler.cyclic import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
-from gradient.optim.lr_scheduler.factors import (
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    MultiplicativeLR,
-    MultiStepLR,
-    PolynomialLR,
-    StepLR,
-    WarmupCosineLR,
-)
-from gradient.optim.lr_scheduler.plateau import ReduceLROnPlateau
-from gradient.optim.lr_scheduler.scheduler import FactorLR, LRScheduler
-
-__all__ = [
-    "ChainedScheduler",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "ExponentialLR",
-    "FactorLR",
-    "LRScheduler",
-    "LambdaLR",
-    "LinearLR",
-    "MultiStepLR",
-    "MultiplicativeLR",
-    "OneCycleLR",
-    "PolynomialLR",
-    "ReduceLROnPlateau",
-    "SequentialLR",
-    "StepLR",
-    "WarmupCosineLR",
-]
+from gradient.optim.lr_scheduler.compose import *
+from gradient.optim.lr_scheduler.cyclic import *
+from gradient.optim.lr_scheduler.factors import *
+from gradient.optim.lr_scheduler.plateau import *
+from gradient.optim.lr_scheduler.scheduler import *
 
 name_constructors(tuple(globals().values()))

@@ -16,6 +16,11 @@ from gradient.optim.lr_scheduler.scheduler import (
 )
 from gradient.optim.optimizer import Optimizer
 
+__all__ = [
+    "ChainedScheduler",
+    "SequentialLR",
+]
+
 
 class _Composite(LRScheduler):
     """Several schedules of one optimiser, whose states are saved as a list."""

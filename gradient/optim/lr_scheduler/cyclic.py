@@ -12,6 +12,12 @@ from gradient.errors import ArgumentError
 from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group, set_lr
 from gradient.optim.optimizer import Group, Optimizer
 
+__all__ = [
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "OneCycleLR",
+]
+
 
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Anneal along half cosines, each from the full rate again: SGDR (Loshchilov and Hutter 2017).

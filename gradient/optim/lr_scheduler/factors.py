@@ -13,6 +13,19 @@ from gradient.errors import ArgumentError, TypeMismatch
 from gradient.optim.lr_scheduler.scheduler import FactorLR, LRScheduler, current_lrs, per_group
 from gradient.optim.optimizer import Optimizer
 
+__all__ = [
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "PolynomialLR",
+    "StepLR",
+    "WarmupCosineLR",
+]
+
 
 class StepLR(FactorLR):
     """Multiply the rate by `gamma` every `step_size` epochs.

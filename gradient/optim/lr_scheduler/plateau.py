@@ -17,6 +17,10 @@ from gradient.optim.lr_scheduler.scheduler import (
 )
 from gradient.optim.optimizer import Optimizer
 
+__all__ = [
+    "ReduceLROnPlateau",
+]
+
 
 class ReduceLROnPlateau(LRScheduler):
     """Reduce the rate when a metric has stopped improving.

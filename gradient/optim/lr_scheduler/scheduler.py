@@ -9,6 +9,11 @@ from gradient.errors import ArgumentError, TypeMismatch
 from gradient.optim.optimizer import Group, Optimizer
 from gradient.tensor import Tensor
 
+__all__ = [
+    "FactorLR",
+    "LRScheduler",
+]
+
 
 class LRScheduler:
     """Sets the learning rate of each parameter group, once per call of `step`.
