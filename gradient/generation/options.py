@@ -88,6 +88,9 @@ CHOICES = Limit(
     "a list of non-empty strings, at least one",
     lambda some: bool(some) and not isinstance(some, str) and _are_strings(some),
 )
+LOGPROBS = Limit(
+    "True or an integer of at least 0", lambda n: isinstance(n, bool) or COUNT.holds(n)
+)
 
 # ---- the options --------------------------------------------------------------------------------
 
@@ -101,400 +104,162 @@ class StreamOptions(TypedDict, total=False):
     Those that are for `sampling` run after the others.
     """
 
-    max_new_tokens: Annotated[
-        int | None,
-        Option(
-            256,
-            "the most tokens to generate; None: until the context is full",
-            optional(COUNT),
-            flag="--max-new-tokens -n",
-            panel=FORM,
-        ),
-    ]
-    temperature: Annotated[
-        float,
-        Option(
-            0.0,
-            "logits are divided by it: below 1 bolder, above 1 more varied; 0 always takes the "
-            "likeliest token",
-            number(0, finite=True),
-            flag="--temperature -t",
-            processor=truncation.temperature,
-            neutral=1,
-            sampling=True,
-        ),
-    ]
-    top_n_sigma: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among tokens whose logit is at most n standard deviations below the greatest: "
-            "the same tokens at any temperature (Tang et al. 2024)",
-            optional(number(above=0, finite=True)),
-            processor=truncation.top_n_sigma,
-            sampling=True,
-        ),
-    ]
-    top_k: Annotated[
-        int | None,
-        Option(
-            None,
-            "sample among the k likeliest tokens; 0: all",
-            optional(COUNT),
-            processor=truncation.top_k,
-            neutral=0,
-            sampling=True,
-        ),
-    ]
-    top_p: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among the fewest likeliest tokens whose probabilities reach p (nucleus "
-            "sampling, Holtzman et al. 2020)",
-            SHARE,
-            processor=truncation.top_p,
-            neutral=1,
-            sampling=True,
-        ),
-    ]
-    min_p: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among tokens at least so many times as probable as the likeliest (Nguyen et "
-            "al. 2024)",
-            optional(number(0, 1)),
-            processor=truncation.min_p,
-            neutral=0,
-            sampling=True,
-        ),
-    ]
-    typical_p: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among the fewest tokens about as informative as expected whose probabilities "
-            "reach p (Meister et al. 2022)",
-            SHARE,
-            flag="--typical",
-            processor=truncation.typical_p,
-            neutral=1,
-            sampling=True,
-        ),
-    ]
-    epsilon_cutoff: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among tokens at least so probable (Hewitt et al. 2022); 0: all",
-            optional(number(0, below=1)),
-            processor=truncation.epsilon_cutoff,
-            neutral=0,
-            sampling=True,
-        ),
-    ]
-    eta_cutoff: Annotated[
-        float | None,
-        Option(
-            None,
-            "sample among tokens at least so probable, or sqrt(eta) * exp(-entropy) where that is "
-            "less, as in flat distributions (Hewitt et al. 2022); 0: all",
-            optional(number(0, below=1)),
-            processor=truncation.eta_cutoff,
-            neutral=0,
-            sampling=True,
-        ),
-    ]
-    xtc_probability: Annotated[
-        float,
-        Option(
-            0.0,
-            "how often to exclude top choices (XTC): all tokens whose probability is at least "
-            "xtc_threshold, but the least probable of them",
-            number(0, 1),
-            processor=truncation.xtc,
-            sampling=True,
-        ),
-    ]
-    xtc_threshold: Annotated[
-        float,
-        Option(0.1, "see xtc_probability; above 0.5 nothing is excluded", number(0, 1)),
-    ]
-    logit_bias: Annotated[
-        Mapping[int, float] | None,
-        Option(
-            None,
-            "{token id: value added to its logit}; -inf forbids a token",
-            optional(Limit("{token id: number below inf}", _is_bias)),
-            processor=penalties.logit_bias,
-            neutral={},
-        ),
-    ]
-    repetition_penalty: Annotated[
-        float,
-        Option(
-            1.0,
-            "positive logits of tokens already there, in the prompt or after it, are divided by "
-            "it, negative ones multiplied: above 1 makes them less likely (Keskar et al. 2019)",
-            POSITIVE,
-            processor=penalties.repetition_penalty,
-        ),
-    ]
-    frequency_penalty: Annotated[
-        float,
-        Option(
-            0.0,
-            "subtracted from the logit of each token as often as it was generated; the prompt "
-            "does not count (OpenAI's definition)",
-            number(finite=True),
-            processor=penalties.frequency_penalty,
-        ),
-    ]
-    presence_penalty: Annotated[
-        float,
-        Option(
-            0.0,
-            "subtracted from the logit of each token that was generated, however often; the prompt "
-            "does not count (OpenAI's definition)",
-            number(finite=True),
-            processor=penalties.presence_penalty,
-        ),
-    ]
-    no_repeat_ngram_size: Annotated[
-        int,
-        Option(
-            0,
-            "no run of so many tokens comes twice, the prompt's included; 0 allows all",
-            COUNT,
-            flag="--no-repeat-ngram",
-            processor=penalties.no_repeat_ngram,
-        ),
-    ]
-    bad_words_ids: Annotated[
-        Sequence[Sequence[int]] | None,
-        Option(
-            None,
-            "runs of tokens that must not appear, each a list of token ids",
-            optional(Limit("lists of token ids, none of them empty", _are_words)),
-            processor=penalties.bad_words,
-            flag=None,
-        ),
-    ]
-    min_new_tokens: Annotated[
-        int,
-        Option(
-            0,
-            "no end-of-text token before so many tokens",
-            COUNT,
-            processor=penalties.min_new_tokens,
-        ),
-    ]
-    logits_processors: Annotated[
-        Sequence[LogitsProcessor],
-        Option(
-            (),
-            "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
-            "before the temperature",
-            Limit("a list of functions of logits and prefixes", _are_functions),
-            flag=None,
-        ),
-    ]
-    seed: Annotated[
-        int | Sequence[int] | None,
-        Option(
-            None,
-            "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
-            "from a list. Without one each process draws another: the result's `seed` says which",
-        ),
-    ]
-    num_beams: Annotated[
-        int,
-        Option(
-            1,
-            "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
-            "stream then comes in one piece",
-            integer(1),
-            flag="--beams",
-        ),
-    ]
-    length_penalty: Annotated[
-        float,
-        Option(
-            1.0,
-            "with beams: scores are divided by the text's length to this power, so above 0 "
-            "favours longer texts",
-            number(finite=True),
-        ),
-    ]
-    early_stopping: Annotated[
-        bool | Literal["never"],
-        Option(
-            False,
-            'with beams, when to stop: True, False or "never"; see `BeamSearch`',
-            Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
-            flag=None,
-        ),
-    ]
-    logprobs: Annotated[
-        bool | int | None,
-        Option(
-            None,
-            "report log-probabilities: True, or how many of the likeliest tokens to list",
-            optional(
-                Limit(
-                    "True or an integer of at least 0",
-                    lambda n: isinstance(n, bool) or COUNT.holds(n),
-                )
-            ),
-        ),
-    ]
-    stop: Annotated[
-        str | Sequence[str] | None,
-        Option(
-            None,
-            "a string, or several, that ends the text; nothing of it is given out",
-            STRINGS,
-            panel=FORM,
-        ),
-    ]
-    ignore_eos: Annotated[
-        bool,
-        Option(
-            False,
-            "go on after an end-of-text token, which then counts like any other",
-            panel=FORM,
-        ),
-    ]
-    beyond_context: Annotated[
-        bool,
-        Option(
-            False,
-            "go on beyond the context that a model with rotary positions was trained for, where it "
-            "writes nonsense",
-            panel=FORM,
-        ),
-    ]
-    json_schema: Annotated[
-        Any,
-        Option(
-            None,
-            "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
-            "or a pydantic model). This and the next three, of which one can be given, need the "
-            "`constraints` extra",
-            panel=FORM,
-        ),
-    ]
-    regex: Annotated[
-        str | None,
-        Option(
-            None,
-            "the whole text is to match this regular expression (Rust's, without look-around)",
-            TEXT,
-            panel=FORM,
-        ),
-    ]
-    choices: Annotated[
-        Sequence[str] | None,
-        Option(
-            None,
-            "the text is to be one of these",
-            optional(CHOICES),
-            flag="--choice",
-            panel=FORM,
-        ),
-    ]
-    grammar: Annotated[
-        str | None,
-        Option(
-            None,
-            "the text is to follow this grammar, in llguidance's variant of Lark's notation",
-            TEXT,
-            panel=FORM,
-        ),
-    ]
-    draft: Annotated[
-        CausalLM | HasModel | Literal["prompt_lookup"] | None,
-        Option(
-            None,
-            "speculative decoding: a smaller model of the same vocabulary that guesses tokens for "
-            'this one to check, or "prompt_lookup", which guesses that the text repeats itself. '
-            "The text is the same, up to rounding: see `SpeculativeDecoder`",
-            optional(Limit('a model, or "prompt_lookup"', _is_draft)),
-            panel=SPEED,
-        ),
-    ]
-    max_draft_tokens: Annotated[
-        int,
-        Option(
-            16,
-            "the most tokens to guess at once; fewer are tried where guesses fail",
-            integer(1, 32),
-            flag=None,
-        ),
-    ]
-    cache: Annotated[
-        str,
-        Option(
-            "static",
-            'how keys and values are laid out: "static" (a buffer for each layer), "sliding" '
-            '(layers with a window keep little more than that) or "paged" (pages that beams and '
-            "equal prompts share)",
-            one_of(*KINDS),
-            panel=SPEED,
-        ),
-    ]
-    cache_dtype: Annotated[
-        str | None,
-        Option(
-            None,
-            'what keys and values are stored in: a float dtype, "int8" or "int4", or one for each, '
-            'as in "int8/int4"; None is the model\'s dtype',
-            optional(
-                Limit(
-                    f"one of {', '.join(STORED)}, or two of them, for keys/values",
-                    is_stored,
-                )
-            ),
-            panel=SPEED,
-        ),
-    ]
-    prompt_cache: Annotated[
-        PromptCache | None,
-        Option(
-            None,
-            "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
-            "afterwards it holds this text. It brings its own kind of cache",
-            optional(Limit("a PromptCache", lambda cache: isinstance(cache, PromptCache))),
-            flag=None,
-        ),
-    ]
-    prefill_chunk: Annotated[
-        int | None,
-        Option(
-            CHUNK,
-            "how many tokens of a prompt go through the model at once; None is all",
-            optional(integer(1)),
-            flag=None,
-        ),
-    ]
-    use_cache: Annotated[
-        bool, Option(True, "False computes every token anew at every step", flag=None)
-    ]
+    # fmt: off
+    max_new_tokens: Annotated[int | None, Option(256,
+        "the most tokens to generate; None: until the context is full",
+        optional(COUNT), flag="--max-new-tokens -n", panel=FORM)]
+    temperature: Annotated[float, Option(0.0,
+        "logits are divided by it: below 1 bolder, above 1 more varied; 0 always takes the "
+        "likeliest token",
+        number(0, finite=True), flag="--temperature -t", processor=truncation.temperature,
+        neutral=1, sampling=True)]
+    top_n_sigma: Annotated[float | None, Option(None,
+        "sample among tokens whose logit is at most n standard deviations below the greatest: "
+        "the same tokens at any temperature (Tang et al. 2024)",
+        optional(number(above=0, finite=True)), processor=truncation.top_n_sigma, sampling=True)]
+    top_k: Annotated[int | None, Option(None,
+        "sample among the k likeliest tokens; 0: all",
+        optional(COUNT), processor=truncation.top_k, neutral=0, sampling=True)]
+    top_p: Annotated[float | None, Option(None,
+        "sample among the fewest likeliest tokens whose probabilities reach p (nucleus "
+        "sampling, Holtzman et al. 2020)",
+        SHARE, processor=truncation.top_p, neutral=1, sampling=True)]
+    min_p: Annotated[float | None, Option(None,
+        "sample among tokens at least so many times as probable as the likeliest (Nguyen et al. "
+        "2024)",
+        optional(number(0, 1)), processor=truncation.min_p, neutral=0, sampling=True)]
+    typical_p: Annotated[float | None, Option(None,
+        "sample among the fewest tokens about as informative as expected whose probabilities "
+        "reach p (Meister et al. 2022)",
+        SHARE, flag="--typical", processor=truncation.typical_p, neutral=1, sampling=True)]
+    epsilon_cutoff: Annotated[float | None, Option(None,
+        "sample among tokens at least so probable (Hewitt et al. 2022); 0: all",
+        optional(number(0, below=1)), processor=truncation.epsilon_cutoff, neutral=0,
+        sampling=True)]
+    eta_cutoff: Annotated[float | None, Option(None,
+        "sample among tokens at least so probable, or sqrt(eta) * exp(-entropy) where that is "
+        "less, as in flat distributions (Hewitt et al. 2022); 0: all",
+        optional(number(0, below=1)), processor=truncation.eta_cutoff, neutral=0, sampling=True)]
+    xtc_probability: Annotated[float, Option(0.0,
+        "how often to exclude top choices (XTC): all tokens whose probability is at least "
+        "xtc_threshold, but the least probable of them",
+        number(0, 1), processor=truncation.xtc, sampling=True)]
+    xtc_threshold: Annotated[float, Option(0.1,
+        "see xtc_probability; above 0.5 nothing is excluded",
+        number(0, 1))]
+    logit_bias: Annotated[Mapping[int, float] | None, Option(None,
+        "{token id: value added to its logit}; -inf forbids a token",
+        optional(Limit("{token id: number below inf}", _is_bias)),
+        processor=penalties.logit_bias, neutral={})]
+    repetition_penalty: Annotated[float, Option(1.0,
+        "positive logits of tokens already there, in the prompt or after it, are divided by it, "
+        "negative ones multiplied: above 1 makes them less likely (Keskar et al. 2019)",
+        POSITIVE, processor=penalties.repetition_penalty)]
+    frequency_penalty: Annotated[float, Option(0.0,
+        "subtracted from the logit of each token as often as it was generated; the prompt does "
+        "not count (OpenAI's definition)",
+        number(finite=True), processor=penalties.frequency_penalty)]
+    presence_penalty: Annotated[float, Option(0.0,
+        "subtracted from the logit of each token that was generated, however often; the prompt "
+        "does not count (OpenAI's definition)",
+        number(finite=True), processor=penalties.presence_penalty)]
+    no_repeat_ngram_size: Annotated[int, Option(0,
+        "no run of so many tokens comes twice, the prompt's included; 0 allows all",
+        COUNT, flag="--no-repeat-ngram", processor=penalties.no_repeat_ngram)]
+    bad_words_ids: Annotated[Sequence[Sequence[int]] | None, Option(None,
+        "runs of tokens that must not appear, each a list of token ids",
+        optional(Limit("lists of token ids, none of them empty", _are_words)),
+        processor=penalties.bad_words, flag=None)]
+    min_new_tokens: Annotated[int, Option(0,
+        "no end-of-text token before so many tokens",
+        COUNT, processor=penalties.min_new_tokens)]
+    logits_processors: Annotated[Sequence[LogitsProcessor], Option((),
+        "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
+        "before the temperature",
+        Limit("a list of functions of logits and prefixes", _are_functions), flag=None)]
+    seed: Annotated[int | Sequence[int] | None, Option(None,
+        "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
+        "from a list. Without one each process draws another: the result's `seed` says which")]
+    num_beams: Annotated[int, Option(1,
+        "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
+        "stream then comes in one piece",
+        integer(1), flag="--beams")]
+    length_penalty: Annotated[float, Option(1.0,
+        "with beams: scores are divided by the text's length to this power, so above 0 favours "
+        "longer texts",
+        number(finite=True))]
+    early_stopping: Annotated[bool | Literal["never"], Option(False,
+        'with beams, when to stop: True, False or "never"; see `BeamSearch`',
+        Limit('True, False or "never"', lambda when: isinstance(when, bool) or when == "never"),
+        flag=None)]
+    logprobs: Annotated[bool | int | None, Option(None,
+        "report log-probabilities: True, or how many of the likeliest tokens to list",
+        optional(LOGPROBS))]
+    stop: Annotated[str | Sequence[str] | None, Option(None,
+        "a string, or several, that ends the text; nothing of it is given out",
+        STRINGS, panel=FORM)]
+    ignore_eos: Annotated[bool, Option(False,
+        "go on after an end-of-text token, which then counts like any other",
+        panel=FORM)]
+    beyond_context: Annotated[bool, Option(False,
+        "go on beyond the context that a model with rotary positions was trained for, where it "
+        "writes nonsense",
+        panel=FORM)]
+    json_schema: Annotated[Any, Option(None,
+        "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
+        "or a pydantic model). This and the next three, of which one can be given, need the "
+        "`constraints` extra",
+        panel=FORM)]
+    regex: Annotated[str | None, Option(None,
+        "the whole text is to match this regular expression (Rust's, without look-around)",
+        TEXT, panel=FORM)]
+    choices: Annotated[Sequence[str] | None, Option(None,
+        "the text is to be one of these",
+        optional(CHOICES), flag="--choice", panel=FORM)]
+    grammar: Annotated[str | None, Option(None,
+        "the text is to follow this grammar, in llguidance's variant of Lark's notation",
+        TEXT, panel=FORM)]
+    draft: Annotated[CausalLM | HasModel | Literal["prompt_lookup"] | None, Option(None,
+        "speculative decoding: a smaller model of the same vocabulary that guesses tokens for "
+        'this one to check, or "prompt_lookup", which guesses that the text repeats itself. The '
+        "text is the same, up to rounding: see `SpeculativeDecoder`",
+        optional(Limit('a model, or "prompt_lookup"', _is_draft)), panel=SPEED)]
+    max_draft_tokens: Annotated[int, Option(16,
+        "the most tokens to guess at once; fewer are tried where guesses fail",
+        integer(1, 32), flag=None)]
+    cache: Annotated[str, Option("static",
+        'how keys and values are laid out: "static" (a buffer for each layer), "sliding" '
+        '(layers with a window keep little more than that) or "paged" (pages that beams and '
+        "equal prompts share)",
+        one_of(*KINDS), panel=SPEED)]
+    cache_dtype: Annotated[str | None, Option(None,
+        'what keys and values are stored in: a float dtype, "int8" or "int4", or one for each, '
+        'as in "int8/int4"; None is the model\'s dtype',
+        optional(Limit(f"one of {', '.join(STORED)}, or two of them, for keys/values", is_stored)),
+        panel=SPEED)]
+    prompt_cache: Annotated[PromptCache | None, Option(None,
+        "a `PromptCache`: the prompt's beginning that it holds is not computed again, and "
+        "afterwards it holds this text. It brings its own kind of cache",
+        optional(Limit("a PromptCache", lambda cache: isinstance(cache, PromptCache))),
+        flag=None)]
+    prefill_chunk: Annotated[int | None, Option(CHUNK,
+        "how many tokens of a prompt go through the model at once; None is all",
+        optional(integer(1)), flag=None)]
+    use_cache: Annotated[bool, Option(True,
+        "False computes every token anew at every step",
+        flag=None)]
+    # fmt: on
 
 
 class Options(StreamOptions, total=False):
     """The options of `generate` and `chat`, which may return several texts of a prompt."""
 
-    num_return_sequences: Annotated[
-        int,
-        Option(
-            1,
-            "so many continuations of each prompt, side by side in the list that comes back. More "
-            "than one needs beams, or a temperature",
-            integer(1),
-        ),
-    ]
+    # fmt: off
+    num_return_sequences: Annotated[int, Option(1,
+        "so many continuations of each prompt, side by side in the list that comes back. More "
+        "than one needs beams, or a temperature",
+        integer(1))]
+    # fmt: on
 
 
 @declared_by(Options)
@@ -513,7 +278,7 @@ class GenerationOptions:
         ),
         Rule(
             ("num_return_sequences", "num_beams"),
-            lambda several, beams: beams in (1, max(beams, several)),
+            lambda several, beams: beams == 1 or several <= beams,
             "num_return_sequences={num_return_sequences} needs as many beams, got {num_beams}",
         ),
         Rule(
