@@ -17,8 +17,8 @@ import gradient
 
 CHECKOUT = Path(__file__).parent.parent.resolve()
 DOCS = CHECKOUT / "docs"
-#: Where the page of the namespace `gradient` has its table.
-FUNCTIONS = "<!-- functions -->"
+#: What pages of the reference have in place of a list that is made here.
+FUNCTIONS, MODELS = "<!-- functions -->", "<!-- models -->"
 #: Pages that stand above docs/.
 ABOVE = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)(?=[)#])")
@@ -48,8 +48,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Turn links to files of the checkout into links to their pages."""
     if page.file.src_uri.startswith("source/"):
         return markdown
-    if page.file.src_uri == "reference/tensor.md":
-        markdown = markdown.replace(FUNCTIONS, _functions())
+    if page.file.src_uri.startswith("reference/"):
+        for marker, made in ((FUNCTIONS, _functions), (MODELS, _models)):
+            markdown = markdown.replace(marker, made()) if marker in markdown else markdown
     here = Path(page.file.src_uri).parent
 
     def target(link: re.Match[str]) -> str:
@@ -73,6 +74,14 @@ def _functions() -> str:
             first, second = (cell.replace("|", "\\|") for cell in cells)
             rows.append(f"| `{first}` | {second} |")
     return "\n".join(["| function | |", "|---|---|", *rows])
+
+
+def _models() -> str:
+    """The reference of each module of `gradient.models`."""
+    names = sorted(path.stem for path in (CHECKOUT / "gradient" / "models").glob("[!_]*.py"))
+    options = ("show_root_heading: true", "show_root_toc_entry: true", "show_source: false")
+    lines = "".join(f"      {option}\n" for option in options)
+    return "\n".join(f"::: gradient.models.{name}\n    options:\n{lines}" for name in names)
 
 
 def _parameters(function: Any) -> str:
