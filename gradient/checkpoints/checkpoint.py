@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gradient.checkpoints.generation_config import read_generation_config
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 from gradient.io.sharded import open_sharded, open_sharded_torch
+from gradient.io.tensor_file import TensorFile
 from gradient.models.config import CONFIG_NAME
-from gradient.tensor import Tensor
 from gradient.text import Tokenizer
 from gradient.text.files import has_tokenizer
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024  # a config.json has a few KB: beyond this it is something else
-
-
-class Weights(Protocol):
-    """A model's tensors by name, each made when asked for: what every format's file is."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-
-    def __iter__(self) -> Iterator[str]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, name: str) -> Tensor: ...
-
-    def items(self) -> ItemsView[str, Tensor]: ...
-
-    def release(self, name: str) -> None:
-        """Give back the memory that reading a tensor took; it can be read again."""
 
 
 class Checkpoint:
@@ -49,7 +30,7 @@ class Checkpoint:
         open_weights: opens it; only headers are read.
     """
 
-    def __init__(self, path: Path, open_weights: Callable[[Path], Weights]) -> None:
+    def __init__(self, path: Path, open_weights: Callable[[Path], TensorFile]) -> None:
         self.path = path
         self._open_weights = open_weights
 
@@ -69,7 +50,7 @@ class Checkpoint:
         return read_config(self.folder)
 
     @cached_property
-    def tensors(self) -> Weights:
+    def tensors(self) -> TensorFile:
         """The tensors by the names that the file has for them: views of the mapped file.
 
         Raises:
@@ -79,7 +60,7 @@ class Checkpoint:
         return self._open_weights(self.path)
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> TensorFile:
         """The tensors by Hugging Face's names, each made when asked for; errors as of `tensors`."""
         return self.tensors
 
@@ -134,7 +115,7 @@ class Checkpoint:
         return f"{type(self).__name__}({str(self.path)!r})"
 
 
-def open_folder(folder: Path) -> Weights:
+def open_folder(folder: Path) -> TensorFile:
     """The weights in a folder: *.safetensors, or else pytorch_model.bin, in shards or not.
 
     Raises:

@@ -12,7 +12,6 @@ Format: https://github.com/karpathy/llama2.c, run.c and export.py
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -26,6 +25,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
+from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
 MAGIC = 0x616B3432
@@ -47,7 +47,7 @@ class Llama2cCheckpoint(Checkpoint):
         return self.tensors.config
 
 
-class Llama2cFile(Mapping[str, Tensor]):
+class Llama2cFile(TensorFile):
     """An open llama2.c checkpoint: its weights by Hugging Face's names, in their layout.
 
     They are views of the mapped file, but for the query and key matrices: llama2.c turns pairs of
@@ -73,6 +73,7 @@ class Llama2cFile(Mapping[str, Tensor]):
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise ModelNotFound(f"no checkpoint at {self.path}: {error.strerror}") from None
+        self.names = self._entries
         self.config: dict[str, Any] = {
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],
@@ -107,21 +108,9 @@ class Llama2cFile(Mapping[str, Tensor]):
         return sum(4 * prod(shape) for _, shape in self._entries.values())
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took, for one converted or copied."""
+        """See `TensorFile.release`."""
         start, shape = self._entries[name]
         release_pages(self._map, start, start + 4 * prod(shape))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __repr__(self) -> str:
-        return f"Llama2cFile({self.path!r}, version {self.version}, {len(self)} tensors)"
 
     def _wrong(self, what: str) -> FileFormatError:
         return FileFormatError(f"{self.path} is not a llama2.c checkpoint: {what}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -28,6 +28,7 @@ from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
 from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
+from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 
@@ -67,7 +68,7 @@ class TensorEntry:
     stop: int
 
 
-class SafetensorsFile(Mapping[str, Tensor]):
+class SafetensorsFile(TensorFile):
     """An open safetensors file: a mapping from names to tensors, each made when asked for.
 
     Opening reads and checks the header only. A tensor is a view of the mapped file: writable, but
@@ -99,7 +100,7 @@ class SafetensorsFile(Mapping[str, Tensor]):
         text = self.metadata.pop(packed.METADATA_KEY, None)
         self.packed = {} if text is None else packed.read_entries(text, self._stored, self._wrong)
         self.whole = {p: name for name, entry in self.packed.items() for p in entry.parts(name)}
-        self._names = dict.fromkeys(self.whole.get(name, name) for name in self.entries)
+        self.names = dict.fromkeys(self.whole.get(name, name) for name in self.entries)
 
     def _stored(self, name: str) -> tuple[tuple[int, ...], np.dtype | None] | None:
         entry = self.entries.get(name)
@@ -139,27 +140,12 @@ class SafetensorsFile(Mapping[str, Tensor]):
         return sum(entry.stop - entry.start for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took, for one converted or copied.
-
-        Its views read the file again when they are used; what was written to them is lost.
-        """
+        """See `TensorFile.release`."""
         packed = self.packed.get(name)
         for stored in packed.parts(name) if packed else (name,):
             entry = self.entries[stored]
             start, stop = self._data_start + entry.start, self._data_start + entry.stop
             release_pages(self._map, start, stop)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __repr__(self) -> str:
-        return f"SafetensorsFile({self.path!r}, {len(self)} tensors)"
 
 
 def load_file(path: str | os.PathLike[str], device: DeviceLike = "cpu") -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,12 @@ from gradient.io.arrays import nbytes
 from gradient.io.json_file import read_json
 from gradient.io.packed import split_packed
 from gradient.io.safetensors import SafetensorsFile, save_file
+from gradient.io.tensor_file import TensorFile
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
 
-#: One file of weights: a mapping that can also give back the memory that a tensor took.
-WeightsFile = SafetensorsFile | TorchFile
 
-
-class ShardedFiles(Mapping[str, Tensor]):
+class ShardedFiles(TensorFile):
     """The tensors of several files as one mapping; each is made when asked for.
 
     Attributes:
@@ -36,9 +34,9 @@ class ShardedFiles(Mapping[str, Tensor]):
         self,
         folder: Path,
         weight_map: dict[str, str],
-        open_file: Callable[[Path], WeightsFile] = SafetensorsFile,
+        open_file: Callable[[Path], TensorFile] = SafetensorsFile,
     ):
-        self.folder = folder
+        self.path = str(folder)
         names = sorted(set(weight_map.values()))
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:
@@ -48,14 +46,14 @@ class ShardedFiles(Mapping[str, Tensor]):
             )
         self.files = {name: open_file(folder / name) for name in names}
         # The index names what the files store: of a packed tensor, its parts.
-        self._weight_map: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         for stored, name in weight_map.items():
-            self._weight_map[_whole(self.files[name], stored)] = name
-        lost = [t for t, name in self._weight_map.items() if t not in self.files[name]]
+            self.names[_whole(self.files[name], stored)] = name
+        lost = [t for t, name in self.names.items() if t not in self.files[name]]
         if lost:
             raise FileFormatError(
                 f"{folder}: the index names {len(lost)} tensors that its shards do not hold: "
-                + ", ".join(f"{tensor} (in {self._weight_map[tensor]})" for tensor in lost[:5])
+                + ", ".join(f"{tensor} (in {self.names[tensor]})" for tensor in lost[:5])
                 + (", ..." if len(lost) > 5 else "")
             )
 
@@ -66,7 +64,7 @@ class ShardedFiles(Mapping[str, Tensor]):
         return {key: value for header in headers for key, value in header.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.files[self._weight_map[name]][name]
+        return self.files[self.names[name]][name]
 
     @property
     def nbytes(self) -> int:
@@ -74,20 +72,11 @@ class ShardedFiles(Mapping[str, Tensor]):
         return sum(file.nbytes for file in self.files.values())
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took; see `SafetensorsFile.release`."""
-        self.files[self._weight_map[name]].release(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weight_map)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._weight_map
-
-    def __len__(self) -> int:
-        return len(self._weight_map)
+        """See `TensorFile.release`."""
+        self.files[self.names[name]].release(name)
 
     def __repr__(self) -> str:
-        return f"ShardedFiles({str(self.folder)!r}, {len(self)} tensors, {len(self.files)} files)"
+        return f"ShardedFiles({self.path!r}, {len(self)} tensors, {len(self.files)} files)"
 
 
 def open_sharded(
@@ -109,9 +98,7 @@ def open_sharded_torch(folder: str | os.PathLike[str]) -> TorchFile | ShardedFil
     return _open(Path(folder), "pytorch_model.bin", TorchFile)  # type: ignore[return-value]
 
 
-def _open(
-    folder: Path, name: str, open_file: Callable[[Path], WeightsFile]
-) -> WeightsFile | ShardedFiles:
+def _open(folder: Path, name: str, open_file: Callable[[Path], TensorFile]) -> TensorFile:
     single, index = folder / name, folder / f"{name}.index.json"
     if single.exists():
         return open_file(single)
@@ -173,7 +160,7 @@ def save_sharded(
     return [*paths, index]
 
 
-def _whole(file: WeightsFile, stored: str) -> str:
+def _whole(file: TensorFile, stored: str) -> str:
     """The tensor that what is stored under this name is, or is a part of."""
     return file.whole.get(stored, stored) if isinstance(file, SafetensorsFile) else stored
 

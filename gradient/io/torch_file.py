@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -24,6 +24,7 @@ from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
 from gradient.io.regular_file import open_regular
 from gradient.io.signatures import SIGNATURE_BYTES, format_of
+from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
 #: Bounds of what is read besides tensors. A large optimiser state's pickle has some MB.
@@ -75,7 +76,7 @@ class TensorEntry:
     offset: int  # in elements
 
 
-class TorchFile(Mapping[str, Tensor]):
+class TorchFile(TensorFile):
     """An open PyTorch file: a mapping from names to its weights, each made when asked for.
 
     Names of nested dicts are joined by dots. Where the file holds the weights beside other things,
@@ -111,6 +112,7 @@ class TorchFile(Mapping[str, Tensor]):
         self._values_left = 100_000 + 2 * (stop - start)
         self.content = self._plain(program, "", 0)
         self.entries = self._select(key)
+        self.names = self.entries
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensor(self.entries[name])
@@ -154,21 +156,9 @@ class TorchFile(Mapping[str, Tensor]):
         return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took, for one converted or copied."""
+        """See `TensorFile.release`."""
         start, stop = self._record(f"data/{self.entries[name].storage}")
         release_pages(self._map, start, stop)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.entries
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __repr__(self) -> str:
-        return f"TorchFile({self.path!r}, {len(self)} tensors)"
 
     # The zip's records -------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from gradient.dtypes import PackedDType
 from gradient.errors import StateDictError
 from gradient.io.arrays import tensor_of
 from gradient.io.gguf import GGUFFile, Pending
+from gradient.io.tensor_file import TensorFile
 from gradient.models.gguf import Architecture, Experts
 from gradient.tensor import Tensor
 
@@ -51,7 +52,7 @@ _FLOAT32 = ("ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types"
 # Reading -----------------------------------------------------------------------------------------
 
 
-class GGUFWeights(Mapping[str, Tensor]):
+class GGUFWeights(TensorFile):
     """A GGUF file's weights by Hugging Face's names and in its layout, made when asked for.
 
     Packed ones are always (out, in), as modules have them; plain ones that Hugging Face stores
@@ -61,7 +62,9 @@ class GGUFWeights(Mapping[str, Tensor]):
 
     def __init__(self, file: GGUFFile, architecture: Architecture, config: Mapping[str, Any]):
         self.file = file
+        self.path = file.path
         self._sources = dict(_sources(file, architecture, config))
+        self.names = self._sources
 
     def __getitem__(self, name: str) -> Tensor:
         stored, transform = self._sources[name]
@@ -79,17 +82,8 @@ class GGUFWeights(Mapping[str, Tensor]):
         return self.file.nbytes
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took; see `GGUFFile.release`."""
+        """See `TensorFile.release`."""
         self.file.release(self._sources[name][0])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sources)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._sources
-
-    def __len__(self) -> int:
-        return len(self._sources)
 
 
 def _sources(

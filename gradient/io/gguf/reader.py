@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from gradient.io.gguf.header import Header, TensorEntry, read_header
 from gradient.io.gguf.types import PACKED, PLAIN_NAMES
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.regular_file import open_regular
+from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
 
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
-class GGUFFile(Mapping[str, Tensor]):
+class GGUFFile(TensorFile):
     """An open GGUF file: its metadata, and a mapping from names to tensors, made when asked for.
 
         file = GGUFFile("model-q4_k_m.gguf")
@@ -60,6 +60,7 @@ class GGUFFile(Mapping[str, Tensor]):
         self.typed_metadata = first.metadata
         self.metadata = {key: _plain(value) for key, value in first.metadata.items()}
         self.entries: dict[str, TensorEntry] = {}
+        self.names = self.entries
         self._home: dict[str, _Part] = {}
         for part in self._parts:
             for name, entry in part.header.entries.items():
@@ -109,10 +110,7 @@ class GGUFFile(Mapping[str, Tensor]):
         return sum(entry.nbytes or 0 for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """Give back the memory that reading tensor `name` took, for one converted or copied.
-
-        Its views read the file again when they are used; what was written to them is lost.
-        """
+        """See `TensorFile.release`."""
         entry = self.entries[name]
         release_pages(self._home[name].map, entry.start, entry.start + (entry.nbytes or 0))
 
@@ -123,18 +121,6 @@ class GGUFFile(Mapping[str, Tensor]):
             f"{self._home[name].path}: tensor {name!r} has type {stored}, which gradient does not "
             f"read as {what}: {read} are; take another quantization of the model"
         )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.entries
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __repr__(self) -> str:
-        return f"GGUFFile({self.path!r}, {len(self)} tensors)"
 
 
 class _Part:
