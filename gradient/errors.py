@@ -18,6 +18,11 @@ class GradientError(Exception):
     #: The same error by the name of the function that called what failed, and with its arguments.
     restated: Callable[[str, str], GradientError] | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As any exception is pickled, without `restated`: a worker process sends its errors."""
+        state = {name: value for name, value in vars(self).items() if name != "restated"}
+        return type(self), self.args, state
+
 
 def sentence(caller: str, expected: str, got: object, fix: str = "") -> str:
     """The words of an error: "caller: expected ..., got ...; fix"."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -350,6 +351,16 @@ def names() -> dict[str, Any]:
         "setattr": setattr,
         "P": lambda: [nn.Parameter(gradient.ones(2))],
     }
+
+
+@pytest.mark.parametrize("call", ["ones(2) + ones(3)", "ones(2).gather(0, tensor([5]))"])
+def test_an_error_can_be_sent_to_another_process(call: str) -> None:
+    with pytest.raises(gradient.errors.GradientError) as raised:
+        eval(call, names())
+    raised.value.add_note("seen by a worker")
+    sent = pickle.loads(pickle.dumps(raised.value))
+    assert (type(sent), str(sent)) == (type(raised.value), str(raised.value))
+    assert sent.__notes__ == ["seen by a worker"]
 
 
 def test_python_names_no_private_class() -> None:
