@@ -38,7 +38,7 @@ class autocast:  # noqa: N801 (PyTorch's name)
             loss = loss_function(model(x), y)
 
     Args:
-        device_type: "cuda", "cpu" or "metal": tensors elsewhere are not affected.
+        device_type: "cuda" or "cpu": tensors elsewhere are not affected.
         dtype: float16 or bfloat16; if None, bfloat16 on the CPU, float16 elsewhere. With another
             one autocast warns and does nothing, as in PyTorch.
         enabled: if False, autocast is off within the block.

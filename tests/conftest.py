@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--device",
         default="cpu",
-        help="device that the tests put their tensors on: cpu (default), cuda, cuda:1, metal",
+        help="device that the tests put their tensors on: cpu (default), cuda, cuda:1",
     )
     group.addoption(
         "--parity",

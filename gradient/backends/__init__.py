@@ -1,4 +1,4 @@
-"""Backends by device string: "cpu", "cuda", "cuda:1", "metal".
+"""Backends by device string: "cpu", "cuda", "cuda:1".
 
 >>> from gradient import backends
 >>> backends.get("cpu")

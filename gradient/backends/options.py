@@ -1,12 +1,14 @@
-"""The options of methods that have many: one value that definitions, kernels and ops hand on."""
+"""The options of methods that have many: one value that definitions, kernels and ops hand on.
+
+(Named tuples, since `import gradient` does without dataclasses.)
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionOptions:
+class AttentionOptions(NamedTuple):
     """How `Backend.attention` scores.
 
     scale      by which q k^T is multiplied
@@ -23,8 +25,7 @@ class AttentionOptions:
     softcap: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AdamWOptions:
+class AdamWOptions(NamedTuple):
     """The numbers of `Backend.adamw_step`, by PyTorch's names.
 
     `step` counts from 1. The weight decay is AdamW's, or an L2 term where it is not `decoupled`.

@@ -75,10 +75,5 @@ def _cuda(index: int) -> Backend:
     return CudaBackend(index)
 
 
-def _metal(index: int) -> Backend:
-    raise DeviceError("device 'metal': the Metal plugin is not part of this release; use 'cpu'")
-
-
 register("cpu", _cpu)
 register("cuda", _cuda)
-register("metal", _metal)

@@ -208,7 +208,7 @@ class TrainConfig:
         2, "The run", "Checkpoints that are kept, beside the best one.", integer(1)
     )
     seed: int = _setting(1337, "The run", "Of the first weights, the batches and dropout.")
-    device: str = _setting("cpu", "The run", "cpu, cuda:0 or metal.")
+    device: str = _setting("cpu", "The run", "cpu or cuda:0.")
     export_dtype: str = _setting(
         "float32",
         "The run",

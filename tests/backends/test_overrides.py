@@ -206,7 +206,7 @@ class Offset:
 
 def wide(value: Any) -> Any:
     """Arrays of floats in float64."""
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(wide(v) for v in value)
     floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
     return value.astype(np.float64) if floats else value

@@ -453,13 +453,13 @@ def carry(backend: Any, value: Any) -> Any:
         return value.map(lambda part: carry(backend, part))
     if isinstance(value, np.ndarray):
         return value if backend.device in ("cpu", "bare") else backend.asarray(value)
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(carry(backend, v) for v in value)
     return value
 
 
 def leaves(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return [leaf for v in value for leaf in leaves(v)]
     if isinstance(value, PackedArray):
         return list(value.parts)
