@@ -131,6 +131,11 @@ def read_windows(values: dict[str, Any], metadata: Metadata, period: int | None 
     values["layer_types"] = [kinds[each] for each in sliding]
 
 
+def read_window(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Read a window of 0, or none, as none; for `Architecture.read`."""
+    values["sliding_window"] = values.get("sliding_window") or None
+
+
 # ---- rows that many families share --------------------------------------------------------------
 
 CONTEXT = Key("context_length", "max_position_embeddings")

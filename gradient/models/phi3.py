@@ -17,18 +17,13 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, size
-from gradient.models.gguf import DECODER, SILU, TOP, WINDOW, Architecture, Key, Metadata, Shapes
+from gradient.models.gguf import DECODER, SILU, TOP, WINDOW, Architecture, Key, read_window
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.models.rope import Rotate
 from gradient.tensor import Tensor
 
 __all__ = ["Phi3Config", "Phi3ForCausalLM"]
-
-
-def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Read a window of 0, or none, as none."""
-    values["sliding_window"] = values.get("sliding_window") or None
 
 
 @dataclass(kw_only=True)
@@ -58,7 +53,7 @@ class Phi3Config(LlamaFamilyConfig):
         },
         fixed=SILU,
         one_window=True,
-        read=read_gguf,
+        read=read_window,
     )
     default_partial_rotary_factor: ClassVar[float] = 1.0
     recomputes_when_angles_change: ClassVar[bool] = True

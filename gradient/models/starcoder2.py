@@ -17,8 +17,10 @@ from gradient.models.gguf import (
     SIZES,
     TANH_GELU,
     TOP,
+    WINDOW,
     Architecture,
     Key,
+    read_window,
 )
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import Biases, LlamaFamilyConfig
@@ -35,13 +37,21 @@ class Starcoder2Config(LlamaFamilyConfig):
     norm_eps_field: ClassVar[str] = "norm_epsilon"
     gguf = Architecture(
         "starcoder2",
-        (CONTEXT, *SIZES, KV_HEADS, HEAD_DIM, Key("attention.layer_norm_epsilon", "norm_epsilon")),
+        (
+            CONTEXT,
+            *SIZES,
+            KV_HEADS,
+            HEAD_DIM,
+            Key("attention.layer_norm_epsilon", "norm_epsilon"),
+            WINDOW,
+        ),
         TOP,
         ATTENTION
         | {"ffn_norm": "post_attention_layernorm", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
         fixed={"hidden_act": ("gelu_pytorch_tanh", *TANH_GELU)},
         bias="use_bias",
-        read=lambda values, metadata, shapes: values.update(sliding_window=None),
+        one_window=True,
+        read=read_window,
     )
 
     vocab_size: int = 49152

@@ -162,7 +162,7 @@ def _rope(
             f"{values['hidden_size']}"
         )
     try:
-        return read_rope(
+        found = read_rope(
             source.get,
             factors,
             theta=source.architecture.rope_theta,
@@ -171,6 +171,9 @@ def _rope(
         )
     except FileFormatError as error:
         raise FileFormatError(f"{source.path}: {error}") from None
+    # Whole heads are rotated where a file names no part; config.json would mean its default part.
+    part = getattr(config_class(source.model_type), "default_partial_rotary_factor", None)
+    return found if part in (None, 1.0) else {"partial_rotary_factor": 1.0} | found
 
 
 def _head_dim(values: Mapping[str, Any]) -> int:
