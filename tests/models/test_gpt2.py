@@ -70,15 +70,6 @@ def test_a_training_step_has_transformers_loss_and_gradients(model, golden, devi
     assert norms == pytest.approx(golden["gradient_norms"], rel=2e-5)
 
 
-def test_chunks_through_the_cache_give_the_logits_of_the_whole(model, device):
-    ids = gradient.randint(0, 96, (2, 20), device=device)
-    cache = KVCache.for_model(model, 2)  # no capacity given: the buffers grow
-    with gradient.no_grad():
-        whole = model(ids)
-        parts = [model(ids[:, start:stop], cache) for start, stop in [(0, 7), (7, 8), (8, 20)]]
-    close(gradient.cat(parts, dim=1), whole.cpu().numpy(), 2e-6)
-
-
 def test_ragged_chunks_follow_each_row_where_it_ended(model, device):
     first, second = gradient.randint(0, 96, (3, 10)), gradient.randint(0, 96, (3, 6))
     first_lengths, second_lengths = [4, 10, 7], [6, 2, 3]
@@ -91,15 +82,6 @@ def test_ragged_chunks_follow_each_row_where_it_ended(model, device):
             text = gradient.cat([first[row, :n], second[row, :m]]).unsqueeze(0).to(device)
             close(logits[row, :m], model(text)[0, n:].cpu().numpy(), 2e-6)
     assert last == cache.counts == [10, 12, 10]
-
-
-def test_last_only_projects_each_rows_last_token(model, device):
-    ids = gradient.randint(0, 96, (2, 9), device=device)
-    whole = model(ids)
-    assert model(ids, last_only=True).shape == (2, 1, 96)
-    last = model(ids, lengths=[4, 9], last_only=True)
-    close(last[0, 0], whole[0, 3].detach().cpu().numpy(), 2e-6)
-    close(last[1, 0], whole[1, 8].detach().cpu().numpy(), 2e-6)
 
 
 @pytest.mark.parametrize(

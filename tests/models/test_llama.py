@@ -12,7 +12,7 @@ import pytest
 import gradient
 from gradient.checkpoints import load_model, save_model
 from gradient.errors import FileFormatError
-from gradient.generation import KVCache, generate
+from gradient.generation import generate
 from gradient.io.safetensors import save_file
 from gradient.models.llama import LlamaRMSNorm
 from gradient.models.registry import config_class, model_class
@@ -101,48 +101,6 @@ def test_a_training_step_has_transformers_loss_and_gradients(golden, device):
 
 
 # ---- one text, however it is read ---------------------------------------------------------------
-
-
-def test_chunks_through_the_cache_give_the_logits_of_the_whole(model, device):
-    ids = gradient.randint(0, 61, (2, 20), device=device)
-    cache = KVCache.for_model(model, 2)
-    with gradient.no_grad():
-        whole = model(ids)
-        parts = [model(ids[:, start:stop], cache) for start, stop in [(0, 7), (7, 8), (8, 20)]]
-    assert whole.shape == (2, 20, 61)
-    close(gradient.cat(parts, dim=1), whole)
-
-
-def test_rows_of_a_ragged_batch_are_as_alone(model, device):
-    ids = gradient.randint(0, 61, (3, 14), device=device)
-    lengths = [14, 3, 9]
-    with gradient.no_grad():
-        batch = model(ids, lengths=lengths)
-        last = model(ids, KVCache.for_model(model, 3), lengths=lengths, last_only=True)
-        for row, length in enumerate(lengths):
-            alone = model(ids[row : row + 1, :length])
-            close(batch[row : row + 1, :length], alone)
-            close(last[row : row + 1], alone[:, -1:])
-
-
-def test_tokens_cached_and_not_alone_and_in_a_batch(model):
-    prompts = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
-    options = {"max_new_tokens": 12, "ignore_eos": True}
-    alone = [generate(model, prompt, use_cache=False, **options).token_ids for prompt in prompts]
-    assert [generate(model, prompt, **options).token_ids for prompt in prompts] == alone
-    assert [each.token_ids for each in generate(model, prompts, **options)] == alone
-
-
-@pytest.mark.parametrize("dtype", [gradient.bfloat16, gradient.float16])
-def test_in_16_bits_chunks_are_near_the_whole(model, dtype, device):
-    model = model.to(dtype)
-    ids = gradient.randint(0, 61, (2, 12), device=device)
-    cache = KVCache.for_model(model, 2)
-    with gradient.no_grad():
-        whole = model(ids)
-        parts = gradient.cat([model(ids[:, at : at + 4], cache) for at in (0, 4, 8)], dim=1)
-    assert whole.dtype == dtype
-    close(parts, whole, 3e-2)
 
 
 def test_a_window_hides_what_lies_before_it(device):
@@ -337,20 +295,6 @@ def test_rms_norm_rounds_before_it_multiplies(device):
 
 
 # ---- weights ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_saved_and_loaded_it_is_the_same(model, tied, tmp_path, device):
-    values = model.config.to_hf() | {"tie_word_embeddings": tied}
-    model = type(model)(type(model.config).from_hf(values)).to(device).eval()
-    save_model(model, tmp_path, max_shard_bytes=8000)
-    again = load_model(tmp_path, device=device)
-    assert type(again) is type(model)
-    assert again.config.to_hf() == load_model(tmp_path).config.to_hf()
-    assert (again.lm_head.weight is again.model.embed_tokens.weight) == tied
-    ids = gradient.randint(0, 61, (1, 9), device=device)
-    with gradient.no_grad():
-        assert (again(ids) == model(ids)).all().item()
 
 
 def test_rotary_tables_of_old_checkpoints_are_passed_over(tmp_path):

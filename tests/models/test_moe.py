@@ -13,7 +13,7 @@ import gradient.functional as F
 from gradient import nn
 from gradient.checkpoints import load_model, save_model
 from gradient.errors import ArgumentError, FileFormatError, StateDictError
-from gradient.generation import KVCache, generate
+from gradient.generation import generate
 from gradient.io import load_file, save_file
 from gradient.models.llama import LlamaConfig, LlamaMLP
 from gradient.models.moe import Router, SparseMoe, record_routing
@@ -194,23 +194,6 @@ def test_jitter_is_for_training_only(device):
         assert (moe(x) != moe(x)).any().item()
         moe.eval()
         assert (moe(x) == moe(x)).all().item()
-
-
-def test_chunks_through_the_cache_give_the_logits_of_the_whole(model, device):
-    ids = gradient.randint(0, 61, (2, 20), device=device)
-    cache = KVCache.for_model(model, 2)
-    with gradient.no_grad():
-        whole = model(ids)
-        parts = [model(ids[:, start:stop], cache) for start, stop in [(0, 7), (7, 8), (8, 20)]]
-    close(gradient.cat(parts, dim=1), whole)
-
-
-def test_a_ragged_batch_gives_each_row_what_it_gets_alone(model):
-    prompts = [[5, 6, 7, 8, 9], [3], [11, 12, 13]]
-    options = {"max_new_tokens": 12, "ignore_eos": True}
-    alone = [generate(model, prompt, **options).token_ids for prompt in prompts]
-    together = generate(model, prompts, **options)
-    assert [row.token_ids for row in together] == alone
 
 
 def test_which_layers_have_a_mixture():

@@ -8,7 +8,6 @@ import pytest
 import gradient
 from gradient.checkpoints import load_model, save_model
 from gradient.errors import FileFormatError
-from gradient.generation import KVCache, generate
 from gradient.io.safetensors import save_file
 from gradient.models.phi import PhiConfig, PhiForCausalLM
 
@@ -49,42 +48,6 @@ def close(actual, expected, tolerance=2e-5):
     actual, expected = (x.detach().cpu().float().numpy() for x in (actual, expected))
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
-
-
-def test_chunks_through_the_cache_give_the_logits_of_the_whole(model, device):
-    ids = gradient.randint(0, 61, (2, 20), device=device)
-    cache = KVCache.for_model(model, 2)
-    with gradient.no_grad():
-        whole = model(ids)
-        parts = [model(ids[:, start:stop], cache) for start, stop in [(0, 7), (7, 8), (8, 20)]]
-    close(gradient.cat(parts, dim=1), whole)
-
-
-def test_rows_of_a_ragged_batch_are_as_alone(model, device):
-    ids = gradient.randint(0, 61, (3, 14), device=device)
-    lengths = [14, 3, 9]
-    with gradient.no_grad():
-        batch = model(ids, lengths=lengths)
-        last = model(ids, KVCache.for_model(model, 3), lengths=lengths, last_only=True)
-        for row, length in enumerate(lengths):
-            alone = model(ids[row : row + 1, :length])
-            close(batch[row : row + 1, :length], alone)
-            close(last[row : row + 1], alone[:, -1:])
-
-
-def test_tokens_cached_and_not_alone_and_in_a_batch(model):
-    prompts = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
-    options = {"max_new_tokens": 12, "ignore_eos": True}
-    alone = [generate(model, prompt, use_cache=False, **options).token_ids for prompt in prompts]
-    assert [generate(model, prompt, **options).token_ids for prompt in prompts] == alone
-    assert [each.token_ids for each in generate(model, prompts, **options)] == alone
-
-
-def test_every_parameter_learns(model, device):
-    ids = gradient.randint(1, 61, (2, 9), device=device)
-    model.train()(ids).square().sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max().item() > 0, name
 
 
 def test_attention_and_mlp_read_the_same_norm(device):
