@@ -19,7 +19,7 @@ from gradient.generation.conversation import (
     with_system,
 )
 from gradient.generation.generate import TextStream, generate, stream
-from gradient.generation.options import Options, StreamOptions
+from gradient.generation.options import Options, SamplingOptions, StreamOptions
 from gradient.generation.prompt import Prompt, context_limit, encode_prompt
 from gradient.generation.recommended import recommended
 from gradient.generation.result import Generation
@@ -65,7 +65,7 @@ class LanguageModel:
         return self.model.config
 
     @property
-    def recommended(self) -> StreamOptions:
+    def recommended(self) -> SamplingOptions:
         """Return the sampling options that the model's makers recommend, for `generate`.
 
         Without options `generate` takes the likeliest tokens, whatever the model; theirs are used

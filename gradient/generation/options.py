@@ -98,16 +98,13 @@ FORM = "The form of the text"
 SPEED = "Speed and memory"
 
 
-class StreamOptions(TypedDict, total=False):
-    """The options of one text, in the order in which their logits processors run.
+class SamplingOptions(TypedDict, total=False):
+    """How the next token is chosen, in the order in which the logits processors run.
 
     Those that are for `sampling` run after the others.
     """
 
     # fmt: off
-    max_new_tokens: Annotated[int | None, Option(256,
-        "the most tokens to generate; None: until the context is full",
-        optional(COUNT), flag="--max-new-tokens -n", panel=FORM)]
     temperature: Annotated[float, Option(0.0,
         "logits are divided by it: below 1 bolder, above 1 more varied; 0 always takes the "
         "likeliest token",
@@ -173,6 +170,16 @@ class StreamOptions(TypedDict, total=False):
     min_new_tokens: Annotated[int, Option(0,
         "no end-of-text token before so many tokens",
         COUNT, processor=penalties.min_new_tokens)]
+    # fmt: on
+
+
+class StreamOptions(SamplingOptions, total=False):
+    """The options of one text."""
+
+    # fmt: off
+    max_new_tokens: Annotated[int | None, Option(256,
+        "the most tokens to generate; None: until the context is full",
+        optional(COUNT), flag="--max-new-tokens -n", panel=FORM)]
     logits_processors: Annotated[Sequence[LogitsProcessor], Option((),
         "functions (logits (B, V), `Prefixes`) -> logits, applied after the penalties and "
         "before the temperature",
@@ -205,7 +212,7 @@ class StreamOptions(TypedDict, total=False):
         "go on beyond the context that a model with rotary positions was trained for, where it "
         "writes nonsense",
         panel=FORM)]
-    json_schema: Annotated[Any, Option(None,
+    json_schema: Annotated[Mapping[str, object] | str | type | None, Option(None,
         "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
         "or a pydantic model). This and the next three, of which one can be given, need the "
         "`constraints` extra",

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradient.generation.declared import declared
-from gradient.generation.options import StreamOptions
+from gradient.generation.options import SamplingOptions
 
 #: What they are called there is what they are called here.
 ALWAYS = ("repetition_penalty", "no_repeat_ngram_size")
-SAMPLING = tuple(name for name, option in declared(StreamOptions).items() if option.sampling)
+SAMPLING = tuple(name for name, option in declared(SamplingOptions).items() if option.sampling)
 
 
-def recommended(generation_config: Mapping[str, Any]) -> StreamOptions:
+def recommended(generation_config: Mapping[str, Any]) -> SamplingOptions:
     """Return the options that generation_config.json asks for: none if it is silent.
 
     Its `do_sample` says whether to draw at random; without it the other sampling options mean
@@ -25,4 +25,4 @@ def recommended(generation_config: Mapping[str, Any]) -> StreamOptions:
         named += SAMPLING
         found["temperature"] = 1.0
     found |= {name: generation_config[name] for name in named if generation_config.get(name)}
-    return StreamOptions(**found)  # type: ignore[typeddict-item]
+    return SamplingOptions(**found)  # type: ignore[typeddict-item]
