@@ -50,7 +50,7 @@ class Llama2cCheckpoint(Checkpoint):
 class Llama2cFile(TensorFile):
     """An open llama2.c checkpoint: its weights by Hugging Face's names, in their layout.
 
-    They are views of the mapped file, but for the query and key matrices: llama2.c turns pairs of
+    They are views of the mapped file, but for the query and key matrices: llama2.c rotates pairs of
     neighbouring rows, Hugging Face's LLaMA a head's first half against its second, so their rows
     are put in that order.
 

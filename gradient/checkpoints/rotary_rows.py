@@ -1,6 +1,6 @@
 """Orders of the rows of query, key and value matrices, and the ways from one to the other.
 
-Rotary positions turn pairs of a head's D numbers. LLaMA's own code pairs neighbours, 2i and 2i+1;
+Rotary positions rotate pairs of a head's D numbers. LLaMA's own code pairs neighbours, 2i and 2i+1;
 Hugging Face's pairs i with i + D/2, and stores the matrices' rows in the order that makes both the
 same. llama2.c and GGUF files keep LLaMA's order.
 """

@@ -110,7 +110,7 @@ class TorchFile(TensorFile):
         program = read_program(self._map[start:stop], f"{self.path}: data.pkl")
         # A value may be used twice, but a few bytes must not stand for millions of values.
         self._values_left = 100_000 + 2 * (stop - start)
-        self.content = self._plain(program, "", 0)
+        self.content = self._to_values(program, "", 0)
         self.entries = self._select(key)
         self.names = self.entries
 
@@ -182,20 +182,20 @@ class TorchFile(TensorFile):
 
     # From the pickle's data to plain values and tensor entries ------------------------------------
 
-    def _plain(self, value: Any, path: str, depth: int) -> Any:
+    def _to_values(self, value: Any, path: str, depth: int) -> Any:
         self._values_left -= 1
         if self._values_left < 0 or depth > MAX_DEPTH:
             raise self._wrong("its pickle is nested without end, or has too many values")
         if isinstance(value, Call):
-            return self._made(value, path, depth)
+            return self._call_result(value, path, depth)
         if isinstance(value, dict):
-            return {k: self._plain(v, _joined(path, k), depth + 1) for k, v in value.items()}
+            return {k: self._to_values(v, _joined(path, k), depth + 1) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            items = [self._plain(v, _joined(path, n), depth + 1) for n, v in enumerate(value)]
+            items = [self._to_values(v, _joined(path, n), depth + 1) for n, v in enumerate(value)]
             return items if isinstance(value, list) else tuple(items)
         return value
 
-    def _made(self, call: Call, path: str, depth: int) -> Any:
+    def _call_result(self, call: Call, path: str, depth: int) -> Any:
         """What a call stands for: a tensor's entry, a size, a dict; else itself."""
         function, args = call.function, call.args
         if not isinstance(function, Symbol) or not isinstance(args, tuple):
@@ -203,15 +203,15 @@ class TorchFile(TensorFile):
         if function in _REBUILD:
             return self._entry(args, path, typed=function.name.endswith("v2"))
         if function in _PARAMETERS and args:
-            return self._plain(args[0], path, depth + 1)
+            return self._to_values(args[0], path, depth + 1)
         if function == _SUBCLASS and len(args) >= 3:
-            return self._plain(Call(args[0], args[2]), path, depth + 1)
+            return self._to_values(Call(args[0], args[2]), path, depth + 1)
         if function == _SIZE and len(args) == 1:
-            return self._plain(args[0], path, depth + 1)
+            return self._to_values(args[0], path, depth + 1)
         if function == _ORDERED_DICT and len(args) == 1 and isinstance(args[0], list):
             pairs = [pair for pair in args[0] if isinstance(pair, (list, tuple)) and len(pair) == 2]
             named = {key: item for key, item in pairs if isinstance(key, str)}
-            return self._plain(named, path, depth + 1)
+            return self._to_values(named, path, depth + 1)
         return call
 
     def _entry(self, args: tuple[Any, ...], path: str, typed: bool) -> TensorEntry:

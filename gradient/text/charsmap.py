@@ -57,13 +57,13 @@ class Charsmap:
         # Most text is ASCII that stays as it is, and need not be walked byte by byte.
         plain = bytes(byte for byte in range(0x20, 0x7F) if not self._begins_ascii(byte))
         run = b"[" + re.escape(plain) + rb"]+(?![\x80-\xff])" if plain else rb"(?!)"
-        self._plain = re.compile(run)
+        self._unmapped_ascii = re.compile(run)
 
     def normalize(self, text: str) -> str:
         """`text` with the longest possible replacement at each place."""
         raw, at, parts = text.encode("utf-8"), 0, []
         while at < len(raw):
-            run = self._plain.match(raw, at)
+            run = self._unmapped_ascii.match(raw, at)
             if run:
                 parts.append(run.group())
                 at = run.end()

@@ -137,11 +137,11 @@ def render_with_spans(
     text = _render(
         template,
         {
-            "messages": [_with_reasoning(_plain(message)) for message in messages],
-            "tools": _plain(tool_schemas(tools)) if tools else None,
-            "documents": _plain(list(documents)) if documents else None,
+            "messages": [_with_reasoning(_to_builtin(message)) for message in messages],
+            "tools": _to_builtin(tool_schemas(tools)) if tools else None,
+            "documents": _to_builtin(list(documents)) if documents else None,
             "add_generation_prompt": add_generation_prompt,
-            **_plain(variables),
+            **_to_builtin(variables),
             _MARKS: (begin, end) if "generation" in template else None,
         },
     )
@@ -184,7 +184,7 @@ def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     return {"thinking": given, **message, "reasoning_content": given}
 
 
-def _plain(value: Any) -> Any:
+def _to_builtin(value: Any) -> Any:
     """The same in values that JSON has: a template gets no object with methods of its own."""
     if value is None or type(value) in (str, int, float, bool):
         return value
@@ -192,14 +192,14 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind.__str__(value) if kind is str else kind(value)
     if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_to_builtin(key): _to_builtin(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_builtin(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return _to_builtin(value.item())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (each.name for each in dataclasses.fields(value))
-        return {name: _plain(getattr(value, name)) for name in names}
+        return {name: _to_builtin(getattr(value, name)) for name in names}
     return f"<{type(value).__name__}>"  # an image, say: templates ask only whether there is one
 
 

@@ -241,7 +241,7 @@ def write_config(
         if arch.paired and keys["rope.dimension_count"] != head:
             problems.append(
                 f"partial_rotary_factor = {keys['rope.dimension_count'] / head:g}; as {arch.name} "
-                "whole heads are turned"
+                "whole heads are rotated"
             )
     if "attention.key_length" in keys:
         keys["attention.value_length"] = keys["attention.key_length"]

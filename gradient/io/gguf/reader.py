@@ -41,7 +41,7 @@ class GGUFFile(TensorFile):
 
     Attributes:
         path: the file's path, as given.
-        metadata: plain Python values by key: int, float, bool, str, and lists of these.
+        metadata: Python values by key: int, float, bool, str, and lists of these.
         typed_metadata: the same with each value's stored type, as NumPy scalars and arrays (strings
             are str, and lists of them); `write` keeps these types.
         entries: `TensorEntry` of every tensor, in the file's order.
@@ -58,7 +58,7 @@ class GGUFFile(TensorFile):
         first = self._parts[0].header
         self.version = first.version
         self.typed_metadata = first.metadata
-        self.metadata = {key: _plain(value) for key, value in first.metadata.items()}
+        self.metadata = {key: _to_python(value) for key, value in first.metadata.items()}
         self.entries: dict[str, TensorEntry] = {}
         self.names = self.entries
         self._home: dict[str, _Part] = {}
@@ -191,8 +191,8 @@ def _to(count: int) -> range:
     return range(1, count + 1)
 
 
-def _plain(value: Any) -> Any:
-    """A typed metadata value as plain Python."""
+def _to_python(value: Any) -> Any:
+    """A metadata value as Python's int, float, bool, str or a list of these."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    return [_to_python(item) for item in value] if isinstance(value, list) else value

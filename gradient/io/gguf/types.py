@@ -43,7 +43,7 @@ class TensorType:
     numpy: np.dtype | None = None
 
 
-def _plain(name: str, dtype: object) -> TensorType:
+def _unquantized(name: str, dtype: object) -> TensorType:
     numpy = np.dtype(dtype)  # type: ignore[call-overload]
     return TensorType(name, 1, numpy.itemsize, numpy)
 
@@ -51,8 +51,8 @@ def _plain(name: str, dtype: object) -> TensorType:
 #: By the number that stands for the type in a file. Types that are neither plain nor among
 #: gradient's packed dtypes have their sizes here, so that a file's layout can be checked.
 TENSOR_TYPES: dict[int, TensorType] = {
-    0: _plain("F32", "<f4"),
-    1: _plain("F16", "<f2"),
+    0: _unquantized("F32", "<f4"),
+    1: _unquantized("F16", "<f2"),
     2: TensorType("Q4_0", 32, 18),
     3: TensorType("Q4_1", 32, 20),
     6: TensorType("Q5_0", 32, 22),
@@ -73,13 +73,13 @@ TENSOR_TYPES: dict[int, TensorType] = {
     21: TensorType("IQ3_S", 256, 110),
     22: TensorType("IQ2_S", 256, 82),
     23: TensorType("IQ4_XS", 256, 136),
-    24: _plain("I8", "i1"),
-    25: _plain("I16", "<i2"),
-    26: _plain("I32", "<i4"),
-    27: _plain("I64", "<i8"),
-    28: _plain("F64", "<f8"),
+    24: _unquantized("I8", "i1"),
+    25: _unquantized("I16", "<i2"),
+    26: _unquantized("I32", "<i4"),
+    27: _unquantized("I64", "<i8"),
+    28: _unquantized("F64", "<f8"),
     29: TensorType("IQ1_M", 256, 56),
-    30: _plain("BF16", ml_dtypes.bfloat16),
+    30: _unquantized("BF16", ml_dtypes.bfloat16),
     34: TensorType("TQ1_0", 256, 54),
     35: TensorType("TQ2_0", 256, 66),
     39: TensorType("MXFP4", 32, 17),
