@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from gradient import functional as F
 from gradient.dtypes import DType
@@ -126,6 +127,8 @@ class _Conv(Module):
 
 
 class _ForwardConv(_Conv):
+    _op: ClassVar[Callable[..., Tensor]]
+
     def __init__(
         self,
         in_channels: int,
@@ -145,6 +148,12 @@ class _ForwardConv(_Conv):
             padding_mode, 0, device, dtype,
         )  # fmt: skip
 
+    def forward(self, input: Tensor) -> Tensor:
+        input, padding = self._padded(input)
+        return self._op(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
 
 class Conv1d(_ForwardConv):
     """`y[n, o] = bias[o] + sum_c weight[o, c] * x[n, c]`: (N, C, L) to (N, O, L').
@@ -153,12 +162,7 @@ class Conv1d(_ForwardConv):
     """
 
     spatial = 1
-
-    def forward(self, input: Tensor) -> Tensor:
-        input, padding = self._padded(input)
-        return F.conv1d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+    _op = staticmethod(F.conv1d)
 
 
 class Conv2d(_ForwardConv):
@@ -168,24 +172,14 @@ class Conv2d(_ForwardConv):
     """
 
     spatial = 2
-
-    def forward(self, input: Tensor) -> Tensor:
-        input, padding = self._padded(input)
-        return F.conv2d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+    _op = staticmethod(F.conv2d)
 
 
 class Conv3d(_ForwardConv):
     """A cross-correlation of (N, C, D, H, W): see `Conv2d`."""
 
     spatial = 3
-
-    def forward(self, input: Tensor) -> Tensor:
-        input, padding = self._padded(input)
-        return F.conv3d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+    _op = staticmethod(F.conv3d)
 
 
 class _TransposedConv(_Conv):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from gradient import functional as F
 from gradient.functional.conv import Size
@@ -26,6 +27,8 @@ __all__ = [
 
 
 class _MaxPool(Module):
+    _op: ClassVar[Callable[..., Tensor]]
+
     def __init__(
         self,
         kernel_size: Size,
@@ -40,6 +43,12 @@ class _MaxPool(Module):
         self.padding, self.dilation = padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
+    def forward(self, input: Tensor) -> Tensor:
+        return self._op(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+            self.return_indices,
+        )  # fmt: skip
+
     def extra_repr(self) -> str:
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
@@ -50,31 +59,19 @@ class _MaxPool(Module):
 class MaxPool1d(_MaxPool):
     """The largest of each window of (N, C, L)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.max_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices,
-        )  # fmt: skip
+    _op = staticmethod(F.max_pool1d)
 
 
 class MaxPool2d(_MaxPool):
     """The largest of each window of (N, C, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.max_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices,
-        )  # fmt: skip
+    _op = staticmethod(F.max_pool2d)
 
 
 class MaxPool3d(_MaxPool):
     """The largest of each window of (N, C, D, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.max_pool3d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-            self.return_indices,
-        )  # fmt: skip
+    _op = staticmethod(F.max_pool3d)
 
 
 class AvgPool1d(Module):
@@ -109,6 +106,8 @@ class AvgPool1d(Module):
 class AvgPool2d(Module):
     """The mean of each window of (N, C, H, W)."""
 
+    _op: ClassVar[Callable[..., Tensor]] = staticmethod(F.avg_pool2d)
+
     def __init__(
         self,
         kernel_size: Size,
@@ -124,7 +123,7 @@ class AvgPool2d(Module):
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool2d(
+        return self._op(
             input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
             self.count_include_pad, self.divisor_override,
         )  # fmt: skip
@@ -136,17 +135,18 @@ class AvgPool2d(Module):
 class AvgPool3d(AvgPool2d):
     """The mean of each window of (N, C, D, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool3d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
-            self.count_include_pad, self.divisor_override,
-        )  # fmt: skip
+    _op = staticmethod(F.avg_pool3d)
 
 
 class _AdaptivePool(Module):
+    _op: ClassVar[Callable[..., Tensor]]
+
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
         super().__init__()
         self.output_size = output_size
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._op(input, self.output_size)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
@@ -155,22 +155,19 @@ class _AdaptivePool(Module):
 class AdaptiveAvgPool1d(_AdaptivePool):
     """The means of `output_size` windows that cover (N, C, L) evenly."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool1d(input, self.output_size)
+    _op = staticmethod(F.adaptive_avg_pool1d)
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
     """The means of h times w windows that cover (N, C, H, W) evenly; None keeps a size."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size)
+    _op = staticmethod(F.adaptive_avg_pool2d)
 
 
 class AdaptiveAvgPool3d(_AdaptivePool):
     """The means of d times h times w windows that cover (N, C, D, H, W) evenly."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool3d(input, self.output_size)
+    _op = staticmethod(F.adaptive_avg_pool3d)
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
@@ -180,23 +177,23 @@ class _AdaptiveMaxPool(_AdaptivePool):
         super().__init__(output_size)
         self.return_indices = return_indices
 
+    def forward(self, input: Tensor) -> Tensor:
+        return self._op(input, self.output_size, self.return_indices)
+
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """The largest of each of `output_size` windows that cover (N, C, L) evenly."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
+    _op = staticmethod(F.adaptive_max_pool1d)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """The largest of each of h x w windows that cover (N, C, H, W) evenly; None keeps a size."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
+    _op = staticmethod(F.adaptive_max_pool2d)
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)
+    _op = staticmethod(F.adaptive_max_pool3d)
