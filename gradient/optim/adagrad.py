@@ -114,13 +114,7 @@ class Adadelta(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, rho, eps = float(group["lr"]), group["rho"], group["eps"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["square_avg"] = p.new_zeros(p.shape)
-                state["acc_delta"] = p.new_zeros(p.shape)
-            state["step"] += 1
-
+            state = self.counted(p, "square_avg", "acc_delta")
             grad = with_weight_decay(p, group)
             square_avg = state["square_avg"].mul_(rho).add_(grad * grad, alpha=1 - rho)
             acc_delta = state["acc_delta"]

@@ -72,15 +72,9 @@ class Adam(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
+        buffers = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = p.new_zeros(p.shape)
-                state["exp_avg_sq"] = p.new_zeros(p.shape)
-                if group["amsgrad"]:
-                    state["max_exp_avg_sq"] = p.new_zeros(p.shape)
-            state["step"] += 1
+            self.counted(p, *buffers)
         if group["amsgrad"]:
             for p in params:
                 self._amsgrad_update(p, group)

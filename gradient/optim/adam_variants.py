@@ -64,13 +64,7 @@ class Adamax(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = p.new_zeros(p.shape)
-                state["exp_inf"] = p.new_zeros(p.shape)
-            state["step"] += 1
-
+            state = self.counted(p, "exp_avg", "exp_inf")
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             u = state["exp_inf"]
@@ -121,18 +115,12 @@ class NAdam(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state.update(step=0, mu_product=1.0)
-                state["exp_avg"] = p.new_zeros(p.shape)
-                state["exp_avg_sq"] = p.new_zeros(p.shape)
-            state["step"] += 1
-
+            state = self.counted(p, "exp_avg", "exp_avg_sq")
             step = state["step"]
             mu, mu_next = (
                 beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1)
             )
-            state["mu_product"] *= mu
+            state["mu_product"] = state.get("mu_product", 1.0) * mu
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)
@@ -184,13 +172,7 @@ class RAdam(Optimizer):
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         n_max = 2 / (1 - beta2) - 1
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = p.new_zeros(p.shape)
-                state["exp_avg_sq"] = p.new_zeros(p.shape)
-            state["step"] += 1
-
+            state = self.counted(p, "exp_avg", "exp_avg_sq")
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)

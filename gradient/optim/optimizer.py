@@ -263,6 +263,16 @@ class Optimizer:
                     self.update(params, group)
         return loss
 
+    def counted(self, p: Tensor, *buffers: str) -> dict[str, Any]:
+        """The state of `p`, this step counted; at the first the named buffers begin as zeros."""
+        state = self.state[p]
+        if not state:
+            state["step"] = 0
+            for name in buffers:
+                state[name] = p.new_zeros(p.shape)
+        state["step"] += 1
+        return state
+
     def update(self, params: list[Tensor], group: Group) -> None:
         """Change `params`, all of which have a gradient, in place by one step of the rule.
 

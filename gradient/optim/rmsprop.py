@@ -63,17 +63,10 @@ class RMSprop(Optimizer):
 
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
+        buffers = ["square_avg"]
+        buffers += ["momentum_buffer"] * (momentum > 0) + ["grad_avg"] * bool(group["centered"])
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["square_avg"] = p.new_zeros(p.shape)
-                if momentum > 0:
-                    state["momentum_buffer"] = p.new_zeros(p.shape)
-                if group["centered"]:
-                    state["grad_avg"] = p.new_zeros(p.shape)
-            state["step"] += 1
-
+            state = self.counted(p, *buffers)
             grad = with_weight_decay(p, group)
             square_avg = state["square_avg"].mul_(alpha).add_(grad * grad, alpha=1 - alpha)
             if group["centered"]:
@@ -129,13 +122,9 @@ class Rprop(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         (shrink, grow), (least, largest) = group["etas"], group["step_sizes"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
-                state["prev"] = p.new_zeros(p.shape)
+            state = self.counted(p, "prev")
+            if "step_size" not in state:
                 state["step_size"] = p.new_full(p.shape, float(group["lr"]))
-            state["step"] += 1
-
             grad = descent(p, group)
             agreement = grad * state["prev"]
             size = state["step_size"]

@@ -139,14 +139,11 @@ class ASGD(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, lambd = float(group["lr"]), group["lambd"]
         for p in params:
-            state = self.state[p]
-            if not state:
-                state.update(step=0, eta=lr, mu=1.0, ax=p.new_zeros(p.shape))
-            state["step"] += 1
-
+            state = self.counted(p, "ax")
+            eta, mu = state.get("eta", lr), state.get("mu", 1.0)
             grad = with_weight_decay(p, group)
-            p.mul_(1 - lambd * state["eta"]).sub_(grad, alpha=state["eta"])
-            state["ax"].add_(p - state["ax"], alpha=state["mu"])
+            p.mul_(1 - lambd * eta).sub_(grad, alpha=eta)
+            state["ax"].add_(p - state["ax"], alpha=mu)
             # Of the next step.
             state["eta"] = lr / (1 + lambd * lr * state["step"]) ** group["alpha"]
             state["mu"] = 1 / max(1, state["step"] - group["t0"])
