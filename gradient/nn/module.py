@@ -16,9 +16,9 @@ from gradient.autograd import no_grad
 from gradient.autograd.node import RemovableHandle
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.nn import state_dict as fitting
 from gradient.nn.hooks import Hooks
 from gradient.nn.parameter import Parameter
+from gradient.nn.state_dict import IncompatibleKeys, load
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
@@ -300,7 +300,7 @@ class Module:
 
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
-    ) -> fitting.IncompatibleKeys:
+    ) -> IncompatibleKeys:
         """Copy tensors into the parameters and persistent buffers of the same names.
 
         With `assign` the given tensors become the module's own (in their dtype, on their device)
@@ -310,7 +310,7 @@ class Module:
 
         Raises StateDictError with every misfit in one message; then nothing was loaded.
         """
-        return fitting.load(self, state_dict, strict, assign)
+        return load(self, state_dict, strict, assign)
 
     # ---- changing all tensors ---------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def _up_to_date(
             f"packing: {chats} of the documents are conversations, which are packed whole; leave "
             "--packing out"
         )
-    given, generation_config = tokenizers.given(config, with_chats=chats > 0)
+    given, generation_config = tokenizers.existing_tokenizer(config, with_chats=chats > 0)
     if given is not None:
         vocabulary = f"{given.backend.to_str()} {given.chat_template or ''}".rstrip()
     else:
@@ -167,7 +167,7 @@ def _up_to_date(
     if record is not None and record["fingerprint"] == fingerprint:
         return record
     if given is not None and config.base_model is not None and config.tokenizer != "bpe":
-        moved, known = tokenizers.moved_tokens(given, config.base_model)
+        moved, known = tokenizers.changed_tokens(given, config.base_model)
         if moved:
             note(
                 f"warning: --tokenizer gives {moved} of the model's {known} tokens another id or "
@@ -224,7 +224,7 @@ def _tokenise(
     sides = dict(zip(("train", "val"), split(documents, config.val_fraction), strict=True))
     if tokenizer is None:
         note(f"learning a vocabulary of {config.vocab_size} tokens")
-        tokenizer = tokenizers.trained(config, sides["train"])
+        tokenizer = tokenizers.train_tokenizer(config, sides["train"])
     tokenizer.save(folder)
     note(f"encoding with {tokenizer.vocab_size} tokens")
     if packing == "windows":

@@ -38,7 +38,9 @@ CHATML = """\
 _MARK = re.compile(r"<\|\w+\|>")
 
 
-def given(config: TrainConfig, *, with_chats: bool) -> tuple[Tokenizer | None, dict[str, Any]]:
+def existing_tokenizer(
+    config: TrainConfig, *, with_chats: bool
+) -> tuple[Tokenizer | None, dict[str, Any]]:
     """The tokenizer that need not be trained, if the config asks for such a one.
 
     Also what generation_config.json says, where it lies beside the tokenizer or the base model. To
@@ -77,7 +79,7 @@ def _read(path: Path) -> Tokenizer:
     return Tokenizer.from_folder(path.parent)
 
 
-def moved_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:
+def changed_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:
     """How many of a base model's tokens a tokenizer gives another id or none, and how many it has.
 
     Both are 0 where no tokenizer lies beside the model.
@@ -90,7 +92,7 @@ def moved_tokens(tokenizer: Tokenizer, base_model: str) -> tuple[int, int]:
     return sum(ids.get(piece) != number for piece, number in known.items()), len(known)
 
 
-def trained(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
+def train_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
     """Byte pairs learned from the documents; with a chat template if there are chats."""
     with_chats = config.chat_template is not None or any(each.is_chat for each in documents)
     source = template(config) if with_chats else ""
