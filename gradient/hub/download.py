@@ -8,6 +8,7 @@ from pathlib import Path
 from gradient.checkpoints import open_checkpoint
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.sharded import read_index
+from gradient.text.files import has_tokenizer
 
 #: What is downloaded of a repository, whatever its weights' format: never code.
 DESCRIPTION = [
@@ -35,10 +36,6 @@ DESCRIPTION = [
 #: model once more, in other names.
 SAFETENSORS = ["model.safetensors", "model.safetensors.index.json"]
 TORCH = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
-#: One of these is needed.
-TOKENIZERS = (
-    "tokenizer.json", "vocab.json", "encoder.json", "vocab.txt", "tokenizer.model", "spiece.model",
-)  # fmt: skip
 
 
 def download(
@@ -183,7 +180,7 @@ def is_complete(folder: Path, file: str | None = None) -> bool:
         split = re.search(r"-00001-of-(\d{5})\.", file)
         parts = [path for path in folder.glob(all_parts(file)) if path.is_file()]
         return len(parts) == (int(split[1]) if split else 1)
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+    if not has_tokenizer(folder):
         return False
     try:
         checkpoint = open_checkpoint(folder)
