@@ -136,16 +136,21 @@ def read_text(path: Path) -> str:
         raise typer.BadParameter(f"{path} is not UTF-8 text: {error}") from None
 
 
+def read_schema(given: str) -> str:
+    """A JSON schema that is given as such, or as the name of a file that holds it."""
+    return given if given.lstrip().startswith("{") else read_text(Path(given))
+
+
 #: The types of flags for which the options themselves say too little.
 _KINDS: dict[str, Any] = {
     "logit_bias": list[str],
     "stop": list[str],
     "choices": list[str],
-    "json_schema": Path,
+    "json_schema": str,
     "grammar": Path,
     "draft": str,
 }
-_METAVARS = {"logit_bias": "ID=V", "json_schema": "FILE", "grammar": "FILE", "draft": "MODEL"}
+_METAVARS = {"logit_bias": "ID=V", "json_schema": "FILE|JSON", "grammar": "FILE", "draft": "MODEL"}
 
 
 def _kind(hint: Any) -> type:
@@ -157,6 +162,6 @@ def _kind(hint: Any) -> type:
 #: What makes an option of what the command line is given in another form.
 _READERS: dict[str, Callable[[Any], Any]] = {
     "logit_bias": parse_logit_bias,
-    "json_schema": read_text,
+    "json_schema": read_schema,
     "grammar": read_text,
 }

@@ -247,6 +247,8 @@ def test_generate_text_of_a_form(model, tmp_path):
     schema.write_text('{"type": "array", "items": {"enum": [1, 2]}, "minItems": 2, "maxItems": 2}')
     result = run("generate", "x", "-m", model, "--json-schema", schema, "--no-echo", "--seed", 1)
     assert json.loads(result.output) in ([1, 1], [1, 2], [2, 1], [2, 2])
+    itself = ("--json-schema", schema.read_text(), "--no-echo", "--seed", 1)
+    assert run("generate", "x", "-m", model, *itself).output == result.output
     result = run("generate", "x", "-m", model, "--choice", "red", "--choice", "blue", "--no-echo")
     assert result.output.strip() in ("red", "blue")
     grammar = tmp_path / "grammar.lark"
