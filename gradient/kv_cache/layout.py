@@ -13,12 +13,12 @@ new columns and gets those to attend to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
-from gradient.kv_cache.storage import Parts, Storages
+from gradient.kv_cache.storage import Parts, Storage, Storages, empty_parts
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Device, Tensor
 
@@ -129,6 +129,56 @@ class Layout(ABC):
         """Return the bytes that the layout's tensors take."""
 
 
+class Buffers:
+    """Every layer's keys and values in tensors that grow along one axis.
+
+    Attributes:
+        capacity: places along that axis which can be used.
+        keys, values: each layer's parts, by its number.
+    """
+
+    spec: KVCacheSpec
+    #: The axis along which the tensors grow.
+    axis: int
+    capacity: int
+
+    def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
+        """Return the axes of a layer's tensors but the last."""
+        raise NotImplementedError
+
+    def _allocate(self, capacity: int) -> None:
+        self.capacity = capacity
+        keys, values = self.spec.storages
+        self.keys = {layer: self._empty(layer, keys, capacity) for layer in self.spec.shapes}
+        self.values = {layer: self._empty(layer, values, capacity) for layer in self.spec.shapes}
+
+    def _empty(self, layer: int, storage: Storage, capacity: int) -> Parts:
+        heads, size, _ = self.spec.shapes[layer]
+        return empty_parts(storage, self._shape(heads, capacity), size, self.spec.device)
+
+    def _grow(self, capacity: int) -> None:
+        """Move everything into larger tensors.
+
+        Should memory run out midway, or the user break it off, all layers still have what they
+        held.
+        """
+        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
+            for layer, parts in buffers.items():
+                grown = self._empty(layer, storage, capacity)
+                used = self._shape(self.spec.shapes[layer].heads, self.capacity)[self.axis]
+                held = (*[slice(None)] * self.axis, slice(used))
+                for new, old in zip(grown, parts, strict=True):
+                    new[held] = old[held]
+                buffers[layer] = grown
+        self.capacity = capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all tensors, used or not."""
+        layers = [*self.keys.values(), *self.values.values()]
+        return sum(part.nbytes for parts in layers for part in parts)
+
+
 def attention_mask(columns: Tensor, positions: Tensor, window: int | None) -> Tensor:
     """Return which columns each query sees: its own and those before it, `window` at most.
 
@@ -148,28 +198,9 @@ def attention_mask(columns: Tensor, positions: Tensor, window: int | None) -> Te
     return mask.unsqueeze(1)
 
 
-def enlarge(
-    buffers: dict[int, Parts], larger: Callable[[int], Parts], held: tuple[slice, ...]
-) -> None:
-    """Replace each layer's parts by larger ones that hold the same at the index `held`.
-
-    Should memory run out midway, or the user break it off, all layers still have what they held.
-    """
-    for layer, parts in buffers.items():
-        grown = larger(layer)
-        for new, old in zip(grown, parts, strict=True):
-            new[held] = old[held]
-        buffers[layer] = grown
-
-
 def round_up(columns: int, block: int) -> int:
     """Return `columns`, rounded up to a multiple of `block`."""
     return -(-columns // block) * block
-
-
-def nbytes(parts: Sequence[Parts]) -> int:
-    """Return the bytes of all these parts together."""
-    return sum(part.nbytes for each in parts for part in each)
 
 
 def index_of(rows: Sequence[int], device: Device | str | None) -> Tensor:

@@ -19,27 +19,24 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError, CacheFull
 from gradient.kv_cache.layout import (
     Batch,
+    Buffers,
     KeyValues,
     KVCacheSpec,
     Layout,
     Slots,
     attention_mask,
-    enlarge,
     index_of,
-    nbytes,
     round_up,
 )
-from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
 
 
-class PagePool:
+class PagePool(Buffers):
     """Pages of columns for every layer, counted by reference.
 
     Attributes:
@@ -47,6 +44,8 @@ class PagePool:
         pages: the most pages that may be in use; None is as many as memory has.
         references: how many tables name each page; page 0 is the common one of zeros.
     """
+
+    axis = 0
 
     def __init__(self, spec: KVCacheSpec, page_size: int = 16, pages: int | None = None) -> None:
         if page_size < 1 or (pages is not None and pages < 1):
@@ -58,21 +57,12 @@ class PagePool:
         self.pages = pages
         self.references = [1]
         self.free: list[int] = []
-        self.capacity = 1 if pages is None else 1 + pages  # with a bound, all memory is taken now
-        keys, values = spec.storages
-        made = self.capacity
-        self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
-        self.values = {layer: self._buffer(layer, values, made) for layer in spec.shapes}
+        self._allocate(1 if pages is None else 1 + pages)  # with a bound, all memory is taken now
 
     @property
     def used(self) -> int:
         """Return the pages in use, each counted once."""
         return len(self.references) - 1 - len(self.free)
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of all pages, used or not."""
-        return nbytes([*self.keys.values(), *self.values.values()])
 
     def allocate(self, count: int) -> list[int]:
         """Return `count` pages of zeros, each with one reference.
@@ -124,19 +114,13 @@ class PagePool:
         pairs = (self.keys, self.values)
         return [part for buffers in pairs for parts in buffers.values() for part in parts]
 
-    def _buffer(self, layer: int, storage: Storage, pages: int) -> Parts:
-        heads, size, _ = self.spec.shapes[layer]
-        lead = (pages, self.page_size, heads)
-        return empty_parts(storage, lead, size, self.spec.device)
+    def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
+        return capacity, self.page_size, heads
 
     def _reserve(self, pages: int) -> None:
         if pages <= self.capacity:
             return
-        more = max(pages, 2 * self.capacity)
-        held = (slice(self.capacity),)
-        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
-            enlarge(buffers, partial(self._buffer, storage=storage, pages=more), held)
-        self.capacity = more
+        self._grow(max(pages, 2 * self.capacity))
 
 
 class Paged(Layout):

@@ -20,31 +20,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import gradient
 from gradient.errors import ArgumentError
 from gradient.kv_cache.layout import (
     Batch,
+    Buffers,
     KeyValues,
     KVCacheSpec,
     Layout,
     Slots,
     attention_mask,
-    enlarge,
     index_of,
-    nbytes,
     round_up,
 )
 from gradient.kv_cache.static import Static
-from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
 
 #: A position that no query reaches: that of a column which holds nothing.
 NO_POSITION = 2**62
 
 
-class Ring(Layout):
+class Ring(Buffers, Layout):
     """Rings of R columns for layers of one window; they grow by doubling until they have them.
 
     Attributes:
@@ -54,6 +51,7 @@ class Ring(Layout):
         kept_from: each row's first token that has not been overwritten.
     """
 
+    axis = 2
     slack: int
 
     def __init__(
@@ -69,12 +67,8 @@ class Ring(Layout):
         self.window = window
         self.slack = slack
         self.size = round_up(window + slack, spec.block)
-        self.capacity = min(self.size, round_up(capacity, spec.block))
         self.kept_from = [0] * batch_size
-        keys, values = spec.storages
-        made = self.capacity
-        self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
-        self.values = {layer: self._buffer(layer, values, made) for layer in spec.shapes}
+        self._allocate(min(self.size, round_up(capacity, spec.block)))
 
     def allocate_slots(self, batch: Batch) -> RingSlots:
         """See `Layout.allocate_slots`."""
@@ -136,10 +130,8 @@ class Ring(Layout):
         """See `Layout.first`."""
         return self.kept_from[row] if count else 0
 
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of all rings."""
-        return nbytes([*self.keys.values(), *self.values.values()])
+    def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
+        return self.batch_size, heads, 1 + capacity
 
     def _check(self, counts: Sequence[int], reason: str) -> None:
         """Raise unless what the token after `counts` looks back to is there."""
@@ -151,20 +143,11 @@ class Ring(Layout):
                     f"or give the cache more slack (it has {self.slack} tokens beyond its window)"
                 )
 
-    def _buffer(self, layer: int, storage: Storage, columns: int) -> Parts:
-        heads, size, _ = self.spec.shapes[layer]
-        lead = (self.batch_size, heads, 1 + columns)
-        return empty_parts(storage, lead, size, self.spec.device)
-
     def _reserve(self, columns: int) -> None:
         if columns <= self.capacity:
             return
         more = round_up(max(columns, 2 * self.capacity), self.spec.block)
-        more = min(self.size, more)
-        held = (slice(None), slice(None), slice(1 + self.capacity))
-        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
-            enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
-        self.capacity = more
+        self._grow(min(self.size, more))
 
 
 def make_layouts(

@@ -13,26 +13,23 @@ itself; with the capacity given at the start they never move.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import gradient
 from gradient.kv_cache.layout import (
     Batch,
+    Buffers,
     KeyValues,
     KVCacheSpec,
     Layout,
     Slots,
     attention_mask,
-    enlarge,
     index_of,
-    nbytes,
     round_up,
 )
-from gradient.kv_cache.storage import Parts, Storage, empty_parts
 from gradient.tensor import Tensor
 
 
-class Static(Layout):
+class Static(Buffers, Layout):
     """Buffers of N columns for every row, which grow by doubling.
 
     Attributes:
@@ -40,14 +37,12 @@ class Static(Layout):
         keys, values: each layer's parts (B, H, N, w), by its number.
     """
 
+    axis = 2
+
     def __init__(self, spec: KVCacheSpec, batch_size: int, capacity: int = 0) -> None:
         self.spec = spec
         self.batch_size = batch_size
-        self.capacity = round_up(capacity, spec.block)
-        keys, values = spec.storages
-        made = self.capacity
-        self.keys = {layer: self._buffer(layer, keys, made) for layer in spec.shapes}
-        self.values = {layer: self._buffer(layer, values, made) for layer in spec.shapes}
+        self._allocate(round_up(capacity, spec.block))
 
     def allocate_slots(self, batch: Batch) -> StaticSlots:
         """See `Layout.allocate_slots`."""
@@ -92,25 +87,14 @@ class Static(Layout):
             )
         )
 
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of all buffers."""
-        return nbytes([*self.keys.values(), *self.values.values()])
-
-    def _buffer(self, layer: int, storage: Storage, columns: int) -> Parts:
-        heads, size, _ = self.spec.shapes[layer]
-        lead = (self.batch_size, heads, columns)
-        return empty_parts(storage, lead, size, self.spec.device)
+    def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
+        return self.batch_size, heads, capacity
 
     def _reserve(self, columns: int) -> None:
         """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
         if columns <= self.capacity:
             return
-        more = round_up(max(columns, 2 * self.capacity), self.spec.block)
-        held = (slice(None), slice(None), slice(self.capacity))
-        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
-            enlarge(buffers, partial(self._buffer, storage=storage, columns=more), held)
-        self.capacity = more
+        self._grow(round_up(max(columns, 2 * self.capacity), self.spec.block))
 
 
 def make_layouts(spec: KVCacheSpec, batch_size: int, *, capacity: int = 0) -> list[Layout]:

@@ -12,7 +12,7 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
-from gradient.kv_cache import paged, sliding, static
+from gradient.kv_cache import layout
 from gradient.kv_cache.dtypes import storage_of
 from support.cache_model import close, fed, feed, make_model, texts, whole
 
@@ -208,8 +208,7 @@ def test_buffers_grow_by_doubling(device):
 @pytest.mark.parametrize("kind", ["static", "sliding", "paged"])
 def test_a_cache_that_cannot_grow_stays_as_it_was(kind, monkeypatch):
     model, text = make_model(), texts(2)
-    modules = {"static": static, "sliding": sliding, "paged": paged}
-    make = modules[kind].empty_parts
+    make = layout.empty_parts
     for failing in range(2 * len(model.kv_shapes)):
         cache = fed(model, KVCache.for_model(model, 2, kind=kind), text, [9, 4])
         calls = iter(range(100))
@@ -220,11 +219,13 @@ def test_a_cache_that_cannot_grow_stays_as_it_was(kind, monkeypatch):
             return make(*args)
 
         with monkeypatch.context() as patched:
-            for module in modules.values():
-                patched.setattr(module, "empty_parts", parts)
+            patched.setattr(layout, "empty_parts", parts)
             with pytest.raises(MemoryError):
                 feed(model, cache, text, [30, 30], [9, 4])
         assert cache.counts == [9, 4]
+        for row, logits in enumerate(feed(model, cache.select([0, 1]), text, [12, 12], [9, 4])):
+            start = (9, 4)[row]
+            close(logits, whole(model, text)[row, start : start + 12], TOLERANCE[None])
         assert cache.pool is None or cache.pool.used == 2
         for row, logits in enumerate(feed(model, cache, text, [30, 30], [9, 4])):
             start = (9, 4)[row]
