@@ -149,6 +149,7 @@ class Arithmetic(TensorBase):
     atanh = arctanh = elementwise.atanh
     erf = elementwise.erf
     erfc = elementwise.erfc
+    erfinv = elementwise.erfinv
     sigmoid = activation.sigmoid
     relu = activation.relu
     eq = comparison.eq

@@ -51,6 +51,7 @@ divide = Tensor.divide
 eq = Tensor.eq
 erf = Tensor.erf
 erfc = Tensor.erfc
+erfinv = Tensor.erfinv
 exp = Tensor.exp
 exp2 = Tensor.exp2
 expm1 = Tensor.expm1

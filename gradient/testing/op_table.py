@@ -7,6 +7,7 @@ differences, on every backend, dtype and layout; `gradient check` runs the gradi
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def reduction(op: str, reference: Any, axis: Any, keepdims: bool = False, **more
 # NumPy references for what NumPy does not have ---------------------------------------------------
 
 erf = np.vectorize(math.erf, otypes=[float])
+erfinv = np.vectorize(lambda x: NormalDist().inv_cdf((x + 1) / 2) / math.sqrt(2), "d")
 
 
 def sigmoid(x: Any) -> Any:
@@ -306,6 +308,7 @@ TABLE = [
     unary("atanh", np.arctanh, -0.8, 0.8),
     unary("erf", erf),
     unary("erfc", np.vectorize(math.erfc, otypes=[float])),
+    unary("erfinv", erfinv, -0.9, 0.9),
     # Activations
     unary("sigmoid", sigmoid),
     unary("logit", lambda x: np.log(x / (1 - x)), 0.1, 0.9),

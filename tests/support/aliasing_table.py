@@ -41,7 +41,7 @@ UNARY = words(
     """
 abs absolute acos acosh all amax amin any arccos arccosh arcsin arcsinh arctan arctanh argmax
 argmin argsort argwhere asin asinh atan atanh bernoulli ceil clone cos cosh count_nonzero
-erf erfc exp exp2 expm1 fix floor frac isfinite isinf isnan log log10 log1p log2
+erf erfc erfinv exp exp2 expm1 fix floor frac isfinite isinf isnan log log10 log1p log2
 logical_not max mean median min nan_to_num neg negative nonzero norm prod
 reciprocal relu round rsqrt sigmoid sign sin sinh sqrt square std sum tan tanh
 tril triu trunc unique var

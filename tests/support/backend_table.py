@@ -270,6 +270,7 @@ CASES: dict[str, list[Case]] = {
     "arctanh": [*each(-0.95, 0.95), *each(-1e-3, 1e-3)],
     "erf": each(-4, 4),
     "erfc": each(-4, 4),
+    "erfinv": each(-0.99, 0.99),
     "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
     # Activations
     "sigmoid": each(-20, 20),

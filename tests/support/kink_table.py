@@ -65,8 +65,8 @@ POINTS: dict[str, Any] = {
 UNARY_OPS = words(
     """
 abs neg sign floor ceil trunc round frac exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal
-square sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid relu logit
-nan_to_num clone contiguous
+square sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu
+logit nan_to_num clone contiguous
 """
 )
 
