@@ -77,6 +77,8 @@ class Op:
         self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.variadic = self.rest is not None
         self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        # Typed `Array | None`: one that may be left out.
+        self.takes_none = any("None" in str(p.annotation) for p in parameters)
         options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.defaults = {p.name: p.default for p in options if p.default is not p.empty}
         self.options = [p.name for p in options]

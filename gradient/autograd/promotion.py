@@ -52,7 +52,10 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     checked_kinds = CHECKED_KINDS.get(op.promotion, "")
     if first is not None and first.kind not in checked_kinds:
         for a in arrays:
-            if a is not None and getattr(a, "dtype", None) is not first:
+            if a is None:
+                if not op.takes_none:
+                    raise TypeMismatch(sentence(op.public_name, "a Tensor or a number", "None"))
+            elif getattr(a, "dtype", None) is not first:
                 break
         else:
             return arrays

@@ -19,11 +19,13 @@ def binary_cross_entropy(be: Backend[Array], x: Array, target: Array, /) -> Arra
 
 
 def bernoulli_slope(be: Backend, x: Any, target: Any) -> Any:
-    """(x - t) / (x (1 - x)), the denominator held from 0, where a saturated sigmoid brings it. The
-    bound is for stability only: derivatives pass it."""
+    """(x - t) / v with v = x (1 - x) held from 0, where a saturated sigmoid brings it. The bound is
+    for stability only: in the derivative (v - (x - t) (1 - 2 x)) / v^2 it holds the divisor."""
     variance = x * (1 - x)
     plain = be.detach(variance)
-    return (x - target) / (variance + (be.maximum(plain, be.full((), 1e-12, x.dtype)) - plain))
+    held = be.maximum(plain, be.full((), 1e-12, x.dtype))
+    slope = (x - target) / (variance + (held - plain))
+    return slope + (plain - held) / (held * held) * (x - be.detach(x))  # + 0, with a derivative
 
 
 @float32_precision

@@ -385,6 +385,8 @@ class Shaping(Arithmetic):
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
+        if isinstance(split_size, bool):
+            raise TypeMismatch(sentence("split", "ints as split_size", split_size))
         axis, n = self._length("split", dim)
         if isinstance(split_size, int):
             if split_size <= 0 and n:

@@ -102,9 +102,11 @@ def _as_near(ours: Any, theirs: Any, exact: Any) -> bool:
         )
     if not all(isinstance(t, Taken) for t in three) or theirs.dtype not in BITS:
         return True
+    if len({t.shape for t in three}) > 1:
+        return False
     with np.errstate(all="ignore"):
         lost, theirs_lost = (np.abs(t.values - exact.values) for t in (ours, theirs))
-        lost[ours.values == exact.values] = 0  # also infinite ones
+        lost = np.where(ours.values == exact.values, 0.0, lost)  # also infinite ones
         largest = np.abs(exact.values[np.isfinite(exact.values)]).max(initial=1.0)
         theirs_most = np.where(np.isfinite(theirs_lost), theirs_lost, 0).max(initial=0.0)
         allowed = 8 * theirs_most + 64 * largest * 2.0 ** -BITS[theirs.dtype]

@@ -280,6 +280,17 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "layer_norm with eps in a 0-d tensor": lambda t: t.nn.functional.layer_norm(
         t.tensor([1.0, 4.0]), (2,), eps=t.tensor(True)
     ),
+    "the second derivative of a saturated binary_cross_entropy": lambda t: tuple(
+        t.autograd.grad(g.sum(), x)[0]
+        for x in [leaf(t, [0.0, 1.0, 1.0, 0.25])]
+        for g in t.autograd.grad(
+            t.nn.functional.binary_cross_entropy(
+                x, t.tensor([0.0, 1.0, 0.0, 1.0]).double(), reduction="sum"
+            ),
+            x,
+            create_graph=True,
+        )
+    ),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 
