@@ -369,8 +369,10 @@ def _adaptive_dims(
         raise ShapeError(
             f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got {tuple(input.shape)}"
         )
-    given = (output_size,) * spatial if isinstance(output_size, int) else tuple(output_size)
-    if any(not (out is None or hasattr(out, "__index__")) for out in given):
+    given = (output_size,) * spatial if isinstance(output_size, int) else output_size
+    if not isinstance(given, (tuple, list)) or any(
+        not (out is None or hasattr(out, "__index__")) for out in given
+    ):
         expected = f"an int or a tuple of {spatial} as output_size"
         raise TypeMismatch(sentence(op, expected, repr(output_size)))
     if len(given) != spatial:

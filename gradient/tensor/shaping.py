@@ -46,7 +46,9 @@ class Shaping(Arithmetic):
 
     def reshape(self, *size: int | Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
         """The same elements in another shape; one size may be -1."""
-        return self._reshaped(shape_of(size if shape is None else (shape,)))
+        return self._reshaped(
+            shape_of(size) if shape is None else tuple_argument("reshape", "shape", shape)
+        )
 
     def _reshaped(self, target: tuple[int, ...]) -> Any:
         if target and min(target) < 0:
@@ -69,7 +71,7 @@ class Shaping(Arithmetic):
             dtype = shape[0]
         if dtype is not None:
             return self._as_bits(dtype_of(dtype))
-        target = shape_of(shape if size is None else (size,))
+        target = shape_of(shape) if size is None else tuple_argument("view", "size", size)
         out = self._reshaped(target)
         backend = self.backend
         if math.prod(self.array.shape) > 1 and backend.storage(out.array) is not backend.storage(
@@ -130,7 +132,8 @@ class Shaping(Arithmetic):
 
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Dimensions in the given order."""
-        order, n = shape_of(order if dims is None else (dims,)), self.ndim
+        order = shape_of(order) if dims is None else tuple_argument("permute", "dims", dims)
+        n = self.ndim
         axes = tuple(axis_of(d, n) for d in order)
         if len(order) != n or len(set(axes)) != n:
             raise ShapeError(f"permute: expected each of {n} dimensions once, got {order}")
@@ -207,7 +210,7 @@ class Shaping(Arithmetic):
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
-        asked = shape_of(sizes if size is None else (size,))
+        asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size)
         target, own = list(asked), self.array.shape
         extra = len(target) - len(own)
         if extra < 0:
@@ -231,7 +234,9 @@ class Shaping(Arithmetic):
 
     def repeat(self, *sizes: int | Sequence[int], repeats: Sequence[int] | None = None) -> Tensor:
         """Copied so many times along each dimension."""
-        times = size_of(sizes if repeats is None else (repeats,))
+        times = size_of(
+            sizes if repeats is None else (tuple_argument("repeat", "repeats", repeats),)
+        )
         own = self.array.shape
         if len(times) < len(own):
             raise ShapeError(
@@ -248,7 +253,7 @@ class Shaping(Arithmetic):
 
     def tile(self, *sizes: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
-        times = size_of(sizes if dims is None else (dims,))
+        times = size_of(sizes if dims is None else (tuple_argument("tile", "dims", dims),))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(
@@ -361,8 +366,8 @@ class Shaping(Arithmetic):
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """`length` elements of dimension `dim` from `start`."""
-        axis, n = self._length("narrow", dim)
         start, length = int_or_scalar("narrow", "start", start), int_of("narrow", "length", length)
+        axis, n = self._length("narrow", dim)
         begin = start + n if start < 0 else start
         if not 0 <= begin <= n or length < 0 or begin + length > n:
             raise IndexOutOfRange(
@@ -426,8 +431,10 @@ class Shaping(Arithmetic):
 
         Indices (a sequence or a tensor of ints) count as those of slices do.
         """
-        axis, n = self._length("tensor_split", dim)
         given: Any = sections if indices is None else indices
+        if given is None:
+            raise TypeMismatch(sentence("tensor_split", "sections or indices", "neither"))
+        axis, n = self._length("tensor_split", dim)
         if hasattr(given, "tolist"):
             given = given.tolist()
         if isinstance(given, int):

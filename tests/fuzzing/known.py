@@ -52,13 +52,16 @@ def _text(difference: Difference) -> str:
     return "".join(line(i, s) for i, s in enumerate(difference.program))
 
 
-def _nan_only_in_theirs(difference: Difference) -> bool:
-    """Whether the numbers agree but for those that are NaN in PyTorch's answer alone."""
+def _nan_only_in_theirs(difference: Difference, finite: bool = True) -> bool:
+    """Whether the numbers agree but for those that are NaN in PyTorch's answer alone, where ours
+    are finite unless that is not asked."""
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
         return False
     same = np.isclose(a.values, b.values, rtol=1e-2, atol=1e-6, equal_nan=True)
-    return bool((same | ((np.isnan(b.values) | np.isinf(b.values)) & np.isfinite(a.values))).all())
+    if not finite:
+        return bool((same | np.isnan(b.values)).all())
+    return bool((same | (~np.isfinite(b.values) & np.isfinite(a.values))).all())
 
 
 def _left_out(difference: Difference) -> bool:
@@ -191,10 +194,12 @@ KNOWN: list[Known] = [
     Known(
         "an input that beta=0 leaves out has no gradient, where PyTorch gives zeros",
         lambda d: (
-            d.kind == "gradient None"
-            and d.ours is None
-            and _zeros(d.theirs)
-            and _uses(d, "addmm", "addmv", "baddbmm", "addbmm", "addr")
+            _uses(d, "addmm", "addmv", "baddbmm", "addbmm", "addr")
+            and "beta=0" in _text(d)
+            and (
+                (d.kind == "gradient None" and d.ours is None and _zeros(d.theirs))
+                or (d.kind in ("requires_grad", "is_leaf") and d.theirs.requires_grad)
+            )
         ),
     ),
     Known(
@@ -505,9 +510,9 @@ KNOWN: list[Known] = [
     Known(
         "in PyTorch, views of a leaf that is a view itself leave the graph when it is written",
         lambda d: (
-            d.kind in ("gradient None", "second None")
-            and d.theirs is None
+            d.kind in ("gradient None", "second None", *GRADIENTS)
             and _leaf_is_a_view(d)
+            and _uses(d, "detach", "data")
             and any(map(overwrites, d.program))
         ),
     ),
@@ -618,8 +623,10 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch's linear takes a bias of any shape that broadcasts",
-        lambda d: d.kind == "refused" and _says(d.ours, "linear: ") and _says(d.ours, "bias"),
+        "PyTorch's linear adds a bias of any shape and dtype that broadcasts",
+        lambda d: (
+            d.kind == "refused" and _named(d, "linear") and len(arguments(d.program[d.index])) == 3
+        ),
     ),
     Known(
         "PyTorch saves tensors themselves, ours their values, which detach_() leaves",
@@ -633,6 +640,27 @@ KNOWN: list[Known] = [
             and _uses(d, "var", "std")
             and bool(np.isnan(d.ours.values).all())
         ),
+    ),
+    Known(
+        "where PyTorch wants a number and is given a tensor, ours computes with it if it can",
+        lambda d: (
+            d.kind in ("error", "accepted")
+            and _says(d.theirs, "must be float, not Tensor", "must be Number, not Tensor")
+        ),
+    ),
+    Known(
+        "PyTorch takes powers of 0.5 and -0.5 as roots, which are NaN of -inf",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and _uses(d, "pow", "pow_", "**", "**=")
+            and "-inf" in _text(d)
+            and "0.5" in _text(d)
+            and _nan_only_in_theirs(d, finite=False)
+        ),
+    ),
+    Known(
+        "PyTorch's Python code fails on a number that is negative, which ours tells",
+        lambda d: d.kind == "error" and _says(d.theirs, "any() received an invalid combination"),
     ),
 ]
 
