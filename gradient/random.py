@@ -365,8 +365,8 @@ def normal(
     for name, value in (("mean", mean), ("std", std)):
         if not isinstance(value, Variable):
             number_of("normal", name, value)
-    below: Any = std < 0
-    if bool(below.any() if isinstance(std, Variable) else below):
+    fits: Any = std >= 0  # not NaN, either
+    if not bool(fits.all() if isinstance(std, Variable) else fits):
         raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
     if given and dtype is None:
         dtype = BY_NUMPY[given[0].array.dtype]

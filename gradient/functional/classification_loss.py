@@ -9,7 +9,7 @@ from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import outside
+from gradient.tensor.arguments import outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
@@ -239,7 +239,7 @@ def kl_div(
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-t x))` for t = 1 or -1."""
-    product = target * input
+    product = tensor_of("soft_margin_loss", target) * input
     if product.shape != input.shape:
         expected = f"a target that broadcasts to the input's shape {tuple(input.shape)}"
         raise ShapeError(sentence("soft_margin_loss", expected, tuple(target.shape)))

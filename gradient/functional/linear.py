@@ -56,7 +56,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             f"{tuple(input1.shape)} and {tuple(input2.shape)}"
         )
     output = einsum("...i,kij,...j->...k", input1, weight, input2)
-    return output if bias is None else output + bias
+    return output if bias is None else output + tensor_of("bilinear", bias)
 
 
 def embedding(

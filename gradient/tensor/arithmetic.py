@@ -370,6 +370,9 @@ def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     alpha = number_of(caller, "alpha", alpha)
     if isinstance(alpha, float) and _integral(to) and _integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
+    if caller != "add" and (_is_bool(to) or _is_bool(value)):
+        fix = "invert a mask with ~"
+        raise DTypeError(sentence("sub", "numbers", "bool", fix))
     if _is_bool(to) and _is_bool(value):
         return (
             comparison.logical_and(value, alpha)

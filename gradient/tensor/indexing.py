@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
+VALUES = (Variable, int, float, np.number, np.bool_, np.ndarray)
+"""What can be written at an index."""
+
+
 def _vector(tensor: TensorBase) -> Tensor:
     """The tensor, or its one element as a vector, as PyTorch sees 0-d operands here."""
     return cast("Tensor", tensor) if tensor.array.shape else tensor.reshape(1)
@@ -75,6 +79,8 @@ class Indexing(Arithmetic):
         return out
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(value, VALUES):
+            raise TypeMismatch(sentence("setitem", "a number or a Tensor", shown(value)))
         if key is False:
             return  # selects nothing, and is no write
         if key is True:
@@ -82,8 +88,6 @@ class Indexing(Arithmetic):
         at, arrays = index_of(key, self)
         refuse("setitem", self)
         if not isinstance(value, Variable):
-            if not isinstance(value, (int, float, np.number, np.bool_, np.ndarray)):
-                raise TypeMismatch(sentence("setitem", "a number or a Tensor", shown(value)))
             if isinstance(value, (int, float)):
                 value = fitting("setitem", "value", value, self.dtype, infinite=True)
             value = wrap(self.backend.asarray(value, self.array.dtype), self.backend)

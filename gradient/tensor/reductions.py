@@ -186,6 +186,8 @@ class Reductions(Arithmetic):
         """log sum e^x"""
         if keepdim is not False:
             flag_of("logsumexp", "keepdim", keepdim)
+        if dim is None:
+            raise TypeMismatch(sentence("logsumexp", "an int or a tuple of ints as dim", "None"))
         return reduce.logsumexp(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
 
     def softmax(self, dim: int, dtype: DTypeLike | None = None) -> Tensor:
@@ -357,7 +359,7 @@ class Reductions(Arithmetic):
         self, dim: int = -1, descending: bool = False, stable: bool = False
     ) -> ValuesAndIndices:
         """(values, indices) sorted along `dim`."""
-        order = self.argsort(dim, descending)
+        order = self.argsort(dim, descending, stable)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), order)
         axis = axis_of(dim, self.ndim)

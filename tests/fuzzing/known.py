@@ -128,7 +128,7 @@ def _within(difference: Difference, limit: float) -> bool:
 
 NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
          "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
-AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish")
+AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish", "logit")
 CHOOSING = ("median", "kthvalue", "quantile", "topk", "sort", "max", "min", "MaxPool1d",
             "MaxPool2d", "MaxPool3d", "max_pool1d", "max_pool2d", "max_pool3d",
             "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")  # fmt: skip
@@ -435,6 +435,7 @@ KNOWN: list[Known] = [
                 "can't be cast to the desired",
                 "bool tensor is not supported",
                 "returned an invalid gradient",
+                "doesn't match the broadcast shape",
             )
         ),
     ),
@@ -495,8 +496,13 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch reads a lone True as the dtype bool",
-        lambda d: d.kind == "refused" and _named(d, "to") and _says(d.ours, "a tensor, got True"),
+        "PyTorch reads a lone True or number as a dtype or a device",
+        lambda d: (
+            d.kind in ("refused", "error")
+            and _named(d, "to")
+            and _says(d.ours, "a dtype, a device or a tensor, got")
+            and (isinstance(d.theirs, Taken) or _says(d.theirs, "Cannot access accelerator"))
+        ),
     ),
     Known(
         "PyTorch does not look at the dimension where all are vectors of nothing",
@@ -565,7 +571,10 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch takes a number from a tensor that requires a gradient, which is lost",
-        lambda d: d.kind == "refused" and _says(d.ours, "got a tensor that requires a gradient"),
+        lambda d: (
+            d.kind in ("refused", "error")
+            and _says(d.ours, "got a tensor that requires a gradient")
+        ),
     ),
     Known(
         "PyTorch's interpolation multiplies an infinite neighbour with 0",
@@ -659,8 +668,41 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch's Python code fails on a number that is negative, which ours tells",
-        lambda d: d.kind == "error" and _says(d.theirs, "any() received an invalid combination"),
+        "PyTorch's Python code fails before it sees what ours tells of a variance",
+        lambda d: (
+            d.kind == "error"
+            and _says(d.theirs, "any() received an invalid combination", "var is of incorrect size")
+        ),
+    ),
+    Known(
+        "an input that beta=0 leaves out may have any shape",
+        lambda d: (
+            d.kind == "accepted" and "beta=0" in _text(d) and _says(d.theirs, "The expanded size")
+        ),
+    ),
+    Known(
+        "PyTorch guesses a dim that is not given, with a warning; ours asks for it",
+        lambda d: d.kind == "refused" and _says(d.ours, "dim is missing"),
+    ),
+    Known(
+        "beside NaN, PyTorch's second derivative has more of them",
+        lambda d: d.kind == "second" and "nan" in _text(d) and _nan_only_in_theirs(d),
+    ),
+    Known(
+        "PyTorch's derivative of a constant is 0 times an infinity; ours has none",
+        lambda d: (
+            d.kind == "second None"
+            and d.ours is None
+            and not (np.isfinite(d.theirs.values) & (d.theirs.values != 0)).any()
+        ),
+    ),
+    Known(
+        "PyTorch's inner saves a copy of its inputs",
+        lambda d: d.kind == "gradient refused" and _uses(d, "inner") and _says(d.ours, "overwrote"),
+    ),
+    Known(
+        "as_tensor takes its dtype by position, too, as tensor does in our signature",
+        lambda d: d.kind == "accepted" and _named(d, "as_tensor", "asarray"),
     ),
 ]
 

@@ -36,13 +36,15 @@ def worlds(program: Program) -> tuple[World, World]:
 
 
 def with_numbers(difference: Difference) -> Program:
-    """The program in which the statement that differs is given the numbers that 0-d and 1-element
-    tensors of ints or bools hold in place of these."""
+    """The program in which the statement that differs is given the numbers that tensors of ints or
+    bools hold in place of these."""
 
     def number(value: Any) -> Any:
-        if not isinstance(value, Array) or math.prod(value.shape) != 1 or "float" in value.dtype:
+        if not isinstance(value, Array) or len(value.shape) > 1 or "float" in value.dtype:
             return value
         data = value.data
+        if math.prod(value.shape) != 1:
+            return data
         while isinstance(data, tuple):
             data = data[0]
         return int(data)
