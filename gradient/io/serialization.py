@@ -14,6 +14,7 @@ from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.io.structure import Encoder, decode
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
+from gradient.tensor.device import DeviceLike
 
 #: The header field that holds the structure around the tensors.
 STRUCTURE = "gradient.structure"
@@ -47,7 +48,9 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
     save_file(encoder.tensors, path, metadata)
 
 
-def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
+def load(
+    f: str | os.PathLike[str], map_location: DeviceLike = None, *, weights_only: bool = True
+) -> Any:
     """What `gradient.save` wrote; from any other safetensors file, the dict of its tensors.
 
     A file that PyTorch saved (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. What
@@ -84,7 +87,7 @@ def _is_torch_file(path: str) -> bool:
         return format_of(file.read(SIGNATURE_BYTES)) == "zip"
 
 
-def _moved(value: Any, device: Any) -> Any:
+def _moved(value: Any, device: DeviceLike) -> Any:
     """Nested values with all tensors on a device."""
     if device is None or str(device) == "cpu":
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Pending:
 
 
 def write(
-    path: Any,
+    path: str | os.PathLike[str],
     metadata: Mapping[str, Any],
     tensors: Mapping[str, Tensor | Pending],
     *,

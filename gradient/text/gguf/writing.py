@@ -18,6 +18,8 @@ from gradient.text.pieces import SPACE, PieceType
 from gradient.text.wordpiece import CONTINUES
 
 if TYPE_CHECKING:
+    import tokenizers
+
     from gradient.text.tokenizer import Tokenizer
 
 #: A text that every two families of text/families.py cut differently.
@@ -92,7 +94,7 @@ def _gpt2_metadata(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _family_name(backend: Any, state: dict[str, Any]) -> str:
+def _family_name(backend: tokenizers.Tokenizer, state: dict[str, Any]) -> str:
     """The name of the family that cuts a probe as this tokenizer does, whatever its steps."""
     ignore_merges = bool(state["model"].get("ignore_merges"))
     cut = words_of_probe(backend)
@@ -112,7 +114,7 @@ def _family_name(backend: Any, state: dict[str, Any]) -> str:
     )
 
 
-def words_of_probe(backend: Any) -> list[str]:
+def words_of_probe(backend: tokenizers.Tokenizer) -> list[str]:
     text = backend.normalizer.normalize_str(PROBE) if backend.normalizer else PROBE
     return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
 
