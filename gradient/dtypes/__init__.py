@@ -1,4 +1,4 @@
-"""The element types of tensors, and how two of them meet.
+"""The element types of tensors, and type promotion.
 
 >>> gradient.promote_types(gradient.int64, gradient.float16)
 gradient.float16

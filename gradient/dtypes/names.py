@@ -27,7 +27,7 @@ FLOATING = {
 
 
 def floating_dtype(value: DType | str | Any, name: str = "dtype") -> DType:
-    """The plain floating dtype that is meant by a DType or by a name, long or short.
+    """The floating dtype, not a packed one, that is meant by a DType or by a name, long or short.
 
     Args:
         value: `gradient.float16`, "float16", "f16", "gradient.float16", "F16" ...
