@@ -37,6 +37,7 @@ from gradient.tensor.printing import *
 if TYPE_CHECKING:
     from gradient import amp as amp
     from gradient import checkpoints as checkpoints
+    from gradient import cuda as cuda
     from gradient import data as data
     from gradient import embedding as embedding
     from gradient import evaluation as evaluation
@@ -103,23 +104,15 @@ _FUNCTIONS = {
 """Functions whose modules are."""
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _MODULES:
-        return _importlib.import_module(f"gradient.{name}")
-    if name in _FUNCTIONS:
-        return getattr(_importlib.import_module(_FUNCTIONS[name]), name)
-    raise AttributeError(f"module 'gradient' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
+
+    def __getattr__(name: str) -> _Any:
+        if name in _MODULES:
+            return _importlib.import_module(f"gradient.{name}")
+        if name in _FUNCTIONS:
+            return getattr(_importlib.import_module(_FUNCTIONS[name]), name)
+        raise AttributeError(f"module 'gradient' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES, *_FUNCTIONS})
-
-
-__all__ = ["autograd", "backends", "random", *_FUNCTIONS]
-__all__ += [
-    name
-    for name, value in globals().items()
-    if not name.startswith("_")
-    and name != "TYPE_CHECKING"
-    and not isinstance(value, type(autograd))
-]

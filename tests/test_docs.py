@@ -11,31 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from support.pages import PAGES, RUNNABLE, python_of
 from support.paths import CHECKOUT
 
 pytestmark = pytest.mark.cpu_only
 
-PAGES = [
-    CHECKOUT / "README.md",
-    CHECKOUT / "CONTRIBUTING.md",
-    *sorted(CHECKOUT.glob("docs/**/*.md")),
-]
-FRAGMENTS = {"CONTRIBUTING.md", "design.md"}  # their Python shows how code looks inside
-RUNNABLE = [page for page in PAGES if page.name not in FRAGMENTS]
 
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-def python_of(page: Path) -> str:
-    """The page's Python blocks, one after another, each at its own line number."""
-    text = page.read_text(encoding="utf-8")
-    lines = [""] * (text.count("\n") + 1)
-    for block in BLOCK.finditer(text):
-        first = text.count("\n", 0, block.start(1))
-        for i, line in enumerate(block.group(1).splitlines()):
-            lines[first + i] = line
-    return "\n".join(lines)
 
 
 def promised_output(line: str) -> str | None:

@@ -235,7 +235,7 @@ class LlamaForCausalLM(CausalLM):
     def __init__(
         self,
         config: Any,
-        decoder: Callable[[Any], nn.Module] = LlamaModel,
+        decoder: Callable[[Any], LlamaModel] = LlamaModel,
         *,
         head_bias: bool = False,
     ) -> None:

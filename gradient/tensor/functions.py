@@ -1,21 +1,17 @@
 """The functions of the `gradient` namespace that are methods of Tensor: `gradient.exp(x)` is
-`x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch."""
+`x.exp()`, and takes the same arguments after it. The first one is called `input`, as in PyTorch.
 
-from __future__ import annotations
+`gradient` star-imports the file, and so has all of its names but the private ones. (A list of them
+would say each a second time.)
+"""
 
-import functools
-from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence as _Sequence
 
-from gradient.autograd.variable import Variable
-from gradient.errors import TypeMismatch, copied, sentence
-from gradient.tensor.arguments import tensor_of, tuple_argument
+from gradient.tensor.arguments import tensor_of as _tensor_of
+from gradient.tensor.arguments import tuple_argument as _tuple_argument
+from gradient.tensor.as_function import as_function as _as_function
+from gradient.tensor.as_function import methods as _methods
 from gradient.tensor.core import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_imported = set(globals())
 
 # Elementwise
 abs = Tensor.abs
@@ -170,34 +166,36 @@ unflatten = Tensor.unflatten
 unsqueeze = Tensor.unsqueeze
 
 
-def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+def broadcast_to(input: Tensor, size: _Sequence[int]) -> Tensor:
     """`input.expand(size)`"""
-    return tensor_of("broadcast_to", input).expand(tuple_argument("broadcast_to", "size", size))
+    return _tensor_of("broadcast_to", input).expand(_tuple_argument("broadcast_to", "size", size))
 
 
-def flip(input: Tensor, dims: Sequence[int]) -> Tensor:
+def flip(input: Tensor, dims: _Sequence[int]) -> Tensor:
     """`input.flip(dims)`"""
-    return tensor_of("flip", input).flip(tuple_argument("flip", "dims", dims))
+    return _tensor_of("flip", input).flip(_tuple_argument("flip", "dims", dims))
 
 
-def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
+def permute(input: Tensor, dims: _Sequence[int]) -> Tensor:
     """`input.permute(dims)`"""
-    return tensor_of("permute", input).permute(tuple_argument("permute", "dims", dims))
+    return _tensor_of("permute", input).permute(_tuple_argument("permute", "dims", dims))
 
 
-def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
+def reshape(input: Tensor, shape: _Sequence[int]) -> Tensor:
     """`input.reshape(shape)`"""
-    return tensor_of("reshape", input).reshape(tuple_argument("reshape", "shape", shape))
+    return _tensor_of("reshape", input).reshape(_tuple_argument("reshape", "shape", shape))
 
 
-def tile(input: Tensor, dims: Sequence[int]) -> Tensor:
+def tile(input: Tensor, dims: _Sequence[int]) -> Tensor:
     """`input.tile(dims)`"""
-    return tensor_of("tile", input).tile(tuple_argument("tile", "dims", dims))
+    return _tensor_of("tile", input).tile(_tuple_argument("tile", "dims", dims))
 
 
-def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
+def split(
+    tensor: Tensor, split_size_or_sections: int | _Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
     """`tensor.split(split_size_or_sections, dim)`"""
-    return tensor_of("split", tensor).split(split_size_or_sections, dim)
+    return _tensor_of("split", tensor).split(split_size_or_sections, dim)
 
 
 # Indexing
@@ -229,35 +227,5 @@ clone = Tensor.clone
 detach = Tensor.detach
 
 
-def _of_input(method: Any) -> Any:
-    """The method as a function whose first parameter is `input`, not `self`."""
-    code: CodeType = method.__code__
-
-    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple("input" if name == "self" else name for name in names)
-
-    code = code.replace(
-        co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
-    )
-    function = copied(method, method.__name__)
-    function.__code__ = code
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except AttributeError as error:
-            given = args[0] if args else options.get("input")
-            if isinstance(given, Variable):
-                raise
-            got = type(given).__name__
-            raise TypeMismatch(sentence(method.__name__, "a Tensor as input", got)) from error
-
-    return call
-
-
-for _name, _value in tuple(globals().items()):
-    if isinstance(_value, FunctionType) and _value.__code__.co_varnames[:1] == ("self",):
-        globals()[_name] = _of_input(_value)
-
-__all__ = [name for name in globals() if not name.startswith("_") and name not in _imported]
+for _name, _method in _methods(globals()):
+    globals()[_name] = _as_function(_method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -496,13 +496,47 @@ class Reductions(Arithmetic):
     def _below_zero(self) -> bool:
         return bool(self.array.shape[0] and self.min().item() < 0)
 
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: Literal[False] = False,
+        return_counts: Literal[False] = False,
+        dim: int | None = None,
+    ) -> Tensor: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool,
+        return_inverse: Literal[True],
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        *,
+        return_inverse: Literal[True],
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: bool = False,
+        *,
+        return_counts: Literal[True],
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
     def unique(
         self,
         sorted: bool = True,
         return_inverse: bool = False,
         return_counts: bool = False,
         dim: int | None = None,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, ...]:
         """The distinct elements (or slices of `dim`), ascending; on the host."""
         backend = self.backend
         axis = None if dim is None else axis_of(dim, self.ndim)

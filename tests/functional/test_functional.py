@@ -19,6 +19,7 @@ from gradient.autograd import gradcheck, gradgradcheck
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch
 from gradient.testing import assert_close
 from support.functional_cases import CASES, Case
+from support.public import public
 
 SMOOTH = [case for case in CASES if case.smooth and case.arrays()]
 
@@ -85,14 +86,13 @@ def test_other_backends_give_the_same(case: Case, backend: str) -> None:
 def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
     tested_below = {"attention", "cdist", "channel_shuffle", "grouped_linear"}
-    assert set(F.__all__) - {case.name for case in CASES} == random | tested_below
+    assert public(F).keys() - {case.name for case in CASES} == random | tested_below
 
 
 def test_nn_functional_is_the_same() -> None:
     import gradient.nn.functional as alias
 
-    assert alias.__all__ == F.__all__
-    assert all(getattr(alias, name) is getattr(F, name) for name in F.__all__)
+    assert public(alias) == public(F)
 
 
 # ---- randomness --------------------------------------------------------------------------------

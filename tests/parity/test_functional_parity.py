@@ -15,6 +15,7 @@ import pytest
 import gradient
 import gradient.functional as F
 from support.functional_cases import CASES, Case
+from support.public import public
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:Using padding='same'")]
 
@@ -65,7 +66,7 @@ def test_signatures_are_pytorchs() -> None:
     retired = {"size_average", "reduce", "_stacklevel", "eps of gumbel_softmax", "out", "antialias"}
     retired |= {"scale_grad_by_freq", "sparse"}
     wrong = []
-    for name in F.__all__:
+    for name in public(F):
         theirs = getattr(torch.nn.functional, name, None)
         try:
             wanted = inspect.signature(theirs).parameters

@@ -12,6 +12,7 @@ import pytest
 import gradient
 from gradient import nn, optim
 from gradient.nn import functional as F
+from support.public import public
 
 pytestmark = pytest.mark.cpu_only
 
@@ -367,7 +368,7 @@ def test_python_names_no_private_class() -> None:
     """In its own errors about arguments: `Conv2d.__init__() got ...`, not `_Conv.__init__()`."""
     wrong = {}
     for module in (gradient, nn, F, optim, optim.lr_scheduler):
-        for name in (n for n in dir(module) if not n.startswith("_")):
+        for name in public(module):
             try:
                 getattr(module, name)(**{"no such argument": 1})
             except TypeError as error:
