@@ -81,6 +81,7 @@ def group_norm(
         raise ShapeError(f"group_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     channels = input.shape[1]
     floats("group_norm", input)
+    eps = number_of("group_norm", "eps", eps)
     if num_groups < 1:
         raise ArgumentError(sentence("group_norm", "num_groups of at least 1", num_groups))
     _check_channels("group_norm", input, {"weight": weight, "bias": bias})

@@ -246,7 +246,8 @@ class Arithmetic(TensorBase):
         if all(_integral(t) for t in three):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
-            value = int(value)  # integers stay integers, as PyTorch has it
+            # Integers stay integers, as PyTorch has it.
+            return three[0] + three[1] * three[2] * int(value)
         return elementwise.addcmul(*three, value=value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:

@@ -64,7 +64,9 @@ PYTHON_NUMBERS = {bool, int, float}
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     out = wrap(array, backend)
-    if requires_grad:
+    if requires_grad is not False:
+        if requires_grad is not True:
+            raise TypeMismatch(sentence("requires_grad", "True or False", repr(requires_grad)))
         out.requires_grad = True
     return out
 

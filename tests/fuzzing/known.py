@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+import gradient
 from fuzzing import interpreter
 from fuzzing.comparison import GRADIENTS, Difference
 from fuzzing.interpreter import Raised, Taken, overwrites
@@ -104,6 +105,17 @@ def _permuted(difference: Difference) -> bool:
     if not isinstance(a, Taken) or not isinstance(b, Taken):
         return False
     return bool(np.allclose(*(np.sort(t.values.reshape(-1)) for t in (a, b)), equal_nan=True))
+
+
+def _type_told_first(difference: Difference) -> bool:
+    """Whether PyTorch refuses the type of an argument, and ours something else."""
+    ours, theirs = difference.ours.error, difference.theirs.error
+    if not isinstance(theirs, TypeError) or not isinstance(ours, gradient.errors.GradientError):
+        return False
+    wrong = re.search(r"argument '(\w+)'", str(theirs))
+    if wrong is None:
+        return "invalid combination of arguments" in str(theirs)
+    return wrong.group(1) not in str(ours)
 
 
 def _leaf_is_a_view(difference: Difference) -> bool:
@@ -632,10 +644,8 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch's linear adds a bias of any shape and dtype that broadcasts",
-        lambda d: (
-            d.kind == "refused" and _named(d, "linear") and len(arguments(d.program[d.index])) == 3
-        ),
+        "PyTorch's linear adds a bias of any shape and dtype, and takes a vector as the weight",
+        lambda d: d.kind == "refused" and _named(d, "linear") and _says(d.ours, "linear: "),
     ),
     Known(
         "PyTorch saves tensors themselves, ours their values, which detach_() leaves",
@@ -651,10 +661,17 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "where PyTorch wants a number and is given a tensor, ours computes with it if it can",
+        "given a tensor for a number, or a number for a tensor, ours computes with it if it can",
         lambda d: (
             d.kind in ("error", "accepted")
-            and _says(d.theirs, "must be float, not Tensor", "must be Number, not Tensor")
+            and _says(
+                d.theirs,
+                "must be float, not Tensor",
+                "must be Number, not Tensor",
+                "must be Tensor, not int",
+                "must be Tensor, not float",
+                "must be Tensor, not bool",
+            )
         ),
     ),
     Known(
@@ -703,6 +720,40 @@ KNOWN: list[Known] = [
     Known(
         "as_tensor takes its dtype by position, too, as tensor does in our signature",
         lambda d: d.kind == "accepted" and _named(d, "as_tensor", "asarray"),
+    ),
+    Known(
+        "of two mistakes, PyTorch tells first that an argument is of a wrong type",
+        lambda d: d.kind == "error" and _type_told_first(d),
+    ),
+    Known(
+        "PyTorch asserts what ours says by an error of its own",
+        lambda d: (
+            d.kind == "error"
+            and isinstance(d.theirs.error, AssertionError)
+            and isinstance(d.ours.error, gradient.errors.GradientError)
+        ),
+    ),
+    Known(
+        "PyTorch takes any sequence as sizes until it compares their number",
+        lambda d: d.kind == "error" and _says(d.theirs, "Input dimension should be at least"),
+    ),
+    Known(
+        "what PyTorch's hardtanh passes on at NaN depends on the place of it",
+        lambda d: (
+            d.kind in GRADIENTS
+            and _uses(d, "hardtanh", "Hardtanh", "relu6", "ReLU6")
+            and "nan" in _text(d)
+        ),
+    ),
+    Known(
+        "the bits of what requires a gradient are not written: whether it changes is not clear",
+        lambda d: d.kind == "refused" and _uses(d, "view") and _says(d.ours, "taken under no_grad"),
+    ),
+    Known(
+        "PyTorch's logsumexp over no dimension does not fit its own result",
+        lambda d: (
+            d.kind == "accepted" and _named(d, "logsumexp") and _says(d.theirs, "output with")
+        ),
     ),
 ]
 

@@ -215,6 +215,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
         lambda x: (x.__setitem__(True, t.tensor([2, 0])), x)[1]
     )(t.zeros(2, dtype=t.bool)),
     "addcmul of ints by a fraction": lambda t: (
+        t.tensor([1], dtype=t.uint8).addcmul(t.ones(1).byte(), t.ones(1).byte(), value=-1),
         t.tensor([1, 2]).addcmul(t.tensor([1, -2]), t.tensor([3, 4]), value=-1.7),
         t.tensor([1, 2]).addcmul_(t.tensor([1, -2]), t.tensor([3, 4]), value=0.7),
     ),
