@@ -43,12 +43,9 @@ class PackedArray:
     float_dtype
               of the rows that an embedding gives, an `np.dtype`: float32, or what the model's other
               weights have (`Module.to`)
-    repacked  free for the backend: a copy of the parts in the order in which its kernels read them.
-              It may be made at the first use; a backend that no longer needs the parts may replace
-              them by views that give them back
     """
 
-    __slots__ = ("__weakref__", "dtype", "float_dtype", "parts", "repacked", "shape")
+    __slots__ = ("__weakref__", "dtype", "float_dtype", "parts", "shape")
 
     base = None  # as NumPy's: whose memory it shows. It is never a view
 
@@ -61,7 +58,6 @@ class PackedArray:
     ):
         self.dtype, self.shape, self.parts = dtype, tuple(shape), tuple(parts)
         self.float_dtype = float_dtype
-        self.repacked: Any = None
         layout = dtype.layout(self.shape)
         given = [(tuple(part.shape), part.dtype) for part in self.parts]
         if given != list(layout):
@@ -91,9 +87,7 @@ class PackedArray:
 
     def with_float_dtype(self, float_dtype: np.dtype) -> PackedArray:
         """The same parts, with another float dtype for looked-up rows."""
-        other = PackedArray(self.dtype, self.shape, self.parts, float_dtype)
-        other.repacked = self.repacked
-        return other
+        return PackedArray(self.dtype, self.shape, self.parts, float_dtype)
 
     def rows(self, be: Any, index: tuple[Any, ...]) -> PackedArray:
         """Rows, or experts, chosen by an index of the leading axes as `be.getitem` takes it."""

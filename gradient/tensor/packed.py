@@ -58,7 +58,6 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
     for part, value in zip(own.parts, given.parts, strict=True):
         tensor.backend.assign(part, ..., tensor.backend.asarray(src.backend.to_numpy(value)))
         mark_overwritten(tensor.backend, part, "copy_")
-    own.repacked = None
 
 
 def refuse(op: str, tensor: Variable) -> None:

@@ -1,4 +1,4 @@
-"""The CUDA backend in its first form: CuPy arrays and composed definitions, no own kernels."""
+"""The CUDA backend: CuPy arrays and composed definitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CudaBackend(ArrayAPIBackend):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 
     CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a
-    device makes it current. (Several GPUs in one thread come with the CUDA kernels.)
+    device makes it current.
     """
 
     name = "cuda"
@@ -76,7 +76,7 @@ class CudaBackend(ArrayAPIBackend):
 
     def matmul(be, a: Array, b: Array) -> Array:
         """CuPy copies 16-bit operands of more than two axes to float32 or refuses them, so they go
-        through float32 here in either case; cuBLAS directly comes with the CUDA kernels."""
+        through float32 here in either case."""
         if a.dtype in HALF_PRECISION and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
             return be.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
         return be.xp.matmul(a, b)
