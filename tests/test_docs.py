@@ -49,6 +49,15 @@ def test_python_of_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert wrong == []
 
 
+def test_every_public_package_is_in_the_reference() -> None:
+    pages = "".join(page.read_text() for page in CHECKOUT.glob("docs/reference/*.md"))
+    packages = {path.stem for path in (CHECKOUT / "gradient").glob("[!_]*")} - {"py"}
+    inside = {"checks", "cli", "cuda", "dtypes", "hub_data", "locks", "ops", "random", "tensor"}
+    inside |= {"tensor_backend", "utils"}  # shown with others, or of no use by themselves
+    missing = {name for name in packages - inside if f"::: gradient.{name}\n" not in pages}
+    assert missing == {"models"}  # whose modules docs/site.py lists
+
+
 def test_tables_made_of_code_are_up_to_date() -> None:
     tables = runpy.run_path(str(CHECKOUT / "docs" / "tables.py"))
     page = tables["PAGE"].read_text(encoding="utf-8")
