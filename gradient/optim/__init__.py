@@ -16,6 +16,7 @@ from gradient.optim.adafactor import *
 from gradient.optim.adagrad import *
 from gradient.optim.adam import *
 from gradient.optim.adam_variants import *
+from gradient.optim.lbfgs import *
 from gradient.optim.lion import *
 from gradient.optim.muon import Muon as Muon
 from gradient.optim.optimizer import Optimizer as Optimizer

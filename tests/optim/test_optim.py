@@ -185,6 +185,48 @@ def test_lion_is_the_paper_s_algorithm(device):
         np.testing.assert_allclose(numpy(p), theta, rtol=1e-12, atol=1e-13)
 
 
+def closure_of(problem, optimizer):
+    def closure():
+        optimizer.zero_grad()
+        loss = problem.loss()
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+@pytest.mark.parametrize("kept_in", ["memory", "file"])
+def test_lbfgs_goes_on_from_its_state(line_search_fn, kept_in, device, tmp_path):
+    options = dict(lr=0.5, max_iter=3, history_size=4, line_search_fn=line_search_fn)
+    whole = Regression(device)
+    optimizer = gradient.optim.LBFGS([whole.weight], **options)
+    first = optimizer.step(closure_of(whole, optimizer)).item()
+    state, weight = copy.deepcopy(optimizer.state_dict()), numpy(whole.weight).copy()
+    if kept_in == "file":
+        gradient.save(state, tmp_path / "optimizer.safetensors")
+        state = gradient.load(tmp_path / "optimizer.safetensors")
+    expected = [optimizer.step(closure_of(whole, optimizer)).item() for _ in range(4)]
+    assert expected[-1] < 1e-3 * first
+
+    resumed = Regression(device)
+    resumed.weight = parameter(weight, device)
+    optimizer = gradient.optim.LBFGS([resumed.weight], **options)
+    optimizer.load_state_dict(state)
+    again = [optimizer.step(closure_of(resumed, optimizer)).item() for _ in range(4)]
+    assert again == expected
+
+
+def test_lbfgs_says_what_it_needs(device):
+    p, q = parameter([1.0], device), parameter([1.0], device)
+    with pytest.raises(ArgumentError, match="LBFGS: expected one parameter group, got 2; put all"):
+        gradient.optim.LBFGS([{"params": [p]}, {"params": [q]}])
+    with pytest.raises(ArgumentError, match="line_search_fn must be one of strong_wolfe, or None"):
+        gradient.optim.LBFGS([p], line_search_fn="wolfe")
+    with pytest.raises(TypeMismatch, match=r"LBFGS.step: expected a function as closure, got None"):
+        gradient.optim.LBFGS([p]).step(None)
+
+
 def test_maximize_is_descent_on_the_negated_gradient(device):
     rng = np.random.default_rng(0)
     grads = rng.standard_normal((5, 4, 3))

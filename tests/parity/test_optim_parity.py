@@ -167,6 +167,40 @@ def test_muon(options, device):
                 q.copy_(torch.tensor(p.detach().cpu().numpy()))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(lr=0.1, max_iter=6),
+        dict(lr=0.3, history_size=3, max_iter=5),
+        dict(line_search_fn="strong_wolfe", max_iter=6),
+        dict(line_search_fn="strong_wolfe", lr=5.0, max_iter=4, history_size=2),
+        dict(line_search_fn="strong_wolfe", max_eval=4),
+        dict(line_search_fn="strong_wolfe", tolerance_grad=1e-2),
+    ],
+    ids=str,
+)
+def test_lbfgs(options, device):
+    results = []
+    for lib, problem in ((gradient, Problem(gradient, device=device)), (torch, Problem(torch))):
+        optimizer = lib.optim.LBFGS(problem.params, **options)
+
+        def closure(problem=problem, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = problem.loss(0)
+            loss.backward()
+            return loss
+
+        losses = [optimizer.step(closure).item() for _ in range(3)]
+        counts = [optimizer.state[problem.params[0]][key] for key in ("n_iter", "func_evals")]
+        results.append((losses, counts, [p.detach().cpu().numpy() for p in problem.params]))
+    (losses, counts, params), (their_losses, their_counts, their_params) = results
+    # Each step builds on differences of those before, which lets rounding grow.
+    np.testing.assert_allclose(losses, their_losses, rtol=1e-10)
+    assert counts == their_counts
+    for a, b in zip(params, their_params, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
 def test_groups_have_their_own_options(device):
     def build(lib, problem):
         groups = [
