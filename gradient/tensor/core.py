@@ -30,7 +30,7 @@ from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.reductions import Reductions
 from gradient.tensor.shaping import Shaping
-from gradient.tensor.views import link_of, retake
+from gradient.tensor.views import link_of, regenerate_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ class Tensor(
         if value:
             refuse_leaf(self)
         self.node = leaf_node(self) if value else None
-        retake(self)
+        regenerate_views(self)
 
     def is_inference(self) -> bool:
         """Whether the tensor was made under inference_mode: outside of it it cannot be written, nor

@@ -22,7 +22,7 @@ from gradient.backends.packed import is_packed
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import link_of, renew, sharing, spread_news
+from gradient.tensor.views import link_of, propagate_write, rebase_history, sharing
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -50,8 +50,8 @@ def overwrite(tensor: Any, result: Tensor, name: str) -> Tensor:
             node.location = location_of(user_frame())
         if node is not None and result.array.dtype != tensor.array.dtype:
             node = elementwise.astype(result, dtype=tensor.array.dtype).node
-        renew(tensor, node)
-        spread_news(tensor)
+        rebase_history(tensor, node)
+        propagate_write(tensor)
     return tensor
 
 
@@ -71,8 +71,8 @@ def overwrite_at(
         node = op_of(index.setitem).record(
             tensor.backend, (before, array), nodes, tensor.array, None, {"index": at}
         )
-        renew(tensor, node)
-        spread_news(tensor)
+        rebase_history(tensor, node)
+        propagate_write(tensor)
 
 
 def keep_old(tensor: Variable, node: Node) -> None:

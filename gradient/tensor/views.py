@@ -1,9 +1,9 @@
 """Tensors that show the memory of others, and what becomes of their graph when it is overwritten.
 
 Each view remembers the tensor it was taken of and the op that takes it; that tensor remembers its
-views weakly. When one of them is written in place, the news goes up to the owner of the memory, as
-a node that says which part was replaced, and down to all other views, which are taken of it anew.
-So whatever shows the memory afterwards has the gradient of what it shows, as in PyTorch.
+views weakly. When one of them is written in place, the tensors that it is a view of get a node that
+says which part was replaced, up to the owner of the memory, and all other views are regenerated
+from there: whatever shows the memory then has the gradient of what it shows, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.op import op, op_of
+from gradient.autograd.op import Op, op, op_of
+from gradient.backends import Array, Backend
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
@@ -25,8 +26,8 @@ Link = tuple[Any, Any, dict[str, Any]]
 op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
 
 
-def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
-    """`out`, noted as the view of `base` that the op `taken_by` gave, if it shares its memory.
+def view_of(base: Any, out: Any, view_op: Any, options: dict[str, Any]) -> Any:
+    """`out`, noted as the view of `base` that `view_op` made, if it shares its memory.
 
     A leaf that requires a gradient does not remember its views: it cannot be overwritten while the
     graph is recorded. Nor does any tensor those taken while it is not: writing to them is refused.
@@ -34,7 +35,7 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
     array, backend = base.array, base.backend
     if not array.shape and (own := backend.writable(array)) is not array:
         base.array = array = own
-        out.array = op_of(taken_by).function(backend, array, **options)
+        out.array = view_op.op.function(backend, array, **options)
     if not backend.is_view_of(out.array, array):
         return out
     if inference_used:
@@ -43,7 +44,7 @@ def view_of(base: Any, out: Any, taken_by: Any, options: dict[str, Any]) -> Any:
         link = link_of(base)  # to the first one that was recorded: loops make long chains
         out.link = link if link is not None and link[1] is None else (base, None, options)
         return out
-    out.link = (base, op_of(taken_by), options)
+    out.link = (base, view_op.op, options)
     node = base.node
     if node is not None and node.op is None:
         return out
@@ -75,24 +76,28 @@ def sharing(tensor: Any) -> Iterator[Any]:
         yield tensor
 
 
-@op(lambda g, be, taken_by, options, x_shape: cleared(be, g, taken_by, options, x_shape),
-    lambda g, be, taken_by, options: taken_by.function(be, g, **options),
+@op(lambda g, be, view_op, options, x_shape: cleared(be, g, view_op, options, x_shape),
+    lambda g, be, view_op, options: view_op.function(be, g, **options),
     promotion="none")  # fmt: skip
-def write_through(be, x, value, /, *, taken_by, options):
-    """x in which the part that the op `taken_by` shows is `value`: already so in memory."""
+def write_through(
+    be: Backend[Array], x: Array, value: Array, /, *, view_op: Op, options: dict[str, Any]
+) -> Array:
+    """x in which the part that the op `view_op` shows is `value`: already so in memory."""
     return x
 
 
-def cleared(be: Any, g: Any, taken_by: Any, options: dict[str, Any], x_shape: Any) -> Any:
+def cleared(
+    be: Backend[Array], g: Array, view_op: Op, options: dict[str, Any], x_shape: Any
+) -> Any:
     """g with 0 where the view lies, which is where its own gradient rule puts ones."""
     ones = be.ones(tuple(x_shape), g.dtype)
-    scope = {**taken_by.defaults, **options, "be": be, "x_shape": x_shape}
-    part = taken_by.function(be, ones, **options)
-    shown = taken_by.rules[0](part, *[scope[name] for name in taken_by.needs[0]])
+    scope = {**view_op.defaults, **options, "be": be, "x_shape": x_shape}
+    part = view_op.function(be, ones, **options)
+    shown = view_op.rules[0](part, *[scope[name] for name in view_op.needs[0]])
     return be.where(shown != 0, be.full((), 0, g.dtype), g)
 
 
-def renew(tensor: Any, node: Any) -> None:
+def rebase_history(tensor: Any, node: Any) -> None:
     """Give `tensor` the node of its new value. It retains the gradient of the value that it has;
     hooks stay with the one that they were registered on. (Both as in PyTorch.)"""
     before = tensor.node
@@ -102,25 +107,25 @@ def renew(tensor: Any, node: Any) -> None:
     tensor.node = node
 
 
-def spread_news(tensor: Any) -> None:
-    """After `tensor` was overwritten and has its new node: renew the nodes of all that share its
+def propagate_write(tensor: Any) -> None:
+    """After `tensor` was overwritten and has its new node: give new nodes to all that share its
     memory."""
     top = tensor
     while (link := link_of(top)) is not None:
-        base, taken_by, options = link
+        base, view_op, options = link
         if top.node is not None or base.node is not None:
             nodes = (base.node, top.node)
-            options = {"taken_by": taken_by, "options": options}
+            options = {"view_op": view_op, "options": options}
             arrays = (base.array, top.array)
-            renew(base, op_of(write_through).record(
+            rebase_history(base, op_of(write_through).record(
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base
-    retake(top)
+    regenerate_views(top)
 
 
-def retake(base: Any) -> None:
-    """Take all views of `base` anew, and those of views, which may be nested deeply."""
+def regenerate_views(base: Any) -> None:
+    """Give all views of `base` nodes on its new one, and those of views, however deeply nested."""
     bases = [base]
     while bases:
         base = bases.pop()
@@ -133,7 +138,9 @@ def retake(base: Any) -> None:
             if base.node is None:
                 view.node = None
             else:
-                _, taken_by, options = view.link
+                _, view_op, options = view.link
                 arrays, nodes = (base.array,), (base.node,)
-                renew(view, taken_by.record(base.backend, arrays, nodes, view.array, None, options))
+                rebase_history(
+                    view, view_op.record(base.backend, arrays, nodes, view.array, None, options)
+                )
             bases.append(view)
