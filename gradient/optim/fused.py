@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
+from gradient.backends import Backend
 from gradient.errors import AutogradError
 from gradient.tensor import Tensor
 
+K = TypeVar("K", bound=Hashable)
+
 
 def batches(
-    params: list[Tensor], key: Callable[[Tensor], Hashable]
-) -> Iterator[tuple[Any, Any, list[Tensor]]]:
+    params: list[Tensor], key: Callable[[Tensor], K]
+) -> Iterator[tuple[Backend, K, list[Tensor]]]:
     """The lists of `params` that one call can step: (backend, key, params) each."""
-    lists: defaultdict[tuple[Any, Hashable], list[Tensor]] = defaultdict(list)
+    lists: defaultdict[tuple[Backend, K], list[Tensor]] = defaultdict(list)
     for p in params:
         lists[p.backend, key(p)].append(p)
     for (backend, k), batch in lists.items():
