@@ -212,6 +212,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
     floats("softshrink", input)
+    lambd = float(number_of("softshrink", "lambd", lambd))
     if lambd < 0:
         raise ArgumentError(f"softshrink: lambd must be 0 or more, got {lambd}")
     moved = where(input > lambd, input - lambd, input + lambd)

@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.tensor.arguments import int_of, number_of, outside
+from gradient.tensor.arguments import flag_of, int_of, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.overwrite import check, write
 
@@ -110,6 +110,7 @@ class Drawing(Arithmetic):
         """
         backend, weights = self.backend, self.array
         num_samples = int_of("multinomial", "num_samples", num_samples)
+        replacement = flag_of("multinomial", "replacement", replacement)
         if not self.dtype.is_floating_point:
             raise DTypeError(sentence("multinomial", "floating-point weights", self.dtype))
         if num_samples <= 0:

@@ -43,6 +43,7 @@ class Products(Arithmetic):
     def bmm(self, mat2: Tensor) -> Tensor:
         """(B, M, K) @ (B, K, N)"""
         _expect("bmm", (self, 3), (mat2, 3))
+        _expect_one_batch("bmm", self, mat2)
         return linalg.matmul(self, mat2)
 
     def mv(self, vec: Tensor) -> Tensor:
@@ -118,6 +119,8 @@ def _rows(tensor: TensorBase) -> Tensor:
 def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: float) -> Any:
     """beta x + alpha a @ b"""
     _expect(caller, (a, ndim), (b, ndim))
+    if ndim == 3:
+        _expect_one_batch(caller, a, b)
     same_dtype(caller, "input", a, x)
     beta, alpha = number_of(caller, "beta", beta), number_of(caller, "alpha", alpha)
     size = (*a.array.shape[:-1], b.array.shape[-1])
@@ -138,3 +141,10 @@ def _expect(caller: str, *operands: tuple[Variable, int]) -> None:
         if len(size) != ndim:
             expected = f"a tensor of {ndim} dimensions"
             raise ShapeError(sentence(caller, expected, f"shape {tuple(size)}"))
+
+
+def _expect_one_batch(caller: str, a: Variable, b: Variable) -> None:
+    """Refuse batches of different sizes, which matmul would broadcast."""
+    sizes = a.array.shape[0], b.array.shape[0]
+    if sizes[0] != sizes[1]:
+        raise ShapeError(sentence(caller, "batches of one size", f"{sizes[0]} and {sizes[1]}"))

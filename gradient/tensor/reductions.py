@@ -409,7 +409,7 @@ class Reductions(Arithmetic):
         if keepdim is not False:
             flag_of("median", "keepdim", keepdim)
         if dim is None:
-            return reduce.median(self) if self.numel() else self.sum() / 0
+            return reduce.median(self) if self.numel() else (self.sum() / 0).to(self.dtype)
         self._filled("median", dim)
         size = self.array.shape[axis_of(dim, self.ndim)] if self.ndim else 1
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)

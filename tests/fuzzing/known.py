@@ -76,6 +76,13 @@ def _dtypes(difference: Difference) -> set[str]:
     return set(re.findall(r"dtype=torch\.(\w+)", _text(difference)))
 
 
+def _nan_only_in_ours(difference: Difference) -> bool:
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    return bool((np.isclose(a.values, b.values, equal_nan=True) | np.isnan(a.values)).all())
+
+
 def _finite_agree(difference: Difference) -> bool:
     """Whether the numbers that are finite under both agree."""
     a, b = difference.ours, difference.theirs
@@ -140,7 +147,8 @@ def _within(difference: Difference, limit: float) -> bool:
 
 NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
          "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
-AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish", "logit")
+AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish",
+           "logit", "logaddexp")  # fmt: skip
 CHOOSING = ("median", "kthvalue", "quantile", "topk", "sort", "max", "min", "MaxPool1d",
             "MaxPool2d", "MaxPool3d", "max_pool1d", "max_pool2d", "max_pool3d",
             "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")  # fmt: skip
@@ -379,7 +387,10 @@ KNOWN: list[Known] = [
             and isinstance(d.ours, Raised)
             and isinstance(d.ours.error, TypeError)
             and _says(
-                d.theirs, "high must be a scalar tensor", "with a bool tensor is not supported"
+                d.theirs,
+                "high must be a scalar tensor",
+                "only supports 0-dimensional start",
+                "with a bool tensor is not supported",
             )
         ),
     ),
@@ -619,7 +630,7 @@ KNOWN: list[Known] = [
     Known(
         "products of infinities and zeros, taken in another order",
         lambda d: (
-            d.kind == "second" and _uses(d, "prod", "cumprod") and _inf(d) and _finite_agree(d)
+            d.kind in GRADIENTS and _uses(d, "prod", "cumprod") and _inf(d) and _finite_agree(d)
         ),
     ),
     Known(
@@ -753,6 +764,34 @@ KNOWN: list[Known] = [
         "PyTorch's logsumexp over no dimension does not fit its own result",
         lambda d: (
             d.kind == "accepted" and _named(d, "logsumexp") and _says(d.theirs, "output with")
+        ),
+    ),
+    Known(
+        "PyTorch leaves out a product that is taken 0 times; ours may be NaN",
+        lambda d: d.kind == "value" and "alpha=0" in _text(d) and _nan_only_in_ours(d),
+    ),
+    Known(
+        "0 times the derivative of kl_div at a negative target is NaN; PyTorch leaves it out",
+        lambda d: d.kind in GRADIENTS and _uses(d, "kl_div", "KLDivLoss") and _nan_only_in_ours(d),
+    ),
+    Known(
+        "the second derivative of atan2 in 16 bits is a difference of large numbers",
+        lambda d: (
+            d.kind == "second"
+            and _uses(d, "atan2", "arctan2")
+            and bool(_dtypes(d) & {"float16", "bfloat16"})
+        ),
+    ),
+    Known(
+        "PyTorch's lerp takes a bool for its weight",
+        lambda d: d.kind == "refused" and "lerp" in d.function and _says(d.ours, "got bool"),
+    ),
+    Known(
+        "PyTorch's norms take weights of any shape that have as many numbers",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "batch_norm", "instance_norm", "group_norm")
+            and _says(d.ours, "of shape")
         ),
     ),
 ]

@@ -292,6 +292,8 @@ CASES: dict[str, Callable[[Any], Any]] = {
             create_graph=True,
         )
     ),
+    "median of no ints": lambda t: t.zeros(0, dtype=t.int64).median(),
+    "softshrink by a bool": lambda t: t.nn.functional.softshrink(t.ones(1), True),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
 }
 
