@@ -16,6 +16,7 @@ from gradient.io.safetensors import save_file
 from gradient.kv_cache import KVCache
 from gradient.models.registry import MODELS
 from support.families import FAMILIES, VOCAB, random_model
+from support.paths import CHECKOUT
 
 ENCODERS = {"bert", "distilbert", "roberta", "xlm-roberta"}
 MIXTURES = {"deepseek_v2", "mixtral", "qwen2_moe", "qwen3_moe"}
@@ -55,6 +56,11 @@ def depends_on_length(family: str) -> bool:
 def test_every_family_has_a_row():
     rows = {family.partition(",")[0] for family in FAMILIES}
     assert rows | {"gemma3"} == MODELS.keys() - ENCODERS  # gemma3: gemma3_text in a larger file
+
+
+def test_the_documentation_lists_every_model_type():
+    page = (CHECKOUT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in MODELS if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("ends", [[7, 8, 20], [1, 2, 3, 4, 20]], ids=str)
