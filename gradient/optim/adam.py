@@ -72,7 +72,9 @@ class Adam(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        buffers = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * bool(group["amsgrad"])
+        buffers = ["exp_avg", "exp_avg_sq"]
+        if group["amsgrad"]:
+            buffers.append("max_exp_avg_sq")
         for p in params:
             self.counted(p, *buffers)
         if group["amsgrad"]:

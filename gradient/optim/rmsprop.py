@@ -64,7 +64,10 @@ class RMSprop(Optimizer):
     def update(self, params: list[Tensor], group: Group) -> None:
         lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
         buffers = ["square_avg"]
-        buffers += ["momentum_buffer"] * (momentum > 0) + ["grad_avg"] * bool(group["centered"])
+        if momentum > 0:
+            buffers.append("momentum_buffer")
+        if group["centered"]:
+            buffers.append("grad_avg")
         for p in params:
             state = self.counted(p, *buffers)
             grad = with_weight_decay(p, group)
