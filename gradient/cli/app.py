@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import pkgutil
 import sys
-from typing import Annotated
+from collections import UserDict
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gradient.cli.errors import command
 
@@ -28,8 +30,27 @@ COMMANDS = {
     "eval": "gradient.cli.eval:evaluate",
 }
 
+
+class Commands(UserDict[str, Any]):
+    """The commands, each imported when it is asked for: `gradient plan` loads no sampler."""
+
+    def __getitem__(self, name: str) -> Any:
+        one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        one.command(name)(command(pkgutil.resolve_name(self.data[name])))
+        return typer.main.get_command(one)
+
+
+class Group(TyperGroup):
+    """`gradient` itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands(COMMANDS)
+
+
 app = typer.Typer(
     name="gradient",
+    cls=Group,
     help="Train language models and run them, from readable Python.",
     no_args_is_help=True,
     add_completion=False,
@@ -57,7 +78,3 @@ def _main(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # in a locale without the character: "?"
             stream.reconfigure(errors="replace")
-
-
-for _name, _where in COMMANDS.items():
-    app.command(_name)(command(pkgutil.resolve_name(_where)))
