@@ -9,7 +9,7 @@ from gradient.autograd.variable import Number, Variable, wrap
 from gradient.backends.packed import is_packed
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
-from gradient.tensor.arguments import DTypeLike, axis_of, fitting, number_of
+from gradient.tensor.arguments import DTypeLike, axis_of, fitting, flag_of, number_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import overwrite, overwrite_at
@@ -133,6 +133,8 @@ class InPlace(Arithmetic):
 
     def copy_(self, src: Tensor | Number, non_blocking: bool = False) -> Self:
         """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
+        if non_blocking is not False:
+            flag_of("copy_", "non_blocking", non_blocking)
         if not isinstance(src, Variable):
             number_of("copy_", "src", src)
             src = wrap(self.backend.asarray(src), self.backend)

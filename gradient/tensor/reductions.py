@@ -410,6 +410,7 @@ class Reductions(Arithmetic):
             flag_of("median", "keepdim", keepdim)
         if dim is None:
             return reduce.median(self) if self.numel() else (self.sum() / 0).to(self.dtype)
+        axis_of(dim, self.ndim)  # one, not several
         self._filled("median", dim)
         size = self.array.shape[axis_of(dim, self.ndim)] if self.ndim else 1
         middle = self.kthvalue((size + 1) // 2, dim, keepdim)

@@ -148,7 +148,7 @@ def _within(difference: Difference, limit: float) -> bool:
 NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
          "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
 AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish",
-           "logit", "logaddexp")  # fmt: skip
+           "logit", "logaddexp", "var", "std")  # fmt: skip
 CHOOSING = ("median", "kthvalue", "quantile", "topk", "sort", "max", "min", "MaxPool1d",
             "MaxPool2d", "MaxPool3d", "max_pool1d", "max_pool2d", "max_pool3d",
             "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")  # fmt: skip
@@ -296,7 +296,11 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch fills integers with a tensor that requires a gradient, and then they require one",
-        lambda d: d.kind in ("requires_grad", "is_leaf") and _named(d, "fill_"),
+        lambda d: (
+            d.kind in ("requires_grad", "is_leaf")
+            and _named(d, "fill_", "masked_fill_", "index_fill_")
+            and "int" in d.theirs.dtype
+        ),
     ),
     Known(
         "random draws have no gradient, where PyTorch gives zeros",
@@ -402,8 +406,18 @@ KNOWN: list[Known] = [
         "PyTorch takes an input of any number of dimensions here, and fails at one that is missing",
         lambda d: (
             d.kind == "error"
-            and _named(d, "unfold", "avg_pool2d", "scatter_add_", "batch_norm", "baddbmm")
-            and _says(d.theirs, "Dimension out of range", "tensor has no dimensions")
+            and _named(
+                d,
+                "unfold",
+                "avg_pool2d",
+                "scatter_add_",
+                "batch_norm",
+                "baddbmm",
+                "scaled_dot_product_attention",
+            )
+            and _says(
+                d.theirs, "Dimension out of range", "tensor has no dimensions", "tuple index out"
+            )
         ),
     ),
     Known(
@@ -749,10 +763,10 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "error" and _says(d.theirs, "Input dimension should be at least"),
     ),
     Known(
-        "what PyTorch's hardtanh passes on at NaN depends on the place of it",
+        "what PyTorch's hardtanh and hardshrink pass on at NaN depends on the place of it",
         lambda d: (
             d.kind in GRADIENTS
-            and _uses(d, "hardtanh", "Hardtanh", "relu6", "ReLU6")
+            and _uses(d, "hardtanh", "Hardtanh", "relu6", "ReLU6", "hardshrink", "Hardshrink")
             and "nan" in _text(d)
         ),
     ),
@@ -793,6 +807,19 @@ KNOWN: list[Known] = [
             and _named(d, "batch_norm", "instance_norm", "group_norm")
             and _says(d.ours, "of shape")
         ),
+    ),
+    Known(
+        "an empty vector that cat leaves out has no gradient, where PyTorch gives an empty one",
+        lambda d: (
+            d.kind == "gradient None"
+            and d.ours is None
+            and not d.theirs.values.size
+            and _uses(d, "cat", "concat", "concatenate", "hstack", "vstack")
+        ),
+    ),
+    Known(
+        "erfinv keeps its result for the gradient, PyTorch its input",
+        lambda d: d.kind == "gradient refused" and _uses(d, "erfinv") and _says(d.ours, "erfinv"),
     ),
 ]
 
