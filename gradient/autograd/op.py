@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, overload
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
@@ -33,17 +33,15 @@ from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import Promotion
 from gradient.autograd.saving import Saver, saver, shape_of
-from gradient.autograd.variable import Number, Variable, wrap
+from gradient.autograd.variable import wrap
 
 if TYPE_CHECKING:
-    from gradient.backends import Backend
-    from gradient.tensor import Tensor
+    from gradient.autograd.decorators import BinaryDecorator, Decorator
 
 __all__ = [
     "op",
 ]
 
-P = ParamSpec("P")
 Rule = Callable[..., Any]
 
 registry: dict[str, Op] = {}
@@ -262,24 +260,6 @@ class Op:
         return f"<op {self.name}>"
 
 
-class Decorator(Protocol):
-    """What `op` returns: it takes the backend off a function of arrays, which are Tensors to it."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Backend[Variable], P], Variable]
-    ) -> Callable[P, Tensor]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Backend[Variable], P], list[Variable]]
-    ) -> Callable[P, list[Tensor]]: ...
-    @overload
-    def __call__(
-        self,
-        function: Callable[Concatenate[Backend[Variable], P], tuple[Variable, dict[str, Variable]]],
-    ) -> Callable[P, Tensor]: ...
-
-
 def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorator:
     """Make an op of a function on arrays and its gradient rules (none: it has no gradient).
 
@@ -314,14 +294,6 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         return call
 
     return decorate
-
-
-class BinaryDecorator(Protocol):
-    """What `binary_op` returns."""
-
-    def __call__(
-        self, function: Callable[Concatenate[Backend[Variable], Variable, Variable, P], Variable]
-    ) -> Callable[Concatenate[Variable | Number, Variable | Number, P], Tensor]: ...
 
 
 def binary_op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> BinaryDecorator:

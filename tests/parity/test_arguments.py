@@ -18,6 +18,8 @@ OTHERWISE = {
     "sub": "as add",
     "subtract": "as add",
     "rsub": "as add",
+    "add_": "as add",
+    "sub_": "as add",
     "to": "the tensor to be like has no name here",
     "uniform_": "`from` is a keyword of Python",
 }

@@ -1,0 +1,39 @@
+"""The types of `op` and `binary_op`, for type checkers: nothing imports this at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, overload
+
+if TYPE_CHECKING:
+    from gradient.autograd.variable import Number, Variable
+    from gradient.backends import Backend
+    from gradient.tensor import Tensor
+
+P = ParamSpec("P")
+
+
+class Decorator(Protocol):
+    """What `op` returns: it takes the backend off a function of arrays, which are Tensors to it."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], P], Variable]
+    ) -> Callable[P, Tensor]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], P], list[Variable]]
+    ) -> Callable[P, list[Tensor]]: ...
+    @overload
+    def __call__(
+        self,
+        function: Callable[Concatenate[Backend[Variable], P], tuple[Variable, dict[str, Variable]]],
+    ) -> Callable[P, Tensor]: ...
+
+
+class BinaryDecorator(Protocol):
+    """What `binary_op` returns."""
+
+    def __call__(
+        self, function: Callable[Concatenate[Backend[Variable], Variable, Variable, P], Variable]
+    ) -> Callable[Concatenate[Variable | Number, Variable | Number, P], Tensor]: ...
