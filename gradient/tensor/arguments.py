@@ -139,8 +139,11 @@ def size_argument(caller: str, name: str, value: Any) -> int:
     return size
 
 
-def tuple_argument(caller: str, name: str, value: Any) -> tuple[int, ...]:
-    """The ints that a function takes as one argument: a tuple, not an int."""
+def tuple_argument(caller: str, name: str, value: Any, given: Any = ()) -> tuple[int, ...]:
+    """The ints that a function takes as one argument: a tuple, not an int; and not beside those
+    `given` one by one."""
+    if given:
+        raise TypeMismatch(sentence(caller, f"{name} once", f"{given} and {shown(value)}"))
     if not isinstance(value, (tuple, list)):
         raise TypeMismatch(sentence(caller, f"a tuple of ints as {name}", shown(value)))
     return shape_of((value,))

@@ -343,7 +343,7 @@ def arange(
     backend = _backend(device)
     kind = _dtype(dtype)
     if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fV":
-        array = backend.arange(*map(int, numbers), kind)
+        array = backend.astype(backend.arange(*map(int, numbers), int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
         if kind.kind not in "fV":

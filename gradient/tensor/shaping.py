@@ -47,7 +47,7 @@ class Shaping(Arithmetic):
     def reshape(self, *size: int | Sequence[int], shape: Sequence[int] | None = None) -> Tensor:
         """The same elements in another shape; one size may be -1."""
         return self._reshaped(
-            shape_of(size) if shape is None else tuple_argument("reshape", "shape", shape)
+            shape_of(size) if shape is None else tuple_argument("reshape", "shape", shape, size)
         )
 
     def _reshaped(self, target: tuple[int, ...]) -> Any:
@@ -71,7 +71,7 @@ class Shaping(Arithmetic):
             dtype = shape[0]
         if dtype is not None:
             return self._as_bits(dtype_of(dtype))
-        target = shape_of(shape) if size is None else tuple_argument("view", "size", size)
+        target = shape_of(shape) if size is None else tuple_argument("view", "size", size, shape)
         out = self._reshaped(target)
         backend = self.backend
         if math.prod(self.array.shape) > 1 and backend.storage(out.array) is not backend.storage(
@@ -132,7 +132,7 @@ class Shaping(Arithmetic):
 
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Dimensions in the given order."""
-        order = shape_of(order) if dims is None else tuple_argument("permute", "dims", dims)
+        order = shape_of(order) if dims is None else tuple_argument("permute", "dims", dims, order)
         n = self.ndim
         axes = tuple(axis_of(d, n) for d in order)
         if len(order) != n or len(set(axes)) != n:
@@ -210,7 +210,7 @@ class Shaping(Arithmetic):
 
     def expand(self, *sizes: int | Sequence[int], size: Sequence[int] | None = None) -> Tensor:
         """Dimensions of size 1 repeated, without copying; -1 keeps a size."""
-        asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size)
+        asked = shape_of(sizes) if size is None else tuple_argument("expand", "size", size, sizes)
         target, own = list(asked), self.array.shape
         extra = len(target) - len(own)
         if extra < 0:
@@ -235,7 +235,7 @@ class Shaping(Arithmetic):
     def repeat(self, *sizes: int | Sequence[int], repeats: Sequence[int] | None = None) -> Tensor:
         """Copied so many times along each dimension."""
         times = size_of(
-            sizes if repeats is None else (tuple_argument("repeat", "repeats", repeats),)
+            sizes if repeats is None else (tuple_argument("repeat", "repeats", repeats, sizes),)
         )
         own = self.array.shape
         if len(times) < len(own):
@@ -253,7 +253,7 @@ class Shaping(Arithmetic):
 
     def tile(self, *sizes: int | Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
         """Repeated `dims` times along the last dimensions; new leading ones are added as needed."""
-        times = size_of(sizes if dims is None else (tuple_argument("tile", "dims", dims),))
+        times = size_of(sizes if dims is None else (tuple_argument("tile", "dims", dims, sizes),))
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(

@@ -103,7 +103,7 @@ def _not_finite_alike(difference: Difference) -> bool:
 
 
 def _inf(difference: Difference) -> bool:
-    return "inf" in _text(difference)
+    return "inf" in _text(difference) or "nan" in _text(difference)
 
 
 def _permuted(difference: Difference) -> bool:
@@ -121,8 +121,9 @@ def _type_told_first(difference: Difference) -> bool:
         return False
     wrong = re.search(r"argument '(\w+)'", str(theirs))
     if wrong is None:
-        return "invalid combination of arguments" in str(theirs)
-    return wrong.group(1) not in str(ours)
+        phrases = "invalid combination of arguments", "not supported between instances"
+        return any(phrase in str(theirs) for phrase in phrases)
+    return re.search(rf"\b{wrong.group(1)}\b", str(ours)) is None
 
 
 def _leaf_is_a_view(difference: Difference) -> bool:
@@ -362,7 +363,7 @@ KNOWN: list[Known] = [
         "PyTorch draws random numbers of any dtype where there are none to draw",
         lambda d: (
             d.kind == "refused"
-            and _named(d, "randn", "randn_like", "rand_like", "normal", "normal_")
+            and _named(d, "randn", "randn_like", "rand_like", "normal", "normal_", "bernoulli")
             and isinstance(d.theirs, Taken)
             and not d.theirs.values.size
         ),
@@ -411,6 +412,8 @@ KNOWN: list[Known] = [
                 "unfold",
                 "avg_pool2d",
                 "scatter_add_",
+                "scatter",
+                "scatter_",
                 "batch_norm",
                 "baddbmm",
                 "scaled_dot_product_attention",
@@ -439,7 +442,9 @@ KNOWN: list[Known] = [
     Known(
         "of two mistakes, the write to a leaf is told before the index that is out of range",
         lambda d: (
-            d.kind == "error" and _named(d, "setitem") and _says(d.theirs, "is out of bounds")
+            d.kind == "error"
+            and _named(d, "setitem")
+            and _says(d.theirs, "is out of bounds", "too many indices")
         ),
     ),
     Known(
@@ -472,6 +477,7 @@ KNOWN: list[Known] = [
                 "can't be cast to the desired",
                 "bool tensor is not supported",
                 "returned an invalid gradient",
+                "to have non-zero size",
                 "doesn't match the broadcast shape",
             )
         ),
@@ -660,11 +666,10 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "gradient refused" and _uses(d, "data") and _says(d.ours, "overwrote"),
     ),
     Known(
-        "PyTorch sees as leaves those views of a leaf that it gave before it required a gradient",
+        "PyTorch may see views of a leaf that it gave before it required a gradient otherwise",
         lambda d: (
-            d.kind == "is_leaf"
-            and d.theirs.requires_grad
-            and d.theirs.is_leaf
+            d.kind in ("is_leaf", "requires_grad")
+            and d.ours.requires_grad
             and any(s.function in LATE for s in d.program)
         ),
     ),
@@ -820,6 +825,18 @@ KNOWN: list[Known] = [
     Known(
         "erfinv keeps its result for the gradient, PyTorch its input",
         lambda d: d.kind == "gradient refused" and _uses(d, "erfinv") and _says(d.ours, "erfinv"),
+    ),
+    Known(
+        "None stands for an argument that is left out, where PyTorch refuses it",
+        lambda d: d.kind == "accepted" and _says(d.theirs, "got (NoneType)"),
+    ),
+    Known(
+        "numbers whose squares overflow have no norm",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and _uses(d, "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
+            and "1e+30" in _text(d)
+        ),
     ),
 ]
 
