@@ -10,6 +10,7 @@ from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, warn_if_broadcast
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
 
@@ -117,6 +118,7 @@ def poisson_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
+    log_input = flag_of("poisson_nll_loss", "log_input", log_input)
     rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
     losses = rate - target * log_rate
     if full:

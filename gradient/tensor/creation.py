@@ -64,7 +64,7 @@ PYTHON_NUMBERS = {bool, int, float}
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
     out = wrap(array, backend)
-    if requires_grad is not False:
+    if requires_grad is not False and requires_grad is not None:
         if requires_grad is not True:
             raise TypeMismatch(sentence("requires_grad", "True or False", repr(requires_grad)))
         out.requires_grad = True
@@ -448,6 +448,7 @@ def _triangle_indices(
     device: DeviceLike,
 ) -> Any:
     row, col = size_argument(caller, "row", row), size_argument(caller, "col", col)
+    dtype = int64 if dtype is None else dtype
     if dtype_of(dtype).kind != "int":
         raise DTypeError(sentence(caller, "an integer dtype", dtype_of(dtype)))
     offset = int_of(caller, "offset", offset)

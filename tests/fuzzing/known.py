@@ -416,6 +416,7 @@ KNOWN: list[Known] = [
                 "scatter_",
                 "batch_norm",
                 "baddbmm",
+                "mv",
                 "scaled_dot_product_attention",
             )
             and _says(
@@ -591,7 +592,7 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch's Python code fails on a reduction that is no str",
-        lambda d: d.kind == "error" and _says(d.theirs, "unsupported operand type(s) for +: 'int'"),
+        lambda d: d.kind == "error" and _says(d.theirs, "unsupported operand type(s) for +: "),
     ),
     Known(
         "PyTorch fails a check of its own on a bool where it wants an int",
@@ -771,7 +772,17 @@ KNOWN: list[Known] = [
         "what PyTorch's hardtanh and hardshrink pass on at NaN depends on the place of it",
         lambda d: (
             d.kind in GRADIENTS
-            and _uses(d, "hardtanh", "Hardtanh", "relu6", "ReLU6", "hardshrink", "Hardshrink")
+            and _uses(
+                d,
+                "hardtanh",
+                "Hardtanh",
+                "relu6",
+                "ReLU6",
+                "hardshrink",
+                "Hardshrink",
+                "softshrink",
+                "Softshrink",
+            )
             and "nan" in _text(d)
         ),
     ),
@@ -816,10 +827,11 @@ KNOWN: list[Known] = [
     Known(
         "an empty vector that cat leaves out has no gradient, where PyTorch gives an empty one",
         lambda d: (
-            d.kind == "gradient None"
-            and d.ours is None
-            and not d.theirs.values.size
-            and _uses(d, "cat", "concat", "concatenate", "hstack", "vstack")
+            _uses(d, "cat", "concat", "concatenate", "hstack", "vstack")
+            and (
+                (d.kind == "gradient None" and d.ours is None and not d.theirs.values.size)
+                or (d.kind in ("requires_grad", "is_leaf") and d.theirs.requires_grad)
+            )
         ),
     ),
     Known(
@@ -828,7 +840,7 @@ KNOWN: list[Known] = [
     ),
     Known(
         "None stands for an argument that is left out, where PyTorch refuses it",
-        lambda d: d.kind == "accepted" and _says(d.theirs, "got (NoneType)"),
+        lambda d: d.kind == "accepted" and _says(d.theirs, "got (NoneType)", "=NoneType"),
     ),
     Known(
         "numbers whose squares overflow have no norm",
@@ -837,6 +849,52 @@ KNOWN: list[Known] = [
             and _uses(d, "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
             and "1e+30" in _text(d)
         ),
+    ),
+    Known(
+        "PyTorch's soft_margin_loss overflows at large numbers",
+        lambda d: (
+            d.kind == "value"
+            and _uses(d, "soft_margin_loss", "SoftMarginLoss")
+            and not np.isfinite(d.theirs.values).all()
+        ),
+    ),
+    Known(
+        "an index out of range is an error, also where nothing would be picked",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "getitem", "setitem")
+            and _says(d.ours, "is out of bounds")
+        ),
+    ),
+    Known(
+        "False in brackets writes nothing, whatever the number",
+        lambda d: (
+            d.kind == "accepted"
+            and _named(d, "setitem")
+            and d.program[d.index].args[1] is False
+            and _says(d.theirs, "value cannot be converted")
+        ),
+    ),
+    Known(
+        "alpha is not taken by position, as PyTorch once did",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "add", "add_", "sub", "sub_")
+            and _says(d.ours, "positional arguments but")
+        ),
+    ),
+    Known(
+        "PyTorch has no gradient of the source that scatter adds",
+        lambda d: (
+            d.kind == "gradient None"
+            and d.theirs is None
+            and _uses(d, "scatter", "scatter_")
+            and "reduce='add'" in _text(d)
+        ),
+    ),
+    Known(
+        "PyTorch's unique of slices refuses sizes of 0 elsewhere",
+        lambda d: d.kind == "accepted" and _named(d, "unique") and _says(d.theirs, "0 sized"),
     ),
 ]
 

@@ -20,6 +20,14 @@ from fuzzing.program import Array, Dtype, Program, Ref, Statement, arguments, le
 RESHAPES = frozenset(
     {"reshape", "reshape_as", "view", "view_as", "flatten", "unflatten", "ravel", "contiguous"}
 )
+INDEXED = (
+    "setitem",
+    ".masked_scatter_",
+    ".scatter_",
+    ".scatter_add_",
+    ".index_copy_",
+    ".index_add_",
+)
 NARROW = {"float16", "bfloat16", "half", "float32"}
 
 
@@ -163,7 +171,11 @@ def overlaps(difference: Difference) -> bool:
     return any(
         world.is_tensor(other)
         and other.untyped_storage().data_ptr() == target.untyped_storage().data_ptr()
-        and not (other.shape == target.shape and np.array_equal(places(other), places(target)))
+        and (
+            statement.function in INDEXED
+            or other.shape != target.shape
+            or not np.array_equal(places(other), places(target))
+        )
         for other in others
     )
 

@@ -296,6 +296,8 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t, lambda x: x.var(correction=3), [1.0, 1.0]
     ),
     "arange of uint8 from below zero": lambda t: t.arange(-1, 3, dtype=t.uint8),
+    "triu_indices of no dtype": lambda t: t.triu_indices(1, 3, 2, dtype=None),
+    "ones of requires_grad None": lambda t: t.ones(2, requires_grad=None),
     "median of no ints": lambda t: t.zeros(0, dtype=t.int64).median(),
     "softshrink by a bool": lambda t: t.nn.functional.softshrink(t.ones(1), True),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
