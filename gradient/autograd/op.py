@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import calls
@@ -71,22 +72,24 @@ class Op:
         if packed:
             TAKE_PACKED.append(self.name)
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-        self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-        self.variadic = self.rest is not None
-        self.inputs = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        # The code object tells the same as `inspect.signature`, in a tenth of the time.
+        code = function.__code__
+        self.inputs = list(code.co_varnames[1 : code.co_posonlyargcount])
+        named = code.co_argcount + code.co_kwonlyargcount
+        self.options = list(code.co_varnames[code.co_argcount : named])
+        self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
+        self.rest = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.
-        self.takes_none = any("None" in str(p.annotation) for p in parameters)
-        options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self.defaults = {p.name: p.default for p in options if p.default is not p.empty}
-        self.options = [p.name for p in options]
-        self.has_options = bool(options)
+        types = [function.__annotations__.get(name) for name in (*self.inputs, self.rest)]
+        self.takes_none = any("None" in str(each) for each in types if each is not None)
+        self.defaults = function.__kwdefaults__ or {}
+        self.has_options = bool(self.options)
         self.joint = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
         inputs = len(self.inputs) + self.variadic
         if rules and not self.joint and len(rules) != inputs:
             raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
-        self.needs = [tuple(inspect.signature(rule).parameters)[1:] for rule in rules]
-        self._sort_names({p.name for p in options})
+        self.needs = [parameter_names(rule)[1:] for rule in rules]
+        self._sort_names(set(self.options))
         self.pullbacks = [
             self._pullback(rule, names) for rule, names in zip(rules, self.needs, strict=True)
         ]
@@ -300,6 +303,13 @@ def binary_op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> B
     """As `op`, of two inputs, either of which may be a Python number."""
     decorate: Any = op(*rules, promotion=promotion, **facts)
     return decorate
+
+
+def parameter_names(rule: Rule) -> tuple[str, ...]:
+    """The names of all parameters of a gradient rule."""
+    if isinstance(rule, FunctionType):
+        return rule.__code__.co_varnames[: rule.__code__.co_argcount]
+    return tuple(inspect.signature(rule).parameters)
 
 
 def op_of(call: Callable[..., Any]) -> Op:
