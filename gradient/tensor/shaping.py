@@ -124,6 +124,10 @@ class Shaping(Arithmetic):
         if not size:
             raise ShapeError("unflatten: expected at least one dimension, got a 0-d tensor")
         sizes = _inferred((size[axis],), sizes)
+        if math.prod(sizes) != size[axis]:
+            raise ShapeError(
+                sentence("unflatten", f"sizes whose product is {size[axis]} (dim {dim})", sizes)
+            )
         return self._reshaped((*size[:axis], *sizes, *size[axis + 1 :]))
 
     def ravel(self) -> Tensor:
@@ -292,7 +296,7 @@ class Shaping(Arithmetic):
         n = self.ndim
         if not size and dims is None:
             raise TypeMismatch(sentence("flip", "the dimensions to reverse", "none"))
-        given = shape_of(size) if dims is None else ints_of("flip", "dims", dims)
+        given = shape_of(size) if dims is None else tuple_argument("flip", "dims", dims, size)
         axes = distinct("flip", [axis_of(d, n) for d in given])
         return shape.flip(self, axis=tuple(axes))
 

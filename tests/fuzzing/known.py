@@ -300,7 +300,7 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in ("requires_grad", "is_leaf")
             and _named(d, "fill_", "masked_fill_", "index_fill_")
-            and "int" in d.theirs.dtype
+            and "float" not in d.theirs.dtype
         ),
     ),
     Known(
@@ -895,6 +895,37 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch's unique of slices refuses sizes of 0 elsewhere",
         lambda d: d.kind == "accepted" and _named(d, "unique") and _says(d.theirs, "0 sized"),
+    ),
+    Known(
+        "PyTorch checks no dtype of a drawing in place where there is nothing to draw",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "exponential_", "uniform_", "bernoulli_")
+            and not d.theirs.values.size
+        ),
+    ),
+    Known(
+        "of several writes to one place, which is the last is not defined",
+        lambda d: (
+            d.kind == "value"
+            and _named(d, "setitem")
+            and any(
+                isinstance(v, Array) and "int" in v.dtype
+                for v in leaves(d.program[d.index].args[1])
+            )
+        ),
+    ),
+    Known(
+        "PyTorch's Softmax2d tells the number of dimensions by a ValueError",
+        lambda d: d.kind == "error" and _says(d.theirs, "Softmax2d: expected input"),
+    ),
+    Known(
+        "views of a tensor that detach_() took out of the graph leave it when it is written",
+        lambda d: (
+            d.kind in ("requires_grad", "is_leaf")
+            and _uses(d, "detach_")
+            and not d.ours.requires_grad
+        ),
     ),
 ]
 
