@@ -545,7 +545,10 @@ KNOWN: list[Known] = [
             d.kind in ("refused", "error")
             and _named(d, "to")
             and _says(d.ours, "a dtype, a device or a tensor, got")
-            and (isinstance(d.theirs, Taken) or _says(d.theirs, "Cannot access accelerator"))
+            and (
+                isinstance(d.theirs, Taken)
+                or _says(d.theirs, "Cannot access accelerator", "Device index")
+            )
         ),
     ),
     Known(
@@ -651,7 +654,10 @@ KNOWN: list[Known] = [
     Known(
         "products of infinities and zeros, taken in another order",
         lambda d: (
-            d.kind in GRADIENTS and _uses(d, "prod", "cumprod") and _inf(d) and _finite_agree(d)
+            d.kind in GRADIENTS
+            and _uses(d, "prod", "cumprod")
+            and (_inf(d) or "float16" in _dtypes(d))
+            and _finite_agree(d)
         ),
     ),
     Known(
