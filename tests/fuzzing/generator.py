@@ -74,7 +74,7 @@ def catalogue() -> dict[str, str]:
         if not name.startswith("_") and callable(getattr(gradient.Tensor, name)):
             found.setdefault(name, set()).add("method")
     for name in dir(gradient.nn.functional):
-        if not name.startswith("_"):
+        if not name.startswith("_") and callable(getattr(gradient.nn.functional, name)):
             found.setdefault(f"nn.functional.{name}", set()).add("function")
     for name in rows.ROWS:
         found.setdefault(name, set()).add("row")
