@@ -71,12 +71,12 @@ def training_step(package: str, shape: Shape, compile: bool = False) -> Callable
         script.GPTConfig(shape.vocab, shape.time, shape.layers, shape.heads, shape.width)
     )
     optimizer = model.configure_optimizer(lr=1e-4, weight_decay=0.1)
-    run = framework.compile(model) if compile else model
+    loss_of = framework.compile(model.loss) if compile else model.loss
     ids = np.random.default_rng(0).integers(0, shape.vocab, (shape.batch, shape.time + 1))
     inputs, targets = (framework.tensor(part.copy()) for part in (ids[:, :-1], ids[:, 1:]))
 
     def step() -> float:
-        _, loss = run(inputs, targets)
+        loss = loss_of(inputs, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         script.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
