@@ -19,6 +19,7 @@ from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
 from gradient.generation.language_model import LanguageModel
 from gradient.hub.download import download, is_hub_id
 from gradient.models.causal_lm import CausalLM
+from gradient.models.config import CONFIG_NAME
 from gradient.models.encoder import EncoderModel
 from gradient.tensor.device import DeviceLike
 from gradient.text import Tokenizer
@@ -156,7 +157,8 @@ def find(
             path = path / file
         # The folder of a training run stands for the model that the run has made.
         made = path / "model"
-        return made if (made / "config.json").is_file() else path
+        stands_for_it = not (path / CONFIG_NAME).is_file() and (made / CONFIG_NAME).is_file()
+        return made if stands_for_it else path
     if name in embedded_models():
         return EMBEDDED / name
     hub_id = ALIASES.get(name, name)

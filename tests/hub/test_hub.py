@@ -76,9 +76,15 @@ def test_a_folder(tmp_path):
 
 
 def test_the_folder_of_a_training_run(tmp_path):
-    (tmp_path / "config.json").write_text("{}")  # the run's own
+    (tmp_path / "train.json").write_text("{}")  # the run's settings
     made = fill(tmp_path / "model")
     assert hub.find(tmp_path) == made
+
+
+def test_a_model_with_another_in_a_folder_named_model(tmp_path):
+    fill(tmp_path / "model")
+    fill(tmp_path)
+    assert hub.find(tmp_path) == tmp_path
 
 
 def test_a_model_that_comes_with_gradient(tmp_path, monkeypatch):
