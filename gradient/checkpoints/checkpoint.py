@@ -71,12 +71,15 @@ class Checkpoint:
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        """generation_config.json's content; empty where there is none.
+        """generation_config.json's content; empty where there is none, or no config.json.
+
+        Without a config.json beside it, nothing says that it is about these weights.
 
         Raises:
             FileFormatError: it is malformed.
         """
-        return read_generation_config(self.folder)
+        is_model = (self.folder / CONFIG_NAME).is_file()
+        return read_generation_config(self.folder) if is_model else {}
 
     def load_tokenizer(self) -> Tokenizer:
         """Read the tokenizer.

@@ -46,6 +46,11 @@ class Llama2cCheckpoint(Checkpoint):
         """config.json's content for the model."""
         return self.tensors.config
 
+    @property
+    def generation_config(self) -> dict[str, Any]:
+        """Empty: the format has no place for it. What lies beside the file is another's."""
+        return {}
+
 
 class Llama2cFile(TensorFile):
     """An open llama2.c checkpoint: its weights by Hugging Face's names, in their layout.

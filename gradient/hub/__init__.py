@@ -89,6 +89,7 @@ def load(
     """
     packing = None if quantize is None else quantization.converter(quantize)
     checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
+    generation_config = checkpoint.generation_config  # malformed, it fails before weights are read
     network = load_model(
         checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
     )
@@ -97,7 +98,7 @@ def load(
         pooling = Pooling.from_folder(checkpoint.folder)
         return TextEncoder(network, tokens, pooling, str(model))  # type: ignore[return-value]
     causal = cast(CausalLM, network)
-    causal.generation_config = checkpoint.generation_config
+    causal.generation_config = generation_config
     return LanguageModel(causal, tokens, str(model))
 
 

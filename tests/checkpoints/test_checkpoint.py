@@ -16,6 +16,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.evaluation.memory import forecast
 from gradient.hub import EMBEDDED
 from gradient.io.signatures import describe, format_of
+from support.fuzz_files import llama2c_file
 from support.paths import GOLDEN
 
 pytestmark = pytest.mark.cpu_only
@@ -109,6 +110,26 @@ def test_a_file_has_the_generation_config_of_its_folder(tmp_path):
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
     for path in (tmp_path / "model", tmp_path / "model" / "model.safetensors"):
         assert gradient.hub.load(path).model.generation_config == {"eos_token_id": 7}
+
+
+def test_a_file_that_is_a_model_takes_no_neighbours_generation_config(tmp_path, gguf):
+    for name in ("config.json", "generation_config.json"):  # of another model
+        shutil.copy(FOLDER / name, tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 5}))
+    shutil.copy(gguf, tmp_path / "other.gguf")
+    (tmp_path / "model.bin").write_bytes(llama2c_file(tmp_path)["model.bin"])
+    for name in ("other.gguf", "model.bin"):
+        assert open_checkpoint(tmp_path / name).generation_config == {}
+    own = gradient.hub.load(gguf)
+    lm = gradient.hub.load(tmp_path / "other.gguf")
+    assert lm.model.generation_config == lm.recommended == {}
+    assert lm.model.config.eos_token_ids == own.model.config.eos_token_ids != {5}
+
+
+def test_weights_without_a_config_take_no_neighbours_generation_config(tmp_path):
+    shutil.copy(GOLDEN / "gpt2_tiny" / "model.safetensors", tmp_path)
+    (tmp_path / "generation_config.json").write_text("{")
+    assert open_checkpoint(tmp_path / "model.safetensors").generation_config == {}
 
 
 def test_a_damaged_vocabulary_names_the_file(tmp_path):

@@ -75,7 +75,8 @@ def test_sampling_options_without_sampling_mean_nothing(folder, values, expected
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"eos_token_id": "2"}', '{"bos_token_id": [1]}'])
-def test_a_malformed_file_is_an_error(folder, content):
+def test_a_malformed_file_is_an_error_before_weights_are_read(folder, content):
     (folder / "generation_config.json").write_text(content)
+    (folder / "model.safetensors").write_bytes(b"damaged, too")
     with pytest.raises(FileFormatError, match="generation_config.json"):
         gradient.hub.load(folder)

@@ -51,6 +51,11 @@ class GGUFCheckpoint(Checkpoint):
         """The file's metadata, each value with its stored type."""
         return self.tensors.typed_metadata
 
+    @property
+    def generation_config(self) -> dict[str, Any]:
+        """Empty: `config` has the file's end-of-text tokens. What lies beside it is another's."""
+        return {}
+
     def load_tokenizer(self) -> Tokenizer:
         """Read the tokenizer in the file."""
         if not self.has_tokenizer:
