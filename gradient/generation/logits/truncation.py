@@ -78,10 +78,14 @@ def top_p(p: float) -> LogitsProcessor:
 
 
 def min_p(p: float) -> LogitsProcessor:
-    """Forbid tokens less than p times as probable as the likeliest (Nguyen et al. 2024)."""
+    """Forbid tokens less than p times as probable as the likeliest (Nguyen et al. 2024).
+
+    At 0 none is forbidden.
+    """
+    log_p = math.log(p) if p > 0 else -math.inf
 
     def process(logits: Tensor, prefixes: Prefixes) -> Tensor:
-        floor = logits.amax(dim=-1, keepdim=True) + math.log(p)
+        floor = logits.amax(dim=-1, keepdim=True) + log_p
         return logits.masked_fill(logits < floor, -math.inf)
 
     return process
