@@ -4,10 +4,10 @@ import difflib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
-from gradient.checks import Limit, Rule, check, integer, number, one_of, optional
+from gradient.checks import Limit, Rule, boolean, check, integer, number, one_of, optional
 from gradient.errors import TypeMismatch
 from gradient.generation.caching import Caching
 from gradient.generation.declared import Option, declared_by
@@ -67,6 +67,12 @@ def _are_words(value: Any) -> bool:
     )
 
 
+def _is_seed(value: Any) -> bool:
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    seeds = value if several else [value]
+    return all(isinstance(seed, Integral) and not isinstance(seed, bool) for seed in seeds)
+
+
 def _are_functions(value: Any) -> bool:
     return isinstance(value, Sequence) and all(map(callable, value))
 
@@ -81,6 +87,11 @@ def _is_draft(value: Any) -> bool:
 
 COUNT = integer(0)
 POSITIVE = Limit("a positive number", number(above=0, finite=True).holds)
+SEED = Limit("an integer, or a list of them, one per row", _is_seed)
+SCHEMA = Limit(
+    "a JSON schema: a dict, JSON text or a pydantic model",
+    lambda schema: isinstance(schema, Mapping | str) or hasattr(schema, "model_json_schema"),
+)
 SHARE = optional(number(above=0, at_most=1))
 TEXT = optional(Limit("a non-empty string", lambda text: isinstance(text, str) and text != ""))
 STRINGS = optional(Limit("non-empty strings", _are_strings))
@@ -99,15 +110,17 @@ SPEED = "Speed and memory"
 
 
 class SamplingOptions(TypedDict, total=False):
-    """How the next token is chosen, in the order in which the logits processors run.
+    """How the next token is chosen.
 
-    Those that are for `sampling` run after the others.
+    The logits processors of the penalties, from `logit_bias` on, run first, then those in
+    `logits_processors`, then those that say how to sample, from `temperature` on; each of the two
+    groups in the order in which it stands here.
     """
 
     # fmt: off
     temperature: Annotated[float, Option(0.0,
-        "logits are divided by it: below 1 bolder, above 1 more varied; 0 always takes the "
-        "likeliest token",
+        "logits are divided by it: below 1 favours likely tokens more, above 1 less; 0 always "
+        "takes the likeliest token",
         number(0, finite=True), flag="--temperature -t", processor=truncation.temperature,
         neutral=1, sampling=True)]
     top_n_sigma: Annotated[float | None, Option(None,
@@ -186,7 +199,8 @@ class StreamOptions(SamplingOptions, total=False):
         Limit("a list of functions of logits and prefixes", _are_functions), flag=None)]
     seed: Annotated[int | Sequence[int] | None, Option(None,
         "the same seed, the same text; row i of a batch draws with seed + i, or with its own "
-        "from a list. Without one each process draws another: the result's `seed` says which")]
+        "from a list. Without one each process draws another: the result's `seed` says which",
+        optional(SEED))]
     num_beams: Annotated[int, Option(1,
         "more than 1 searches for the likeliest text with so many beams, at temperature 0. A "
         "stream then comes in one piece",
@@ -207,16 +221,16 @@ class StreamOptions(SamplingOptions, total=False):
         STRINGS, panel=FORM)]
     ignore_eos: Annotated[bool, Option(False,
         "go on after an end-of-text token, which then counts like any other",
-        panel=FORM)]
+        boolean, panel=FORM)]
     beyond_context: Annotated[bool, Option(False,
         "go on beyond the context that a model with rotary positions was trained for, where it "
         "writes nonsense",
-        panel=FORM)]
+        boolean, panel=FORM)]
     json_schema: Annotated[Mapping[str, object] | str | type | None, Option(None,
         "the text is to be a JSON document that fits this schema (in Python a dict, JSON text "
         "or a pydantic model). This and the next three, of which one can be given, need the "
         "`constraints` extra",
-        panel=FORM)]
+        optional(SCHEMA), panel=FORM)]
     regex: Annotated[str | None, Option(None,
         "the whole text is to match this regular expression (Rust's, without look-around)",
         TEXT, panel=FORM)]
@@ -254,7 +268,7 @@ class StreamOptions(SamplingOptions, total=False):
         optional(integer(1)), flag=None)]
     use_cache: Annotated[bool, Option(True,
         "False computes every token anew at every step",
-        flag=None)]
+        boolean, flag=None)]
     # fmt: on
 
 

@@ -483,7 +483,11 @@ def test_no_tokens_asked_for():
             {"logprobs": "all"},
             "logprobs must be True or an integer of at least 0, or None, got 'all'",
         ),
-        ([97], {"seed": 1.5}, "seed: expected an int or 1 of them, one per row, got 1.5"),
+        (
+            [97],
+            {"seed": 1.5},
+            "seed must be an integer, or a list of them, one per row, or None, got 1.5",
+        ),
     ],
 )
 def test_options_that_make_no_sense(prompt, options, message):

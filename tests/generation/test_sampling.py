@@ -36,6 +36,7 @@ from gradient.generation import (
     typical_p,
     xtc,
 )
+from gradient.generation.declared import declared
 from gradient.generation.logits import truncation
 from gradient.generation.sampling import UniformNumbers, sample
 from gradient.models import GPT2Config, GPT2LMHeadModel
@@ -62,6 +63,7 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (top_p(0.65), [2.0, 1.0, -INF, -INF]),
         (top_p(0.88), [2.0, 1.0, -INF, -INF]),
         (top_p(0.9), [2.0, 1.0, 0.0, -INF]),
+        (min_p(0.0), [2.0, 1.0, 0.0, -1.0]),
         (min_p(0.3), [2.0, 1.0, -INF, -INF]),
         (min_p(0.1), [2.0, 1.0, 0.0, -INF]),
         (min_p(1.0), [2.0, -INF, -INF, -INF]),
@@ -207,6 +209,18 @@ def test_greedy_needs_no_processors_but_those_that_look_at_the_text():
         ({"bad_words_ids": ["word"]}, "bad_words_ids must be lists of token ids"),
         ({"logits_processors": print}, "logits_processors must be a list of functions"),
         ({"logits_processors": [3]}, "logits_processors must be a list of functions"),
+        (
+            {"seed": "x"},
+            "seed must be an integer, or a list of them, one per row, or None, got 'x'",
+        ),
+        ({"seed": True}, "seed must be an integer"),
+        ({"seed": ""}, "seed must be an integer"),
+        ({"seed": [1, 2.0]}, "seed must be an integer"),
+        ({"ignore_eos": "no"}, "ignore_eos must be a bool, got 'no'"),
+        ({"beyond_context": 1}, "beyond_context must be a bool, got 1"),
+        ({"use_cache": None}, "use_cache must be a bool, got None"),
+        ({"json_schema": 3}, "json_schema must be a JSON schema: .*, or None, got 3"),
+        ({"json_schema": int}, "json_schema must be a JSON schema"),
         ({"min_new_tokens": None}, "min_new_tokens must be an integer of at least 0, got None"),
     ],
     ids=str,
@@ -223,6 +237,10 @@ def test_options_are_declared_once():
     assert [name for name in fields if f"\n    {name}: " not in GenerationOptions.__doc__] == []
     hints = typing.get_type_hints(LanguageModel.generate)["options"]
     assert typing.get_args(hints) == (Options,)
+
+
+def test_every_option_has_a_limit():
+    assert [name for name, option in declared(Options).items() if option.limit is None] == []
 
 
 def test_options_of_any_name_are_refused_with_the_nearest():
