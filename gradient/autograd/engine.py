@@ -326,7 +326,8 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
     with grad_lock:
         before = leaf.grad
         if isinstance(g, Variable):
-            leaf._grad = g if before is None else before + g
+            # A copy, in the graph: other leaves may have the same gradient, or it may be a view.
+            leaf._grad = g.clone() if before is None else before + g
         elif before is None:
             fresh = own and g.shape and not backend.is_view(g)
             leaf._grad = wrap(g if fresh else backend.copy(g), backend)
@@ -367,7 +368,7 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
                 )
             tensor = replaced
     if node.retained is not None and (kept := node.retained()) is not None:
-        kept._grad = tensor if kept.grad is None else kept.grad + tensor
+        kept._grad = tensor.clone() if kept.grad is None else kept.grad + tensor
     return tensor if create_graph else tensor.array
 
 

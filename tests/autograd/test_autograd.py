@@ -222,6 +222,42 @@ def test_hooks_run_once_with_create_graph(x):
     assert_close(g.detach(), once * 2)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_each_gradient_has_its_own_memory(create_graph, device):
+    a, b = (gradient.ones(3, device=device, requires_grad=True) for _ in range(2))
+    c = a + b
+    c.retain_grad()
+    (c * 2).sum().backward(create_graph=create_graph)
+    kept = [t.grad for t in (a, b, c)]
+    with gradient.no_grad():
+        for i, g in enumerate(kept):
+            g.mul_(i)
+    assert [values(g) for g in kept] == [[0] * 3, [2] * 3, [4] * 3]
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_gradient_can_be_written_where_it_was_an_expanded_view(create_graph, x):
+    y = x * 1
+    y.retain_grad()
+    y.sum().backward(create_graph=create_graph)
+    given = gradient.ones(2, 2, device=x.device)
+    x.backward(given, create_graph=create_graph)
+    with gradient.no_grad():
+        x.grad.zero_()
+        y.grad.zero_()
+    assert values(given) == [[1, 1], [1, 1]]
+
+
+def test_the_graph_goes_through_a_leafs_gradient(device):
+    a, b = (gradient.full((2,), 2.0, device=device, requires_grad=True) for _ in range(2))
+    ((a + b) ** 3).sum().backward(create_graph=True)
+    first = a.grad
+    assert first is not b.grad
+    a.grad = b.grad = None
+    (first**2).sum().backward()  # (3 (a + b)^2)^2: 36 (a + b)^3
+    assert values(a.grad) == values(b.grad) == [36 * 4**3] * 2
+
+
 # Modes -------------------------------------------------------------------------------------------
 
 
