@@ -58,6 +58,10 @@ class _GradMode:
     def __exit__(self, *exc: object) -> None:
         mode.grad = self._previous.pop()
 
+    def _again(self) -> _GradMode:
+        """Another like this one: calls of a decorated function share no state among threads."""
+        return type(self)()
+
     def __call__(self, function: F) -> F:
         if inspect.isgeneratorfunction(function):
 
@@ -65,24 +69,31 @@ class _GradMode:
             def run_generator(*args: Any, **kwargs: Any) -> Any:
                 # The mode holds while the generator runs, not while its consumer does.
                 generator = function(*args, **kwargs)
-                sent: Any = None
-                while True:
-                    with type(self)():
+
+                def resume(step: Callable[..., Any], *values: Any) -> Any:
+                    with self._again():
+                        return step(*values)
+
+                try:
+                    item = resume(next, generator)
+                    while True:
                         try:
-                            item = generator.send(sent)
-                        except StopIteration as stop:
-                            return stop.value
-                    try:
-                        sent = yield item
-                    except BaseException:
-                        generator.close()
-                        raise
+                            sent = yield item
+                        except GeneratorExit:
+                            resume(generator.close)
+                            raise
+                        except BaseException as error:
+                            item = resume(generator.throw, error)
+                        else:
+                            item = resume(generator.send, sent)
+                except StopIteration as stop:
+                    return stop.value
 
             return run_generator  # type: ignore[return-value]
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
+            with self._again():
                 return function(*args, **kwargs)
 
         return run  # type: ignore[return-value]
@@ -111,12 +122,17 @@ class inference_mode(no_grad):  # noqa: N801
     """Record nothing, and mark what is made: it is not written outside, nor saved for a backward
     pass. `inference_mode(False)` leaves the mode and records again, as in PyTorch."""
 
+    inference = True
+
     def __new__(cls, mode: Any = True) -> Any:
         self = object.__new__(cls)
         return self(mode) if callable(mode) else self
 
     def __init__(self, mode: Any = True):
         self.inference = bool(mode)
+
+    def _again(self) -> _GradMode:
+        return type(self)(self.inference)
 
     def __enter__(self) -> None:
         self.__dict__.setdefault("_previous", []).append((mode.grad, mode.inference))

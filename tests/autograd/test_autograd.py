@@ -304,6 +304,58 @@ def test_set_grad_enabled_and_inference_mode(x):
         assert (x * 2).requires_grad
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("mode", [gradient.inference_mode, gradient.set_grad_enabled])
+def test_a_mode_with_an_argument_decorates(mode, enabled):
+    def modes():
+        return gradient.is_grad_enabled(), gradient.is_inference_mode_enabled()
+
+    def generator():
+        yield modes()
+
+    inference = mode is gradient.inference_mode and enabled
+    records = not enabled if mode is gradient.inference_mode else enabled
+    called, generated = mode(enabled)(modes), mode(enabled)(generator)
+    assert called() == (records, inference)
+    assert list(generated()) == [(records, inference)]
+    assert modes() == (True, False)
+
+
+def test_a_generator_under_a_mode_is_sent_and_thrown_to():
+    modes = []
+
+    @gradient.no_grad()
+    def generated():
+        try:
+            sent = yield "first"
+        except KeyError:
+            modes.append(gradient.is_grad_enabled())
+            sent = yield "caught"
+        try:
+            yield sent
+        finally:
+            modes.append(gradient.is_grad_enabled())
+        return "result"
+
+    def delegating():
+        results.append((yield from generated()))
+
+    results = []
+    generator = delegating()
+    assert next(generator) == "first"
+    assert generator.throw(KeyError()) == "caught"
+    assert generator.send(5) == 5
+    assert next(generator, "end") == "end"
+    assert results == ["result"]
+    stopped = generated()
+    next(stopped), stopped.send(1), stopped.close()
+    with pytest.raises(ValueError, match="not caught"):
+        generator = generated()
+        next(generator), generator.throw(ValueError("not caught"))
+    assert modes == [False, False, False]
+    assert gradient.is_grad_enabled()
+
+
 def test_an_exception_restores_the_mode(x):
     with pytest.raises(KeyError), gradient.no_grad():
         raise KeyError
