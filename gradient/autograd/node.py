@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -88,12 +89,17 @@ class RemovableHandle:
     """
 
     def __init__(self, hooks: list[Any], hook: Any, prepend: bool = False) -> None:
+        if any(each is hook for each in hooks):
+            hook = functools.partial(hook)  # an object of its own, which `remove` can tell apart
         self.hooks, self.hook = hooks, hook
         hooks.insert(0 if prepend else len(hooks), hook)
 
     def remove(self) -> None:
-        if self.hook in self.hooks:
-            self.hooks.remove(self.hook)
+        for i, hook in enumerate(self.hooks):
+            if hook is self.hook:
+                del self.hooks[i]
+                break
+        self.hooks = []  # a second call finds nothing, not a later registration of the function
 
     def __enter__(self) -> RemovableHandle:
         return self

@@ -381,6 +381,28 @@ def test_hooks_replace_and_can_be_removed(x):
     assert values(x.grad) == [[2, 2], [2, 2]]
 
 
+def test_a_handle_removes_its_own_registration_once(x):
+    def double(g):
+        return g * 2
+
+    first, second = x.register_hook(double), x.register_hook(double)
+    first.remove()
+    first.remove()
+    x.sum().backward()
+    assert values(x.grad) == [[2, 2], [2, 2]]
+    second.remove()
+    third = x.register_hook(double)
+    second.remove()
+    x.grad = None
+    x.sum().backward()
+    assert values(x.grad) == [[2, 2], [2, 2]]
+    third.remove()
+    x.register_hook(double), x.register_hook(lambda g: g + 1), x.register_hook(double).remove()
+    x.grad = None
+    x.sum().backward()
+    assert values(x.grad) == [[3, 3], [3, 3]]
+
+
 def test_hooks_of_leaves(x):
     seen = []
     x.register_hook(lambda g: g * 3)
