@@ -269,10 +269,13 @@ def walk(
                 if parent is not None and result is not None:
                     add(grads, owned, parent, result, create_graph)
             results = result = None  # so that the gradients in `grads` have no other holder
-    except AutogradError as error:
+    except Exception as error:
         if node.stack is None:
             raise
-        raise with_trace(node, error) from error
+        if isinstance(error, AutogradError):
+            raise with_trace(node, error) from error
+        error.add_note(trace_of(node))
+        raise
     finally:
         mode.grad = before
     return found
@@ -384,5 +387,9 @@ def check_nan(node: Node, results: Sequence[Any]) -> None:
 
 def with_trace(node: Node, error: AutogradError) -> AutogradError:
     """The error, with the stack that made the node (under anomaly detection)."""
+    return type(error)(f"{error}\n{trace_of(node)}")
+
+
+def trace_of(node: Node) -> str:
     lines = "".join(reversed(node.stack.format()))
-    return type(error)(f"{error}\nThe op was called here (innermost last):\n{lines}")
+    return f"The op was called here (innermost last):\n{lines}"

@@ -1086,6 +1086,20 @@ def test_anomaly_detection_names_the_op_and_its_line(device):
     assert "# the culprit" in message
 
 
+def test_anomaly_detection_shows_the_line_of_any_exception(device):
+    class Broken(Cube):
+        @staticmethod
+        def backward(ctx, g):
+            raise KeyError("broken")
+
+    a = gradient.ones(1, device=device, requires_grad=True)
+    with detect_anomaly():
+        b = Broken.apply(a)  # the culprit
+    with pytest.raises(KeyError, match="broken") as caught:
+        b.sum().backward()
+    assert "# the culprit" in "".join(caught.value.__notes__)
+
+
 def test_gradcheck_finds_a_wrong_gradient(device):
     class Wrong(Cube):
         @staticmethod
