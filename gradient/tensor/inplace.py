@@ -84,6 +84,7 @@ class InPlace(Arithmetic):
     cos_ = in_place(Arithmetic.cos)
     div_ = in_place(Arithmetic.div)
     erf_ = in_place(Arithmetic.erf)
+    erfinv_ = in_place(Arithmetic.erfinv)
     exp_ = in_place(Arithmetic.exp)
     expm1_ = in_place(Arithmetic.expm1)
     floor_ = in_place(Arithmetic.floor)
