@@ -143,7 +143,7 @@ class LBFGS(Optimizer):
             return
         y, s = grad - state["prev_flat_grad"], state["d"] * state["t"]
         ys = y.dot(s).item()
-        if ys <= 1e-10:
+        if not ys > 1e-10:  # a NaN is not
             return
         kept = self.param_groups[0]["history_size"] - 1
         for name, value in (("old_dirs", y), ("old_stps", s), ("ro", 1 / ys)):
@@ -187,16 +187,18 @@ class LBFGS(Optimizer):
                 break
             least = here.step + 0.01 * (here.step - before.step)
             before, here = here, at(_cubic_minimum(before, here, (least, 10 * here.step)))
-        low, high = ends or (start, here)
-        if high.loss < low.loss:
-            low, high = high, low
+        bracket = list(ends or (start, here))
 
+        def lower() -> int:  # a NaN counts as the lower end if it is the second
+            return 0 if bracket[0].loss <= bracket[1].loss else 1
+
+        low = lower()
         was_near = False
         reach = _largest(d)
         tolerance = self.param_groups[0]["tolerance_change"]
-        while evaluated <= most and abs(high.step - low.step) * reach >= tolerance:
-            left, right = sorted((low.step, high.step))
-            step = _cubic_minimum(low, high, (left, right))
+        while evaluated <= most and not abs(bracket[1].step - bracket[0].step) * reach < tolerance:
+            left, right = sorted(point.step for point in bracket)
+            step = _cubic_minimum(*bracket, (left, right))
             # Twice near an end, or on it: a tenth of the bracket away from that end.
             margin = 0.1 * (right - left)
             is_near = min(right - step, step - left) < margin
@@ -205,15 +207,16 @@ class LBFGS(Optimizer):
                 is_near = False
             was_near = is_near
             here = at(step)
-            if is_too_high(here) or here.loss >= low.loss:
-                low, high = (here, low) if here.loss < low.loss else (low, here)
+            if is_too_high(here) or here.loss >= bracket[low].loss:
+                bracket[1 - low] = here
+                low = lower()
                 continue
             if is_flat(here):
                 return here, evaluated
-            if here.slope * (high.step - low.step) >= 0:
-                high = low
-            low = here
-        return low, evaluated
+            if here.slope * (bracket[1 - low].step - bracket[low].step) >= 0:
+                bracket[1 - low] = bracket[low]
+            bracket[low] = here
+        return bracket[low], evaluated
 
     def _evaluate(self, closure: Callable[[], Any]) -> tuple[float, Tensor]:
         with enable_grad():
@@ -254,12 +257,18 @@ def _cubic_minimum(a: Point, b: Point, bounds: tuple[float, float]) -> float:
     """Where the cubic through two points and slopes is least (the same, equation 3.59)."""
     if a.step > b.step:
         a, b = b, a
+    middle = (bounds[0] + bounds[1]) / 2
+    if a.step == b.step:
+        return middle
     d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.step - b.step)
     square = d1 * d1 - a.slope * b.slope
-    if square < 0:
-        return (bounds[0] + bounds[1]) / 2
+    if not square >= 0:  # no minimum, or a NaN
+        return middle
     d2 = math.sqrt(square)
-    least = b.step - (b.step - a.step) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
+    above, below = b.slope + d2 - d1, b.slope - a.slope + 2 * d2
+    if below == 0:  # a straight line: its lower end
+        return bounds[0] if above > 0 else bounds[1]
+    least = b.step - (b.step - a.step) * (above / below)
     return min(max(least, bounds[0]), bounds[1])
 
 

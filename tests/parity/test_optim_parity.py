@@ -201,6 +201,37 @@ def test_lbfgs(options, device):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p: -p.sum(),
+        lambda p: p.abs().sum(),
+        lambda p: 3 * (p - 1).abs().sum(),
+        lambda p: (p.sum() + 1.8).sqrt(),
+        lambda p: (p * p).sum() - (p + 1.5).clamp(min=-0.1).sqrt().sum(),
+    ],
+    ids=["linear", "l1", "l1 shifted", "nan along the line", "nan"],
+)
+def test_lbfgs_searches_along_straight_lines_and_nan(loss, device):
+    results = []
+    for lib, where in ((gradient, device), (torch, "cpu")):
+        p = lib.tensor([0.3, -2.0, 1e-9], dtype=lib.float64, device=where, requires_grad=True)
+        optimizer = lib.optim.LBFGS([p], line_search_fn="strong_wolfe")
+
+        def closure(p=p, optimizer=optimizer):
+            optimizer.zero_grad()
+            value = loss(p)
+            value.backward()
+            return value
+
+        losses = [optimizer.step(closure).item() for _ in range(3)]
+        results.append((losses, p.tolist(), optimizer.state[p]["func_evals"]))
+    (losses, values, count), (their_losses, their_values, their_count) = results
+    np.testing.assert_allclose(losses, their_losses, rtol=1e-9)
+    np.testing.assert_allclose(values, their_values, rtol=1e-9, atol=1e-12)
+    assert count == their_count
+
+
 def test_groups_have_their_own_options(device):
     def build(lib, problem):
         groups = [
