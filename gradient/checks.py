@@ -196,6 +196,20 @@ def instance_of(cls: type, expected: str, fix: str = "") -> Limit:
 boolean = Limit("a bool", lambda value: isinstance(value, bool))
 
 
+def pair(first: Limit, second: Limit) -> Limit:
+    """A tuple or list of two, each within its own limit."""
+
+    def holds(value: Any) -> bool:
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == 2
+            and first.holds(value[0])
+            and second.holds(value[1])
+        )
+
+    return Limit(f"a pair: {first.expected}; {second.expected}", holds)
+
+
 def optional(limit: Limit) -> Limit:
     """What `limit` allows, or None."""
     return limit._replace(

@@ -19,6 +19,7 @@ from gradient.checks import (
     number,
     one_of,
     optional,
+    pair,
     problems,
 )
 from gradient.errors import ArgumentError, TypeMismatch
@@ -74,6 +75,12 @@ class LongRun(Run):
         (integer(1, 32), "an integer from 1 to 32", [1, 32], [0, 33]),
         (one_of("a", "b"), "one of a, b", ["a", "b"], ["c", None, [], np.zeros(2)]),
         (optional(one_of("a")), "one of a, or None", ["a", None], ["b", 0]),
+        (
+            pair(optional(number(0)), number(above=1)),
+            "a pair: a number of at least 0, or None; a number above 1",
+            [(None, 2), [0, 1.5]],
+            [(0,), (0, 1), (-1, 2), (0, 2, 2), None, 1.0, "ab", ("a", 2)],
+        ),
         (boolean, "a bool", [True, False], [0, 1, None]),
         (instance_of(dict, "a dict"), "a dict", [{}], [[], None]),
     ],

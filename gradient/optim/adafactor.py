@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from gradient.checks import Limit, Limits, number
+from gradient.checks import Limits, number, optional, pair
 from gradient.dtypes import finfo
 from gradient.optim.optimizer import Group, Optimizer, Params, descent, non_negative, options
 from gradient.tensor import Tensor
@@ -37,10 +37,7 @@ class Adafactor(Optimizer):
     limits: ClassVar[Limits] = {
         "lr": non_negative,
         "beta2_decay": number(at_most=0),
-        "eps": Limit(
-            "two numbers of at least 0, the first may be None",
-            lambda eps: len(eps) == 2 and (eps[0] is None or eps[0] >= 0) and eps[1] >= 0,
-        ),
+        "eps": pair(optional(number(0)), number(0)),
         "d": number(1),
         "weight_decay": non_negative,
     }

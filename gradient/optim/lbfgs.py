@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from gradient.autograd import enable_grad, no_grad
-from gradient.checks import Limits, integer, one_of, optional
+from gradient.checks import Limits, integer, number, one_of, optional
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.optim.optimizer import Optimizer, Params, non_negative, options
 from gradient.tensor import Tensor
@@ -50,6 +50,9 @@ class LBFGS(Optimizer):
     limits: ClassVar[Limits] = {
         "lr": non_negative,
         "max_iter": integer(0),
+        "max_eval": optional(integer()),
+        "tolerance_grad": number(),
+        "tolerance_change": number(),
         "history_size": integer(1),
         "line_search_fn": optional(one_of("strong_wolfe")),
     }
@@ -65,9 +68,10 @@ class LBFGS(Optimizer):
         history_size: int = 100,
         line_search_fn: str | None = None,
     ) -> None:
-        if max_eval is None:
-            max_eval = max_iter * 5 // 4
         super().__init__(params, options(locals()))
+        for group in (self.defaults, *self.param_groups):
+            if group["max_eval"] is None:
+                group["max_eval"] = group["max_iter"] * 5 // 4
         if len(self.param_groups) != 1:
             raise ArgumentError(
                 sentence("LBFGS", "one parameter group", len(self.param_groups), "put all in one")

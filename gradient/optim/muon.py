@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from gradient.checks import Limit, Limits, integer, one_of, optional
+from gradient.checks import Limit, Limits, integer, number, one_of, optional
 from gradient.dtypes import float32
 from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
 from gradient.tensor import Tensor
@@ -74,7 +74,13 @@ class Muon(Optimizer):
         "lr": non_negative,
         "momentum": non_negative,
         "weight_decay": non_negative,
-        "ns_coefficients": Limit("three numbers", lambda abc: len(abc) == 3),
+        "ns_coefficients": Limit(
+            "three numbers",
+            lambda abc: (
+                isinstance(abc, tuple | list) and len(abc) == 3 and all(map(number().holds, abc))
+            ),
+        ),
+        "eps": number(),
         "ns_steps": integer(0, 99),
         "adjust_lr_fn": optional(one_of("original", "match_rms_adamw")),
         "params": Limit(

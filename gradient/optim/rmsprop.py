@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gradient.checks import Limit, Limits
+from gradient.checks import Limits, number, pair
 from gradient.optim.optimizer import (
     Group,
     Optimizer,
@@ -102,10 +102,8 @@ class Rprop(Optimizer):
 
     limits: ClassVar[Limits] = {
         "lr": non_negative,
-        "etas": Limit(
-            "two numbers with 0 < etas[0] < 1 < etas[1]",
-            lambda etas: 0 < etas[0] < 1 < etas[1],
-        ),
+        "etas": pair(number(above=0, below=1), number(above=1)),
+        "step_sizes": pair(number(), number()),
     }
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from gradient.checks import Limits, Rule
+from gradient.checks import Limits, Rule, number
 from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import (
     Group,
@@ -42,7 +42,10 @@ class SGD(Optimizer):
         foreach, fused: accepted for PyTorch's sake; one fused update is always used.
     """
 
-    limits: ClassVar[Limits] = dict.fromkeys(("lr", "momentum", "weight_decay"), non_negative)
+    limits: ClassVar[Limits] = {
+        **dict.fromkeys(("lr", "momentum", "weight_decay"), non_negative),
+        "dampening": number(),
+    }
     rules: ClassVar[Sequence[Rule]] = (
         Rule(
             ("nesterov", "momentum", "dampening"),
@@ -114,7 +117,10 @@ class ASGD(Optimizer):
         foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
-    limits: ClassVar[Limits] = dict.fromkeys(("lr", "weight_decay"), non_negative)
+    limits: ClassVar[Limits] = {
+        **dict.fromkeys(("lr", "weight_decay"), non_negative),
+        **dict.fromkeys(("lambd", "alpha", "t0"), number()),
+    }
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {
         "step": int,
         "eta": float,

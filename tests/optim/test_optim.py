@@ -471,6 +471,17 @@ def test_loading_states_that_do_not_fit(device):
 # -- errors --
 
 
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_every_option_but_a_flag_has_a_limit(row):
+    cls = getattr(gradient.optim, row.name)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]
+    flags = {p.name for p in parameters if p.annotation in ("bool", "bool | None")}
+    assert {p.name for p in parameters} - flags - set(cls.limits) == set()
+    for name in set(cls.limits) - {"params"}:
+        with pytest.raises(ArgumentError, match=f"{name} must be"):
+            cls([gradient.ones(2, 2, requires_grad=True)], **{name: "x"})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -506,6 +517,22 @@ def test_loading_states_that_do_not_fit(device):
         (
             lambda p: AdamW([p], betas=(0.9, 1.0)),
             "AdamW: betas must be two numbers from 0 to less than 1, got (0.9, 1.0)",
+        ),
+        (
+            lambda p: gradient.optim.Rprop([p], etas=(0.5,), step_sizes=None),
+            "Rprop: etas must be a pair: a number above 0 and below 1; a number above 1, "
+            "got (0.5,); step_sizes must be a pair: a number; a number, got None",
+        ),
+        (
+            lambda p: gradient.optim.Adafactor([p], eps=1e-3),
+            "Adafactor: eps must be a pair: a number of at least 0, or None; "
+            "a number of at least 0, got 0.001",
+        ),
+        (
+            lambda p: gradient.optim.LBFGS([p], max_iter="x", max_eval="y", tolerance_grad=None),
+            "LBFGS: max_iter must be an integer of at least 0, got 'x'; "
+            "max_eval must be an integer, or None, got 'y'; "
+            "tolerance_grad must be a number, got None",
         ),
         (lambda p: Adam([p], eps=-1e-8), "Adam: eps must be a number of at least 0, got -1e-08"),
         (
