@@ -50,7 +50,7 @@ class CausalAttention(nn.Module):
     def attend(
         self, past: PastKeyValues | None, query: Tensor, key: Tensor, value: Tensor
     ) -> Tensor:
-        """Return what each token gathers from those before it, and from itself.
+        """Return the attention output: each token attends to itself and to those before it.
 
         Args:
             past: the keys and values before these; None attends among the new tokens only.

@@ -134,7 +134,7 @@ class GPT2Attention(CausalAttention):
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor, past: PastKeyValues | None = None) -> Tensor:
-        """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
+        """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, C = x.shape
         q, k, v = (
             y.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)

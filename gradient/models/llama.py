@@ -95,7 +95,7 @@ class LlamaAttention(CausalAttention):
         self.k_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
-        """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
+        """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
             project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
@@ -208,7 +208,7 @@ class LlamaModel(nn.Module):
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
         rotate[None] = no_rotation
-        # `gradient plan --measure` leaves the first layers alone.
+        # `gradient plan --measure` keeps only the first layers.
         for layer, kind in zip(self.layers, self.rotary_kinds, strict=False):
             x = layer(x, rotate[kind], past)
         return self.norm(x)

@@ -99,7 +99,7 @@ class PhiAttention(CausalAttention):
         self.k_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
 
     def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
-        """Return what each token gathers from those before it: (B, T, C) -> (B, T, C)."""
+        """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
             project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)

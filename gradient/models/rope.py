@@ -151,8 +151,8 @@ class DynamicRotaryEmbedding(RotaryEmbedding):
         )  # (B, 1)
         base = self.theta * (excess.clamp(min=1).double() ** self.power).float()
         powers = (base.double() ** self.constant("exponents", device)).float()  # as in `_powers`
-        steady = self.constant("inv_freq", device)
-        return gradient.where(ends > self.original_max_seq_len, 1 / powers, steady).unsqueeze(-2)
+        unscaled = self.constant("inv_freq", device)
+        return gradient.where(ends > self.original_max_seq_len, 1 / powers, unscaled).unsqueeze(-2)
 
 
 class LongRotaryEmbedding(RotaryEmbedding):
