@@ -66,7 +66,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def _functions() -> str:
     """A table of the functions of the namespace `gradient`; those of ops are made when they run."""
     rows = []
-    for name in sorted(gradient.__all__):
+    for name in sorted(each for each in dir(gradient) if not each.startswith("_")):
         value = getattr(gradient, name)
         if callable(value) and not isinstance(value, (type, gradient.DType)):
             said = (inspect.getdoc(value) or "").partition("\n\n")[0]

@@ -108,6 +108,7 @@ class TensorBackend(Backend):
     arctanh = op_method(elementwise.atanh)
     erf = op_method(elementwise.erf)
     erfc = op_method(elementwise.erfc)
+    erfinv = op_method(elementwise.erfinv)
     sigmoid = op_method(activation.sigmoid)
     relu = op_method(activation.relu)
     floor = op_method(elementwise.floor)

@@ -80,7 +80,7 @@ class Op:
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
         self.rest = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.
-        types = [function.__annotations__.get(name) for name in (*self.inputs, self.rest)]
+        types = [function.__annotations__.get(name) for name in (*self.inputs, self.rest or "")]
         self.takes_none = any("None" in str(each) for each in types if each is not None)
         self.defaults = function.__kwdefaults__ or {}
         self.has_options = bool(self.options)

@@ -79,7 +79,6 @@ class FalconConfig(RotaryConfig):
         write=write_gguf,
     )
     aliases: ClassVar[dict[str, str]] = {
-        "intermediate_size": "ffn_hidden_size",
         "n_embed": "hidden_size",
         "n_head": "num_attention_heads",
         "n_layer": "num_hidden_layers",

@@ -382,7 +382,10 @@ def erfc(be: Backend[Array], x: Array, /) -> Array:
     return be.erfc(x)
 
 
-@op(lambda g, be, out: g * be.exp(out * out) * (math.sqrt(math.pi) / 2), promotion="int_to_float")
+@op(
+    lambda g, be, x: g * be.exp(be.erfinv(x) ** 2) * (math.sqrt(math.pi) / 2),
+    promotion="int_to_float",
+)
 def erfinv(be: Backend[Array], x: Array, /) -> Array:
     """The inverse of erf: of the probability that a normal number is within y sqrt(2), that y."""
     return be.erfinv(x)

@@ -328,6 +328,8 @@ def arange(
     if end is None:
         start, end = 0, start
     numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
+    if dtype is not None and _dtype(dtype) == int64.numpy and all(map(math.isfinite, numbers)):
+        numbers = [int(v) for v in numbers]  # as PyTorch, which counts in int64 there
     if numbers[2] == 0:
         raise ArgumentError(sentence("arange", "a step that is not 0", 0))
     if not (math.isfinite(numbers[0]) and math.isfinite(numbers[1])):
