@@ -76,16 +76,19 @@ class PagePool(Buffers):
                 f"{self.pages - self.used} of {self.pages} are free: end or drop some rows, or "
                 f"give the pool more pages"
             )
-        again = min(count, len(self.free))
-        taken = self.free[len(self.free) - again :]
-        new = range(len(self.references), len(self.references) + count - again)
-        self._reserve(new.stop)
-        if taken:  # what an earlier row left must not be seen, were it only nan times 0
-            index = index_of(taken, self.spec.device)
-            for part in self._parts():
-                part[index] = 0
-        # Only now, as memory may have run out above.
-        del self.free[len(self.free) - again :]
+        # Off the list at once: the garbage collector may find a dropped cache anywhere below, and
+        # its pages go to the list's end.
+        taken = [self.free.pop() for _ in range(min(count, len(self.free)))]
+        new = range(len(self.references), len(self.references) + count - len(taken))
+        try:
+            self._reserve(new.stop)
+            if taken:  # what an earlier row left must not be seen, were it only nan times 0
+                index = index_of(taken, self.spec.device)
+                for part in self._parts():
+                    part[index] = 0
+        except BaseException:  # Ctrl-C, or no memory
+            self.free.extend(taken)
+            raise
         self.references.extend(0 for _ in new)
         taken.extend(new)
         for page in taken:
