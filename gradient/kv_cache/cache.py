@@ -159,7 +159,8 @@ class KVCache:
         """Make room for `tokens` more columns, of which row b's first lengths[b] are real.
 
         Raises:
-            ArgumentError: a row would exceed the model's context.
+            ArgumentError: a row would exceed the model's context; or in a sliding cache, a pass
+                that was broken off has overwritten what this one needs: rewind the rows to 0.
         """
         new = [tokens] * self.batch_size if lengths is None else list(lengths)
         if len(new) != self.batch_size:
@@ -354,7 +355,11 @@ class CachedKeyValues:
         )
 
     def commit(self) -> None:
-        """Count the tokens as held. Until then a step that failed has changed nothing."""
+        """Count the tokens as held.
+
+        Until then a step that failed has changed nothing. In a sliding cache that holds for up to
+        slack + 1 tokens: after more, `begin` may raise until the rows are rewound to 0.
+        """
         cache, batch = self.cache, self.batch
         cache.counts = [
             held + more for held, more in zip(cache.counts, batch.new_counts, strict=True)

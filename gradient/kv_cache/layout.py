@@ -93,7 +93,11 @@ class Layout(ABC):
 
     @abstractmethod
     def allocate_slots(self, batch: Batch) -> Slots:
-        """Make room for a batch's columns. A pass that is not completed has changed nothing."""
+        """Make room for a batch's columns.
+
+        A pass that is not completed has changed nothing, but for a ring's (`sliding`) of more than
+        slack + 1 tokens: what it may have overwritten counts as dropped.
+        """
 
     @abstractmethod
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Layout:

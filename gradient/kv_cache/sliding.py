@@ -13,7 +13,8 @@ Three things are not plain about a ring:
   never read; the ring begins at column 1.
 - A ring forgets, so it can be rewound only so far: by `slack` tokens at least, and as long as
   nothing has been overwritten to any length. Beyond that `rewind` raises, and the text has to be
-  computed anew.
+  computed anew. So has it after a pass of more than slack + 1 tokens that was broken off midway
+  (Ctrl-C) and may have overwritten what its first tokens look back to: rewind the row to 0 first.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ class Ring(Buffers, Layout):
         self._allocate(min(self.size, round_up(capacity, spec.block)))
 
     def allocate_slots(self, batch: Batch) -> RingSlots:
-        """See `Layout.allocate_slots`."""
+        """See `Layout.allocate_slots`.
+
+        Raises:
+            ArgumentError: a pass that was never committed may have overwritten what this one needs.
+        """
         self._check(batch.counts, "the last pass was broken off midway: ")
         self._reserve(min(self.size, round_up(batch.end, self.spec.block)))
         self.kept_from = [
@@ -139,8 +144,9 @@ class Ring(Buffers, Layout):
             if count and first > max(0, count + 1 - self.window):
                 raise ArgumentError(
                     f"sliding cache: {reason}row {row} cannot go on after {count} tokens, as of "
-                    f"those before only the ones from {first} on are kept; compute the text anew, "
-                    f"or give the cache more slack (it has {self.slack} tokens beyond its window)"
+                    f"those before only the ones from {first} on are kept; rewind the row to 0 and "
+                    f"compute the text anew, or give the cache more slack (it has {self.slack} "
+                    "tokens beyond its window)"
                 )
 
     def _reserve(self, columns: int) -> None:
@@ -191,7 +197,7 @@ class RingSlots(Slots):
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         """See `Slots.update`."""
         ring = self.ring
-        if window is None or window > ring.window:
+        if window != ring.window:  # the mask is one for all layers of the ring
             raise ArgumentError(
                 f"sliding cache: layer {layer} attends with window={window}, but the model's "
                 f"kv_shapes announced {ring.window}"

@@ -14,6 +14,7 @@ from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
 from gradient.kv_cache import layout
 from gradient.kv_cache.dtypes import storage_of
+from gradient.kv_cache.paged import PagePool
 from support.cache_model import close, fed, feed, make_model, texts, whole
 
 LAYOUTS = {
@@ -171,6 +172,8 @@ def test_a_ring_that_a_broken_pass_has_overwritten_says_so():
     cache.begin(20)  # and never committed
     with pytest.raises(ArgumentError, match="the last pass was broken off midway: row 0"):
         cache.begin(1)
+    with pytest.raises(ArgumentError, match="rewind the row to 0 and compute the text anew"):
+        cache.begin(1)
     cache.rewind([0])
     logits = feed(model, cache, text, [25], [0])[0]
     close(logits, whole(model, text)[0, :25], TOLERANCE[None])
@@ -321,6 +324,32 @@ def test_a_full_pool_says_what_is_missing_and_the_cache_stays_usable():
     gc.collect()
     logits = feed(model, kept, text[:1], [3], [12])[0]
     close(logits, whole(model, text)[0, 12:15], TOLERANCE[None])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_pages_that_come_back_while_others_are_taken_are_not_lost(fails, monkeypatch):
+    pool = PagePool(KVCache([(1, 2)], 1, kind="paged").pool.spec, page_size=4)
+    first, dropped = pool.allocate(3), pool.allocate(2)
+    pool.release(first)
+    parts = pool._parts
+
+    def collected():  # as if the garbage collector found a dropped cache here
+        pool.release(dropped)
+        if fails:
+            raise MemoryError
+        return parts()
+
+    monkeypatch.setattr(pool, "_parts", collected)
+    if fails:
+        with pytest.raises(MemoryError):
+            pool.allocate(2)
+        assert sorted(pool.free) == sorted(first + dropped)
+        assert pool.used == 0
+    else:
+        taken = pool.allocate(2)
+        assert set(taken) < set(first)
+        assert sorted(taken + pool.free) == sorted(first + dropped)
+        assert pool.used == 2
 
 
 def test_caches_of_one_pool():
@@ -490,8 +519,10 @@ def test_rows_that_a_cache_does_not_have():
         KVCache.for_model(make_model(), 2).select([0, 2, -1])
 
 
-def test_a_sliding_layer_attends_with_the_window_that_was_announced():
+@pytest.mark.parametrize("window", [None, 3, 5])
+def test_a_sliding_layer_attends_with_the_window_that_was_announced(window):
     cache = KVCache([(2, 8, 4)], 1, kind="sliding")
     x = gradient.ones(1, 2, 3, 8)
-    with pytest.raises(ArgumentError, match="window=None, but the model's kv_shapes announced 4"):
-        cache.begin(3).attend(0, x, x, x)
+    expected = f"window={window}, but the model's kv_shapes announced 4"
+    with pytest.raises(ArgumentError, match=expected):
+        cache.begin(3).attend(0, x, x, x, window=window)
