@@ -202,7 +202,7 @@ class LBFGS(Optimizer):
         tolerance = self.param_groups[0]["tolerance_change"]
         while evaluated <= most and not abs(bracket[1].step - bracket[0].step) * reach < tolerance:
             left, right = sorted(point.step for point in bracket)
-            step = _cubic_minimum(*bracket, (left, right))
+            step = _cubic_minimum(bracket[0], bracket[1], (left, right))
             # Twice near an end, or on it: a tenth of the bracket away from that end.
             margin = 0.1 * (right - left)
             is_near = min(right - step, step - left) < margin
