@@ -15,13 +15,53 @@ from typing import Any
 import pytest
 
 import gradient
-from gradient import autograd, functional, random
+from gradient import (
+    amp,
+    autograd,
+    checkpoints,
+    data,
+    embedding,
+    evaluation,
+    functional,
+    generation,
+    hub,
+    io,
+    kv_cache,
+    nn,
+    optim,
+    quantization,
+    random,
+    text,
+    training,
+)
 from support.pages import RUNNABLE, python_of
 from support.paths import CHECKOUT
 from support.public import public
 
-COMPLETE: list[ModuleType] = [gradient, autograd, functional, random]
-"""Modules whose public functions and methods all have types. Add one when it is so."""
+COMPLETE: list[ModuleType] = [
+    gradient,
+    amp,
+    autograd,
+    checkpoints,
+    data,
+    embedding,
+    evaluation,
+    functional,
+    generation,
+    hub,
+    io,
+    kv_cache,
+    nn,
+    nn.init,
+    nn.utils,
+    optim,
+    optim.lr_scheduler,
+    quantization,
+    random,
+    text,
+    training,
+]
+"""Modules whose public functions and methods all have types."""
 
 ANY = {
     "Tensor.item": "a bool, an int or a float, by the dtype; as NumPy types it",
@@ -31,6 +71,17 @@ ANY = {
     "Function.apply": "what forward returns",
     "Generator.draw": "an array of a backend",
     "load": "what the file holds",
+    "TorchFile.structure": "what the file holds",
+    "Parameter.item": "see Tensor.item",
+    "Parameter.tolist": "see Tensor.tolist",
+    "Module.forward": "what the module computes: the user's",
+    "ModuleDict.forward": "never called: a container",
+    "ModuleList.forward": "never called: a container",
+    "ParameterDict.forward": "never called: a container",
+    "ParameterList.forward": "never called: a container",
+    "GradScaler.scale": "a Tensor, or several, as nested as what is given",
+    "default_collate": "a batch, as nested as the dataset's items",
+    "default_convert": "an item with Tensors, as nested as what is given",
 }
 """Functions that return what no type describes."""
 
@@ -108,16 +159,18 @@ def untyped(function: Callable[..., Any], name: str, method: bool) -> Iterator[s
 
 def functions(value: Any, name: str) -> Iterator[tuple[FunctionType, str, bool]]:
     """A function, or the public methods and properties of a class; whether each is a method."""
-    if inspect.isfunction(value):
+    if inspect.isfunction(value) and value.__module__.startswith("gradient."):
         yield value, name, False
     if not inspect.isclass(value):
         return
+    seen: set[str] = set()
     for base in value.__mro__:
         if not base.__module__.startswith("gradient."):
             continue
         for attribute, member in vars(base).items():
-            if attribute.startswith("_"):
+            if attribute.startswith("_") or attribute in seen:  # overridden
                 continue
+            seen.add(attribute)
             static = isinstance(member, staticmethod)
             inner = member.fget if isinstance(member, property) else member
             inner = inner.__func__ if isinstance(inner, staticmethod | classmethod) else inner
