@@ -79,8 +79,9 @@ def load(
         progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Returns:
-        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`, which
-        `load_text_encoder` has as its type. Where no tokenizer lies beside the weights its
+        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`: a type checker is not
+        told of it (a union would ask every caller for a check), so write `load_text_encoder`,
+        which has it as its type. Where no tokenizer lies beside the weights its
         `tokenizer` is None: it takes and gives token ids.
 
     Raises:
