@@ -207,7 +207,9 @@ def of_n(made: Op) -> Callable[..., Any]:
 
     def call(*inputs: Any, **options: Any) -> Any:
         try:
-            like = next(t for t in inputs if isinstance(t, Variable))
+            like = inputs[0] if inputs else None
+            if not isinstance(like, Variable):
+                like = next(t for t in inputs if isinstance(t, Variable))
             backend = like.backend
             arrays = [t.array if isinstance(t, Variable) else t for t in inputs]
             if promotes:
@@ -218,12 +220,14 @@ def of_n(made: Op) -> Callable[..., Any]:
         extras = None
         if has_extras:
             y, extras = y
-        nodes: Any = (
-            [t.node if isinstance(t, Variable) else None for t in inputs]
-            if differentiable and mode.grad
-            else ()
-        )
-        if any(n is not None for n in nodes):
+        recorded = False
+        if differentiable and mode.grad:
+            for t in inputs:
+                if isinstance(t, Variable) and t.node is not None:
+                    recorded = True
+                    break
+        if recorded:
+            nodes = [t.node if isinstance(t, Variable) else None for t in inputs]
             nodes += [None] * (len(made.inputs) - len(nodes))  # trailing optional inputs left out
             arrays += [None] * (len(nodes) - len(arrays))
             node = made.record(backend, arrays, nodes, y, extras, options)

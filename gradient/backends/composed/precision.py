@@ -20,8 +20,11 @@ def in_float32(method: Method) -> Method:
 
     @functools.wraps(method)
     def run(be: Any, *args: Any, **options: Any) -> Any:
-        half = next((a.dtype for a in args if getattr(a, "dtype", None) in HALF_PRECISION), None)
-        if half is None:
+        for a in args:
+            half = getattr(a, "dtype", None)
+            if half is not None and half in HALF_PRECISION:
+                break
+        else:
             return method(be, *args, **options)
         converted = [
             be.astype(a, float32.numpy) if getattr(a, "dtype", None) in HALF_PRECISION else a
