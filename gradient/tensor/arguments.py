@@ -128,7 +128,10 @@ def size_of(size: Sequence[Any], named: Any = None) -> tuple[int, ...]:
 
 def shape_argument(caller: str, name: str, size: Any) -> tuple[int, ...]:
     """The shape that a function takes as one argument: a tuple, not an int."""
-    return size_of((tuple_argument(caller, name, size),))
+    shape = tuple_argument(caller, name, size)
+    if shape and min(shape) < 0:
+        raise ShapeError(sentence("size", "sizes of at least 0", shape))
+    return shape
 
 
 def size_argument(caller: str, name: str, value: Any) -> int:

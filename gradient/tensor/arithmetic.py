@@ -242,8 +242,9 @@ class Arithmetic(TensorBase):
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """self + value tensor1 tensor2"""
         three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
-        value = number_of("addcmul", "value", value)
-        if all(_integral(t) for t in three):
+        if type(value) is not float and type(value) is not int:
+            value = number_of("addcmul", "value", value)
+        if self.array.dtype.kind in "biu" and all(_integral(t) for t in three):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
             # Integers stay integers, as PyTorch has it.
@@ -252,11 +253,12 @@ class Arithmetic(TensorBase):
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """self + value tensor1 / tensor2"""
-        if _integral(tensor_of("addcdiv", tensor1)) and _integral(tensor_of("addcdiv", tensor2)):
+        a, b = tensor_of("addcdiv", tensor1), tensor_of("addcdiv", tensor2)
+        if a.array.dtype.kind in "biu" and _integral(b):
             raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
-        return elementwise.addcdiv(
-            self, tensor1, tensor2, value=number_of("addcdiv", "value", value)
-        )
+        if type(value) is not float and type(value) is not int:
+            value = number_of("addcdiv", "value", value)
+        return elementwise.addcdiv(self, a, b, value=value)
 
     def clamp(
         self, min: Tensor | Number | None = None, max: Tensor | Number | None = None

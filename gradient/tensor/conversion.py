@@ -39,7 +39,9 @@ class Conversion(Arithmetic):
     ) -> Tensor:
         """With another dtype, on another device, or like another tensor; itself if it is so."""
         rest: list[Any] = list(args)
-        if rest and isinstance(rest[0], Variable):
+        if rest and type(rest[0]) is DType:
+            dtype = rest.pop(0)
+        elif rest and isinstance(rest[0], Variable):
             like = rest.pop(0)
             dtype, device = BY_NUMPY[like.array.dtype], like.backend.device
         elif rest:
@@ -50,7 +52,7 @@ class Conversion(Arithmetic):
             elif rest:
                 expected = "a dtype, a device or a tensor"
                 raise TypeMismatch(sentence("to", expected, shown(rest[0])))
-        if len(rest) > 2 or any(type(flag) is not bool for flag in rest):
+        if rest and (len(rest) > 2 or any(type(flag) is not bool for flag in rest)):
             expected = "non_blocking and copy, each True or False, after dtype and device"
             raise TypeMismatch(sentence("to", expected, ", ".join(map(shown, rest))))
         if len(rest) == 2:

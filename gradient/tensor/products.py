@@ -42,8 +42,10 @@ class Products(Arithmetic):
 
     def bmm(self, mat2: Tensor) -> Tensor:
         """(B, M, K) @ (B, K, N)"""
-        _expect("bmm", (self, 3), (mat2, 3))
-        _expect_one_batch("bmm", self, mat2)
+        a, b = self.array.shape, tensor_of("bmm", mat2).array.shape
+        if len(a) != 3 or len(b) != 3 or a[0] != b[0]:
+            _expect("bmm", (self, 3), (mat2, 3))
+            _expect_one_batch("bmm", self, mat2)
         return linalg.matmul(self, mat2)
 
     def mv(self, vec: Tensor) -> Tensor:
