@@ -57,7 +57,8 @@ def existing_tokenizer(
         tokenizer = byte_level()
     else:
         path = Path(origin)
-        generation_config = read_generation_config(path if path.is_dir() else path.parent)
+        if path.suffix != ".gguf":  # that holds all of its model: what lies beside is another's
+            generation_config = read_generation_config(path if path.is_dir() else path.parent)
         tokenizer = _read(path)
     if tokenizer.eos_token is None:
         raise ArgumentError(

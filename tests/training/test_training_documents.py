@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient.checkpoints import save_gguf
 from gradient.errors import ArgumentError
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaConfig
@@ -22,6 +23,7 @@ from gradient.training.corpus import prepare
 from gradient.training.documents import Chat, find_files, read_all, read_in_turn, split
 from gradient.training.metrics import read_metrics
 from gradient.training.packed_rows import PackedRows
+from gradient.training.tokenizers import existing_tokenizer
 
 NANO = {
     "architecture": "llama",
@@ -337,6 +339,16 @@ def test_the_base_decides_the_shape(base):
         "decides this: n_embd: 32 in the model, 64 given; block_size: at most 48 in the model, "
         "100 given"
     )
+
+
+def test_the_tokenizer_of_a_gguf_takes_no_neighbours_generation_config(tmp_path):
+    lm = gradient.hub.load("tinyworld")
+    save_gguf(lm.model, tmp_path / "base.gguf", tokenizer=lm.tokenizer)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 5}')
+    config = TrainConfig(paths=("-",), tokenizer=str(tmp_path / "base.gguf"))
+    tokenizer, generation_config = existing_tokenizer(config, with_chats=False)
+    assert tokenizer.vocab_size == lm.tokenizer.vocab_size
+    assert generation_config == {}
 
 
 def test_the_given_tokenizer_comes_with_all_it_has(chats, tmp_path):
