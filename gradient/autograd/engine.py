@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd import inplace
 from gradient.autograd.modes import mode
@@ -330,7 +330,7 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
         before = leaf.grad
         if isinstance(g, Variable):
             # A copy, in the graph: other leaves may have the same gradient, or it may be a view.
-            leaf._grad = g.clone() if before is None else before + g
+            leaf._grad = cast("Tensor", g).clone() if before is None else before + g
         elif before is None:
             fresh = own and g.shape and not backend.is_view(g)
             leaf._grad = wrap(g if fresh else backend.copy(g), backend)
