@@ -112,9 +112,11 @@ class LBFGS(Optimizer):
             d = state["d"] = _newton_direction(state, grad)
             state["prev_flat_grad"], state["prev_loss"], before = grad, loss, loss
             slope = grad.dot(d).item()
-            step = state["t"] = (
-                lr if state["n_iter"] > 1 else min(1.0, 1 / grad.abs().sum().item()) * lr
-            )
+            step = lr
+            if state["n_iter"] == 1:
+                size = grad.abs().sum().item()
+                step = (1 / size if size > 1 else 1.0) * lr
+            state["t"] = step
             if slope > -change:
                 return
             used = 0

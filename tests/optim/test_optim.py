@@ -217,6 +217,21 @@ def test_lbfgs_goes_on_from_its_state(line_search_fn, kept_in, device, tmp_path)
     assert again == expected
 
 
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_lbfgs_stays_where_the_gradient_is_zero(line_search_fn, device):
+    p = parameter([0.0, 0.0], device)
+    optimizer = gradient.optim.LBFGS([p], tolerance_grad=-1.0, line_search_fn=line_search_fn)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 0.0
+    assert p.tolist() == [0.0, 0.0]
+
+
 def test_lbfgs_says_what_it_needs(device):
     p, q = parameter([1.0], device), parameter([1.0], device)
     with pytest.raises(ArgumentError, match="LBFGS: expected one parameter group, got 2; put all"):
