@@ -16,7 +16,7 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.checkpoint import RandomState
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, iinfo, int64
+from gradient.dtypes import BY_NUMPY, dtype_of, finfo, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.locks import new_lock
 from gradient.tensor.arguments import (
@@ -30,7 +30,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.creation import finished
 from gradient.tensor.device import Device
-from gradient.tensor.drawing import Draw
+from gradient.tensor.drawing import Draw, check_range
 from gradient.tensor.joining import broadcast_shapes
 
 if TYPE_CHECKING:
@@ -325,8 +325,7 @@ def _integers(
         raise ArgumentError(sentence(caller, "low < high", f"{low} and {high}"))
     backend = backends.get("cpu" if device is None else str(device))
     wanted = dtype_of(dtype)
-    if wanted.kind == "int" and not iinfo(wanted).min <= low < high <= iinfo(wanted).max + 1:
-        raise ArgumentError(sentence(caller, f"numbers that {wanted} holds", f"[{low}, {high})"))
+    check_range(caller, low, high, wanted)
     return wrap(draw_integers(generator, backend, shape, low, high, wanted.numpy), backend)
 
 
@@ -370,7 +369,8 @@ def normal(
         raise ArgumentError(sentence("normal", "std >= 0", shown(std)))
     if given and dtype is None:
         dtype = BY_NUMPY[given[0].array.dtype]
-    return randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
+    out = randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
+    return out if dtype is None else out.to(dtype=dtype)
 
 
 def bernoulli(

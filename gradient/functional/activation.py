@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradient.dtypes import DType
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.dtypes import DType, uint8
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import activation, elementwise
 from gradient.random import Generator
@@ -74,6 +74,9 @@ def hardtanh(
         raise ArgumentError(f"hardtanh: min_val {min_val} is greater than max_val {max_val}")
     if not input.dtype.is_floating_point:
         min_val, max_val = int(min_val), int(max_val)
+        if input.dtype is uint8 and min(min_val, max_val) < 0:
+            got = f"{min_val} and {max_val}"
+            raise ArgumentError(sentence("hardtanh", "limits of uint8 from 0", got))
 
     def cut(x: Tensor) -> Tensor:
         outside = (x <= min_val) | (x >= max_val)  # NaN is not
@@ -154,6 +157,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     `approximate="tanh"`: `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`, GPT-2's form.
     """
+    if not isinstance(approximate, str):
+        expected = "'none' or 'tanh' as approximate"
+        raise TypeMismatch(sentence("gelu", expected, type(approximate).__name__))
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return activation.gelu(input, approximate=approximate)

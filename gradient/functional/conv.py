@@ -255,6 +255,9 @@ def unfold(
     """Every window of (N, C, H, W) or (C, H, W) as a column: (N, C * Kh * Kw, L) (im2col)."""
     if input.ndim not in (3, 4):
         raise ShapeError(f"unfold: expected (N, C, H, W) or (C, H, W), got {tuple(input.shape)}")
+    if 0 in input.shape[-3:]:
+        expected = "sizes above 0 but for that of the batch"
+        raise ShapeError(sentence("unfold", expected, tuple(input.shape)))
     options = _options("unfold", kernel_size, dilation, stride)
     pads = sizes("unfold", "padding", padding, 2, least=0)
     x = input if input.ndim == 4 else input.unsqueeze(0)

@@ -8,6 +8,7 @@ from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite, floats
 from gradient.random import Generator, rand
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import full_like, zeros
 from gradient.tensor.joining import where
 
@@ -83,7 +84,7 @@ def alpha_dropout(
 
     Dropped elements become `a'`, selu's limit at minus infinity, and all is then rescaled.
     """
-    _check("alpha_dropout", p)
+    _check("alpha_dropout", p, training)
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
@@ -132,7 +133,7 @@ def _drop(
     generator: Generator | None,
 ) -> Tensor:
     """Multiply by a random mask of `shape`, which broadcasts to the input."""
-    _check(op, p)
+    _check(op, p, training)
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
@@ -144,6 +145,8 @@ def _drop(
     return input.copy_(output) if inplace else output
 
 
-def _check(op: str, p: float) -> None:
+def _check(op: str, p: float, training: bool) -> None:
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"{op}: p is a probability, expected 0 <= p <= 1, got {p}")
+    if training is not True:
+        flag_of(op, "training", training)

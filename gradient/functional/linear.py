@@ -55,8 +55,14 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
             "bilinear: expected inputs that differ only in the last dimension, got "
             f"{tuple(input1.shape)} and {tuple(input2.shape)}"
         )
+    sizes = tuple(tensor_of("bilinear", weight).shape)
+    if len(sizes) != 3 or (input1.shape[-1:], input2.shape[-1:]) != (sizes[1:2], sizes[2:]):
+        wanted = f"(out, {', '.join(str(n) for x in (input1, input2) for n in x.shape[-1:])})"
+        raise ShapeError(sentence("bilinear", f"a weight {wanted}", sizes))
+    if bias is not None and tuple(tensor_of("bilinear", bias).shape) != sizes[:1]:
+        raise ShapeError(sentence("bilinear", f"a bias {sizes[:1]}", tuple(bias.shape)))
     output = einsum("...i,kij,...j->...k", input1, weight, input2)
-    return output if bias is None else output + tensor_of("bilinear", bias)
+    return output if bias is None else output + bias
 
 
 def embedding(

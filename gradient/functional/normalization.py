@@ -148,8 +148,8 @@ def batch_norm(
     `running = (1 - momentum) * running + momentum * batch`, the variance with Bessel's correction.
     Otherwise by the running ones.
     """
-    if input.numel() == 0:
-        return input.clone()  # nothing to normalise, and nothing to learn from
+    if input.numel() == 0:  # nothing to normalise, and nothing to learn from: gradients of 0
+        return _affine(input.clone(), weight, bias) if input.ndim > 1 else input.clone()
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     floats("batch_norm", input)

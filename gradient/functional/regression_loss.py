@@ -60,7 +60,6 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor,
     target: Tensor,
-    *,
     reduction: str = "mean",
     delta: float = 1.0,
     weight: Tensor | None = None,
@@ -119,6 +118,7 @@ def poisson_nll_loss(
 ) -> Tensor:
     """`exp(x) - t x`, or `x - t log(x + eps)` for rates themselves; `full` adds Stirling's term."""
     log_input = flag_of("poisson_nll_loss", "log_input", log_input)
+    full = flag_of("poisson_nll_loss", "full", full)
     rate, log_rate = (input.exp(), input) if log_input else (input, (input + eps).log())
     losses = rate - target * log_rate
     if full:

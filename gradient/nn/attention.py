@@ -213,6 +213,11 @@ class MultiheadAttention(Module):
             raise ShapeError(f"{name}: is_causal=True needs attn_mask as well")
         time, batch = (1, 0) if self.batch_first else (0, 1)
         batches = query.shape[batch] if query.ndim == 3 else 1
+        if query.ndim == 3 and not batches == key.shape[batch] == value.shape[batch]:
+            got = f"{batches}, {key.shape[batch]} and {value.shape[batch]}"
+            raise ShapeError(
+                sentence(name, "query, key and value of one batch size", f"{got} in dim {batch}")
+            )
         length, keys = (
             (query.shape[time], key.shape[time])
             if query.ndim == 3

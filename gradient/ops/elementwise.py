@@ -358,7 +358,8 @@ def asinh(be: Backend[Array], x: Array, /) -> Array:
     return be.arcsinh(x)
 
 
-@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1)), promotion="int_to_float")
+# The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
+@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1) + 0), promotion="int_to_float")
 def acosh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic cosine."""
     return be.arccosh(x)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gradient.autograd.variable import Variable
-from gradient.dtypes import result_type
+from gradient.dtypes import float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import activation, comparison, elementwise
 from gradient.tensor.arguments import fitting, flag_of, int_of, number_of, tensor_of
@@ -199,6 +199,8 @@ class Arithmetic(TensorBase):
         if int_of("round", "decimals", decimals) == 0:
             return elementwise.round(self)
         floating("round", self)
+        if self.array.dtype.itemsize < 4:  # 16 bits are for storage: the products need more
+            return self.to(dtype=float32).round(decimals=decimals).to(dtype=self.dtype)
         scale = 10.0 ** builtins.abs(decimals)
         if decimals > 0:
             return elementwise.div(elementwise.round(elementwise.mul(self, scale)), scale)
@@ -342,8 +344,8 @@ class Arithmetic(TensorBase):
             if not number_of("isclose", name, value) >= 0:
                 raise ArgumentError(sentence("isclose", f"{name} of at least 0", value))
         close = comparison.eq(self, other)
-        if self.array.dtype.kind == "b":
-            return close
+        if self.array.dtype.kind == "b":  # as 0 and 1
+            self, other = (elementwise.astype(x, dtype=float32.numpy) for x in (self, other))
         bound = elementwise.add(elementwise.mul(elementwise.abs(other), rtol), atol)
         gap = elementwise.abs(elementwise.sub(self, other))
         close = comparison.logical_or(

@@ -67,7 +67,7 @@ class TensorBase(Variable):
             return new_size(Size, self.array.shape)
         shape = self.array.shape
         try:
-            return shape[dim]
+            return shape[axis_of(dim, len(shape)) if dim is True or dim is False else dim]
         except (IndexError, TypeError):
             return shape[axis_of(dim, len(shape))]
 

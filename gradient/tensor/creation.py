@@ -344,6 +344,10 @@ def arange(
         dtype = int64 if whole else get_default_dtype()
     backend = _backend(device)
     kind = _dtype(dtype)
+    if kind == int64.numpy:  # counted in whole numbers, those of fewer bits by what is given
+        numbers = [int(v) for v in numbers]
+        if numbers[2] == 0:
+            raise ArgumentError(sentence("arange", "a step that is not 0 as int64", step))
     if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fV":
         array = backend.astype(backend.arange(*map(int, numbers), int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import dtype_of, finfo, float32, iinfo, int64
+from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import flag_of, int_of, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
@@ -96,6 +96,7 @@ class Drawing(Arithmetic):
         from_, to = int_of("random_", "from", from_), int_of("random_", "to", to)
         if from_ >= to:
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
+        check_range("random_", from_, to, self.dtype)
         drawn = Draw.integers(generator, self.backend, self.array.shape, from_, to, dtype)
         write(self, ..., drawn, "random_")
         return self
@@ -160,6 +161,17 @@ class Drawing(Arithmetic):
             raise ArgumentError(sentence("bernoulli", "probabilities from 0 to 1", got))
         u = Draw.of(generator, backend, "uniform", self.array.shape, self.array.dtype)
         return wrap(backend.astype(u < self.array, self.array.dtype), backend)
+
+
+def check_range(caller: str, low: int, high: int, dtype: DType) -> None:
+    """Refuse whole numbers from [low, high) that are beyond what a dtype holds."""
+    if dtype.kind == "bool":
+        least, most = 0.0, 1.0
+    else:
+        limits = finfo(dtype) if dtype.is_floating_point else iinfo(dtype)
+        least, most = limits.min, limits.max
+    if not least <= low <= high - 1 <= most:
+        raise ArgumentError(sentence(caller, f"numbers that {dtype} holds", f"[{low}, {high})"))
 
 
 def _all_of(dtype: np.dtype) -> int:

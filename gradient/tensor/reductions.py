@@ -149,9 +149,9 @@ class Reductions(Arithmetic):
             raise ArgumentError(sentence("norm", "p a number, inf, -inf or 'fro'", repr(p)))
         p = 2 if p is None or isinstance(p, str) else number_of("norm", "p", p)
         refuse("norm", self)
+        wide = None if dtype is None else dtype_of(dtype)
         floating("norm", self)
-        if dtype is not None:
-            wide = dtype_of(dtype)
+        if wide is not None:
             if wide.is_floating_point and promote_types(self.dtype, wide) != wide:
                 expected = f"a dtype that holds all numbers of {self.dtype}"
                 raise DTypeError(sentence("norm", expected, wide))
@@ -356,10 +356,10 @@ class Reductions(Arithmetic):
         return self.array.shape[axis] - 1 - order
 
     def sort(
-        self, dim: int = -1, descending: bool = False, stable: bool = False
+        self, dim: int = -1, descending: bool = False, stable: bool | None = False
     ) -> ValuesAndIndices:
-        """(values, indices) sorted along `dim`."""
-        order = self.argsort(dim, descending, stable)
+        """(values, indices) sorted along `dim` (always stable)."""
+        order = self.argsort(dim, descending, False if stable is None else stable)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), order)
         axis = axis_of(dim, self.ndim)
@@ -371,6 +371,8 @@ class Reductions(Arithmetic):
         """(values, indices) of the k largest (or smallest) along `dim`, in order."""
         if largest is not True:
             flag_of("topk", "largest", largest)
+        if sorted is not True:
+            flag_of("topk", "sorted", sorted)
         axis = axis_of(dim, self.ndim)
         size = self.array.shape[axis] if self.ndim else 1
         if not 0 <= int_of("topk", "k", k) <= size:
@@ -457,11 +459,11 @@ class Reductions(Arithmetic):
             )
         at = points.reshape(-1) * (n - 1)
         at = INTERPOLATIONS[interpolation](at)
-        low = at.detach().floor()
-        high = (low + 1).clamp(max=n - 1).long()
+        low, high = at.detach().floor(), at.detach().ceil().long()
         x = x.sort(-1).values
         below, above = (x.index_select(-1, i) for i in (low.long(), high))
-        found = below.lerp(above, at - low)
+        between = interpolation in ("linear", "midpoint")
+        found = below.lerp(above, at - low) if between else below
         last = x[..., -1:]  # where NaN sorts to
         found = elementwise.where(last, found, condition=comparison.isnan(last).array)
         found = found.movedim(-1, 0)

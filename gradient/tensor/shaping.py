@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import alias
+from gradient.autograd.variable import Variable
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
     ArgumentError,
@@ -358,7 +359,9 @@ class Shaping(Arithmetic):
         steps = self.backend.arange(0, n, 1, INT64)
         at = (..., steps + max(-offset, 0), steps + max(offset, 0))
         out = index.place(self, shape=(*batch, size, size), index=at)
-        return out if (dim1, dim2) == (-2, -1) else out.movedim((-2, -1), (dim1, dim2))
+        if (dim1, dim2) == (-2, -1):
+            return out
+        return unlinked(out.movedim((-2, -1), (dim1, dim2)))
 
     def trace(self) -> Tensor:
         """The sum of a matrix's diagonal."""
@@ -439,6 +442,8 @@ class Shaping(Arithmetic):
         if given is None:
             raise TypeMismatch(sentence("tensor_split", "sections or indices", "neither"))
         axis, n = self._length("tensor_split", dim)
+        if isinstance(given, Variable) and given.array.dtype != INT64:
+            raise DTypeError(sentence("tensor_split", "sections or indices of int64", given.dtype))
         if hasattr(given, "tolist"):
             given = given.tolist()
         if isinstance(given, int):

@@ -52,6 +52,13 @@ def slopes(t: Any, function: Any, *inputs: Any) -> Any:
     return y, t.autograd.grad(y.sum(), xs)
 
 
+def grad_of_weight(t: Any, function: Any) -> Any:
+    """The result of a function of one weight, and its gradient."""
+    w = leaf(t, [1.0])
+    y = function(w)
+    return y, t.autograd.grad(y.sum(), w)[0]
+
+
 def after(t: Any, write: Any, values: Any = (1.0, 2.0)) -> Any:
     """A result after a write into it, and the gradient for what it was computed of."""
     x = leaf(t, values)
@@ -301,6 +308,33 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "median of no ints": lambda t: t.zeros(0, dtype=t.int64).median(),
     "softshrink by a bool": lambda t: t.nn.functional.softshrink(t.ones(1), True),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
+    "the derivative of acosh left of where it is": lambda t: slopes(t, t.acosh, [-1.0]),
+    "isclose of bools": lambda t: tuple(
+        t.isclose(t.tensor([True, False]), t.tensor([False, True]), rtol=r, atol=a)
+        for r, a in [(1e-5, 3.0), (2.0, 0.0), (0.0, 0.5)]
+    ),
+    "normal has the dtype of its mean": lambda t: tuple(
+        t.normal(t.ones(1, dtype=mean), t.zeros(1, dtype=std)).dtype.itemsize
+        for mean, std in [(t.float32, t.float64), (t.float64, t.float32), (t.float16, t.float32)]
+    ),
+    "quantile at an infinity": lambda t: tuple(
+        t.quantile(t.tensor([1.0, INF, INF]), q, interpolation=kind)
+        for kind in ("lower", "higher", "nearest", "linear", "midpoint")
+        for q in (0.0, 0.3, 0.5, 1.0)
+    ),
+    "round of float16 to decimals": lambda t: t.tensor([1000.73, 0.12345]).half().round(decimals=2),
+    "arange of int64 by fractions": lambda t: tuple(
+        t.arange(*ends, dtype=t.int64)
+        for ends in [(0, 3.5), (-0.5, 2), (0, 4, 1.5), (3.5, 0, -1), (0, 0.5), (0.7, 3.2)]
+    ),
+    "huber_loss by position": lambda t: t.nn.functional.huber_loss(
+        t.zeros(2), t.tensor([0.5, 3.0]), "sum", 2.0
+    ),
+    "detach_ of diag_embed": lambda t: t.diag_embed(t.ones(2, 2), 1, 1).detach_(),
+    "sort stable by None": lambda t: tuple(t.tensor([2, 1]).sort(stable=None)),
+    "batch_norm of nothing": lambda t: grad_of_weight(
+        t, lambda w: t.nn.functional.batch_norm(t.zeros(0, 1).double(), None, None, w, w, True)
+    ),
 }
 
 
