@@ -17,6 +17,7 @@ from fuzzing.program import Array, Ref, arguments, leaves, line
 from fuzzing.replay import (
     agrees,
     as_near_in_float64,
+    near_a_step,
     overlaps,
     raised_in_place,
     recorded_logical_not,
@@ -121,7 +122,11 @@ def _type_told_first(difference: Difference) -> bool:
         return False
     wrong = re.search(r"argument '(\w+)'", str(theirs))
     if wrong is None:
-        phrases = "invalid combination of arguments", "not supported between instances"
+        phrases = (
+            "invalid combination of arguments",
+            "not supported between instances",
+            "len() of a 0-d tensor",
+        )
         return any(phrase in str(theirs) for phrase in phrases)
     return re.search(rf"\b{wrong.group(1)}\b", str(ours)) is None
 
@@ -372,7 +377,17 @@ KNOWN: list[Known] = [
         "PyTorch looks at neither the dtype nor the indices where there is nothing to compute",
         lambda d: (
             d.kind == "refused"
-            and _named(d, "softmax", "log_softmax", "softmin", "index_add", "index_add_")
+            and _named(
+                d,
+                "softmax",
+                "log_softmax",
+                "softmin",
+                "index_add",
+                "index_add_",
+                "index_copy",
+                "index_copy_",
+                "scaled_dot_product_attention",
+            )
             and isinstance(d.theirs, Taken)
             and not d.theirs.values.size
         ),
@@ -418,6 +433,13 @@ KNOWN: list[Known] = [
                 "baddbmm",
                 "mv",
                 "scaled_dot_product_attention",
+                "instance_norm",
+                "bilinear",
+                "index_add",
+                "index_add_",
+                "embedding",
+                "cross_entropy",
+                "call",
             )
             and _says(
                 d.theirs, "Dimension out of range", "tensor has no dimensions", "tuple index out"
@@ -729,12 +751,6 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "an input that beta=0 leaves out may have any shape",
-        lambda d: (
-            d.kind == "accepted" and "beta=0" in _text(d) and _says(d.theirs, "The expanded size")
-        ),
-    ),
-    Known(
         "PyTorch guesses a dim that is not given, with a warning; ours asks for it",
         lambda d: d.kind == "refused" and _says(d.ours, "dim is missing"),
     ),
@@ -743,11 +759,15 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "second" and "nan" in _text(d) and _nan_only_in_theirs(d),
     ),
     Known(
-        "PyTorch's derivative of a constant is 0 times an infinity; ours has none",
+        "the derivative of a constant is none, or 0 times an infinity",
         lambda d: (
             d.kind == "second None"
-            and d.ours is None
-            and not (np.isfinite(d.theirs.values) & (d.theirs.values != 0)).any()
+            and any(v is None for v in (d.ours, d.theirs))
+            and not any(
+                (np.isfinite(v.values) & (v.values != 0)).any()
+                for v in (d.ours, d.theirs)
+                if v is not None
+            )
         ),
     ),
     Known(
@@ -882,11 +902,12 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "alpha is not taken by position, as PyTorch once did",
+        "alpha and value are not taken by position, as PyTorch once did",
         lambda d: (
-            d.kind == "refused"
-            and _named(d, "add", "add_", "sub", "sub_")
-            and _says(d.ours, "positional arguments but")
+            d.kind in ("refused", "error")
+            and d.function.lstrip(".").rstrip("_")
+            in ("add", "sub", "subtract", "addcdiv", "addcmul")
+            and _says(d.ours, "positional arguments but", "multiple values for argument")
         ),
     ),
     Known(
@@ -924,6 +945,88 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch's Softmax2d tells the number of dimensions by a ValueError",
         lambda d: d.kind == "error" and _says(d.theirs, "Softmax2d: expected input"),
+    ),
+    Known(
+        "PyTorch takes negative numbers of tiles if another makes the result empty",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "tile")
+            and isinstance(d.theirs, Taken)
+            and not d.theirs.values.size
+        ),
+    ),
+    Known(
+        "a list times a 0-d tensor of ints is the list repeated, by Python's rules for PyTorch's",
+        lambda d: d.kind == "refused" and _named(d, "*") and isinstance(d.theirs, list),
+    ),
+    Known(
+        "of two mistakes, PyTorch tells the number of targets before their dtype",
+        lambda d: (
+            d.kind == "error"
+            and _says(d.theirs, "to match target batch_size")
+            and _says(d.ours, "expected class indices of int64")
+        ),
+    ),
+    Known(
+        "PyTorch's gaussian_nll_loss clamps the variance in place, which fails for ints",
+        lambda d: (
+            d.kind == "accepted"
+            and d.function.endswith(("gaussian_nll_loss", "call"))
+            and _uses(d, "gaussian_nll_loss", "GaussianNLLLoss")
+            and _says(d.theirs, "can't be cast to the desired output type")
+        ),
+    ),
+    Known(
+        "PyTorch compares no dtypes in a batched product of nothing",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "matmul", "bmm", "baddbmm", "@")
+            and _zeros(d.theirs)
+            and _says(d.ours, "expected inputs of one dtype")
+        ),
+    ),
+    Known(
+        "PyTorch's einsum multiplies where nothing is summed, and mixes dtypes there",
+        lambda d: (
+            d.kind == "refused"
+            and _named(d, "einsum")
+            and _says(d.ours, "matmul: expected inputs of one dtype")
+        ),
+    ),
+    Known(
+        "PyTorch's gradients of a norm with a bias and no weight fail",
+        lambda d: (
+            d.kind in ("gradient accepted", "second accepted")
+            and _uses(d, "group_norm", "batch_norm", "instance_norm")
+            and _says(
+                d.theirs, "shape '[0]' is invalid for", "Expected a proper Tensor but got None"
+            )
+        ),
+    ),
+    Known(
+        "a number over a tensor keeps the tensor for the gradient, PyTorch the reciprocal",
+        lambda d: (
+            d.kind == "gradient refused"
+            and _uses(d, "/", "div", "true_divide", "divide", "__rtruediv__")
+            and _says(d.ours, "backward: div ")
+        ),
+    ),
+    Known(
+        "near 1e6, attention's second derivatives are differences of large numbers",
+        lambda d: (
+            d.kind == "second"
+            and _uses(d, "MultiheadAttention", "TransformerDecoderLayer", "TransformerEncoderLayer")
+            and re.search(r"\b(1000\d\d\d|999\d\d\d)\.", _text(d)) is not None
+            and _within(d, 1e-3)
+        ),
+    ),
+    Known(
+        "rounding puts a number on either side of a step",
+        lambda d: (
+            d.kind == "value"
+            and d.function.lstrip(".").rstrip("_") in ("floor", "ceil", "trunc", "round")
+            and near_a_step(d)
+        ),
     ),
     Known(
         "views of a tensor that detach_() took out of the graph leave it when it is written",

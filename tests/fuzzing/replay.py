@@ -180,6 +180,25 @@ def overlaps(difference: Difference) -> bool:
     )
 
 
+def near_a_step(difference: Difference) -> bool:
+    """Whether all numbers that differ were rounded from such as agree, to neighbours."""
+    program, ours, theirs = difference.program, difference.ours, difference.theirs
+    if not isinstance(ours, Taken) or not isinstance(theirs, Taken):
+        return False
+    given = [
+        world.resolve(program[difference.index].args[0])
+        for world in (
+            interpreter.start(torch, program[: difference.index], None)[0],
+            interpreter.start(gradient, program[: difference.index], None)[0],
+        )
+    ]
+    a, b = (x.detach().double().numpy() for x in given)
+    gap = np.abs(ours.values.astype(np.float64) - theirs.values.astype(np.float64))
+    differ = gap > 0
+    near = np.isclose(a, b, rtol=1e-6, atol=1e-9)[differ]
+    return bool(near.all()) and bool((gap[differ] <= 1).all())
+
+
 def places(tensor: Any) -> np.ndarray:
     """Where in its memory each element lies."""
     numbers = torch.arange(tensor.untyped_storage().nbytes() // tensor.itemsize)
@@ -187,10 +206,15 @@ def places(tensor: Any) -> np.ndarray:
 
 
 def raised_in_place(difference: Difference) -> bool:
-    """Whether a statement that writes to the memory of what differs failed under both packages."""
+    """Whether a statement that writes to the memory of what differs, or of what it is computed of,
+    failed under both packages."""
     world, theirs = interpreter.start(torch, difference.program, None)
     ours = interpreter.start(gradient, difference.program, None)[1]
-    found = world.tensors(world.values[difference.index])
+    read = [
+        v for v in leaves(arguments(difference.program[difference.index])) if isinstance(v, Ref)
+    ]
+    values = world.values[difference.index], *map(world.resolve, read)
+    found = [t for value in values for t in world.tensors(value)]
     memory = {t.untyped_storage().data_ptr() for t in found}
     for s, a, b in zip(difference.program, theirs.results, ours.results, strict=True):
         if overwrites(s) and isinstance(a, Raised) and isinstance(b, Raised):
