@@ -11,10 +11,10 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gradient.autograd import inplace
-from gradient.autograd.modes import mode
+from gradient.autograd.modes import enable_grad, mode
 from gradient.autograd.node import Node
 from gradient.autograd.outputs import OutputGrad
 from gradient.autograd.variable import Variable, wrap
@@ -328,9 +328,10 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
     backend = leaf.backend
     with grad_lock:
         before = leaf.grad
-        if isinstance(g, Variable):
+        if create_graph:
             # A copy, in the graph: other leaves may have the same gradient, or it may be a view.
-            leaf._grad = cast("Tensor", g).clone() if before is None else before + g
+            with enable_grad():
+                leaf._grad = g.clone() if before is None else before + g
         elif before is None:
             fresh = own and g.shape and not backend.is_view(g)
             leaf._grad = wrap(g if fresh else backend.copy(g), backend)

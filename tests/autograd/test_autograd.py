@@ -258,6 +258,17 @@ def test_the_graph_goes_through_a_leafs_gradient(device):
     assert values(a.grad) == values(b.grad) == [36 * 4**3] * 2
 
 
+def test_the_graph_goes_through_the_gradient_of_inputs_under_no_grad(device):
+    a = gradient.full((2,), 2.0, device=device, requires_grad=True)
+    y = (a**3).sum()
+    for _ in range(2):
+        with gradient.no_grad():
+            y.backward(create_graph=True, inputs=[a])
+        assert not a.grad.is_leaf
+    (second,) = grad(a.grad.sum(), a)
+    assert values(second) == [24, 24]
+
+
 # Modes -------------------------------------------------------------------------------------------
 
 
