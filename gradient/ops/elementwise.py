@@ -102,6 +102,15 @@ def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float
     return be.addcdiv(x, a, b, value)
 
 
+@op(lambda g, weight: g * (1 - weight),
+    lambda g, weight: g * weight,
+    lambda g, x, end: g * (end - x))  # fmt: skip
+def lerp(be: Backend[Array], x: Array, end: Array, weight: Array, /) -> Array:
+    """x + weight (end - x), from the nearer end."""
+    gap = end - x
+    return be.where(be.abs(weight) < 0.5, x + gap * weight, end - gap * (1 - weight))
+
+
 @op(lambda g: -g, bool_fix="invert a mask with ~")
 def neg(be: Backend[Array], x: Array, /) -> Array:
     """-x"""

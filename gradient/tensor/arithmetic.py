@@ -227,19 +227,14 @@ class Arithmetic(TensorBase):
         """self + weight (end - self), from the nearer end, so that a weight of 1 gives `end`."""
         floating("lerp", self)
         same_dtype("lerp", "end", self, end)
-        gap = elementwise.sub(end, self)
         if not isinstance(weight, Variable):
-            by = number_of("lerp", "weight", weight)
+            by, gap = number_of("lerp", "weight", weight), elementwise.sub(end, self)
             if builtins.abs(by) < 0.5:
                 return elementwise.add(self, elementwise.mul(gap, by))
             return elementwise.sub(end, elementwise.mul(gap, 1 - by))
         if weight.array.shape:
             same_dtype("lerp", "weight", self, weight)
-        near = comparison.lt(elementwise.abs(weight), 0.5).array
-        low, high = elementwise.mul(gap, weight), elementwise.mul(gap, elementwise.sub(1, weight))
-        return elementwise.where(
-            elementwise.add(self, low), elementwise.sub(end, high), condition=near
-        )
+        return elementwise.lerp(self, end, weight)
 
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """self + value tensor1 tensor2"""

@@ -250,6 +250,7 @@ TABLE = [
     binary("div", np.divide, 0.5, 2),
     binary("pow", np.power, 0.5, 2, tolerance=64),
     Row("addcmul", elementwise.addcmul, lambda x, a, b: x + a * b, ((3, 4),) * 3),
+    Row("lerp", elementwise.lerp, lambda x, end, w: x + (end - x) * w, ((3, 4), (4,), (3, 1))),
     Row(
         "addcmul",
         lambda x, a, b: elementwise.addcmul(x, a, b, value=-0.7),

@@ -309,6 +309,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "softshrink by a bool": lambda t: t.nn.functional.softshrink(t.ones(1), True),
     "randint_like up to a 0-d tensor": lambda t: t.randint_like(t.ones(2), t.tensor(1.9)),
     "the derivative of acosh left of where it is": lambda t: slopes(t, t.acosh, [-1.0]),
+    "lerp at infinities": lambda t: slopes(
+        t,
+        t.lerp,
+        [INF, 1.0, 1.0, 0.0, INF],
+        [1.0, 1.0, 2.0, INF, 1.0],
+        [1.0, -INF, INF, 0.25, 0.25],
+    ),
     "isclose of bools": lambda t: tuple(
         t.isclose(t.tensor([True, False]), t.tensor([False, True]), rtol=r, atol=a)
         for r, a in [(1e-5, 3.0), (2.0, 0.0), (0.0, 0.5)]
