@@ -290,7 +290,10 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch fails an assertion of its own",
-        lambda d: d.kind == "accepted" and _says(d.theirs, "INTERNAL ASSERT FAILED"),
+        lambda d: (
+            d.kind in ("accepted", "gradient accepted", "second accepted")
+            and _says(d.theirs, "INTERNAL ASSERT FAILED")
+        ),
     ),
     Known(
         "attention leaves masked keys out, where PyTorch multiplies what is not finite with 0",
@@ -746,7 +749,7 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch's Python code fails before it sees what ours tells of a variance",
         lambda d: (
-            d.kind == "error"
+            d.kind in ("error", "accepted")
             and _says(d.theirs, "any() received an invalid combination", "var is of incorrect size")
         ),
     ),
@@ -1018,6 +1021,24 @@ KNOWN: list[Known] = [
             and _uses(d, "MultiheadAttention", "TransformerDecoderLayer", "TransformerEncoderLayer")
             and re.search(r"\b(1000\d\d\d|999\d\d\d)\.", _text(d)) is not None
             and _within(d, 1e-3)
+        ),
+    ),
+    Known(
+        "PyTorch takes the eps of cosine_embedding_loss in float32, also in float64",
+        lambda d: (
+            d.kind in GRADIENTS
+            and _uses(d, "cosine_embedding_loss", "CosineEmbeddingLoss")
+            and _within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "where binary_cross_entropy_with_logits of -inf is NaN, the target's derivative is, too",
+        lambda d: (
+            d.kind in GRADIENTS
+            and _uses(d, "binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
+            and "-inf" in _text(d)
+            and "pos_weight" in _text(d)
+            and _nan_only_in_ours(d)
         ),
     ),
     Known(
