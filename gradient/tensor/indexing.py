@@ -253,6 +253,8 @@ class Indexing(Arithmetic):
 
     def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
         """A copy with the slices of `dim` at `index` replaced."""
+        if not isinstance(source, Variable):
+            raise TypeMismatch(sentence("index_copy", "a Tensor as source", type(source).__name__))
         x, at = self._slices("index_copy", dim, index, source)
         out = ops.setitem(x, _vector(source), index=at)
         return out if self.array.shape else shape.reshape(out, shape=())

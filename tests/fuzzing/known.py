@@ -422,12 +422,21 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "error" and _named(d, "invert"),
     ),
     Known(
+        "the remainder of a whole multiple is 0 as in NumPy, in PyTorch 0 of the dividend's sign",
+        lambda d: (
+            d.kind == "value"
+            and _uses(d, "remainder", "remainder_")
+            and _uses(d, "reciprocal", "reciprocal_", "div", "div_", "atan2", "copysign")
+        ),
+    ),
+    Known(
         "PyTorch takes an input of any number of dimensions here, and fails at one that is missing",
         lambda d: (
             d.kind == "error"
             and _named(
                 d,
                 "unfold",
+                "adaptive_avg_pool2d",
                 "avg_pool2d",
                 "scatter_add_",
                 "scatter",
