@@ -46,41 +46,43 @@ class TensorBackend(Backend):
 
     name = "tensor"
 
-    def __init__(be, inner: Backend):
-        be.inner, be.device = inner, inner.device
+    def __init__(self, inner: Backend):
+        self.inner, self.device = inner, inner.device
 
-    def _tensor(be, x: Any) -> Any:
-        return x if isinstance(x, Variable) else wrap(be.inner.asarray(x), be.inner)
+    def _tensor(self, x: Any) -> Any:
+        return x if isinstance(x, Variable) else wrap(self.inner.asarray(x), self.inner)
 
     # Creation: constants of the inner backend --------------------------------------------------
 
-    def asarray(be, value: Any, dtype: Any = None) -> Any:
+    def asarray(self, value: Any, dtype: Any = None) -> Any:
         if isinstance(value, Variable):
-            return value if dtype is None else be.astype(value, dtype)
-        return wrap(be.inner.asarray(value, None if dtype is None else as_numpy(dtype)), be.inner)
+            return value if dtype is None else self.astype(value, dtype)
+        return wrap(
+            self.inner.asarray(value, None if dtype is None else as_numpy(dtype)), self.inner
+        )
 
-    def full(be, shape: Any, value: Any, dtype: Any) -> Any:
-        return wrap(be.inner.full(shape, value, as_numpy(dtype)), be.inner)
+    def full(self, shape: Any, value: Any, dtype: Any) -> Any:
+        return wrap(self.inner.full(shape, value, as_numpy(dtype)), self.inner)
 
-    def arange(be, start: Any, stop: Any, step: Any, dtype: Any) -> Any:
-        return wrap(be.inner.arange(start, stop, step, as_numpy(dtype)), be.inner)
+    def arange(self, start: Any, stop: Any, step: Any, dtype: Any) -> Any:
+        return wrap(self.inner.arange(start, stop, step, as_numpy(dtype)), self.inner)
 
-    def to_numpy(be, x: Any) -> np.ndarray:
-        return be.inner.to_numpy(raw(x))
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return self.inner.to_numpy(raw(x))
 
-    def astype(be, x: Any, dtype: Any) -> Any:
-        x = be._tensor(x)
+    def astype(self, x: Any, dtype: Any) -> Any:
+        x = self._tensor(x)
         dtype = as_numpy(dtype)
         return x if x.array.dtype == dtype else elementwise.astype(x, dtype=dtype)
 
-    def bitcast(be, x: Any, dtype: Any) -> Any:
-        return wrap(be.inner.bitcast(raw(x), as_numpy(dtype)), be.inner)
+    def bitcast(self, x: Any, dtype: Any) -> Any:
+        return wrap(self.inner.bitcast(raw(x), as_numpy(dtype)), self.inner)
 
-    def copy(be, x: Any) -> Any:
+    def copy(self, x: Any) -> Any:
         return x  # nothing here writes in place
 
-    def detach(be, x: Any) -> Any:
-        return wrap(x.array, be.inner) if isinstance(x, Variable) else x
+    def detach(self, x: Any) -> Any:
+        return wrap(x.array, self.inner) if isinstance(x, Variable) else x
 
     # Elementwise ----------------------------------------------------------------------------------
 
@@ -122,91 +124,91 @@ class TensorBackend(Backend):
     isnan = op_method(comparison.isnan)
     isfinite = op_method(comparison.isfinite)
 
-    def where(be, condition: Any, a: Any, b: Any) -> Any:
+    def where(self, condition: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, Variable) and not isinstance(b, Variable):
-            return wrap(be.inner.where(raw(condition), a, b), be.inner)
+            return wrap(self.inner.where(raw(condition), a, b), self.inner)
         return elementwise.where(a, b, condition=raw(condition))
 
     # Reductions -----------------------------------------------------------------------------------
 
-    def sum(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.sum(be._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+    def sum(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        return reduce.sum(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
 
-    def mean(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def mean(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return reduce.mean(x, axis=positive(axis, x), keepdims=keepdims)
 
-    def prod(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def prod(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return reduce.prod(x, axis=positive(axis, x), keepdims=keepdims)
 
-    def max(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.amax(be._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+    def max(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        return reduce.amax(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
 
-    def min(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return reduce.amin(be._tensor(x), axis=positive(axis, x), keepdims=keepdims)
+    def min(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        return reduce.amin(self._tensor(x), axis=positive(axis, x), keepdims=keepdims)
 
-    def argmax(be, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    def argmax(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return reduce.argmax(x, axis=positive(axis, x), keepdims=keepdims)
 
-    def cumsum(be, x: Any, axis: int) -> Any:
-        return reduce.cumsum(be._tensor(x), axis=positive(axis, x))
+    def cumsum(self, x: Any, axis: int) -> Any:
+        return reduce.cumsum(self._tensor(x), axis=positive(axis, x))
 
-    def cumprod(be, x: Any, axis: int) -> Any:
+    def cumprod(self, x: Any, axis: int) -> Any:
         return reduce.cumprod(x, axis=positive(axis, x))
 
-    def argsort(be, x: Any, axis: int) -> Any:
+    def argsort(self, x: Any, axis: int) -> Any:
         return reduce.argsort(x, axis=positive(axis, x))
 
     # Linear algebra and shape --------------------------------------------------------------------
 
     matmul = op_method(linalg.matmul)
 
-    def unpack(be, x: Any, dtype: Any = float32) -> Any:
-        return wrap(be.inner.unpack(raw(x), as_numpy(dtype)), be.inner)
+    def unpack(self, x: Any, dtype: Any = float32) -> Any:
+        return wrap(self.inner.unpack(raw(x), as_numpy(dtype)), self.inner)
 
-    def quantized_matmul(be, x: Any, weight: Any) -> Any:
+    def quantized_matmul(self, x: Any, weight: Any) -> Any:
         return linalg.quantized_matmul(x, weight=raw(weight))
 
-    def quantized_matmul_grad(be, g: Any, weight: Any) -> Any:
+    def quantized_matmul_grad(self, g: Any, weight: Any) -> Any:
         return linalg.quantized_matmul_grad(g, weight=raw(weight))
 
-    def quantized_embedding(be, weight: Any, indices: Any) -> Any:
-        return wrap(be.inner.quantized_embedding(raw(weight), raw(indices)), be.inner)
+    def quantized_embedding(self, weight: Any, indices: Any) -> Any:
+        return wrap(self.inner.quantized_embedding(raw(weight), raw(indices)), self.inner)
 
-    def reshape(be, x: Any, size: Any) -> Any:
-        return shape.reshape(be._tensor(x), shape=tuple(size))
+    def reshape(self, x: Any, size: Any) -> Any:
+        return shape.reshape(self._tensor(x), shape=tuple(size))
 
-    def permute(be, x: Any, axes: Any) -> Any:
+    def permute(self, x: Any, axes: Any) -> Any:
         return shape.permute(x, axes=axes)
 
-    def broadcast_to(be, x: Any, size: Any) -> Any:
-        return shape.broadcast_to(be._tensor(x), shape=tuple(size))
+    def broadcast_to(self, x: Any, size: Any) -> Any:
+        return shape.broadcast_to(self._tensor(x), shape=tuple(size))
 
-    def concatenate(be, arrays: Any, axis: int) -> Any:
-        tensors = [be._tensor(a) for a in arrays]
+    def concatenate(self, arrays: Any, axis: int) -> Any:
+        tensors = [self._tensor(a) for a in arrays]
         return shape.concatenate(*tensors, axis=positive(axis, tensors[0]))
 
-    def flip(be, x: Any, axis: Any) -> Any:
+    def flip(self, x: Any, axis: Any) -> Any:
         return shape.flip(x, axis=tuple(positive(a, x) for a in axis))
 
     # Indexing: in-place methods give a new Tensor -------------------------------------------------
 
-    def getitem(be, x: Any, key: Any) -> Any:
-        return index.getitem(be._tensor(x), index=raw_index(key))
+    def getitem(self, x: Any, key: Any) -> Any:
+        return index.getitem(self._tensor(x), index=raw_index(key))
 
-    def assign(be, x: Any, key: Any, value: Any) -> Any:
+    def assign(self, x: Any, key: Any, value: Any) -> Any:
         return index.setitem(x, value, index=raw_index(key))
 
-    def index_add(be, x: Any, key: Any, value: Any) -> Any:
+    def index_add(self, x: Any, key: Any, value: Any) -> Any:
         return index.index_add(x, value, index=raw_index(key))
 
-    def take_along(be, x: Any, key: Any, axis: int) -> Any:
+    def take_along(self, x: Any, key: Any, axis: int) -> Any:
         return index.take_along(x, index=raw(key), axis=positive(axis, x))
 
-    def put_along(be, x: Any, key: Any, value: Any, axis: int, add: bool) -> Any:
+    def put_along(self, x: Any, key: Any, value: Any, axis: int, add: bool) -> Any:
         return index.put_along(x, value, index=raw(key), axis=positive(axis, x), add=add)
 
-    def storage(be, x: Any) -> Any:
-        return be.inner.storage(x.array)
+    def storage(self, x: Any) -> Any:
+        return self.inner.storage(x.array)
 
 
 def positive(axis: Any, x: Any) -> Any:

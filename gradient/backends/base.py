@@ -36,5 +36,5 @@ class Backend(
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 
-    def __repr__(be) -> str:
-        return f"<{type(be).__name__} {be.device!r}>"
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.device!r}>"

@@ -34,7 +34,7 @@ class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 
     It has the `shape` and `dtype` of an array and none of its operators: what computes with it asks
-    for its values (`be.unpack`) or knows its layout (`be.quantized_matmul`).
+    for its values (`backend.unpack`) or knows its layout (`backend.quantized_matmul`).
 
     dtype     the `PackedDType`
     shape     of the tensor, in weights

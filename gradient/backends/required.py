@@ -32,173 +32,173 @@ class RequiredMethods(Generic[Array]):
     name = "base"
     device = "base"
 
-    def _required(be, method: str) -> NoReturn:
-        raise BackendError(f"backend {be.name!r} does not supply the required method {method!r}")
+    def _required(self, method: str) -> NoReturn:
+        raise BackendError(f"backend {self.name!r} does not supply the required method {method!r}")
 
     # Creation and transfer -----------------------------------------------------------------------
 
-    def asarray(be, value: Any, dtype: np.dtype | None = None) -> Array:
+    def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
         """An array from a NumPy array or (nested) Python numbers; no copy where none is needed."""
-        be._required("asarray")
+        self._required("asarray")
 
-    def full(be, shape: Shape, value: Any, dtype: np.dtype) -> Array:
-        be._required("full")
+    def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
+        self._required("full")
 
-    def arange(be, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
-        be._required("arange")
+    def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
+        self._required("arange")
 
-    def to_numpy(be, x: Array) -> np.ndarray:
+    def to_numpy(self, x: Array) -> np.ndarray:
         """The array on the host; may share memory; waits for the device."""
-        be._required("to_numpy")
+        self._required("to_numpy")
 
-    def astype(be, x: Array, dtype: np.dtype) -> Array:
+    def astype(self, x: Array, dtype: np.dtype) -> Array:
         """`x` itself where it already has that dtype."""
-        be._required("astype")
+        self._required("astype")
 
-    def bitcast(be, x: Array, dtype: np.dtype) -> Array:
+    def bitcast(self, x: Array, dtype: np.dtype) -> Array:
         """The bytes of x's last axis read as `dtype`, little-endian: (..., 2 n) uint8 is (..., n)
         float16. `x` is an array of bytes, or of as wide numbers; a view where that is simple."""
-        be._required("bitcast")
+        self._required("bitcast")
 
-    def copy(be, x: Array) -> Array:
+    def copy(self, x: Array) -> Array:
         """A fresh contiguous array."""
-        be._required("copy")
+        self._required("copy")
 
-    def synchronize(be) -> None:
+    def synchronize(self) -> None:
         """Wait until all queued work is done."""
 
     # Elementwise ---------------------------------------------------------------------------------
 
-    def exp(be, x: Array) -> Array:
-        be._required("exp")
+    def exp(self, x: Array) -> Array:
+        self._required("exp")
 
-    def log(be, x: Array) -> Array:
-        be._required("log")
+    def log(self, x: Array) -> Array:
+        self._required("log")
 
-    def sqrt(be, x: Array) -> Array:
-        be._required("sqrt")
+    def sqrt(self, x: Array) -> Array:
+        self._required("sqrt")
 
-    def sin(be, x: Array) -> Array:
-        be._required("sin")
+    def sin(self, x: Array) -> Array:
+        self._required("sin")
 
-    def cos(be, x: Array) -> Array:
-        be._required("cos")
+    def cos(self, x: Array) -> Array:
+        self._required("cos")
 
-    def arctan2(be, y: Array, x: Array) -> Array:
-        be._required("arctan2")
+    def arctan2(self, y: Array, x: Array) -> Array:
+        self._required("arctan2")
 
-    def tanh(be, x: Array) -> Array:
-        be._required("tanh")
+    def tanh(self, x: Array) -> Array:
+        self._required("tanh")
 
-    def floor(be, x: Array) -> Array:
-        be._required("floor")
+    def floor(self, x: Array) -> Array:
+        self._required("floor")
 
-    def abs(be, x: Array) -> Array:
-        be._required("abs")
+    def abs(self, x: Array) -> Array:
+        self._required("abs")
 
-    def maximum(be, a: Array, b: Array) -> Array:
+    def maximum(self, a: Array, b: Array) -> Array:
         """Elementwise maximum; NaN wins."""
-        be._required("maximum")
+        self._required("maximum")
 
-    def minimum(be, a: Array, b: Array) -> Array:
+    def minimum(self, a: Array, b: Array) -> Array:
         """Elementwise minimum; NaN wins."""
-        be._required("minimum")
+        self._required("minimum")
 
-    def where(be, condition: Array, a: Array, b: Array) -> Array:
-        be._required("where")
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        self._required("where")
 
     # Reductions: axis is None (all), an int or a tuple of ints ----------------------------------
 
-    def sum(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    def sum(self, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
         """Sum; 16-bit floats accumulate in float32; bools and small ints in int64."""
-        be._required("sum")
+        self._required("sum")
 
-    def prod(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-        be._required("prod")
+    def prod(self, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+        self._required("prod")
 
-    def max(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-        be._required("max")
+    def max(self, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+        self._required("max")
 
-    def min(be, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
-        be._required("min")
+    def min(self, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+        self._required("min")
 
-    def argmax(be, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    def argmax(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         """int64 index of the first maximum (of the flattened array where axis is None)."""
-        be._required("argmax")
+        self._required("argmax")
 
-    def cumsum(be, x: Array, axis: int) -> Array:
-        be._required("cumsum")
+    def cumsum(self, x: Array, axis: int) -> Array:
+        self._required("cumsum")
 
-    def argsort(be, x: Array, axis: int) -> Array:
+    def argsort(self, x: Array, axis: int) -> Array:
         """int64 indices that sort ascending, stable, NaN last."""
-        be._required("argsort")
+        self._required("argsort")
 
     # Linear algebra ------------------------------------------------------------------------------
 
-    def matmul(be, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array) -> Array:
         """(..., M, K) @ (..., K, N) -> (..., M, N), batch dimensions broadcast; 16-bit floats
         accumulate in float32 and are rounded once."""
-        be._required("matmul")
+        self._required("matmul")
 
     # Shape ---------------------------------------------------------------------------------------
 
-    def reshape(be, x: Array, shape: Shape) -> Array:
+    def reshape(self, x: Array, shape: Shape) -> Array:
         """A view where the memory allows it; one entry may be -1."""
-        be._required("reshape")
+        self._required("reshape")
 
-    def permute(be, x: Array, axes: Shape) -> Array:
-        be._required("permute")
+    def permute(self, x: Array, axes: Shape) -> Array:
+        self._required("permute")
 
-    def broadcast_to(be, x: Array, shape: Shape) -> Array:
-        be._required("broadcast_to")
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        self._required("broadcast_to")
 
-    def concatenate(be, arrays: list[Array], axis: int) -> Array:
-        be._required("concatenate")
+    def concatenate(self, arrays: list[Array], axis: int) -> Array:
+        self._required("concatenate")
 
     # Indexing: `index` is a tuple of ints, slices (any step), None, Ellipsis and integer or bool
     # arrays of this backend, with NumPy's meaning ------------------------------------------------
 
-    def getitem(be, x: Array, index: Index) -> Array:
-        be._required("getitem")
+    def getitem(self, x: Array, index: Index) -> Array:
+        self._required("getitem")
 
-    def assign(be, x: Array, index: Index, value: Any) -> Array:
+    def assign(self, x: Array, index: Index, value: Any) -> Array:
         """`x[index] = value` in place (`Ellipsis`: all of it), cast to x's dtype; returns `x`."""
-        be._required("assign")
+        self._required("assign")
 
-    def index_add(be, x: Array, index: Index, value: Array) -> Array:
+    def index_add(self, x: Array, index: Index, value: Array) -> Array:
         """`x[index] += value` in place, where repeated indices accumulate; returns `x`."""
-        be._required("index_add")
+        self._required("index_add")
 
-    def take_along(be, x: Array, index: Array, axis: int) -> Array:
+    def take_along(self, x: Array, index: Array, axis: int) -> Array:
         """PyTorch's gather: out[i][j][k] = x[index[i][j][k]][j][k] for axis 0."""
-        be._required("take_along")
+        self._required("take_along")
 
-    def put_along(be, x: Array, index: Array, value: Array, axis: int, add: bool) -> Array:
+    def put_along(self, x: Array, index: Array, value: Array, axis: int, add: bool) -> Array:
         """PyTorch's scatter (`add=False`) and scatter_add, in place; returns `x`."""
-        be._required("put_along")
+        self._required("put_along")
 
     # Memory --------------------------------------------------------------------------------------
 
-    def storage(be, x: Array) -> Any:
+    def storage(self, x: Array) -> Any:
         """The object that owns x's memory: the same one for all views of it."""
         return x
 
-    def is_view(be, x: Array) -> bool:
+    def is_view(self, x: Array) -> bool:
         """Whether `x` lies in memory that another array owns."""
         return False
 
-    def is_view_of(be, x: Array, base: Array) -> bool:
+    def is_view_of(self, x: Array, base: Array) -> bool:
         """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
-        return be.storage(x) is be.storage(base)
+        return self.storage(x) is self.storage(base)
 
-    def writable(be, x: Array) -> Array:
+    def writable(self, x: Array) -> Array:
         """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
         return x
 
-    def has_zero(be, x: Array) -> bool:
+    def has_zero(self, x: Array) -> bool:
         """Whether an array of integers holds a 0; False where one would have to wait to know."""
         return False
 
-    def detach(be, x: Array) -> Array:
+    def detach(self, x: Array) -> Array:
         """`x` as a constant. Arrays are constants already; where they are Tensors, it cuts."""
         return x

@@ -99,43 +99,43 @@ class HandleBackend(Backend):
 
     name = device = "handle"
 
-    def __init__(be):
-        be._behind = BareBackend()
+    def __init__(self):
+        self._behind = BareBackend()
 
-    def to_numpy(be, x: Any) -> np.ndarray:
+    def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(x._inner)
 
-    def storage(be, x: Any) -> Any:
+    def storage(self, x: Any) -> Any:
         array = x._inner
         while isinstance(array.base, np.ndarray):
             array = array.base
         return array
 
-    def is_view(be, x: Any) -> bool:
+    def is_view(self, x: Any) -> bool:
         return x._inner.base is not None
 
-    def is_view_of(be, x: Any, base: Any) -> bool:
-        return be.storage(x) is be.storage(base)
+    def is_view_of(self, x: Any, base: Any) -> bool:
+        return self.storage(x) is self.storage(base)
 
-    def detach(be, x: Any) -> Any:
+    def detach(self, x: Any) -> Any:
         return x
 
-    def assign(be, x: Any, index: Any, value: Any) -> Any:
-        be._behind.assign(x._inner, _open(index), _open(value))
+    def assign(self, x: Any, index: Any, value: Any) -> Any:
+        self._behind.assign(x._inner, _open(index), _open(value))
         return x
 
-    def index_add(be, x: Any, index: Any, value: Any) -> Any:
-        be._behind.index_add(x._inner, _open(index), _open(value))
+    def index_add(self, x: Any, index: Any, value: Any) -> Any:
+        self._behind.index_add(x._inner, _open(index), _open(value))
         return x
 
-    def put_along(be, x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
-        be._behind.put_along(x._inner, _open(index), _open(value), axis, add)
+    def put_along(self, x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
+        self._behind.put_along(x._inner, _open(index), _open(value), axis, add)
         return x
 
 
 def _passed_on(name: str) -> Any:
-    def method(be: HandleBackend, *args: Any, **kwargs: Any) -> Any:
-        return Handle(np.asarray(getattr(be._behind, name)(*map(_open, args), **kwargs)))
+    def method(self: HandleBackend, *args: Any, **kwargs: Any) -> Any:
+        return Handle(np.asarray(getattr(self._behind, name)(*map(_open, args), **kwargs)))
 
     return method
 

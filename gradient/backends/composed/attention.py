@@ -28,47 +28,47 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     # Linear and embedding ------------------------------------------------------------------------
 
-    def linear(be, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
+    def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
         """x (..., K) @ weight (N, K).T + bias (N,), as one matrix product over all rows."""
         if bias is not None and x.dtype in HALF_PRECISION:  # or the sum would be rounded twice
             wide = float32.numpy
             if not is_packed(weight):
-                weight = be.astype(weight, wide)
-            y = be.linear(be.astype(x, wide), weight, be.astype(bias, wide))
-            return be.astype(y, x.dtype)
+                weight = self.astype(weight, wide)
+            y = self.linear(self.astype(x, wide), weight, self.astype(bias, wide))
+            return self.astype(y, x.dtype)
         if is_packed(weight):
-            y = be.quantized_matmul(x, weight)
+            y = self.quantized_matmul(x, weight)
             return y if bias is None else y + bias
-        rows = _rows(be, x)
-        y = be.matmul(rows, be.permute(weight, (1, 0)))
+        rows = _rows(self, x)
+        y = self.matmul(rows, self.permute(weight, (1, 0)))
         if bias is not None:
             y = y + bias
-        return be.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
+        return self.reshape(y, (*x.shape[:-1], weight.shape[0])) if len(x.shape) != 2 else y
 
-    def linear_input_grad(be, g: Array, weight: Array | PackedArray) -> Array:
+    def linear_input_grad(self, g: Array, weight: Array | PackedArray) -> Array:
         """The gradient (..., K) for x from g (..., N) and weight (N, K)."""
         if is_packed(weight):
-            return be.quantized_matmul_grad(g, weight)
-        return be.linear(g, be.permute(weight, (1, 0)))
+            return self.quantized_matmul_grad(g, weight)
+        return self.linear(g, self.permute(weight, (1, 0)))
 
-    def linear_weight_grad(be, g: Array, x: Array) -> Array:
+    def linear_weight_grad(self, g: Array, x: Array) -> Array:
         """The gradient (N, K) for the weight from g (..., N) and x (..., K)."""
-        return be.matmul(be.permute(_rows(be, g), (1, 0)), _rows(be, x))
+        return self.matmul(self.permute(_rows(self, g), (1, 0)), _rows(self, x))
 
-    def embedding(be, weight: Array | PackedArray, indices: Array) -> Array:
+    def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
         """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
         if is_packed(weight):
-            return be.quantized_embedding(weight, indices)
-        return be.getitem(weight, (indices,))
+            return self.quantized_embedding(weight, indices)
+        return self.getitem(weight, (indices,))
 
-    def embedding_grad(be, g: Array, indices: Array, num_embeddings: int) -> Array:
+    def embedding_grad(self, g: Array, indices: Array, num_embeddings: int) -> Array:
         """The gradient (V, D) for the weight: rows of g summed where indices repeat."""
-        return be.index_add(be.zeros((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
+        return self.index_add(self.zeros((num_embeddings, g.shape[-1]), g.dtype), (indices,), g)
 
     # Rotary positions ----------------------------------------------------------------------------
 
     @in_float32
-    def rope(be, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
+    def rope(self, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
         """Rotate pairs of x's last axis by its position's angles (Su et al. 2021, section 3.4).
 
         x (..., T, D); cos and sin broadcast to (..., T, R/2). Of each D columns the first R are
@@ -83,31 +83,31 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
             first, second = slice(0, rotated, 2), slice(1, rotated, 2)
         else:
             first, second = slice(0, half), slice(half, rotated)
-        a, b = be.getitem(x, (..., first)), be.getitem(x, (..., second))
+        a, b = self.getitem(x, (..., first)), self.getitem(x, (..., second))
         parts = [a * cos - b * sin, b * cos + a * sin]
         if interleaved:
-            parts = [be.reshape(be.stack(parts, -1), (*x.shape[:-1], rotated))]
+            parts = [self.reshape(self.stack(parts, -1), (*x.shape[:-1], rotated))]
         if rotated < x.shape[-1]:
-            parts.append(be.getitem(x, (..., slice(rotated, None))))
-        return be.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+            parts.append(self.getitem(x, (..., slice(rotated, None))))
+        return self.concatenate(parts, -1) if len(parts) > 1 else parts[0]
 
     # Attention -----------------------------------------------------------------------------------
 
-    def _scores(be, q: Array, k: Array, options: AttentionOptions) -> Array:
+    def _scores(self, q: Array, k: Array, options: AttentionOptions) -> Array:
         """scale q k^T, capped: (B, Hk, G, T, S), G query heads a key head."""
         b, h, t, d = q.shape
         heads, s = k.shape[1], k.shape[2]
-        q = be.reshape(q, (b, heads, h // heads, t, d))
-        k = be.reshape(be.permute(k, (0, 1, 3, 2)), (b, heads, 1, d, s))
-        scores, softcap = be.matmul(q * options.scale, k), options.softcap
-        return scores if softcap is None else softcap * be.tanh(scores / softcap)
+        q = self.reshape(q, (b, heads, h // heads, t, d))
+        k = self.reshape(self.permute(k, (0, 1, 3, 2)), (b, heads, 1, d, s))
+        scores, softcap = self.matmul(q * options.scale, k), options.softcap
+        return scores if softcap is None else softcap * self.tanh(scores / softcap)
 
-    def _masked(be, scores: Array, mask: Array | None, options: AttentionOptions) -> Array:
+    def _masked(self, scores: Array, mask: Array | None, options: AttentionOptions) -> Array:
         """The scores (B, Hk, G, T, S) with the mask added, or -inf where it forbids."""
         heads, groups, t, s = scores.shape[1:]
         if options.is_causal:
-            row = be.reshape(be.arange(0, t, 1, INT64), (t, 1))
-            column = be.arange(0, s, 1, INT64)
+            row = self.reshape(self.arange(0, t, 1, INT64), (t, 1))
+            column = self.arange(0, s, 1, INT64)
             mask = column <= row
             if options.window is not None:
                 mask = mask & (column > row - options.window)
@@ -115,16 +115,16 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
             return scores
         if len(mask.shape) == 4:
             groups = groups if mask.shape[1] == heads * groups else 1
-            mask = be.reshape(
+            mask = self.reshape(
                 mask, (mask.shape[0], mask.shape[1] // groups, groups, *mask.shape[2:])
             )
         if str(mask.dtype).endswith("bool"):
-            return be.where(mask, scores, be.full((), float("-inf"), scores.dtype))
+            return self.where(mask, scores, self.full((), float("-inf"), scores.dtype))
         return scores + mask
 
     @in_float32
     def attention(
-        be,
+        self,
         q: Array,
         k: Array,
         v: Array,
@@ -141,24 +141,24 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         (B, H, T, 1).
         """
         if not k.shape[2]:  # no keys: every row sees nothing
-            none = be.zeros((*q.shape[:3], 1), q.dtype)
-            return be.zeros((*q.shape[:3], v.shape[-1]), q.dtype), none, none + math.inf
-        scores = be._masked(be._scores(q, k, options), mask, options)
-        high = be.detach(be.max(scores, -1, True))
-        high = be.where(be.isfinite(high), high, be.zeros_like(high))
-        p = be.exp(scores - high)
-        total = be.sum(p, -1, True)
+            none = self.zeros((*q.shape[:3], 1), q.dtype)
+            return self.zeros((*q.shape[:3], v.shape[-1]), q.dtype), none, none + math.inf
+        scores = self._masked(self._scores(q, k, options), mask, options)
+        high = self.detach(self.max(scores, -1, True))
+        high = self.where(self.isfinite(high), high, self.zeros_like(high))
+        p = self.exp(scores - high)
+        total = self.sum(p, -1, True)
         empty = total == 0
-        total = be.where(empty, be.ones_like(total), total)
-        out = be.matmul(p / total, be.unsqueeze(v, 2))
-        log_sum = be.where(empty, be.full((), float("inf"), total.dtype), be.log(total))
+        total = self.where(empty, self.ones_like(total), total)
+        out = self.matmul(p / total, self.unsqueeze(v, 2))
+        log_sum = self.where(empty, self.full((), float("inf"), total.dtype), self.log(total))
         rows = (*q.shape[:3], 1)
-        out = be.reshape(out, (*q.shape[:3], v.shape[-1]))
-        return out, be.reshape(high, rows), be.reshape(log_sum, rows)
+        out = self.reshape(out, (*q.shape[:3], v.shape[-1]))
+        return out, self.reshape(high, rows), self.reshape(log_sum, rows)
 
     @in_float32
     def attention_grad(
-        be,
+        self,
         g: Array,
         q: Array,
         k: Array,
@@ -175,16 +175,20 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
         b, h, t, d = q.shape
         heads, e = k.shape[1], v.shape[-1]
         grouped = (b, heads, h // heads, t)
-        delta = be.reshape(be.sum(g * out, -1, True), (*grouped, 1))
-        capped = be._scores(q, k, options)
-        scores = be._masked(capped, mask, options)
-        high, log_sum = be.reshape(high, (*grouped, 1)), be.reshape(log_sum, (*grouped, 1))
-        p = be.exp((scores - high) - log_sum)
-        g = be.reshape(g, (*grouped, e))
-        gv = be.sum(be.matmul(be.matrix_transpose(p), g), 2)
-        gs = p * (be.matmul(g, be.unsqueeze(be.matrix_transpose(v), 2)) - delta) * options.scale
+        delta = self.reshape(self.sum(g * out, -1, True), (*grouped, 1))
+        capped = self._scores(q, k, options)
+        scores = self._masked(capped, mask, options)
+        high, log_sum = self.reshape(high, (*grouped, 1)), self.reshape(log_sum, (*grouped, 1))
+        p = self.exp((scores - high) - log_sum)
+        g = self.reshape(g, (*grouped, e))
+        gv = self.sum(self.matmul(self.matrix_transpose(p), g), 2)
+        gs = (
+            p
+            * (self.matmul(g, self.unsqueeze(self.matrix_transpose(v), 2)) - delta)
+            * options.scale
+        )
         if options.softcap is not None:
             gs = gs * (1 - (capped / options.softcap) ** 2)
-        gq = be.reshape(be.matmul(gs, be.unsqueeze(k, 2)), q.shape)
-        gk = be.sum(be.matmul(be.matrix_transpose(gs), be.reshape(q, (*grouped, d))), 2)
+        gq = self.reshape(self.matmul(gs, self.unsqueeze(k, 2)), q.shape)
+        gk = self.sum(self.matmul(self.matrix_transpose(gs), self.reshape(q, (*grouped, d))), 2)
         return gq, gk, gv

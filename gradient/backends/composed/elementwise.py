@@ -72,228 +72,232 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     # Numbers -------------------------------------------------------------------------------------
 
-    def isnan(be, x: Array) -> Array:
+    def isnan(self, x: Array) -> Array:
         return x != x
 
-    def isfinite(be, x: Array) -> Array:
-        return be.abs(x) < float("inf")
+    def isfinite(self, x: Array) -> Array:
+        return self.abs(x) < float("inf")
 
-    def sign(be, x: Array) -> Array:
+    def sign(self, x: Array) -> Array:
         """-1, 0 or 1; 0 of NaN."""
-        one, zero = be.full((), 1, x.dtype), be.full((), 0, x.dtype)
-        return be.where(x > 0, one, be.where(x < 0, -one, zero))
+        one, zero = self.full((), 1, x.dtype), self.full((), 0, x.dtype)
+        return self.where(x > 0, one, self.where(x < 0, -one, zero))
 
-    def ceil(be, x: Array) -> Array:
-        return -be.floor(-x)
+    def ceil(self, x: Array) -> Array:
+        return -self.floor(-x)
 
-    def trunc(be, x: Array) -> Array:
-        return be.where(x < 0, be.ceil(x), be.floor(x))
+    def trunc(self, x: Array) -> Array:
+        return self.where(x < 0, self.ceil(x), self.floor(x))
 
-    def round(be, x: Array) -> Array:
+    def round(self, x: Array) -> Array:
         """To the nearest integer, halves to even."""
-        low = be.floor(x)
+        low = self.floor(x)
         gap = x - low
-        odd = be.floor(low / 2) * 2 != low
-        return be.where((gap > 0.5) | ((gap == 0.5) & odd), low + 1, low)
+        odd = self.floor(low / 2) * 2 != low
+        return self.where((gap > 0.5) | ((gap == 0.5) & odd), low + 1, low)
 
-    def fmod(be, a: Array, b: Array) -> Array:
+    def fmod(self, a: Array, b: Array) -> Array:
         """The remainder with the sign of a."""
-        size = be.abs(a) % be.abs(b)
-        return be.where(a < 0, -size, size)
+        size = self.abs(a) % self.abs(b)
+        return self.where(a < 0, -size, size)
 
     @in_float32
-    def addcmul(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+    def addcmul(self, x: Array, a: Array, b: Array, value: float = 1) -> Array:
         return x + (a * b if value == 1 else value * a * b)
 
     @in_float32
-    def addcdiv(be, x: Array, a: Array, b: Array, value: float = 1) -> Array:
+    def addcdiv(self, x: Array, a: Array, b: Array, value: float = 1) -> Array:
         return x + (a / b if value == 1 else value * a / b)
 
     # Exponentials and logarithms -----------------------------------------------------------------
 
     @in_float32
-    def expm1(be, x: Array) -> Array:
+    def expm1(self, x: Array) -> Array:
         """exp(x) - 1 without cancellation near zero (Kahan's correction; Higham, Accuracy and
         Stability, section 1.14.1)."""
-        u = be.exp(x)
+        u = self.exp(x)
         inside = (u != 1) & (u > 0) & (u < float("inf"))
-        safe = be.where(inside, u, be.full((), 2, x.dtype))
-        return be.where(inside, (safe - 1) * (x / be.log(safe)), be.where(u == 1, x, u - 1))
+        safe = self.where(inside, u, self.full((), 2, x.dtype))
+        return self.where(inside, (safe - 1) * (x / self.log(safe)), self.where(u == 1, x, u - 1))
 
     @in_float32
-    def log1p(be, x: Array) -> Array:
+    def log1p(self, x: Array) -> Array:
         """log(1 + x) without loss near zero (same source as `expm1`)."""
         u = 1 + x
         inside = (u != 1) & (u < float("inf"))
-        safe = be.where(inside, u, be.full((), 2, x.dtype))
-        return be.where(inside, be.log(safe) * (x / (safe - 1)), be.where(u == 1, x, u))
+        safe = self.where(inside, u, self.full((), 2, x.dtype))
+        return self.where(inside, self.log(safe) * (x / (safe - 1)), self.where(u == 1, x, u))
 
     @in_float32
-    def exp2(be, x: Array) -> Array:
-        return be.exp(x * math.log(2))
+    def exp2(self, x: Array) -> Array:
+        return self.exp(x * math.log(2))
 
     @in_float32
-    def log2(be, x: Array) -> Array:
-        return be.log(x) / math.log(2)
+    def log2(self, x: Array) -> Array:
+        return self.log(x) / math.log(2)
 
     @in_float32
-    def log10(be, x: Array) -> Array:
-        return be.log(x) / math.log(10)
+    def log10(self, x: Array) -> Array:
+        return self.log(x) / math.log(10)
 
     @in_float32
-    def logaddexp(be, a: Array, b: Array) -> Array:
-        high, gap = be.maximum(a, b), be.abs(a - b)
-        return be.where(a == b, a + math.log(2), high + be.log1p(be.exp(-gap)))
+    def logaddexp(self, a: Array, b: Array) -> Array:
+        high, gap = self.maximum(a, b), self.abs(a - b)
+        return self.where(a == b, a + math.log(2), high + self.log1p(self.exp(-gap)))
 
     # Trigonometric and hyperbolic ----------------------------------------------------------------
 
     @in_float32
-    def tan(be, x: Array) -> Array:
-        return be.sin(x) / be.cos(x)
+    def tan(self, x: Array) -> Array:
+        return self.sin(x) / self.cos(x)
 
     @in_float32
-    def arctan(be, x: Array) -> Array:
-        return be.arctan2(x, be.full((), 1, x.dtype))
+    def arctan(self, x: Array) -> Array:
+        return self.arctan2(x, self.full((), 1, x.dtype))
 
     @in_float32
-    def arcsin(be, x: Array) -> Array:
-        return be.arctan2(x, be.sqrt((1 - x) * (1 + x)))
+    def arcsin(self, x: Array) -> Array:
+        return self.arctan2(x, self.sqrt((1 - x) * (1 + x)))
 
     @in_float32
-    def arccos(be, x: Array) -> Array:
-        return be.arctan2(be.sqrt((1 - x) * (1 + x)), x)
+    def arccos(self, x: Array) -> Array:
+        return self.arctan2(self.sqrt((1 - x) * (1 + x)), x)
 
     @in_float32
-    def sinh(be, x: Array) -> Array:
+    def sinh(self, x: Array) -> Array:
         """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
-        u = be.expm1(be.abs(x))
-        magnitude = be.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
-        return be.where(x < 0, -magnitude, magnitude)
+        u = self.expm1(self.abs(x))
+        magnitude = self.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
+        return self.where(x < 0, -magnitude, magnitude)
 
     @in_float32
-    def cosh(be, x: Array) -> Array:
-        e = be.exp(be.abs(x))
+    def cosh(self, x: Array) -> Array:
+        e = self.exp(self.abs(x))
         return (e + 1 / e) / 2
 
     @in_float32
-    def arcsinh(be, x: Array) -> Array:
-        a = be.abs(x)
-        magnitude = be.log1p(a + a * a / (1 + be.sqrt(a * a + 1)))
-        return be.where(x < 0, -magnitude, magnitude)
+    def arcsinh(self, x: Array) -> Array:
+        a = self.abs(x)
+        magnitude = self.log1p(a + a * a / (1 + self.sqrt(a * a + 1)))
+        return self.where(x < 0, -magnitude, magnitude)
 
     @in_float32
-    def arccosh(be, x: Array) -> Array:
-        return be.log(x + be.sqrt((x - 1) * (x + 1)))
+    def arccosh(self, x: Array) -> Array:
+        return self.log(x + self.sqrt((x - 1) * (x + 1)))
 
     @in_float32
-    def arctanh(be, x: Array) -> Array:
-        return be.log1p(2 * x / (1 - x)) / 2
+    def arctanh(self, x: Array) -> Array:
+        return self.log1p(2 * x / (1 - x)) / 2
 
     @in_float32
-    def erf(be, x: Array) -> Array:
+    def erf(self, x: Array) -> Array:
         """The error function to 3e-16: x P(x^2) up to 1, and 1 - exp(-x^2) Q(t) / (x + 3) beyond,
         with t = (x - 3) / (x + 3). P and Q are minimax polynomials (by Remez exchange)."""
-        a = be.minimum(be.abs(x), be.full((), 28, x.dtype))  # where erf has long been 1
-        large = be.maximum(a, be.full((), 1, x.dtype))
-        tail = be.exp(-large * large) * _scaled_tail(large)
-        magnitude = be.where(a < 1, _erf_below_one(be, a), 1 - tail)
-        return be.where(x < 0, -magnitude, be.where(x != x, x, magnitude))
+        a = self.minimum(self.abs(x), self.full((), 28, x.dtype))  # where erf has long been 1
+        large = self.maximum(a, self.full((), 1, x.dtype))
+        tail = self.exp(-large * large) * _scaled_tail(large)
+        magnitude = self.where(a < 1, _erf_below_one(self, a), 1 - tail)
+        return self.where(x < 0, -magnitude, self.where(x != x, x, magnitude))
 
     @in_float32
-    def erfc(be, x: Array) -> Array:
+    def erfc(self, x: Array) -> Array:
         """1 - erf(x): the tail itself where x is above 1, so that it keeps its digits, and above 6
         exp(-x^2) R(1 / x^2) / x, with R near minimax. The square of the first bits of x is exact:
         exp(-x^2) of a rounded square would lose the digits of the exponent."""
-        a = be.minimum(be.abs(x), be.full((), 28, x.dtype))  # where nothing is left of the tail
-        series = _erf_below_one(be, a)
-        large = be.maximum(a, be.full((), 1, x.dtype))
-        high = be.floor(large * 16) / 16
+        a = self.minimum(
+            self.abs(x), self.full((), 28, x.dtype)
+        )  # where nothing is left of the tail
+        series = _erf_below_one(self, a)
+        large = self.maximum(a, self.full((), 1, x.dtype))
+        high = self.floor(large * 16) / 16
         inverse = 1 / large
-        scaled = be.where(
+        scaled = self.where(
             large < 6, _scaled_tail(large), inverse * polynomial(ERFC_TAIL, inverse * inverse)
         )
-        tail = be.exp(-high * high) * (be.exp((high - large) * (high + large)) * scaled)
-        above = be.where(a < 1, 1 - series, tail)
-        return be.where(x < 0, 1 + be.where(a < 1, series, 1 - tail), be.where(x != x, x, above))
+        tail = self.exp(-high * high) * (self.exp((high - large) * (high + large)) * scaled)
+        above = self.where(a < 1, 1 - series, tail)
+        return self.where(
+            x < 0, 1 + self.where(a < 1, series, 1 - tail), self.where(x != x, x, above)
+        )
 
     @in_float32
-    def erfinv(be, x: Array) -> Array:
+    def erfinv(self, x: Array) -> Array:
         """The inverse of erf: inf at 1, NaN beyond. A guess within 2e-3 (Winitzki 2008, "A handy
         approximation for the error function and its inverse"), and three steps of Halley's method,
         by erfc where x is above 1/2, so that the tail keeps its digits."""
-        a = be.abs(x)
-        inside = be.where(a < 1, a, be.full((), 0, x.dtype))
-        log = be.log1p(-inside * inside)
+        a = self.abs(x)
+        inside = self.where(a < 1, a, self.full((), 0, x.dtype))
+        log = self.log1p(-inside * inside)
         half = 2 / (math.pi * 0.147) + log / 2
-        y = be.sqrt(be.sqrt(half * half - log / 0.147) - half)
+        y = self.sqrt(self.sqrt(half * half - log / 0.147) - half)
         for _ in range(3):
-            missing = be.where(inside < 0.5, be.erf(y) - inside, (1 - inside) - be.erfc(y))
-            step = missing * be.exp(y * y) * (math.sqrt(math.pi) / 2)
+            missing = self.where(inside < 0.5, self.erf(y) - inside, (1 - inside) - self.erfc(y))
+            step = missing * self.exp(y * y) * (math.sqrt(math.pi) / 2)
             y = y - step / (1 + y * step)
-        edge = be.where(a == 1, a * math.inf, a * math.nan)
-        y = be.where(a < 1, y, edge)
-        return be.where(x < 0, -y, be.where(a == 0, x, y))
+        edge = self.where(a == 1, a * math.inf, a * math.nan)
+        y = self.where(a < 1, y, edge)
+        return self.where(x < 0, -y, self.where(a == 0, x, y))
 
-    def reciprocal_power(be, a: Array, b: Array) -> Array:
+    def reciprocal_power(self, a: Array, b: Array) -> Array:
         """a ** b of integers, some of whose powers are negative: 1 / a^-b, towards zero."""
-        base, exponent = be.full((), 0, a.dtype) + a, be.full((), 0, b.dtype) + b
-        positive = base ** be.maximum(exponent, be.full((), 0, exponent.dtype))
+        base, exponent = self.full((), 0, a.dtype) + a, self.full((), 0, b.dtype) + b
+        positive = base ** self.maximum(exponent, self.full((), 0, exponent.dtype))
         odd = exponent % 2 != 0
-        sign = be.where(
-            (base == -1) & odd, base, be.where(be.abs(base) == 1, base * base, base * 0)
+        sign = self.where(
+            (base == -1) & odd, base, self.where(self.abs(base) == 1, base * base, base * 0)
         )
-        return be.where(exponent < 0, sign, positive)
+        return self.where(exponent < 0, sign, positive)
 
     # Activations ---------------------------------------------------------------------------------
 
     @in_float32
-    def sigmoid(be, x: Array) -> Array:
+    def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
-        e = be.exp(-be.abs(x))
-        return be.where(x < 0, e, e * 0 + 1) / (1 + e)
+        e = self.exp(-self.abs(x))
+        return self.where(x < 0, e, e * 0 + 1) / (1 + e)
 
     @in_float32
-    def logsigmoid(be, x: Array) -> Array:
+    def logsigmoid(self, x: Array) -> Array:
         """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
-        low = be.minimum(x, be.full((), 0, x.dtype))
-        return low - be.log1p(be.exp(-be.abs(x)))
+        low = self.minimum(x, self.full((), 0, x.dtype))
+        return low - self.log1p(self.exp(-self.abs(x)))
 
-    def relu(be, x: Array) -> Array:
-        return be.maximum(x, be.full((), 0, x.dtype))
+    def relu(self, x: Array) -> Array:
+        return self.maximum(x, self.full((), 0, x.dtype))
 
     @in_float32
-    def softplus(be, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
+    def softplus(self, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
         """log(1 + exp(beta x)) / beta; the identity where beta x > threshold."""
         z = beta * x
-        low = be.minimum(z, be.full((), threshold, x.dtype))
-        return be.where(z > threshold, x, be.log1p(be.exp(low)) / beta)
+        low = self.minimum(z, self.full((), threshold, x.dtype))
+        return self.where(z > threshold, x, self.log1p(self.exp(low)) / beta)
 
     @in_float32
-    def silu(be, x: Array) -> Array:
+    def silu(self, x: Array) -> Array:
         """x sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2017)."""
-        return x * be.sigmoid(x)
+        return x * self.sigmoid(x)
 
     @in_float32
-    def silu_grad(be, g: Array, x: Array) -> Array:
-        s = be.sigmoid(x)
+    def silu_grad(self, g: Array, x: Array) -> Array:
+        s = self.sigmoid(x)
         return g * (s * (1 + x * (1 - s)))
 
     @in_float32
-    def gelu(be, x: Array, approximate: str = "none") -> Array:
+    def gelu(self, x: Array, approximate: str = "none") -> Array:
         """x Phi(x), Phi the normal distribution function; "tanh" is the approximation that GPT-2
         was trained with (Hendrycks and Gimpel 2016, section 2)."""
         if approximate == "tanh":
-            return 0.5 * x * (1 + be.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x)))
-        return 0.5 * x * (1 + be.erf(x * SQRT_HALF))
+            return 0.5 * x * (1 + self.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x)))
+        return 0.5 * x * (1 + self.erf(x * SQRT_HALF))
 
     @in_float32
-    def gelu_grad(be, g: Array, x: Array, approximate: str = "none") -> Array:
+    def gelu_grad(self, g: Array, x: Array, approximate: str = "none") -> Array:
         if approximate == "tanh":
-            t = be.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))
+            t = self.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))
             slope = GELU_SCALE * (1 + 3 * GELU_CUBIC * x * x)
             return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
-        density = be.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        return g * (0.5 * (1 + be.erf(x * SQRT_HALF)) + x * density)
+        density = self.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        return g * (0.5 * (1 + self.erf(x * SQRT_HALF)) + x * density)
 
 
 def polynomial(coefficients: tuple[float, ...], x: Array) -> Array:

@@ -18,42 +18,42 @@ class GroupedDefaults(AttentionDefaults[Array]):
     """
 
     def grouped_linear(
-        be, x: Array, weights: Sequence[Array | PackedArray], counts: Array
+        self, x: Array, weights: Sequence[Array | PackedArray], counts: Array
     ) -> Array:
         """x (M, K), E weights (N, K) -> (M, N): each group of rows by its own weight's transpose.
 
         A group is a `linear` to itself, so weights may be whatever `linear` takes.
         """
         parts = [
-            be.linear(be.getitem(x, (rows,)), weight)
-            for rows, weight in zip(groups(be, x, weights, counts), weights, strict=True)
+            self.linear(self.getitem(x, (rows,)), weight)
+            for rows, weight in zip(groups(self, x, weights, counts), weights, strict=True)
             if rows.start < rows.stop
         ]
         if not parts:
-            return be.zeros((0, weights[0].shape[0]), x.dtype)
-        return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+            return self.zeros((0, weights[0].shape[0]), x.dtype)
+        return self.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
     def grouped_linear_input_grad(
-        be, g: Array, weights: Sequence[Array | PackedArray], counts: Array
+        self, g: Array, weights: Sequence[Array | PackedArray], counts: Array
     ) -> Array:
         """The gradient (M, K) for x from g (M, N) and the E weights (N, K)."""
         parts = [
-            be.linear_input_grad(be.getitem(g, (rows,)), weight)
-            for rows, weight in zip(groups(be, g, weights, counts), weights, strict=True)
+            self.linear_input_grad(self.getitem(g, (rows,)), weight)
+            for rows, weight in zip(groups(self, g, weights, counts), weights, strict=True)
             if rows.start < rows.stop
         ]
         if not parts:
-            return be.zeros((0, weights[0].shape[1]), g.dtype)
-        return be.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+            return self.zeros((0, weights[0].shape[1]), g.dtype)
+        return self.concatenate(parts, 0) if len(parts) > 1 else parts[0]
 
-    def grouped_linear_weight_grad(be, g: Array, x: Array, counts: Array) -> list[Array]:
+    def grouped_linear_weight_grad(self, g: Array, x: Array, counts: Array) -> list[Array]:
         """The gradients (N, K) for the E weights from g (M, N) and x (M, K): zeros for the empty
         groups."""
         return [
-            be.linear_weight_grad(be.getitem(g, (rows,)), be.getitem(x, (rows,)))
+            self.linear_weight_grad(self.getitem(g, (rows,)), self.getitem(x, (rows,)))
             if rows.start < rows.stop
-            else be.zeros((g.shape[1], x.shape[1]), g.dtype)
-            for rows in groups(be, x, None, counts)
+            else self.zeros((g.shape[1], x.shape[1]), g.dtype)
+            for rows in groups(self, x, None, counts)
         ]
 
 

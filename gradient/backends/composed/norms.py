@@ -18,43 +18,43 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     # Softmax -------------------------------------------------------------------------------------
 
     @in_float32
-    def softmax(be, x: Array, axis: Axis) -> Array:
+    def softmax(self, x: Array, axis: Axis) -> Array:
         """exp(x) / sum exp(x) along `axis`, or over several, or all (None)."""
         if 0 in x.shape:
             return x
-        e = be.exp(x - be.detach(be.max(x, axis, True)))
-        return e / be.sum(e, axis, True)
+        e = self.exp(x - self.detach(self.max(x, axis, True)))
+        return e / self.sum(e, axis, True)
 
     @in_float32
-    def softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
-        return out * (g - be.sum(g * out, axis, True))
+    def softmax_grad(self, g: Array, out: Array, axis: int) -> Array:
+        return out * (g - self.sum(g * out, axis, True))
 
     @in_float32
-    def log_softmax(be, x: Array, axis: int) -> Array:
+    def log_softmax(self, x: Array, axis: int) -> Array:
         if 0 in x.shape:
             return x
-        shifted = x - be.detach(be.max(x, axis, True))
-        return shifted - be.log(be.sum(be.exp(shifted), axis, True))
+        shifted = x - self.detach(self.max(x, axis, True))
+        return shifted - self.log(self.sum(self.exp(shifted), axis, True))
 
     @in_float32
-    def log_softmax_grad(be, g: Array, out: Array, axis: int) -> Array:
-        return g - be.exp(out) * be.sum(g, axis, True)
+    def log_softmax_grad(self, g: Array, out: Array, axis: int) -> Array:
+        return g - self.exp(out) * self.sum(g, axis, True)
 
     @in_float32
-    def logsumexp(be, x: Array, axis: Axis, keepdims: bool = False) -> Array:
+    def logsumexp(self, x: Array, axis: Axis, keepdims: bool = False) -> Array:
         """log sum exp(x) along `axis` (an int or a tuple); -inf where all is -inf."""
         if 0 in x.shape:  # the sum is 0, or there are no sums
-            return be.log(be.sum(be.exp(x), axis, keepdims))
-        high = be.detach(be.max(x, axis, True))
-        high = be.where(be.isfinite(high), high, be.zeros_like(high))
-        total = be.log(be.sum(be.exp(x - high), axis, True)) + high
-        return total if keepdims else be.squeeze(total, axis)
+            return self.log(self.sum(self.exp(x), axis, keepdims))
+        high = self.detach(self.max(x, axis, True))
+        high = self.where(self.isfinite(high), high, self.zeros_like(high))
+        total = self.log(self.sum(self.exp(x - high), axis, True)) + high
+        return total if keepdims else self.squeeze(total, axis)
 
     # Cross-entropy -------------------------------------------------------------------------------
 
     @in_float32
     def cross_entropy(
-        be, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
     ) -> tuple[Array, Array, Array]:
         """Loss of each row: (N, C) logits and (N,) int64 targets -> losses (N,), the rows' largest
         logits (N,), and the logarithms of their sums of e^(logit - largest) (N,). Rows whose target
@@ -63,20 +63,20 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
         Never `largest + logarithm`: a large logit would take the digits of the logarithm.
         """
-        high = be.detach(be.max(logits, -1, True))
+        high = self.detach(self.max(logits, -1, True))
         shifted = logits - high
-        log_sum = be.log(be.sum(be.exp(shifted), -1))
+        log_sum = self.log(self.sum(self.exp(shifted), -1))
         valid = target != ignore_index
-        column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
-        loss = log_sum - be.reshape(be.take_along(shifted, column, 1), (-1,))
+        column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
+        loss = log_sum - self.reshape(self.take_along(shifted, column, 1), (-1,))
         if label_smoothing:
-            uniform = log_sum - be.mean(shifted, -1)
+            uniform = log_sum - self.mean(shifted, -1)
             loss = (1 - label_smoothing) * loss + label_smoothing * uniform
-        return be.where(valid, loss, be.zeros_like(loss)), be.reshape(high, (-1,)), log_sum
+        return self.where(valid, loss, self.zeros_like(loss)), self.reshape(high, (-1,)), log_sum
 
     @in_float32
     def cross_entropy_grad(
-        be,
+        self,
         g: Array,
         logits: Array,
         target: Array,
@@ -87,26 +87,26 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     ) -> Array:
         """The gradient for the logits (N, C) from g (N,)."""
         valid = target != ignore_index
-        g = be.reshape(be.where(valid, g, be.zeros_like(g)), (-1, 1))
-        column = be.reshape(be.where(valid, target, be.zeros_like(target)), (-1, 1))
-        p = be.exp((logits - be.reshape(high, (-1, 1))) - be.reshape(log_sum, (-1, 1)))
+        g = self.reshape(self.where(valid, g, self.zeros_like(g)), (-1, 1))
+        column = self.reshape(self.where(valid, target, self.zeros_like(target)), (-1, 1))
+        p = self.exp((logits - self.reshape(high, (-1, 1))) - self.reshape(log_sum, (-1, 1)))
         if label_smoothing:
             p = p - label_smoothing / logits.shape[1]
-        hot = be.arange(0, logits.shape[1], 1, target.dtype) == column
-        return g * be.where(hot, p - (1 - label_smoothing), p)
+        hot = self.arange(0, logits.shape[1], 1, target.dtype) == column
+        return g * self.where(hot, p - (1 - label_smoothing), p)
 
     # Normalisation over the last axis ------------------------------------------------------------
 
     @in_float32
     def layer_norm(
-        be, x: Array, weight: Array | None, bias: Array | None, eps: float
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
     ) -> tuple[Array, Array, Array]:
         """(x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016), and the
         mean and 1/sqrt(var + eps), each (..., 1). `weight` and `bias` (D,) may be None."""
-        mean = be.mean(x, -1, True)
+        mean = self.mean(x, -1, True)
         centred = x - mean
-        centred = centred - be.mean(centred, -1, True)  # what the rounding of the mean left over
-        rstd = 1 / be.sqrt(be.mean(centred * centred, -1, True) + eps)
+        centred = centred - self.mean(centred, -1, True)  # what the rounding of the mean left over
+        rstd = 1 / self.sqrt(self.mean(centred * centred, -1, True) + eps)
         y = centred * rstd
         if weight is not None:
             y = y * weight
@@ -116,18 +116,18 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
 
     @in_float32
     def layer_norm_grad(
-        be, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
+        self, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
     ) -> tuple[Array, Array | None, Array]:
         """Gradients for x, weight (None without weight) and bias (D,)."""
         rows = tuple(range(len(x.shape) - 1))
         normed = (x - mean) * rstd
         gn = g if weight is None else g * weight
-        gx = rstd * (gn - be.mean(gn, -1, True) - normed * be.mean(gn * normed, -1, True))
-        gw = None if weight is None else be.sum(g * normed, rows)
-        return gx, gw, be.sum(g, rows)
+        gx = rstd * (gn - self.mean(gn, -1, True) - normed * self.mean(gn * normed, -1, True))
+        gw = None if weight is None else self.sum(g * normed, rows)
+        return gx, gw, self.sum(g, rows)
 
     def rms_norm(
-        be, x: Array, weight: Array | None, eps: float, round_first: bool = False
+        self, x: Array, weight: Array | None, eps: float, round_first: bool = False
     ) -> tuple[Array, Array]:
         """x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019), and the
         reciprocal root (..., 1). `weight` (D,) may be None.
@@ -136,23 +136,23 @@ class NormDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         difference in 16 bits only.
         """
         if weight is None or not round_first or x.dtype not in HALF_PRECISION:
-            return be._rms_norm(x, weight, eps)
-        y, rstd = be.rms_norm(x, None, eps)
+            return self._rms_norm(x, weight, eps)
+        y, rstd = self.rms_norm(x, None, eps)
         return y * weight, rstd
 
     @in_float32
-    def _rms_norm(be, x: Array, weight: Array | None, eps: float) -> tuple[Array, Array]:
-        rstd = 1 / be.sqrt(be.mean(x * x, -1, True) + eps)
+    def _rms_norm(self, x: Array, weight: Array | None, eps: float) -> tuple[Array, Array]:
+        rstd = 1 / self.sqrt(self.mean(x * x, -1, True) + eps)
         y = x * rstd
         return (y if weight is None else y * weight), rstd
 
     @in_float32
     def rms_norm_grad(
-        be, g: Array, x: Array, weight: Array | None, rstd: Array
+        self, g: Array, x: Array, weight: Array | None, rstd: Array
     ) -> tuple[Array, Array | None]:
         """Gradients for x and weight (None without weight)."""
         normed = x * rstd
         gn = g if weight is None else g * weight
-        gx = rstd * (gn - normed * be.mean(gn * normed, -1, True))
-        gw = None if weight is None else be.sum(g * normed, tuple(range(len(x.shape) - 1)))
+        gx = rstd * (gn - normed * self.mean(gn * normed, -1, True))
+        gw = None if weight is None else self.sum(g * normed, tuple(range(len(x.shape) - 1)))
         return gx, gw

@@ -33,43 +33,45 @@ MIN_ROWS = 32
 class PackedDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
 
-    def unpack(be, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
+    def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
-        return be.astype(x.dtype.unpack(be, x.parts), dtype)
+        return self.astype(x.dtype.unpack(self, x.parts), dtype)
 
     @in_float32
-    def quantized_matmul(be, x: Array, weight: PackedArray) -> Array:
+    def quantized_matmul(self, x: Array, weight: PackedArray) -> Array:
         """x (..., K) @ W.T -> (..., N), for the W that the packed `weight` (N, K) stands for.
 
         Computed in x's dtype, or in float32 where that has 16 bits.
         """
         n, k = matrix_sizes("linear", x, weight, -1)
-        rows = be.reshape(x, (math.prod(x.shape[:-1]), k))
+        rows = self.reshape(x, (math.prod(x.shape[:-1]), k))
         parts = [
-            be.matmul(rows, be.permute(be.unpack(weight.rows(be, (some,)), x.dtype), (1, 0)))
+            self.matmul(
+                rows, self.permute(self.unpack(weight.rows(self, (some,)), x.dtype), (1, 0))
+            )
             for some in row_chunks(n, k)
         ]
-        y = be.concatenate(parts, 1) if len(parts) > 1 else parts[0]
-        return be.reshape(y, (*x.shape[:-1], n))
+        y = self.concatenate(parts, 1) if len(parts) > 1 else parts[0]
+        return self.reshape(y, (*x.shape[:-1], n))
 
     @in_float32
-    def quantized_matmul_grad(be, g: Array, weight: PackedArray) -> Array:
+    def quantized_matmul_grad(self, g: Array, weight: PackedArray) -> Array:
         """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
         n, k = matrix_sizes("linear_input_grad", g, weight, -2)
-        rows = be.reshape(g, (math.prod(g.shape[:-1]), n))
+        rows = self.reshape(g, (math.prod(g.shape[:-1]), n))
         parts = (
-            be.matmul(
-                be.getitem(rows, (slice(None), some)),
-                be.unpack(weight.rows(be, (some,)), g.dtype),
+            self.matmul(
+                self.getitem(rows, (slice(None), some)),
+                self.unpack(weight.rows(self, (some,)), g.dtype),
             )
             for some in row_chunks(n, k)
         )
-        return be.reshape(functools.reduce(be.accumulate, parts), (*g.shape[:-1], k))
+        return self.reshape(functools.reduce(self.accumulate, parts), (*g.shape[:-1], k))
 
-    def quantized_embedding(be, weight: PackedArray, indices: Array) -> Array:
+    def quantized_embedding(self, weight: PackedArray, indices: Array) -> Array:
         """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
         (..., D) in the dtype `weight.float_dtype`."""
-        return be.unpack(weight.rows(be, (indices,)), weight.float_dtype)
+        return self.unpack(weight.rows(self, (indices,)), weight.float_dtype)
 
 
 def row_chunks(n: int, k: int) -> Iterator[slice]:

@@ -23,48 +23,50 @@ LOW = 0xFFFFFFFF
 class RandomDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` that draw random numbers from (key, offset)."""
 
-    def philox(be, key: int, offset: int, blocks: int) -> Array:
+    def philox(self, key: int, offset: int, blocks: int) -> Array:
         """uint32 (4 * blocks,): the four words of each block offset, offset + 1, ..."""
-        counter = be.arange(offset, offset + blocks, 1, uint64.numpy)
+        counter = self.arange(offset, offset + blocks, 1, uint64.numpy)
         c0, c1 = counter & LOW, counter >> 32
-        c2 = c3 = be.zeros((blocks,), uint64.numpy)
+        c2 = c3 = self.zeros((blocks,), uint64.numpy)
         k0, k1 = key & LOW, (key >> 32) & LOW
         for _ in range(10):
             p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
             c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & LOW, (p0 >> 32) ^ c3 ^ k1, p0 & LOW
             k0, k1 = (k0 + WEYL[0]) & LOW, (k1 + WEYL[1]) & LOW
-        words = be.reshape(be.stack([c0, c1, c2, c3], 1), (-1,))
-        return be.astype(words, uint32.numpy)
+        words = self.reshape(self.stack([c0, c1, c2, c3], 1), (-1,))
+        return self.astype(words, uint32.numpy)
 
-    def uniform(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
+    def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         """n numbers in [0, 1) with 24 bits (53 for float64), and the number of blocks used."""
         if dtype == float64.numpy:
             blocks = -(-n // 2)
-            words = be.reshape(be.philox(key, offset, blocks), (-1, 2))
-            high = be.astype(be.getitem(words, (slice(None), 0)) >> 5, float64.numpy)
-            low = be.astype(be.getitem(words, (slice(None), 1)) >> 6, float64.numpy)
-            return be.getitem((high * 2.0**26 + low) * 2.0**-53, (slice(0, n),)), blocks
+            words = self.reshape(self.philox(key, offset, blocks), (-1, 2))
+            high = self.astype(self.getitem(words, (slice(None), 0)) >> 5, float64.numpy)
+            low = self.astype(self.getitem(words, (slice(None), 1)) >> 6, float64.numpy)
+            return self.getitem((high * 2.0**26 + low) * 2.0**-53, (slice(0, n),)), blocks
         blocks = -(-n // 4)
-        words = be.getitem(be.philox(key, offset, blocks), (slice(0, n),))
-        return be.astype(words >> 8, float32.numpy) * 2.0**-24, blocks
+        words = self.getitem(self.philox(key, offset, blocks), (slice(0, n),))
+        return self.astype(words >> 8, float32.numpy) * 2.0**-24, blocks
 
-    def normal(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
+    def normal(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[Array, int]:
         """n standard normal numbers (Box and Muller 1958), and the number of blocks used."""
         float_dtype = float64.numpy if dtype == float64.numpy else float32.numpy
         half = -(-n // 2)
-        u, blocks = be.uniform(key, offset, 2 * half, float_dtype)
-        radius = be.sqrt(-2 * be.log(1 - be.getitem(u, (slice(0, half),))))
-        angle = (2 * math.pi) * be.getitem(u, (slice(half, None),))
-        both = be.concatenate([radius * be.cos(angle), radius * be.sin(angle)], 0)
-        return be.getitem(both, (slice(0, n),)), blocks
+        u, blocks = self.uniform(key, offset, 2 * half, float_dtype)
+        radius = self.sqrt(-2 * self.log(1 - self.getitem(u, (slice(0, half),))))
+        angle = (2 * math.pi) * self.getitem(u, (slice(half, None),))
+        both = self.concatenate([radius * self.cos(angle), radius * self.sin(angle)], 0)
+        return self.getitem(both, (slice(0, n),)), blocks
 
-    def integers(be, key: int, offset: int, n: int, span: int) -> tuple[Array, int]:
+    def integers(self, key: int, offset: int, n: int, span: int) -> tuple[Array, int]:
         """n uint64 in [0, span), span <= 2**63, and the number of blocks used.
 
         A 64-bit word modulo the span: the bias is below span / 2**64.
         """
         blocks = -(-n // 2)
-        words = be.astype(be.philox(key, offset, blocks), uint64.numpy)
-        words = be.reshape(words, (-1, 2))
-        whole = (be.getitem(words, (slice(None), 0)) << 32) | be.getitem(words, (slice(None), 1))
-        return be.getitem(whole % span, (slice(0, n),)), blocks
+        words = self.astype(self.philox(key, offset, blocks), uint64.numpy)
+        words = self.reshape(words, (-1, 2))
+        whole = (self.getitem(words, (slice(None), 0)) << 32) | self.getitem(
+            words, (slice(None), 1)
+        )
+        return self.getitem(whole % span, (slice(0, n),)), blocks

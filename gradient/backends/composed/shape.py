@@ -19,183 +19,183 @@ class ShapeDefaults(RequiredMethods[Array]):
 
     # Creation ------------------------------------------------------------------------------------
 
-    def empty(be, shape: Shape, dtype: np.dtype) -> Array:
+    def empty(self, shape: Shape, dtype: np.dtype) -> Array:
         """An array whose values are not defined."""
-        return be.full(shape, 0, dtype)
+        return self.full(shape, 0, dtype)
 
-    def zeros(be, shape: Shape, dtype: np.dtype) -> Array:
-        return be.full(shape, 0, dtype)
+    def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
+        return self.full(shape, 0, dtype)
 
-    def ones(be, shape: Shape, dtype: np.dtype) -> Array:
-        return be.full(shape, 1, dtype)
+    def ones(self, shape: Shape, dtype: np.dtype) -> Array:
+        return self.full(shape, 1, dtype)
 
-    def clone(be, x: Array) -> Array:
+    def clone(self, x: Array) -> Array:
         """A fresh array; where the library has strides, with the order of x's dimensions."""
-        return be.copy(x)
+        return self.copy(x)
 
-    def zeros_like(be, x: Array) -> Array:
-        return be.zeros(tuple(x.shape), x.dtype)
+    def zeros_like(self, x: Array) -> Array:
+        return self.zeros(tuple(x.shape), x.dtype)
 
-    def ones_like(be, x: Array) -> Array:
-        return be.ones(tuple(x.shape), x.dtype)
+    def ones_like(self, x: Array) -> Array:
+        return self.ones(tuple(x.shape), x.dtype)
 
-    def accumulate(be, x: Array, y: Array) -> Array:
+    def accumulate(self, x: Array, y: Array) -> Array:
         """`x += y` in place; returns `x`."""
-        return be.assign(x, ..., x + y)
+        return self.assign(x, ..., x + y)
 
     # Reductions ----------------------------------------------------------------------------------
 
     @in_float32
-    def mean(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        total = be.sum(x, axis, keepdims)
+    def mean(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        total = self.sum(x, axis, keepdims)
         count = _count(x.shape, axis)
         return total / count if count else total * float("nan")
 
     @in_float32
     def var(
-        be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
+        self, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
         """The variance, in two passes corrected for the rounding of the mean (Chan et al. 1983).
         Where there are no degrees of freedom, infinite, or NaN of equal numbers (0 / 0)."""
-        scaled, scale = _scaled_variance(be, x, axis, correction, keepdims)
+        scaled, scale = _scaled_variance(self, x, axis, correction, keepdims)
         return scaled * scale * scale
 
     @in_float32
     def std(
-        be, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
+        self, x: Array, axis: Axis = None, correction: float = 1, keepdims: bool = False
     ) -> Array:
-        scaled, scale = _scaled_variance(be, x, axis, correction, keepdims)
-        return be.sqrt(scaled) * scale
+        scaled, scale = _scaled_variance(self, x, axis, correction, keepdims)
+        return self.sqrt(scaled) * scale
 
-    def all(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    def all(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if math.prod(x.shape) == 0:
-            return be.sum(x == 0, axis, keepdims) == 0
-        return be.min(x != 0, axis, keepdims)
+            return self.sum(x == 0, axis, keepdims) == 0
+        return self.min(x != 0, axis, keepdims)
 
-    def any(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    def any(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if math.prod(x.shape) == 0:
-            return be.sum(x != 0, axis, keepdims) != 0
-        return be.max(x != 0, axis, keepdims)
+            return self.sum(x != 0, axis, keepdims) != 0
+        return self.max(x != 0, axis, keepdims)
 
-    def median(be, x: Array) -> Array:
+    def median(self, x: Array) -> Array:
         """The lower median of all elements; NaN where there is one."""
-        flat = be.reshape(x, (-1,))
-        ordered = be.take_along(flat, be.argsort(flat, 0), 0)
+        flat = self.reshape(x, (-1,))
+        ordered = self.take_along(flat, self.argsort(flat, 0), 0)
         n = flat.shape[0]
-        last = be.getitem(ordered, (n - 1,))  # where NaN sorts to
-        return be.where(last != last, last, be.getitem(ordered, ((n - 1) // 2,)))
+        last = self.getitem(ordered, (n - 1,))  # where NaN sorts to
+        return self.where(last != last, last, self.getitem(ordered, ((n - 1) // 2,)))
 
-    def argmin(be, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    def argmin(self, x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         """int64 index of the first minimum."""
         unsigned = str(x.dtype).removeprefix("gradient.").startswith(("uint", "bool"))
-        return be.argmax(~x if unsigned else -x, axis, keepdims)
+        return self.argmax(~x if unsigned else -x, axis, keepdims)
 
-    def topk(be, x: Array, k: int, axis: int, largest: bool) -> Array:
+    def topk(self, x: Array, k: int, axis: int, largest: bool) -> Array:
         """int64 indices of the k largest (or smallest) along `axis`, best first; of equal elements
         the earlier is the better, and NaN is larger than any number."""
         axis %= len(x.shape)
         if largest:  # reversed twice, so that equal elements keep their order
-            order = be.flip(be.argsort(be.flip(x, (axis,)), axis), (axis,))
+            order = self.flip(self.argsort(self.flip(x, (axis,)), axis), (axis,))
             order = x.shape[axis] - 1 - order
         else:
-            order = be.argsort(x, axis)
+            order = self.argsort(x, axis)
         before: tuple[Index, ...] = (slice(None),) * axis
-        return be.getitem(order, (*before, slice(0, k)))
+        return self.getitem(order, (*before, slice(0, k)))
 
     # Shape ---------------------------------------------------------------------------------------
 
-    def squeeze(be, x: Array, axis: Axis) -> Array:
+    def squeeze(self, x: Array, axis: Axis) -> Array:
         """Drop the given axes of length 1 (all axes where axis is None)."""
         n = len(x.shape)
         drop = set(range(n)) if axis is None else {a % n for a in axes(axis)}
-        return be.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in drop))
+        return self.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in drop))
 
-    def unsqueeze(be, x: Array, axis: int) -> Array:
+    def unsqueeze(self, x: Array, axis: int) -> Array:
         shape = list(x.shape)
         shape.insert(axis % (len(shape) + 1), 1)
-        return be.reshape(x, tuple(shape))
+        return self.reshape(x, tuple(shape))
 
-    def matrix_transpose(be, x: Array) -> Array:
+    def matrix_transpose(self, x: Array) -> Array:
         """Transpose the last two axes."""
         n = len(x.shape)
-        return be.permute(x, (*range(n - 2), n - 1, n - 2))
+        return self.permute(x, (*range(n - 2), n - 1, n - 2))
 
-    def expand(be, x: Array, shape: Shape) -> Array:
+    def expand(self, x: Array, shape: Shape) -> Array:
         """`x` broadcast to `shape`, as a view or a copy."""
-        return be.broadcast_to(x, shape)
+        return self.broadcast_to(x, shape)
 
-    def stack(be, arrays: list[Array], axis: int) -> Array:
-        return be.concatenate([be.unsqueeze(a, axis) for a in arrays], axis)
+    def stack(self, arrays: list[Array], axis: int) -> Array:
+        return self.concatenate([self.unsqueeze(a, axis) for a in arrays], axis)
 
-    def flip(be, x: Array, axis: tuple[int, ...]) -> Array:
+    def flip(self, x: Array, axis: tuple[int, ...]) -> Array:
         if not x.shape:
             return x
         flipped = {a % len(x.shape) for a in axis}
         index = tuple(
             slice(None, None, -1) if i in flipped else slice(None) for i in range(len(x.shape))
         )
-        return be.getitem(x, index)
+        return self.getitem(x, index)
 
-    def diagonal(be, x: Array, offset: int) -> Array:
+    def diagonal(self, x: Array, offset: int) -> Array:
         """The diagonal of the last two axes, put last: above the main one where `offset` > 0."""
-        return be.getitem(x, diagonal_at(be, x.shape, offset))
+        return self.getitem(x, diagonal_at(self, x.shape, offset))
 
-    def triangle(be, x: Array, diagonal: int, lower: bool) -> Array:
+    def triangle(self, x: Array, diagonal: int, lower: bool) -> Array:
         """The lower (or upper) triangle of the last two axes, zero elsewhere."""
         rows, columns = x.shape[-2:]
-        row = be.reshape(be.arange(0, rows, 1, int64.numpy), (rows, 1)) + diagonal
-        column = be.arange(0, columns, 1, int64.numpy)
+        row = self.reshape(self.arange(0, rows, 1, int64.numpy), (rows, 1)) + diagonal
+        column = self.arange(0, columns, 1, int64.numpy)
         keep = column <= row if lower else column >= row
-        return be.where(keep, x, be.full((), 0, x.dtype))
+        return self.where(keep, x, self.full((), 0, x.dtype))
 
-    def pad(be, x: Array, widths: tuple[tuple[int, int], ...], value: float = 0) -> Array:
+    def pad(self, x: Array, widths: tuple[tuple[int, int], ...], value: float = 0) -> Array:
         """Surround `x` by `value`: `widths` gives (before, after) for each axis."""
         shape = tuple(a + size + b for size, (a, b) in zip(x.shape, widths, strict=True))
         inside = tuple(slice(a, a + size) for size, (a, _) in zip(x.shape, widths, strict=True))
-        return be.assign(be.full(shape, value, x.dtype), inside, x)
+        return self.assign(self.full(shape, value, x.dtype), inside, x)
 
-    def check_indices(be, index: Array, axis: int, size: int) -> None:
+    def check_indices(self, index: Array, axis: int, size: int) -> None:
         """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
         where that is cheap; a device would have to be waited for."""
 
-    def place(be, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
+    def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
-        zeros = be.zeros(tuple(shape), x.dtype)
+        zeros = self.zeros(tuple(shape), x.dtype)
         if any(hasattr(i, "dtype") for i in index):
-            return be.index_add(zeros, index, x)
-        return be.assign(zeros, index, x)
+            return self.index_add(zeros, index, x)
+        return self.assign(zeros, index, x)
 
-    def cumprod(be, x: Array, axis: int) -> Array:
+    def cumprod(self, x: Array, axis: int) -> Array:
         axis %= len(x.shape)
         before: tuple[Index, ...] = (slice(None),) * axis
         parts: list[Array] = []
         for i in range(x.shape[axis]):
-            part = be.getitem(x, (*before, slice(i, i + 1)))
+            part = self.getitem(x, (*before, slice(i, i + 1)))
             parts.append(parts[-1] * part if parts else part)
-        return be.concatenate(parts, axis) if parts else x
+        return self.concatenate(parts, axis) if parts else x
 
     # Sliding windows; those of many axes (im2col) are what convolution and pooling stand on -----
 
-    def sliding_window(be, x: Array, axis: int, size: int, step: int) -> Array:
+    def sliding_window(self, x: Array, axis: int, size: int, step: int) -> Array:
         """The windows of `size` along `axis`, each `step` after the other, put last: they replace
         the elements of `axis`."""
         n = len(x.shape)
-        picked = be.getitem(x, sliding_window_at(be, x.shape, axis, size, step))
-        return be.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
+        picked = self.getitem(x, sliding_window_at(self, x.shape, axis, size, step))
+        return self.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
 
     def unfold(
-        be,
+        self,
         x: Array,
         kernel: tuple[int, ...],
         stride: tuple[int, ...],
         dilation: tuple[int, ...],
     ) -> Array:
         """All windows of x (N, C, *spatial): (N, C, prod(kernel), *windows)."""
-        parts = [be.getitem(x, i) for i in windows(x.shape[2:], kernel, stride, dilation)]
-        return be.stack(parts, 2)
+        parts = [self.getitem(x, i) for i in windows(x.shape[2:], kernel, stride, dilation)]
+        return self.stack(parts, 2)
 
     def fold(
-        be,
+        self,
         x: Array,
         shape: Shape,
         kernel: tuple[int, ...],
@@ -204,10 +204,10 @@ class ShapeDefaults(RequiredMethods[Array]):
     ) -> Array:
         """The transpose of `unfold`: windows (N, C, prod(kernel), *windows) summed back to `shape`
         = (N, C, *spatial)."""
-        out = be.zeros(tuple(shape), x.dtype)
+        out = self.zeros(tuple(shape), x.dtype)
         for k, index in enumerate(windows(shape[2:], kernel, stride, dilation)):
-            part = be.getitem(x, (slice(None), slice(None), k))
-            out = be.assign(out, index, be.getitem(out, index) + part)
+            part = self.getitem(x, (slice(None), slice(None), k))
+            out = self.assign(out, index, self.getitem(out, index) + part)
         return out
 
 

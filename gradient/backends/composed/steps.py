@@ -13,7 +13,7 @@ class StepDefaults(RequiredMethods[Array]):
     """Methods of `Backend` that update parameters in place."""
 
     def adamw_step(
-        be,
+        self,
         params: list[Array],
         grads: list[Array],
         exp_avgs: list[Array],
@@ -26,21 +26,21 @@ class StepDefaults(RequiredMethods[Array]):
         correction1 = 1 - o.beta1**o.step
         correction2 = math.sqrt(1 - o.beta2**o.step)
         for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-            p, g, m, v = (_in_float32(be, x) for x in (out_p, g, out_m, out_v))
+            p, g, m, v = (_in_float32(self, x) for x in (out_p, g, out_m, out_v))
             if o.maximize:
                 g = -g
             if o.weight_decay and not o.decoupled:
                 g = g + o.weight_decay * p
             m = o.beta1 * m + (1 - o.beta1) * g
             v = o.beta2 * v + (1 - o.beta2) * (g * g)
-            update = (o.lr / correction1) * m / (be.sqrt(v) / correction2 + o.eps)
+            update = (o.lr / correction1) * m / (self.sqrt(v) / correction2 + o.eps)
             kept = p * (1 - o.lr * o.weight_decay) if o.weight_decay and o.decoupled else p
-            be.assign(out_m, ..., m)
-            be.assign(out_v, ..., v)
-            be.assign(out_p, ..., kept - update)
+            self.assign(out_m, ..., m)
+            self.assign(out_v, ..., v)
+            self.assign(out_p, ..., kept - update)
 
     def sgd_step(
-        be,
+        self,
         params: list[Array],
         grads: list[Array],
         momentum_buffers: list[Array] | None,
@@ -56,17 +56,17 @@ class StepDefaults(RequiredMethods[Array]):
         """One step of gradient descent with momentum (Sutskever et al. 2013, as PyTorch has it).
         `first` starts the buffers from the gradient."""
         for i, (out, g) in enumerate(zip(params, grads, strict=True)):
-            p, g = _in_float32(be, out), _in_float32(be, g)
+            p, g = _in_float32(self, out), _in_float32(self, g)
             if maximize:
                 g = -g
             if weight_decay:
                 g = g + weight_decay * p
             if momentum and momentum_buffers is not None:
                 buffer = momentum_buffers[i]
-                b = g if first else momentum * _in_float32(be, buffer) + (1 - dampening) * g
-                be.assign(buffer, ..., b)
+                b = g if first else momentum * _in_float32(self, buffer) + (1 - dampening) * g
+                self.assign(buffer, ..., b)
                 g = g + momentum * b if nesterov else b
-            be.assign(out, ..., p - lr * g)
+            self.assign(out, ..., p - lr * g)
 
 
 def _in_float32(be: RequiredMethods[Array], x: Array) -> Array:

@@ -23,7 +23,7 @@ class CudaBackend(ArrayAPIBackend):
 
     name = "cuda"
 
-    def __init__(be, index: int = 0):
+    def __init__(self, index: int = 0):
         try:
             import cupy
         except ImportError:
@@ -36,58 +36,58 @@ class CudaBackend(ArrayAPIBackend):
             raise DeviceError(
                 f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
             )
-        be.index, be.device, be.xp = index, f"cuda:{index}", cupy
+        self.index, self.device, self.xp = index, f"cuda:{index}", cupy
         cupy.cuda.Device(index).use()
 
-    def asarray(be, value: Any, dtype: np.dtype | None = None) -> Array:
-        with be.xp.cuda.Device(be.index):
-            return be.xp.asarray(value, dtype)
+    def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
+        with self.xp.cuda.Device(self.index):
+            return self.xp.asarray(value, dtype)
 
     # What is made lies on the current device, so creation is held to this backend's.
 
-    def empty(be, shape: Shape, dtype: np.dtype) -> Array:
-        with be.xp.cuda.Device(be.index):
-            return be.xp.empty(shape, dtype)
+    def empty(self, shape: Shape, dtype: np.dtype) -> Array:
+        with self.xp.cuda.Device(self.index):
+            return self.xp.empty(shape, dtype)
 
-    def full(be, shape: Shape, value: Any, dtype: np.dtype) -> Array:
-        with be.xp.cuda.Device(be.index):
-            return be.xp.full(shape, value, dtype)
+    def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
+        with self.xp.cuda.Device(self.index):
+            return self.xp.full(shape, value, dtype)
 
-    def zeros(be, shape: Shape, dtype: np.dtype) -> Array:
-        with be.xp.cuda.Device(be.index):
-            return be.xp.zeros(shape, dtype)
+    def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
+        with self.xp.cuda.Device(self.index):
+            return self.xp.zeros(shape, dtype)
 
-    def arange(be, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
-        with be.xp.cuda.Device(be.index):
-            return be.xp.arange(start, stop, step, dtype)
+    def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
+        with self.xp.cuda.Device(self.index):
+            return self.xp.arange(start, stop, step, dtype)
 
-    def to_numpy(be, x: Array) -> np.ndarray:
-        return be.xp.asnumpy(x)
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return self.xp.asnumpy(x)
 
-    def synchronize(be) -> None:
-        be.xp.cuda.Device(be.index).synchronize()
+    def synchronize(self) -> None:
+        self.xp.cuda.Device(self.index).synchronize()
 
-    def storage(be, x: Array) -> Any:
+    def storage(self, x: Array) -> Any:
         """The owning array: CuPy's memory objects take no weak references."""
         return x if x.base is None else x.base
 
-    def is_view(be, x: Array) -> bool:
+    def is_view(self, x: Array) -> bool:
         return x.base is not None
 
-    def matmul(be, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array) -> Array:
         """CuPy copies 16-bit operands of more than two axes to float32 or refuses them, so they go
         through float32 here in either case."""
         if a.dtype in HALF_PRECISION and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
-            return be.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
-        return be.xp.matmul(a, b)
+            return self.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
+        return self.xp.matmul(a, b)
 
-    def index_add(be, x: Array, index: Index, value: Array) -> Array:
+    def index_add(self, x: Array, index: Index, value: Array) -> Array:
         """CuPy adds atomically in 32 and 64 bits only; 16-bit floats go through float32."""
         if x.dtype in HALF_PRECISION:
             wide = x.astype(FLOAT32)
-            be.xp.add.at(wide, index, value.astype(FLOAT32))
-            return be.assign(x, ..., wide)
-        be.xp.add.at(x, index, value)
+            self.xp.add.at(wide, index, value.astype(FLOAT32))
+            return self.assign(x, ..., wide)
+        self.xp.add.at(x, index, value)
         return x
 
 
@@ -96,11 +96,11 @@ def _through_float32(name: str) -> Callable[..., Any]:
     shared = getattr(ArrayAPIBackend, name)
 
     @functools.wraps(shared)
-    def method(be: CudaBackend, *arrays: Array) -> Array:
+    def method(self: CudaBackend, *arrays: Array) -> Array:
         dtype = arrays[0].dtype
         if dtype.kind != "V":
-            return shared(be, *arrays)
-        return shared(be, *(a.astype(FLOAT32) for a in arrays)).astype(dtype)
+            return shared(self, *arrays)
+        return shared(self, *(a.astype(FLOAT32) for a in arrays)).astype(dtype)
 
     return method
 

@@ -21,7 +21,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
     """Overrides of `composed.attention`, and of the `index_add` under `embedding_grad`."""
 
     def attention(
-        be,
+        self,
         q: np.ndarray,
         k: np.ndarray,
         v: np.ndarray,
@@ -32,7 +32,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             return super().attention(q, k, v, mask, options)
         if q.dtype in HALF_PRECISION:
             q32, k32, v32 = _to_float32(q, k, v)
-            out, high, log_sum = be.attention(q32, k32, v32, mask, options)
+            out, high, log_sum = self.attention(q32, k32, v32, mask, options)
             return out.astype(q.dtype), high, log_sum
         attention = kernels.load("attention")
 
@@ -49,7 +49,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         return out, high[..., None], log_sum[..., None]
 
     def attention_grad(
-        be,
+        self,
         g: np.ndarray,
         q: np.ndarray,
         k: np.ndarray,
@@ -64,7 +64,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
         if q.dtype in HALF_PRECISION:
             g, q32, k32, v32, out, high, log_sum = _to_float32(g, q, k, v, out, high, log_sum)
-            gq, gk, gv = be.attention_grad(g, q32, k32, v32, out, high, log_sum, mask, options)
+            gq, gk, gv = self.attention_grad(g, q32, k32, v32, out, high, log_sum, mask, options)
             return gq.astype(q.dtype), gk, gv
         attention = kernels.load("attention")
 
@@ -81,7 +81,7 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
         )  # fmt: skip
         return gq, gk, gv
 
-    def index_add(be, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
+    def index_add(self, x: np.ndarray, index: Index, value: np.ndarray) -> np.ndarray:
         if not _adds_rows(x, index, value):
             return super().index_add(x, index, value)
         embedding = kernels.load("embedding")

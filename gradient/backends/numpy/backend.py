@@ -47,7 +47,7 @@ class NumpyBackend(
     device = "cpu"
     xp = np
 
-    def __init__(be) -> None:
+    def __init__(self) -> None:
         memory.keep_freed()
 
     # Bound straight to the ufuncs: a method call less on the hottest path.
@@ -63,23 +63,23 @@ class NumpyBackend(
 
     # A ufunc's method without the function around it, for the float dtypes that need no care.
 
-    def sum(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         if x.dtype.char in "fd":
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         return super().sum(x, axis, keepdims)
 
-    def max(be, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
 
-    def matmul(be, a: Array, b: Array) -> Array:
+    def matmul(self, a: Array, b: Array) -> Array:
         if a.size + b.size < SMALL and a.dtype.char in "fd":
             return np.matmul(a, b)
         return super().matmul(a, b)
 
-    def ones(be, shape: Shape, dtype: np.dtype) -> Array:
+    def ones(self, shape: Shape, dtype: np.dtype) -> Array:
         return np.ones(shape, dtype) if shape else dtype.type(1)
 
-    def expand(be, x: Array, shape: Shape) -> Array:
+    def expand(self, x: Array, shape: Shape) -> Array:
         """Small ones as a copy: assigning is quicker than making a view."""
         if math.prod(shape) > SMALL:
             return np.broadcast_to(x, shape)
@@ -87,31 +87,31 @@ class NumpyBackend(
         out[...] = x
         return out
 
-    def diagonal(be, x: Array, offset: int) -> Array:
+    def diagonal(self, x: Array, offset: int) -> Array:
         """A view, as writable as `x`; NumPy's own cannot be written."""
         out = np.diagonal(x, offset, -2, -1)
         out.flags.writeable = x.flags.writeable
         return out
 
-    def accumulate(be, x: Array, y: Array) -> Array:
+    def accumulate(self, x: Array, y: Array) -> Array:
         x += y
         return x
 
-    def writable(be, x: Array) -> Array:
+    def writable(self, x: Array) -> Array:
         """A copy of a NumPy scalar, as full reductions give them."""
         return np.array(x) if isinstance(x, np.generic) else x
 
-    def storage(be, x: Array) -> Any:
+    def storage(self, x: Array) -> Any:
         while (owner := getattr(x, "base", None)) is not None:
             x = owner
         return x
 
-    def is_view(be, x: Array) -> bool:
+    def is_view(self, x: Array) -> bool:
         return getattr(x, "base", None) is not None
 
-    def is_view_of(be, x: Array, base: Array) -> bool:
+    def is_view_of(self, x: Array, base: Array) -> bool:
         # Not `x.base is not None`: a reshape that copies gives a view of its copy.
         owner = x.base
         return owner is not None and (
-            owner is base or owner is base.base or be.storage(owner) is be.storage(base)
+            owner is base or owner is base.base or self.storage(owner) is self.storage(base)
         )

@@ -34,13 +34,13 @@ _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 class MatmulOnThreads(AttentionDefaults[np.ndarray]):
     """Overrides of the matrix products."""
 
-    def matmul(be, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if _large(a, b) and openblas() is not None:
             return matmul(a, b)
         return super().matmul(a, b)
 
     def linear(
-        be, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+        self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
         """Adds the bias while each part of the product is still in the cache."""
         if (

@@ -16,26 +16,26 @@ from gradient.backends.packed import PackedArray
 class CheckedIndices(AttentionDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
 
-    def check_indices(be, index: np.ndarray, axis: int, size: int) -> None:
+    def check_indices(self, index: np.ndarray, axis: int, size: int) -> None:
         if index.size and not 0 <= (lowest := index.min()) <= (highest := index.max()) < size:
             wrong = lowest if lowest < 0 else highest
             raise IndexError(
                 f"index {wrong} is out of bounds for dimension {axis} with size {size}"
             )
 
-    def has_zero(be, x: np.ndarray) -> bool:
+    def has_zero(self, x: np.ndarray) -> bool:
         return bool((x == 0).any())
 
-    def embedding(be, weight: np.ndarray | PackedArray, indices: np.ndarray) -> np.ndarray:
+    def embedding(self, weight: np.ndarray | PackedArray, indices: np.ndarray) -> np.ndarray:
         refuse_negative(indices, 0, weight.shape[0])
         return super().embedding(weight, indices)
 
-    def take_along(be, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])
         return super().take_along(x, index, axis)
 
     def put_along(
-        be, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
+        self, x: np.ndarray, index: np.ndarray, value: np.ndarray, axis: int, add: bool
     ) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])
         return super().put_along(x, index, value, axis, add)

@@ -13,28 +13,28 @@ from gradient.backends.numpy import kernels, threads
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
-    def silu(be, x: np.ndarray) -> np.ndarray:
+    def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports(x):
             return super().silu(x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu, x)
 
-    def silu_grad(be, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def silu_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
         if not kernels.supports(x, g):
             return super().silu_grad(g, x)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.silu_grad, g, x)
 
-    def gelu(be, x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    def gelu(self, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.supports(x):
             return super().gelu(x, approximate)
         elementwise = kernels.load("elementwise")
 
         return _each(elementwise.gelu_tanh if approximate == "tanh" else elementwise.gelu, x)
 
-    def gelu_grad(be, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    def gelu_grad(self, g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
         if not kernels.supports(x, g):
             return super().gelu_grad(g, x, approximate)
         e = kernels.load("elementwise")

@@ -32,7 +32,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     """Overrides of the products with a weight (N, K)."""
 
     def linear(
-        be, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+        self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
         if not _supported(weight, x, bias):
             return super().linear(x, weight, bias)

@@ -17,28 +17,28 @@ class NormKernels(NormDefaults[np.ndarray]):
 
     # Softmax -------------------------------------------------------------------------------------
 
-    def softmax(be, x: np.ndarray, axis: Axis) -> np.ndarray:
+    def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
         if not _last(x, axis):
             return super().softmax(x, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.softmax, x)
 
-    def softmax_grad(be, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
+    def softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().softmax_grad(g, out, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.softmax_grad, g, out)
 
-    def log_softmax(be, x: np.ndarray, axis: int) -> np.ndarray:
+    def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
         if not _last(x, axis):
             return super().log_softmax(x, axis)
         norms = kernels.load("norms")
 
         return _each_row(norms.log_softmax, x)
 
-    def log_softmax_grad(be, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
+    def log_softmax_grad(self, g: np.ndarray, out: np.ndarray, axis: int) -> np.ndarray:
         if not _last(out, axis, g):
             return super().log_softmax_grad(g, out, axis)
         norms = kernels.load("norms")
@@ -48,7 +48,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     # Cross-entropy -------------------------------------------------------------------------------
 
     def cross_entropy(
-        be, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
+        self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not (kernels.supports(logits) and _in_range(target, logits.shape[1], ignore_index)):
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
@@ -64,7 +64,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         return loss, high, log_sum
 
     def cross_entropy_grad(
-        be,
+        self,
         g: np.ndarray,
         logits: np.ndarray,
         target: np.ndarray,
@@ -93,7 +93,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     # Normalisation over the last axis ------------------------------------------------------------
 
     def layer_norm(
-        be, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
@@ -109,7 +109,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         return y, mean, rstd
 
     def layer_norm_grad(
-        be,
+        self,
         g: np.ndarray,
         x: np.ndarray,
         weight: np.ndarray | None,
@@ -131,7 +131,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         return gx, None if weight is None else gw.sum(0), gb.sum(0)
 
     def rms_norm(
-        be, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
+        self, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         if not kernels.supports(x, weight):  # which takes no 16 bits: there is nothing to round
             return super().rms_norm(x, weight, eps, round_first)
@@ -146,7 +146,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         return y, rstd
 
     def rms_norm_grad(
-        be, g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, rstd: np.ndarray
+        self, g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, rstd: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not kernels.supports(x, g, weight, rstd):
             return super().rms_norm_grad(g, x, weight, rstd)

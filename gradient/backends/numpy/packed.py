@@ -35,7 +35,7 @@ CHUNK = 1 << 18
 class PackedKernels(PackedDefaults[np.ndarray]):
     """Overrides of `composed.packed`."""
 
-    def unpack(be, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
+    def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> np.ndarray:
         if not _supported(x):
             return super().unpack(x, dtype)
         kind: Any = x.dtype
@@ -46,7 +46,7 @@ class PackedKernels(PackedDefaults[np.ndarray]):
         return out.astype(dtype, copy=False)
 
     @in_float32
-    def quantized_matmul(be, x: np.ndarray, weight: PackedArray) -> np.ndarray:
+    def quantized_matmul(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
         n, k = matrix_sizes("linear", x, weight, -1)
         if x.dtype == float32.numpy and 0 < x.size <= FEW_ROWS * k and _supported(weight):
             return _matmul_few_rows(x, weight)
@@ -61,7 +61,7 @@ class PackedKernels(PackedDefaults[np.ndarray]):
 
         def part(i: int) -> None:
             some = pieces[i]
-            np.matmul(rows, be.unpack(weight.rows(be, (some,)), x.dtype).T, out=out[:, some])
+            np.matmul(rows, self.unpack(weight.rows(self, (some,)), x.dtype).T, out=out[:, some])
 
         with one_blas_thread():
             threads.run(len(pieces), part)

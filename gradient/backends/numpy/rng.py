@@ -16,14 +16,14 @@ KERNELS = "gradient.backends.numpy.kernels.rng"
 class RandomKernels(RandomDefaults[np.ndarray]):
     """Overrides of `composed.rng`."""
 
-    def philox(be, key: int, offset: int, blocks: int) -> np.ndarray:
+    def philox(self, key: int, offset: int, blocks: int) -> np.ndarray:
         if not _many(4 * blocks):
             return super().philox(key, offset, blocks)
         rng = kernels.load("rng")
 
         return _blocks(rng.words, key, offset, np.empty((blocks, 4), np.uint32)).reshape(-1)
 
-    def uniform(be, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    def uniform(self, key: int, offset: int, n: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
         if not _many(n):
             return super().uniform(key, offset, n, dtype)
         rng = kernels.load("rng")

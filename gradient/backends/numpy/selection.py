@@ -14,7 +14,7 @@ MIN_SIZE = 1024
 class SelectionKernels(ShapeDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: a vocabulary's 50,000 logits cost a tenth of their sort."""
 
-    def topk(be, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
+    def topk(self, x: np.ndarray, k: int, axis: int, largest: bool) -> np.ndarray:
         axis %= x.ndim
         n = x.shape[axis]
         if not 0 < k <= n // 8 or n < MIN_SIZE or x.dtype.kind == "b":

@@ -15,7 +15,7 @@ class StepKernels(StepDefaults[np.ndarray]):
     """Overrides of `composed.steps`."""
 
     def adamw_step(
-        be,
+        self,
         params: list[np.ndarray],
         grads: list[np.ndarray],
         exp_avgs: list[np.ndarray],
