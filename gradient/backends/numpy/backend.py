@@ -19,6 +19,7 @@ from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
+from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.required import Axis, Shape
 
 SMALL = 4096
@@ -34,6 +35,7 @@ class NumpyBackend(
     PackedKernels,
     RandomKernels,
     SelectionKernels,
+    VarianceKernels,
     CheckedIndices,
     StepKernels,
     ArrayAPIBackend,
