@@ -73,13 +73,13 @@ def _unpacking(x: PackedArray, out: np.ndarray) -> tuple[Any, ...]:
     kind: Any = x.dtype
     form = kernels.load("formats").FORMATS[kind.name]
     blocks = x.parts[0].reshape(-1)
-    unpack = kernels.load("linear").unpack
+    unpack = kernels.load("packed_linear").unpack
     return unpack, blocks, form, kind.block_size, kind.block_bytes, out.reshape(-1)
 
 
 def _matmul_few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
     """`quantized_matmul` of float32 rows, by the kernel that unpacks in registers."""
-    family, forms = kernels.load("linear"), kernels.load("formats").FORMATS
+    family, forms = kernels.load("packed_linear"), kernels.load("formats").FORMATS
     n, k = weight.shape
     rows = padded_rows(x)
     out = np.empty((len(rows), n), np.float32)

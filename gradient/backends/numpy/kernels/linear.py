@@ -52,8 +52,8 @@ def tile(rows: int, columns: int) -> Any:
 
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
-            x_rows = _rows(context, builder, x, x_, x_at_, x_row_, rows)
-            w_rows = _rows(context, builder, w, w_, w_at_, w_row_, columns)
+            x_rows = rows_of(context, builder, x, x_, x_at_, x_row_, rows)
+            w_rows = rows_of(context, builder, w, w_, w_at_, w_row_, columns)
             zero = ir.Constant(FLOATS, [0.0] * WIDTH)
             sums = [[cgutils.alloca_once(builder, FLOATS) for _ in w_rows] for _ in x_rows]
             for place in (place for row in sums for place in row):
@@ -85,7 +85,7 @@ def tile(rows: int, columns: int) -> Any:
                     at = builder.mul(p, I64(fmt.size // WIDTH))
                     add_products(p, at, lambda vector: builder.select(new, vector, zero))
 
-            out_rows = _rows(context, builder, out, out_, out_at_, out_row_, rows)
+            out_rows = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
             for row, places in zip(out_rows, sums, strict=True):
                 for j, place in enumerate(places):
                     builder.store(_total(builder, place), builder.gep(row, [I64(j)]))
@@ -97,7 +97,7 @@ def tile(rows: int, columns: int) -> Any:
     return dot_products
 
 
-def _rows(context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int) -> Any:
+def rows_of(context: Any, builder: Any, array: Any, value: Any, at: Any, row: Any, n: int) -> Any:
     """Pointers to n rows of a flat array."""
     data = context.make_array(array)(context, builder, value).data
     starts = [builder.add(at, builder.mul(row, I64(i))) for i in range(n)]
@@ -129,23 +129,6 @@ def _total(builder: Any, place: Any) -> Any:
 
 
 @intrinsic
-def unpack_block(context, w, w_at, form, out, out_at):
-    """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
-    fmt = form.format
-
-    def generate(context, builder, signature, arguments):
-        w_, w_at_, _, out_, out_at_ = arguments
-        (block,) = _rows(context, builder, w, w_, w_at_, I64(0), 1)
-        (place,) = _rows(context, builder, out, out_, out_at_, I64(0), 1)
-        for i, vector in enumerate(fmt.read(Block(builder, block))):
-            at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
-            builder.store(vector.value, at).align = 1
-        return context.get_dummy_value()
-
-    return types.void(w, types.int64, form, out, types.int64), generate
-
-
-@intrinsic
 def row_size(context, form, k):
     """The bytes of a row of k weights."""
     fmt = form.format
@@ -161,7 +144,6 @@ def row_size(context, form, k):
 FEW = max(ROWS // 2, 1)
 many_by_many, few_by_many = tile(ROWS, COLUMNS), tile(FEW, COLUMNS)
 one_by_many, one_by_one = tile(1, COLUMNS), tile(1, 1)
-four_by_two, one_by_four = tile(4, 2), tile(1, 4)
 
 
 @ordered_kernel
@@ -196,34 +178,6 @@ def linear(start, stop, x, x_row, rows, weight, form, k, bias, out):
         for i in range(rows):
             for j in range(start, stop):
                 out[i * n + j] += bias[j]
-
-
-@ordered_kernel
-def packed_linear(start, stop, x, x_row, rows, weight, form, k, out):
-    """As `linear`, for few rows and formats of blocks: small tiles, which are quick to compile."""
-    n = out.size // rows
-    w_row = row_size(form, k)
-    tiled = stop - (stop - start) % 4
-    fours = rows - rows % 4
-    for j in range(start, tiled, 4):
-        for i in range(0, fours, 4):
-            for half in (j, j + 2):
-                w = half * w_row
-                four_by_two(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + half, n)
-        for i in range(fours, rows):
-            w = j * w_row
-            one_by_four(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-    for j in range(tiled, stop):
-        for i in range(rows):
-            w = j * w_row
-            one_by_one(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-
-
-@ordered_kernel
-def unpack(start, stop, weight, form, weights, size, out):
-    """out = the weights of the blocks start to stop, of `weights` weights in `size` bytes each."""
-    for block in range(start, stop):
-        unpack_block(weight, block * size, form, out, block * weights)
 
 
 @functools.cache

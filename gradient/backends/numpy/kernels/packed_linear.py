@@ -1,0 +1,62 @@
+"""Products with a weight in GGUF's blocks, as they lie: each is unpacked in registers, exactly."""
+
+from __future__ import annotations
+
+from numba import types
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.formats import FLOATS, I64, WIDTH, Block
+from gradient.backends.numpy.kernels.linear import row_size, rows_of, tile
+from gradient.backends.numpy.kernels.vectors import intrinsic
+
+
+@intrinsic
+def unpack_block(context, w, w_at, form, out, out_at):
+    """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
+    fmt = form.format
+
+    def generate(context, builder, signature, arguments):
+        w_, w_at_, _, out_, out_at_ = arguments
+        (block,) = rows_of(context, builder, w, w_, w_at_, I64(0), 1)
+        (place,) = rows_of(context, builder, out, out_, out_at_, I64(0), 1)
+        for i, vector in enumerate(fmt.read(Block(builder, block))):
+            at = builder.bitcast(builder.gep(place, [I64(i * WIDTH)]), FLOATS.as_pointer())
+            builder.store(vector.value, at).align = 1
+        return context.get_dummy_value()
+
+    return types.void(w, types.int64, form, out, types.int64), generate
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+four_by_two, one_by_four, one_by_one = tile(4, 2), tile(1, 4), tile(1, 1)
+
+
+@ordered_kernel
+def packed_linear(start, stop, x, x_row, rows, weight, form, k, out):
+    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T, for few rows of x.
+
+    As `linear.linear`, for formats of blocks: small tiles, which are quick to compile.
+    """
+    n = out.size // rows
+    w_row = row_size(form, k)
+    tiled = stop - (stop - start) % 4
+    fours = rows - rows % 4
+    for j in range(start, tiled, 4):
+        for i in range(0, fours, 4):
+            for half in (j, j + 2):
+                w = half * w_row
+                four_by_two(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + half, n)
+        for i in range(fours, rows):
+            w = j * w_row
+            one_by_four(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
+    for j in range(tiled, stop):
+        for i in range(rows):
+            w = j * w_row
+            one_by_one(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
+
+
+@ordered_kernel
+def unpack(start, stop, weight, form, weights, size, out):
+    """out = the weights of the blocks start to stop, of `weights` weights in `size` bytes each."""
+    for block in range(start, stop):
+        unpack_block(weight, block * size, form, out, block * weights)
