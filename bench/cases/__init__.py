@@ -47,5 +47,8 @@ CASES = {
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
+    "llama.cpp": Case(
+        "llama_cpp", "GGUF files: decoding and prompts, beside llama.cpp (--large: 1.1B)"
+    ),
     "load": Case("load_memory", "time and peak memory of loading a model file"),
 }

@@ -1,0 +1,74 @@
+"""GGUF files of LLaMAs with random weights, made by `gradient`: speed does not depend on values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import gradient
+from bench import fresh_process
+from gradient.checkpoints.gguf.save import save_gguf
+from gradient.models.llama import LlamaConfig, LlamaForCausalLM
+
+SMALL = LlamaConfig(
+    vocab_size=4096,
+    hidden_size=512,
+    intermediate_size=1408,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
+)
+LLAMA_1B = LlamaConfig(
+    vocab_size=32000,
+    hidden_size=2048,
+    intermediate_size=5632,
+    num_hidden_layers=22,
+    num_attention_heads=32,
+    num_key_value_heads=4,
+    max_position_embeddings=4096,
+)
+"""The shape of TinyLlama-1.1B."""
+
+BYTES = 256
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
+"""Token types of a GGUF vocabulary."""
+
+
+def write(config: LlamaConfig, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
+    """A file for each format: bf16, or what `gradient quantize --to` and `convert --dtype` take.
+
+    Files that are there already are taken as they are.
+    """
+    files = {name: folder / f"llama-{config.hidden_size}-{name}.gguf" for name in formats}
+    base = folder / f"llama-{config.hidden_size}-bf16.gguf"
+    if not base.exists() and not all(file.exists() for file in files.values()):
+        gradient.manual_seed(0)
+        model = LlamaForCausalLM(config).to(gradient.bfloat16)
+        save_gguf(model, base, metadata=_vocabulary(config.vocab_size))
+    for name, file in files.items():
+        if not file.exists():
+            command = ["convert", "--dtype"] if name in ("f16", "f32") else ["quantize", "--to"]
+            _gradient(command[0], str(base), str(file), command[1], name)
+    return files
+
+
+def _gradient(*arguments: str) -> None:
+    fresh_process.run("from gradient.cli import main; main()", *arguments, threads=None)
+
+
+def _vocabulary(size: int) -> dict[str, object]:
+    """Metadata of a SentencePiece vocabulary with bytes, and words that nobody writes."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(BYTES))]
+    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * BYTES]
+    words = size - len(tokens)
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [*tokens, *(f"\u2581word{i}" for i in range(words))],
+        "tokenizer.ggml.scores": -np.arange(size, dtype=np.float32),
+        "tokenizer.ggml.token_type": np.array([*kinds, *[NORMAL] * words], np.int32),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
