@@ -64,8 +64,8 @@ class SpeculativeDecoder(Decoder):
         """
         super().__init__(model, prompts, sampler, limits=limits, logprobs=logprobs, caching=caching)
         self.drafter = drafter
-        slack = None if self.cache is None else self.cache.slack
-        self.longest = longest = longest if slack is None else min(longest, slack)
+        max_rewind = None if self.cache is None else self.cache.max_rewind
+        self.longest = longest = longest if max_rewind is None else min(longest, max_rewind)
         self.drafted = dict.fromkeys(self.rows, 0)  # tokens guessed so far, of each row
         self.accepted = dict.fromkeys(self.rows, 0)  # of which so many were right
         self.allowed = dict.fromkeys(self.rows, min(START, longest))
@@ -113,7 +113,7 @@ class SpeculativeDecoder(Decoder):
             for row, ids, limit in zip(self.rows, self.ids, self.limits, strict=True)
         ]
         if not self.chunkable and not all(
-            self.model.same_angles(len(ids) - 1, len(ids) + count)
+            self.model.same_rope_frequencies(len(ids) - 1, len(ids) + count)
             for ids, count in zip(self.ids, counts, strict=True)
         ):
             return none

@@ -335,9 +335,9 @@ class BertPreTrainedModel(EncoderModel):
         pooler = self.base_model.pooler
         return super().pool(hidden) if pooler is None else pooler(hidden)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
-        return super().predict(hidden) if self.head is None else self.head(hidden)
+        return super().compute_logits(hidden) if self.head is None else self.head(hidden)
 
 
 class BertForMaskedLM(BertPreTrainedModel):
@@ -347,7 +347,7 @@ class BertForMaskedLM(BertPreTrainedModel):
         >>> model = BertForMaskedLM(BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2,
         ...                                    num_attention_heads=2, intermediate_size=64))
         >>> hidden = model(gradient.tensor([[1, 2, 3], [4, 5, 0]]), lengths=[3, 2])
-        >>> hidden.shape, model.pool(hidden).shape, model.predict(hidden).shape
+        >>> hidden.shape, model.pool(hidden).shape, model.compute_logits(hidden).shape
         (Size([2, 3, 32]), Size([2, 32]), Size([2, 3, 50]))
     """
 

@@ -15,7 +15,7 @@ from gradient import nn
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.models.pretrained import PretrainedModel
 from gradient.models.rope import RotaryEmbedding
-from gradient.models.rope_parameters import reach
+from gradient.models.rope_parameters import scaled_context_length
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -117,9 +117,9 @@ class CausalLM(PretrainedModel):
             past.commit()
         if last_only:
             x = last_tokens(x, lengths)  # (B, 1, C)
-        return self.predict(x)
+        return self.compute_logits(x)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V)."""
         return self.lm_head(hidden)
 
@@ -152,7 +152,7 @@ class CausalLM(PretrainedModel):
         length = getattr(self.config, "max_position_embeddings", None)
         if length is None:
             return None
-        return reach(length, getattr(self.config, "rope_parameters", None))
+        return scaled_context_length(length, getattr(self.config, "rope_parameters", None))
 
     @property
     def kv_shapes(self) -> list[KVShape]:
@@ -165,20 +165,20 @@ class CausalLM(PretrainedModel):
         """Return the tokens that stand for what is no text and cannot be given, and for what."""
         return {}
 
-    def same_angles(self, length: int, longer: int) -> bool:
-        """Return whether rotary angles are the same in texts of both lengths.
+    def same_rope_frequencies(self, length: int, longer: int) -> bool:
+        """Return whether rotary positions have the same frequencies in texts of both lengths.
 
         If so, a token's keys and values do not depend on how long the text becomes.
         """
         rotations = (module for module in self.modules() if isinstance(module, RotaryEmbedding))
-        return all(rotation.same_angles(length, longer) for rotation in rotations)
+        return all(rotation.same_rope_frequencies(length, longer) for rotation in rotations)
 
     def supports_chunked_prefill(self, tokens: int) -> bool:
         """Return whether a text of so many tokens may go through a cache in several passes.
 
         If not, it takes one pass, as without a cache.
         """
-        return self.same_angles(1, tokens)
+        return self.same_rope_frequencies(1, tokens)
 
     def must_recompute(self, held: int, tokens: int) -> bool:
         """Return whether a cache of `held` tokens must be emptied before it holds `tokens`.

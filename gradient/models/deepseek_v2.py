@@ -32,7 +32,7 @@ from gradient.models.llama import (
 from gradient.models.llama_config import Biases, LlamaFamilyConfig
 from gradient.models.llama_moe import MoeFields, QwenMoeForCausalLM, expert_problems
 from gradient.models.moe import Router, SparseMoe
-from gradient.models.rope import Rotate, yarn_mscale
+from gradient.models.rope import ApplyRotary, yarn_mscale
 from gradient.tensor import Tensor
 
 __all__ = ["DeepseekV2Config", "DeepseekV2ForCausalLM"]
@@ -121,7 +121,7 @@ class DeepseekV2Attention(CausalAttention):
         self.kv_b_proj = nn.Linear(self.L, H * (self.N + config.v_head_dim), bias=False)
         self.o_proj = nn.Linear(H * config.v_head_dim, C, bias=bias)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         H, L = self.heads, self.L

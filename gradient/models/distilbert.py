@@ -212,8 +212,8 @@ class DistilBertForMaskedLM(EncoderModel):
         real = real_tokens(input_ids, lengths, attention_mask, self.context_length)
         return self.base_model(input_ids, real)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
         if not self.has_head:
-            return super().predict(hidden)
+            return super().compute_logits(hidden)
         return self.vocab_projector(self.vocab_layer_norm(self.act(self.vocab_transform(hidden))))

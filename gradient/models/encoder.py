@@ -41,7 +41,7 @@ class EncoderModel(PretrainedModel):
         """
         raise without(self, "pooler")
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens (B, T, V) from hidden states (B, T, C).
 
         Raises:

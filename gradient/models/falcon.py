@@ -20,7 +20,7 @@ from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, heads_problems, positive, probability, size
 from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes
-from gradient.models.rope import Rotate, rotary_embedding
+from gradient.models.rope import ApplyRotary, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.nn import init
 from gradient.tensor import Tensor
@@ -145,7 +145,7 @@ class FalconAttention(CausalAttention):
         self.query_key_value = nn.Linear(C, C + 2 * config.kv_heads * D, bias=config.bias)
         self.dense = nn.Linear(C, C, bias=config.bias)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         groups = self.query_key_value(x).view(B, T, self.kv_heads, -1, self.head_dim)
@@ -189,7 +189,7 @@ class FalconDecoderLayer(nn.Module):
         self.attention_dropout = nn.Dropout(config.attention_dropout)
         self.hidden_dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         if self.two_norms:
             y, z = self.ln_attn(x), self.ln_mlp(x)

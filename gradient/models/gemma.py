@@ -34,7 +34,7 @@ from gradient.models.llama import (
     LlamaModel,
     LlamaRMSNorm,
 )
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -78,7 +78,7 @@ class Gemma2DecoderLayer(GemmaDecoderLayer):
         self.pre_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.self_attn(self.input_layernorm(x), rotate, past)
         x = x + self.post_attention_layernorm(y)
@@ -119,9 +119,9 @@ class GemmaForCausalLM(LlamaForCausalLM):
             if isinstance(module, GemmaRMSNorm):
                 init.zeros_(module.weight)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V), bounded where the config says so."""
-        logits, cap = super().predict(hidden), self.config.logit_cap
+        logits, cap = super().compute_logits(hidden), self.config.logit_softcap
         return logits if cap is None else cap * (logits / cap).tanh()
 
 

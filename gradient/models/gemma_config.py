@@ -211,7 +211,7 @@ class GemmaConfig(LlamaFamilyConfig):
         return [FULL] * self.num_hidden_layers
 
     @property
-    def logit_cap(self) -> float | None:
+    def logit_softcap(self) -> float | None:
         """Return the bound of the logits."""
         return None
 
@@ -268,11 +268,11 @@ class Gemma2Config(GemmaConfig):
         return self.query_pre_attn_scalar**-0.5
 
     @property
-    def score_cap(self) -> float | None:
+    def softcap(self) -> float | None:
         return self.attn_logit_softcapping
 
     @property
-    def logit_cap(self) -> float | None:
+    def logit_softcap(self) -> float | None:
         return self.final_logit_softcapping
 
 
@@ -356,7 +356,7 @@ class Gemma3Config(Gemma2Config):
         return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.kinds)}
 
     @property
-    def score_cap(self) -> None:
+    def softcap(self) -> None:
         """Return None: transformers, too, passes over attn_logit_softcapping here."""
         return None
 

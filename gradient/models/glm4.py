@@ -12,7 +12,7 @@ from gradient.models.gguf import ATTENTION, DECODER, SILU, TOP, Architecture
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel, LlamaRMSNorm
 from gradient.models.llama_config import Biases, LlamaFamilyConfig
 from gradient.models.phi3 import Phi3MLP
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["Glm4Config", "Glm4ForCausalLM"]
@@ -66,7 +66,7 @@ class Glm4DecoderLayer(LlamaDecoderLayer):
         self.post_self_attn_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_mlp_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.self_attn(self.input_layernorm(x), rotate, past)
         x = x + self.post_self_attn_layernorm(y)

@@ -20,7 +20,7 @@ from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, heads_problems, positive, probability, size
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
-from gradient.models.rope import Rotate, rotary_embedding
+from gradient.models.rope import ApplyRotary, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.nn import init
 from gradient.tensor import Tensor
@@ -100,7 +100,7 @@ class GPTNeoXAttention(CausalAttention):
         self.query_key_value = nn.Linear(C, 3 * C, bias=config.attention_bias)
         self.dense = nn.Linear(C, C, bias=config.attention_bias)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         heads = self.query_key_value(x).view(B, T, -1, 3 * self.head_dim).transpose(1, 2)
@@ -135,7 +135,7 @@ class GPTNeoXLayer(nn.Module):
         self.mlp = GPTNeoXMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         attended = x + self.dropout(self.attention(self.input_layernorm(x), rotate, past))
         read = x if self.parallel else attended
@@ -187,5 +187,5 @@ class GPTNeoXForCausalLM(CausalLM):
             self.embed_out = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         return self.embed_out(hidden)

@@ -12,7 +12,7 @@ from gradient.models.config import positive
 from gradient.models.gguf import DECODER, Key
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["GraniteConfig", "GraniteForCausalLM"]
@@ -64,7 +64,7 @@ class GraniteDecoderLayer(LlamaDecoderLayer):
         super().__init__(config, layer)
         self.multiplier = config.residual_multiplier
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.self_attn(self.input_layernorm(x), rotate, past) * self.multiplier
         return x + self.mlp(self.post_attention_layernorm(x)) * self.multiplier
@@ -80,6 +80,6 @@ class GraniteForCausalLM(LlamaForCausalLM):
         decoder = partial(LlamaModel, layer=GraniteDecoderLayer, embedding=embedding)
         super().__init__(config, decoder)
 
-    def predict(self, hidden: Tensor) -> Tensor:
+    def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V)."""
-        return super().predict(hidden) / self.config.logits_scaling
+        return super().compute_logits(hidden) / self.config.logits_scaling

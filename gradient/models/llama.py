@@ -28,7 +28,7 @@ from gradient.models.llama_config import (
     Qwen2Config,
     Qwen3Config,
 )
-from gradient.models.rope import Rotate, no_rotation, rotary_embedding
+from gradient.models.rope import ApplyRotary, no_rotation, rotary_embedding
 from gradient.nn import init
 from gradient.ops.fused import rms_norm
 from gradient.tensor import Tensor
@@ -82,7 +82,7 @@ class LlamaAttention(CausalAttention):
             layer,
             scale=config.scale,
             window=config.windows[layer],
-            softcap=config.score_cap,
+            softcap=config.softcap,
             dropout=config.attention_dropout,
         )
         C, D, biases = config.hidden_size, config.head_size, config.biases
@@ -94,7 +94,7 @@ class LlamaAttention(CausalAttention):
         self.q_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
@@ -151,7 +151,7 @@ class LlamaDecoderLayer(nn.Module):
         self.post_attention_layernorm = norm(config.hidden_size, config.norm_eps)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, past))
         return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
@@ -204,7 +204,7 @@ class LlamaModel(nn.Module):
         """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
         x = self.embed_dropout(self.embed_tokens(input_ids))  # (B, T, C)
         # cos and sin are computed here once, for all layers.
-        rotate: dict[str | None, Rotate] = {
+        rotate: dict[str | None, ApplyRotary] = {
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
         rotate[None] = no_rotation
@@ -247,4 +247,6 @@ class LlamaForCausalLM(CausalLM):
 
     def must_recompute(self, held: int, tokens: int) -> bool:
         """Return whether the rotary angles change, in models that then recompute the text."""
-        return self.config.recomputes_when_angles_change and not self.same_angles(held, tokens)
+        return self.config.recomputes_when_angles_change and not self.same_rope_frequencies(
+            held, tokens
+        )

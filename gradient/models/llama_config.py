@@ -92,7 +92,7 @@ class LlamaFamilyConfig(RotaryConfig):
         return None
 
     @property
-    def score_cap(self) -> float | None:
+    def softcap(self) -> float | None:
         """Return the bound of the scores; None is none."""
         return None
 

@@ -48,7 +48,7 @@ from gradient.models.llama_config import (
     read_qwen_gguf,
 )
 from gradient.models.moe import Router, SparseMoe
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -157,7 +157,7 @@ class MixtralDecoderLayer(nn.Module):
         self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.self_attn(self.input_layernorm(x), rotate, past)
         return x + self.block_sparse_moe(self.post_attention_layernorm(x))

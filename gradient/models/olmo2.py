@@ -17,7 +17,7 @@ from gradient.models.config import positive
 from gradient.models.gguf import ATTENTION, DECODER, MLP, QK_NORMS, SILU, TOP, Architecture
 from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaMLP, LlamaModel
 from gradient.models.llama_config import Biases, LlamaFamilyConfig
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["Olmo2Config", "Olmo2ForCausalLM"]
@@ -63,7 +63,7 @@ class Olmo2Attention(LlamaAttention):
         self.q_norm = nn.RMSNorm(self.q_proj.out_features, config.rms_norm_eps)
         self.k_norm = nn.RMSNorm(self.k_proj.out_features, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
@@ -83,7 +83,7 @@ class Olmo2DecoderLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_feedforward_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.post_attention_layernorm(self.self_attn(x, rotate, past))
         return x + self.post_feedforward_layernorm(self.mlp(x))

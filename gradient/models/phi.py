@@ -32,7 +32,7 @@ from gradient.models.gguf import (
 )
 from gradient.models.llama import LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
-from gradient.models.rope import Rotate, rotary_dim
+from gradient.models.rope import ApplyRotary, rotary_dim
 from gradient.tensor import Tensor
 
 __all__ = ["PhiConfig", "PhiForCausalLM"]
@@ -98,7 +98,7 @@ class PhiAttention(CausalAttention):
         self.q_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
         self.k_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
@@ -134,7 +134,7 @@ class PhiDecoderLayer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.input_layernorm(x)
         attended = self.resid_dropout(self.self_attn(y, rotate, past))

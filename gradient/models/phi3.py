@@ -20,7 +20,7 @@ from gradient.models.config import positive, probability, size
 from gradient.models.gguf import DECODER, SILU, TOP, WINDOW, Architecture, Key, read_window
 from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["Phi3Config", "Phi3ForCausalLM"]
@@ -95,7 +95,7 @@ class Phi3Attention(CausalAttention):
         self.qkv_proj = nn.Linear(C, sum(self.sizes), bias=False)
         self.o_proj = nn.Linear(self.sizes[0], C, bias=False)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (

@@ -37,8 +37,8 @@ class Rotation(NamedTuple):
         return rope(x, cos=self.cos.array, sin=self.sin.array, interleaved=self.interleaved)
 
 
-class Rotate(Protocol):
-    """What a layer does to its queries and keys (B, H, T, D): a `Rotation`, or nothing."""
+class ApplyRotary(Protocol):
+    """Gives queries or keys (B, H, T, D) their rotary positions: a `Rotation`, or `no_rotation`."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -99,7 +99,7 @@ class RotaryEmbedding(nn.Module):
             cos, sin = cos.to(dtype), sin.to(dtype)
         return Rotation(cos, sin, self.interleaved)
 
-    def same_angles(self, length: int, longer: int) -> bool:
+    def same_rope_frequencies(self, length: int, longer: int) -> bool:
         """Return whether texts of both lengths have the same angles where both have tokens."""
         return length == longer or longer <= self.original_max_seq_len
 
@@ -174,7 +174,7 @@ class LongRotaryEmbedding(RotaryEmbedding):
         self.long_inv_freq = long
         self.original_max_seq_len = context
 
-    def same_angles(self, length: int, longer: int) -> bool:
+    def same_rope_frequencies(self, length: int, longer: int) -> bool:
         return (length > self.original_max_seq_len) == (longer > self.original_max_seq_len)
 
     def frequencies(self, device: Any, ends: Tensor | None) -> Tensor:

@@ -67,7 +67,7 @@ def settled(
     return parameters
 
 
-def reach(max_position_embeddings: int, parameters: Any) -> int:
+def scaled_context_length(max_position_embeddings: int, parameters: Any) -> int:
     """Return the tokens that a rotary model was made for, its scaling of positions counted.
 
     With "linear" and "dynamic" scaling `max_position_embeddings` is what was trained first, and

@@ -31,7 +31,7 @@ from gradient.models.gguf import (
 )
 from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaMLP, LlamaModel
 from gradient.models.llama_config import Biases, LlamaFamilyConfig
-from gradient.models.rope import Rotate
+from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["StableLmConfig", "StableLmForCausalLM"]
@@ -100,7 +100,7 @@ class StableLmAttention(LlamaAttention):
         self.q_layernorm = StableLmLayerNormPerHead(D, H, eps) if normed else nn.Identity()
         self.k_layernorm = StableLmLayerNormPerHead(D, H_kv, eps) if normed else nn.Identity()
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = (
@@ -125,7 +125,7 @@ class StableLmDecoderLayer(nn.Module):
         self.post_attention_layernorm = nn.Identity() if self.parallel else nn.LayerNorm(C, eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(self, x: Tensor, rotate: Rotate, past: PastKeyValues | None) -> Tensor:
+    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         y = self.input_layernorm(x)
         x = x + self.self_attn(y, rotate, past)

@@ -95,7 +95,7 @@ def test_a_golden_model_gives_transformers_numbers(device):
         for name in ("input_ids", "token_type_ids", "labels")
     )
     hidden = model(ids, lengths=expected["lengths"], token_type_ids=types)
-    logits = model.predict(hidden)
+    logits = model.compute_logits(hidden)
     for row, n in enumerate(expected["lengths"]):
         close(hidden[row, :n], np.array(expected["hidden"])[row, :n])
         close(logits[row, :n], np.array(expected["logits"])[row, :n])
@@ -227,7 +227,7 @@ def test_what_is_saved_is_loaded(model, tmp_path, device):
     with gradient.no_grad():
         hidden = model(ids)
         assert again(ids).tolist() == hidden.tolist()
-        assert again.predict(hidden).tolist() == model.predict(hidden).tolist()
+        assert again.compute_logits(hidden).tolist() == model.compute_logits(hidden).tolist()
         if model.config.model_type != "distilbert":
             assert again.pool(hidden).tolist() == model.pool(hidden).tolist()
 
@@ -252,7 +252,7 @@ def test_an_encoder_alone_with_and_without_prefix_and_pooler(prefixed, pooled, t
         hidden = again(ids)
         assert hidden.tolist() == model(ids).tolist()
     with pytest.raises(ArgumentError, match="has no masked-language-model head: its checkpoint"):
-        again.predict(hidden)
+        again.compute_logits(hidden)
     if not pooled:
         with pytest.raises(ArgumentError, match="has no pooler: its checkpoint has no weights"):
             again.pool(hidden)
@@ -300,9 +300,9 @@ def test_a_distilbert_with_and_without_its_head(tmp_path):
     with gradient.no_grad():
         hidden = again(ids)
         assert hidden.tolist() == model(ids).tolist()
-        assert model.predict(hidden).shape == (1, 4, 19)
+        assert model.compute_logits(hidden).shape == (1, 4, 19)
     with pytest.raises(ArgumentError, match="has no masked-language-model head"):
-        again.predict(hidden)
+        again.compute_logits(hidden)
     with pytest.raises(ArgumentError, match="has no pooler"):
         model.pool(hidden)
     with pytest.raises(ArgumentError, match="DistilBERT has no token types"):

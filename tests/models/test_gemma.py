@@ -157,9 +157,9 @@ def test_defaults_are_those_of_transformers():
     first = config_class("gemma").from_hf({})
     assert (first.head_size, first.kv_heads, first.tie_word_embeddings) == (256, 16, True)
     second = config_class("gemma2").from_hf({})
-    assert (second.score_cap, second.logit_cap, second.scale) == (50.0, 30.0, 1 / 16)
+    assert (second.softcap, second.logit_softcap, second.scale) == (50.0, 30.0, 1 / 16)
     third = Gemma3Config.from_hf({})
-    assert (third.score_cap, third.logit_cap, third.sliding_window) == (None, None, 4096)
+    assert (third.softcap, third.logit_softcap, third.sliding_window) == (None, None, 4096)
     assert third.windows.count(None) == 4  # 26 layers
     assert third.ropes[FULL]["rope_theta"] == 1e6 and third.ropes[SLIDING]["rope_theta"] == 1e4
 

@@ -108,7 +108,7 @@ def test_in_16_bits_cached_equals_uncached_too(dtype, device):
     model = load_model(CHECKPOINT, dtype=dtype, device=device)
     ids = gradient.randint(0, 96, (2, 12), device=device)
     cache = KVCache.for_model(model, 2)
-    assert cache.storages.keys.dtype == dtype
+    assert cache.codecs.keys.dtype == dtype
     with gradient.no_grad():
         whole = model(ids)
         parts = gradient.cat([model(ids[:, at : at + 4], cache) for at in (0, 4, 8)], dim=1)
