@@ -11,7 +11,7 @@ from gradient.generation.prompt_cache import PromptCache
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
-#: Columns that buffers have beyond the prompts at first; they double when they are full.
+#: Slots that buffers have beyond the prompts at first; they double when they are full.
 RESERVED = 1024
 
 
@@ -49,7 +49,7 @@ class Caching:
             if self.prompt_cache.model is not model:
                 raise ArgumentError("prompt_cache: was made for another model")
             return self.prompt_cache.rows(prompts, self.chunk)
-        # One column less: the last token is never fed back. And not all of a long context at once,
+        # One slot less: the last token is never fed back. And not all of a long context at once,
         # which most texts end before.
-        columns = min(max(limits) - 1, max(map(len, prompts)) + RESERVED)
-        return KVCache.for_model(model, len(prompts), columns, kind=self.kind, dtype=self.dtype)
+        capacity = min(max(limits) - 1, max(map(len, prompts)) + RESERVED)
+        return KVCache.for_model(model, len(prompts), capacity, kind=self.kind, dtype=self.dtype)

@@ -61,8 +61,8 @@ class Decoder:
         self.chunkable = model.supports_chunked_prefill(max(limits))
         # The same on the device, where a step finds its places without asking the host. The buffer
         # grows as the texts do: a limit may be far away.
-        columns = min(max(limits), max(self.prompt_lengths) + RESERVED)
-        self.tokens = padded(prompts, columns, model.device)  # (B, columns)
+        length = min(max(limits), max(self.prompt_lengths) + RESERVED)
+        self.tokens = padded(prompts, length, model.device)  # (B, length)
         self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
@@ -161,11 +161,11 @@ class Decoder:
             text.append(token)
         return ids
 
-    def reserve(self, columns: int) -> None:
-        """Let `tokens` have at least so many columns, at least doubling them if they grow."""
+    def reserve(self, length: int) -> None:
+        """Let `tokens` have room for so many tokens a row, at least doubling it if it grows."""
         held = self.tokens.shape[1]
-        if columns > held:
-            added = max(columns, min(2 * held, max(self.limits))) - held
+        if length > held:
+            added = max(length, min(2 * held, max(self.limits))) - held
             self.tokens = F.pad(self.tokens, (0, added), value=-1)
 
     @gradient.no_grad()

@@ -47,9 +47,9 @@ class PromptCache:
     ) -> None:
         """Args: as of `KVCache.for_model`.
 
-        A "sliding" cache can go back by its `slack` only: it suits a text that is continued. Of a
-        text that is edited, or of several that begin alike, "static" and "paged" keep what is
-        common at any length.
+        A "sliding" cache can go back by its `max_rewind` tokens only: it suits a text that is
+        continued. Of a text that is edited, or of several that begin alike, "static" and "paged"
+        keep what is common at any length.
         """
         self.model = model
         self.uses = 0

@@ -1,4 +1,4 @@
-"""Key-value caches: one `KVCache`, made of a layout (where) and a storage (how)."""
+"""Key-value caches: one `KVCache`, made of a layout (where) and a codec (how)."""
 
 from gradient.kv_cache.cache import KINDS, CachedKeyValues, CacheOptions, KVCache
 from gradient.kv_cache.dtypes import STORED, is_stored

@@ -3,11 +3,11 @@
 A cache is made of three parts that know nothing of one another's business:
 
     KVCache   which tokens the rows hold, and attention over them (this file)
-    Layout    where a token's column lies: one buffer, a ring of a window, pages of a pool
-    Storage   how a column is stored: in the model's dtype, or in 8 or 4 bits
+    Layout    where a token's keys and values lie, its slot: a buffer, a ring, pages of a pool
+    Codec     how a slot is stored: in the model's dtype, or in 8 or 4 bits
 
 The lengths of the rows are an array on the device, and the host keeps a copy of the numbers (it
-knows them without asking the device) only to bound how much of the columns a step reads. A step of
+knows them without asking the device) only to bound how much of the slots a step reads. A step of
 single tokens is a fixed list of operations but for that bound, and `block` fixes it too: with it a
 step reads whole blocks and masks what is not there yet, so that one recorded step serves all steps
 of a block, whatever the rows' lengths.
@@ -25,7 +25,7 @@ import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.kv_cache import file, paged, sliding, static
-from gradient.kv_cache.dtypes import storages_of
+from gradient.kv_cache.dtypes import codecs_of
 from gradient.kv_cache.layout import Batch, KeyValues, KVCacheSpec, Layout
 from gradient.kv_cache.paged import PagePool
 from gradient.models.causal_lm import CausalLM, KVShape
@@ -35,7 +35,7 @@ from gradient.tensor import Device, Tensor
 class LayoutOptions(TypedDict, total=False):
     """The options of the layouts; `KVCache` says which has which."""
 
-    slack: int
+    max_rewind: int
     page_size: int
     pages: int | None
     pool: PagePool | None
@@ -59,8 +59,11 @@ class KVCache:
     Attributes:
         lengths: (B,) int64 on the device: tokens held by each row.
         counts: the same numbers on the host.
-        kind, storages, layouts: where and how columns are kept; layers of one window share a
-            layout in a sliding cache, all layers in the others.
+        kind: where a token's keys and values lie: "static", "sliding" or "paged"
+            (transformers' `cache_implementation`).
+        codecs: the dtypes that keys and values are stored in (llama.cpp's `type_k`, `type_v`).
+        layouts: the buffers, rings or pages; layers of one window share one in a sliding cache,
+            all layers in the others.
     """
 
     def __init__(
@@ -82,23 +85,23 @@ class KVCache:
             little more than that) or "paged" (pages of a pool, shared between rows).
         dtype: of what is stored: a float dtype or its name, "int8" or "int4"; or that of
             keys and that of values, as in "int8/int4".
-        capacity: columns to reserve for a row; more are made when they are needed.
+        capacity: slots to reserve for a row; more are made when they are needed.
         limit: the model's context length, which no row may exceed.
-        block: attend to a multiple of so many columns. 1 reads least; more lets a decoding step
+        block: attend to a multiple of so many slots. 1 reads least; more lets a decoding step
             be recorded once and replayed for `block` steps.
-        options: the layout's own. Of "sliding": `slack`, the tokens by which it can be rewound. Of
-            "paged": `page_size`, `pages` (the most there may be) or `pool` (of another cache).
+        options: the layout's own. Of "sliding": `max_rewind`, by how many tokens it can be rewound.
+            Of "paged": `page_size`, `pages` (the most there may be) or `pool` (of another cache).
         """
         if block < 1:
-            raise ArgumentError(f"cache: block must be at least 1 column, got {block}")
+            raise ArgumentError(f"cache: block must be at least 1 slot, got {block}")
         self.shapes = [KVShape(*shape) for shape in shapes]
         self.kind = kind
         self.limit = limit
         self.device = device
-        self.storages = storages_of(gradient.get_default_dtype() if dtype is None else dtype)
+        self.codecs = codecs_of(gradient.get_default_dtype() if dtype is None else dtype)
         self.counts = [0] * batch_size
         self.lengths = gradient.zeros(batch_size, dtype=gradient.int64, device=device)
-        spec = KVCacheSpec(dict(enumerate(self.shapes)), self.storages, device, block)
+        spec = KVCacheSpec(dict(enumerate(self.shapes)), self.codecs, device, block)
         make_layouts = layout_maker(kind, options)
         self.layouts = make_layouts(spec, batch_size, capacity=capacity, **options)
         self.layout_of = {
@@ -145,18 +148,18 @@ class KVCache:
         return pools[0] if pools else None
 
     @property
-    def slack(self) -> int | None:
+    def max_rewind(self) -> int | None:
         """Return by how many tokens rows can be rewound at any time; None is by all."""
-        bounds = [layout.slack for layout in self.layouts if layout.slack is not None]
+        bounds = [layout.max_rewind for layout in self.layouts if layout.max_rewind is not None]
         return min(bounds, default=None)
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes that keys and values take, reserved columns included."""
+        """Return the bytes that keys and values take, reserved slots included."""
         return sum(layout.nbytes for layout in self.layouts)
 
     def begin(self, tokens: int, lengths: Sequence[int] | None = None) -> CachedKeyValues:
-        """Make room for `tokens` more columns, of which row b's first lengths[b] are real.
+        """Make room for `tokens` more slots, of which row b's first lengths[b] are real.
 
         Raises:
             ArgumentError: a row would exceed the model's context; or in a sliding cache, a pass
@@ -200,10 +203,10 @@ class KVCache:
             ArgumentError: they differ in kind, dtype or shapes.
         """
         caches: list[KVCache] = [self, *others]
-        if len({(each.kind, each.storages.name, *each.shapes) for each in caches}) > 1:
+        if len({(each.kind, each.codecs.name, *each.shapes) for each in caches}) > 1:
             raise ArgumentError(
                 "join: caches must be alike in kind, dtype and shapes, got "
-                + ", ".join(f"{each.kind} of {each.storages.name}" for each in caches)
+                + ", ".join(f"{each.kind} of {each.codecs.name}" for each in caches)
             )
         joined = type(self).__new__(type(self))
         joined.__dict__.update(self.__dict__)
@@ -275,7 +278,7 @@ class KVCache:
 
         saved = file.read(path, model)
         longest = max(len(ids) for ids in saved.tokens)
-        stored = saved.storages.name if dtype is None else dtype
+        stored = saved.codecs.name if dtype is None else dtype
         cache = cls.for_model(model, len(saved.tokens), longest, kind=kind, dtype=stored, **options)
         file.fill(cache, saved)
         return cache, saved.tokens
@@ -292,7 +295,7 @@ class CachedKeyValues:
     def __init__(self, cache: KVCache, tokens: int, new_counts: list[int]) -> None:
         self.cache = cache
         device = cache.device
-        columns = gradient.arange(tokens, device=device)
+        offsets = gradient.arange(tokens, device=device)
         padded = any(real != tokens for real in new_counts)
         new_lengths: Tensor | int = tokens
         if padded:
@@ -303,10 +306,10 @@ class CachedKeyValues:
             counts=cache.counts,
             new_counts=new_counts,
             lengths=cache.lengths,
-            positions=cache.lengths.unsqueeze(1) + columns,  # (B, T)
+            positions=cache.lengths.unsqueeze(1) + offsets,  # (B, T)
             rows=gradient.arange(cache.batch_size, device=device).unsqueeze(1),  # (B, 1)
             new_lengths=new_lengths,
-            real=columns < new_lengths if padded else None,  # (B, T)
+            real=offsets < new_lengths if padded else None,  # (B, T)
         )
         with gradient.no_grad():
             self.slots = [layout.allocate_slots(self.batch) for layout in cache.layouts]
@@ -336,17 +339,17 @@ class CachedKeyValues:
                 "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
                 "or gradient.inference_mode(), or, to train, without a cache"
             )
-        storages, size = self.cache.storages, self.cache.shapes[layer].head_size
+        codecs, size = self.cache.codecs, self.cache.shapes[layer].head_size
         slots = self.slots[self.cache.layout_of[layer]]
         # What is read is what was stored, also of the new tokens: so it makes no difference in how
         # many passes a text came.
-        new = KeyValues(storages.keys.encode(key), storages.values.encode(value))
+        new = KeyValues(codecs.keys.encode(key), codecs.values.encode(value))
         keys, values = slots.update(layer, new, window)
         fresh = self.batch.fresh
         return F.attention(
             query,
-            storages.keys.decode(keys, size, query.dtype),
-            storages.values.decode(values, size, query.dtype),
+            codecs.keys.decode(keys, size, query.dtype),
+            codecs.values.decode(values, size, query.dtype),
             mask=None if fresh else slots.mask(window),
             is_causal=fresh,
             scale=scale,
@@ -358,7 +361,7 @@ class CachedKeyValues:
         """Count the tokens as held.
 
         Until then a step that failed has changed nothing. In a sliding cache that holds for up to
-        slack + 1 tokens: after more, `begin` may raise until the rows are rewound to 0.
+        max_rewind + 1 tokens: after more, `begin` may raise until the rows are rewound to 0.
         """
         cache, batch = self.cache, self.batch
         cache.counts = [

@@ -1,7 +1,7 @@
 """How a key or value vector is stored: as floats of some dtype (or, elsewhere, in fewer bits).
 
-A storage turns vectors (..., D) into *parts*, tensors (..., w) with the same leading axes, and
-back. A layout keeps parts without knowing what they mean; so each storage works in each layout.
+A codec turns vectors (..., D) into *parts*, tensors (..., w) with the same leading axes, and
+back. A layout keeps parts without knowing what they mean; so each codec works in each layout.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import NamedTuple, Protocol
 import gradient
 from gradient.tensor import Device, Tensor
 
-#: The tensors that a storage makes of one: alike in all axes but the last.
+#: The tensors that a codec makes of one: alike in all axes but the last.
 Parts = tuple[Tensor, ...]
 
 
 class Part(NamedTuple):
-    """One of the tensors that a storage makes: numbers a vector, and their dtype."""
+    """One of the tensors that a codec makes: numbers a vector, and their dtype."""
 
     width: int
     dtype: gradient.DType
 
 
-class Storage(Protocol):
+class Codec(Protocol):
     """A way to store vectors of numbers."""
 
-    #: What `storages_of` calls it, and a saved cache.
+    #: What `codecs_of` calls it, and a saved cache.
     name: str
 
     def parts(self, head_size: int) -> list[Part]:
@@ -41,7 +41,7 @@ class Storage(Protocol):
         ...
 
 
-class FloatStorage:
+class FloatCodec:
     """Floats of one dtype, the model's or a narrower one."""
 
     def __init__(self, dtype: gradient.DType) -> None:
@@ -53,7 +53,7 @@ class FloatStorage:
         return [Part(head_size, self.dtype)]
 
     def encode(self, x: Tensor) -> Parts:
-        """Return the vectors in the storage's dtype."""
+        """Return the vectors in the codec's dtype."""
         return (x.to(self.dtype),)
 
     def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
@@ -62,24 +62,24 @@ class FloatStorage:
 
 
 def empty_parts(
-    storage: Storage, lead: tuple[int, ...], head_size: int, device: Device | str | None
+    codec: Codec, lead: tuple[int, ...], head_size: int, device: Device | str | None
 ) -> Parts:
     """Return parts for vectors (*lead, D) that hold nothing yet."""
     # Zeros, not empty: attention multiplies columns that it masks by 0, and 0 * nan is nan.
     return tuple(
         gradient.zeros((*lead, width), dtype=dtype, device=device)
-        for width, dtype in storage.parts(head_size)
+        for width, dtype in codec.parts(head_size)
     )
 
 
-class Storages(NamedTuple):
+class Codecs(NamedTuple):
     """How keys are stored, and how values are."""
 
-    keys: Storage
-    values: Storage
+    keys: Codec
+    values: Codec
 
     @property
     def name(self) -> str:
-        """Return the name that `storages_of` reads: one for both, or "keys/values"."""
+        """Return the name that `codecs_of` reads: one for both, or "keys/values"."""
         keys, values = self.keys.name, self.values.name
         return keys if keys == values else f"{keys}/{values}"

@@ -1,4 +1,4 @@
-"""The storages of keys and values by name: floating dtypes, "int8", "int4", or two of them."""
+"""The codecs of keys and values by name: floating dtypes, "int8", "int4", or two of them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import gradient
 from gradient.dtypes.names import FLOATING
 from gradient.errors import ArgumentError
-from gradient.kv_cache.quantized import Int4Storage, Int8Storage
-from gradient.kv_cache.storage import FloatStorage, Storage, Storages
+from gradient.kv_cache.codec import Codec, Codecs, FloatCodec
+from gradient.kv_cache.quantized import Int4Codec, Int8Codec
 
 #: Names of what keys and values can be stored in; floating dtypes have short names, too ("f16").
 STORED = ("float32", "bfloat16", "float16", "float64", "int8", "int4")
 
 
-def storages_of(dtype: gradient.DType | str) -> Storages:
-    """Return the storages for a dtype, its name, or two names as in "int8/int4".
+def codecs_of(dtype: gradient.DType | str) -> Codecs:
+    """Return the codecs for a dtype, its name, or two names as in "int8/int4".
 
     Raises:
         ArgumentError: keys or values are not stored in it.
@@ -23,11 +23,11 @@ def storages_of(dtype: gradient.DType | str) -> Storages:
     names = dtype.split("/") if isinstance(dtype, str) else [dtype]
     if len(names) > 2:
         raise ArgumentError(f"cache: expected one dtype, or that of keys/values, got {dtype!r}")
-    return Storages(storage_of(names[0]), storage_of(names[-1]))
+    return Codecs(codec_of(names[0]), codec_of(names[-1]))
 
 
 def is_stored(name: Any) -> bool:
-    """Return whether `storages_of` takes this name."""
+    """Return whether `codecs_of` takes this name."""
     return (
         isinstance(name, str)
         and 1 <= len(name.split("/")) <= 2
@@ -35,17 +35,17 @@ def is_stored(name: Any) -> bool:
     )
 
 
-def storage_of(dtype: gradient.DType | str) -> Storage:
-    """Return the storage for a dtype, or for its name.
+def codec_of(dtype: gradient.DType | str) -> Codec:
+    """Return the codec for a dtype, or for its name.
 
     Raises:
         ArgumentError: keys and values are not stored in it.
     """
     name = dtype if isinstance(dtype, str) else dtype.name
     if name in FLOATING:
-        return FloatStorage(FLOATING[name])
+        return FloatCodec(FLOATING[name])
     if name not in STORED:
         raise ArgumentError(
             f"cache: keys and values are stored as one of {', '.join(STORED)}, got {name!r}"
         )
-    return Int8Storage() if name == "int8" else Int4Storage()
+    return Int8Codec() if name == "int8" else Int4Codec()

@@ -1,8 +1,8 @@
 """A key-value cache in a file: what its rows hold, the tokens it came from, and whose it is.
 
-The file is safetensors. Of each row it holds the token ids and, for each layer, the columns of keys
-and values as they are stored (codes and scales, if they are quantised). The layout is not part of
-it: what a sliding cache wrote, a paged one can read.
+The file is safetensors. Of each row it holds the token ids and, for each layer, keys and values as
+they are stored (codes and scales, if they are quantised). The layout is not part of it: what a
+sliding cache wrote, a paged one can read.
 
 Keys and values mean nothing to any other model. So the header names the model, by a digest of a
 few numbers of each weight: another dtype, or a step of training, gives another.
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradient
 from gradient.errors import ArgumentError, FileFormatError
 from gradient.io.safetensors import SafetensorsFile, save_file
-from gradient.kv_cache.dtypes import storages_of
+from gradient.kv_cache.codec import Codecs, empty_parts
+from gradient.kv_cache.dtypes import codecs_of
 from gradient.kv_cache.layout import KeyValues
-from gradient.kv_cache.storage import Storages, empty_parts
 from gradient.models.causal_lm import CausalLM, KVShape
 from gradient.tensor import Tensor
 
@@ -60,14 +60,14 @@ def save(
         tensors[f"{row}.tokens"] = gradient.tensor(list(ids), dtype=gradient.int64)
         for layer in range(len(cache.shapes)):
             layout = cache.layouts[cache.layout_of[layer]]
-            columns = layout.columns(layer, row, layout.first(row, len(ids)), len(ids))
-            for name, parts in zip(KeyValues._fields, columns, strict=True):
+            held = layout.read(layer, row, layout.first(row, len(ids)), len(ids))
+            for name, parts in zip(KeyValues._fields, held, strict=True):
                 for number, part in enumerate(parts):
                     tensors[f"{row}.{layer}.{name}.{number}"] = part.cpu()
     header = {
         "format": FORMAT,
         "model": fingerprint(model),
-        "storage": cache.storages.name,
+        "storage": cache.codecs.name,
         "rows": str(len(tokens)),
         "shapes": json.dumps([list(shape) for shape in cache.shapes]),
     }
@@ -78,24 +78,24 @@ class Saved(NamedTuple):
     """What a file holds of a cache, mapped but not read yet."""
 
     tokens: list[list[int]]
-    storages: Storages
-    columns: dict[tuple[int, int], KeyValues]  # by (row, layer): (H, n, w) of the last n tokens
+    codecs: Codecs
+    layers: dict[tuple[int, int], KeyValues]  # by (row, layer): (H, n, w) of the last n tokens
 
 
 def read(path: str | os.PathLike[str], model: CausalLM) -> Saved:
     """Check a file, and return what it holds; see `KVCache.load`."""
     file = SafetensorsFile(path)
-    rows, storages = _read_header(file, path, model)
+    rows, codecs = _read_header(file, path, model)
     tokens = [_tokens(file, path, row, model.config.vocab_size) for row in range(rows)]
     counts = [len(ids) for ids in tokens]
     if rows * max(counts) > MOST_PADDING * sum(counts):
         raise _wrong(path, f"rows of {min(counts)} to {max(counts)} tokens are mostly padding")
-    columns = {
-        (row, layer): _columns(file, path, row, layer, KVShape(*shape), count, storages)
+    layers = {
+        (row, layer): _key_values(file, path, row, layer, KVShape(*shape), count, codecs)
         for row, count in enumerate(counts)
         for layer, shape in enumerate(model.kv_shapes)
     }
-    return Saved(tokens, storages, columns)
+    return Saved(tokens, codecs, layers)
 
 
 @gradient.no_grad()
@@ -108,14 +108,14 @@ def fill(cache: KVCache, saved: Saved) -> None:
     past = cache.begin(longest, counts)
     for layer, (heads, size, window) in enumerate(cache.shapes):
         sides = []
-        for side, stored in enumerate(saved.storages):
-            storage = cache.storages[side]
+        for side, stored in enumerate(saved.codecs):
+            codec = cache.codecs[side]
             parts = empty_parts(stored, (len(counts), heads, longest), size, cache.device)
             for row, count in enumerate(counts):
-                for part, held in zip(parts, saved.columns[row, layer][side], strict=True):
+                for part, held in zip(parts, saved.layers[row, layer][side], strict=True):
                     part[row, :, count - held.shape[1] : count] = held.to(cache.device)
-            if storage.name != stored.name:
-                parts = storage.encode(stored.decode(parts, size, gradient.float32))
+            if codec.name != stored.name:
+                parts = codec.encode(stored.decode(parts, size, gradient.float32))
             sides.append(parts)
         past.slots[cache.layout_of[layer]].update(layer, KeyValues(*sides), window)
     past.commit()
@@ -136,8 +136,8 @@ def _wrong(path: Any, what: str) -> FileFormatError:
     return FileFormatError(f"{path} is not a saved key-value cache: {what}")
 
 
-def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Storages]:
-    """Return the number of rows and the storages, once the file is known to be this model's."""
+def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int, Codecs]:
+    """Return the number of rows and the codecs, once the file is known to be this model's."""
     header = file.metadata
     if header.get("format") != FORMAT:
         raise _wrong(path, f"its format is {header.get('format')!r}, expected {FORMAT!r}")
@@ -151,7 +151,7 @@ def _read_header(file: SafetensorsFile, path: Any, model: CausalLM) -> tuple[int
     if not (re.fullmatch("[1-9][0-9]{0,8}", rows) and int(rows) <= len(file)):
         raise _wrong(path, f"it claims {rows!r:.80} rows and has {len(file)} tensors")
     try:
-        return int(rows), storages_of(header.get("storage", ""))
+        return int(rows), codecs_of(header.get("storage", ""))
     except ArgumentError as error:
         raise _wrong(path, str(error)) from None
 
@@ -166,19 +166,19 @@ def _tokens(file: SafetensorsFile, path: Any, row: int, vocab_size: int) -> list
     return ids.tolist()
 
 
-def _columns(
+def _key_values(
     file: SafetensorsFile,
     path: Any,
     row: int,
     layer: int,
     shape: KVShape,
     count: int,
-    storages: Storages,
+    codecs: Codecs,
 ) -> KeyValues:
     """Return the keys and values that the file has of a row and layer, all alike in length."""
     names = [
-        [f"{row}.{layer}.{name}.{number}" for number in range(len(storage.parts(shape.head_size)))]
-        for name, storage in storages._asdict().items()
+        [f"{row}.{layer}.{name}.{number}" for number in range(len(codec.parts(shape.head_size)))]
+        for name, codec in codecs._asdict().items()
     ]
     missing = [name for side in names for name in side if name not in file]
     if missing:
@@ -187,8 +187,8 @@ def _columns(
     held = first[1] if len(first) == 3 else -1
     # A layer with a window need not have more than what the next token sees.
     least = count if shape.window is None else min(count, shape.window - 1)
-    for side, storage in zip(names, storages, strict=True):
-        for name, part in zip(side, storage.parts(shape.head_size), strict=True):
+    for side, codec in zip(names, codecs, strict=True):
+        for name, part in zip(side, codec.parts(shape.head_size), strict=True):
             entry, expected = file.entries[name], (shape.heads, held, part.width)
             if entry.shape != expected or not least <= held <= count:
                 raise _wrong(

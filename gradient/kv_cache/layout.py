@@ -1,13 +1,13 @@
-"""The contract of a layout: where the columns of some layers' keys and values lie.
+"""The contract of a layout: where the slots of some layers' keys and values lie.
 
 Dimensions, here and in the layouts:
-    B  rows (sequences)     T  new tokens          S  columns attended to
-    H  key-value heads      D  size of a head      w  width of a storage's part
+    B  rows (sequences)     T  new tokens          S  slots attended to
+    H  key-value heads      D  size of a head      w  width of a codec's part
 
-A layout keeps the parts that a storage makes of keys and values, for one or several layers. It
+A layout keeps the parts that a codec makes of keys and values, for one or several layers. It
 does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s. For every
 forward pass the cache has it allocate `Slots` for the new tokens; each layer updates these with its
-new columns and gets those to attend to.
+new slots and gets those to attend to.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
-from gradient.kv_cache.storage import Parts, Storage, Storages, empty_parts
+from gradient.kv_cache.codec import Codec, Codecs, Parts, empty_parts
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Device, Tensor
 
 
 class KeyValues(NamedTuple):
-    """What storages make of keys, and of values."""
+    """What codecs make of keys, and of values."""
 
     keys: Parts
     values: Parts
@@ -32,12 +32,12 @@ class KeyValues(NamedTuple):
 
 @dataclass(frozen=True)
 class KVCacheSpec:
-    """What a layout must hold: of which layers, in which storages, and where."""
+    """What a layout must hold: of which layers, in which codecs, and where."""
 
     shapes: dict[int, KVShape]  # by the layer's number
-    storages: Storages
+    codecs: Codecs
     device: Device | str | None
-    block: int  # attention reads a multiple of so many columns
+    block: int  # attention reads a multiple of so many slots
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def end(self) -> int:
-        """Return the columns in use after this pass, padding included."""
+        """Return the number of slots in use after this pass, padding included."""
         return max(self.counts) + self.tokens
 
     @property
@@ -70,33 +70,33 @@ class Batch:
 
 
 class Slots(ABC):
-    """Where the new columns of one batch go in a layout, and which are attended to."""
+    """Where the new slots of one batch go in a layout, and which are attended to."""
 
     @abstractmethod
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """Store a layer's new columns (B, H, T, w); return those to attend to, (B, H, S, w)."""
+        """Store a layer's new slots (B, H, T, w); return those to attend to, (B, H, S, w)."""
 
     @abstractmethod
     def mask(self, window: int | None) -> Tensor | None:
-        """Return which of the columns a query sees, (B, 1, T, S) bool; None if it sees them all.
+        """Return which of the slots a query sees, (B, 1, T, S) bool; None if it sees them all.
 
-        A fresh batch is not asked: its queries see the new columns up to their own.
+        A fresh batch is not asked: its queries see the new slots up to their own.
         """
 
 
 class Layout(ABC):
-    """Columns of keys and values for B rows of some layers."""
+    """Slots of keys and values for B rows of some layers."""
 
     spec: KVCacheSpec
     #: By how many tokens rows can be rewound at any time; None is by all.
-    slack: int | None = None
+    max_rewind: int | None = None
 
     @abstractmethod
     def allocate_slots(self, batch: Batch) -> Slots:
-        """Make room for a batch's columns.
+        """Make room for a batch's slots.
 
         A pass that is not completed has changed nothing, but for a ring's (`sliding`) of more than
-        slack + 1 tokens: what it may have overwritten counts as dropped.
+        max_rewind + 1 tokens: what it may have overwritten counts as dropped.
         """
 
     @abstractmethod
@@ -120,8 +120,8 @@ class Layout(ABC):
         """
 
     @abstractmethod
-    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """Return a row's columns (H, stop - start, w) of the tokens `start` to `stop` - 1."""
+    def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
+        """Return what a row holds of the tokens `start` to `stop` - 1: (H, stop - start, w)."""
 
     def first(self, row: int, count: int) -> int:
         """Return the first token that is still held of a row with `count` tokens."""
@@ -152,13 +152,13 @@ class Buffers:
 
     def _allocate(self, capacity: int) -> None:
         self.capacity = capacity
-        keys, values = self.spec.storages
+        keys, values = self.spec.codecs
         self.keys = {layer: self._empty(layer, keys, capacity) for layer in self.spec.shapes}
         self.values = {layer: self._empty(layer, values, capacity) for layer in self.spec.shapes}
 
-    def _empty(self, layer: int, storage: Storage, capacity: int) -> Parts:
+    def _empty(self, layer: int, codec: Codec, capacity: int) -> Parts:
         heads, size, _ = self.spec.shapes[layer]
-        return empty_parts(storage, self._shape(heads, capacity), size, self.spec.device)
+        return empty_parts(codec, self._shape(heads, capacity), size, self.spec.device)
 
     def _grow(self, capacity: int) -> None:
         """Move everything into larger tensors.
@@ -166,9 +166,9 @@ class Buffers:
         Should memory run out midway, or the user break it off, all layers still have what they
         held.
         """
-        for buffers, storage in zip((self.keys, self.values), self.spec.storages, strict=True):
+        for buffers, codec in zip((self.keys, self.values), self.spec.codecs, strict=True):
             for layer, parts in buffers.items():
-                grown = self._empty(layer, storage, capacity)
+                grown = self._empty(layer, codec, capacity)
                 used = self._shape(self.spec.shapes[layer].heads, self.capacity)[self.axis]
                 held = (*[slice(None)] * self.axis, slice(used))
                 for new, old in zip(grown, parts, strict=True):
@@ -183,28 +183,28 @@ class Buffers:
         return sum(part.nbytes for parts in layers for part in parts)
 
 
-def attention_mask(columns: Tensor, positions: Tensor, window: int | None) -> Tensor:
-    """Return which columns each query sees: its own and those before it, `window` at most.
+def attention_mask(key_positions: Tensor, positions: Tensor, window: int | None) -> Tensor:
+    """Return which slots each query sees: its own and those before it, `window` at most.
 
     Args:
-        columns: positions of the columns, (S,), or (B, S) where rows differ.
+        key_positions: of the slots that are read, (S,), or (B, S) where rows differ.
         positions: positions of the queries, (B, T).
 
     Returns:
         (B, 1, T, S) bool.
     """
-    if columns.ndim == 2:
-        columns = columns.unsqueeze(1)  # (B, 1, S)
+    if key_positions.ndim == 2:
+        key_positions = key_positions.unsqueeze(1)  # (B, 1, S)
     positions = positions.unsqueeze(-1)  # (B, T, 1)
-    mask = columns <= positions
+    mask = key_positions <= positions
     if window is not None:
-        mask = mask & (columns > positions - window)
+        mask = mask & (key_positions > positions - window)
     return mask.unsqueeze(1)
 
 
-def round_up(columns: int, block: int) -> int:
-    """Return `columns`, rounded up to a multiple of `block`."""
-    return -(-columns // block) * block
+def round_up(count: int, block: int) -> int:
+    """Return `count`, rounded up to a multiple of `block`."""
+    return -(-count // block) * block
 
 
 def index_of(rows: Sequence[int], device: Device | str | None) -> Tensor:

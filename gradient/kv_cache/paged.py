@@ -1,4 +1,4 @@
-"""The paged layout: columns in pages of a pool, and for each row a table of its pages.
+"""The paged layout: slots in pages of a pool, and for each row a table of its pages.
 
 As an operating system gives processes memory (Kwon et al. 2023, "Efficient Memory Management for
 Large Language Model Serving with PagedAttention", sections 4.1 to 4.4): a row takes a page of the
@@ -6,9 +6,9 @@ pool when it needs one, so nothing is reserved for tokens that may never come; r
 of what they have in common, and copy one only when they write to it. Beams and prompts with a
 common beginning cost no copy and no second memory: `select` counts references.
 
-Dimensions: P pages of the pool, p columns of a page, n pages of the longest row.
+Dimensions: P pages of the pool, p slots of a page, n pages of the longest row.
 
-Pages lie as (P, p, H, w), so that a row's pages, taken one behind the other, are its columns
+Pages lie as (P, p, H, w), so that a row's pages, taken one behind the other, are its slots
 without another move. Page 0 belongs to nobody and holds zeros: padding is written there, as zeros,
 and table entries for which a row has no page point there.
 
@@ -37,10 +37,10 @@ from gradient.tensor import Tensor
 
 
 class PagePool(Buffers):
-    """Pages of columns for every layer, counted by reference.
+    """Pages of slots for every layer, counted by reference.
 
     Attributes:
-        page_size: p, columns of a page.
+        page_size: p, slots of a page.
         pages: the most pages that may be in use; None is as many as memory has.
         references: how many tables name each page; page 0 is the common one of zeros.
     """
@@ -187,8 +187,8 @@ class Paged(Layout):
                 del self.tables[row][kept:]
                 self.table[row, kept:] = 0
 
-    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.columns`."""
+    def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
+        """See `Layout.read`."""
         positions = gradient.arange(start, stop, device=self.spec.device)
         pages = self.table[row][positions // self.pool.page_size]
         index = (pages, positions % self.pool.page_size)
@@ -265,8 +265,8 @@ def make_layouts(
     """
     if pool is None:
         pool = PagePool(spec, page_size, pages)
-    elif (pool.spec.shapes, pool.spec.storages.name, pool.spec.device) != (
-        spec.shapes, spec.storages.name, spec.device,
+    elif (pool.spec.shapes, pool.spec.codecs.name, pool.spec.device) != (
+        spec.shapes, spec.codecs.name, spec.device,
     ):  # fmt: skip
         raise ArgumentError("cache: the pool was made for another model, dtype or device")
     table = gradient.zeros((batch_size, 0), dtype=gradient.int64, device=spec.device)
@@ -281,7 +281,7 @@ class PagedSlots(Slots):
         self.batch = batch
         block, size = layout.spec.block, layout.pool.page_size
         self.extent = batch.tokens if batch.fresh else round_up(batch.end, block)  # S
-        # Single tokens of rows of one length, which read no column too many, see all they read.
+        # Single tokens of rows of one length, which read no slot too many, see all they read.
         self.unmasked = batch.tokens == 1 and batch.equal_lengths and block == 1
         self.page = layout.table[batch.rows, batch.positions // size]  # (B, T)
         self.offset = batch.positions % size  # (B, T)
@@ -311,14 +311,14 @@ class PagedSlots(Slots):
         if window is None and self.unmasked:
             return None
         if window not in self._masks:
-            columns = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = attention_mask(columns, self.batch.positions, window)
+            key_positions = gradient.arange(self.extent, device=self.layout.spec.device)
+            self._masks[window] = attention_mask(key_positions, self.batch.positions, window)
         return self._masks[window]
 
     def _gather(self, part: Tensor) -> Tensor:
-        """Return the rows' columns: pages (P, p, H, w) -> (B, H, S, w)."""
-        columns = part[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
-        return columns[:, : self.extent].transpose(1, 2)
+        """Return the rows' slots: pages (P, p, H, w) -> (B, H, S, w)."""
+        gathered = part[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
+        return gathered[:, : self.extent].transpose(1, 2)
 
 
 def _release(pool: PagePool, tables: list[list[int]]) -> None:

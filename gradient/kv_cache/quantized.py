@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import gradient
 from gradient.errors import ArgumentError
-from gradient.kv_cache.storage import Part, Parts
+from gradient.kv_cache.codec import Part, Parts
 from gradient.tensor import Tensor
 
 #: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.
@@ -28,7 +28,7 @@ SCALE = gradient.float16
 LARGEST = 65504.0
 
 
-class Int8Storage:
+class Int8Codec:
     """8 bits a number and a scale per group: of 64 numbers 68 bytes, where float16 takes 128.
 
     The error is at most 1/254 of the largest magnitude in the group (half a step), and what the
@@ -55,7 +55,7 @@ class Int8Storage:
         return (grouped(codes) * scale.float().unsqueeze(-1)).flatten(-2).to(dtype)
 
 
-class Int4Storage:
+class Int4Codec:
     """4 bits a number, a scale and a minimum per group: of 64 numbers 40 bytes.
 
     The error is at most 1/30 of the group's range (half a step), and what the rounding of scale and

@@ -1,20 +1,21 @@
-"""The sliding layout: for layers with a window, a ring of little more columns than that.
+"""The sliding layout: for layers with a window, a ring of little more slots than that.
 
-Token n lies in column n mod R, so that it takes the place of token n - R, which nobody will ask for
+Token n lies in slot n mod R, so that it takes the place of token n - R, which nobody will ask for
 again (Jiang et al. 2023, "Mistral 7B", section 2, "Rolling buffer cache"). R is the window and some
-slack. A layer then holds R columns, however long the text.
+tokens more, `max_rewind`. A layer then holds R slots, however long the text.
 
 Three things are not plain about a ring:
 
-- Many new tokens at once would overwrite what the first of them still look back to. Up to slack + 1
-  are written and then the ring is read; of more (a chunk of a prompt) the queries get the ring as
-  it was and the new columns beside it, and then the last R of these are written.
-- Padding must not be written, as it would overwrite real tokens. It goes to column 0, a bin that is
-  never read; the ring begins at column 1.
-- A ring forgets, so it can be rewound only so far: by `slack` tokens at least, and as long as
+- Many new tokens at once would overwrite what the first of them still look back to. Up to
+  max_rewind + 1 are written and then the ring is read; of more (a chunk of a prompt) the queries
+  get the ring as it was and the new slots beside it, and then the last R of these are written.
+- Padding must not be written, as it would overwrite real tokens. It goes to slot 0, a bin that is
+  never read; the ring begins at slot 1.
+- A ring forgets, so it can be rewound only so far: by `max_rewind` tokens at least, and as long as
   nothing has been overwritten to any length. Beyond that `rewind` raises, and the text has to be
-  computed anew. So has it after a pass of more than slack + 1 tokens that was broken off midway
-  (Ctrl-C) and may have overwritten what its first tokens look back to: rewind the row to 0 first.
+  computed anew. So has it after a pass of more than max_rewind + 1 tokens that was broken off
+  midway (Ctrl-C) and may have overwritten what its first tokens look back to: rewind the row to 0
+  first.
 """
 
 from __future__ import annotations
@@ -38,36 +39,36 @@ from gradient.kv_cache.layout import (
 from gradient.kv_cache.static import Static
 from gradient.tensor import Tensor
 
-#: A position that no query reaches: that of a column which holds nothing.
+#: A position that no query reaches: that of a slot which holds nothing.
 NO_POSITION = 2**62
 
 
 class Ring(Buffers, Layout):
-    """Rings of R columns for layers of one window; they grow by doubling until they have them.
+    """Rings of R slots for layers of one window; they grow by doubling until they have them.
 
     Attributes:
-        size: R, the window and the slack, in whole blocks.
-        capacity: columns that there are, R at most.
+        size: R, window + max_rewind, in whole blocks.
+        capacity: slots that there are, R at most.
         keys, values: each layer's parts (B, H, 1 + capacity, w), by its number.
         kept_from: each row's first token that has not been overwritten.
     """
 
     axis = 2
-    slack: int
+    max_rewind: int
 
     def __init__(
-        self, spec: KVCacheSpec, batch_size: int, window: int, slack: int, capacity: int = 0
+        self, spec: KVCacheSpec, batch_size: int, window: int, max_rewind: int, capacity: int = 0
     ) -> None:
         """Args:
         window: how many tokens a query sees, itself counted.
-        slack: how many tokens more are kept, to rewind by.
-        capacity: columns to reserve.
+        max_rewind: how many tokens more are kept, to rewind by.
+        capacity: slots to reserve.
         """
         self.spec = spec
         self.batch_size = batch_size
         self.window = window
-        self.slack = slack
-        self.size = round_up(window + slack, spec.block)
+        self.max_rewind = max_rewind
+        self.size = round_up(window + max_rewind, spec.block)
         self.kept_from = [0] * batch_size
         self._allocate(min(self.size, round_up(capacity, spec.block)))
 
@@ -102,10 +103,10 @@ class Ring(Buffers, Layout):
         """See `Layout.join`. What the rows hold is copied."""
         layouts = [self, *others]
         if len({layout.size for layout in layouts}) > 1:
-            raise ArgumentError("join: sliding caches must have the same slack and block")
+            raise ArgumentError("join: sliding caches must have the same max_rewind and block")
         rows = sum(layout.batch_size for layout in layouts)
         capacity = max(layout.capacity for layout in layouts)
-        joined = Ring(self.spec, rows, self.window, self.slack, capacity)
+        joined = Ring(self.spec, rows, self.window, self.max_rewind, capacity)
         joined.kept_from = [first for layout in layouts for first in layout.kept_from]
         begin = 0
         for layout in layouts:
@@ -121,8 +122,8 @@ class Ring(Buffers, Layout):
         """See `Layout.rewind`."""
         self._check(counts, "")
 
-    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.columns`."""
+    def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
+        """See `Layout.read`."""
         index = gradient.arange(start, stop, device=self.spec.device) % self.size + 1
         return KeyValues(
             *(
@@ -145,23 +146,23 @@ class Ring(Buffers, Layout):
                 raise ArgumentError(
                     f"sliding cache: {reason}row {row} cannot go on after {count} tokens, as of "
                     f"those before only the ones from {first} on are kept; rewind the row to 0 and "
-                    f"compute the text anew, or give the cache more slack (it has {self.slack} "
-                    "tokens beyond its window)"
+                    "compute the text anew, or give the cache a larger max_rewind (it is "
+                    f"{self.max_rewind} tokens)"
                 )
 
-    def _reserve(self, columns: int) -> None:
-        if columns <= self.capacity:
+    def _reserve(self, slots: int) -> None:
+        if slots <= self.capacity:
             return
-        more = round_up(max(columns, 2 * self.capacity), self.spec.block)
+        more = round_up(max(slots, 2 * self.capacity), self.spec.block)
         self._grow(min(self.size, more))
 
 
 def make_layouts(
-    spec: KVCacheSpec, batch_size: int, *, capacity: int = 0, slack: int = 32
+    spec: KVCacheSpec, batch_size: int, *, capacity: int = 0, max_rewind: int = 32
 ) -> list[Layout]:
     """Return the layouts of a sliding cache: a ring for each window, buffers for full layers."""
-    if slack < 0:
-        raise ArgumentError(f"cache: slack must be at least 0 tokens, got {slack}")
+    if max_rewind < 0:
+        raise ArgumentError(f"cache: max_rewind must be at least 0 tokens, got {max_rewind}")
     layouts: list[Layout] = []
     for window in dict.fromkeys(shape.window for shape in spec.shapes.values()):
         shapes = {layer: shape for layer, shape in spec.shapes.items() if shape.window == window}
@@ -169,7 +170,7 @@ def make_layouts(
         layouts.append(
             Static(own, batch_size, capacity)
             if window is None
-            else Ring(own, batch_size, window, slack, capacity)
+            else Ring(own, batch_size, window, max_rewind, capacity)
         )
     return layouts
 
@@ -181,14 +182,14 @@ class RingSlots(Slots):
         self.ring = ring
         self.batch = batch
         block = ring.spec.block
-        # Whether the new columns can be written first, and read back with the rest of the ring.
-        self.writes_first = batch.tokens <= ring.slack + 1
+        # Whether the new slots can be written first, and read back with the rest of the ring.
+        self.writes_first = batch.tokens <= ring.max_rewind + 1
         held = batch.end if self.writes_first else max(batch.counts)
-        self.extent = min(ring.size, round_up(held, block))  # columns read of the ring
-        # No query looks past its window, no column is empty or overwritten: all see all they read.
+        self.extent = min(ring.size, round_up(held, block))  # slots read of the ring
+        # No query looks past its window, no slot is empty or overwritten: all see all they read.
         single = batch.tokens == 1 and batch.equal_lengths and block == 1
         self.unmasked = single and batch.end <= ring.window
-        self.written = 1 + batch.positions % ring.size  # (B, T): each token's column
+        self.written = 1 + batch.positions % ring.size  # (B, T): each token's slot
         kept = _kept(batch, ring.size)
         if kept is not None:
             self.written = gradient.where(kept, self.written, 0)
@@ -225,21 +226,21 @@ class RingSlots(Slots):
         return self._mask
 
     def _positions(self) -> Tensor:
-        """Return the positions of the columns that are read, (B, S)."""
+        """Return the positions of the slots that are read, (B, S)."""
         batch, ring = self.batch, self.ring
-        columns = gradient.arange(self.extent, device=ring.spec.device)
-        # Padding counts as written: the columns it would take are past every window.
+        slots = gradient.arange(self.extent, device=ring.spec.device)
+        # Padding counts as written: the slots it would take are past every window.
         newest = batch.lengths.unsqueeze(1) - 1  # (B, 1)
         if self.writes_first:
             newest = newest + batch.tokens
-        # Of the positions that column c may hold, c, c + R, ..., the last that has been written.
-        held = newest - (newest - columns) % ring.size  # (B, S)
+        # Of the positions that slot c may hold, c, c + R, ..., the last that has been written.
+        held = newest - (newest - slots) % ring.size  # (B, S)
         held = gradient.where(held < 0, NO_POSITION, held)
         return held if self.writes_first else gradient.cat([held, batch.positions], dim=1)
 
     def _read(self, buffers: KeyValues) -> KeyValues:
-        columns = slice(1, 1 + self.extent)
-        return KeyValues(*(tuple(part[:, :, columns] for part in parts) for parts in buffers))
+        slots = slice(1, 1 + self.extent)
+        return KeyValues(*(tuple(part[:, :, slots] for part in parts) for parts in buffers))
 
     def _write(self, buffers: KeyValues, new: KeyValues) -> None:
         for stored, added in zip(buffers, new, strict=True):
@@ -248,9 +249,9 @@ class RingSlots(Slots):
 
 
 def _kept(batch: Batch, size: int) -> Tensor | None:
-    """Return which of the new columns belong into the ring, (B or 1, T) bool; None if all do."""
+    """Return which of the new slots belong into the ring, (B or 1, T) bool; None if all do."""
     if batch.tokens <= size:
         return batch.real
-    columns = gradient.arange(batch.tokens, device=batch.positions.device).unsqueeze(0)
-    last = columns >= batch.new_lengths - size
+    offsets = gradient.arange(batch.tokens, device=batch.positions.device).unsqueeze(0)
+    last = offsets >= batch.new_lengths - size
     return last if batch.real is None else last & batch.real

@@ -1,9 +1,9 @@
-"""The static layout: one buffer per layer and stored part, (B, H, N, w), token n in column n.
+"""The static layout: one buffer per layer and stored part, (B, H, N, w), token n in slot n.
 
-Row b holds its tokens in columns 0 .. lengths[b] - 1, whatever the other rows hold. New tokens are
+Row b holds its tokens in slots 0 .. lengths[b] - 1, whatever the other rows hold. New tokens are
 written behind them; a row that brings fewer than the others writes its padding too, and what comes
-next overwrites it. Since a query attends only to columns up to its own, it sees neither padding nor
-what a column held before: so forgetting tokens costs nothing.
+next overwrites it. Since a query attends only to slots up to its own, it sees neither padding nor
+what a slot held before: so forgetting tokens costs nothing.
 
 Every layer keeps every token, those with a sliding window too (which attend to a part of them).
 The buffers double when they are full, so that a token costs, over time, no more than one copy of
@@ -30,7 +30,7 @@ from gradient.tensor import Tensor
 
 
 class Static(Buffers, Layout):
-    """Buffers of N columns for every row, which grow by doubling.
+    """Buffers of N slots for every row, which grow by doubling.
 
     Attributes:
         capacity: N.
@@ -78,8 +78,8 @@ class Static(Buffers, Layout):
     def rewind(self, counts: Sequence[int]) -> None:
         """Do nothing: what lies beyond a row's length is not seen, and overwritten."""
 
-    def columns(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.columns`."""
+    def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
+        """See `Layout.read`."""
         return KeyValues(
             *(
                 tuple(part[row, :, start:stop] for part in buffers[layer])
@@ -90,11 +90,11 @@ class Static(Buffers, Layout):
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
         return self.batch_size, heads, capacity
 
-    def _reserve(self, columns: int) -> None:
-        """Let the buffers have at least `columns` columns, at least doubling them if they grow."""
-        if columns <= self.capacity:
+    def _reserve(self, slots: int) -> None:
+        """Let the buffers have at least `slots` slots, at least doubling them if they grow."""
+        if slots <= self.capacity:
             return
-        self._grow(round_up(max(columns, 2 * self.capacity), self.spec.block))
+        self._grow(round_up(max(slots, 2 * self.capacity), self.spec.block))
 
 
 def make_layouts(spec: KVCacheSpec, batch_size: int, *, capacity: int = 0) -> list[Layout]:
@@ -108,8 +108,8 @@ class StaticSlots(Slots):
     def __init__(self, layout: Static, batch: Batch, extent: int) -> None:
         self.layout = layout
         self.batch = batch
-        self.extent = extent  # S: columns that are read, at least those in use
-        # Single tokens of rows of one length, which read no column too many, see all they read.
+        self.extent = extent  # S: slots that are read, at least those in use
+        # Single tokens of rows of one length, which read no slot too many, see all they read.
         self.unmasked = batch.tokens == 1 and batch.equal_lengths and layout.spec.block == 1
         self._masks: dict[int | None, Tensor] = {}
 
@@ -121,7 +121,7 @@ class StaticSlots(Slots):
                 self._write(buffer, part)
         if self.batch.fresh:
             return new
-        # A single token of even rows needs no mask for its window either: the columns are cut.
+        # A single token of even rows needs no mask for its window either: the slots are cut.
         start = max(0, self.extent - window) if self.unmasked and window is not None else 0
         return KeyValues(
             *(tuple(part[:, :, start : self.extent] for part in parts) for parts in buffers)
@@ -134,8 +134,8 @@ class StaticSlots(Slots):
         if window is not None and window >= self.extent:
             window = None
         if window not in self._masks:
-            columns = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = attention_mask(columns, self.batch.positions, window)
+            key_positions = gradient.arange(self.extent, device=self.layout.spec.device)
+            self._masks[window] = attention_mask(key_positions, self.batch.positions, window)
         return self._masks[window]
 
     def _write(self, buffer: Tensor, part: Tensor) -> None:

@@ -168,7 +168,7 @@ def test_a_long_prompt_in_chunks_takes_the_memory_of_a_chunk(kind, monkeypatch):
 
 def test_a_sliding_layers_work_is_flat_altogether(monkeypatch):
     model = make_model(windows=(6, 11)).to("handle")
-    cache = KVCache.for_model(model, 1, kind="sliding", slack=3)
+    cache = KVCache.for_model(model, 1, kind="sliding", max_rewind=3)
     ids = gradient.tensor(texts(1)).to("handle")
     counting, work = Counting(monkeypatch), {}
     with gradient.no_grad():
@@ -211,7 +211,7 @@ def test_a_step_waits_once_for_the_tokens_and_for_nothing_else(kind, contexts, m
 
 KINDS = {
     "static": {"kind": "static"},
-    "sliding": {"kind": "sliding", "slack": 5},
+    "sliding": {"kind": "sliding", "max_rewind": 5},
     "paged": {"kind": "paged", "page_size": 8},
 }
 

@@ -181,12 +181,12 @@ def test_greedy_text_is_the_same_where_layers_have_windows(cache, device):
         assert [row.token_ids for row in found] == [row.token_ids for row in plain]
     assert sum(row.timings.accepted_tokens for row in found) > 20
     if cache == "sliding":  # drafts are no longer than what the ring can be rewound by
-        for slack in (0, 2):
-            kept = PromptCache(model, kind="sliding", slack=slack)
+        for max_rewind in (0, 2):
+            kept = PromptCache(model, kind="sliding", max_rewind=max_rewind)
             options = {"max_new_tokens": 60, "ignore_eos": True, "prompt_cache": kept}
             found = generate(model, PROMPTS[0], draft=Noisy(model, 0.3), **options)
             assert found.token_ids == plain[0].token_ids
-            assert (found.timings.accepted_tokens > 0) == (slack > 0)
+            assert (found.timings.accepted_tokens > 0) == (max_rewind > 0)
 
 
 @pytest.mark.parametrize("draft", ["prompt_lookup", "model"])

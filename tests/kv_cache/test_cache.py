@@ -1,4 +1,4 @@
-"""The key-value caches: every layout with every storage, held to computing without one."""
+"""The key-value caches: every layout with every codec, held to computing without one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import gradient.functional as F
 from gradient.errors import ArgumentError, CacheFull, TypeMismatch
 from gradient.generation import KVCache
 from gradient.kv_cache import layout
-from gradient.kv_cache.dtypes import storage_of
+from gradient.kv_cache.dtypes import codec_of
 from gradient.kv_cache.paged import PagePool
 from support.cache_model import close, fed, feed, make_model, texts, whole
 
 LAYOUTS = {
     "static": {"kind": "static"},
     "static in blocks": {"kind": "static", "block": 8},
-    "sliding": {"kind": "sliding", "slack": 3},
-    "sliding in blocks": {"kind": "sliding", "slack": 3, "block": 4},
-    "sliding, no slack": {"kind": "sliding", "slack": 0},
+    "sliding": {"kind": "sliding", "max_rewind": 3},
+    "sliding in blocks": {"kind": "sliding", "max_rewind": 3, "block": 4},
+    "sliding, window alone": {"kind": "sliding", "max_rewind": 0},
     "paged": {"kind": "paged", "page_size": 4},
     "paged in blocks": {"kind": "paged", "page_size": 4, "block": 8},
     "paged, bound": {"kind": "paged", "page_size": 5, "pages": 64},
@@ -119,13 +119,15 @@ def test_only_caches_that_are_alike_are_joined():
         static.join(paged)
     with pytest.raises(ArgumentError, match="paged caches must be of one pool"):
         paged.join(KVCache.for_model(model, 1, kind="paged"))
-    rings = [KVCache.for_model(model, 1, kind="sliding", slack=slack) for slack in (2, 3)]
-    with pytest.raises(ArgumentError, match="must have the same slack"):
+    rings = [
+        KVCache.for_model(model, 1, kind="sliding", max_rewind=max_rewind) for max_rewind in (2, 3)
+    ]
+    with pytest.raises(ArgumentError, match="must have the same max_rewind"):
         rings[0].join(rings[1])
 
 
-#: Rings without slack are for tests of their own: they can go back by one token.
-GO_BACK = [layout for layout in LAYOUTS if layout != "sliding, no slack"]
+#: Rings that keep nothing beyond their window have tests of their own: they go back by one token.
+GO_BACK = [layout for layout in LAYOUTS if layout != "sliding, window alone"]
 
 
 @pytest.mark.parametrize("dtype", [None, "int4"])
@@ -150,17 +152,21 @@ def test_a_rewound_cache_goes_on_as_if_it_had_never_held_more(layout, dtype, hel
             close(logits, expected[row, starts[row] : starts[row] + new[row]], TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("slack", [0, 1, 5])
-def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack):
+@pytest.mark.parametrize("max_rewind", [0, 1, 5])
+def test_a_ring_goes_back_by_max_rewind_and_one_and_no_further(max_rewind):
     model, text = make_model(windows=(6,)), texts(1)
-    cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=slack), text, [40])
-    with pytest.raises(ArgumentError, match=f"row 0 cannot go on after {38 - slack} tokens, .* "):
-        cache.rewind([38 - slack])
+    cache = fed(
+        model, KVCache.for_model(model, 1, kind="sliding", max_rewind=max_rewind), text, [40]
+    )
+    with pytest.raises(
+        ArgumentError, match=f"row 0 cannot go on after {38 - max_rewind} tokens, .* "
+    ):
+        cache.rewind([38 - max_rewind])
     assert cache.counts == [40]
-    cache.rewind([39 - slack])
+    cache.rewind([39 - max_rewind])
     close(
         feed(model, cache, text, [1], cache.counts)[0],
-        whole(model, text)[0, 39 - slack : 40 - slack],
+        whole(model, text)[0, 39 - max_rewind : 40 - max_rewind],
         TOLERANCE[None],
     )
     cache.rewind([0])  # for which nothing is needed
@@ -168,7 +174,7 @@ def test_a_ring_goes_back_by_its_slack_and_one_and_no_further(slack):
 
 def test_a_ring_that_a_broken_pass_has_overwritten_says_so():
     model, text = make_model(), texts(1)
-    cache = fed(model, KVCache.for_model(model, 1, kind="sliding", slack=3), text, [30])
+    cache = fed(model, KVCache.for_model(model, 1, kind="sliding", max_rewind=3), text, [30])
     cache.begin(20)  # and never committed
     with pytest.raises(ArgumentError, match="the last pass was broken off midway: row 0"):
         cache.begin(1)
@@ -205,7 +211,7 @@ def test_buffers_grow_by_doubling(device):
             past.commit()
             capacities.append(cache.layouts[0].capacity)
     assert capacities == [1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert cache.layouts[0].columns(0, 0, 0, 9).keys[0].min().item() == 1
+    assert cache.layouts[0].read(0, 0, 0, 9).keys[0].min().item() == 1
 
 
 @pytest.mark.parametrize("kind", ["static", "sliding", "paged"])
@@ -383,14 +389,16 @@ def test_layers_that_slide_stay_small():
     model, text = make_model(windows=(6, 11, 6)), texts(1)
     sizes = {}
     for kind in ("static", "sliding"):
-        cache = KVCache.for_model(model, 1, kind=kind, **({"slack": 2} if kind != "static" else {}))
+        cache = KVCache.for_model(
+            model, 1, kind=kind, **({"max_rewind": 2} if kind != "static" else {})
+        )
         sizes[kind] = []
         for start in range(0, 80, 10):
             feed(model, cache, text, [10], [start])
             sizes[kind].append(cache.nbytes)
     assert sizes["static"][-1] > 4 * sizes["sliding"][-1]
-    column = 2 * 2 * 8 * 4  # keys and values, two heads of eight float32
-    assert sizes["sliding"][2:] == [column * (3 + 8 + 13 + 8)] * 6  # a bin each, and the rings
+    slot = 2 * 2 * 8 * 4  # keys and values, two heads of eight float32
+    assert sizes["sliding"][2:] == [slot * (3 + 8 + 13 + 8)] * 6  # a bin each, and the rings
 
 
 @pytest.mark.parametrize(
@@ -402,7 +410,7 @@ def test_fewer_bits_take_less_memory(dtype, share):
     assert sizes[1] == sizes[0] * share
 
 
-# ---- storage ------------------------------------------------------------------------------------
+# ---- codecs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head_size", [8, 20, 32, 64, 96])
@@ -418,22 +426,22 @@ def test_rounding_is_to_the_nearest_code(head_size, spread, device):
         "int4": range_ * (1 / 30) + largest * 2**-10 + range_ * 2**-10,
     }
     for name, bound in bounds.items():
-        storage = storage_of(name)
-        planes = storage.encode(x)
-        assert [(p.shape[-1], p.dtype) for p in planes] == storage.parts(head_size)
-        error = (storage.decode(planes, head_size, gradient.float32) - x).abs()
+        codec = codec_of(name)
+        planes = codec.encode(x)
+        assert [(p.shape[-1], p.dtype) for p in planes] == codec.parts(head_size)
+        error = (codec.decode(planes, head_size, gradient.float32) - x).abs()
         worst = error.reshape(groups.shape).amax(-1)
         assert bool((worst <= bound + 1e-6 * spread).all()), name
-        again = storage.encode(storage.decode(planes, head_size, gradient.float32))
+        again = codec.encode(codec.decode(planes, head_size, gradient.float32))
         if name == "int8":
             assert again[0].tolist() == planes[0].tolist()
 
 
 def test_numbers_beyond_float16_stay_finite():
     for name in ("int8", "int4"):
-        storage = storage_of(name)
+        codec = codec_of(name)
         x = gradient.tensor([[1e9, -1e9] + [0.0] * 30])
-        decoded = storage.decode(storage.encode(x), 32, gradient.float32)
+        decoded = codec.decode(codec.encode(x), 32, gradient.float32)
         assert bool(decoded.isfinite().all())
 
 
@@ -473,12 +481,12 @@ def test_what_fewer_bits_cost_a_trained_model(real_data):
             "expected one of static, sliding, paged, got 'rolling'",
         ),
         ({"dtype": "int3"}, ArgumentError, "stored as one of float32, .*, int4, got 'int3'"),
-        ({"block": 0}, ArgumentError, "block must be at least 1 column, got 0"),
+        ({"block": 0}, ArgumentError, "block must be at least 1 slot, got 0"),
         ({"page_size": 4}, TypeMismatch, r"a static one has no option 'page_size' \(options: cap"),
         (
-            {"kind": "sliding", "slack": -1},
+            {"kind": "sliding", "max_rewind": -1},
             ArgumentError,
-            "slack must be at least 0 tokens, got -1",
+            "max_rewind must be at least 0 tokens, got -1",
         ),
         ({"kind": "paged", "page_size": 0}, ArgumentError, "must be at least 1, got 0 and None"),
     ],
@@ -497,7 +505,7 @@ def test_two_dtypes_at_most():
 def test_int4_needs_heads_of_even_size():
     with pytest.raises(ArgumentError, match="heads need an even size, got 7; use int8"):
         KVCache([(2, 7)], 1, dtype="int4")
-    assert KVCache([(2, 7)], 1, dtype="int8").storages.name == "int8"
+    assert KVCache([(2, 7)], 1, dtype="int8").codecs.name == "int8"
 
 
 @pytest.mark.parametrize("counts", [[3], [3, 6], [-1, 2]])

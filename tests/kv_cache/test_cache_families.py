@@ -13,7 +13,7 @@ from support.families import FAMILIES, random_model
 CACHED = [name for name in FAMILIES if "," not in name or "rope" in name]
 KINDS = {
     "static": {},
-    "sliding": {"slack": 4},
+    "sliding": {"max_rewind": 4},
     "paged": {"page_size": 4},
 }
 

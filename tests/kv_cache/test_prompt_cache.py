@@ -25,7 +25,7 @@ from support.cache_model import VOCAB, close, fed, feed, make_model, texts, whol
 
 KINDS = {
     "static": {},
-    "sliding": {"slack": 40},
+    "sliding": {"max_rewind": 40},
     "paged": {"page_size": 4},
 }
 
@@ -201,7 +201,7 @@ def test_drafts_leave_a_prompt_cache_with_what_was_said(kind, monkeypatch):
 
 def test_a_sliding_cache_that_cannot_go_back_begins_anew(monkeypatch):
     model, text = make_model(), texts(1)[0].tolist()
-    cache = PromptCache(model, kind="sliding", slack=2)
+    cache = PromptCache(model, kind="sliding", max_rewind=2)
     options = {"max_new_tokens": 3, "ignore_eos": True}
     generate(model, text[:40], prompt_cache=cache, **options)
     passes = Counted(model, monkeypatch)
@@ -319,7 +319,7 @@ def test_a_saved_cache_goes_on_as_the_one_it_was(kind, to, dtype, tmp_path, devi
     cache.save(tmp_path / "cache", model, [text[0, :50].tolist(), text[1, :9].tolist()])
     again, tokens = KVCache.load(tmp_path / "cache", model, kind=to)
     assert tokens == [text[0, :50].tolist(), text[1, :9].tolist()]
-    assert (again.counts, again.kind, again.storages.name) == ([50, 9], to, cache.storages.name)
+    assert (again.counts, again.kind, again.codecs.name) == ([50, 9], to, cache.codecs.name)
     for new in ([1, 1], [3, 2], [1, 1]):
         starts = list(cache.counts)
         expected = feed(model, cache, text, new, starts)
@@ -332,7 +332,7 @@ def test_a_cache_may_be_loaded_into_fewer_bits(tmp_path):
     cache = fed(model, KVCache.for_model(model, 1), text, [30])
     cache.save(tmp_path / "cache", model, [text[0, :30].tolist()])
     again, _ = KVCache.load(tmp_path / "cache", model, dtype="int8")
-    assert again.storages.name == "int8"
+    assert again.codecs.name == "int8"
     close(feed(model, again, text, [1], [30])[0], whole(model, text)[0, 30:31], 1e-2)
 
 

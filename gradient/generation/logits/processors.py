@@ -16,7 +16,9 @@ from gradient.tensor import Device, Tensor
 
 
 class Prefixes:
-    """The token sequences that a batch of logits continues, one for each row of the logits.
+    """The tokens so far: the `input_ids` of transformers' logits processors, in ragged rows.
+
+    One sequence, prompt and generated tokens, for each row of the logits that continue it.
 
     Attributes:
         ids: the tokens of each sequence, its prompt included, on the host. Not to be changed.
@@ -92,10 +94,10 @@ def compose(chain: Sequence[LogitsProcessor]) -> LogitsProcessor:
     return composed
 
 
-def padded(ids: Sequence[Sequence[int]], columns: int, device: Device | str | None) -> Tensor:
-    """Return token ids (B, columns) int64, padded on the right with -1."""
+def padded(ids: Sequence[Sequence[int]], length: int, device: Device | str | None) -> Tensor:
+    """Return token ids (B, length) int64, padded on the right with -1."""
     return gradient.tensor(
-        [[*each, *[-1] * (columns - len(each))] for each in ids],
+        [[*each, *[-1] * (length - len(each))] for each in ids],
         dtype=gradient.int64,
         device=device,
     )
