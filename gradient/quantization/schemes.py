@@ -1,4 +1,6 @@
-"""Which dtype each weight of a model gets: plain rounding to one format, and llama.cpp's mixes.
+"""Quantization schemes: which packed dtype each weight of a model gets.
+
+A scheme (`SCHEMES` has them by name) is one format for all, or one of llama.cpp's mixes.
 
 A scheme is asked tensor by tensor, by the weight's name, so a model can be packed while it is
 loaded and never be whole in memory in a wider dtype:
@@ -178,6 +180,8 @@ def _one_format(dtype: PackedDType) -> Scheme:
     return Scheme(dtype.name, dtype, max(dtype, fine, key=_bits))
 
 
+#: The quantization schemes that `quantize_`, `hub.load(quantize=)` and `gradient quantize` take by
+#: name: every packed dtype, "int8", "int4", and llama.cpp's mixes.
 SCHEMES: dict[str, Scheme] = {
     "q4_k_m": Scheme("q4_k_m", q4_k, output=q6_k, more_bits=q6_k, fused=q5_k),
     "q5_k_m": Scheme("q5_k_m", q5_k, output=q6_k, more_bits=q6_k, fused=q6_k),

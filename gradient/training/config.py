@@ -112,8 +112,9 @@ class TrainConfig:
     packing: str | None = _setting(
         None,
         "Data",
-        "windows: sequences are cut anywhere out of the text; documents: they hold whole "
-        "documents, which do not see one another. Default documents for chats and --from.",
+        "How sequences are filled. windows: cut anywhere out of the text, one document after "
+        "another; documents: whole documents, which do not see one another. Default documents "
+        "for chats and --from.",
         optional(one_of(*PACKINGS)),
     )
     chat_template: str | None = _setting(

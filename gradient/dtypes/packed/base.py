@@ -28,8 +28,12 @@ Part = tuple[tuple[int, ...], np.dtype]
 class PackedDType(DType):
     """A dtype whose elements share blocks, such as `gradient.q8_0`.
 
-    `block_size` is what the length of the last axis must be a multiple of; `part_names` names the
-    parts, in order. Subclasses supply `layout`, `pack` and `unpack`.
+    Subclasses supply `layout`, `pack` and `unpack`.
+
+    Attributes:
+        block_size: what the length of the last axis must be a multiple of.
+        part_names: the names of the plain arrays that hold such a tensor, in order, such as
+            ("codes", "scales"); in a safetensors file they are tensors `<name>.codes` and so on.
     """
 
     name: str

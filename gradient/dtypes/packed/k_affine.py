@@ -61,7 +61,7 @@ class Q2_K(BlockDType):  # noqa: N801 (the format's name)
         codes = be.reshape(bytes_at(be, blocks, 16, 64), (*blocks.shape[:-1], 2, 32))
         codes = be.reshape(fields(be, codes, 2), (*blocks.shape[:-1], 16, 16))
         scale, minimum = float16_at(be, blocks, 80), float16_at(be, blocks, 82)
-        return line(be, scale, ab & 15, codes, minimum, ab >> 4)
+        return affine(be, scale, ab & 15, codes, minimum, ab >> 4)
 
 
 class Q4_K(BlockDType):  # noqa: N801
@@ -88,7 +88,7 @@ class Q4_K(BlockDType):  # noqa: N801
         a, b = six_bits(be, bytes_at(be, blocks, 4, 12))
         codes = be.reshape(bytes_at(be, blocks, 16, 128), (*blocks.shape[:-1], 4, 32))
         codes = be.reshape(nibbles(be, codes), (*blocks.shape[:-1], 8, 32))
-        return line(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
+        return affine(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
 
 
 class Q5_K(BlockDType):  # noqa: N801
@@ -119,10 +119,10 @@ class Q5_K(BlockDType):  # noqa: N801
         codes = be.reshape(bytes_at(be, blocks, 48, 128), (*blocks.shape[:-1], 4, 32))
         codes = be.reshape(nibbles(be, codes), (*blocks.shape[:-1], 8, 32))
         codes = codes | fields(be, bytes_at(be, blocks, 16, 32), 1) << 4
-        return line(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
+        return affine(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
 
 
-def line(be: Any, d: Any, a: Any, codes: Any, dmin: Any, b: Any) -> Any:
+def affine(be: Any, d: Any, a: Any, codes: Any, dmin: Any, b: Any) -> Any:
     """(d a) codes - (dmin b): d, dmin (..., 1), a, b (..., sub-blocks), codes (..., weights)."""
     scale, minimum = d * to_float32(be, a), dmin * to_float32(be, b)
     per_weight = (*a.shape, 1)
