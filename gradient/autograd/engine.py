@@ -241,8 +241,10 @@ def walk(
                 found[node] = g
             if node.op is None:
                 if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
-                    # Passed on, not copied, if nobody else holds it.
-                    accumulate_grad(leaf, g, create_graph, sys.getrefcount(g) <= ONLY_REFERENCE)
+                    # Passed on, not copied, if nobody else holds it. (Asked apart: a call that is
+                    # being made holds the arguments that stand before.)
+                    own = sys.getrefcount(g) <= ONLY_REFERENCE
+                    accumulate_grad(leaf, g, create_graph, own)
                 continue
             if node.saved is None:
                 raise AutogradError(
@@ -333,8 +335,10 @@ def accumulate_grad(leaf: Any, g: Any, create_graph: bool, own: bool = False) ->
             with enable_grad():
                 leaf._grad = g.clone() if before is None else before + g
         elif before is None:
-            fresh = own and g.shape and not backend.is_view(g)
-            leaf._grad = wrap(g if fresh else backend.copy(g), backend)
+            kept = wrap(g, backend)
+            if not (own and g.shape and kept.is_contiguous()) or backend.is_view(g):
+                kept.array = backend.copy(g)
+            leaf._grad = kept
         elif before.node is not None:
             leaf._grad = wrap(before.array + g, backend)
         else:

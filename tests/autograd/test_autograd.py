@@ -235,6 +235,26 @@ def test_each_gradient_has_its_own_memory(create_graph, device):
     assert [values(g) for g in kept] == [[0] * 3, [2] * 3, [4] * 3]
 
 
+def test_a_gradient_that_nobody_else_holds_is_not_copied(monkeypatch, device):
+    layers = [gradient.nn.Linear(3, 4, device=device), gradient.nn.Linear(4, 1, device=device)]
+    x = gradient.ones(2, 3, device=device)
+    backend, copied = type(x.backend), []
+    copy = backend.copy
+    monkeypatch.setattr(backend, "copy", lambda be, a: copied.append(a.shape) or copy(be, a))
+    layers[1](layers[0](x).tanh()).sum().backward()
+    assert copied == []
+    a, b = (gradient.zeros(3, device=device, requires_grad=True) for _ in range(2))
+    (a + b).backward(gradient.ones(3, device=device) * 2)  # the first of two; the caller's is left
+    assert copied == [(3,), (3,)]
+
+
+def test_a_gradient_is_contiguous_whatever_its_rule_returns(device):
+    x = gradient.ones(2, 3, device=device, requires_grad=True)
+    transposed = gradient.ones(3, 2, device=device).t()
+    (x * transposed).backward(transposed)
+    assert x.grad.is_contiguous()
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_a_gradient_can_be_written_where_it_was_an_expanded_view(create_graph, x):
     y = x * 1
