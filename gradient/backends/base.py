@@ -36,5 +36,12 @@ class Backend(
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 
+    kept_whole = frozenset(
+        {"adamw_step", "sgd_step", "philox", "uniform", "normal", "integers", "check_indices"}
+    )
+    """Methods that a recorded plan never takes apart: they change arrays, look at values, or are
+    given numbers that change from step to step. A backend adds those whose kernels take or leave a
+    case by what the arrays hold."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.device!r}>"

@@ -68,7 +68,7 @@ class Interop(Arithmetic):
                     f"can't convert a {self.backend.device} tensor to numpy; "
                     "use tensor.cpu().numpy()"
                 )
-        if not isinstance(self.array, np.ndarray) and self.backend.device == "cpu":
+        if isinstance(self.array, np.generic):
             self.array = np.asarray(self.backend.to_numpy(self.array))
         return np.asarray(self.backend.to_numpy(self.array))
 

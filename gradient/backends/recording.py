@@ -1,0 +1,266 @@
+"""A recording backend over a real one: what is asked of it is noted, and done.
+
+`recording(backend, recorder)` has the backend object itself note its calls for a while, by way of
+its class: so `tensor.backend` and `backends.get` stay what they are, and nothing above asks whether
+it is recorded. Arrays are `RecordedArray`s, as opaque as the handles of another process; each holds
+the value that the real backend computed, so that a recorded run is a real run.
+
+What is noted is a tree. A call is what was asked (`layer_norm`); where no kernel of the backend
+took it, the composed definition ran on recorded arrays and its calls are the pieces beneath. A call
+without pieces is what the real backend did in one.
+
+Only the thread that records is recorded. Others that meet a recorded array (of a parameter that
+both use) get what the real backend gives for its value.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradient.backends.base import Backend
+from gradient.backends.required import RequiredMethods
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv,
+    "floordiv": operator.floordiv, "mod": operator.mod, "pow": operator.pow,
+    "and": operator.and_, "or": operator.or_, "xor": operator.xor,
+    "lshift": operator.lshift, "rshift": operator.rshift,
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le,
+    "gt": operator.gt, "ge": operator.ge, "neg": operator.neg, "invert": operator.invert,
+}  # fmt: skip
+"""Python's operators by the names that calls of a plan have."""
+
+_REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
+              "lshift", "rshift")  # fmt: skip
+
+
+class Recorder(Protocol):
+    """What notes calls; `gradient.plan` has one."""
+
+    def operator(self, name: str, args: tuple[Any, ...]) -> Any:
+        """The result of `OPERATORS[name](*args)`."""
+
+    def method(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """The result of the real backend's method."""
+
+    def read(self, x: RecordedArray, what: str) -> Any:
+        """The value that the host asks for, or an error that says so."""
+
+
+class RecordedArray:
+    """An array of a recording: shape, dtype, operators, and the real value for the recorder."""
+
+    __slots__ = ("__weakref__", "dtype", "recorder", "ref", "shape", "value")
+    __array_ufunc__ = None  # NumPy leaves operators to this class
+
+    def __init__(self, value: np.ndarray, recorder: Recorder):
+        self.value, self.recorder = value, recorder
+        self.ref: Any = None  # the recorder's own name for it
+        self.shape, self.dtype = tuple(value.shape), value.dtype
+
+    def __repr__(self) -> str:
+        return f"<recorded array {self.shape} {self.dtype}>"
+
+    # What the host would have to know the value for.
+
+    def __bool__(self) -> bool:
+        return bool(self.recorder.read(self, "bool()"))
+
+    def __int__(self) -> int:
+        return int(self.recorder.read(self, "int()"))
+
+    def __index__(self) -> int:
+        return operator.index(self.recorder.read(self, "an index").item())
+
+    def __float__(self) -> float:
+        return float(self.recorder.read(self, "float()"))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.recorder.read(self, "iteration"))
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        return np.asarray(self.recorder.read(self, "NumPy"), *args, **options)
+
+    __hash__ = object.__hash__
+
+
+def _operator(name: str, reflected: bool) -> Callable[..., Any]:
+    def method(self: RecordedArray, *others: Any) -> Any:
+        operands = (self, *others)
+        return self.recorder.operator(name, operands[::-1] if reflected else operands)
+
+    return method
+
+
+for _name in OPERATORS:
+    setattr(RecordedArray, f"__{_name}__", _operator(_name, False))
+for _name in _REFLECTED:
+    setattr(RecordedArray, f"__r{_name}__", _operator(_name, True))
+
+
+# The backend's methods -------------------------------------------------------------------------
+
+WRITES: dict[str, tuple[int, ...]] = {
+    "assign": (0,), "index_add": (0,), "put_along": (0,), "accumulate": (0,),
+    "adamw_step": (0, 2, 3), "sgd_step": (0, 2),
+}  # fmt: skip
+"""Which arguments a method changes in place: it returns the first, or nothing."""
+
+ABOUT_MEMORY = ("storage", "is_view", "is_view_of", "writable", "detach", "synchronize")
+"""Methods that compute nothing: answered from the value, not recorded."""
+HOST_READS = ("to_numpy",)
+
+
+def methods(real: Backend) -> list[str]:
+    """The names of the methods of a backend that a recording notes."""
+    own = (*ABOUT_MEMORY, *HOST_READS)
+    return [
+        name
+        for name in dir(Backend)
+        if not name.startswith("_") and callable(getattr(real, name)) and name not in own
+    ]
+
+
+def definitions() -> frozenset[str]:
+    """The methods that have a composed definition."""
+    required = vars(RequiredMethods)
+    return frozenset(
+        name
+        for name in dir(Backend)
+        if not name.startswith("_") and name not in required and callable(getattr(Backend, name))
+    )
+
+
+class Composed(BaseException):
+    """A kernel hands the case on to the composed definition. (No Exception: nothing catches it.)"""
+
+
+class _Definitions(Backend[Any]):
+    """Stands between a backend's own methods and the composed definitions: in place of the one that
+    is asked for it raises `Composed`."""
+
+    asked: str | None = None
+
+
+def _definition(name: str) -> Callable[..., Any]:
+    def method(self: _Definitions, *args: Any, **options: Any) -> Any:
+        if self.asked == name:
+            raise Composed
+        return getattr(Backend, name)(self, *args, **options)
+
+    return method
+
+
+for _name in definitions():
+    setattr(_Definitions, _name, _definition(_name))
+
+
+class Real:
+    """The real backend beside the one that records: other threads' work, and what it does itself.
+
+    `backend` is like the one that records, of its own class. `by_itself` gives None where the
+    backend has no method of its own for a call, and composes it.
+    """
+
+    def __init__(self, backend: Backend[Any]):
+        cls = type(backend)
+        self.backend = _like(cls, backend)
+        self.asking = _like(type(cls.__name__, (cls, _Definitions), {}), backend)
+        self.composed = definitions()
+        self.whole = backend.kept_whole
+
+    def by_itself(
+        self, name: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[Any] | None:
+        """(result,) of a call by the backend's own methods; None where the composed definition
+        takes it. What is asked twice, once composed, must not have changed anything: `kept_whole`
+        names those that write, and those whose choice depends on values."""
+        if name not in self.composed or name in self.whole:
+            return (getattr(self.backend, name)(*args, **options),)
+        before = self.asking.asked
+        self.asking.asked = name
+        try:
+            return (getattr(self.asking, name)(*args, **options),)
+        except Composed:
+            return None
+        finally:
+            self.asking.asked = before
+
+
+def _like(cls: type[Any], backend: Backend[Any]) -> Any:
+    made = object.__new__(cls)
+    made.__dict__.update(vars(backend))
+    return made
+
+
+class _Recording:
+    """The methods of a recording backend that compute nothing; see `recording_class`."""
+
+    recorder: Any
+
+    def storage(self, x: Any) -> Any:
+        return self.recorder.real.backend.storage(value_of(x))
+
+    def is_view(self, x: Any) -> bool:
+        return bool(self.recorder.real.backend.is_view(value_of(x)))
+
+    def is_view_of(self, x: Any, base: Any) -> bool:
+        return bool(self.recorder.real.backend.is_view_of(value_of(x), value_of(base)))
+
+    def writable(self, x: Any) -> Any:
+        return x if isinstance(x, RecordedArray) else self.recorder.real.backend.writable(x)
+
+    def detach(self, x: Any) -> Any:
+        return x
+
+    def synchronize(self) -> None:
+        self.recorder.real.backend.synchronize()
+
+    def to_numpy(self, x: Any) -> Any:
+        value = self.recorder.read(x, "to_numpy") if isinstance(x, RecordedArray) else x
+        return self.recorder.real.backend.to_numpy(value)
+
+
+def value_of(x: Any) -> Any:
+    """The value of a recorded array; anything else as it is."""
+    return x.value if isinstance(x, RecordedArray) else x
+
+
+def _recorded(name: str) -> Callable[..., Any]:
+    def method(self: _Recording, *args: Any, **options: Any) -> Any:
+        return self.recorder.method(name, args, options)
+
+    return method
+
+
+@functools.cache
+def recording_class(cls: type[Any]) -> type[Any]:
+    """The class that records what is asked of a backend of class `cls`. (A subclass, so that a
+    method of another thread that is running meanwhile finds its `super()`.)"""
+    made = {name: _recorded(name) for name in methods(object.__new__(cls))}
+    made |= {name: vars(_Recording)[name] for name in (*ABOUT_MEMORY, *HOST_READS)}
+    # One base alone: an object changes its class only for one of the same layout.
+    return type("RecordingBackend", (cls,), made)
+
+
+@contextmanager
+def recording(backend: Backend[Any], recorder: Any) -> Iterator[None]:
+    """Have `recorder` note what is asked of `backend` inside. One at a time, for each backend."""
+    cls: Any = type(backend)
+    recorded: Any = backend
+    recorded.recorder = recorder
+    recorded.__class__ = recording_class(cls)
+    try:
+        yield
+    finally:
+        recorded.__class__ = cls
+        del recorded.recorder

@@ -1,0 +1,137 @@
+"""What plans are made of: buffers, and calls that read and write them (see `plan`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from gradient.autograd.node import Location, source_line
+
+Kind = Literal["input", "external", "constant", "internal"]
+"""input      copied in before each replay, named by the caller
+external   memory that was there before and is used where it lies: a parameter, an optimiser's
+           state, a cache; `array` is it
+constant   `array` holds its values, which are the same in every replay
+internal   made by a call"""
+
+
+class Ref(int):
+    """The number of a buffer, where a call had an array."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"%{int(self)}"
+
+
+@dataclass(frozen=True)
+class HostNumber:
+    """A Python number of a call that is read anew before each replay: a step count, an offset.
+
+    `value` is what it was when the plan was recorded.
+    """
+
+    name: str
+    value: float | int = field(compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array of a plan: its layout, where its memory comes from, and the root that owns it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    strides: tuple[int, ...]
+    kind: Kind
+    root: Ref
+    array: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from its first element to its last."""
+        if 0 in self.shape:
+            return 0
+        steps = zip(self.shape, self.strides, strict=True)
+        return self.dtype.itemsize + sum((n - 1) * abs(step) for n, step in steps)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the backend.
+
+    op        a method's name, or an operator's (`gradient.backends.recording.OPERATORS`)
+    args, options   positional and keyword arguments
+    out       a Ref, or a tuple of Refs and other values, as the method returns it
+    writes    roots whose memory it changes
+    view      whether its result is a view of its first array
+    location  the user's line
+    pieces    the calls that it was composed of; none where the backend did it in one
+    """
+
+    op: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    out: Any = None
+    writes: tuple[Ref, ...] = ()
+    view: bool = False
+    location: Location | None = field(default=None, compare=False)
+    pieces: tuple[Call, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """The buffers that it is given, each as often as it is."""
+        return tuple(leaves((self.args, self.options), Ref))
+
+    @property
+    def outputs(self) -> tuple[Ref, ...]:
+        """The buffers that it makes."""
+        return tuple(leaves(self.out, Ref))
+
+    @property
+    def numbers(self) -> tuple[HostNumber, ...]:
+        return tuple(leaves((self.args, self.options), HostNumber))
+
+    @property
+    def line(self) -> str:
+        """`file:line` of the user's program."""
+        return "" if self.location is None else source_line(self.location)
+
+
+def expand(call: Call, keep: Callable[[Call], bool]) -> Iterator[Call]:
+    if not call.pieces or keep(call):
+        yield call
+        return
+    for piece in call.pieces:
+        yield from expand(piece, keep)
+
+
+def leaves(tree: Any, kind: Any) -> Iterator[Any]:
+    """Everything of a type in nested tuples, lists, dicts and slices."""
+    if isinstance(tree, kind):
+        yield tree
+    elif isinstance(tree, (tuple, list)):
+        for each in tree:
+            yield from leaves(each, kind)
+    elif isinstance(tree, dict):
+        for each in tree.values():
+            yield from leaves(each, kind)
+
+
+def mapped(tree: Any, kind: Any, function: Callable[[Any], Any]) -> Any:
+    """`tree` with `function` of each leaf of a type in its place."""
+    if isinstance(tree, kind):
+        return function(tree)
+    if isinstance(tree, (tuple, list)):
+        each = [mapped(part, kind, function) for part in tree]
+        if hasattr(tree, "_fields"):  # a named tuple
+            return type(tree)(*each)
+        return type(tree)(each) if type(tree) in (tuple, list) else tuple(each)
+    if isinstance(tree, dict):
+        return {key: mapped(part, kind, function) for key, part in tree.items()}
+    return tree

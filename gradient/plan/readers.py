@@ -1,0 +1,134 @@
+"""Numbers of a plan that are read anew before each replay, and who is told what a replay did.
+
+A recorded call holds Python numbers. Most are part of what was asked (an axis, an epsilon). Some
+belong to someone who changes them: a generator its offset, an optimiser its learning rate and its
+count of steps. `Readers` gives these a name in the plan, and afterwards moves their owners on as
+the recorded run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gradient.backends.options import AdamWOptions
+from gradient.backends.recording import value_of
+from gradient.optim import Optimizer
+from gradient.plan.calls import HostNumber
+from gradient.plan.errors import PlanError
+from gradient.random import Generator, draw_lock
+from gradient.tensor import Tensor
+
+DRAWS = ("philox", "uniform", "normal", "integers")
+"""Methods that are given a generator's key and offset."""
+
+
+class Readers:
+    """The owners of changing numbers, as they are when a recording begins."""
+
+    def __init__(self, generators: Iterable[Generator], optimizers: Iterable[Optimizer]):
+        self.starts = [(generator, generator.offset) for generator in generators]
+        self.drawn: list[tuple[Generator, int]] = []
+        self.read: dict[str, Callable[[], float | int]] = {}
+        self.by_param: dict[int, tuple[Optimizer, dict[str, Any], Tensor]] = {
+            id(value_of(p.array)): (optimizer, group, p)
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        self._states = {id(o): numbers_of(o) for o in optimizers}
+        self.counts: list[dict[str, Any]] = []
+
+    # While it is recorded ------------------------------------------------------------------------
+
+    def named(
+        self, op: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call with `HostNumber`s for the numbers that have an owner."""
+        if op in DRAWS and len(args) > 1:
+            return (args[0], self._offset(*args[:2]), *args[2:]), options
+        if op in ("adamw_step", "sgd_step") and args[0]:
+            found = self.by_param.get(id(value_of(args[0][0])))
+            if found is not None:
+                if op == "sgd_step":
+                    return args, {**options, "lr": self._rate(found, options["lr"])}
+                return (*args[:4], self._adamw(found, args[4])), options
+        return args, options
+
+    def _offset(self, key: int, offset: int) -> HostNumber:
+        for i, (generator, start) in enumerate(self.starts):
+            if generator.key == key and generator.offset == offset:
+                name = f"offset {i} + {offset - start}"
+                self.read[name] = _offset_of(generator, offset - start)
+                return HostNumber(name, offset)
+        raise PlanError("random numbers are drawn from a generator that was made meanwhile")
+
+    def _rate(self, found: tuple[Optimizer, dict[str, Any], Tensor], lr: float) -> Any:
+        optimizer, group, _ = found
+        if float(group["lr"]) != lr:
+            return lr
+        name = f"lr of group {optimizer.param_groups.index(group)} of {self._shown(optimizer)}"
+        self.read[name] = lambda: float(group["lr"])
+        return HostNumber(name, lr)
+
+    def _adamw(self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions) -> Any:
+        optimizer, _, p = found
+        state = optimizer.state[p]
+        step: Any = o.step
+        if state.get("step") == step:
+            name = f"step {len(self.read)} of {self._shown(optimizer)}"
+            self.read[name] = lambda: state["step"] + 1
+            step = HostNumber(name, o.step)
+        return o._replace(lr=self._rate(found, o.lr), step=step)
+
+    def _shown(self, optimizer: Optimizer) -> str:
+        return f"{type(optimizer).__name__} {list(self._states).index(id(optimizer))}"
+
+    # Afterwards ----------------------------------------------------------------------------------
+
+    def finish(self) -> str | None:
+        """Note how far the owners moved; say where one did so in a way that is not repeated."""
+        for generator, start in self.starts:
+            if generator.offset != start:
+                self.drawn.append((generator, generator.offset - start))
+        for optimizer in {id(o): o for o, _, _ in self.by_param.values()}.values():
+            before = self._states[id(optimizer)]
+            for p, state in optimizer.state.items():
+                for key, value in state.items():
+                    was = before.get((id(p), key))
+                    if not isinstance(value, (int, float)) or value == was:
+                        continue
+                    if key != "step" or was is None or value != was + 1:
+                        return (
+                            f"{type(optimizer).__name__} changes the number {key!r} of its state "
+                            f"from {was} to {value}"
+                        )
+                    self.counts.append(state)
+        return None
+
+    def numbers(self) -> dict[str, float | int]:
+        """Every number by its name, as the next replay takes it."""
+        return {name: read() for name, read in self.read.items()}
+
+    def replayed(self) -> None:
+        """Move the owners on by one replay."""
+        for state in self.counts:
+            state["step"] += 1
+        if self.drawn:
+            with draw_lock:
+                for generator, blocks in self.drawn:
+                    generator.offset += blocks
+
+
+def _offset_of(generator: Generator, further: int) -> Callable[[], int]:
+    return lambda: generator.offset + further
+
+
+def numbers_of(optimizer: Optimizer) -> dict[tuple[int, str], Any]:
+    """The numbers in an optimiser's state, by parameter and name."""
+    return {
+        (id(p), key): value
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
+        if isinstance(value, (int, float)) or value is None
+    }

@@ -1,0 +1,222 @@
+"""The recorder: what `gradient.backends.recording` hands its calls to, and what makes a plan."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from gradient.autograd.node import inside, location_of, source_line, user_frame
+from gradient.backends import Backend
+from gradient.backends.packed import PackedArray
+from gradient.backends.recording import OPERATORS, WRITES, Real, RecordedArray, value_of
+from gradient.plan.calls import Buffer, Call, Kind, Ref, leaves, mapped
+from gradient.plan.errors import PlanError
+from gradient.plan.plan import Plan
+
+ARRAYS = (np.ndarray, np.generic)
+
+Naming = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+"""Puts a `HostNumber` in the place of each number of a call that is read anew at each replay."""
+
+
+def unnamed(
+    op: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, options
+
+
+class Recorder:
+    """Notes the calls of the thread that made it, while it is `active`.
+
+    `strict` has a value that is read on the host raise `PlanError`; else the run goes on, with the
+    value, and `broken` says what was read, and where.
+    """
+
+    def __init__(self, backend: Backend[Any], strict: bool = True, naming: Naming = unnamed):
+        self.backend, self.real = backend, Real(backend)
+        self.strict, self.naming = strict, naming
+        self.active = True
+        self.broken: str | None = None
+        self.thread = threading.get_ident()
+        self.buffers: list[Buffer] = []
+        self.calls: list[Call] = []
+        self._levels = [self.calls]
+        self._makers: dict[Ref, str] = {}
+        self._known: dict[int, RecordedArray] = {}  # by the id of an array from before
+        self._owners: dict[int, tuple[Any, Ref]] = {}  # by the id of the memory's owner
+
+    # Arrays ------------------------------------------------------------------------------------
+
+    def lift(self, array: Any) -> RecordedArray:
+        """The recorded array of one that was there before: the same one at each call."""
+        known = self._known.get(id(array))
+        if known is None:
+            known = self._known[id(array)] = RecordedArray(array, self)
+        return known
+
+    def input(self, array: np.ndarray) -> RecordedArray:
+        """A recorded array whose memory is an input's: read where it lies now, copied in later."""
+        made = RecordedArray(array, self)
+        made.ref = self._buffer(array, "input", None)
+        return made
+
+    def ref(self, x: RecordedArray) -> Ref:
+        """The buffer of an array, which it gets when it is first used."""
+        if x.ref is None:
+            owner = self.real.backend.storage(x.value)
+            root = self._owners.get(id(owner), (owner, None))[1]
+            x.ref = self._buffer(x.value, "external", root, x.value)
+            self._owners.setdefault(id(owner), (owner, self.buffers[x.ref].root))
+        ref: Ref = x.ref
+        return ref
+
+    def _buffer(self, value: np.ndarray, kind: Kind, root: Ref | None, array: Any = None) -> Ref:
+        ref = Ref(len(self.buffers))
+        own = ref if root is None else root
+        shape = tuple(value.shape)
+        self.buffers.append(Buffer(shape, value.dtype, value.strides, kind, own, array))
+        return ref
+
+    def _lifted(self, x: Any) -> RecordedArray:
+        if isinstance(x, np.generic):  # a number with a dtype
+            array = np.asarray(x)
+            made = RecordedArray(array, self)
+            made.ref = self._buffer(array, "constant", None, array)
+            return made
+        return self.lift(x)
+
+    # What `gradient.backends.recording` asks ----------------------------------------------------
+
+    def operator(self, name: str, args: tuple[Any, ...]) -> Any:
+        if not self._mine():
+            return OPERATORS[name](*map(value_of, args))
+        if any(isinstance(arg, PackedArray) for arg in args):
+            return NotImplemented
+        args = mapped(args, ARRAYS, self._lifted)
+        return self._note(name, args, {}, OPERATORS[name](*map(value_of, args)))
+
+    def method(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if not self._mine():
+            args, options = mapped((args, options), RecordedArray, value_of)
+            return getattr(self.real.backend, name)(*args, **options)
+        args, options = mapped((args, options), ARRAYS, self._lifted)
+        if name == "getitem" and any(x.dtype == bool for x in leaves(args[1:], RecordedArray)):
+            self.stop("the shape of what a mask picks depends on its values")
+        given = mapped((args, options), RecordedArray, value_of)
+        if next(leaves(given, PackedArray), None) is not None:
+            done: Any = (getattr(self.real.backend, name)(*given[0], **given[1]),)
+        else:
+            done = self.real.by_itself(name, *given)
+        if done is not None:
+            return self._note(name, args, options, done[0])
+        return self._compose(name, args, options)
+
+    def read(self, x: RecordedArray, what: str) -> Any:
+        if self._mine():
+            maker = self._makers.get(x.ref)
+            of = f"the result of {maker}" if maker else "a tensor"
+            self.stop(f"{_asked_by() or what} reads the value of {of} of shape {x.shape}")
+        return x.value
+
+    def _mine(self) -> bool:
+        return self.active and threading.get_ident() == self.thread
+
+    def stop(self, why: str) -> None:
+        """Say that what runs cannot be recorded: raise, or note it and go on."""
+        why = f"{why}, at {source_line(location_of(user_frame(2)))}"
+        if self.strict:
+            raise PlanError(f"this cannot be recorded: {why}")
+        self.broken = self.broken or why
+
+    # Calls --------------------------------------------------------------------------------------
+
+    def _compose(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        pieces: list[Call] = []
+        self._levels.append(pieces)
+        try:
+            out = getattr(Backend, name)(self.backend, *args, **options)
+        finally:
+            self._levels.pop()
+        if pieces:
+            given = {self.buffers[self.ref(x)].root for x in leaves((args, options), RecordedArray)}
+            made = {self.buffers[self.ref(x)].root for x in leaves(out, RecordedArray)}
+            if made & given or given & {root for piece in pieces for root in piece.writes}:
+                self._levels[-1].extend(pieces)  # a view of what it was given, or a write to it
+            else:
+                self._append(name, args, options, out, pieces=tuple(pieces))
+        return out
+
+    def _note(self, name: str, args: tuple[Any, ...], options: dict[str, Any], result: Any) -> Any:
+        given = list(leaves((args, options), RecordedArray))
+        for x in given:
+            self.ref(x)  # buffers are numbered in the order in which they are met
+        writes = tuple(
+            dict.fromkeys(
+                self.buffers[self.ref(x)].root
+                for i in WRITES.get(name, ())
+                if i < len(args)
+                for x in leaves(args[i], RecordedArray)
+            )
+        )
+        if writes:
+            self._append(name, args, options, None, writes=writes)
+            return args[0] if result is not None else None
+        view = False
+        fresh = False
+
+        def wrap(value: Any) -> RecordedArray:
+            nonlocal view, fresh
+            array = np.asarray(value)
+            for x in given:
+                if x.value is array:
+                    return x
+            made = RecordedArray(array, self)
+            root = None
+            if array.base is not None:
+                for x in given:
+                    if self.real.backend.is_view_of(array, x.value):
+                        view, root = True, self.buffers[self.ref(x)].root
+                        break
+            fresh = True
+            made.ref = self._buffer(array, "internal", root)
+            self._makers[made.ref] = name
+            return made
+
+        if isinstance(result, PackedArray):
+            self.stop(f"{name} gives a packed tensor")
+            return result
+        out = mapped(result, ARRAYS, wrap)
+        if fresh or not given or not any(True for _ in leaves(out, RecordedArray)):
+            self._append(name, args, options, out, view=view)
+        return out
+
+    def _append(
+        self, name: str, args: tuple[Any, ...], options: dict[str, Any], out: Any, **facts: Any
+    ) -> None:
+        try:
+            args, options = self.naming(name, args, options)
+        except PlanError as error:
+            self.stop(str(error))
+        args, options, out = mapped((args, options, out), RecordedArray, self.ref)
+        if next(leaves(out, Ref), None) is None:
+            out = None
+        call = Call(name, args, options, out, location=location_of(user_frame(2)), **facts)
+        self._levels[-1].append(call)
+
+    def plan(self, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Plan:
+        return Plan(tuple(self.buffers), tuple(self.calls), inputs, outputs)
+
+
+def _asked_by() -> str | None:
+    """The function of this package that the user's program called, and that asks for a value."""
+    name = None
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and inside[frame.f_code.co_filename]:
+        name = frame.f_code.co_qualname
+        frame = frame.f_back
+    return name

@@ -1,0 +1,185 @@
+"""Record what a function does: run it once, for real, and have a plan of it.
+
+Every tensor of the CPU backend is given a recorded array in place of its own for the time of the
+run (*adopted*), so that nothing is computed past the recorder: Python finds them all
+(`gc.get_objects`), whoever holds them. Afterwards each has a real array again.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.node import Node, next_sequence_nr
+from gradient.autograd.variable import Variable, wrap
+from gradient.backends.packed import PackedArray
+from gradient.backends.recording import RecordedArray, recording, value_of
+from gradient.locks import new_lock
+from gradient.optim import Optimizer
+from gradient.plan.calls import Ref, mapped
+from gradient.plan.errors import PlanError
+from gradient.plan.plan import Plan
+from gradient.plan.readers import Readers
+from gradient.plan.recorder import Recorder
+from gradient.random import Generator
+from gradient.tensor import Tensor
+
+recording_lock = new_lock()
+"""Held while a function is recorded: one at a time."""
+
+
+@dataclass
+class Recording:
+    """A plan, and what of the run is not in it.
+
+    result      what the function returned
+    broken      why the run is no plan, or None: a value was read on the host
+    readers     the numbers that are read before a replay
+    inputs      the tensors that were given as inputs, as the function saw them
+    tensors     for each external buffer the tensors that had its array
+    survivors   tensors that were made in the run and are still held, with their buffers
+    rebound     tensors from before that have another array now, with its buffer
+    grads       tensors whose `grad` is another one than before: (tensor, its new one)
+    """
+
+    plan: Plan
+    result: Any
+    broken: str | None
+    readers: Readers
+    inputs: tuple[Tensor, ...]
+    tensors: dict[Ref, list[Tensor]]
+    survivors: list[tuple[Tensor, Ref]]
+    rebound: list[tuple[Tensor, Ref]]
+    grads: list[tuple[Tensor, Tensor | None]]
+
+
+def record(
+    function: Callable[..., Any], *args: Any, inputs: Iterable[Tensor] = (), strict: bool = True
+) -> Recording:
+    """Run `function(*args)` once and record what it asks of the CPU backend.
+
+    `inputs` are tensors whose values differ from one replay to the next: the plan's `inputs`, in
+    that order. Every other tensor that the function meets is an external buffer of the plan, used
+    where it lies. Its first call should have been made before, so that what is born once (an
+    optimiser's state, a table) is there.
+
+    Args:
+        strict: raise where a value is read on the host; else go on, and say so in `broken`.
+
+    Raises:
+        PlanError (RuntimeError): naming the function that read a value, and the line that called
+        it; the run ends there.
+    """
+    with recording_lock:
+        return _Run(backends.get("cpu"), tuple(inputs), strict).record(function, args)
+
+
+class _Run:
+    def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
+        self.backend, self.inputs = backend, inputs
+        found = gc.get_objects()
+        generators = [x for x in found if type(x) is Generator]
+        optimizers = [x for x in found if issubclass(type(x), Optimizer) and "state" in vars(x)]
+        self.readers = Readers(generators, optimizers)
+        self.recorder = Recorder(backend, strict, self.readers.named)
+        host = {
+            id(value)
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for key, value in group.items()
+            if key != "params" and isinstance(value, Variable)
+        }  # a learning rate that is a tensor is read on the host, here as in eager execution
+        self.adopted: list[tuple[Any, RecordedArray, Any]] = []
+        self.start = next_sequence_nr()
+        given = {id(t): t for t in inputs}
+        for t in _tensors(found):
+            if t.backend is backend and id(t) not in host:
+                self._adopt(t, id(t) in given)
+
+    def _adopt(self, t: Any, is_input: bool) -> None:
+        array = t.array
+        if isinstance(array, np.generic):
+            array = np.array(array)  # an array of its own, which can be bound
+        if not isinstance(array, np.ndarray):
+            return
+        lifted = self.recorder.input(array) if is_input else self.recorder.lift(array)
+        self.adopted.append((t, lifted, t._grad))
+        t.array = lifted
+
+    def record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Recording:
+        recorder = self.recorder
+        refs = tuple(t.array.ref for t in self.inputs)
+        try:
+            with recording(self.backend, recorder):
+                result = function(*args)
+                recorder.active = False
+        finally:
+            recorder.active = False
+            survivors, rebound, grads = self._restore()
+        changed = self.readers.finish()
+        if changed is not None and recorder.broken is None:
+            if recorder.strict:
+                raise PlanError(f"this cannot be recorded: {changed}")
+            recorder.broken = changed
+        tensors: dict[Ref, list[Tensor]] = {}
+        for t, lifted, _ in self.adopted:
+            if lifted.ref is not None and recorder.buffers[lifted.ref].kind == "external":
+                tensors.setdefault(lifted.ref, []).append(t)
+        return Recording(
+            recorder.plan(refs, ()),
+            result,
+            recorder.broken,
+            self.readers,
+            self.inputs,
+            tensors,
+            survivors,
+            rebound,
+            grads,
+        )
+
+    def _restore(self) -> Any:
+        """Give every tensor and node a real array again; what the run left behind."""
+        before = {id(t): (t, lifted, grad) for t, lifted, grad in self.adopted}
+        survivors, rebound = [], []
+        for x in gc.get_objects():
+            kind = type(x)
+            if issubclass(kind, Variable):
+                array = getattr(x, "array", None)
+                if not isinstance(array, RecordedArray) or array.recorder is not self.recorder:
+                    continue
+                was = before.get(id(x))
+                if was is None:
+                    survivors.append((x, array.ref))
+                elif was[1] is not array:
+                    rebound.append((x, array.ref))
+                x.array = array.value
+            elif kind is Node and getattr(x, "sequence_nr", 0) > self.start:
+                _open_node(x)
+        grads = [(t, t._grad) for t, _, grad in self.adopted if t._grad is not grad]
+        return survivors, rebound, grads
+
+
+def _tensors(found: list[Any]) -> Iterable[Any]:
+    for x in found:
+        if issubclass(type(x), Variable) and hasattr(x, "array") and hasattr(x, "backend"):
+            yield x
+
+
+def _open_node(node: Any) -> None:
+    """Real arrays in what a node keeps: a backward pass outside the recording reads them."""
+    for name in ("saved", "options"):
+        kept = getattr(node, name, None)
+        if kept:
+            setattr(node, name, mapped(kept, RecordedArray, value_of))
+
+
+def alias_of(t: Tensor) -> Tensor:
+    """A tensor of its own over the array of `t`, which needs no gradient."""
+    if isinstance(t.array, PackedArray):
+        raise PlanError("a packed tensor is no input of a plan: it is bound where it lies")
+    return wrap(t.array, t.backend)
