@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, user_frame
+from gradient.autograd.node import Node, location_of, make_node, next_sequence_nr, user_frame
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -53,17 +53,16 @@ def checkpoint(
     if not border:
         return result
     backend = results[0].backend
-    node: Node = new_node(Node)
-    node.op = _Segment(function, args, kwargs, state, single)
-    node.parents, node.backend, node.sequence_nr = tuple(border), backend, next_sequence_nr()
+    op = _Segment(function, args, kwargs, state, single)
     # Not kept for their values, but to notice if they are overwritten before the second run.
-    node.saved = tuple(t.array for t in given if isinstance(t, Variable))
-    node.location = location_of(user_frame())
-    node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
+    saved = tuple(t.array for t in given if isinstance(t, Variable))
+    arrays = [r.array for r in results]
+    made = arrays[0] if single else arrays
+    node = make_node(op, backend, tuple(border), saved, made, location_of(user_frame()))
     # The segment's own nodes, and with them its activations, die with `result` and `results`.
     if single:
-        return cast("T", wrap(results[0].array, backend, node))
-    return cast("T", tuple(outputs([r.array for r in results], backend, node)))
+        return cast("T", wrap(made, backend, node))
+    return cast("T", tuple(outputs(arrays, backend, node)))
 
 
 def outer_nodes(nodes: Sequence[Node], start: int) -> list[Node]:

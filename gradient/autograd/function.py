@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, trace, user_frame
+from gradient.autograd.node import Node, location_of, make_node, trace, user_frame
 from gradient.autograd.outputs import output_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
@@ -105,28 +105,21 @@ def _record(
     cls: type[Function], ctx: FunctionCtx, args: Any, results: Sequence[Any], single: bool
 ) -> list[Any]:
     backend = results[0].backend
-    node: Node = new_node(Node)
     made_here = {id(r): i for i, r in enumerate(results)}
     own = {k: made_here[id(t)] for k, t in enumerate(ctx._saved) if id(t) in made_here}
-    node.op, node.backend, node.sequence_nr = (
-        _FunctionOp(cls, ctx, single, own),
-        backend,
-        next_sequence_nr(),
-    )
-    node.parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
-    node.saved, ctx._saved = tuple(ctx._saved), ()
-    refuse_saved(node.saved, cls.__name__, node.saved)
-    node.shape, node.dtype = results[0].array.shape, results[0].array.dtype
-    node.location = location_of(user_frame())
+    op = _FunctionOp(cls, ctx, single, own)
+    parents = tuple(a.node if isinstance(a, Variable) else None for a in args)
+    saved, ctx._saved = tuple(ctx._saved), ()
+    refuse_saved(saved, cls.__name__, saved)
+    arrays = [r.array for r in results]
+    made = arrays[0] if single else arrays
+    node = make_node(op, backend, parents, saved, made, location_of(user_frame()))
     if mode.grad == ANOMALY:
         trace(node)
     constant = {id(t) for t in ctx._constant}
     dirty = {id(t) for t in ctx._dirty}
     # A result that is an argument itself gets a tensor of its own, unless it was written in place.
-    if single:
-        tensors = [wrap(results[0].array, backend, node)]
-    else:
-        tensors = outputs([r.array for r in results], backend, node)
+    tensors = [wrap(made, backend, node)] if single else outputs(arrays, backend, node)
     for i, (result, tensor) in enumerate(zip(results, tensors, strict=True)):
         if id(result) in constant or result.array.dtype.kind in "biu":
             tensor.node = None

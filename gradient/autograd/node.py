@@ -108,12 +108,32 @@ class RemovableHandle:
         self.remove()
 
 
+def make_node(
+    op: Any,
+    backend: Backend,
+    parents: tuple[Node | None, ...],
+    saved: tuple[Any, ...],
+    result: Any,
+    location: Location | None = None,
+) -> Node:
+    """The next node, of a call whose result is the array `result` (of several: their list)."""
+    node: Node = new_node(Node)
+    node.op, node.backend, node.parents, node.saved = op, backend, parents, saved
+    node.sequence_nr = next_sequence_nr()
+    if type(result) is list:
+        node.n_outputs = len(result)
+        node.shape = [each.shape for each in result]  # type: ignore[assignment]
+        node.dtype = [each.dtype for each in result]
+    else:
+        node.shape, node.dtype = result.shape, result.dtype
+    if location is not None:
+        node.location = location
+    return node
+
+
 def leaf_node(tensor: Any) -> Node:
     """The node of a tensor whose gradient is to be accumulated in its `grad`."""
-    node = Node()
-    node.op, node.parents, node.saved = None, (), ()
-    node.shape, node.dtype, node.backend = tensor.array.shape, tensor.array.dtype, tensor.backend
-    node.sequence_nr = next_sequence_nr()
+    node = make_node(None, tensor.backend, (), (), tensor.array)
     node.leaf = weakref.ref(tensor)
     return node
 

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, location_of, new_node, next_sequence_nr, trace, user_frame
+from gradient.autograd.node import Node, location_of, make_node, trace, user_frame
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import Promotion
-from gradient.autograd.saving import Saver, saver, shape_of
+from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
 
 if TYPE_CHECKING:
@@ -175,17 +175,9 @@ class Op:
         keep = self.savers.get(wanted)
         if keep is None:
             keep = self.savers[wanted] = saver(self.plan(wanted))
-        node: Node = new_node(Node)
-        node.op = self
-        node.parents = tuple(nodes)
-        node.saved = keep(arrays, y, extras)
+        saved, location = keep(arrays, y, extras), location_of(user_frame(2))
+        node = make_node(self, backend, tuple(nodes), saved, y, location)
         node.options = options
-        node.backend = backend
-        node.sequence_nr = next_sequence_nr()
-        if type(y) is not list:
-            node.shape = shape_of(y)
-            node.dtype = y.dtype
-        node.location = location_of(user_frame(2))
         if mode.grad == ANOMALY:
             trace(node)
         return node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.node import Node, new_node, next_sequence_nr
+from gradient.autograd.node import Node, make_node
 from gradient.autograd.variable import wrap
 
 
@@ -36,9 +36,6 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
     """Tensors for the several results of one node; those of integers have no gradient."""
     if node is None:
         return [wrap(array, backend) for array in arrays]
-    node.n_outputs = len(arrays)
-    node.shape = [a.shape for a in arrays]  # type: ignore[assignment]
-    node.dtype = [a.dtype for a in arrays]
     return [
         wrap(array, backend, None if array.dtype.kind in "biu" else output_node(node, i, array))
         for i, array in enumerate(arrays)
@@ -47,10 +44,8 @@ def outputs(arrays: list[Any], backend: Any, node: Node | None) -> list[Any]:
 
 def output_node(node: Node, index: int, array: Any) -> Node:
     """The node of result `index` of `node`."""
-    made: Node = new_node(Node)
-    made.op, made.parents, made.saved, made.backend = _OUTPUT, (node,), (), node.backend
-    made.index, made.location = index, node.location  # type: ignore[attr-defined]
-    made.shape, made.dtype, made.sequence_nr = array.shape, array.dtype, next_sequence_nr()
+    made = make_node(_OUTPUT, node.backend, (node,), (), array, node.location)
+    made.index = index  # type: ignore[attr-defined]
     return made
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.modes import mode
-from gradient.autograd.node import Node, location_of, next_sequence_nr, user_frame
+from gradient.autograd.node import Node, location_of, make_node, user_frame
+
+Parents = Sequence[Node | None]
 
 
 class _Move:
@@ -14,12 +15,12 @@ class _Move:
 
     name, saved_names = "to_device", ()
 
-    def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
-        (parent,) = node.parents
-        return [parent.backend.asarray(node.backend.to_numpy(g))]  # type: ignore[union-attr]
+    def vjp(self, node: Node, g: Any, parents: Parents) -> list[Any]:
+        host = node.backend.to_numpy(g)
+        return [None if parent is None else parent.backend.asarray(host) for parent in parents]
 
-    def vjp_tensors(self, node: Node, g: Any, parents: Any, be: Any, grad: Any) -> list[Any]:
-        return [g.to(device=node.parents[0].backend.device)]  # type: ignore[union-attr]
+    def vjp_tensors(self, node: Node, g: Any, parents: Parents, be: Any, grad: Any) -> list[Any]:
+        return [None if parent is None else g.to(parent.backend.device) for parent in parents]
 
 
 _MOVE = _Move()
@@ -27,11 +28,5 @@ _MOVE = _Move()
 
 def record_move(source: Any, result: Any) -> None:
     """Give `result` the node of a move from `source`."""
-    if not mode.grad:
-        return
-    node = Node()
-    node.op, node.parents, node.saved, node.options = _MOVE, (source.node,), (), {}
-    node.shape, node.dtype = result.array.shape, result.array.dtype
-    node.backend, node.sequence_nr = result.backend, next_sequence_nr()
-    node.location = location_of(user_frame())
-    result.node = node
+    location = location_of(user_frame())
+    result.node = make_node(_MOVE, result.backend, (source.node,), (), result.array, location)
