@@ -223,7 +223,6 @@ def walk(
         if allowed is None or node in allowed:
             add(grads, owned, node, g, create_graph)
     del roots
-    stale = bool(nodes) and nodes[-1].sequence_nr < inplace.last.sequence_nr
     checks_nan = mode.anomaly and mode.check_nan
     before = mode.grad
     mode.grad = (before or True) if create_graph else False
@@ -251,7 +250,7 @@ def walk(
                     f"backward: the graph through {node.op.name} was freed by an earlier backward "
                     "pass; pass retain_graph=True to that one to go through it a second time"
                 )
-            if stale and node.sequence_nr < inplace.last.sequence_nr:
+            if node.sequence_nr < inplace.last.sequence_nr:
                 inplace.check_saved(node)
             parents = node.parents
             if allowed is not None:

@@ -1,9 +1,10 @@
 """What in-place operations overwrote, so that a backward pass that needs the old values says so.
 
 PyTorch counts versions on every tensor. Here the forward pass pays nothing: a write in place marks
-the memory's owner with the next of the nodes' sequence numbers. A saved array is stale if its
-owner's mark is later than its node. A backward pass over nodes that are all
-younger than the last overwrite (every ordinary training step) does not look at all.
+the memory's owner with the next of the nodes' sequence numbers. A saved array was overwritten if
+its owner's mark is later than its node. The backward pass compares each node's number with that of
+the last write anywhere, and looks at the saved arrays of those alone that are older: in an ordinary
+training step, whose graph is made after the optimiser has written, of none.
 """
 
 from __future__ import annotations

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient.autograd import Function, checkpoint, detect_anomaly, grad, gradcheck, gradgradcheck
+from gradient.autograd import (
+    Function,
+    checkpoint,
+    detect_anomaly,
+    grad,
+    gradcheck,
+    gradgradcheck,
+    inplace,
+)
 from gradient.autograd.function import once_differentiable
 from gradient.autograd.gradcheck import GradcheckError
 from gradient.errors import AutogradError
@@ -601,6 +609,26 @@ def test_every_kind_of_overwriting_is_noticed(x, write):
         exec(write, {"x": x, "y": y})
     with pytest.raises(RuntimeError, match="overwrote it in place"):
         z.sum().backward()
+
+
+def test_what_a_hook_overwrites_during_the_pass_is_noticed(x):
+    y = x * 2
+    z = y * y
+    z.register_hook(lambda g: y.data.zero_() * 0 + g)
+    with pytest.raises(RuntimeError, match="overwrote it in place"):
+        z.sum().backward()
+
+
+def test_a_training_step_looks_at_no_saved_array(device, monkeypatch):
+    looked: list[object] = []
+    model = gradient.nn.Sequential(gradient.nn.Linear(3, 4), gradient.nn.Tanh()).to(device)
+    optimizer = gradient.optim.AdamW(model.parameters())
+    monkeypatch.setattr(inplace, "check_saved", looked.append)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(gradient.ones(2, 3, device=device)).sum().backward()
+        optimizer.step()
+    assert looked == []
 
 
 def test_overwriting_what_nobody_saved_is_fine(x):
