@@ -57,6 +57,11 @@ def subroutine(function: Function) -> Function:
     return numba.njit(**SUMS)(function)
 
 
+def ordered_subroutine(function: Function) -> Function:
+    """As `subroutine`, with the arithmetic exactly as it is written."""
+    return numba.njit(error_model="numpy")(function)
+
+
 def _entry_point(function: Function, options: Any) -> Function:
     compiled: Any = numba.njit(nogil=True, **options)(function)
     # What numba's dispatcher calls for types that are new to it.

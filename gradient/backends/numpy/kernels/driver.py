@@ -1,0 +1,391 @@
+"""The thread pool's native part: a list of tasks is run without Python in between.
+
+A list is a table of rows, one a task, of COLUMNS numbers each (below). Its work is cut into
+tickets: a ticket is one chunk of one task, or a run of tasks that each are one chunk and follow
+one another. Tickets are drawn in order from one counter, by the thread that called and by whatever
+workers have come: the caller never waits for a worker to wake up, only for chunks that a worker
+holds. So a thread that the system delays costs one chunk.
+
+What the threads share lies in one block of memory, the control block, each number in a cache line
+of its own. Why each needs no lock is written beside it.
+
+=========  =========================================================================================
+OWNER      1 while a list runs. A caller takes it by compare-and-swap and gives it back by a release
+           store after all workers have left; who finds it taken runs its list alone. So whoever
+           owns the pool writes TABLE ... TICKETS, TICKET and COMPLETED while no worker is inside.
+GATE       Bits 0-15: workers inside the list; OPEN: they may enter; STOP: they shall end; above:
+           the number of the list. One word, so that entering (compare-and-swap from open to
+           open plus one) and closing (subtracting OPEN) have an order: a worker that entered is
+           counted before the owner looks whether all have left. Opening releases what the owner
+           wrote before it to the worker whose entry reads it (acquire); leaving (a subtraction)
+           releases what the worker wrote to the owner who reads zero.
+TICKET     The next ticket: an atomic addition gives each number to one thread. It orders nothing.
+COMPLETED  Tickets that are done. A thread adds one after a chunk (release) and waits, before a
+           task that needs earlier ones, until it reads their number (acquire): what they wrote is
+           then visible, as all additions to one word form one release sequence. It never counts
+           a ticket beyond the wait, for those are not begun before it is over. The thread with
+           the earliest ticket not done waits for nothing: somebody always gets on.
+WAKE       32 bits on which workers sleep (futex), changed at each opening.
+SLEEPERS   Workers that sleep or are about to. A worker adds itself, then looks at GATE; an owner
+           opens GATE, then looks at SLEEPERS; all sequentially consistent, so one of them sees
+           the other. A WAKE that changed in between ends the worker's sleep before it begins.
+=========  =========================================================================================
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import extending, types
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.compilation import ordered_subroutine as subroutine
+
+intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
+
+# The control block, in bytes from its start.
+OWNER, GATE, TICKET, COMPLETED, WAKE, SLEEPERS = (64 * i for i in range(6))
+TABLE, ROWS, TICKETS, WORKERS, SPINS = (384 + 8 * i for i in range(5))
+CONTROL_SIZE = 448
+
+OPEN, STOP, LIST = 1 << 16, 1 << 17, 1 << 18
+INSIDE = OPEN - 1
+
+# A row of the table, in bytes: the entry point and its block (see `entry_points`), the size and
+# the length of chunks; the tickets before this task and up to its end; the tickets that must be
+# done before it begins. A task in the run of the one before has no ticket of its own.
+ENTRY, BLOCK, N, CHUNK, FIRST, END, AFTER = range(0, 56, 8)
+COLUMNS = 7
+ROW = 8 * COLUMNS
+
+YIELDS = 500
+"""Times that a worker with nothing to do lets others run before it sleeps."""
+SPINS_BEFORE_YIELD = 2000
+"""Looks at a counter before a waiting thread lets others run."""
+
+FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
+"""Number of the system call, where there is one."""
+SYSTEM = "linux" if sys.platform == "linux" and FUTEX else sys.platform
+
+
+# Atomic operations and the system -----------------------------------------------------------------
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _pointer(builder: Any, address: Any, kind: Any = I64) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+@intrinsic
+def load(context, address):
+    """The number at an address; what was released with it is visible."""
+
+    def generate(context, builder, signature, values):
+        return builder.load_atomic(_pointer(builder, *values), "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store(context, address, value):
+    """Put a number at an address, after all that was written before."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def add(context, address, value):
+    """Add to the number at an address; what it was before."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def swap(context, address, old, new):
+    """Replace the number at an address if it is `old`; whether it was."""
+
+    def generate(context, builder, signature, values):
+        address, old, new = values
+        found = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def read(context, address):
+    """The number at an address that nobody changes meanwhile."""
+
+    def generate(context, builder, signature, values):
+        return builder.load(_pointer(builder, *values))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def write(context, address, value):
+    """Put a number at an address that nobody reads meanwhile."""
+
+    def generate(context, builder, signature, values):
+        address, value = values
+        builder.store(value, _pointer(builder, address))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def call(context, entry, start, stop, block):
+    """Call the entry point at an address."""
+
+    def generate(context, builder, signature, values):
+        entry, start, stop, block = values
+        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
+        builder.call(_pointer(builder, entry, kind), [start, stop, block])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def pause(context):
+    """Tell the processor that this is a waiting loop."""
+
+    def generate(context, builder, signature, values):
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64"):
+            _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        elif machine in ("aarch64", "arm64"):
+            _call(builder, "llvm.aarch64.hint", ir.VoidType(), [I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def let_others_run(context):
+    def generate(context, builder, signature, values):
+        name = "SwitchToThread" if SYSTEM == "win32" else "sched_yield"
+        _call(builder, name, I32, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def sleep(context, control, wake):
+    """Sleep while WAKE is `wake`. Where there is no futex: for half a millisecond, and look."""
+
+    def generate(context, builder, signature, values):
+        control, wake = values
+        if SYSTEM == "linux":
+            place = builder.add(control, I64(WAKE))
+            _futex(builder, place, FUTEX_WAIT, wake)
+        elif SYSTEM == "win32":
+            _call(builder, "Sleep", ir.VoidType(), [I32(1)])
+        else:
+            _call(builder, "usleep", I32, [I32(500)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def wake_up(context, control, count):
+    """End the sleep of up to `count` workers."""
+
+    def generate(context, builder, signature, values):
+        control, count = values
+        if SYSTEM == "linux":
+            _futex(builder, builder.add(control, I64(WAKE)), FUTEX_WAKE, count)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+FUTEX_WAIT, FUTEX_WAKE = 128, 129  # of this process alone
+
+
+def _futex(builder: Any, place: Any, operation: int, value: Any) -> None:
+    arguments = [I64(FUTEX), place, I64(operation), value, I64(0), I64(0), I64(0)]
+    _call(builder, "syscall", I64, arguments, var_arg=True)
+
+
+def _call(builder: Any, name: str, result: Any, arguments: list[Any], var_arg: bool = False) -> Any:
+    kinds = [a.type for a in arguments]
+    if var_arg:
+        kinds = kinds[:1]
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(result, kinds, var_arg=var_arg), name
+    )
+    return builder.call(function, arguments)
+
+
+# The pool -----------------------------------------------------------------------------------------
+
+
+@ordered_kernel
+def spin(count):
+    """Wait as a worker does, for so many looks at a counter. To be timed."""
+    for _ in range(count):
+        pause()
+
+
+@ordered_kernel
+def worker(control):
+    """Take part in every list, until the pool is stopped."""
+    seen = 0
+    while True:
+        gate = _wait_for_list(control, seen)
+        if gate & STOP:
+            return
+        if swap(control + GATE, gate, gate + 1):
+            seen = gate // LIST
+            _take_part(control)
+            add(control + GATE, -1)
+
+
+@ordered_kernel
+def run(control, table, rows, tickets):
+    """Run a list of tasks on the pool, or alone if there is no other thread or it has a list."""
+    workers = min(read(control + WORKERS), tickets - 1)
+    if workers < 1 or not swap(control + OWNER, 0, 1):
+        _run_alone(table, rows)
+        return
+    write(control + TABLE, table)
+    write(control + ROWS, rows)
+    write(control + TICKETS, tickets)
+    _run_on_pool(control, workers)
+
+
+@ordered_kernel
+def run_one(control, entry, code, block, n, chunk):
+    """As `run`, for a list of one task, which needs no table: the kernel's `code` on a packed
+    block. Whether it raised."""
+    write(block, code)
+    tickets = (n + chunk - 1) // chunk
+    workers = min(read(control + WORKERS), tickets - 1)
+    if workers < 1 or not swap(control + OWNER, 0, 1):
+        _run_chunks(entry, block, n, chunk)
+        return read(read(block + 8)) != 0
+    row = control + CONTROL_SIZE
+    write(row + ENTRY, entry)
+    write(row + BLOCK, block)
+    write(row + N, n)
+    write(row + CHUNK, chunk)
+    write(row + FIRST, 0)
+    write(row + END, tickets)
+    write(row + AFTER, 0)
+    write(control + TABLE, row)
+    write(control + ROWS, 1)
+    write(control + TICKETS, tickets)
+    _run_on_pool(control, workers)
+    return read(read(block + 8)) != 0
+
+
+@subroutine
+def _run_on_pool(control, workers):
+    write(control + TICKET, 0)
+    write(control + COMPLETED, 0)
+    add(control + GATE, LIST + OPEN)
+    wake = load(control + WAKE)
+    store(control + WAKE, (wake + 1) & 0x7FFFFFFF)
+    if load(control + SLEEPERS) > 0:
+        wake_up(control, workers)
+    _take_part(control)
+    add(control + GATE, -OPEN)
+    looks = 0
+    while load(control + GATE) & INSIDE:
+        looks = _wait(looks)
+    store(control + OWNER, 0)
+
+
+@subroutine
+def _take_part(control):
+    """Draw tickets until there are no more."""
+    row = read(control + TABLE)
+    last = row + ROW * read(control + ROWS)
+    tickets = read(control + TICKETS)
+    while True:
+        ticket = add(control + TICKET, 1)
+        if ticket >= tickets:
+            return
+        while ticket >= read(row + END):
+            row += ROW
+        after = read(row + AFTER)
+        looks = 0
+        while load(control + COMPLETED) < after:
+            looks = _wait(looks)
+        n, chunk = read(row + N), read(row + CHUNK)
+        start = (ticket - read(row + FIRST)) * chunk
+        call(read(row + ENTRY), start, min(start + chunk, n), read(row + BLOCK))
+        follower = row + ROW
+        while follower < last and read(follower + FIRST) == read(follower + END):
+            call(read(follower + ENTRY), 0, read(follower + N), read(follower + BLOCK))
+            follower += ROW
+        add(control + COMPLETED, 1)
+
+
+@subroutine
+def _run_alone(table, rows):
+    for row in range(table, table + ROW * rows, ROW):
+        _run_chunks(read(row + ENTRY), read(row + BLOCK), read(row + N), read(row + CHUNK))
+
+
+@subroutine
+def _run_chunks(entry, block, n, chunk):
+    for start in range(0, n, chunk):
+        call(entry, start, min(start + chunk, n), block)
+
+
+@subroutine
+def _wait(looks):
+    if looks < SPINS_BEFORE_YIELD:
+        pause()
+    else:
+        let_others_run()
+    return looks + 1
+
+
+@subroutine
+def _wait_for_list(control, seen):
+    """GATE, when it is open for a list that this worker has not seen, or the pool is stopped."""
+    spins = read(control + SPINS)
+    looks = 0
+    while True:
+        wake = load(control + WAKE)
+        gate = load(control + GATE)
+        if gate & STOP or (gate & OPEN and gate // LIST != seen):
+            return gate
+        if looks < spins:
+            pause()
+        elif looks < spins + YIELDS:
+            let_others_run()
+        else:
+            add(control + SLEEPERS, 1)
+            gate = load(control + GATE)
+            if not (gate & STOP or (gate & OPEN and gate // LIST != seen)):
+                sleep(control, wake)
+            add(control + SLEEPERS, -1)
+        looks += 1
+
+
+@ordered_kernel
+def stop(control):
+    """Have all workers end, those that sleep too."""
+    add(control + GATE, STOP)
+    store(control + WAKE, (load(control + WAKE) + 1) & 0x7FFFFFFF)
+    wake_up(control, INSIDE)

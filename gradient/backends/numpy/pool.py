@@ -1,0 +1,118 @@
+"""The workers of the thread pool: Python threads that wait in native code (`kernels.driver`)."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.numpy import compiler, kernels
+from gradient.locks import new_lock
+
+SPIN_SECONDS = 50e-6
+"""How long a worker looks for the next list at full speed, before it lets others run and sleeps."""
+
+
+class Pool:
+    """`count` workers, besides whoever calls `run`."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.driver: Any = kernels.load("driver")
+        driver = self.driver
+        self._control = np.zeros((driver.CONTROL_SIZE + driver.ROW + 64) // 8, np.int64)
+        self.control = -(-self._control.ctypes.data // 64) * 64
+        self.run = driver.run
+        self.run_one = driver.run_one
+        self._workers: list[threading.Thread] = []
+        self._compile()
+        self._set(driver.WORKERS, count)
+        self._set(driver.SPINS, self._spins() if count else 0)
+
+    def _set(self, place: int, value: int) -> None:
+        self._control[(self.control - self._control.ctypes.data + place) // 8] = value
+
+    def _compile(self) -> None:
+        """Compile the driver, or load it, before any thread needs it."""
+        driver = self.driver
+        driver.spin(0)
+        driver.run(self.control, 0, 0, 0)
+        nothing = np.zeros(2, np.int64)
+        nothing[1] = address = nothing.ctypes.data
+        driver.run_one(self.control, 0, 0, address, 0, 1)
+        self._set(driver.GATE, driver.STOP)
+        driver.worker(self.control)
+        self._set(driver.GATE, 0)
+
+    def _spins(self) -> int:
+        """Looks at a counter in SPIN_SECONDS: processors differ by ten times."""
+        looks = 1000
+        seconds = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            self.driver.spin(looks)
+            seconds.append(time.perf_counter() - begin)
+        return max(100, round(SPIN_SECONDS / min(seconds) * looks))
+
+    def start(self) -> None:
+        for i in range(self.count):
+            # A daemon, so that the end of the process comes to `_stop_at_exit`.
+            worker = threading.Thread(target=self._work, name=f"gradient-{i}", daemon=True)
+            worker.start()
+            self._workers.append(worker)
+
+    def _work(self) -> None:
+        self.driver.worker(self.control)  # the thread holds `self`, and so the control block
+
+    def stop(self) -> None:
+        """End the workers, after what they are doing. Lists still run, on their caller's thread."""
+        self.driver.stop(self.control)
+        for worker in self._workers:
+            worker.join()
+
+
+current: Pool | None = None
+"""The pool, once it is started."""
+_lock = new_lock()
+
+
+def get(threads: int) -> Pool:
+    """The pool, started for the first who asks, for this number of threads."""
+    global current
+    with _lock:
+        if current is None:
+            current = Pool(threads - 1)
+            # Where Ctrl-C does not come between two of them. If it ends the wait they come later.
+            compiler.run(current.start)
+        return current
+
+
+def stop() -> None:
+    """End the workers; who next asks for the pool starts others."""
+    global current
+    with _lock:
+        pool, current = current, None
+        if pool is not None:
+            pool.stop()
+
+
+@atexit.register
+def _stop_at_exit() -> None:
+    """The workers' code is freed at the end of the process: none may be in it by then."""
+    with contextlib.suppress(KeyboardInterrupt):
+        stop()
+
+
+def _forget() -> None:
+    global current
+    current = None
+
+
+# Threads do not survive a fork: a child process makes its own pool when it first needs one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,366 @@
+"""The thread pool and its lists of tasks: each chunk once, in order, whatever else goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from gradient.backends.numpy import kernels, pool, threads
+from gradient.backends.numpy.threads import Tasks
+
+pytest.importorskip("numba")
+pytestmark = pytest.mark.cpu_only
+
+counting = kernels.load("compilation").ordered_kernel
+
+
+@counting
+def count(start, stop, counts):
+    """Add one to each element."""
+    for i in range(start, stop):
+        counts[i] += 1
+
+
+@counting
+def follow(start, stop, step, before, after):
+    """Each row of `after` becomes `step` if ALL of `before` is step - 1, else -1."""
+    for i in range(start, stop):
+        right = True
+        for j in range(before.size):
+            right &= before[j] == step - 1
+        after[i] = step if right else -1
+
+
+@counting
+def scale(start, stop, x, factor, y):
+    for i in range(start, stop):
+        y[i] = x[i] * factor
+
+
+@counting
+def fail(start, stop, at):
+    if start <= at < stop:
+        raise ValueError
+
+
+@pytest.fixture(params=[1, 2, 3, 8])
+def any_number_of_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield
+    threads.set_num_threads(before)
+
+
+every_number = pytest.mark.usefixtures("any_number_of_threads")
+
+
+@every_number
+@pytest.mark.parametrize(("n", "chunk"), [(0, 1), (1, 1), (5, 2), (1000, 1), (1000, 7), (9, 100)])
+def test_parallel_for_takes_every_row_once(n: int, chunk: int) -> None:
+    counts = np.zeros(n, np.int64)
+    for _ in range(20):
+        threads.parallel_for(count, n, chunk, counts)
+    assert (counts == 20).all()
+
+
+@every_number
+@pytest.mark.parametrize("wait", [True, False])
+@pytest.mark.parametrize(("n", "chunk"), [(1, 1), (7, 1), (64, 5)])
+def test_every_task_of_a_list_runs_once(n: int, chunk: int, wait: bool) -> None:
+    tasks = Tasks()
+    counts = np.zeros((3000, n), np.int64)
+    for i in range(3000):
+        assert tasks.append(count, n, chunk, counts[i], wait=wait) == i
+    for _ in range(3):
+        threads.run_tasks(tasks)
+    assert len(tasks) == 3000
+    assert (counts == 3).all()
+
+
+def chain(steps: int, sizes: tuple[int, ...]) -> tuple[Tasks, list[np.ndarray]]:
+    """A list in which each task needs all of what the one before wrote."""
+    tasks = Tasks()
+    values = [np.zeros(sizes[i % len(sizes)], np.int64) for i in range(steps + 1)]
+    for i in range(steps):
+        tasks.append(follow, values[i + 1].size, 1, i + 1, values[i], values[i + 1])
+    return tasks, values
+
+
+@every_number
+@pytest.mark.parametrize("sizes", [(1,), (2,), (5,), (1, 1, 4), (3, 1, 1, 2, 1)])
+def test_a_task_waits_for_the_one_before(sizes: tuple[int, ...]) -> None:
+    tasks, values = chain(2000, sizes)
+    for _ in range(3):
+        for value in values[1:]:
+            value[:] = 0
+        threads.run_tasks(tasks)
+        for i, value in enumerate(values):
+            assert (value == i).all()
+
+
+@every_number
+def test_a_task_that_waits_does_so_for_all_that_do_not() -> None:
+    tasks, first = Tasks(), np.zeros((2, 40), np.int64)
+    last = np.zeros(40, np.int64)
+    tasks.append(count, 20, 1, first[0, :20])
+    tasks.append(count, 1, 1, first[0, 20:21], wait=False)
+    tasks.append(count, 19, 1, first[0, 21:], wait=False)
+    tasks.append(follow, 40, 1, 2, first[0], first[1])
+    tasks.append(follow, 40, 3, 3, first[1], last)
+    for _ in range(200):
+        first[:] = last[:] = 0
+        threads.run_tasks(tasks)
+        assert (last == 3).all()
+
+
+def test_an_empty_list_and_empty_tasks() -> None:
+    tasks = Tasks()
+    threads.run_tasks(tasks)
+    counts = np.zeros(3, np.int64)
+    tasks.append(count, 0, 1, counts)
+    threads.run_tasks(tasks)
+    tasks.append(count, 3, 1, counts)
+    threads.run_tasks(tasks)
+    assert (counts == 1).all()
+
+
+# Arguments ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [np.float32(1.5), 2, 2.5, True, np.float64(3), np.int32(7)])
+def test_numbers_of_all_kinds_reach_the_kernel(number: float) -> None:
+    x, y = np.arange(10.0), np.zeros(10)
+    threads.parallel_for(scale, 10, 3, x, number, y)
+    np.testing.assert_array_equal(y, x * number)
+
+
+def test_arrays_of_all_layouts_reach_the_kernel() -> None:
+    x = np.arange(120.0).reshape(10, 4, 3)
+    x.setflags(write=False)
+    for view in (x[:, 1, 2], x[::-1, 3, 0], np.asfortranarray(x[:, 0, 0]), x[3:, 1, 1]):
+        y = np.zeros(30)[::3][: len(view)]
+        threads.parallel_for(scale, len(view), 2, view, 2.0, y)
+        np.testing.assert_array_equal(y, view * 2)
+
+
+def test_a_task_is_given_other_arguments() -> None:
+    tasks, x, y, z = Tasks(), np.arange(6.0), np.zeros(6), np.zeros(6)
+    task = tasks.append(scale, 6, 2, x, 2.0, y)
+    threads.run_tasks(tasks)
+    tasks.update(task, x, 3.0, z)
+    threads.run_tasks(tasks)
+    np.testing.assert_array_equal([y, z], [2 * x, 3 * x])
+    with pytest.raises(TypeError, match="scale: update: arguments of other types"):
+        tasks.update(task, x, 3, z)
+
+
+def test_a_list_keeps_its_arrays() -> None:
+    tasks, y = Tasks(), np.zeros(100_000)
+    tasks.append(scale, 100_000, 1000, np.full(100_000, 3.0), 2.0, y)
+    others = [np.full(100_000, 7.0) for _ in range(8)]  # where the first one was, if it is not kept
+    threads.run_tasks(tasks)
+    assert (y == 6).all() and len(others) == 8
+
+
+@every_number
+def test_an_exception_in_a_kernel_is_raised() -> None:
+    with pytest.raises(RuntimeError, match="fail: the kernel raised an exception"):
+        threads.parallel_for(fail, 100, 1, 50)
+    tasks, counts = Tasks(), np.zeros(10, np.int64)
+    task = tasks.append(fail, 10, 1, 7)
+    tasks.append(count, 10, 1, counts)
+    with pytest.raises(RuntimeError, match="a kernel of the list raised an exception"):
+        threads.run_tasks(tasks)
+    tasks.update(task, 99)
+    threads.run_tasks(tasks)
+    threads.parallel_for(fail, 100, 1, 500)
+
+
+# Other threads, forks, exits, Ctrl-C --------------------------------------------------------------
+
+
+@every_number
+def test_several_threads_call_at_once() -> None:
+    """One has the pool, the others run their lists alone."""
+    wrong: list[object] = []
+
+    def work() -> None:
+        tasks, values = chain(200, (3, 1, 2))
+        counts = np.zeros(50, np.int64)
+        for i in range(30):
+            for value in values[1:]:
+                value[:] = 0
+            threads.run_tasks(tasks)
+            threads.parallel_for(count, 50, 1, counts)
+            if not all((value == i).all() for i, value in enumerate(values)):
+                wrong.append(values)
+            if not (counts == i + 1).all():
+                wrong.append(counts)
+
+    callers = [threading.Thread(target=work) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_the_number_of_threads_changes_while_lists_run() -> None:
+    before, done = threads.get_num_threads(), threading.Event()
+    wrong: list[object] = []
+
+    def work() -> None:
+        counts = np.zeros(50, np.int64)
+        while not done.is_set():
+            counts[:] = 0
+            threads.parallel_for(count, 50, 1, counts)
+            if not (counts == 1).all():
+                wrong.append(counts)
+
+    caller = threading.Thread(target=work)
+    caller.start()
+    for n in [1, 3, 2, 8] * 5:
+        threads.set_num_threads(n)
+        work_once = np.zeros(50, np.int64)
+        threads.parallel_for(count, 50, 1, work_once)
+        assert (work_once == 1).all()
+    done.set()
+    caller.join()
+    threads.set_num_threads(before)
+    assert not wrong
+
+
+def test_kernels_may_be_called_from_the_work_of_others() -> None:
+    counts = np.zeros((6, 100), np.int64)
+    threads.run(6, lambda i: threads.parallel_for(count, 100, 1, counts[i]))
+    assert (counts == 1).all()
+
+
+def test_a_stopped_pool_leaves_no_worker() -> None:
+    threads.parallel_for(count, 10, 1, np.zeros(10, np.int64))
+    running = pool.current
+    assert running is not None
+    pool.stop()
+    assert not any(worker.is_alive() for worker in running._workers)
+
+
+# A list of `TASKS` tasks, each of many chunks that take some ten microseconds.
+PROGRAM = """
+import os, signal, sys, threading, time
+import numpy as np
+import gradient
+from gradient.backends.numpy import kernels, pool, threads
+
+threads.set_num_threads(3)
+softmax = kernels.load("norms").softmax
+x = np.random.default_rng(0).standard_normal((40, 3000)).astype(np.float32)
+
+def make(tasks):
+    outs = [np.zeros_like(x) for _ in range(4)]
+    made = threads.Tasks()
+    for i in range(tasks):
+        made.append(softmax, 40, 1, x, outs[i % 4])
+    return made, outs
+
+threads.run_tasks(make(4)[0])
+"""
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM + program],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_has_a_pool_of_its_own() -> None:
+    """Also where the fork came while another thread's list ran."""
+    done = python("""
+ended = threading.Event()
+def others():
+    tasks, _ = make(50)
+    while not ended.is_set():
+        threads.run_tasks(tasks)
+other = threading.Thread(target=others)
+other.start()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        assert pool.current is None
+        tasks, outs = make(8)
+        threads.run_tasks(tasks)
+        assert len(pool.current._workers) == 2
+        os._exit(int(not all((out == outs[0]).all() for out in outs)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+ended.set()
+other.join()
+""")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "pass",  # workers still spin
+        "time.sleep(0.3)",  # they sleep
+        "sys.exit(0)",
+        "threading.Thread(target=threads.run_tasks, args=(make(2000)[0],), daemon=True).start()",
+    ],
+)
+def test_the_process_ends(end: str) -> None:
+    done = python(f"{end}\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_ctrl_c_arrives_when_the_list_is_done() -> None:
+    done = python("""
+signal.signal(signal.SIGINT, signal.default_int_handler)
+tasks, outs = make(2000)
+for delay in (0.001, 0.02, 0.05):
+    try:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+        while True:
+            threads.run_tasks(tasks)
+    except KeyboardInterrupt:
+        print("interrupted")
+    for out in outs:
+        out[:] = 0
+    threads.run_tasks(tasks)
+    assert all((out == outs[0]).all() and out.sum() > 1 for out in outs)
+""")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["interrupted"] * 3, "")
+
+
+@pytest.mark.slow
+def test_two_hundred_runs_under_load() -> None:
+    """Other processes take the processors away at any point."""
+    load = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    before = threads.get_num_threads()
+    try:
+        tasks, values = chain(100, (4, 1, 3, 2, 1))
+        for run in range(200):
+            threads.set_num_threads(1 + run % 3)
+            for value in values[1:]:
+                value[:] = 0
+            counts = np.zeros(500, np.int64)
+            threads.run_tasks(tasks)
+            threads.parallel_for(count, 500, 3, counts)
+            assert all((value == i).all() for i, value in enumerate(values)), run
+            assert (counts == 1).all(), run
+    finally:
+        threads.set_num_threads(before)
+        for process in load:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
