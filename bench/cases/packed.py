@@ -35,7 +35,7 @@ def run(options: Options) -> Iterator[Result]:
         packed = {d.name: PackedArray(d, (n, k), d.pack(weight)) for d in FORMATS}
         few = {name: p.rows(be, (slice(0, AT_ONCE),)) for name, p in packed.items()}
         yield from _rates("unpacked", {name: _unpack(be, p) for name, p in few.items()}, options, k)
-        packing = {d.name: _pack(d, weight[:AT_ONCE]) for d in FORMATS}
+        packing = {d.name: _pack(be, d, weight[:AT_ONCE]) for d in FORMATS}
         yield from _rates("packed", packing, options, k)
         for m in (1, 256):
             x = rng.standard_normal((m, k), dtype=np.float32)
@@ -46,8 +46,8 @@ def _unpack(be: backends.Backend, array: PackedArray) -> Callable[[], object]:
     return lambda: be.unpack(array)
 
 
-def _pack(dtype: PackedDType, values: np.ndarray) -> Callable[[], object]:
-    return lambda: dtype.pack(values)
+def _pack(be: backends.Backend, dtype: PackedDType, values: np.ndarray) -> Callable[[], object]:
+    return lambda: be.pack(values, dtype)
 
 
 def _rates(

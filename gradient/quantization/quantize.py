@@ -48,6 +48,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     leading = len(shape) - 1
     matrices = [part.reshape(n, *part.shape[leading:]) for part in parts]
     values_of = _reader(tensor, n, k)
+    cpu = backends.get("cpu")
     step = max(1, CHUNK // max(k, 1))
 
     def pack(chunk: int) -> None:
@@ -58,10 +59,12 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
                 f"quantize: expected finite weights, got nan or infinity in rows {rows.start} to "
                 f"{rows.stop - 1}"
             )
-        for matrix, part in zip(matrices, kind.pack(values), strict=True):
+        for matrix, part in zip(matrices, cpu.pack(values, kind), strict=True):
             matrix[rows] = part
 
-    threads.run(-(-n // step), pack)
+    if n:  # the first rows here, for a kernel must not be compiled by a thread of the pool
+        pack(0)
+    threads.run(-(-n // step) - 1, lambda i: pack(i + 1))
     backend = tensor.backend
     packed = tuple(backend.asarray(part) for part in parts)
     array = PackedArray(kind, shape, packed, float_dtype_of(tensor))

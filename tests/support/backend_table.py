@@ -16,6 +16,7 @@ import numpy as np
 from gradient import dtypes
 from gradient.backends.options import AdamWOptions, AttentionOptions
 from gradient.backends.packed import PackedArray
+from gradient.dtypes import DType
 from gradient.dtypes.packed import PACKED
 from support.array_backends import BareBackend
 
@@ -355,6 +356,7 @@ CASES: dict[str, list[Case]] = {
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
     # Packed weights: every format, alone and multiplied with one row, a few and many
+    "pack": [lambda a, d=d: (np.ascontiguousarray(a(3, 7, 256), np.float32), d) for d in PACKED],
     "unpack": [lambda a, name=d.name: (packed(a, name, 3, 7, 256), a.dtype) for d in PACKED],
     "quantized_matmul": [
         *[lambda a, name=d.name: (a(a.rows, 256), packed(a, name, 37, 256)) for d in PACKED],
@@ -464,7 +466,7 @@ def leaves(value: Any) -> list[Any]:
         return [leaf for v in value for leaf in leaves(v)]
     if isinstance(value, PackedArray):
         return list(value.parts)
-    options = (slice, np.dtype, str, AttentionOptions, AdamWOptions)
+    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
     return [] if value is None or isinstance(value, options) else [value]
 
 

@@ -23,6 +23,7 @@ from gradient.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from gradient.backends.operators import ArrayOperators
+    from gradient.dtypes import PackedDType
 
 CHUNK = 1 << 18
 """Weights unpacked at a time: one MiB of float32."""
@@ -32,6 +33,10 @@ MIN_ROWS = 32
 
 class PackedDefaults(ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
+
+    def pack(self, values: Array, dtype: PackedDType) -> tuple[np.ndarray, ...]:
+        """The parts, on the host, in which `dtype` stores finite float32 numbers (..., K)."""
+        return dtype.pack(self.to_numpy(values))
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""

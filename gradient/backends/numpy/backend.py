@@ -16,6 +16,7 @@ from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.packed import PackedKernels
+from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
@@ -33,6 +34,7 @@ class NumpyBackend(
     NormKernels,
     AttentionKernels,
     PackedKernels,
+    PackingKernels,
     RandomKernels,
     SelectionKernels,
     VarianceKernels,

@@ -34,7 +34,27 @@ from gradient.dtypes.packed.blocks import (
 )
 
 
-class Q2_K(BlockDType):  # noqa: N801 (the format's name)
+class AffineBlocks(BlockDType):
+    """A format of 256 weights in sub-blocks, found by `search.affine`.
+
+    Subclasses say how many sub-blocks of how many weights, the highest code and the highest a and
+    b, and how `store` lays out what was found.
+    """
+
+    block_size = 256
+    sub_blocks: tuple[int, int]
+    highest: int
+    most: int
+
+    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        return self.store(search.affine(x.reshape(-1, *self.sub_blocks), self.highest, self.most))
+
+    def store(self, best: search.Affine) -> np.ndarray:
+        """The numbers found for blocks as uint8 (blocks, block_bytes)."""
+        raise NotImplementedError
+
+
+class Q2_K(AffineBlocks):  # noqa: N801 (the format's name)
     """2-bit codes in sub-blocks of 16: 2.625 bits a weight.
 
         byte 0            16            80  81  82  83
@@ -46,11 +66,10 @@ class Q2_K(BlockDType):  # noqa: N801 (the format's name)
     """
 
     name = "q2_k"
-    block_size = 256
     block_bytes = 84
+    sub_blocks, highest, most = (16, 16), 3, 15
 
-    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        best = search.affine(x.reshape(-1, 16, 16), 3, 15)
+    def store(self, best: search.Affine) -> np.ndarray:
         a, b = best.a.astype(UINT8), best.b.astype(UINT8)
         codes = pack_fields(best.codes.astype(UINT8).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)
         scales = to_float16(best.scale, self), to_float16(best.minimum, self)
@@ -64,7 +83,7 @@ class Q2_K(BlockDType):  # noqa: N801 (the format's name)
         return affine(be, scale, ab & 15, codes, minimum, ab >> 4)
 
 
-class Q4_K(BlockDType):  # noqa: N801
+class Q4_K(AffineBlocks):  # noqa: N801
     """4-bit codes in sub-blocks of 32: 4.5 bits a weight.
 
         byte 0   1   2   3   4        16                 143
@@ -74,11 +93,10 @@ class Q4_K(BlockDType):  # noqa: N801
     """
 
     name = "q4_k"
-    block_size = 256
     block_bytes = 144
+    sub_blocks, highest, most = (8, 32), 15, 63
 
-    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        best = search.affine(x.reshape(-1, 8, 32), 15, 63)
+    def store(self, best: search.Affine) -> np.ndarray:
         codes = pack_nibbles(best.codes.astype(UINT8).reshape(-1, 4, 64)).reshape(-1, 128)
         scales = to_float16(best.scale, self), to_float16(best.minimum, self)
         head = [*scales, twelve_bytes(best.a, best.b)]
@@ -91,7 +109,7 @@ class Q4_K(BlockDType):  # noqa: N801
         return affine(be, float16_at(be, blocks, 0), a, codes, float16_at(be, blocks, 2), b)
 
 
-class Q5_K(BlockDType):  # noqa: N801
+class Q5_K(AffineBlocks):  # noqa: N801
     """5-bit codes in sub-blocks of 32: 5.5 bits a weight.
 
         byte 0   1   2   3   4        16           48                 175
@@ -102,11 +120,10 @@ class Q5_K(BlockDType):  # noqa: N801
     """
 
     name = "q5_k"
-    block_size = 256
     block_bytes = 176
+    sub_blocks, highest, most = (8, 32), 31, 63
 
-    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        best = search.affine(x.reshape(-1, 8, 32), 31, 63)
+    def store(self, best: search.Affine) -> np.ndarray:
         codes = best.codes.astype(UINT8)
         high = pack_fields(codes >> 4, 1)
         low = pack_nibbles((codes & 15).reshape(-1, 4, 64)).reshape(-1, 128)

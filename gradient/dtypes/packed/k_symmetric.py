@@ -32,7 +32,27 @@ from gradient.dtypes.packed.blocks import (
 )
 
 
-class Q3_K(BlockDType):  # noqa: N801 (the format's name)
+class SymmetricBlocks(BlockDType):
+    """A format of 256 weights in sub-blocks of 16, found by `search.symmetric`.
+
+    Subclasses say minus the lowest code and minus the lowest scale, and how `store` lays out what
+    was found.
+    """
+
+    block_size = 256
+    sub_blocks = (16, 16)
+    half: int
+    most: int
+
+    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
+        return self.store(search.symmetric(x.reshape(-1, *self.sub_blocks), self.half, self.most))
+
+    def store(self, best: search.Symmetric) -> np.ndarray:
+        """The numbers found for blocks as uint8 (blocks, block_bytes)."""
+        raise NotImplementedError
+
+
+class Q3_K(SymmetricBlocks):  # noqa: N801 (the format's name)
     """3-bit codes in sub-blocks of 16: 3.4375 bits a weight.
 
         byte 0          32           96        108 109
@@ -43,11 +63,10 @@ class Q3_K(BlockDType):  # noqa: N801 (the format's name)
     """
 
     name = "q3_k"
-    block_size = 256
     block_bytes = 110
+    half, most = 4, 32
 
-    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        best = search.symmetric(x.reshape(-1, 16, 16), 4, 32)
+    def store(self, best: search.Symmetric) -> np.ndarray:
         codes = (best.codes + 4).astype(UINT8).reshape(-1, 2, 4, 32)
         high = pack_fields((codes >> 2).reshape(-1, 8, 32), 1)
         low = pack_fields(codes & 3, 2).reshape(-1, 64)
@@ -62,7 +81,7 @@ class Q3_K(BlockDType):  # noqa: N801 (the format's name)
         return scaled(be, float16_at(be, blocks, 108), scales, to_float32(be, codes) - 4)
 
 
-class Q6_K(BlockDType):  # noqa: N801
+class Q6_K(SymmetricBlocks):  # noqa: N801
     """6-bit codes in sub-blocks of 16: 6.5625 bits a weight.
 
         byte 0            128          192        208 209
@@ -73,11 +92,10 @@ class Q6_K(BlockDType):  # noqa: N801
     """
 
     name = "q6_k"
-    block_size = 256
     block_bytes = 210
+    half, most = 32, 128
 
-    def pack_blocks(self, x: np.ndarray) -> np.ndarray:
-        best = search.symmetric(x.reshape(-1, 16, 16), 32, 128)
+    def store(self, best: search.Symmetric) -> np.ndarray:
         codes = (best.codes + 32).astype(UINT8)
         low = pack_nibbles((codes & 15).reshape(-1, 2, 128)).reshape(-1, 128)
         high = pack_fields((codes >> 4).reshape(-1, 2, 4, 32), 2).reshape(-1, 64)

@@ -1,0 +1,144 @@
+"""Arithmetic on `Vector`: Python's operators, and a few functions, each one or two instructions.
+
+So a kernel that computes the same thing for several neighbours reads as if it did it for one.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
+
+from gradient.backends.numpy.kernels.vectors import Vector, intrinsic
+
+
+def _define(function: Any, instruction: str) -> None:
+    """Have a binary operator of Python apply to two vectors of one type."""
+
+    class Template(AbstractTemplate):
+        key = function
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return getattr(builder, instruction)(*arguments)
+
+    infer_global(function)(Template)
+    lower_builtin(function, Vector, Vector)(lower)
+
+
+for _function, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _define(_function, _instruction)
+
+
+@intrinsic
+def where_less(context, a, b, x, y):
+    """x where a < b, else y."""
+
+    def generate(context, builder, signature, arguments):
+        a_, b_, x_, y_ = arguments
+        return builder.select(builder.fcmp_ordered("<", a_, b_), x_, y_)
+
+    return x(a, b, x, y), generate
+
+
+@intrinsic
+def minimum(context, a, b):
+    """The smaller of two numbers, neither NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def maximum(context, a, b):
+    """The larger of two numbers, neither NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def absolute(context, x):
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "fabs", arguments[0])
+
+    return x(x), generate
+
+
+@intrinsic
+def square_root(context, x):
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "sqrt", arguments[0])
+
+    return x(x), generate
+
+
+@intrinsic
+def rint(context, x):
+    """The nearest integer, of two the even one."""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "rint", arguments[0])
+
+    return x(x), generate
+
+
+@intrinsic
+def to_half(context, x):
+    """float32 numbers rounded to what 16 bits hold."""
+
+    def generate(context, builder, signature, arguments):
+        half = builder.fptrunc(arguments[0], _halves(arguments[0]))
+        return builder.fpext(half, arguments[0].type)
+
+    return x(x), generate
+
+
+@intrinsic
+def to_half_beyond(context, x):
+    """float32 numbers rounded to what 16 bits hold, away from 0."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        halves = _halves(value)
+        half = builder.fptrunc(value, halves)
+        # Of 16-bit floats of one sign, the next further from 0 is the next integer.
+        integers = ir.VectorType(ir.IntType(16), halves.count)
+        one = ir.Constant(integers, [1] * halves.count)
+        further = builder.bitcast(builder.add(builder.bitcast(half, integers), one), halves)
+        near = builder.fpext(half, value.type)
+        short = builder.fcmp_ordered(
+            "<", _call(builder, "fabs", near), _call(builder, "fabs", value)
+        )
+        return builder.select(short, builder.fpext(further, value.type), near)
+
+    return x(x), generate
+
+
+def _call(builder: Any, name: str, value: Any) -> Any:
+    """LLVM's function of one vector."""
+    letter = "f32" if isinstance(value.type.element, ir.FloatType) else "f64"
+    function = builder.module.declare_intrinsic(
+        f"llvm.{name}.v{value.type.count}{letter}", fnty=ir.FunctionType(value.type, [value.type])
+    )
+    return builder.call(function, [value])
+
+
+def _halves(value: Any) -> Any:
+    return ir.VectorType(ir.HalfType(), value.type.count)

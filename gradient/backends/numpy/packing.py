@@ -1,0 +1,54 @@
+"""Packing weights in the K formats, with the search for their scales done by kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.composed.packed import PackedDefaults
+from gradient.backends.numpy import kernels
+from gradient.dtypes import PackedDType
+from gradient.dtypes.packed.k_affine import AffineBlocks
+from gradient.dtypes.packed.k_symmetric import SymmetricBlocks
+from gradient.dtypes.packed.search import Affine, Symmetric
+
+
+class PackingKernels(PackedDefaults[np.ndarray]):
+    """Override of `composed.packed`, the same to the bit."""
+
+    def pack(self, values: np.ndarray, dtype: PackedDType) -> tuple[np.ndarray, ...]:
+        if not (
+            isinstance(dtype, AffineBlocks | SymmetricBlocks)
+            and values.size >= kernels.MIN_SIZE
+            and values.size > dtype.block_size
+            and kernels.available()
+            and kernels.load("linear").converts_float16()
+        ):
+            return super().pack(values, dtype)
+        ((shape, _),) = dtype.layout(values.shape)
+        x = np.ascontiguousarray(values, np.float32).reshape(-1)
+        with np.errstate(over="ignore"):
+            if isinstance(dtype, AffineBlocks):
+                return (dtype.store(_affine(x, dtype)).reshape(shape),)
+            return (dtype.store(_symmetric(x, dtype)).reshape(shape),)
+
+
+def _affine(x: np.ndarray, dtype: AffineBlocks) -> Affine:
+    """`search.affine` of the blocks of x."""
+    blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
+    scale, minimum = np.empty((2, blocks, 1), np.float32)
+    a, b = np.empty((2, blocks, parts), np.uint8)
+    codes = np.empty((blocks, parts, width), np.uint8)
+    found = (each.reshape(-1) for each in (scale, minimum, a, b, codes))
+    kernels.load("scale_search").affine(0, blocks, x, width, dtype.highest, dtype.most, *found)
+    return Affine(scale, minimum, a, b, codes)
+
+
+def _symmetric(x: np.ndarray, dtype: SymmetricBlocks) -> Symmetric:
+    """`search.symmetric` of the blocks of x."""
+    blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
+    scale = np.empty((blocks, 1), np.float32)
+    multiples = np.empty((blocks, parts), np.float32)
+    codes = np.empty((blocks, parts, width), np.int8)
+    found = (each.reshape(-1) for each in (scale, multiples, codes))
+    kernels.load("scale_search").symmetric(0, blocks, x, width, dtype.half, dtype.most, *found)
+    return Symmetric(scale, multiples, codes)
