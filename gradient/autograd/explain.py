@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: NumPy's and CuPy's words for a matrix product whose factors do not fit.
 _PRODUCT = re.compile(r"core dimension .*\(size (\d+) is different from (\d+)\)")
 _BROADCAST = re.compile(r"could not be broadcast together|shape mismatch")
-_INDEX = re.compile(r"index (-?\d+) is out of bounds for axis (\d+) with size (\d+)")
+_INDEX = re.compile(r"index (-?\d+) is out of bounds for (?:axis|dimension) (\d+) with size (\d+)")
 _AXIS = re.compile(r"axis (-?\d+) is out of bounds for array of dimension (\d+)")
 _CONVERSION = re.compile(r"could not convert|invalid literal|can't multiply sequence")
 _NO_LOOP = ("ufunc", "numpy boolean", "The numpy boolean", "Cannot cast ufunc")

@@ -57,6 +57,7 @@ class AttentionDefaults(PackedDefaults[Array], ElementwiseDefaults[Array], Shape
 
     def embedding(self, weight: Array | PackedArray, indices: Array) -> Array:
         """Rows of weight (V, D) at int64 indices (...) -> (..., D)."""
+        self.check_indices(indices, 0, weight.shape[0])
         if is_packed(weight):
             return self.quantized_embedding(weight, indices)
         return self.getitem(weight, (indices,))

@@ -86,17 +86,19 @@ class AttentionKernels(AttentionDefaults[np.ndarray]):
             return super().index_add(x, index, value)
         embedding = kernels.load("embedding")
 
-        columns = x.shape[1]
+        columns, wrong = x.shape[1], np.zeros(1, np.int64)
         threads.parallel_for(
             embedding.add_rows, columns, embedding.COLUMNS,
             x, kernels.contiguous(index[0]).reshape(-1),
-            kernels.contiguous(value).reshape(-1, columns),
+            kernels.contiguous(value).reshape(-1, columns), wrong,
         )  # fmt: skip
+        if wrong[0]:
+            return super().index_add(x, index, value)  # which says which index, and changes nothing
         return x
 
 
 def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
-    """Whether the index picks rows of a matrix by one array of indices, all of them in range."""
+    """Whether the index picks rows of a matrix by one array of indices."""
     if not (type(index) is tuple and len(index) == 1 and type(index[0]) is np.ndarray):
         return False
     rows = index[0]
@@ -106,8 +108,6 @@ def _adds_rows(x: np.ndarray, index: Index, value: np.ndarray) -> bool:
         and x.flags.carray
         and getattr(value, "shape", None) == (*rows.shape, x.shape[1])
         and kernels.supports(value, x)
-        and rows.min() >= -x.shape[0]
-        and rows.max() < x.shape[0]
     )
 
 

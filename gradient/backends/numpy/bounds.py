@@ -10,14 +10,24 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.packed import PackedArray
+
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+"""Unsigned integers by their bytes."""
 
 
 class CheckedIndices(AttentionDefaults[np.ndarray]):
     """Overrides for `NumpyBackend`: the methods whose indices are positions, by definition."""
 
     def check_indices(self, index: np.ndarray, axis: int, size: int) -> None:
-        if index.size and not 0 <= (lowest := index.min()) <= (highest := index.max()) < size:
+        if not index.size:
+            return
+        # Negative numbers are large ones without a sign: one pass finds both kinds.
+        if index.dtype.kind == "i":
+            unsigned = index.view(UNSIGNED[index.dtype.itemsize])
+            if np.maximum.reduce(unsigned, None) < size:
+                return
+        lowest, highest = index.min(), index.max()
+        if lowest < 0 or highest >= size:
             wrong = lowest if lowest < 0 else highest
             raise IndexError(
                 f"index {wrong} is out of bounds for dimension {axis} with size {size}"
@@ -26,9 +36,7 @@ class CheckedIndices(AttentionDefaults[np.ndarray]):
     def has_zero(self, x: np.ndarray) -> bool:
         return bool((x == 0).any())
 
-    def embedding(self, weight: np.ndarray | PackedArray, indices: np.ndarray) -> np.ndarray:
-        refuse_negative(indices, 0, weight.shape[0])
-        return super().embedding(weight, indices)
+    # Required methods, which NumPy has itself: above the largest index it raises by itself.
 
     def take_along(self, x: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
         refuse_negative(index, axis, x.shape[axis])

@@ -50,17 +50,19 @@ class NormKernels(NormDefaults[np.ndarray]):
     def cross_entropy(
         self, logits: np.ndarray, target: np.ndarray, ignore_index: int, label_smoothing: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not (kernels.supports(logits) and _in_range(target, logits.shape[1], ignore_index)):
+        if not kernels.supports(logits):
             return super().cross_entropy(logits, target, ignore_index, label_smoothing)
         norms = kernels.load("norms")
 
         n, columns = logits.shape
         loss, high, log_sum = np.empty((3, n), logits.dtype)
-        smoothing = logits.dtype.type(label_smoothing)
+        smoothing, wrong = logits.dtype.type(label_smoothing), np.zeros(1, np.int64)
         threads.parallel_for(
             norms.cross_entropy, n, norms.rows_of(columns),
-            contiguous(logits), contiguous(target), ignore_index, smoothing, loss, high, log_sum,
+            contiguous(logits), contiguous(target), ignore_index, smoothing,
+            loss, high, log_sum, wrong,
         )  # fmt: skip
+        self._check_targets(target, columns, ignore_index, wrong)
         return loss, high, log_sum
 
     def cross_entropy_grad(
@@ -73,22 +75,28 @@ class NormKernels(NormDefaults[np.ndarray]):
         ignore_index: int,
         label_smoothing: float,
     ) -> np.ndarray:
-        if not (
-            kernels.supports(logits, g, high, log_sum)
-            and _in_range(target, logits.shape[1], ignore_index)
-        ):
+        if not kernels.supports(logits, g, high, log_sum):
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )
         norms = kernels.load("norms")
 
         gx = np.empty_like(logits)
-        smoothing = logits.dtype.type(label_smoothing)
+        smoothing, wrong = logits.dtype.type(label_smoothing), np.zeros(1, np.int64)
         threads.parallel_for(
             norms.cross_entropy_grad, gx.shape[0], norms.rows_of(gx.shape[1]),
-            *map(contiguous, (g, logits, target, high, log_sum)), ignore_index, smoothing, gx,
+            *map(contiguous, (g, logits, target, high, log_sum)), ignore_index, smoothing,
+            gx, wrong,
         )  # fmt: skip
+        self._check_targets(target, gx.shape[1], ignore_index, wrong)
         return gx
+
+    def _check_targets(
+        self, target: np.ndarray, classes: int, ignore_index: int, wrong: np.ndarray
+    ) -> None:
+        """Raise IndexError for a target that is no class, if the kernel met one."""
+        if wrong[0]:
+            self.check_indices(target[target != ignore_index], 1, classes)
 
     # Normalisation over the last axis ------------------------------------------------------------
 
@@ -183,9 +191,3 @@ def _each_row(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     columns = out.shape[-1]
     threads.parallel_for(kernel, out.size // columns, rows_of(columns), *map(_2d, arrays), _2d(out))
     return out
-
-
-def _in_range(target: np.ndarray, classes: int, ignore_index: int) -> bool:
-    """Whether every target is a class or `ignore_index`: a kernel does not check."""
-    counted = target[target != ignore_index]
-    return not counted.size or (counted.min() >= 0 and counted.max() < classes)

@@ -24,28 +24,25 @@ class SelectionKernels(ShapeDefaults[np.ndarray]):
             rows = rows.astype(np.float32)
         out = np.empty((*rows.shape[:-1], k), np.int64)
         for i in np.ndindex(rows.shape[:-1]):
-            best = best_of(rows[i], k, largest)
-            if best is None:
-                return super().topk(x, k, axis, largest)
-            out[i] = best
+            out[i] = best_of(rows[i], k, largest)
         return np.moveaxis(out, -1, axis)
 
 
-def best_of(row: np.ndarray, k: int, largest: bool) -> np.ndarray | None:
-    """Indices of the k best, best first and the earlier of equal ones first; None among NaNs."""
+def best_of(row: np.ndarray, k: int, largest: bool) -> np.ndarray:
+    """Indices of the k best, best first and the earlier of equal ones first; NaN is the largest."""
     if largest and row.dtype.kind == "f":
         # Among many equal values NumPy finds a place near the start 30 times faster than near the
         # end: logits of which most are -inf, say.
-        if np.isnan(row.max()):  # greater than all else, as in PyTorch
-            return None
+        if np.isnan(row.max()):
+            return (row.size - 1 - np.argsort(row[::-1], kind="stable"))[::-1][:k]
         worst = -np.partition(-row, k - 1)[k - 1]  # of the k best
     else:
         at = row.size - k if largest else k - 1
         worst = np.partition(row, at)[at]
     better = np.flatnonzero(row > worst if largest else row < worst)
     equal = np.flatnonzero(row == worst)[: k - better.size]
-    if better.size + equal.size < k:  # NaN compares as neither
-        return None
+    if better.size + equal.size < k:  # `worst` is NaN, which compares as neither
+        return np.argsort(row, kind="stable")[:k]
     values = row[better]
     if largest:
         better = better[::-1][np.argsort(values[::-1], kind="stable")][::-1]

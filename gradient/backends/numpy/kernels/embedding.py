@@ -9,10 +9,15 @@ COLUMNS = 64
 
 
 @kernel
-def add_rows(start, stop, x, index, value):
-    """x[index[r], start:stop] += value[r, start:stop] for each r in turn."""
+def add_rows(start, stop, x, index, value, wrong):
+    """x[index[r], start:stop] += value[r, start:stop] for each r in turn; where an index is none,
+    nothing but a 1 in `wrong` (1,)."""
     if start == stop:
         return
+    for r in range(index.size):
+        if not -x.shape[0] <= index[r] < x.shape[0]:
+            wrong[0] = 1
+            return
     for r in range(index.size):
         i = index[r]
         row = x[i if i >= 0 else i + x.shape[0], start:stop]

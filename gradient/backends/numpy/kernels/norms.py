@@ -89,11 +89,11 @@ def log_softmax_grad(start, stop, g, out, gx):
             result[i] = grad[i] - exp(log_p[i]) * total
 
 
-# Cross-entropy ------------------------------------------------------------------------------------
+# Cross-entropy: `wrong` (1,) gets a 1 where a target is no class, whose row is left out -----------
 
 
 @strict_kernel
-def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum):
+def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, high, log_sum, wrong):
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row = logits[r]
@@ -103,6 +103,9 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
         if target[r] == ignore_index:
             loss[r] = 0
             continue
+        if not 0 <= target[r] < row.size:
+            wrong[0] = 1
+            continue
         loss[r] = log_sum[r] - (row[target[r]] - shift)
         if smoothing != 0:
             uniform = log_sum[r] - shifted_sum(row, shift) / logits.dtype.type(row.size)
@@ -110,12 +113,17 @@ def cross_entropy(start, stop, logits, target, ignore_index, smoothing, loss, hi
 
 
 @strict_kernel
-def cross_entropy_grad(start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx):
+def cross_entropy_grad(
+    start, stop, g, logits, target, high, log_sum, ignore_index, smoothing, gx, wrong
+):
     one = logits.dtype.type(1)
     for r in range(start, stop):
         row, out = logits[r], gx[r]
         if target[r] == ignore_index:
             out[:] = 0
+            continue
+        if not 0 <= target[r] < row.size:
+            wrong[0] = 1
             continue
         shift, log, scale = high[r], log_sum[r], g[r]
         least = smoothing / logits.dtype.type(row.size)
