@@ -102,13 +102,17 @@ class Recorder:
 
     def method(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._mine():
-            args, options = mapped((args, options), RecordedArray, value_of)
+            args, options = mapped((args, options), (RecordedArray, PackedArray), opened)
             return getattr(self.real.backend, name)(*args, **options)
         args, options = mapped((args, options), ARRAYS, self._lifted)
         if name == "getitem" and any(x.dtype == bool for x in leaves(args[1:], RecordedArray)):
             self.stop("the shape of what a mask picks depends on its values")
-        given = mapped((args, options), RecordedArray, value_of)
-        if next(leaves(given, PackedArray), None) is not None:
+        given = mapped((args, options), (RecordedArray, PackedArray), opened)
+        packed = list(leaves((args, options), PackedArray))
+        if any(isinstance(part, RecordedArray) for weight in packed for part in weight.parts):
+            self.stop(f"{name} is given a packed tensor that was made in the function")
+            args, options = mapped((args, options), PackedArray, opened)
+        if packed:
             done: Any = (getattr(self.real.backend, name)(*given[0], **given[1]),)
         else:
             done = self.real.by_itself(name, *given)
@@ -212,11 +216,17 @@ class Recorder:
         return Plan(tuple(self.buffers), tuple(self.calls), inputs, outputs)
 
 
+def opened(x: Any) -> Any:
+    """The value of a recorded array, or of a packed one with recorded parts."""
+    return x.map(value_of) if isinstance(x, PackedArray) else value_of(x)
+
+
 def _asked_by() -> str | None:
     """The function of this package that the user's program called, and that asks for a value."""
     name = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and inside[frame.f_code.co_filename]:
-        name = frame.f_code.co_qualname
+        if "<" not in frame.f_code.co_qualname:  # no wrapper's inner function
+            name = frame.f_code.co_qualname
         frame = frame.f_back
     return name

@@ -25,7 +25,7 @@ from gradient.plan.calls import Ref, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
 from gradient.plan.readers import Readers
-from gradient.plan.recorder import Recorder
+from gradient.plan.recorder import Recorder, opened
 from gradient.random import Generator
 from gradient.tensor import Tensor
 
@@ -150,6 +150,8 @@ class _Run:
             kind = type(x)
             if issubclass(kind, Variable):
                 array = getattr(x, "array", None)
+                if isinstance(array, PackedArray):
+                    x.array = opened(array)
                 if not isinstance(array, RecordedArray) or array.recorder is not self.recorder:
                     continue
                 was = before.get(id(x))

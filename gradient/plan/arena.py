@@ -1,0 +1,72 @@
+"""Where the buffers of a plan lie: one block of memory, used again as buffers die."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradient.plan.calls import Buffer, Call, Ref
+
+ALIGNMENT = 64
+"""Bytes: a line of the cache, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An offset for the root of every buffer that calls make, and the bytes of all together."""
+
+    offsets: dict[Ref, int]
+    nbytes: int
+
+
+def lifetimes(
+    calls: Sequence[Call], buffers: Sequence[Buffer], outputs: Sequence[Ref]
+) -> dict[Ref, tuple[int, int]]:
+    """The first and the last call that touch the memory of each root that calls make."""
+    found: dict[Ref, tuple[int, int]] = {}
+    for i, call in enumerate(calls):
+        for ref in (*call.outputs, *call.inputs):
+            root = buffers[ref].root
+            if buffers[root].kind == "internal":
+                found[root] = (found.get(root, (i, i))[0], i)
+    for ref in outputs:
+        root = buffers[ref].root
+        if root in found:
+            found[root] = (found[root][0], len(calls))
+    return found
+
+
+def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
+    """A layout by first fit, in the order in which buffers are made."""
+    offsets: dict[Ref, int] = {}
+    total = 0
+    active: list[tuple[int, int, int]] = []  # (offset, end, last use)
+    for root in sorted(lives, key=lambda root: (lives[root][0], -buffers[root].nbytes)):
+        born, dies = lives[root]
+        size = -(-buffers[root].nbytes // ALIGNMENT) * ALIGNMENT
+        active = sorted(each for each in active if each[2] >= born)
+        at = 0
+        for offset, end, _ in active:
+            if offset - at >= size:
+                break
+            at = max(at, end)
+        offsets[root] = at
+        active.append((at, at + size, dies))
+        total = max(total, at + size)
+    return Layout(offsets, total)
+
+
+def block(nbytes: int) -> np.ndarray:
+    """Aligned bytes."""
+    base = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -base.ctypes.data % ALIGNMENT
+    return base[start : start + nbytes]
+
+
+def array_at(memory: np.ndarray, buffer: Buffer) -> np.ndarray:
+    """The array of a buffer at the beginning of `memory`, in the memory order that it had."""
+    if buffer.nbytes == 0 or any(step < 0 for step in buffer.strides):
+        return np.ndarray(buffer.shape, buffer.dtype, memory)
+    return np.ndarray(buffer.shape, buffer.dtype, memory, 0, buffer.strides)

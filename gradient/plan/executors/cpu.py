@@ -1,0 +1,151 @@
+"""Plans on the CPU: NumPy calls and kernels that write to fixed places in one arena.
+
+Every buffer has one address for the executor's whole life, so that views are made once, here, and a
+replay is a loop over functions whose arguments are bound. How a call writes to its place is said in
+`lowering`; one that has no such way runs as the backend has it, and its result is copied there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.backends.recording import OPERATORS
+from gradient.plan import arena
+from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves, mapped
+from gradient.plan.errors import PlanError
+from gradient.plan.executors.lowering import LOWERINGS, Step, copy_to
+from gradient.plan.plan import Plan
+
+CREATIONS = ("full", "zeros", "ones", "arange", "empty")
+
+
+class CpuExecutor:
+    """A plan with its memory. `poison` fills the arena with NaN before each run, for tests.
+
+    `externals` gives arrays for external buffers that lie elsewhere than when they were recorded.
+    """
+
+    def __init__(
+        self, plan: Plan, externals: Mapping[Ref, np.ndarray] | None = None, poison: bool = False
+    ):
+        self.plan, self.poison = plan, poison
+        self.backend: Any = backends.get("cpu")
+        self.numbers: Mapping[str, float | int] = {}
+        calls, outputs = plan.expanded().calls, plan.outputs
+        buffers = plan.buffers
+        constants = _constant_roots(calls, buffers)
+        lives = arena.lifetimes(calls, buffers, outputs)
+        lives = {root: life for root, life in lives.items() if root not in constants}
+        layout = arena.packed(lives, buffers)
+        self.nbytes = layout.nbytes
+        self._memory = arena.block(layout.nbytes)
+        self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
+        self.program: list[Step] = []
+        self._place(layout.offsets)
+        for ref in plan.inputs:
+            memory = arena.block(max(1, buffers[ref].nbytes))
+            self.nbytes += buffers[ref].nbytes
+            self._arrays[ref] = arena.array_at(memory, buffers[ref])
+        for call in calls:
+            if call.outputs and buffers[call.outputs[0]].root in constants and not call.view:
+                self._arrays[call.outputs[0]] = np.asarray(self._function(call)())
+            elif call.view:
+                self._view(call)
+            else:
+                self.program += self._lowered(call)
+        self._inputs = [self._arrays[ref] for ref in plan.inputs]
+        self._outputs = [
+            (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
+        ]
+
+    # Building ------------------------------------------------------------------------------------
+
+    def _place(self, offsets: dict[Ref, int]) -> None:
+        for root, at in offsets.items():
+            buffer = self.plan.buffers[root]
+            self._arrays[root] = arena.array_at(self._memory[at : at + buffer.nbytes], buffer)
+
+    def _array(self, ref: Ref) -> np.ndarray:
+        found = self._arrays.get(ref)
+        if found is None:
+            found = self.plan.buffers[ref].array
+            if found is None:
+                raise PlanError(f"buffer {ref!r} is read before a call has made it")
+            self._arrays[ref] = found
+        return found
+
+    def _view(self, call: Call) -> None:
+        out = call.outputs[0]
+        made = np.asarray(self._function(call)())
+        buffer = self.plan.buffers[out]
+        shares = np.may_share_memory(made, self._array(call.inputs[0]))
+        if made.shape != buffer.shape or (made.size and not shares):
+            raise PlanError(f"{call.op} at {call.line} is no view of the memory it is given now")
+        self._arrays[out] = made
+
+    def _function(self, call: Call) -> Callable[[], Any]:
+        """The call as the backend has it, on the arrays of its buffers."""
+        args, options = mapped((call.args, call.options), Ref, self._array)
+        method = OPERATORS.get(call.op) or getattr(self.backend, call.op)
+        if not call.numbers:
+            return lambda: method(*args, **options)
+
+        def run() -> Any:
+            def number(x: HostNumber) -> float | int:
+                return self.numbers[x.name]
+
+            now = mapped((args, options), HostNumber, number)
+            return method(*now[0], **now[1])
+
+        return run
+
+    def _lowered(self, call: Call) -> list[Step]:
+        """The call as functions that write to the places of its results."""
+        args, options = mapped((call.args, call.options), Ref, self._array)
+        out = mapped(call.out, Ref, self._array)
+        lowering = LOWERINGS.get(call.op)
+        if lowering is not None and not call.numbers:
+            steps = lowering(args, options, out)
+            if steps is not None:
+                return list(steps)
+        function = self._function(call)
+        if not call.outputs:
+            return [(function, ())]
+        if isinstance(out, np.ndarray):
+            return [(lambda: np.copyto(out, function()), ())]
+        return [(lambda: copy_to(out, function()), ())]
+
+    # Replaying -----------------------------------------------------------------------------------
+
+    def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
+        if self.poison:
+            self._memory.fill(0xFF)
+        for place, given in zip(self._inputs, inputs, strict=True):
+            np.copyto(place, given)
+        self.numbers = numbers
+        for function, args in self.program:
+            function(*args)
+        return [x.copy(order="K") if fresh else x for x, fresh in self._outputs]
+
+    def value(self, ref: Ref) -> np.ndarray:
+        """The array of a buffer: what it holds, until the next run or until its place is used by
+        another one."""
+        return self._array(ref)
+
+
+def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:
+    """The buffers that a call makes of no array and nobody writes: made once."""
+    written = {root for call in calls for root in call.writes}
+    return frozenset(
+        call.outputs[0]
+        for call in calls
+        if call.op in CREATIONS
+        and len(call.outputs) == 1
+        and not call.inputs
+        and not call.numbers
+        and next(leaves(call.out, Ref)) not in written
+    )

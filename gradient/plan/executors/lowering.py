@@ -1,0 +1,202 @@
+"""How a call writes its result to a given place: by NumPy's `out=`, for the calls that have it.
+
+A lowering is given the arguments, options and places of a call, arrays all of them, and gives the
+functions to run with their arguments; or None, where this case has no way but the backend's own.
+Each computes exactly what the backend's method does: same loops, same order.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.backends.numpy import blas
+from gradient.errors import ArgumentError, sentence
+
+Step = tuple[Callable[..., Any], tuple[Any, ...]]
+Lowering = Callable[[tuple[Any, ...], dict[str, Any], Any], list[Step] | None]
+
+UFUNCS: dict[str, np.ufunc] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
+    "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and,
+    "or": np.bitwise_or, "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift,
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal, "neg": np.negative, "invert": np.invert,
+    "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "sin": np.sin, "cos": np.cos, "tan": np.tan,
+    "tanh": np.tanh, "arctan2": np.arctan2, "expm1": np.expm1, "log1p": np.log1p,
+    "arcsin": np.arcsin, "arccos": np.arccos, "arctan": np.arctan, "sinh": np.sinh,
+    "cosh": np.cosh, "arcsinh": np.arcsinh, "arccosh": np.arccosh, "arctanh": np.arctanh,
+    "log2": np.log2, "log10": np.log10, "exp2": np.exp2, "isnan": np.isnan,
+    "isfinite": np.isfinite, "fmod": np.fmod, "floor": np.floor, "ceil": np.ceil,
+    "trunc": np.trunc, "round": np.rint, "abs": np.abs, "maximum": np.maximum,
+    "minimum": np.minimum,
+}  # fmt: skip
+"""The calls that the CPU backend makes by one ufunc."""
+
+
+def copy_to(places: Any, results: Any) -> None:
+    """Copy each array of a tuple of results to its place."""
+    for place, result in zip(places, results, strict=True):
+        if isinstance(place, np.ndarray):
+            np.copyto(place, result)
+
+
+def _ufunc(ufunc: np.ufunc) -> Lowering:
+    def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+        if options or len(args) != ufunc.nin:
+            return None
+        numbers = tuple(_number(x, args) for x in args)
+        if ufunc in (np.maximum, np.minimum):  # which may one day reduce more than two
+            return [(functools.partial(ufunc, out=out), numbers)]
+        return [(ufunc, (*numbers, out))]
+
+    return lowering
+
+
+def _number(x: Any, others: tuple[Any, ...]) -> Any:
+    """A Python number as the array that NumPy would make of it at each call."""
+    if type(x) not in (int, float):
+        return x
+    dtypes = {y.dtype for y in others if isinstance(y, np.ndarray)}
+    if len(dtypes) == 1 and (dtype := next(iter(dtypes))).char in "fd":
+        return np.asarray(x, dtype)
+    return x
+
+
+def _power(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x, exponent = args
+    if isinstance(x, np.ndarray) and type(exponent) in (int, float) and exponent == 2:
+        return [(np.square, (x, out))]  # as NumPy does for this exponent
+    return [(lambda: np.copyto(out, operator.pow(x, exponent)), ())]
+
+
+def _where(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    condition, a, b = args
+    if condition.dtype != bool:
+        return None
+    return [(np.copyto, (out, b)), (np.copyto, (out, a, "same_kind", condition))]
+
+
+def _reduction(ufunc: np.ufunc, sums: bool) -> Lowering:
+    def lowering(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+        names = ("x", "axis", "keepdims")
+        given = dict(zip(names, args, strict=False)) | options
+        x, axis, keep = given["x"], given.get("axis"), given.get("keepdims", False)
+        if x.dtype.char in "fd" or not sums and x.dtype.kind in "iu":
+            return [(ufunc.reduce, (x, axis, None, out, keep))]
+        if sums and x.dtype.kind in "biu":
+            return [(ufunc.reduce, (x, axis, np.int64, out, keep))]
+        return None
+
+    return lowering
+
+
+def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    a, b = args
+    if a.dtype.char not in "fd" or a.dtype != b.dtype:
+        return None
+    if blas._large(a, b) and blas.openblas() is not None:
+        return None
+    return [(np.matmul, (a, b, out))]
+
+
+def _copy(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    """`copy`, `clone`, `astype`, and an `expand` or `reshape` that copies."""
+    x = args[0]
+    if out.shape == x.shape or _broadcasts(x.shape, out.shape):
+        return [(np.copyto, (out, x, "unsafe"))]
+    return None
+
+
+def _reshape(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x = args[0]
+    if not out.flags.c_contiguous:
+        return None
+    return [(np.copyto, (out.reshape(x.shape), x))]
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
+
+
+def _concatenate(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    if options or len(args) != 2:
+        return None
+    return [(np.concatenate, (args[0], args[1], out))]
+
+
+def _assign(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x, index, value = args
+    parts = index if isinstance(index, tuple) else (index,)
+    basic = all(p is Ellipsis or p is None or isinstance(p, (int, slice)) for p in parts)
+    if not basic or any(isinstance(p, bool) for p in parts):
+        return [(operator.setitem, (x, index, value))]
+    place = x[(*parts, ...)] if Ellipsis not in parts else x[tuple(parts)]
+    if isinstance(value, np.ndarray) and np.may_share_memory(place, value):
+        return [(operator.setitem, (x, index, value))]
+    if not isinstance(value, (np.ndarray, int, float)):
+        return None
+    if isinstance(value, np.ndarray) and value.ndim > place.ndim:
+        return [(operator.setitem, (x, index, value))]  # leading axes of length 1 are dropped
+    return [(np.copyto, (place, value, "unsafe"))]
+
+
+def _full(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    if len(args) != 3 or options or not isinstance(args[1], (int, float)):
+        return None
+    return [(np.copyto, (out, np.full((), args[1], out.dtype)))]
+
+
+def _zeros(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    return [(np.copyto, (out, np.zeros((), out.dtype)))]
+
+
+def _ones(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    return [(np.copyto, (out, np.ones((), out.dtype)))]
+
+
+def _accumulate(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x, y = args
+    return [(np.add, (x, y, x))] if x.dtype.char in "fd" and y.dtype == x.dtype else None
+
+
+def _has_zero(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    def check(x: np.ndarray) -> None:
+        if backends.get("cpu").has_zero(x):
+            raise ArgumentError(sentence("plan", "a divisor of integers that is not 0", 0))
+
+    return [(check, args)]
+
+
+LOWERINGS: dict[str, Lowering] = {
+    **{name: _ufunc(ufunc) for name, ufunc in UFUNCS.items()},
+    "pow": _power,
+    "where": _where,
+    "sum": _reduction(np.add, True),
+    "max": _reduction(np.maximum, False),
+    "min": _reduction(np.minimum, False),
+    "matmul": _matmul,
+    "copy": _copy,
+    "clone": _copy,
+    "astype": _copy,
+    "expand": _copy,
+    "broadcast_to": _copy,
+    "reshape": _reshape,
+    "concatenate": _concatenate,
+    "assign": _assign,
+    "full": _full,
+    "zeros": _zeros,
+    "empty": lambda args, options, out: [],
+    "ones": _ones,
+    "accumulate": _accumulate,
+    "has_zero": _has_zero,
+}
+"""By the op's name."""
