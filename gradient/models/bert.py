@@ -12,7 +12,6 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gradient
@@ -51,11 +50,10 @@ def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
     return []
 
 
-@dataclass(kw_only=True)
 class BertConfig(EncoderConfig):
     """The shape of a BERT; the defaults are bert-base-uncased's."""
 
-    model_type: ClassVar[str] = "bert"
+    model_type = "bert"
     gguf: ClassVar[Architecture | None] = Architecture(
         "bert",
         (CONTEXT, *SIZES, LAYER_NORM_EPS),

@@ -13,7 +13,8 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
-from typing import Any, ClassVar, Self
+from operator import attrgetter
+from typing import Any, ClassVar, Self, dataclass_transform
 
 from gradient.checks import Limit
 from gradient.checks import problems as beyond_limits
@@ -54,6 +55,16 @@ def activation(default: Any) -> Any:
     return limited(default, expected, lambda value: value in ACTIVATIONS)
 
 
+def constant(value: Any) -> Any:
+    """Return a value that a subclass may have as a field, or by `same_as`."""
+    return value
+
+
+def same_as(name: str) -> Any:
+    """Return a property that has the value of a field: what the family calls what modules ask."""
+    return property(attrgetter(name))
+
+
 def heads_problems(width: str, heads: str, config: Any) -> list[str]:
     """Return what is wrong where a field `heads` does not divide a field `width`."""
     sizes = getattr(config, width), getattr(config, heads)
@@ -65,13 +76,24 @@ def heads_problems(width: str, heads: str, config: Any) -> list[str]:
 # ---- configurations -----------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
-class ModelConfig:
+@dataclass_transform(
+    kw_only_default=True,
+    field_specifiers=(field, limited, size, probability, positive, activation),
+)
+class _Dataclass:
+    """Makes its subclasses dataclasses, whose fields are given by name."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(kw_only=True)(cls)
+
+
+class ModelConfig(_Dataclass):
     """What every architecture's configuration shares: tokens, tying, and reading config.json.
 
-    A subclass sets `model_type` and adds its fields, each with its limit (`size`, `probability`
-    ...); `problems` says which do not fit together. Where published files of its family disagree
-    about a key, `from_hf` settles the dialect.
+    A subclass is a dataclass. It sets `model_type` and adds its fields, each with its limit
+    (`size`, `probability` ...); `problems` says which do not fit together. Where published files
+    of its family disagree about a key, `from_hf` settles the dialect.
     """
 
     #: The family's own name; a checkpoint that uses the same class under another ("mistral", read
@@ -141,7 +163,6 @@ class ModelConfig:
         return {"model_type": self.model_type, **extra, **values}
 
 
-@dataclass(kw_only=True)
 class DecoderConfig(ModelConfig):
     """What a decoder's cache, its embedding and whoever forecasts its memory ask of a config.
 
@@ -171,7 +192,6 @@ class DecoderConfig(ModelConfig):
         return None if pad is None or not -V <= pad < V else pad
 
 
-@dataclass(kw_only=True)
 class EncoderConfig(ModelConfig):
     """What encoders' configurations share; fields or aliases as of `DecoderConfig`."""
 

@@ -12,24 +12,21 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import gradient
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import positive, size
+from gradient.models.config import constant, positive, same_as, size
 from gradient.models.llama import (
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaMLP,
-    LlamaModel,
     LlamaRMSNorm,
 )
-from gradient.models.llama_config import Biases, LlamaFamilyConfig
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 from gradient.models.llama_moe import MoeFields, QwenMoeForCausalLM, expert_problems
 from gradient.models.moe import Router, SparseMoe
 from gradient.models.rope import ApplyRotary, yarn_mscale
@@ -38,14 +35,14 @@ from gradient.tensor import Tensor
 __all__ = ["DeepseekV2Config", "DeepseekV2ForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
     """The shape of a DeepSeek-V2, with the defaults of transformers' class."""
 
-    model_type: ClassVar[str] = "deepseek_v2"
-    interleaved_rotary: ClassVar[bool] = True
-    float32_rotary: ClassVar[bool] = True
-    aliases: ClassVar[dict[str, str]] = {"num_experts": "n_routed_experts"}
+    model_type = "deepseek_v2"
+    interleaved_rotary = True
+    float32_rotary = True
+    bias_fields = BiasFields("attention_bias", "attention_bias", "mlp_bias")
+    aliases = {"num_experts": "n_routed_experts"}
 
     vocab_size: int = 102400
     rms_norm_eps: float = positive(1e-6)
@@ -75,28 +72,20 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
             found.append(f"topk_method must be 'greedy', got {self.topk_method!r}")
         return found
 
-    @property
-    def kv_heads(self) -> int:
-        return 1
+    kv_heads = constant(1)
 
     @property
     def head_size(self) -> int:
         """Return L + R: what the cache holds of a token."""
         return self.kv_lora_rank + self.qk_rope_head_dim
 
-    @property
-    def rotary_size(self) -> int:
-        return self.qk_rope_head_dim
+    rotary_size = same_as("qk_rope_head_dim")
 
     @property
     def scale(self) -> float:
         rope = self.rope_parameters
         warmth = yarn_mscale(rope.get("factor") or 1.0, rope.get("mscale_all_dim") or 0.0)
         return (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5 * warmth**2
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias, self.mlp_bias)
 
 
 class DeepseekV2Attention(CausalAttention):
@@ -163,9 +152,9 @@ class DeepseekV2Moe(SparseMoe):
 class DeepseekV2DecoderLayer(LlamaDecoderLayer):
     """LLaMA's, of latent attention and a mixture; the first layers have an MLP."""
 
-    def __init__(self, config: DeepseekV2Config, layer: int) -> None:
+    def __init__(self, config: DeepseekV2Config, layer: int, **parts: Any) -> None:
         mlp = LlamaMLP if layer < config.first_k_dense_replace else DeepseekV2Moe
-        super().__init__(config, layer, attention=DeepseekV2Attention, mlp=mlp)
+        super().__init__(config, layer, attention=DeepseekV2Attention, mlp=mlp, **parts)
 
 
 class DeepseekV2ForCausalLM(LlamaForCausalLM):
@@ -175,4 +164,4 @@ class DeepseekV2ForCausalLM(LlamaForCausalLM):
     split = QwenMoeForCausalLM.split
 
     def __init__(self, config: DeepseekV2Config) -> None:
-        super().__init__(config, partial(LlamaModel, layer=DeepseekV2DecoderLayer))
+        super().__init__(config, layer=DeepseekV2DecoderLayer)

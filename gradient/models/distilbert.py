@@ -11,8 +11,6 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import gradient
 import gradient.functional as F
@@ -29,12 +27,11 @@ __all__ = ["DistilBertConfig", "DistilBertForMaskedLM"]
 EPS = 1e-12  # of every norm; config.json has no word for it
 
 
-@dataclass(kw_only=True)
 class DistilBertConfig(EncoderConfig):
     """The shape of a DistilBERT; the defaults are distilbert-base-uncased's."""
 
-    model_type: ClassVar[str] = "distilbert"
-    aliases: ClassVar[dict[str, str]] = {
+    model_type = "distilbert"
+    aliases = {
         "hidden_size": "dim",
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",

@@ -11,15 +11,14 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, heads_problems, positive, probability, size
 from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes
+from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.nn import init
@@ -39,11 +38,10 @@ def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
     return []
 
 
-@dataclass(kw_only=True)
 class FalconConfig(RotaryConfig):
     """The shape of a Falcon; the defaults are the 7B model's."""
 
-    model_type: ClassVar[str] = "falcon"
+    model_type = "falcon"
     gguf = Architecture(
         "falcon",
         (
@@ -78,7 +76,7 @@ class FalconConfig(RotaryConfig):
         read=read_gguf,
         write=write_gguf,
     )
-    aliases: ClassVar[dict[str, str]] = {
+    aliases = {
         "n_embed": "hidden_size",
         "n_head": "num_attention_heads",
         "n_layer": "num_hidden_layers",
@@ -155,21 +153,6 @@ class FalconAttention(CausalAttention):
         return self.dense(self.attend(past, rotate(q), rotate(k), v))
 
 
-class FalconMLP(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: FalconConfig) -> None:
-        super().__init__()
-        C, I = config.hidden_size, config.ffn_hidden_size or 4 * config.hidden_size  # noqa: E741
-        self.dense_h_to_4h = nn.Linear(C, I, bias=config.bias)
-        self.dense_4h_to_h = nn.Linear(I, C, bias=config.bias)
-        self.act = ACTIVATIONS[config.activation or "gelu"]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
-        return self.dense_4h_to_h(self.act(self.dense_h_to_4h(x)))
-
-
 class FalconDecoderLayer(nn.Module):
     """Attention and MLP, side by side on one norm or on two, or one after the other."""
 
@@ -185,7 +168,8 @@ class FalconDecoderLayer(nn.Module):
         if not config.parallel:
             self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
         self.self_attention = FalconAttention(config, layer)
-        self.mlp = FalconMLP(config)
+        inner, act = config.ffn_hidden_size or 4 * C, config.activation or "gelu"
+        self.mlp = MLP(C, inner, act, ("dense_h_to_4h", "dense_4h_to_h"), bias=config.bias)
         self.attention_dropout = nn.Dropout(config.attention_dropout)
         self.hidden_dropout = nn.Dropout(config.hidden_dropout)
 

@@ -20,21 +20,14 @@ Dimensions:
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import gradient
 import gradient.functional as F
 from gradient import nn
-from gradient.models.causal_lm import PastKeyValues
 from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
-from gradient.models.llama import (
-    LlamaAttention,
-    LlamaDecoderLayer,
-    LlamaForCausalLM,
-    LlamaModel,
-    LlamaRMSNorm,
-)
-from gradient.models.rope import ApplyRotary
+from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaRMSNorm
+from gradient.models.llama_config import LlamaFamilyConfig
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -62,30 +55,6 @@ class GemmaRMSNorm(LlamaRMSNorm):
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(x.dtype)
 
 
-class GemmaDecoderLayer(LlamaDecoderLayer):
-    """Gemma 1's: attention, then the MLP, each on what is normalised, and added to the stream."""
-
-    def __init__(self, config: GemmaConfig, layer: int) -> None:
-        attention = partial(LlamaAttention, norm=GemmaRMSNorm)
-        super().__init__(config, layer, attention=attention, norm=GemmaRMSNorm)
-
-
-class Gemma2DecoderLayer(GemmaDecoderLayer):
-    """Gemma 2's and 3's: attention and MLP each between two norms (Gemma 2, section 2)."""
-
-    def __init__(self, config: GemmaConfig, layer: int) -> None:
-        super().__init__(config, layer)
-        self.pre_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_feedforward_layernorm = GemmaRMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        y = self.self_attn(self.input_layernorm(x), rotate, past)
-        x = x + self.post_attention_layernorm(y)
-        y = self.mlp(self.pre_feedforward_layernorm(x))
-        return x + self.post_feedforward_layernorm(y)
-
-
 class ScaledEmbedding(nn.Embedding):
     """Rows of the embedding, times sqrt(C): token ids (...) -> (..., C)."""
 
@@ -105,12 +74,11 @@ class GemmaForCausalLM(LlamaForCausalLM):
         Size([1, 3, 256])
     """
 
-    config_class = GemmaConfig
+    config_class: ClassVar[type[LlamaFamilyConfig]] = GemmaConfig
 
     def __init__(self, config: Any) -> None:
-        layer = Gemma2DecoderLayer if config.post_norms else GemmaDecoderLayer
-        decoder = partial(LlamaModel, layer=layer, norm=GemmaRMSNorm, embedding=ScaledEmbedding)
-        super().__init__(config, decoder)
+        attention = partial(LlamaAttention, norm=GemmaRMSNorm)
+        super().__init__(config, attention=attention, norm=GemmaRMSNorm, embedding=ScaledEmbedding)
 
     def reset_parameters(self) -> None:
         """Set the initial weights: matrices normal, biases 0, norms 0, which stands for 1."""
@@ -118,11 +86,6 @@ class GemmaForCausalLM(LlamaForCausalLM):
         for module in self.modules():
             if isinstance(module, GemmaRMSNorm):
                 init.zeros_(module.weight)
-
-    def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, T, C) -> logits (B, T, V), bounded where the config says so."""
-        logits, cap = super().compute_logits(hidden), self.config.logit_softcap
-        return logits if cap is None else cap * (logits / cap).tanh()
 
 
 class Gemma3ForCausalLM(GemmaForCausalLM):

@@ -6,29 +6,27 @@ As in `gradient.models.llama_config`, what distinguishes the three is a property
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from gradient.errors import FileFormatError
-from gradient.models.config import limited, positive, size
+from gradient.models.config import constant, limited, positive, same_as, size
 from gradient.models.gguf import (
-    ATTENTION,
-    BLOCK,
     DECODER,
     KV_HEADS,
     MLP,
+    PLAIN,
     QK_NORMS,
+    QKVO,
     SIZES,
     TANH_GELU,
-    TOP,
     WINDOW,
-    Architecture,
     Key,
     Metadata,
     Shapes,
     read_windows,
 )
-from gradient.models.llama_config import Biases, LlamaFamilyConfig, layer_type_problems
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms, layer_type_problems
 from gradient.models.rope_parameters import old_dialect, rope_problems
 from gradient.models.rotary_config import FULL, SLIDING
 
@@ -40,11 +38,11 @@ def cap(default: float | None) -> Any:
 
 # ---- GGUF ---------------------------------------------------------------------------------------
 
-_NORMS = {
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
+_NORMS = Norms(
+    behind_attention="post_attention_layernorm",
+    before_mlp="pre_feedforward_layernorm",
+    behind_mlp="post_feedforward_layernorm",
+)
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 #: By their depth llama.cpp tells the 27B models, whose attention is scaled by their width.
 _DEPTH_OF_27B = {"gemma2": 46, "gemma3_text": 62}
@@ -93,11 +91,9 @@ def write_gemma3(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
     return [] if kind == "default" else [f"rope_type {kind!r} in local layers"]
 
 
-GEMMA_GGUF = Architecture(
-    "gemma",
-    DECODER,
-    TOP,
-    BLOCK,
+GEMMA_GGUF = replace(
+    PLAIN,
+    name="gemma",
     # config.json's first name is written in words that all versions of transformers read.
     fixed={"hidden_activation": ("gelu_pytorch_tanh", *TANH_GELU)},
     bias="attention_bias",
@@ -112,7 +108,7 @@ GEMMA2_GGUF = replace(
         Key("attn_logit_softcapping", "attn_logit_softcapping", 50.0),
         Key("final_logit_softcapping", "final_logit_softcapping", 30.0),
     ),
-    block=ATTENTION | _NORMS | MLP,
+    block=QKVO | _NORMS.gguf | MLP,
     window_period=2,
     read=read_gguf,
     write=write_gemma2,
@@ -129,7 +125,7 @@ GEMMA3_GGUF = replace(
         WINDOW,
         *(Key(name, name, None) for name in _CAPS),
     ),
-    block=ATTENTION | QK_NORMS | _NORMS | MLP,
+    block=QKVO | QK_NORMS | _NORMS.gguf | MLP,
     rope_theta=1_000_000.0,
     window_period=6,
     write=write_gemma3,
@@ -139,14 +135,12 @@ GEMMA3_GGUF = replace(
 # ---- configurations -----------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
 class GemmaConfig(LlamaFamilyConfig):
     """The shape of a Gemma 1; the defaults are the 7B model's."""
 
-    model_type: ClassVar[str] = "gemma"
+    model_type = "gemma"
     gguf = GEMMA_GGUF
-    #: Whether what attention and MLP give is normalised before it is added.
-    post_norms: ClassVar[bool] = False
+    bias_fields = BiasFields("attention_bias", "attention_bias")
 
     vocab_size: int = 256000
     hidden_size: int = 3072
@@ -202,27 +196,17 @@ class GemmaConfig(LlamaFamilyConfig):
     # What modules ask.
 
     @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias)
-
-    @property
     def kinds(self) -> list[str]:
         """Return the kind of each layer, `FULL` or `SLIDING`."""
         return [FULL] * self.num_hidden_layers
 
-    @property
-    def logit_softcap(self) -> float | None:
-        """Return the bound of the logits."""
-        return None
 
-
-@dataclass(kw_only=True)
 class Gemma2Config(GemmaConfig):
     """The shape of a Gemma 2; the defaults are the 2B model's."""
 
-    model_type: ClassVar[str] = "gemma2"
+    model_type = "gemma2"
     gguf = GEMMA2_GGUF
-    post_norms: ClassVar[bool] = True
+    norms = _NORMS
 
     hidden_size: int = 2304
     intermediate_size: int = 9216
@@ -247,10 +231,8 @@ class Gemma2Config(GemmaConfig):
             found.append("sliding_window must be an int: some layers have a window")
         return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
 
-    @property
-    def pattern(self) -> int:
-        """Return of how many layers one has no window, where layer_types does not say which."""
-        return 2
+    #: Of how many layers one has no window, where layer_types does not say which.
+    pattern = constant(2)
 
     @property
     def kinds(self) -> list[str]:
@@ -267,16 +249,10 @@ class Gemma2Config(GemmaConfig):
     def scale(self) -> float:
         return self.query_pre_attn_scalar**-0.5
 
-    @property
-    def softcap(self) -> float | None:
-        return self.attn_logit_softcapping
-
-    @property
-    def logit_softcap(self) -> float | None:
-        return self.final_logit_softcapping
+    softcap = same_as("attn_logit_softcapping")
+    logit_softcap = same_as("final_logit_softcapping")
 
 
-@dataclass(kw_only=True)
 class Gemma3Config(Gemma2Config):
     """The shape of a Gemma 3's language model; the defaults are the 4B model's, where it says none.
 
@@ -284,9 +260,9 @@ class Gemma3Config(Gemma2Config):
     "sliding_attention": {...}}.
     """
 
-    model_type: ClassVar[str] = "gemma3_text"
+    model_type = "gemma3_text"
     gguf = GEMMA3_GGUF
-    qk_norm: ClassVar[bool] = True
+    qk_norm = "head"
     #: The bases of rotary frequencies where config.json has none.
     default_thetas: ClassVar[dict[str, float]] = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
@@ -343,9 +319,7 @@ class Gemma3Config(Gemma2Config):
         """Return None: what stands beside parameters by kind is of neither."""
         return None
 
-    @property
-    def pattern(self) -> int:
-        return self.sliding_window_pattern
+    pattern = same_as("sliding_window_pattern")
 
     @property
     def rotary_kinds(self) -> list[str | None]:
@@ -355,10 +329,7 @@ class Gemma3Config(Gemma2Config):
     def ropes(self) -> dict[str, dict[str, Any]]:
         return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.kinds)}
 
-    @property
-    def softcap(self) -> None:
-        """Return None: transformers, too, passes over attn_logit_softcapping here."""
-        return None
+    softcap = constant(None)  # transformers, too, passes over attn_logit_softcapping here
 
 
 def of_text_model(values: dict[str, Any]) -> dict[str, Any]:

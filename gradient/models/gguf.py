@@ -153,23 +153,34 @@ HEAD_DIM = Key(
     "head_dim",
     lambda values: values["hidden_size"] // values["num_attention_heads"],
 )
-RMS_EPS = Key("attention.layer_norm_rms_epsilon", "rms_norm_eps")
 LAYER_NORM_EPS = Key("attention.layer_norm_epsilon", "layer_norm_eps")
 WINDOW = Key("attention.sliding_window", "sliding_window", None)
-DECODER = (CONTEXT, *SIZES, KV_HEADS, RMS_EPS, HEAD_DIM)
+
+
+def decoder_keys(norm_eps: str, *more: Key) -> tuple[Key, ...]:
+    """Return the keys of every decoder like LLaMA, and `more`.
+
+    Args:
+        norm_eps: the field with the epsilon of its norms, RMSNorms if its name says so.
+    """
+    kind = "layer_norm_rms_epsilon" if "rms" in norm_eps else "layer_norm_epsilon"
+    return CONTEXT, *SIZES, KV_HEADS, Key(f"attention.{kind}", norm_eps), HEAD_DIM, *more
+
+
+DECODER = decoder_keys("rms_norm_eps")
 
 TOP = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-ATTENTION = {
-    "attn_norm": "input_layernorm",
+QKVO = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
 }
+ATTENTION = {"attn_norm": "input_layernorm", **QKVO}
 MLP = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_down": "mlp.down_proj",
@@ -178,5 +189,9 @@ MLP = {
 BLOCK = {**ATTENTION, "ffn_norm": "post_attention_layernorm", **MLP}
 QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
+GATE_UP = {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
 SILU = {"hidden_act": ("silu", "swish")}
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
+
+#: A decoder like LLaMA, for families to begin from: `replace(PLAIN, name=...)`.
+PLAIN = Architecture("", DECODER, TOP, BLOCK, fixed=SILU)

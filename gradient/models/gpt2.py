@@ -11,11 +11,9 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import (
@@ -27,6 +25,7 @@ from gradient.models.config import (
     size,
 )
 from gradient.models.gguf import TANH_GELU, Architecture, Key, Metadata, Shapes
+from gradient.models.mlp import MLP
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -45,11 +44,10 @@ def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
     return []
 
 
-@dataclass(kw_only=True)
 class GPT2Config(DecoderConfig):
     """The shape of a GPT-2; the defaults are the 124M model's."""
 
-    model_type: ClassVar[str] = "gpt2"
+    model_type = "gpt2"
     gguf = Architecture(
         "gpt2",
         (
@@ -85,7 +83,7 @@ class GPT2Config(DecoderConfig):
         read=read_gguf,
         write=write_gguf,
     )
-    aliases: ClassVar[dict[str, str]] = {
+    aliases = {
         "hidden_size": "n_embd",
         "max_position_embeddings": "n_positions",
         "num_attention_heads": "n_head",
@@ -146,23 +144,6 @@ class GPT2Attention(CausalAttention):
         return self.resid_dropout(self.c_proj(y))
 
 
-class GPT2MLP(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        C = config.n_embd
-        inner = 4 * C if config.n_inner is None else config.n_inner
-        self.c_fc = nn.Linear(C, inner)
-        self.c_proj = nn.Linear(inner, C)
-        self.act = ACTIVATIONS[config.activation_function]
-        self.dropout = nn.Dropout(config.resid_pdrop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
-        return self.dropout(self.c_proj(self.act(self.c_fc(x))))
-
-
 class GPT2Block(nn.Module):
     """A pre-norm transformer block: attention, then the MLP, each added to the residual stream."""
 
@@ -173,12 +154,14 @@ class GPT2Block(nn.Module):
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.attn = attention(config, layer)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
-        self.mlp = GPT2MLP(config)
+        inner = config.n_inner or 4 * config.n_embd
+        self.mlp = MLP(config.n_embd, inner, config.activation_function, ("c_fc", "c_proj"))
+        self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor, past: PastKeyValues | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = x + self.attn(self.ln_1(x), past)
-        return x + self.mlp(self.ln_2(x))
+        return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
 class GPT2Model(nn.Module):

@@ -7,9 +7,8 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from gradient import nn
 from gradient.models.attention import CausalAttention
@@ -28,13 +27,12 @@ from gradient.tensor import Tensor
 __all__ = ["GPTNeoConfig", "GPTNeoForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class GPTNeoConfig(DecoderConfig):
     """The shape of a GPT-Neo; the defaults are the 1.3B model's."""
 
-    model_type: ClassVar[str] = "gpt_neo"
+    model_type = "gpt_neo"
     # The second half are GPT-2's names, by which its modules ask.
-    aliases: ClassVar[dict[str, str]] = {
+    aliases = {
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
         "n_positions": "max_position_embeddings",

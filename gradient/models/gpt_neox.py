@@ -11,15 +11,14 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import activation, heads_problems, positive, probability, size
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
+from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.nn import init
@@ -28,12 +27,11 @@ from gradient.tensor import Tensor
 __all__ = ["GPTNeoXConfig", "GPTNeoXForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class GPTNeoXConfig(RotaryConfig):
     """The shape of a GPT-NeoX; the defaults are the 20B model's."""
 
-    model_type: ClassVar[str] = "gpt_neox"
-    default_partial_rotary_factor: ClassVar[float] = 0.25
+    model_type = "gpt_neox"
+    default_partial_rotary_factor = 0.25
     gguf = Architecture(
         "gptneox",
         (
@@ -108,20 +106,6 @@ class GPTNeoXAttention(CausalAttention):
         return self.dense(self.attend(past, rotate(q), rotate(k), v))
 
 
-class GPTNeoXMLP(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__()
-        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.dense_4h_to_h = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.act = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
-        return self.dense_4h_to_h(self.act(self.dense_h_to_4h(x)))
-
-
 class GPTNeoXLayer(nn.Module):
     """Attention and MLP, each on a norm of its own, side by side or one after the other."""
 
@@ -132,7 +116,8 @@ class GPTNeoXLayer(nn.Module):
         self.input_layernorm = nn.LayerNorm(C, eps=eps)
         self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
         self.attention = GPTNeoXAttention(config, layer)
-        self.mlp = GPTNeoXMLP(config)
+        names = "dense_h_to_4h", "dense_4h_to_h"
+        self.mlp = MLP(C, config.intermediate_size, config.hidden_act, names)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:

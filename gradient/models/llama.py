@@ -69,7 +69,7 @@ class LlamaAttention(CausalAttention):
     Grouped queries: Ainslie et al. 2023 (arXiv:2305.13245), section 2.2.
 
     Args:
-        norm: what normalises queries and keys, head by head, where the config says so.
+        norm: what normalises queries and keys, where the config says so.
     """
 
     def __init__(
@@ -91,19 +91,23 @@ class LlamaAttention(CausalAttention):
         self.k_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
         self.v_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
         self.o_proj = nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
-        self.q_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = norm(D, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:
+            whole = config.qk_norm == "all"
+            self.q_norm = norm(self.q_proj.out_features if whole else D, config.norm_eps)
+            self.k_norm = norm(self.k_proj.out_features if whole else D, config.norm_eps)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q = rotate(self.q_norm(q).transpose(1, 2))  # (B, H, T, D)
-        k = rotate(self.k_norm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        return self.o_proj(self.attend(past, q, k, v.transpose(1, 2)))
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, H D or H_kv D)
+        if self.qk_norm == "all":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (y.view(B, T, -1, self.head_dim) for y in (q, k, v))  # (B, T, H or H_kv, D)
+        if self.qk_norm == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, H or H_kv, T, D)
+        return self.o_proj(self.attend(past, rotate(q), rotate(k), v))
 
 
 class LlamaMLP(nn.Module):
@@ -127,7 +131,9 @@ class LlamaMLP(nn.Module):
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Attention, then the MLP, each on the normalised and added to the residual stream.
+    """Attention, then the MLP, each added to the residual stream.
+
+    What they read is normalised, or what they give, or both, as `config.norms` says.
 
     Args:
         attention: makes `self_attn` of the config and the number of the layer.
@@ -147,38 +153,55 @@ class LlamaDecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = attention(config, layer)
         self.mlp = mlp(config)
-        self.input_layernorm = norm(config.hidden_size, config.norm_eps)
-        self.post_attention_layernorm = norm(config.hidden_size, config.norm_eps)
+        self.norms = config.norms
+        for name in filter(None, config.norms):
+            self.add_module(name, norm(config.hidden_size, config.norm_eps))
         self.dropout = nn.Dropout(config.residual_dropout)
+        self.multiplier = config.residual_multiplier
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), rotate, past))
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        y = self.self_attn(self.normed(self.norms.before_attention, x), rotate, past)
+        x = x + self.scaled(self.normed(self.norms.behind_attention, y))
+        y = self.mlp(self.normed(self.norms.before_mlp, x))
+        return x + self.scaled(self.normed(self.norms.behind_mlp, y))
+
+    def normed(self, name: str, x: Tensor) -> Tensor:
+        """Return x by the norm of this name, or as it is."""
+        return getattr(self, name)(x) if name else x
+
+    def scaled(self, y: Tensor) -> Tensor:
+        """Return what is added to the residual stream."""
+        y = self.dropout(y)
+        return y if self.multiplier == 1 else y * self.multiplier
 
 
 class LlamaModel(nn.Module):
     """The decoder without its head: token ids to hidden states.
 
     Args:
-        layer: makes a layer of the config and its number.
-        norm: makes the last norm of its size and epsilon.
+        layer: makes a layer of the config, its number, `norm` and `parts`.
+        norm: makes a norm of its size and epsilon.
         embedding: makes the embedding of V, C and `padding_idx`.
+        parts: what a layer is made of, as of `LlamaDecoderLayer`.
     """
 
     def __init__(
         self,
         config: LlamaFamilyConfig,
         *,
-        layer: Callable[[Any, int], nn.Module] = LlamaDecoderLayer,
+        layer: Callable[..., nn.Module] = LlamaDecoderLayer,
         norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
         embedding: Callable[[int, int, int | None], nn.Module] = nn.Embedding,
+        **parts: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
         C = config.hidden_size
         self.embed_tokens = embedding(config.vocab_size, C, config.padding_idx)
+        self.embedding_multiplier = config.embedding_multiplier
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
-        self.layers = nn.ModuleList([layer(config, n) for n in range(config.num_hidden_layers)])
+        numbers = range(config.num_hidden_layers)
+        self.layers = nn.ModuleList([layer(config, n, norm=norm, **parts) for n in numbers])
         self.norm = norm(C, config.norm_eps)
         self.rotary_kinds = config.rotary_kinds
         self.rotary_emb = nn.ModuleDict(
@@ -202,7 +225,10 @@ class LlamaModel(nn.Module):
         lengths: Sequence[int] | None,
     ) -> Tensor:
         """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
-        x = self.embed_dropout(self.embed_tokens(input_ids))  # (B, T, C)
+        x = self.embed_tokens(input_ids)  # (B, T, C)
+        if self.embedding_multiplier != 1:
+            x = x * self.embedding_multiplier
+        x = self.embed_dropout(x)
         # cos and sin are computed here once, for all layers.
         rotate: dict[str | None, ApplyRotary] = {
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
@@ -218,8 +244,9 @@ class LlamaForCausalLM(CausalLM):
     """LLaMA with its language-model head.
 
     Args:
-        decoder: makes `model` of the config.
+        decoder: makes `model` of the config and `parts`.
         head_bias: whether the head adds a bias.
+        parts: what the decoder is made of, as of `LlamaModel`.
 
     Example:
         >>> config = LlamaConfig(vocab_size=256, hidden_size=64, intermediate_size=96,
@@ -235,15 +262,23 @@ class LlamaForCausalLM(CausalLM):
     def __init__(
         self,
         config: Any,
-        decoder: Callable[[Any], LlamaModel] = LlamaModel,
+        decoder: Callable[..., LlamaModel] = LlamaModel,
         *,
         head_bias: bool = False,
+        **parts: Callable[..., nn.Module],
     ) -> None:
         super().__init__(config)
         with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = decoder(config)
+            self.model = decoder(config, **parts)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=head_bias)
         self.post_init()
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as the config says."""
+        logits, cap = super().compute_logits(hidden), self.config.logit_softcap
+        if self.config.logits_scaling != 1:
+            logits = logits / self.config.logits_scaling
+        return logits if cap is None else cap * (logits / cap).tanh()
 
     def must_recompute(self, held: int, tokens: int) -> bool:
         """Return whether the rotary angles change, in models that then recompute the text."""

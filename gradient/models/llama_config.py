@@ -7,10 +7,10 @@ distinguishes it from its relatives, is a property: modules ask these and never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
-from gradient.models.config import activation, positive, probability, size
+from gradient.models.config import activation, constant, positive, probability, size
 from gradient.models.gguf import (
     BLOCK,
     DECODER,
@@ -28,14 +28,36 @@ from gradient.models.rotary_config import FULL, SLIDING, RotaryConfig
 
 
 class Biases(NamedTuple):
-    """Which of a layer's projections add a bias."""
+    """Which of a layer's projections add a bias: those in attention, its output's, the MLP's."""
 
-    qkv: bool = False
-    out: bool = False
-    mlp: bool = False
+    qkv: bool
+    out: bool
+    mlp: bool
 
 
-@dataclass(kw_only=True)
+class BiasFields(NamedTuple):
+    """What says so: a field of the config; True is always, False never."""
+
+    qkv: str | bool = False
+    out: str | bool = False
+    mlp: str | bool = False
+
+
+class Norms(NamedTuple):
+    """What checkpoints call a layer's norms; "" where there is none."""
+
+    before_attention: str = "input_layernorm"
+    behind_attention: str = ""
+    before_mlp: str = "post_attention_layernorm"
+    behind_mlp: str = ""
+
+    @property
+    def gguf(self) -> dict[str, str]:
+        """Return them by llama.cpp's names."""
+        names = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+        return {gguf: name for gguf, name in zip(names, self, strict=True) if name}
+
+
 class LlamaFamilyConfig(RotaryConfig):
     """What every model of the family has.
 
@@ -44,8 +66,20 @@ class LlamaFamilyConfig(RotaryConfig):
 
     #: The field that has the epsilon of the norms.
     norm_eps_field: ClassVar[str] = "rms_norm_eps"
-    #: Whether queries and keys are normalised, head by head.
-    qk_norm: ClassVar[bool] = False
+    #: What of queries and keys is normalised: "head", each by itself, "all" heads, or "", nothing.
+    qk_norm: ClassVar[str] = ""
+    norms: ClassVar[Norms] = Norms()
+    bias_fields: ClassVar[BiasFields] = BiasFields()
+    #: The bounds of scores and logits; None is none.
+    softcap = constant(None)
+    logit_softcap = constant(None)
+    #: What embeddings and what a layer adds are multiplied by, and logits divided.
+    embedding_multiplier = constant(1.0)
+    residual_multiplier = constant(1.0)
+    logits_scaling = constant(1.0)
+    #: The probabilities of dropping, in training, numbers of an embedding and of what a layer adds.
+    embedding_dropout = constant(0.0)
+    residual_dropout = constant(0.0)
 
     intermediate_size: int = size(11008)
     num_key_value_heads: int | None = size(None)  # None: num_attention_heads
@@ -84,27 +118,19 @@ class LlamaFamilyConfig(RotaryConfig):
     @property
     def biases(self) -> Biases:
         """Return which projections add a bias."""
-        return Biases()
+        named = (
+            getattr(self, each) if isinstance(each, str) else each for each in self.bias_fields
+        )
+        return Biases(*map(bool, named))
 
     @property
     def scale(self) -> float | None:
         """Return what scores are multiplied by; None is 1 / sqrt(D)."""
         return None
 
-    @property
-    def softcap(self) -> float | None:
-        """Return the bound of the scores; None is none."""
-        return None
 
-    @property
-    def embedding_dropout(self) -> float:
-        """Return the probability of dropping a number of an embedding, in training."""
-        return 0.0
-
-    @property
-    def residual_dropout(self) -> float:
-        """Return the probability of dropping what a layer adds, in training."""
-        return 0.0
+def keep_values(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
+    """Leave what the keys said: for relatives of `LLAMA_GGUF` that need none of `read_gguf`."""
 
 
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
@@ -138,30 +164,25 @@ LLAMA_GGUF = Architecture(
 )
 
 
-@dataclass(kw_only=True)
 class LlamaConfig(LlamaFamilyConfig):
     """LLaMA 1 to 3.3, TinyLlama and all that call themselves so (Touvron et al. 2023).
 
     The defaults are LLaMA-7B's.
     """
 
-    model_type: ClassVar[str] = "llama"
+    model_type = "llama"
     gguf = LLAMA_GGUF
+    bias_fields = BiasFields("attention_bias", "attention_bias", "mlp_bias")
 
     rms_norm_eps: float = positive(1e-6)
     attention_bias: bool = False
     mlp_bias: bool = False
 
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias, self.mlp_bias)
 
-
-@dataclass(kw_only=True)
 class MistralConfig(LlamaFamilyConfig):
     """Mistral: every layer sees a window of tokens (Jiang et al. 2023, "Mistral 7B", section 2)."""
 
-    model_type: ClassVar[str] = "mistral"
+    model_type = "mistral"
     gguf = replace(LLAMA_GGUF, bias=None)
 
     intermediate_size: int = 14336
@@ -171,7 +192,6 @@ class MistralConfig(LlamaFamilyConfig):
     sliding_window: int | None = size(4096)
 
 
-@dataclass(kw_only=True)
 class LayeredWindowConfig(LlamaFamilyConfig):
     """What Qwen2 and Qwen3 share: windows in some layers, if `use_sliding_window`."""
 
@@ -214,43 +234,35 @@ def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -
 QWEN2_GGUF = Architecture("qwen2", DECODER, TOP, BLOCK, fixed=SILU, read=read_qwen_gguf)
 
 
-@dataclass(kw_only=True)
 class Qwen2Config(LayeredWindowConfig):
     """Qwen 1.5, 2 and 2.5: queries, keys and values have a bias (Yang et al. 2024, section 2.2)."""
 
-    model_type: ClassVar[str] = "qwen2"
+    model_type = "qwen2"
     gguf = QWEN2_GGUF
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(qkv=True)
+    bias_fields = BiasFields(qkv=True)
 
 
-@dataclass(kw_only=True)
 class Qwen3Config(LayeredWindowConfig):
     """Qwen3: normalised queries and keys instead of the biases (Yang et al. 2025, section 2)."""
 
-    model_type: ClassVar[str] = "qwen3"
+    model_type = "qwen3"
     gguf = replace(QWEN2_GGUF, name="qwen3", block=BLOCK | QK_NORMS, bias="attention_bias")
-    qk_norm: ClassVar[bool] = True
+    qk_norm = "head"
+    bias_fields = BiasFields("attention_bias", "attention_bias")
 
     head_dim: int | None = 128
     attention_bias: bool = False
 
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias)
 
-
-@dataclass(kw_only=True)
 class Ernie4_5Config(LlamaFamilyConfig):
     """ERNIE 4.5's dense models: rotary pairs are neighbours, biases everywhere or nowhere."""
 
-    model_type: ClassVar[str] = "ernie4_5"
+    model_type = "ernie4_5"
     gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU, bias="use_bias")
-    default_rope_theta: ClassVar[float] = 500_000.0
-    interleaved_rotary: ClassVar[bool] = True
-    float32_rotary: ClassVar[bool] = True
+    bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
+    default_rope_theta = 500_000.0
+    interleaved_rotary = True
+    float32_rotary = True
 
     vocab_size: int = 103424
     hidden_size: int = 1024
@@ -264,10 +276,6 @@ class Ernie4_5Config(LlamaFamilyConfig):
     use_bias: bool | None = False
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(*[bool(self.use_bias)] * 3)
 
 
 def layer_type_problems(layer_types: list[str] | None, layers: int) -> list[str]:

@@ -12,7 +12,6 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import gradient.functional as F
@@ -37,12 +36,11 @@ from gradient.models.llama import (
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaMLP,
-    LlamaModel,
     LlamaRMSNorm,
 )
 from gradient.models.llama_config import (
     LLAMA_GGUF,
-    Biases,
+    BiasFields,
     LayeredWindowConfig,
     LlamaFamilyConfig,
     read_qwen_gguf,
@@ -83,14 +81,13 @@ def expert_problems(config: Any, experts: int) -> list[str]:
 # ---- Mixtral ------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
 class MixtralConfig(MoeFields, LlamaFamilyConfig):
     """Mixtral: every layer has a mixture (Jiang et al. 2024, "Mixtral of Experts", section 2.1).
 
     The defaults are Mixtral-8x7B's.
     """
 
-    model_type: ClassVar[str] = "mixtral"
+    model_type = "mixtral"
     gguf = replace(
         LLAMA_GGUF,
         bias=None,
@@ -103,8 +100,8 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
             router="block_sparse_moe.gate",
         ),
     )
-    aliases: ClassVar[dict[str, str]] = {"num_experts": "num_local_experts"}
-    default_rope_theta: ClassVar[float] = 1_000_000.0
+    aliases = {"num_experts": "num_local_experts"}
+    default_rope_theta = 1_000_000.0
 
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8
@@ -150,12 +147,12 @@ class MixtralMoe(SparseMoe):
 class MixtralDecoderLayer(nn.Module):
     """Attention, then a mixture of experts."""
 
-    def __init__(self, config: MixtralConfig, layer: int) -> None:
+    def __init__(self, config: MixtralConfig, layer: int, norm: type[LlamaRMSNorm]) -> None:
         super().__init__()
         self.self_attn = LlamaAttention(config, layer)
         self.block_sparse_moe = MixtralMoe(config)
-        self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = norm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = norm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -174,7 +171,7 @@ class MixtralForCausalLM(LlamaForCausalLM):
     }
 
     def __init__(self, config: MixtralConfig) -> None:
-        super().__init__(config, partial(LlamaModel, layer=MixtralDecoderLayer))
+        super().__init__(config, layer=MixtralDecoderLayer)
 
 
 # ---- Qwen ---------------------------------------------------------------------------------------
@@ -218,11 +215,10 @@ QWEN_MOE_GGUF = Architecture(
 )
 
 
-@dataclass(kw_only=True)
 class QwenMoeConfig(MoeFields, LayeredWindowConfig):
     """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
 
-    aliases: ClassVar[dict[str, str]] = {"num_local_experts": "num_experts"}
+    aliases = {"num_local_experts": "num_experts"}
     #: Whether each mixture has an expert besides, which sees every token.
     shared_expert: ClassVar[bool] = False
 
@@ -247,11 +243,10 @@ class QwenMoeConfig(MoeFields, LayeredWindowConfig):
         return super().problems() + expert_problems(self, experts)
 
 
-@dataclass(kw_only=True)
 class Qwen2MoeConfig(QwenMoeConfig):
     """Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert sees all tokens (Yang et al. 2024, 2.2.2)."""
 
-    model_type: ClassVar[str] = "qwen2_moe"
+    model_type = "qwen2_moe"
     gguf = replace(
         QWEN_MOE_GGUF,
         name="qwen2moe",
@@ -273,7 +268,8 @@ class Qwen2MoeConfig(QwenMoeConfig):
         },
         bias="qkv_bias",
     )
-    shared_expert: ClassVar[bool] = True
+    shared_expert = True
+    bias_fields = BiasFields(qkv="qkv_bias")
 
     intermediate_size: int = 5632
     num_attention_heads: int = 16
@@ -285,10 +281,6 @@ class Qwen2MoeConfig(QwenMoeConfig):
     qkv_bias: bool = True
 
     @property
-    def biases(self) -> Biases:
-        return Biases(qkv=self.qkv_bias)
-
-    @property
     def windows(self) -> list[int | None]:
         if self.layer_types is not None or not self.use_sliding_window:
             return super().windows
@@ -298,22 +290,18 @@ class Qwen2MoeConfig(QwenMoeConfig):
         return [self.sliding_window if each else None for each in sliding]
 
 
-@dataclass(kw_only=True)
 class Qwen3MoeConfig(QwenMoeConfig):
     """Qwen3's mixtures: Qwen3's attention, no shared expert (Yang et al. 2025, section 2)."""
 
-    model_type: ClassVar[str] = "qwen3_moe"
+    model_type = "qwen3_moe"
     gguf = QWEN_MOE_GGUF
-    qk_norm: ClassVar[bool] = True
+    qk_norm = "head"
+    bias_fields = BiasFields("attention_bias", "attention_bias")
 
     intermediate_size: int = 6144
     num_key_value_heads: int | None = 4
     num_experts_per_tok: int = 8
     attention_bias: bool = False
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias)
 
     @property
     def windows(self) -> list[int | None]:
@@ -353,9 +341,10 @@ class Qwen2Moe(QwenMoe):
 class QwenMoeDecoderLayer(LlamaDecoderLayer):
     """Attention, then a mixture of experts or, in some layers, an MLP."""
 
-    def __init__(self, config: QwenMoeConfig, layer: int) -> None:
+    def __init__(self, config: QwenMoeConfig, layer: int, **parts: Any) -> None:
         mixture = Qwen2Moe if config.shared_expert else QwenMoe
-        super().__init__(config, layer, mlp=mixture if config.is_sparse(layer) else LlamaMLP)
+        mlp = mixture if config.is_sparse(layer) else LlamaMLP
+        super().__init__(config, layer, mlp=mlp, **parts)
 
 
 class QwenMoeForCausalLM(LlamaForCausalLM):
@@ -371,4 +360,4 @@ class QwenMoeForCausalLM(LlamaForCausalLM):
     }
 
     def __init__(self, config: QwenMoeConfig) -> None:
-        super().__init__(config, partial(LlamaModel, layer=QwenMoeDecoderLayer))
+        super().__init__(config, layer=QwenMoeDecoderLayer)

@@ -11,8 +11,7 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
@@ -27,12 +26,11 @@ __all__ = ["OPTConfig", "OPTForCausalLM"]
 FIRST_POSITION = 2  # rows of the position embedding before it are never used
 
 
-@dataclass(kw_only=True)
 class OPTConfig(DecoderConfig):
     """The shape of an OPT; the defaults are the 125M model's."""
 
-    model_type: ClassVar[str] = "opt"
-    aliases: ClassVar[dict[str, str]] = {
+    model_type = "opt"
+    aliases = {
         "init_std": "initializer_range",
         "intermediate_size": "ffn_dim",
         "hidden_act": "activation_function",

@@ -11,43 +11,33 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import positive, probability
-from gradient.models.gguf import (
-    ATTENTION,
-    CONTEXT,
-    HEAD_DIM,
-    KV_HEADS,
-    LAYER_NORM_EPS,
-    SIZES,
-    TANH_GELU,
-    TOP,
-    Architecture,
-)
+from gradient.models.config import positive, probability, same_as
+from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, TOP, decoder_keys
 from gradient.models.llama import LlamaForCausalLM, LlamaModel
 from gradient.models.llama_config import LlamaFamilyConfig
+from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, rotary_dim
 from gradient.tensor import Tensor
 
 __all__ = ["PhiConfig", "PhiForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class PhiConfig(LlamaFamilyConfig):
     """The shape of a Phi; the defaults are Phi-1's."""
 
-    model_type: ClassVar[str] = "phi"
-    gguf = Architecture(
-        "phi2",
-        (CONTEXT, *SIZES, KV_HEADS, LAYER_NORM_EPS, HEAD_DIM),
-        TOP | {"output_norm": "model.final_layernorm"},
-        {
+    model_type = "phi"
+    gguf = replace(
+        PLAIN,
+        name="phi2",
+        keys=decoder_keys("layer_norm_eps"),
+        top=TOP | {"output_norm": "model.final_layernorm"},
+        block={
             **ATTENTION,
             "attn_output": "self_attn.dense",
             "ffn_up": "mlp.fc1",
@@ -55,8 +45,8 @@ class PhiConfig(LlamaFamilyConfig):
         },
         fixed={"hidden_act": TANH_GELU, "qk_layernorm": False},
     )
-    norm_eps_field: ClassVar[str] = "layer_norm_eps"
-    default_partial_rotary_factor: ClassVar[float] = 0.5
+    norm_eps_field = "layer_norm_eps"
+    default_partial_rotary_factor = 0.5
 
     vocab_size: int = 51200
     hidden_size: int = 2048
@@ -78,9 +68,7 @@ class PhiConfig(LlamaFamilyConfig):
             ]
         return found
 
-    @property
-    def embedding_dropout(self) -> float:
-        return self.embd_pdrop
+    embedding_dropout = same_as("embd_pdrop")
 
 
 class PhiAttention(CausalAttention):
@@ -110,28 +98,15 @@ class PhiAttention(CausalAttention):
         return self.dense(self.attend(past, q, k, v.transpose(1, 2)))
 
 
-class PhiMLP(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: PhiConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.act = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
-        return self.fc2(self.act(self.fc1(x)))
-
-
 class PhiDecoderLayer(nn.Module):
     """Attention and MLP side by side on one norm, both added to the residual stream."""
 
-    def __init__(self, config: PhiConfig, layer: int) -> None:
+    def __init__(self, config: PhiConfig, layer: int, norm: type[nn.Module]) -> None:
         super().__init__()
+        C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
         self.self_attn = PhiAttention(config, layer)
-        self.mlp = PhiMLP(config)
-        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(C, I, act, ("fc1", "fc2"))
+        self.input_layernorm = nn.LayerNorm(C, eps=config.layer_norm_eps)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:

@@ -8,33 +8,32 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import positive, probability, size
-from gradient.models.gguf import DECODER, SILU, TOP, WINDOW, Architecture, Key, read_window
-from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
-from gradient.models.llama_config import LlamaFamilyConfig
+from gradient.models.config import positive, probability, same_as, size
+from gradient.models.gguf import GATE_UP, PLAIN, WINDOW, Key, decoder_keys, read_window
+from gradient.models.llama import LlamaForCausalLM
+from gradient.models.llama_config import LlamaFamilyConfig, Norms
 from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["Phi3Config", "Phi3ForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class Phi3Config(LlamaFamilyConfig):
     """The shape of a Phi-3; the defaults are Phi-3-mini's."""
 
-    model_type: ClassVar[str] = "phi3"
-    gguf = Architecture(
-        "phi3",
-        (
-            *DECODER,
+    model_type = "phi3"
+    gguf = replace(
+        PLAIN,
+        name="phi3",
+        keys=decoder_keys(
+            "rms_norm_eps",
             WINDOW,
             Key(
                 "rope.scaling.original_context_length",
@@ -42,21 +41,14 @@ class Phi3Config(LlamaFamilyConfig):
                 lambda values: values["max_position_embeddings"],
             ),
         ),
-        TOP,
-        {
-            "attn_norm": "input_layernorm",
-            "attn_qkv": "self_attn.qkv_proj",
-            "attn_output": "self_attn.o_proj",
-            "ffn_norm": "post_attention_layernorm",
-            "ffn_up": "mlp.gate_up_proj",
-            "ffn_down": "mlp.down_proj",
-        },
-        fixed=SILU,
+        block=Norms().gguf
+        | GATE_UP
+        | {"attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj"},
         one_window=True,
         read=read_window,
     )
-    default_partial_rotary_factor: ClassVar[float] = 1.0
-    recomputes_when_angles_change: ClassVar[bool] = True
+    default_partial_rotary_factor = 1.0
+    recomputes_when_angles_change = True
 
     vocab_size: int = 32064
     hidden_size: int = 3072
@@ -75,13 +67,8 @@ class Phi3Config(LlamaFamilyConfig):
             parameters = parameters | {"rope_type": "longrope"}
         return super().settled_rope(parameters)
 
-    @property
-    def original_context(self) -> int | None:
-        return self.original_max_position_embeddings
-
-    @property
-    def residual_dropout(self) -> float:
-        return self.resid_pdrop
+    original_context = same_as("original_max_position_embeddings")
+    residual_dropout = same_as("resid_pdrop")
 
 
 class Phi3Attention(CausalAttention):
@@ -127,5 +114,4 @@ class Phi3ForCausalLM(LlamaForCausalLM):
     config_class = Phi3Config
 
     def __init__(self, config: Phi3Config) -> None:
-        layer = partial(LlamaDecoderLayer, attention=Phi3Attention, mlp=Phi3MLP)
-        super().__init__(config, partial(LlamaModel, layer=layer))
+        super().__init__(config, attention=Phi3Attention, mlp=Phi3MLP)

@@ -82,7 +82,7 @@ MODELS: dict[str, Entry] = {
         "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"
     ),
     "granite": Entry(
-        "granite", "GraniteForCausalLM", "GraniteConfig", "GraniteForCausalLM", "granite"
+        "granite", "LlamaForCausalLM", "GraniteConfig", "GraniteForCausalLM", "granite"
     ),
     "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM", "llama"),
     "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM", "llama"),

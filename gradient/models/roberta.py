@@ -6,9 +6,6 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import gradient
 import gradient.functional as F
 from gradient import nn
@@ -19,7 +16,6 @@ from gradient.tensor import Tensor
 __all__ = ["RobertaConfig", "RobertaForMaskedLM", "XLMRobertaConfig"]
 
 
-@dataclass(kw_only=True)
 class RobertaConfig(BertConfig):
     """The shape of a RoBERTa.
 
@@ -27,7 +23,7 @@ class RobertaConfig(BertConfig):
     token's id, as the code that it was trained with had it.
     """
 
-    model_type: ClassVar[str] = "roberta"
+    model_type = "roberta"
     gguf = None
 
     vocab_size: int = 50265
@@ -49,11 +45,10 @@ class RobertaConfig(BertConfig):
         return found
 
 
-@dataclass(kw_only=True)
 class XLMRobertaConfig(RobertaConfig):
     """XLM-RoBERTa: RoBERTa in many languages (Conneau et al. 2019, arXiv:1911.02116)."""
 
-    model_type: ClassVar[str] = "xlm-roberta"
+    model_type = "xlm-roberta"
 
     vocab_size: int = 30522
 

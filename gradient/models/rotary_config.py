@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Self
 
 from gradient.models.config import DecoderConfig, size
@@ -12,7 +12,6 @@ from gradient.models.rope_parameters import gathered, old_dialect, rope_problems
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
-@dataclass(kw_only=True)
 class RotaryConfig(DecoderConfig):
     """Sizes, and what config.json says of rotary positions; the defaults are LLaMA-7B's."""
 

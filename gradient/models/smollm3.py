@@ -7,13 +7,13 @@ Generalization in Transformers": NoPE.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 from gradient.models.config import size
 from gradient.models.gguf import DECODER
 from gradient.models.llama import LlamaForCausalLM
-from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, layer_type_problems
+from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, keep_values, layer_type_problems
 from gradient.models.rotary_config import FULL, SLIDING
 
 __all__ = ["LlamaForCausalLM", "SmolLM3Config"]
@@ -26,18 +26,17 @@ def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
     return [] if rotated == usual else ["no_rope_layers other than every fourth"]
 
 
-@dataclass(kw_only=True)
 class SmolLM3Config(LlamaConfig):
     """The shape of a SmolLM3; the defaults are the 3B model's."""
 
-    model_type: ClassVar[str] = "smollm3"
-    default_rope_theta: ClassVar[float] = 2_000_000.0
+    model_type = "smollm3"
+    default_rope_theta = 2_000_000.0
     gguf = replace(
         LLAMA_GGUF,
         name="smollm3",
         keys=DECODER,
         rope_theta=2_000_000.0,
-        read=lambda values, metadata, shapes: None,
+        read=keep_values,
         write=write_gguf,
     )
 

@@ -9,53 +9,34 @@ Dimensions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from dataclasses import replace
 
 import gradient
 from gradient import nn
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability
-from gradient.models.gguf import (
-    BLOCK,
-    CONTEXT,
-    HEAD_DIM,
-    KV_HEADS,
-    LAYER_NORM_EPS,
-    SILU,
-    SIZES,
-    TOP,
-    Architecture,
-    Key,
-)
-from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaMLP, LlamaModel
-from gradient.models.llama_config import Biases, LlamaFamilyConfig
+from gradient.models.gguf import PLAIN, SILU, Key, decoder_keys
+from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["StableLmConfig", "StableLmForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class StableLmConfig(LlamaFamilyConfig):
     """The shape of a StableLM; the defaults are the 3B model's."""
 
-    model_type: ClassVar[str] = "stablelm"
-    norm_eps_field: ClassVar[str] = "layer_norm_eps"
-    default_partial_rotary_factor: ClassVar[float] = 0.25
-    gguf = Architecture(
-        "stablelm",
-        (
-            CONTEXT,
-            *SIZES,
-            KV_HEADS,
-            HEAD_DIM,
-            LAYER_NORM_EPS,
-            Key("use_parallel_residual", "use_parallel_residual", False),
+    model_type = "stablelm"
+    norm_eps_field = "layer_norm_eps"
+    default_partial_rotary_factor = 0.25
+    bias_fields = BiasFields(qkv="use_qkv_bias")
+    gguf = replace(
+        PLAIN,
+        name="stablelm",
+        keys=decoder_keys(
+            "layer_norm_eps", Key("use_parallel_residual", "use_parallel_residual", False)
         ),
-        TOP,
-        BLOCK,
         fixed=SILU | {"qk_layernorm": False},
         bias="use_qkv_bias",
     )
@@ -72,10 +53,6 @@ class StableLmConfig(LlamaFamilyConfig):
     hidden_dropout: float = probability(0.0)
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 0
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(qkv=self.use_qkv_bias)
 
 
 class StableLmLayerNormPerHead(nn.Module):
@@ -115,14 +92,14 @@ class StableLmAttention(LlamaAttention):
 class StableLmDecoderLayer(nn.Module):
     """Attention and MLP, one after the other on norms of their own or side by side on one."""
 
-    def __init__(self, config: StableLmConfig, layer: int) -> None:
+    def __init__(self, config: StableLmConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()
         C, eps = config.hidden_size, config.layer_norm_eps
         self.parallel = config.use_parallel_residual
         self.self_attn = StableLmAttention(config, layer)
         self.mlp = LlamaMLP(config)
-        self.input_layernorm = nn.LayerNorm(C, eps)
-        self.post_attention_layernorm = nn.Identity() if self.parallel else nn.LayerNorm(C, eps)
+        self.input_layernorm = norm(C, eps)
+        self.post_attention_layernorm = nn.Identity() if self.parallel else norm(C, eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
@@ -138,4 +115,4 @@ class StableLmForCausalLM(LlamaForCausalLM):
     config_class = StableLmConfig
 
     def __init__(self, config: StableLmConfig) -> None:
-        super().__init__(config, partial(LlamaModel, layer=StableLmDecoderLayer, norm=nn.LayerNorm))
+        super().__init__(config, layer=StableLmDecoderLayer, norm=nn.LayerNorm)

@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from dataclasses import replace
 
 from gradient import nn
-from gradient.models.activations import ACTIVATIONS
 from gradient.models.config import positive, probability, size
-from gradient.models.gguf import (
-    ATTENTION,
-    CONTEXT,
-    HEAD_DIM,
-    KV_HEADS,
-    SIZES,
-    TANH_GELU,
-    TOP,
-    WINDOW,
-    Architecture,
-    Key,
-    read_window,
-)
-from gradient.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
-from gradient.models.llama_config import Biases, LlamaFamilyConfig
-from gradient.tensor import Tensor
+from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys, read_window
+from gradient.models.llama import LlamaForCausalLM
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
+from gradient.models.mlp import MLP
 
 __all__ = ["Starcoder2Config", "Starcoder2ForCausalLM"]
 
 
-@dataclass(kw_only=True)
 class Starcoder2Config(LlamaFamilyConfig):
     """The shape of a StarCoder2; the defaults are the 3B model's."""
 
-    model_type: ClassVar[str] = "starcoder2"
-    norm_eps_field: ClassVar[str] = "norm_epsilon"
-    gguf = Architecture(
-        "starcoder2",
-        (
-            CONTEXT,
-            *SIZES,
-            KV_HEADS,
-            HEAD_DIM,
-            Key("attention.layer_norm_epsilon", "norm_epsilon"),
-            WINDOW,
-        ),
-        TOP,
-        ATTENTION
+    model_type = "starcoder2"
+    norm_eps_field = "norm_epsilon"
+    bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
+    gguf = replace(
+        PLAIN,
+        name="starcoder2",
+        keys=decoder_keys("norm_epsilon", WINDOW),
+        block=ATTENTION
         | {"ffn_norm": "post_attention_layernorm", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
         fixed={"hidden_act": ("gelu_pytorch_tanh", *TANH_GELU)},
         bias="use_bias",
@@ -71,24 +49,6 @@ class Starcoder2Config(LlamaFamilyConfig):
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
 
-    @property
-    def biases(self) -> Biases:
-        return Biases(*[self.use_bias] * 3)
-
-
-class Starcoder2MLP(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: Starcoder2Config) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.use_bias)
-        self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.use_bias)
-        self.act = ACTIVATIONS[config.hidden_act]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        return self.c_proj(self.act(self.c_fc(x)))
-
 
 class Starcoder2ForCausalLM(LlamaForCausalLM):
     """StarCoder2 with its language-model head."""
@@ -96,5 +56,10 @@ class Starcoder2ForCausalLM(LlamaForCausalLM):
     config_class = Starcoder2Config
 
     def __init__(self, config: Starcoder2Config) -> None:
-        layer = partial(LlamaDecoderLayer, mlp=Starcoder2MLP, norm=nn.LayerNorm)
-        super().__init__(config, partial(LlamaModel, layer=layer, norm=nn.LayerNorm))
+        super().__init__(config, mlp=starcoder2_mlp, norm=nn.LayerNorm)
+
+
+def starcoder2_mlp(config: Starcoder2Config) -> MLP:
+    """Return a layer's MLP."""
+    C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
+    return MLP(C, I, act, ("c_fc", "c_proj"), bias=config.use_bias)
