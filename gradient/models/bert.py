@@ -11,7 +11,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import gradient
@@ -212,9 +212,9 @@ class BertLayer(nn.Module):
 class BertEncoder(nn.Module):
     """The blocks, one after the other."""
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, config: Any, block: Callable[[Any], nn.Module] = BertLayer) -> None:
         super().__init__()
-        self.layer = nn.ModuleList([BertLayer(config) for _ in range(config.num_hidden_layers)])
+        self.layer = nn.ModuleList([block(config) for _ in range(config.num_hidden_layers)])
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -292,25 +292,9 @@ class BertPreTrainedModel(EncoderModel):
     """What BERT and RoBERTa share: how they are called."""
 
     @property
-    def head(self) -> Any:
-        """Return the masked-language-model head; None if there is none."""
-        raise NotImplementedError
-
-    @property
-    def architecture(self) -> str:
-        """Return transformers' class for this model, with or without the head."""
-        name = super().architecture
-        return name if self.head is not None else name.replace("ForMaskedLM", "Model")
-
-    @property
     def context_length(self) -> int:
         """Return the most tokens of a row: beyond them there are no position embeddings."""
         return self.config.max_position_embeddings - self.config.first_position
-
-    @property
-    def hidden_size(self) -> int:
-        """Return C."""
-        return self.config.hidden_size
 
     def forward(
         self,
@@ -371,5 +355,4 @@ class BertForMaskedLM(BertPreTrainedModel):
 
     @property
     def head(self) -> BertPredictions | None:
-        """Return the masked-language-model head; None if there is none."""
         return None if self.cls is None else self.cls.predictions

@@ -7,8 +7,8 @@ whether keys lie in one buffer, in pages or in fewer bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import gradient
 from gradient import nn
@@ -78,7 +78,11 @@ class CausalLM(PretrainedModel):
 
     A family sets `base_model_prefix` to the name of its decoder, a module that takes token ids
     (B, T), their positions, the keys and values before them and `lengths`, and returns hidden
-    states (B, T, C); and makes it, and `lm_head`, in `__init__`, which ends with `post_init`.
+    states (B, T, C).
+
+    Args:
+        decoder: makes it of the config; None: a subclass makes it and the head by itself.
+        head_bias: whether the head adds a bias.
 
     Attributes:
         generation_config: what generation_config.json says, where the model came with one.
@@ -86,10 +90,25 @@ class CausalLM(PretrainedModel):
 
     config: Any
     lm_head: nn.Module
+    #: What checkpoints call the language-model head.
+    head_name: ClassVar[str] = "lm_head"
 
-    def __init__(self, config: Any) -> None:
+    def __init__(
+        self,
+        config: Any,
+        decoder: Callable[[Any], nn.Module] | None = None,
+        *,
+        head_bias: bool = False,
+    ) -> None:
         super().__init__(config)
         self.generation_config: dict[str, Any] = {}
+        if decoder is None:
+            return
+        with init.skip_init():  # the modules' own initial values would be overwritten below
+            self.add_module(self.base_model_prefix, decoder(config))
+            head = nn.Linear(config.embedding_size, config.vocab_size, bias=head_bias)
+            self.add_module(self.head_name, head)
+        self.post_init()
 
     def forward(
         self,
@@ -121,7 +140,7 @@ class CausalLM(PretrainedModel):
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V)."""
-        return self.lm_head(hidden)
+        return getattr(self, self.head_name)(hidden)
 
     def reset_parameters(self) -> None:
         """Set the initial weights: matrices normal, biases 0, norms 1."""

@@ -65,8 +65,11 @@ def same_as(name: str) -> Any:
     return property(attrgetter(name))
 
 
-def heads_problems(width: str, heads: str, config: Any) -> list[str]:
-    """Return what is wrong where a field `heads` does not divide a field `width`."""
+def heads_problems(
+    config: Any, width: str = "hidden_size", heads: str = "num_attention_heads"
+) -> list[str]:
+    """Return what is wrong where a field `heads` does not divide a field `width`, or an alias."""
+    width, heads = (config.aliases.get(name, name) for name in (width, heads))
     sizes = getattr(config, width), getattr(config, heads)
     if sizes[0] % sizes[1] == 0:
         return []
@@ -170,6 +173,13 @@ class DecoderConfig(ModelConfig):
     aliases of those names.
     """
 
+    #: Whether the heads divide the hidden size among themselves.
+    heads_divide_hidden_size: ClassVar[bool] = True
+
+    def problems(self) -> list[str]:
+        """Return which values do not fit together, one sentence each."""
+        return heads_problems(self) if self.heads_divide_hidden_size else []
+
     @property
     def kv_heads(self) -> int:
         """Return H_kv; each of these heads serves H / H_kv query heads."""
@@ -179,6 +189,11 @@ class DecoderConfig(ModelConfig):
     def head_size(self) -> int:
         """Return D."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def embedding_size(self) -> int:
+        """Return the length of a row of the embedding, and of the head."""
+        return self.hidden_size
 
     @property
     def windows(self) -> list[int | None]:
@@ -199,8 +214,7 @@ class EncoderConfig(ModelConfig):
 
     def problems(self) -> list[str]:
         """Return which values do not fit together, one sentence each."""
-        width, heads = "hidden_size", "num_attention_heads"
-        found = heads_problems(self.aliases.get(width, width), self.aliases.get(heads, heads), self)
+        found = heads_problems(self)
         pad = self.pad_token_id
         if pad is not None and not 0 <= pad < self.vocab_size:
             found.append(f"pad_token_id must be a token below {self.vocab_size}, got {pad}")

@@ -17,8 +17,10 @@ import gradient.functional as F
 from gradient import nn
 from gradient.errors import ArgumentError
 from gradient.models.activations import ACTIVATIONS
+from gradient.models.bert import BertEncoder
 from gradient.models.config import EncoderConfig, activation, probability, size
 from gradient.models.encoder import EncoderModel, real_tokens
+from gradient.models.mlp import MLP
 from gradient.nn import init
 from gradient.tensor import Tensor
 
@@ -90,21 +92,6 @@ class DistilBertAttention(nn.Module):
         return self.out_lin(y.transpose(1, 2).reshape(B, T, C))
 
 
-class DistilBertFFN(nn.Module):
-    """Two linear layers with an activation between, for each token on its own."""
-
-    def __init__(self, config: DistilBertConfig) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(config.dim, config.hidden_dim)
-        self.lin2 = nn.Linear(config.hidden_dim, config.dim)
-        self.act = ACTIVATIONS[config.activation]
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, I) -> (B, T, C)."""
-        return self.dropout(self.lin2(self.act(self.lin1(x))))
-
-
 class DistilBertBlock(nn.Module):
     """A post-norm transformer block: attention, then two linear layers."""
 
@@ -112,27 +99,14 @@ class DistilBertBlock(nn.Module):
         super().__init__()
         self.attention = DistilBertAttention(config)
         self.sa_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
-        self.ffn = DistilBertFFN(config)
+        self.ffn = MLP(config.dim, config.hidden_dim, config.activation, ("lin1", "lin2"))
+        self.dropout = nn.Dropout(config.dropout)
         self.output_layer_norm = nn.LayerNorm(config.dim, eps=EPS)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         x = self.sa_layer_norm(self.attention(x, mask) + x)
-        return self.output_layer_norm(self.ffn(x) + x)
-
-
-class DistilBertTransformer(nn.Module):
-    """The blocks, one after the other."""
-
-    def __init__(self, config: DistilBertConfig) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList([DistilBertBlock(config) for _ in range(config.n_layers)])
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        for layer in self.layer:
-            x = layer(x, mask)
-        return x
+        return self.output_layer_norm(self.dropout(self.ffn(x)) + x)
 
 
 class DistilBertModel(nn.Module):
@@ -141,7 +115,7 @@ class DistilBertModel(nn.Module):
     def __init__(self, config: DistilBertConfig) -> None:
         super().__init__()
         self.embeddings = DistilBertEmbeddings(config)
-        self.transformer = DistilBertTransformer(config)
+        self.transformer = BertEncoder(config, DistilBertBlock)
 
     def forward(self, input_ids: Tensor, real: Tensor | None) -> Tensor:
         """Token ids and which of them are real, each (B, T) -> (B, T, C)."""
@@ -172,24 +146,8 @@ class DistilBertForMaskedLM(EncoderModel):
         self.post_init()
 
     @property
-    def architecture(self) -> str:
-        """Return transformers' class for this model, with or without the head."""
-        return "DistilBertForMaskedLM" if self.has_head else "DistilBertModel"
-
-    @property
-    def has_head(self) -> bool:
-        """Return whether the checkpoint had the masked-language-model head."""
-        return getattr(self, "vocab_projector", None) is not None
-
-    @property
-    def context_length(self) -> int:
-        """Return the most tokens of a row: beyond them there are no position embeddings."""
-        return self.config.max_position_embeddings
-
-    @property
-    def hidden_size(self) -> int:
-        """Return C."""
-        return self.config.dim
+    def head(self) -> nn.Module | None:
+        return self.vocab_projector
 
     def forward(
         self,
@@ -211,6 +169,6 @@ class DistilBertForMaskedLM(EncoderModel):
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Return logits of the tokens: hidden states (B, T, C) -> (B, T, V)."""
-        if not self.has_head:
+        if self.head is None:
             return super().compute_logits(hidden)
         return self.vocab_projector(self.vocab_layer_norm(self.act(self.vocab_transform(hidden))))

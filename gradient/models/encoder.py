@@ -24,14 +24,25 @@ class EncoderModel(PretrainedModel):
     """
 
     @property
-    def context_length(self) -> int | None:
-        """Return the most tokens of a row; None if nothing limits them."""
+    def head(self) -> nn.Module | None:
+        """Return the masked-language-model head; None if there is none."""
         raise NotImplementedError
+
+    @property
+    def architecture(self) -> str:
+        """Return transformers' class for this model, with or without the head."""
+        name = super().architecture
+        return name if self.head is not None else name.replace("ForMaskedLM", "Model")
+
+    @property
+    def context_length(self) -> int | None:
+        """Return the most tokens of a row: beyond them there are no position embeddings."""
+        return self.config.max_position_embeddings
 
     @property
     def hidden_size(self) -> int:
         """Return C."""
-        raise NotImplementedError
+        return self.config.hidden_size
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the model's own vector for each text: hidden states (B, T, C) -> (B, C).

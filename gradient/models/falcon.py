@@ -10,18 +10,27 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from gradient import nn
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import activation, heads_problems, positive, probability, size
-from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes
+from gradient.models.config import (
+    activation,
+    constant,
+    heads_problems,
+    positive,
+    probability,
+    same_as,
+    size,
+)
+from gradient.models.gguf import CONTEXT, Architecture, Key, Metadata, Shapes, sizes
+from gradient.models.llama import LlamaModel
 from gradient.models.mlp import MLP
-from gradient.models.rope import ApplyRotary, rotary_embedding
+from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
-from gradient.nn import init
 from gradient.tensor import Tensor
 
 __all__ = ["FalconConfig", "FalconForCausalLM"]
@@ -46,10 +55,7 @@ class FalconConfig(RotaryConfig):
         "falcon",
         (
             CONTEXT,
-            Key("embedding_length", "hidden_size"),
-            Key("block_count", "num_hidden_layers"),
-            Key("feed_forward_length", "ffn_hidden_size"),
-            Key("attention.head_count", "num_attention_heads"),
+            *sizes("ffn_hidden_size"),
             Key("attention.head_count_kv", "num_kv_heads", 1),
             Key("attention.layer_norm_epsilon", "layer_norm_epsilon"),
         ),
@@ -110,11 +116,12 @@ class FalconConfig(RotaryConfig):
 
     def problems(self) -> list[str]:
         """Return which values do not fit together, one sentence each."""
-        found = heads_problems("hidden_size", "num_attention_heads", self)
-        found = found or heads_problems("num_attention_heads", "kv_heads", self)
         if self.alibi:
-            found.append("alibi must be false: only Falcons with rotary positions are supported")
-        return found or super().problems()
+            return ["alibi must be false: only Falcons with rotary positions are supported"]
+        return super().problems() or heads_problems(self, "num_attention_heads", "kv_heads")
+
+    padding_idx = constant(None)
+    norm_eps = same_as("layer_norm_epsilon")
 
     @property
     def kv_heads(self) -> int:
@@ -156,17 +163,17 @@ class FalconAttention(CausalAttention):
 class FalconDecoderLayer(nn.Module):
     """Attention and MLP, side by side on one norm or on two, or one after the other."""
 
-    def __init__(self, config: FalconConfig, layer: int) -> None:
+    def __init__(self, config: FalconConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()
         C, eps = config.hidden_size, config.layer_norm_epsilon
         self.parallel, self.two_norms = config.parallel, config.two_norms
         if config.two_norms:
-            self.ln_attn = nn.LayerNorm(C, eps=eps)
-            self.ln_mlp = nn.LayerNorm(C, eps=eps)
+            self.ln_attn = norm(C, eps)
+            self.ln_mlp = norm(C, eps)
         else:
-            self.input_layernorm = nn.LayerNorm(C, eps=eps)
+            self.input_layernorm = norm(C, eps)
         if not config.parallel:
-            self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
+            self.post_attention_layernorm = norm(C, eps)
         self.self_attention = FalconAttention(config, layer)
         inner, act = config.ffn_hidden_size or 4 * C, config.activation or "gelu"
         self.mlp = MLP(C, inner, act, ("dense_h_to_4h", "dense_4h_to_h"), bias=config.bias)
@@ -186,32 +193,10 @@ class FalconDecoderLayer(nn.Module):
         return x + self.hidden_dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
-class FalconModel(nn.Module):
-    """The decoder without its head: token ids to hidden states."""
+class FalconModel(LlamaModel):
+    """LLaMA's decoder under other names."""
 
-    def __init__(self, config: FalconConfig) -> None:
-        super().__init__()
-        C, layers = config.hidden_size, range(config.num_hidden_layers)
-        self.word_embeddings = nn.Embedding(config.vocab_size, C)
-        self.h = nn.ModuleList([FalconDecoderLayer(config, layer) for layer in layers])
-        self.ln_f = nn.LayerNorm(C, eps=config.layer_norm_epsilon)
-        self.rotary_emb = rotary_embedding(
-            config.rope_parameters, config.head_size, config.max_position_embeddings
-        )
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        positions: Tensor,
-        past: PastKeyValues | None,
-        lengths: Sequence[int] | None,
-    ) -> Tensor:
-        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
-        x = self.word_embeddings(input_ids)  # (B, T, C)
-        rotate = self.rotary_emb(positions, x.dtype, lengths)
-        for layer in self.h:
-            x = layer(x, rotate, past)
-        return self.ln_f(x)
+    names = ("word_embeddings", "h", "ln_f")
 
 
 class FalconForCausalLM(CausalLM):
@@ -222,8 +207,5 @@ class FalconForCausalLM(CausalLM):
     tied = {"lm_head.weight": "transformer.word_embeddings.weight"}
 
     def __init__(self, config: FalconConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.transformer = FalconModel(config)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        decoder = partial(FalconModel, layer=FalconDecoderLayer, norm=nn.LayerNorm)
+        super().__init__(config, decoder)

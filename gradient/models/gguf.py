@@ -139,12 +139,19 @@ def read_window(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> N
 # ---- rows that many families share --------------------------------------------------------------
 
 CONTEXT = Key("context_length", "max_position_embeddings")
-SIZES = (
-    Key("embedding_length", "hidden_size"),
-    Key("block_count", "num_hidden_layers"),
-    Key("feed_forward_length", "intermediate_size"),
-    Key("attention.head_count", "num_attention_heads"),
-)
+
+
+def sizes(inner: str) -> tuple[Key, ...]:
+    """Return the keys of a decoder's sizes; `inner` is the field with the width of its MLPs."""
+    return (
+        Key("embedding_length", "hidden_size"),
+        Key("block_count", "num_hidden_layers"),
+        Key("feed_forward_length", inner),
+        Key("attention.head_count", "num_attention_heads"),
+    )
+
+
+SIZES = sizes("intermediate_size")
 KV_HEADS = Key(
     "attention.head_count_kv", "num_key_value_heads", lambda values: values["num_attention_heads"]
 )

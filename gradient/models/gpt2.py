@@ -19,7 +19,6 @@ from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import (
     DecoderConfig,
     activation,
-    heads_problems,
     positive,
     probability,
     size,
@@ -110,7 +109,7 @@ class GPT2Config(DecoderConfig):
 
     def problems(self) -> list[str]:
         """Return which values do not fit together, one sentence each."""
-        found = heads_problems("n_embd", "n_head", self)
+        found = super().problems()
         if self.add_cross_attention:
             found.append("add_cross_attention must be false: only decoder-only GPT-2 is supported")
         return found
@@ -213,11 +212,7 @@ class GPT2LMHeadModel(CausalLM):
     tied = {"lm_head.weight": "transformer.wte.weight"}
 
     def __init__(self, config: Any, decoder: Callable[[Any], nn.Module] = GPT2Model) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.transformer = decoder(config)
-            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        self.post_init()
+        super().__init__(config, decoder)
 
     def reset_parameters(self) -> None:
         """Set GPT-2's initial weights: normal of 0.02, smaller in residual projections (2.3)."""

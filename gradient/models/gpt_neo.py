@@ -16,7 +16,6 @@ from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import (
     DecoderConfig,
     activation,
-    heads_problems,
     positive,
     probability,
     size,
@@ -62,7 +61,7 @@ class GPTNeoConfig(DecoderConfig):
 
     def problems(self) -> list[str]:
         """Return which values do not fit together, one sentence each."""
-        found = heads_problems("hidden_size", "num_heads", self)
+        found = super().problems()
         try:
             kinds = self.kinds
         except (TypeError, ValueError):

@@ -10,18 +10,18 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 from gradient import nn
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import activation, heads_problems, positive, probability, size
+from gradient.models.config import activation, constant, positive, probability, same_as, size
 from gradient.models.gguf import CONTEXT, LAYER_NORM_EPS, SIZES, Architecture, Key
+from gradient.models.llama import LlamaModel
 from gradient.models.mlp import MLP
-from gradient.models.rope import ApplyRotary, rotary_embedding
+from gradient.models.rope import ApplyRotary
 from gradient.models.rotary_config import RotaryConfig
-from gradient.nn import init
 from gradient.tensor import Tensor
 
 __all__ = ["GPTNeoXConfig", "GPTNeoXForCausalLM"]
@@ -83,9 +83,9 @@ class GPTNeoXConfig(RotaryConfig):
         old = {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": rope["rope_theta"]}
         return super().to_hf() | old
 
-    def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
-        return heads_problems("hidden_size", "num_attention_heads", self) or super().problems()
+    padding_idx = constant(None)
+    norm_eps = same_as("layer_norm_eps")
+    embedding_dropout = same_as("hidden_dropout")
 
 
 class GPTNeoXAttention(CausalAttention):
@@ -109,12 +109,12 @@ class GPTNeoXAttention(CausalAttention):
 class GPTNeoXLayer(nn.Module):
     """Attention and MLP, each on a norm of its own, side by side or one after the other."""
 
-    def __init__(self, config: GPTNeoXConfig, layer: int) -> None:
+    def __init__(self, config: GPTNeoXConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()
         C, eps = config.hidden_size, config.layer_norm_eps
         self.parallel = config.use_parallel_residual
-        self.input_layernorm = nn.LayerNorm(C, eps=eps)
-        self.post_attention_layernorm = nn.LayerNorm(C, eps=eps)
+        self.input_layernorm = norm(C, eps)
+        self.post_attention_layernorm = norm(C, eps)
         self.attention = GPTNeoXAttention(config, layer)
         names = "dense_h_to_4h", "dense_4h_to_h"
         self.mlp = MLP(C, config.intermediate_size, config.hidden_act, names)
@@ -127,33 +127,10 @@ class GPTNeoXLayer(nn.Module):
         return attended + self.dropout(self.mlp(self.post_attention_layernorm(read)))
 
 
-class GPTNeoXModel(nn.Module):
-    """The decoder without its head: token ids to hidden states."""
+class GPTNeoXModel(LlamaModel):
+    """LLaMA's decoder under other names."""
 
-    def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__()
-        C, layers = config.hidden_size, range(config.num_hidden_layers)
-        self.embed_in = nn.Embedding(config.vocab_size, C)
-        self.emb_dropout = nn.Dropout(config.hidden_dropout)
-        self.layers = nn.ModuleList([GPTNeoXLayer(config, layer) for layer in layers])
-        self.final_layer_norm = nn.LayerNorm(C, eps=config.layer_norm_eps)
-        self.rotary_emb = rotary_embedding(
-            config.rope_parameters, config.head_size, config.max_position_embeddings
-        )
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        positions: Tensor,
-        past: PastKeyValues | None,
-        lengths: Sequence[int] | None,
-    ) -> Tensor:
-        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
-        x = self.emb_dropout(self.embed_in(input_ids))  # (B, T, C)
-        rotate = self.rotary_emb(positions, x.dtype, lengths)
-        for layer in self.layers:
-            x = layer(x, rotate, past)
-        return self.final_layer_norm(x)
+    names = ("embed_in", "layers", "final_layer_norm")
 
 
 class GPTNeoXForCausalLM(CausalLM):
@@ -161,16 +138,10 @@ class GPTNeoXForCausalLM(CausalLM):
 
     config_class = GPTNeoXConfig
     base_model_prefix = "gpt_neox"
+    head_name = "embed_out"
     renamed = {r"^lm_head\.": "embed_out."}  # transformers 5, in memory
     ignored = (r"\.attention\.(bias|masked_bias)$", r"\.rotary_emb\.inv_freq$")
     tied = {"embed_out.weight": "gpt_neox.embed_in.weight"}
 
     def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.gpt_neox = GPTNeoXModel(config)
-            self.embed_out = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
-
-    def compute_logits(self, hidden: Tensor) -> Tensor:
-        return self.embed_out(hidden)
+        super().__init__(config, partial(GPTNeoXModel, layer=GPTNeoXLayer, norm=nn.LayerNorm))

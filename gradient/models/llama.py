@@ -13,6 +13,7 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import gradient
@@ -29,7 +30,7 @@ from gradient.models.llama_config import (
     Qwen3Config,
 )
 from gradient.models.rope import ApplyRotary, no_rotation, rotary_embedding
-from gradient.nn import init
+from gradient.models.rotary_config import RotaryConfig
 from gradient.ops.fused import rms_norm
 from gradient.tensor import Tensor
 
@@ -177,7 +178,7 @@ class LlamaDecoderLayer(nn.Module):
 
 
 class LlamaModel(nn.Module):
-    """The decoder without its head: token ids to hidden states.
+    """A decoder with rotary positions, without its head: token ids to hidden states.
 
     Args:
         layer: makes a layer of the config, its number, `norm` and `parts`.
@@ -186,9 +187,12 @@ class LlamaModel(nn.Module):
         parts: what a layer is made of, as of `LlamaDecoderLayer`.
     """
 
+    #: What checkpoints call the embedding, the layers and the last norm.
+    names: ClassVar[tuple[str, str, str]] = ("embed_tokens", "layers", "norm")
+
     def __init__(
         self,
-        config: LlamaFamilyConfig,
+        config: RotaryConfig,
         *,
         layer: Callable[..., nn.Module] = LlamaDecoderLayer,
         norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
@@ -197,12 +201,14 @@ class LlamaModel(nn.Module):
     ) -> None:
         super().__init__()
         C = config.hidden_size
-        self.embed_tokens = embedding(config.vocab_size, C, config.padding_idx)
+        embed_tokens, layers, last_norm = self.names
+        self.add_module(embed_tokens, embedding(config.vocab_size, C, config.padding_idx))
         self.embedding_multiplier = config.embedding_multiplier
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
         numbers = range(config.num_hidden_layers)
-        self.layers = nn.ModuleList([layer(config, n, norm=norm, **parts) for n in numbers])
-        self.norm = norm(C, config.norm_eps)
+        made = [layer(config, n, norm=norm, **parts) for n in numbers]
+        self.add_module(layers, nn.ModuleList(made))
+        self.add_module(last_norm, norm(C, config.norm_eps))
         self.rotary_kinds = config.rotary_kinds
         self.rotary_emb = nn.ModuleDict(
             {
@@ -225,7 +231,8 @@ class LlamaModel(nn.Module):
         lengths: Sequence[int] | None,
     ) -> Tensor:
         """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
-        x = self.embed_tokens(input_ids)  # (B, T, C)
+        embed_tokens, layers, norm = (getattr(self, name) for name in self.names)
+        x = embed_tokens(input_ids)  # (B, T, C)
         if self.embedding_multiplier != 1:
             x = x * self.embedding_multiplier
         x = self.embed_dropout(x)
@@ -235,9 +242,9 @@ class LlamaModel(nn.Module):
         }
         rotate[None] = no_rotation
         # `gradient plan --measure` keeps only the first layers.
-        for layer, kind in zip(self.layers, self.rotary_kinds, strict=False):
+        for layer, kind in zip(layers, self.rotary_kinds, strict=False):
             x = layer(x, rotate[kind], past)
-        return self.norm(x)
+        return norm(x)
 
 
 class LlamaForCausalLM(CausalLM):
@@ -267,11 +274,7 @@ class LlamaForCausalLM(CausalLM):
         head_bias: bool = False,
         **parts: Callable[..., nn.Module],
     ) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = decoder(config, **parts)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=head_bias)
-        self.post_init()
+        super().__init__(config, partial(decoder, **parts), head_bias=head_bias)
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as the config says."""

@@ -73,12 +73,11 @@ class LlamaFamilyConfig(RotaryConfig):
     #: The bounds of scores and logits; None is none.
     softcap = constant(None)
     logit_softcap = constant(None)
-    #: What embeddings and what a layer adds are multiplied by, and logits divided.
-    embedding_multiplier = constant(1.0)
+    heads_divide_hidden_size = False
+    #: What a layer adds is multiplied by, and logits divided.
     residual_multiplier = constant(1.0)
     logits_scaling = constant(1.0)
-    #: The probabilities of dropping, in training, numbers of an embedding and of what a layer adds.
-    embedding_dropout = constant(0.0)
+    #: The probability of dropping a number of what a layer adds, in training.
     residual_dropout = constant(0.0)
 
     intermediate_size: int = size(11008)

@@ -17,8 +17,7 @@ from gradient import nn
 from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
-from gradient.models.config import DecoderConfig, activation, heads_problems, probability, size
-from gradient.nn import init
+from gradient.models.config import DecoderConfig, activation, probability, size
 from gradient.tensor import Tensor
 
 __all__ = ["OPTConfig", "OPTForCausalLM"]
@@ -57,10 +56,6 @@ class OPTConfig(DecoderConfig):
     def to_hf(self) -> dict[str, Any]:
         """Return config.json's content."""
         return super().to_hf() | {"init_std": self.initializer_range}
-
-    def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
-        return heads_problems("hidden_size", "num_attention_heads", self)
 
     @property
     def embedding_size(self) -> int:
@@ -177,11 +172,7 @@ class OPTForCausalLM(CausalLM):
     tied = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: OPTConfig) -> None:
-        super().__init__(config)
-        with init.skip_init():  # the modules' own initial values would be overwritten below
-            self.model = OPTModel(config)
-            self.lm_head = nn.Linear(config.embedding_size, config.vocab_size, bias=False)
-        self.post_init()
+        super().__init__(config, OPTModel)
 
     @property
     def context_length(self) -> int:

@@ -12,7 +12,6 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from gradient import nn
 from gradient.models.attention import CausalAttention
@@ -101,12 +100,12 @@ class PhiAttention(CausalAttention):
 class PhiDecoderLayer(nn.Module):
     """Attention and MLP side by side on one norm, both added to the residual stream."""
 
-    def __init__(self, config: PhiConfig, layer: int, norm: type[nn.Module]) -> None:
+    def __init__(self, config: PhiConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
         super().__init__()
         C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
         self.self_attn = PhiAttention(config, layer)
         self.mlp = MLP(C, I, act, ("fc1", "fc2"))
-        self.input_layernorm = nn.LayerNorm(C, eps=config.layer_norm_eps)
+        self.input_layernorm = norm(C, config.layer_norm_eps)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
@@ -117,15 +116,9 @@ class PhiDecoderLayer(nn.Module):
 
 
 class PhiModel(LlamaModel):
-    """LLaMA's decoder with these layers, whose last norm has another name."""
+    """LLaMA's decoder, whose last norm has another name."""
 
-    def __init__(self, config: PhiConfig) -> None:
-        super().__init__(config, layer=PhiDecoderLayer, norm=nn.Identity)
-        self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """Token ids (B, T) and their positions -> hidden states (B, T, C); see `CausalLM`."""
-        return self.final_layernorm(super().forward(*inputs))
+    names = ("embed_tokens", "layers", "final_layernorm")
 
 
 class PhiForCausalLM(LlamaForCausalLM):
@@ -141,4 +134,5 @@ class PhiForCausalLM(LlamaForCausalLM):
     config_class = PhiConfig
 
     def __init__(self, config: PhiConfig) -> None:
-        super().__init__(config, PhiModel, head_bias=True)
+        parts = {"layer": PhiDecoderLayer, "norm": nn.LayerNorm}
+        super().__init__(config, PhiModel, head_bias=True, **parts)

@@ -57,67 +57,49 @@ class Entry(NamedTuple):
     gguf: str = ""
 
 
+def _row(
+    file: str, name: str, gguf: str = "", *, model: str = "", head: str = "ForCausalLM"
+) -> Entry:
+    """Return an entry: transformers calls the config <name>Config, the model <name><head>.
+
+    Args:
+        model: our class, if its name is not transformers'.
+    """
+    return Entry(file, model or name + head, name + "Config", name + head, gguf)
+
+
+_LLAMA, _QWEN_MOE, _ROBERTA = "LlamaForCausalLM", "QwenMoeForCausalLM", "RobertaForMaskedLM"
 MODELS: dict[str, Entry] = {
-    "bert": Entry("bert", "BertForMaskedLM", "BertConfig", "BertForMaskedLM", "bert"),
-    "deepseek_v2": Entry(
-        "deepseek_v2", "DeepseekV2ForCausalLM", "DeepseekV2Config", "DeepseekV2ForCausalLM"
-    ),
-    "distilbert": Entry(
-        "distilbert", "DistilBertForMaskedLM", "DistilBertConfig", "DistilBertForMaskedLM"
-    ),
-    "ernie4_5": Entry(
-        "llama", "LlamaForCausalLM", "Ernie4_5Config", "Ernie4_5ForCausalLM", "ernie4_5"
-    ),
-    "falcon": Entry("falcon", "FalconForCausalLM", "FalconConfig", "FalconForCausalLM", "falcon"),
-    "gemma": Entry("gemma", "GemmaForCausalLM", "GemmaConfig", "GemmaForCausalLM", "gemma"),
-    "gemma2": Entry("gemma", "GemmaForCausalLM", "Gemma2Config", "Gemma2ForCausalLM", "gemma2"),
-    "gemma3": Entry("gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"),
-    "gemma3_text": Entry(
-        "gemma", "Gemma3ForCausalLM", "Gemma3Config", "Gemma3ForCausalLM", "gemma3"
-    ),
-    "glm4": Entry("glm4", "Glm4ForCausalLM", "Glm4Config", "Glm4ForCausalLM", "glm4"),
-    "gpt2": Entry("gpt2", "GPT2LMHeadModel", "GPT2Config", "GPT2LMHeadModel", "gpt2"),
-    "gpt_neo": Entry("gpt_neo", "GPTNeoForCausalLM", "GPTNeoConfig", "GPTNeoForCausalLM"),
-    "gpt_neox": Entry(
-        "gpt_neox", "GPTNeoXForCausalLM", "GPTNeoXConfig", "GPTNeoXForCausalLM", "gptneox"
-    ),
-    "granite": Entry(
-        "granite", "LlamaForCausalLM", "GraniteConfig", "GraniteForCausalLM", "granite"
-    ),
-    "llama": Entry("llama", "LlamaForCausalLM", "LlamaConfig", "LlamaForCausalLM", "llama"),
-    "mistral": Entry("llama", "LlamaForCausalLM", "MistralConfig", "MistralForCausalLM", "llama"),
-    "mixtral": Entry(
-        "llama_moe", "MixtralForCausalLM", "MixtralConfig", "MixtralForCausalLM", "llama"
-    ),
-    "olmo2": Entry("olmo2", "Olmo2ForCausalLM", "Olmo2Config", "Olmo2ForCausalLM", "olmo2"),
-    "opt": Entry("opt", "OPTForCausalLM", "OPTConfig", "OPTForCausalLM"),
-    "phi": Entry("phi", "PhiForCausalLM", "PhiConfig", "PhiForCausalLM", "phi2"),
-    "phi3": Entry("phi3", "Phi3ForCausalLM", "Phi3Config", "Phi3ForCausalLM", "phi3"),
-    "qwen2": Entry("llama", "LlamaForCausalLM", "Qwen2Config", "Qwen2ForCausalLM", "qwen2"),
-    "qwen2_moe": Entry(
-        "llama_moe", "QwenMoeForCausalLM", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", "qwen2moe"
-    ),
-    "qwen3": Entry("llama", "LlamaForCausalLM", "Qwen3Config", "Qwen3ForCausalLM", "qwen3"),
-    "qwen3_moe": Entry(
-        "llama_moe", "QwenMoeForCausalLM", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", "qwen3moe"
-    ),
-    "roberta": Entry("roberta", "RobertaForMaskedLM", "RobertaConfig", "RobertaForMaskedLM"),
-    "smollm3": Entry(
-        "smollm3", "LlamaForCausalLM", "SmolLM3Config", "SmolLM3ForCausalLM", "smollm3"
-    ),
-    "stablelm": Entry(
-        "stablelm", "StableLmForCausalLM", "StableLmConfig", "StableLmForCausalLM", "stablelm"
-    ),
-    "starcoder2": Entry(
-        "starcoder2",
-        "Starcoder2ForCausalLM",
-        "Starcoder2Config",
-        "Starcoder2ForCausalLM",
-        "starcoder2",
-    ),
-    "xlm-roberta": Entry(
-        "roberta", "RobertaForMaskedLM", "XLMRobertaConfig", "XLMRobertaForMaskedLM"
-    ),
+    "bert": _row("bert", "Bert", "bert", head="ForMaskedLM"),
+    "deepseek_v2": _row("deepseek_v2", "DeepseekV2"),
+    "distilbert": _row("distilbert", "DistilBert", head="ForMaskedLM"),
+    "ernie4_5": _row("llama", "Ernie4_5", "ernie4_5", model=_LLAMA),
+    "falcon": _row("falcon", "Falcon", "falcon"),
+    "gemma": _row("gemma", "Gemma", "gemma"),
+    "gemma2": _row("gemma", "Gemma2", "gemma2", model="GemmaForCausalLM"),
+    "gemma3": _row("gemma", "Gemma3", "gemma3"),
+    "gemma3_text": _row("gemma", "Gemma3", "gemma3"),
+    "glm4": _row("glm4", "Glm4", "glm4"),
+    "gpt2": _row("gpt2", "GPT2", "gpt2", head="LMHeadModel"),
+    "gpt_neo": _row("gpt_neo", "GPTNeo"),
+    "gpt_neox": _row("gpt_neox", "GPTNeoX", "gptneox"),
+    "granite": _row("granite", "Granite", "granite", model=_LLAMA),
+    "llama": _row("llama", "Llama", "llama"),
+    "mistral": _row("llama", "Mistral", "llama", model=_LLAMA),
+    "mixtral": _row("llama_moe", "Mixtral", "llama"),
+    "olmo2": _row("olmo2", "Olmo2", "olmo2"),
+    "opt": _row("opt", "OPT"),
+    "phi": _row("phi", "Phi", "phi2"),
+    "phi3": _row("phi3", "Phi3", "phi3"),
+    "qwen2": _row("llama", "Qwen2", "qwen2", model=_LLAMA),
+    "qwen2_moe": _row("llama_moe", "Qwen2Moe", "qwen2moe", model=_QWEN_MOE),
+    "qwen3": _row("llama", "Qwen3", "qwen3", model=_LLAMA),
+    "qwen3_moe": _row("llama_moe", "Qwen3Moe", "qwen3moe", model=_QWEN_MOE),
+    "roberta": _row("roberta", "Roberta", head="ForMaskedLM"),
+    "smollm3": _row("smollm3", "SmolLM3", "smollm3", model=_LLAMA),
+    "stablelm": _row("stablelm", "StableLm", "stablelm"),
+    "starcoder2": _row("starcoder2", "Starcoder2", "starcoder2"),
+    "xlm-roberta": _row("roberta", "XLMRoberta", model=_ROBERTA, head="ForMaskedLM"),
 }
 
 #: What `register_model` was given, which comes before `MODELS`.

@@ -112,5 +112,4 @@ class RobertaForMaskedLM(BertPreTrainedModel):
 
     @property
     def head(self) -> RobertaHead | None:
-        """Return the masked-language-model head; None if there is none."""
         return self.lm_head

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
-from gradient.models.config import DecoderConfig, size
+from gradient.models.config import DecoderConfig, constant, size
 from gradient.models.rope_parameters import gathered, old_dialect, rope_problems, settled
 
 #: The kinds of layers: one sees all tokens before, the other a window of them.
@@ -26,6 +26,12 @@ class RotaryConfig(DecoderConfig):
     float32_rotary: ClassVar[bool] = False
     #: Whether a text is recomputed when it grows so long that its rotary angles change.
     recomputes_when_angles_change: ClassVar[bool] = False
+
+    #: The epsilon of the norms, what embeddings are multiplied by, and the probability of dropping
+    #: a number of one, in training.
+    norm_eps = constant(1e-5)
+    embedding_multiplier = constant(1.0)
+    embedding_dropout = constant(0.0)
 
     vocab_size: int = size(32000)
     hidden_size: int = size(4096)
@@ -66,7 +72,7 @@ class RotaryConfig(DecoderConfig):
 
     def problems(self) -> list[str]:
         """Return which values do not fit together, one sentence each."""
-        return super().problems() + self.rotary_problems()
+        return super().problems() or self.rotary_problems()
 
     def rotary_problems(self) -> list[str]:
         """Return what is wrong with the settled rope parameters."""
