@@ -42,6 +42,7 @@ CASES = {
     "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
+    "threads": Case("threads", "what it costs to give work to threads"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),

@@ -175,14 +175,14 @@ def _processor() -> str:
 def _threads() -> dict[str, Any]:
     import numpy as np
 
+    from gradient.backends.numpy.cpu_count import usable_cpus
     from gradient.backends.numpy.threads import get_num_threads
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = np.show_config(mode="dicts")["Build Dependencies"]
     blas = libraries["blas"]
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     return {
-        "cores this process may use": usable,
+        "cores this process may use": usable_cpus(),
         "threads of gradient's kernels": get_num_threads(),
         "NumPy's BLAS": f"{blas.get('name')} {blas.get('version')}",
         **{name: os.environ[name] for name in limits if name in os.environ},

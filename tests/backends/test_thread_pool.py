@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gradient.backends.numpy import kernels, pool, threads
+from gradient.backends.numpy.cpu_count import cpu_quota, usable_cpus
 from gradient.backends.numpy.threads import Tasks
 
 pytest.importorskip("numba")
@@ -183,6 +187,74 @@ def test_an_exception_in_a_kernel_is_raised() -> None:
     threads.parallel_for(fail, 100, 1, 500)
 
 
+# How many threads ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, np.inf),
+        ({"proc/self/cgroup": "0::/a/b\n"}, np.inf),
+        ({"proc/self/cgroup": "0::/a/b\n", "cgroup/a/b/cpu.max": "max 100000\n"}, np.inf),
+        ({"proc/self/cgroup": "0::/a/b\n", "cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "cgroup/a/b/cpu.max": "300000 100000\n",
+                "cgroup/a/cpu.max": "200000 100000\n",
+            },
+            2.0,
+        ),
+        # A container sees its own group as the top, by whatever path it is called outside.
+        ({"proc/self/cgroup": "0::/\n", "cgroup/cpu.max": "50000 100000"}, 0.5),
+        ({"proc/self/cgroup": "0::/../a\n", "cgroup/cpu.max": "50000 100000"}, 0.5),
+        (
+            {
+                "proc/self/cgroup": "3:memory:/x\n2:cpu,cpuacct:/docker/1\n",
+                "cgroup/cpu,cpuacct/cpu.cfs_quota_us": "250000\n",
+                "cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            2.5,
+        ),
+        (
+            {
+                "proc/self/cgroup": "2:cpu:/\n",
+                "cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            np.inf,
+        ),
+    ],
+)
+def test_a_quota_of_control_groups_is_found(
+    files: dict[str, str], expected: float, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / name.replace("cgroup/", "sys/fs/cgroup/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cpu_quota(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.0, 1), (1.5, 2), (np.inf, None)])
+def test_a_quota_is_rounded_up(
+    quota: float, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    monkeypatch.setattr("gradient.backends.numpy.cpu_count.cpu_quota", lambda: quota)
+    assert usable_cpus() == min(expected or 1000, usable or 1)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("0", None), ("many", None)])
+def test_the_environment_says_how_many(asked: str, expected: int | None) -> None:
+    program = "import gradient; print(gradient.get_num_threads())"
+    environment = os.environ | {"OMP_NUM_THREADS": asked}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    assert int(done.stdout) == (expected or usable_cpus())
+
+
 # Other threads, forks, exits, Ctrl-C --------------------------------------------------------------
 
 
@@ -241,6 +313,28 @@ def test_kernels_may_be_called_from_the_work_of_others() -> None:
     counts = np.zeros((6, 100), np.int64)
     threads.run(6, lambda i: threads.parallel_for(count, 100, 1, counts[i]))
     assert (counts == 1).all()
+
+
+def test_python_work_keeps_the_workers_for_itself() -> None:
+    """So that no more threads work than were asked for; afterwards lists have them again."""
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    counts = np.zeros(10, np.int64)
+    threads.parallel_for(count, 10, 1, counts)
+    running: Any = pool.current
+    gate = running.driver.GATE + running.control
+
+    def lists() -> int:
+        return int(ctypes.c_int64.from_address(gate).value) // running.driver.LIST
+
+    begun = lists()
+    threads.run(2, lambda i: threads.parallel_for(count, 10, 1, counts))
+    assert lists() == begun
+    with pytest.raises(ZeroDivisionError):
+        threads.run(2, lambda i: 1 // 0)
+    threads.parallel_for(count, 10, 1, counts)
+    assert lists() == begun + 1
+    threads.set_num_threads(before)
 
 
 def test_a_stopped_pool_leaves_no_worker() -> None:
@@ -312,7 +406,7 @@ other.join()
         "pass",  # workers still spin
         "time.sleep(0.3)",  # they sleep
         "sys.exit(0)",
-        "threading.Thread(target=threads.run_tasks, args=(make(2000)[0],), daemon=True).start()",
+        "threading.Thread(target=threads.run_tasks, args=(make(300)[0],), daemon=True).start()",
     ],
 )
 def test_the_process_ends(end: str) -> None:
@@ -324,7 +418,7 @@ def test_the_process_ends(end: str) -> None:
 def test_ctrl_c_arrives_when_the_list_is_done() -> None:
     done = python("""
 signal.signal(signal.SIGINT, signal.default_int_handler)
-tasks, outs = make(2000)
+tasks, outs = make(300)
 for delay in (0.001, 0.02, 0.05):
     try:
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,8 @@ class Pool:
         nothing = np.zeros(2, np.int64)
         nothing[1] = address = nothing.ctypes.data
         driver.run_one(self.control, 0, 0, address, 0, 1)
+        driver.reserve(self.control, 1)
+        driver.unreserve(self.control, 1)
         self._set(driver.GATE, driver.STOP)
         driver.worker(self.control)
         self._set(driver.GATE, 0)
@@ -99,6 +103,23 @@ def stop() -> None:
         pool, current = current, None
         if pool is not None:
             pool.stop()
+
+
+_tokens = itertools.count(1)
+
+
+@contextlib.contextmanager
+def reserved() -> Iterator[None]:
+    """Have lists of tasks run on their callers' threads inside: other threads are at work."""
+    pool, token = current, next(_tokens)
+    if pool is None:
+        yield
+        return
+    try:
+        pool.driver.reserve(pool.control, token)
+        yield
+    finally:  # which does nothing if another had it; Ctrl-C leaves no doubt whether it was taken
+        pool.driver.unreserve(pool.control, token)
 
 
 @atexit.register

@@ -1,4 +1,9 @@
-"""One pool of threads for the whole process: kernels and matrix products share it.
+"""The threads of kernels and matrix products.
+
+Kernels run on a pool of native workers (`pool`): one call by `parallel_for`, lists of calls by
+`run_tasks`. What is no kernel, such as the parts of a matrix product, runs as Python functions on
+an executor, by `run`. Its threads wait without spinning, and while it works the kernels' workers
+get nothing to do: there are never more threads at work than were asked for.
 
 Work is cut into chunks whose size depends on the shapes alone, and threads draw chunk numbers from
 one sequence. So results do not depend on the number of threads, and a thread that the system delays
@@ -13,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradient.backends.numpy import pool, tasks
+from gradient.backends.numpy.cpu_count import usable_cpus
 from gradient.backends.numpy.tasks import Tasks as Tasks
 from gradient.errors import ArgumentError
 
@@ -25,9 +31,7 @@ def _default() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cpus()
 
 
 _threads = _default()
@@ -56,7 +60,8 @@ def run(count: int, work: Callable[[int], Any]) -> None:
     """Call work(0), ..., work(count - 1), each once, in any order, on all threads.
 
     `work` should spend its time in code that lets go of the interpreter lock: a kernel, a NumPy
-    function on a large array. The first exception is raised here after all threads have stopped.
+    function on a large array. The kernels that it calls have no other threads meanwhile. The first
+    exception is raised here after all threads have stopped.
     """
     helpers = min(_threads, count) - 1
     if helpers < 1:
@@ -75,13 +80,14 @@ def run(count: int, work: Callable[[int], Any]) -> None:
                 pass
             raise
 
-    futures: list[Future[None]] = [_executor().submit(run_remaining) for _ in range(helpers)]
-    try:
-        run_remaining()
-    finally:
-        # A helper that has not woken by now has nothing left to do.
-        started = [future for future in futures if not future.cancel()]
-        errors = [future.exception() for future in started]
+    with pool.reserved():
+        futures: list[Future[None]] = [_executor().submit(run_remaining) for _ in range(helpers)]
+        try:
+            run_remaining()
+        finally:
+            # A helper that has not woken by now has nothing left to do.
+            started = [future for future in futures if not future.cancel()]
+            errors = [future.exception() for future in started]
     for error in filter(None, errors):
         raise error
 

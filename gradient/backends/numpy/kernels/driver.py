@@ -10,8 +10,8 @@ What the threads share lies in one block of memory, the control block, each numb
 of its own. Why each needs no lock is written beside it.
 
 =========  =========================================================================================
-OWNER      1 while a list runs. A caller takes it by compare-and-swap and gives it back by a release
-           store after all workers have left; who finds it taken runs its list alone. So whoever
+OWNER      Not 0 while a list runs. A caller takes it by compare-and-swap and gives it back
+           (release) after all workers have left; who finds it taken runs its list alone. So whoever
            owns the pool writes TABLE ... TICKETS, TICKET and COMPLETED while no worker is inside.
 GATE       Bits 0-15: workers inside the list; OPEN: they may enter; STOP: they shall end; above:
            the number of the list. One word, so that entering (compare-and-swap from open to
@@ -29,6 +29,8 @@ WAKE       32 bits on which workers sleep (futex), changed at each opening.
 SLEEPERS   Workers that sleep or are about to. A worker adds itself, then looks at GATE; an owner
            opens GATE, then looks at SLEEPERS; all sequentially consistent, so one of them sees
            the other. A WAKE that changed in between ends the worker's sleep before it begins.
+           (The code makes all operations sequentially consistent, which is more than the others
+           need and on x86 costs nothing.)
 =========  =========================================================================================
 """
 
@@ -53,6 +55,8 @@ CONTROL_SIZE = 448
 
 OPEN, STOP, LIST = 1 << 16, 1 << 17, 1 << 18
 INSIDE = OPEN - 1
+LISTS = -1
+"""OWNER while a list runs."""
 
 # A row of the table, in bytes: the entry point and its block (see `entry_points`), the size and
 # the length of chunks; the tickets before this task and up to its end; the tickets that must be
@@ -262,7 +266,7 @@ def worker(control):
 def run(control, table, rows, tickets):
     """Run a list of tasks on the pool, or alone if there is no other thread or it has a list."""
     workers = min(read(control + WORKERS), tickets - 1)
-    if workers < 1 or not swap(control + OWNER, 0, 1):
+    if workers < 1 or not swap(control + OWNER, 0, LISTS):
         _run_alone(table, rows)
         return
     write(control + TABLE, table)
@@ -278,7 +282,7 @@ def run_one(control, entry, code, block, n, chunk):
     write(block, code)
     tickets = (n + chunk - 1) // chunk
     workers = min(read(control + WORKERS), tickets - 1)
-    if workers < 1 or not swap(control + OWNER, 0, 1):
+    if workers < 1 or not swap(control + OWNER, 0, LISTS):
         _run_chunks(entry, block, n, chunk)
         return read(read(block + 8)) != 0
     row = control + CONTROL_SIZE
@@ -381,6 +385,17 @@ def _wait_for_list(control, seen):
                 sleep(control, wake)
             add(control + SLEEPERS, -1)
         looks += 1
+
+
+@ordered_kernel
+def reserve(control, token):
+    """Own the pool, if nobody does, until `unreserve` is called with the same number above 0."""
+    swap(control + OWNER, 0, token)
+
+
+@ordered_kernel
+def unreserve(control, token):
+    swap(control + OWNER, token, 0)
 
 
 @ordered_kernel
