@@ -28,10 +28,12 @@ from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
+from gradient.tensor.from_data import *
 from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
 from gradient.tensor.printing import *
+from gradient.tensor.questions import *
 
 # For editors and type checkers; at run time these are imported when first named (`__getattr__`).
 if TYPE_CHECKING:

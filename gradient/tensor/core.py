@@ -28,8 +28,8 @@ from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
-from gradient.tensor.reductions import Reductions
-from gradient.tensor.shaping import Shaping
+from gradient.tensor.sorting import Sorting
+from gradient.tensor.splitting import Splitting
 from gradient.tensor.views import link_of, regenerate_views
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 
 class Tensor(
-    Reductions,
-    Shaping,
+    Sorting,
+    Splitting,
     Indexing,
     Products,
     InPlace,
@@ -63,7 +63,8 @@ class Tensor(
     def __new__(cls, *data: Any, requires_grad: bool = False) -> Any:
         """`Tensor(data)`, or `Tensor(2, 3)` without values: as PyTorch, of the default float dtype;
         prefer `gradient.tensor` and `empty`."""
-        from gradient.tensor.creation import empty, tensor
+        from gradient.tensor.creation import empty
+        from gradient.tensor.from_data import tensor
 
         (first,) = data if len(data) == 1 else (None,)
         if isinstance(first, (list, tuple, np.ndarray, Variable)) and type(first) is not Size:

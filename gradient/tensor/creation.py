@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient import backends
-from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import BY_NUMPY, DType, dtype_of, float64, get_default_dtype, int64
+from gradient.autograd.variable import wrap
+from gradient.dtypes import dtype_of, float64, get_default_dtype, int64
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import (
     fitting,
     int_of,
-    limits,
     number_of,
     shape_argument,
     size_argument,
     size_of,
     tensor_of,
 )
-from gradient.tensor.base import TensorBase
-from gradient.tensor.packed import refuse, same
+from gradient.tensor.packed import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,34 +33,25 @@ if TYPE_CHECKING:
     from gradient.tensor.device import DeviceLike
 
 __all__ = [
-    "allclose",
     "arange",
-    "as_tensor",
-    "asarray",
     "empty",
     "empty_like",
-    "equal",
     "eye",
     "full",
     "full_like",
-    "is_floating_point",
-    "is_tensor",
     "linspace",
     "logspace",
-    "numel",
     "ones",
     "ones_like",
-    "tensor",
     "tril_indices",
     "triu_indices",
     "zeros",
     "zeros_like",
 ]
 
-PYTHON_NUMBERS = {bool, int, float}
-
 
 def finished(array: Any, backend: Backend, requires_grad: bool) -> Tensor:
+    """A new tensor around an array, a leaf that requires a gradient if so asked."""
     out = wrap(array, backend)
     if requires_grad is not False and requires_grad is not None:
         if requires_grad is not True:
@@ -75,122 +64,9 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
     return (get_default_dtype() if dtype is None else dtype_of(dtype)).numpy
 
 
-def _backend(device: DeviceLike) -> Any:
+def backend_of(device: DeviceLike) -> Any:
+    """The backend that an argument `device` names; None is the CPU's."""
     return backends.get("cpu" if device is None else str(device))
-
-
-def tensor(
-    data: Any,
-    *,
-    dtype: DTypeLike | None = None,
-    device: DeviceLike = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """A tensor with a copy of `data`: a number, nested sequences, a NumPy array, a tensor.
-
-    Python floats give the default float dtype, ints int64, bools bool; arrays keep their dtype.
-    """
-    return finished(*_converted(data, dtype, device, copy=True), requires_grad)
-
-
-def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
-    """As `tensor`, but without a copy where none is needed; a tensor stays in its graph."""
-    if isinstance(data, TensorBase):
-        return data.to(dtype=dtype, device=device)
-    return wrap(*_converted(data, dtype, device, copy=False))
-
-
-asarray = as_tensor
-
-
-def _converted(
-    data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
-) -> tuple[Any, Backend]:
-    wanted = None if dtype is None else dtype_of(dtype).numpy
-    if isinstance(data, Variable):
-        source = data.backend
-        backend = source if device is None else _backend(device)
-        array = source.copy(data.array) if copy else data.array
-        if backend is not source:
-            array = backend.asarray(source.to_numpy(array))
-        return (array if wanted is None else backend.astype(array, wanted)), backend
-    backend = _backend(device)
-    if isinstance(data, np.ndarray):
-        dtype_of(data.dtype)
-        host = data.astype(wanted or data.dtype, copy=copy)
-        if copy and host.base is not None:
-            host = host.copy()
-        return backend.asarray(host), backend
-    host = _from_python(data, wanted)
-    return backend.asarray(host), backend
-
-
-def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
-    """Numbers in nested sequences (tensors and arrays among them) as an array."""
-    own: set[DType] = set()  # of tensors, arrays and NumPy scalars among the numbers
-    nested = isinstance(data, (list, tuple))
-    if nested:
-        data = _without_tensors(data, own)
-    elif hasattr(data, "dtype"):
-        own.add(dtype_of(data.dtype))
-    try:
-        host = np.array(data)
-    except ValueError:
-        raise ArgumentError(
-            "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
-        ) from None
-    if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
-        raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
-    if host.dtype == object or host.dtype.kind in "USOMmc":
-        raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
-    if wanted is not None:
-        return held(host, wanted).astype(wanted)
-    python_float = host.dtype == np.float64 and float64 not in own
-    if python_float or (host.size == 0 and nested and not own):
-        return host.astype(_dtype(None))
-    dtype_of(host.dtype)
-    return host
-
-
-def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
-    """`host`, if integers of the dtype `wanted` can hold its numbers."""
-    if wanted.kind in "iu" and host.size and not np.can_cast(host.dtype, wanted):
-        low, high = limits(dtype_of(wanted))
-        low = -high if wanted.kind == "u" and host.dtype.kind == "i" else low
-        beyond = host[~((host >= low) & (host <= high))]  # NaN is beyond, too
-        if beyond.size:
-            fitting("tensor", "data", beyond.flat[0].item(), dtype_of(wanted))
-    return host
-
-
-def _without_tensors(data: Any, own: set[DType]) -> Any:
-    """Nested sequences with numbers for one-element tensors; adds to `own` the dtypes met."""
-    if set(map(type, data)) <= PYTHON_NUMBERS:
-        return data
-    result = []
-    for value in data:
-        if isinstance(value, (list, tuple)):
-            value = _without_tensors(value, own)
-        elif isinstance(value, TensorBase):
-            if value.numel() != 1:
-                raise ArgumentError(
-                    "tensor: expected tensors of one element in a sequence, got shape "
-                    f"{tuple(value.array.shape)}; use stack() to join larger ones"
-                )
-            own.add(value.dtype)
-            number = value.item()
-            value = number if value.array.dtype.kind == "V" else value.array.dtype.type(number)
-        elif hasattr(value, "dtype"):
-            own.add(dtype_of(value.dtype))
-        result.append(value)
-    return result
-
-
-def _culprit(data: Any) -> str:
-    while isinstance(data, (list, tuple)) and data:
-        strange = [v for v in data if type(v) not in PYTHON_NUMBERS]
-        data = strange[0] if strange else data[0]
-    return type(data).__name__
 
 
 # Filled ------------------------------------------------------------------------------------------
@@ -204,7 +80,7 @@ def empty(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor whose values are not defined."""
-    backend = _backend(device)
+    backend = backend_of(device)
     return finished(backend.empty(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
@@ -216,7 +92,7 @@ def zeros(
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of the given shape."""
-    backend = _backend(device)
+    backend = backend_of(device)
     return finished(backend.zeros(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
@@ -228,7 +104,7 @@ def ones(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of the given shape."""
-    backend = _backend(device)
+    backend = backend_of(device)
     return finished(backend.ones(size_of(sizes, size), _dtype(dtype)), backend, requires_grad)
 
 
@@ -241,7 +117,7 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """`fill_value` in the given shape; its type gives the dtype."""
-    backend = _backend(device)
+    backend = backend_of(device)
     shape = shape_argument("full", "size", size)
     fill_value = number_of("full", "fill_value", fill_value)
     if dtype is None:
@@ -257,7 +133,7 @@ def _like(
     tensor_of(op, input)
     if dtype is None:
         refuse(op, input)
-    backend = input.backend if device is None else _backend(device)
+    backend = input.backend if device is None else backend_of(device)
     return input.array.shape, input.array.dtype if dtype is None else _dtype(dtype), backend
 
 
@@ -342,7 +218,7 @@ def arange(
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in numbers)
         dtype = int64 if whole else get_default_dtype()
-    backend = _backend(device)
+    backend = backend_of(device)
     kind = _dtype(dtype)
     if kind == int64.numpy:  # counted in whole numbers, those of fewer bits by what is given
         numbers = [int(v) for v in numbers]
@@ -369,7 +245,7 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`steps` numbers from start to end, evenly spaced, both included."""
-    backend = _backend(device)
+    backend = backend_of(device)
     start, end = (number_of("linspace", "start and end", v) for v in (start, end))
     steps = size_argument("linspace", "steps", steps)
     i = backend.arange(0, steps, 1, float64.numpy)
@@ -412,7 +288,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the diagonal, zeros elsewhere: (n, m)."""
-    backend = _backend(device)
+    backend = backend_of(device)
     n = size_argument("eye", "n", n)
     m = n if m is None else size_argument("eye", "m", m)
     row = backend.reshape(backend.arange(0, n, 1, int64.numpy), (n, 1))
@@ -458,44 +334,5 @@ def _triangle_indices(
     if dtype_of(dtype).kind != "int":
         raise DTypeError(sentence(caller, "an integer dtype", dtype_of(dtype)))
     offset = int_of(caller, "offset", offset)
-    return tensor(np.stack(indices(row, offset, col)), dtype=dtype, device=device)
-
-
-# Questions ----------------------------------------------------------------------------------------
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether `value` is a Tensor."""
-    return isinstance(value, Variable)
-
-
-def numel(input: Tensor) -> int:
-    """The number of elements."""
-    return tensor_of("numel", input).numel()
-
-
-def allclose(
-    input: Tensor,
-    other: Tensor,
-    rtol: float = 1e-5,
-    atol: float = 1e-8,
-    equal_nan: bool = False,
-) -> bool:
-    """Whether all elements are close (see `Tensor.isclose`)."""
-    close = tensor_of("allclose", input).isclose(
-        tensor_of("allclose", other), rtol, atol, equal_nan
-    )
-    return bool(close.all())
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Same shape and same elements; of packed tensors, the same blocks of the same dtype."""
-    packed = [tensor_of("equal", x).dtype.is_packed for x in (input, other)]
-    if any(packed):
-        return all(packed) and same(input, other)
-    return input.array.shape == other.array.shape and bool((input == other).all())
-
-
-def is_floating_point(input: Tensor) -> bool:
-    """Whether the dtype of `input` is a floating-point one."""
-    return BY_NUMPY[tensor_of("is_floating_point", input).array.dtype].is_floating_point
+    found = np.stack(indices(row, offset, col)).astype(_dtype(dtype))
+    return finished(backend_of(device).asarray(found), backend_of(device), False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 Method = Callable[Concatenate[Any, P], "Tensor"]
+Operator = Callable[[Variable | Number, Variable | Number], "Tensor"]
 
 
 def in_place(method: Method[P]) -> Method[P]:
@@ -36,40 +37,31 @@ def in_place(method: Method[P]) -> Method[P]:
     return run
 
 
+def augmented(op: Operator) -> Operator:
+    """The augmented assignment of an operator's op."""
+    name = op.__name__ + "_"
+
+    def run(self: Any, other: Variable | Number) -> Tensor:
+        return overwrite(self, op(self, other), name)
+
+    return run
+
+
 class InPlace(Arithmetic):
     """Methods that end in an underscore, and augmented assignment."""
 
     __slots__ = ()
 
-    def __iadd__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.add(self, other), "add_")
-
-    def __isub__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.sub(self, other), "sub_")
-
-    def __imul__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.mul(self, other), "mul_")
-
-    def __itruediv__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.div(self, other), "div_")
-
-    def __ipow__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.pow(self, other), "pow_")
-
-    def __imod__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.remainder(self, other), "remainder_")
-
-    def __ifloordiv__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, elementwise.floor_divide(self, other), "floor_divide_")
-
-    def __iand__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, comparison.bitwise_and(self, other), "bitwise_and_")
-
-    def __ior__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, comparison.bitwise_or(self, other), "bitwise_or_")
-
-    def __ixor__(self, other: Variable | Number) -> Tensor:
-        return overwrite(self, comparison.bitwise_xor(self, other), "bitwise_xor_")
+    __iadd__ = augmented(elementwise.add)
+    __isub__ = augmented(elementwise.sub)
+    __imul__ = augmented(elementwise.mul)
+    __itruediv__ = augmented(elementwise.div)
+    __ipow__ = augmented(elementwise.pow)
+    __imod__ = augmented(elementwise.remainder)
+    __ifloordiv__ = augmented(elementwise.floor_divide)
+    __iand__ = augmented(comparison.bitwise_and)
+    __ior__ = augmented(comparison.bitwise_or)
+    __ixor__ = augmented(comparison.bitwise_xor)
 
     abs_ = in_place(Arithmetic.abs)
     add_ = in_place(Arithmetic.add)

@@ -148,7 +148,7 @@ def where(
         condition = condition.bool()  # PyTorch still takes it
     array = condition_of("where", condition)
     if not isinstance(input, Variable) and not isinstance(other, Variable):
-        from gradient.tensor.creation import tensor
+        from gradient.tensor.from_data import tensor
 
         input = tensor(input, device=condition.device)
     like: Any = input if isinstance(input, Variable) else other

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.creation import empty, full, ones, tensor, zeros
+from gradient.tensor.creation import empty, full, ones, zeros
+from gradient.tensor.from_data import tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

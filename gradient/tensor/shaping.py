@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import alias
-from gradient.autograd.variable import Variable
 from gradient.dtypes import DType, dtype_of, int64
 from gradient.errors import (
     ArgumentError,
@@ -21,7 +20,6 @@ from gradient.ops import elementwise, index, shape
 from gradient.tensor.arguments import (
     axis_of,
     int_of,
-    int_or_scalar,
     ints_of,
     shape_of,
     size_argument,
@@ -368,115 +366,6 @@ class Shaping(Arithmetic):
         if self.ndim != 2:
             raise ShapeError(sentence("trace", "a matrix", tuple(self.array.shape)))
         return self.diagonal().sum()
-
-    # Pieces ---------------------------------------------------------------------------------------
-
-    def narrow(self, dim: int, start: int, length: int) -> Tensor:
-        """`length` elements of dimension `dim` from `start`."""
-        start, length = int_or_scalar("narrow", "start", start), int_of("narrow", "length", length)
-        axis, n = self._length("narrow", dim)
-        begin = start + n if start < 0 else start
-        if not 0 <= begin <= n or length < 0 or begin + length > n:
-            raise IndexOutOfRange(
-                f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
-            )
-        at = (slice(None),) * axis + (slice(begin, begin + length),)
-        return view_of(self, index.getitem(self, index=at), index.getitem, {"index": at})
-
-    def select(self, dim: int, index: int) -> Tensor:
-        """Element `index` of dimension `dim`."""
-        axis, index = axis_of(dim, self.ndim), int_of("select", "index", index)
-        return self[(slice(None),) * axis + (index,)]
-
-    def _length(self, caller: str, dim: int) -> tuple[int, int]:
-        """The axis of a dimension to be cut, and its size."""
-        axis = axis_of(dim, self.ndim)
-        if not self.ndim:
-            raise IndexOutOfRange(sentence(caller, "at least one dimension", "a 0-d tensor"))
-        return axis, self.array.shape[axis]
-
-    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-        """Pieces of `split_size` (the last may be smaller), or of the given sizes, along `dim`."""
-        if isinstance(split_size, bool):
-            raise TypeMismatch(sentence("split", "ints as split_size", split_size))
-        axis, n = self._length("split", dim)
-        if isinstance(split_size, int):
-            if split_size <= 0 and n:
-                raise ArgumentError(f"split: expected a positive split_size, got {split_size}")
-            sizes = [min(split_size, n - i) for i in range(0, n, split_size or 1)] or [0]
-        else:
-            sizes = ints_of("split", "split_size", split_size)
-            if min(sizes, default=0) < 0 or sum(sizes) != n:
-                raise ShapeError(
-                    f"split: sizes {sizes} sum to {sum(sizes)}, not to {n} (dim {dim})"
-                )
-        return self._pieces(sizes, axis)
-
-    def _pieces(self, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
-        parts, start = [], 0
-        for part, size in zip(shape.split(self, sizes=sizes, axis=axis), sizes, strict=True):
-            at = (slice(None),) * axis + (slice(start, start + size),)
-            parts.append(view_of(self, part, index.getitem, {"index": at}))
-            start += size
-        return tuple(parts)
-
-    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """At most `chunks` pieces of equal size along `dim`, the last one smaller."""
-        if int_of("chunk", "chunks", chunks) <= 0:
-            raise ArgumentError(f"chunk: expected a positive number of chunks, got {chunks}")
-        _, n = self._length("chunk", dim)
-        return self.split(-(-n // chunks) if n else [0] * chunks, dim)
-
-    def tensor_split(
-        self,
-        sections: int | Sequence[int] | Tensor | None = None,
-        dim: int = 0,
-        *,
-        indices: Sequence[int] | Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        """`sections` pieces whose sizes differ by at most one, or pieces cut at the indices.
-
-        Indices (a sequence or a tensor of ints) count as those of slices do.
-        """
-        given: Any = sections if indices is None else indices
-        if given is None:
-            raise TypeMismatch(sentence("tensor_split", "sections or indices", "neither"))
-        axis, n = self._length("tensor_split", dim)
-        if isinstance(given, Variable) and given.array.dtype != INT64:
-            raise DTypeError(sentence("tensor_split", "sections or indices of int64", given.dtype))
-        if hasattr(given, "tolist"):
-            given = given.tolist()
-        if isinstance(given, int):
-            if given < 1:
-                raise ArgumentError(f"tensor_split: expected sections > 0, got {given}")
-            base, more = divmod(n, given)
-            return self.split([base + (i < more) for i in range(given)], dim)
-        at = ints_of("tensor_split", "sections", given)
-        cuts = [slice(a, b) for a, b in zip([0, *at], [*at, n], strict=True)]
-        before = (slice(None),) * axis
-        return tuple(self[(*before, cut)] for cut in cuts)
-
-    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
-        """The slices along `dim`, without it."""
-        axis, n = self._length("unbind", dim)
-        parts = self._pieces([1] * n, axis)
-        return tuple(part.squeeze(axis) for part in parts)
-
-    def unfold(self, dimension: int, size: int, step: int) -> Tensor:
-        """All windows of `size` along `dimension`, each `step` after the other, put last: a view
-        where the backend has strides."""
-        axis = axis_of(dimension, self.ndim)
-        size, step = int_of("unfold", "size", size), int_of("unfold", "step", step)
-        x: Any = self if self.ndim else self.reshape(1)
-        room = x.array.shape[axis]
-        if step <= 0 or not 0 <= size <= room:
-            raise ShapeError(
-                f"unfold: expected 0 <= size <= {room} (the size of dimension {dimension}) and "
-                f"step > 0, got size {size} and step {step}"
-            )
-        options = {"axis": axis, "size": size, "step": step}
-        out = view_of(x, shape.sliding_window(x, **options), shape.sliding_window, options)
-        return out if self.ndim else out[0]
 
 
 def distinct(caller: str, axes: list[int]) -> list[int]:

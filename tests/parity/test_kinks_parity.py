@@ -19,6 +19,7 @@ import gradient.functional as F  # noqa: E402
 from gradient.autograd.op import registry  # noqa: E402
 from gradient.tensor.arithmetic import Arithmetic  # noqa: E402
 from gradient.tensor.reductions import Reductions  # noqa: E402
+from gradient.tensor.sorting import Sorting  # noqa: E402
 from support.kink_table import ELSEWHERE, INF, KNOWN, NAN, POINTS, Found, expressions, split  # noqa: E402
 from support.public import public  # noqa: E402
 
@@ -117,7 +118,7 @@ def test_every_differentiable_function_has_a_row() -> None:
         name for name, op in registry.items()
         if op.rules and op.function.__module__.endswith((".elementwise", ".activation", ".reduce"))
     }  # fmt: skip
-    methods = {**vars(Arithmetic), **vars(Reductions)}
+    methods = {**vars(Arithmetic), **vars(Reductions), **vars(Sorting)}
     named |= {name for name in methods if not name.startswith("_")}
     rows = {n for e in expressions() for n in re.findall(r"\.([A-Za-z]\w*)", e)}
     rows |= {name for names in ELSEWHERE for name in names.split()}

@@ -1,0 +1,142 @@
+"""Tensors of given values: numbers, nested sequences, arrays, tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import DType, dtype_of, float64, get_default_dtype
+from gradient.errors import ArgumentError, TypeMismatch
+from gradient.tensor.arguments import fitting, limits
+from gradient.tensor.base import TensorBase
+from gradient.tensor.creation import backend_of, finished
+
+if TYPE_CHECKING:
+    from gradient.backends import Backend
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.device import DeviceLike
+
+__all__ = [
+    "as_tensor",
+    "asarray",
+    "tensor",
+]
+
+PYTHON_NUMBERS = {bool, int, float}
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor with a copy of `data`: a number, nested sequences, a NumPy array, a tensor.
+
+    Python floats give the default float dtype, ints int64, bools bool; arrays keep their dtype.
+    """
+    return finished(*_converted(data, dtype, device, copy=True), requires_grad)
+
+
+def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
+    """As `tensor`, but without a copy where none is needed; a tensor stays in its graph."""
+    if isinstance(data, TensorBase):
+        return data.to(dtype=dtype, device=device)
+    return wrap(*_converted(data, dtype, device, copy=False))
+
+
+asarray = as_tensor
+
+
+def _converted(
+    data: Any, dtype: DTypeLike | None, device: DeviceLike, copy: bool
+) -> tuple[Any, Backend]:
+    wanted = None if dtype is None else dtype_of(dtype).numpy
+    if isinstance(data, Variable):
+        source = data.backend
+        backend = source if device is None else backend_of(device)
+        array = source.copy(data.array) if copy else data.array
+        if backend is not source:
+            array = backend.asarray(source.to_numpy(array))
+        return (array if wanted is None else backend.astype(array, wanted)), backend
+    backend = backend_of(device)
+    if isinstance(data, np.ndarray):
+        dtype_of(data.dtype)
+        host = data.astype(wanted or data.dtype, copy=copy)
+        if copy and host.base is not None:
+            host = host.copy()
+        return backend.asarray(host), backend
+    host = _from_python(data, wanted)
+    return backend.asarray(host), backend
+
+
+def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
+    """Numbers in nested sequences (tensors and arrays among them) as an array."""
+    own: set[DType] = set()  # of tensors, arrays and NumPy scalars among the numbers
+    nested = isinstance(data, (list, tuple))
+    if nested:
+        data = _without_tensors(data, own)
+    elif hasattr(data, "dtype"):
+        own.add(dtype_of(data.dtype))
+    try:
+        host = np.array(data)
+    except ValueError:
+        raise ArgumentError(
+            "tensor: expected a rectangular nesting of sequences, got rows of unequal length"
+        ) from None
+    if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
+        raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
+    if host.dtype == object or host.dtype.kind in "USOMmc":
+        raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
+    if wanted is not None:
+        return held(host, wanted).astype(wanted)
+    python_float = host.dtype == np.float64 and float64 not in own
+    if python_float or (host.size == 0 and nested and not own):
+        return host.astype(get_default_dtype().numpy)
+    dtype_of(host.dtype)
+    return host
+
+
+def held(host: np.ndarray, wanted: np.dtype) -> np.ndarray:
+    """`host`, if integers of the dtype `wanted` can hold its numbers."""
+    if wanted.kind in "iu" and host.size and not np.can_cast(host.dtype, wanted):
+        low, high = limits(dtype_of(wanted))
+        low = -high if wanted.kind == "u" and host.dtype.kind == "i" else low
+        beyond = host[~((host >= low) & (host <= high))]  # NaN is beyond, too
+        if beyond.size:
+            fitting("tensor", "data", beyond.flat[0].item(), dtype_of(wanted))
+    return host
+
+
+def _without_tensors(data: Any, own: set[DType]) -> Any:
+    """Nested sequences with numbers for one-element tensors; adds to `own` the dtypes met."""
+    if set(map(type, data)) <= PYTHON_NUMBERS:
+        return data
+    result = []
+    for value in data:
+        if isinstance(value, (list, tuple)):
+            value = _without_tensors(value, own)
+        elif isinstance(value, TensorBase):
+            if value.numel() != 1:
+                raise ArgumentError(
+                    "tensor: expected tensors of one element in a sequence, got shape "
+                    f"{tuple(value.array.shape)}; use stack() to join larger ones"
+                )
+            own.add(value.dtype)
+            number = value.item()
+            value = number if value.array.dtype.kind == "V" else value.array.dtype.type(number)
+        elif hasattr(value, "dtype"):
+            own.add(dtype_of(value.dtype))
+        result.append(value)
+    return result
+
+
+def _culprit(data: Any) -> str:
+    while isinstance(data, (list, tuple)) and data:
+        strange = [v for v in data if type(v) not in PYTHON_NUMBERS]
+        data = strange[0] if strange else data[0]
+    return type(data).__name__

@@ -1,0 +1,247 @@
+"""Sorting, the largest and the middle, and counting: methods of Tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from gradient.autograd.variable import wrap
+from gradient.dtypes import float32, int64
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
+from gradient.ops import comparison, elementwise, index, reduce
+from gradient.tensor.arguments import axis_of, flag_of, int_of, size_argument, tensor_of
+from gradient.tensor.reductions import Reductions, ValuesAndIndices
+from gradient.tensor.views import unlinked
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+INTERPOLATIONS: dict[str, Any] = {
+    "linear": lambda at: at,
+    "lower": lambda at: at.floor(),
+    "higher": lambda at: at.ceil(),
+    "nearest": lambda at: at.round(),
+    "midpoint": lambda at: (at.floor() + at.ceil()) / 2,
+}
+"""Which place between two elements `quantile` takes for the exact one."""
+
+
+class Sorting(Reductions):
+    """sort and its like; equal elements keep their order."""
+
+    __slots__ = ()
+
+    def argsort(self, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+        """The int64 indices that sort along `dim` (always stable)."""
+        axis = axis_of(dim, self.ndim)
+        flag_of("argsort", "descending", descending), flag_of("argsort", "stable", stable)
+        if not self.ndim:
+            return unlinked(reduce.argsort(self.reshape(1), axis=0).reshape(()))
+        if not descending:
+            return reduce.argsort(self, axis=axis)
+        # Reversed twice, so that equal elements keep their order.
+        order = reduce.argsort(self.detach().flip(axis), axis=axis).flip(axis)
+        return self.array.shape[axis] - 1 - order
+
+    def sort(
+        self, dim: int = -1, descending: bool = False, stable: bool | None = False
+    ) -> ValuesAndIndices:
+        """(values, indices) sorted along `dim` (always stable)."""
+        order = self.argsort(dim, descending, False if stable is None else stable)
+        if not self.ndim:
+            return ValuesAndIndices(self.clone(), order)
+        axis = axis_of(dim, self.ndim)
+        return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
+
+    def topk(
+        self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+    ) -> ValuesAndIndices:
+        """(values, indices) of the k largest (or smallest) along `dim`, in order."""
+        if largest is not True:
+            flag_of("topk", "largest", largest)
+        if sorted is not True:
+            flag_of("topk", "sorted", sorted)
+        axis = axis_of(dim, self.ndim)
+        size = self.array.shape[axis] if self.ndim else 1
+        if not 0 <= int_of("topk", "k", k) <= size:
+            raise ArgumentError(f"topk: expected 0 <= k <= {size} (the size of dim {dim}), got {k}")
+        if not self.ndim:
+            return self.sort(dim)
+        order = reduce.topk(self, k=k, axis=axis, largest=largest)
+        return ValuesAndIndices(index.take_along(self, index=order.array, axis=axis), order)
+
+    def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+        """(value, index) of the k-th smallest, k from 1."""
+        if keepdim is not False:
+            flag_of("kthvalue", "keepdim", keepdim)
+        axis = axis_of(dim, self.ndim)
+        size = self.array.shape[axis] if self.ndim else 1
+        if not size:
+            got = tuple(self.array.shape)
+            raise IndexOutOfRange(sentence("kthvalue", "a dimension that is not empty", got))
+        if not 1 <= int_of("kthvalue", "k", k) <= size:
+            raise ArgumentError(
+                f"kthvalue: expected 1 <= k <= {size} (the size of dim {dim}), got {k}"
+            )
+        both = self.sort(dim)
+        if not self.ndim:
+            return both
+        picked = [t.narrow(axis, k - 1, 1) for t in both]
+        picked = picked if keepdim else [t.squeeze(axis) for t in picked]
+        return ValuesAndIndices(*map(unlinked, picked))
+
+    @overload
+    def median(self) -> Tensor: ...
+    @overload
+    def median(self, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
+    def median(self, dim: int | None = None, keepdim: bool = False) -> Tensor | ValuesAndIndices:
+        """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
+        self._axis("median", dim, keepdim)
+        if dim is None:
+            return reduce.median(self) if self.numel() else (self.sum() / 0).to(self.dtype)
+        axis = axis_of(dim, self.ndim)  # one, not several
+        self._filled("median", dim)
+        size = self.array.shape[axis] if self.ndim else 1
+        middle = self.kthvalue((size + 1) // 2, dim, keepdim)
+        if not self.dtype.is_floating_point:
+            return middle
+        first = self.max(dim, keepdim)  # the first NaN, if there is one
+        spoilt = comparison.isnan(first.values).array
+        return ValuesAndIndices(
+            *(elementwise.where(b, a, condition=spoilt) for a, b in zip(middle, first, strict=True))
+        )
+
+    def quantile(
+        self,
+        q: float | Tensor,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        interpolation: str = "linear",
+    ) -> Tensor:
+        """The q-quantiles (q a number in [0, 1] or a 1-D tensor) along `dim`, or of all.
+
+        Between two elements: "linear", "lower", "higher", "nearest" or "midpoint". NaN where there
+        is one.
+        """
+        if keepdim is not False:
+            flag_of("quantile", "keepdim", keepdim)
+        if interpolation not in INTERPOLATIONS:
+            raise ArgumentError(
+                f"quantile: expected interpolation one of {', '.join(INTERPOLATIONS)}, got "
+                f"{interpolation!r}"
+            )
+        x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
+        points = self.new_tensor(q) if isinstance(q, (int, float)) else tensor_of("quantile", q)
+        if not self.dtype.is_floating_point or points.dtype is not self.dtype:
+            raise DTypeError(
+                "quantile: expected floating-point input and q of one dtype, got "
+                f"{self.dtype} and {points.dtype}"
+            )
+        n = x.shape[-1]
+        if not self.numel() or points.ndim > 1 or bool(((points < 0) | (points > 1)).any()):
+            raise ArgumentError(
+                "quantile: expected elements, and q a number or a 1-D tensor of numbers from 0 to "
+                f"1, got shape {tuple(self.shape)} and q {q!r}"
+            )
+        at = points.reshape(-1) * (n - 1)
+        at = INTERPOLATIONS[interpolation](at)
+        low, high = at.detach().floor(), at.detach().ceil().long()
+        x = x.sort(-1).values
+        below, above = (x.index_select(-1, i) for i in (low.long(), high))
+        between = interpolation in ("linear", "midpoint")
+        found = below.lerp(above, at - low) if between else below
+        last = x[..., -1:]  # where NaN sorts to
+        found = elementwise.where(last, found, condition=comparison.isnan(last).array)
+        found = found.movedim(-1, 0)
+        if keepdim:
+            size = [1] * self.ndim if dim is None else list(self.shape)
+            if dim is not None and self.ndim:
+                size[dim] = 1
+            found = found.reshape(found.shape[0], *size)
+        return unlinked(found if points.ndim else found.squeeze(0))
+
+    def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+        """How often each int occurs in a 1-D tensor of non-negative ints."""
+        backend, array = self.backend, self.array
+        if array.dtype.kind not in "iu":
+            raise DTypeError(sentence("bincount", "ints", self.dtype))
+        size_argument("bincount", "minlength", minlength)
+        if weights is not None and tensor_of("bincount", weights).array.shape != array.shape:
+            expected = f"weights of the input's shape {tuple(array.shape)}"
+            raise ShapeError(sentence("bincount", expected, tuple(weights.array.shape)))
+        if len(array.shape) != 1 or self._below_zero():
+            raise ArgumentError(
+                "bincount: expected a 1-D tensor of non-negative ints, got "
+                f"shape {tuple(array.shape)} of {self.dtype}"
+            )
+        if weights is None:
+            value = backend.ones(array.shape, int64.numpy)
+        else:  # integers are summed in float64, as PyTorch does
+            value = weights.array if weights.dtype is float32 else weights.double().array
+        top = int(self.max().item()) + 1 if array.shape[0] else 0
+        zeros = backend.zeros((max(top, minlength),), value.dtype)
+        return wrap(backend.index_add(zeros, (array,), value), backend)
+
+    def _below_zero(self) -> bool:
+        return bool(self.array.shape[0] and self.min().item() < 0)
+
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: Literal[False] = False,
+        return_counts: Literal[False] = False,
+        dim: int | None = None,
+    ) -> Tensor: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool,
+        return_inverse: Literal[True],
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        *,
+        return_inverse: Literal[True],
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: bool = False,
+        *,
+        return_counts: Literal[True],
+        dim: int | None = None,
+    ) -> tuple[Tensor, ...]: ...
+    def unique(
+        self,
+        sorted: bool = True,
+        return_inverse: bool = False,
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The distinct elements (or slices of `dim`), ascending; on the host."""
+        backend = self.backend
+        axis = None if dim is None else axis_of(dim, self.ndim)
+        host = backend.to_numpy(self.array)
+        narrow = host.dtype.kind == "V"
+        found = np.unique(
+            host.astype(np.float32) if narrow else host,
+            return_inverse=True,
+            return_counts=True,
+            axis=axis,
+            equal_nan=False,
+        )
+        values, inverse, counts = (wrap(backend.asarray(a), backend) for a in found)
+        values = values.to(self.dtype)
+        inverse = inverse.reshape(self.array.shape if axis is None else -1)
+        result = [values] + [inverse] * bool(return_inverse) + [counts] * bool(return_counts)
+        return result[0] if len(result) == 1 else tuple(result)
