@@ -6,6 +6,7 @@ import contextlib
 import functools
 import random
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,12 +87,33 @@ def catalogue() -> dict[str, str]:
 
 @functools.cache
 def drawable() -> tuple[str, ...]:
+    """Those of the catalogue that can be drawn."""
     known = schemas.declarations()
     return tuple(
         name
         for name in catalogue()
         if name not in EXCLUDED and (name in rows.ROWS or (name in known and hasattr_torch(name)))
     )
+
+
+NAMES = Path(__file__).with_name("names.txt")
+
+GONE = "gone"
+"""The form of a name that is no longer public: its line keeps the places of those behind it."""
+
+
+@functools.cache
+def listed() -> dict[str, str]:
+    """The names that programs are drawn from, and the form of each, in the order of names.txt."""
+    rows = (line.split(maxsplit=1) for line in NAMES.read_text().splitlines())
+    return {name: form for form, name in rows}
+
+
+def with_room(names: tuple[str | None, ...], places: int) -> tuple[str | None, ...]:
+    """The names, then free places. A place that is free is drawn again, so that a name which takes
+    one leaves the programs of a seed as they were, but for those that had drawn that place."""
+    assert len(names) <= places
+    return names + (None,) * (places - len(names))
 
 
 def hasattr_torch(name: str) -> bool:
@@ -108,8 +130,8 @@ WRITES = ("setitem", "inplace operator", "mul_", "zero_", "add_", "copy_", "fill
 PLAIN = ("operator", "exp", "clone", "sum", "mul", "detach", "cat", "stack", "where", "operator")
 
 
-def choices(style: str) -> tuple[str, ...]:
-    every = drawable()
+def choices(style: str) -> tuple[str | None, ...]:
+    every = tuple(None if form == GONE else name for name, form in listed().items())
     if style == "views":
         return VIEWS * 2 + WRITES * 2 + PLAIN
     if style == "indices":
@@ -119,8 +141,13 @@ def choices(style: str) -> tuple[str, ...]:
             + PLAIN
         )
     if style == "functional":
-        return tuple(n for n in every if n.startswith("nn.")) + ("module",) * 12 + PLAIN
-    return every + ("operator", "getitem", "setitem", "module") * 4
+        functions = tuple(
+            None if form == GONE else name
+            for name, form in listed().items()
+            if name.startswith("nn.")
+        )
+        return with_room(functions, 128) + ("module",) * 12 + PLAIN
+    return with_room(every, 512) + ("operator", "getitem", "setitem", "module") * 4
 
 
 STYLES = {"any": 10, "views": 3, "indices": 3, "functional": 4}
@@ -129,7 +156,7 @@ STYLES = {"any": 10, "views": 3, "indices": 3, "functional": 4}
 def draw_statement(draw: Draw, name: str) -> Statement:
     if name in rows.ROWS:
         return rows.ROWS[name](draw)
-    form = catalogue()[name]
+    form = listed()[name]
     if form == "both":
         form = draw.rng.choice(("function", "method"))
     return schemas.statement(draw, name, form)
@@ -201,10 +228,12 @@ def nonempty(rng: random.Random) -> tuple[int, ...]:
     return shape if 0 not in shape or rng.random() < 0.2 else (2, 3)
 
 
-def attempt(draw: Draw, names: tuple[str, ...], tries: int = 8) -> bool:
+def attempt(draw: Draw, names: tuple[str | None, ...], tries: int = 8) -> bool:
     """Append one statement that PyTorch takes; or, seldom, one that it refuses."""
     rng = draw.rng
     name = rng.choice(names)
+    while name is None:
+        name = rng.choice(names)
     for _ in range(tries):
         try:
             statement = draw_statement(draw, name)

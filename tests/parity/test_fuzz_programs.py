@@ -42,5 +42,26 @@ def test_every_public_function_is_drawn():
     assert not missing
 
 
+def test_the_list_of_names_is_that_of_public_functions():
+    """The list is kept in a file, in the order in which names came, so that a seed's program does
+    not change when another name becomes public."""
+    public = {name: generator.catalogue()[name] for name in generator.drawable()}
+    listed = {n: form for n, form in generator.listed().items() if form != generator.GONE}
+    new = "\n".join(f"{public[n]:9}{n}" for n in public if n not in listed)
+    assert not new, f"append to {generator.NAMES}, at its end:\n{new}"
+    gone = sorted(set(listed) - set(public))
+    assert not gone, f"no longer public: write `gone` before each in {generator.NAMES}: {gone}"
+    other = "\n".join(f"{public[n]:9}{n}" for n in public if public[n] != listed[n])
+    assert not other, f"lines of {generator.NAMES} that have changed:\n{other}"
+
+
+def test_a_new_name_leaves_most_programs_as_they_were(monkeypatch: pytest.MonkeyPatch):
+    before = [generator.program(seed) for seed in range(60)]
+    names = {**generator.listed(), "sin2": "both"}
+    monkeypatch.setattr(generator, "listed", lambda: names)
+    changed = sum(generator.program(seed) != b for seed, b in enumerate(before))
+    assert changed <= 3
+
+
 def test_excluded_functions_exist():
     assert set(generator.EXCLUDED) <= set(generator.catalogue())
