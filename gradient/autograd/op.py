@@ -61,6 +61,7 @@ class Op:
         public_name: str | None = None,
         packed: str | None = None,
         scalars_in_float32: bool = False,
+        keeps_sign: str | None = None,
         core_dims: int = 0,
         expected_shapes: str | None = None,
         bool_fix: str | None = None,
@@ -69,6 +70,7 @@ class Op:
         self.name = function.__name__.rstrip("_")
         self.public_name = public_name or self.name
         self.packed, self.scalars_in_float32 = packed, scalars_in_float32
+        self.keeps_sign = keeps_sign
         if packed:
             TAKE_PACKED.append(self.name)
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
@@ -268,6 +270,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
         packed              the input that may be a packed tensor
         scalars_in_float32  numbers are float32 beside 16-bit floats, as in PyTorch (its "opmath"
                             type): rounded to 16 bits first, 1e6 would be infinite in float16
+        keeps_sign          the input whose negative numbers unsigned integers do not wrap round:
+                            an exponent
         core_dims           trailing dimensions that do not broadcast, such as those of matrices
         expected_shapes     what the shapes of its inputs must be, for its error
         bool_fix            what to do instead, where it refuses bools

@@ -85,6 +85,10 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     if target in HALF_PRECISION and op.scalars_in_float32:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
         return [cast(backend, a, target) if a.dtype != FLOAT32 or a.shape else a for a in arrays]
+    if op.keeps_sign and target.kind != "bool" and not target.is_signed:
+        kept = op.inputs.index(op.keeps_sign)
+        if type(arrays[kept]) is int and arrays[kept] < 0:
+            return [a if i == kept else cast(backend, a, target) for i, a in enumerate(arrays)]
     return [a if a is None else cast(backend, a, target) for a in arrays]
 
 

@@ -294,13 +294,14 @@ def gumbel_softmax(
     logits: Tensor,
     tau: float = 1.0,
     hard: bool = False,
+    eps: float = 1e-10,
     dim: int = -1,
     generator: Generator | None = None,
 ) -> Tensor:
     """A categorical sample that has a gradient: `softmax((logits + gumbel) / tau)`.
 
     With `hard`, one-hot in the forward pass, the soft sample's gradient in the backward pass
-    (Jang et al. 2016; Maddison et al. 2016).
+    (Jang et al. 2016; Maddison et al. 2016). `eps` has no effect: it keeps PyTorch's order.
     """
     noise = empty_like(logits.detach()).exponential_(generator=generator)
     soft = ((logits - noise.log()) / tau).softmax(dim)

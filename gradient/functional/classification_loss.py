@@ -225,6 +225,8 @@ def kl_div(
 
     reduction="batchmean" divides the sum by the batch size, which is the mathematical definition.
     """
+    for tensor in (input, tensor_of("kl_div", target)):
+        floats("kl_div", tensor)
     if log_target:
         losses = target.exp() * (target - input)
     else:

@@ -10,7 +10,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.functional.arguments import composite, constant, integers
 from gradient.ops import index, linalg
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import tensor_of
+from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.creation import arange
 from gradient.tensor.joining import einsum, where
 
@@ -80,7 +80,7 @@ def embedding(
     if tensor_of("embedding", weight).ndim != 2:
         raise ShapeError(sentence("embedding", "a weight (V, D)", tuple(weight.shape)))
     if padding_idx is not None:
-        rows = weight.shape[0]
+        rows, padding_idx = weight.shape[0], int_of("embedding", "padding_idx", padding_idx)
         if not -rows <= padding_idx < rows:
             raise ArgumentError(
                 f"embedding: padding_idx must be within weight's {rows} rows, got {padding_idx}"

@@ -149,7 +149,12 @@ def batch_norm(
     Otherwise by the running ones.
     """
     if input.numel() == 0:  # nothing to normalise, and nothing to learn from: gradients of 0
-        return _affine(input.clone(), weight, bias) if input.ndim > 1 else input.clone()
+        if training and input.ndim:
+            count = math.prod((input.shape[0], *input.shape[2:]))
+            _check_enough_values("batch_norm", input, count)
+        output = input.clone()  # PyTorch takes weights of any size, and their first number
+        output = output if weight is None else output * weight.reshape(-1)[0]
+        return output if bias is None else output + bias.reshape(-1)[0]
     if input.ndim < 2:
         raise ShapeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
     floats("batch_norm", input)

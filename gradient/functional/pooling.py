@@ -12,6 +12,7 @@ from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
 from gradient.ops import elementwise, shape
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import arange, ones
 from gradient.tensor.joining import where
 
@@ -180,6 +181,7 @@ def _avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
+    flag_of(op, "count_include_pad", count_include_pad)
     window = _Window(op, spatial, input, kernel_size, stride, padding, 1, ceil_mode)
     columns = window.columns(input, fill=0.0)
     if divisor_override is not None:

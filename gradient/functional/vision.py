@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradient.dtypes import float64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -57,14 +57,14 @@ def interpolate(
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
             input = _nearest(input, 2 + place, out, scale, centre)
         return input
-    if mode == "bicubic" and spatial == 2:
+    between = _cubic if mode == "bicubic" and spatial == 2 else _linear
+    if between is _cubic or _LINEAR.get(mode) == input.ndim:
+        if kind is uint8:
+            return _of_bytes(input, between, out_sizes, scales, bool(align_corners))
+        output = input
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
-            input = _cubic(input, 2 + place, out, scale, bool(align_corners))
-        return input
-    if _LINEAR.get(mode) == input.ndim:
-        for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
-            input = _linear(input, 2 + place, out, scale, bool(align_corners))
-        return input
+            output = between(output, 2 + place, out, scale, bool(align_corners))
+        return output.clone() if output is input else output
     raise ArgumentError(
         f"interpolate: mode {mode!r} is not available for an input of {input.ndim} dimensions; "
         "expected nearest, nearest-exact, area, linear (3), bilinear or bicubic (4), trilinear (5)"
@@ -122,8 +122,27 @@ def _sources(
     return low.long(), fraction
 
 
+def _of_bytes(
+    input: Tensor,
+    between: Callable[[Tensor, int, int, float, bool], Tensor],
+    out_sizes: list[int],
+    scales: list[float],
+    align_corners: bool,
+) -> Tensor:
+    """An image of uint8: rounded to whole numbers within 0 and 255 after each dimension, of which
+    PyTorch takes the last one first."""
+    for place in reversed(range(len(out_sizes))):
+        if out_sizes[place] != input.shape[2 + place]:
+            wide = between(input.float(), 2 + place, out_sizes[place], scales[place], align_corners)
+            input = (wide + 0.5).floor().clamp(0, 255).to(uint8)
+    return input.clone()
+
+
 def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
-    """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`."""
+    """Each result lies between two neighbours: `(1 - f) * x[low] + f * x[low + 1]`. A dimension
+    that keeps its size is left as it is, also where `scale_factor` is not 1."""
+    if out == input.shape[dim]:
+        return input
     low, fraction = _sources(input, dim, out, scale, align_corners, lowest=0.0)
     below, above = (_at(input, dim, low + shift) for shift in (0, 1))
     return (1 - fraction) * below + fraction * above

@@ -44,10 +44,13 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 
 @binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
-    lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out))  # fmt: skip
+    lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
+    keeps_sign="b")  # fmt: skip
 def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a ** b"""
     try:
+        if type(b) is int and b < 0 and a.dtype.kind == "u":
+            raise ValueError("Integers to negative integer powers are not allowed.")
         out = a**b
         if out.dtype.kind == "i" and _bools(a, b):
             if not b.shape:

@@ -179,6 +179,8 @@ def int_or_scalar(caller: str, name: str, value: Any) -> int:
 def ints_of(caller: str, name: str, value: Any) -> list[int]:
     """An int, or a sequence of them, as a list."""
     try:
+        if isinstance(value, Variable):
+            raise TypeError
         return [strict_index(v) for v in ([value] if isinstance(value, int) else value)]
     except TypeError:
         expected = f"an int or a sequence of ints as {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -245,6 +246,8 @@ class Arithmetic(TensorBase):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
             # Integers stay integers, as PyTorch has it.
+            if not math.isfinite(value):
+                raise DTypeError(sentence("addcmul", "an integer value among integers", value))
             return three[0] + three[1] * three[2] * int(value)
         return elementwise.addcmul(*three, value=value)
 

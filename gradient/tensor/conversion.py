@@ -39,6 +39,8 @@ class Conversion(Arithmetic):
     ) -> Tensor:
         """With another dtype, on another device, or like another tensor; itself if it is so."""
         rest: list[Any] = list(args)
+        if type(copy) is not bool:
+            raise TypeMismatch(sentence("to", "True or False as copy", shown(copy)))
         if rest and type(rest[0]) is DType:
             dtype = rest.pop(0)
         elif rest and isinstance(rest[0], Variable):

@@ -112,6 +112,8 @@ def _listed(tensors: Sequence[Any]) -> Sequence[Any]:
 def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
     """Coordinates of the grid spanned by 1-D tensors."""
     vectors = tensors_of("meshgrid", _listed(tensors))
+    if not isinstance(indexing, str):
+        raise TypeMismatch(sentence("meshgrid", "a str as indexing", repr(indexing)))
     if indexing not in ("ij", "xy"):
         raise ArgumentError(sentence("meshgrid", "indexing 'ij' or 'xy'", repr(indexing)))
     if len({t.dtype for t in vectors}) > 1:
@@ -254,7 +256,7 @@ def _contract(
         for c, n in zip(labels, tensor.array.shape, strict=True):
             if size.setdefault(c, n) != n and 1 not in (n, size[c]):
                 raise ShapeError(f"einsum: dimension {c!r} has sizes {size[c]} and {n}")
-            size[c] = max(size[c], n)
+            size[c] = n if size[c] == 1 else size[c]
     a = a.expand([size[c] for c in la])
     b = b.expand([size[c] for c in lb])
     batch = [c for c in la if c in lb and c in later]

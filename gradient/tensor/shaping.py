@@ -104,9 +104,9 @@ class Shaping(Arithmetic):
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start_dim to end_dim made one."""
         n = self.ndim
+        first, last = axis_of(start_dim, n or 1), axis_of(end_dim, n or 1)
         if n == 0:
             return self.reshape(1)
-        first, last = axis_of(start_dim, n), axis_of(end_dim, n)
         if first > last:
             raise ShapeError(
                 f"flatten(): start_dim ({start_dim}) cannot come after end_dim ({end_dim})"

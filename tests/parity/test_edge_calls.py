@@ -342,6 +342,28 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "batch_norm of nothing": lambda t: grad_of_weight(
         t, lambda w: t.nn.functional.batch_norm(t.zeros(0, 1).double(), None, None, w, w, True)
     ),
+    "batch_norm of nothing, weights of another size": lambda t: t.nn.functional.batch_norm(
+        t.zeros(2, 0), None, None, t.ones(2), t.ones(3), True
+    ),
+    "a size that scale_factor keeps": lambda t: tuple(
+        t.nn.functional.interpolate(x, scale_factor=1.2, mode=mode)
+        for x, mode in [
+            (t.tensor([[[1.0, 2.0, 5.0]]]), "linear"),
+            (t.tensor([[[[1.0, 2.0, 5.0], [3.0, 4.0, 9.0]]]]), "bilinear"),
+        ]
+    ),
+    "interpolate uint8": lambda t: tuple(
+        t.nn.functional.interpolate(
+            t.tensor([[[[1, 2, 5], [3, 40, 9], [10, 70, 255]]]], dtype=t.uint8),
+            size=(4, 2),
+            mode=mode,
+        )
+        for mode in ("bilinear", "bicubic")
+    ),
+    "einsum of sizes 1 and 0": lambda t: t.einsum("ij,kj->ik", t.ones(2, 1), t.zeros(3, 0)),
+    "gumbel_softmax by position": lambda t: t.nn.functional.gumbel_softmax(
+        t.ones(3, 2), 1.0, True, 1e-10, 0
+    ).sum(0),
 }
 
 

@@ -63,7 +63,7 @@ def test_signatures_are_pytorchs() -> None:
     import torch
 
     # Deprecated, without effect, or not available here; what came after them is keyword-only here.
-    retired = {"size_average", "reduce", "_stacklevel", "eps of gumbel_softmax", "out", "antialias"}
+    retired = {"size_average", "reduce", "_stacklevel", "out", "antialias"}
     retired |= {"scale_grad_by_freq", "sparse"}
     wrong = []
     for name in public(F):
