@@ -7,6 +7,8 @@ schemas      arguments drawn from PyTorch's own declarations of its functions
 rows         what cannot be drawn from a declaration: functions and modules with shapes that fit
 generator    draws programs; PyTorch runs each statement as it is drawn
 comparison   says where two runs differ
-known        the differences that we mean, each with its reason
+mistakes     whether a call that both refuse has two mistakes
+replay       programs run again, changed in one thing
+known/       the differences that we mean, each with its reason
 shrinking    the fewest statements that still show a difference
 """

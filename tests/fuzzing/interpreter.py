@@ -105,9 +105,11 @@ class World:
 
     def execute(self, statement: Statement) -> Any:
         """The result of one statement; the caller keeps it."""
-        name = statement.function
         args = mapped(statement.args, self.resolve)
         options = {k: mapped(v, self.resolve) for k, v in statement.options.items()}
+        return self.call(statement.function, args, options)
+
+    def call(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
         if name in ("array", "item"):
             return args[0]
         if name == "setitem":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fuzzing import interpreter
+from fuzzing import interpreter, known
 from fuzzing.comparison import Difference, differences
 from fuzzing.generator import pruned
 from fuzzing.interpreter import Taken
@@ -116,7 +116,8 @@ def candidates(program: Program) -> Iterator[Program]:
 
 
 def shrink(program: Program, difference: Difference, most: int = 250) -> tuple[Program, Difference]:
-    """A smaller program with a difference of the same kind in the same function."""
+    """A smaller program with a difference of the same kind in the same function, which no reason
+    covers either."""
     tried = 0
     while True:
         for smaller in candidates(program):
@@ -124,7 +125,11 @@ def shrink(program: Program, difference: Difference, most: int = 250) -> tuple[P
             if tried > most:
                 return program, difference
             try:
-                found = [d for d in differences(smaller) if d.signature == difference.signature]
+                found = [
+                    d
+                    for d in differences(smaller)
+                    if d.signature == difference.signature and known.reason(d) is None
+                ]
             except Exception:
                 continue
             if found:

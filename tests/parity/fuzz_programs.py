@@ -43,20 +43,14 @@ def main() -> int:
         excused += comparer.excused
         if not found:
             continue
-        difference: Difference = found[0]
-        why = known.reason(difference)
-        if why:
-            reasons[why] += 1
-            if not options.all:
-                continue
+        reasons.update(why for why in map(known.reason, found) if why)
+        unexplained = known.unexplained(found)
+        if unexplained is None and not options.all:
+            continue
+        difference: Difference = unexplained or found[0]
         counts[difference.signature] += 1
         if counts[difference.signature] <= options.examples:
             small, small_difference = shrink(drawn, difference)
-            why = known.reason(small_difference)
-            if why:
-                reasons[why] += 1
-                counts[difference.signature] -= 1
-                continue
             print(f"\n#### {' of '.join(difference.signature)}: program {seed}")
             print(f"{script(small)}\n# {small_difference}", flush=True)
     taken = time.perf_counter() - began

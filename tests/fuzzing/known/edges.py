@@ -1,0 +1,239 @@
+"""Zeros, kinks, infinities and NaN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fuzzing.comparison import GRADIENTS
+from fuzzing.known.looks import (
+    Known,
+    dtypes,
+    finite_agree,
+    irregular,
+    named,
+    nan_only_in_ours,
+    nan_only_in_theirs,
+    not_finite_alike,
+    text,
+    uses,
+)
+from fuzzing.program import Program
+from fuzzing.replay import agrees_without, tame, untied, widened
+
+NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
+         "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
+AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish",
+           "logit", "logaddexp", "var", "std")  # fmt: skip
+
+
+def without_dims(program: Program) -> Program:
+    """The program in which no function is given dimensions ()."""
+    return tuple(
+        replace(
+            s,
+            args=tuple(None if a == () else a for a in s.args),
+            options={k: v for k, v in s.options.items() if v != ()},
+        )
+        for s in program
+    )
+
+
+KNOWN: list[Known] = [
+    Known(
+        "PyTorch's gradient of var and std over the dimensions () takes the count for 1",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "var", "std")
+            and "()" in text(d)
+            and agrees_without(d, without_dims)
+        ),
+    ),
+    Known(
+        "attention leaves masked keys out, where PyTorch multiplies what is not finite with 0",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "scaled_dot_product_attention")
+            and irregular(d)
+            and nan_only_in_theirs(d, finite=False)
+        ),
+    ),
+    Known(
+        "PyTorch's fused attention gives zeros for a row whose only score is NaN",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "scaled_dot_product_attention")
+            and irregular(d)
+            and nan_only_in_ours(d)
+            and agrees_without(d, tame)
+        ),
+    ),
+    Known(
+        "an infinite weight is multiplied with the reciprocal of a deviation first in PyTorch",
+        lambda d: (
+            d.kind == "value"
+            and named(d, "instance_norm", "group_norm", "batch_norm")
+            and irregular(d)
+            and finite_agree(d)
+        ),
+    ),
+    Known(
+        "whether a weight that is not finite meets the zeros of the padding depends on the kernel",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and any("conv" in s.function.lower() for s in d.program)
+            and irregular(d)
+            and finite_agree(d)
+        ),
+    ),
+    Known(
+        "the remainder of a whole multiple is 0 as in NumPy, in PyTorch 0 of the dividend's sign",
+        lambda d: (
+            d.kind == "value"
+            and uses(d, "remainder", "remainder_", "%", "%=", "__rmod__")
+            and np.allclose(np.abs(d.ours.values), np.abs(d.theirs.values), equal_nan=True)
+        ),
+    ),
+    Known(
+        "PyTorch's second derivative divides 0 by 0, where ours is that of a constant",
+        lambda d: d.kind == "second" and uses(d, *AT_ZERO) and nan_only_in_theirs(d),
+    ),
+    Known(
+        "PyTorch's gradient overflows (exp of a large number) or divides by zero; ours is finite",
+        lambda d: (
+            d.kind == "gradient"
+            and uses(d, "soft_margin_loss", "SoftMarginLoss", "kl_div", "KLDivLoss")
+            and (nan_only_in_theirs(d) or nan_only_in_theirs(d, finite=False))
+        ),
+    ),
+    Known(
+        "the second derivative at a kink is that of either side",
+        lambda d: (
+            d.kind == "second"
+            and uses(d, "elu", "ELU", "celu", "CELU", "selu", "SELU", "prelu", "PReLU")
+            and agrees_without(d, untied)
+        ),
+    ),
+    Known(
+        "PyTorch's hardswish has a gradient at NaN",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and uses(d, "hardswish", "Hardswish")
+            and "nan" in text(d)
+            and agrees_without(d, tame)
+        ),
+    ),
+    Known(
+        "PyTorch's interpolation multiplies an infinite neighbour with 0",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "interpolate", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d")
+            and nan_only_in_theirs(d)
+        ),
+    ),
+    Known(
+        "at a norm of 0 the gradient is 0, in PyTorch 0 times what comes in, which may be NaN",
+        lambda d: d.kind in ("gradient", "second") and uses(d, *NORMS) and nan_only_in_theirs(d),
+    ),
+    Known(
+        "where a derivative is not finite, formulas differ in infinite, NaN",
+        lambda d: d.kind in GRADIENTS and not_finite_alike(d),
+    ),
+    Known(
+        "products of infinities and zeros, taken in another order",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "prod", "cumprod")
+            and (irregular(d) or "float16" in dtypes(d))
+            and finite_agree(d)
+        ),
+    ),
+    Known(
+        "PyTorch takes powers of 0.5 and -0.5 as roots, which are NaN of -inf",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "pow", "pow_", "**", "**=")
+            and "-inf" in text(d)
+            and "0.5" in text(d)
+            and nan_only_in_theirs(d, finite=False)
+        ),
+    ),
+    Known(
+        "beside NaN, PyTorch's second derivative has more of them",
+        lambda d: d.kind == "second" and "nan" in text(d) and nan_only_in_theirs(d),
+    ),
+    Known(
+        "what PyTorch's kernels pass on at NaN depends on its place: vectors and the rest differ",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(
+                d,
+                "hardtanh",
+                "Hardtanh",
+                "relu6",
+                "ReLU6",
+                "hardshrink",
+                "Hardshrink",
+                "softshrink",
+                "Softshrink",
+                "elu",
+                "ELU",
+                "celu",
+                "CELU",
+                "selu",
+                "SELU",
+            )
+            and "nan" in text(d)
+            and agrees_without(d, tame)
+        ),
+    ),
+    Known(
+        "PyTorch leaves out a product that is taken 0 times; ours may be NaN",
+        lambda d: d.kind == "value" and "alpha=0" in text(d) and nan_only_in_ours(d),
+    ),
+    Known(
+        "0 times the derivative of kl_div at a negative target is NaN; PyTorch leaves it out",
+        lambda d: d.kind in GRADIENTS and uses(d, "kl_div", "KLDivLoss") and nan_only_in_ours(d),
+    ),
+    Known(
+        "numbers whose squares overflow have no norm",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "layer_norm", "group_norm", "instance_norm", "batch_norm", "rms_norm")
+            and irregular(d)
+            and finite_agree(d)
+        ),
+    ),
+    Known(
+        "PyTorch's batch_norm sums squares of float32 in float64, where ours are infinite",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "batch_norm")
+            and "e+30" in text(d)
+            and agrees_without(d, widened)
+        ),
+    ),
+    Known(
+        "the gradient of the variance of a 0-d tensor is NaN, which PyTorch takes for a constant",
+        lambda d: d.kind == "second" and uses(d, "var", "std") and nan_only_in_ours(d),
+    ),
+    Known(
+        "PyTorch's soft_margin_loss overflows at large numbers",
+        lambda d: (
+            d.kind == "value"
+            and uses(d, "soft_margin_loss", "SoftMarginLoss")
+            and nan_only_in_theirs(d)
+        ),
+    ),
+    Known(
+        "where binary_cross_entropy_with_logits of -inf is NaN, the target's derivative is, too",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "binary_cross_entropy_with_logits", "BCEWithLogitsLoss")
+            and "-inf" in text(d)
+            and "pos_weight" in text(d)
+            and nan_only_in_ours(d)
+        ),
+    ),
+]

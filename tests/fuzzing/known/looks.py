@@ -1,0 +1,120 @@
+"""What reasons look at in a difference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fuzzing.comparison import Difference
+from fuzzing.interpreter import Raised, Taken
+from fuzzing.program import line
+
+CLOSE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""Relative differences of numbers that a reason takes for the same."""
+
+
+@dataclass(frozen=True)
+class Known:
+    reason: str
+    covers: Callable[[Difference], bool]
+
+
+def says(value: object, *words: str) -> bool:
+    if isinstance(value, list):
+        return any(says(v, *words) for v in value)
+    return isinstance(value, Raised) and any(w in str(value.error) for w in words)
+
+
+def zeros(value: object) -> bool:
+    return isinstance(value, Taken) and not np.any(value.values)
+
+
+def named(difference: Difference, *names: str) -> bool:
+    return difference.function.lstrip(".").removeprefix("nn.functional.") in names
+
+
+def uses(difference: Difference, *names: str) -> bool:
+    return any(s.function.rpartition(".")[2] in names for s in difference.program)
+
+
+def text(difference: Difference) -> str:
+    return "".join(line(i, s) for i, s in enumerate(difference.program))
+
+
+def close(a: Taken, b: Taken) -> np.ndarray:
+    """Where two results have the same numbers, but for rounding."""
+    limit = CLOSE.get(b.dtype, 0.0)
+    return np.isclose(a.values, b.values, rtol=limit, atol=limit / 10, equal_nan=True)
+
+
+def nan_only_in_theirs(difference: Difference, finite: bool = True) -> bool:
+    """Whether the numbers agree but for those that are NaN in PyTorch's answer alone, where ours
+    are finite unless that is not asked."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    same = close(a, b)
+    if not finite:
+        return bool((same | np.isnan(b.values)).all())
+    return bool((same | (~np.isfinite(b.values) & np.isfinite(a.values))).all())
+
+
+def left_out(difference: Difference) -> bool:
+    """Whether our gradient of zeros is none in PyTorch's answer."""
+    return (
+        difference.kind == "gradient None" and difference.theirs is None and zeros(difference.ours)
+    )
+
+
+def dtypes(difference: Difference) -> set[str]:
+    return set(re.findall(r"dtype=torch\.(\w+)", text(difference)))
+
+
+def nan_only_in_ours(difference: Difference) -> bool:
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    return bool((close(a, b) | np.isnan(a.values)).all())
+
+
+def finite_agree(difference: Difference) -> bool:
+    """Whether the numbers that are finite under both agree."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    both = np.isfinite(a.values) & np.isfinite(b.values)
+    limit = CLOSE.get(b.dtype, 0.0)
+    return bool(np.allclose(a.values[both], b.values[both], rtol=limit, atol=limit))
+
+
+def not_finite_alike(difference: Difference) -> bool:
+    """Whether the numbers agree but for those that are finite under neither."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    finite = np.isfinite(a.values)
+    return bool((finite == np.isfinite(b.values)).all()) and finite_agree(difference)
+
+
+def irregular(difference: Difference) -> bool:
+    """Whether the program has an infinity, NaN, or numbers whose squares or exponentials overflow
+    in some dtype."""
+    return any(word in text(difference) for word in ("inf", "nan", "e+30", "e-30", "1000000.0"))
+
+
+def permuted(difference: Difference) -> bool:
+    """Whether both have the same numbers, at other places."""
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    return bool(np.allclose(*(np.sort(t.values.reshape(-1)) for t in (a, b)), equal_nan=True))
+
+
+def within(difference: Difference, limit: float) -> bool:
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken):
+        return False
+    return bool(np.allclose(a.values, b.values, rtol=limit, atol=limit, equal_nan=True))

@@ -1,0 +1,114 @@
+"""How far numbers are carried by rounding, or by constants of few digits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from fuzzing.comparison import GRADIENTS
+from fuzzing.interpreter import Taken
+from fuzzing.known.looks import Known, dtypes, named, text, uses, within
+from fuzzing.program import Program
+from fuzzing.replay import (
+    agrees_without,
+    as_near_in_float64,
+    near_a_step,
+    widened,
+)
+
+
+def of_floats(program: Program) -> Program:
+    """The program without options that ask for integers."""
+    return tuple(
+        replace(s, options={k: v for k, v in s.options.items() if k != "dtype"}) for s in program
+    )
+
+
+KNOWN: list[Known] = [
+    Known(
+        "the eps of cosine_similarity is 0 in float16, and a vector of zeros is divided by it",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and uses(d, "cosine_similarity")
+            and "float16" in dtypes(d)
+            and agrees_without(d, widened)
+        ),
+    ),
+    Known(
+        "PyTorch multiplies `value` with a factor in the dtype of that factor",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and uses(d, "addcmul", "addcmul_", "addcdiv", "addcdiv_")
+            and len(dtypes(d)) > 1
+            and agrees_without(d, widened)
+        ),
+    ),
+    Known(
+        "PyTorch computes a logspace of integers from integer ends",
+        lambda d: (
+            d.kind == "value"
+            and named(d, "logspace")
+            and "int" in d.theirs.dtype
+            and agrees_without(d, of_floats)
+        ),
+    ),
+    Known(
+        "PyTorch takes 1/6 in float32, also in float64",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and uses(d, "hardsigmoid", "Hardsigmoid", "hardswish", "Hardswish")
+            and within(d, 1e-7)
+        ),
+    ),
+    Known(
+        "of 16 or 32 bits, ours is as near to the result in float64 as PyTorch's",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and isinstance(d.theirs, Taken)
+            and d.theirs.dtype in ("float16", "bfloat16", "float32")
+            and as_near_in_float64(d)
+        ),
+    ),
+    Known(
+        "PyTorch adds 1e-12 in the derivatives of binary_cross_entropy",
+        lambda d: (
+            d.kind in ("gradient", "second")
+            and uses(d, "binary_cross_entropy", "BCELoss")
+            and within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "the second derivative of atan2 in 16 bits is a difference of large numbers",
+        lambda d: (
+            d.kind == "second"
+            and uses(d, "atan2", "arctan2")
+            and bool(dtypes(d) & {"float16", "bfloat16"})
+            and agrees_without(d, widened)
+        ),
+    ),
+    Known(
+        "near 1e6, attention's second derivatives are differences of large numbers",
+        lambda d: (
+            d.kind == "second"
+            and uses(d, "MultiheadAttention", "TransformerDecoderLayer", "TransformerEncoderLayer")
+            and re.search(r"\b(1000\d\d\d|999\d\d\d)\.", text(d)) is not None
+            and within(d, 1e-3)
+        ),
+    ),
+    Known(
+        "PyTorch takes the eps of cosine_embedding_loss in float32, also in float64",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "cosine_embedding_loss", "CosineEmbeddingLoss")
+            and within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "rounding puts a number on either side of a step",
+        lambda d: (
+            d.kind == "value"
+            and d.function.lstrip(".").rstrip("_") in ("floor", "ceil", "trunc", "round")
+            and near_a_step(d)
+        ),
+    ),
+]
