@@ -22,7 +22,7 @@ COMMANDS = {
     "quantize": "gradient.cli.quantize:quantize",
     "tokenize": "gradient.cli.tokenize:tokenize",
     "info": "gradient.cli.info:info",
-    "plan": "gradient.cli.plan:plan",
+    "memory": "gradient.cli.memory:memory",
     "diff": "gradient.cli.diff:diff",
     "check": "gradient.cli.check:check",
     "doctor": "gradient.cli.doctor:doctor",
@@ -31,8 +31,12 @@ COMMANDS = {
 }
 
 
+#: Earlier names of commands, which still work.
+RENAMED = {"plan": "memory"}
+
+
 class Commands(UserDict[str, Any]):
-    """The commands, each imported when it is asked for: `gradient plan` loads no sampler."""
+    """The commands, each imported when it is asked for: `gradient memory` loads no sampler."""
 
     def __getitem__(self, name: str) -> Any:
         one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,6 +50,14 @@ class Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = Commands(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, or of its earlier one, with a word about it."""
+        if cmd_name in RENAMED:
+            new = RENAMED[cmd_name]
+            typer.echo(f"gradient {cmd_name} is now called gradient {new}", err=True)
+            cmd_name = new
+        return super().get_command(ctx, cmd_name)
 
 
 app = typer.Typer(

@@ -43,7 +43,7 @@ def info(
 ) -> None:
     """Show a model's architecture, parameters, memory and config, or what a file of weights holds.
 
-    Weights are memory-mapped, not read. `gradient plan` forecasts all memory.
+    Weights are memory-mapped, not read. `gradient memory` forecasts all memory.
     """
     from gradient.checkpoints import open_checkpoint
 

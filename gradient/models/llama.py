@@ -241,7 +241,7 @@ class LlamaModel(nn.Module):
             kind: rotary(positions, x.dtype, lengths) for kind, rotary in self.rotary_emb.items()
         }
         rotate[None] = no_rotation
-        # `gradient plan --measure` keeps only the first layers.
+        # `gradient memory --measure` keeps only the first layers.
         for layer, kind in zip(layers, self.rotary_kinds, strict=False):
             x = layer(x, rotate[kind], past)
         return norm(x)

@@ -234,16 +234,25 @@ def test_a_containers_limit(tmp_path):
 
 
 def test_the_command():
-    result = CliRunner().invoke(app, ["plan", "tinyworld", "--context", "64", "--json"])
+    result = CliRunner().invoke(app, ["memory", "tinyworld", "--context", "64", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.output)
     assert report["fits"] and report["total"] > report["weights"] > 4_000_000
-    result = CliRunner().invoke(app, ["plan", "--context", "64", "--batch", "2"])
+    result = CliRunner().invoke(app, ["memory", "--context", "64", "--batch", "2"])
     assert "2 x 64 tokens" in result.output and "it fits" in result.output
-    result = CliRunner().invoke(app, ["plan"])  # as long as the model can attend
+    result = CliRunner().invoke(app, ["memory"])  # as long as the model can attend
     assert result.exit_code == 0 and "1 x 384 tokens" in result.output, result.output
     model = gradient.hub.load("tinyworld").model
     assert report["weights"] == 2 * model.num_parameters()
+
+
+def test_the_commands_earlier_name():
+    new, old = (
+        CliRunner().invoke(app, [name, "--context", "64", "--json"]) for name in ("memory", "plan")
+    )
+    assert old.exit_code == 0 and old.stderr == "gradient plan is now called gradient memory\n"
+    assert json.loads(old.stdout)["weights"] == json.loads(new.stdout)["weights"]
+    assert " plan " not in CliRunner().invoke(app, ["--help"]).output
 
 
 def test_info_counts_the_cache():

@@ -1,4 +1,4 @@
-"""`gradient plan`: whether a model fits into memory, before it is loaded."""
+"""`gradient memory`: whether a model fits into memory, before it is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
 
 
-def plan(
+def memory(
     model: Annotated[str, typer.Argument(help="A model's folder, file or hub id.")] = "tinyworld",
     context: Annotated[
         int | None,
