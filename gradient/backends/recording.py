@@ -67,6 +67,11 @@ class RecordedArray:
     def __repr__(self) -> str:
         return f"<recorded array {self.shape} {self.dtype}>"
 
+    @property
+    def flags(self) -> Any:
+        """How its memory lies, by which `is_contiguous` and the engine choose as in eager."""
+        return self.value.flags
+
     # What the host would have to know the value for.
 
     def __bool__(self) -> bool:

@@ -47,6 +47,11 @@ def test_calls_name_the_line_of_the_program() -> None:
     assert call.line == f"{__file__}:{_line_of(double) + 1}"
 
 
+def test_memory_order_is_what_it_is_in_eager_execution() -> None:
+    x = gradient.ones(2, 3)
+    assert ops(record(lambda: x.t().contiguous()).plan) == ["permute", "copy"]
+
+
 def test_views_share_their_root_and_writes_name_it() -> None:
     x = gradient.ones(4, 3)
 
