@@ -3,6 +3,7 @@ gradients, on other values than were recorded, with an arena that is poisoned be
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import gradient.functional as F
 from gradient import autograd
 from gradient.plan import PlanError, record
 from gradient.plan.executors import CpuExecutor
+from gradient.plan.passes import simplified
 from gradient.testing import TABLE, Row
 from support.functional_cases import CASES, Case
 
@@ -60,8 +62,8 @@ def check_replay(function: Callable[..., Any], recorded: Arrays, replayed: Array
     kept = [t for t in recording.result if t is not None]
     refs = {id(t): ref for t, ref in recording.survivors}
     plan = replace(recording.plan, outputs=tuple(refs[id(t)] for t in kept if id(t) in refs))
-    executor = CpuExecutor(plan, poison=True)
-    for arrays in (replayed, recorded):
+    executors = [CpuExecutor(each, poison=True) for each in (plan, simplified(plan.expanded()))]
+    for arrays, executor in itertools.product((replayed, recorded), executors):
         gradient.manual_seed(0)
         eager = [t for t in function(*map(gradient.tensor, arrays)) if t is not None]
         gradient.manual_seed(0)

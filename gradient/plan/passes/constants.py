@@ -1,0 +1,57 @@
+"""Calls whose results are the same in every replay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.backends.recording import OPERATORS
+from gradient.plan.calls import Call, Ref, leaves, mapped
+from gradient.plan.passes.aliases import writes_of
+from gradient.plan.plan import Plan
+
+LIMIT = 1 << 16
+"""Bytes of a result that is kept at most: what eager execution makes anew should not be held all
+the time where it is large."""
+
+CREATIONS = ("arange", "full", "ones", "zeros")
+"""Methods that make an array of numbers alone, always the same."""
+
+
+def with_folded_constants(plan: Plan, limit: int = LIMIT) -> Plan:
+    """Compute now what depends on constants alone, and is not written to."""
+    written = writes_of(plan)
+    buffers = list(plan.buffers)
+    kept = []
+
+    def constant(ref: Ref) -> bool:
+        return buffers[ref].kind == "constant" and not written[plan.root(ref)]
+
+    for call in plan.calls:
+        folds = (
+            bool(call.outputs)
+            and not call.writes
+            and not call.numbers
+            and (call.op in CREATIONS if not call.inputs else all(map(constant, call.inputs)))
+            and not any(written[plan.root(ref)] for ref in call.outputs)
+            and sum(buffers[ref].nbytes for ref in call.outputs) <= limit
+        )
+        if not folds:
+            kept.append(call)
+            continue
+        args, options = mapped((call.args, call.options), Ref, lambda ref: buffers[ref].array)
+        for ref, array in _results(call, _method(call.op)(*args, **options)):
+            buffers[ref] = replace(buffers[ref], kind="constant", root=ref, array=array)
+    return replace(plan, buffers=tuple(buffers), calls=tuple(kept))
+
+
+def _method(op: str) -> Any:
+    return OPERATORS.get(op) or getattr(backends.get("cpu"), op)
+
+
+def _results(call: Call, result: Any) -> list[tuple[Ref, np.ndarray]]:
+    arrays = [np.asarray(x) for x in leaves(result, (np.ndarray, np.generic))]
+    return list(zip(call.outputs, arrays, strict=True))

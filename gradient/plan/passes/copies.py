@@ -1,0 +1,43 @@
+"""Copies that nobody could tell from the original."""
+
+from __future__ import annotations
+
+from gradient.plan.calls import Ref
+from gradient.plan.passes.aliases import with_aliases
+from gradient.plan.plan import Plan
+
+COPIES = ("copy", "clone")
+
+
+def without_copies(plan: Plan) -> Plan:
+    """Let the original stand for a copy of the same layout where it dies with the copying, or where
+    neither is written afterwards."""
+    last_use: dict[Ref, int] = {plan.root(ref): len(plan.calls) for ref in plan.outputs}
+    last_write: dict[Ref, int] = {}
+    for i, call in enumerate(plan.calls):
+        for root in map(plan.root, (*call.inputs, *call.outputs)):
+            last_use[root] = max(i, last_use.get(root, 0))
+        last_write.update(dict.fromkeys(call.writes, i))
+    leaving = {plan.root(ref) for ref in plan.outputs}
+
+    aliases: dict[Ref, Ref] = {}
+    merged: set[Ref] = set()  # roots that stand for others: their last use is another one now
+    kept = []
+    for i, call in enumerate(plan.calls):
+        if call.op in COPIES and call.inputs and len(call.outputs) == 1:
+            copied, copy = call.inputs[0], call.outputs[0]
+            root = plan.root(copied)
+            old, new = plan.buffers[copied], plan.buffers[copy]
+            alike = (old.shape, old.strides, old.dtype) == (new.shape, new.strides, new.dtype)
+            dies = plan.buffers[root].kind == "internal" and last_use[root] == i
+            if plan.buffers[root].kind == "internal":  # never a small part that keeps a large whole
+                lasts = plan.buffers[root].nbytes == new.nbytes
+            else:
+                lasts = copy not in leaving  # what comes out is nobody else's
+            stays = lasts and all(last_write.get(each, -1) < i for each in (root, copy))
+            if alike and (dies or stays) and plan.root(copy) == copy and not {root, copy} & merged:
+                aliases[copy] = copied
+                merged |= {root, copy}
+                continue
+        kept.append(call)
+    return with_aliases(plan.with_calls(kept), aliases)

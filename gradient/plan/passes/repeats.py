@@ -1,0 +1,65 @@
+"""Calls that were made before (common subexpressions)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from gradient.plan.calls import Call, HostNumber, Ref
+from gradient.plan.passes.aliases import with_aliases, writes_of
+from gradient.plan.plan import Plan
+
+
+def without_repeats(plan: Plan) -> Plan:
+    """Make each call once: the results of the same one on the same values stand for those of later
+    ones. What is written in place stays apart."""
+    written = writes_of(plan)
+    versions: Counter[Ref] = Counter()
+    first: dict[Hashable, Call] = {}
+    aliases: dict[Ref, Ref] = {}
+    kept = []
+    for call in plan.calls:
+        earlier = None
+        if call.outputs and not call.writes:
+            own = {ref for ref in call.outputs if plan.root(ref) == ref}
+            if call.view or not any(written[ref] for ref in own):
+                try:
+                    key = _key(plan, call, aliases, versions)
+                    earlier = first.setdefault(key, call)
+                except TypeError:  # an argument that cannot be compared
+                    pass
+        if earlier is None or earlier is call:
+            kept.append(call)
+        else:
+            aliases.update(zip(call.outputs, earlier.outputs, strict=True))
+        versions.update(call.writes)
+    return with_aliases(plan.with_calls(kept), aliases)
+
+
+def _key(
+    plan: Plan, call: Call, aliases: dict[Ref, Ref], versions: Counter[Ref]
+) -> tuple[Hashable, ...]:
+    """What a call asks for: alike of two calls that give the same results."""
+
+    def of(x: Any) -> Hashable:
+        if isinstance(x, Ref):
+            x = aliases.get(x, x)
+            return ("buffer", int(x), 0 if call.view else versions[plan.root(x)])
+        if isinstance(x, HostNumber):
+            return ("number", x.name)
+        if isinstance(x, (tuple, list)):
+            return (type(x), *map(of, x))
+        if isinstance(x, dict):
+            return tuple((name, of(value)) for name, value in x.items())
+        if isinstance(x, slice):
+            return (slice, of(x.start), of(x.stop), of(x.step))
+        if x is None or x is Ellipsis or isinstance(x, (str, np.dtype)):
+            return x
+        if isinstance(x, (bool, int, float)):
+            return (type(x), repr(x))  # 1 and 1.0 differ, 0.0 and -0.0, and NaN is NaN
+        raise TypeError(type(x).__name__)
+
+    return call.op, of(call.args), of(call.options)
