@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
@@ -26,7 +26,7 @@ from gradient.backends.required import Array
 
 class Backend(
     GroupedDefaults[Array],
-    AttentionDefaults[Array],
+    CachedAttentionDefaults[Array],
     PackedDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class AttentionOptions(NamedTuple):
@@ -39,3 +39,31 @@ class AdamWOptions(NamedTuple):
     step: int
     decoupled: bool = True
     maximize: bool = False
+
+
+class SlotMap(NamedTuple):
+    """Where a key-value cache keeps its slots, and where among them the queries stand.
+
+    positions  (B, T) int64, rising: each query's; it sees the slots of its row up to its own
+    extent     the slots that a composed definition reads, S
+    size       positions of a page
+    masks      by window: what composed definitions make of this, kept for the next layer
+    table      (B, n) int64: the pages of a row, with parts (P, size, Hk, w); None: parts are
+               (B, Hk, slots, w), and all of a row lies in one page
+    offset     the slot of that page which holds its first position
+    wraps      whether position `size` takes the slot of the first again, as in a ring
+    start      (B,) int64: each row's first position; None: 0
+    fresh      whether the slots are those of the queries and no others
+    see_all    whether each query sees all S, but for a window
+    """
+
+    positions: Any
+    extent: int
+    size: int
+    masks: dict[Any, Any]
+    table: Any = None
+    offset: int = 0
+    wraps: bool = False
+    start: Any = None
+    fresh: bool = False
+    see_all: bool = False

@@ -16,19 +16,21 @@ of a block, whatever the rows' lengths.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self, TypedDict, Unpack
 
 import gradient
-import gradient.functional as F
+from gradient.backends.options import AttentionOptions
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch
 from gradient.kv_cache import file, paged, sliding, static
 from gradient.kv_cache.dtypes import codecs_of
 from gradient.kv_cache.layout import Batch, KeyValues, KVCacheSpec, Layout
 from gradient.kv_cache.paged import PagePool
 from gradient.models.causal_lm import CausalLM, KVShape
+from gradient.ops import fused
 from gradient.tensor import Device, Tensor
 
 
@@ -339,22 +341,19 @@ class CachedKeyValues:
                 "the key-value cache keeps no gradients: call the model under gradient.no_grad() "
                 "or gradient.inference_mode(), or, to train, without a cache"
             )
-        codecs, size = self.cache.codecs, self.cache.shapes[layer].head_size
+        codecs = self.cache.codecs
         slots = self.slots[self.cache.layout_of[layer]]
+        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         # What is read is what was stored, also of the new tokens: so it makes no difference in how
         # many passes a text came.
         new = KeyValues(codecs.keys.encode(key), codecs.values.encode(value))
         keys, values = slots.update(layer, new, window)
-        fresh = self.batch.fresh
-        return F.attention(
+        return fused.cached_attention(
             query,
-            codecs.keys.decode(keys, size, query.dtype),
-            codecs.values.decode(values, size, query.dtype),
-            mask=None if fresh else slots.mask(window),
-            is_causal=fresh,
-            scale=scale,
-            window=window if fresh else None,
-            softcap=softcap,
+            keys=tuple(part.array for part in keys),
+            values=tuple(part.array for part in values),
+            slots=slots.map,
+            options=AttentionOptions(scale, True, window, softcap),
         )
 
     def commit(self) -> None:

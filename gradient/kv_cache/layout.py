@@ -7,7 +7,7 @@ Dimensions, here and in the layouts:
 A layout keeps the parts that a codec makes of keys and values, for one or several layers. It
 does no attention and no bookkeeping of its rows' lengths, which are the `KVCache`'s. For every
 forward pass the cache has it allocate `Slots` for the new tokens; each layer updates these with its
-new slots and gets those to attend to.
+new slots and gets the parts to attend to, as they lie: the backend reads them there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gradient
+from gradient.backends.options import SlotMap
 from gradient.kv_cache.codec import Codec, Codecs, Parts, empty_parts
 from gradient.models.causal_lm import KVShape
 from gradient.tensor import Device, Tensor
@@ -63,6 +64,10 @@ class Batch:
         """Whether no row held anything: then the new tokens see one another, and that is all."""
         return not any(self.counts)
 
+    def fresh_map(self) -> SlotMap:
+        """Return where the slots of a fresh batch lie: the new ones side by side."""
+        return SlotMap(self.positions.array, self.tokens, self.tokens, {}, fresh=True)
+
     @property
     def equal_lengths(self) -> bool:
         """Whether all rows held as many tokens."""
@@ -72,16 +77,12 @@ class Batch:
 class Slots(ABC):
     """Where the new slots of one batch go in a layout, and which are attended to."""
 
+    #: Where the slots lie that `update` returns, and which of them queries see.
+    map: SlotMap
+
     @abstractmethod
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """Store a layer's new slots (B, H, T, w); return those to attend to, (B, H, S, w)."""
-
-    @abstractmethod
-    def mask(self, window: int | None) -> Tensor | None:
-        """Return which of the slots a query sees, (B, 1, T, S) bool; None if it sees them all.
-
-        A fresh batch is not asked: its queries see the new slots up to their own.
-        """
+        """Store a layer's new slots (B, H, T, w); return the parts to attend to, as they lie."""
 
 
 class Layout(ABC):
@@ -181,25 +182,6 @@ class Buffers:
         """Return the bytes of all tensors, used or not."""
         layers = [*self.keys.values(), *self.values.values()]
         return sum(part.nbytes for parts in layers for part in parts)
-
-
-def attention_mask(key_positions: Tensor, positions: Tensor, window: int | None) -> Tensor:
-    """Return which slots each query sees: its own and those before it, `window` at most.
-
-    Args:
-        key_positions: of the slots that are read, (S,), or (B, S) where rows differ.
-        positions: positions of the queries, (B, T).
-
-    Returns:
-        (B, 1, T, S) bool.
-    """
-    if key_positions.ndim == 2:
-        key_positions = key_positions.unsqueeze(1)  # (B, 1, S)
-    positions = positions.unsqueeze(-1)  # (B, T, 1)
-    mask = key_positions <= positions
-    if window is not None:
-        mask = mask & (key_positions > positions - window)
-    return mask.unsqueeze(1)
 
 
 def round_up(count: int, block: int) -> int:

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Sequence
 
 import gradient
+from gradient.backends.options import SlotMap
 from gradient.errors import ArgumentError, CacheFull
 from gradient.kv_cache.layout import (
     Batch,
@@ -29,7 +30,6 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
-    attention_mask,
     index_of,
     round_up,
 )
@@ -280,15 +280,24 @@ class PagedSlots(Slots):
         self.layout = layout
         self.batch = batch
         block, size = layout.spec.block, layout.pool.page_size
-        self.extent = batch.tokens if batch.fresh else round_up(batch.end, block)  # S
-        # Single tokens of rows of one length, which read no slot too many, see all they read.
-        self.unmasked = batch.tokens == 1 and batch.equal_lengths and block == 1
         self.page = layout.table[batch.rows, batch.positions // size]  # (B, T)
         self.offset = batch.positions % size  # (B, T)
         if batch.real is not None:
             self.page = gradient.where(batch.real, self.page, 0)
-        self.read = layout.table[:, : -(-self.extent // size)]  # (B, n)
-        self._masks: dict[int | None, Tensor] = {}
+        # Single tokens of rows of one length, which read no slot too many, see all they read.
+        see_all = batch.tokens == 1 and batch.equal_lengths and block == 1
+        self.map = (
+            batch.fresh_map()
+            if batch.fresh
+            else SlotMap(
+                batch.positions.array,
+                round_up(batch.end, block),
+                size,
+                {},
+                layout.table.array,
+                see_all=see_all,
+            )
+        )
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         """See `Slots.update`."""
@@ -300,25 +309,7 @@ class PagedSlots(Slots):
                 if self.batch.real is not None:
                     part = gradient.where(self.batch.real.unsqueeze(-1).unsqueeze(-1), part, 0)
                 buffer[self.page, self.offset] = part
-        if self.batch.fresh:
-            return new
-        return KeyValues(*(tuple(self._gather(part) for part in parts) for parts in buffers))
-
-    def mask(self, window: int | None) -> Tensor | None:
-        """See `Slots.mask`."""
-        if window is not None and window >= self.extent:
-            window = None
-        if window is None and self.unmasked:
-            return None
-        if window not in self._masks:
-            key_positions = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = attention_mask(key_positions, self.batch.positions, window)
-        return self._masks[window]
-
-    def _gather(self, part: Tensor) -> Tensor:
-        """Return the rows' slots: pages (P, p, H, w) -> (B, H, S, w)."""
-        gathered = part[self.read].flatten(1, 2)  # (B, n, p, H, w) -> (B, n p, H, w)
-        return gathered[:, : self.extent].transpose(1, 2)
+        return new if self.batch.fresh else buffers
 
 
 def _release(pool: PagePool, tables: list[list[int]]) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import gradient
 from gradient.errors import ArgumentError
 from gradient.kv_cache.codec import Part, Parts
+from gradient.ops import fused
 from gradient.tensor import Tensor
 
 #: Numbers that share a scale, where the head size is a multiple of it; else the whole head does.
@@ -51,8 +52,7 @@ class Int8Codec:
 
     def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return code * scale."""
-        codes, scale = parts
-        return (grouped(codes) * scale.float().unsqueeze(-1)).flatten(-2).to(dtype)
+        return decoded(parts, dtype)
 
 
 class Int4Codec:
@@ -92,10 +92,14 @@ class Int4Codec:
 
     def decode(self, parts: Parts, head_size: int, dtype: gradient.DType) -> Tensor:
         """Return low + code * scale."""
-        packed, scale, low = parts
-        codes = grouped(gradient.cat([packed & 15, packed // 16], dim=-1))  # (..., G, g)
-        x = codes * scale.float().unsqueeze(-1) + low.float().unsqueeze(-1)
-        return x.flatten(-2).to(dtype)
+        return decoded(parts, dtype)
+
+
+def decoded(parts: Parts, dtype: gradient.DType) -> Tensor:
+    """Return the vectors of codes, scales and perhaps minimums."""
+    codes, *scales = parts
+    arrays = tuple(scale.array for scale in scales)
+    return fused.stored_vectors(codes, scales=arrays, dtype=dtype.numpy)
 
 
 def group_size(head_size: int) -> int:

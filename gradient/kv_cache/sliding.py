@@ -8,7 +8,8 @@ Three things are not plain about a ring:
 
 - Many new tokens at once would overwrite what the first of them still look back to. Up to
   max_rewind + 1 are written and then the ring is read; of more (a chunk of a prompt) the queries
-  get the ring as it was and the new slots beside it, and then the last R of these are written.
+  get the tokens before, in order, with the new ones behind them, and then the last R of these are
+  written.
 - Padding must not be written, as it would overwrite real tokens. It goes to slot 0, a bin that is
   never read; the ring begins at slot 1.
 - A ring forgets, so it can be rewound only so far: by `max_rewind` tokens at least, and as long as
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import gradient
+from gradient.backends.options import SlotMap
 from gradient.errors import ArgumentError
 from gradient.kv_cache.layout import (
     Batch,
@@ -32,15 +34,11 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
-    attention_mask,
     index_of,
     round_up,
 )
 from gradient.kv_cache.static import Static
 from gradient.tensor import Tensor
-
-#: A position that no query reaches: that of a slot which holds nothing.
-NO_POSITION = 2**62
 
 
 class Ring(Buffers, Layout):
@@ -181,66 +179,63 @@ class RingSlots(Slots):
     def __init__(self, ring: Ring, batch: Batch) -> None:
         self.ring = ring
         self.batch = batch
-        block = ring.spec.block
-        # Whether the new slots can be written first, and read back with the rest of the ring.
-        self.writes_first = batch.tokens <= ring.max_rewind + 1
-        held = batch.end if self.writes_first else max(batch.counts)
-        self.extent = min(ring.size, round_up(held, block))  # slots read of the ring
-        # No query looks past its window, no slot is empty or overwritten: all see all they read.
-        single = batch.tokens == 1 and batch.equal_lengths and block == 1
-        self.unmasked = single and batch.end <= ring.window
         self.written = 1 + batch.positions % ring.size  # (B, T): each token's slot
         kept = _kept(batch, ring.size)
         if kept is not None:
             self.written = gradient.where(kept, self.written, 0)
-        self._mask: Tensor | None = None
+        # Whether the new slots can be written first, and read back with the rest of the ring.
+        self.writes_first = batch.fresh or batch.tokens <= ring.max_rewind + 1
+        self.map = self._map()
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         """See `Slots.update`."""
         ring = self.ring
-        if window != ring.window:  # the mask is one for all layers of the ring
+        if window != ring.window:  # what is read is one thing for all layers of the ring
             raise ArgumentError(
                 f"sliding cache: layer {layer} attends with window={window}, but the model's "
                 f"kv_shapes announced {ring.window}"
             )
         buffers = KeyValues(ring.keys[layer], ring.values[layer])
-        if self.batch.fresh or self.writes_first:
+        if self.writes_first:
             self._write(buffers, new)
-            return new if self.batch.fresh else self._read(buffers)
-        held = self._read(buffers)
+            return new if self.batch.fresh else buffers
         both = KeyValues(
             *(
-                tuple(gradient.cat(both, dim=2) for both in zip(*parts, strict=True))
-                for parts in zip(held, new, strict=True)
+                tuple(
+                    gradient.cat([part[self.batch.rows, :, self.before].transpose(1, 2), added], 2)
+                    for part, added in zip(*parts, strict=True)
+                )
+                for parts in zip(buffers, new, strict=True)
             )
         )
         self._write(buffers, new)
         return both
 
-    def mask(self, window: int | None) -> Tensor | None:
-        """See `Slots.mask`."""
-        if self.unmasked:
-            return None
-        if self._mask is None:
-            self._mask = attention_mask(self._positions(), self.batch.positions, window)
-        return self._mask
-
-    def _positions(self) -> Tensor:
-        """Return the positions of the slots that are read, (B, S)."""
+    def _map(self) -> SlotMap:
         batch, ring = self.batch, self.ring
-        slots = gradient.arange(self.extent, device=ring.spec.device)
-        # Padding counts as written: the slots it would take are past every window.
-        newest = batch.lengths.unsqueeze(1) - 1  # (B, 1)
-        if self.writes_first:
-            newest = newest + batch.tokens
-        # Of the positions that slot c may hold, c, c + R, ..., the last that has been written.
-        held = newest - (newest - slots) % ring.size  # (B, S)
-        held = gradient.where(held < 0, NO_POSITION, held)
-        return held if self.writes_first else gradient.cat([held, batch.positions], dim=1)
-
-    def _read(self, buffers: KeyValues) -> KeyValues:
-        slots = slice(1, 1 + self.extent)
-        return KeyValues(*(tuple(part[:, :, slots] for part in parts) for parts in buffers))
+        if batch.fresh:
+            return batch.fresh_map()
+        positions = batch.positions.array
+        if not self.writes_first:
+            # The tokens that the first new one sees, in order, and the new ones behind them.
+            held = min(ring.window - 1, max(batch.counts))
+            first = batch.lengths - held  # (B,)
+            before = first.unsqueeze(1) + gradient.arange(held, device=ring.spec.device)
+            self.before = 1 + before.clamp(min=0) % ring.size  # (B, held)
+            extent = held + batch.tokens
+            return SlotMap(positions, extent, extent, {}, start=first.array)
+        block = ring.spec.block
+        # No query looks past its window, no slot is empty or overwritten: all see all they read.
+        single = batch.tokens == 1 and batch.equal_lengths and block == 1
+        return SlotMap(
+            positions,
+            min(ring.size, round_up(batch.end, block)),
+            ring.size,
+            {},
+            offset=1,
+            wraps=True,
+            see_all=single and batch.end <= ring.window,
+        )
 
     def _write(self, buffers: KeyValues, new: KeyValues) -> None:
         for stored, added in zip(buffers, new, strict=True):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gradient
+from gradient.backends.options import SlotMap
 from gradient.kv_cache.layout import (
     Batch,
     Buffers,
@@ -22,7 +22,6 @@ from gradient.kv_cache.layout import (
     KVCacheSpec,
     Layout,
     Slots,
-    attention_mask,
     index_of,
     round_up,
 )
@@ -106,12 +105,18 @@ class StaticSlots(Slots):
     """The slots of one batch in static buffers."""
 
     def __init__(self, layout: Static, batch: Batch, extent: int) -> None:
+        """Args:
+        extent: slots that are read, at least those in use.
+        """
         self.layout = layout
         self.batch = batch
-        self.extent = extent  # S: slots that are read, at least those in use
         # Single tokens of rows of one length, which read no slot too many, see all they read.
-        self.unmasked = batch.tokens == 1 and batch.equal_lengths and layout.spec.block == 1
-        self._masks: dict[int | None, Tensor] = {}
+        see_all = batch.tokens == 1 and batch.equal_lengths and layout.spec.block == 1
+        self.map = (
+            batch.fresh_map()
+            if batch.fresh
+            else SlotMap(batch.positions.array, extent, layout.capacity, {}, see_all=see_all)
+        )
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
         """See `Slots.update`."""
@@ -119,24 +124,7 @@ class StaticSlots(Slots):
         for stored, added in zip(buffers, new, strict=True):
             for buffer, part in zip(stored, added, strict=True):
                 self._write(buffer, part)
-        if self.batch.fresh:
-            return new
-        # A single token of even rows needs no mask for its window either: the slots are cut.
-        start = max(0, self.extent - window) if self.unmasked and window is not None else 0
-        return KeyValues(
-            *(tuple(part[:, :, start : self.extent] for part in parts) for parts in buffers)
-        )
-
-    def mask(self, window: int | None) -> Tensor | None:
-        """See `Slots.mask`."""
-        if self.unmasked:
-            return None
-        if window is not None and window >= self.extent:
-            window = None
-        if window not in self._masks:
-            key_positions = gradient.arange(self.extent, device=self.layout.spec.device)
-            self._masks[window] = attention_mask(key_positions, self.batch.positions, window)
-        return self._masks[window]
+        return new if self.batch.fresh else buffers
 
     def _write(self, buffer: Tensor, part: Tensor) -> None:
         if self.batch.fresh:

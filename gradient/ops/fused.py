@@ -9,7 +9,7 @@ from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.backends.options import AttentionOptions
+from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.ops.autocast import float32_precision, lower_precision
 
 
@@ -78,6 +78,31 @@ def attention(
     """softmax(scale q k^T + mask) v for q (B, H, T, D), k and v (B, Hk, S, D)."""
     out, high, log_sum = be.attention(q, k, v, mask, options)
     return out, {"high": high, "log_sum": log_sum}
+
+
+@lower_precision
+@op(lambda g, be, q, keys, values, slots, options:
+    be.cached_attention_grad(g, q, keys, values, slots, options))  # fmt: skip
+def cached_attention(
+    be: Backend[Array],
+    q: Array,
+    /,
+    *,
+    keys: tuple[Any, ...],
+    values: tuple[Any, ...],
+    slots: SlotMap,
+    options: AttentionOptions,
+) -> Array:
+    """Attention of q (B, H, T, D) over the slots of a key-value cache, which has no gradient."""
+    return be.cached_attention(q, keys, values, slots, options)
+
+
+@op()
+def stored_vectors(
+    be: Backend[Array], codes: Array, /, *, scales: tuple[Any, ...], dtype: Any
+) -> Array:
+    """The vectors that a key-value cache holds as codes and scales."""
+    return be.stored_vectors((codes, *scales), dtype)
 
 
 @op(lambda g, be, cos, sin, interleaved: be.rope(g, cos, -sin, interleaved))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import wrap
-from gradient.backends.options import AttentionOptions
+from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
 from gradient.ops import (
@@ -137,6 +137,8 @@ BAND = CAUSAL & np.triu(np.ones((3, 3), bool), -1)
 BIAS = np.linspace(-1, 1, 9).reshape(3, 3)
 HEADS = ((2, 4, 3, 4), (2, 2, 3, 4), (2, 2, 3, 5))
 ANGLES = np.linspace(0, 3, 6).reshape(3, 2)
+KEYS, VALUES = np.cos(np.arange(160.0)).reshape(2, 2, 2, 5, 4)
+SCALES = 2.0 ** np.arange(-3, 3).reshape(3, 2)
 COS, SIN = np.cos(ANGLES), np.sin(ANGLES)
 
 
@@ -158,6 +160,18 @@ def constant(x: Any, value: np.ndarray) -> Any:
     """A NumPy constant as an array of x's backend (floats in x's dtype)."""
     dtype = x.array.dtype if value.dtype.kind == "f" else None
     return x.backend.asarray(value.astype(dtype) if dtype is not None else value)
+
+
+def cached(q: Any) -> Any:
+    """Attention over a cache of five slots, whose queries are the last three."""
+    positions = constant(q, np.array([[2, 3, 4], [2, 3, 4]]))
+    return fused.cached_attention(
+        q,
+        keys=(constant(q, KEYS),),
+        values=(constant(q, VALUES),),
+        slots=SlotMap(positions, 5, 5, {}),
+        options=AttentionOptions(scale=0.5),
+    )
 
 
 def thirds(rows: int) -> np.ndarray:
@@ -629,6 +643,22 @@ TABLE = [
         lambda x: cross_entropy(x, TARGET, 0.1),
         ONE,
         note="smoothed",
+    ),
+    Row(
+        "cached_attention",
+        cached,
+        lambda q: attention(q, KEYS, VALUES, np.tri(3, 5, 2, dtype=bool)),
+        ((2, 4, 3, 4),),
+    ),
+    Row(
+        "stored_vectors",
+        lambda x: fused.stored_vectors(
+            x, scales=(x.backend.asarray(SCALES.astype(np.float16)),), dtype=np.dtype(np.float64)
+        ),
+        lambda x: x * np.repeat(SCALES, 2, 1),
+        ((3, 4),),
+        kind="int",
+        differentiable=False,
     ),
     Row(
         "attention",

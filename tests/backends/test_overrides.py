@@ -17,7 +17,7 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
-from gradient.backends.options import AdamWOptions
+from gradient.backends.options import AdamWOptions, AttentionOptions, SlotMap
 from gradient.backends.required import RequiredMethods
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
@@ -53,8 +53,8 @@ def overrides(kind: type[Backend]) -> list[str]:
 
 def kernel_overrides() -> list[str]:
     """The overrides by numba kernels: defined in a module that goes by the name of its family."""
-    families = {f"gradient.backends.numpy.{name}" for name in
-                ("elementwise", "norms", "attention", "rng", "steps")}  # fmt: skip
+    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "steps")
+    families = {f"gradient.backends.numpy.{name}" for name in names}
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
 
 
@@ -236,6 +236,12 @@ def attention_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*out.shape), q, k, v, out, high, log_sum
 
 
+def cached_attention(o: Offset) -> tuple[Any, ...]:
+    q, k, v = o.heads()
+    t, s = q.shape[2], k.shape[2]
+    return q, (k,), (v,), SlotMap(np.arange(s - t, s)[None], s, s, {}), AttentionOptions()
+
+
 def log_softmax_grad(o: Offset) -> tuple[Any, ...]:
     (out,) = o.of("log_softmax", o.rows()[None], -1)
     return o.plain(*out.shape), out, -1
@@ -269,6 +275,7 @@ AT_OFFSETS: dict[str, Any] = {
     "rms_norm_grad": rms_norm_grad,
     "attention": lambda o: o.heads(),
     "attention_grad": attention_grad,
+    "cached_attention": cached_attention,
     "silu": lambda o: (both_signs(o),),
     "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "gelu": lambda o: (both_signs(o),),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradient import dtypes
-from gradient.backends.options import AdamWOptions, AttentionOptions
+from gradient.backends.options import AdamWOptions, AttentionOptions, SlotMap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import DType
 from gradient.dtypes.packed import PACKED
@@ -157,6 +157,84 @@ ATTENTION: list[dict[str, Any]] = [
     {"queries": 37, "keys": 90, "mask": "band"},  # as behind a cache, with a window
     {"queries": 6, "mask": "added"},
     {"queries": 6, "mask": "added", "softcap": 1.5},
+]
+
+
+def stored(a: Draw, codec: str, *shape: int) -> tuple[np.ndarray, ...]:
+    """The parts that a cache stores of vectors (..., D): a scale for 32 numbers, or for all."""
+    *lead, d = shape
+    groups = d // 32 if d % 32 == 0 else 1
+    if codec == "float":
+        return (a(*shape),)
+    scales = [abs(a(*lead, groups)).astype(np.float16) for _ in range(2)]
+    if codec == "int8":
+        return a.integers(-127, 128, *shape).astype(np.int8), scales[0] / np.float16(127)
+    codes = a.integers(0, 256, *lead, d // 2).astype(np.uint8)
+    return codes, scales[0] / np.float16(15), -scales[1]
+
+
+def cached_attention(
+    layout: str,
+    queries: int = 1,
+    *,
+    heads: tuple[int, int] = (6, 2),
+    size: int = 40,
+    slots: int = 300,
+    codecs: tuple[str, str] = ("float", "float"),
+    **options: Any,
+) -> Case:
+    """The arguments of a call: ragged rows, in one of the layouts of a cache."""
+
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        (h, key_heads), t, b, n = heads, queries, min(a.rows, 3), slots
+        window = options.get("window")
+        held = np.random.default_rng(1).integers(0, n - t + 1, b)
+        positions = held[:, None] + np.arange(t)
+        lead: tuple[int, ...] = (b, key_heads, n)
+        where = SlotMap(positions, n, n, {})
+        if layout == "paged":
+            pages = -(-n // 16)
+            table = np.random.default_rng(2).permutation(b * pages + 2)[: b * pages]
+            where = where._replace(size=16, table=table.reshape(b, pages))
+            lead = (b * pages + 2, 16, key_heads)
+        elif layout == "ring":
+            ring = window + t + 2
+            lead = (b, key_heads, 1 + ring)
+            where = SlotMap(positions, ring, ring, {}, offset=1, wraps=True)
+        elif layout == "later":
+            start = np.arange(b) * 117
+            where = where._replace(positions=positions + start[:, None], start=start)
+        elif layout == "fresh":
+            lead = (b, key_heads, t)
+            where = SlotMap(np.arange(t) + np.zeros((b, 1), int), t, t, {}, fresh=True)
+        elif layout == "even":
+            where = SlotMap(np.full((b, 1), n - 1), n, n, {}, see_all=True)
+        keys, values = (stored(a, codec, *lead, size) for codec in codecs)
+        return a(b, h, t, size), keys, values, where, AttentionOptions(0.2, True, **options)
+
+    return arguments
+
+
+def cached_attention_grad(layout: str, queries: int = 1, **options: Any) -> Case:
+    forward = cached_attention(layout, queries, **options)
+    return lambda a: (lambda q, *rest: (a(*q.shape), q, *rest))(*forward(a))
+
+
+CACHED: list[dict[str, Any]] = [
+    {"layout": "static"},
+    {"layout": "static", "queries": 5, "window": 33, "softcap": 1.5},
+    {"layout": "static", "queries": 130, "heads": (2, 1), "size": 20},
+    {"layout": "static", "codecs": ("int8", "int4"), "size": 64, "heads": (3, 3)},
+    {"layout": "static", "queries": 3, "codecs": ("int4", "int8"), "size": 8},
+    {"layout": "even"},
+    {"layout": "even", "window": 150},
+    {"layout": "paged", "queries": 2},
+    {"layout": "paged", "window": 200, "codecs": ("int8", "int8")},
+    {"layout": "ring", "queries": 2, "window": 150},
+    {"layout": "ring", "window": 10, "codecs": ("int8", "int4")},
+    {"layout": "later", "queries": 70, "window": 140},
+    {"layout": "fresh", "queries": 200},
+    {"layout": "fresh", "queries": 41, "window": 7, "softcap": 0.7},
 ]
 
 
@@ -355,6 +433,12 @@ CASES: dict[str, list[Case]] = {
     "rope": [rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
+    "cached_attention": [cached_attention(**options) for options in CACHED],
+    "cached_attention_grad": [cached_attention_grad(**options) for options in CACHED],
+    "stored_vectors": [
+        lambda a, codec=codec: (stored(a, codec, a.rows, 3, 64), a.dtype)
+        for codec in ("float", "int8", "int4")
+    ],
     # Packed weights: every format, alone and multiplied with one row, a few and many
     "pack": [lambda a, d=d: (np.ascontiguousarray(a(3, 7, 256), np.float32), d) for d in PACKED],
     "unpack": [lambda a, name=d.name: (packed(a, name, 3, 7, 256), a.dtype) for d in PACKED],
@@ -458,6 +542,8 @@ def carry(backend: Any, value: Any) -> Any:
         return value if backend.device in ("cpu", "bare") else backend.asarray(value)
     if type(value) in (list, tuple):
         return type(value)(carry(backend, v) for v in value)
+    if isinstance(value, SlotMap):
+        return SlotMap(*(carry(backend, v) for v in value))._replace(masks={})
     return value
 
 
@@ -466,6 +552,8 @@ def leaves(value: Any) -> list[Any]:
         return [leaf for v in value for leaf in leaves(v)]
     if isinstance(value, PackedArray):
         return list(value.parts)
+    if isinstance(value, SlotMap):
+        return leaves((value.positions, value.table, value.start))
     options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
     return [] if value is None or isinstance(value, options) else [value]
 

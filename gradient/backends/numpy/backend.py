@@ -12,6 +12,7 @@ from gradient.backends.numpy import memory
 from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
+from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
@@ -33,6 +34,7 @@ class NumpyBackend(
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,
+    CachedAttentionKernels,
     PackedKernels,
     PackingKernels,
     RandomKernels,

@@ -29,6 +29,9 @@ SUMS: Any = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """As STRICT, and sums may be taken in any order: without that LLVM does not vectorise them. The
 order is settled when the kernel is compiled, so a kernel gives the same result each time."""
 
+ORDERED: Any = {"error_model": "numpy"}
+"""Arithmetic as written."""
+
 ffi.register_lock_callback(compiler.llvm_lock.acquire, compiler.llvm_lock.release)
 
 
@@ -49,7 +52,7 @@ def strict_kernel(function: Function) -> Function:
 
 def ordered_kernel(function: Function) -> Function:
     """As `kernel`, with the arithmetic exactly as it is written."""
-    return _entry_point(function, {"error_model": "numpy"})
+    return _entry_point(function, ORDERED)
 
 
 def subroutine(function: Function) -> Function:
@@ -58,8 +61,9 @@ def subroutine(function: Function) -> Function:
 
 
 def ordered_subroutine(function: Function) -> Function:
-    """As `subroutine`, with the arithmetic exactly as it is written."""
-    return numba.njit(error_model="numpy")(function)
+    """As `subroutine`, with the arithmetic exactly as it is written: so it gives the same bits in
+    each kernel that calls it."""
+    return numba.njit(**ORDERED)(function)
 
 
 def _entry_point(function: Function, options: Any) -> Function:

@@ -17,6 +17,8 @@ from gradient.backends.numpy.kernels.compilation import STRICT
 F4, I4 = np.float32, np.int32
 
 LOG2_E4, LOG2_E8 = F4(1.4426950408889634), 1.4426950408889634
+# The coefficients of (e^r - 1 - r) / r^2, the highest first.
+EXP4 = (F4(0.0013814660), F4(0.0083687027), F4(0.041668386), F4(0.16666521), F4(0.49999993))
 # log(2) in two parts: the first has so few bits that its product with an exponent is exact.
 LOG_2_HIGH4, LOG_2_LOW4 = F4(0.693359375), F4(-2.12194440054690583e-4)
 LOG_2_HIGH8, LOG_2_LOW8 = 0.6931471803691238, 1.9082149292705877e-10
@@ -39,10 +41,10 @@ def _split4(x):
     shifted = x * LOG2_E4 + ROUND4
     n = shifted - ROUND4
     r = (x - n * LOG_2_HIGH4) - n * LOG_2_LOW4
-    p = F4(0.0013814660) * r + F4(0.0083687027)
-    p = p * r + F4(0.041668386)
-    p = p * r + F4(0.16666521)
-    p = p * r + F4(0.49999993)
+    p = EXP4[0] * r + EXP4[1]
+    p = p * r + EXP4[2]
+    p = p * r + EXP4[3]
+    p = p * r + EXP4[4]
     return I4(F4(shifted).view(I4) - ROUND_BITS4), p * (r * r) + r
 
 

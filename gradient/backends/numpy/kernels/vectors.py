@@ -105,6 +105,16 @@ def add_product(context, total, number, vector):
     return total(total, number, vector), generate
 
 
+@intrinsic
+def larger(context, a, b):
+    """The larger of each pair of elements; of a NaN and a number, one of the two."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return a(a, b), generate
+
+
 def _splat(context: Any, builder: Any, number: Any, kind: Vector) -> Any:
     type_ = context.get_value_type(kind)
     one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, ir.IntType(32)(0))

@@ -1,0 +1,310 @@
+"""Attention over the slots of a key-value cache, which are read where and as they are stored.
+
+The keys come in blocks of BLOCK positions that begin at its multiples, whatever the rows' lengths.
+Within a block every sum runs in the order of positions, and blocks are put together in order, as
+in FlashAttention (Dao et al. 2022, algorithm 1). So a query's output depends on its position and
+the slots that it sees alone: not on what else is computed with it, nor in how many passes.
+
+A thread takes many queries through their blocks; of few queries, the blocks are spread over the
+threads and joined after (Flash-Decoding: Dao et al. 2023).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.numpy.kernels.attention import padded, product
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.functions import exp, tanh
+from gradient.backends.numpy.kernels.stored import (
+    FLOAT16,
+    INT8,
+    read_floats,
+    read_int4,
+    read_int8,
+    transpose,
+)
+from gradient.backends.numpy.kernels.vector_functions import exp_of_nonpositive
+from gradient.backends.numpy.kernels.vectors import (
+    add_product,
+    fill,
+    lanes,
+    larger,
+    load,
+    store,
+)
+
+BLOCK = 128
+"""Positions of a block."""
+
+SCORES = BLOCK + 16
+"""Numbers from one row of scores to the next: there is room for a vector behind each."""
+
+# Arguments that kernels share:
+#   q, out          (B, T, H, D) and (B, T, H, E), flat
+#   positions       (B, T), rising; query t of row b sees those up to its own, `window` at most
+#   sizes           (B, T, H, Hk, D, E)
+#   k_..., v_...    how vectors are stored: their kind, the floats or codes, and of codes the
+#                   scales, minimums, and how many share one
+#   table, place    where: see `row_of`
+# Of one key head, query rows have the number t * G + g, G query heads a key head.
+
+
+@ordered_subroutine
+def row_of(table, place, batch, head, position):
+    """The number of the stored vector that holds a position, and how many more of its page follow.
+
+    place: positions of a page, its first column, and vectors from one page, head and column to the
+    next; of the row, the first position. Without a table, row b's page is b.
+    """
+    size, first, pages, heads, columns = place[0], place[1], place[2], place[3], place[4]
+    page, at = position // size, position % size
+    page = table[batch, page % table.shape[1]] if table.size else batch
+    return page * pages + head * heads + (first + at) * columns, size - at
+
+
+@ordered_subroutine
+def read_vectors(
+    table, place, starts, batch, head, first, stop, kind, data, scales, lows, group, n, out, out_row
+):
+    """out[i * out_row:][:n] = the vector of position first + i, up to `stop`."""
+    start = starts[batch] if starts.size else 0
+    position = first
+    while position < stop:
+        vector, run = row_of(table, place, batch, head, position - start)
+        for i in range(min(run, stop - position)):
+            at, to = vector + i * place[4], (position - first + i) * out_row
+            if kind <= FLOAT16:
+                read_floats(kind, data, at * n * (4 if kind == 0 else 2), n, out, to)
+            elif kind == INT8:
+                read_int8(data, at * n, scales, at * 2 * (n // group), group, n, out, to)
+            else:
+                at_scale = at * 2 * (n // group)
+                read_int4(data, at * (n // 2), scales, lows, at_scale, group, n, out, to)
+        position += run
+
+
+@ordered_subroutine
+def transpose_keys(rows, row, n, columns, count):
+    """columns = the transpose of `count` rows of n, in panels of two vectors' keys."""
+    width = lanes(rows)
+    pair, wide = 2 * width, padded(n, rows)
+    for first in range(0, count, width):
+        panel = first // pair * pair * wide + first % pair
+        for j in range(0, n, width):
+            transpose(rows, first * row + j, row, columns, panel + j * pair, pair)
+
+
+@ordered_subroutine
+def halve(p, at, largest):
+    """The sum of a vector's numbers at `at`, or the largest of them; they are overwritten."""
+    n = lanes(p) // 2
+    while n > 0:
+        for i in range(at, at + n):
+            p[i] = max(p[i], p[n + i]) if largest else p[i] + p[n + i]
+        n //= 2
+    return p[at]
+
+
+@ordered_subroutine
+def softmax_rows(p, rows, seen, softcap, high, sums):
+    """Turn scores into e^(score - high), 0 outside the columns that a row sees; and their sums.
+
+    A row with a NaN or inf among its scores has a sum of NaN, one that sees nothing has 0.
+    """
+    width, one = lanes(p), p.dtype.type(1)
+    for r in range(rows):
+        first = r * SCORES
+        row = p[first : first + BLOCK]
+        if softcap > 0:
+            for i in range(BLOCK):
+                row[i] = softcap * tanh(row[i] / softcap)
+        row[: seen[r, 0]] = -np.inf
+        row[seen[r, 1] :] = -np.inf
+        largest = load(p, first)
+        for i in range(first + width, first + BLOCK, width):
+            largest = larger(largest, load(p, i))
+        store(p, first + BLOCK, largest)
+        shift = halve(p, first + BLOCK, True)
+        if shift == -np.inf:
+            shift = p.dtype.type(0)
+        minus_shift, total = fill(-shift), fill(p.dtype.type(0))
+        for i in range(first, first + BLOCK, width):
+            x = exp_of_nonpositive(add_product(minus_shift, one, load(p, i)))
+            total = add_product(total, one, x)
+            store(p, i, x)
+        store(p, first + BLOCK, total)
+        high[r], sums[r] = shift, halve(p, first + BLOCK, False)
+
+
+@ordered_subroutine
+def attend_to_block(
+    block, batch, head, table, place, starts, positions, sizes, window, softcap,
+    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
+    q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen, high, sums, o_rows,
+):  # fmt: skip
+    """What the query rows from `first_row` on get of a block: sums of e^(score - high) and of the
+    values times that, o_rows. False if no row sees any of it."""
+    heads, d, e = sizes[3], sizes[4], sizes[5]
+    groups = sizes[2] // heads
+    begin, low, stop = block * BLOCK, BLOCK, 0
+    for r in range(rows):
+        position = positions[batch, (first_row + r) // groups]
+        first = max(position - window + 1, 0)
+        if starts.size:
+            first = max(first, starts[batch])
+        seen[r, 0] = min(max(first - begin, 0), BLOCK)
+        seen[r, 1] = max(min(position + 1 - begin, BLOCK), seen[r, 0])
+        if seen[r, 0] < seen[r, 1]:
+            low, stop = min(low, seen[r, 0]), max(stop, seen[r, 1])
+    if low >= stop:
+        return False
+    pair = 2 * lanes(p)
+    low = low // pair * pair  # whole panels: the columns before are read, if they are there
+    first = begin + low
+    real = max(first, starts[batch]) if starts.size else first
+    k_row, e_row = padded(d, p), padded(e, p) + pair
+    read_vectors(table, place, starts, batch, head, real, begin + stop,
+                 k_kind, k_data, k_scales, k_lows, k_group, d, k_rows[(real - first) * k_row:],
+                 k_row)  # fmt: skip
+    read_vectors(table, place, starts, batch, head, real, begin + stop,
+                 v_kind, v_data, v_scales, v_lows, v_group, e, v_rows[(real - first) * e_row:],
+                 e_row)  # fmt: skip
+    transpose_keys(k_rows, k_row, d, k_columns, stop - low)
+    m = (rows + 3) // 4 * 4
+    for j in range(0, stop - low, pair):
+        product(q_rows, k_row, 1, k_columns[j * k_row :], pair, p[low + j :], SCORES,
+                m, d, pair, False)  # fmt: skip
+    softmax_rows(p, rows, seen, softcap, high, sums)
+    begin_at = real - first + low
+    product(p[begin_at:], SCORES, 1, v_rows[(real - first) * e_row :], e_row, o_rows, e_row,
+            m, stop - begin_at, padded(e, p), False)  # fmt: skip
+    return True
+
+
+@ordered_subroutine
+def merge(high, sums, o, row, o_at, more_high, more_sum, more, more_at, n):
+    """Add what a row gets of a later block, n numbers, to what it has of those before."""
+    if more_sum == 0:
+        return
+    width, one = lanes(o), o.dtype.type(1)
+    if sums[row] == 0:
+        high[row], sums[row] = more_high, more_sum
+        for i in range(0, n, width):
+            store(o, o_at + i, load(more, more_at + i))
+        return
+    kept = added = one
+    if more_high > high[row]:
+        kept = exp(high[row] - more_high)
+        high[row] = more_high
+    else:
+        added = exp(more_high - high[row])
+    kept_sum, added_sum = sums[row] * kept, more_sum * added
+    sums[row] = kept_sum + added_sum
+    zero = fill(o.dtype.type(0))
+    for i in range(0, n, width):
+        scaled = add_product(zero, kept, load(o, o_at + i))
+        store(o, o_at + i, add_product(scaled, added, load(more, more_at + i)))
+
+
+@ordered_subroutine
+def first_block(position, window, starts, batch):
+    """The block of the first position that a query sees."""
+    first = max(position - window + 1, starts[batch] if starts.size else 0)
+    return max(first, 0) // BLOCK
+
+
+@ordered_subroutine
+def copy_queries(q, sizes, batch, head, first_row, rows, scale, q_rows, q_row):
+    """scale * the query rows of a key head, padded with zeros."""
+    t, h, d = sizes[1], sizes[2], sizes[4]
+    groups = h // sizes[3]
+    for r in range(rows):
+        query, g = (first_row + r) // groups, (first_row + r) % groups
+        at = ((batch * t + query) * h + head * groups + g) * d
+        for i in range(d):
+            q_rows[r * q_row + i] = q[at + i] * scale
+
+
+@ordered_subroutine
+def write_row(o, o_at, total, sizes, batch, head, row, out):
+    """Divide a row by its sum, into its place in `out`; 0 where it saw nothing."""
+    t, h, e = sizes[1], sizes[2], sizes[5]
+    groups = h // sizes[3]
+    at = ((batch * t + row // groups) * h + head * groups + row % groups) * e
+    for i in range(e):
+        out[at + i] = o[o_at + i] / total if total != 0 else o.dtype.type(0)
+
+
+@ordered_kernel
+def attend(
+    start, stop, q, positions, sizes, table, place, starts,
+    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
+    scale, window, softcap, tile, parts, high, sums, o, out,
+):  # fmt: skip
+    """The units start to stop of all (B, Hk, tiles of a key head's query rows, parts).
+
+    One part: into out. More, of few query rows in one tile: part i is the block i after the first
+    that the row's queries see, and goes to high and sums (units, rows) and o (units, rows, padded
+    E), flat, for `join_parts`.
+    """
+    heads, d, e = sizes[3], sizes[4], sizes[5]
+    groups = sizes[2] // heads
+    all_rows = sizes[1] * groups
+    tiles = (all_rows + tile - 1) // tile
+    dtype = q.dtype
+    pair = 2 * lanes(q)
+    m, k_row, e_row = (tile + 3) // 4 * 4, padded(d, q), padded(e, q) + pair
+    n = padded(e, q)
+    q_rows, p = np.zeros(m * k_row, dtype), np.empty(m * SCORES, dtype)
+    k_rows, k_columns = np.empty(BLOCK * k_row, dtype), np.empty(BLOCK * k_row, dtype)
+    v_rows, seen = np.zeros(BLOCK * e_row, dtype), np.empty((tile, 2), np.int64)
+    new, new_high, new_sums = (
+        np.empty(m * e_row, dtype), np.empty(tile, dtype), np.empty(tile, dtype)
+    )  # fmt: skip
+    if parts == 1:
+        high, sums, o = np.empty(tile, dtype), np.empty(tile, dtype), np.empty(tile * n, dtype)
+    held = -1
+    for unit in range(start, stop):
+        batch, head = unit // (heads * tiles * parts), unit // (tiles * parts) % heads
+        first_row = unit // parts % tiles * tile
+        rows = min(tile, all_rows - first_row)
+        if unit // parts != held:
+            held = unit // parts
+            copy_queries(q, sizes, batch, head, first_row, rows, scale, q_rows, k_row)
+        first = first_block(positions[batch, first_row // groups], window, starts, batch)
+        last = positions[batch, (first_row + rows - 1) // groups] // BLOCK
+        if parts > 1:
+            first += unit % parts
+            last = min(first, last)
+        row = unit * rows if parts > 1 else 0
+        sums[row : row + rows] = 0
+        for block in range(first, last + 1):
+            if attend_to_block(
+                block, batch, head, table, place, starts, positions, sizes, window, softcap,
+                k_kind, k_data, k_scales, k_lows, k_group,
+                v_kind, v_data, v_scales, v_lows, v_group,
+                q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen,
+                new_high, new_sums, new,
+            ):  # fmt: skip
+                for r in range(rows):
+                    merge(high, sums, o, row + r, (row + r) * n, new_high[r], new_sums[r],
+                          new, r * e_row, n)  # fmt: skip
+        if parts == 1:
+            for r in range(rows):
+                write_row(o, r * n, sums[r], sizes, batch, head, first_row + r, out)
+
+
+@ordered_kernel
+def join_parts(start, stop, sizes, parts, high, sums, o, out):
+    """The rows' outputs, of the key heads start to stop of all (B, Hk), from those of the parts.
+    The first part's high, sums and o are overwritten."""
+    heads, e = sizes[3], sizes[5]
+    rows = sizes[1] * (sizes[2] // heads)
+    n = padded(e, o)
+    for unit in range(start, stop):
+        for r in range(rows):
+            first = unit * parts * rows + r
+            for more in range(first + rows, first + parts * rows, rows):
+                merge(high, sums, o, first, first * n, high[more], sums[more], o, more * n, n)
+            write_row(o, first * n, sums[first], sizes, unit // heads, unit % heads, r, out)

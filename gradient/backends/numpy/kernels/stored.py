@@ -1,0 +1,194 @@
+"""Numbers as weights and caches store them, read from bytes as vectors of float32.
+
+A `kind` says how they are stored; it is an argument like any other, so that one compiled kernel
+reads them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.vectors import (
+    LANES,
+    Vector,
+    add_product,
+    fill,
+    intrinsic,
+    lanes,
+    store,
+)
+
+FLOAT32, BFLOAT16, FLOAT16, INT8, INT4 = range(5)
+KINDS = {"float32": FLOAT32, "bfloat16": BFLOAT16, "float16": FLOAT16}
+"""How a dtype's numbers are stored, for the dtypes that are read as they are."""
+
+I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+F16, F32 = ir.HalfType(), ir.FloatType()
+
+
+def _reader(stored: Any, count: int, convert: Callable[[Any, Any, Any, Any], Any]) -> Any:
+    """An intrinsic read(data, at): `count` numbers from byte `at` of a flat array of bytes, as a
+    vector, or a single one as a number."""
+    kind = Vector(types.float32) if count > 1 else types.float32
+
+    @intrinsic
+    def read(context, data, at):
+        def generate(context, builder, signature, arguments):
+            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
+            place = builder.gep(bytes_, [arguments[1]])
+            held = ir.VectorType(stored, count)
+            value = builder.load(builder.bitcast(place, held.as_pointer()))
+            value.align = 1
+            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+            vector = convert(builder, value, floats, ints)
+            return vector if count > 1 else builder.extract_element(vector, I32(0))
+
+        return kind(data, types.int64), generate
+
+    return read
+
+
+def _all(ints: Any, number: int) -> Any:
+    return ir.Constant(ints, [number] * ints.count)
+
+
+def _of_float32(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return value
+
+
+def _of_bfloat16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    high = builder.shl(builder.zext(value, ints), _all(ints, 16))  # the upper half of a float32
+    return builder.bitcast(high, floats)
+
+
+def _of_float16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return builder.fpext(value, floats)
+
+
+def _of_int8(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return builder.sitofp(builder.sext(value, ints), floats)
+
+
+def _of_low_bits(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return builder.uitofp(builder.and_(builder.zext(value, ints), _all(ints, 15)), floats)
+
+
+def _of_high_bits(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return builder.uitofp(builder.lshr(builder.zext(value, ints), _all(ints, 4)), floats)
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+SOME = LANES[types.float32]
+float32_vector, float32_number = (_reader(F32, n, _of_float32) for n in (SOME, 1))
+bfloat16_vector, bfloat16_number = (_reader(I16, n, _of_bfloat16) for n in (SOME, 1))
+float16_vector, float16_number = (_reader(F16, n, _of_float16) for n in (SOME, 1))
+int8_vector, int8_number = (_reader(I8, n, _of_int8) for n in (SOME, 1))
+low_bits_vector, low_bits_number = (_reader(I8, n, _of_low_bits) for n in (SOME, 1))
+high_bits_vector, high_bits_number = (_reader(I8, n, _of_high_bits) for n in (SOME, 1))
+
+
+@ordered_subroutine
+def read_floats(kind, data, at, n, out, out_at):
+    """out[out_at : out_at + n] = the floats from byte `at` of data."""
+    width = lanes(out)
+    if n < width:
+        for i in range(n):
+            if kind == FLOAT32:
+                out[out_at + i] = float32_number(data, at + 4 * i)
+            elif kind == BFLOAT16:
+                out[out_at + i] = bfloat16_number(data, at + 2 * i)
+            else:
+                out[out_at + i] = float16_number(data, at + 2 * i)
+        return
+    for number in range(0, n, width):
+        i = min(number, n - width)  # the last vector may begin before the end of what is there
+        if kind == FLOAT32:
+            store(out, out_at + i, float32_vector(data, at + 4 * i))
+        elif kind == BFLOAT16:
+            store(out, out_at + i, bfloat16_vector(data, at + 2 * i))
+        else:
+            store(out, out_at + i, float16_vector(data, at + 2 * i))
+
+
+@ordered_subroutine
+def read_int8(codes, at, scales, scales_at, group, n, out, out_at):
+    """As `read_floats`, code * scale: `group` codes share one of the float16 scales."""
+    width = lanes(out)
+    zero = fill(out.dtype.type(0))
+    if n < width:
+        for i in range(n):
+            scale = float16_number(scales, scales_at + 2 * (i // group))
+            out[out_at + i] = int8_number(codes, at + i) * scale
+        return
+    for number in range(0, n, width):
+        i = min(number, n - width)
+        scale = float16_number(scales, scales_at + 2 * (i // group))
+        store(out, out_at + i, add_product(zero, scale, int8_vector(codes, at + i)))
+
+
+@ordered_subroutine
+def read_int4(codes, at, scales, lows, scales_at, group, n, out, out_at):
+    """As `read_int8`, low + code * scale: a byte holds number i of the first half of the n, and
+    number i of the second."""
+    width = lanes(out)
+    half = n // 2
+    for part in range(2):
+        first = part * half
+        if half < width:
+            for i in range(half):
+                here = scales_at + 2 * ((first + i) // group)
+                scale, low = float16_number(scales, here), float16_number(lows, here)
+                code = high_bits_number(codes, at + i) if part else low_bits_number(codes, at + i)
+                out[out_at + first + i] = code * scale + low
+            continue
+        for number in range(0, half, width):
+            i = min(number, half - width)
+            here = scales_at + 2 * ((first + i) // group)
+            scale, low = float16_number(scales, here), fill(float16_number(lows, here))
+            code = high_bits_vector(codes, at + i) if part else low_bits_vector(codes, at + i)
+            store(out, out_at + first + i, add_product(low, scale, code))
+
+
+@intrinsic
+def transpose(context, array, at, row, out, out_at, out_row):
+    """A square of as many rows as a vector has elements: row i, from at + i * row on, becomes
+    column i, of rows from out_at on, out_row apart."""
+
+    def generate(context, builder, signature, arguments):
+        array_, at_, row_, out_, out_at_, out_row_ = arguments
+        n = LANES[array.dtype]
+        kind = context.get_value_type(Vector(array.dtype))
+        i64 = ir.IntType(64)
+
+        def places(of: Any, value: Any, first: Any, step: Any) -> list[Any]:
+            data = context.make_array(of)(context, builder, value).data
+            starts = [builder.add(first, builder.mul(step, i64(i))) for i in range(n)]
+            return [
+                builder.bitcast(builder.gep(data, [start]), kind.as_pointer()) for start in starts
+            ]
+
+        rows = []
+        for place in places(array, array_, at_, row_):
+            rows.append(builder.load(place))
+            rows[-1].align = 1
+        # Blocks of `size` change places across the diagonal, for pairs of rows `size` apart.
+        size = 1
+        while size < n:
+            low = [j if not j & size else n + j - size for j in range(n)]
+            high = [j + size if not j & size else n + j for j in range(n)]
+            masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+            for i in (i for i in range(n) if not i & size):
+                pair = rows[i], rows[i + size]
+                rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            size *= 2
+        for vector, place in zip(rows, places(out, out_, out_at_, out_row_), strict=True):
+            builder.store(vector, place).align = 1
+        return context.get_dummy_value()
+
+    at64 = types.int64
+    return types.void(array, at64, at64, out, at64, at64), generate
