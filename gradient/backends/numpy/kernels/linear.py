@@ -8,17 +8,15 @@ other rows are computed with it.
 
 from __future__ import annotations
 
-import functools
-import platform
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.formats import (
     FLOATS,
     I32,
@@ -180,13 +178,6 @@ def linear(start, stop, x, x_row, rows, weight, form, k, bias, out):
                 out[i * n + j] += bias[j]
 
 
-@functools.cache
 def converts_float16() -> bool:
     """Whether this processor has an instruction from float16 to float32."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True
-    try:
-        features = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know this processor
-        return False
-    return bool(features.get("f16c") or features.get("avx512f"))
+    return CONVERTS_FLOAT16

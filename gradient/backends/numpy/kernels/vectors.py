@@ -9,24 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import extending, types
 from numba.core.datamodel import PrimitiveModel
 
+from gradient.backends.numpy.kernels.cpu import BYTES as BYTES
+
 intrinsic: Any = extending.intrinsic  # annotated as if callers passed the typing context
 
 
-def _bytes() -> int:
-    """The width of this processor's vector registers."""
-    try:
-        features = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know this processor
-        return 16
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
-
-
-BYTES = _bytes()
 LANES = {types.float32: BYTES // 4, types.float64: BYTES // 8}
 
 

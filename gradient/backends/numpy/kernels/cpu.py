@@ -1,0 +1,72 @@
+"""Which instructions of this processor kernels use.
+
+A path is a set of instructions that kernels are written for:
+
+    avx512vnni   64-byte registers, and one instruction for four products of bytes in each lane
+    avxvnni      the same on 32-byte registers
+    avx2         32-byte registers; products of bytes by way of 16 bits
+    neon         16-byte registers of an ARM processor with its dot product
+    plain        whatever LLVM makes of general operations, on any processor
+
+The environment variable GRADIENT_CPU forces one, for tests: all kernels are then compiled for a
+processor that has no more. The cache on disk keeps them apart, as numba puts the processor and its
+features into the key of each kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import llvmlite.binding
+import numba
+
+from gradient.errors import ArgumentError
+
+ARM = platform.machine().lower() in ("arm64", "aarch64")
+
+NEEDED = {
+    "avx512vnni": ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+    "avxvnni": ("avx2", "fma", "f16c", "avxvnni"),
+    "avx2": ("avx2", "fma", "f16c"),
+    "neon": ("neon", "dotprod"),
+    "plain": (),
+}
+"""The features that each path uses, the best path first."""
+
+PROCESSORS = {"avx512vnni": "icelake-server", "avxvnni": "alderlake", "avx2": "haswell"}
+"""For which kernels are compiled where a path is forced; "plain" is LLVM's baseline."""
+
+
+def _host_features() -> dict[str, bool]:
+    try:
+        return dict(llvmlite.binding.get_host_cpu_features())
+    except RuntimeError:  # LLVM does not know this processor
+        return {}
+
+
+def _path() -> tuple[str, dict[str, bool]]:
+    """The path, and the features that code may use."""
+    host = _host_features()
+    runs = [path for path, needed in NEEDED.items() if all(host.get(name) for name in needed)]
+    forced = os.environ.get("GRADIENT_CPU", "")
+    if not forced:
+        return runs[0], host
+    if forced not in runs:
+        raise ArgumentError(
+            f"GRADIENT_CPU: expected one of {', '.join(runs)} on this processor, got {forced!r}"
+        )
+    if forced != runs[0]:
+        numba.config.CPU_NAME = PROCESSORS.get(forced, "generic" if ARM else "x86-64")
+        numba.config.CPU_FEATURES = ""
+        host = {name: True for name in NEEDED[forced]}
+    return forced, host
+
+
+PATH, FEATURES = _path()
+
+CONVERTS_FLOAT16 = ARM or bool(FEATURES.get("f16c") or FEATURES.get("avx512f"))
+"""Whether there is an instruction from float16 to float32."""
+
+BYTES = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16
+"""The width of the vector registers."""
