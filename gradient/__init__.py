@@ -57,6 +57,12 @@ if TYPE_CHECKING:
     from gradient import training as training
     from gradient import utils as utils
     from gradient.amp import autocast as autocast
+    from gradient.backends.matmul_precision import (
+        get_quantized_matmul_precision as get_quantized_matmul_precision,
+    )
+    from gradient.backends.matmul_precision import (
+        set_quantized_matmul_precision as set_quantized_matmul_precision,
+    )
     from gradient.backends.numpy.threads import get_num_threads as get_num_threads
     from gradient.backends.numpy.threads import set_num_threads as set_num_threads
     from gradient.io import load as load
@@ -99,9 +105,11 @@ _MODULES = {
 _FUNCTIONS = {
     "autocast": "gradient.amp",
     "get_num_threads": "gradient.backends.numpy.threads",
+    "get_quantized_matmul_precision": "gradient.backends.matmul_precision",
     "load": "gradient.io",
     "save": "gradient.io",
     "set_num_threads": "gradient.backends.numpy.threads",
+    "set_quantized_matmul_precision": "gradient.backends.matmul_precision",
 }
 """Functions whose modules are."""
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gradient.backends import matmul_precision
 from gradient.errors import TypeMismatch, sentence
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ def _set(enabled: bool) -> int:
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread."""
     return bool(mode.grad)
+
+
+matmul_precision.is_recording = is_grad_enabled
 
 
 def is_inference_mode_enabled() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,38 @@ def map_parts(function: Callable[[Any], Any], array: Any) -> Any:
     return array.map(function) if isinstance(array, PackedArray) else function(array)
 
 
+_writes: dict[int, tuple[Any, int]] = {}
+"""The owners of memory in which parts were overwritten, and how often, by their ids."""
+
+
+def memory_of(array: Any) -> Any:
+    """The owner of an array's memory: of one on a mapped file, the mapping."""
+    while True:
+        view = isinstance(array, memoryview)  # between an array and what lent it its buffer
+        owner = array.obj if view else getattr(array, "base", None)
+        if owner is None:
+            return array
+        array = owner
+
+
+def count_write(part: Any) -> None:
+    """To be called when a part was written in place: what was made of it has to be made anew."""
+    owner = memory_of(part)
+    key = id(owner)
+    try:
+        held: Any = weakref.ref(owner, lambda _: _writes.pop(key, None))
+    except TypeError:
+        held = owner  # no weak references to it: keep it, so that its id stays its own
+    _writes[key] = held, write_count((part,)) + 1
+
+
+def write_count(parts: tuple[Any, ...]) -> int:
+    """How many writes were counted in the memory of these parts, whoever's they were."""
+    if not _writes:
+        return 0
+    return sum(_writes.get(id(memory_of(part)), (None, 0))[1] for part in parts)
+
+
 class PackedArray:
     """A matrix (..., N, K) of a packed dtype: logical shape outside, blocks inside.
 
@@ -45,7 +78,7 @@ class PackedArray:
               weights have (`Module.to`)
     """
 
-    __slots__ = ("__weakref__", "dtype", "float_dtype", "parts", "shape")
+    __slots__ = ("__weakref__", "_prepared", "dtype", "float_dtype", "parts", "shape")
 
     base = None  # as NumPy's: whose memory it shows. It is never a view
 
@@ -58,6 +91,7 @@ class PackedArray:
     ):
         self.dtype, self.shape, self.parts = dtype, tuple(shape), tuple(parts)
         self.float_dtype = float_dtype
+        self._prepared: tuple[int, Any] | None = None
         layout = dtype.layout(self.shape)
         given = [(tuple(part.shape), part.dtype) for part in self.parts]
         if given != list(layout):
@@ -87,7 +121,17 @@ class PackedArray:
 
     def with_float_dtype(self, float_dtype: np.dtype) -> PackedArray:
         """The same parts, with another float dtype for looked-up rows."""
-        return PackedArray(self.dtype, self.shape, self.parts, float_dtype)
+        other = PackedArray(self.dtype, self.shape, self.parts, float_dtype)
+        other._prepared = self._prepared
+        return other
+
+    def prepared(self, make: Callable[[PackedArray], Any]) -> Any:
+        """make(self): what a backend's kernels want in place of the parts. It is made once, and
+        again after a write to their memory."""
+        count = write_count(self.parts)
+        if self._prepared is None or self._prepared[0] != count:
+            self._prepared = count, make(self)
+        return self._prepared[1]
 
     def rows(self, be: Any, index: tuple[Any, ...]) -> PackedArray:
         """Rows, or experts, chosen by an index of the leading axes as `be.getitem` takes it."""

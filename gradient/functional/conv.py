@@ -135,8 +135,18 @@ def conv_transpose1d(
     dilation: Size = 1,
 ) -> Tensor:
     """The transpose of `conv1d`: (N, C, L) with weight (C, O / groups, K) gives (N, O, L')."""
-    options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, *options)
+    return _conv_transpose(
+        "conv_transpose1d",
+        1,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+    )
 
 
 @composite
@@ -154,8 +164,18 @@ def conv_transpose2d(
 
     The size is `(H - 1) stride - 2 padding + dilation (Kh - 1) + output_padding + 1`.
     """
-    options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, *options)
+    return _conv_transpose(
+        "conv_transpose2d",
+        2,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+    )
 
 
 @composite
@@ -170,8 +190,18 @@ def conv_transpose3d(
     dilation: Size = 1,
 ) -> Tensor:
     """The transpose of `conv3d`: (N, C, D, H, W) with weight (C, O / groups, Kd, Kh, Kw)."""
-    options = stride, padding, output_padding, groups, dilation
-    return _conv_transpose("conv_transpose3d", 3, input, weight, bias, *options)
+    return _conv_transpose(
+        "conv_transpose3d",
+        3,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+    )
 
 
 def _conv_transpose(

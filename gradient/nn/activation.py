@@ -8,7 +8,6 @@ from gradient.errors import ArgumentError, sentence
 from gradient.nn import init as initialization
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
-from gradient.nn.printing import changed
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -142,14 +141,15 @@ class Tanhshrink(Module):
 class GELU(Module):
     """`x * Phi(x)`; `approximate="tanh"` is GPT-2's form (Hendrycks and Gimpel 2016)."""
 
-    _shown = ("approximate",)
-
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
 
     def forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
 
 
 class LeakyReLU(Module):
@@ -163,7 +163,8 @@ class LeakyReLU(Module):
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
     def extra_repr(self) -> str:
-        return ", ".join([f"negative_slope={self.negative_slope}", *changed(self, inplace=False)])
+        text = f"negative_slope={self.negative_slope}"
+        return text + (", inplace=True" if self.inplace else "")
 
 
 class ELU(Module):
@@ -177,7 +178,8 @@ class ELU(Module):
         return F.elu(input, self.alpha, self.inplace)
 
     def extra_repr(self) -> str:
-        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
+        text = f"alpha={self.alpha}"
+        return text + (", inplace=True" if self.inplace else "")
 
 
 class CELU(Module):
@@ -191,7 +193,8 @@ class CELU(Module):
         return F.celu(input, self.alpha, self.inplace)
 
     def extra_repr(self) -> str:
-        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
+        text = f"alpha={self.alpha}"
+        return text + (", inplace=True" if self.inplace else "")
 
 
 class Hardtanh(Module):
@@ -208,8 +211,8 @@ class Hardtanh(Module):
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
     def extra_repr(self) -> str:
-        bounds = f"min_val={self.min_val}, max_val={self.max_val}"
-        return ", ".join([bounds, *changed(self, inplace=False)])
+        text = f"min_val={self.min_val}, max_val={self.max_val}"
+        return text + (", inplace=True" if self.inplace else "")
 
 
 class Threshold(Module):
@@ -223,14 +226,12 @@ class Threshold(Module):
         return F.threshold(input, self.threshold, self.value, self.inplace)
 
     def extra_repr(self) -> str:
-        numbers = f"threshold={self.threshold}, value={self.value}"
-        return ", ".join([numbers, *changed(self, inplace=False)])
+        text = f"threshold={self.threshold}, value={self.value}"
+        return text + (", inplace=True" if self.inplace else "")
 
 
 class Softplus(Module):
     """`log(1 + exp(beta * x)) / beta`, and `x` where `beta * x > threshold`."""
-
-    _shown = ("beta", "threshold")
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -238,6 +239,9 @@ class Softplus(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softplus(input, self.beta, self.threshold)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, threshold={self.threshold}"
 
 
 class Softshrink(Module):
@@ -271,8 +275,6 @@ class Hardshrink(Module):
 class GLU(Module):
     """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
 
-    _shown = ("dim",)
-
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
@@ -280,11 +282,12 @@ class GLU(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.glu(input, self.dim)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
 
 class Softmax(Module):
     """`exp(x_i) / sum_j exp(x_j)` along `dim`."""
-
-    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -293,11 +296,12 @@ class Softmax(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, self.dim)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
 
 class LogSoftmax(Module):
     """`log(softmax(x))` along `dim`."""
-
-    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -306,11 +310,12 @@ class LogSoftmax(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
 
 class Softmin(Module):
     """`softmax(-x)` along `dim`."""
-
-    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -318,6 +323,9 @@ class Softmin(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmin(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
 
 class Softmax2d(Module):
@@ -329,8 +337,6 @@ class Softmax2d(Module):
 
 class PReLU(Module):
     """`x` if `x > 0`, else `weight * x`: one learned slope, or one per channel (He et al. 2015)."""
-
-    _shown = ("num_parameters",)
 
     def __init__(
         self,
@@ -350,3 +356,6 @@ class PReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"

@@ -13,7 +13,7 @@ from gradient.autograd.explain import packed_refused
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import is_packed
+from gradient.backends.packed import count_write, is_packed
 from gradient.dtypes import dtype_of, float32
 from gradient.errors import AutogradError, DTypeError
 from gradient.tensor.arithmetic import Arithmetic
@@ -57,6 +57,7 @@ def overwrite_parts(tensor: Variable, src: Variable) -> None:
         )
     for part, value in zip(own.parts, given.parts, strict=True):
         tensor.backend.assign(part, ..., tensor.backend.asarray(src.backend.to_numpy(value)))
+        count_write(part)
         mark_overwritten(tensor.backend, part, "copy_")
 
 

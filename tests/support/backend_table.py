@@ -447,6 +447,12 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, a.rows, 64), packed(a, "q4_0", 131, 64)),
         lambda a: (a(512), packed(a, "q4_k", 600, 512)),
     ],
+    "int8_matmul": [
+        *[lambda a, name=d.name: (a(a.rows, 256), packed(a, name, 37, 256)) for d in PACKED],
+        lambda a: (a(2, a.rows, 64), packed(a, "q4_0", 131, 64)),
+        lambda a: (a(96), packed(a, "q8_0", 600, 96)),
+        lambda a: (a(a.rows, 70), packed(a, "int8_channel", 40, 70)),
+    ],
     "quantized_matmul_grad": [
         *[lambda a, name=d.name: (a(a.rows, 37), packed(a, name, 37, 256)) for d in PACKED],
         lambda a: (a(2, a.rows, 600), packed(a, "q4_k", 600, 512)),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.packed import PackedArray
@@ -29,9 +30,13 @@ CHUNK = 1 << 18
 """Weights unpacked at a time: one MiB of float32."""
 MIN_ROWS = 32
 """Rows of a weight below which a matrix product is slow, however long they are."""
+INT8_STEP = 32
+"""Numbers of x that are rounded together."""
+INT8_TINY = 2.0**-119
+"""The largest of them below which they are zeros: 127 / it is a float32."""
 
 
-class PackedDefaults(ShapeDefaults[Array]):
+class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
 
     def pack(self, values: Array, dtype: PackedDType) -> tuple[np.ndarray, ...]:
@@ -60,6 +65,17 @@ class PackedDefaults(ShapeDefaults[Array]):
         return self.reshape(y, (*x.shape[:-1], n))
 
     @in_float32
+    def int8_matmul(self, x: Array, weight: PackedArray) -> Array:
+        """`quantized_matmul` of an x that is rounded first: each 32 numbers of a row to multiples
+        of a 127th of the largest magnitude among them.
+
+        Kernels multiply these multiples, in int8, with the weight's codes. Where 32 numbers are not
+        all finite, or below 2^-119, they are NaN, or zeros.
+        """
+        matrix_sizes("linear", x, weight, -1)
+        return self.quantized_matmul(_rounded(self, x), weight)
+
+    @in_float32
     def quantized_matmul_grad(self, g: Array, weight: PackedArray) -> Array:
         """The gradient g (..., N) @ W -> (..., K) for the x of `quantized_matmul`."""
         n, k = matrix_sizes("linear_input_grad", g, weight, -2)
@@ -77,6 +93,18 @@ class PackedDefaults(ShapeDefaults[Array]):
         """The rows of the packed `weight` (V, D) at int64 indices (...), and no others, unpacked:
         (..., D) in the dtype `weight.float_dtype`."""
         return self.unpack(weight.rows(self, (indices,)), weight.float_dtype)
+
+
+def _rounded(be: PackedDefaults[Array], x: Array) -> Array:
+    *rows, k = x.shape
+    steps = -(-k // INT8_STEP)
+    if k % INT8_STEP:
+        x = be.concatenate([x, be.zeros((*rows, steps * INT8_STEP - k), x.dtype)], -1)
+    x = be.reshape(x, (*rows, steps, INT8_STEP))
+    size = be.max(be.abs(x), -1, keepdims=True)
+    inverse = be.where(size >= INT8_TINY, 127 / size, be.zeros(size.shape, x.dtype))
+    rounded = be.round(x * inverse) * (size / 127)
+    return be.getitem(be.reshape(rounded, (*rows, steps * INT8_STEP)), (..., slice(0, k)))
 
 
 def row_chunks(n: int, k: int) -> Iterator[slice]:

@@ -18,6 +18,7 @@ from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
+from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.steps import StepKernels
@@ -29,6 +30,7 @@ SMALL = 4096
 
 
 class NumpyBackend(
+    PanelKernels,
     LinearKernels,
     MatmulOnThreads,
     ElementwiseKernels,

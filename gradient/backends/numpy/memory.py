@@ -1,4 +1,4 @@
-"""Keeping freed memory for the next array.
+"""Memory: freed blocks are kept for the next array, pages of mapped files are given back.
 
 glibc gives large blocks back to the system as they are freed, and each new one comes as pages that
 must be zeroed first, one page fault after the other. A training step allocates the same sizes again
@@ -8,8 +8,13 @@ and again: that is a tenth of its time. So large blocks stay with the process, u
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
+
+import numpy as np
+
+from gradient.backends.packed import memory_of
 
 MIB = 1 << 20
 LARGEST = 256 * MIB
@@ -32,3 +37,25 @@ def keep_freed() -> bool:
     # Older versions take at most 32 MiB for the first.
     kept = libc.mallopt(_M_MMAP_THRESHOLD, LARGEST) or libc.mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, KEPT))
+
+
+def release_pages(mapped: mmap.mmap, start: int, stop: int) -> None:
+    """Give back the memory of the pages that lie wholly in bytes [start, stop).
+
+    Views of them read the file again when they are used; what was written to them is lost.
+    """
+    # Whole pages only, as the ones at both ends are shared with other tensors.
+    page = mmap.PAGESIZE
+    first, last = -(-start // page) * page, stop // page * page
+    if first < last and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def release(array: np.ndarray) -> None:
+    """`release_pages` for a contiguous array that shows a mapped file and was never written to;
+    nothing for any other."""
+    owner = memory_of(array)
+    if isinstance(owner, mmap.mmap):
+        begin = np.frombuffer(owner, np.uint8).ctypes.data
+        start = array.ctypes.data - begin
+        release_pages(owner, start, start + array.nbytes)

@@ -51,6 +51,9 @@ class Vector:
     def __or__(self, other: Vector | int) -> Vector:
         return self._new(self.builder.or_(self.value, self._other(other)))
 
+    def __xor__(self, other: Vector | int) -> Vector:
+        return self._new(self.builder.xor(self.value, self._other(other)))
+
     def __lshift__(self, other: Vector | int) -> Vector:
         return self._new(self.builder.shl(self.value, self._other(other)))
 
@@ -213,6 +216,27 @@ def float16(block):
 
 
 # Blocks of 32 ------------------------------------------------------------------------------------
+#
+# A format's codes stand by themselves, as unsigned numbers: kernels on panels read nothing else.
+
+
+def eight_bits(block, at):
+    """The signed bytes from byte `at` on, raised by 128."""
+    for half in range(2):
+        yield block.codes(at + 16 * half) ^ 128
+
+
+def nibbles(block, at):
+    """32 codes of 4 bits: the low halves of sixteen bytes, then the high halves."""
+    codes = block.codes(at)
+    yield codes & 15
+    yield codes >> 4
+
+
+def five_bits(block, at, high):
+    """32 codes of 5 bits, whose high ones are the bits of the four bytes from byte `high` on."""
+    for half, codes in enumerate(nibbles(block, at)):
+        yield codes | block.bits(high + 2 * half) << 4
 
 
 @block_format(32, 34)
@@ -224,30 +248,30 @@ def q8_0(block):
 
 @block_format(32, 18)
 def q4_0(block):
-    scale, codes = block.half(0), block.codes(2)
-    yield scale * ((codes & 15).floats() - 8)
-    yield scale * ((codes >> 4).floats() - 8)
+    scale = block.half(0)
+    for codes in nibbles(block, 2):
+        yield scale * (codes.floats() - 8)
 
 
 @block_format(32, 20)
 def q4_1(block):
-    scale, minimum, codes = block.half(0), block.half(2), block.codes(4)
-    yield scale * (codes & 15).floats() + minimum
-    yield scale * (codes >> 4).floats() + minimum
+    scale, minimum = block.half(0), block.half(2)
+    for codes in nibbles(block, 4):
+        yield scale * codes.floats() + minimum
 
 
 @block_format(32, 22)
 def q5_0(block):
-    scale, codes = block.half(0), block.codes(6)
-    yield scale * ((codes & 15 | block.bits(2) << 4).floats() - 16)
-    yield scale * ((codes >> 4 | block.bits(4) << 4).floats() - 16)
+    scale = block.half(0)
+    for codes in five_bits(block, 6, 2):
+        yield scale * (codes.floats() - 16)
 
 
 @block_format(32, 24)
 def q5_1(block):
-    scale, minimum, codes = block.half(0), block.half(2), block.codes(8)
-    yield scale * (codes & 15 | block.bits(4) << 4).floats() + minimum
-    yield scale * (codes >> 4 | block.bits(6) << 4).floats() + minimum
+    scale, minimum = block.half(0), block.half(2)
+    for codes in five_bits(block, 8, 4):
+        yield scale * codes.floats() + minimum
 
 
 # Blocks of 256, in eight parts of 32 or sixteen of 16 --------------------------------------------
@@ -264,64 +288,99 @@ def four_bits(block, at, part, half):
     return codes >> 4 if part % 2 else codes & 15
 
 
-def scales_and_minimums(block):
-    """Of Q4_K and Q5_K: the eight d a, then the eight dmin b. `six_bits` explains the 12 bytes."""
+def halves(codes_of):
+    """The codes of a block of 256: `codes_of(block, part, half)` of its sixteen halves of parts."""
+
+    def codes(block):
+        for part in range(8):
+            for half in range(2):
+                yield codes_of(block, part, half)
+
+    return codes
+
+
+@halves
+def q2_k_codes(block, part, half):
+    return two_bits(block, 16, part, half)
+
+
+@halves
+def q3_k_codes(block, part, half):
+    third = block.codes(16 * half) >> part & 1
+    return two_bits(block, 32, part, half) | third << 2
+
+
+@halves
+def q4_k_codes(block, part, half):
+    return four_bits(block, 16, part, half)
+
+
+@halves
+def q5_k_codes(block, part, half):
+    fifth = block.codes(16 + 16 * half) >> part & 1
+    return four_bits(block, 48, part, half) | fifth << 4
+
+
+@halves
+def q6_k_codes(block, part, half):
+    low = block.codes(64 * (part // 4) + 32 * (part % 2) + 16 * half)
+    low = low >> 4 if part % 4 > 1 else low & 15
+    return low | two_bits(block, 128, part, half) << 4
+
+
+def multiples_and_minimums(block):
+    """Of Q4_K and Q5_K: the eight a, then the eight b, of 6 bits. `six_bits` of the dtype explains
+    the 12 bytes."""
     packed = block.codes(4)  # and four bytes of no use
     first = packed.pick(0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7)
     third = packed.pick(*[8, 9, 10, 11] * 4) >> [0] * 8 + [4] * 8
     in_first = [63] * 4 + [0] * 4 + [63] * 4 + [0] * 4
     in_two = [0] * 4 + [48] * 4 + [0] * 4 + [48] * 4
     low_bits = [0] * 4 + [15] * 4 + [0] * 4 + [15] * 4
-    ab = first & in_first | first >> 2 & in_two | third & low_bits
-    return ab.floats() * block.two_halves(0)
+    return first & in_first | first >> 2 & in_two | third & low_bits
+
+
+def q3_k_multiples(block):
+    """Of Q3_K: the sixteen s + 32, of 6 bits."""
+    packed = block.codes(94)  # the twelve bytes begin at the third
+    low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
+    high = packed.pick(*[10, 11, 12, 13] * 4) >> [0] * 4 + [2] * 4 + [4] * 4 + [6] * 4 & 3
+    return low | high << 4
 
 
 @block_format(256, 84)
 def q2_k(block):
     ab = block.codes(0)
     scales, minimums = block.half(80) * (ab & 15).floats(), block.half(82) * (ab >> 4).floats()
-    for i in range(16):
-        codes = two_bits(block, 16, i // 2, i % 2)
+    for i, codes in enumerate(q2_k_codes(block)):
         yield scales.pick(i) * codes.floats() - minimums.pick(i)
 
 
 @block_format(256, 110)
 def q3_k(block):
-    packed = block.codes(94)  # the twelve bytes begin at the third
-    low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
-    high = packed.pick(*[10, 11, 12, 13] * 4) >> [0] * 4 + [2] * 4 + [4] * 4 + [6] * 4 & 3
-    scales = block.half(108) * ((low | high << 4).floats() - 32)
-    for i in range(16):
-        third = block.codes(16 * (i % 2)) >> i // 2 & 1
-        codes = two_bits(block, 32, i // 2, i % 2) | third << 2
+    scales = block.half(108) * (q3_k_multiples(block).floats() - 32)
+    for i, codes in enumerate(q3_k_codes(block)):
         yield scales.pick(i) * (codes.floats() - 4)
 
 
 @block_format(256, 144)
 def q4_k(block):
-    scales = scales_and_minimums(block)
-    for i in range(16):
-        codes = four_bits(block, 16, i // 2, i % 2)
+    scales = multiples_and_minimums(block).floats() * block.two_halves(0)
+    for i, codes in enumerate(q4_k_codes(block)):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
 @block_format(256, 176)
 def q5_k(block):
-    scales = scales_and_minimums(block)
-    for i in range(16):
-        fifth = block.codes(16 + 16 * (i % 2)) >> i // 2 & 1
-        codes = four_bits(block, 48, i // 2, i % 2) | fifth << 4
+    scales = multiples_and_minimums(block).floats() * block.two_halves(0)
+    for i, codes in enumerate(q5_k_codes(block)):
         yield scales.pick(i // 2) * codes.floats() - scales.pick(8 + i // 2)
 
 
 @block_format(256, 210)
 def q6_k(block):
     scales = block.half(208) * block.signed(192).floats()
-    for i in range(16):
-        part, half = i // 2, i % 2
-        low = block.codes(64 * (part // 4) + 32 * (part % 2) + 16 * half)
-        low = low >> 4 if part % 4 > 1 else low & 15
-        codes = low | two_bits(block, 128, part, half) << 4
+    for i, codes in enumerate(q6_k_codes(block)):
         yield scales.pick(i) * (codes.floats() - 32)
 
 

@@ -1,0 +1,267 @@
+"""Products x @ W.T with a weight in panels and x in int8, a scale for each 32 numbers.
+
+For each 32 weights of a row the products of codes are summed as integers, exactly; the sum is
+scaled and added to the output in float32, one step after another. So an output does not depend on
+how many rows are computed with it, nor on the instructions that the processor has.
+
+x is stored in groups of GROUP rows, so that a tile's loads are at constants from one address:
+
+    group, step of 32 numbers, row, [ 32 codes ][ scale ][ -sum ][ -sum of 16 ][ -sum of 16 ]
+
+The scale is float32; the negative sums, of all codes and of each half of them, are int32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from gradient.backends.numpy.kernels import cpu, instructions
+from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.formats import F32, FLOATS, I32, I64, INTEGERS, Vector, splat
+from gradient.backends.numpy.kernels.panels import PAIR, ROWS, STEP, WORD, Step
+from gradient.backends.numpy.kernels.vectors import intrinsic
+
+GROUP = 12
+"""Rows of x that are stored together: tiles divide them."""
+X_WORDS = STEP // 4 + 4
+"""32-bit words of a row and step of x."""
+PANELS = 2
+"""In a tile: two streams from memory."""
+COLUMNS = PAIR
+AHEAD = 2048
+"""Bytes of codes ahead of which a single row's tile asks for the next: most processors fetch ahead
+by themselves, but not across the end of a page."""
+
+TINY = np.float32(2.0**-119)
+"""Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
+
+
+def tile(rows: int) -> Any:
+    """An intrinsic that computes `rows` x COLUMNS outputs.
+
+    tile(x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row), for flat arrays:
+    x int8 from byte x_at on, its steps x_step bytes apart; codes and scales of a weight in panels
+    of `blocks` blocks, of which panels 2 `pair` and 2 `pair` + 1 are taken.
+    """
+
+    @intrinsic
+    def products(context, x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row):
+        fmt = form.format
+
+        def generate(context, builder, signature, arguments):
+            x_, x_at_, x_step_, codes_, scales_, pair_, _, blocks_, *to = arguments
+            out_, out_at_, out_row_ = to
+
+            def start(kind: Any, array: Any, at: Any) -> Any:
+                return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+            panels = [builder.add(builder.mul(pair_, I64(PANELS)), I64(g)) for g in range(PANELS)]
+            code_bytes = builder.mul(blocks_, I64(fmt.code_bytes))
+            scale_bytes = I64(ROWS * fmt.of_row)
+            if not fmt.of_row:
+                scale_bytes = builder.mul(blocks_, I64(fmt.scale_bytes))
+            x_start = start(x, x_, x_at_)
+            code_starts = [start(codes, codes_, builder.mul(p, code_bytes)) for p in panels]
+            scale_starts = [start(scales, scales_, builder.mul(p, scale_bytes)) for p in panels]
+            zero = ir.Constant(FLOATS, [0.0] * ROWS)
+            sums = [[cgutils.alloca_once(builder, FLOATS) for _ in panels] for _ in range(rows)]
+            for place in (place for row in sums for place in row):
+                builder.store(zero, place)
+
+            def x_word(x_here: Any, row: int, word: int, kind: Any) -> Any:
+                at = builder.gep(x_here, [I64(4 * (X_WORDS * row + word))])
+                value = builder.load(builder.bitcast(at, kind.as_pointer()))
+                value.align = 4
+                return splat(builder, value)
+
+            def add_step(block: Any, index: Any) -> None:
+                number = builder.add(builder.mul(block, I64(fmt.steps)), index)
+                x_here = builder.gep(x_start, [builder.mul(number, x_step_)])
+                at = builder.mul(number, I64(fmt.step_bytes))
+                codes_here = [builder.gep(place, [at]) for place in code_starts]
+                if rows == 1:
+                    for place in codes_here:
+                        for line in range(AHEAD, AHEAD + fmt.step_bytes, WORD):
+                            instructions.prefetch(builder, builder.gep(place, [I64(line)]))
+                at = builder.mul(block, I64(0 if fmt.of_row else fmt.scale_bytes))
+                scales_here = [builder.gep(place, [at]) for place in scale_starts]
+                halves = len(fmt.halves)
+                units = [list(fmt.scales(Step(builder, s, index, halves))) for s in scales_here]
+                count = len(units[0])
+                for unit in range(count):
+                    words = range(8 // count * unit, 8 // count * (unit + 1))
+                    negative = STEP // 4 + 1 + (unit + 1 if count == 2 else 0)
+                    add_unit(x_here, codes_here, [own[unit] for own in units], words, negative)
+
+            def add_unit(
+                x_here: Any, codes_here: Any, unit: Any, words: Any, negative: int
+            ) -> None:
+                totals = []
+                for row in range(rows):
+                    first = ir.Constant(INTEGERS, None)
+                    if fmt.zero:
+                        first = x_word(x_here, row, negative, I32)
+                        by = ir.Constant(INTEGERS, [fmt.zero.bit_length() - 1] * ROWS)
+                        first = builder.shl(first, by)
+                    totals.append([first] * PANELS)
+                for word in words:
+                    vectors = [fmt.code(builder, place, word).value for place in codes_here]
+                    for row in range(rows):
+                        numbers = x_word(x_here, row, word, I32)
+                        totals[row] = [
+                            instructions.dot(builder, total, vector, numbers, fmt.bits)
+                            for total, vector in zip(totals[row], vectors, strict=True)
+                        ]
+                for row in range(rows):
+                    d = Vector(builder, x_word(x_here, row, STEP // 4, F32))
+                    if unit[0][1] is not None:
+                        sum_ = Vector(builder, x_word(x_here, row, negative, I32)).floats() * d
+                    for total, (scale, minimum), place in zip(
+                        totals[row], unit, sums[row], strict=True
+                    ):
+                        product = Vector(builder, total).floats()
+                        value = builder.load(place)
+                        value = instructions.fma(builder, product.value, (scale * d).value, value)
+                        if minimum is not None:
+                            value = instructions.fma(builder, minimum.value, sum_.value, value)
+                        builder.store(value, place)
+
+            with cgutils.for_range(builder, blocks_, intp=I64) as loop:
+                if fmt.steps == 1:
+                    add_step(loop.index, I64(0))
+                else:
+                    with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as inner:
+                        add_step(loop.index, inner.index)
+
+            for row in range(rows):
+                at = builder.add(out_at_, builder.mul(out_row_, I64(row)))
+                for g, place in enumerate(sums[row]):
+                    to = start(out, out_, builder.add(at, I64(ROWS * g)))
+                    to = builder.bitcast(to, FLOATS.as_pointer())
+                    builder.store(builder.load(place), to).align = 4
+            return context.get_dummy_value()
+
+        at = types.int64
+        return types.void(x, at, at, codes, scales, at, form, at, out, at, at), generate
+
+    return products
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+six_rows, four_rows, two_rows, one_row = tile(6), tile(4), tile(2), tile(1)
+WIDE = cpu.BYTES == 64
+"""Whether the sums of six rows fit in the registers."""
+
+
+@ordered_kernel
+def int8_rows(start, stop, x, k, rows, codes, numbers, integers):
+    """Rows start to stop of x (rows, k), float32 and flat, in int8 as the module's docstring says.
+
+    codes, numbers, integers
+              one array, seen as int8, float32 and int32
+
+    Among 32 numbers that are not all finite the scale is NaN, and so is all that comes of them.
+    """
+    steps = -(-k // STEP)
+    values = np.zeros(STEP, np.float32)
+    bits = values.view(np.int32)
+    for row in range(start, stop):
+        top = row - row % GROUP
+        width = min(GROUP, rows - top)
+        at = (top * steps + row - top) * X_WORDS
+        for step in range(steps):
+            if step * STEP + STEP <= k:
+                for i in range(STEP):
+                    values[i] = x[row * k + step * STEP + i]
+            else:
+                for i in range(STEP):
+                    values[i] = x[row * k + step * STEP + i] if step * STEP + i < k else 0
+            largest = np.int32(0)
+            for i in range(STEP):
+                largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
+            numbers[at + STEP // 4] = 0
+            integers[at + STEP // 4] = largest
+            size = numbers[at + STEP // 4]
+            scale = size / np.float32(127)
+            inverse = np.float32(0)
+            if size >= TINY:
+                inverse = np.float32(127) / size
+            if largest >= np.int32(0x7F800000):
+                scale = np.float32(np.nan)
+                inverse = np.float32(0)
+                for i in range(STEP):
+                    values[i] = 0
+            # Adding 1.5 2^23 rounds to the nearest integer, halves to even: it is in the low bits.
+            for i in range(STEP):
+                values[i] = values[i] * inverse + np.float32(12582912)
+            first, second = np.int32(0), np.int32(0)
+            for i in range(STEP // 2):
+                code = bits[i] - np.int32(0x4B400000)
+                codes[4 * at + i] = code
+                first += code
+            for i in range(STEP // 2, STEP):
+                code = bits[i] - np.int32(0x4B400000)
+                codes[4 * at + i] = code
+                second += code
+            numbers[at + STEP // 4] = scale
+            integers[at + STEP // 4 + 1] = -first - second
+            integers[at + STEP // 4 + 2] = -first
+            integers[at + STEP // 4 + 3] = -second
+            at += width * X_WORDS
+
+
+@ordered_kernel
+def single(start, stop, x, codes, scales, form, blocks, steps, out):
+    """out (N,)[COLUMNS start : COLUMNS stop] = one row of x, int8, by a weight in panels."""
+    whole = min(stop, out.size // COLUMNS)
+    at = 4 * X_WORDS
+    for pair in range(start, whole):
+        one_row(x, 0, at, codes, scales, pair, form, blocks, out, pair * COLUMNS, 0)
+    if whole < stop:
+        last = np.empty(COLUMNS, np.float32)
+        one_row(x, 0, at, codes, scales, whole, form, blocks, last, 0, 0)
+        for j in range(whole * COLUMNS, out.size):
+            out[j] = last[j - whole * COLUMNS]
+
+
+@ordered_kernel
+def several(start, stop, x, rows, codes, scales, form, blocks, steps, out):
+    """out (rows, N)[:, COLUMNS start : COLUMNS stop] = rows of x, int8, by a weight in panels."""
+    n = out.size // rows
+    edge = np.empty(GROUP * COLUMNS, np.float32)
+    row = 4 * X_WORDS
+    for pair in range(start, stop):
+        inside = min(n - pair * COLUMNS, COLUMNS)
+        for top in range(0, rows, GROUP):
+            width = min(GROUP, rows - top)
+            x_at, x_step = top * steps * row, width * row
+            # The last pair of panels may have more rows than the weight.
+            target, at, n_target = out, top * n + pair * COLUMNS, n
+            if inside < COLUMNS:
+                target, at, n_target = edge, 0, COLUMNS
+            i = 0
+            if WIDE:
+                while i + 6 <= width:
+                    six_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                             target, at + i * n_target, n_target)  # fmt: skip
+                    i += 6
+            while i + 4 <= width:
+                four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                          target, at + i * n_target, n_target)  # fmt: skip
+                i += 4
+            while i + 2 <= width:
+                two_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                         target, at + i * n_target, n_target)  # fmt: skip
+                i += 2
+            if i < width:
+                one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                        target, at + i * n_target, n_target)  # fmt: skip
+            if inside < COLUMNS:
+                for i in range(width):
+                    for j in range(inside):
+                        out[(top + i) * n + pair * COLUMNS + j] = edge[i * COLUMNS + j]

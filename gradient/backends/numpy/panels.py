@@ -1,0 +1,133 @@
+"""`linear` with packed weights: by kernels on weights in panels, x rounded to int8.
+
+A weight is put into panels at its first product (`kernels/panels.py` says what they are), by all
+threads. Its stored blocks stay what the weight is; where they lie in a mapped file, their memory is
+given back, as the file can be read again. Work is cut by shapes alone, and an output's sum is the
+same whichever rows are computed with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.backends import matmul_precision
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.composed.packed import matrix_sizes
+from gradient.backends.numpy import kernels, memory, threads
+from gradient.backends.packed import PackedArray, write_count
+from gradient.dtypes import HALF_PRECISION, float32
+from gradient.dtypes.packed import BlockDType
+
+CHUNK = 1 << 18
+"""Weights, in whole panels, that a thread takes at a time."""
+ROWS_CHUNK = 1 << 16
+"""Numbers of x, in whole groups of rows, that a thread rounds at a time."""
+
+FLOATS = frozenset({float32.numpy, *HALF_PRECISION})
+"""The dtypes of x that are computed in float32."""
+
+
+class Panels(NamedTuple):
+    """A weight in panels: what the kernels are called with."""
+
+    form: Any
+    codes: np.ndarray
+    scales: np.ndarray
+    blocks: int
+
+
+class PanelKernels(AttentionDefaults[np.ndarray]):
+    """Overrides of products with packed weights."""
+
+    def linear(
+        self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+    ) -> np.ndarray:
+        if not (
+            isinstance(weight, PackedArray)
+            and matmul_precision.rounds_inputs()
+            and _supported(x, weight)
+            and (bias is None or bias.shape == weight.shape[:1])
+        ):
+            return super().linear(x, weight, bias)
+        y = self._product(x, weight)
+        if bias is not None:
+            y += bias.astype(np.float32)
+        return y.astype(x.dtype, copy=False)
+
+    def int8_matmul(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
+        matrix_sizes("linear", x, weight, -1)
+        if not _supported(x, weight):
+            return super().int8_matmul(x, weight)
+        return self._product(x, weight).astype(x.dtype, copy=False)
+
+    def _product(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
+        """`int8_matmul` in float32."""
+        family = kernels.load("panel_linear")
+        form, codes, scales, blocks = weight.prepared(_arranged)
+        n, k = weight.shape
+        m, steps, pairs = x.size // k, -(-k // family.STEP), -(-n // family.COLUMNS)
+        out = np.empty((m, n), np.float32)
+        rows = np.ascontiguousarray(x, np.float32).reshape(-1)
+        rounded = np.empty(m * steps * family.X_WORDS, np.float32)
+        chunk = max(1, ROWS_CHUNK // (family.GROUP * k)) * family.GROUP
+        views = rounded.view(np.int8), rounded, rounded.view(np.int32)
+        threads.parallel_for(family.int8_rows, m, chunk, rows, k, m, *views)
+        chunk = max(1, CHUNK // (family.COLUMNS * k))
+        weights = codes, scales, form, blocks, steps
+        if m == 1:
+            threads.parallel_for(family.single, pairs, chunk, views[0], *weights, out.reshape(-1))
+        else:
+            arguments = views[0], m, *weights, out.reshape(-1)
+            threads.parallel_for(family.several, pairs, chunk, *arguments)
+        return out.reshape(*x.shape[:-1], n)
+
+
+def _arranged(weight: PackedArray) -> Panels:
+    family = kernels.load("panels")
+    form = family.BY_NAME[weight.dtype.name]
+    n, k = weight.shape
+    rows = -(-n // family.PAIR) * family.PAIR
+    codes, scales = (_aligned(size) for size in form.layout(rows, k))
+    blocks = -(-k // form.weights)
+    stored = _stored(weight, rows, form, scales)
+    threads.parallel_for(
+        *(family.arrange, rows // family.ROWS, max(1, CHUNK // (family.ROWS * k))),
+        *(stored, form, form.weights, form.size, n, np.array(form.planes)),
+        *(np.array(form.halves, np.int64), form.count, codes, scales),
+    )
+    if not write_count(weight.parts):
+        for part in weight.parts:
+            memory.release(part)
+    return Panels(form, codes, scales, blocks)
+
+
+def _stored(weight: PackedArray, rows: int, form: Any, scales: np.ndarray) -> np.ndarray:
+    """The bytes of a weight's codes, row by row. Where scales are parts of their own, they are
+    put in their place."""
+    return weight.parts[0].reshape(-1)
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Bytes at a multiple of 64, on large pages where there are many (NumPy sees to that)."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
+
+
+def _supported(x: np.ndarray, weight: PackedArray) -> bool:
+    """Whether the kernels take a product."""
+    return (
+        type(x) is np.ndarray
+        and x.dtype in FLOATS
+        and x.ndim > 0
+        and len(weight.shape) == 2
+        and x.shape[-1] == weight.shape[1]
+        and x.size > 0
+        and weight.size >= kernels.MIN_SIZE
+        and isinstance(weight.dtype, BlockDType)
+        and all(type(part) is np.ndarray and part.flags.c_contiguous for part in weight.parts)
+        and kernels.available()
+        and weight.dtype.name in kernels.load("panels").BY_NAME
+    )
