@@ -250,8 +250,6 @@ def test_examples_pass_a_strict_type_checker(cache: Path) -> None:
 @pytest.mark.slow
 def test_pages_of_the_documentation_pass_a_strict_type_checker(cache: Path, tmp_path: Path) -> None:
     for page in RUNNABLE:
-        if page.name in ABOUT_ONE_MODEL:
-            continue
         (tmp_path / f"{page.stem.replace('-', '_').lower()}.py").write_text(python_of(page))
     said = checked(tmp_path, cache)
     wrong = [line for line in said.splitlines() if line.startswith(str(tmp_path))]
@@ -260,6 +258,3 @@ def test_pages_of_the_documentation_pass_a_strict_type_checker(cache: Path, tmp_
 
 OF_PAGES = ("[no-untyped-def]", "[no-untyped-call]", "[var-annotated]", "[empty-body]")
 """What is no mistake on a page: functions of the reader's own have no types there."""
-
-ABOUT_ONE_MODEL = {"README.md", "training.md", "language_models.md", "follow_one_number.md"}
-"""Pages that know more of their model than the type of all says: its class, its tokenizer."""

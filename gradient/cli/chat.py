@@ -12,7 +12,7 @@ from gradient.cli import options as opt
 from gradient.cli import sampling
 from gradient.cli.flags import spell_out
 from gradient.cli.generate import report, write
-from gradient.cli.loading import load_language_model, tokenizer_of
+from gradient.cli.loading import load_language_model
 from gradient.cli.turns import HELP, command_of, turns
 from gradient.errors import GradientError
 
@@ -48,7 +48,7 @@ def chat(
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
-    tokenizer_of(language_model)
+    _ = language_model.tokenizer  # without one it fails here
     if not language_model.has_chat_template:
         typer.echo(
             f"note: {model} has no chat template: it is a base model, not trained to converse. It "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradient.cli import options as opt
-from gradient.cli.loading import load_language_model, tokenizer_of
+from gradient.cli.loading import load_language_model
 from gradient.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def score(
 
     from gradient.evaluation import perplexity
 
-    ids = tokenizer_of(language_model).encode_batch(texts)
+    ids = language_model.tokenizer.encode_batch(texts)
     begun = time.perf_counter()
     with Progress(
         *Progress.get_default_columns(),

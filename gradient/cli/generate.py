@@ -10,7 +10,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli import sampling
 from gradient.cli.flags import spell_out
-from gradient.cli.loading import load_language_model, tokenizer_of
+from gradient.cli.loading import load_language_model
 from gradient.cli.output import print_json
 from gradient.training.reporters import visible
 
@@ -50,7 +50,7 @@ def generate(
     place: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
     place |= {"quantize": quantize, "tokenizer": tokenizer, "quiet": as_json}
     language_model = load_language_model(model, revision=revision, **place)
-    tokenizer_of(language_model)
+    _ = language_model.tokenizer  # without one it fails here
     given = sampling.with_draft(given, **place)
     options: Any = sampling.with_defaults(given, language_model.recommended)
     if as_json:

@@ -8,27 +8,10 @@ from gradient.cli.progress import byte_progress
 
 if TYPE_CHECKING:
     from gradient.generation import LanguageModel
-    from gradient.text import Tokenizer
-
-
-def tokenizer_of(language_model: LanguageModel) -> Tokenizer:
-    """The model's tokenizer.
-
-    Raises:
-        ArgumentError: it came without one.
-    """
-    if language_model.tokenizer is None:
-        from gradient.errors import ArgumentError
-
-        raise ArgumentError(
-            f"{language_model.name}: came without a tokenizer, and text needs one; "
-            "give --tokenizer, a folder or file"
-        )
-    return language_model.tokenizer
 
 
 def load_language_model(model: str, *, quiet: bool = False, **options: Any) -> LanguageModel:
-    """See `gradient.hub.load_language_model`.
+    """See `gradient.hub.load`.
 
     Args:
         quiet: show nothing. Nor is anything shown where weights stay as they are: mapping them
@@ -38,4 +21,4 @@ def load_language_model(model: str, *, quiet: bool = False, **options: Any) -> L
 
     converted = options.get("dtype") or options.get("quantize") or options.get("device") != "cpu"
     with byte_progress("loading", quiet=quiet or not converted) as progress:
-        return hub.load_language_model(model, progress=progress, **options)
+        return hub.load(model, progress=progress, **options)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class TextEncoder:
-    """An encoder that takes texts; `gradient.hub.load` makes one.
+    """An encoder that takes texts; `gradient.hub.load_text_encoder` makes one.
 
     Example:
-        >>> encoder = gradient.hub.load("sentence-transformers/all-MiniLM-L6-v2")
+        >>> encoder = gradient.hub.load_text_encoder("sentence-transformers/all-MiniLM-L6-v2")
         >>> a, b = encoder.embed(["How old are you?", "What is your age?"])
         >>> float(a @ b)  # of vectors of length 1: the cosine of the angle between them
         0.8...

@@ -52,13 +52,20 @@ def declared(options: type) -> dict[str, Option]:
 def declared_by(options: type) -> Callable[[type[T]], type[T]]:
     """Give a class the options of a TypedDict as the fields of a frozen dataclass.
 
-    Their help is added to the class's docstring.
+    Their help is added to the class's docstring. The class repeats the options' types as its
+    attributes', since no type checker makes them of a TypedDict.
+
+    Raises:
+        TypeError: it does not.
     """
 
     def make(cls: type[T]) -> type[T]:
+        types = {name: hint.__origin__ for name, hint in options.__annotations__.items()}
+        repeated = {name: hint for name, hint in cls.__annotations__.items() if name in types}
+        if wrong := {name for name, hint in types.items() if repeated.get(name) != hint}:
+            raise TypeError(f"{cls.__name__}: {sorted(wrong)} need the types of the options")
         for name, option in declared(options).items():
             metadata = {} if option.limit is None else {"limit": option.limit}
-            cls.__annotations__[name] = options.__annotations__[name].__origin__
             setattr(cls, name, dataclasses.field(default=option.default, metadata=metadata))
         helps = [f"    {name}: {option.help}." for name, option in declared(options).items()]
         cls.__doc__ = "\n".join([inspect.cleandoc(cls.__doc__ or ""), "", "Attributes:", *helps])

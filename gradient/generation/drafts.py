@@ -40,8 +40,7 @@ def drafter_of(
         return PromptLookup()
     network = draft if isinstance(draft, CausalLM) else draft.model
     ours, theirs = model.config.vocab_size, network.config.vocab_size
-    other = None if isinstance(draft, CausalLM) else draft.tokenizer
-    if other is None or tokenizer is None:
+    if isinstance(draft, CausalLM) or not draft.has_tokenizer or tokenizer is None:
         # Sizes are all there is to compare.
         if ours != theirs:
             raise ArgumentError(
@@ -49,7 +48,7 @@ def drafter_of(
                 f"where only the padding differs, give a LanguageModel, whose tokenizer tells"
             )
     else:
-        check_vocabularies(tokenizer, other)
+        check_vocabularies(tokenizer, draft.tokenizer)
     return DraftModel(network, sampler, rows, ours)
 
 

@@ -51,13 +51,34 @@ class LanguageModel:
 
     Attributes:
         model: the network, a `CausalLM` module: token ids (B, T) to logits (B, T, V).
-        tokenizer: text to token ids and back; None takes and gives token ids alone.
+        name: what it was loaded as.
+
+    Without a tokenizer it takes and gives token ids alone.
     """
 
     def __init__(self, model: CausalLM, tokenizer: Tokenizer | None = None, name: str = "") -> None:
         self.model = model
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.name = name
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Return whether the model came with a tokenizer."""
+        return self._tokenizer is not None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return what makes token ids of text, and text of token ids.
+
+        Raises:
+            ArgumentError: the model came without one.
+        """
+        if self._tokenizer is None:
+            raise ArgumentError(
+                f"{self.name or type(self.model).__name__}: text needs a tokenizer, and this model "
+                "came without: give one to `load` (on the command line by --tokenizer)"
+            )
+        return self._tokenizer
 
     @property
     def config(self) -> ModelConfig:
@@ -97,7 +118,7 @@ class LanguageModel:
             A Generation, whose `str` is the new text; one per prompt if a list of prompts was
             given.
         """
-        return generate(self.model, prompt, tokenizer=self.tokenizer, **options)
+        return generate(self.model, prompt, tokenizer=self._tokenizer, **options)
 
     def stream(self, prompt: Prompt, **options: Unpack[StreamOptions]) -> TextStream:
         """Continue a text, yielding it as it appears; see `GenerationOptions`.
@@ -105,7 +126,7 @@ class LanguageModel:
         Raises:
             ArgumentError: there is no tokenizer, so no text; or as of `generate`.
         """
-        return stream(self.model, prompt, tokenizer=self.tokenizer, **options)
+        return stream(self.model, prompt, tokenizer=self._tokenizer, **options)
 
     @overload
     def chat(
@@ -225,7 +246,7 @@ class LanguageModel:
     @property
     def has_chat_template(self) -> bool:
         """Return whether the model was trained to converse: if not, it is a base model."""
-        return self.tokenizer is not None and bool(self.tokenizer.chat_template)
+        return self._tokenizer is not None and bool(self._tokenizer.chat_template)
 
     def _chat_prompt(
         self,
@@ -239,26 +260,24 @@ class LanguageModel:
     ) -> tuple[list[int], bool]:
         """Return the tokens that ask for an answer, and whether they open a thought."""
         check_messages(messages)
-        if self.tokenizer is None:
-            raise ArgumentError("chat: needs a tokenizer, and this model came without: give one")
+        tokenizer = self.tokenizer
         messages = [{k: v for k, v in message.items() if k != "keep"} for message in messages]
         if not self.has_chat_template:
             if tools or documents:
                 raise ArgumentError(
                     "chat: this model has no chat template, so it knows neither tools nor documents"
                 )
-            return encode_prompt(transcript(with_system(messages, system)), self.tokenizer), False
+            return encode_prompt(transcript(with_system(messages, system)), tokenizer), False
         variables = dict(template_variables or {})
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         text = self._chat_text(messages, system, tools=tools, documents=documents, **variables)
-        prompt = self.tokenizer.encode(text, add_special_tokens=False)
+        prompt = tokenizer.encode(text, add_special_tokens=False)
         if not prompt:
             raise ArgumentError("chat: the chat template shows nothing of this conversation")
         return prompt, ends_in_open_thought(text)
 
     def _chat_text(self, messages: Sequence[Message], system: str | None, **variables: Any) -> str:
-        assert self.tokenizer is not None
         template = self.tokenizer.apply_chat_template
         try:
             return template(with_system(messages, system), **variables)
@@ -275,8 +294,8 @@ class LanguageModel:
     def save(self, folder: str | Path) -> None:
         """Write model and tokenizer into a folder for `gradient.hub.load` and transformers."""
         save_model(self.model, folder)
-        if self.tokenizer is not None:
-            self.tokenizer.save(folder)
+        if self._tokenizer is not None:
+            self._tokenizer.save(folder)
         write_generation_config(self.model.generation_config, Path(folder))
 
     def __repr__(self) -> str:

@@ -39,7 +39,10 @@ class HasModel(Protocol):
     def model(self) -> CausalLM: ...
 
     @property
-    def tokenizer(self) -> Tokenizer | None: ...
+    def has_tokenizer(self) -> bool: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
 
 
 # ---- limits -------------------------------------------------------------------------------------
@@ -290,6 +293,46 @@ class GenerationOptions:
     Where values are out of range, or do not go together, one ArgumentError lists them all.
     """
 
+    temperature: float
+    top_n_sigma: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    epsilon_cutoff: float | None
+    eta_cutoff: float | None
+    xtc_probability: float
+    xtc_threshold: float
+    logit_bias: Mapping[int, float] | None
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    no_repeat_ngram_size: int
+    bad_words_ids: Sequence[Sequence[int]] | None
+    min_new_tokens: int
+    max_new_tokens: int | None
+    logits_processors: Sequence[LogitsProcessor]
+    seed: int | Sequence[int] | None
+    num_beams: int
+    length_penalty: float
+    early_stopping: bool | Literal["never"]
+    logprobs: bool | int | None
+    stop: str | Sequence[str] | None
+    ignore_eos: bool
+    beyond_context: bool
+    json_schema: Mapping[str, object] | str | type | None
+    regex: str | None
+    choices: Sequence[str] | None
+    grammar: str | None
+    draft: CausalLM | HasModel | Literal["prompt_lookup"] | None
+    max_draft_tokens: int
+    cache: str
+    cache_dtype: str | None
+    prompt_cache: PromptCache | None
+    prefill_chunk: int | None
+    use_cache: bool
+    num_return_sequences: int
+
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             ("num_beams", "temperature"),
@@ -340,8 +383,6 @@ class GenerationOptions:
     if TYPE_CHECKING:
 
         def __init__(self, **options: Unpack[Options]) -> None: ...
-
-        def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self) -> None:
         check("options", self)

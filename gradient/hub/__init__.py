@@ -8,11 +8,10 @@ without any network access.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import gradient
 from gradient import quantization
-from gradient.checkpoints import load_model, open_checkpoint
+from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.checkpoints.loading import Progress
 from gradient.embedding import Pooling, TextEncoder
 from gradient.errors import ModelNotFound, TypeMismatch, UnsupportedModel
@@ -21,6 +20,7 @@ from gradient.hub.download import download, is_hub_id
 from gradient.models.causal_lm import CausalLM
 from gradient.models.config import CONFIG_NAME
 from gradient.models.encoder import EncoderModel
+from gradient.models.pretrained import PretrainedModel
 from gradient.tensor.device import DeviceLike
 from gradient.text import Tokenizer
 
@@ -30,7 +30,6 @@ __all__ = [
     "embedded_models",
     "find",
     "load",
-    "load_language_model",
     "load_text_encoder",
 ]
 
@@ -58,7 +57,7 @@ def load(
     quantize: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
-    """Load a model and its tokenizer.
+    """Load a language model and its tokenizer; an encoder is loaded by `load_text_encoder`.
 
     Args:
         model: a folder (config.json, *.safetensors or pytorch_model.bin, and a tokenizer; or a
@@ -79,58 +78,73 @@ def load(
         progress: called after each stored tensor, with the bytes read so far and those in all.
 
     Returns:
-        A `LanguageModel`; or of an encoder, such as BERT, a `TextEncoder`: a type checker is not
-        told of it (a union would ask every caller for a check), so write `load_text_encoder`,
-        which has it as its type. Where no tokenizer lies beside the weights its
-        `tokenizer` is None: it takes and gives token ids.
+        The model; where no tokenizer lies beside the weights it takes and gives token ids alone.
 
     Raises:
         ModelNotFound: nothing has that name, with all the places looked at.
-        UnsupportedModel, FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
+        UnsupportedModel: the model is an encoder, or of no known architecture.
+        FileFormatError, StateDictError: see `gradient.checkpoints.load_model`.
     """
-    packing = None if quantize is None else quantization.converter(quantize)
-    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
-    generation_config = checkpoint.generation_config  # malformed, it fails before weights are read
-    network = load_model(
-        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
+    network, tokens, checkpoint = _load(
+        model, file, tokenizer, device, dtype, revision, offline, quantize, progress
     )
-    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    if isinstance(network, EncoderModel):
-        pooling = Pooling.from_folder(checkpoint.folder)
-        return TextEncoder(network, tokens, pooling, str(model))  # type: ignore[return-value]
-    causal = cast(CausalLM, network)
-    causal.generation_config = generation_config
-    return LanguageModel(causal, tokens, str(model))
-
-
-def load_language_model(model: str | Path, **options: Any) -> LanguageModel:
-    """Load a model that writes text; arguments and errors are those of `load`.
-
-    Raises:
-        UnsupportedModel: the model is an encoder.
-    """
-    found: LanguageModel | TextEncoder = load(model, **options)
-    if not isinstance(found, LanguageModel):
+    if not isinstance(network, CausalLM):
         raise UnsupportedModel(
             f"model {str(model)!r} is an encoder: it makes vectors of texts "
-            "(gradient.hub.load(...).embed) and writes none"
+            "(gradient.hub.load_text_encoder(...).embed) and writes none"
         )
-    return found
+    network.generation_config = checkpoint.generation_config
+    return LanguageModel(network, tokens, str(model))
 
 
-def load_text_encoder(model: str | Path, **options: Any) -> TextEncoder:
-    """Load a model that makes vectors of texts; arguments and errors are those of `load`.
+def load_text_encoder(
+    model: str | Path,
+    *,
+    file: str | None = None,
+    tokenizer: str | Path | None = None,
+    device: DeviceLike = None,
+    dtype: gradient.DType | str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    quantize: str | None = None,
+    progress: Progress | None = None,
+) -> TextEncoder:
+    """Load an encoder, such as BERT, which makes vectors of texts; arguments are those of `load`.
 
     Raises:
-        UnsupportedModel: the model is a language model.
+        UnsupportedModel: the model is a language model; other errors are those of `load`.
     """
-    found: LanguageModel | TextEncoder = load(model, **options)
-    if not isinstance(found, TextEncoder):
+    network, tokens, checkpoint = _load(
+        model, file, tokenizer, device, dtype, revision, offline, quantize, progress
+    )
+    if not isinstance(network, EncoderModel):
         raise UnsupportedModel(
             f"model {str(model)!r} is a language model: it writes text "
             "(gradient.hub.load(...).generate) and makes no vectors"
         )
-    return found
+    return TextEncoder(network, tokens, Pooling.from_folder(checkpoint.folder), str(model))
+
+
+def _load(
+    model: str | Path,
+    file: str | None,
+    tokenizer: str | Path | None,
+    device: DeviceLike,
+    dtype: gradient.DType | str | None,
+    revision: str | None,
+    offline: bool,
+    quantize: str | None,
+    progress: Progress | None,
+) -> tuple[PretrainedModel, Tokenizer | None, Checkpoint]:
+    """Return the model, its tokenizer, if there is one, and what they were stored as."""
+    packing = None if quantize is None else quantization.converter(quantize)
+    checkpoint = open_checkpoint(find(model, file=file, revision=revision, offline=offline))
+    _ = checkpoint.generation_config  # malformed, it fails before weights are read
+    network = load_model(
+        checkpoint, dtype=dtype, device=device, converter=packing, progress=progress
+    )
+    tokens = checkpoint.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
+    return network, tokens, checkpoint
 
 
 def embedded_models() -> list[str]:

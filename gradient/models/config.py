@@ -79,10 +79,7 @@ def heads_problems(
 # ---- configurations -----------------------------------------------------------------------------
 
 
-@dataclass_transform(
-    kw_only_default=True,
-    field_specifiers=(field, limited, size, probability, positive, activation),
-)
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
 class _Dataclass:
     """Makes its subclasses dataclasses, whose fields are given by name."""
 

@@ -305,7 +305,9 @@ def test_a_folder_that_lacks_a_file(tmp_path, absent):
 def test_a_model_without_a_tokenizer_takes_and_gives_ids(tmp_path):
     whole = hub.load(fill(tmp_path / "whole"))
     lm = hub.load(fill(tmp_path / "bare", without=("tokenizer.json", "tokenizer_config.json")))
-    assert lm.tokenizer is None
+    assert whole.has_tokenizer and not lm.has_tokenizer
+    with pytest.raises(ArgumentError, match="text needs a tokenizer"):
+        _ = lm.tokenizer
     expected = whole.generate([5, 6], max_new_tokens=4, ignore_eos=True)
     found = lm.generate([5, 6], max_new_tokens=4, ignore_eos=True)
     assert (found.token_ids, found.text) == (expected.token_ids, "")
@@ -317,7 +319,7 @@ def test_a_model_without_a_tokenizer_takes_and_gives_ids(tmp_path):
         with pytest.raises(ArgumentError, match="needs a tokenizer"):
             call()
     lm.save(tmp_path / "saved")
-    assert hub.load(tmp_path / "saved").tokenizer is None
+    assert not hub.load(tmp_path / "saved").has_tokenizer
     with pytest.raises(ModelNotFound, match="no tokenizer"):  # one that was asked for
         hub.load(tmp_path / "bare", tokenizer=tmp_path / "bare")
 
@@ -328,7 +330,7 @@ def test_an_encoder_without_a_tokenizer(tmp_path):
         intermediate_size=48, max_position_embeddings=40,
     )  # fmt: skip
     gradient.checkpoints.save_model(BertForMaskedLM(config), tmp_path)
-    encoder = hub.load(tmp_path)
+    encoder = hub.load_text_encoder(tmp_path)
     assert encoder.vectors([[1, 2, 3]]).shape == (1, 32)
     with pytest.raises(ArgumentError, match="texts need a tokenizer"):
         encoder.embed("text")

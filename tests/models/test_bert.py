@@ -434,7 +434,7 @@ def steps(*kinds: str) -> list[dict]:
 
 def test_sentence_transformers_files_say_what_is_done(encoder, tmp_path):
     encoder.save(tmp_path)
-    assert hub.load(tmp_path).pooling == encoder.pooling == Pooling()
+    assert hub.load_text_encoder(tmp_path).pooling == encoder.pooling == Pooling()
     pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     write(
         tmp_path,
@@ -442,7 +442,7 @@ def test_sentence_transformers_files_say_what_is_done(encoder, tmp_path):
         pooling=pooling,
         settings={"max_seq_length": 6, "do_lower_case": True},
     )
-    loaded = hub.load(tmp_path, device=encoder.model.device)
+    loaded = hub.load_text_encoder(tmp_path, device=encoder.model.device)
     assert isinstance(loaded, TextEncoder)
     assert loaded.pooling == Pooling(("pooling_mode_cls_token",), False, 6, True)
     assert loaded.max_length == 6
@@ -454,7 +454,7 @@ def test_sentence_transformers_files_say_what_is_done(encoder, tmp_path):
 def test_a_plain_folder_gives_normalised_means(encoder, tmp_path):
     save_model(encoder.model, tmp_path)
     encoder.tokenizer.save(tmp_path)
-    loaded = hub.load(tmp_path, device=encoder.model.device)
+    loaded = hub.load_text_encoder(tmp_path, device=encoder.model.device)
     assert loaded.embed(TEXTS).tolist() == encoder.embed(TEXTS).tolist()
     assert repr(loaded).startswith("TextEncoder(") and "0.0 M parameters, float32" in repr(loaded)
 
@@ -490,7 +490,7 @@ def test_steps_that_are_not_known_are_refused(files, error, message, tmp_path):
 def test_an_encoder_does_not_pass_for_a_language_model(encoder, tmp_path):
     encoder.save(tmp_path)
     with pytest.raises(UnsupportedModel, match="is an encoder: it makes vectors of texts"):
-        hub.load_language_model(tmp_path)
+        hub.load(tmp_path)
     assert isinstance(hub.load_text_encoder(tmp_path), TextEncoder)
     with pytest.raises(UnsupportedModel, match="'tinyworld' is a language model: it writes text"):
         hub.load_text_encoder("tinyworld")
@@ -500,7 +500,7 @@ def test_a_quantised_encoder_gives_nearly_the_same_vectors(tokenizer, tmp_path, 
     gradient.manual_seed(4)
     whole = TextEncoder(build(hidden_size=32, intermediate_size=64), tokenizer)
     whole.save(tmp_path)
-    packed = hub.load(tmp_path, quantize="q8_0", device=device)
+    packed = hub.load_text_encoder(tmp_path, quantize="q8_0", device=device)
     assert packed.model.bert.encoder.layer[0].output.dense.weight.dtype.is_packed
     cosines = (packed.embed(TEXTS).cpu() * whole.embed(TEXTS)).sum(1)
     assert cosines.min().item() > 0.999

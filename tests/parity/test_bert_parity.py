@@ -272,7 +272,7 @@ def minilm() -> Path:
 
 
 def test_minilm_embeds_as_the_reference_does(minilm):
-    encoder = hub.load(minilm)
+    encoder = hub.load_text_encoder(minilm)
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
     model = transformers.AutoModel.from_pretrained(minilm).eval()
     inputs = tokenizer(
@@ -297,7 +297,7 @@ def test_minilm_embeds_as_the_reference_does(minilm):
 
 
 def test_minilm_is_trained_as_the_reference_is(minilm):
-    encoder = hub.load(minilm)
+    encoder = hub.load_text_encoder(minilm)
     model = transformers.AutoModel.from_pretrained(minilm, dtype=torch.float32).eval()
     rows = encoder.tokenize(SENTENCES[:3])
     target = np.eye(3, dtype=np.float32)
