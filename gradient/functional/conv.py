@@ -135,18 +135,8 @@ def conv_transpose1d(
     dilation: Size = 1,
 ) -> Tensor:
     """The transpose of `conv1d`: (N, C, L) with weight (C, O / groups, K) gives (N, O, L')."""
-    return _conv_transpose(
-        "conv_transpose1d",
-        1,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose1d", 1, input, weight, bias, *options)
 
 
 @composite
@@ -164,18 +154,8 @@ def conv_transpose2d(
 
     The size is `(H - 1) stride - 2 padding + dilation (Kh - 1) + output_padding + 1`.
     """
-    return _conv_transpose(
-        "conv_transpose2d",
-        2,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose2d", 2, input, weight, bias, *options)
 
 
 @composite
@@ -190,18 +170,8 @@ def conv_transpose3d(
     dilation: Size = 1,
 ) -> Tensor:
     """The transpose of `conv3d`: (N, C, D, H, W) with weight (C, O / groups, Kd, Kh, Kw)."""
-    return _conv_transpose(
-        "conv_transpose3d",
-        3,
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-    )
+    options = stride, padding, output_padding, groups, dilation
+    return _conv_transpose("conv_transpose3d", 3, input, weight, bias, *options)
 
 
 def _conv_transpose(

@@ -8,6 +8,7 @@ from gradient.errors import ArgumentError, sentence
 from gradient.nn import init as initialization
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import changed
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -141,15 +142,14 @@ class Tanhshrink(Module):
 class GELU(Module):
     """`x * Phi(x)`; `approximate="tanh"` is GPT-2's form (Hendrycks and Gimpel 2016)."""
 
+    _shown = ("approximate",)
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
 
     def forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, self.approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
 
 
 class LeakyReLU(Module):
@@ -163,8 +163,7 @@ class LeakyReLU(Module):
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
     def extra_repr(self) -> str:
-        text = f"negative_slope={self.negative_slope}"
-        return text + (", inplace=True" if self.inplace else "")
+        return ", ".join([f"negative_slope={self.negative_slope}", *changed(self, inplace=False)])
 
 
 class ELU(Module):
@@ -178,8 +177,7 @@ class ELU(Module):
         return F.elu(input, self.alpha, self.inplace)
 
     def extra_repr(self) -> str:
-        text = f"alpha={self.alpha}"
-        return text + (", inplace=True" if self.inplace else "")
+        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
 
 
 class CELU(Module):
@@ -193,8 +191,7 @@ class CELU(Module):
         return F.celu(input, self.alpha, self.inplace)
 
     def extra_repr(self) -> str:
-        text = f"alpha={self.alpha}"
-        return text + (", inplace=True" if self.inplace else "")
+        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
 
 
 class Hardtanh(Module):
@@ -211,8 +208,8 @@ class Hardtanh(Module):
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
     def extra_repr(self) -> str:
-        text = f"min_val={self.min_val}, max_val={self.max_val}"
-        return text + (", inplace=True" if self.inplace else "")
+        bounds = f"min_val={self.min_val}, max_val={self.max_val}"
+        return ", ".join([bounds, *changed(self, inplace=False)])
 
 
 class Threshold(Module):
@@ -226,12 +223,14 @@ class Threshold(Module):
         return F.threshold(input, self.threshold, self.value, self.inplace)
 
     def extra_repr(self) -> str:
-        text = f"threshold={self.threshold}, value={self.value}"
-        return text + (", inplace=True" if self.inplace else "")
+        numbers = f"threshold={self.threshold}, value={self.value}"
+        return ", ".join([numbers, *changed(self, inplace=False)])
 
 
 class Softplus(Module):
     """`log(1 + exp(beta * x)) / beta`, and `x` where `beta * x > threshold`."""
+
+    _shown = ("beta", "threshold")
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -239,9 +238,6 @@ class Softplus(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softplus(input, self.beta, self.threshold)
-
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}, threshold={self.threshold}"
 
 
 class Softshrink(Module):
@@ -275,6 +271,8 @@ class Hardshrink(Module):
 class GLU(Module):
     """`a * sigmoid(b)`, with a and b the two halves of `dim` (Dauphin et al. 2016)."""
 
+    _shown = ("dim",)
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
@@ -282,12 +280,11 @@ class GLU(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.glu(input, self.dim)
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
 
 class Softmax(Module):
     """`exp(x_i) / sum_j exp(x_j)` along `dim`."""
+
+    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -296,12 +293,11 @@ class Softmax(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, self.dim)
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
 
 class LogSoftmax(Module):
     """`log(softmax(x))` along `dim`."""
+
+    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -310,12 +306,11 @@ class LogSoftmax(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
 
 class Softmin(Module):
     """`softmax(-x)` along `dim`."""
+
+    _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
@@ -323,9 +318,6 @@ class Softmin(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmin(input, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
 
 
 class Softmax2d(Module):
@@ -337,6 +329,8 @@ class Softmax2d(Module):
 
 class PReLU(Module):
     """`x` if `x > 0`, else `weight * x`: one learned slope, or one per channel (He et al. 2015)."""
+
+    _shown = ("num_parameters",)
 
     def __init__(
         self,
@@ -356,6 +350,3 @@ class PReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.prelu(input, self.weight)
-
-    def extra_repr(self) -> str:
-        return f"num_parameters={self.num_parameters}"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
-from gradient.nn.module import MODULE, Module, indent, layout
+from gradient.nn.module import MODULE, Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import indent, layout
 from gradient.tensor import Tensor
 
 __all__ = [

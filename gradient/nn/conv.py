@@ -13,6 +13,7 @@ from gradient.functional.conv import Padding, Size, same_widths, sizes
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import changed
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -107,23 +108,12 @@ class _Conv(Module):
         return F.pad(input, widths, self.padding_mode), 0
 
     def extra_repr(self) -> str:
-        none = (0,) * self.spatial
+        none, ones = (0,) * self.spatial, (1,) * self.spatial
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
-        parts.append(f"stride={self.stride}")
-        if self.padding != none:
-            shown = repr(self.padding) if not isinstance(self.padding, str) else self.padding
-            parts.append(f"padding={shown}")
-        if self.dilation != (1,) * self.spatial:
-            parts.append(f"dilation={self.dilation}")
-        if self.output_padding != none:
-            parts.append(f"output_padding={self.output_padding}")
-        if self.groups != 1:
-            parts.append(f"groups={self.groups}")
-        if self.bias is None:
-            parts.append("bias=False")
-        if self.padding_mode != "zeros":
-            parts.append(f"padding_mode={self.padding_mode}")
-        return ", ".join(parts)
+        parts += [f"stride={self.stride}", *changed(self, padding=none, dilation=ones)]
+        parts += changed(self, output_padding=none, groups=1)
+        parts += [] if self.bias is not None else ["bias=False"]
+        return ", ".join([*parts, *changed(self, padding_mode="zeros")])
 
 
 class _ForwardConv(_Conv):
@@ -185,6 +175,7 @@ class Conv3d(_ForwardConv):
 class _TransposedConv(_Conv):
     transposed = True
     padding: tuple[int, ...]
+    _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -232,41 +223,30 @@ class _TransposedConv(_Conv):
             )
         return extra
 
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size)
+        return self._op(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
+            self.dilation,
+        )  # fmt: skip
+
 
 class ConvTranspose1d(_TransposedConv):
     """The transpose (gradient by the input) of `Conv1d`: (N, C, L) to (N, O, L')."""
 
     spatial = 1
-
-    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        extra = self._output_padding(input, output_size)
-        return F.conv_transpose1d(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
-            self.dilation,
-        )  # fmt: skip
+    _op = staticmethod(F.conv_transpose1d)
 
 
 class ConvTranspose2d(_TransposedConv):
     """The transpose (gradient by the input) of `Conv2d`: (N, C, H, W) to (N, O, H', W')."""
 
     spatial = 2
-
-    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        extra = self._output_padding(input, output_size)
-        return F.conv_transpose2d(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
-            self.dilation,
-        )  # fmt: skip
+    _op = staticmethod(F.conv_transpose2d)
 
 
 class ConvTranspose3d(_TransposedConv):
     """The transpose (gradient by the input) of `Conv3d`: (N, C, D, H, W) to (N, O, D', H', W')."""
 
     spatial = 3
-
-    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        extra = self._output_padding(input, output_size)
-        return F.conv_transpose3d(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
-            self.dilation,
-        )  # fmt: skip
+    _op = staticmethod(F.conv_transpose3d)

@@ -18,6 +18,8 @@ __all__ = [
 
 
 class _Dropout(Module):
+    _shown = ("p", "inplace")
+
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0.0 <= number_of(type(self).__name__, "p", p) <= 1.0:
@@ -25,9 +27,6 @@ class _Dropout(Module):
                 f"{type(self).__name__}: p is a probability, expected 0 <= p <= 1, got {p}"
             )
         self.p, self.inplace = p, inplace
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Dropout(_Dropout):

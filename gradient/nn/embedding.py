@@ -11,6 +11,7 @@ from gradient.errors import ArgumentError, ShapeError
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import changed
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
@@ -91,11 +92,5 @@ class Embedding(Module):
         )
 
     def extra_repr(self) -> str:
-        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
-        if self.padding_idx is not None:
-            parts.append(f"padding_idx={self.padding_idx}")
-        if self.max_norm is not None:
-            parts.append(f"max_norm={self.max_norm}")
-        if self.norm_type != 2:
-            parts.append(f"norm_type={self.norm_type}")
-        return ", ".join(parts)
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        return ", ".join([sizes, *changed(self, padding_idx=None, max_norm=None, norm_type=2)])

@@ -95,6 +95,59 @@ class Hooks:
         return args, kwargs
 
 
+class Hooked:
+    """The methods of Module that register hooks."""
+
+    _hooks: Hooks | None = None
+
+    def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
+        hooks = self._hooks
+        if hooks is None:
+            self._hooks = hooks = Hooks()
+        return hooks.add(kind, hook, **options)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, args) -> None or new args` before each forward.
+
+        With `with_kwargs`: `hook(module, args, kwargs) -> None or (args, kwargs)`.
+        """
+        return self._hook("forward_pre", hook, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> RemovableHandle:
+        """`hook(module, args, output) -> None or a new output` after each forward.
+
+        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it also runs,
+        with output None, when forward raised.
+        """
+        return self._hook(
+            "forward", hook, prepend=prepend, with_kwargs=with_kwargs, always=always_call
+        )
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, grad_output) -> None or new grad_output`, before the module's backward."""
+        return self._hook("backward_pre", hook, prepend=prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, grad_input, grad_output) -> None or new grad_input`, after its backward.
+
+        Both are tuples, an entry for each positional argument or output, None without a gradient.
+        """
+        return self._hook("backward", hook, prepend=prepend)
+
+
 def _forward_hook(
     entry: _Entry, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> Any:

@@ -7,17 +7,17 @@ they are, in the order in which they were set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
 from gradient.autograd import no_grad
-from gradient.autograd.node import RemovableHandle
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.nn.hooks import Hooks
+from gradient.nn.hooks import Hooked, Hooks
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import indent, layout
 from gradient.nn.state_dict import IncompatibleKeys, load
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
@@ -42,17 +42,19 @@ class HasForward(Protocol[P, R_co]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class Module:
+class Module(Hooked):
     """Base class of all layers and models.
 
     Set parameters, buffers and child modules as attributes in `__init__`, after
     `super().__init__()`, and write `forward`; call the module itself, so that its hooks run.
     """
 
+    _shown: ClassVar[Sequence[str]] = ()
+    """The names of the options that `repr` shows."""
+
     training: bool
     _registry: dict[str, str]
     _non_persistent: set[str]
-    _hooks: Hooks | None = None
 
     def __init__(self) -> None:
         self.__dict__.update(training=True, _registry={}, _non_persistent=set())
@@ -426,60 +428,11 @@ class Module:
             if parameter.grad is not None:
                 parameter.grad = None if set_to_none else parameter.grad.detach().zero_()
 
-    # ---- hooks ------------------------------------------------------------------------------
-
-    def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
-        hooks = self._hooks
-        if hooks is None:
-            self._hooks = hooks = Hooks()
-        return hooks.add(kind, hook, **options)
-
-    def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
-        """`hook(module, args) -> None or new args` before each forward.
-
-        With `with_kwargs`: `hook(module, args, kwargs) -> None or (args, kwargs)`.
-        """
-        return self._hook("forward_pre", hook, prepend=prepend, with_kwargs=with_kwargs)
-
-    def register_forward_hook(
-        self,
-        hook: Callable[..., Any],
-        *,
-        prepend: bool = False,
-        with_kwargs: bool = False,
-        always_call: bool = False,
-    ) -> RemovableHandle:
-        """`hook(module, args, output) -> None or a new output` after each forward.
-
-        With `with_kwargs`: `hook(module, args, kwargs, output)`. With `always_call` it also runs,
-        with output None, when forward raised.
-        """
-        return self._hook(
-            "forward", hook, prepend=prepend, with_kwargs=with_kwargs, always=always_call
-        )
-
-    def register_full_backward_pre_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
-        """`hook(module, grad_output) -> None or new grad_output`, before the module's backward."""
-        return self._hook("backward_pre", hook, prepend=prepend)
-
-    def register_full_backward_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
-        """`hook(module, grad_input, grad_output) -> None or new grad_input`, after its backward.
-
-        Both are tuples, an entry for each positional argument or output, None without a gradient.
-        """
-        return self._hook("backward", hook, prepend=prepend)
-
     # ---- printing ---------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What stands in the parentheses of `repr`: override it."""
-        return ""
+        """What stands in the parentheses of `repr`: by default the options in `_shown`."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
     def _get_name(self) -> str:
         return type(self).__name__
@@ -488,19 +441,6 @@ class Module:
         extra = self.extra_repr()
         children = [f"({name}): {indent(repr(module))}" for name, module in self._modules.items()]
         return layout(self._get_name(), extra, children)
-
-
-def layout(name: str, extra: str, children: list[str]) -> str:
-    """`Name(extra)` on one line, or, with children, one line for each."""
-    lines = extra.splitlines()
-    if not children and len(lines) <= 1:
-        return f"{name}({extra})"
-    return f"{name}(\n  " + "\n  ".join(lines + children) + "\n)"
-
-
-def indent(text: str) -> str:
-    """All lines but the first moved right by two spaces."""
-    return text.replace("\n", "\n  ")
 
 
 def _join(prefix: str, name: str) -> str:

@@ -27,6 +27,7 @@ __all__ = [
 
 
 class _MaxPool(Module):
+    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(
@@ -48,12 +49,6 @@ class _MaxPool(Module):
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
             self.return_indices,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
 
 
 class MaxPool1d(_MaxPool):
@@ -77,6 +72,8 @@ class MaxPool3d(_MaxPool):
 class AvgPool1d(Module):
     """The mean of each window of (N, C, L)."""
 
+    _shown = ("kernel_size", "stride", "padding")
+
     def __init__(
         self,
         kernel_size: Size,
@@ -99,13 +96,11 @@ class AvgPool1d(Module):
             self.count_include_pad,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AvgPool2d(Module):
     """The mean of each window of (N, C, H, W)."""
 
+    _shown = ("kernel_size", "stride", "padding")
     _op: ClassVar[Callable[..., Tensor]] = staticmethod(F.avg_pool2d)
 
     def __init__(
@@ -128,9 +123,6 @@ class AvgPool2d(Module):
             self.count_include_pad, self.divisor_override,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AvgPool3d(AvgPool2d):
     """The mean of each window of (N, C, D, H, W)."""
@@ -139,6 +131,7 @@ class AvgPool3d(AvgPool2d):
 
 
 class _AdaptivePool(Module):
+    _shown = ("output_size",)
     _op: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, output_size: int | Sequence[int | None]) -> None:
@@ -147,9 +140,6 @@ class _AdaptivePool(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._op(input, self.output_size)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar, cast
 
 from gradient import functional as F
 from gradient.dtypes import DType
@@ -16,6 +16,7 @@ from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.printing import changed
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty, zeros
@@ -34,35 +35,6 @@ __all__ = [
 State = tuple[Tensor, ...]
 #: A state as users give and get it: h, or of an LSTM (h, c).
 Given = TypeVar("Given", Tensor, tuple[Tensor, Tensor])
-
-
-def _rnn_step(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
-    def step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return (activation(from_input + from_hidden),)
-
-    return step
-
-
-def _lstm_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-    i, f, g, o = (from_input + from_hidden).chunk(4, -1)
-    c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def _gru_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-    (xr, xz, xn), (hr, hz, hn) = from_input.chunk(3, -1), from_hidden.chunk(3, -1)
-    z = (xz + hz).sigmoid()
-    n = (xn + (xr + hr).sigmoid() * hn).tanh()
-    return ((1 - z) * n + z * state[0],)
-
-
-_NONLINEARITIES = {"tanh": F.tanh, "relu": F.relu}
-
-
-def _chosen(nonlinearity: str) -> Callable[[Tensor, Tensor, State], State]:
-    if nonlinearity not in _NONLINEARITIES:
-        raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
-    return _rnn_step(_NONLINEARITIES[nonlinearity])
 
 
 class _Recurrent(Module, Generic[Given]):
@@ -117,6 +89,38 @@ class _Recurrent(Module, Generic[Given]):
 
     def _as_given(self, state: State) -> Given:
         return cast(Given, state if self.states > 1 else state[0])
+
+
+class _RNN(_Recurrent[Tensor]):
+    gates = 1
+    _activations: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {"tanh": F.tanh, "relu": F.relu}
+
+    def _choose(self, nonlinearity: str) -> None:
+        if nonlinearity not in self._activations:
+            raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+        self.nonlinearity = nonlinearity
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        return (self._activations[self.nonlinearity](from_input + from_hidden),)
+
+
+class _LSTM(_Recurrent[tuple[Tensor, Tensor]]):
+    gates, states = 4, 2
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        i, f, g, o = (from_input + from_hidden).chunk(4, -1)
+        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+class _GRU(_Recurrent[Tensor]):
+    gates = 3
+
+    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
+        (xr, xz, xn), (hr, hz, hn) = from_input.chunk(3, -1), from_hidden.chunk(3, -1)
+        z = (xz + hz).sigmoid()
+        n = (xn + (xr + hr).sigmoid() * hn).tanh()
+        return ((1 - z) * n + z * state[0],)
 
 
 class _Sequence(_Recurrent[Given]):
@@ -222,26 +226,15 @@ class _Sequence(_Recurrent[Given]):
         return stack(outputs[::-1] if backwards else outputs), state
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts: list[str] = [f"{self.input_size}, {self.hidden_size}"]
         if self.output_size != self.hidden_size:
             parts.append(f"proj_size={self.output_size}")
-        if self.num_layers != 1:
-            parts.append(f"num_layers={self.num_layers}")
-        if not self.bias:
-            parts.append("bias=False")
-        if self.batch_first:
-            parts.append("batch_first=True")
-        if self.dropout:
-            parts.append(f"dropout={self.dropout}")
-        if self.bidirectional:
-            parts.append("bidirectional=True")
-        return ", ".join(parts)
+        parts += changed(self, num_layers=1, bias=True, batch_first=False, dropout=0)
+        return ", ".join([*parts, *changed(self, bidirectional=False)])
 
 
-class RNN(_Sequence[Tensor]):
+class RNN(_RNN, _Sequence[Tensor]):
     """`h_t = tanh(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh)` (Elman 1990); or relu for tanh."""
-
-    gates = 1
 
     def __init__(
         self,
@@ -260,36 +253,22 @@ class RNN(_Sequence[Tensor]):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             device=device, dtype=dtype,
         )  # fmt: skip
-        self.nonlinearity = nonlinearity
-        self._chosen_step = _chosen(nonlinearity)
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return self._chosen_step(from_input, from_hidden, state)
+        self._choose(nonlinearity)
 
 
-class LSTM(_Sequence[tuple[Tensor, Tensor]]):
+class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
 
     i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
     With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
     """
 
-    gates, states = 4, 2
 
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return _lstm_step(from_input, from_hidden, state)
-
-
-class GRU(_Sequence[Tensor]):
+class GRU(_GRU, _Sequence[Tensor]):
     """`h_t = (1 - z) n + z h_(t-1)`, `n = tanh(W_in x_t + b_in + r (W_hn h_(t-1) + b_hn))`.
 
     (Cho et al. 2014.) The gates r and z are sigmoids of the input and the hidden state.
     """
-
-    gates = 3
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return _gru_step(from_input, from_hidden, state)
 
 
 class _Cell(_Recurrent[Given]):
@@ -331,14 +310,11 @@ class _Cell(_Recurrent[Given]):
         return self._as_given(self._step(F.linear(input, weight_ih, bias_ih), from_hidden, state))
 
     def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        return text if self.bias else f"{text}, bias=False"
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed(self, bias=True)])
 
 
-class RNNCell(_Cell[Tensor]):
+class RNNCell(_RNN, _Cell[Tensor]):
     """One step of `RNN`."""
-
-    gates = 1
 
     def __init__(
         self,
@@ -350,30 +326,15 @@ class RNNCell(_Cell[Tensor]):
         dtype: DType | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype)
-        self.nonlinearity = nonlinearity
-        self._chosen_step = _chosen(nonlinearity)
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return self._chosen_step(from_input, from_hidden, state)
+        self._choose(nonlinearity)
 
     def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"
+        return ", ".join([super().extra_repr(), *changed(self, nonlinearity="tanh")])
 
 
-class LSTMCell(_Cell[tuple[Tensor, Tensor]]):
+class LSTMCell(_LSTM, _Cell[tuple[Tensor, Tensor]]):
     """One step of `LSTM`."""
 
-    gates, states = 4, 2
 
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return _lstm_step(from_input, from_hidden, state)
-
-
-class GRUCell(_Cell[Tensor]):
+class GRUCell(_GRU, _Cell[Tensor]):
     """One step of `GRU`."""
-
-    gates = 3
-
-    def _step(self, from_input: Tensor, from_hidden: Tensor, state: State) -> State:
-        return _gru_step(from_input, from_hidden, state)

@@ -1,0 +1,22 @@
+"""How modules print."""
+
+from __future__ import annotations
+
+
+def layout(name: str, extra: str, children: list[str]) -> str:
+    """`Name(extra)` on one line, or, with children, one line for each."""
+    lines = extra.splitlines()
+    if not children and len(lines) <= 1:
+        return f"{name}({extra})"
+    return f"{name}(\n  " + "\n  ".join(lines + children) + "\n)"
+
+
+def indent(text: str) -> str:
+    """All lines but the first moved right by two spaces."""
+    return text.replace("\n", "\n  ")
+
+
+def changed(module: object, **defaults: object) -> list[str]:
+    """`name=value` of each option that is not its default."""
+    values = {name: getattr(module, name) for name in defaults}
+    return [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
