@@ -8,7 +8,8 @@ for batch in loader:
     optimizer.step()
     scheduler.step()
 
-Each module's `__all__` says what is public.
+`Optimizer` explains the arguments that most of them have. Each module's `__all__` says what is
+public.
 """
 
 from gradient.optim import lr_scheduler as lr_scheduler

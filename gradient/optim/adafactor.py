@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from gradient.checks import Limits, number, optional, pair
 from gradient.dtypes import finfo
-from gradient.optim.optimizer import Group, Optimizer, Params, descent, non_negative, options
+from gradient.optim.optimizer import Optimizer, Params, descent
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adafactor"]
@@ -24,14 +25,11 @@ class Adafactor(Optimizer):
     For a matrix (M, N) it keeps M + N numbers where Adam keeps 2 M N. A vector keeps v itself.
 
     Args:
-        params: parameters, named parameters or group dicts.
         lr: the largest relative step.
         beta2_decay: the exponent, at most 0, by which the decay of the means approaches 1.
         eps: eps1, the least divisor (None: of the dtype), and eps2, the least scale of a parameter.
         d: the largest root of the mean square of an update.
         weight_decay: decoupled weight decay.
-        maximize: ascend instead of descend.
-        foreach: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = {

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits, number
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    non_negative,
-    options,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params, with_weight_decay
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adadelta", "Adagrad"]
@@ -26,14 +20,10 @@ class Adagrad(Optimizer):
         p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         lr_decay: how fast the learning rate falls with the step count t.
         weight_decay: L2 penalty, added to the gradient.
         initial_accumulator_value: what s starts from.
         eps: keeps the denominator from zero.
-        maximize: ascend instead of descend.
-        foreach, fused: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = dict.fromkeys(
@@ -80,13 +70,10 @@ class Adadelta(Optimizer):
         p = p - lr * d
 
     Args:
-        params: parameters, named parameters or group dicts.
         lr: scales the step.
         rho: decay rate of both running means, in [0, 1].
         eps: keeps the roots from zero, and the first step with them.
         weight_decay: L2 penalty, added to the gradient.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = {

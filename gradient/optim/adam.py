@@ -8,16 +8,8 @@ from typing import ClassVar
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    decay_rates,
-    grad_of,
-    non_negative,
-    options,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
+from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adam", "AdamW"]
@@ -35,13 +27,10 @@ class Adam(Optimizer):
     parameter's dtype.
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         betas: decay rates of the two moments, in [0, 1).
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient (see `AdamW` for the decoupled one).
         amsgrad: divide by the largest second moment so far (Reddi et al. 2018, section 5).
-        maximize: ascend instead of descend.
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
         foreach, capturable, fused: accepted for PyTorch's sake; one fused update is always used.
     """
@@ -140,17 +129,5 @@ class AdamW(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            foreach=foreach,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-            fused=fused,
-            decoupled_weight_decay=True,
-        )
+        given = options(locals())
+        Optimizer.__init__(self, params, {**given, "decoupled_weight_decay": True})

@@ -7,15 +7,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    decay_rates,
-    non_negative,
-    options,
-    with_weight_decay,
-)
+from gradient.optim.adam import Adam
+from gradient.optim.optimizer import Optimizer, Params, with_weight_decay
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adamax", "NAdam", "RAdam"]
@@ -30,21 +24,12 @@ class Adamax(Optimizer):
         p = p - lr / (1 - beta1^t) * m / u
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         betas: decay rates of the mean and of the maximum, in [0, 1).
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
-    limits: ClassVar[Limits] = {
-        "lr": non_negative,
-        "betas": decay_rates,
-        "eps": non_negative,
-        "weight_decay": non_negative,
-    }
+    limits: ClassVar[Limits] = Adam.limits
 
     def __init__(
         self,
@@ -81,18 +66,14 @@ class NAdam(Optimizer):
               - lr * mu(t + 1) / (1 - mu(1) ... mu(t + 1)) * m / d
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         betas: decay rates of the two moments, in [0, 1).
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient.
         momentum_decay: how fast mu rises to beta1.
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
-    limits: ClassVar[Limits] = {**Adamax.limits, "momentum_decay": non_negative}
+    limits: ClassVar[Limits] = {**Adam.limits, "momentum_decay": non_negative}
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int, "mu_product": float}
 
     def __init__(
@@ -140,17 +121,13 @@ class RAdam(Optimizer):
     with the moments m and v of Adam: n says how many gradients v is the mean of.
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         betas: decay rates of the two moments, in [0, 1).
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient.
         decoupled_weight_decay: shrink the parameters directly, as `AdamW` does.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
-    limits: ClassVar[Limits] = Adamax.limits
+    limits: ClassVar[Limits] = Adam.limits
 
     def __init__(
         self,

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from gradient.autograd import enable_grad, no_grad
 from gradient.checks import Limits, integer, number, one_of, optional
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.optim.optimizer import Optimizer, Params, non_negative, options
+from gradient.optim.optimizer import Optimizer, Params
+from gradient.optim.options import non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
 

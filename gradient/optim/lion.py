@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    decay_rates,
-    descent,
-    non_negative,
-    options,
-)
+from gradient.optim.optimizer import Optimizer, Params, descent
+from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Lion"]
@@ -30,11 +23,8 @@ class Lion(Optimizer):
     than AdamW's.
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         betas: how much of the buffer enters the step, and how fast the buffer decays; in [0, 1).
         weight_decay: decoupled weight decay.
-        maximize: ascend instead of descend.
     """
 
     limits: ClassVar[Limits] = {

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from gradient.checks import Limit, Limits, integer, number, one_of, optional
 from gradient.dtypes import float32
-from gradient.optim.optimizer import Group, Optimizer, Params, non_negative, options
+from gradient.optim.optimizer import Optimizer, Params
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 
@@ -60,7 +61,6 @@ class Muon(Optimizer):
 
     Args:
         params: parameters, named parameters or group dicts; all of shape (M, N).
-        lr: learning rate.
         weight_decay: decoupled weight decay.
         momentum: decay rate of the averaged gradient.
         nesterov: look ahead along the momentum.

@@ -29,11 +29,11 @@ from typing import Any, ClassVar, TypeVar, cast, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import RemovableHandle
-from gradient.checks import Limit, Limits, Rule, check, number
+from gradient.checks import Limits, Rule, check
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
+from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
-Group = dict[str, Any]
 StateDict = dict[str, Any]
 Hook = Callable[..., Any]
 R = TypeVar("R")
@@ -79,6 +79,13 @@ class Optimizer:
         params: tensors, (name, tensor) pairs as from `Module.named_parameters()`, or dicts: one per
             parameter group, with the key "params" and any options that differ from the defaults.
         defaults: the options of groups that do not give their own.
+
+    Arguments of the rules that mean the same in all of them:
+
+        params: parameters, named parameters or group dicts.
+        lr: learning rate.
+        maximize: ascend instead of descend.
+        foreach, fused, capturable: accepted for PyTorch's sake; without effect.
 
     Attributes:
         param_groups: list of dicts; options may be changed between steps (that is what schedulers
@@ -422,11 +429,6 @@ def _like_parameter(value: Any, p: Tensor) -> Any:
     return value
 
 
-def options(arguments: Mapping[str, Any]) -> Group:
-    """The options among a constructor's `locals()`."""
-    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
-
-
 def grad_of(p: Tensor) -> Tensor:
     """The gradient of a parameter that is stepped, and so has one."""
     return cast("Tensor", p.grad)
@@ -445,23 +447,3 @@ def with_weight_decay(p: Tensor, group: Group) -> Tensor:
     elif group["weight_decay"] != 0:
         grad = grad + group["weight_decay"] * p
     return grad
-
-
-def _scalar(limit: Limit) -> Limit:
-    """What `limit` allows, or a Tensor with one such element."""
-    return limit._replace(
-        holds=lambda value: limit.holds(
-            value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-        )
-    )
-
-
-#: What many options are.
-non_negative = _scalar(number(0))
-decay_rate = number(0, below=1)
-decay_rates = Limit(
-    "two numbers from 0 to less than 1",
-    lambda betas: (
-        isinstance(betas, Sequence) and len(betas) == 2 and all(map(decay_rate.holds, betas))
-    ),
-)

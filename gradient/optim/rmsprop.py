@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits, number, pair
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    descent,
-    non_negative,
-    options,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params, descent, with_weight_decay
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
 
@@ -30,15 +23,11 @@ class RMSprop(Optimizer):
     As in PyTorch, eps is added outside the root (TensorFlow adds it inside).
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         alpha: decay rate of the squared average.
         eps: keeps the denominator from zero.
         weight_decay: L2 penalty, added to the gradient.
         momentum: decay of a velocity that collects the scaled gradients; 0 keeps none.
         centered: divide by the standard deviation instead (Graves 2013, section 4.2).
-        maximize: ascend instead of descend.
-        capturable, foreach: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = dict.fromkeys(
@@ -92,12 +81,9 @@ class Rprop(Optimizer):
     For gradients of all the data: with batches the signs change by chance.
 
     Args:
-        params: parameters, named parameters or group dicts.
         lr: the first size of each parameter's steps.
         etas: by what a step's size shrinks, in (0, 1), and grows, above 1.
         step_sizes: the least and the largest size of a step.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = {

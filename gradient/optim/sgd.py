@@ -7,15 +7,8 @@ from typing import ClassVar
 
 from gradient.checks import Limits, Rule, number
 from gradient.optim.fused import arrays, batches, stepping
-from gradient.optim.optimizer import (
-    Group,
-    Optimizer,
-    Params,
-    grad_of,
-    non_negative,
-    options,
-    with_weight_decay,
-)
+from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
+from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["ASGD", "SGD"]
@@ -32,13 +25,10 @@ class SGD(Optimizer):
     is applied, not when it is accumulated.
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         momentum: decay of the velocity; 0 keeps none.
         dampening: the part of each gradient that does not enter the velocity.
         weight_decay: L2 penalty, added to the gradient.
         nesterov: look ahead along the velocity; needs momentum and no dampening.
-        maximize: ascend instead of descend.
         foreach, fused: accepted for PyTorch's sake; one fused update is always used.
     """
 
@@ -107,14 +97,10 @@ class ASGD(Optimizer):
     `state[p]["ax"]` is the average: the parameters go on from their own place.
 
     Args:
-        params: parameters, named parameters or group dicts.
-        lr: learning rate.
         lambd: decay of the parameters.
         alpha: how fast the rate falls with the step count t.
         t0: the step from which on parameters are averaged.
         weight_decay: L2 penalty, added to the gradient.
-        maximize: ascend instead of descend.
-        foreach, capturable: accepted for PyTorch's sake; without effect.
     """
 
     limits: ClassVar[Limits] = {

@@ -10,7 +10,8 @@ from typing import Any, cast
 from gradient.checks import check_arguments, integer, number, one_of, optional
 from gradient.errors import ArgumentError
 from gradient.optim.lr_scheduler.scheduler import LRScheduler, check_optimizer, per_group, set_lr
-from gradient.optim.optimizer import Group, Optimizer
+from gradient.optim.optimizer import Optimizer
+from gradient.optim.options import Group
 
 __all__ = [
     "CosineAnnealingWarmRestarts",

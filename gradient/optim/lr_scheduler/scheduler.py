@@ -6,7 +6,8 @@ import warnings
 from typing import Any
 
 from gradient.errors import ArgumentError, TypeMismatch
-from gradient.optim.optimizer import Group, Optimizer
+from gradient.optim.optimizer import Optimizer
+from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
 __all__ = [
