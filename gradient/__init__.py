@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
+    from gradient import plan as plan
     from gradient import quantization as quantization
     from gradient import testing as testing
     from gradient import text as text
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from gradient.backends.numpy.threads import set_num_threads as set_num_threads
     from gradient.io import load as load
     from gradient.io import save as save
+    from gradient.plan.compile import compile as compile
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
 # warnings are silenced where they come from our own frames, and nowhere else.
@@ -94,6 +96,7 @@ _MODULES = {
     "models",
     "nn",
     "optim",
+    "plan",
     "quantization",
     "testing",
     "text",
@@ -104,6 +107,7 @@ _MODULES = {
 
 _FUNCTIONS = {
     "autocast": "gradient.amp",
+    "compile": "gradient.plan.compile",
     "get_num_threads": "gradient.backends.numpy.threads",
     "get_quantized_matmul_precision": "gradient.backends.matmul_precision",
     "load": "gradient.io",

@@ -8,6 +8,7 @@ the recorded run did.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,7 @@ class Readers:
 
     def __init__(self, generators: Iterable[Generator], optimizers: Iterable[Optimizer]):
         self.starts = [(generator, generator.offset) for generator in generators]
+        self.owners: list[Generator | Optimizer] = []
         self.drawn: list[tuple[Generator, int]] = []
         self.read: dict[str, Callable[[], float | int]] = {}
         self.by_param: dict[int, tuple[Optimizer, dict[str, Any], Tensor]] = {
@@ -38,6 +40,8 @@ class Readers:
         }
         self._states = {id(o): numbers_of(o) for o in optimizers}
         self.counts: list[dict[str, Any]] = []
+        self.live: set[tuple[int, str]] = set()
+        """(id of a parameter group, option) that replays read anew."""
 
     # While it is recorded ------------------------------------------------------------------------
 
@@ -46,7 +50,7 @@ class Readers:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call with `HostNumber`s for the numbers that have an owner."""
         if op in DRAWS and len(args) > 1:
-            return (args[0], self._offset(*args[:2]), *args[2:]), options
+            return (*self._place(*args[:2]), *args[2:]), options
         if op in ("adamw_step", "sgd_step") and args[0]:
             found = self.by_param.get(id(value_of(args[0][0])))
             if found is not None:
@@ -55,12 +59,14 @@ class Readers:
                 return (*args[:4], self._adamw(found, args[4])), options
         return args, options
 
-    def _offset(self, key: int, offset: int) -> HostNumber:
-        for i, (generator, start) in enumerate(self.starts):
+    def _place(self, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
+        for generator, start in self.starts:
             if generator.key == key and generator.offset == offset:
-                name = f"offset {i} + {offset - start}"
-                self.read[name] = _offset_of(generator, offset - start)
-                return HostNumber(name, offset)
+                i, further = self._number(generator), offset - start
+                names = f"key {i}", f"offset {i} + {further}"
+                self.read[names[0]] = functools.partial(getattr, generator, "key")
+                self.read[names[1]] = functools.partial(_offset_of, generator, further)
+                return HostNumber(names[0], key), HostNumber(names[1], offset)
         raise PlanError("random numbers are drawn from a generator that was made meanwhile")
 
     def _rate(self, found: tuple[Optimizer, dict[str, Any], Tensor], lr: float) -> Any:
@@ -69,6 +75,7 @@ class Readers:
             return lr
         name = f"lr of group {optimizer.param_groups.index(group)} of {self._shown(optimizer)}"
         self.read[name] = lambda: float(group["lr"])
+        self.live.add((id(group), "lr"))
         return HostNumber(name, lr)
 
     def _adamw(self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions) -> Any:
@@ -82,7 +89,13 @@ class Readers:
         return o._replace(lr=self._rate(found, o.lr), step=step)
 
     def _shown(self, optimizer: Optimizer) -> str:
-        return f"{type(optimizer).__name__} {list(self._states).index(id(optimizer))}"
+        return f"{type(optimizer).__name__} {self._number(optimizer)}"
+
+    def _number(self, owner: Generator | Optimizer) -> int:
+        """Which of those that are used it is."""
+        if not any(owner is each for each in self.owners):
+            self.owners.append(owner)
+        return next(i for i, each in enumerate(self.owners) if each is owner)
 
     # Afterwards ----------------------------------------------------------------------------------
 
@@ -106,22 +119,24 @@ class Readers:
                     self.counts.append(state)
         return None
 
-    def numbers(self) -> dict[str, float | int]:
-        """Every number by its name, as the next replay takes it."""
-        return {name: read() for name, read in self.read.items()}
+    def take(self) -> dict[str, float | int]:
+        """Every number by its name, for one replay; generators are moved on."""
+        if not self.drawn:
+            return {name: read() for name, read in self.read.items()}
+        with draw_lock:
+            numbers = {name: read() for name, read in self.read.items()}
+            for generator, blocks in self.drawn:
+                generator.offset += blocks
+        return numbers
 
     def replayed(self) -> None:
-        """Move the owners on by one replay."""
+        """Count the step that a replay made."""
         for state in self.counts:
             state["step"] += 1
-        if self.drawn:
-            with draw_lock:
-                for generator, blocks in self.drawn:
-                    generator.offset += blocks
 
 
-def _offset_of(generator: Generator, further: int) -> Callable[[], int]:
-    return lambda: generator.offset + further
+def _offset_of(generator: Generator, further: int) -> int:
+    return generator.offset + further
 
 
 def numbers_of(optimizer: Optimizer) -> dict[tuple[int, str], Any]:

@@ -8,6 +8,7 @@ run (*adopted*), so that nothing is computed past the recorder: Python finds the
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd.node import Node, next_sequence_nr
-from gradient.autograd.variable import Variable, wrap
+from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
 from gradient.backends.recording import RecordedArray, recording, value_of
 from gradient.locks import new_lock
@@ -32,6 +33,13 @@ from gradient.tensor import Tensor
 recording_lock = new_lock()
 """Held while a function is recorded: one at a time."""
 
+_recording_threads: set[int] = set()
+
+
+def is_recording() -> bool:
+    """Whether this thread is recording: what is compiled inside is part of that."""
+    return threading.get_ident() in _recording_threads
+
 
 @dataclass
 class Recording:
@@ -42,9 +50,11 @@ class Recording:
     readers     the numbers that are read before a replay
     inputs      the tensors that were given as inputs, as the function saw them
     tensors     for each external buffer the tensors that had its array
+    gradients   of these the ones that were the `grad` of a tensor: that tensor
     survivors   tensors that were made in the run and are still held, with their buffers
     rebound     tensors from before that have another array now, with its buffer
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
+    grads_before   all leaves of the plan that require a gradient, with what they had before
     """
 
     plan: Plan
@@ -53,9 +63,11 @@ class Recording:
     readers: Readers
     inputs: tuple[Tensor, ...]
     tensors: dict[Ref, list[Tensor]]
+    gradients: dict[Ref, Tensor]
     survivors: list[tuple[Tensor, Ref]]
     rebound: list[tuple[Tensor, Ref]]
     grads: list[tuple[Tensor, Tensor | None]]
+    grads_before: list[tuple[Tensor, Tensor | None]]
 
 
 def record(
@@ -75,8 +87,13 @@ def record(
         PlanError (RuntimeError): naming the function that read a value, and the line that called
         it; the run ends there.
     """
+    thread = threading.get_ident()
     with recording_lock:
-        return _Run(backends.get("cpu"), tuple(inputs), strict).record(function, args)
+        _recording_threads.add(thread)
+        try:
+            return _Run(backends.get("cpu"), tuple(inputs), strict).record(function, args)
+        finally:
+            _recording_threads.discard(thread)
 
 
 class _Run:
@@ -127,9 +144,13 @@ class _Run:
                 raise PlanError(f"this cannot be recorded: {changed}")
             recorder.broken = changed
         tensors: dict[Ref, list[Tensor]] = {}
+        gradients: dict[Ref, Tensor] = {}
+        grad_of = {id(grad): t for t, _, grad in self.adopted if grad is not None}
         for t, lifted, _ in self.adopted:
             if lifted.ref is not None and recorder.buffers[lifted.ref].kind == "external":
                 tensors.setdefault(lifted.ref, []).append(t)
+                if id(t) in grad_of:
+                    gradients[lifted.ref] = grad_of[id(t)]
         return Recording(
             recorder.plan(refs, ()),
             result,
@@ -137,9 +158,15 @@ class _Run:
             self.readers,
             self.inputs,
             tensors,
+            gradients,
             survivors,
             rebound,
             grads,
+            [
+                (t, grad)
+                for t, lifted, grad in self.adopted
+                if _is_leaf(t) and lifted.ref is not None
+            ],
         )
 
     def _restore(self) -> Any:
@@ -172,16 +199,13 @@ def _tensors(found: list[Any]) -> Iterable[Any]:
             yield x
 
 
+def _is_leaf(t: Any) -> bool:
+    return t.node is not None and t.node.op is None
+
+
 def _open_node(node: Any) -> None:
     """Real arrays in what a node keeps: a backward pass outside the recording reads them."""
     for name in ("saved", "options"):
         kept = getattr(node, name, None)
         if kept:
             setattr(node, name, mapped(kept, RecordedArray, value_of))
-
-
-def alias_of(t: Tensor) -> Tensor:
-    """A tensor of its own over the array of `t`, which needs no gradient."""
-    if isinstance(t.array, PackedArray):
-        raise PlanError("a packed tensor is no input of a plan: it is bound where it lies")
-    return wrap(t.array, t.backend)

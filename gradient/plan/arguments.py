@@ -1,0 +1,105 @@
+"""The arguments of a compiled function: what goes into its plan, and which plan is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.modes import mode
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import get_default_dtype
+from gradient.tensor import Tensor
+
+
+class Arguments:
+    """Arguments taken apart.
+
+    key      equal for calls that can share a plan: shapes, dtypes, strides, modes, all else
+    inputs   the tensors whose values go into the plan, each once
+    held     what the key names by id, to be kept as long as the key
+    tensors  whether there are tensors of other devices among them
+    """
+
+    def __init__(self, args: tuple[Any, ...], options: dict[str, Any]):
+        self.inputs: list[Tensor] = []
+        self.held: list[Any] = []
+        self.elsewhere: str | None = None
+        self._numbers: dict[int, int] = {}
+        autocast = tuple(sorted((mode.autocast or {}).items(), key=str))
+        modes = bool(mode.grad), mode.inference, autocast, get_default_dtype()
+        self.key = (modes, self._key(args), self._key(options))
+
+    def _key(self, value: Any) -> Any:
+        if isinstance(value, Variable):
+            return self._tensor_key(value)
+        kind = type(value)
+        if kind in (int, float, bool, str, bytes, complex, type(None)):
+            return kind, value
+        if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+            return (kind, *map(self._key, value))
+        if kind is dict:
+            return (kind, *((k, self._key(v)) for k, v in value.items()))
+        self.held.append(value)
+        return kind, id(value)
+
+    def _tensor_key(self, t: Any) -> Any:
+        if t.backend.device != "cpu":
+            self.elsewhere = t.backend.device
+        if type(t) is not Tensor or t.node is not None or not is_array(t.array):
+            self.held.append(t)  # a parameter: bound where it lies
+            return Tensor, id(t)
+        number = self._numbers.get(id(t))
+        if number is None:
+            number = self._numbers[id(t)] = len(self.inputs)
+            self.inputs.append(t)
+        array = t.array
+        return number, array.shape, array.dtype, array.strides, getattr(t, "inference", False)
+
+
+def is_array(array: Any) -> bool:
+    return isinstance(array, (np.ndarray, np.generic))
+
+
+def with_aliases(
+    args: tuple[Any, ...], options: dict[str, Any], inputs: list[Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any], list[Tensor]]:
+    """The arguments with a tensor of its own in the place of each input: what the function reaches
+    by another way than its arguments, though it is the same tensor, is no input."""
+    aliases = [_alias(t) for t in inputs]
+    by_id = {id(t): alias for t, alias in zip(inputs, aliases, strict=True)}
+
+    def replaced(t: Any) -> Any:
+        return by_id.get(id(t), t)
+
+    args, options = mapped_tensors((args, options), replaced)
+    return args, options, aliases
+
+
+def _alias(t: Tensor) -> Tensor:
+    array = np.asarray(t.array)
+    made = wrap(array.view(), backends.get("cpu"))
+    if getattr(t, "inference", False):
+        made.inference = True
+    return made
+
+
+def mapped_tensors(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """`tree` with `function` of each tensor in nested tuples, lists and dicts."""
+    if isinstance(tree, Variable):
+        return function(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(mapped_tensors(x, function) for x in tree))
+    if type(tree) in (tuple, list):
+        return type(tree)(mapped_tensors(x, function) for x in tree)
+    if type(tree) is dict:
+        return {key: mapped_tensors(x, function) for key, x in tree.items()}
+    return tree
+
+
+def tensors_in(tree: Any) -> list[Any]:
+    found: list[Any] = []
+    mapped_tensors(tree, found.append)
+    return found

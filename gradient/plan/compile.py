@@ -1,0 +1,238 @@
+"""`gradient.compile`: a function recorded in its first calls and replayed in later ones."""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from gradient.autograd.modes import mode
+from gradient.errors import TypeMismatch, sentence
+from gradient.locks import new_rlock
+from gradient.nn import Module
+from gradient.plan.arguments import Arguments, mapped_tensors, with_aliases
+from gradient.plan.comparing import difference
+from gradient.plan.errors import PlanError
+from gradient.plan.listing import nbytes
+from gradient.plan.recording import Recording, is_recording, record
+from gradient.plan.variant import Variant
+from gradient.plan.watch import Transparent, Watch
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SIGNATURES = 64
+"""Signatures of arguments that have plans at a time."""
+VARIANTS = 8
+"""Plans of one signature, for attributes and modes that differ, and recordings without success."""
+
+
+class Signature:
+    """All that is known of calls with arguments of one kind."""
+
+    def __init__(self, held: list[Any]):
+        self.held = held
+        self.calls = self.replays = self.recordings = self.fruitless = 0
+        self.variants: list[Variant] = []
+        self.pending: list[tuple[Recording, Watch]] = []
+        self.reason: str | None = None
+        self.changes: list[str] = []
+
+
+class Compiled(Transparent):
+    """A function that is replayed from plans. `explain()` says what was recorded."""
+
+    def __init__(self, function: Callable[..., Any], fullgraph: bool):
+        self.function, self.fullgraph = function, fullgraph
+        self.signatures: dict[Any, Signature] = {}
+        self._lock = new_rlock()
+        self._warned = False
+        functools.update_wrapper(self, function, updated=())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if is_recording() or mode.anomaly or not self._lock.acquire(blocking=False):
+            return self.function(*args, **options)  # another thread is in it
+        try:
+            return self._call(args, options)
+        finally:
+            self._lock.release()
+
+    def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        arguments = Arguments(args, options)
+        signature = self.signatures.get(arguments.key)
+        if signature is None:
+            if len(self.signatures) >= SIGNATURES:
+                self.signatures.pop(next(iter(self.signatures)))
+            signature = self.signatures[arguments.key] = Signature(arguments.held)
+            if arguments.elsewhere is not None:
+                signature.reason = f"an argument is on the device {arguments.elsewhere!r}"
+        signature.calls += 1
+        if signature.reason is not None:
+            return self._eagerly(signature, args, options)
+        for variant in signature.variants:
+            what = variant.changed()
+            if what is None and variant.takes(arguments.inputs):
+                try:
+                    variant.rebind()
+                except PlanError:
+                    continue
+                signature.replays += 1
+                return variant.replay(arguments.inputs)
+            if what is not None and what not in signature.changes[-VARIANTS:]:
+                signature.changes.append(what)
+        if signature.calls == 1:  # what is born in a first call is no part of a step
+            return self.function(*args, **options)
+        return self._record(signature, arguments, args, options)
+
+    def _record(
+        self,
+        signature: Signature,
+        arguments: Arguments,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        if len(signature.variants) >= VARIANTS or signature.fruitless >= VARIANTS:
+            changes = signature.changes[-1] if signature.changes else "something it reads"
+            signature.reason = (
+                f"it was recorded {signature.recordings} times, for {changes} changes"
+            )
+            return self._eagerly(signature, args, options)
+        try:
+            watch = Watch(self.function, args, options)
+        except PlanError as error:
+            signature.reason = str(error)
+            return self._eagerly(signature, args, options)
+        given, named, aliases = with_aliases(args, options, arguments.inputs)
+        signature.recordings += 1
+        recording = record(
+            functools.partial(self.function, **named), *given, inputs=aliases, strict=self.fullgraph
+        )
+        by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
+        signature.reason = recording.broken or _side_effect(watch, recording)
+        if signature.reason is None:
+            self._compare(signature, recording, watch)
+        if signature.reason is not None:
+            signature.pending = []
+            self._warn(signature.reason)
+        return mapped_tensors(recording.result, lambda t: by_id.get(id(t), t))
+
+    def _compare(self, signature: Signature, recording: Recording, watch: Watch) -> None:
+        """Make a plan of this recording and an earlier one of the same state, where they agree."""
+        for first, watched in signature.pending:
+            if _grad_states(first) == _grad_states(recording):
+                what = watched.changed(frozenset(first.readers.live))
+                if what is None:
+                    break
+                signature.changes.append(what)
+        else:
+            signature.pending = [*signature.pending[1 - VARIANTS :], (recording, watch)]
+            signature.fruitless += 1
+            return
+        signature.pending = [each for each in signature.pending if each[0] is not first]
+        signature.fruitless = 0
+        signature.reason = difference(first, recording)
+        if signature.reason is None:
+            try:
+                signature.variants.append(Variant(first, recording, watch))
+            except PlanError as error:
+                signature.reason = str(error)
+
+    def _eagerly(self, signature: Signature, args: Any, options: Any) -> Any:
+        self._warn(str(signature.reason))
+        return self.function(*args, **options)
+
+    def _warn(self, reason: str) -> None:
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        if self.fullgraph:
+            raise PlanError(f"{name} cannot be compiled: {reason}")
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"gradient.compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=5
+            )
+
+    @property
+    def recompiles(self) -> int:
+        """How many plans were made beyond the first."""
+        return max(0, sum(len(s.variants) for s in self.signatures.values()) - 1)
+
+    def explain(self) -> str:
+        """What was recorded for each signature, its memory, and what broke a plan, and where."""
+        lines = [f"{len(self.signatures)} signatures, {self.recompiles} recompiles"]
+        for signature in self.signatures.values():
+            lines.append(
+                f"- {signature.calls} calls, {signature.recordings} recorded, "
+                f"{signature.replays} replayed"
+            )
+            if signature.reason is not None:
+                lines.append(f"  runs eagerly: {signature.reason}")
+            lines += [f"  recorded anew: {what}" for what in signature.changes]
+            for variant in signature.variants:
+                plan, executor = variant.plan, variant.executor
+                buffers = [b for i, b in enumerate(plan.buffers) if b.root == i]
+                total = sum(b.nbytes for b in buffers if b.kind == "internal")
+                lines.append(
+                    f"  plan of {len(plan.calls)} calls, {len(executor.program)} steps; memory "
+                    f"{nbytes(executor.nbytes)} for buffers of {nbytes(total)}; "
+                    f"{len(plan.numbers)} numbers read anew"
+                )
+        return "\n".join(lines)
+
+
+class CompiledModule(Compiled):
+    """A module that is replayed from plans. Everything but its call is the module's own."""
+
+    def __init__(self, module: Module, fullgraph: bool):
+        object.__setattr__(self, "module", module)
+        super().__init__(module, fullgraph)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "module"), name)
+
+
+@overload
+def compile(model: F, *, fullgraph: bool = ..., dynamic: bool | None = ...) -> F: ...
+@overload
+def compile(
+    model: None = None, *, fullgraph: bool = ..., dynamic: bool | None = ...
+) -> Callable[[F], F]: ...
+def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None) -> Any:
+    """Record a function or module in its first calls, and replay it in later ones.
+
+    As `torch.compile` is used: `model = gradient.compile(model)`, or `@gradient.compile` on a
+    function. A whole training step can be one function: forward, backward, clipping, the
+    optimiser's `step()`. Results are those of eager execution, bit for bit. For each signature of
+    the arguments (shapes, dtypes, strides, modes) the first call is eager, two are recorded and
+    compared, all later ones replayed. A plan is recorded anew where an attribute, a closure
+    variable or a global that it depends on changes. What reads a value on the host (`item()`,
+    `print`, `if tensor:`) cannot be recorded.
+
+    Args:
+        model: a function or an nn.Module; without it, a decorator is returned.
+        fullgraph: raise where the function cannot be recorded, rather than run it eagerly with one
+            warning.
+        dynamic: accepted for PyTorch's sake. Plans are made for shapes that come again; others run
+            eagerly.
+
+    Raises:
+        PlanError (RuntimeError): with `fullgraph`, naming what was read and the line.
+    """
+    if model is None:
+        return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic)
+    if not callable(model):
+        raise TypeMismatch(sentence("compile", "a function or a Module", type(model).__name__))
+    made = CompiledModule if isinstance(model, Module) else Compiled
+    return made(model, bool(fullgraph))
+
+
+def _grad_states(recording: Recording) -> list[tuple[int, bool]]:
+    return [(id(t), grad is None) for t, grad in recording.grads_before]
+
+
+def _side_effect(watch: Watch, recording: Recording) -> str | None:
+    changed = watch.changed(frozenset(recording.readers.live))
+    return None if changed is None else f"it changes {changed}, which a replay would not"

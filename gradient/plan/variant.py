@@ -1,0 +1,269 @@
+"""A plan of a compiled function, with what makes its replay a call of that function.
+
+A plan knows arrays and numbers. What a call leaves behind in Python is here: the tensors that it
+returns, gradients in `grad`, counts of steps, marks on memory that was overwritten. And so is what
+must not have changed since the plan was recorded.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd import inplace
+from gradient.autograd.node import Node, next_sequence_nr, user_frame
+from gradient.autograd.variable import Variable, wrap
+from gradient.plan.arguments import mapped_tensors, tensors_in
+from gradient.plan.calls import Ref
+from gradient.plan.comparing import with_constants
+from gradient.plan.errors import PlanError
+from gradient.plan.executors import CpuExecutor
+from gradient.plan.plan import Plan
+from gradient.plan.recording import Recording
+from gradient.plan.watch import Watch
+from gradient.tensor import Tensor
+
+
+class Freed:
+    """The op of a result whose graph a backward pass inside the function has freed."""
+
+    name, saved_names = "the compiled function", ()
+
+
+@dataclass
+class Output:
+    """A tensor of the result: a buffer, one of the inputs, or a tensor that was there before."""
+
+    ref: Ref | None = None
+    input: int | None = None
+    tensor: Tensor | None = None
+    requires_grad: bool = False
+
+
+class Variant:
+    """One plan of a compiled function.
+
+    Made of two recordings of the same calls, the second of which holds; PlanError says why they
+    cannot be replayed.
+    """
+
+    def __init__(self, first: Recording, second: Recording, watch: Watch):
+        self.watch, self.readers = watch, second.readers
+        self.live = frozenset(self.readers.live)
+        plan = with_constants(first, second)
+        reached = set(watch.tensors)
+        self._results(second)
+        self._gradients(second)
+        self._refuse_survivors(second)
+        outputs = [o.ref for o in self.outputs if o.ref is not None]
+        outputs += [ref for _, ref in self.new_grads]
+        plan = replace(plan, outputs=tuple(outputs))
+        self._check_memory(plan, outputs)
+        self.plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        self.bound: list[tuple[Tensor, Ref, Any]] = []
+        for ref, tensors in second.tensors.items():
+            if ref in second.gradients:
+                continue
+            watched = [t for t in tensors if id(t) in reached]
+            if not watched:
+                array = self.plan.buffers[ref].array
+                raise PlanError(
+                    f"a tensor of shape {array.shape} is reached by a way that cannot be watched"
+                )
+            self.bound += [(t, ref, t.array) for t in watched]
+        # Parameters that get a gradient have, or have none, as they had.
+        self.grad_states = [(t, grad is None) for t, grad in second.grads_before]
+        self._bind({})
+
+    def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
+        self.externals = externals
+        self.executor = CpuExecutor(self.plan, externals)
+        backend: Any = backends.get("cpu")
+        buffers = self.plan.buffers
+        arrays = [
+            externals.get(ref, buffers[ref].array)
+            for ref in self.plan.written
+            if buffers[ref].kind == "external"
+        ]
+        self.written = arrays
+        self.written_owners = {id(backend.storage(array)) for array in arrays}
+
+    # What a run left behind ----------------------------------------------------------------------
+
+    def _results(self, recording: Recording) -> None:
+        refs = {id(t): ref for t, ref in recording.survivors}
+        inputs = {id(t): i for i, t in enumerate(recording.inputs)}
+        self.outputs: list[Output] = []
+        self.result = recording.result
+        for t in tensors_in(recording.result):
+            if t.backend.device != "cpu":
+                raise PlanError(f"it returns a tensor on the device {t.backend.device!r}")
+            if id(t) in inputs:
+                self.outputs.append(Output(input=inputs[id(t)]))
+            elif id(t) in refs:
+                if not isinstance(t.array, np.ndarray) or type(t) is not Tensor:
+                    raise PlanError("it returns a tensor of a class of its own, or a packed one")
+                if _is_live(t.node):
+                    raise PlanError(
+                        "it returns a tensor whose graph is still to be differentiated; compile "
+                        "the backward pass with it, or call it under no_grad()"
+                    )
+                self.outputs.append(Output(refs[id(t)], requires_grad=t.node is not None))
+            else:
+                self.outputs.append(Output(tensor=t))
+
+    def _gradients(self, recording: Recording) -> None:
+        refs = {id(t): ref for t, ref in recording.survivors}
+        self.dropped: list[Tensor] = []
+        self.new_grads: list[tuple[Tensor, Ref]] = []
+        for t, grad in recording.grads:
+            if grad is None:
+                self.dropped.append(t)
+            elif id(grad) in refs and grad.node is None:
+                self.new_grads.append((t, refs[id(grad)]))
+            else:
+                raise PlanError("it leaves a gradient that has a graph, or was there before")
+
+    def _refuse_survivors(self, recording: Recording) -> None:
+        if recording.rebound:
+            raise PlanError("it gives a tensor from before another array")
+        known = {id(t) for t in tensors_in(recording.result)}
+        known |= {id(grad) for _, grad in recording.grads}
+        known |= {id(t) for t in recording.inputs}
+        for t in tensors_in(recording.result):
+            link = getattr(t, "link", None)
+            while link is not None:
+                known.add(id(link[0]))
+                link = getattr(link[0], "link", None)
+        left = [t for t, _ in recording.survivors if id(t) not in known]
+        if left:
+            recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in known]
+            kept = {id(t) for t in left}
+            del left, t
+            gc.collect()
+            if any(id(x) in kept and isinstance(x, Variable) for x in gc.get_objects()):
+                raise PlanError("a tensor that it makes is kept, and is not returned")
+
+    def _check_memory(self, plan: Plan, outputs: Sequence[Ref]) -> None:
+        kinds = {root: plan.buffers[root].kind for root in map(plan.root, outputs)}
+        if "input" in kinds.values():
+            raise PlanError("it returns a view of an argument")
+        if any(plan.buffers[root].kind == "input" for root in plan.written):
+            raise PlanError("it writes to an argument in place")
+
+    # Replaying -----------------------------------------------------------------------------------
+
+    def changed(self) -> str | None:
+        """What is not as it was when the plan was recorded, or None."""
+        for t, was_none in self.grad_states:
+            if (t._grad is None) is not was_none:
+                return "whether parameters have a gradient"
+        return self.watch.changed(self.live)
+
+    def takes(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether the inputs lie apart from what the plan writes."""
+        if not self.written_owners:
+            return True
+        backend: Any = backends.get("cpu")
+        return all(id(backend.storage(t.array)) not in self.written_owners for t in inputs)
+
+    def rebind(self) -> None:
+        """Take up arrays that tensors have got since."""
+        moved = {ref: t.array for t, ref, array in self.bound if t.array is not array}
+        if not moved:
+            return
+        for ref, array in moved.items():
+            buffer = self.plan.buffers[ref]
+            if (array.shape, array.dtype, array.strides) != (
+                *(buffer.shape, buffer.dtype, buffer.strides),
+            ):
+                raise PlanError("a tensor has an array of another layout")
+            if self.plan.root(ref) != ref or any(
+                i != ref and b.root == ref and b.kind == "external"
+                for i, b in enumerate(self.plan.buffers)
+            ):
+                raise PlanError("a tensor that shares its memory has another array")
+        self.bound = [(t, ref, t.array) for t, ref, _ in self.bound]
+        self._bind({**self.externals, **moved})
+
+    def replay(self, inputs: Sequence[Tensor]) -> Any:
+        """What the function returns for these inputs."""
+        arrays = [t.array for t in inputs]
+        grads = [t._grad for t, _ in self.accumulated]
+        numbers = self.readers.take()
+        found = self.executor.run([*arrays, *(g.array for g in grads)], numbers)  # type: ignore[union-attr]
+        self.readers.replayed()
+        backend: Any = backends.get("cpu")
+        for grad, (_, ref) in zip(grads, self.accumulated, strict=True):
+            if self.plan.root(ref) in self.plan.written:
+                np.copyto(grad.array, self.executor.value(ref))  # type: ignore[union-attr]
+                inplace.mark_overwritten(backend, grad.array, "backward")  # type: ignore[union-attr]
+        for array in self.written:
+            inplace.mark_overwritten(backend, array, "the compiled function")
+        results = iter(found)
+        tensors = []
+        for output in self.outputs:
+            if output.ref is not None:
+                tensors.append(_tensor(next(results), output.requires_grad))
+            elif output.input is not None:
+                tensors.append(inputs[output.input])
+            else:
+                tensors.append(output.tensor)  # type: ignore[arg-type]
+        for t in self.dropped:
+            t._grad = None
+        for (t, _), array in zip(self.new_grads, results, strict=True):
+            t._grad = wrap(array, backend)
+        each = iter(tensors)
+        return mapped_tensors(self.result, lambda _: next(each))
+
+
+def _is_live(node: Any) -> bool:
+    """Whether a backward pass can still go through all of the graph under `node`."""
+    if node is None:
+        return False
+    seen, waiting = {node}, [node]
+    while waiting:
+        each = waiting.pop()
+        if each.saved is None:
+            return False
+        for parent in each.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return True
+
+
+def _tensor(array: Any, requires_grad: bool) -> Tensor:
+    backend = backends.get("cpu")
+    if not requires_grad:
+        return wrap(array, backend)
+    node: Any = Node()
+    node.op, node.parents, node.saved, node.options = Freed, (), None, {}
+    node.shape, node.dtype, node.backend = array.shape, array.dtype, backend
+    node.sequence_nr = next_sequence_nr()
+    frame = user_frame(2)
+    node.location = frame.f_code, frame.f_lasti
+    return wrap(array, backend, node)
+
+
+def _with_grads_copied(
+    plan: Plan, gradients: dict[Ref, Tensor]
+) -> tuple[Plan, list[tuple[Tensor, Ref]]]:
+    """The plan with gradients from before as inputs: they lie elsewhere in each step."""
+    accumulated = [(t, ref) for ref, t in gradients.items() if plan.buffers[ref].array is not None]
+    for _, ref in accumulated:
+        shared = [i for i, b in enumerate(plan.buffers) if b.root == plan.root(ref)]
+        if plan.root(ref) != ref or any(
+            plan.buffers[i].kind == "external" and i != ref for i in shared
+        ):
+            raise PlanError("a gradient shares its memory with another tensor")
+    buffers = list(plan.buffers)
+    for _, ref in accumulated:
+        buffers[ref] = replace(buffers[ref], kind="input", array=None)
+    inputs = (*plan.inputs, *(ref for _, ref in accumulated))
+    return replace(plan, buffers=tuple(buffers), inputs=inputs), accumulated

@@ -1,0 +1,421 @@
+"""gradient.compile: training and inference equal to eager in every bit, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gradient
+import gradient.functional as F
+from gradient import nn, optim
+from gradient.plan import PlanError
+
+pytestmark = pytest.mark.cpu_only
+
+Step = Callable[..., Any]
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(8, 32), nn.GELU(), nn.Dropout(0.2), nn.LayerNorm(32), nn.Linear(32, 4)
+    )
+
+
+def conv_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+
+
+class Tied(nn.Module):
+    """Embedding and head share a weight; a small transformer layer stands between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(12, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.head = nn.Linear(16, 12, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: gradient.Tensor) -> gradient.Tensor:
+        return self.head(self.layer(self.embed(tokens)))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 6, batch_first=True)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: gradient.Tensor) -> gradient.Tensor:
+        out, _ = self.lstm(x.unsqueeze(1))
+        return self.head(out[:, -1])
+
+
+def batches(tokens: bool, n: int) -> list[tuple[gradient.Tensor, gradient.Tensor]]:
+    if tokens:
+        texts = [gradient.randint(0, 12, (3, 7)) for _ in range(n)]
+        return [(t[:, :-1], t[:, 1:]) for t in texts]
+    return [(gradient.randn(6, 8), gradient.randint(0, 4, (6,))) for _ in range(n)]
+
+
+def losses_of(
+    make: Callable[[], nn.Module],
+    make_optimizer: Callable[[Any], optim.Optimizer],
+    wrap: Callable[[Step], Step],
+    steps: int,
+    *,
+    clip: bool = True,
+    zero: str = "inside",
+    autocast: bool = False,
+    halve_at: int = 0,
+) -> list[Any]:
+    """Train, and give back the losses, parameters, buffers, gradients and the generator's place."""
+    gradient.manual_seed(1)
+    model = make()
+    optimizer = make_optimizer(model.parameters())
+    tokens = isinstance(model, Tied)
+
+    def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        if zero == "inside":
+            optimizer.zero_grad()
+        with gradient.autocast("cpu", gradient.bfloat16, enabled=autocast):
+            out = model(x)
+            loss = F.cross_entropy(out.reshape(-1, out.shape[-1]), y.reshape(-1))
+        loss.backward()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.detach()
+
+    compiled = wrap(step)
+    losses = []
+    data = batches(tokens, 5)
+    for i in range(steps):
+        if i and i == halve_at:
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.5
+        losses.append(compiled(*data[i % 5]).item())
+        if zero == "outside":
+            optimizer.zero_grad()
+    if wrap is not eager:
+        signature = next(iter(compiled.signatures.values()))  # type: ignore[attr-defined]
+        assert signature.replays >= steps - 8, compiled.explain()  # type: ignore[attr-defined]
+    state = [*model.parameters(), *model.buffers()]
+    grads = [None if p.grad is None else p.grad.tolist() for p in model.parameters()]
+    steps_taken = [s.get("step") for s in optimizer.state.values()]
+    place = gradient.default_generator.offset
+    return [losses, [t.tolist() for t in state], grads, steps_taken, place]
+
+
+def eager(step: Step) -> Step:
+    return step
+
+
+def compiled(step: Step) -> Step:
+    return gradient.compile(step, fullgraph=True)
+
+
+ADAMW: Any = lambda p: optim.AdamW(p, lr=0.01)  # noqa: E731
+
+
+@pytest.mark.parametrize("make", [mlp, conv_net, Tied, Recurrent], ids=lambda f: f.__name__)
+def test_training_is_that_of_eager(make: Callable[[], nn.Module]) -> None:
+    steps = 200 if make is not Recurrent else 30
+    expected = losses_of(make, ADAMW, eager, steps)
+    assert losses_of(make, ADAMW, compiled, steps) == expected
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        lambda p: optim.SGD(p, lr=0.1),
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda p: optim.Adam(p, lr=0.01, weight_decay=0.1),
+        lambda p: optim.AdamW(p, lr=gradient.tensor(0.01)),
+        lambda p: optim.AdamW(p, lr=0.01, maximize=True),
+        lambda p: optim.RMSprop(p, lr=0.01),
+        lambda p: optim.Lion(p, lr=0.01),
+        lambda p: optim.Adagrad(p, lr=0.01),
+    ],
+)
+@pytest.mark.parametrize("halve_at", [0, 9])
+def test_optimisers_and_changing_rates(make_optimizer: Any, halve_at: int) -> None:
+    expected = losses_of(mlp, make_optimizer, eager, 16, halve_at=halve_at)
+    assert losses_of(mlp, make_optimizer, compiled, 16, halve_at=halve_at) == expected
+
+
+@pytest.mark.parametrize("zero", ["inside", "outside", "never"])
+@pytest.mark.parametrize("options", [{"clip": False}, {"autocast": True}], ids=str)
+def test_gradients_accumulate_and_are_dropped(zero: str, options: dict[str, Any]) -> None:
+    expected = losses_of(mlp, ADAMW, eager, 12, zero=zero, **options)
+    assert losses_of(mlp, ADAMW, compiled, 12, zero=zero, **options) == expected
+
+
+def test_accumulation_over_two_batches() -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        gradient.manual_seed(0)
+        model = mlp()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        forward_backward = wrap(lambda x, y: F.cross_entropy(model(x), y).backward())
+        for i, (x, y) in enumerate(batches(False, 20)):
+            forward_backward(x, y)
+            if i % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+        return [p.tolist() for p in model.parameters()]
+
+    assert run(compiled) == run(eager)
+
+
+def replayed(function: Step) -> int:
+    return sum(s.replays for s in function.signatures.values())  # type: ignore[attr-defined]
+
+
+def test_modules_and_their_modes() -> None:
+    gradient.manual_seed(0)
+    model = mlp()
+    fast: Any = gradient.compile(model, fullgraph=True)
+    x = gradient.randn(6, 8)
+    assert fast.training and [*fast.parameters()] == [*model.parameters()]
+    for _ in range(2):
+        for training in (True, False):
+            fast.train(training)
+            for _ in range(5):
+                gradient.manual_seed(7)
+                with gradient.no_grad():
+                    got = fast(x)
+                gradient.manual_seed(7)
+                with gradient.no_grad():
+                    assert got.tolist() == model(x).tolist()
+    assert replayed(fast) >= 12 and fast.recompiles == 1
+    assert "replayed" in fast.explain()
+
+
+def test_each_signature_has_a_plan() -> None:
+    @gradient.compile(fullgraph=True)
+    def f(x: gradient.Tensor, factor: float, flag: bool = False) -> dict[str, Any]:
+        return {"y": x * factor, "n": 3, "same": x, "pair": (x.sum(), flag)}
+
+    for x in (gradient.ones(3), gradient.ones(2, 2), gradient.arange(4)):
+        for factor in (2.0, 3.0):
+            for _ in range(5):
+                out = f(x, factor, flag=True)
+                assert out["y"].tolist() == (x * factor).tolist() and out["same"] is x
+                assert out["n"] == 3 and out["pair"][0] == x.sum() and out["pair"][1] is True
+    assert replayed(f) == 12 and len(f.signatures) == 6  # type: ignore[attr-defined]
+
+
+def test_results_of_one_call_are_not_those_of_the_next() -> None:
+    f = gradient.compile(lambda x: x + 1, fullgraph=True)
+    kept = [f(gradient.full((2,), float(i))) for i in range(6)]
+    assert [t.tolist() for t in kept] == [[i + 1.0] * 2 for i in range(6)]
+
+
+scale = 2.0
+
+
+class Config:
+    def __init__(self) -> None:
+        self.scale = 2.0
+
+
+def test_what_a_plan_depends_on_is_watched() -> None:
+    """Globals, closure variables, attributes, hooks, `requires_grad`, replaced parameters."""
+    global scale
+    scale, config, box = 2.0, Config(), [1.0]
+    layer = nn.Linear(2, 2)
+
+    @gradient.compile(fullgraph=True)
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        with gradient.no_grad():
+            return layer(x) * scale * config.scale + box[0]
+
+    def expected(x: gradient.Tensor) -> list[Any]:
+        with gradient.no_grad():
+            return (layer(x) * scale * config.scale + box[0]).tolist()
+
+    def check() -> None:
+        for _ in range(5):
+            x = gradient.randn(3, 2)
+            assert f(x).tolist() == expected(x)
+
+    check()
+    scale = 3.0
+    check()
+    config.scale = 0.5
+    check()
+    box[0] = 5.0
+    check()
+    layer.weight = nn.Parameter(gradient.randn(2, 2))
+    check()
+    layer.weight.data = gradient.randn(2, 2)
+    check()
+    handle = layer.register_forward_hook(lambda module, args, out: out * 2)
+    check()
+    handle.remove()
+    check()
+    assert f.recompiles == 6  # type: ignore[attr-defined]
+
+
+def test_hooks_and_higher_derivatives_in_a_step() -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        gradient.manual_seed(0)
+        model = mlp()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        model[0].weight.register_hook(lambda g: g * 0.5)
+
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> Any:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            parameters = [*model.parameters()]
+            grads = gradient.autograd.grad(loss, parameters, create_graph=True)
+            penalty = sum((g * g).sum() for g in grads)
+            loss.backward(retain_graph=True)
+            (penalty * 0.1).backward()
+            optimizer.step()
+            return loss.detach(), penalty.detach()
+
+        step = wrap(step)
+        return [[t.item() for t in step(x, y)] for x, y in batches(False, 8)]
+
+    assert run(compiled) == run(eager)
+
+
+def test_a_result_has_the_graph_that_eager_leaves() -> None:
+    w = gradient.ones(2, requires_grad=True)
+
+    @gradient.compile(fullgraph=True)
+    def f() -> gradient.Tensor:
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        loss = f()
+        assert loss.requires_grad
+        with pytest.raises(RuntimeError, match="freed"):
+            loss.backward()
+
+
+def test_a_value_read_on_the_host_runs_eagerly_with_one_warning() -> None:
+    def f(x: gradient.Tensor) -> float:
+        return (x * 2).sum().item()
+
+    line = f.__code__.co_firstlineno + 1
+    fast = gradient.compile(f)
+    assert fast(gradient.ones(2)) == 4.0
+    with pytest.warns(UserWarning, match=rf"item reads the value of the result of sum.*:{line}"):
+        assert fast(gradient.ones(2) * 2) == 8.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [fast(gradient.full((2,), float(i))) for i in range(4)] == [0.0, 4.0, 8.0, 12.0]
+    assert "item" in fast.explain()  # type: ignore[attr-defined]
+    strict = gradient.compile(f, fullgraph=True)
+    strict(gradient.ones(2))
+    with pytest.raises(PlanError, match="item"):
+        strict(gradient.ones(2))
+
+
+history: list[Any] = []
+calls = 0
+
+
+def _appends(x: gradient.Tensor) -> gradient.Tensor:
+    history.append(1)
+    return x * 2
+
+
+def _counts(x: gradient.Tensor) -> gradient.Tensor:
+    global calls
+    calls += 1
+    return x * 2
+
+
+def _keeps(x: gradient.Tensor) -> gradient.Tensor:
+    history[:] = [x * 2]
+    return x * 2
+
+
+def _random(x: gradient.Tensor) -> gradient.Tensor:
+    import random
+
+    return x * random.random()
+
+
+def _host_array(x: gradient.Tensor) -> gradient.Tensor:
+    import numpy as np
+
+    return x + gradient.tensor(np.random.default_rng().random(2).astype("f"))
+
+
+def _writes_argument(x: gradient.Tensor) -> gradient.Tensor:
+    return x.add_(1)
+
+
+def _view(x: gradient.Tensor) -> gradient.Tensor:
+    return x[:1]
+
+
+def _another_device(x: gradient.Tensor) -> gradient.Tensor:
+    return x.to("handle")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (_appends, "history"),
+        (_counts, "calls"),
+        (_keeps, "history|kept"),
+        (_random, "mul: the number"),
+        (_host_array, "host makes"),
+        (_writes_argument, "writes to an argument"),
+        (_view, "view of an argument"),
+        (_another_device, "handle|to_numpy|to reads"),
+    ],
+)
+def test_what_a_replay_would_not_do_is_refused(function: Step, reason: str) -> None:
+    import support.array_backends  # noqa: F401 (registers the device)
+
+    history.clear()
+    fast = gradient.compile(function)
+    with pytest.warns(UserWarning, match=reason):
+        for _ in range(5):
+            fast(gradient.ones(2))
+    assert replayed(fast) == 0
+
+
+def test_inside_another_compiled_function_it_is_part_of_that() -> None:
+    inner = gradient.compile(lambda x: x * 2, fullgraph=True)
+    outer = gradient.compile(lambda x: inner(x) + 1, fullgraph=True)
+    for _ in range(5):
+        assert outer(gradient.ones(2)).tolist() == [3.0, 3.0]
+    assert replayed(outer) == 2
+
+
+def test_an_index_out_of_range_is_found_in_a_replay() -> None:
+    embed = nn.Embedding(4, 2)
+
+    @gradient.compile(fullgraph=True)
+    def f(tokens: gradient.Tensor) -> gradient.Tensor:
+        with gradient.no_grad():
+            return embed(tokens)
+
+    for _ in range(4):
+        f(gradient.tensor([0, 3]))
+    for wrong in (-1, 4):
+        with pytest.raises(IndexError):
+            f(gradient.tensor([0, wrong]))
+
+
+def test_a_step_that_another_seed_starts_draws_that_seeds_numbers() -> None:
+    f = gradient.compile(lambda: gradient.rand(3), fullgraph=True)
+    for seed in (1, 1, 1, 1, 2, 3):
+        gradient.manual_seed(seed)
+        got = [f().tolist(), f().tolist()]
+        gradient.manual_seed(seed)
+        assert got == [gradient.rand(3).tolist(), gradient.rand(3).tolist()]
