@@ -16,7 +16,16 @@ from gradient.autograd.engine import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
 from gradient.dtypes import DType, float32
-from gradient.ops import activation, comparison, elementwise, index, linalg, reduce, shape
+from gradient.ops import (
+    activation,
+    comparison,
+    elementwise,
+    index,
+    linalg,
+    reduce,
+    shape,
+    trigonometry,
+)
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor
@@ -95,19 +104,19 @@ class TensorBackend(Backend):
     log1p = op_method(elementwise.log1p)
     logaddexp = op_method(elementwise.logaddexp)
     sqrt = op_method(elementwise.sqrt)
-    sin = op_method(elementwise.sin)
-    cos = op_method(elementwise.cos)
-    tan = op_method(elementwise.tan)
-    arcsin = op_method(elementwise.asin)
-    arccos = op_method(elementwise.acos)
-    arctan = op_method(elementwise.atan)
-    arctan2 = op_method(elementwise.atan2)
-    sinh = op_method(elementwise.sinh)
-    cosh = op_method(elementwise.cosh)
-    tanh = op_method(elementwise.tanh)
-    arcsinh = op_method(elementwise.asinh)
-    arccosh = op_method(elementwise.acosh)
-    arctanh = op_method(elementwise.atanh)
+    sin = op_method(trigonometry.sin)
+    cos = op_method(trigonometry.cos)
+    tan = op_method(trigonometry.tan)
+    arcsin = op_method(trigonometry.asin)
+    arccos = op_method(trigonometry.acos)
+    arctan = op_method(trigonometry.atan)
+    arctan2 = op_method(trigonometry.atan2)
+    sinh = op_method(trigonometry.sinh)
+    cosh = op_method(trigonometry.cosh)
+    tanh = op_method(trigonometry.tanh)
+    arcsinh = op_method(trigonometry.asinh)
+    arccosh = op_method(trigonometry.acosh)
+    arctanh = op_method(trigonometry.atanh)
     erf = op_method(elementwise.erf)
     erfc = op_method(elementwise.erfc)
     erfinv = op_method(elementwise.erfinv)

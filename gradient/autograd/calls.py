@@ -30,14 +30,14 @@ getframe = sys._getframe
 def of_one(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
     checked_kinds = CHECKED_KINDS.get(made.promotion)
-    only_x = made.saved_names == tuple(made.inputs)
-    only_out = made.saved_names == ("out",)
+    saves_x = made.saved_names == tuple(made.inputs)
+    saves_out = made.saved_names == ("out",)
 
     casts = "dtype" in made.options  # integers and bools have no gradient
 
-    if made.has_options or made.has_extras or not (only_x or only_out or not made.saved_names):
+    if made.has_options or made.has_extras or not (saves_x or saves_out or not made.saved_names):
         has_extras = made.has_extras
-        only_shape = made.saved_names == (made.inputs[0] + "_shape",)
+        saves_shape = made.saved_names == (made.inputs[0] + "_shape",)
         keep = saver(made.plan((True,)) if differentiable else ())
 
         def call(input: Tensor, **options: Any) -> Any:
@@ -73,7 +73,7 @@ def of_one(made: Op) -> Callable[..., Any]:
                 node.parents = (parent,)
                 node.backend = backend
                 node.sequence_nr = next_sequence_nr()
-                node.saved = (array.shape,) if only_shape else keep((array,), y, extras)
+                node.saved = (array.shape,) if saves_shape else keep((array,), y, extras)
                 node.options = options
                 node.shape = y.shape
                 node.dtype = y.dtype
@@ -109,7 +109,7 @@ def of_one(made: Op) -> Callable[..., Any]:
             node.parents = (parent,)
             node.backend = backend
             node.sequence_nr = next_sequence_nr()
-            node.saved = (array,) if only_x else (y,) if only_out else ()
+            node.saved = (array,) if saves_x else (y,) if saves_out else ()
             node.shape = y.shape
             node.dtype = y.dtype
             frame = getframe(1)
@@ -129,7 +129,7 @@ def of_two(made: Op) -> Callable[..., Any]:
     function, differentiable = made.function, bool(made.rules)
     first, second = made.inputs
     names = set(made.saved_names)
-    if made.has_options or made.joint or not names <= {first, second, "out"}:
+    if made.has_options or made.single_rule or not names <= {first, second, "out"}:
         return of_n(made)
     floats = made.promotion in ("int_to_float", "float_only")
     promotes = made.promotion != "none"
@@ -138,7 +138,7 @@ def of_two(made: Op) -> Callable[..., Any]:
     a_uses_a, a_uses_b, a_uses_out = (n in needs[0] for n in (first, second, "out"))
     b_uses_a, b_uses_b, b_uses_out = (n in needs[1] for n in (first, second, "out"))
     keeps = bool(names)
-    # Matrix products, called from composites, can pay for a walk over frames.
+    # Matrix products, called from composites, can pay for a search over frames.
     heavy = made.promotion == "same_dtype"
 
     def call(input: Tensor | Number, other: Tensor | Number) -> Tensor:

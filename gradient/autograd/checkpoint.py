@@ -113,7 +113,7 @@ class _Segment:
             if r.node is not None and value is not None
         ]
         wanted = [p for p in parents if p is not None]
-        found = engine.walk(roots, wanted, create_graph, create_graph, within=True)
+        found = engine.run_backward(roots, wanted, create_graph, create_graph, within=True)
         return [None if p is None else found.get(p) for p in parents]
 
     def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:

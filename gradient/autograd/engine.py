@@ -1,8 +1,8 @@
-"""The backward pass: one walk over the graph, newest node first.
+"""The backward pass: one loop over the nodes of the graph, newest first.
 
 Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
 along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and
-passed to hooks. Ops know nothing of this. With `create_graph` the same walk runs on Tensors.
+passed to hooks. Ops know nothing of this. With `create_graph` the same loop runs on Tensors.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def backward(
     wanted = None if inputs is None else [t.node for t in inputs if t.node is not None]
     if inputs is not None and (not inputs or len(wanted or ()) < len(inputs)):
         raise AutogradError("backward: every tensor of 'inputs' must require a gradient")
-    found = walk(roots, wanted, keep, create_graph)
+    found = run_backward(roots, wanted, keep, create_graph)
     if inputs is not None:
         for tensor in inputs:
             if tensor.node in found:
@@ -102,7 +102,7 @@ def grad(
             raise AutogradError(
                 f"grad: input {i} does not require a gradient; call requires_grad_()"
             )
-    found = walk(roots, [t.node for t in tensors], keep, create_graph)
+    found = run_backward(roots, [t.node for t in tensors], keep, create_graph)
     result: list[Any] = []
     for i, tensor in enumerate(tensors):
         g = found.get(tensor.node)
@@ -116,7 +116,7 @@ def grad(
     return tuple(result)
 
 
-# Before the walk ---------------------------------------------------------------------------------
+# Before the pass ---------------------------------------------------------------------------------
 
 
 def tensors_of(caller: str, name: str, value: Any, absent: bool = False) -> Sequence[Any]:
@@ -197,10 +197,10 @@ def reachable(
     return [node for node in nodes if node in leading]
 
 
-# The walk ----------------------------------------------------------------------------------------
+# The pass ----------------------------------------------------------------------------------------
 
 
-def walk(
+def run_backward(
     roots: Sequence[tuple[Node, Any]],
     wanted: Sequence[Node] | None,
     keep: bool,
@@ -210,7 +210,7 @@ def walk(
     """Propagate from the roots; return the gradients of the `wanted` nodes, or without any, add to
     the leaves' `grad`.
 
-    `keep` keeps the saved values for another pass. A walk `within` another one, for the inputs of
+    `keep` keeps the saved values for another pass. A pass `within` another one, for the inputs of
     one of its ops, ends at them: what they depend on in turn, and their hooks, are the other's.
     """
     captured = frozenset(wanted or ())
@@ -353,7 +353,7 @@ def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
     nodes = [t.node for t in inputs if t is not None]
     if y.node is None:
         return [None] * len(inputs)
-    found = walk([(y.node, g)], nodes, True, True, within=True)
+    found = run_backward([(y.node, g)], nodes, True, True, within=True)
     # A node that stands for several inputs has the sum of their gradients, to be given once.
     return [None if t is None else found.pop(t.node, None) for t in inputs]
 

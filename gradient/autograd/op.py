@@ -7,7 +7,7 @@
 
 The function computes on raw arrays of the backend `be`. Its positional-only parameters are the
 differentiable inputs (`*arrays` for any number of them), options follow. There is one gradient rule
-for each input (that of `*arrays` gives one gradient for each of them), or one joint rule that gives
+for each input (that of `*arrays` gives one gradient for each of them), or one rule that gives
 a tuple. A rule's first parameter is the gradient of the result; the names of the others decide what
 the graph keeps:
 
@@ -80,15 +80,15 @@ class Op:
         named = code.co_argcount + code.co_kwonlyargcount
         self.options = list(code.co_varnames[code.co_argcount : named])
         self.variadic = bool(code.co_flags & inspect.CO_VARARGS)
-        self.rest = code.co_varnames[named] if self.variadic else None
+        self.varargs = code.co_varnames[named] if self.variadic else None
         # Typed `Array | None`: one that may be left out.
-        types = [function.__annotations__.get(name) for name in (*self.inputs, self.rest or "")]
+        types = [function.__annotations__.get(name) for name in (*self.inputs, self.varargs or "")]
         self.takes_none = any("None" in str(each) for each in types if each is not None)
         self.defaults = function.__kwdefaults__ or {}
         self.has_options = bool(self.options)
-        self.joint = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
+        self.single_rule = len(rules) == 1 and (self.variadic or len(self.inputs) > 1)
         inputs = len(self.inputs) + self.variadic
-        if rules and not self.joint and len(rules) != inputs:
+        if rules and not self.single_rule and len(rules) != inputs:
             raise TypeError(f"op {self.name}: {inputs} inputs but {len(rules)} rules")
         self.needs = [parameter_names(rule)[1:] for rule in rules]
         self._sort_names(set(self.options))
@@ -104,8 +104,8 @@ class Op:
         for name in names:
             if name in self.inputs:
                 self.sources[name] = ("input", self.inputs.index(name))
-            elif name == self.rest:
-                self.sources[name] = ("rest", len(self.inputs))
+            elif name == self.varargs:
+                self.sources[name] = ("varargs", len(self.inputs))
             elif name == "out":
                 self.sources[name] = ("out", None)
             elif name in shapes:
@@ -151,7 +151,7 @@ class Op:
 
     def plan(self, wanted: tuple[bool, ...]) -> list[tuple[str, Any]]:
         """For each saved name, its source, or ("none", None) if no wanted rule uses it."""
-        if self.joint:
+        if self.single_rule:
             used = {name for need in self.needs for name in need}
         else:
             used = {n for need, w in zip(self.needs, wanted, strict=True) if w for n in need}
@@ -190,7 +190,7 @@ class Op:
         """The gradients for the inputs whose parent is not None, from that of the result."""
         if node.n_outputs:
             g = with_zeros(node, g, node.backend)
-        if self.joint:
+        if self.single_rule:
             return self.pullbacks[0](g, node)
         if self.variadic:
             return self._each(parents, lambda i: self.pullbacks[i](g, node))
@@ -223,7 +223,7 @@ class Op:
             kind, key = self.sources[name]
             if kind == "input" and hasattr(value, "dtype"):
                 scope[name] = wrap(value, node.backend, node.parents[key])
-            elif kind == "rest" and value is not None:
+            elif kind == "varargs" and value is not None:
                 pairs = zip(value, node.parents[key:], strict=True)
                 scope[name] = tuple(wrap(v, node.backend, parent) for v, parent in pairs)
             elif kind == "out":
@@ -242,7 +242,7 @@ class Op:
             y, _ = self.function(be, *inputs, **options)
             wanted = [t if p is not None else None for t, p in zip(inputs, parents, strict=True)]
             return grad(y, wanted, g)
-        if self.joint:
+        if self.single_rule:
             return self.rules[0](g, *[scope[name] for name in self.needs[0]])
         if self.variadic:
             return self._each(

@@ -10,7 +10,7 @@ Saver = Callable[[Sequence[Any], Any, Any], tuple[Any, ...]]
 
 GETTERS: dict[str, Callable[[Any], Callable[[Sequence[Any], Any, Any], Any]]] = {
     "input": lambda key: lambda arrays, y, extras: arrays[key],
-    "rest": lambda key: lambda arrays, y, extras: tuple(arrays[key:]),
+    "varargs": lambda key: lambda arrays, y, extras: tuple(arrays[key:]),
     "out": lambda key: lambda arrays, y, extras: y,
     "shape": lambda key: lambda arrays, y, extras: shape_of(arrays[key]),
     "shapes": lambda key: lambda arrays, y, extras: [shape_of(a) for a in arrays],

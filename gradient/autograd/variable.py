@@ -24,17 +24,19 @@ Number = bool | int | float
 class Variable(ArrayOperators):
     """Base of `Tensor`. `node` is None where no gradient is wanted.
 
-    `link` and `views` are set where tensors share memory alone (see `gradient.tensor.views`), and
+    `view_info` and `views` are set where tensors share memory alone (`gradient.tensor.views`), and
     `inference` where memory was made under `inference_mode` (see `gradient.autograd.inference`).
     """
 
-    __slots__ = ("__weakref__", "_grad", "array", "backend", "inference", "link", "node", "views")
+    __slots__ = (
+        "__weakref__", "_grad", "array", "backend", "inference", "node", "view_info", "views"
+    )  # fmt: skip
 
     array: Any
     backend: Backend
     _grad: Tensor | None
     inference: bool
-    link: Any
+    view_info: Any
     node: Node | None
     views: list[Any]
 

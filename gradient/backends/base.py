@@ -17,10 +17,10 @@ from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
+from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
-from gradient.backends.composed.steps import StepDefaults
 from gradient.backends.required import Array
 
 
@@ -32,7 +32,7 @@ class Backend(
     ElementwiseDefaults[Array],
     RandomDefaults[Array],
     ShapeDefaults[Array],
-    StepDefaults[Array],
+    OptimizerDefaults[Array],
 ):
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
-from gradient.ops import activation, elementwise
+from gradient.ops import activation, trigonometry
 from gradient.random import Generator
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, tensor_of
@@ -186,7 +186,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 def tanh(input: Tensor) -> Tensor:
     """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`."""
-    return elementwise.tanh(input)
+    return trigonometry.tanh(input)
 
 
 @composite
@@ -211,7 +211,7 @@ def softsign(input: Tensor) -> Tensor:
 @composite
 def tanhshrink(input: Tensor) -> Tensor:
     """`x - tanh(x)`."""
-    return input - elementwise.tanh(input)
+    return input - trigonometry.tanh(input)
 
 
 @composite

@@ -11,7 +11,7 @@ from gradient import dtypes
 from gradient.autograd.explain import listed
 from gradient.errors import DeviceError, DTypeError, TypeMismatch, sentence
 from gradient.tensor import Tensor
-from gradient.tensor.views import link_of, sharing
+from gradient.tensor.views import view_info_of, with_bases
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,21 +43,21 @@ def composite(function: Function) -> Function:
             tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
             names, values = list(tensors), tuple(tensors.values())
             raise restated(function.__name__, listed(names, values)) from error
-        if type(out) is Tensor and link_of(out) is not None:
-            _unlink(out, (*args, *options.values()))
+        if type(out) is Tensor and view_info_of(out) is not None:
+            _forget_base(out, (*args, *options.values()))
         return out
 
     return call  # type: ignore[return-value]
 
 
-def _unlink(out: Tensor, given: tuple[Any, ...]) -> None:
+def _forget_base(out: Tensor, given: tuple[Any, ...]) -> None:
     """Make `out` no view, if what it is a view of is out of reach: of none of the arguments."""
-    *_, owner = sharing(out)
+    *_, owner = with_bases(out)
     for value in given:
         for each in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(each, Tensor) and any(shared is owner for shared in sharing(each)):
+            if isinstance(each, Tensor) and any(shared is owner for shared in with_bases(each)):
                 return
-    out.link = None
+    out.view_info = None
 
 
 def rounded_once(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

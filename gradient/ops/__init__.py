@@ -10,6 +10,7 @@ from gradient.ops import (
     loss,
     reduce,
     shape,
+    trigonometry,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "loss",
     "reduce",
     "shape",
+    "trigonometry",
 ]

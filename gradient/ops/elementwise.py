@@ -291,96 +291,7 @@ def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     return 1 / x
 
 
-# Trigonometric and hyperbolic ----------------------------------------------------------------
-
-
-@op(lambda g, be, x: g * be.cos(x), promotion="int_to_float")
-def sin(be: Backend[Array], x: Array, /) -> Array:
-    """The sine of radians."""
-    return be.sin(x)
-
-
-@op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float")
-def cos(be: Backend[Array], x: Array, /) -> Array:
-    """The cosine of radians."""
-    return be.cos(x)
-
-
-@op(lambda g, out: g * (1 + out * out), promotion="int_to_float")
-def tan(be: Backend[Array], x: Array, /) -> Array:
-    """The tangent of radians."""
-    return be.tan(x)
-
-
-@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float")
-def asin(be: Backend[Array], x: Array, /) -> Array:
-    """The arc sine."""
-    return be.arcsin(x)
-
-
-@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float")
-def acos(be: Backend[Array], x: Array, /) -> Array:
-    """The arc cosine."""
-    return be.arccos(x)
-
-
-@op(lambda g, x: g / (1 + x * x), promotion="int_to_float")
-def atan(be: Backend[Array], x: Array, /) -> Array:
-    """The arc tangent."""
-    return be.arctan(x)
-
-
-@binary_op(lambda g, be, a, b: g * (b * inverse_square(be, a, b)),
-    lambda g, be, a, b: g * (-a * inverse_square(be, a, b)),
-    promotion="int_to_float")  # fmt: skip
-def atan2(be: Backend[Array], a: Array, b: Array, /) -> Array:
-    """The angle of the point (b, a), with derivative 0 at the origin."""
-    return be.arctan2(a, b)
-
-
-def inverse_square(be: Backend, a: Any, b: Any) -> Any:
-    """1 / (a^2 + b^2), and 0 at the origin."""
-    square = a * a + b * b
-    origin = square == 0
-    one, zero = be.full((), 1, square.dtype), be.full((), 0, square.dtype)
-    return be.where(origin, zero, 1 / be.where(origin, one, square))
-
-
-@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float")
-def sinh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic sine."""
-    return be.sinh(x)
-
-
-@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float")
-def cosh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic cosine."""
-    return be.cosh(x)
-
-
-@op(lambda g, out: g * (1 - out * out), promotion="int_to_float")
-def tanh(be: Backend[Array], x: Array, /) -> Array:
-    """The hyperbolic tangent."""
-    return be.tanh(x)
-
-
-@op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float")
-def asinh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic sine."""
-    return be.arcsinh(x)
-
-
-# The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
-@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1) + 0), promotion="int_to_float")
-def acosh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic cosine."""
-    return be.arccosh(x)
-
-
-@op(lambda g, x: g / (1 - x * x), promotion="int_to_float")
-def atanh(be: Backend[Array], x: Array, /) -> Array:
-    """The inverse hyperbolic tangent."""
-    return be.arctanh(x)
+# The error function --------------------------------------------------------------------------
 
 
 @op(lambda g, be, x: g * be.exp(-x * x) * (2 / math.sqrt(math.pi)), promotion="int_to_float")
@@ -407,21 +318,21 @@ def erfinv(be: Backend[Array], x: Array, /) -> Array:
 # Choosing --------------------------------------------------------------------------------------
 
 
-@binary_op(lambda g, be, a, b: share(be, g, a < b, a == b),
-    lambda g, be, a, b: share(be, g, b < a, a == b))  # fmt: skip
+@binary_op(lambda g, be, a, b: split_at_ties(be, g, a < b, a == b),
+    lambda g, be, a, b: split_at_ties(be, g, b < a, a == b))  # fmt: skip
 def maximum(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """The larger; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.maximum(a, b)
 
 
-@binary_op(lambda g, be, a, b: share(be, g, b < a, a == b),
-    lambda g, be, a, b: share(be, g, a < b, a == b))  # fmt: skip
+@binary_op(lambda g, be, a, b: split_at_ties(be, g, b < a, a == b),
+    lambda g, be, a, b: split_at_ties(be, g, a < b, a == b))  # fmt: skip
 def minimum(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """The smaller; at a tie each gets half of the gradient, and at NaN both get all of it."""
     return be.minimum(a, b)
 
 
-def share(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
+def split_at_ties(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
     return be.where(loses, be.full((), 0, g.dtype), be.where(ties, g * 0.5, g))
 
 
@@ -432,7 +343,7 @@ def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array
     return be.where(condition, a, b)
 
 
-@op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)))
+@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)))
 def clamp(
     be: Backend[Array], x: Array, /, *, min: float | None = None, max: float | None = None
 ) -> Array:
@@ -442,9 +353,9 @@ def clamp(
     return x if max is None else be.minimum(x, be.full((), max, x.dtype))
 
 
-@op(lambda g, be, x, min, max: only(be, g, inside(x, min, max)),
-    lambda g, be, x, min, max: only(be, g, below(x, min, max)),
-    lambda g, be, x, min, max: only(be, g, above(x, min, max)))  # fmt: skip
+@op(lambda g, be, x, min, max: masked(be, g, inside(x, min, max)),
+    lambda g, be, x, min, max: masked(be, g, below(x, min, max)),
+    lambda g, be, x, min, max: masked(be, g, above(x, min, max)))  # fmt: skip
 def clamp_between(
     be: Backend[Array], x: Array, min: Array | None = None, max: Array | None = None, /
 ) -> Array:
@@ -454,7 +365,7 @@ def clamp_between(
     return x if max is None else be.minimum(x, max)
 
 
-def only(be: Backend, g: Any, condition: Any) -> Any:
+def masked(be: Backend, g: Any, condition: Any) -> Any:
     """g where `condition` holds, else 0: also of a g that is infinite, which a product is not."""
     return be.where(condition, g, be.full((), 0, g.dtype))
 

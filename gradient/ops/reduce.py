@@ -14,7 +14,7 @@ UINT8 = uint8.numpy
 Axis = int | tuple[int, ...] | None
 
 
-def spread(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+def expand_reduced(be: Backend, y: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """A reduced array over the reduced axes again."""
     if axis is not None and not keepdims:
         dropped = axis if isinstance(axis, tuple) else (axis,)
@@ -30,14 +30,14 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
     return n
 
 
-@op(lambda g, be, x_shape, axis, keepdims: spread(be, g, x_shape, axis, keepdims))
+@op(lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims))
 def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum; bools and integers give int64."""
     return be.sum(x, axis, keepdims)
 
 
 @op(lambda g, be, x_shape, axis, keepdims:
-    spread(be, g / count(x_shape, axis), x_shape, axis, keepdims))  # fmt: skip
+    expand_reduced(be, g / count(x_shape, axis), x_shape, axis, keepdims))  # fmt: skip
 def mean(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The mean."""
     return be.mean(x, axis, keepdims)
@@ -61,7 +61,7 @@ def var(
 def var_grad(be: Backend, g: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
     freedom = count(x.shape, axis) - correction
     scale = 2 / freedom if freedom > 0 else math.inf
-    return spread(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
+    return expand_reduced(be, g, x.shape, axis, keepdims) * ((x - be.mean(x, axis, True)) * scale)
 
 
 @op(lambda g, be, x, out, axis, correction, keepdims:
@@ -88,7 +88,7 @@ def std_grad(be: Backend, g: Any, out: Any) -> Any:
 
 
 @op(lambda g, be, x, axis, keepdims:
-    spread(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis))  # fmt: skip
+    expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis))  # fmt: skip
 def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product."""
     return be.prod(x, axis, keepdims)
@@ -112,56 +112,56 @@ def prod_of_others(be: Backend, x: Any, axis: Any) -> Any:
 def prod_before(be: Backend, x: Any, axis: int) -> Any:
     """For each element, the product of those before it along `axis`: 1 for the first."""
     first = be.ones((*x.shape[:axis], 1 if x.shape[axis] else 0, *x.shape[axis + 1 :]), x.dtype)
-    rest = be.cumprod(part(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
+    rest = be.cumprod(sliced(be, x, axis, 0, x.shape[axis] - 1 if x.shape[axis] else 0), axis)
     return be.concatenate([first, rest], axis)
 
 
-def part(be: Backend, x: Any, axis: int, start: int, stop: int) -> Any:
+def sliced(be: Backend, x: Any, axis: int, start: int, stop: int) -> Any:
     """x[start:stop] along `axis`."""
     return be.getitem(x, (*(slice(None),) * axis, slice(start, stop)))
 
 
-@op(lambda g, be, x, out, axis, keepdims: share_of_best(be, g, x, out, axis, keepdims))
+@op(lambda g, be, x, out, axis, keepdims: amax_grad(be, g, x, out, axis, keepdims))
 def amax(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The maximum; ties share the gradient equally."""
     return be.max(x, axis, keepdims)
 
 
-@op(lambda g, be, x, out, axis, keepdims: share_of_best(be, g, x, out, axis, keepdims))
+@op(lambda g, be, x, out, axis, keepdims: amax_grad(be, g, x, out, axis, keepdims))
 def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The minimum; ties share the gradient equally."""
     return be.min(x, axis, keepdims)
 
 
-@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+@op(lambda g, be, x, out: max_grad(be, g, x, out))
 def max(be: Backend[Array], x: Array, /) -> Array:
     """The maximum of all; ties, and NaNs where it is NaN, share the gradient equally."""
     return be.max(x)
 
 
-@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+@op(lambda g, be, x, out: max_grad(be, g, x, out))
 def min(be: Backend[Array], x: Array, /) -> Array:
     """The minimum of all; ties, and NaNs where it is NaN, share the gradient equally."""
     return be.min(x)
 
 
-@op(lambda g, be, x, out: share_of_equal(be, g, x, out))
+@op(lambda g, be, x, out: max_grad(be, g, x, out))
 def median(be: Backend[Array], x: Array, /) -> Array:
     """The lower median of all, NaN where there is one; ties share the gradient equally."""
     return be.median(x)
 
 
-def share_of_equal(be: Backend, g: Any, x: Any, out: Any) -> Any:
+def max_grad(be: Backend, g: Any, x: Any, out: Any) -> Any:
     out = be.detach(out)
     best = (x == out) | ((x != x) & (out != out))
     ties = be.sum(be.astype(best, g.dtype))
     return be.where(best, g / ties, be.full((), 0, g.dtype))
 
 
-def share_of_best(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
-    best = be.astype(x == spread(be, be.detach(out), x.shape, axis, keepdims), g.dtype)
+def amax_grad(be: Backend, g: Any, x: Any, out: Any, axis: Any, keepdims: bool) -> Any:
+    best = be.astype(x == expand_reduced(be, be.detach(out), x.shape, axis, keepdims), g.dtype)
     ties = be.sum(best, axis, keepdims)
-    return best * spread(be, g / ties, x.shape, axis, keepdims)
+    return best * expand_reduced(be, g / ties, x.shape, axis, keepdims)
 
 
 @op(lambda g, be, x, out, axis, keepdims:
@@ -174,9 +174,9 @@ def logsumexp(be: Backend[Array], x: Array, /, *, axis: Axis, keepdims: bool = F
 
 def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
     """g softmax(x); beside an infinity, where that is NaN, 0."""
-    beside = (spread(be, out, x.shape, axis, keepdims) == math.inf) & (x < math.inf)
+    beside = (expand_reduced(be, out, x.shape, axis, keepdims) == math.inf) & (x < math.inf)
     slope = be.where(beside, be.full((), 0, g.dtype), be.softmax(x, axis))
-    return spread(be, g, x.shape, axis, keepdims) * slope
+    return expand_reduced(be, g, x.shape, axis, keepdims) * slope
 
 
 @op(lambda g, be, axis: reverse_cumsum(be, g, axis))
@@ -202,14 +202,14 @@ def cumprod_grad(be: Backend, g: Any, x: Any, axis: int) -> Any:
     where elements are 0, and so are its own derivatives."""
     n = x.shape[axis]
     before = prod_before(be, x, axis)
-    factors = part(be, x, axis, 1, n or 1)
+    factors = sliced(be, x, axis, 1, n or 1)
     step = 1
     while step < n:
-        added = factors * part(be, g, axis, step, n)
-        head = part(be, g, axis, 0, n - step) + added
-        g = be.concatenate([head, part(be, g, axis, n - step, n)], axis)
+        added = factors * sliced(be, g, axis, step, n)
+        head = sliced(be, g, axis, 0, n - step) + added
+        g = be.concatenate([head, sliced(be, g, axis, n - step, n)], axis)
         left = n - 2 * step if n > 2 * step else 0
-        factors = part(be, factors, axis, 0, left) * part(be, factors, axis, step, step + left)
+        factors = sliced(be, factors, axis, 0, left) * sliced(be, factors, axis, step, step + left)
         step *= 2
     return before * g
 

@@ -250,13 +250,13 @@ def _newton_direction(state: dict[str, Any], grad: Tensor) -> Tensor:
     """The approximate inverse Hessian times -grad: Nocedal and Wright 2006, algorithm 7.4."""
     pairs = list(zip(state["old_dirs"], state["old_stps"], state["ro"], strict=True))
     d = -grad
-    shares = []
+    alphas = []
     for y, s, ro in reversed(pairs):
-        shares.append(s.dot(d).item() * ro)
-        d.add_(y, alpha=-shares[-1])
+        alphas.append(s.dot(d).item() * ro)
+        d.add_(y, alpha=-alphas[-1])
     d = d * state["H_diag"]
-    for (y, s, ro), share in zip(pairs, reversed(shares), strict=True):
-        d.add_(s, alpha=share - y.dot(d).item() * ro)
+    for (y, s, ro), alpha_i in zip(pairs, reversed(alphas), strict=True):
+        d.add_(s, alpha=alpha_i - y.dot(d).item() * ro)
     return d
 
 

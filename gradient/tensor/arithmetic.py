@@ -11,7 +11,7 @@ import numpy as np
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
-from gradient.ops import activation, comparison, elementwise
+from gradient.ops import activation, comparison, elementwise, trigonometry
 from gradient.tensor.arguments import fitting, flag_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 
@@ -136,18 +136,18 @@ class Arithmetic(TensorBase):
     sqrt = elementwise.sqrt
     rsqrt = elementwise.rsqrt
     reciprocal = elementwise.reciprocal
-    sin = elementwise.sin
-    cos = elementwise.cos
-    tan = elementwise.tan
-    asin = arcsin = elementwise.asin
-    acos = arccos = elementwise.acos
-    atan = arctan = elementwise.atan
-    sinh = elementwise.sinh
-    cosh = elementwise.cosh
-    tanh = elementwise.tanh
-    asinh = arcsinh = elementwise.asinh
-    acosh = arccosh = elementwise.acosh
-    atanh = arctanh = elementwise.atanh
+    sin = trigonometry.sin
+    cos = trigonometry.cos
+    tan = trigonometry.tan
+    asin = arcsin = trigonometry.asin
+    acos = arccos = trigonometry.acos
+    atan = arctan = trigonometry.atan
+    sinh = trigonometry.sinh
+    cosh = trigonometry.cosh
+    tanh = trigonometry.tanh
+    asinh = arcsinh = trigonometry.asinh
+    acosh = arccosh = trigonometry.acosh
+    atanh = arctanh = trigonometry.atanh
     erf = elementwise.erf
     erfc = elementwise.erfc
     erfinv = elementwise.erfinv
@@ -191,7 +191,7 @@ class Arithmetic(TensorBase):
 
     def atan2(self, other: Tensor | Number) -> Tensor:
         """The angle of the point (other, self)."""
-        return elementwise.atan2(self, tensor_of("atan2", other))
+        return trigonometry.atan2(self, tensor_of("atan2", other))
 
     arctan2 = atan2
 

@@ -30,7 +30,7 @@ from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
 from gradient.tensor.sorting import Sorting
 from gradient.tensor.splitting import Splitting
-from gradient.tensor.views import link_of, regenerate_views
+from gradient.tensor.views import regenerate_views, view_info_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -150,7 +150,7 @@ class Tensor(
 
     def detach_(self) -> Self:
         """Take this tensor out of the graph. Not a view: its base would take it in again."""
-        if link_of(self) is not None:
+        if view_info_of(self) is not None:
             raise AutogradError(
                 "detach_(): a view cannot be detached in place from the tensor whose memory it "
                 "shows; use detach()"

@@ -10,7 +10,7 @@ from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch,
 from gradient.ops import elementwise, shape
 from gradient.tensor.arguments import Size, axis_of, fitting, number_of, tensor_of
 from gradient.tensor.arithmetic import condition_of
-from gradient.tensor.views import unlinked
+from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -183,7 +183,7 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
         labels = [c for c in labels if c in output]
     if output:
         result = result.permute([labels.index(c) for c in output])
-    return unlinked(result) if summed or len(operands) > 1 else result
+    return without_base(result) if summed or len(operands) > 1 else result
 
 
 def _parsed(equation: str, operands: Sequence[Tensor]) -> tuple[list[list[str]], list[str]]:

@@ -22,7 +22,7 @@ from gradient.backends.packed import is_packed
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import link_of, propagate_write, rebase_history, sharing
+from gradient.tensor.views import propagate_write, rebase_history, view_info_of, with_bases
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -95,9 +95,9 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
         refuse(name, tensor)
     if not mode.grad:
         return
-    for shared in sharing(tensor):
-        link = link_of(shared)
-        if link is not None and link[1] is None and (node or link[0].node) is not None:
+    for shared in with_bases(tensor):
+        info = view_info_of(shared)
+        if info is not None and info[1] is None and (node or info[0].node) is not None:
             raise AutogradError(
                 f"{name}: a view that was taken under no_grad is being written in place outside "
                 "it, so whether the write belongs to the graph is not clear; take the view where "

@@ -24,7 +24,7 @@ from gradient.tensor.arguments import (
 )
 from gradient.tensor.arithmetic import Arithmetic, floating
 from gradient.tensor.packed import refuse
-from gradient.tensor.views import unlinked
+from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from gradient.tensor.arguments import DTypeLike
@@ -247,7 +247,7 @@ class Reductions(Arithmetic):
         values = index.take_along(self, index=where.array, axis=axis)
         if keepdim:
             return ValuesAndIndices(values, where)
-        return ValuesAndIndices(unlinked(values.squeeze(axis)), unlinked(where.squeeze(axis)))
+        return ValuesAndIndices(*(without_base(x.squeeze(axis)) for x in (values, where)))
 
     def aminmax(self, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         """The minimum and the maximum along `dim`, or of all elements."""
@@ -300,7 +300,7 @@ class Reductions(Arithmetic):
 def _along(op: Any, x: Any, dim: int) -> Tensor:
     """An op along one dimension; a 0-d tensor counts as one with one dimension."""
     axis = axis_of(dim, x.ndim)
-    return op(x, axis=axis) if x.ndim else unlinked(op(x.reshape(1), axis=0).reshape(()))
+    return op(x, axis=axis) if x.ndim else without_base(op(x.reshape(1), axis=0).reshape(()))
 
 
 def _root(x: Any, root: Any, at_zero: float = 0.0) -> Any:

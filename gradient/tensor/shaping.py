@@ -28,7 +28,7 @@ from gradient.tensor.arguments import (
     tuple_argument,
 )
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.views import unlinked, view_of
+from gradient.tensor.views import view_of, without_base
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
@@ -92,7 +92,7 @@ class Shaping(Arithmetic):
             )
         self.array = self.backend.writable(self.array)
         out = alias(self, self.backend.bitcast(self.array, dtype.numpy))
-        out.link = (self, None, {})
+        out.view_info = (self, None, {})
         return out
 
     def view_as(self, other: Tensor | Number) -> Tensor:
@@ -302,7 +302,7 @@ class Shaping(Arithmetic):
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
         if dims is None or dims == ():
-            return unlinked(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
+            return without_base(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
         if len(steps) != len(along):
             raise ShapeError(f"roll: expected as many shifts as dims, got {steps} and {along}")
@@ -359,7 +359,7 @@ class Shaping(Arithmetic):
         out = index.place(self, shape=(*batch, size, size), index=at)
         if (dim1, dim2) == (-2, -1):
             return out
-        return unlinked(out.movedim((-2, -1), (dim1, dim2)))
+        return without_base(out.movedim((-2, -1), (dim1, dim2)))
 
     def trace(self) -> Tensor:
         """The sum of a matrix's diagonal."""

@@ -12,7 +12,7 @@ from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeErr
 from gradient.ops import comparison, elementwise, index, reduce
 from gradient.tensor.arguments import axis_of, flag_of, int_of, size_argument, tensor_of
 from gradient.tensor.reductions import Reductions, ValuesAndIndices
-from gradient.tensor.views import unlinked
+from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -37,7 +37,7 @@ class Sorting(Reductions):
         axis = axis_of(dim, self.ndim)
         flag_of("argsort", "descending", descending), flag_of("argsort", "stable", stable)
         if not self.ndim:
-            return unlinked(reduce.argsort(self.reshape(1), axis=0).reshape(()))
+            return without_base(reduce.argsort(self.reshape(1), axis=0).reshape(()))
         if not descending:
             return reduce.argsort(self, axis=axis)
         # Reversed twice, so that equal elements keep their order.
@@ -89,7 +89,7 @@ class Sorting(Reductions):
             return both
         picked = [t.narrow(axis, k - 1, 1) for t in both]
         picked = picked if keepdim else [t.squeeze(axis) for t in picked]
-        return ValuesAndIndices(*map(unlinked, picked))
+        return ValuesAndIndices(*map(without_base, picked))
 
     @overload
     def median(self) -> Tensor: ...
@@ -160,7 +160,7 @@ class Sorting(Reductions):
             if dim is not None and self.ndim:
                 size[dim] = 1
             found = found.reshape(found.shape[0], *size)
-        return unlinked(found if points.ndim else found.squeeze(0))
+        return without_base(found if points.ndim else found.squeeze(0))
 
     def bincount(self, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
         """How often each int occurs in a 1-D tensor of non-negative ints."""

@@ -21,7 +21,7 @@ PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
 
 
-Link = tuple[Any, Any, dict[str, Any]]
+ViewInfo = tuple[Any, Any, dict[str, Any]]
 """How a view was taken: (base, op, options), by `op.function(backend, base.array, **options)`; the
 op is None where that was not recorded. (A plain tuple, as each view makes one.)"""
 
@@ -41,10 +41,10 @@ def view_of(base: Any, out: Any, view_op: Any, options: dict[str, Any]) -> Any:
     if inference_used:
         out.inference = is_inference(base)
     if not mode.grad:
-        link = link_of(base)  # to the first one that was recorded: loops make long chains
-        out.link = link if link is not None and link[1] is None else (base, None, options)
+        info = view_info_of(base)  # to the first one that was recorded: loops make long chains
+        out.view_info = info if info is not None and info[1] is None else (base, None, options)
         return out
-    out.link = (base, view_op.op, options)
+    out.view_info = (base, view_op.op, options)
     node = base.node
     if node is not None and node.op is None:
         return out
@@ -58,28 +58,28 @@ def view_of(base: Any, out: Any, view_op: Any, options: dict[str, Any]) -> Any:
     return out
 
 
-def unlinked(out: Any) -> Any:
+def without_base(out: Any) -> Any:
     """`out`, a view of what nobody else holds, as no view."""
-    out.link = None
+    out.view_info = None
     return out
 
 
-def link_of(tensor: Any) -> Link | None:
-    return getattr(tensor, "link", None)
+def view_info_of(tensor: Any) -> ViewInfo | None:
+    return getattr(tensor, "view_info", None)
 
 
-def sharing(tensor: Any) -> Iterator[Any]:
+def with_bases(tensor: Any) -> Iterator[Any]:
     """The tensor, what it is a view of, and so on to the owner of the memory."""
     yield tensor
-    while (link := link_of(tensor)) is not None:
-        tensor = link[0]
+    while (info := view_info_of(tensor)) is not None:
+        tensor = info[0]
         yield tensor
 
 
 @op(lambda g, be, view_op, options, x_shape: cleared(be, g, view_op, options, x_shape),
     lambda g, be, view_op, options: view_op.function(be, g, **options),
     promotion="none")  # fmt: skip
-def write_through(
+def copy_slices(
     be: Backend[Array], x: Array, value: Array, /, *, view_op: Op, options: dict[str, Any]
 ) -> Array:
     """x in which the part that the op `view_op` shows is `value`: already so in memory."""
@@ -111,13 +111,13 @@ def propagate_write(tensor: Any) -> None:
     """After `tensor` was overwritten and has its new node: give new nodes to all that share its
     memory."""
     top = tensor
-    while (link := link_of(top)) is not None:
-        base, view_op, options = link
+    while (info := view_info_of(top)) is not None:
+        base, view_op, options = info
         if top.node is not None or base.node is not None:
             nodes = (base.node, top.node)
             options = {"view_op": view_op, "options": options}
             arrays = (base.array, top.array)
-            rebase_history(base, op_of(write_through).record(
+            rebase_history(base, op_of(copy_slices).record(
                 base.backend, arrays, nodes, base.array, None, options
             ))  # fmt: skip
         top = base
@@ -131,14 +131,14 @@ def regenerate_views(base: Any) -> None:
         base = bases.pop()
         for ref in getattr(base, "views", ()):
             view = ref()
-            if view is None or link_of(view) is None:
+            if view is None or view_info_of(view) is None:
                 continue  # gone, or a view no longer
             if view.node is not None and view.node.op is None:
                 continue  # a leaf in its own right
             if base.node is None:
                 view.node = None
             else:
-                _, view_op, options = view.link
+                _, view_op, options = view.view_info
                 arrays, nodes = (base.array,), (base.node,)
                 rebase_history(
                     view, view_op.record(base.backend, arrays, nodes, view.array, None, options)

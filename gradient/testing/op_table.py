@@ -26,6 +26,7 @@ from gradient.ops import (
     loss,
     reduce,
     shape,
+    trigonometry,
 )
 from gradient.testing.row import Row
 
@@ -37,7 +38,7 @@ EMPTIES = ((0, 4), (0, 4))
 
 def elementwise_op(name: str) -> Any:
     """An op of one element at a time, by its name."""
-    families = (elementwise, activation, comparison, loss)
+    families = (elementwise, trigonometry, activation, comparison, loss)
     return next(getattr(family, name) for family in families if hasattr(family, name))
 
 

@@ -53,7 +53,7 @@ def overrides(kind: type[Backend]) -> list[str]:
 
 def kernel_overrides() -> list[str]:
     """The overrides by numba kernels: defined in a module that goes by the name of its family."""
-    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "steps")
+    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "optimizers")
     families = {f"gradient.backends.numpy.{name}" for name in names}
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
 

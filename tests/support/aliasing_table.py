@@ -211,13 +211,13 @@ x.uniform_()  x.zero_()  x.detach_()
 NO_TENSORS = words(
     """
 array backend backward cuda data_ptr dequantize device dim dtype element_size grad grad_fn
-is_contiguous is_cuda is_floating_point inference is_inference is_leaf item itemsize link nbytes
-ndim nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
-retain_grad retains_grad shape size stride tolist views allclose broadcast_shapes can_cast equal
-from_dlpack from_numpy
-get_default_dtype get_num_threads get_rng_state initial_seed is_grad_enabled
+is_contiguous is_cuda is_floating_point inference is_inference is_leaf item itemsize nbytes ndim
+nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
+retain_grad retains_grad shape size stride tolist view_info views allclose broadcast_shapes
+can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
+get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
-set_default_dtype set_num_threads set_printoptions set_rng_state
+set_default_dtype set_num_threads set_quantized_matmul_precision set_printoptions set_rng_state
 """
 )
 """Names of what returns no tensor, or needs a file, another package or another device."""

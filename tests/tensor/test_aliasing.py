@@ -54,7 +54,7 @@ def test_copies_are_no_views():
         except gradient.errors.GradientError:
             assert optional
             continue
-        views += [expression for t in found if getattr(t, "link", None) is not None]
+        views += [expression for t in found if getattr(t, "view_info", None) is not None]
     assert views == []
 
 

@@ -16,12 +16,12 @@ from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
+from gradient.backends.numpy.optimizers import OptimizerKernels
 from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.selection import SelectionKernels
-from gradient.backends.numpy.steps import StepKernels
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.required import Axis, Shape
 
@@ -43,7 +43,7 @@ class NumpyBackend(
     SelectionKernels,
     VarianceKernels,
     CheckedIndices,
-    StepKernels,
+    OptimizerKernels,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; large ones go to kernels and threads.

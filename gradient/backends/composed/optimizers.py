@@ -9,7 +9,7 @@ from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32
 
 
-class StepDefaults(RequiredMethods[Array]):
+class OptimizerDefaults(RequiredMethods[Array]):
     """Methods of `Backend` that update parameters in place."""
 
     def adamw_step(

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from gradient.backends.composed.steps import StepDefaults
+from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.options import AdamWOptions
 
 
-class StepKernels(StepDefaults[np.ndarray]):
-    """Overrides of `composed.steps`."""
+class OptimizerKernels(OptimizerDefaults[np.ndarray]):
+    """Overrides of `composed.optimizers`."""
 
     def adamw_step(
         self,
@@ -33,7 +33,7 @@ class StepKernels(StepDefaults[np.ndarray]):
             super().adamw_step(p, g, m, v, options)
         if not fused:
             return
-        steps = kernels.load("steps")
+        optimizers = kernels.load("optimizers")
 
         numbers = (
             o.beta1,
@@ -47,22 +47,23 @@ class StepKernels(StepDefaults[np.ndarray]):
         typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
         flat = [tuple(a.reshape(-1) for a in group) for group in fused]
         chunks = [(i, at) for i, group in enumerate(flat)
-                  for at in range(0, group[0].size, steps.CHUNK)]  # fmt: skip
+                  for at in range(0, group[0].size, optimizers.CHUNK)]  # fmt: skip
 
         for dtype in {group[0].dtype for group in flat}:
-            threads.precompile(steps.adamw, *(np.empty(0, dtype) for _ in range(4)), *typed[dtype])
+            empty = (np.empty(0, dtype) for _ in range(4))
+            threads.precompile(optimizers.adamw, *empty, *typed[dtype])
 
         def update(n: int) -> None:
             i, at = chunks[n]
             p = flat[i][0]
-            stop = min(at + steps.CHUNK, p.size)
-            steps.adamw(at, stop, *flat[i], *typed[p.dtype])
+            stop = min(at + optimizers.CHUNK, p.size)
+            optimizers.adamw(at, stop, *flat[i], *typed[p.dtype])
 
         threads.run(len(chunks), update)
 
 
 def _flat(*group: np.ndarray) -> bool:
-    """Whether a parameter, its gradient and moments can be walked as flat arrays in place."""
+    """Whether a parameter, its gradient and moments can be updated as flat arrays in place."""
     p = group[0]
     return p.dtype in kernels.FLOATS and all(
         type(a) is np.ndarray and a.dtype == p.dtype and a.shape == p.shape and a.flags.carray

@@ -1,0 +1,97 @@
+"""Trigonometric and hyperbolic functions, each with its derivative beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.op import binary_op, op
+from gradient.backends import Array, Backend
+
+
+@op(lambda g, be, x: g * be.cos(x), promotion="int_to_float")
+def sin(be: Backend[Array], x: Array, /) -> Array:
+    """The sine of radians."""
+    return be.sin(x)
+
+
+@op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float")
+def cos(be: Backend[Array], x: Array, /) -> Array:
+    """The cosine of radians."""
+    return be.cos(x)
+
+
+@op(lambda g, out: g * (1 + out * out), promotion="int_to_float")
+def tan(be: Backend[Array], x: Array, /) -> Array:
+    """The tangent of radians."""
+    return be.tan(x)
+
+
+@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float")
+def asin(be: Backend[Array], x: Array, /) -> Array:
+    """The arc sine."""
+    return be.arcsin(x)
+
+
+@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float")
+def acos(be: Backend[Array], x: Array, /) -> Array:
+    """The arc cosine."""
+    return be.arccos(x)
+
+
+@op(lambda g, x: g / (1 + x * x), promotion="int_to_float")
+def atan(be: Backend[Array], x: Array, /) -> Array:
+    """The arc tangent."""
+    return be.arctan(x)
+
+
+@binary_op(lambda g, be, a, b: g * (b * inverse_square(be, a, b)),
+    lambda g, be, a, b: g * (-a * inverse_square(be, a, b)),
+    promotion="int_to_float")  # fmt: skip
+def atan2(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """The angle of the point (b, a), with derivative 0 at the origin."""
+    return be.arctan2(a, b)
+
+
+def inverse_square(be: Backend, a: Any, b: Any) -> Any:
+    """1 / (a^2 + b^2), and 0 at the origin."""
+    square = a * a + b * b
+    origin = square == 0
+    one, zero = be.full((), 1, square.dtype), be.full((), 0, square.dtype)
+    return be.where(origin, zero, 1 / be.where(origin, one, square))
+
+
+@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float")
+def sinh(be: Backend[Array], x: Array, /) -> Array:
+    """The hyperbolic sine."""
+    return be.sinh(x)
+
+
+@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float")
+def cosh(be: Backend[Array], x: Array, /) -> Array:
+    """The hyperbolic cosine."""
+    return be.cosh(x)
+
+
+@op(lambda g, out: g * (1 - out * out), promotion="int_to_float")
+def tanh(be: Backend[Array], x: Array, /) -> Array:
+    """The hyperbolic tangent."""
+    return be.tanh(x)
+
+
+@op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float")
+def asinh(be: Backend[Array], x: Array, /) -> Array:
+    """The inverse hyperbolic sine."""
+    return be.arcsinh(x)
+
+
+# The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
+@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1) + 0), promotion="int_to_float")
+def acosh(be: Backend[Array], x: Array, /) -> Array:
+    """The inverse hyperbolic cosine."""
+    return be.arccosh(x)
+
+
+@op(lambda g, x: g / (1 - x * x), promotion="int_to_float")
+def atanh(be: Backend[Array], x: Array, /) -> Array:
+    """The inverse hyperbolic tangent."""
+    return be.arctanh(x)
