@@ -17,6 +17,7 @@ from gradient.backends.recording import OPERATORS
 from gradient.plan import arena
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
+from gradient.plan.executors import fused
 from gradient.plan.executors.lowering import LOWERINGS, Step, copy_to
 from gradient.plan.plan import Plan
 
@@ -35,7 +36,7 @@ class CpuExecutor:
         self.plan, self.poison = plan, poison
         self.backend: Any = backends.get("cpu")
         self.numbers: Mapping[str, float | int] = {}
-        calls, outputs = plan.expanded().calls, plan.outputs
+        calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
         constants = _constant_roots(calls, buffers)
         lives = arena.lifetimes(calls, buffers, outputs)

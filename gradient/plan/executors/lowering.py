@@ -17,6 +17,7 @@ import numpy as np
 from gradient import backends
 from gradient.backends.numpy import blas
 from gradient.errors import ArgumentError, sentence
+from gradient.plan.executors import fused
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 Lowering = Callable[[tuple[Any, ...], dict[str, Any], Any], list[Step] | None]
@@ -198,5 +199,6 @@ LOWERINGS: dict[str, Lowering] = {
     "ones": _ones,
     "accumulate": _accumulate,
     "has_zero": _has_zero,
+    fused.FUSED: fused.lowering,
 }
 """By the op's name."""

@@ -1,14 +1,19 @@
-"""Passes: small pure functions from plan to plan, one a file. None changes a bit of a result."""
+"""Passes: small pure functions from plan to plan, one a file.
+
+Results stay the same, bit for bit; those of `with_fused_chains` differ by rounding.
+"""
 
 from gradient.plan.passes.constants import with_folded_constants
 from gradient.plan.passes.copies import without_copies
 from gradient.plan.passes.dead import without_dead_calls
+from gradient.plan.passes.fusion import with_fused_chains
 from gradient.plan.passes.repeats import without_repeats
 from gradient.plan.plan import Plan
 
 __all__ = [
     "simplified",
     "with_folded_constants",
+    "with_fused_chains",
     "without_copies",
     "without_dead_calls",
     "without_repeats",

@@ -1,0 +1,45 @@
+"""Chains of elementwise calls as one value: what a fused kernel computes for each element."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Given(int):
+    """The number of an operand: an array that the expression reads."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"x{int(self)}"
+
+
+class Made(int):
+    """The number of an earlier step, whose result is used."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"v{int(self)}"
+
+
+class Step(NamedTuple):
+    """One elementwise call: what a plan calls it, its operands, and the dtype of its result.
+
+    An operand is a `Given`, a `Made` or a Python number. dtypes are NumPy's characters: f, d or ?.
+    """
+
+    op: str
+    operands: tuple[Given | Made | float, ...]
+    dtype: str
+
+
+class Expression(NamedTuple):
+    """Steps in order, the dtypes of the arrays they read, and the steps whose results are kept."""
+
+    steps: tuple[Step, ...]
+    given: tuple[str, ...]
+    kept: tuple[Made, ...]
+
+    def __repr__(self) -> str:
+        return f"<{' '.join(step.op for step in self.steps)}>"

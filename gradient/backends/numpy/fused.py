@@ -1,0 +1,180 @@
+"""Fused kernels: an expression over arrays as one loop, whose source is made here.
+
+The source is a function of the expression and of which operands are the same all along a row: no
+sizes, addresses or layers' numbers. So equal chains, of layers or of steps in time, share a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.backends.expression import Expression, Given, Made, Step
+from gradient.backends.numpy import kernels
+
+CHUNK = 1 << 15
+"""Elements, in whole rows, that a thread takes at a time."""
+
+TEXTS = {
+    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "truediv": "{0} / {1}",
+    "neg": "-{0}", "abs": "abs({0})", "sqrt": "np.sqrt({0})", "square": "{0} * {0}",
+    "exp": "exp({0})", "tanh": "tanh({0})",
+    "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}",
+    "eq": "{0} == {1}", "ne": "{0} != {1}", "isnan": "{0} != {0}",
+    "isfinite": "abs({0}) < np.inf",
+    "and": "{0} & {1}", "or": "{0} | {1}", "invert": "not {0}",
+    "where": "{1} if {0} else {2}",
+    # NaN wins in both.
+    "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
+    "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}",
+}  # fmt: skip
+"""Elementwise calls of a plan in the words of a kernel."""
+
+TYPES = {"f": "F4", "d": "F8", "?": "bool"}
+
+HEAD = """import numpy as np
+from gradient.backends.numpy.kernels.compilation import strict_kernel
+from gradient.backends.numpy.kernels.functions import exp, tanh
+
+F4, F8 = np.float32, np.float64
+
+
+@strict_kernel
+def fused({parameters}):
+    for i in range(start, stop):
+"""
+
+
+class Rows(NamedTuple):
+    """How arrays are walked together: so many rows of so many columns, and each one's stride from
+    row to row, in elements, and whether it moves along a row."""
+
+    rows: int
+    columns: int
+    strides: tuple[int, ...]
+    moves: tuple[bool, ...]
+
+
+def rows_of(
+    shape: tuple[int, ...], layouts: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]
+) -> Rows | None:
+    """How to walk arrays of (shape, strides, itemsize) that broadcast to `shape`; None where two
+    axes are not enough."""
+    full = []
+    for own, strides, _ in layouts:
+        lead = (0,) * (len(shape) - len(own))
+        full.append(lead + tuple(0 if n == 1 else s for n, s in zip(own, strides, strict=True)))
+    merged: list[tuple[int, tuple[int, ...]]] = []
+    for axis, n in enumerate(shape):
+        if n == 1:
+            continue
+        steps = tuple(each[axis] for each in full)
+        if merged and all(a == b * n for a, b in zip(merged[-1][1], steps, strict=True)):
+            merged[-1] = (merged[-1][0] * n, steps)
+        else:
+            merged.append((n, steps))
+    if len(merged) > 2 or any(0 in own for own, _, _ in layouts):
+        return None
+    if not merged:
+        merged = [(1, (0,) * len(layouts))]
+    if len(merged) == 1:
+        n, steps = merged[0]
+        rows = math.gcd(n, 1 << 12) if n > CHUNK else 1  # so that there are parts for threads
+        merged = [(rows, tuple(s * (n // rows) for s in steps)), (n // rows, steps)]
+    (rows, across), (columns, along) = merged
+    sizes = [itemsize for _, _, itemsize in layouts]
+    if any(step not in (0, size) for step, size in zip(along, sizes, strict=True)):
+        return None
+    if any(step < 0 or step % size for step, size in zip(across, sizes, strict=True)):
+        return None
+    if columns < 8 < rows:  # a loop of its own for each few
+        return None
+    strides = tuple(step // size for step, size in zip(across, sizes, strict=True))
+    return Rows(rows, columns, strides, tuple(step != 0 for step in along))
+
+
+def source(expression: Expression, moves: Sequence[bool]) -> str:
+    """The text of the kernel for operands and then results that move along a row or do not."""
+    count = len(expression.given)
+    names = [*(f"x{i}" for i in range(count)), *(f"y{i}" for i in range(len(expression.kept)))]
+    parameters = ["start", "stop", "columns"]
+    loads = []
+    for name, move in zip(names, moves, strict=True):
+        parameters += [name, f"s_{name}"]
+        at = f"i * s_{name}"
+        # Cut to the row first: LLVM then knows that no index is negative, and vectorises.
+        loads.append(f"r_{name} = {name}[{at} : {at} + columns]" if move else
+                     f"r_{name} = {name}[{at}]")  # fmt: skip
+
+    def operand(x: Given | Made | float, dtype: str) -> str:
+        if isinstance(x, Given):
+            return f"r_x{int(x)}[j]" if moves[x] else f"r_x{int(x)}"
+        if isinstance(x, Made):
+            return f"v{int(x)}"
+        return f"{TYPES[dtype]}({_number(x)})"
+
+    body = [f"v{n} = {_text(expression, step, operand)}" for n, step in enumerate(expression.steps)]
+    body += [f"r_y{i}[j] = v{int(made)}" for i, made in enumerate(expression.kept)]
+    lines = [" " * 8 + line for line in (*loads, "for j in range(columns):")]
+    lines += [" " * 12 + line for line in body]
+    return HEAD.format(parameters=", ".join(parameters)) + "\n".join(lines) + "\n"
+
+
+def _number(x: float) -> str:
+    if math.isfinite(x):
+        return repr(float(x))
+    return "np.nan" if math.isnan(x) else "np.inf" if x > 0 else "-np.inf"
+
+
+def _text(expression: Expression, step: Step, operand: Callable[[Any, str], str]) -> str:
+    def dtype_of(x: Given | Made) -> str:
+        return expression.given[x] if isinstance(x, Given) else expression.steps[x].dtype
+
+    # A number has the type of what stands beside it.
+    arrays = [x for x in step.operands if isinstance(x, (Given, Made))]
+    beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
+    texts = [operand(x, beside) for x in step.operands]
+    if step.op != "astype":
+        return f"{TYPES[step.dtype]}({TEXTS[step.op].format(*texts)})"
+    (x,) = arrays
+    if step.dtype == "?":
+        return f"{texts[0]} != 0"
+    if dtype_of(x) == "?":
+        return f"{TYPES[step.dtype]}(1) if {texts[0]} else {TYPES[step.dtype]}(0)"
+    return f"{TYPES[step.dtype]}({texts[0]})"
+
+
+def bound(
+    expression: Expression, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
+) -> tuple[Any, int, int, tuple[Any, ...]] | None:
+    """The kernel, rows, rows of a chunk, and arguments, as `threads.Tasks.append` takes them."""
+    every = [*arrays, *results]
+    rows = rows_of(results[0].shape, [(x.shape, x.strides, x.itemsize) for x in every])
+    if rows is None or not all(rows.moves[len(arrays) :]) or not kernels.available():
+        return None
+    kernel = kernels.load("generated").kernel_of(source(expression, rows.moves))
+    arguments: list[Any] = [rows.columns]
+    for x, stride, moves in zip(every, rows.strides, rows.moves, strict=True):
+        span = (rows.rows - 1) * stride + (rows.columns if moves else 1)
+        arguments += [_flat(x, span), stride]
+    chunk = max(1, CHUNK // rows.columns)
+    return kernel, rows.rows, chunk, tuple(arguments)
+
+
+class _Memory:
+    """The memory of an array from its first element on, as a contiguous one."""
+
+    def __init__(self, x: np.ndarray, size: int):
+        self.x = x  # kept alive
+        # Writable as all are, or numba would compile for those that are not: inputs are only read.
+        self.__array_interface__ = {
+            **{"shape": (size,), "typestr": x.dtype.str, "version": 3},
+            "data": (x.__array_interface__["data"][0], False),
+        }
+
+
+def _flat(x: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(_Memory(x, size))

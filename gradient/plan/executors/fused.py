@@ -1,0 +1,29 @@
+"""Fused calls on the CPU: generated kernels, bound to the places of a plan's buffers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.backends.numpy import fused, kernels, threads
+from gradient.plan.calls import Call
+
+FUSED = "fused"
+"""The op of a call that is an expression over its arguments; its pieces are what was fused."""
+
+
+def runs(call: Call) -> bool:
+    """Whether a call is to be run whole, where there are kernels."""
+    return call.op == FUSED and kernels.available()
+
+
+def lowering(
+    args: tuple[Any, ...], options: dict[str, Any], out: Any
+) -> list[tuple[Any, tuple[Any, ...]]]:
+    """One task, whose arguments are settled now."""
+    found = fused.bound(options["expression"], args, out)
+    if found is None:
+        raise RuntimeError("a chain was fused whose arrays cannot be walked together")
+    kernel, rows, chunk, arguments = found
+    tasks = threads.Tasks()
+    tasks.append(kernel, rows, chunk, *arguments)
+    return [(threads.run_tasks, (tasks,))]

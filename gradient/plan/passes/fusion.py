@@ -1,0 +1,201 @@
+"""Chains of elementwise calls as one: each array is read once, and what only the chain needs never
+reaches memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradient.backends.expression import Expression, Given, Made, Step
+from gradient.backends.numpy.fused import TEXTS, rows_of
+from gradient.plan.calls import Call, Ref
+from gradient.plan.executors.fused import FUSED
+from gradient.plan.plan import Plan
+
+MOST_CALLS = 48
+MOST_ARRAYS = 16
+"""Of one chain: beyond, the arrays no longer fit the cache's ways, nor values the registers."""
+
+COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
+LOGICAL = ("and", "or", "invert")
+
+
+def with_fused_chains(plan: Plan, least: int = 2) -> Plan:
+    """Put calls of one shape, `least` or more, in the place of the last of them as a fused call.
+
+    Results differ by rounding alone: a product and a sum may be rounded once, and exponentials are
+    the kernels'. A chain ends where another call reads one of its results, or writes what it reads.
+    """
+    return _Fusion(plan, least).run()
+
+
+@dataclass
+class _Chain:
+    """Calls of one shape that are to be one."""
+
+    shape: tuple[int, ...]
+    calls: list[Call] = field(default_factory=list)
+    made: set[Ref] = field(default_factory=set)
+    reads: dict[Ref, None] = field(default_factory=dict)  # of other calls' results, in order
+
+
+class _Fusion:
+    def __init__(self, plan: Plan, least: int):
+        self.plan, self.least = plan, least
+        self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
+        self.uses.update(plan.outputs)
+        # Views of a buffer are uses of it that do not go by its name.
+        made = [ref for call in plan.calls for ref in call.outputs]
+        self.uses.update(plan.root(ref) for ref in made if plan.root(ref) != ref)
+        self.written = {root for call in plan.calls for root in call.writes}
+        self.open: dict[tuple[int, ...], _Chain] = {}
+        self.calls: list[Call] = []
+
+    def run(self) -> Plan:
+        for call in self.plan.calls:
+            step = self.fits(call)
+            chain = self.open.get(self.plan.buffers[call.outputs[0]].shape) if step else None
+            self.settle(call, chain)
+            if not step:
+                self.calls.append(call)
+                continue
+            chain = self.chain_for(call)
+            chain.calls.append(call)
+            chain.reads.update(dict.fromkeys(r for r in call.inputs if r not in chain.made))
+            chain.made.update(call.outputs)
+        for chain in list(self.open.values()):
+            self.close(chain)
+        return self.plan.with_calls(self.calls)
+
+    def settle(self, call: Call, own: _Chain | None) -> None:
+        """Close the chains that must have run before this call does."""
+        reads = {self.plan.root(ref) for ref in call.inputs}
+        # What is no result itself but a view of one has to be read from memory.
+        names = set(call.inputs)
+        for chain in list(self.open.values()):
+            made_here = reads & chain.made
+            if (made_here if chain is not own else made_here - names) or (
+                set(call.writes) & {self.plan.root(ref) for ref in (*chain.reads, *chain.made)}
+            ):
+                self.close(chain)
+
+    def chain_for(self, call: Call) -> _Chain:
+        shape = self.plan.buffers[call.outputs[0]].shape
+        chain = self.open.get(shape)
+        if chain is not None:
+            arrays = {*chain.reads, *chain.made, *call.inputs, *call.outputs}
+            many = len({*chain.reads, *call.inputs} - chain.made) > MOST_ARRAYS
+            if many or len(chain.calls) >= MOST_CALLS or not self.walks(shape, arrays):
+                self.close(chain)
+                chain = None
+        if chain is None:
+            chain = self.open[shape] = _Chain(shape)
+        return chain
+
+    def walks(self, shape: tuple[int, ...], refs: set[Ref]) -> bool:
+        buffers = [self.plan.buffers[ref] for ref in refs]
+        layouts = [(b.shape, b.strides, b.dtype.itemsize) for b in buffers]
+        return rows_of(shape, layouts) is not None
+
+    def close(self, chain: _Chain) -> None:
+        """Emit a chain's calls, as one where that pays."""
+        del self.open[chain.shape]
+        if len(chain.calls) < self.least:
+            self.calls += chain.calls
+            return
+        inside = Counter(ref for call in chain.calls for ref in call.inputs)
+        kept = [
+            call.outputs[0]
+            for call in chain.calls
+            if self.uses[call.outputs[0]] > inside[call.outputs[0]]
+        ]
+        if not kept:  # nobody needs any of it
+            return
+        expression, given = self.expression(chain, kept)
+        self.calls.append(
+            Call(
+                FUSED,
+                tuple(given),
+                {"expression": expression},
+                tuple(kept),
+                location=chain.calls[0].location,
+                pieces=tuple(chain.calls),
+            )
+        )
+
+    # Calls as steps ------------------------------------------------------------------------------
+
+    def fits(self, call: Call) -> bool:
+        """Whether a call is a step of an expression."""
+        plan = self.plan
+        if call.op not in TEXTS and call.op not in ("pow", "astype"):
+            return False
+        if (
+            call.view
+            or call.writes
+            or call.numbers
+            or call.options
+            or not isinstance(call.out, Ref)
+        ):
+            return False
+        out = plan.buffers[call.out]
+        if plan.root(call.out) != call.out or not out.shape or 0 in out.shape:
+            return False
+        dtypes = [plan.buffers[ref].dtype.char for ref in call.inputs]
+        floats = {d for d in dtypes if d != "?"}
+        if not dtypes or not set((*dtypes, out.dtype.char)) <= set("fd?"):
+            return False
+        if call.op == "astype":
+            return True
+        if not all(type(x) in (Ref, int, float) for x in call.args):
+            return False
+        if call.op == "pow" and not (len(call.args) == 2 and call.args[1] == 2):
+            return False
+        if call.op in COMPARISONS:
+            return len(floats) == 1 and "?" not in dtypes
+        if call.op in LOGICAL:
+            return not floats
+        own = dtypes[1:] if call.op == "where" else dtypes
+        if call.op == "where" and (dtypes[0] != "?" or not isinstance(call.args[0], Ref)):
+            return False
+        return (
+            out.dtype.char != "?"
+            and set(own) <= {out.dtype.char}
+            and self.walks(out.shape, {*call.inputs, call.out})
+        )
+
+    def expression(self, chain: _Chain, kept: list[Ref]) -> tuple[Expression, list[Ref]]:
+        """The chain's expression, and the buffers that it is given."""
+        made: dict[Ref, Made] = {}
+        given: dict[Ref, Given] = {}
+
+        def operand(x: Any) -> Any:
+            if not isinstance(x, Ref):
+                return x
+            if x in made:
+                return made[x]
+            number = self.number(x)
+            if number is not None:
+                return number
+            return given.setdefault(x, Given(len(given)))
+
+        steps = []
+        for call in chain.calls:
+            args = call.args[:1] if call.op in ("astype", "pow") else call.args
+            op = "square" if call.op == "pow" else call.op
+            steps.append(Step(op, tuple(map(operand, args)), self.char(call.outputs[0])))
+            made[call.outputs[0]] = Made(len(made))
+        dtypes = tuple(self.char(ref) for ref in given)
+        return Expression(tuple(steps), dtypes, tuple(made[ref] for ref in kept)), list(given)
+
+    def char(self, ref: Ref) -> str:
+        return str(self.plan.buffers[ref].dtype.char)
+
+    def number(self, ref: Ref) -> float | None:
+        """A constant that is one number, and so a part of the expression."""
+        buffer = self.plan.buffers[ref]
+        if buffer.kind != "constant" or math.prod(buffer.shape) != 1 or buffer.dtype.char == "?":
+            return None
+        return None if self.plan.root(ref) in self.written else float(buffer.array.reshape(())[()])
