@@ -75,7 +75,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         views = rounded.view(np.int8), rounded, rounded.view(np.int32)
         threads.parallel_for(family.int8_rows, m, chunk, rows, k, m, *views)
         chunk = max(1, CHUNK // (family.COLUMNS * k))
-        weights = codes, scales, form, blocks, steps
+        weights = codes, scales, form.tag, blocks, steps
         if m == 1:
             threads.parallel_for(family.single, pairs, chunk, views[0], *weights, out.reshape(-1))
         else:
@@ -94,7 +94,7 @@ def _arranged(weight: PackedArray) -> Panels:
     stored = _stored(weight, rows, form, scales)
     threads.parallel_for(
         *(family.arrange, rows // family.ROWS, max(1, CHUNK // (family.ROWS * k))),
-        *(stored, form, form.weights, form.size, n, np.array(form.planes)),
+        *(stored, form.tag, form.weights, form.size, n, np.array(form.planes)),
         *(np.array(form.halves, np.int64), form.count, codes, scales),
     )
     if not write_count(weight.parts):

@@ -23,7 +23,7 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels import cpu, instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.formats import F32, FLOATS, I32, I64, INTEGERS, Vector, splat
-from gradient.backends.numpy.kernels.panels import PAIR, ROWS, STEP, WORD, Step
+from gradient.backends.numpy.kernels.panels import PAIR, ROWS, STEP, WORD, Step, format_of
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
 GROUP = 12
@@ -51,7 +51,7 @@ def tile(rows: int) -> Any:
 
     @intrinsic
     def products(context, x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row):
-        fmt = form.format
+        fmt = format_of(form)
 
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_step_, codes_, scales_, pair_, _, blocks_, *to = arguments

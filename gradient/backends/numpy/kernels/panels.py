@@ -91,6 +91,8 @@ class Panels(Format):
 
     weight = scale * (code - zero), or scale * code - minimum
 
+    tag        an empty array that kernels take in place of the format, whose name is that of its
+               dtype's field: numba knows the type of an array at once
     name, weights, size, read
                of the stored format; here `read` gives the codes alone, unsigned
     planes     the bits into which codes are cut, lowest first
@@ -119,7 +121,7 @@ class Panels(Format):
         of_row: int = 0,
     ):
         super().__init__(weights, size, read)
-        self.name = f"{name} in panels"
+        self.name = name
         self.planes, self.scales, self.zero, self.tables = planes, scales, zero, tables
         self.halves, self.multiples, self.count, self.of_row = halves, multiples, count, of_row
         self.steps = weights // STEP
@@ -127,7 +129,7 @@ class Panels(Format):
         self.code_bytes = self.steps * self.step_bytes
         self.scale_bytes = ROWS * (2 * len(halves) + count)
         self.bits = 8 if tables else sum(planes)
-        FORMATS[self.name] = self
+        self.tag = np.empty(0, [(name, np.uint8)])
 
     def layout(self, rows: int, k: int) -> tuple[int, int]:
         """Bytes of the codes and of the scales of so many rows of k weights."""
@@ -190,6 +192,12 @@ def _q6_k(step: Step) -> Scales:
 BY_NAME: dict[str, Panels] = {}
 
 
+def format_of(tag: types.Array) -> Panels:
+    """The format of a tag, given by the tag's type."""
+    (name,) = tag.dtype.fields
+    return BY_NAME[name]
+
+
 def _add(name: str, *arguments: Any, **options: Any) -> None:
     BY_NAME[name] = Panels(name, *arguments, **options)
 
@@ -221,7 +229,7 @@ _add(*_stored("q6_k"), formats.q6_k_codes, (4, 2), _q6_k, zero=32,
 @intrinsic
 def write_codes(context, weight, at, form, out, out_at):
     """Write the codes of the block that is stored at byte `at`, a byte each, from out_at on."""
-    fmt = form.format
+    fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
         block, place = _pointers(context, builder, signature, arguments)
@@ -235,7 +243,7 @@ def write_codes(context, weight, at, form, out, out_at):
 @intrinsic
 def write_multiples(context, weight, at, form, out, out_at):
     """Write the multiples of the block that is stored at byte `at`: sixteen bytes, or none."""
-    fmt = form.format
+    fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
         block, place = _pointers(context, builder, signature, arguments)
