@@ -39,9 +39,9 @@ INT8_TINY = 2.0**-119
 class PackedDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
     """Methods of `Backend` for `PackedArray`s, here called packed weights."""
 
-    def pack(self, values: Array, dtype: PackedDType) -> tuple[np.ndarray, ...]:
-        """The parts, on the host, in which `dtype` stores finite float32 numbers (..., K)."""
-        return dtype.pack(self.to_numpy(values))
+    def pack(self, values: Array, dtype: PackedDType) -> tuple[Array, ...]:
+        """The parts in which `dtype` stores finite float32 numbers (..., K)."""
+        return tuple(self.asarray(part) for part in dtype.pack(self.to_numpy(values)))
 
     def unpack(self, x: PackedArray, dtype: np.dtype = float32.numpy) -> Array:
         """The values of a packed array: of its shape, computed in float32, given in `dtype`."""
