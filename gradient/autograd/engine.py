@@ -223,6 +223,7 @@ def run_backward(
         if allowed is None or node in allowed:
             add(grads, owned, node, g, create_graph)
     del roots
+    last_write = inplace.last
     checks_nan = mode.anomaly and mode.check_nan
     before = mode.grad
     mode.grad = (before or True) if create_graph else False
@@ -250,7 +251,7 @@ def run_backward(
                     f"backward: the graph through {node.op.name} was freed by an earlier backward "
                     "pass; pass retain_graph=True to that one to go through it a second time"
                 )
-            if node.sequence_nr < inplace.last.sequence_nr:
+            if node.sequence_nr < last_write.sequence_nr:
                 inplace.check_saved(node)
             parents = node.parents
             if allowed is not None:
