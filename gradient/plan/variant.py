@@ -23,6 +23,7 @@ from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor
+from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording
 from gradient.plan.watch import Watch
@@ -52,7 +53,7 @@ class Variant:
     cannot be replayed.
     """
 
-    def __init__(self, first: Recording, second: Recording, watch: Watch):
+    def __init__(self, first: Recording, second: Recording, watch: Watch, fuse: bool = False):
         self.watch, self.readers = watch, second.readers
         self.live = frozenset(self.readers.live)
         plan = with_constants(first, second)
@@ -65,6 +66,9 @@ class Variant:
         plan = replace(plan, outputs=tuple(outputs))
         self._check_memory(plan, outputs)
         self.plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        self.shortened = simplified(self.plan.expanded())
+        if fuse:
+            self.shortened = with_fused_chains(self.shortened)
         self.bound: list[tuple[Tensor, Ref, Any]] = []
         for ref, tensors in second.tensors.items():
             if ref in second.gradients:
@@ -82,7 +86,7 @@ class Variant:
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
-        self.executor = CpuExecutor(self.plan, externals)
+        self.executor = CpuExecutor(self.shortened, externals)
         backend: Any = backends.get("cpu")
         buffers = self.plan.buffers
         arrays = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradient
@@ -128,6 +130,25 @@ def test_training_is_that_of_eager(make: Callable[[], nn.Module]) -> None:
     steps = 200 if make is not Recurrent else 30
     expected = losses_of(make, ADAMW, eager, steps)
     assert losses_of(make, ADAMW, compiled, steps) == expected
+
+
+def test_fused_training_is_that_of_eager_within_rounding() -> None:
+    pytest.importorskip("numba")
+    made: list[Any] = []
+
+    def fused(step: Step) -> Step:
+        made.append(gradient.compile(step, fullgraph=True, fuse=True))
+        return made[-1]
+
+    sgd: Any = lambda p: optim.SGD(p, lr=0.1)  # noqa: E731
+    losses, parameters, _, *counts = losses_of(Recurrent, sgd, eager, 16)
+    own_losses, own_parameters, _, *own_counts = losses_of(Recurrent, sgd, fused, 16)
+    np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
+    for got, expected in zip(own_parameters, parameters, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    assert own_counts == counts
+    chains = re.search(r"(\d+) of them fused chains", made[0].explain())
+    assert chains and int(chains[1]) > 0, made[0].explain()
 
 
 @pytest.mark.parametrize(
