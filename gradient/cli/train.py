@@ -88,7 +88,7 @@ def _flags() -> Iterator[inspect.Parameter]:
     names = {name: [f"--{option}"] for name, option in OPTIONS.items()}
     names |= {"sample_prompts": ["--sample"], "learning_rate": ["--learning-rate", "--lr"]}
     for field in dataclasses.fields(TrainConfig):
-        if not field.metadata:
+        if "panel" not in field.metadata:
             continue
         shown = "from --size" if field.name in PRESETS["small"] else field.default
         yield flag(

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,49 +37,28 @@ ARCHITECTURES = ("gpt2", "llama")
 PACKINGS = ("windows", "documents")
 EXPORT_DTYPES = ("float32", "bfloat16", "float16", "f32", "bf16", "f16")
 
-#: What a base model decides.
-SHAPE = (
-    "architecture",
-    "n_layer",
-    "n_head",
-    "n_kv_head",
-    "n_embd",
-    "intermediate_size",
-    "tie_embeddings",
-    "dropout",
-)
-
 #: Settings whose defaults are others with a base model.
 BASE_DEFAULTS = ("block_size", "learning_rate")
 
-#: What a run in progress may not change: the tokens, the model and the order of the batches.
-FIXED_AT_START = (
-    "paths",
-    "glob",
-    "tokenizer",
-    "vocab_size",
-    "val_fraction",
-    "packing",
-    "chat_template",
-    "base_model",
-    "architecture",
-    "n_layer",
-    "n_head",
-    "n_kv_head",
-    "n_embd",
-    "intermediate_size",
-    "tie_embeddings",
-    "block_size",
-    "batch_size",
-    "accumulate",
-    "seed",
-)
 
+def _setting(
+    default: Any, text: str, limit: Limit | None = None, *, panel: str, fixed: bool = False
+) -> Any:
+    """A field that is also an option of `gradient train`: its help text, limit and heading.
 
-def _setting(default: Any, panel: str, text: str, limit: Limit | None = None) -> Any:
-    """A field that is also an option of `gradient train`: its heading, help text and limit."""
-    metadata = {"panel": panel, "help": text} | ({} if limit is None else {"limit": limit})
+    Args:
+        fixed: a run in progress may not change it.
+    """
+    metadata = {"panel": panel, "help": text, "fixed": fixed}
+    metadata |= {} if limit is None else {"limit": limit}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+# The tokens, the model and the order of the batches stay what they were.
+_data = partial(_setting, panel="Data", fixed=True)
+_model = partial(_setting, panel="Model", fixed=True)
+_optimisation = partial(_setting, panel="Optimisation")
+_run = partial(_setting, panel="The run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,132 +71,103 @@ class TrainConfig:
     """
 
     # Data
-    paths: tuple[str, ...] = ()
+    paths: tuple[str, ...] = dataclasses.field(default=(), metadata={"fixed": True})
     """Files and folders of text; none: the sources of the Python standard library."""
-    glob: str = _setting("*", "Data", "Which files of a folder to read.")
-    tokenizer: str = _setting(
-        "bpe", "Data", "bpe (trained on the text), bytes, or a folder that holds a tokenizer."
+    glob: str = _data("*", "Which files of a folder to read.")
+    tokenizer: str = _data(
+        "bpe", "bpe (trained on the text), bytes, or a folder that holds a tokenizer."
     )
-    vocab_size: int = _setting(
+    vocab_size: int = _data(
         2048,
-        "Data",
         "Size of a trained tokenizer's vocabulary.",
         integer(257)._replace(expected="at least 257 (256 bytes and an end mark)"),
     )
-    val_fraction: float = _setting(
+    val_fraction: float = _data(
         0.05,
-        "Data",
         "Share of the documents that is held out (of the text if there is one only).",
         number(0, 0.5),
     )
-    packing: str | None = _setting(
+    packing: str | None = _data(
         None,
-        "Data",
         "How sequences are filled. windows: cut anywhere out of the text, one document after "
         "another; documents: whole documents, which do not see one another. Default documents "
         "for chats and --from.",
         optional(one_of(*PACKINGS)),
     )
-    chat_template: str | None = _setting(
+    chat_template: str | None = _data(
         None,
-        "Data",
         "File with the Jinja template that formats chats; default the tokenizer's, else ChatML.",
     )
     # Model
-    base_model: str | None = _setting(
+    base_model: str | None = _model(
         None,
-        "Model",
         "Go on from this model's weights, with its tokenizer: a folder, a run's, or a hub name.",
     )
-    architecture: str = _setting("gpt2", "Model", f"{' or '.join(ARCHITECTURES)}.")
-    n_layer: int = _setting(4, "Model", "Number of transformer blocks.", integer(1))
-    n_head: int = _setting(6, "Model", "Attention heads in a block.", integer(1))
-    n_kv_head: int | None = _setting(
-        None,
-        "Model",
-        "Key-value heads, llama only; default as many as heads.",
-        optional(integer(1)),
+    architecture: str = _model("gpt2", f"{' or '.join(ARCHITECTURES)}.")
+    n_layer: int = _model(4, "Number of transformer blocks.", integer(1))
+    n_head: int = _model(6, "Attention heads in a block.", integer(1))
+    n_kv_head: int | None = _model(
+        None, "Key-value heads, llama only; default as many as heads.", optional(integer(1))
     )
-    n_embd: int = _setting(192, "Model", "Width: size of a token's hidden state.", integer(1))
-    intermediate_size: int | None = _setting(
-        None,
-        "Model",
-        "Width inside the MLP; default 4 (llama: 8/3) times --n-embd.",
-        optional(integer(1)),
+    n_embd: int = _model(192, "Width: size of a token's hidden state.", integer(1))
+    intermediate_size: int | None = _model(
+        None, "Width inside the MLP; default 4 (llama: 8/3) times --n-embd.", optional(integer(1))
     )
-    block_size: int = _setting(
-        256,
-        "Model",
-        "Context length, in tokens; with --from the model's, at most 1024.",
-        integer(2),
+    block_size: int = _model(
+        256, "Context length, in tokens; with --from the model's, at most 1024.", integer(2)
     )
-    tie_embeddings: bool = _setting(
-        True, "Model", "Use the token embedding as the output matrix, too."
-    )
-    dropout: float = _setting(
+    tie_embeddings: bool = _model(True, "Use the token embedding as the output matrix, too.")
+    dropout: float = _model(
         0.0,
-        "Model",
         "Share of activations zeroed in training (llama: of attention weights).",
         number(0, below=1),
+        fixed=False,
     )
     # Optimisation
-    steps: int = _setting(2000, "Optimisation", "Optimiser steps.", integer(1))
-    max_minutes: float | None = _setting(
+    steps: int = _optimisation(2000, "Optimiser steps.", integer(1))
+    max_minutes: float | None = _optimisation(
         None,
-        "Optimisation",
         "End by then: the learning rate follows the clock if the steps take too long.",
         optional(number(above=0)),
     )
-    batch_size: int = _setting(16, "Optimisation", "Sequences in one forward pass.", integer(1))
-    accumulate: int = _setting(
-        1, "Optimisation", "Forward passes in one optimiser step.", integer(1)
+    batch_size: int = _optimisation(16, "Sequences in one forward pass.", integer(1), fixed=True)
+    accumulate: int = _optimisation(
+        1, "Forward passes in one optimiser step.", integer(1), fixed=True
     )
-    learning_rate: float = _setting(
-        1e-3,
-        "Optimisation",
-        "AdamW's, after the warm-up; with --from by default 1e-4.",
-        number(above=0),
+    learning_rate: float = _optimisation(
+        1e-3, "AdamW's, after the warm-up; with --from by default 1e-4.", number(above=0)
     )
-    final_lr_fraction: float = _setting(
-        0.05, "Optimisation", "Share of the learning rate that is left at the end.", number(0, 1)
+    final_lr_fraction: float = _optimisation(
+        0.05, "Share of the learning rate that is left at the end.", number(0, 1)
     )
-    warmup_steps: int = _setting(
-        100, "Optimisation", "Steps over which it rises from zero; at most half of all.", integer(0)
+    warmup_steps: int = _optimisation(
+        100, "Steps over which it rises from zero; at most half of all.", integer(0)
     )
-    weight_decay: float = _setting(
-        0.1, "Optimisation", "AdamW's, for matrices; biases and norms have none.", number(0)
+    weight_decay: float = _optimisation(
+        0.1, "AdamW's, for matrices; biases and norms have none.", number(0)
     )
-    beta1: float = _setting(0.9, "Optimisation", "AdamW's decay of the mean.", number(0, below=1))
-    beta2: float = _setting(
-        0.99, "Optimisation", "AdamW's decay of the squares' mean.", number(0, below=1)
-    )
-    grad_clip: float = _setting(
-        1.0, "Optimisation", "Largest norm of all gradients; 0: any.", number(0)
-    )
+    beta1: float = _optimisation(0.9, "AdamW's decay of the mean.", number(0, below=1))
+    beta2: float = _optimisation(0.99, "AdamW's decay of the squares' mean.", number(0, below=1))
+    grad_clip: float = _optimisation(1.0, "Largest norm of all gradients; 0: any.", number(0))
     # The run
     out: str = "gradient-run"
     """The folder that receives all that the run writes."""
-    eval_every: int = _setting(
-        250, "The run", "Steps between validations; a checkpoint follows each.", integer(1)
+    eval_every: int = _run(250, "Steps between validations; a checkpoint follows each.", integer(1))
+    eval_batches: int = _run(20, "Batches in a validation.", integer(1))
+    log_every: int = _run(10, "Steps between records in the log.", integer(1))
+    sample_prompts: tuple[str, ...] = _run(
+        (), "A prompt for the text samples; may be given several times."
     )
-    eval_batches: int = _setting(20, "The run", "Batches in a validation.", integer(1))
-    log_every: int = _setting(10, "The run", "Steps between records in the log.", integer(1))
-    sample_prompts: tuple[str, ...] = _setting(
-        (), "The run", "A prompt for the text samples; may be given several times."
-    )
-    sample_tokens: int = _setting(64, "The run", "Tokens in a sample; 0: no samples.", integer(0))
-    keep_last: int = _setting(
-        2, "The run", "Checkpoints that are kept, beside the best one.", integer(1)
-    )
-    seed: int = _setting(1337, "The run", "Of the first weights, the batches and dropout.")
-    device: str = _setting("cpu", "The run", "cpu or cuda:0.")
-    export_dtype: str = _setting(
+    sample_tokens: int = _run(64, "Tokens in a sample; 0: no samples.", integer(0))
+    keep_last: int = _run(2, "Checkpoints that are kept, beside the best one.", integer(1))
+    seed: int = _run(1337, "Of the first weights, the batches and dropout.", fixed=True)
+    device: str = _run("cpu", "cpu or cuda:0.")
+    export_dtype: str = _run(
         "float32",
-        "The run",
         "Of the finished model's weights: f32, bf16, f16 (or float32 ...).",
         one_of(*EXPORT_DTYPES),
     )
-    tensorboard: bool = _setting(True, "The run", "Write event files, if it is installed.")
+    tensorboard: bool = _run(True, "Write event files, if it is installed.")
 
     rules: ClassVar[tuple[Rule, ...]] = (
         # A base model's shape is what it is.
@@ -301,10 +252,12 @@ class TrainConfig:
             ArgumentError: lists the changes that would need a new run.
         """
         current = {name: getattr(self, name) for name in changes}
+        fields = dataclasses.fields(self)
+        fixed_at_start = [field.name for field in fields if field.metadata.get("fixed")]
         fixed = [
             f"{name}: {current[name]!r} in the checkpoint, {value!r} now"
             for name, value in changes.items()
-            if name in FIXED_AT_START and value != current[name]
+            if name in fixed_at_start and value != current[name]
         ]
         if fixed:
             raise ArgumentError(
@@ -322,7 +275,7 @@ class TrainConfig:
             usual = value == field.default
             if self.base_model is not None:  # which decides the shape, and has defaults of its own
                 usual = field.name in SHAPE or (usual and field.name not in BASE_DEFAULTS)
-            if not field.metadata or usual:
+            if "panel" not in field.metadata or usual:
                 continue
             name = OPTIONS.get(field.name, field.name.replace("_", "-"))
             if field.name == "sample_prompts":
@@ -382,3 +335,11 @@ class TrainConfig:
         if not isinstance(values, dict):
             raise FileFormatError(f"{path}: expected a JSON object, got {type(values).__name__}")
         return cls.from_json(values)
+
+
+#: What a base model decides.
+SHAPE = [
+    field.name
+    for field in dataclasses.fields(TrainConfig)
+    if field.metadata.get("panel") == "Model" and field.name not in ("base_model", "block_size")
+]
