@@ -29,22 +29,11 @@ if TYPE_CHECKING:
 #: millionth of a second for one.
 SECONDS, PER_CHARACTER = 10.0, 1e-5
 
-_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #: Of published tokenizers, beside those that `families` has for vocabularies without patterns.
 _PUBLISHED = (
     # GPT-4 (cl100k_base), as tiktoken has it and as it was converted
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
     r"|\s*[\r\n]|\s+(?!\S)|\s+",
-    # GPT-4o (o200k_base)
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    rf"{_LETTERS}?|[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+"
-    rf"[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_LETTERS}?|\p{{N}}{{1,3}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    # Llama 3, Qwen 2 and SmolLM 3
-    rf"{_LETTERS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    rf"{_LETTERS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     # CLIP
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]"
     r"|[^\s\p{L}\p{N}]+",
