@@ -161,6 +161,21 @@ class Buffers:
         heads, size, _ = self.spec.shapes[layer]
         return empty_parts(codec, self._shape(heads, capacity), size, self.spec.device)
 
+    def _copy_rows(self, sources: Sequence[Buffers], ends: Sequence[int]) -> None:
+        """Copy the rows of other buffers, one after another, up to a slot of each."""
+        first = 0
+        for source, end in zip(sources, ends, strict=True):
+            for name in ("keys", "values"):
+                for layer, parts in getattr(self, name).items():
+                    for new, old in zip(parts, getattr(source, name)[layer], strict=True):
+                        new[first : first + len(old), :, :end] = old[:, :, :end]
+            first += len(old)
+
+    def _of_row(self, layer: int, row: int, slots: Any) -> KeyValues:
+        """Return what a row has in these slots, (H, n, w)."""
+        buffers = (self.keys[layer], self.values[layer])
+        return KeyValues(*(tuple(part[row][:, slots] for part in parts) for parts in buffers))
+
     def _grow(self, capacity: int) -> None:
         """Move everything into larger tensors.
 

@@ -106,14 +106,7 @@ class Ring(Buffers, Layout):
         capacity = max(layout.capacity for layout in layouts)
         joined = Ring(self.spec, rows, self.window, self.max_rewind, capacity)
         joined.kept_from = [first for layout in layouts for first in layout.kept_from]
-        begin = 0
-        for layout in layouts:
-            own_rows = slice(begin, begin + layout.batch_size)
-            for name in ("keys", "values"):
-                for layer, parts in getattr(joined, name).items():
-                    for new, old in zip(parts, getattr(layout, name)[layer], strict=True):
-                        new[own_rows, :, : 1 + layout.capacity] = old
-            begin = own_rows.stop
+        joined._copy_rows(layouts, [1 + layout.capacity for layout in layouts])
         return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
@@ -123,12 +116,7 @@ class Ring(Buffers, Layout):
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         """See `Layout.read`."""
         index = gradient.arange(start, stop, device=self.spec.device) % self.size + 1
-        return KeyValues(
-            *(
-                tuple(part[row][:, index] for part in buffers[layer])
-                for buffers in (self.keys, self.values)
-            )
-        )
+        return self._of_row(layer, row, index)
 
     def first(self, row: int, count: int) -> int:
         """See `Layout.first`."""

@@ -64,14 +64,7 @@ class Static(Buffers, Layout):
         layouts = [self, *others]
         capacity = max(layout.capacity for layout in layouts)
         joined = Static(self.spec, sum(layout.batch_size for layout in layouts), capacity)
-        first = 0
-        for layout, held in zip(layouts, counts, strict=True):
-            rows = slice(first, first + layout.batch_size)
-            for name in ("keys", "values"):
-                for layer, parts in getattr(joined, name).items():
-                    for new, old in zip(parts, getattr(layout, name)[layer], strict=True):
-                        new[rows, :, : max(held)] = old[:, :, : max(held)]
-            first = rows.stop
+        joined._copy_rows(layouts, [max(held) for held in counts])
         return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
@@ -79,12 +72,7 @@ class Static(Buffers, Layout):
 
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
         """See `Layout.read`."""
-        return KeyValues(
-            *(
-                tuple(part[row, :, start:stop] for part in buffers[layer])
-                for buffers in (self.keys, self.values)
-            )
-        )
+        return self._of_row(layer, row, slice(start, stop))
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
         return self.batch_size, heads, capacity
