@@ -53,7 +53,7 @@ def overrides(kind: type[Backend]) -> list[str]:
 
 def kernel_overrides() -> list[str]:
     """The overrides by numba kernels: defined in a module that goes by the name of its family."""
-    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "optimizers")
+    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "rope", "optimizers")
     families = {f"gradient.backends.numpy.{name}" for name in names}
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
 
@@ -72,6 +72,7 @@ def backend(device: str) -> Backend:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has small arrays go to kernels and threads too."""
     monkeypatch.setattr(kernels, "MIN_SIZE", 1)
+    monkeypatch.setattr(kernels, "MIN_ROW", 1)
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_SCORES", 1)
     monkeypatch.setattr("gradient.backends.numpy.attention.MIN_ROWS", 1)
     monkeypatch.setattr("gradient.backends.numpy.packed.MIN_SIZE", 1)
@@ -253,6 +254,11 @@ def softmax_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*out.shape), out, -1
 
 
+def rope(o: Offset) -> tuple[Any, ...]:
+    x, angles = o.rows()[None, None], 2 * np.pi * o.random.random((o.ROWS, o.COLUMNS // 2))
+    return x, np.cos(angles).astype(o.dtype), np.sin(angles).astype(o.dtype)
+
+
 def adamw(o: Offset) -> tuple[Any, ...]:
     numbers = AdamWOptions(1e-2, 0.9, 0.95, 1e-8, 0.1, step=3)
     arrays = o.rows(), o.plain(o.ROWS, o.COLUMNS), o.plain(o.ROWS, o.COLUMNS)
@@ -281,6 +287,7 @@ AT_OFFSETS: dict[str, Any] = {
     "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "gelu": lambda o: (both_signs(o),),
     "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
+    "rope": rope,
     "adamw_step": adamw,
 }
 """The arguments of every kernel that computes with floats, about an offset."""

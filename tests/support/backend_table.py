@@ -294,6 +294,11 @@ def rotation(interleaved: bool, still: int = 0) -> Case:
     return lambda a: (a(2, 3, a.rows, 8 + still), a(a.rows, 4), a(a.rows, 4), interleaved)
 
 
+def rotation_of_rows(heads: int) -> Case:
+    """Each row of the batch has positions of its own."""
+    return lambda a: (a(2, 3, a.rows, 8), a(2, heads, a.rows, 4), a(2, heads, a.rows, 4))
+
+
 def packed(a: Draw, name: str, *shape: int) -> PackedArray:
     """Normal weights, packed; whatever dtype and layout are under test."""
     dtype = dtypes.dtype_of(name)
@@ -430,7 +435,11 @@ CASES: dict[str, list[Case]] = {
     "put_along": [
         lambda a, add=add: (a(11, 7), a.integers(0, 11, 5, 6), a(5, 7), 0, add) for add in (True,)
     ],
-    "rope": [rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)],
+    "rope": [
+        *(rotation(False), rotation(True), rotation(False, 3), rotation(True, 2)),
+        *(rotation_of_rows(1), rotation_of_rows(3)),
+        lambda a: (a(2, 3, a.rows, 8), a(1, 1, 1, 4), a(1, 1, 1, 4)),
+    ],
     "attention": [attention(**options) for options in ATTENTION],
     "attention_grad": [attention_grad(**options) for options in ATTENTION],
     "cached_attention": [cached_attention(**options) for options in CACHED],

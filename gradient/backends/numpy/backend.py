@@ -21,6 +21,7 @@ from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.rng import RandomKernels
+from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels
 from gradient.backends.numpy.variance import VarianceKernels
 from gradient.backends.required import Axis, Shape
@@ -37,6 +38,7 @@ class NumpyBackend(
     NormKernels,
     AttentionKernels,
     CachedAttentionKernels,
+    RopeKernels,
     PackedKernels,
     PackingKernels,
     RandomKernels,

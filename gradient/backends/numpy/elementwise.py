@@ -14,7 +14,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
     def silu(self, x: np.ndarray) -> np.ndarray:
-        if not kernels.supports(x):
+        if not kernels.supports_rows(x):
             return super().silu(x)
         elementwise = kernels.load("elementwise")
 
@@ -45,7 +45,8 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
 def _each(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
-    flat = [kernels.contiguous(a).reshape(-1) for a in arrays]
+    stored = kernels.load("storage").stored
+    flat = [stored(kernels.contiguous(a)).reshape(-1) for a in arrays]
     chunk = kernels.load("elementwise").CHUNK
-    threads.parallel_for(kernel, out.size, chunk, *flat, out.reshape(-1))
+    threads.parallel_for(kernel, out.size, chunk, *flat, stored(out).reshape(-1))
     return out

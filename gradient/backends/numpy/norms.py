@@ -18,7 +18,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     # Softmax -------------------------------------------------------------------------------------
 
     def softmax(self, x: np.ndarray, axis: Axis) -> np.ndarray:
-        if not _last(x, axis):
+        if not _last_of_rows(x, axis):
             return super().softmax(x, axis)
         norms = kernels.load("norms")
 
@@ -32,7 +32,7 @@ class NormKernels(NormDefaults[np.ndarray]):
         return _each_row(norms.softmax_grad, g, out)
 
     def log_softmax(self, x: np.ndarray, axis: int) -> np.ndarray:
-        if not _last(x, axis):
+        if not _last_of_rows(x, axis):
             return super().log_softmax(x, axis)
         norms = kernels.load("norms")
 
@@ -103,16 +103,17 @@ class NormKernels(NormDefaults[np.ndarray]):
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if not kernels.supports(x, weight, bias):
+        if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
-        norms = kernels.load("norms")
+        norms, stored = kernels.load("norms"), kernels.load("storage").stored
 
-        columns = x.shape[-1]
-        y, mean, rstd = np.empty_like(x), *(np.empty((*x.shape[:-1], 1), x.dtype) for _ in "ms")
+        columns, number = x.shape[-1], _computed_in(x)
+        y = np.empty(x.shape, x.dtype)
+        mean, rstd = np.empty((2, *x.shape[:-1], 1), number)
         threads.parallel_for(
-            norms.layer_norm, x.size // columns, norms.rows_of(columns),
-            _2d(x), _or_full(weight, 1, x), _or_full(bias, 0, x), x.dtype.type(eps),
-            _2d(y), mean.reshape(-1), rstd.reshape(-1),
+            norms.layer_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
+            stored(_or_full(weight, 1, x)), stored(_or_full(bias, 0, x)), number(eps),
+            stored(_2d(y)), mean.reshape(-1), rstd.reshape(-1),
         )  # fmt: skip
         return y, mean, rstd
 
@@ -141,15 +142,16 @@ class NormKernels(NormDefaults[np.ndarray]):
     def rms_norm(
         self, x: np.ndarray, weight: np.ndarray | None, eps: float, round_first: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not kernels.supports(x, weight):  # which takes no 16 bits: there is nothing to round
+        if not kernels.supports_rows(x, weight):
             return super().rms_norm(x, weight, eps, round_first)
-        norms = kernels.load("norms")
+        norms, stored = kernels.load("norms"), kernels.load("storage").stored
 
-        columns = x.shape[-1]
-        y, rstd = np.empty_like(x), np.empty((*x.shape[:-1], 1), x.dtype)
+        columns, number = x.shape[-1], _computed_in(x)
+        y, rstd = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), number)
+        scale = np.empty(0, x.dtype) if weight is None else contiguous(weight)
         threads.parallel_for(
-            norms.rms_norm, x.size // columns, norms.rows_of(columns),
-            _2d(x), _or_full(weight, 1, x), x.dtype.type(eps), _2d(y), rstd.reshape(-1),
+            norms.rms_norm, x.size // columns, norms.rows_of(columns), stored(_2d(x)),
+            stored(scale), number(eps), bool(round_first), stored(_2d(y)), rstd.reshape(-1),
         )  # fmt: skip
         return y, rstd
 
@@ -172,6 +174,15 @@ class NormKernels(NormDefaults[np.ndarray]):
 
 def _last(x: np.ndarray, axis: Axis, *others: np.ndarray | None) -> bool:
     return kernels.supports(x, *others) and axis in (-1, x.ndim - 1)
+
+
+def _last_of_rows(x: np.ndarray, axis: Axis) -> bool:
+    return axis in (-1, x.ndim - 1) and x.itemsize > 2 and kernels.supports_rows(x)
+
+
+def _computed_in(x: np.ndarray) -> type[np.floating]:
+    """What 16-bit floats are computed in, and statistics of them are: float32."""
+    return np.float64 if x.itemsize == 8 else np.float32
 
 
 def _2d(x: np.ndarray) -> np.ndarray:

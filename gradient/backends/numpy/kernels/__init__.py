@@ -14,9 +14,15 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.numpy import compiler
+from gradient.dtypes import HALF_PRECISION, float16
 
 MIN_SIZE = 1 << 14
 """Elements below which NumPy is quick enough not to wake numba for."""
+
+MIN_ROW = 576
+"""Elements of a row, such as a token's in a language model, from which kernels of whole rows take
+even one, in place of ten calls of NumPy: the width of the smallest models in common use (SmolLM).
+Those of a short script have shorter rows."""
 
 FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
@@ -32,6 +38,28 @@ def supports(x: Any, *others: Any) -> bool:
         and all(o is None or o.dtype == x.dtype for o in others)
         and available()
     )
+
+
+def supports_rows(x: Any, *others: Any) -> bool:
+    """As `supports`, for kernels that take 16-bit floats, too, and few rows if they are long."""
+    if not (
+        type(x) is np.ndarray
+        and (x.size >= MIN_SIZE or (x.ndim > 0 and x.shape[-1] >= MIN_ROW))
+        and x.flags.c_contiguous
+    ):
+        return False
+    for o in others:
+        if o is not None and o.dtype != x.dtype:
+            return False
+    return computes(x.dtype)
+
+
+@functools.cache
+def computes(dtype: np.dtype) -> bool:
+    """Whether there are kernels for floats of this type, those that take 16 bits too."""
+    if dtype not in FLOATS and dtype not in HALF_PRECISION:
+        return False
+    return available() and (dtype != float16.numpy or load("linear").converts_float16())
 
 
 def contiguous(x: np.ndarray) -> np.ndarray:

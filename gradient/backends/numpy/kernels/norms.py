@@ -8,6 +8,7 @@ import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest
+from gradient.backends.numpy.kernels.storage import get, put, real
 
 CHUNK = 1 << 16
 """Elements, in whole rows, that a thread takes at a time."""
@@ -138,26 +139,30 @@ def cross_entropy_grad(
 @subroutine
 def moments(x):
     """The mean, as its rounded value and what the rounding left over, and the variance."""
-    n = x.dtype.type(x.size)
-    m = shifted_sum(x, x.dtype.type(0)) / n
-    rest = x.dtype.type(0)
-    squares = x.dtype.type(0)
+    n = real(x, x.size)
+    m = real(x, 0)
     for i in range(x.size):
-        d = x[i] - m
+        m += get(x, i)
+    m /= n
+    rest = real(x, 0)
+    squares = real(x, 0)
+    for i in range(x.size):
+        d = get(x, i) - m
         rest += d
         squares += d * d
     rest /= n
-    return m, rest, max(squares / n - rest * rest, x.dtype.type(0))
+    return m, rest, max(squares / n - rest * rest, real(x, 0))
 
 
 @strict_kernel
 def layer_norm(start, stop, x, weight, bias, eps, y, mean, rstd):
+    """x and y (rows, columns), weight and bias as `storage.stored`."""
     for r in range(start, stop):
         row, out = x[r], y[r]
         m, rest, variance = moments(row)
-        s = x.dtype.type(1) / np.sqrt(variance + eps)
+        s = real(x, 1) / np.sqrt(variance + eps)
         for i in range(row.size):
-            out[i] = ((row[i] - m) - rest) * s * weight[i] + bias[i]
+            put(out, i, ((get(row, i) - m) - rest) * s * get(weight, i) + get(bias, i))
         mean[r], rstd[r] = m + rest, s
 
 
@@ -189,17 +194,26 @@ def layer_norm_grad(start, stop, g, x, weight, mean, rstd, gx, gw, gb):
 
 
 @kernel
-def rms_norm(start, stop, x, weight, eps, y, rstd):
-    n = x.dtype.type(x.shape[1])
+def rms_norm(start, stop, x, weight, eps, round_first, y, rstd):
+    """x and y (rows, columns) and weight as `storage.stored`; with `round_first` the quotient is
+    rounded to what y holds before it is multiplied. Without columns in weight, it is not."""
+    n = real(x, x.shape[1])
     for r in range(start, stop):
         row, out = x[r], y[r]
-        total = x.dtype.type(0)
+        total = real(x, 0)
         for i in range(row.size):
-            total += row[i] * row[i]
-        s = x.dtype.type(1) / np.sqrt(total / n + eps)
-        for i in range(row.size):
-            out[i] = row[i] * s * weight[i]
+            total += get(row, i) * get(row, i)
+        s = real(x, 1) / np.sqrt(total / n + eps)
         rstd[r] = s
+        if weight.size == 0 or round_first:
+            for i in range(row.size):
+                put(out, i, get(row, i) * s)
+            if weight.size != 0:
+                for i in range(row.size):
+                    put(out, i, get(out, i) * get(weight, i))
+        else:
+            for i in range(row.size):
+                put(out, i, get(row, i) * s * get(weight, i))
 
 
 @kernel

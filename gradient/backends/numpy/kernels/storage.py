@@ -1,0 +1,124 @@
+"""Arrays of floats as kernels see them: 16 bits where they lie, float32 where they are computed.
+
+numba knows neither bfloat16 nor arithmetic with float16. A kernel gets such an array as its bits
+(`stored`): uint16 stands for bfloat16, int16 for float16. It reads elements by `get` and writes
+them by `put`, which work on float32 and float64 arrays too, so that one kernel serves all four.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import overload
+
+from gradient.backends.numpy.kernels.compilation import STRICT
+from gradient.backends.numpy.kernels.vectors import intrinsic
+from gradient.dtypes import bfloat16, float16
+
+F16, F32 = ir.HalfType(), ir.FloatType()
+I16, I32 = ir.IntType(16), ir.IntType(32)
+
+BITS: dict[np.dtype, Any] = {bfloat16.numpy: np.uint16, float16.numpy: np.int16}
+
+
+def stored(x: np.ndarray) -> np.ndarray:
+    """The array as a kernel gets it, of the same memory."""
+    return x if x.itemsize != 2 else x.view(BITS[x.dtype])
+
+
+# In kernels ---------------------------------------------------------------------------------------
+
+
+def get(x, i):
+    """Element i of a flat array, as the number that is computed with."""
+    raise NotImplementedError("kernels only")
+
+
+def put(x, i, value):
+    """Set element i of a flat array, rounded to what the array holds."""
+    raise NotImplementedError("kernels only")
+
+
+def real(x, value):
+    """A number in the type that the array's elements are computed in."""
+    raise NotImplementedError("kernels only")
+
+
+@overload(get, jit_options=STRICT)
+def _get(x, i):
+    if x.dtype == types.uint16:
+        return lambda x, i: _from_bfloat16(x[i])
+    if x.dtype == types.int16:
+        return lambda x, i: _from_float16(x[i])
+    return lambda x, i: x[i]
+
+
+@overload(put, jit_options=STRICT)
+def _put(x, i, value):
+    if x.dtype == types.uint16:
+
+        def put_bfloat16(x, i, value):
+            x[i] = _to_bfloat16(value)
+
+        return put_bfloat16
+    if x.dtype == types.int16:
+
+        def put_float16(x, i, value):
+            x[i] = _to_float16(value)
+
+        return put_float16
+
+    def put_itself(x, i, value):
+        x[i] = value
+
+    return put_itself
+
+
+@overload(real, jit_options=STRICT)
+def _real(x, value):
+    if x.dtype == types.float64:
+        return lambda x, value: np.float64(value)
+    return lambda x, value: np.float32(value)
+
+
+@intrinsic
+def _from_bfloat16(context, bits):
+    def generate(context, builder, signature, values):
+        wide = builder.zext(values[0], I32)
+        return builder.bitcast(builder.shl(wide, I32(16)), F32)
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def _to_bfloat16(context, number):
+    """To the nearest, of two as near to the even one; NaN stays NaN."""
+
+    def generate(context, builder, signature, values):
+        bits = builder.bitcast(values[0], I32)
+        high = builder.lshr(bits, I32(16))
+        half = builder.add(builder.and_(high, I32(1)), I32(0x7FFF))
+        nearest = builder.lshr(builder.add(bits, half), I32(16))
+        is_nan = builder.fcmp_unordered("uno", values[0], values[0])
+        return builder.trunc(builder.select(is_nan, builder.or_(high, I32(0x40)), nearest), I16)
+
+    return types.uint16(types.float32), generate
+
+
+@intrinsic
+def _from_float16(context, bits):
+    def generate(context, builder, signature, values):
+        return builder.fpext(builder.bitcast(values[0], F16), F32)
+
+    return types.float32(types.int16), generate
+
+
+@intrinsic
+def _to_float16(context, number):
+    def generate(context, builder, signature, values):
+        return builder.bitcast(builder.fptrunc(values[0], F16), I16)
+
+    return types.int16(types.float32), generate
