@@ -46,6 +46,7 @@ CASES = {
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
+    "compile": Case("compile", "compiled training steps, and the Python of a replay", 1),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "llama.cpp": Case(

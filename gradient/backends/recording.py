@@ -72,6 +72,10 @@ class RecordedArray:
         """How its memory lies, by which `is_contiguous` and the engine choose as in eager."""
         return self.value.flags
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.value.strides
+
     # What the host would have to know the value for.
 
     def __bool__(self) -> bool:

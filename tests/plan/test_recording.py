@@ -184,3 +184,9 @@ def test_the_listing_has_a_line_for_each_call() -> None:
     assert first.startswith("plan: 2 calls; external 24 B")
     assert calls[0].startswith("%1 = mul(%0, 2)") and "float32[2, 3]  24 B" in calls[0]
     assert "test_recording.py:" in calls[0]
+
+
+def test_a_recorded_tensor_says_how_it_lies_in_memory() -> None:
+    x = gradient.ones(2, 3)
+    seen = record(lambda: [(x * 2).t().stride(), x.t().is_contiguous(), x.stride()]).result
+    assert seen == [(1, 3), False, (3, 1)]

@@ -2,5 +2,6 @@
 
 from gradient.plan.executors.base import Executor
 from gradient.plan.executors.cpu import CpuExecutor
+from gradient.plan.executors.remote import PlanRunner, RemoteExecutor
 
-__all__ = ["CpuExecutor", "Executor"]
+__all__ = ["CpuExecutor", "Executor", "PlanRunner", "RemoteExecutor"]
