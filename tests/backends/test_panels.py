@@ -16,13 +16,14 @@ from gradient import backends, dtypes
 from gradient.backends.numpy import kernels, panels, threads
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import bfloat16, float16
+from gradient.dtypes.packed import PACKED
 from gradient.errors import ArgumentError
 from gradient.io import gguf
 from gradient.quantization import quantize
 
 pytestmark = pytest.mark.cpu_only
 
-FORMATS = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]
+FORMATS = [dtype.name for dtype in PACKED]
 EVERY = pytest.mark.parametrize("name", FORMATS)
 BE = backends.get("cpu")
 
@@ -274,7 +275,7 @@ def _run(path: str, out: str, *names: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["avx2", "plain"])
 def test_paths_agree(path: str, tmp_path: object) -> None:
-    names = "q8_0", "q4_0", "q5_1", "q3_k", "q4_k", "q6_k"
+    names = "q8_0", "q5_1", "q3_k", "q4_k", "iq4_xs", "nf4"
     outs = [os.path.join(str(tmp_path), name) for name in ("own.npy", "other.npy")]
     for forced, out in zip(("", path), outs, strict=True):
         done = _run(forced, out, *names)

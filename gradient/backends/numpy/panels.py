@@ -18,7 +18,6 @@ from gradient.backends.composed.packed import matrix_sizes
 from gradient.backends.numpy import kernels, memory, threads
 from gradient.backends.packed import PackedArray, write_count
 from gradient.dtypes import HALF_PRECISION, float32
-from gradient.dtypes.packed import BlockDType
 
 CHUNK = 1 << 18
 """Weights, in whole panels, that a thread takes at a time."""
@@ -91,22 +90,34 @@ def _arranged(weight: PackedArray) -> Panels:
     rows = -(-n // family.PAIR) * family.PAIR
     codes, scales = (_aligned(size) for size in form.layout(rows, k))
     blocks = -(-k // form.weights)
-    stored = _stored(weight, rows, form, scales)
+    stored = weight.parts[0].view(np.uint8)
+    if k % form.weights:  # of the codes that are bytes
+        stored = np.pad(stored, ((0, 0), (0, -k % form.weights)))
     threads.parallel_for(
         *(family.arrange, rows // family.ROWS, max(1, CHUNK // (family.ROWS * k))),
-        *(stored, form.tag, form.weights, form.size, n, np.array(form.planes)),
-        *(np.array(form.halves, np.int64), form.count, codes, scales),
+        *(stored.reshape(-1), form.tag, form.weights, form.size, n, np.array(form.planes)),
+        *(np.array(() if form.apart else form.halves, np.int64), 0 if form.apart else form.count),
+        *(codes, scales),
     )
+    if form.apart:
+        _arrange_fields(weight.parts[1:], scales, rows, family.ROWS)
     if not write_count(weight.parts):
         for part in weight.parts:
             memory.release(part)
     return Panels(form, codes, scales, blocks)
 
 
-def _stored(weight: PackedArray, rows: int, form: Any, scales: np.ndarray) -> np.ndarray:
-    """The bytes of a weight's codes, row by row. Where scales are parts of their own, they are
-    put in their place."""
-    return weight.parts[0].reshape(-1)
+def _arrange_fields(
+    parts: tuple[np.ndarray, ...], scales: np.ndarray, rows: int, panel: int
+) -> None:
+    """Put scales and zero points (N, groups), or (N,), where panels have them."""
+    found = []
+    for part in parts:
+        padded = np.zeros((rows, part.size // max(len(part), 1)), part.dtype)
+        padded[: len(part)] = part.reshape(len(part), -1)
+        fields = padded.reshape(rows // panel, panel, -1).transpose(0, 2, 1)
+        found.append(np.ascontiguousarray(fields).view(np.uint8))
+    scales[:] = np.concatenate(found, -1).reshape(-1)
 
 
 def _aligned(size: int) -> np.ndarray:
@@ -126,7 +137,6 @@ def _supported(x: np.ndarray, weight: PackedArray) -> bool:
         and x.shape[-1] == weight.shape[1]
         and x.size > 0
         and weight.size >= kernels.MIN_SIZE
-        and isinstance(weight.dtype, BlockDType)
         and all(type(part) is np.ndarray and part.flags.c_contiguous for part in weight.parts)
         and kernels.available()
         and weight.dtype.name in kernels.load("panels").BY_NAME

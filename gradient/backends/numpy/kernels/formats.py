@@ -60,8 +60,8 @@ class Vector:
     def __rshift__(self, other: Vector | int | list[int]) -> Vector:
         return self._new(self.builder.lshr(self.value, self._other(other)))
 
-    def __mul__(self, other: Vector) -> Vector:
-        return self._new(self.builder.fmul(self.value, other.value))
+    def __mul__(self, other: Vector | float) -> Vector:
+        return self._new(self.builder.fmul(self.value, self._other(other)))
 
     def __add__(self, other: Vector) -> Vector:
         return self._new(self.builder.fadd(self.value, other.value))
@@ -80,6 +80,21 @@ class Vector:
             pairs = zip(numbers[::2], numbers[1::2], strict=True)
             numbers = [self.builder.select(mask, one, zero) for zero, one in pairs]
         return self._new(numbers[0])
+
+    def power_of_two(self) -> Vector:
+        """2^(e - 128) for the bytes e, as float32; the two smallest are subnormal."""
+        one, builder = self._other(1), self.builder
+        small = self._new(builder.add(self.value, one)) << 21
+        large = self._new(builder.sub(self.value, one)) << 23
+        is_small = builder.icmp_unsigned("<", self.value, self._other(2))
+        bits = builder.select(is_small, small.value, large.value)
+        return self._new(builder.bitcast(bits, FLOATS))
+
+    def zipped(self, other: Vector, first: int) -> Vector:
+        """Eight elements in turn with eight of another vector, from number `first` on."""
+        numbers = [n for i in range(first, first + WIDTH // 2) for n in (i, WIDTH + i)]
+        mask = ir.Constant(INTEGERS, numbers)
+        return self._new(self.builder.shuffle_vector(self.value, other.value, mask))
 
     def pick(self, *elements: int) -> Vector:
         """The elements with these numbers; a single one sixteen times."""
@@ -124,12 +139,8 @@ class Block:
         return self._all(self.builder.fpext(self._load(at, F16), F32))
 
     def power_of_two(self, at: int) -> Vector:
-        """2^(e - 128), sixteen times, for the byte e; the two smallest are subnormal."""
-        e = self.builder.zext(self._load(at, I8), I32)
-        small = self.builder.shl(self.builder.add(e, I32(1)), I32(21))
-        large = self.builder.shl(self.builder.sub(e, I32(1)), I32(23))
-        bits = self.builder.select(self.builder.icmp_unsigned("<", e, I32(2)), small, large)
-        return self._all(self.builder.bitcast(bits, F32))
+        """`Vector.power_of_two` of one byte, sixteen times."""
+        return self._all(self.builder.zext(self._load(at, I8), I32)).power_of_two()
 
     def two_halves(self, at: int) -> Vector:
         """Two 16-bit floats, as float32, each eight times."""
@@ -231,6 +242,13 @@ def nibbles(block, at):
     codes = block.codes(at)
     yield codes & 15
     yield codes >> 4
+
+
+def pairs(block, at):
+    """32 codes of 4 bits: of sixteen bytes each its low half and then its high half."""
+    codes = block.codes(at)
+    for first in (0, 8):
+        yield (codes & 15).zipped(codes >> 4, first)
 
 
 def five_bits(block, at, high):
@@ -394,16 +412,24 @@ def iq4_nl(block):
     yield scale * (codes >> 4).looked_up(IQ4)
 
 
-@block_format(256, 136)
-def iq4_xs(block):
+def iq4_xs_multiples(block):
+    """The eight multiples + 32, twice, of 6 bits."""
     packed = block.codes(2)  # the six bytes of multiples, and ten of no use
     low = packed.pick(*[2, 2, 3, 3, 4, 4, 5, 5] * 2) >> [0, 4] * 8 & 15
     high = packed.pick(*[0, 0, 0, 0, 1, 1, 1, 1] * 2) >> [0, 2, 4, 6] * 4 & 3
-    scales = block.half(0) * ((low | high << 4).floats() - 32)
+    return low | high << 4
+
+
+def iq4_xs_codes(block):
     for i in range(8):
-        codes = block.codes(8 + 16 * i)
-        yield scales.pick(i) * (codes & 15).looked_up(IQ4)
-        yield scales.pick(i) * (codes >> 4).looked_up(IQ4)
+        yield from nibbles(block, 8 + 16 * i)
+
+
+@block_format(256, 136)
+def iq4_xs(block):
+    scales = block.half(0) * (iq4_xs_multiples(block).floats() - 32)
+    for i, codes in enumerate(iq4_xs_codes(block)):
+        yield scales.pick(i // 2) * codes.looked_up(IQ4)
 
 
 @block_format(32, 17)

@@ -13,6 +13,7 @@ The scale is float32; the negative sums, of all codes and of each half of them, 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -101,35 +102,46 @@ def tile(rows: int) -> Any:
             def add_unit(
                 x_here: Any, codes_here: Any, unit: Any, words: Any, negative: int
             ) -> None:
-                totals = []
+                totals = []  # of each row, and of its sums in each panel
                 for row in range(rows):
                     first = ir.Constant(INTEGERS, None)
                     if fmt.zero:
                         first = x_word(x_here, row, negative, I32)
                         by = ir.Constant(INTEGERS, [fmt.zero.bit_length() - 1] * ROWS)
                         first = builder.shl(first, by)
-                    totals.append([first] * PANELS)
+                    low = [ir.Constant(INTEGERS, None)] * (fmt.parts - 1)
+                    totals.append([[first, *low] for _ in range(PANELS)])
                 for word in words:
-                    vectors = [fmt.code(builder, place, word).value for place in codes_here]
+                    factors = [fmt.factors(builder, place, word) for place in codes_here]
                     for row in range(rows):
                         numbers = x_word(x_here, row, word, I32)
                         totals[row] = [
-                            instructions.dot(builder, total, vector, numbers, fmt.bits)
-                            for total, vector in zip(totals[row], vectors, strict=True)
+                            [
+                                instructions.dot(builder, total, factor, numbers, fmt.bits)
+                                for total, factor in zip(panel, own, strict=True)
+                            ]
+                            for panel, own in zip(totals[row], factors, strict=True)
                         ]
                 for row in range(rows):
                     d = Vector(builder, x_word(x_here, row, STEP // 4, F32))
                     if unit[0][1] is not None:
                         sum_ = Vector(builder, x_word(x_here, row, negative, I32)).floats() * d
-                    for total, (scale, minimum), place in zip(
+                    for (high, *low), (scale, minimum), place in zip(
                         totals[row], unit, sums[row], strict=True
                     ):
-                        product = Vector(builder, total).floats()
+                        product = Vector(builder, high).floats()
+                        if low:
+                            rest = functools.reduce(add_byte, low)
+                            number = product * 256.0 ** len(low)
+                            product = number + Vector(builder, rest).floats()
                         value = builder.load(place)
                         value = instructions.fma(builder, product.value, (scale * d).value, value)
                         if minimum is not None:
                             value = instructions.fma(builder, minimum.value, sum_.value, value)
                         builder.store(value, place)
+
+            def add_byte(total: Any, byte: Any) -> Any:
+                return builder.add(builder.shl(total, ir.Constant(INTEGERS, [8] * ROWS)), byte)
 
             with cgutils.for_range(builder, blocks_, intp=I64) as loop:
                 if fmt.steps == 1:

@@ -39,6 +39,8 @@ from gradient.backends.numpy.kernels.formats import (
     Vector,
 )
 from gradient.backends.numpy.kernels.vectors import intrinsic
+from gradient.dtypes.packed import codebook
+from gradient.dtypes.packed.nf4 import TABLE
 
 ROWS = 16
 """Of a panel."""
@@ -100,8 +102,10 @@ class Panels(Format):
     zero       the code of 0, a power of two (or 0, where there are minimums)
     halves     the bytes of the stored block at which its 16-bit floats lie
     multiples  of a stored block: a vector of sixteen bytes, of which the first `count` are kept
-    tables     the bytes that codes stand for, highest first
-    of_row     bytes of scales that all blocks of a row share; then nothing else is stored there
+    tables     the numbers that codes stand for, a table of their bytes or of the high ones, raised
+               by `zero`, and of those below
+    apart      whether the fields are parts of their own, not in the stored blocks
+    of_row     bytes of a row's only scale, for all its blocks; then there are no other fields
     """
 
     def __init__(
@@ -118,17 +122,20 @@ class Panels(Format):
         multiples: Callable[[Block], Vector] | None = None,
         count: int = 0,
         tables: tuple[list[int], ...] = (),
+        apart: bool = False,
         of_row: int = 0,
     ):
         super().__init__(weights, size, read)
         self.name = name
         self.planes, self.scales, self.zero, self.tables = planes, scales, zero, tables
         self.halves, self.multiples, self.count, self.of_row = halves, multiples, count, of_row
+        self.apart = apart
         self.steps = weights // STEP
         self.step_bytes = WORD * sum(planes)
         self.code_bytes = self.steps * self.step_bytes
         self.scale_bytes = ROWS * (2 * len(halves) + count)
         self.bits = 8 if tables else sum(planes)
+        self.parts = max(len(tables), 1)
         self.tag = np.empty(0, [(name, np.uint8)])
 
     def layout(self, rows: int, k: int) -> tuple[int, int]:
@@ -138,7 +145,7 @@ class Panels(Format):
         return panels * blocks * self.code_bytes, panels * scales
 
     def code(self, builder: Any, pointer: Any, j: int) -> Vector:
-        """The word of the codes of weights 4 j to 4 j + 3 of a step."""
+        """The word of the codes of the weights 4 j to 4 j + 3 of a step."""
         found, shift, at = None, 0, 0
         for width in self.planes:
             place = builder.gep(pointer, [I64(WORD * (at + j % width))])
@@ -153,6 +160,13 @@ class Panels(Format):
             shift, at = shift + width, at + width
         assert found is not None
         return found
+
+    def factors(self, builder: Any, pointer: Any, j: int) -> list[Any]:
+        """What the word's codes stand for, as words of bytes: one, or of each table."""
+        code = self.code(builder, pointer, j).value
+        if not self.tables:
+            return [code]
+        return [instructions.looked_up(builder, table, code) for table in self.tables]
 
 
 # The formats --------------------------------------------------------------------------------------
@@ -221,6 +235,57 @@ _add(*_stored("q5_k"), formats.q5_k_codes, (4, 1), _two_of_six_bits,
      halves=(0, 2), multiples=formats.multiples_and_minimums, count=16)  # fmt: skip
 _add(*_stored("q6_k"), formats.q6_k_codes, (4, 2), _q6_k, zero=32,
      halves=(208,), multiples=lambda b: b.signed(192), count=16)  # fmt: skip
+
+
+def _iq4_xs(step: Step) -> Scales:
+    yield step.half(0) * (step.multiple(0).floats() - 32), None
+
+
+def _mxfp4(step: Step) -> Scales:
+    yield step.multiple(0).power_of_two(), None
+
+
+def _number(step: Step) -> Scales:
+    yield step.number(), None
+
+
+def _zero_point(step: Step) -> Scales:
+    scale = step.half(0)
+    yield scale, scale * step.multiple(0, 0).floats()
+
+
+def _nf4(step: Step) -> Scales:
+    """Of a table kept to 24 bits, which is as near as float32."""
+    yield step.half(0) * (1 / LARGEST), None
+
+
+IQ4 = [int(number) + 128 for number in codebook.IQ4]
+FP4 = [int(number) + 16 for number in codebook.FP4]
+LARGEST = 2**23 - 1
+NF4 = [round(LARGEST * float(number)) + 2**23 for number in TABLE]
+
+
+def _pairs_of(count: int) -> Callable[[Block], Iterator[Vector]]:
+    def read(block: Block) -> Iterator[Vector]:
+        for number in range(count // STEP):
+            yield from formats.pairs(block, STEP // 2 * number)
+
+    return read
+
+
+_add(*_stored("iq4_nl"), lambda b: formats.nibbles(b, 2), (4,), _plain,
+     zero=128, halves=(0,), tables=(IQ4,))  # fmt: skip
+_add(*_stored("iq4_xs"), formats.iq4_xs_codes, (4,), _iq4_xs, zero=128, tables=(IQ4,),
+     halves=(0,), multiples=formats.iq4_xs_multiples, count=8)  # fmt: skip
+_add(*_stored("mxfp4"), lambda b: formats.nibbles(b, 1), (4,), _mxfp4, zero=16, tables=(FP4,),
+     multiples=lambda b: b.codes(0), count=1)  # fmt: skip
+_add("int8_channel", 32, 32, lambda b: formats.eight_bits(b, 0), (8,), _number,
+     zero=128, apart=True, of_row=4)  # fmt: skip
+for _name, _group in (("int4_group", 64), ("int4_group32", 32), ("int4_group128", 128)):
+    _add(_name, _group, _group // 2, _pairs_of(_group), (4,), _zero_point,
+         halves=(0,), count=1, apart=True)  # fmt: skip
+_add("nf4", 64, 32, _pairs_of(64), (4,), _nf4, zero=128, halves=(0,), apart=True,
+     tables=tuple([n >> shift & 255 for n in NF4] for shift in (16, 8, 0)))  # fmt: skip
 
 
 # Arranging ----------------------------------------------------------------------------------------
