@@ -1,8 +1,8 @@
-"""`linear` with a weight in 16 bits, by a kernel that reads the weight once, as it is stored.
+"""`linear` by kernels that read a weight of 32 or 16 bits as it is stored, once.
 
-NumPy would widen all of it to float32 first, which for a single row takes far longer than the
-product. The kernel's outputs do not depend on how many rows of x, up to MANY_ROWS, are computed
-together.
+An output's bits do not depend on how many rows of x are computed together, up to MANY_ROWS in
+float32, as those of a BLAS library do: so a text does not depend on the texts beside it, nor on the
+pieces in which it came.
 """
 
 from __future__ import annotations
@@ -14,18 +14,27 @@ import numpy as np
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import HALF_PRECISION, float16
+from gradient.dtypes import HALF_PRECISION, float32
 
-CHUNK = 1 << 19
-"""Weights, in whole rows, that a thread takes at a time: one MiB of 16 bits each."""
+CHUNK = 1 << 18
+"""Weights, in whole rows, that a thread takes at a time for a few rows of x."""
+
+PANEL = 32
+"""Rows of W that are a whole panel on every processor."""
+
+PANELS = 4
+"""Panels through which rows of x pass while they are in the cache, where there are many."""
 
 MANY_ROWS = 512
-"""Rows of x beyond which widening the weight first, for BLAS, is quicker: those of training steps,
-not of a prompt's chunk."""
+"""Rows of x beyond which BLAS is as quick in float32: those of training steps, not of a prompt's
+chunk."""
 
 PADDING = 16
 """Numbers after each row of x: rows a power of two apart would compete for the same few lines of
 the cache."""
+
+WIDENED = 1 << 16
+"""Numbers of x that a thread makes float32 at a time."""
 
 
 class LinearKernels(AttentionDefaults[np.ndarray]):
@@ -36,24 +45,31 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     ) -> np.ndarray:
         if not _supported(weight, x, bias):
             return super().linear(x, weight, bias)
-        return product(x, weight.dtype.name, weight.view(np.uint8), bias)
+        family, stored = kernels.load("dense"), kernels.load("stored")
+        n, k = weight.shape
+        m = x.size // k
+        kind, size = stored.KINDS[x.dtype.name], x.itemsize
+        rows = np.zeros((-(-m // 4) * 4, k + PADDING), np.float32)
+        threads.parallel_for(
+            family.widen_rows, m, max(1, WIDENED // k),
+            kind, size, _bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
+        )  # fmt: skip
+        out = np.empty((m, n), x.dtype)
+        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+        chunk = max(1, CHUNK // k // PANEL) * PANEL
+        if m > family.FEW:
+            chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
+        threads.parallel_for(
+            family.linear, n, chunk,
+            rows.reshape(-1), k + PADDING, m, kind, kernels.load("formats").FORMATS[x.dtype.name],
+            size, _bytes(weight), n, k, added, _bytes(out),
+        )  # fmt: skip
+        return out.reshape(*x.shape[:-1], n)
 
 
-def product(
-    x: np.ndarray, form: str, weight: np.ndarray, bias: np.ndarray | None = None
-) -> np.ndarray:
-    """x (..., K) @ W (N, K).T (+ bias), in x's dtype, for the bytes (N, ...) of a W in 16 bits."""
-    family, forms = kernels.load("linear"), kernels.load("formats").FORMATS
-    n, k = len(weight), x.shape[-1]
-    rows = padded_rows(x)
-    out = np.empty((len(rows), n), np.float32)
-    added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
-    arguments = (
-        *(rows.reshape(-1), k + PADDING, len(rows)),
-        *(weight.reshape(-1), forms[form], k, added, out.reshape(-1)),
-    )
-    threads.parallel_for(family.linear, n, max(1, CHUNK // k), *arguments)
-    return out.astype(x.dtype).reshape(*x.shape[:-1], n)
+def _bytes(x: np.ndarray) -> np.ndarray:
+    """The bytes of a contiguous array."""
+    return x.reshape(-1).view(np.uint8)
 
 
 def padded_rows(x: np.ndarray) -> np.ndarray:
@@ -70,16 +86,16 @@ def _supported(
     """Whether the kernel takes a product."""
     return (
         type(weight) is np.ndarray
-        and weight.dtype in HALF_PRECISION
+        and (weight.dtype == float32.numpy or weight.dtype in HALF_PRECISION)
         and weight.size >= kernels.MIN_SIZE
         and weight.ndim == 2
-        and weight.shape[1] >= 16
         and weight.flags.c_contiguous
         and type(x) is np.ndarray
         and x.dtype == weight.dtype
-        and 0 < x.size <= MANY_ROWS * weight.shape[1]
+        and x.size > 0
+        and (x.dtype != float32.numpy or x.size <= MANY_ROWS * weight.shape[1])
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and kernels.available()
-        and (weight.dtype != float16.numpy or kernels.load("linear").converts_float16())
+        and kernels.load("linear").converts_float16()
     )

@@ -215,6 +215,11 @@ def _unbox(kind: FormatType, value: Any, context: Any) -> Any:
 # Floats ------------------------------------------------------------------------------------------
 
 
+@block_format(16, 64)
+def float32(block):
+    yield block._vector(block._load(0, FLOATS))
+
+
 @block_format(16, 32)
 def bfloat16(block):
     high = block.words(0) << 16  # the upper half of a float32

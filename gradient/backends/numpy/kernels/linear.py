@@ -15,7 +15,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels.compilation import ordered_kernel
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.formats import (
     FLOATS,
@@ -26,13 +25,7 @@ from gradient.backends.numpy.kernels.formats import (
     Block,
     splat,
 )
-from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
-
-ROWS, COLUMNS = (4, 6) if BYTES == 64 else (2, 4) if BYTES == 32 else (1, 4)
-"""Rows of x and of W in a tile: its sums, and W's vectors, have to fit in the registers."""
-
-CACHED = 3 << 16
-"""Numbers of x that a thread reads again for each tile's rows of W: they stay in its cache."""
+from gradient.backends.numpy.kernels.vectors import intrinsic
 
 
 def tile(rows: int, columns: int) -> Any:
@@ -136,46 +129,6 @@ def row_size(context, form, k):
         return builder.udiv(bytes_, I64(fmt.weights))
 
     return types.int64(form, types.int64), generate
-
-
-# Global names, for the cache on disk does not find kernels that refer to anything else.
-FEW = max(ROWS // 2, 1)
-many_by_many, few_by_many = tile(ROWS, COLUMNS), tile(FEW, COLUMNS)
-one_by_many, one_by_one = tile(1, COLUMNS), tile(1, 1)
-
-
-@ordered_kernel
-def linear(start, stop, x, x_row, rows, weight, form, k, bias, out):
-    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
-
-    x and out are float32, the rows of x are `x_row` apart. weight is bytes, stored in the format
-    `form`, one of floats. bias (N,) may be of size 0.
-    """
-    n = out.size // rows
-    w_row = row_size(form, k)
-    near = max(CACHED // k // ROWS, 1) * ROWS
-    tiled = stop - (stop - start) % COLUMNS
-    for top in range(0, rows, near):
-        end = min(top + near, rows)
-        for j in range(start, tiled, COLUMNS):
-            i, w = top, j * w_row
-            while i + ROWS <= end:
-                many_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-                i += ROWS
-            while i + FEW <= end:
-                few_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-                i += FEW
-            while i < end:
-                one_by_many(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-                i += 1
-        for j in range(tiled, stop):
-            for i in range(top, end):
-                w = j * w_row
-                one_by_one(x, i * x_row, x_row, weight, w, w_row, form, k, out, i * n + j, n)
-    if bias.size:
-        for i in range(rows):
-            for j in range(start, stop):
-                out[i * n + j] += bias[j]
 
 
 def converts_float16() -> bool:

@@ -82,6 +82,13 @@ def _of_high_bits(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
     return builder.uitofp(builder.lshr(builder.zext(value, ints), _all(ints, 4)), floats)
 
 
+CONVERSIONS: dict[str, tuple[int, Any, Any]] = {
+    "float32": (4, F32, _of_float32),
+    "bfloat16": (2, I16, _of_bfloat16),
+    "float16": (2, F16, _of_float16),
+}
+"""Of a dtype: the bytes of a number, what they are loaded as, and how that becomes float32."""
+
 # Global names, for the cache on disk does not find kernels that refer to anything else.
 SOME = LANES[types.float32]
 float32_vector, float32_number = (_reader(F32, n, _of_float32) for n in (SOME, 1))
@@ -90,6 +97,70 @@ float16_vector, float16_number = (_reader(F16, n, _of_float16) for n in (SOME, 1
 int8_vector, int8_number = (_reader(I8, n, _of_int8) for n in (SOME, 1))
 low_bits_vector, low_bits_number = (_reader(I8, n, _of_low_bits) for n in (SOME, 1))
 high_bits_vector, high_bits_number = (_reader(I8, n, _of_high_bits) for n in (SOME, 1))
+
+
+def _writer(count: int, convert: Callable[[Any, Any, Any, Any], Any]) -> Any:
+    """An intrinsic write(data, at, value): a vector, or a single number, to byte `at` on of a flat
+    array of bytes."""
+    kind = Vector(types.float32) if count > 1 else types.float32
+
+    @intrinsic
+    def write(context, data, at, value):
+        def generate(context, builder, signature, arguments):
+            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
+            place = builder.gep(bytes_, [arguments[1]])
+            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+            given = arguments[2]
+            if count == 1:
+                given = builder.insert_element(ir.Constant(floats, ir.Undefined), given, I32(0))
+            stored = convert(builder, given, floats, ints)
+            builder.store(stored, builder.bitcast(place, stored.type.as_pointer())).align = 1
+            return context.get_dummy_value()
+
+        return types.void(data, types.int64, kind), generate
+
+    return write
+
+
+def _to_bfloat16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    bits = builder.bitcast(value, ints)
+    high = builder.lshr(bits, _all(ints, 16))
+    half = builder.add(_all(ints, 0x7FFF), builder.and_(high, _all(ints, 1)))  # ties to even
+    rounded = builder.lshr(builder.add(bits, half), _all(ints, 16))
+    nan = builder.fcmp_unordered("uno", value, value)
+    rounded = builder.select(nan, builder.or_(high, _all(ints, 0x40)), rounded)
+    return builder.trunc(rounded, ir.VectorType(I16, ints.count))
+
+
+def _to_float16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
+    return builder.fptrunc(value, ir.VectorType(F16, floats.count))
+
+
+write_float32, write_float32_number = (_writer(n, _of_float32) for n in (SOME, 1))
+write_bfloat16, write_bfloat16_number = (_writer(n, _to_bfloat16) for n in (SOME, 1))
+write_float16, write_float16_number = (_writer(n, _to_float16) for n in (SOME, 1))
+
+
+@ordered_subroutine
+def write_vector(kind, data, at, vector):
+    """Write a vector to byte `at` of data."""
+    if kind == FLOAT32:
+        write_float32(data, at, vector)
+    elif kind == BFLOAT16:
+        write_bfloat16(data, at, vector)
+    else:
+        write_float16(data, at, vector)
+
+
+@ordered_subroutine
+def write_number(kind, data, at, number):
+    """Write a float32 to byte `at` of data."""
+    if kind == FLOAT32:
+        write_float32_number(data, at, number)
+    elif kind == BFLOAT16:
+        write_bfloat16_number(data, at, number)
+    else:
+        write_float16_number(data, at, number)
 
 
 @ordered_subroutine
@@ -154,6 +225,22 @@ def read_int4(codes, at, scales, lows, scales_at, group, n, out, out_at):
             store(out, out_at + first + i, add_product(low, scale, code))
 
 
+def exchange(builder: Any, rows: list[Any]) -> list[Any]:
+    """The columns of a square of vectors."""
+    n = len(rows)
+    # Blocks of `size` change places across the diagonal, for pairs of rows `size` apart.
+    size = 1
+    while size < n:
+        low = [j if not j & size else n + j - size for j in range(n)]
+        high = [j + size if not j & size else n + j for j in range(n)]
+        masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
+        for i in (i for i in range(n) if not i & size):
+            pair = rows[i], rows[i + size]
+            rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        size *= 2
+    return rows
+
+
 @intrinsic
 def transpose(context, array, at, row, out, out_at, out_row):
     """A square of as many rows as a vector has elements: row i, from at + i * row on, becomes
@@ -176,16 +263,7 @@ def transpose(context, array, at, row, out, out_at, out_row):
         for place in places(array, array_, at_, row_):
             rows.append(builder.load(place))
             rows[-1].align = 1
-        # Blocks of `size` change places across the diagonal, for pairs of rows `size` apart.
-        size = 1
-        while size < n:
-            low = [j if not j & size else n + j - size for j in range(n)]
-            high = [j + size if not j & size else n + j for j in range(n)]
-            masks = [ir.Constant(ir.VectorType(I32, n), mask) for mask in (low, high)]
-            for i in (i for i in range(n) if not i & size):
-                pair = rows[i], rows[i + size]
-                rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-            size *= 2
+        rows = exchange(builder, rows)
         for vector, place in zip(rows, places(out, out_, out_at_, out_row_), strict=True):
             builder.store(vector, place).align = 1
         return context.get_dummy_value()

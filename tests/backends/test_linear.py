@@ -1,17 +1,22 @@
-"""`linear` with a 16-bit weight on the CPU: the kernel that widens the weight in registers."""
+"""`linear` on the CPU: the kernels that read a weight of 32 or 16 bits as it is stored."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gradient import backends
-from gradient.backends.numpy import linear
-from gradient.dtypes import bfloat16, float16
+from gradient.backends.numpy import kernels, linear
+from gradient.dtypes import bfloat16, float16, float32
 
 pytestmark = pytest.mark.cpu_only
 
-DTYPES = pytest.mark.parametrize("dtype", [bfloat16.numpy, float16.numpy], ids=str)
+FLOATS = [bfloat16.numpy, float16.numpy, float32.numpy]
+DTYPES = pytest.mark.parametrize("dtype", FLOATS, ids=str)
+UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24}
+"""Half a unit in the last place, of a number."""
 
 
 def draw(rng: np.random.Generator, dtype: np.dtype, *shape: int) -> np.ndarray:
@@ -29,28 +34,32 @@ def numba() -> None:
 
 
 @DTYPES
-@pytest.mark.parametrize("k", [16, 17, 31, 32, 67, 768])
+@pytest.mark.parametrize("k", [3, 16, 17, 31, 32, 67, 768])
 @pytest.mark.parametrize("n", [1024, 1031])
-def test_product_is_rounded_once(dtype: np.dtype, n: int, k: int, rng: np.random.Generator) -> None:
-    x, weight, bias = draw(rng, dtype, 9, k), draw(rng, dtype, n, k), draw(rng, dtype, n)
+@pytest.mark.parametrize("rows", [1, 2, 9, 14, 31])
+def test_product_is_rounded_once(
+    dtype: np.dtype, rows: int, n: int, k: int, rng: np.random.Generator, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(kernels, "MIN_SIZE", 1)
+    x, weight, bias = draw(rng, dtype, rows, k), draw(rng, dtype, n, k), draw(rng, dtype, n)
     assert linear._supported(weight, x, bias)
     got = backends.get("cpu").linear(x, weight, bias).astype(np.float64)
     exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)
-    # Half a unit in the last place, and what the float32 sums of k products may be off.
+    # One rounding, and what the float32 sums of k products may be off.
     terms = np.abs(x.astype(np.float64)) @ np.abs(weight.astype(np.float64)).T
-    unit = 2.0**-8 if dtype == bfloat16.numpy else 2.0**-11
-    assert (np.abs(got - exact) <= unit * np.abs(exact) + k * 2.0**-24 * terms).all()
+    error = UNITS[str(dtype)] * np.abs(exact) + k * 2.0**-24 * terms
+    assert (np.abs(got - exact) <= error).all()
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(512, 2048), (1031, 83)])
+@pytest.mark.parametrize("shape", [(512, 2048), (1031, 83), (64, 300)])
 def test_rows_do_not_depend_on_their_number(
     dtype: np.dtype, shape: tuple[int, int], rng: np.random.Generator
 ) -> None:
     be = backends.get("cpu")
-    weight, x = draw(rng, dtype, *shape), draw(rng, dtype, 137, shape[1])
+    weight, x = draw(rng, dtype, *shape), draw(rng, dtype, 500, shape[1])
     together = be.linear(x, weight)
-    for start, count in [(0, 1), (5, 2), (7, 3), (20, 4), (1, 5), (3, 11), (40, 97)]:
+    for start, count in [(0, 1), (5, 2), (7, 3), (20, 4), (1, 5), (3, 11), (40, 97), (9, 485)]:
         some = slice(start, start + count)
         np.testing.assert_array_equal(be.linear(x[some], weight), together[some])
     np.testing.assert_array_equal(be.linear(x[0], weight), together[0])
@@ -76,3 +85,16 @@ def test_other_layouts_are_left_to_the_default(dtype: np.dtype, rng: np.random.G
         got = backends.get("cpu").linear(x, other).astype(np.float32)
         np.testing.assert_allclose(got, expected, rtol=2.0**-7, atol=1e-2)
     assert linear._supported(weight, x[:, ::-1], None)  # rows of x are copied anyway
+
+
+@DTYPES
+@pytest.mark.parametrize("special", [np.nan, np.inf, 3e38, 1e-40])
+def test_special_numbers_are_rounded_as_numpy_rounds_them(dtype: np.dtype, special: float) -> None:
+    weight = np.eye(160, dtype=dtype)
+    x = np.ones((20, 160), dtype)
+    with np.errstate(all="ignore"):
+        x[3], x[5] = special, -special
+        exact = (x.astype(np.float32) @ weight.astype(np.float32).T).astype(dtype)
+    got = backends.get("cpu").linear(x, weight)
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got.astype(np.float32), exact.astype(np.float32))

@@ -1,0 +1,308 @@
+"""Products x @ W.T with a weight of floats, read as it is stored, for one row of x and for many.
+
+Every output is one chain of multiplications and additions in the order of k, a vector of outputs at
+a time. So it is the same bits however many rows are computed together. For that W is transposed on
+its way: a square of it in registers for few rows, where reading W takes longest anyway; for many a
+panel of it, made once, which stays in the cache while all rows pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.stored import (
+    CONVERSIONS,
+    exchange,
+    read_floats,
+    transpose,
+    write_number,
+    write_vector,
+)
+from gradient.backends.numpy.kernels.vectors import (
+    BYTES,
+    LANES,
+    add_product,
+    intrinsic,
+    lanes,
+    load,
+)
+
+FEW = 12
+"""Rows of x up to which W is transposed anew for each few of them."""
+
+DEPTH = 256
+"""Of k, in a panel."""
+
+NEAR = 480
+"""Rows of x of which as many columns, and the sums with several panels, stay in the cache."""
+
+ROWS = 12 if BYTES == 64 else 4
+"""Rows of x whose sums with a panel are in registers together."""
+
+F32, I8, I16, I32, I64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
+SOME = LANES[types.float32]
+
+
+def few(rows: int) -> Any:
+    """An intrinsic few(x, x_at, x_row, w, w_at, w_row, last, form, k, out, out_at, out_row).
+
+    It computes `rows` outputs each for as many rows of W as a vector has elements, those after
+    `last` (0 to that less one) being the last again. x and out are flat float32, w is flat bytes,
+    with where the first row begins in each, and the length of their rows.
+    """
+
+    @intrinsic
+    def outputs(context, x, x_at, x_row, w, w_at, w_row, last, form, k, out, out_at, out_row):
+        name = form.format_name
+
+        def generate(context, builder, signature, arguments):
+            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, _, k_, out_, out_at_, out_row_ = arguments
+            floats, ints = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
+            fma = builder.module.declare_intrinsic(
+                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(floats, [floats] * 3)
+            )
+
+            def data_of(array: Any, value: Any) -> Any:
+                return context.make_array(array)(context, builder, value).data
+
+            def read(pointer: Any, kind: Any) -> Any:
+                value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+                value.align = 1
+                return value
+
+            def splat(number: Any) -> Any:
+                one = builder.insert_element(ir.Constant(floats, ir.Undefined), number, I32(0))
+                return builder.shuffle_vector(one, one, ir.Constant(ints, None))
+
+            x_data, w_data = data_of(x, x_), data_of(w, w_)
+            x_rows = [
+                builder.gep(x_data, [builder.add(x_at_, builder.mul(x_row_, I64(i)))])
+                for i in range(rows)
+            ]
+            w_rows = []
+            for i in range(SOME):
+                number = builder.select(builder.icmp_signed("<", I64(i), last_), I64(i), last_)
+                w_rows.append(
+                    builder.gep(w_data, [builder.add(w_at_, builder.mul(w_row_, number))])
+                )
+            sums = [cgutils.alloca_once(builder, floats) for _ in range(rows)]
+            for place in sums:
+                builder.store(ir.Constant(floats, [0.0] * SOME), place)
+
+            def add(p: Any, column: Any) -> None:
+                """The products of column p of W."""
+                for row, place in zip(x_rows, sums, strict=True):
+                    number = splat(builder.load(builder.gep(row, [p])))
+                    total = builder.call(fma, [column, number, builder.load(place)])
+                    builder.store(total, place)
+
+            # Two numbers of bfloat16 go through the exchange as one of 32 bits.
+            size, stored, convert = CONVERSIONS[name]
+            step = 2 * SOME if name == "bfloat16" else SOME
+            whole = builder.sub(k_, builder.urem(k_, I64(step)))
+            with cgutils.for_range_slice(builder, I64(0), whole, I64(step), intp=I64) as (p, _):
+                at = builder.mul(p, I64(size))
+                places = [builder.gep(row, [at]) for row in w_rows]
+                if name == "bfloat16":
+                    upper = ir.Constant(ints, [0xFFFF0000] * SOME)
+                    for i, pair in enumerate(exchange(builder, [read(q, ints) for q in places])):
+                        first = builder.shl(pair, ir.Constant(ints, [16] * SOME))
+                        second = builder.and_(pair, upper)
+                        for j, bits in enumerate((first, second)):
+                            add(builder.add(p, I64(2 * i + j)), builder.bitcast(bits, floats))
+                else:
+                    held = ir.VectorType(stored, SOME)
+                    square = [convert(builder, read(q, held), floats, ints) for q in places]
+                    for i, column in enumerate(exchange(builder, square)):
+                        add(builder.add(p, I64(i)), column)
+            single, single_int = ir.VectorType(F32, 1), ir.VectorType(I32, 1)
+            with cgutils.for_range_slice(builder, whole, k_, I64(1), intp=I64) as (p, _):
+                at = builder.mul(p, I64(size))
+                column = ir.Constant(floats, ir.Undefined)
+                for i, row in enumerate(w_rows):
+                    value = read(builder.gep(row, [at]), ir.VectorType(stored, 1))
+                    number = builder.extract_element(
+                        convert(builder, value, single, single_int), I32(0)
+                    )
+                    column = builder.insert_element(column, number, I32(i))
+                add(p, column)
+
+            out_data = data_of(out, out_)
+            for i, place in enumerate(sums):
+                to = builder.gep(out_data, [builder.add(out_at_, builder.mul(out_row_, I64(i)))])
+                to = builder.bitcast(to, floats.as_pointer())
+                builder.store(builder.load(place), to).align = 1
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(x, n, n, w, n, n, n, form, n, out, n, n), generate
+
+    return outputs
+
+
+def many(rows: int) -> Any:
+    """An intrinsic many(x, x_at, x_row, panel, count, part, part_at, add).
+
+    part (rows, pair) = or += x (rows, count) @ panel (count, pair), where a pair is two vectors'
+    numbers; the sums stay in registers while k runs.
+    """
+
+    @intrinsic
+    def outputs(context, x, x_at, x_row, panel, count, part, part_at, add):
+        def generate(context, builder, signature, arguments):
+            x_, x_at_, x_row_, panel_, count_, part_, part_at_, add_ = arguments
+            floats, ints = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
+            fma = builder.module.declare_intrinsic(
+                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(floats, [floats] * 3)
+            )
+
+            def place(array: Any, value: Any, at: Any) -> Any:
+                data = context.make_array(array)(context, builder, value).data
+                return builder.bitcast(builder.gep(data, [at]), floats.as_pointer())
+
+            def read(pointer: Any) -> Any:
+                value = builder.load(pointer)
+                value.align = 4
+                return value
+
+            x_data = context.make_array(x)(context, builder, x_).data
+            x_rows = [
+                builder.gep(x_data, [builder.add(x_at_, builder.mul(x_row_, I64(i)))])
+                for i in range(rows)
+            ]
+            first, held = place(panel, panel_, I64(0)), place(part, part_, part_at_)
+            outs = [[builder.gep(held, [I64(2 * i + j)]) for j in range(2)] for i in range(rows)]
+            sums = [[cgutils.alloca_once(builder, floats) for _ in range(2)] for _ in range(rows)]
+            zero = ir.Constant(floats, [0.0] * SOME)
+            with builder.if_else(add_) as (then, otherwise):
+                with then:
+                    for row, to in zip(outs, sums, strict=True):
+                        for j in range(2):
+                            builder.store(read(row[j]), to[j])
+                with otherwise:
+                    for to in sums:
+                        for j in range(2):
+                            builder.store(zero, to[j])
+            with cgutils.for_range(builder, count_, intp=I64) as loop:
+                p = loop.index
+                at = builder.mul(p, I64(2))
+                b = [read(builder.gep(first, [builder.add(at, I64(j))])) for j in range(2)]
+                for row, to in zip(x_rows, sums, strict=True):
+                    number = builder.load(builder.gep(row, [p]))
+                    one = builder.insert_element(ir.Constant(floats, ir.Undefined), number, I32(0))
+                    number = builder.shuffle_vector(one, one, ir.Constant(ints, None))
+                    for j in range(2):
+                        total = builder.call(fma, [b[j], number, builder.load(to[j])])
+                        builder.store(total, to[j])
+            for row, to in zip(outs, sums, strict=True):
+                for j in range(2):
+                    builder.store(builder.load(to[j]), row[j]).align = 4
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(x, n, n, panel, n, part, n, types.boolean), generate
+
+    return outputs
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+few_1, few_2, few_4 = few(1), few(2), few(4)
+many_4, many_rows = many(4), many(ROWS)
+
+
+@ordered_subroutine
+def panel_of(kind, weight, w_at, w_row, columns, count, rows, panel):
+    """panel (count, pair) = the transpose of `columns` rows of W, `count` numbers of each."""
+    width = lanes(panel)
+    pair, row = 2 * width, DEPTH + width
+    for j in range(columns):
+        read_floats(kind, weight, w_at + j * w_row, count, rows, j * row)
+    for j in range(0, columns, width):
+        for p in range(0, count, width):
+            transpose(rows, j * row + p, row, panel, p * pair + j, pair)
+
+
+@ordered_subroutine
+def write_columns(part, part_row, rows, columns, bias, first, kind, size, out, at, n):
+    """The sums `part` (rows, columns) and the bias, from byte `at` of out on, whose rows are n
+    numbers."""
+    width, one = lanes(part), part.dtype.type(1)
+    whole = columns - columns % width
+    for i in range(rows):
+        row = at + i * n * size
+        for j in range(0, whole, width):
+            y = load(part, i * part_row + j)
+            if bias.size:
+                y = add_product(y, one, load(bias, first + j))
+            write_vector(kind, out, row + j * size, y)
+        for j in range(whole, columns):
+            number = part[i * part_row + j]
+            if bias.size:
+                number += bias[first + j]
+            write_number(kind, out, row + j * size, number)
+
+
+@ordered_kernel
+def widen_rows(start, stop, kind, size, x, k, out, out_row):
+    """The rows start to stop of x, k numbers each, as float32, `out_row` apart."""
+    for i in range(start, stop):
+        read_floats(kind, x, i * k * size, k, out, i * out_row)
+
+
+@ordered_kernel
+def linear(start, stop, x, x_row, rows, kind, form, size, weight, n, k, bias, out):
+    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
+
+    x is float32; its rows are `x_row` apart, and there are as many as a multiple of 4. weight and
+    out are the bytes of numbers of `size` bytes, stored as `kind` and `form` say. bias (N,), of
+    float32, may be of size 0.
+    """
+    w_row, width = k * size, lanes(x)
+    if rows <= FEW:
+        part = np.empty(FEW * width, x.dtype)
+        for j in range(start, stop, width):
+            columns = min(width, stop - j)
+            w, last, i = j * w_row, columns - 1, 0
+            while i + 4 <= rows:
+                few_4(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
+                i += 4
+            if i + 2 <= rows:
+                few_2(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
+                i += 2
+            if i < rows:
+                few_1(x, i * x_row, x_row, weight, w, w_row, last, form, k, part, i * width, width)
+            write_columns(part, width, rows, columns, bias, j, kind, size, out, j * size, n)
+        return
+    pair, near = 2 * width, (min(rows, NEAR) + 3) // 4 * 4
+    panels = (stop - start + pair - 1) // pair
+    w_rows = np.zeros(pair * (DEPTH + width), x.dtype)
+    panel = np.zeros((DEPTH + width) * pair, x.dtype)
+    part = np.empty(panels * near * pair, x.dtype)
+    for top in range(0, rows, NEAR):
+        m = min(NEAR, rows - top)
+        for p in range(0, k, DEPTH):
+            count = min(DEPTH, k - p)
+            for number in range(panels):
+                j = start + number * pair
+                columns = min(pair, stop - j)
+                panel_of(kind, weight, j * w_row + p * size, w_row, columns, count, w_rows, panel)
+                i = 0
+                while i < m:
+                    at, to = (top + i) * x_row + p, (number * near + i) * pair
+                    if i + ROWS <= m:
+                        many_rows(x, at, x_row, panel, count, part, to, p > 0)
+                        i += ROWS
+                    else:
+                        many_4(x, at, x_row, panel, count, part, to, p > 0)
+                        i += 4
+        for number in range(panels):
+            j = start + number * pair
+            sums, to = part[number * near * pair :], (top * n + j) * size
+            columns = min(pair, stop - j)
+            write_columns(sums, pair, m, columns, bias, j, kind, size, out, to, n)
