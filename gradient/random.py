@@ -28,7 +28,7 @@ from gradient.tensor.arguments import (
     size_of,
     tensor_of,
 )
-from gradient.tensor.creation import finished
+from gradient.tensor.creation import backend_of, finished
 from gradient.tensor.device import Device
 from gradient.tensor.drawing import Draw, check_range
 from gradient.tensor.joining import broadcast_shapes
@@ -209,7 +209,7 @@ def _drawn(
     device: DeviceLike,
     requires_grad: bool,
 ) -> Tensor:
-    backend = backends.get("cpu" if device is None else str(device))
+    backend = backend_of(device)
     wanted = get_default_dtype() if dtype is None else dtype_of(dtype)
     if not wanted.is_floating_point:
         raise DTypeError(sentence(caller, "a floating-point dtype", wanted))
@@ -323,7 +323,7 @@ def _integers(
     low, high = int_of(caller, "low", low), int_of(caller, "high", high)
     if high <= low:
         raise ArgumentError(sentence(caller, "low < high", f"{low} and {high}"))
-    backend = backends.get("cpu" if device is None else str(device))
+    backend = backend_of(device)
     wanted = dtype_of(dtype)
     check_range(caller, low, high, wanted)
     return wrap(draw_integers(generator, backend, shape, low, high, wanted.numpy), backend)
@@ -337,7 +337,7 @@ def randperm(
     device: DeviceLike = None,
 ) -> Tensor:
     """The numbers 0 ... n - 1 in random order."""
-    backend = backends.get("cpu" if device is None else str(device))
+    backend = backend_of(device)
     n = size_argument("randperm", "n", n)
     keys = _source(generator).draw(backend.integers, n, 2**63)
     return wrap(backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy), backend)

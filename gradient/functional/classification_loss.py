@@ -173,10 +173,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """`-(t log x + (1 - t) log(1 - x))` for probabilities; the logarithms are cut off at -100."""
     op = "binary_cross_entropy"
-    if input.shape != target.shape:
-        raise ArgumentError(
-            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
-        )
+    _one_size(op, input, target)
     floats(op, input)
     one_dtype(op, input, target=target)
     for name, values in (("input", input), ("target", target)):
@@ -203,10 +200,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """`binary_cross_entropy(sigmoid(x), t)` without overflow; `pos_weight` scales the term of t."""
     op = "binary_cross_entropy_with_logits"
-    if input.shape != target.shape:
-        raise ArgumentError(
-            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
-        )
+    _one_size(op, input, target)
     floats(op, target)
     # log(1 - sigmoid(x)) = logsigmoid(x) - x
     log_sigmoid = logsigmoid(input)
@@ -215,6 +209,13 @@ def binary_cross_entropy_with_logits(
     else:
         losses = (1 - target) * input - (1 + (pos_weight - 1) * target) * log_sigmoid
     return reduced(op, losses if weight is None else losses * weight, reduction)
+
+
+def _one_size(op: str, input: Tensor, target: Tensor) -> None:
+    if input.shape != target.shape:
+        raise ArgumentError(
+            f"{op}: target size {tuple(target.shape)} differs from input size {tuple(input.shape)}"
+        )
 
 
 @composite

@@ -6,11 +6,11 @@ from gradient import dtypes
 from gradient import functional as F
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError
-from gradient.nn import init
 from gradient.nn.module import Module
+from gradient.nn.normalization import add_affine, reset_affine
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty, ones_like, zeros
+from gradient.tensor.creation import ones_like, zeros
 from gradient.tensor.device import DeviceLike
 
 __all__ = [
@@ -48,9 +48,7 @@ class _NormBase(Module):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        for name, present in (("weight", affine), ("bias", affine and bias)):
-            value = Parameter(empty(num_features, device=device, dtype=dtype)) if present else None
-            self.register_parameter(name, value)
+        add_affine(self, (num_features,), affine, affine and bias, device, dtype)
         if track_running_stats:
             mean = zeros(num_features, device=device, dtype=dtype)
             self.register_buffer("running_mean", mean)
@@ -73,10 +71,7 @@ class _NormBase(Module):
     def reset_parameters(self) -> None:
         """weight 1, bias 0, and fresh running statistics."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        reset_affine(self)
 
     def _check(self, input: Tensor) -> None:
         if input.ndim not in self.allowed_ndim:

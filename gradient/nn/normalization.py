@@ -42,12 +42,12 @@ class LayerNorm(Module):
         self.normalized_shape = _as_tuple(normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         has_bias = elementwise_affine and bias
-        _affine(self, self.normalized_shape, elementwise_affine, has_bias, device, dtype)
+        add_affine(self, self.normalized_shape, elementwise_affine, has_bias, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """weight 1, bias 0."""
-        _reset_affine(self)
+        reset_affine(self)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -120,12 +120,12 @@ class GroupNorm(Module):
             )
         self.num_groups, self.num_channels = num_groups, num_channels
         self.eps, self.affine = eps, affine
-        _affine(self, (num_channels,), affine, affine and bias, device, dtype)
+        add_affine(self, (num_channels,), affine, affine and bias, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """weight 1, bias 0."""
-        _reset_affine(self)
+        reset_affine(self)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -155,7 +155,7 @@ def _as_tuple(shape: int | Sequence[int]) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def _affine(
+def add_affine(
     module: Any,
     shape: tuple[int, ...],
     weight: bool,
@@ -163,13 +163,14 @@ def _affine(
     device: DeviceLike,
     dtype: DType | None,
 ) -> None:
-    """Give `module` a weight and a bias, or the names without values."""
+    """Give a norm its weight and bias, or the names without values."""
     for name, present in (("weight", weight), ("bias", bias)):
         value = Parameter(empty(shape, device=device, dtype=dtype)) if present else None
         module.register_parameter(name, value)
 
 
-def _reset_affine(module: Any) -> None:
+def reset_affine(module: Any) -> None:
+    """A norm's weight 1 and bias 0, where it has them."""
     if module.weight is not None:
         init.ones_(module.weight)
     if module.bias is not None:
