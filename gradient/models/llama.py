@@ -142,6 +142,9 @@ class LlamaDecoderLayer(nn.Module):
         norm: makes a norm of its size and epsilon.
     """
 
+    #: What checkpoints call the MLP.
+    mlp_name: ClassVar[str] = "mlp"
+
     def __init__(
         self,
         config: LlamaFamilyConfig,
@@ -153,7 +156,7 @@ class LlamaDecoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.self_attn = attention(config, layer)
-        self.mlp = mlp(config)
+        self.add_module(self.mlp_name, mlp(config))
         self.norms = config.norms
         for name in filter(None, config.norms):
             self.add_module(name, norm(config.hidden_size, config.norm_eps))
@@ -164,7 +167,7 @@ class LlamaDecoderLayer(nn.Module):
         """(B, T, C) -> (B, T, C)."""
         y = self.self_attn(self.normed(self.norms.before_attention, x), rotate, past)
         x = x + self.scaled(self.normed(self.norms.behind_attention, y))
-        y = self.mlp(self.normed(self.norms.before_mlp, x))
+        y = getattr(self, self.mlp_name)(self.normed(self.norms.before_mlp, x))
         return x + self.scaled(self.normed(self.norms.behind_mlp, y))
 
     def normed(self, name: str, x: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import gradient.functional as F
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import limited, positive, size
 from gradient.models.gguf import (
     BLOCK,
@@ -32,11 +31,9 @@ from gradient.models.gguf import (
     Shapes,
 )
 from gradient.models.llama import (
-    LlamaAttention,
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaMLP,
-    LlamaRMSNorm,
 )
 from gradient.models.llama_config import (
     LLAMA_GGUF,
@@ -46,7 +43,6 @@ from gradient.models.llama_config import (
     read_qwen_gguf,
 )
 from gradient.models.moe import Router, SparseMoe
-from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -144,20 +140,10 @@ class MixtralMoe(SparseMoe):
         super().__init__(gate, experts, act, jitter=config.router_jitter_noise)
 
 
-class MixtralDecoderLayer(nn.Module):
-    """Attention, then a mixture of experts."""
+class MixtralDecoderLayer(LlamaDecoderLayer):
+    """Attention, then a mixture of experts, which has a name of its own."""
 
-    def __init__(self, config: MixtralConfig, layer: int, norm: type[LlamaRMSNorm]) -> None:
-        super().__init__()
-        self.self_attn = LlamaAttention(config, layer)
-        self.block_sparse_moe = MixtralMoe(config)
-        self.input_layernorm = norm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = norm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.self_attn(self.input_layernorm(x), rotate, past)
-        return x + self.block_sparse_moe(self.post_attention_layernorm(x))
+    mlp_name = "block_sparse_moe"
 
 
 class MixtralForCausalLM(LlamaForCausalLM):
@@ -171,7 +157,7 @@ class MixtralForCausalLM(LlamaForCausalLM):
     }
 
     def __init__(self, config: MixtralConfig) -> None:
-        super().__init__(config, layer=MixtralDecoderLayer)
+        super().__init__(config, layer=MixtralDecoderLayer, mlp=MixtralMoe)
 
 
 # ---- Qwen ---------------------------------------------------------------------------------------
