@@ -109,11 +109,9 @@ class Llama2cFile(TensorFile):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         return sum(4 * prod(shape) for _, shape in self._entries.values())
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         start, shape = self._entries[name]
         release_pages(self._map, start, start + 4 * prod(shape))
 

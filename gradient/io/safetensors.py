@@ -136,11 +136,9 @@ class SafetensorsFile(TensorFile):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         return sum(entry.stop - entry.start for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         packed = self.packed.get(name)
         for stored in packed.parts(name) if packed else (name,):
             entry = self.entries[stored]

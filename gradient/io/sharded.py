@@ -68,11 +68,9 @@ class ShardedFiles(TensorFile):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         return sum(file.nbytes for file in self.files.values())
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         self.files[self.names[name]].release(name)
 
     def __repr__(self) -> str:

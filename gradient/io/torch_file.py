@@ -152,11 +152,9 @@ class TorchFile(TensorFile):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         return sum(prod(entry.shape) * entry.dtype.itemsize for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         start, stop = self._record(f"data/{self.entries[name].storage}")
         release_pages(self._map, start, stop)
 

@@ -178,7 +178,6 @@ class Paged(Layout):
         return Paged(self.pool, tables, joined)
 
     def rewind(self, counts: Sequence[int]) -> None:
-        """See `Layout.rewind`."""
         for row, count in enumerate(counts):
             kept = -(-count // self.pool.page_size)
             beyond = self.tables[row][kept:]
@@ -188,7 +187,6 @@ class Paged(Layout):
                 self.table[row, kept:] = 0
 
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.read`."""
         positions = gradient.arange(start, stop, device=self.spec.device)
         pages = self.table[row][positions // self.pool.page_size]
         index = (pages, positions % self.pool.page_size)
@@ -300,7 +298,6 @@ class PagedSlots(Slots):
         )
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """See `Slots.update`."""
         pool = self.layout.pool
         buffers = KeyValues(pool.keys[layer], pool.values[layer])
         for stored, added in zip(buffers, new, strict=True):

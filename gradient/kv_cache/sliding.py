@@ -110,16 +110,13 @@ class Ring(Buffers, Layout):
         return joined
 
     def rewind(self, counts: Sequence[int]) -> None:
-        """See `Layout.rewind`."""
         self._check(counts, "")
 
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.read`."""
         index = gradient.arange(start, stop, device=self.spec.device) % self.size + 1
         return self._of_row(layer, row, index)
 
     def first(self, row: int, count: int) -> int:
-        """See `Layout.first`."""
         return self.kept_from[row] if count else 0
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
@@ -176,7 +173,6 @@ class RingSlots(Slots):
         self.map = self._map()
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """See `Slots.update`."""
         ring = self.ring
         if window != ring.window:  # what is read is one thing for all layers of the ring
             raise ArgumentError(

@@ -44,7 +44,6 @@ class Static(Buffers, Layout):
         self._allocate(round_up(capacity, spec.block))
 
     def allocate_slots(self, batch: Batch) -> StaticSlots:
-        """See `Layout.allocate_slots`."""
         extent = batch.tokens if batch.fresh else round_up(batch.end, self.spec.block)
         self._reserve(extent)
         return StaticSlots(self, batch, extent)
@@ -71,7 +70,6 @@ class Static(Buffers, Layout):
         """Do nothing: what lies beyond a row's length is not seen, and overwritten."""
 
     def read(self, layer: int, row: int, start: int, stop: int) -> KeyValues:
-        """See `Layout.read`."""
         return self._of_row(layer, row, slice(start, stop))
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
@@ -107,7 +105,6 @@ class StaticSlots(Slots):
         )
 
     def update(self, layer: int, new: KeyValues, window: int | None) -> KeyValues:
-        """See `Slots.update`."""
         buffers = KeyValues(self.layout.keys[layer], self.layout.values[layer])
         for stored, added in zip(buffers, new, strict=True):
             for buffer, part in zip(stored, added, strict=True):

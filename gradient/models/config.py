@@ -174,7 +174,6 @@ class DecoderConfig(ModelConfig):
     heads_divide_hidden_size: ClassVar[bool] = True
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         return heads_problems(self) if self.heads_divide_hidden_size else []
 
     @property
@@ -210,7 +209,6 @@ class EncoderConfig(ModelConfig):
     pad_token_id: int | None = 0
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         found = heads_problems(self)
         pad = self.pad_token_id
         if pad is not None and not 0 <= pad < self.vocab_size:

@@ -61,12 +61,10 @@ class DeepseekV2Config(MoeFields, LlamaFamilyConfig):
     topk_method: str | None = "greedy"
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content."""
         heads = {"head_dim": self.qk_rope_head_dim, "num_key_value_heads": self.num_attention_heads}
         return super().to_hf() | heads
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         found = super().problems() + expert_problems(self, self.n_routed_experts)
         if self.topk_method not in (None, "greedy"):
             found.append(f"topk_method must be 'greedy', got {self.topk_method!r}")

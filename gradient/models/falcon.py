@@ -115,7 +115,6 @@ class FalconConfig(RotaryConfig):
         return super().to_hf() | {"num_kv_heads": self.kv_heads, "ffn_hidden_size": inner}
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         if self.alibi:
             return ["alibi must be false: only Falcons with rotary positions are supported"]
         return super().problems() or heads_problems(self, "num_attention_heads", "kv_heads")

@@ -161,7 +161,6 @@ class GemmaConfig(LlamaFamilyConfig):
 
     @classmethod
     def from_hf(cls, values: dict[str, Any]) -> Self:
-        """Build the config from config.json's content."""
         act = cls.activation(values)
         values = {key: value for key, value in values.items() if key != "hidden_activation"}
         return super().from_hf(values | {"hidden_act": "gelu_pytorch_tanh" if act is None else act})
@@ -184,7 +183,6 @@ class GemmaConfig(LlamaFamilyConfig):
         return super().to_hf() | {"hidden_activation": self.hidden_act}
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
         found = super().problems()
         if self.use_bidirectional_attention:
             found.append(
@@ -225,7 +223,6 @@ class Gemma2Config(GemmaConfig):
         return values.get("hidden_activation")
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
         found = super().problems()
         if self.sliding_window is None and SLIDING in (self.layer_types or [SLIDING]):
             found.append("sliding_window must be an int: some layers have a window")

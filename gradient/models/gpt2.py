@@ -108,7 +108,6 @@ class GPT2Config(DecoderConfig):
     eos_token_id: int | list[int] | None = 50256
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         found = super().problems()
         if self.add_cross_attention:
             found.append("add_cross_attention must be false: only decoder-only GPT-2 is supported")

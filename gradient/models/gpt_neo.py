@@ -60,7 +60,6 @@ class GPTNeoConfig(DecoderConfig):
     eos_token_id: int | list[int] | None = 50256
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         found = super().problems()
         try:
             kinds = self.kinds

@@ -91,7 +91,6 @@ class LlamaFamilyConfig(RotaryConfig):
         return super().to_hf() | {"head_dim": self.head_size, "num_key_value_heads": self.kv_heads}
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         if self.num_attention_heads % self.kv_heads:
             return [
                 f"num_key_value_heads = {self.kv_heads} must divide "

@@ -54,7 +54,6 @@ class OPTConfig(DecoderConfig):
     pad_token_id: int | None = 1
 
     def to_hf(self) -> dict[str, Any]:
-        """Return config.json's content."""
         return super().to_hf() | {"init_std": self.initializer_range}
 
     @property

@@ -71,7 +71,6 @@ class RotaryConfig(DecoderConfig):
         return super().to_hf() | old_dialect(self.rope_parameters)
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         return super().problems() or self.rotary_problems()
 
     def rotary_problems(self) -> list[str]:

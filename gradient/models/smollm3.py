@@ -57,7 +57,6 @@ class SmolLM3Config(LlamaConfig):
     pad_token_id: int | None = 128004
 
     def problems(self) -> list[str]:
-        """Return which values do not fit together, one sentence each."""
         found = super().problems() + layer_type_problems(self.layer_types, self.num_hidden_layers)
         listed = self.no_rope_layers
         if listed is not None and len(listed) < self.num_hidden_layers:

@@ -6,7 +6,7 @@ import _thread
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
@@ -38,12 +38,7 @@ class StopRequest:
                 self._earlier[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._earlier.items():
             if handler is not None:  # one that was not installed from Python cannot be put back
                 signal.signal(number, handler)

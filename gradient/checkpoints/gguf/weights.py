@@ -82,7 +82,6 @@ class GGUFWeights(TensorFile):
         return self.file.nbytes
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         self.file.release(self._sources[name][0])
 
 

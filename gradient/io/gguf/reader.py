@@ -106,11 +106,9 @@ class GGUFFile(TensorFile):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         return sum(entry.nbytes or 0 for entry in self.entries.values())
 
     def release(self, name: str) -> None:
-        """See `TensorFile.release`."""
         entry = self.entries[name]
         release_pages(self._home[name].map, entry.start, entry.start + (entry.nbytes or 0))
 
