@@ -78,6 +78,12 @@ class RecordedArray:
 
     # What the host would have to know the value for.
 
+    def __getattr__(self, name: str) -> Any:
+        """What else NumPy's arrays have: who asks for it is not to be recorded."""
+        if name.startswith("__") or name not in np.ndarray.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.recorder.read(self, f"the attribute {name}"), name)
+
     def __bool__(self) -> bool:
         return bool(self.recorder.read(self, "bool()"))
 

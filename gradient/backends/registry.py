@@ -16,8 +16,9 @@ _factories: dict[str, Factory] = {}
 
 def register(device_type: str, factory: Factory) -> None:
     """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
+    if device_type in _factories:
+        get.cache_clear()
     _factories[device_type] = factory
-    get.cache_clear()
 
 
 @functools.cache

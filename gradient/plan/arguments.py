@@ -36,7 +36,9 @@ class Arguments:
         if isinstance(value, Variable):
             return self._tensor_key(value)
         kind = type(value)
-        if kind in (int, float, bool, str, bytes, complex, type(None)):
+        if kind in (float, complex):
+            return kind, repr(value)  # -0.0 is not 0.0
+        if kind in (int, bool, str, bytes, type(None)):
             return kind, value
         if kind in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
             return (kind, *map(self._key, value))

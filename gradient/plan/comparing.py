@@ -109,7 +109,7 @@ def _values(a: Any, b: Any) -> str | None:
         return None if a.name == b.name else f"{a!r} becomes {b!r}"
     if isinstance(a, slice):
         return _values((a.start, a.stop, a.step), (b.start, b.stop, b.step))
-    same = a == b or (a != a and b != b)
+    same = repr(a) == repr(b) if isinstance(a, (float, complex)) else a == b
     return None if same else f"the number {a!r} becomes {b!r}"
 
 

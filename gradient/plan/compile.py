@@ -109,11 +109,12 @@ class Compiled(Transparent):
             return self._eagerly(signature, args, options)
         given, named, aliases = with_aliases(args, options, arguments.inputs)
         signature.recordings += 1
+        states = watch.random_states()
         recording = record(
             functools.partial(self.function, **named), *given, inputs=aliases, strict=self.fullgraph
         )
         by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
-        signature.reason = recording.broken or _side_effect(watch, recording)
+        signature.reason = recording.broken or _side_effect(watch, recording, states)
         if signature.reason is None:
             self._compare(signature, recording, watch)
         if signature.reason is not None:
@@ -243,6 +244,10 @@ def _grad_states(recording: Recording) -> list[tuple[int, bool]]:
     return [(id(t), grad is None) for t, grad in recording.grads_before]
 
 
-def _side_effect(watch: Watch, recording: Recording) -> str | None:
+def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:
+    """What the run has done beside its tensors, which a replay would not."""
+    for before, after in zip(states, watch.random_states(), strict=True):
+        if before != after:
+            return f"it draws {before[0]}, which a replay would not"
     changed = watch.changed(frozenset(recording.readers.live))
     return None if changed is None else f"it changes {changed}, which a replay would not"

@@ -99,6 +99,10 @@ def record(
 class _Run:
     def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
         self.backend, self.inputs = backend, inputs
+        if gc.get_freeze_count():
+            raise PlanError(
+                "this cannot be recorded: gc.freeze() hides tensors; gc.unfreeze() first"
+            )
         found = gc.get_objects()
         generators = [x for x in found if type(x) is Generator]
         optimizers = [x for x in found if issubclass(type(x), Optimizer) and "state" in vars(x)]

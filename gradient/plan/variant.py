@@ -26,7 +26,7 @@ from gradient.plan.executors import CpuExecutor
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording
-from gradient.plan.watch import Watch
+from gradient.plan.watch import Watch, equal
 from gradient.tensor import Tensor
 
 
@@ -58,6 +58,8 @@ class Variant:
         self.live = frozenset(self.readers.live)
         plan = with_constants(first, second)
         reached = set(watch.tensors)
+        if _places(first) != _places(second) or not equal(_plain(first), _plain(second)):
+            raise PlanError("what it returns besides tensors differs from call to call")
         self._results(second)
         self._gradients(second)
         self._refuse_survivors(second)
@@ -74,6 +76,8 @@ class Variant:
             if ref in second.gradients:
                 continue
             watched = [t for t in tensors if id(t) in reached]
+            if any(t.node is not None and t.node.op is not None for t in watched):
+                raise PlanError("it reads a tensor whose graph was made outside of it")
             if not watched:
                 array = self.plan.buffers[ref].array
                 raise PlanError(
@@ -224,6 +228,19 @@ class Variant:
             t._grad = wrap(array, backend)
         each = iter(tensors)
         return mapped_tensors(self.result, lambda _: next(each))
+
+
+def _places(recording: Recording) -> list[Any]:
+    """Where the tensors of a result come from, and which gradients are new."""
+    refs = {id(t): ref for t, ref in recording.survivors}
+    inputs = {id(t): -1 - i for i, t in enumerate(recording.inputs)}
+    results = tensors_in(recording.result)
+    grads = [(id(t), None if g is None else refs.get(id(g))) for t, g in recording.grads]
+    return [[refs.get(id(t), inputs.get(id(t))) for t in results], grads]
+
+
+def _plain(recording: Recording) -> Any:
+    return mapped_tensors(recording.result, lambda t: None)
 
 
 def _is_live(node: Any) -> bool:

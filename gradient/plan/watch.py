@@ -9,7 +9,9 @@ compared before each replay. Tensors are compared by identity; what they hold, t
 from __future__ import annotations
 
 import collections
+import collections.abc
 import functools
+import random
 import sys
 import sysconfig
 import types
@@ -53,10 +55,11 @@ class Watch:
 
     def __init__(self, *starts: Any):
         self.tensors: dict[int, Any] = {}
-        self.modules = 0
         self._parts: list[_Part] = []
         self._seen: dict[int, Any] = {}
-        self._names: list[tuple[dict[str, Any], str, Any]] = []
+        # The hidden states of random.random() and np.random.rand().
+        self._add(_RandomState("Python's random numbers", random._inst))  # type: ignore[attr-defined]
+        self._add(_RandomState("NumPy's random numbers", np.random.mtrand._rand))
         waiting = [(start, "") for start in starts]
         while waiting:
             value, path = waiting.pop()
@@ -96,6 +99,12 @@ class Watch:
             return self._add(_Sequence(path, value))
         if isinstance(value, type):
             return self._class(value, path)
+        if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+            return self._add(_RandomState(path or type(value).__name__, value))
+        if isinstance(value, collections.abc.Iterator):
+            raise PlanError(
+                f"{path or 'the function'} is an iterator, which a replay would not ask"
+            )
         if isinstance(value, types.ModuleType):
             own = users(getattr(value, "__file__", None))
             return self._add(_Dict(value.__name__, value, _plain_names)) if own else []
@@ -160,6 +169,11 @@ class Watch:
         if slots:
             found += self._add(_Slots(path or type(value).__name__, value, slots))
         return found
+
+    def random_states(self) -> list[tuple[str, str]]:
+        """Where Python's and NumPy's random generators are: a run that draws moves them."""
+        parts = [part for part in self._parts if isinstance(part, _RandomState)]
+        return [(part.path, part.state()) for part in parts]
 
     # Comparing -----------------------------------------------------------------------------------
 
@@ -286,6 +300,24 @@ class _Name(_Part):
         return [self.globals.get(self.path)]
 
 
+class _RandomState(_Part):
+    """A generator of Python's or NumPy's: drawing from it is not repeated by a replay. What counts
+    is that the function does not, so each comparison starts from where it is."""
+
+    def __init__(self, path: str, generator: Any):
+        self.generator = generator
+        super().__init__(path)
+
+    def now(self) -> list[Any]:
+        return []
+
+    def state(self) -> str:
+        g = self.generator
+        if isinstance(g, random.Random):
+            return repr(g.getstate())
+        return repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.get_state())
+
+
 class _Tensor(_Part):
     """Whether a tensor requires a gradient, and its hooks."""
 
@@ -306,10 +338,16 @@ def equal(a: Any, b: Any) -> bool:
         return True
     if type(a) is not type(b):
         return False
+    if isinstance(a, (float, complex)):
+        return repr(a) == repr(b)  # -0.0 is not 0.0, and nan is nan
     if isinstance(a, PLAIN):
-        return bool(a == b) or (a != a and b != b)
-    if type(a) in (tuple, list):
+        return bool(a == b)
+    if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(equal, a, b))
+    if type(a) is dict:
+        return list(a) == list(b) and all(map(equal, a.values(), b.values()))
+    if isinstance(a, (np.generic, np.dtype)):
+        return bool(a == b)
     if type(a) is types.MethodType:
         return a.__self__ is b.__self__ and a.__func__ is b.__func__
     return False

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradient import backends
+from gradient.backends import registry
 from gradient.backends.base import Backend
 from gradient.errors import BackendError, DeviceError
 from support.array_backends import PROOFS, HandleBackend
@@ -71,3 +72,12 @@ def test_a_stream_is_the_same_in_parts(device: str) -> None:
         backend.to_numpy(backend.philox(3, at, n)) for at, n in ((10, 1), (11, 5000), (5011, 999))
     ]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_another_device_type_leaves_the_backends_that_there_are() -> None:
+    before = backends.get("cpu")
+    backends.register("one_more", lambda index: HandleBackend())
+    try:
+        assert backends.get("cpu") is before
+    finally:
+        del registry._factories["one_more"]

@@ -231,6 +231,13 @@ def test_each_signature_has_a_plan() -> None:
     assert replayed(f) == 12 and len(f.signatures) == 6  # type: ignore[attr-defined]
 
 
+def test_zeros_of_two_signs_are_two_numbers() -> None:
+    f = gradient.compile(lambda x, zero: x * zero, fullgraph=True)
+    for zero in (0.0, -0.0):
+        for _ in range(5):
+            assert str(f(gradient.ones(1), zero).item()) == str(zero)
+
+
 def test_results_of_one_call_are_not_those_of_the_next() -> None:
     f = gradient.compile(lambda x: x + 1, fullgraph=True)
     kept = [f(gradient.full((2,), float(i))) for i in range(6)]
@@ -368,14 +375,45 @@ def _random(x: gradient.Tensor) -> gradient.Tensor:
     return x * random.random()
 
 
-def _host_array(x: gradient.Tensor) -> gradient.Tensor:
-    import numpy as np
+def _clock(x: gradient.Tensor) -> gradient.Tensor:
+    import time
 
+    return x * time.perf_counter()
+
+
+def _host_array(x: gradient.Tensor) -> gradient.Tensor:
     return x + gradient.tensor(np.random.default_rng().random(2).astype("f"))
 
 
 def _writes_argument(x: gradient.Tensor) -> gradient.Tensor:
     return x.add_(1)
+
+
+def _flips(x: gradient.Tensor) -> gradient.Tensor:
+    import random
+
+    return x.flip(0) if random.random() < 2 else x
+
+
+numpy_draws = np.random.default_rng(0)
+
+
+def _numpy_draws(x: gradient.Tensor) -> gradient.Tensor:
+    return x * int(numpy_draws.integers(1, 9))
+
+
+stream = iter([1.0] * 100)
+
+
+def _advances(x: gradient.Tensor) -> gradient.Tensor:
+    return x * next(stream)
+
+
+outside = gradient.ones(2, requires_grad=True) * 2
+
+
+def _graph_from_outside(x: gradient.Tensor) -> None:
+    (outside * x).sum().backward(retain_graph=True)
 
 
 def _view(x: gradient.Tensor) -> gradient.Tensor:
@@ -392,8 +430,13 @@ def _another_device(x: gradient.Tensor) -> gradient.Tensor:
         (_appends, "history"),
         (_counts, "calls"),
         (_keeps, "history|kept"),
-        (_random, "mul: the number"),
+        (_random, "draws Python's random"),
+        (_flips, "draws Python's random"),
+        (_numpy_draws, "draws numpy_draws"),
+        (_advances, "stream is an iterator"),
+        (_graph_from_outside, "graph was made outside"),
         (_host_array, "host makes"),
+        (_clock, "the number"),
         (_writes_argument, "writes to an argument"),
         (_view, "view of an argument"),
         (_another_device, "handle|to_numpy|to reads"),
