@@ -73,11 +73,10 @@ class Reductions(Arithmetic):
         self, dim: int | None = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The product."""
-        axis = self._axis("prod", dim, keepdim)
         if dim is not None and not isinstance(dim, int):
             raise TypeMismatch(sentence("prod", "an int as dim", repr(dim)))
         if dtype is None:
-            return reduce.prod(self, axis=axis, keepdims=keepdim)
+            return reduce.prod(self, axis=self._axis("prod", dim, keepdim), keepdims=keepdim)
         return self.to(dtype=dtype).prod(dim, keepdim).to(dtype=dtype)
 
     def var(
