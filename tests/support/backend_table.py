@@ -491,6 +491,9 @@ CASES: dict[str, list[Case]] = {
         *[lambda a, best=best: (a.integers(0, 50, 1500, 3), 99, 0, best) for best in (True, False)],
         lambda a: (np.where(a(2, 1200) > 3, a.dtype.type(np.nan), a(2, 1200)), 7, 1, True),
         lambda a: (np.where(a(2, 1200) > 1, a.dtype.type(np.nan), a(2, 1200)), 7, 1, True),
+        lambda a: (np.floor(a(2, 3000)), 64, 1, True),  # most elements are equal to others
+        *[lambda a, by=by: (np.sort(a(2, 3000), -1)[:, ::by], 40, -1, True) for by in (1, -1)],
+        lambda a: (np.log(np.floor(a(2, 1500))), 9, 1, True),  # NaN and both infinities
         lambda a: (a(a.rows, 8), 2, 1, True),
         lambda a: (a(4, 3), 0, 0, True),
     ],

@@ -82,6 +82,7 @@ class Pool:
 
 current: Pool | None = None
 """The pool, once it is started."""
+_ended = False
 _lock = new_lock()
 
 
@@ -90,7 +91,7 @@ def get(threads: int) -> Pool:
     global current
     with _lock:
         if current is None:
-            current = Pool(threads - 1)
+            current = Pool(0 if _ended else threads - 1)
             # Where Ctrl-C does not come between two of them. If it ends the wait they come later.
             compiler.run(current.start)
         return current
@@ -125,6 +126,8 @@ def reserved() -> Iterator[None]:
 @atexit.register
 def _stop_at_exit() -> None:
     """The workers' code is freed at the end of the process: none may be in it by then."""
+    global _ended
+    _ended = True
     with contextlib.suppress(KeyboardInterrupt):
         stop()
 
