@@ -47,6 +47,7 @@ CASES = {
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "compile": Case("compile", "compiled training steps, and the Python of a replay", 1),
+    "training": Case("compiled_steps", "training steps of four models, compiled and eager"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "llama.cpp": Case(
