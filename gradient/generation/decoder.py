@@ -154,8 +154,12 @@ class Decoder:
         """Put one more token behind each row; return the tokens as numbers."""
         self.reserve(max(self.lengths) + 1)
         self.tokens[self.index, self.ends] = chosen
-        self.ends = self.ends + 1
-        self.newest = chosen
+        # In place: a recorded step finds what it reads where it was when it was recorded.
+        self.ends += 1
+        if self.newest is None:
+            self.newest = chosen.clone()
+        else:
+            self.newest.copy_(chosen)
         ids = chosen.tolist()
         for text, token in zip(self.ids, ids, strict=True):
             text.append(token)

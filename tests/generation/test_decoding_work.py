@@ -241,3 +241,19 @@ def test_within_a_block_every_step_is_the_same_list_of_tasks(kind, held, dtype, 
         rows_begin = [(count + number + 1) % 8 <= 1 for count in held] if kind == "paged" else []
         assert equal or end % 8 in (0, 1) or any(rows_begin)
     assert sum(same) >= 11
+
+
+def test_a_step_leaves_its_tensors_where_they_were():
+    """So that a recorded step finds them."""
+    model = make_model()
+    prompts = [text[:n].tolist() for text, n in zip(texts(2), (5, 3), strict=True)]
+    sampler = Sampler(GenerationOptions(temperature=0), 2)
+    decoder = Decoder(model, prompts, sampler, limits=[30, 30])
+    decoder.step()
+    held = decoder.newest, decoder.ends, decoder.tokens, decoder.cache.lengths
+    for _ in range(3):
+        decoder.step()
+    after = decoder.newest, decoder.ends, decoder.tokens, decoder.cache.lengths
+    assert all(now is before for now, before in zip(after, held, strict=True))
+    assert decoder.ends.tolist() == [9, 7]
+    assert decoder.newest.tolist() == [ids[-1] for ids in decoder.ids]
