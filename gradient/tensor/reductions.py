@@ -214,7 +214,7 @@ class Reductions(Arithmetic):
         """The maximum of all, (values, indices) along `dim`, or the larger of two tensors."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
-            return elementwise.maximum(tensor_of("max", self), tensor_of("max", dim))
+            return self._of_two("max", elementwise.maximum, dim, keepdim)
         return self._extreme("max", reduce.max, reduce.argmax, dim, keepdim)
 
     @overload
@@ -231,8 +231,12 @@ class Reductions(Arithmetic):
         """The minimum of all, (values, indices) along `dim`, or the smaller of two tensors."""
         dim = dim if other is None else other
         if dim is not None and not isinstance(dim, int):
-            return elementwise.minimum(tensor_of("min", self), tensor_of("min", dim))
+            return self._of_two("min", elementwise.minimum, dim, keepdim)
         return self._extreme("min", reduce.min, reduce.argmin, dim, keepdim)
+
+    def _of_two(self, caller: str, op: Any, other: Any, keepdim: bool) -> Tensor:
+        flag_of(caller, "keepdim", keepdim)
+        return op(tensor_of(caller, self), tensor_of(caller, other))
 
     def _extreme(
         self, caller: str, of_all: Any, choose: Any, dim: int | None, keepdim: bool

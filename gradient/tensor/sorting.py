@@ -97,7 +97,8 @@ class Sorting(Reductions):
     def median(self, dim: int, keepdim: bool = False) -> ValuesAndIndices: ...
     def median(self, dim: int | None = None, keepdim: bool = False) -> Tensor | ValuesAndIndices:
         """The lower median of all, or (value, index) along `dim`; NaN where there is one."""
-        self._axis("median", dim, keepdim)
+        if keepdim is not False:
+            flag_of("median", "keepdim", keepdim)
         if dim is None:
             return reduce.median(self) if self.numel() else (self.sum() / 0).to(self.dtype)
         axis = axis_of(dim, self.ndim)  # one, not several
