@@ -457,6 +457,40 @@ for delay in (0.001, 0.02, 0.05):
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["interrupted"] * 3, "")
 
 
+@pytest.mark.parametrize("system", [None, "a system without futex"])
+def test_workers_without_work_take_no_processor_time(system: str | None, tmp_path: Path) -> None:
+    """They sleep, and wake up for the next list."""
+    program = f"""
+import time
+import numpy as np
+from gradient.backends.numpy import kernels, pool, threads
+
+driver, system = kernels.load("driver"), {system!r}
+driver.SYSTEM = system or driver.SYSTEM
+threads.set_num_threads(3)
+x = np.ones((40, 3000), np.float32)
+y = np.zeros_like(x)
+tasks = threads.Tasks()
+for _ in range(20):
+    tasks.append(kernels.load("norms").softmax, 40, 1, x, y)
+for _ in range(3):
+    y[:] = 0
+    threads.run_tasks(tasks)
+    assert np.allclose(y, 1 / 3000)
+    time.sleep(0.2)  # until the workers have gone to sleep
+    before = time.process_time()
+    time.sleep(0.5)
+    print(time.process_time() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(float(seconds) < 0.25 for seconds in done.stdout.split())
+
+
 @pytest.mark.slow
 def test_two_hundred_runs_under_load() -> None:
     """Other processes take the processors away at any point."""

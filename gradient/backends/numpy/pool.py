@@ -61,7 +61,7 @@ class Pool:
             begin = time.perf_counter()
             self.driver.spin(looks)
             seconds.append(time.perf_counter() - begin)
-        return max(100, round(SPIN_SECONDS / min(seconds) * looks))
+        return max(100, round(SPIN_SECONDS / max(min(seconds), 1e-9) * looks))
 
     def start(self) -> None:
         for i in range(self.count):

@@ -35,7 +35,8 @@ def _default() -> int:
 
 
 _threads = _default()
-_pool: ThreadPoolExecutor | None = None
+_helpers: ThreadPoolExecutor | None = None
+"""The threads of `run`."""
 
 
 def get_num_threads() -> int:
@@ -45,14 +46,14 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Use `n` threads on the CPU. Results are the same for every `n`."""
-    global _threads, _pool
+    global _threads, _helpers
     if not isinstance(n, int) or n < 1:
         raise ArgumentError(f"set_num_threads: expected a positive int, got {n!r}")
     if n != _threads:
         pool.stop()
-        if _pool is not None:
-            _pool.shutdown()
-            _pool = None
+        if _helpers is not None:
+            _helpers.shutdown()
+            _helpers = None
     _threads = n
 
 
@@ -130,31 +131,31 @@ def precompile(kernel: Callable[..., Any], *arguments: Any) -> None:
 
 
 def _executor() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
+    global _helpers
+    if _helpers is None:
         from concurrent.futures import ThreadPoolExecutor
 
         # The calling thread works too.
         n = max(1, _threads - 1)
-        pool = ThreadPoolExecutor(n, thread_name_prefix="gradient")
+        executor = ThreadPoolExecutor(n, thread_name_prefix="gradient")
         # The workers are started from a thread of their own, which Ctrl-C does not reach: one that
         # came between a worker's start and its registration would leave the program waiting for
         # it at exit.
         together = threading.Barrier(n)
         starter = threading.Thread(
-            target=lambda: [pool.submit(together.wait) for _ in range(n)], daemon=True
+            target=lambda: [executor.submit(together.wait) for _ in range(n)], daemon=True
         )
         starter.start()
         starter.join()
-        _pool = pool
-    return _pool
+        _helpers = executor
+    return _helpers
 
 
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
+def _forget_helpers() -> None:
+    global _helpers
+    _helpers = None
 
 
-# Threads do not survive a fork: a child process makes its own pool when it first needs one.
+# Threads do not survive a fork: a child process makes its own when it first needs one.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_helpers)
