@@ -1,12 +1,17 @@
 """Packed weights: unpacking them, packing them, and a product with one beside the float32 product.
 
 At the shape of a layer of TinyLlama 1.1B (--large: of LLaMA 7B), for one row, as in decoding, and
-for many, as in reading a prompt. "composed" is the definition that runs on every backend.
+for many, as in reading a prompt. "gradient" rounds x to int8, as products do where no gradient is
+recorded; "exact" does not; "composed" is the definition that runs on every backend.
+
+A row by weights that no cache holds should take as long as reading their bytes: both are measured
+in turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -17,10 +22,17 @@ from gradient import backends
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType
-from gradient.dtypes.packed import int4_group, int8_channel, q4_0, q4_k, q6_k, q8_0
+from gradient.dtypes.packed import int4_group, int8_channel, nf4, q4_0, q4_k, q5_k, q6_k, q8_0
 
 SMALL, LARGE = (2048, 5632), (4096, 11008)
-FORMATS: tuple[PackedDType, ...] = (q8_0, q4_0, q4_k, q6_k, int8_channel, int4_group)
+FORMATS: tuple[PackedDType, ...] = (
+    *(q8_0, q4_0, q4_k, q5_k, q6_k),
+    *(int8_channel, int4_group, nf4),
+)
+STREAMED = 384 << 20
+"""Bytes of weights that are read one after another, beyond most caches."""
+SHARES = {"q8_0": 0.8, "int8_channel": 0.8}
+"""Of the read bandwidth, the least that a row by weights of a format should reach; others 0.65."""
 AT_ONCE = 64
 """Rows of the weight that are unpacked alone, to time that: their values stay in the cache."""
 TARGET = 0.5
@@ -37,6 +49,8 @@ def run(options: Options) -> Iterator[Result]:
         yield from _rates("unpacked", {name: _unpack(be, p) for name, p in few.items()}, options, k)
         packing = {d.name: _pack(be, d, weight[:AT_ONCE]) for d in FORMATS}
         yield from _rates("packed", packing, options, k)
+        for name, p in packed.items():
+            yield _streamed(be, rng.standard_normal((1, k), dtype=np.float32), name, p, options)
         for m in (1, 256):
             x = rng.standard_normal((m, k), dtype=np.float32)
             yield from _products(be, x, weight, packed, options)
@@ -72,6 +86,40 @@ def _rates(
         )
 
 
+def _streamed(
+    be: backends.Backend, x: np.ndarray, name: str, packed: PackedArray, options: Options
+) -> Result:
+    """One row by many weights, in turn with reading as many bytes."""
+    weights = [packed.map(np.copy) for _ in range(-(-STREAMED // packed.nbytes))]
+    size = sum(weight.nbytes for weight in weights)
+    parts = np.array_split(np.ones(size // 4, np.float32), options.threads)
+    with ThreadPoolExecutor(options.threads) as pool:
+        calls: dict[str, Callable[[], object]] = {
+            "products": lambda: [be.int8_matmul(x, weight) for weight in weights],
+            "reading": lambda: list(pool.map(np.max, parts)),
+        }
+        for call in calls.values():
+            call()
+        samples = interleave(calls, rounds=options.rounds(10), settle=0.05)
+    products, reading = samples["products"], samples["reading"]
+    share = 1 / products.ratio(reading)
+    least = SHARES.get(name, 0.65)
+    return Result(
+        case="packed",
+        what=f"{name} weights by one row",
+        contender="gradient",
+        value=1e-9 * size / products.median,
+        unit="GB/s",
+        best=1e-9 * size / products.best,
+        samples=len(products.seconds),
+        peer="reading",
+        ratio=share,
+        target=f">= {least} of reading",
+        met=share >= least,
+        note=f"reading: {1e-9 * size / reading.median:.1f} GB/s",
+    )
+
+
 def _products(
     be: backends.Backend,
     x: np.ndarray,
@@ -84,7 +132,8 @@ def _products(
         ("float32", "gradient"): lambda: be.linear(x, weight)
     }
     for name, p in packed.items():
-        calls[name, "gradient"] = lambda p=p: be.linear(x, p)  # type: ignore[misc]
+        calls[name, "gradient"] = lambda p=p: be.int8_matmul(x, p)  # type: ignore[misc]
+        calls[name, "exact"] = lambda p=p: be.quantized_matmul(x, p)  # type: ignore[misc]
     composed = packed["q4_k"]
     calls["q4_k", "composed"] = lambda: PackedDefaults.quantized_matmul(be, x, composed)
     for call in calls.values():
@@ -104,4 +153,5 @@ def _products(
             samples=len(sample.seconds),
             peer=None if sample is plain else "float32",
             ratio=None if sample is plain else sample.ratio(plain),
+            note=f"{1e-9 * len(x) * weight.size / sample.median:.0f} billion products a second",
         )
