@@ -15,7 +15,7 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.autograd import gradcheck, gradgradcheck
-from gradient.backends.numpy import kernels, memory, threads
+from gradient.backends.numpy import blas, kernels, memory, threads
 from gradient.errors import ArgumentError
 from gradient.nn import functional as F
 from support.array_backends import BareBackend
@@ -430,3 +430,15 @@ def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPat
     for largest in (True, False):
         row = gradient.full((2000,), float("nan"))
         assert row.topk(9, largest=largest).indices.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((300, 40), (40, 70)), ((40, 70), (70, 900)), ((1, 90, 64), (64, 90)),
+                 ((3, 2, 70, 64), (2, 64, 70))],
+)  # fmt: skip
+def test_a_product_in_parts_writes_into_a_given_array(a: tuple, b: tuple) -> None:
+    x, y = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in (a, b))
+    expected = blas.matmul(x, y)
+    given = np.full_like(expected, np.nan)
+    assert blas.matmul(x, y, None, given) is given
+    assert given.tobytes() == expected.tobytes()

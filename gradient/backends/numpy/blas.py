@@ -67,16 +67,19 @@ def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
     )
 
 
-def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+def matmul(
+    a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, out: np.ndarray | None = None
+) -> np.ndarray:
     """a (..., M, K) @ b (..., K, N) (+ bias (N,)), computed in parts: along the leading axis of a
-    batch, else along the longer one of M and N."""
+    batch, else along the longer one of M and N; into `out`, if that is given."""
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    out = np.empty(shape, a.dtype)
+    if out is None:
+        out = np.empty(shape, a.dtype)
     if out.ndim > 2:
         a = np.broadcast_to(a, shape[:-2] + a.shape[-2:])
         b = np.broadcast_to(b, shape[:-2] + b.shape[-2:])
         if shape[0] == 1:
-            out[0] = matmul(a[0], b[0], bias)
+            matmul(a[0], b[0], bias, out[0])
             return out
         size, piece = shape[0], 1
     elif shape[0] >= shape[1]:

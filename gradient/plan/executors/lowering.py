@@ -102,7 +102,7 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     if a.dtype.char not in "fd" or a.dtype != b.dtype:
         return None
     if blas._large(a, b) and blas.openblas() is not None:
-        return None
+        return [(blas.matmul, (a, b, None, out))] if out.flags.c_contiguous else None
     return [(np.matmul, (a, b, out))]
 
 
