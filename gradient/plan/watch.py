@@ -58,7 +58,7 @@ class Watch:
         self._parts: list[_Part] = []
         self._seen: dict[int, Any] = {}
         # The hidden states of random.random() and np.random.rand().
-        self._add(_RandomState("Python's random numbers", random._inst))  # type: ignore[attr-defined]
+        self._add(_RandomState("Python's random numbers", random._inst))
         self._add(_RandomState("NumPy's random numbers", np.random.mtrand._rand))
         waiting = [(start, "") for start in starts]
         while waiting:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradient.backends.numpy import pool, tasks
@@ -99,6 +100,8 @@ def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any
     The kernel, a numba function of `kernels/`, runs without Python in between: Ctrl-C arrives when
     all is done. More than one range costs 3 us beyond the kernel's work.
     """
+    if _listeners:
+        _tell(kernel, n, chunk, *arguments)
     if n <= chunk:
         kernel(0, n, *arguments)
         return
@@ -108,6 +111,28 @@ def parallel_for(kernel: Callable[..., Any], n: int, chunk: int, *arguments: Any
     if workers.run_one(workers.control, entry, code, block.address, n, chunk):
         raise RuntimeError(f"{kernel.__name__}: the kernel raised an exception (out of memory?)")
     tasks.give_back(block)
+
+
+_listeners: dict[int, Callable[..., Any]] = {}
+"""By thread: what is told of the kernels that its calls start."""
+
+
+@contextmanager
+def listening(listener: Callable[..., Any]) -> Iterator[None]:
+    """Have `listener(kernel, n, chunk, *arguments)` told of what `parallel_for` is asked here, by
+    this thread. It is done all the same."""
+    thread = threading.get_ident()
+    _listeners[thread] = listener
+    try:
+        yield
+    finally:
+        del _listeners[thread]
+
+
+def _tell(*launch: Any) -> None:
+    listener = _listeners.get(threading.get_ident())
+    if listener is not None:
+        listener(*launch)
 
 
 def run_tasks(tasks: Tasks) -> None:

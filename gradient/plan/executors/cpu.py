@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
-from gradient.backends.recording import OPERATORS
+from gradient.backends.recording import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused
-from gradient.plan.executors.lowering import LOWERINGS, Step, copy_to
+from gradient.plan.executors.lowering import LOWERINGS, copy_to
+from gradient.plan.executors.program import Step, joined
+from gradient.plan.executors.tasks import lowered
 from gradient.plan.plan import Plan
 
+KERNELS = definitions()
+"""Methods that a kernel may do alone: where it did not, they have pieces, which were taken."""
 CREATIONS = ("full", "zeros", "ones", "arange", "empty")
 
 
@@ -58,6 +62,7 @@ class CpuExecutor:
                 self._view(call)
             else:
                 self.program += self._lowered(call)
+        self.program = joined(self.program)
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [
             (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
@@ -116,9 +121,21 @@ class CpuExecutor:
         function = self._function(call)
         if not call.outputs:
             return [(function, ())]
+        if not call.numbers and call.op in KERNELS and call.op not in self.backend.kept_whole:
+            operands = [self._array(ref) for ref in call.inputs]
+            found = lowered(function, operands, self._is_own, out)
+            if found is not None:
+                return found
         if isinstance(out, np.ndarray):
             return [(lambda: np.copyto(out, function()), ())]
         return [(lambda: copy_to(out, function()), ())]
+
+    def _is_own(self, x: np.ndarray) -> bool:
+        """Whether an array lies in the arena, or is an input's place."""
+        return x.flags.writeable and (
+            np.may_share_memory(x, self._memory)
+            or any(np.may_share_memory(x, self._arrays[ref]) for ref in self.plan.inputs)
+        )
 
     # Replaying -----------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradient.backends.numpy import fused, kernels, threads
+from gradient.backends.numpy import fused, kernels
 from gradient.plan.calls import Call
+from gradient.plan.executors.program import task
 
 FUSED = "fused"
 """The op of a call that is an expression over its arguments; its pieces are what was fused."""
@@ -24,6 +25,4 @@ def lowering(
     if found is None:
         raise RuntimeError("a chain was fused whose arrays cannot be walked together")
     kernel, rows, chunk, arguments = found
-    tasks = threads.Tasks()
-    tasks.append(kernel, rows, chunk, *arguments)
-    return [(threads.run_tasks, (tasks,))]
+    return [(task, (kernel, rows, chunk, *arguments))]

@@ -18,8 +18,8 @@ from gradient import backends
 from gradient.backends.numpy import blas
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
+from gradient.plan.executors.program import Step
 
-Step = tuple[Callable[..., Any], tuple[Any, ...]]
 Lowering = Callable[[tuple[Any, ...], dict[str, Any], Any], list[Step] | None]
 
 UFUNCS: dict[str, np.ufunc] = {
