@@ -1,7 +1,7 @@
 """Attention as every decoder calls it: over a cache where there is one, else causally in place.
 
 Dimensions:
-    B  batch      T  new tokens       D  size of a head
+    B  batch      T  new tokens       D  size of a head      C  hidden_size
     H  heads      H_kv  key-value heads, a divisor of H
 """
 
@@ -15,6 +15,7 @@ from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradient.models.causal_lm import PastKeyValues
+    from gradient.models.config import DecoderConfig
 
 
 class CausalAttention(nn.Module):
@@ -67,3 +68,34 @@ class CausalAttention(nn.Module):
             dropout = self.dropout if self.training else 0.0
             y = F.attention(query, key, value, is_causal=True, dropout_p=dropout, **options)
         return y.transpose(1, 2).flatten(2)
+
+
+class ProjectedAttention(CausalAttention):
+    """Causal self-attention of H heads (Vaswani et al. 2017, section 3.2.2).
+
+    Queries, keys, values and the output have a linear layer each.
+
+    Args:
+        bias, out_bias: whether the first three, and the last, add one.
+        options: as of `CausalAttention`.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, layer: int, *, bias: bool, out_bias: bool, **options: Any
+    ) -> None:
+        super().__init__(layer, **options)
+        C = config.hidden_size
+        self.head_dim = config.head_size
+        self.q_proj = nn.Linear(C, C, bias=bias)
+        self.k_proj = nn.Linear(C, C, bias=bias)
+        self.v_proj = nn.Linear(C, C, bias=bias)
+        self.out_proj = nn.Linear(C, C, bias=out_bias)
+
+    def forward(self, x: Tensor, past: PastKeyValues | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        B, T, _ = x.shape
+        q, k, v = (
+            project(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(self.attend(past, q, k, v))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gradient import nn
-from gradient.models.attention import CausalAttention
+from gradient.models.attention import ProjectedAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import (
     DecoderConfig,
@@ -83,28 +83,18 @@ class GPTNeoConfig(DecoderConfig):
         return [self.window_size if kind == "local" else None for kind in self.kinds]
 
 
-class GPTNeoSelfAttention(CausalAttention):
-    """Causal self-attention of H heads, whose scores are not scaled."""
+class GPTNeoSelfAttention(ProjectedAttention):
+    """Attention whose scores are not scaled, in some layers over a window."""
 
     def __init__(self, config: GPTNeoConfig, layer: int) -> None:
-        window = config.windows[layer]
-        super().__init__(layer, scale=1.0, window=window, dropout=config.attention_dropout)
-        C = config.hidden_size
-        self.head_dim = config.head_size
-        self.q_proj = nn.Linear(C, C, bias=False)
-        self.k_proj = nn.Linear(C, C, bias=False)
-        self.v_proj = nn.Linear(C, C, bias=False)
-        self.out_proj = nn.Linear(C, C)
+        options = {"scale": 1.0, "window": config.windows[layer]}
+        dropout = config.attention_dropout
+        super().__init__(config, layer, bias=False, out_bias=True, dropout=dropout, **options)
         self.resid_dropout = nn.Dropout(config.resid_dropout)
 
     def forward(self, x: Tensor, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.resid_dropout(self.out_proj(self.attend(past, q, k, v)))
+        return self.resid_dropout(super().forward(x, past))
 
 
 class GPTNeoAttention(nn.Module):

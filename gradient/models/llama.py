@@ -29,6 +29,7 @@ from gradient.models.llama_config import (
     Qwen2Config,
     Qwen3Config,
 )
+from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, no_rotation, rotary_embedding
 from gradient.models.rotary_config import RotaryConfig
 from gradient.ops.fused import rms_norm
@@ -131,6 +132,14 @@ class LlamaMLP(nn.Module):
         return self.down_proj(self.act(self.gate_proj(x)) * self.up_proj(x))
 
 
+def mlp_of(config: LlamaFamilyConfig) -> nn.Module:
+    """Return a layer's MLP, with a gate or without."""
+    if config.mlp_names is None:
+        return LlamaMLP(config)
+    C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
+    return MLP(C, I, act, config.mlp_names, bias=config.biases.mlp)
+
+
 class LlamaDecoderLayer(nn.Module):
     """Attention, then the MLP, each added to the residual stream.
 
@@ -151,7 +160,7 @@ class LlamaDecoderLayer(nn.Module):
         layer: int,
         *,
         attention: Callable[[Any, int], nn.Module] = LlamaAttention,
-        mlp: Callable[[Any], nn.Module] = LlamaMLP,
+        mlp: Callable[[Any], nn.Module] = mlp_of,
         norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
     ) -> None:
         super().__init__()

@@ -70,6 +70,8 @@ class LlamaFamilyConfig(RotaryConfig):
     qk_norm: ClassVar[str] = ""
     norms: ClassVar[Norms] = Norms()
     bias_fields: ClassVar[BiasFields] = BiasFields()
+    #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.
+    mlp_names: ClassVar[tuple[str, str] | None] = None
     #: The bounds of scores and logits; None is none.
     softcap = constant(None)
     logit_softcap = constant(None)

@@ -15,7 +15,7 @@ from typing import Any
 
 from gradient import nn
 from gradient.models.activations import ACTIVATIONS
-from gradient.models.attention import CausalAttention
+from gradient.models.attention import ProjectedAttention
 from gradient.models.causal_lm import CausalLM, PastKeyValues
 from gradient.models.config import DecoderConfig, activation, probability, size
 from gradient.tensor import Tensor
@@ -62,26 +62,12 @@ class OPTConfig(DecoderConfig):
         return self.word_embed_proj_dim or self.hidden_size
 
 
-class OPTAttention(CausalAttention):
-    """Causal self-attention of H heads (Vaswani et al. 2017, section 3.2.2)."""
+class OPTAttention(ProjectedAttention):
+    """Attention, all of whose layers have biases, or none."""
 
     def __init__(self, config: OPTConfig, layer: int) -> None:
-        super().__init__(layer, dropout=config.attention_dropout)
-        C, bias = config.hidden_size, config.enable_bias
-        self.head_dim = config.head_size
-        self.q_proj = nn.Linear(C, C, bias=bias)
-        self.k_proj = nn.Linear(C, C, bias=bias)
-        self.v_proj = nn.Linear(C, C, bias=bias)
-        self.out_proj = nn.Linear(C, C, bias=bias)
-
-    def forward(self, x: Tensor, past: PastKeyValues | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.out_proj(self.attend(past, q, k, v))
+        bias, dropout = config.enable_bias, config.attention_dropout
+        super().__init__(config, layer, bias=bias, out_bias=bias, dropout=dropout)
 
 
 class OPTDecoderLayer(nn.Module):

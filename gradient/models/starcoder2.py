@@ -9,7 +9,6 @@ from gradient.models.config import positive, probability, size
 from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys, read_window
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
-from gradient.models.mlp import MLP
 
 __all__ = ["Starcoder2Config", "Starcoder2ForCausalLM"]
 
@@ -20,6 +19,7 @@ class Starcoder2Config(LlamaFamilyConfig):
     model_type = "starcoder2"
     norm_eps_field = "norm_epsilon"
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
+    mlp_names = ("c_fc", "c_proj")
     gguf = replace(
         PLAIN,
         name="starcoder2",
@@ -56,10 +56,4 @@ class Starcoder2ForCausalLM(LlamaForCausalLM):
     config_class = Starcoder2Config
 
     def __init__(self, config: Starcoder2Config) -> None:
-        super().__init__(config, mlp=starcoder2_mlp, norm=nn.LayerNorm)
-
-
-def starcoder2_mlp(config: Starcoder2Config) -> MLP:
-    """Return a layer's MLP."""
-    C, I, act = config.hidden_size, config.intermediate_size, config.hidden_act  # noqa: E741
-    return MLP(C, I, act, ("c_fc", "c_proj"), bias=config.use_bias)
+        super().__init__(config, norm=nn.LayerNorm)
