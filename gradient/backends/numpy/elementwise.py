@@ -45,7 +45,7 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
 def _each(kernel: Callable[..., None], *arrays: np.ndarray) -> np.ndarray:
     """The kernel's result for every element of arrays of one shape."""
     out = np.empty(arrays[0].shape, arrays[0].dtype)
-    stored = kernels.load("storage").stored
+    stored = kernels.load("half_precision").stored
     flat = [stored(kernels.contiguous(a)).reshape(-1) for a in arrays]
     chunk = kernels.load("elementwise").CHUNK
     threads.parallel_for(kernel, out.size, chunk, *flat, stored(out).reshape(-1))

@@ -105,7 +105,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if not kernels.supports_rows(x, weight, bias):
             return super().layer_norm(x, weight, bias, eps)
-        norms, stored = kernels.load("norms"), kernels.load("storage").stored
+        norms, stored = kernels.load("norms"), kernels.load("half_precision").stored
 
         columns, number = x.shape[-1], _computed_in(x)
         y = np.empty(x.shape, x.dtype)
@@ -144,7 +144,7 @@ class NormKernels(NormDefaults[np.ndarray]):
     ) -> tuple[np.ndarray, np.ndarray]:
         if not kernels.supports_rows(x, weight):
             return super().rms_norm(x, weight, eps, round_first)
-        norms, stored = kernels.load("norms"), kernels.load("storage").stored
+        norms, stored = kernels.load("norms"), kernels.load("half_precision").stored
 
         columns, number = x.shape[-1], _computed_in(x)
         y, rstd = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-1], 1), number)

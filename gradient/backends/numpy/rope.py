@@ -20,7 +20,7 @@ class RopeKernels(AttentionDefaults[np.ndarray]):
     ) -> np.ndarray:
         if not _supported(x, cos, sin):
             return super().rope(x, cos, sin, interleaved)
-        family, stored = kernels.load("rope"), kernels.load("storage").stored
+        family, stored = kernels.load("rope"), kernels.load("half_precision").stored
         y = np.empty(x.shape, x.dtype)
         if cos.ndim < 4:
             cos, sin = (a.reshape((1,) * (4 - a.ndim) + a.shape) for a in (cos, sin))

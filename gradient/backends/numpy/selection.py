@@ -38,7 +38,7 @@ def _topk_of_rows(x: np.ndarray, k: int) -> np.ndarray:
     rows = kernels.contiguous(x).reshape(-1, x.shape[-1])
     places = np.empty((len(rows), k), np.int64)
     best = np.empty(places.shape, np.float64 if x.itemsize == 8 else np.float32)
-    stored = kernels.load("storage").stored(rows)
+    stored = kernels.load("half_precision").stored(rows)
     threads.parallel_for(kernels.load("selection").topk, len(rows), 1, stored, best, places)
     return places.reshape(*x.shape[:-1], k)
 

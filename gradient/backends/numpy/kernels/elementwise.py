@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
 from gradient.backends.numpy.kernels.compilation import strict_kernel
 from gradient.backends.numpy.kernels.functions import normal, sigmoid
-from gradient.backends.numpy.kernels.storage import get, put
+from gradient.backends.numpy.kernels.half_precision import get, put
 
 CHUNK = 1 << 16
 """Elements a thread takes at a time: the inputs and output of most kernels fit its L2 cache."""
@@ -16,7 +16,7 @@ CHUNK = 1 << 16
 
 @strict_kernel
 def silu(start, stop, x, y):
-    """x and y as `storage.stored`."""
+    """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         put(y, i, get(x, i) * sigmoid(get(x, i)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest
-from gradient.backends.numpy.kernels.storage import get, put, real
+from gradient.backends.numpy.kernels.half_precision import get, put, real
 
 CHUNK = 1 << 16
 """Elements, in whole rows, that a thread takes at a time."""
@@ -156,7 +156,7 @@ def moments(x):
 
 @strict_kernel
 def layer_norm(start, stop, x, weight, bias, eps, y, mean, rstd):
-    """x and y (rows, columns), weight and bias as `storage.stored`."""
+    """x and y (rows, columns), weight and bias as `half_precision.stored`."""
     for r in range(start, stop):
         row, out = x[r], y[r]
         m, rest, variance = moments(row)
@@ -195,8 +195,8 @@ def layer_norm_grad(start, stop, g, x, weight, mean, rstd, gx, gw, gb):
 
 @kernel
 def rms_norm(start, stop, x, weight, eps, round_first, y, rstd):
-    """x and y (rows, columns) and weight as `storage.stored`; with `round_first` the quotient is
-    rounded to what y holds before it is multiplied. Without columns in weight, it is not."""
+    """x and y (rows, columns) and weight as `half_precision.stored`; with `round_first` the
+    quotient is rounded to what y holds before it is multiplied. A weight without columns is 1."""
     n = real(x, x.shape[1])
     for r in range(start, stop):
         row, out = x[r], y[r]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.storage import get, put
+from gradient.backends.numpy.kernels.half_precision import get, put
 
 CHUNK = 1 << 15
 """Elements, in whole rows, that a thread takes at a time."""
@@ -11,8 +11,8 @@ CHUNK = 1 << 15
 
 @strict_kernel
 def rope(start, stop, x, cos, sin, interleaved, y):
-    """Rows start to stop, of the B H T in order, of x and y (B, H, T, D), as `storage.stored`. An
-    axis of cos and sin (B, H, T, R/2) that has the length one serves all of x's."""
+    """Rows start to stop, of the B H T in order, of x and y (B, H, T, D). An axis of cos and sin
+    (B, H, T, R/2) that has the length one serves all of x's. All as `half_precision.stored`."""
     heads, length = x.shape[1], x.shape[2]
     half = cos.shape[3]
     for row in range(start, stop):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.storage import get
+from gradient.backends.numpy.kernels.half_precision import get
 
 BLOCK = 64
 """Elements that are compared, together, with the least of the best so far."""
@@ -13,9 +13,9 @@ BLOCK = 64
 
 @ordered_kernel
 def topk(start, stop, x, best, places):
-    """places (rows, k) get the indices of the k largest of the rows start to stop of x, which is as
-    `storage.stored`, best first, of equal ones the earlier first; NaN is larger than any number.
-    best (rows, k), in what x is computed in, gets their values.
+    """places (rows, k) get the indices of the k largest of the rows start to stop of x, best first,
+    of equal ones the earlier first; NaN is larger than any number. best (rows, k), in what x is
+    computed in, gets their values. x is as `half_precision.stored`.
 
     Blocks are taken in an order that looks random: in a row that rises, each would be the best.
     """
