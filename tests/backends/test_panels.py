@@ -289,3 +289,42 @@ def test_paths_agree(path: str, tmp_path: object) -> None:
 def test_a_processor_that_this_one_is_not(tmp_path: object) -> None:
     done = _run("sparc", os.path.join(str(tmp_path), "out.npy"), "q8_0")
     assert "GRADIENT_CPU: expected one of" in done.stderr and "got 'sparc'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "triple", "processor", "features", "instructions"),
+    [
+        ("neon", "aarch64-linux-gnu", "", "+dotprod,+neon", ("sdot", "tbl")),
+        ("avxvnni", "x86_64-linux-gnu", "alderlake", "", ("vpdpbusd", "vpshufb")),
+        ("avx2", "x86_64-linux-gnu", "haswell", "", ("vpmaddubsw", "vpmaddwd", "vpshufb")),
+    ],
+)
+def test_instructions_of_other_processors(
+    path: str,
+    triple: str,
+    processor: str,
+    features: str,
+    instructions: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """LLVM compiles them for their target; what they compute is tried where they can run."""
+    from llvmlite import binding, ir
+
+    kernels.load("formats")  # numba has set LLVM up
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    own = kernels.load("instructions")
+    monkeypatch.setattr(kernels.load("cpu"), "PATH", path)
+    module, vector = ir.Module(), own.INTEGERS
+    module.triple = triple
+    function = ir.Function(module, ir.FunctionType(vector, [vector] * 3), "products")
+    builder = ir.IRBuilder(function.append_basic_block())
+    total, codes, x = function.args
+    total = own.dot(builder, total, own.looked_up(builder, list(range(16)), codes), x, 8)
+    builder.ret(own.dot(builder, total, codes, x, 5))
+    machine = binding.Target.from_triple(triple).create_target_machine(
+        cpu=processor, features=features, opt=2
+    )
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    for instruction in instructions:
+        assert instruction in assembly
