@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 
@@ -60,6 +61,31 @@ def test_with_a_cache_as_without(layout, dtype, scenario, device):
             close(logits, expected[row, starts[row] : stop], TOLERANCE[dtype])
         assert cache.counts == cache.lengths.tolist()
     assert cache.counts == [sum(counts) for counts in zip(*passes, strict=True)]
+
+
+@functools.cache
+def token_by_token(dtype: str, row: int) -> np.ndarray:
+    """The logits of a row of the texts, alone, of one token after another."""
+    model, text = make_model().to(getattr(gradient, dtype)), texts(row + 1)[[row]]
+    cache = KVCache.for_model(model, 1)
+    return np.concatenate([feed(model, cache, text, [1], [i])[0] for i in range(50)])
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_logits_are_the_same_bits_however_a_text_comes(layout, dtype, scenario):
+    """The CPU's kernels take sums in an order that has nothing to do with what is beside them."""
+    pytest.importorskip("numba")
+    model, passes = make_model().to(getattr(gradient, dtype)), SCENARIOS[scenario]
+    text = texts(len(passes[0]))
+    cache = KVCache.for_model(model, len(text), **LAYOUTS[layout])
+    for new in passes:
+        starts = list(cache.counts)
+        for row, logits in enumerate(feed(model, cache, text, new, starts)):
+            expected = token_by_token(dtype, row)[starts[row] :][: new[row]]
+            np.testing.assert_array_equal(logits, expected)
 
 
 # ---- rows that come, go, and share --------------------------------------------------------------

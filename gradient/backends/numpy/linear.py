@@ -33,6 +33,10 @@ PADDING = 16
 """Numbers after each row of x: rows a power of two apart would compete for the same few lines of
 the cache."""
 
+FEW_WEIGHTS = 1 << 10
+"""Weights of 16 bits below which the kernel is not worth waking: the default widens and rounds
+them, which takes long, and goes to BLAS."""
+
 WIDENED = 1 << 16
 """Numbers of x that a thread makes float32 at a time."""
 
@@ -86,8 +90,11 @@ def _supported(
     """Whether the kernel takes a product."""
     return (
         type(weight) is np.ndarray
-        and (weight.dtype == float32.numpy or weight.dtype in HALF_PRECISION)
-        and weight.size >= kernels.MIN_SIZE
+        and (
+            weight.size >= kernels.MIN_SIZE
+            if weight.dtype == float32.numpy
+            else weight.size >= FEW_WEIGHTS and weight.dtype in HALF_PRECISION
+        )
         and weight.ndim == 2
         and weight.flags.c_contiguous
         and type(x) is np.ndarray
