@@ -9,7 +9,7 @@ from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import outside, tensor_of
+from gradient.tensor.arguments import flag_of, outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
@@ -226,6 +226,7 @@ def kl_div(
 
     reduction="batchmean" divides the sum by the batch size, which is the mathematical definition.
     """
+    flag_of("kl_div", "log_target", log_target)
     for tensor in (input, tensor_of("kl_div", target)):
         floats("kl_div", tensor)
     if log_target:

@@ -183,7 +183,8 @@ class Indexing(Arithmetic):
         if src is None:
             src = number_of("scatter", "value", value)
         if reduce not in (None, "add"):
-            raise ArgumentError(f"scatter: expected reduce None or 'add', got {reduce!r}")
+            kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
+            raise kind(f"scatter: expected reduce None or 'add', got {reduce!r}")
         return self._scattered("scatter", dim, index, src, reduce == "add")
 
     def scatter_add(self, dim: int, index: Tensor, src: Tensor | Number) -> Tensor:

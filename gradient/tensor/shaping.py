@@ -301,7 +301,7 @@ class Shaping(Arithmetic):
 
     def roll(self, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
         """Rotated by `shifts` along `dims` (flattened and back if None)."""
-        if dims is None or dims == ():
+        if dims is None or dims == () or dims == []:
             return without_base(self.reshape(-1).roll(shifts, 0).reshape(self.array.shape))
         steps, along = ints_of("roll", "shifts", shifts), ints_of("roll", "dims", dims)
         if len(steps) != len(along):

@@ -361,6 +361,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
         for mode in ("bilinear", "bicubic")
     ),
     "einsum of sizes 1 and 0": lambda t: t.einsum("ij,kj->ik", t.ones(2, 1), t.zeros(3, 0)),
+    "roll over no dimensions": lambda t: t.tensor([[1.0, 2.0], [3.0, 4.0]]).roll(1, []),
     "gumbel_softmax by position": lambda t: t.nn.functional.gumbel_softmax(
         t.ones(3, 2), 1.0, True, 1e-10, 0
     ).sum(0),

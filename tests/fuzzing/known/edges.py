@@ -154,9 +154,9 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in ("value", "gradient", "second")
             and uses(d, "pow", "pow_", "**", "**=")
-            and "-inf" in text(d)
+            and irregular(d)
             and "0.5" in text(d)
-            and nan_only_in_theirs(d, finite=False)
+            and (nan_only_in_theirs(d, finite=False) or nan_only_in_ours(d))
         ),
     ),
     Known(

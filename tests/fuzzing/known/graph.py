@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -9,8 +11,8 @@ from fuzzing import interpreter
 from fuzzing.comparison import GRADIENTS, Difference
 from fuzzing.interpreter import Raised, overwrites
 from fuzzing.known.looks import Known, left_out, named, says, text, uses, zeros
-from fuzzing.program import Array, Ref, arguments, leaves
-from fuzzing.replay import agrees, agrees_in_order, in_order, recorded_logical_not
+from fuzzing.program import Array, Program, Ref, arguments, leaves
+from fuzzing.replay import agrees, agrees_in_order, agrees_without, in_order, recorded_logical_not
 
 LATE = (".requires_grad_",)
 
@@ -23,6 +25,11 @@ def agrees_if_recorded(difference: Difference) -> bool:
 def in_order_both(difference: Difference) -> bool:
     """Whether PyTorch refuses, too, once the program's tensors lie without gaps."""
     return isinstance(interpreter.run(torch, in_order(difference.program)).first, Raised)
+
+
+def out_of_place(program: Program) -> Program:
+    """The program with detach() in the place of detach_()."""
+    return tuple(replace(s, function=".detach") if s.function == ".detach_" else s for s in program)
 
 
 def leaf_is_a_view(difference: Difference) -> bool:
@@ -165,11 +172,14 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "views of a tensor that detach_() took out of the graph leave it when it is written",
+        "a leaf remembers no views: one taken before detach_() does not follow a later write to it",
         lambda d: (
-            d.kind in ("requires_grad", "is_leaf")
-            and uses(d, "detach_")
-            and not d.ours.requires_grad
+            uses(d, "detach_")
+            and any(map(overwrites, d.program))
+            and (
+                (d.kind in GRADIENTS and agrees_without(d, out_of_place))
+                or (d.kind in ("requires_grad", "is_leaf") and not d.ours.requires_grad)
+            )
         ),
     ),
     Known(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from fuzzing import replay
 from fuzzing.comparison import Difference
 from fuzzing.interpreter import Raised, Taken
 from fuzzing.program import line
@@ -70,7 +70,7 @@ def left_out(difference: Difference) -> bool:
 
 
 def dtypes(difference: Difference) -> set[str]:
-    return set(re.findall(r"dtype=torch\.(\w+)", text(difference)))
+    return replay.dtypes(difference.program)
 
 
 def nan_only_in_ours(difference: Difference) -> bool:
