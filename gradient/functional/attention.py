@@ -12,7 +12,7 @@ from gradient.functional.dropout import dropout
 from gradient.ops import fused
 from gradient.random import Generator
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of
+from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import ones
 from gradient.tensor.joining import broadcast_shapes
 
@@ -102,6 +102,8 @@ def scaled_dot_product_attention(
     if not query.ndim == key.ndim == value.ndim:
         query, key, value = _one_rank(query, key, value)
     _check("scaled_dot_product_attention", query, key, value, enable_gqa)
+    if scale is not None:
+        scale = number_of("scaled_dot_product_attention", "scale", scale)
     if flag_of("scaled_dot_product_attention", "is_causal", is_causal) and attn_mask is not None:
         raise ArgumentError(
             "scaled_dot_product_attention: pass attn_mask or is_causal=True, not both"

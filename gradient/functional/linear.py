@@ -107,6 +107,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Integers (...) as int64 rows (..., C) with one 1; C is `num_classes`, or the largest + 1."""
     if tensor.dtype is not int64:
         raise DTypeError(sentence("one_hot", "classes of int64", tensor.dtype, "use .long()"))
+    num_classes = int_of("one_hot", "num_classes", num_classes)
     if tensor.numel() == 0 and num_classes <= 0:
         raise ArgumentError("one_hot: pass num_classes, it cannot be inferred from an empty tensor")
     if tensor.numel():

@@ -10,7 +10,7 @@ from gradient.functional.arguments import composite
 from gradient.functional.reduction import reduced, warn_if_broadcast
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of
+from gradient.tensor.arguments import flag_of, number_of
 from gradient.tensor.creation import full_like, ones_like
 from gradient.tensor.joining import where
 
@@ -45,6 +45,7 @@ def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
     """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
+    beta = number_of("smooth_l1_loss", "beta", beta)
     if beta < 0:
         raise ArgumentError(f"smooth_l1_loss: beta must be 0 or more, got {beta}")
     if beta == 0:
@@ -65,6 +66,7 @@ def huber_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """`d^2 / 2` where `d = |x - t| <= delta`, else `delta (d - delta / 2)` (Huber 1964)."""
+    delta = number_of("huber_loss", "delta", delta)
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be greater than 0, got {delta}")
 

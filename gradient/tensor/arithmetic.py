@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import math
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -246,9 +245,8 @@ class Arithmetic(TensorBase):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
             # Integers stay integers, as PyTorch has it.
-            if not math.isfinite(value):
-                raise DTypeError(sentence("addcmul", "an integer value among integers", value))
-            return three[0] + three[1] * three[2] * int(value)
+            value = int(fitting("addcmul", "value", value, result_type(*(t.array for t in three))))
+            return three[0] + three[1] * three[2] * value
         return elementwise.addcmul(*three, value=value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -384,6 +382,8 @@ def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
         )
     if isinstance(alpha, bool):
         raise ArgumentError(sentence(caller, "a number as alpha of numbers", alpha))
+    both = (v.array if isinstance(v, Variable) else v for v in (to, value))
+    fitting(caller, "alpha", alpha, result_type(*both))
     return elementwise.mul(value, alpha) if isinstance(value, Variable) else value * alpha
 
 

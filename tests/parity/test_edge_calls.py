@@ -362,6 +362,12 @@ CASES: dict[str, Callable[[Any], Any]] = {
     ),
     "einsum of sizes 1 and 0": lambda t: t.einsum("ij,kj->ik", t.ones(2, 1), t.zeros(3, 0)),
     "roll over no dimensions": lambda t: t.tensor([[1.0, 2.0], [3.0, 4.0]]).roll(1, []),
+    "second derivative beside zero_()": lambda t: twice(
+        t, lambda x, dim: x / x.clone().zero_(), leaf(t, 1.0)
+    ),
+    "huber_loss with a tensor as delta": lambda t: t.nn.functional.huber_loss(
+        t.zeros(2), t.tensor([0.5, 3.0]), delta=t.tensor(2)
+    ),
     "gumbel_softmax by position": lambda t: t.nn.functional.gumbel_softmax(
         t.ones(3, 2), 1.0, True, 1e-10, 0
     ).sum(0),
