@@ -57,6 +57,8 @@ def nan_only_in_theirs(difference: Difference, finite: bool = True) -> bool:
     if not isinstance(a, Taken) or not isinstance(b, Taken):
         return False
     same = close(a, b)
+    if np.isfinite(b.values).all():
+        return False
     if not finite:
         return bool((same | np.isnan(b.values)).all())
     return bool((same | (~np.isfinite(b.values) & np.isfinite(a.values))).all())
@@ -77,7 +79,7 @@ def nan_only_in_ours(difference: Difference) -> bool:
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
         return False
-    return bool((close(a, b) | np.isnan(a.values)).all())
+    return bool(np.isnan(a.values).any() and (close(a, b) | np.isnan(a.values)).all())
 
 
 def finite_agree(difference: Difference) -> bool:
@@ -91,12 +93,13 @@ def finite_agree(difference: Difference) -> bool:
 
 
 def not_finite_alike(difference: Difference) -> bool:
-    """Whether the numbers agree but for those that are finite under neither."""
+    """Whether the numbers agree but for some that are finite under neither."""
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):
         return False
     finite = np.isfinite(a.values)
-    return bool((finite == np.isfinite(b.values)).all()) and finite_agree(difference)
+    alike = bool((finite == np.isfinite(b.values)).all()) and not finite.all()
+    return alike and finite_agree(difference)
 
 
 def irregular(difference: Difference) -> bool:

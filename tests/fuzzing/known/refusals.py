@@ -368,6 +368,7 @@ KNOWN: list[Known] = [
                 d.theirs,
                 "can't be cast to the desired",
                 "bool tensor is not supported",
+                "two bool tensors is not supported",
                 "returned an invalid gradient",
                 "to have non-zero size",
                 "doesn't match the broadcast shape",

@@ -15,6 +15,7 @@ from fuzzing.replay import (
     agrees_without,
     as_near_in_float64,
     each_number,
+    given_nearly_equal,
     near_a_step,
     tame,
     widened,
@@ -119,6 +120,14 @@ KNOWN: list[Known] = [
             d.kind in GRADIENTS
             and uses(d, "cosine_embedding_loss", "CosineEmbeddingLoss")
             and within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "rounding makes a number 0, or equal to another",
+        lambda d: (
+            d.kind == "shape"
+            and named(d, "argwhere", "nonzero", "unique", "masked_select")
+            and given_nearly_equal(d)
         ),
     ),
     Known(
