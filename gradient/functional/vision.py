@@ -55,6 +55,9 @@ def interpolate(
     if mode in ("nearest", "nearest-exact"):
         centre = 0.5 if mode == "nearest-exact" else 0.0
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):
+            size = input.shape[2 + place]
+            if spatial == 2 and mode == "nearest" and out in (size, 2 * size):
+                scale = size / out  # as PyTorch has it, of images alone, whatever `scale_factor`
             input = _nearest(input, 2 + place, out, scale, centre)
         return input
     between = _cubic if mode == "bicubic" and spatial == 2 else _linear

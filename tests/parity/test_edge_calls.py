@@ -352,6 +352,10 @@ CASES: dict[str, Callable[[Any], Any]] = {
             (t.tensor([[[[1.0, 2.0, 5.0], [3.0, 4.0, 9.0]]]]), "bilinear"),
         ]
     ),
+    "nearest pixels of twice the size": lambda t: tuple(
+        t.nn.functional.interpolate(t.arange(4.0).reshape(1, 1, 2, 2), scale_factor=by)
+        for by in (2.3, 1.2, 2.0, 2.6)
+    ),
     "interpolate uint8": lambda t: tuple(
         t.nn.functional.interpolate(
             t.tensor([[[[1, 2, 5], [3, 40, 9], [10, 70, 255]]]], dtype=t.uint8),
