@@ -312,7 +312,7 @@ class Arithmetic(TensorBase):
         return filled if filled.dtype is like else filled.to(like)
 
     def nan_to_num(
-        self, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+        self, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
     ) -> Tensor:
         """NaN and infinities replaced; infinities by the dtype's limits unless given."""
         from gradient.dtypes import finfo
@@ -320,6 +320,7 @@ class Arithmetic(TensorBase):
         if _integral(self):
             return self.clone()
         limits = finfo(self.dtype)
+        nan = 0.0 if nan is None else nan
         x = elementwise.where(nan, self, condition=comparison.isnan(self).array)
         high = limits.max if posinf is None else posinf
         low = limits.min if neginf is None else neginf

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
 from gradient.autograd.variable import Number, Variable, wrap
 from gradient.backends.packed import is_packed
+from gradient.dtypes import dtype_of
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import DTypeLike, axis_of, fitting, flag_of, number_of
@@ -121,6 +122,7 @@ class InPlace(Arithmetic):
         own = self.dtype
         axis_of(dim, self.ndim)
         if dtype not in (None, own):
+            dtype = dtype_of(dtype)  # a TypeError for what is none
             raise DTypeError(sentence("cumsum_", f"the tensor's own dtype {own}", dtype))
         return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
 

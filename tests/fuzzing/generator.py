@@ -31,6 +31,9 @@ EXCLUDED = {  # fmt: skip
         (
             "broadcast_shapes",
             "can_cast",
+            "compile",
+            "get_quantized_matmul_precision",
+            "set_quantized_matmul_precision",
             "from_dlpack",
             "from_numpy",
             "get_default_dtype",

@@ -356,6 +356,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t.nn.functional.interpolate(t.arange(4.0).reshape(1, 1, 2, 2), scale_factor=by)
         for by in (2.3, 1.2, 2.0, 2.6)
     ),
+    "nan_to_num of None": lambda t: t.tensor([1.0, float("nan")]).nan_to_num(None, 2.0),
     "interpolate uint8": lambda t: tuple(
         t.nn.functional.interpolate(
             t.tensor([[[[1, 2, 5], [3, 40, 9], [10, 70, 255]]]], dtype=t.uint8),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from fuzzing.comparison import GRADIENTS
 from fuzzing.known.looks import (
     Known,
@@ -38,6 +36,15 @@ def without_dims(program: Program) -> Program:
         )
         for s in program
     )
+
+
+FMOD = {"%": "fmod", "%=": ".fmod_", "remainder": "fmod", ".remainder": ".fmod",
+        ".remainder_": ".fmod_"}  # fmt: skip
+
+
+def with_fmod(program: Program) -> Program:
+    """The program with the remainder whose 0 has the dividend's sign in both packages."""
+    return tuple(replace(s, function=FMOD.get(s.function, s.function)) for s in program)
 
 
 KNOWN: list[Known] = [
@@ -90,9 +97,9 @@ KNOWN: list[Known] = [
     Known(
         "the remainder of a whole multiple is 0 as in NumPy, in PyTorch 0 of the dividend's sign",
         lambda d: (
-            d.kind == "value"
-            and uses(d, "remainder", "remainder_", "%", "%=", "__rmod__")
-            and np.allclose(np.abs(d.ours.values), np.abs(d.theirs.values), equal_nan=True)
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "remainder", "remainder_", "%", "%=")
+            and agrees_without(d, with_fmod)
         ),
     ),
     Known(
