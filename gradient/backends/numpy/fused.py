@@ -30,14 +30,19 @@ TEXTS = {
     # NaN wins in both.
     "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}",
+    # As the kernels of `kernels.elementwise` have them.
+    "silu": "{0} * sigmoid({0})",
+    "silu_grad": "{0} * (sigmoid({1}) * ({T}(1) + {1} * ({T}(1) - sigmoid({1}))))",
+    "gelu": "{0} * normal({0})[0]",
+    "gelu_grad": "{0} * (normal({1})[0] + {1} * normal({1})[1])",
 }  # fmt: skip
-"""Elementwise calls of a plan in the words of a kernel."""
+"""Elementwise calls of a plan in the words of a kernel; T is the type of the result."""
 
 TYPES = {"f": "F4", "d": "F8", "?": "bool"}
 
 HEAD = """import numpy as np
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.functions import exp, tanh
+from gradient.backends.numpy.kernels.functions import exp, normal, sigmoid, tanh
 
 F4, F8 = np.float32, np.float64
 
@@ -78,8 +83,8 @@ def rows_of(
             merged.append((n, steps))
     if len(merged) > 2 or any(0 in own for own, _, _ in layouts):
         return None
-    if not merged:
-        merged = [(1, (0,) * len(layouts))]
+    if not merged:  # one element
+        merged = [(1, tuple(itemsize for _, _, itemsize in layouts))]
     if len(merged) == 1:
         n, steps = merged[0]
         rows = math.gcd(n, 1 << 12) if n > CHUNK else 1  # so that there are parts for threads
@@ -138,7 +143,8 @@ def _text(expression: Expression, step: Step, operand: Callable[[Any, str], str]
     beside = next((d for x in reversed(arrays) if (d := dtype_of(x)) != "?"), step.dtype)
     texts = [operand(x, beside) for x in step.operands]
     if step.op != "astype":
-        return f"{TYPES[step.dtype]}({TEXTS[step.op].format(*texts)})"
+        kind = TYPES[step.dtype]
+        return f"{kind}({TEXTS[step.op].format(*texts, T=kind)})"
     (x,) = arrays
     if step.dtype == "?":
         return f"{texts[0]} != 0"

@@ -20,6 +20,8 @@ MOST_ARRAYS = 16
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isfinite")
 LOGICAL = ("and", "or", "invert")
+PLAIN = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
+"""Calls that are steps where, after so many operands, the last argument is this one."""
 
 
 def with_fused_chains(plan: Plan, least: int = 2) -> Plan:
@@ -149,9 +151,9 @@ class _Fusion:
             return False
         if call.op == "astype":
             return True
-        if not all(type(x) in (Ref, int, float) for x in call.args):
+        if call.op in PLAIN and call.args[PLAIN[call.op][0] :] != PLAIN[call.op][1:]:
             return False
-        if call.op == "pow" and not (len(call.args) == 2 and call.args[1] == 2):
+        if not all(type(x) in (Ref, int, float) for x in _operands(call)):
             return False
         if call.op in COMPARISONS:
             return len(floats) == 1 and "?" not in dtypes
@@ -183,9 +185,9 @@ class _Fusion:
 
         steps = []
         for call in chain.calls:
-            args = call.args[:1] if call.op in ("astype", "pow") else call.args
             op = "square" if call.op == "pow" else call.op
-            steps.append(Step(op, tuple(map(operand, args)), self.char(call.outputs[0])))
+            operands = tuple(map(operand, _operands(call)))
+            steps.append(Step(op, operands, self.char(call.outputs[0])))
             made[call.outputs[0]] = Made(len(made))
         dtypes = tuple(self.char(ref) for ref in given)
         return Expression(tuple(steps), dtypes, tuple(made[ref] for ref in kept)), list(given)
@@ -199,3 +201,9 @@ class _Fusion:
         if buffer.kind != "constant" or math.prod(buffer.shape) != 1 or buffer.dtype.char == "?":
             return None
         return None if self.plan.root(ref) in self.written else float(buffer.array.reshape(())[()])
+
+
+def _operands(call: Call) -> tuple[Any, ...]:
+    """The arguments that are operands, of a call that is a step."""
+    count = 1 if call.op == "astype" else PLAIN.get(call.op, (len(call.args),))[0]
+    return call.args[:count]

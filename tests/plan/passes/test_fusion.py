@@ -116,6 +116,26 @@ def test_views_strides_and_broadcasting() -> None:
     assert "fused" not in ops(check(three_axes, x))
 
 
+def test_one_element() -> None:
+    assert ops(check(lambda x: (x * 2).exp() + 1, gradient.ones(1, 1))) == ["fused"]
+
+
+def test_activations_by_kernels_join_chains() -> None:
+    def function(x: Tensor) -> list[Tensor]:
+        leaf = x.detach().requires_grad_()
+        y = F.gelu(leaf * 2) + F.silu(leaf) * 3
+        return [y.detach(), *gradient.autograd.grad(y, leaf, x + 1)]
+
+    plan = check(function, gradient.linspace(-6, 6, 40000).reshape(200, 200))
+    assert ops(plan) == ["fused"]
+    assert {"gelu", "gelu_grad", "silu", "silu_grad"} <= set(steps(plan)[0])
+
+    def approximate(x: Tensor) -> Tensor:
+        return F.gelu(x * 2, approximate="tanh") + 1
+
+    assert "gelu" in ops(check(approximate, gradient.randn(200, 200)))
+
+
 def reduced_between(x: Tensor) -> Tensor:
     e = (x * 2).exp()
     return e / e.sum(-1, keepdim=True) + 1
