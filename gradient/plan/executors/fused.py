@@ -6,6 +6,7 @@ from typing import Any
 
 from gradient.backends.numpy import fused, kernels
 from gradient.plan.calls import Call
+from gradient.plan.errors import PlanError
 from gradient.plan.executors.program import task
 
 FUSED = "fused"
@@ -23,6 +24,6 @@ def lowering(
     """One task, whose arguments are settled now."""
     found = fused.bound(options["expression"], args, out)
     if found is None:
-        raise RuntimeError("a chain was fused whose arrays cannot be walked together")
+        raise PlanError("a chain was fused whose arrays cannot be walked together")
     kernel, rows, chunk, arguments = found
     return [(task, (kernel, rows, chunk, *arguments))]
