@@ -6,7 +6,7 @@ import functools
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from gradient.autograd.modes import mode
 from gradient.errors import TypeMismatch, sentence
@@ -21,7 +21,9 @@ from gradient.plan.recording import Recording, is_recording, record
 from gradient.plan.variant import Variant
 from gradient.plan.watch import Transparent, Watch
 
-F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=Module)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SIGNATURES = 64
 """Signatures of arguments that have plans at a time."""
@@ -41,10 +43,10 @@ class Signature:
         self.changes: list[str] = []
 
 
-class Compiled(Transparent):
+class Compiled(Transparent, Generic[P, R]):
     """A function that is replayed from plans. `explain()` says what was recorded."""
 
-    def __init__(self, function: Callable[..., Any], fullgraph: bool, fuse: bool):
+    def __init__(self, function: Callable[P, R], fullgraph: bool, fuse: bool):
         self.function, self.fullgraph, self.fuse = function, fullgraph, fuse
         self.signatures: dict[Any, Signature] = {}
         self._lock = new_rlock()
@@ -54,7 +56,7 @@ class Compiled(Transparent):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         if is_recording() or mode.anomaly or not self._lock.acquire(blocking=False):
             return self.function(*args, **options)  # another thread is in it
         try:
@@ -187,7 +189,7 @@ class Compiled(Transparent):
         return "\n".join(lines)
 
 
-class CompiledModule(Compiled):
+class CompiledModule(Compiled[..., Any]):
     """A module that is replayed from plans. Everything but its call is the module's own."""
 
     def __init__(self, module: Module, fullgraph: bool, fuse: bool):
@@ -199,16 +201,20 @@ class CompiledModule(Compiled):
 
 
 @overload
+def compile(  # type: ignore[overload-overlap]  # a module is callable too
+    model: M, *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
+) -> M: ...
+@overload
 def compile(
-    model: F, *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
-) -> F: ...
+    model: Callable[P, R], *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
+) -> Compiled[P, R]: ...
 @overload
 def compile(
     model: None = None, *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
-) -> Callable[[F], F]: ...
+) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
 def compile(
     model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, fuse: bool = False
-) -> Any:
+) -> Callable[..., Any]:
     """Record a function or module in its first calls, and replay it in later ones.
 
     As `torch.compile` is used: `model = gradient.compile(model)`, or `@gradient.compile` on a
