@@ -9,7 +9,7 @@ from gradient.functional.arguments import composite, floats, integers, one_dtype
 from gradient.functional.reduction import reduced
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of, outside, tensor_of
+from gradient.tensor.arguments import flag_of, int_of, outside, tensor_of
 from gradient.tensor.creation import arange, ones_like
 from gradient.tensor.joining import where
 
@@ -47,6 +47,7 @@ def cross_entropy(
         raise ArgumentError(
             f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}"
         )
+    ignore_index = int_of("cross_entropy", "ignore_index", ignore_index)
     class_dim = 0 if input.ndim == 1 else 1
     if target.dtype.is_floating_point:
         return _soft_cross_entropy(input, target, weight, class_dim, reduction, label_smoothing)
@@ -79,6 +80,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`-x[target]` for log-probabilities (C,), (N, C) or (N, C, d1, ...); as `cross_entropy`."""
+    ignore_index = int_of("nll_loss", "ignore_index", ignore_index)
     rows, classes = _rows("nll_loss", input, target, 0 if input.ndim == 1 else 1, weight)
     losses, weights = _weighted_nll(rows, classes, weight, ignore_index)
     return _class_reduce("nll_loss", losses, weights, classes, target, ignore_index, reduction)

@@ -243,6 +243,6 @@ class Sorting(Reductions):
         )
         values, inverse, counts = (wrap(backend.asarray(a), backend) for a in found)
         values = values.to(self.dtype)
-        inverse = inverse.reshape(self.array.shape if axis is None else -1)
+        inverse = without_base(inverse.reshape(self.array.shape if axis is None else -1))
         result = [values] + [inverse] * bool(return_inverse) + [counts] * bool(return_counts)
         return result[0] if len(result) == 1 else tuple(result)

@@ -18,6 +18,7 @@ import gradient
 from fuzzing import interpreter
 from fuzzing.interpreter import World
 from fuzzing.program import Program, mapped
+from gradient.errors import DTypeError
 
 Call = tuple[list[Any], dict[str, Any]]
 
@@ -54,8 +55,12 @@ def two(program: Program, index: int) -> bool:
             continue
         if str(b) == str(our_first) and isinstance(our_first, builtin(a)):
             return True
-        if str(a) == str(their_first) and isinstance(b, builtin(their_first)):
+        if str(a) != str(their_first):
+            continue
+        if isinstance(b, builtin(their_first)):
             return True
+        if change is DTYPES and isinstance(our_first, DTypeError) and str(b) != str(our_first):
+            return True  # ours told the dtypes, PyTorch something else
     return False
 
 
@@ -71,11 +76,9 @@ def changes(count: int, options: list[str]) -> Iterator[Callable[[World, Call], 
             {k: v for k, v in call[1].items() if k != name},
         )
     yield from (lambda world, call, n=n: (call[0][:n], call[1]) for n in range(1, count))
-    for change in (in_double, copied, shaped):
-        yield lambda world, call, change=change: (
-            [each(world, call, change, v) for v in call[0]],
-            {k: each(world, call, change, v) for k, v in call[1].items()},
-        )
+    yield DTYPES
+    yield everywhere(copied)
+    yield everywhere(shaped)
     for number in (0, 1, 1.0, True, (0,)):
         for i in range(1, count):
             yield lambda world, call, i=i, number=number: (
@@ -87,6 +90,14 @@ def changes(count: int, options: list[str]) -> Iterator[Callable[[World, Call], 
                 call[0],
                 {**call[1], name: number},
             )
+
+
+def everywhere(change: Callable[[Call, Any], Any]) -> Callable[[World, Call], Call]:
+    """All tensors of a call changed."""
+    return lambda world, call: (
+        [each(world, call, change, v) for v in call[0]],
+        {k: each(world, call, change, v) for k, v in call[1].items()},
+    )
 
 
 def each(world: World, call: Call, change: Callable[[Call, Any], Any], value: Any) -> Any:
@@ -107,3 +118,6 @@ def shaped(call: Call, tensor: Any) -> Any:
     if not isinstance(first, type(tensor)):
         return tensor
     return tensor.new_ones(tuple(first.shape))
+
+
+DTYPES = everywhere(in_double)

@@ -276,7 +276,12 @@ def sharing_differs(difference: Difference) -> bool:
     """Whether a reshape up to the difference gives a view under one package and a copy under the
     other: that hangs on the strides of what is reshaped."""
     theirs, ours = worlds(difference.program)
-    whole = difference.index < 0 or difference.kind in ("alias", "final")
+    whole = difference.index < 0 or difference.kind in (
+        "alias",
+        "final",
+        "requires_grad",
+        "is_leaf",
+    )
     last = len(difference.program) if whole else difference.index + 1
     for s, result_t, result_o in zip(difference.program[:last], theirs.values, ours.values,
                                      strict=False):  # fmt: skip

@@ -357,6 +357,9 @@ CASES: dict[str, Callable[[Any], Any]] = {
         for by in (2.3, 1.2, 2.0, 2.6)
     ),
     "nan_to_num of None": lambda t: t.tensor([1.0, float("nan")]).nan_to_num(None, 2.0),
+    "detach_ of the inverse of unique": lambda t: (
+        t.ones(2).unique(return_inverse=True)[1].detach_()
+    ),
     "interpolate uint8": lambda t: tuple(
         t.nn.functional.interpolate(
             t.tensor([[[[1, 2, 5], [3, 40, 9], [10, 70, 255]]]], dtype=t.uint8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzzing.interpreter import Taken
-from fuzzing.known.looks import Known, named, permuted, text, uses
+from fuzzing.known.looks import Known, named, permuted, same_sum, text, uses
 from fuzzing.replay import agrees_without, chooses_equals, tame, untied
 
 POOLS = tuple(
@@ -47,7 +47,7 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in ("gradient", "second")
             and uses(d, *CHOOSING)
-            and permuted(d)
+            and (permuted(d) or same_sum(d))
             and agrees_without(d, untied)
         ),
     ),

@@ -46,6 +46,7 @@ KNOWN: list[Known] = [
                 "with a bool tensor is not supported",
                 "scalar.isIntegral( false) to be true",
                 "too many indices for tensor",
+                "sizes must be non-empty",
             )
         ),
     ),

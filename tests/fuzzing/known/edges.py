@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from fuzzing.comparison import GRADIENTS
 from fuzzing.known.looks import (
     Known,
-    dtypes,
     finite_agree,
     irregular,
     named,
@@ -152,7 +153,7 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in GRADIENTS
             and uses(d, "prod", "cumprod")
-            and (irregular(d) or "float16" in dtypes(d))
+            and not np.isfinite(d.ours.values).all()
             and finite_agree(d)
         ),
     ),
@@ -223,6 +224,14 @@ KNOWN: list[Known] = [
     Known(
         "the gradient of the variance of a 0-d tensor is NaN, which PyTorch takes for a constant",
         lambda d: d.kind == "second" and uses(d, "var", "std") and nan_only_in_ours(d),
+    ),
+    Known(
+        "PyTorch multiplies the zeros in multi_margin_loss's gradient with what comes in, NaN too",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "multi_margin_loss", "MultiMarginLoss")
+            and nan_only_in_theirs(d)
+        ),
     ),
     Known(
         "PyTorch's soft_margin_loss overflows at large numbers",

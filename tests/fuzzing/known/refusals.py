@@ -172,6 +172,21 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "a negative index counts from the end in take_along_dim without a dimension, too",
+        lambda d: (
+            d.kind == "accepted"
+            and named(d, "take_along_dim")
+            and says(d.theirs, "index -")
+            and says(d.theirs, "is out of bounds")
+        ),
+    ),
+    Known(
+        "dequantize takes a dtype",
+        lambda d: (
+            d.kind == "accepted" and named(d, "dequantize") and says(d.theirs, "no arguments")
+        ),
+    ),
+    Known(
         "PyTorch takes a bool for a size, if an int comes first",
         lambda d: (
             d.kind == "refused"

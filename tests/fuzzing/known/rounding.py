@@ -22,6 +22,8 @@ from fuzzing.replay import (
     widened,
 )
 
+STEPS = ("floor", "ceil", "trunc", "round", "fix", "byte", "char", "short", "int", "long")
+
 
 def of_floats(program: Program) -> Program:
     """The program without options that ask for integers."""
@@ -168,9 +170,7 @@ KNOWN: list[Known] = [
     Known(
         "rounding puts a number on either side of a step",
         lambda d: (
-            d.kind == "value"
-            and d.function.lstrip(".").rstrip("_") in ("floor", "ceil", "trunc", "round", "fix")
-            and near_a_step(d)
+            d.kind == "value" and d.function.lstrip(".").rstrip("_") in STEPS and near_a_step(d)
         ),
     ),
 ]
