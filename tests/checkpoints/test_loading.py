@@ -357,9 +357,11 @@ def run(path):
     with gradient.no_grad():
         model(gradient.tensor([[1, 2, 3]]))
 run(small)                      # imports
-x = gradient.ones(1, 256)
+x = gradient.ones(3, 256)
 for name in ("q8_0", "q4_k", "q6_k"):  # compiled kernels, of which small models need none
-    gradient.functional.linear(x, quantization.quantize(gradient.ones(256, 256), name))
+    weight = quantization.quantize(gradient.ones(4096, 256), name)  # on all threads
+    with gradient.no_grad():
+        gradient.functional.linear(x, weight)
 gradient.functional.linear(x.bfloat16(), gradient.ones(256, 256).bfloat16())
 before = resident("VmRSS")
 run(large)
