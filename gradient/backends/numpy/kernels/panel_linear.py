@@ -2,7 +2,7 @@
 
 For each 32 weights of a row the products of codes are summed as integers, exactly; the sum is
 scaled and added to the output in float32, one step after another. So an output does not depend on
-how many rows are computed with it, nor on the instructions that the processor has.
+how many rows are computed with it.
 
 x is stored in groups of GROUP rows, so that a tile's loads are at constants from one address:
 
