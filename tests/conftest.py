@@ -14,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +177,13 @@ def fixed_seed() -> None:
     gradient.manual_seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def exact_products() -> Iterator[None]:
+    """Products with packed weights in float32, without rounding their other factor."""
+    import gradient
+
+    gradient.set_quantized_matmul_precision("exact")
+    yield
+    gradient.set_quantized_matmul_precision("default")

@@ -237,7 +237,7 @@ def test_what_is_not_packed_has_the_dtype_asked_for(tmp_path):
     assert dtypes["model.layers.0.mlp.up_proj.weight"] == "q8_0"
 
 
-def test_packed_and_unpacked_again(folder, tmp_path):
+def test_packed_and_unpacked_again(folder, tmp_path, exact_products):
     done("quantize", folder, tmp_path / "q.gguf", "--to", "q8_0")
     done("convert", tmp_path / "q.gguf", tmp_path / "plain")
     assert {p.dtype.name for p in load_model(tmp_path / "plain").parameters()} == {"float16"}

@@ -333,14 +333,6 @@ def test_transformers_builds_the_same_model(case, tmp_path):
     assert_close(logits_of(read, ids), expected, tolerance=1e-6)
 
 
-@pytest.fixture
-def exact_products():
-    """transformers unpacks the weights and multiplies in float32."""
-    gradient.set_quantized_matmul_precision("exact")
-    yield
-    gradient.set_quantized_matmul_precision("default")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["q8_0", "q4_0", "q4_k_m", "q6_k"])
 def test_transformers_unpacks_the_same_model(scheme, tmp_path, exact_products):
