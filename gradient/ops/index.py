@@ -29,9 +29,14 @@ def setitem(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Arr
 
 
 def cleared(be: Backend, g: Any, index: Any) -> Any:
-    if isinstance(index, tuple) and not index:  # all of it: nothing depends on g
+    if isinstance(index, tuple) and all(map(_takes_all, index)):  # nothing depends on g
         return be.zeros_like(g)
     return be.assign(be.copy(g), index, be.full((), 0, g.dtype))
+
+
+def _takes_all(item: Any) -> bool:
+    """Whether an item of an index takes whole axes: `:`, `...` or a new axis."""
+    return item is None or item is Ellipsis or (isinstance(item, slice) and item == slice(None))
 
 
 @op(lambda g: g,

@@ -140,6 +140,19 @@ def test_a_view_that_was_overwritten_clears_its_gradient(take: Any, create_graph
     assert x.grad.tolist() == [0.0, 0.5]
 
 
+@pytest.mark.parametrize("index", [(), ..., slice(None)], ids=str)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_writing_all_of_a_tensor_ends_its_gradient(index: Any) -> None:
+    """Also where it would be NaN: the derivative of a negative number's power by the exponent."""
+    x, base = leaf([1.0]), leaf([-0.12])
+    exponent = x * 1
+    exponent[index] = 3.0
+    grads = gradient.autograd.grad((base**exponent).sum(), [base, x], create_graph=True)
+    second = gradient.autograd.grad(grads[0].sum() + grads[1].sum(), [base, x])
+    np.testing.assert_allclose(second[0].numpy(), [-0.72])
+    assert second[1].tolist() == [0.0]
+
+
 def test_clamp_gives_its_bounds_their_gradients() -> None:
     x, low, high = leaf([-1.0, 0.0, 0.5, 1.0, 3.0]), leaf([0.0] * 5), leaf([1.0] * 5)
     x.clamp(low, high).sum().backward()
