@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("gradient-dl", "numpy", "numba", "ml_dtypes", "torch", "transformers")
+PACKAGES = (
+    "gradient-dl",
+    "numpy",
+    "numba",
+    "ml_dtypes",
+    "torch",
+    "transformers",
+    "llama_cpp_python",
+)
 
 
 def installed(module: str) -> bool:
