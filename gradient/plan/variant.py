@@ -25,9 +25,10 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.plan import Plan
-from gradient.plan.recording import Recording
+from gradient.plan.recording import Recording, live
 from gradient.plan.watch import Watch, equal
 from gradient.tensor import Tensor
+from gradient.tensor.views import with_bases
 
 
 class Freed:
@@ -140,21 +141,16 @@ class Variant:
     def _refuse_survivors(self, recording: Recording) -> None:
         if recording.rebound:
             raise PlanError("it gives a tensor from before another array")
-        known = {id(t) for t in tensors_in(recording.result)}
+        known = {id(x) for t in tensors_in(recording.result) for x in with_bases(t)}
         known |= {id(grad) for _, grad in recording.grads}
         known |= {id(t) for t in recording.inputs}
-        for t in tensors_in(recording.result):
-            link = getattr(t, "link", None)
-            while link is not None:
-                known.add(id(link[0]))
-                link = getattr(link[0], "link", None)
         left = [t for t, _ in recording.survivors if id(t) not in known]
         if left:
             recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in known]
             kept = {id(t) for t in left}
-            del left, t
+            del left
             gc.collect()
-            if any(id(x) in kept and isinstance(x, Variable) for x in gc.get_objects()):
+            if any(id(x) in kept for x in live(Variable)):
                 raise PlanError("a tensor that it makes is kept, and is not returned")
 
     def _check_memory(self, plan: Plan, outputs: Sequence[Ref]) -> None:

@@ -252,6 +252,12 @@ class Config:
         self.scale = 2.0
 
 
+def test_a_result_may_be_a_view_of_what_is_not_returned() -> None:
+    step = gradient.compile(lambda x: (x * 2)[0].unbind(), fullgraph=True)
+    found = [step(gradient.full((2, 2), float(i))) for i in range(5)]
+    assert [[y.item() for y in each] for each in found] == [[2.0 * i] * 2 for i in range(5)]
+
+
 def test_what_a_plan_depends_on_is_watched() -> None:
     """Globals, closure variables, attributes, hooks, `requires_grad`, replaced parameters."""
     global scale
