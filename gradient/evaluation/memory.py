@@ -286,6 +286,7 @@ def _measure(settings: _Settings) -> MemoryForecast:
     del held
     program = resident("VmRSS")  # only now: there are kernels that a few tokens do not need
     working = max(peak - program, 0)
+    program -= panel_bytes(model)  # `weights` has those of all layers
 
     whole = cache_of(batch, context - 1, len(model.kv_shapes))
     whole.begin(context - 1).commit()
@@ -302,12 +303,20 @@ def weight_bytes(model: CausalLM, packed: dict[str, PackedDType], dtype: gradien
             size = parameter.nbytes
         elif name in packed:
             size = packed[name].nbytes(shape)
+            if name not in looked_up:
+                size *= 2  # as it was packed, and in the panels that products are made of
         else:
             size = parameter.numel() * dtype.itemsize
         mapped = name not in packed and (parameter.dtype is dtype or parameter.dtype.is_packed)
         if not (mapped and name in looked_up):
             total += size
     return total
+
+
+def panel_bytes(model: CausalLM) -> int:
+    """About the bytes of the panels in which the CPU multiplies by a model's packed weights."""
+    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear)}
+    return sum(weight.nbytes for weight in weights.values() if weight.dtype.is_packed)
 
 
 def _only_looked_up(model: nn.Module) -> set[str]:
