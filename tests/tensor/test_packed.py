@@ -282,7 +282,7 @@ ROWS = {row.op: row for row in reversed(TABLE)}  # the first of each op
 WEIGHTS = {"linear": [1], "embedding": [0], "grouped_linear": [1, 2, 3]}
 
 
-@pytest.mark.parametrize("op", sorted(set(ROWS) - {"rope"}))
+@pytest.mark.parametrize("op", sorted(set(ROWS) - {"rope", "cached_attention"}))
 def test_ops_refuse_packed_tensors_by_name(op):
     """Each input of each op, but for the weights of the three."""
     arrays = [gradient.tensor(a) for a in ROWS[op].samples()]
@@ -296,10 +296,12 @@ def test_ops_refuse_packed_tensors_by_name(op):
         assert "dequantize()" in str(caught.value)
 
 
-def test_rope_refuses_packed_tensors_by_name():  # its row makes the angles of x's dtype
-    q = packed("q8_0", 4, 32)
+def test_ops_whose_rows_make_arrays_of_their_dtype_refuse_packed_tensors_by_name():
+    q, ones = packed("q8_0", 4, 32), gradient.ones(16).array
     with pytest.raises(errors.DTypeError, match="rope: not defined for packed tensors"):
-        fused.rope(q, cos=gradient.ones(16).array, sin=gradient.ones(16).array)
+        fused.rope(q, cos=ones, sin=ones)
+    with pytest.raises(errors.DTypeError, match="attention: not defined for packed tensors"):
+        fused.cached_attention(q, keys=(ones,), values=(ones,), slots=None, options=None)
 
 
 #: Methods about the tensor, not about its elements.
