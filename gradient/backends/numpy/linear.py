@@ -56,7 +56,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
         rows = np.zeros((-(-m // 4) * 4, k + PADDING), np.float32)
         threads.parallel_for(
             family.widen_rows, m, max(1, WIDENED // k),
-            kind, size, _bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
+            kind, size, as_bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
         )  # fmt: skip
         out = np.empty((m, n), x.dtype)
         added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
@@ -66,12 +66,12 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
         threads.parallel_for(
             family.linear, n, chunk,
             rows.reshape(-1), k + PADDING, m, kind, kernels.load("formats").FORMATS[x.dtype.name],
-            size, _bytes(weight), n, k, added, _bytes(out),
+            size, as_bytes(weight), n, k, added, as_bytes(out),
         )  # fmt: skip
         return out.reshape(*x.shape[:-1], n)
 
 
-def _bytes(x: np.ndarray) -> np.ndarray:
+def as_bytes(x: np.ndarray) -> np.ndarray:
     """The bytes of a contiguous array."""
     return x.reshape(-1).view(np.uint8)
 

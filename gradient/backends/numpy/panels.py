@@ -16,6 +16,7 @@ from gradient.backends import matmul_precision
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.packed import matrix_sizes
 from gradient.backends.numpy import kernels, memory, threads
+from gradient.backends.numpy.linear import as_bytes
 from gradient.backends.packed import PackedArray, write_count
 from gradient.dtypes import HALF_PRECISION, float32
 
@@ -50,36 +51,34 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
             and (bias is None or bias.shape == weight.shape[:1])
         ):
             return super().linear(x, weight, bias)
-        y = self._product(x, weight)
-        if bias is not None:
-            y += bias.astype(np.float32)
-        return y.astype(x.dtype, copy=False)
+        return self._product(x, weight, bias)
 
     def int8_matmul(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
         matrix_sizes("linear", x, weight, -1)
         if not _supported(x, weight):
             return super().int8_matmul(x, weight)
-        return self._product(x, weight).astype(x.dtype, copy=False)
+        return self._product(x, weight, None)
 
-    def _product(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
-        """`int8_matmul` in float32."""
+    def _product(self, x: np.ndarray, weight: PackedArray, bias: np.ndarray | None) -> np.ndarray:
+        if not kernels.computes(x.dtype):  # float16, without an instruction for it
+            return self._product(x.astype(np.float32), weight, bias).astype(x.dtype)
         family = kernels.load("panel_linear")
         form, codes, scales, blocks = weight.prepared(_arranged)
         n, k = weight.shape
         m, steps, pairs = x.size // k, -(-k // family.STEP), -(-n // family.COLUMNS)
-        out = np.empty((m, n), np.float32)
-        rows = np.ascontiguousarray(x, np.float32).reshape(-1)
-        rounded = np.empty(m * steps * family.X_WORDS, np.float32)
+        kind, size = kernels.load("stored").KINDS[x.dtype.name], x.itemsize
+        rounded = np.empty(m * steps * 4 * family.X_WORDS, np.int8)
         chunk = max(1, ROWS_CHUNK // (family.GROUP * k)) * family.GROUP
-        views = rounded.view(np.int8), rounded, rounded.view(np.int32)
-        threads.parallel_for(family.int8_rows, m, chunk, rows, k, m, *views)
+        rows = as_bytes(kernels.contiguous(x))
+        threads.parallel_for(family.int8_rows, m, chunk, kind, size, rows, k, m, rounded)
+        out = np.empty((m, n), x.dtype)
+        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
         chunk = max(1, CHUNK // (family.COLUMNS * k))
-        weights = codes, scales, form.tag, blocks, steps
+        arguments = codes, scales, form.tag, blocks, steps, n, added, kind, size, as_bytes(out)
         if m == 1:
-            threads.parallel_for(family.single, pairs, chunk, views[0], *weights, out.reshape(-1))
+            threads.parallel_for(family.single, pairs, chunk, rounded, *arguments)
         else:
-            arguments = views[0], m, *weights, out.reshape(-1)
-            threads.parallel_for(family.several, pairs, chunk, *arguments)
+            threads.parallel_for(family.several, pairs, chunk, rounded, m, *arguments)
         return out.reshape(*x.shape[:-1], n)
 
 

@@ -21,16 +21,13 @@ from gradient.backends.numpy.kernels.stored import (
     exchange,
     read_floats,
     transpose,
-    write_number,
-    write_vector,
+    write_columns,
 )
 from gradient.backends.numpy.kernels.vectors import (
     BYTES,
     LANES,
-    add_product,
     intrinsic,
     lanes,
-    load,
 )
 
 FEW = 12
@@ -226,26 +223,6 @@ def panel_of(kind, weight, w_at, w_row, columns, count, rows, panel):
     for j in range(0, columns, width):
         for p in range(0, count, width):
             transpose(rows, j * row + p, row, panel, p * pair + j, pair)
-
-
-@ordered_subroutine
-def write_columns(part, part_row, rows, columns, bias, first, kind, size, out, at, n):
-    """The sums `part` (rows, columns) and the bias, from byte `at` of out on, whose rows are n
-    numbers."""
-    width, one = lanes(part), part.dtype.type(1)
-    whole = columns - columns % width
-    for i in range(rows):
-        row = at + i * n * size
-        for j in range(0, whole, width):
-            y = load(part, i * part_row + j)
-            if bias.size:
-                y = add_product(y, one, load(bias, first + j))
-            write_vector(kind, out, row + j * size, y)
-        for j in range(whole, columns):
-            number = part[i * part_row + j]
-            if bias.size:
-                number += bias[first + j]
-            write_number(kind, out, row + j * size, number)
 
 
 @ordered_kernel

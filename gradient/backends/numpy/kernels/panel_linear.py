@@ -23,8 +23,18 @@ from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-from gradient.backends.numpy.kernels.formats import F32, FLOATS, I32, I64, INTEGERS, Vector, splat
+from gradient.backends.numpy.kernels.formats import (
+    F32,
+    FLOATS,
+    I8,
+    I32,
+    I64,
+    INTEGERS,
+    Vector,
+    splat,
+)
 from gradient.backends.numpy.kernels.panels import PAIR, ROWS, STEP, WORD, Step, format_of
+from gradient.backends.numpy.kernels.stored import read_floats, write_columns
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
 GROUP = 12
@@ -38,7 +48,7 @@ AHEAD = 2048
 """Bytes of codes ahead of which a single row's tile asks for the next: most processors fetch ahead
 by themselves, but not across the end of a page."""
 
-TINY = np.float32(2.0**-119)
+TINY = 2.0**-119
 """Below this largest magnitude 32 numbers of x are taken for zeros: 127 / it must be finite."""
 
 
@@ -170,110 +180,125 @@ WIDE = cpu.BYTES == 64
 """Whether the sums of six rows fit in the registers."""
 
 
-@ordered_kernel
-def int8_rows(start, stop, x, k, rows, codes, numbers, integers):
-    """Rows start to stop of x (rows, k), float32 and flat, in int8 as the module's docstring says.
+@intrinsic
+def round_step(context, values, out, at):
+    """Write a step of x to byte `at` of out: from STEP float32 numbers in `values`."""
 
-    codes, numbers, integers
-              one array, seen as int8, float32 and int32
+    def generate(context, builder, signature, arguments):
+        given, to = signature.args[:2]
+        held = context.make_array(given)(context, builder, arguments[0]).data
+        place = builder.gep(
+            context.make_array(to)(context, builder, arguments[1]).data, arguments[2:]
+        )
+
+        def reduced(operation: str, vector: Any) -> Any:
+            name = f"llvm.vector.reduce.{operation}.v{ROWS}i32"
+            type_ = ir.FunctionType(I32, [INTEGERS])
+            return builder.call(builder.module.declare_intrinsic(name, fnty=type_), [vector])
+
+        def put(value: Any, at: int) -> None:
+            to = builder.bitcast(builder.gep(place, [I64(at)]), value.type.as_pointer())
+            builder.store(value, to).align = 1
+
+        halves, sizes = [], []
+        for half in range(2):
+            to = builder.gep(held, [I64(ROWS * half)])
+            halves.append(builder.load(builder.bitcast(to, FLOATS.as_pointer())))
+            halves[-1].align = 4
+            sizes.append(Vector(builder, builder.bitcast(halves[-1], INTEGERS)) & 0x7FFFFFFF)
+        first, second = (size.value for size in sizes)
+        either = builder.select(builder.icmp_unsigned(">", first, second), first, second)
+        largest = reduced("umax", either)
+        size, most = builder.bitcast(largest, F32), F32(127)
+        finite = builder.icmp_unsigned("<", largest, I32(0x7F800000))
+        scale = builder.select(finite, builder.fdiv(size, most), F32(float("nan")))
+        normal = builder.and_(finite, builder.fcmp_ordered(">=", size, F32(TINY)))
+        inverse = builder.select(normal, builder.fdiv(most, size), F32(0))
+        sums = []
+        for half, numbers in enumerate(halves):
+            numbers = builder.select(finite, numbers, ir.Constant(FLOATS, [0.0] * ROWS))
+            # Adding 1.5 2^23 rounds to the nearest integer, halves to even: it is in the low bits.
+            bits = Vector(builder, builder.fmul(numbers, splat(builder, inverse)))
+            bits = bits + Vector(builder, ir.Constant(FLOATS, [12582912.0] * ROWS))
+            codes = builder.bitcast(bits.value, INTEGERS)
+            codes = builder.sub(codes, ir.Constant(INTEGERS, [0x4B400000] * ROWS))
+            put(builder.trunc(codes, ir.VectorType(I8, ROWS)), ROWS * half)
+            sums.append(builder.neg(reduced("add", codes)))
+        for i, value in enumerate((scale, builder.add(*sums), *sums)):
+            put(value, STEP + 4 * i)
+        return context.get_dummy_value()
+
+    return types.void(values, out, types.int64), generate
+
+
+@ordered_kernel
+def int8_rows(start, stop, kind, size, x, k, rows, out):
+    """Rows start to stop of x (rows, k) in int8, as the module's docstring says.
+
+    kind, size, x
+              the bytes of numbers of `size` bytes, stored as `kind` says
+    out       int8
 
     Among 32 numbers that are not all finite the scale is NaN, and so is all that comes of them.
     """
     steps = -(-k // STEP)
     values = np.zeros(STEP, np.float32)
-    bits = values.view(np.int32)
     for row in range(start, stop):
         top = row - row % GROUP
         width = min(GROUP, rows - top)
-        at = (top * steps + row - top) * X_WORDS
+        at = 4 * X_WORDS * (top * steps + row - top)
         for step in range(steps):
-            if step * STEP + STEP <= k:
-                for i in range(STEP):
-                    values[i] = x[row * k + step * STEP + i]
-            else:
-                for i in range(STEP):
-                    values[i] = x[row * k + step * STEP + i] if step * STEP + i < k else 0
-            largest = np.int32(0)
-            for i in range(STEP):
-                largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
-            numbers[at + STEP // 4] = 0
-            integers[at + STEP // 4] = largest
-            size = numbers[at + STEP // 4]
-            scale = size / np.float32(127)
-            inverse = np.float32(0)
-            if size >= TINY:
-                inverse = np.float32(127) / size
-            if largest >= np.int32(0x7F800000):
-                scale = np.float32(np.nan)
-                inverse = np.float32(0)
-                for i in range(STEP):
-                    values[i] = 0
-            # Adding 1.5 2^23 rounds to the nearest integer, halves to even: it is in the low bits.
-            for i in range(STEP):
-                values[i] = values[i] * inverse + np.float32(12582912)
-            first, second = np.int32(0), np.int32(0)
-            for i in range(STEP // 2):
-                code = bits[i] - np.int32(0x4B400000)
-                codes[4 * at + i] = code
-                first += code
-            for i in range(STEP // 2, STEP):
-                code = bits[i] - np.int32(0x4B400000)
-                codes[4 * at + i] = code
-                second += code
-            numbers[at + STEP // 4] = scale
-            integers[at + STEP // 4 + 1] = -first - second
-            integers[at + STEP // 4 + 2] = -first
-            integers[at + STEP // 4 + 3] = -second
-            at += width * X_WORDS
+            count = min(STEP, k - step * STEP)
+            if count < STEP:
+                values[:] = 0
+            read_floats(kind, x, (row * k + step * STEP) * size, count, values, 0)
+            round_step(values, out, at)
+            at += 4 * X_WORDS * width
 
 
 @ordered_kernel
-def single(start, stop, x, codes, scales, form, blocks, steps, out):
-    """out (N,)[COLUMNS start : COLUMNS stop] = one row of x, int8, by a weight in panels."""
-    whole = min(stop, out.size // COLUMNS)
+def single(start, stop, x, codes, scales, form, blocks, steps, n, bias, kind, size, out):
+    """out (N,)[COLUMNS start : COLUMNS stop] = one row of x, int8, by a weight in panels.
+
+    bias (N,), of float32, may be of size 0. `out` is the bytes of numbers of `size` bytes, stored
+    as `kind` says.
+    """
+    sums = np.empty(COLUMNS, np.float32)
     at = 4 * X_WORDS
-    for pair in range(start, whole):
-        one_row(x, 0, at, codes, scales, pair, form, blocks, out, pair * COLUMNS, 0)
-    if whole < stop:
-        last = np.empty(COLUMNS, np.float32)
-        one_row(x, 0, at, codes, scales, whole, form, blocks, last, 0, 0)
-        for j in range(whole * COLUMNS, out.size):
-            out[j] = last[j - whole * COLUMNS]
+    for pair in range(start, stop):
+        one_row(x, 0, at, codes, scales, pair, form, blocks, sums, 0, 0)
+        j = pair * COLUMNS
+        write_columns(sums, 0, 1, min(n - j, COLUMNS), bias, j, kind, size, out, j * size, n)
 
 
 @ordered_kernel
-def several(start, stop, x, rows, codes, scales, form, blocks, steps, out):
-    """out (rows, N)[:, COLUMNS start : COLUMNS stop] = rows of x, int8, by a weight in panels."""
-    n = out.size // rows
-    edge = np.empty(GROUP * COLUMNS, np.float32)
+def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, kind, size, out):
+    """As `single`, out (rows, N)[:, COLUMNS start : COLUMNS stop] for rows of x."""
+    sums = np.empty(GROUP * COLUMNS, np.float32)
     row = 4 * X_WORDS
     for pair in range(start, stop):
-        inside = min(n - pair * COLUMNS, COLUMNS)
+        j = pair * COLUMNS
         for top in range(0, rows, GROUP):
             width = min(GROUP, rows - top)
             x_at, x_step = top * steps * row, width * row
-            # The last pair of panels may have more rows than the weight.
-            target, at, n_target = out, top * n + pair * COLUMNS, n
-            if inside < COLUMNS:
-                target, at, n_target = edge, 0, COLUMNS
             i = 0
             if WIDE:
                 while i + 6 <= width:
                     six_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                             target, at + i * n_target, n_target)  # fmt: skip
+                             sums, i * COLUMNS, COLUMNS)  # fmt: skip
                     i += 6
             while i + 4 <= width:
                 four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                          target, at + i * n_target, n_target)  # fmt: skip
+                          sums, i * COLUMNS, COLUMNS)  # fmt: skip
                 i += 4
             while i + 2 <= width:
                 two_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                         target, at + i * n_target, n_target)  # fmt: skip
+                         sums, i * COLUMNS, COLUMNS)  # fmt: skip
                 i += 2
             if i < width:
                 one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                        target, at + i * n_target, n_target)  # fmt: skip
-            if inside < COLUMNS:
-                for i in range(width):
-                    for j in range(inside):
-                        out[(top + i) * n + pair * COLUMNS + j] = edge[i * COLUMNS + j]
+                        sums, i * COLUMNS, COLUMNS)  # fmt: skip
+            to = (top * n + j) * size
+            write_columns(
+                sums, COLUMNS, width, min(n - j, COLUMNS), bias, j, kind, size, out, to, n
+            )

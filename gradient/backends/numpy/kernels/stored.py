@@ -20,6 +20,7 @@ from gradient.backends.numpy.kernels.vectors import (
     fill,
     intrinsic,
     lanes,
+    load,
     store,
 )
 
@@ -161,6 +162,26 @@ def write_number(kind, data, at, number):
         write_bfloat16_number(data, at, number)
     else:
         write_float16_number(data, at, number)
+
+
+@ordered_subroutine
+def write_columns(part, part_row, rows, columns, bias, first, kind, size, out, at, n):
+    """The sums `part` (rows, columns) and the bias, from byte `at` of out on, whose rows are n
+    numbers."""
+    width, one = lanes(part), part.dtype.type(1)
+    whole = columns - columns % width
+    for i in range(rows):
+        row = at + i * n * size
+        for j in range(0, whole, width):
+            y = load(part, i * part_row + j)
+            if bias.size:
+                y = add_product(y, one, load(bias, first + j))
+            write_vector(kind, out, row + j * size, y)
+        for j in range(whole, columns):
+            number = part[i * part_row + j]
+            if bias.size:
+                number += bias[first + j]
+            write_number(kind, out, row + j * size, number)
 
 
 @ordered_subroutine
