@@ -18,7 +18,8 @@ from gradient.plan import arena
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused
-from gradient.plan.executors.lowering import LOWERINGS, copy_to
+from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
+from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import Step, joined
 from gradient.plan.executors.tasks import lowered
 from gradient.plan.plan import Plan
@@ -43,8 +44,10 @@ class CpuExecutor:
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
         constants = _constant_roots(calls, buffers)
+        places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
-        lives = {root: life for root, life in lives.items() if root not in constants}
+        elsewhere = constants | places.keys()
+        lives = {root: life for root, life in lives.items() if root not in elsewhere}
         layout = arena.packed(lives, buffers)
         self.nbytes = layout.nbytes
         self._memory = arena.block(layout.nbytes)
@@ -55,7 +58,11 @@ class CpuExecutor:
             memory = arena.block(max(1, buffers[ref].nbytes))
             self.nbytes += buffers[ref].nbytes
             self._arrays[ref] = arena.array_at(memory, buffers[ref])
-        for call in calls:
+        for i, call in enumerate(calls):
+            if i in assigned:
+                continue
+            if isinstance(call.out, Ref) and call.out in places:
+                self._arrays[call.out] = self._array(places[call.out])
             if call.outputs and buffers[call.outputs[0]].root in constants and not call.view:
                 self._arrays[call.outputs[0]] = np.asarray(self._function(call)())
             elif call.view:
@@ -153,6 +160,10 @@ class CpuExecutor:
         """The array of a buffer: what it holds, until the next run or until its place is used by
         another one."""
         return self._array(ref)
+
+
+def _is_ufunc(call: Call) -> bool:
+    return call.op in UFUNCS and not call.numbers and not call.options
 
 
 def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:

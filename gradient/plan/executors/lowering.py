@@ -106,6 +106,19 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     return [(np.matmul, (a, b, out))]
 
 
+def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x, weight, bias, *_ = (*args, None)
+    if options or not all(isinstance(each, np.ndarray) for each in (x, weight, bias)):
+        return None
+    rows, places = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
+    views = np.may_share_memory(rows, x) and np.may_share_memory(places, out)
+    if bias.dtype != x.dtype or not blas._large(x, weight, transposed=True) or not views:
+        return None
+    if blas.openblas() is None or not places.flags.c_contiguous:
+        return None
+    return [(blas.matmul, (rows, weight.T, bias, places))]
+
+
 def _copy(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
     """`copy`, `clone`, `astype`, and an `expand` or `reshape` that copies."""
     x = args[0]
@@ -185,6 +198,7 @@ LOWERINGS: dict[str, Lowering] = {
     "max": _reduction(np.maximum, False),
     "min": _reduction(np.minimum, False),
     "matmul": _matmul,
+    "linear": _linear,
     "copy": _copy,
     "clone": _copy,
     "astype": _copy,
