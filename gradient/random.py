@@ -147,9 +147,9 @@ def get_rng_state() -> Tensor:
     return default_generator.get_state()
 
 
-def set_rng_state(state: Tensor) -> None:
+def set_rng_state(new_state: Tensor) -> None:
     """Continue the default generator from a state that `get_rng_state` gave."""
-    default_generator.set_state(state)
+    default_generator.set_state(new_state)
 
 
 RandomState.save = staticmethod(get_rng_state)
@@ -248,10 +248,11 @@ def rand_like(
     *,
     generator: Generator | None = None,
     dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform on [0, 1), shaped as `input`."""
-    return _drawn_like("rand_like", "uniform", input, generator, dtype, requires_grad)
+    return _drawn_like("rand_like", "uniform", input, generator, dtype, device, requires_grad)
 
 
 def randn_like(
@@ -259,10 +260,11 @@ def randn_like(
     *,
     generator: Generator | None = None,
     dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return _drawn_like("randn_like", "normal", input, generator, dtype, requires_grad)
+    return _drawn_like("randn_like", "normal", input, generator, dtype, device, requires_grad)
 
 
 def _drawn_like(
@@ -271,25 +273,30 @@ def _drawn_like(
     input: Any,
     generator: Generator | None,
     dtype: DTypeLike | None,
+    device: DeviceLike,
     requires_grad: bool,
 ) -> Tensor:
     dtype = tensor_of(caller, input).dtype if dtype is None else dtype
-    return _drawn(caller, kind, input.shape, generator, dtype, input.device, requires_grad)
+    device = input.device if device is None else device
+    return _drawn(caller, kind, input.shape, generator, dtype, device, requires_grad)
 
 
 def randint(
-    low: int,
+    low: int | None = None,
     high: int | Sequence[int] | None = None,
     size: Sequence[int] | None = None,
     *,
     generator: Generator | None = None,
     dtype: DTypeLike = int64,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Whole numbers from [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
-        return _integers("randint", 0, low, high, generator, dtype, device)
-    return _integers("randint", low, high, size, generator, dtype, device)
+        low, high, size = 0, low, high  # type: ignore[assignment]
+    elif high is None or low is None:  # randint(high, size=size), randint(high=high, size=size)
+        low, high = 0, low if high is None else high
+    return _integers("randint", low, high, size, generator, dtype, device, requires_grad)
 
 
 def randint_like(
@@ -300,6 +307,7 @@ def randint_like(
     generator: Generator | None = None,
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Whole numbers shaped as `input`."""
     low, high = (0, low) if high is None else (low, high)
@@ -307,7 +315,8 @@ def randint_like(
         high = int(number_of("randint_like", "high", high))
     dtype = tensor_of("randint_like", input).dtype if dtype is None else dtype
     device = input.device if device is None else device
-    return _integers("randint_like", low, high, input.shape, generator, dtype, device)
+    shape = input.shape
+    return _integers("randint_like", low, high, shape, generator, dtype, device, requires_grad)
 
 
 def _integers(
@@ -318,6 +327,7 @@ def _integers(
     generator: Generator | None,
     dtype: DTypeLike,
     device: DeviceLike,
+    requires_grad: bool,
 ) -> Tensor:
     shape = shape_argument(caller, "size", size)
     low, high = int_of(caller, "low", low), int_of(caller, "high", high)
@@ -326,7 +336,8 @@ def _integers(
     backend = backend_of(device)
     wanted = dtype_of(dtype)
     check_range(caller, low, high, wanted)
-    return wrap(draw_integers(generator, backend, shape, low, high, wanted.numpy), backend)
+    array = draw_integers(generator, backend, shape, low, high, wanted.numpy)
+    return finished(array, backend, requires_grad)
 
 
 def randperm(
@@ -335,12 +346,14 @@ def randperm(
     generator: Generator | None = None,
     dtype: DTypeLike = int64,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """The numbers 0 ... n - 1 in random order."""
     backend = backend_of(device)
     n = size_argument("randperm", "n", n)
     keys = _source(generator).draw(backend.integers, n, 2**63)
-    return wrap(backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy), backend)
+    array = backend.astype(backend.argsort(keys, 0), dtype_of(dtype).numpy)
+    return finished(array, backend, requires_grad)
 
 
 def normal(
@@ -351,6 +364,7 @@ def normal(
     generator: Generator | None = None,
     dtype: DTypeLike | None = None,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Normal with the given mean and standard deviation (numbers with a size, or tensors)."""
     given = [v for v in (mean, std) if isinstance(v, Variable)]
@@ -370,7 +384,8 @@ def normal(
     if given and dtype is None:
         dtype = BY_NUMPY[given[0].array.dtype]
     out = randn(shape, generator=generator, dtype=dtype, device=device) * std + mean
-    return out if dtype is None else out.to(dtype=dtype)
+    out = out if dtype is None else out.to(dtype=dtype)
+    return out.requires_grad_() if requires_grad else out
 
 
 def bernoulli(

@@ -81,15 +81,20 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
-    materialize_grads: bool = False,
     is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`, as new tensors; no `grad` is touched.
 
     `allow_unused` gives None for an input that the outputs do not depend on, and otherwise that is
-    an error; `materialize_grads` gives zeros instead.
+    an error; `materialize_grads` gives zeros instead. `only_inputs`, of old scripts, can only be
+    True.
     """
+    if not only_inputs:
+        expected = "only_inputs=True"
+        raise AutogradError(sentence("grad", expected, "False", "use backward() to fill `grad`"))
     if is_grads_batched:
         raise AutogradError("grad: is_grads_batched is not supported; call grad once per vector")
     roots = root_grads("grad", "outputs", outputs, grad_outputs, create_graph)

@@ -56,9 +56,9 @@ class _Table(dict[tuple[DType, DType], DType]):
 _TABLE = _Table({(a, b): _promote(a, b) for a in ALL for b in ALL})
 
 
-def promote_types(a: DType, b: DType) -> DType:
+def promote_types(type1: DType, type2: DType) -> DType:
     """The smallest dtype that holds both, by PyTorch's table."""
-    return _TABLE[dtype_of(a), dtype_of(b)]
+    return _TABLE[dtype_of(type1), dtype_of(type2)]
 
 
 def _rank(operand: Any) -> tuple[int, DType]:
@@ -98,9 +98,9 @@ def result_type(*operands: Any) -> DType:
     return result if result is not None else get_default_dtype()
 
 
-def can_cast(source: DType, target: DType) -> bool:
-    """Whether a result of dtype `source` may be written into `target`: no lower category."""
-    source, target = dtype_of(source), dtype_of(target)
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether a result of dtype `from_` may be written into `to`: no lower category."""
+    source, target = dtype_of(from_), dtype_of(to)
     if source.is_packed or target.is_packed:
         return source is target
     if source.kind == "int" and target is uint8 and source.is_signed:

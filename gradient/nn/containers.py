@@ -99,10 +99,10 @@ class _ModuleSequence(Module, Generic[M]):
         self._refill(modules)
         return self
 
-    def pop(self, index: int = -1) -> M:
+    def pop(self, key: int = -1) -> M:
         """Remove and return one module."""
-        module = self[index]
-        del self[index]
+        module = self[key]
+        del self[key]
         return module
 
     def _key(self, index: int) -> str:

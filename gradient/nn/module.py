@@ -192,8 +192,8 @@ class Module(Hooked):
             if module is not None:
                 yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
-        for _, module in self.named_modules():
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def _named_members(
@@ -244,8 +244,9 @@ class Module(Hooked):
                 raise AttributeError(f"`{step}` is not an nn.Module")
         return module
 
-    def set_submodule(self, target: str, module: Module) -> None:
-        """Put `module` at a dotted path, in place of the one that is there."""
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put `module` at a dotted path, in place of the one that is there (which there must be, if
+        `strict`)."""
         path, _, name = target.rpartition(".")
         if not isinstance(module, Module):
             got = type(module).__name__
@@ -254,6 +255,8 @@ class Module(Hooked):
             raise ArgumentError(
                 "set_submodule: expected a path such as 'layers.0', got an empty one"
             )
+        if strict:
+            self.get_submodule(target)
         setattr(self.get_submodule(path), name, module)
 
     def get_parameter(self, target: str) -> Parameter:

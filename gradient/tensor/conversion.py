@@ -69,12 +69,14 @@ class Conversion(Arithmetic):
         return out.clone() if copy and out is self else out
 
     @overload
-    def type(self, dtype: None = None) -> str: ...
+    def type(self, dtype: None = None, non_blocking: bool = False) -> str: ...
     @overload
-    def type(self, dtype: DTypeLike) -> Tensor: ...
-    def type(self, dtype: DTypeLike | None = None) -> str | Tensor:
+    def type(self, dtype: DTypeLike, non_blocking: bool = False) -> Tensor: ...
+    def type(self, dtype: DTypeLike | None = None, non_blocking: bool = False) -> str | Tensor:
         """The dtype's name, or this tensor with that dtype."""
-        return repr(self.dtype) if dtype is None else self.to(dtype=dtype)
+        return (
+            repr(self.dtype) if dtype is None else self.to(dtype=dtype, non_blocking=non_blocking)
+        )
 
     def type_as(self, other: Tensor) -> Tensor:
         """With the dtype of `other`."""
@@ -84,8 +86,11 @@ class Conversion(Arithmetic):
         """In the host's memory."""
         return self.to(device="cpu")
 
-    def cuda(self, device: DeviceLike = 0) -> Tensor:
-        return self.to(device=device if isinstance(device, (str, Device)) else f"cuda:{device}")
+    def cuda(self, device: DeviceLike = None, non_blocking: bool = False) -> Tensor:
+        """On a GPU: the first unless told."""
+        if not isinstance(device, (str, Device)):
+            device = f"cuda:{device or 0}"
+        return self.to(device=device, non_blocking=non_blocking)
 
     def contiguous(self) -> Tensor:
         """The tensor itself, or a copy in row-major order."""

@@ -192,7 +192,7 @@ def full_like(
 
 
 def arange(
-    start: Number | Tensor,
+    start: Number | Tensor | None = None,
     end: Number | Tensor | None = None,
     step: Number | Tensor = 1,
     *,
@@ -201,8 +201,8 @@ def arange(
     requires_grad: bool = False,
 ) -> Tensor:
     """start, start + step, ... below end; int64 where all three are ints."""
-    if end is None:
-        start, end = 0, start
+    if start is None or end is None:
+        start, end = 0, start if end is None else end
     numbers = [number_of("arange", "start, end and step", v) for v in (start, end, step)]
     if dtype is not None and _dtype(dtype) == int64.numpy and all(map(math.isfinite, numbers)):
         numbers = [int(v) for v in numbers]  # as PyTorch, which counts in int64 there
@@ -303,9 +303,11 @@ def tril_indices(
     *,
     dtype: DTypeLike = int64,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """The (2, N) indices of a lower triangle."""
-    return _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype, device)
+    found = _triangle_indices("tril_indices", np.tril_indices, row, col, offset, dtype)
+    return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
 def triu_indices(
@@ -315,9 +317,11 @@ def triu_indices(
     *,
     dtype: DTypeLike = int64,
     device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """The (2, N) indices of an upper triangle."""
-    return _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype, device)
+    found = _triangle_indices("triu_indices", np.triu_indices, row, col, offset, dtype)
+    return finished(backend_of(device).asarray(found), backend_of(device), requires_grad)
 
 
 def _triangle_indices(
@@ -327,12 +331,10 @@ def _triangle_indices(
     col: int,
     offset: int,
     dtype: DTypeLike,
-    device: DeviceLike,
-) -> Any:
+) -> np.ndarray:
     row, col = size_argument(caller, "row", row), size_argument(caller, "col", col)
     dtype = int64 if dtype is None else dtype
     if dtype_of(dtype).kind != "int":
         raise DTypeError(sentence(caller, "an integer dtype", dtype_of(dtype)))
     offset = int_of(caller, "offset", offset)
-    found = np.stack(indices(row, offset, col)).astype(_dtype(dtype))
-    return finished(backend_of(device).asarray(found), backend_of(device), False)
+    return np.stack(indices(row, offset, col)).astype(_dtype(dtype))

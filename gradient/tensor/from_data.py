@@ -8,7 +8,7 @@ import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
 from gradient.dtypes import DType, dtype_of, float64, get_default_dtype
-from gradient.errors import ArgumentError, TypeMismatch
+from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.tensor.arguments import fitting, limits
 from gradient.tensor.base import TensorBase
 from gradient.tensor.creation import backend_of, finished
@@ -49,7 +49,28 @@ def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = No
     return wrap(*_converted(data, dtype, device, copy=False))
 
 
-asarray = as_tensor
+def asarray(
+    obj: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+) -> Tensor:
+    """As `as_tensor`. `copy=True` always copies, `copy=False` raises where a copy is needed;
+    `requires_grad=False` takes a tensor out of its graph."""
+    out = as_tensor(obj, dtype, device)
+    if isinstance(obj, Variable):
+        shared = out is obj
+    else:
+        shared = isinstance(obj, np.ndarray) and np.shares_memory(np.asarray(out.array), obj)
+    if copy is False and not shared:
+        fix = "leave copy out"
+        raise ArgumentError(sentence("asarray", "data that needs no copy", type(obj).__name__, fix))
+    out = out.clone() if copy and shared else out
+    if requires_grad:
+        return out if out.requires_grad else out.requires_grad_()
+    return out.detach() if requires_grad is False else out
 
 
 def _converted(

@@ -12,6 +12,7 @@ from gradient.tensor.arguments import tuple_argument as _tuple_argument
 from gradient.tensor.as_function import as_function as _as_function
 from gradient.tensor.as_function import methods as _methods
 from gradient.tensor.core import Tensor
+from gradient.tensor.creation import arange as _arange
 
 # Elementwise
 abs = Tensor.abs
@@ -149,7 +150,6 @@ moveaxis = Tensor.moveaxis
 movedim = Tensor.movedim
 narrow = Tensor.narrow
 ravel = Tensor.ravel
-repeat_interleave = Tensor.repeat_interleave
 roll = Tensor.roll
 select = Tensor.select
 squeeze = Tensor.squeeze
@@ -179,6 +179,22 @@ def flip(input: Tensor, dims: _Sequence[int]) -> Tensor:
 def permute(input: Tensor, dims: _Sequence[int]) -> Tensor:
     """`input.permute(dims)`"""
     return _tensor_of("permute", input).permute(_tuple_argument("permute", "dims", dims))
+
+
+def repeat_interleave(
+    input: Tensor,
+    repeats: int | Tensor | None = None,
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Tensor:
+    """`input.repeat_interleave(repeats, dim)`; of counts alone, each index as often as it says."""
+    if repeats is None:
+        places = _arange(_tensor_of("repeat_interleave", input).numel(), device=input.device)
+        return places.repeat_interleave(input, output_size=output_size)
+    return _tensor_of("repeat_interleave", input).repeat_interleave(
+        repeats, dim, output_size=output_size
+    )
 
 
 def reshape(input: Tensor, shape: _Sequence[int]) -> Tensor:

@@ -126,27 +126,27 @@ class InPlace(Arithmetic):
             raise DTypeError(sentence("cumsum_", f"the tensor's own dtype {own}", dtype))
         return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
 
-    def copy_(self, src: Tensor | Number, non_blocking: bool = False) -> Self:
-        """Copy the values of `src`, broadcast and cast to this tensor's dtype and device."""
+    def copy_(self, other: Tensor | Number, non_blocking: bool = False) -> Self:
+        """Copy the values of `other`, broadcast and cast to this tensor's dtype and device."""
         if non_blocking is not False:
             flag_of("copy_", "non_blocking", non_blocking)
-        if not isinstance(src, Variable):
-            number_of("copy_", "src", src)
-            src = wrap(self.backend.asarray(src), self.backend)
+        if not isinstance(other, Variable):
+            number_of("copy_", "other", other)
+            other = wrap(self.backend.asarray(other), self.backend)
         if is_packed(self.array):
-            overwrite_parts(self, src)
+            overwrite_parts(self, other)
             return self
-        if src.backend is not self.backend:
-            src = src.to(self.backend.device)
-        if src.array.shape != self.array.shape:
+        if other.backend is not self.backend:
+            other = other.to(self.backend.device)
+        if other.array.shape != self.array.shape:
             try:
-                src = src.expand(self.array.shape)
+                other = other.expand(self.array.shape)
             except ShapeError:
-                expected = f"a src that broadcasts to {tuple(self.array.shape)}"
-                raise ShapeError(sentence("copy_", expected, tuple(src.array.shape))) from None
-        if src.array.dtype != self.array.dtype:
-            src = elementwise.astype(src, dtype=self.array.dtype)
-        overwrite_at(self, (), src, "copy_")
+                expected = f"other to broadcast to {tuple(self.array.shape)}"
+                raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
+        if other.array.dtype != self.array.dtype:
+            other = elementwise.astype(other, dtype=self.array.dtype)
+        overwrite_at(self, (), other, "copy_")
         return self
 
     def fill_(self, value: Tensor | Number) -> Self:

@@ -134,25 +134,25 @@ class Interop(Arithmetic):
         return steps if dim is None else steps[axis_of(dim, len(steps))]
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
+def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A CPU tensor that shares the memory of a NumPy array."""
-    if not isinstance(array, np.ndarray):
-        raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(array).__name__}")
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeMismatch(f"from_numpy: expected an np.ndarray, got {type(ndarray).__name__}")
     from gradient.dtypes import dtype_of
 
-    dtype_of(array.dtype)  # raises for dtypes that tensors do not have
-    return wrap(array, backends.get("cpu"))
+    dtype_of(ndarray.dtype)  # raises for dtypes that tensors do not have
+    return wrap(ndarray, backends.get("cpu"))
 
 
-def from_dlpack(source: Tensor) -> Tensor:
+def from_dlpack(ext_tensor: Tensor) -> Tensor:
     """A tensor that shares the memory of another library's array (CPU, or CUDA with CuPy)."""
-    if isinstance(source, Variable):
-        return alias(source, source.array)
-    kind, number = source.__dlpack_device__()
+    if isinstance(ext_tensor, Variable):
+        return alias(ext_tensor, ext_tensor.array)
+    kind, number = ext_tensor.__dlpack_device__()
     if kind == 2:  # kDLCUDA
         backend = backends.get(f"cuda:{number}")
-        return wrap(backend.xp.from_dlpack(source), backend)
-    return wrap(np.from_dlpack(source), backends.get("cpu"))
+        return wrap(backend.xp.from_dlpack(ext_tensor), backend)
+    return wrap(np.from_dlpack(ext_tensor), backends.get("cpu"))
 
 
 def rebuild(cls: Any, array: Any, device: str, requires_grad: bool, state: Any) -> Any:

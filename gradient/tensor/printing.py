@@ -10,6 +10,7 @@ import numpy as np
 
 from gradient.backends.packed import is_packed
 from gradient.dtypes import BY_NUMPY, get_default_dtype
+from gradient.errors import ArgumentError, sentence
 from gradient.tensor import packed
 
 __all__ = [
@@ -24,21 +25,40 @@ class PrintOptions:
     threshold = 1000
     edgeitems = 3
     linewidth = 80
+    sci_mode: bool | None = None
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
+    "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
+    "full": {"precision": 4, "threshold": math.inf, "edgeitems": 3, "linewidth": 80},
+}
+"""What `set_printoptions(profile=...)` sets."""
 
 
 def set_printoptions(
     precision: int | None = None,
-    threshold: int | None = None,
+    threshold: float | None = None,
     edgeitems: int | None = None,
     linewidth: int | None = None,
+    profile: str | None = None,
+    sci_mode: bool | None = None,
 ) -> None:
     """Digits after the point, from how many elements to abbreviate, how many of each end to show,
-    characters a line."""
+    characters a line; or all four by a profile: "default", "short" or "full". `sci_mode` asks for
+    scientific notation (True), forbids it (False), or leaves it to the numbers (None)."""
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems,
              "linewidth": linewidth}  # fmt: skip
+    if profile is not None:
+        if profile not in PROFILES:
+            expected = f"profile one of {', '.join(PROFILES)}"
+            raise ArgumentError(sentence("set_printoptions", expected, repr(profile)))
+        for name, value in PROFILES[profile].items():
+            setattr(PrintOptions, name, value)
     for name, value in given.items():
         if value is not None:
             setattr(PrintOptions, name, value)
+    PrintOptions.sci_mode = sci_mode
 
 
 def represent(tensor: Any, name: str = "tensor") -> str:
@@ -140,6 +160,7 @@ def _float_text(values: np.ndarray) -> Callable[[float], str]:
     whole = bool(np.all(finite == np.ceil(finite)))
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 1.0)
     wide = high / low > 1000.0 or high > 1.0e8 or (not whole and low < 1.0e-4)
+    wide = wide if PrintOptions.sci_mode is None else PrintOptions.sci_mode and bool(finite.size)
     if wide:
         return lambda v: f"{v:.{digits}e}"
     if whole:

@@ -376,6 +376,37 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "huber_loss with a tensor as delta": lambda t: t.nn.functional.huber_loss(
         t.zeros(2), t.tensor([0.5, 3.0]), delta=t.tensor(2)
     ),
+    "arange by name": lambda t: (t.arange(end=3), t.arange(start=1, end=3, step=2), t.arange(3)),
+    "arange of nothing": lambda t: t.arange(),
+    "randint by name": lambda t: (
+        t.randint(high=1, size=(2,)),
+        t.randint(1, size=(2,)),
+        t.randint(low=3, high=4, size=(2,)),
+    ),
+    "randint that requires a gradient": lambda t: t.randint(
+        0, 1, (2,), dtype=t.float64, requires_grad=True
+    ),
+    "ints that require a gradient": lambda t: t.randperm(3, requires_grad=True),
+    "normal that requires a gradient": lambda t: t.normal(
+        1.0, 0.0, (2,), dtype=t.float64, requires_grad=True
+    ),
+    "rand_like on a device": lambda t: t.rand_like(t.ones(2), device="cpu").ceil(),
+    "copy_ by name": lambda t: t.zeros(2).copy_(other=t.ones(1), non_blocking=True),
+    "type without waiting": lambda t: t.ones(2).type(t.float64, non_blocking=True),
+    "dtypes by name": lambda t: t.can_cast(from_=t.float32, to=t.int64),
+    "promoted dtypes by name": lambda t: t.promote_types(type1=t.int8, type2=t.uint8) is t.int16,
+    "counts repeated": lambda t: t.repeat_interleave(t.tensor([1, 0, 2])),
+    "asarray of a leaf": lambda t: t.asarray(leaf(t, [1.0])),
+    "asarray outside the graph": lambda t: t.asarray(leaf(t, [1.0]), requires_grad=False),
+    "asarray in the graph": lambda t: t.asarray(leaf(t, [1.0]), requires_grad=True),
+    "asarray as a leaf": lambda t: t.asarray([1.0], requires_grad=True),
+    "asarray without a copy": lambda t: t.asarray(t.ones(2), copy=False),
+    "asarray that needs a copy": lambda t: t.asarray([1.0], copy=False),
+    "asarray that copies": lambda t: written(t, x := t.ones(2), t.asarray(x, copy=True)),
+    "asarray that shares": lambda t: written(t, x := t.ones(2), t.asarray(x)),
+    "grad of inputs only": lambda t: t.autograd.grad(
+        [(x := leaf(t, [2.0])) ** 2], [x], [t.ones(1).double()], True, False, True, True
+    ),
     "gumbel_softmax by position": lambda t: t.nn.functional.gumbel_softmax(
         t.ones(3, 2), 1.0, True, 1e-10, 0
     ).sum(0),

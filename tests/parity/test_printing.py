@@ -144,7 +144,7 @@ def test_views(name: str):
 @pytest.fixture
 def as_before() -> Iterator[None]:
     yield
-    gradient.set_printoptions(precision=4, threshold=1000, edgeitems=3, linewidth=80)
+    gradient.set_printoptions(profile="default")
     torch.set_printoptions(profile="default")
 
 
@@ -157,11 +157,17 @@ def as_before() -> Iterator[None]:
         {"threshold": 5, "edgeitems": 1},
         {"linewidth": 40},
         {"linewidth": 200, "precision": 1},
+        {"profile": "short"},
+        {"profile": "full", "precision": 1},
+        {"sci_mode": True},
+        {"sci_mode": False},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["matrix", "wide matrix", "cube", "ints", "long vector"])
-def test_options(name: str, options: dict[str, int], as_before: None):
+@pytest.mark.parametrize(
+    "name", ["matrix", "wide range", "zeros", "wide matrix", "cube", "ints", "long vector"]
+)
+def test_options(name: str, options: dict[str, Any], as_before: None):
     gradient.set_printoptions(**options)
     torch.set_printoptions(**options)
     assert repr(gradient.tensor(VALUES[name])) == renamed(repr(theirs(VALUES[name])))

@@ -307,7 +307,7 @@ SENTENCES = [
     (
         "ones(2).copy_(ones(3))",
         "ShapeError",
-        "copy_: expected a src that broadcasts to (2,), got (3,)",
+        "copy_: expected other to broadcast to (2,), got (3,)",
     ),
     (
         "nn.LSTM(2, 3, num_layers=0)",

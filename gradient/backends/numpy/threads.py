@@ -45,17 +45,17 @@ def get_num_threads() -> int:
     return _threads
 
 
-def set_num_threads(n: int) -> None:
-    """Use `n` threads on the CPU. Results are the same for every `n`."""
+def set_num_threads(num: int) -> None:
+    """Use `num` threads on the CPU. Results are the same for every number."""
     global _threads, _helpers
-    if not isinstance(n, int) or n < 1:
-        raise ArgumentError(f"set_num_threads: expected a positive int, got {n!r}")
-    if n != _threads:
+    if not isinstance(num, int) or num < 1:
+        raise ArgumentError(f"set_num_threads: expected a positive int, got {num!r}")
+    if num != _threads:
         pool.stop()
         if _helpers is not None:
             _helpers.shutdown()
             _helpers = None
-    _threads = n
+    _threads = num
 
 
 def run(count: int, work: Callable[[int], Any]) -> None:
