@@ -12,7 +12,7 @@ from gradient.functional.arguments import composite, floats
 from gradient.functional.padding import pad
 from gradient.ops import fused
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import flag_of, number_of
+from gradient.tensor.arguments import flag_of, int_of, number_of
 
 __all__ = [
     "batch_norm",
@@ -162,6 +162,10 @@ def batch_norm(
     given = {"running_mean": running_mean, "running_var": running_var,
              "weight": weight, "bias": bias}  # fmt: skip
     _check_channels("batch_norm", input, given)
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError(
+            sentence("batch_norm", "running_mean and running_var, or neither", "one")
+        )
     for name, tensor in given.items():
         if tensor is not None and tensor.dtype not in (input.dtype, _wide(input)):
             expected = f"{name} of the input's dtype {input.dtype}"
@@ -219,7 +223,7 @@ def local_response_norm(
     """`x / (k + alpha * mean(x^2))^beta` over `size` near channels (Krizhevsky et al. 2012)."""
     if input.ndim < 3:
         raise ArgumentError(f"local_response_norm: expected (N, C, ...), got {tuple(input.shape)}")
-    if size < 1:
+    if int_of("local_response_norm", "size", size) < 1:
         raise ArgumentError(sentence("local_response_norm", "size of at least 1", size))
     before, after = size // 2, (size - 1) // 2
     channels = input.shape[1]

@@ -217,6 +217,7 @@ class _Window:
         dilation: Size,
         ceil_mode: bool,
     ):
+        flag_of(op, "ceil_mode", ceil_mode)
         if input.ndim not in (spatial + 1, spatial + 2):
             raise ShapeError(
                 f"{op}: expected {spatial + 1} or {spatial + 2} dimensions, got "

@@ -274,16 +274,13 @@ class Arithmetic(TensorBase):
                 raise TypeMismatch(
                     sentence("clamp", f"a number or a Tensor as {name}", repr(bound))
                 )
-            if isinstance(bound, int):
-                fitting("clamp", name, bound, self.dtype)
         if isinstance(low, Variable) or isinstance(high, Variable):
             return elementwise.clamp_between(self, low, high)
         x: TensorBase = self
         if self.array.dtype.kind in "biu":
             x = self.to(result_type(self, *(bound for bound in (low, high) if bound is not None)))
-            if not x.dtype.is_floating_point:
-                low = None if low is None else fitting("clamp", "min", low, x.dtype)
-                high = None if high is None else fitting("clamp", "max", high, x.dtype)
+        low = None if low is None else fitting("clamp", "min", low, x.dtype)
+        high = None if high is None else fitting("clamp", "max", high, x.dtype)
         return elementwise.clamp(x, min=low, max=high)
 
     clip = clamp

@@ -182,6 +182,11 @@ class Indexing(Arithmetic):
         """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
         if src is None:
             src = number_of("scatter", "value", value)
+        elif value is not None:
+            raise TypeMismatch(sentence("scatter", "src or value", "both"))
+        elif not isinstance(src, Variable):
+            number_of("scatter", "src", src)
+        _integers("scatter", index)
         if reduce not in (None, "add"):
             kind = ArgumentError if isinstance(reduce, str) else TypeMismatch
             raise kind(f"scatter: expected reduce None or 'add', got {reduce!r}")

@@ -230,6 +230,9 @@ class Sorting(Reductions):
         dim: int | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """The distinct elements (or slices of `dim`), ascending; on the host."""
+        flag_of("unique", "sorted", sorted)
+        flag_of("unique", "return_inverse", return_inverse)
+        flag_of("unique", "return_counts", return_counts)
         backend = self.backend
         axis = None if dim is None else axis_of(dim, self.ndim)
         host = backend.to_numpy(self.array)
@@ -244,5 +247,5 @@ class Sorting(Reductions):
         values, inverse, counts = (wrap(backend.asarray(a), backend) for a in found)
         values = values.to(self.dtype)
         inverse = without_base(inverse.reshape(self.array.shape if axis is None else -1))
-        result = [values] + [inverse] * bool(return_inverse) + [counts] * bool(return_counts)
+        result = [values] + [inverse] * return_inverse + [counts] * return_counts
         return result[0] if len(result) == 1 else tuple(result)

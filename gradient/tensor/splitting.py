@@ -96,9 +96,10 @@ class Splitting(Shaping):
 
         Indices (a sequence or a tensor of ints) count as those of slices do.
         """
+        if (sections is None) == (indices is None):
+            got = "neither" if indices is None else "both"
+            raise TypeMismatch(sentence("tensor_split", "sections or indices", got))
         given: Any = sections if indices is None else indices
-        if given is None:
-            raise TypeMismatch(sentence("tensor_split", "sections or indices", "neither"))
         axis, n = self._length("tensor_split", dim)
         if isinstance(given, Variable) and given.array.dtype != int64.numpy:
             raise DTypeError(sentence("tensor_split", "sections or indices of int64", given.dtype))
