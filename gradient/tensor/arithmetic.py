@@ -365,7 +365,7 @@ def _bound(caller: str, name: str, value: Any) -> Any:
 
 
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
-    """alpha value, which is to be added to `to`: integers take whole ones alone."""
+    """alpha value in the dtype of its sum with `to`: integers take whole ones alone."""
     alpha = number_of(caller, "alpha", alpha)
     if isinstance(alpha, float) and _integral(to) and _integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
@@ -381,8 +381,11 @@ def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     if isinstance(alpha, bool):
         raise ArgumentError(sentence(caller, "a number as alpha of numbers", alpha))
     both = (v.array if isinstance(v, Variable) else v for v in (to, value))
-    fitting(caller, "alpha", alpha, result_type(*both))
-    return elementwise.mul(value, alpha) if isinstance(value, Variable) else value * alpha
+    dtype = result_type(*both)
+    fitting(caller, "alpha", alpha, dtype)
+    if not isinstance(value, Variable):
+        return value * alpha
+    return elementwise.mul(elementwise.astype(value, dtype=dtype.numpy), alpha)
 
 
 def _is_bool(value: Any) -> bool:

@@ -186,6 +186,16 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t.tensor([False, True]), alpha=2
     ),
     "bool and True, scaled": lambda t: t.tensor([False]).add(True, alpha=2),
+    "float32 and scaled float16": lambda t: t.ones(2).add(t.ones(2).half(), alpha=1e6),
+    "float32 less scaled bfloat16, in place": lambda t: t.ones(2).sub_(
+        t.ones(2).bfloat16(), alpha=1e6
+    ),
+    "float64 less scaled float32": lambda t: t.ones(2).double().sub(t.ones(2), alpha=1e39),
+    "int64 and scaled int8": lambda t: t.tensor([1]).add(t.ones(1).char(), alpha=300),
+    "float16 and ints scaled by a fraction": lambda t: (
+        t.ones(1).half().add(t.tensor([1]), alpha=2.5)
+    ),
+    "rsub of a scaled float16": lambda t: t.rsub(t.ones(2).half(), t.ones(2), alpha=1e6),
     "clamp of bools by ints": lambda t: t.tensor([True]).clamp(2, 3),
     "clamp of uint8 from below zero": lambda t: t.tensor([1], dtype=t.uint8).clamp_min(-1),
     "clamp between a 0-d tensor and a number": lambda t: t.ones(2).clamp(t.tensor(0.5), 2),
