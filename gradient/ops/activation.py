@@ -68,7 +68,10 @@ def silu(be: Backend[Array], x: Array, /) -> Array:
     return be.silu(x)
 
 
-@op(lambda g, be, x: g * hardswish_slope(be, x), promotion="float_only")
+@op(
+    lambda g, be, x: be.where(x <= -3, be.full((), 0, g.dtype), g) * hardswish_slope(be, x),
+    promotion="float_only",
+)
 def hardswish(be: Backend[Array], x: Array, /) -> Array:
     """x min(max(x + 3, 0), 6) / 6"""
     low, high = be.full((), 0, x.dtype), be.full((), 6, x.dtype)

@@ -196,6 +196,9 @@ CASES: dict[str, Callable[[Any], Any]] = {
         t.ones(1).half().add(t.tensor([1]), alpha=2.5)
     ),
     "rsub of a scaled float16": lambda t: t.rsub(t.ones(2).half(), t.ones(2), alpha=1e6),
+    "hardswish before an infinite slope": lambda t: slopes(
+        t, lambda x: 1 / t.nn.functional.hardswish(x), [-3.0, -5.0, -2.0, 1.0, 4.0]
+    ),
     "clamp of bools by ints": lambda t: t.tensor([True]).clamp(2, 3),
     "clamp of uint8 from below zero": lambda t: t.tensor([1], dtype=t.uint8).clamp_min(-1),
     "clamp between a 0-d tensor and a number": lambda t: t.ones(2).clamp(t.tensor(0.5), 2),
