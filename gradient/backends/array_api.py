@@ -42,7 +42,11 @@ class ArrayAPIBackend(Backend[Array]):
         return np.asarray(x)
 
     def astype(self, x: Array, dtype: np.dtype) -> Array:
-        return x if x.dtype == dtype else x.astype(dtype)
+        if x.dtype == dtype:
+            return x
+        if dtype.char == "B" and x.dtype.char == "d":
+            x = x.astype(np.int64)  # numbers beyond uint8 wrap; C leaves open what becomes of them
+        return x.astype(dtype)
 
     def bitcast(self, x: Array, dtype: np.dtype) -> Array:
         if x.dtype.itemsize != dtype.itemsize:  # needs a last axis without gaps, aligned

@@ -199,6 +199,12 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "hardswish before an infinite slope": lambda t: slopes(
         t, lambda x: 1 / t.nn.functional.hardswish(x), [-3.0, -5.0, -2.0, 1.0, 4.0]
     ),
+    "large float64 to uint8": lambda t: t.tensor(
+        [3e9 + 77, -1e12 - 5, 300.0, -1.0], dtype=t.float64
+    ).byte(),
+    "large float64 into uint8": lambda t: (
+        t.ones(2).byte().copy_(t.tensor([3e9 + 77, -77.0], dtype=t.float64))
+    ),
     "clamp of bools by ints": lambda t: t.tensor([True]).clamp(2, 3),
     "clamp of uint8 from below zero": lambda t: t.tensor([1], dtype=t.uint8).clamp_min(-1),
     "clamp between a 0-d tensor and a number": lambda t: t.ones(2).clamp(t.tensor(0.5), 2),
