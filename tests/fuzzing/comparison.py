@@ -95,7 +95,7 @@ def near_or_unstable(ours: Taken, theirs: Taken, moved: list[Any]) -> bool:
             gap = np.where((c == b) | (np.isnan(c) & np.isnan(b)), 0.0, np.abs(c - b))
             spread = np.maximum(spread, np.where(np.isnan(gap), np.inf, gap))
         limit = NEAR.get(theirs.dtype, 0.0)
-        allowed = limit * np.abs(b) + 64 * spread
+        allowed = np.where(np.isfinite(b), limit * np.abs(b) + 64 * spread, 0.0)
         a = ours.values.astype(np.float64)
         same = (
             (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed) | np.isinf(spread)

@@ -184,7 +184,8 @@ def spoiled(rng: random.Random, statement: Statement) -> Statement:
         args[rng.randrange(1, len(args))] = wrong
     else:
         raise Skip
-    return Statement(statement.function, tuple(args), options, statement.random)
+    random = statement.random or statement.function.rpartition(".")[2] in schemas.RANDOM
+    return Statement(statement.function, tuple(args), options, random)
 
 
 def options_allowed(statement: Statement) -> bool:

@@ -47,6 +47,7 @@ KNOWN: list[Known] = [
                 "scalar.isIntegral( false) to be true",
                 "too many indices for tensor",
                 "sizes must be non-empty",
+                "Input dimension should be at least",
             )
         ),
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from fuzzing.comparison import GRADIENTS
 from fuzzing.known.looks import (
     Known,
+    alike_but_for_signs,
     finite_agree,
     irregular,
     named,
@@ -18,13 +20,18 @@ from fuzzing.known.looks import (
     text,
     uses,
 )
-from fuzzing.program import Program
+from fuzzing.program import Program, with_changed
 from fuzzing.replay import agrees_without, safe, tame, untied, widened
 
 NORMS = ("norm", "cosine_similarity", "CosineSimilarity", "normalize", "pairwise_distance",
          "PairwiseDistance", "cdist", "triplet_margin_loss", "TripletMarginLoss")  # fmt: skip
 AT_ZERO = (*NORMS, "atan2", "arctan2", "pow", "pow_", "**", "**=", "rsqrt", "mish", "Mish",
            "logit", "logaddexp", "var", "std")  # fmt: skip
+
+
+CLAMPS = ("relu", "relu_", "ReLU", "relu6", "ReLU6", "hardtanh", "Hardtanh", "softshrink",
+          "Softshrink", "maximum", "minimum", "clamp", "clamp_", "clamp_min", "clamp_min_",
+          "clamp_max", "clamp_max_", "clip", "clip_")  # fmt: skip
 
 
 def without_dims(program: Program) -> Program:
@@ -41,6 +48,16 @@ def without_dims(program: Program) -> Program:
 
 FMOD = {"%": "fmod", "%=": ".fmod_", "remainder": "fmod", ".remainder": ".fmod",
         ".remainder_": ".fmod_"}  # fmt: skip
+
+
+def without_roots(program: Program) -> Program:
+    """The program with exponents a millionth beyond those that PyTorch takes for roots."""
+
+    def beside(value: Any) -> Any:
+        return value * 1.000001 if isinstance(value, float) and value % 1 == 0.5 else value
+
+    powers = ("pow", ".pow", ".pow_", "**", "**=")
+    return tuple(with_changed(s, beside) if s.function in powers else s for s in program)
 
 
 def with_fmod(program: Program) -> Program:
@@ -105,7 +122,14 @@ KNOWN: list[Known] = [
     ),
     Known(
         "PyTorch's second derivative divides 0 by 0, where ours is that of a constant",
-        lambda d: d.kind == "second" and uses(d, *AT_ZERO) and nan_only_in_theirs(d),
+        lambda d: (
+            d.kind == "second"
+            and uses(d, *AT_ZERO)
+            and (
+                nan_only_in_theirs(d)
+                or (nan_only_in_theirs(d, finite=False) and agrees_without(d, untied))
+            )
+        ),
     ),
     Known(
         "PyTorch's gradient overflows (exp of a large number) or divides by zero; ours is finite",
@@ -158,14 +182,46 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch takes powers of 0.5 and -0.5 as roots, which are NaN of -inf",
+        "which of two zeros of unlike sign a clamp, maximum or minimum gives is not defined",
         lambda d: (
-            d.kind in ("value", "gradient", "second")
-            and uses(d, "pow", "pow_", "**", "**=")
-            and irregular(d)
-            and "0.5" in text(d)
-            and (nan_only_in_theirs(d, finite=False) or nan_only_in_ours(d))
+            d.kind in ("value", *GRADIENTS)
+            and uses(d, *CLAMPS)
+            and alike_but_for_signs(d)
+            and agrees_without(d, untied)
         ),
+    ),
+    Known(
+        "PyTorch's pixel_unshuffle of nothing is its input, of whatever sizes",
+        lambda d: (
+            d.kind == "shape"
+            and uses(d, "pixel_unshuffle", "PixelUnshuffle")
+            and not d.theirs.values.size
+            and not d.ours.values.size
+        ),
+    ),
+    Known(
+        "PyTorch's gradient of prod divides the product by the factor: NaN of NaN and infinities",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "prod")
+            and nan_only_in_theirs(d)
+            and agrees_without(d, safe)
+        ),
+    ),
+    Known(
+        "PyTorch's second derivative of addcdiv multiplies 0 with an infinite divisor",
+        lambda d: (
+            d.kind == "second"
+            and uses(d, "addcdiv", "addcdiv_")
+            and "inf" in text(d)
+            and nan_only_in_theirs(d)
+            and agrees_without(d, tame)
+        ),
+    ),
+    Known(
+        "PyTorch takes powers of 0.5 and -0.5 as roots, which are NaN of -inf, and infinite with "
+        "the sign of -0",
+        lambda d: d.kind in ("value", "gradient", "second") and agrees_without(d, without_roots),
     ),
     Known(
         "beside NaN, PyTorch's second derivative has more of them",

@@ -11,7 +11,7 @@ from fuzzing import interpreter
 from fuzzing.comparison import GRADIENTS, Difference
 from fuzzing.interpreter import Raised, overwrites
 from fuzzing.known.looks import Known, left_out, named, says, text, uses, zeros
-from fuzzing.program import Array, Program, Ref, arguments, leaves
+from fuzzing.program import Array, Program, Ref, Statement, arguments, leaves
 from fuzzing.replay import agrees, agrees_in_order, agrees_without, in_order, recorded_logical_not
 
 LATE = (".requires_grad_",)
@@ -30,6 +30,23 @@ def in_order_both(difference: Difference) -> bool:
 def out_of_place(program: Program) -> Program:
     """The program with detach() in the place of detach_()."""
     return tuple(replace(s, function=".detach") if s.function == ".detach_" else s for s in program)
+
+
+def with_copies_of_data(program: Program) -> Program:
+    """The program with a copy in the place of `.data`, which no later write reaches."""
+    return tuple(replace(s, function="tensor") if s.function == "attr.data" else s for s in program)
+
+
+def with_scatter_add(program: Program) -> Program:
+    """The program with scatter_add in the place of scatter(reduce="add")."""
+
+    def adding(s: Statement) -> Statement:
+        if s.options.get("reduce") != "add":
+            return s
+        name = s.function.replace("scatter", "scatter_add")
+        return replace(s, function=name, options={})
+
+    return tuple(map(adding, program))
 
 
 def leaf_is_a_view(difference: Difference) -> bool:
@@ -67,7 +84,11 @@ KNOWN: list[Known] = [
         "PyTorch does not record that logical_not_ overwrites a value, and does so to leaves",
         lambda d: (
             (d.kind == "refused" and named(d, "logical_not_"))
-            or (d.kind in GRADIENTS and uses(d, "logical_not_") and agrees_if_recorded(d))
+            or (
+                d.kind in (*GRADIENTS, "gradient None", "second None")
+                and uses(d, "logical_not_")
+                and agrees_if_recorded(d)
+            )
         ),
     ),
     Known(
@@ -78,7 +99,7 @@ KNOWN: list[Known] = [
         "PyTorch fills integers with a tensor that requires a gradient, and then they require one",
         lambda d: (
             d.kind in ("requires_grad", "is_leaf")
-            and named(d, "fill_", "masked_fill_", "index_fill_")
+            and named(d, "fill_", "masked_fill_", "index_fill_", "setitem")
             and "float" not in d.theirs.dtype
         ),
     ),
@@ -103,9 +124,9 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in ("gradient None", "second None", *GRADIENTS)
             and leaf_is_a_view(d)
-            and agrees_in_order(d)
             and uses(d, "detach", "data")
             and any(map(overwrites, d.program))
+            and agrees_in_order(d)
         ),
     ),
     Known(
@@ -119,6 +140,15 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch does not see that a write through .data overwrites what the gradient needs",
         lambda d: d.kind == "gradient refused" and uses(d, "data") and says(d.ours, "overwrote"),
+    ),
+    Known(
+        "PyTorch reads what was overwritten where `.data` was saved for the gradient",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "data")
+            and any(map(overwrites, d.program))
+            and agrees_without(d, with_copies_of_data)
+        ),
     ),
     Known(
         "PyTorch may see views of a leaf that it gave before it required a gradient otherwise",
@@ -157,10 +187,12 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch has no gradient of the source that scatter adds",
         lambda d: (
-            d.kind == "gradient None"
-            and d.theirs is None
-            and uses(d, "scatter", "scatter_")
+            uses(d, "scatter", "scatter_")
             and "reduce='add'" in text(d)
+            and (
+                (d.kind == "gradient None" and d.theirs is None)
+                or (d.kind in GRADIENTS and agrees_without(d, with_scatter_add))
+            )
         ),
     ),
     Known(

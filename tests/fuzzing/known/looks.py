@@ -116,6 +116,13 @@ def permuted(difference: Difference) -> bool:
     return bool(np.allclose(*(np.sort(t.values.reshape(-1)) for t in (a, b)), equal_nan=True))
 
 
+def alike_but_for_signs(difference: Difference) -> bool:
+    a, b = difference.ours, difference.theirs
+    if not isinstance(a, Taken) or not isinstance(b, Taken) or a.values.dtype.kind != "f":
+        return False
+    return bool(np.allclose(abs(a.values), abs(b.values), rtol=1e-12, equal_nan=True))
+
+
 def within(difference: Difference, limit: float) -> bool:
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken):

@@ -6,7 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from fuzzing.comparison import GRADIENTS
+import numpy as np
+import torch
+
+from fuzzing import interpreter
+from fuzzing.comparison import GRADIENTS, Difference
 from fuzzing.interpreter import Taken
 from fuzzing.known.looks import Known, dtypes, named, uses, within
 from fuzzing.program import Array, Program, with_changed
@@ -18,6 +22,7 @@ from fuzzing.replay import (
     given_nearly_equal,
     near_a_step,
     near_in_float64,
+    safe,
     tame,
     widened,
 )
@@ -51,6 +56,16 @@ def moderate(program: Program) -> Program:
     return each_number(tame(program), lambda v, i: math.copysign(abs(v) % 8, v))
 
 
+def has_a_tiny_loss(difference: Difference) -> bool:
+    """Whether a loss has a number below 1e-10 that is not 0."""
+    program = difference.program
+    return any(
+        ((r.values != 0) & (np.abs(r.values) < 1e-10)).any()
+        for s, r in zip(program, interpreter.run(torch, program).results, strict=True)
+        if s.function.endswith(("loss", "call")) and isinstance(r, Taken)
+    )
+
+
 KNOWN: list[Known] = [
     Known(
         "the eps of cosine_similarity is 0 in float16, and a vector of zeros is divided by it",
@@ -67,7 +82,7 @@ KNOWN: list[Known] = [
             d.kind in ("gradient", "second")
             and uses(d, "addcmul", "addcmul_", "addcdiv", "addcdiv_")
             and len(dtypes(d)) > 1
-            and agrees_without(d, widened)
+            and (agrees_without(d, widened) or agrees_without(d, without_integers))
         ),
     ),
     Known(
@@ -152,11 +167,30 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "the derivatives of atanh(tanh(x)) are differences of large numbers where tanh is near 1",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "tanh", "tanh_")
+            and uses(d, "atanh", "atanh_", "arctanh", "arctanh_")
+            and within(d, 1e-6)
+            and agrees_without(d, safe)
+        ),
+    ),
+    Known(
         "PyTorch takes the eps of cosine_embedding_loss in float32, also in float64",
         lambda d: (
             d.kind in GRADIENTS
             and uses(d, "cosine_embedding_loss", "CosineEmbeddingLoss")
             and within(d, 1e-8)
+        ),
+    ),
+    Known(
+        "the loss of like vectors is a difference of nearly equal numbers, and is divided by",
+        lambda d: (
+            d.kind in ("value", *GRADIENTS)
+            and uses(d, "cosine_embedding_loss", "CosineEmbeddingLoss")
+            and within(d, 1e-3)
+            and has_a_tiny_loss(d)
         ),
     ),
     Known(
