@@ -217,8 +217,11 @@ class Recorder:
 
 
 def opened(x: Any) -> Any:
-    """The value of a recorded array, or of a packed one with recorded parts."""
-    return x.map(value_of) if isinstance(x, PackedArray) else value_of(x)
+    """The value of a recorded array, or of a packed one with recorded parts. One without stays the
+    same, which keeps what kernels made of it."""
+    if isinstance(x, PackedArray) and any(isinstance(part, RecordedArray) for part in x.parts):
+        return x.map(value_of)
+    return value_of(x)
 
 
 def _asked_by() -> str | None:

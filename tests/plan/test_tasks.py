@@ -10,9 +10,11 @@ import pytest
 
 import gradient
 import gradient.functional as F
+from gradient.backends import small_calls
 from gradient.backends.numpy import threads
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
+from gradient.plan.passes import simplified, with_fused_chains
 
 pytestmark = pytest.mark.cpu_only
 
@@ -70,3 +72,89 @@ def test_consecutive_tasks_are_one_call() -> None:
     executor = CpuExecutor(replace(recording.plan, outputs=(ref,)))
     ((function, (tasks,)),) = executor.program
     assert function is threads.run_tasks and len(tasks) == 3
+
+
+# Small calls that are repeated -------------------------------------------------------------------
+
+
+def linear(x: gradient.Tensor) -> gradient.Tensor:
+    return F.linear(x, WEIGHT, BIAS)
+
+
+def packed(x: gradient.Tensor) -> gradient.Tensor:
+    return F.linear(x, PACKED)
+
+
+def lookup(x: gradient.Tensor) -> gradient.Tensor:
+    return F.embedding(INDEX, x)
+
+
+def put(x: gradient.Tensor) -> gradient.Tensor:
+    TABLE[ROWS, :, PLACES] = x.reshape(4, 1, 3, 4)
+    return TABLE * 1.0
+
+
+def put_pages(x: gradient.Tensor) -> gradient.Tensor:
+    TABLE[ROWS, PLACES] = x.reshape(4, 1, 2, 4)
+    return TABLE * 1.0
+
+
+WEIGHT, BIAS = gradient.randn(24, 48), gradient.randn(24)
+PACKED = gradient.quantization.quantize(gradient.randn(512, 96), "q4_0")
+INDEX = gradient.tensor([[1], [3], [0], [3]])
+TABLE = gradient.zeros(4, 3, 2, 4)
+ROWS, PLACES = gradient.tensor([[0], [1], [3], [2]]), gradient.tensor([[1], [0], [-1], [0]])
+
+SMALL: dict[str, tuple[Any, tuple[int, ...], int]] = {
+    "linear": (linear, (1, 48), 2),
+    "packed": (packed, (1, 96), 2),
+    "silu": (F.silu, (1, 48), 1),
+    "gelu": (F.gelu, (1, 48), 1),
+    "rms_norm": (lambda x: F.rms_norm(x, (48,), WEIGHT[0]), (1, 48), 1),
+    "layer_norm": (lambda x: F.layer_norm(x, (48,), WEIGHT[0], WEIGHT[1]), (1, 48), 1),
+    "embedding": (lookup, (4, 8), 1),
+    "put": (put, (4, 12), 2),
+    "put_pages": (put_pages, (4, 8), 2),
+}
+"""A function, the shape of its argument, and of how many tasks alone its program consists."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_repeated_small_calls_are_tasks_alone(name: str) -> None:
+    function, shape, count = SMALL[name]
+    x, other = gradient.randn(*shape), gradient.randn(*shape)
+    with gradient.no_grad(), small_calls.repeated():
+        recording = record(function, x, inputs=[x])
+        refs = {id(t): ref for t, ref in recording.survivors}
+        plan = replace(recording.plan, outputs=(refs[id(recording.result)],))
+        executor = CpuExecutor(with_fused_chains(simplified(plan.expanded()), 1, exact=True))
+        lists = [args[0] for step, args in executor.program if step is threads.run_tasks]
+        others = [s for s, _ in executor.program if s is not threads.run_tasks]
+        assert sum(map(len, lists)) == count and len(others) == (name == "embedding")
+        for given in (other, x):
+            (found,) = executor.run([given.array], {})
+            assert found.tobytes() == function(given).array.tobytes()
+
+
+@pytest.mark.parametrize("name", ["linear", "rms_norm"])
+def test_tasks_read_weights_that_were_changed_in_place(name: str) -> None:
+    function, shape, _ = SMALL[name]
+    x = gradient.randn(*shape)
+    with gradient.no_grad(), small_calls.repeated():
+        recording = record(function, x, inputs=[x])
+        refs = {id(t): ref for t, ref in recording.survivors}
+        executor = CpuExecutor(replace(recording.plan, outputs=(refs[id(recording.result)],)))
+        WEIGHT.mul_(0.5)
+        BIAS.add_(1)
+        assert executor.run([x.array], {})[0].tobytes() == function(x).array.tobytes()
+
+
+def test_an_index_beyond_the_table_is_refused_in_a_replay() -> None:
+    x = gradient.randn(2, 8)
+    index = gradient.tensor([[1]])
+    with gradient.no_grad(), small_calls.repeated():
+        recording = record(lambda i: F.embedding(i, x), index, inputs=[index])
+        refs = {id(t): ref for t, ref in recording.survivors}
+        executor = CpuExecutor(replace(recording.plan, outputs=(refs[id(recording.result)],)))
+        with pytest.raises(IndexError, match="index 2 is out of bounds"):
+            executor.run([np.array([[2]])], {})

@@ -41,13 +41,13 @@ TEXTS = {
 TYPES = {"f": "F4", "d": "F8", "?": "bool"}
 
 HEAD = """import numpy as np
-from gradient.backends.numpy.kernels.compilation import strict_kernel
+from gradient.backends.numpy.kernels.compilation import {kind}_kernel
 from gradient.backends.numpy.kernels.functions import exp, normal, sigmoid, tanh
 
 F4, F8 = np.float32, np.float64
 
 
-@strict_kernel
+@{kind}_kernel
 def fused({parameters}):
     for i in range(start, stop):
 """
@@ -101,8 +101,9 @@ def rows_of(
     return Rows(rows, columns, strides, tuple(step != 0 for step in along))
 
 
-def source(expression: Expression, moves: Sequence[bool]) -> str:
-    """The text of the kernel for operands and then results that move along a row or do not."""
+def source(expression: Expression, moves: Sequence[bool], exact: bool = False) -> str:
+    """The text of the kernel for operands and then results that move along a row or do not; with
+    each step rounded by itself, if it is to be exact."""
     count = len(expression.given)
     names = [*(f"x{i}" for i in range(count)), *(f"y{i}" for i in range(len(expression.kept)))]
     parameters = ["start", "stop", "columns"]
@@ -125,7 +126,8 @@ def source(expression: Expression, moves: Sequence[bool]) -> str:
     body += [f"r_y{i}[j] = v{int(made)}" for i, made in enumerate(expression.kept)]
     lines = [" " * 8 + line for line in (*loads, "for j in range(columns):")]
     lines += [" " * 12 + line for line in body]
-    return HEAD.format(parameters=", ".join(parameters)) + "\n".join(lines) + "\n"
+    kind = "ordered" if exact else "strict"
+    return HEAD.format(kind=kind, parameters=", ".join(parameters)) + "\n".join(lines) + "\n"
 
 
 def _number(x: float) -> str:
@@ -154,14 +156,17 @@ def _text(expression: Expression, step: Step, operand: Callable[[Any, str], str]
 
 
 def bound(
-    expression: Expression, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
+    expression: Expression,
+    arrays: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    exact: bool = False,
 ) -> tuple[Any, int, int, tuple[Any, ...]] | None:
     """The kernel, rows, rows of a chunk, and arguments, as `threads.Tasks.append` takes them."""
     every = [*arrays, *results]
     rows = rows_of(results[0].shape, [(x.shape, x.strides, x.itemsize) for x in every])
     if rows is None or not all(rows.moves[len(arrays) :]) or not kernels.available():
         return None
-    kernel = kernels.load("generated").kernel_of(source(expression, rows.moves))
+    kernel = kernels.load("generated").kernel_of(source(expression, rows.moves, exact))
     arguments: list[Any] = [rows.columns]
     for x, stride, moves in zip(every, rows.strides, rows.moves, strict=True):
         span = (rows.rows - 1) * stride + (rows.columns if moves else 1)

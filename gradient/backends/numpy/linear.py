@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
@@ -59,7 +60,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
             kind, size, as_bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
         )  # fmt: skip
         out = np.empty((m, n), x.dtype)
-        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32, copy=False)
         chunk = max(1, CHUNK // k // PANEL) * PANEL
         if m > family.FEW:
             chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
@@ -91,7 +92,7 @@ def _supported(
     return (
         type(weight) is np.ndarray
         and (
-            weight.size >= kernels.MIN_SIZE
+            weight.size >= kernels.MIN_SIZE or (weight.size > 0 and small_calls.are_repeated())
             if weight.dtype == float32.numpy
             else weight.size >= FEW_WEIGHTS and weight.dtype in HALF_PRECISION
         )

@@ -130,7 +130,7 @@ class CpuExecutor:
             return [(function, ())]
         if not call.numbers and call.op in KERNELS and call.op not in self.backend.kept_whole:
             operands = [self._array(ref) for ref in call.inputs]
-            found = lowered(function, operands, self._is_own, out)
+            found = lowered(function, operands, self._is_own, out, _kind(call))
             if found is not None:
                 return found
         if isinstance(out, np.ndarray):
@@ -164,6 +164,11 @@ class CpuExecutor:
 
 def _is_ufunc(call: Call) -> bool:
     return call.op in UFUNCS and not call.numbers and not call.options
+
+
+def _kind(call: Call) -> str:
+    """What is asked of a call, but for the buffers."""
+    return repr(mapped((call.op, call.args, call.options), Ref, lambda ref: None))
 
 
 def _constant_roots(calls: Sequence[Call], buffers: Sequence[Buffer]) -> frozenset[Ref]:

@@ -22,7 +22,7 @@ def lowering(
     args: tuple[Any, ...], options: dict[str, Any], out: Any
 ) -> list[tuple[Any, tuple[Any, ...]]]:
     """One task, whose arguments are settled now."""
-    found = fused.bound(options["expression"], args, out)
+    found = fused.bound(options["expression"], args, out, options["exact"])
     if found is None:
         raise PlanError("a chain was fused whose arrays cannot be walked together")
     kernel, rows, chunk, arguments = found

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
-from gradient.backends.numpy import blas
+from gradient.backends import small_calls
+from gradient.backends.numpy import blas, kernels
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
-from gradient.plan.executors.program import Step
+from gradient.plan.executors.program import Step, task
 
 Lowering = Callable[[tuple[Any, ...], dict[str, Any], Any], list[Step] | None]
 
@@ -152,7 +153,8 @@ def _assign(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     parts = index if isinstance(index, tuple) else (index,)
     basic = all(p is Ellipsis or p is None or isinstance(p, (int, slice)) for p in parts)
     if not basic or any(isinstance(p, bool) for p in parts):
-        return [(operator.setitem, (x, index, value))]
+        rows = _put_rows(x, parts, value) if _repeated(x, value) else None
+        return rows or [(operator.setitem, (x, index, value))]
     place = x[(*parts, ...)] if Ellipsis not in parts else x[tuple(parts)]
     if isinstance(value, np.ndarray) and np.may_share_memory(place, value):
         return [(operator.setitem, (x, index, value))]
@@ -161,6 +163,59 @@ def _assign(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     if isinstance(value, np.ndarray) and value.ndim > place.ndim:
         return [(operator.setitem, (x, index, value))]  # leading axes of length 1 are dropped
     return [(np.copyto, (place, value, "unsafe"))]
+
+
+def _repeated(*arrays: Any) -> bool:
+    """Whether a kernel is to be had for an operation on these, however small."""
+    return (
+        small_calls.are_repeated()
+        and all(isinstance(x, np.ndarray) and x.flags.carray and x.size > 0 for x in arrays)
+        and kernels.available()
+    )
+
+
+def _put_rows(x: np.ndarray, index: tuple[Any, ...], value: np.ndarray) -> list[Step] | None:
+    """x[first, second] = value or x[first, :, second] = value, with integer arrays of one shape."""
+    between = len(index) == 3 and isinstance(index[1], slice) and index[1] == slice(None)
+    if not (between or len(index) == 2) or x.ndim < len(index):
+        return None
+    places = index[0], index[-1]
+    if not all(isinstance(p, np.ndarray) and p.dtype == np.int64 for p in places):
+        return None
+    target = (*places[0].shape, *x.shape[1:2] * between, *x.shape[len(index) :])
+    if (
+        places[0].shape != places[1].shape
+        or not all(p.flags.carray for p in places)
+        or value.dtype != x.dtype
+        or _without_lead(value.shape) != _without_lead(target)
+        or np.may_share_memory(x, value)
+    ):
+        return None
+    table = x.reshape((*x.shape[:2], x.shape[2], -1) if between else (len(x), 1, x.shape[1], -1))
+    n, bits = places[0].size, np.dtype(f"u{x.itemsize}")
+    rows = value.reshape(n, table.shape[1], table.shape[3])
+    put = kernels.load("rows").put
+    arguments = table.view(bits), *(p.reshape(-1) for p in places), rows.view(bits)
+    return [(task, (put, n, n, *arguments))]
+
+
+def _without_lead(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its first axes of length 1, by which it broadcasts."""
+    first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
+    return shape[first:]
+
+
+def _embedding(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    if options or len(args) != 2 or not _repeated(*args, out) or args[0].ndim != 2:
+        return None
+    table, index = args
+    if index.dtype != np.int64 or table.dtype != out.dtype:
+        return None
+    bits, n = np.dtype(f"u{table.itemsize}"), index.size
+    take = kernels.load("rows").take
+    arguments = table.view(bits), index.reshape(-1), out.reshape(n, -1).view(bits)
+    check = backends.get("cpu").check_indices
+    return [(check, (index, 0, len(table))), (task, (take, n, n, *arguments))]
 
 
 def _full(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
@@ -213,6 +268,7 @@ LOWERINGS: dict[str, Lowering] = {
     "ones": _ones,
     "accumulate": _accumulate,
     "has_zero": _has_zero,
+    "embedding": _embedding,
     fused.FUSED: fused.lowering,
 }
 """By the op's name."""

@@ -1,15 +1,16 @@
-"""Kernels of the CPU as tasks: calls that one kernel computes alone, without Python in between.
+"""Kernels of the CPU as tasks: calls that kernels compute alone, without Python in between.
 
-Which kernel a method of the backend starts, and with what, is seen by watching it once, on the
-places that the plan has for its arguments. It becomes a task, which writes to the places of the
-results, where that is all there is to the method: one kernel, all of whose arrays are the call's
-arguments or results. That is tried: the task must give the bytes that the method gave.
+Which kernels a method of the backend starts, and with what, is seen by watching it once, on the
+places that the plan has for its arguments. They become tasks, which write to the places of the
+results, where that is all there is to the method: its operands are read by kernels alone, and its
+results are what kernels wrote. Arrays that it hands from one kernel to the next are kept for the
+tasks. All this is tried: with other operands the tasks must give the bytes that the method gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,65 +18,126 @@ from gradient.backends.numpy import threads
 from gradient.plan.calls import leaves
 from gradient.plan.executors.program import Step, task
 
+SMALL = 1 << 20
+"""Bytes of an array that a method made up to which it is looked at whether it is a copy."""
+
+
+_tried: dict[Any, tuple[Any, ...]] = {}
+"""By what a call is but for its values: the kernels that it starts, where tasks do for it."""
+
 
 def lowered(
     function: Callable[[], Any], operands: list[np.ndarray], own: Callable[[np.ndarray], bool],
-    out: Any,
+    out: Any, kind: Any,
 ) -> list[Step] | None:  # fmt: skip
-    """The task that does what `function` does, on these operands and places of results; None where
-    a task alone does not. `own` says which operands may be filled, to try it."""
+    """The tasks that do what `function` does, on these operands and places of results; None where
+    tasks alone do not. `own` says which operands may be filled, to try it; calls of one `kind`,
+    such as those of a model's layers, are tried once."""
     places = list(leaves(out, np.ndarray))
-    for x in filter(own, operands):
-        _fill(x)
-    launches: list[tuple[Any, ...]] = []
-    with threads.listening(lambda *launch: launches.append(launch)):
-        result = function()
-    results = list(leaves(result, np.ndarray))
-    if len(launches) != 1 or len(results) != len(places):
+    kind = (kind, *map(_layout, (*operands, *places)), *map(own, operands))
+    filled = list(filter(own, operands))
+    for x in filled:
+        _fill(x, 0.25, 1)
+    seen = _watched(function, operands)
+    started = tuple(kernel for kernel, *_ in seen.launches)
+    tried = _tried.get(kind) == started
+    results = list(leaves(seen.result, np.ndarray))
+    used = [x for given in seen.launches for x in given if _is_array(x)]
+    if seen.copies or not started or len(results) != len(places):
         return None
-    kernel, n, chunk, *given = launches[0]
-    arguments = [_placed(x, operands, results, places) for x in given]
-    if any(x is None for x in arguments):
+    if not all(any(np.may_share_memory(x, y) for y in used) for x in (*results, *operands)
+               if x.size):  # fmt: skip
         return None
-    if not all(any(np.may_share_memory(x, y) for y in given if _is_array(y)) for x in results):
-        return None
-    expected = [x.tobytes() for x in results]
+    steps: list[Step] = []
+    for kernel, n, chunk, *arguments in seen.launches:
+        arguments = [_placed(x, results, places) for x in arguments]
+        if any(x is None for x in arguments):
+            return None
+        steps.append((task, (kernel, n, chunk, *arguments)))
+    if tried:
+        return steps
+    for x in filled:
+        _fill(x, 1.125, 0.375)
+    again = _watched(function, operands)
+    if [kernel for kernel, *_ in again.launches] != list(started):  # at first it prepared something
+        return lowered(function, operands, own, out, kind)
+    expected = [x.tobytes() for x in leaves(again.result, np.ndarray)]
     for place in places:
         place.view(np.uint8).fill(0xFF) if place.flags.c_contiguous else place.fill(0)
     tasks = threads.Tasks()
-    tasks.append(kernel, n, chunk, *arguments)
+    for _, given in steps:
+        tasks.append(*given)
     threads.run_tasks(tasks)
     if [x.tobytes() for x in places] != expected:
         return None
-    return [(task, (kernel, n, chunk, *arguments))]
+    _tried[kind] = started
+    return steps
+
+
+class _Seen(NamedTuple):
+    """What a function gave, the kernels that it started with what, and whether these were given
+    copies of its operands."""
+
+    result: Any
+    launches: list[tuple[Any, ...]]
+    copies: bool
+
+
+def _watched(function: Callable[[], Any], operands: list[np.ndarray]) -> _Seen:
+    launches: list[tuple[Any, ...]] = []
+    copies: list[bool] = []
+
+    def launch(*given: Any) -> None:
+        launches.append(given)
+        copies.append(any(_is_copy(x, operands) for x in given if _is_array(x)))
+
+    with threads.listening(launch):
+        result = function()
+    return _Seen(result, launches, any(copies))
+
+
+def _layout(x: np.ndarray) -> tuple[Any, ...]:
+    return x.shape, x.dtype.str, x.strides
+
+
+def _is_copy(x: np.ndarray, operands: list[np.ndarray]) -> bool:
+    """Whether an array that is none of the operands holds what one of them does: it would be old
+    in the next replay."""
+    if not 0 < x.nbytes <= SMALL or any(np.may_share_memory(x, operand) for operand in operands):
+        return False
+    return any(
+        x.size == operand.size and operand.astype(x.dtype).tobytes() == x.tobytes()
+        for operand in operands
+    )
 
 
 def _is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray)
 
 
-def _placed(
-    x: Any, operands: list[np.ndarray], results: list[np.ndarray], places: list[np.ndarray]
-) -> Any:
-    """An argument of the kernel with the place of a result instead of the result."""
+def _placed(x: Any, results: list[np.ndarray], places: list[np.ndarray]) -> Any:
+    """An argument of a kernel with the place of a result instead of the result; None where there
+    is no such place."""
     if not _is_array(x) or x.size == 0:
         return x
     for result, place in zip(results, places, strict=True):
-        if x.ctypes.data != result.ctypes.data or x.nbytes != result.nbytes:
+        if not np.may_share_memory(x, result):
             continue
+        if x.ctypes.data != result.ctypes.data or x.nbytes != result.nbytes:
+            return None
         if x.shape == place.shape and x.strides == place.strides and x.dtype == place.dtype:
             return place
-        if x.flags.c_contiguous and place.flags.c_contiguous and x.dtype == place.dtype:
-            return place.reshape(x.shape)
+        if x.flags.c_contiguous and place.flags.c_contiguous:
+            return place.reshape(-1).view(x.dtype).reshape(x.shape)
         return None
-    return x if any(np.may_share_memory(x, operand) for operand in operands) else None
+    return x
 
 
-def _fill(x: np.ndarray) -> None:
+def _fill(x: np.ndarray, first: float, last: float) -> None:
     """Numbers to try a kernel on: neither alike nor out of range."""
     if x.dtype.kind in "fV" and x.dtype.itemsize > 1 and x.size:
-        x[...] = np.linspace(0.25, 1, x.size).reshape(x.shape)
+        x[...] = np.linspace(first, last, x.size).reshape(x.shape)
     elif x.dtype == bool:
-        x[...] = (np.arange(x.size) % 3 > 0).reshape(x.shape)
+        x[...] = (np.arange(x.size) % 3 > (first > last)).reshape(x.shape)
     else:
         x[...] = 0

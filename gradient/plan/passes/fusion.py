@@ -24,13 +24,21 @@ PLAIN = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
 """Calls that are steps where, after so many operands, the last argument is this one."""
 
 
-def with_fused_chains(plan: Plan, least: int = 2) -> Plan:
+EXACT = {
+    *("add", "sub", "mul", "truediv", "neg", "abs", "sqrt", "pow", "where", "maximum", "minimum"),
+    *("astype", *COMPARISONS, *LOGICAL),
+}
+"""Calls whose results are correctly rounded, in NumPy as in a kernel."""
+
+
+def with_fused_chains(plan: Plan, least: int = 2, exact: bool = False) -> Plan:
     """Put calls of one shape, `least` or more, in the place of the last of them as a fused call.
 
     Results differ by rounding alone: a product and a sum may be rounded once, and exponentials are
-    the kernels'. A chain ends where another call reads one of its results, or writes what it reads.
+    the kernels'. With `exact` they do not differ: chains are of the calls that allow it. A chain
+    ends where another call reads one of its results, or writes what it reads.
     """
-    return _Fusion(plan, least).run()
+    return _Fusion(plan, least, exact).run()
 
 
 @dataclass
@@ -44,8 +52,8 @@ class _Chain:
 
 
 class _Fusion:
-    def __init__(self, plan: Plan, least: int):
-        self.plan, self.least = plan, least
+    def __init__(self, plan: Plan, least: int, exact: bool):
+        self.plan, self.least, self.exact = plan, least, exact
         self.uses = Counter(ref for call in plan.calls for ref in call.inputs)
         self.uses.update(plan.outputs)
         # Views of a buffer are uses of it that do not go by its name.
@@ -120,7 +128,7 @@ class _Fusion:
             Call(
                 FUSED,
                 tuple(given),
-                {"expression": expression},
+                {"expression": expression, "exact": self.exact},
                 tuple(kept),
                 location=chain.calls[0].location,
                 pieces=tuple(chain.calls),
@@ -132,7 +140,7 @@ class _Fusion:
     def fits(self, call: Call) -> bool:
         """Whether a call is a step of an expression."""
         plan = self.plan
-        if call.op not in TEXTS and call.op not in ("pow", "astype"):
+        if call.op not in (EXACT if self.exact else {*TEXTS, "pow", "astype"}):
             return False
         if (
             call.view

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends import small_calls
 from gradient.backends.numpy import compiler
 from gradient.dtypes import HALF_PRECISION, float16
 
@@ -28,11 +29,12 @@ FLOATS: frozenset[np.dtype] = frozenset({np.dtype(np.float32), np.dtype(np.float
 
 
 def supports(x: Any, *others: Any) -> bool:
-    """Whether kernels take an operation on these arrays: `x` is large and contiguous, all are
-    float32 or all float64, and there are kernels. An operand that is None counts as fitting."""
+    """Whether kernels take an operation on these arrays: `x` is large (or `small_calls` are
+    repeated) and contiguous, all are float32 or all float64, and there are kernels. An operand that
+    is None counts as fitting."""
     return (
         type(x) is np.ndarray
-        and x.size >= MIN_SIZE
+        and (x.size >= MIN_SIZE or (x.size > 0 and small_calls.are_repeated()))
         and x.dtype in FLOATS
         and x.flags.c_contiguous
         and all(o is None or o.dtype == x.dtype for o in others)
@@ -44,7 +46,13 @@ def supports_rows(x: Any, *others: Any) -> bool:
     """As `supports`, for kernels that take 16-bit floats, too, and few rows if they are long."""
     if not (
         type(x) is np.ndarray
-        and (x.size >= MIN_SIZE or (x.ndim > 0 and x.shape[-1] >= MIN_ROW))
+        and (
+            x.size >= MIN_SIZE
+            or (
+                x.ndim > 0
+                and (x.shape[-1] >= MIN_ROW or (x.size > 0 and small_calls.are_repeated()))
+            )
+        )
         and x.flags.c_contiguous
     ):
         return False
