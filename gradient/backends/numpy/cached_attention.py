@@ -11,7 +11,7 @@ from gradient.backends.numpy import kernels, threads
 from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import HALF_PRECISION
 
-TILE = 64
+TILE = 192
 """Query rows of a key head that go through its blocks of keys together. Of no more than that, the
 blocks are spread over the threads."""
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
 from gradient.backends.numpy.kernels.functions import exp, largest, tanh
-from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
+from gradient.backends.numpy.kernels.tiles import product
+from gradient.backends.numpy.kernels.vectors import lanes
 
 ROWS = 32
 """Query rows of a block."""
@@ -36,43 +37,6 @@ def long_row(n, array):
     Elements a power of two apart compete for the same few lines of the cache. So it is none.
     """
     return padded(n, array) + 2 * lanes(array)
-
-
-@subroutine
-def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
-    """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
-
-    m is a multiple of 4 and n one of a pair of vectors: a tile of 4 rows by 2 vectors of c stays in
-    registers while k runs.
-    """
-    width = lanes(b)
-    for j in range(0, n, 2 * width):
-        for i in range(0, m, 4):
-            r0 = i * c_row + j
-            r1, r2, r3 = r0 + c_row, r0 + 2 * c_row, r0 + 3 * c_row
-            zero = fill(b.dtype.type(0))
-            c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = zero
-            if add:
-                c00, c01 = load(c, r0), load(c, r0 + width)
-                c10, c11 = load(c, r1), load(c, r1 + width)
-                c20, c21 = load(c, r2), load(c, r2 + width)
-                c30, c31 = load(c, r3), load(c, r3 + width)
-            for p in range(k):
-                left, right = load(b, p * b_row + j), load(b, p * b_row + j + width)
-                at = i * row + p * column
-                x0, x1, x2, x3 = a[at], a[at + row], a[at + 2 * row], a[at + 3 * row]
-                c00, c01 = add_product(c00, x0, left), add_product(c01, x0, right)
-                c10, c11 = add_product(c10, x1, left), add_product(c11, x1, right)
-                c20, c21 = add_product(c20, x2, left), add_product(c21, x2, right)
-                c30, c31 = add_product(c30, x3, left), add_product(c31, x3, right)
-            store(c, r0, c00)
-            store(c, r0 + width, c01)
-            store(c, r1, c10)
-            store(c, r1 + width, c11)
-            store(c, r2, c20)
-            store(c, r2 + width, c21)
-            store(c, r3, c30)
-            store(c, r3 + width, c31)
 
 
 @subroutine

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.attention import padded, product
+from gradient.backends.numpy.kernels.attention import padded
+from gradient.backends.numpy.kernels.cache_slots import BLOCK, first_block, read_vectors
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.functions import exp, tanh
-from gradient.backends.numpy.kernels.stored import (
-    FLOAT16,
-    INT8,
-    read_floats,
-    read_int4,
-    read_int8,
-    transpose,
+from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.tiles import product
+from gradient.backends.numpy.kernels.vector_functions import (
+    exp_of_nonpositive,
+    largest_element,
+    sum_of_elements,
 )
-from gradient.backends.numpy.kernels.vector_functions import exp_of_nonpositive
 from gradient.backends.numpy.kernels.vectors import (
     add_product,
     fill,
@@ -34,11 +33,9 @@ from gradient.backends.numpy.kernels.vectors import (
     store,
 )
 
-BLOCK = 128
-"""Positions of a block."""
-
 SCORES = BLOCK + 16
-"""Numbers from one row of scores to the next: there is room for a vector behind each."""
+"""Numbers from one row of scores to the next: were it a power of two, columns would compete for
+the same few lines of the cache."""
 
 # Arguments that kernels share:
 #   q, out          (B, T, H, D) and (B, T, H, E), flat
@@ -51,40 +48,6 @@ SCORES = BLOCK + 16
 
 
 @ordered_subroutine
-def row_of(table, place, batch, head, position):
-    """The number of the stored vector that holds a position, and how many more of its page follow.
-
-    place: positions of a page, its first column, and vectors from one page, head and column to the
-    next; of the row, the first position. Without a table, row b's page is b.
-    """
-    size, first, pages, heads, columns = place[0], place[1], place[2], place[3], place[4]
-    page, at = position // size, position % size
-    page = table[batch, page % table.shape[1]] if table.size else batch
-    return page * pages + head * heads + (first + at) * columns, size - at
-
-
-@ordered_subroutine
-def read_vectors(
-    table, place, starts, batch, head, first, stop, kind, data, scales, lows, group, n, out, out_row
-):
-    """out[i * out_row:][:n] = the vector of position first + i, up to `stop`."""
-    start = starts[batch] if starts.size else 0
-    position = first
-    while position < stop:
-        vector, run = row_of(table, place, batch, head, position - start)
-        for i in range(min(run, stop - position)):
-            at, to = vector + i * place[4], (position - first + i) * out_row
-            if kind <= FLOAT16:
-                read_floats(kind, data, at * n * (4 if kind == 0 else 2), n, out, to)
-            elif kind == INT8:
-                read_int8(data, at * n, scales, at * 2 * (n // group), group, n, out, to)
-            else:
-                at_scale = at * 2 * (n // group)
-                read_int4(data, at * (n // 2), scales, lows, at_scale, group, n, out, to)
-        position += run
-
-
-@ordered_subroutine
 def transpose_keys(rows, row, n, columns, count):
     """columns = the transpose of `count` rows of n, in panels of two vectors' keys."""
     width = lanes(rows)
@@ -93,17 +56,6 @@ def transpose_keys(rows, row, n, columns, count):
         panel = first // pair * pair * wide + first % pair
         for j in range(0, n, width):
             transpose(rows, first * row + j, row, columns, panel + j * pair, pair)
-
-
-@ordered_subroutine
-def halve(p, at, largest):
-    """The sum of a vector's numbers at `at`, or the largest of them; they are overwritten."""
-    n = lanes(p) // 2
-    while n > 0:
-        for i in range(at, at + n):
-            p[i] = max(p[i], p[n + i]) if largest else p[i] + p[n + i]
-        n //= 2
-    return p[at]
 
 
 @ordered_subroutine
@@ -124,8 +76,7 @@ def softmax_rows(p, rows, seen, softcap, high, sums):
         largest = load(p, first)
         for i in range(first + width, first + BLOCK, width):
             largest = larger(largest, load(p, i))
-        store(p, first + BLOCK, largest)
-        shift = halve(p, first + BLOCK, True)
+        shift = largest_element(largest)
         if shift == -np.inf:
             shift = p.dtype.type(0)
         minus_shift, total = fill(-shift), fill(p.dtype.type(0))
@@ -133,8 +84,7 @@ def softmax_rows(p, rows, seen, softcap, high, sums):
             x = exp_of_nonpositive(add_product(minus_shift, one, load(p, i)))
             total = add_product(total, one, x)
             store(p, i, x)
-        store(p, first + BLOCK, total)
-        high[r], sums[r] = shift, halve(p, first + BLOCK, False)
+        high[r], sums[r] = shift, sum_of_elements(total)
 
 
 @ordered_subroutine
@@ -205,13 +155,6 @@ def merge(high, sums, o, row, o_at, more_high, more_sum, more, more_at, n):
     for i in range(0, n, width):
         scaled = add_product(zero, kept, load(o, o_at + i))
         store(o, o_at + i, add_product(scaled, added, load(more, more_at + i)))
-
-
-@ordered_subroutine
-def first_block(position, window, starts, batch):
-    """The block of the first position that a query sees."""
-    first = max(position - window + 1, starts[batch] if starts.size else 0)
-    return max(first, 0) // BLOCK
 
 
 @ordered_subroutine

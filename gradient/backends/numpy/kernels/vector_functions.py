@@ -54,3 +54,42 @@ def exp_of_nonpositive(context, x):
         return builder.select(large, y, all_(0.0))
 
     return x(x), generate
+
+
+def _reduction(combine: Any) -> Any:
+    """An intrinsic that makes one number of a vector's, by halves: i and i + n / 2, then so on."""
+
+    @intrinsic
+    def reduce(context, x):
+        def generate(context, builder, signature, arguments):
+            (value,) = arguments
+            while value.type.count > 1:
+                n = value.type.count // 2
+                halves = [
+                    builder.shuffle_vector(
+                        value,
+                        value,
+                        ir.Constant(
+                            ir.VectorType(ir.IntType(32), n), list(range(first, first + n))
+                        ),
+                    )
+                    for first in (0, n)
+                ]
+                value = combine(builder, *halves)
+            return builder.extract_element(value, ir.IntType(32)(0))
+
+        return x.element(x), generate
+
+    return reduce
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _sum(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fadd(a, b)
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+largest_element, sum_of_elements = _reduction(_larger), _reduction(_sum)

@@ -1,0 +1,76 @@
+"""Where a key-value cache keeps the vectors of positions, and how they are read.
+
+Arguments that functions share:
+    table, place    where vectors lie: see `row_of`
+    starts          (B,) a row's first position; of no size: 0
+    kind, data      how vectors are stored, and the floats or codes; of codes the scales, minimums
+                    (lows), and how many share one (group)
+"""
+
+from __future__ import annotations
+
+from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.stored import (
+    FLOAT16,
+    INT8,
+    read_floats,
+    read_int4,
+    read_int8,
+)
+
+BLOCK = 128
+"""Positions of a block: one begins at each of its multiples."""
+
+
+@ordered_subroutine
+def row_of(table, place, batch, head, position):
+    """The number of the stored vector that holds a position, and how many more of its page follow.
+
+    place: positions of a page, its first column, and vectors from one page, head and column to the
+    next; of the row, the first position. Without a table, row b's page is b.
+    """
+    size, first, pages, heads, columns = place[0], place[1], place[2], place[3], place[4]
+    page, at = position // size, position % size
+    page = table[batch, page % table.shape[1]] if table.size else batch
+    return page * pages + head * heads + (first + at) * columns, size - at
+
+
+@ordered_subroutine
+def read_vectors(
+    table, place, starts, batch, head, first, stop, kind, data, scales, lows, group, n, out, out_row
+):
+    """out[i * out_row:][:n] = the vector of position first + i, up to `stop`."""
+    start = starts[batch] if starts.size else 0
+    position = first
+    while position < stop:
+        vector, run = row_of(table, place, batch, head, position - start)
+        for i in range(min(run, stop - position)):
+            at, to = vector + i * place[4], (position - first + i) * out_row
+            if kind <= FLOAT16:
+                read_floats(kind, data, at * n * (4 if kind == 0 else 2), n, out, to)
+            elif kind == INT8:
+                read_int8(data, at * n, scales, at * 2 * (n // group), group, n, out, to)
+            else:
+                at_scale = at * 2 * (n // group)
+                read_int4(data, at * (n // 2), scales, lows, at_scale, group, n, out, to)
+        position += run
+
+
+@ordered_subroutine
+def find_vectors(table, place, starts, batch, head, first, stop, places):
+    """places[i] = the number of the stored vector of position first + i, up to `stop`."""
+    start = starts[batch] if starts.size else 0
+    position = first
+    while position < stop:
+        vector, run = row_of(table, place, batch, head, position - start)
+        run = min(run, stop - position)
+        for i in range(run):
+            places[position - first + i] = vector + i * place[4]
+        position += run
+
+
+@ordered_subroutine
+def first_block(position, window, starts, batch):
+    """The block of the first position that a query sees."""
+    first = max(position - window + 1, starts[batch] if starts.size else 0)
+    return max(first, 0) // BLOCK

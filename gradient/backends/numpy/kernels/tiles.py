@@ -1,0 +1,112 @@
+"""Products of small matrices, a tile of the result at a time in registers.
+
+Every element is one chain of multiplications and additions in the order of k: the same bits
+whichever rows and columns are computed with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from gradient.backends.numpy.kernels.compilation import subroutine
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, Vector, intrinsic, lanes
+
+ROWS = 12 if BYTES == 64 else 4
+"""Rows of a tile, of two vectors each, as many as there are registers for."""
+
+I64 = ir.IntType(64)
+
+
+def _tile(rows: int) -> Any:
+    """An intrinsic tile(a, a_at, a_row, a_column, b, b_at, b_row, count, c, c_at, c_row, add).
+
+    c (rows, two vectors) = or += a (rows, count) @ b (count, two vectors). All are flat arrays; of
+    each is said where it begins and how far apart its rows are, of a its columns as well.
+    """
+
+    @intrinsic
+    def tile(context, a, a_at, a_row, a_column, b, b_at, b_row, count, c, c_at, c_row, add):
+        def generate(context, builder, signature, arguments):
+            a_, a_at_, a_row_, a_column_, b_, b_at_, b_row_, count_, *rest = arguments
+            c_, c_at_, c_row_, add_ = rest
+            width = LANES[b.dtype]
+            vector = context.get_value_type(Vector(b.dtype))
+            name = f"llvm.fmuladd.v{width}{'f32' if b.dtype == types.float32 else 'f64'}"
+            type_ = ir.FunctionType(vector, [vector] * 3)
+            fma = builder.module.declare_intrinsic(name, fnty=type_)
+            size = b.dtype.bitwidth // 8
+
+            def place(array: Any, value: Any, at: Any) -> Any:
+                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
+
+            def pair(start: Any) -> list[Any]:
+                starts = [builder.gep(start, [I64(j * width)]) for j in range(2)]
+                return [builder.bitcast(each, vector.as_pointer()) for each in starts]
+
+            def read(pointer: Any) -> Any:
+                value = builder.load(pointer)
+                value.align = size
+                return value
+
+            def splat(number: Any) -> Any:
+                one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I64(0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), None)
+                return builder.shuffle_vector(one, one, zeros)
+
+            first = place(a, a_, a_at_)
+            a_rows = [builder.gep(first, [builder.mul(a_row_, I64(i))]) for i in range(rows)]
+            b_first = place(b, b_, b_at_)
+            held = place(c, c_, c_at_)
+            outs = [pair(builder.gep(held, [builder.mul(c_row_, I64(i))])) for i in range(rows)]
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(2)] for _ in range(rows)]
+            with builder.if_else(add_) as (then, otherwise):
+                with then:
+                    for out, total in zip(outs, sums, strict=True):
+                        for j in range(2):
+                            builder.store(read(out[j]), total[j])
+                with otherwise:
+                    for total in sums:
+                        for j in range(2):
+                            builder.store(ir.Constant(vector, [0.0] * width), total[j])
+            with cgutils.for_range(builder, count_, intp=I64) as loop:
+                right = pair(builder.gep(b_first, [builder.mul(loop.index, b_row_)]))
+                right = [read(pointer) for pointer in right]
+                at = builder.mul(loop.index, a_column_)
+                for row, total in zip(a_rows, sums, strict=True):
+                    number = splat(builder.load(builder.gep(row, [at])))
+                    for j in range(2):
+                        more = builder.call(fma, [right[j], number, builder.load(total[j])])
+                        builder.store(more, total[j])
+            for out, total in zip(outs, sums, strict=True):
+                for j in range(2):
+                    builder.store(builder.load(total[j]), out[j]).align = size
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(a, n, n, n, b, n, n, n, c, n, n, types.boolean), generate
+
+    return tile
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+tile_4, tile_rows = _tile(4), _tile(ROWS)
+
+
+@subroutine
+def product(a, row, column, b, b_row, c, c_row, m, k, n, add):
+    """c (m, n) = or += a (m, k) @ b (k, n), where a's element (i, p) is a[i * row + p * column].
+
+    m is a multiple of 4 and n one of a pair of vectors.
+    """
+    for j in range(0, n, 2 * lanes(b)):
+        i = 0
+        while i + ROWS <= m:
+            tile_rows(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
+            i += ROWS
+        while i < m:
+            tile_4(a, i * row, row, column, b, j, b_row, k, c, i * c_row + j, c_row, add)
+            i += 4
