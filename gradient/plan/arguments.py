@@ -50,7 +50,8 @@ class Arguments:
     def _tensor_key(self, t: Any) -> Any:
         if t.backend.device != "cpu":
             self.elsewhere = t.backend.device
-        if type(t) is not Tensor or t.node is not None or not is_array(t.array):
+        leaf = t.node is not None and t.node.op is None
+        if type(t) is not Tensor or leaf or not is_array(t.array):
             self.held.append(t)  # a parameter: bound where it lies
             return Tensor, id(t)
         number = self._numbers.get(id(t))
@@ -58,7 +59,8 @@ class Arguments:
             number = self._numbers[id(t)] = len(self.inputs)
             self.inputs.append(t)
         array = t.array
-        return number, array.shape, array.dtype, array.strides, getattr(t, "inference", False)
+        facts = getattr(t, "inference", False), t.node is not None
+        return number, array.shape, array.dtype, array.strides, facts
 
 
 def is_array(array: Any) -> bool:
@@ -82,7 +84,7 @@ def with_aliases(
 
 def _alias(t: Tensor) -> Tensor:
     array = np.asarray(t.array)
-    made = wrap(array.view(), backends.get("cpu"))
+    made = wrap(array.view(), backends.get("cpu"), t.node)
     if getattr(t, "inference", False):
         made.inference = True
     return made

@@ -18,6 +18,11 @@ constant   `array` holds its values, which are the same in every replay
 internal   made by a call"""
 
 
+BOUNDARY = "boundary"
+"""The op of a call between the two parts of a plan, which run one after the other when they are
+asked to. It is given the results of the first, and does nothing; no call is moved across it."""
+
+
 class Ref(int):
     """The number of a buffer, where a call had an array."""
 

@@ -13,12 +13,13 @@ from gradient.errors import TypeMismatch, sentence
 from gradient.locks import new_rlock
 from gradient.nn import Module
 from gradient.plan.arguments import Arguments, mapped_tensors, with_aliases
+from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.errors import PlanError
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
-from gradient.plan.variant import Variant
+from gradient.plan.variant import Variant, grad_states
 from gradient.plan.watch import Transparent, Watch
 
 M = TypeVar("M", bound=Module)
@@ -39,6 +40,8 @@ class Signature:
         self.calls = self.replays = self.recordings = self.fruitless = 0
         self.variants: list[Variant] = []
         self.pending: list[tuple[Recording, Watch]] = []
+        self.used: set[int] = set()
+        """Which of the first call's results got a gradient afterwards."""
         self.reason: str | None = None
         self.changes: list[str] = []
 
@@ -83,12 +86,19 @@ class Compiled(Transparent, Generic[P, R]):
                     variant.rebind()
                 except PlanError:
                     continue
+                executor = variant.free_executor()
+                again = functools.partial(self.function, *args, **options)
+                if executor is None:
+                    self._tell(
+                        "gradients of more than 4 of its calls are still to be computed at a time"
+                    )
+                    return again()
                 signature.replays += 1
-                return variant.replay(arguments.inputs)
+                return variant.replay(executor, arguments.inputs, again)
             if what is not None and what not in signature.changes[-VARIANTS:]:
                 signature.changes.append(what)
         if signature.calls == 1:  # what is born in a first call is no part of a step
-            return self.function(*args, **options)
+            return seen_in_use(self.function(*args, **options), signature.used)
         return self._record(signature, arguments, args, options)
 
     def _record(
@@ -112,11 +122,11 @@ class Compiled(Transparent, Generic[P, R]):
         given, named, aliases = with_aliases(args, options, arguments.inputs)
         signature.recordings += 1
         states = watch.random_states()
-        recording = record(
-            functools.partial(self.function, **named), *given, inputs=aliases, strict=self.fullgraph
-        )
+        run = WithBackward(functools.partial(self.function, **named), aliases, signature.used)
+        recording = record(run, *given, inputs=aliases, strict=self.fullgraph)
+        recording.backward = run.backward
         by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
-        signature.reason = recording.broken or _side_effect(watch, recording, states)
+        signature.reason = recording.broken or run.reason or _side_effect(watch, recording, states)
         if signature.reason is None:
             self._compare(signature, recording, watch)
         if signature.reason is not None:
@@ -127,7 +137,7 @@ class Compiled(Transparent, Generic[P, R]):
     def _compare(self, signature: Signature, recording: Recording, watch: Watch) -> None:
         """Make a plan of this recording and an earlier one of the same state, where they agree."""
         for first, watched in signature.pending:
-            if _grad_states(first) == _grad_states(recording):
+            if _same_grads(first, recording):
                 what = watched.changed(frozenset(first.readers.live))
                 if what is None:
                     break
@@ -141,7 +151,7 @@ class Compiled(Transparent, Generic[P, R]):
         signature.reason = difference(first, recording)
         if signature.reason is None:
             try:
-                signature.variants.append(Variant(first, recording, watch, self.fuse))
+                signature.variants.append(Variant(first, recording, watch, self.fuse, self._tell))
             except PlanError as error:
                 signature.reason = str(error)
 
@@ -150,13 +160,18 @@ class Compiled(Transparent, Generic[P, R]):
         return self.function(*args, **options)
 
     def _warn(self, reason: str) -> None:
-        name = getattr(self.function, "__qualname__", type(self.function).__name__)
         if self.fullgraph:
+            name = getattr(self.function, "__qualname__", type(self.function).__name__)
             raise PlanError(f"{name} cannot be compiled: {reason}")
+        self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        """Warn, once, that a call runs eagerly."""
         if not self._warned:
             self._warned = True
+            name = getattr(self.function, "__qualname__", type(self.function).__name__)
             warnings.warn(
-                f"gradient.compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=5
+                f"gradient.compile: {name} runs eagerly: {reason}", UserWarning, stacklevel=6
             )
 
     @property
@@ -246,8 +261,10 @@ def compile(
     return made(model, bool(fullgraph), bool(fuse))
 
 
-def _grad_states(recording: Recording) -> list[tuple[int, bool]]:
-    return [(id(t), grad is None) for t, grad in recording.grads_before]
+def _same_grads(a: Recording, b: Recording) -> bool:
+    """Whether the same leaves have a gradient, where that matters to a plan."""
+    mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
+    return mine == theirs
 
 
 def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:

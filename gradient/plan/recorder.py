@@ -14,7 +14,7 @@ from gradient.autograd.node import inside, location_of, source_line, user_frame
 from gradient.backends import Backend
 from gradient.backends.packed import PackedArray
 from gradient.backends.recording import OPERATORS, WRITES, Real, RecordedArray, value_of
-from gradient.plan.calls import Buffer, Call, Kind, Ref, leaves, mapped
+from gradient.plan.calls import BOUNDARY, Buffer, Call, Kind, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
 
@@ -64,6 +64,10 @@ class Recorder:
         made = RecordedArray(array, self)
         made.ref = self._buffer(array, "input", None)
         return made
+
+    def boundary(self, results: list[RecordedArray]) -> None:
+        """What follows is the plan's second part."""
+        self._append(BOUNDARY, (results,), {}, None)
 
     def ref(self, x: RecordedArray) -> Ref:
         """The buffer of an array, which it gets when it is first used."""

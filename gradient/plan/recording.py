@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from gradient.plan.readers import Readers
 from gradient.plan.recorder import Recorder, opened
 from gradient.random import Generator
 from gradient.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradient.plan.backward import Backward
 
 recording_lock = new_lock()
 """Held while a function is recorded: one at a time."""
@@ -56,6 +59,7 @@ class Recording:
     rebound     tensors from before that have another array now, with its buffer
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
     grads_before   all leaves of the plan that require a gradient, with what they had before
+    backward    of the results that are still to be differentiated, where that was recorded too
     """
 
     plan: Plan
@@ -69,6 +73,7 @@ class Recording:
     rebound: list[tuple[Tensor, Ref]]
     grads: list[tuple[Tensor, Tensor | None]]
     grads_before: list[tuple[Tensor, Tensor | None]]
+    backward: Backward | None = None
 
 
 def record(

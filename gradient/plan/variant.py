@@ -8,7 +8,7 @@ must not have changed since the plan was recorded.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from gradient.autograd import inplace
 from gradient.autograd.node import Node, next_sequence_nr, user_frame
 from gradient.autograd.variable import Variable, wrap
 from gradient.plan.arguments import mapped_tensors, tensors_in
+from gradient.plan.backward import Again, Backward, DifferentiablePlan, is_live
 from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
@@ -39,12 +40,16 @@ class Freed:
 
 @dataclass
 class Output:
-    """A tensor of the result: a buffer, one of the inputs, or a tensor that was there before."""
+    """A tensor of the result: a buffer, one of the inputs, or a tensor that was there before.
+
+    `live` says that it can be differentiated, `requires_grad` alone that it could have been.
+    """
 
     ref: Ref | None = None
     input: int | None = None
     tensor: Tensor | None = None
     requires_grad: bool = False
+    live: bool = False
 
 
 class Variant:
@@ -54,8 +59,18 @@ class Variant:
     cannot be replayed.
     """
 
-    def __init__(self, first: Recording, second: Recording, watch: Watch, fuse: bool = False):
+    def __init__(
+        self,
+        first: Recording,
+        second: Recording,
+        watch: Watch,
+        fuse: bool = False,
+        warn: Callable[[str], None] = lambda what: None,
+    ):
         self.watch, self.readers = watch, second.readers
+        backward = second.backward
+        if not _same_backward(first.backward, backward):
+            raise PlanError("what its results depend on differs from call to call")
         self.live = frozenset(self.readers.live)
         plan = with_constants(first, second)
         reached = set(watch.tensors)
@@ -68,7 +83,16 @@ class Variant:
         outputs += [ref for _, ref in self.new_grads]
         plan = replace(plan, outputs=tuple(outputs))
         self._check_memory(plan, outputs)
-        self.plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        self.first_outputs = len(outputs)
+        plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        if backward is not None:
+            grads = (ref for ref in backward.grads if ref is not None)
+            plan = replace(
+                plan,
+                inputs=(*plan.inputs, *(ref for ref in backward.given if ref is not None)),
+                outputs=(*plan.outputs, *grads),
+            )
+        self.plan = plan
         self.shortened = simplified(self.plan.expanded())
         if fuse:
             self.shortened = with_fused_chains(self.shortened)
@@ -85,13 +109,17 @@ class Variant:
                     f"a tensor of shape {array.shape} is reached by a way that cannot be watched"
                 )
             self.bound += [(t, ref, t.array) for t in watched]
-        # Parameters that get a gradient have, or have none, as they had.
-        self.grad_states = [(t, grad is None) for t, grad in second.grads_before]
+        self.grad_states = grad_states(second)
+        self.differentiable: DifferentiablePlan | None = None
+        if backward is not None:
+            self.differentiable = DifferentiablePlan(backward, self.shortened, warn)
         self._bind({})
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
         self.executor = CpuExecutor(self.shortened, externals)
+        if self.differentiable is not None:
+            self.differentiable.executors = [(self.executor, lambda: None)]
         backend: Any = backends.get("cpu")
         buffers = self.plan.buffers
         arrays = [
@@ -107,9 +135,14 @@ class Variant:
     def _results(self, recording: Recording) -> None:
         refs = {id(t): ref for t, ref in recording.survivors}
         inputs = {id(t): i for i, t in enumerate(recording.inputs)}
+        roots = recording.backward.roots if recording.backward is not None else ()
         self.outputs: list[Output] = []
-        self.result = recording.result
-        for t in tensors_in(recording.result):
+        backend = backends.get("cpu")
+        # Without the tensors, whose graphs would live as long.
+        self.result = mapped_tensors(
+            recording.result, lambda t: wrap(np.empty(0, np.float32), backend)
+        )
+        for i, t in enumerate(tensors_in(recording.result)):
             if t.backend.device != "cpu":
                 raise PlanError(f"it returns a tensor on the device {t.backend.device!r}")
             if id(t) in inputs:
@@ -117,12 +150,12 @@ class Variant:
             elif id(t) in refs:
                 if not isinstance(t.array, np.ndarray) or type(t) is not Tensor:
                     raise PlanError("it returns a tensor of a class of its own, or a packed one")
-                if _is_live(t.node):
+                if i not in roots and is_live(t.node):
                     raise PlanError(
-                        "it returns a tensor whose graph is still to be differentiated; compile "
-                        "the backward pass with it, or call it under no_grad()"
+                        "it returns a tensor whose graph cannot be recorded; compile the backward "
+                        "pass with it, or call it under no_grad()"
                     )
-                self.outputs.append(Output(refs[id(t)], requires_grad=t.node is not None))
+                self.outputs.append(Output(refs[id(t)], None, None, t.node is not None, i in roots))
             else:
                 self.outputs.append(Output(tensor=t))
 
@@ -195,25 +228,44 @@ class Variant:
         self.bound = [(t, ref, t.array) for t, ref, _ in self.bound]
         self._bind({**self.externals, **moved})
 
-    def replay(self, inputs: Sequence[Tensor]) -> Any:
-        """What the function returns for these inputs."""
-        arrays = [t.array for t in inputs]
-        grads = [t._grad for t, _ in self.accumulated]
-        numbers = self.readers.take()
-        found = self.executor.run([*arrays, *(g.array for g in grads)], numbers)  # type: ignore[union-attr]
+    def free_executor(self) -> CpuExecutor | None:
+        """The executor that can run now; None where results of too many calls may still be
+        differentiated."""
+        if self.differentiable is None:
+            return self.executor
+        return self.differentiable.free(lambda: CpuExecutor(self.shortened, self.externals))
+
+    def replay(
+        self, executor: CpuExecutor, inputs: Sequence[Tensor], function: Callable[[], Any]
+    ) -> Any:
+        """What the function returns for these inputs; `function` makes the same call eagerly."""
+        arrays: list[Any] = [t.array for t in inputs]
+        grads: list[Any] = [t._grad for t, _ in self.accumulated]
+        arrays += [g.array for g in grads]
+        again: Any = None
+        if self.differentiable is None:
+            numbers = self.readers.take()
+            found = executor.run(arrays, numbers)
+        else:
+            again = Again(function, [g for g, _ in self.readers.drawn], self.written)
+            numbers = self.readers.take()
+            found = executor.start(arrays, numbers, self.first_outputs)
         self.readers.replayed()
         backend: Any = backends.get("cpu")
         for grad, (_, ref) in zip(grads, self.accumulated, strict=True):
             if self.plan.root(ref) in self.plan.written:
-                np.copyto(grad.array, self.executor.value(ref))  # type: ignore[union-attr]
-                inplace.mark_overwritten(backend, grad.array, "backward")  # type: ignore[union-attr]
+                np.copyto(grad.array, executor.value(ref))
+                inplace.mark_overwritten(backend, grad.array, "backward")
         for array in self.written:
             inplace.mark_overwritten(backend, array, "the compiled function")
         results = iter(found)
-        tensors = []
+        tensors: list[Tensor] = []
+        live: list[int] = []
         for output in self.outputs:
             if output.ref is not None:
-                tensors.append(_tensor(next(results), output.requires_grad))
+                if output.live:
+                    live.append(len(tensors))
+                tensors.append(_tensor(next(results), output.requires_grad and not output.live))
             elif output.input is not None:
                 tensors.append(inputs[output.input])
             else:
@@ -222,6 +274,12 @@ class Variant:
             t._grad = None
         for (t, _), array in zip(self.new_grads, results, strict=True):
             t._grad = wrap(array, backend)
+        if self.differentiable is not None:
+            made = [tensors[i].array for i in live]
+            for i, t in zip(
+                live, self.differentiable.results(executor, made, inputs, again), strict=True
+            ):
+                tensors[i] = t
         each = iter(tensors)
         return mapped_tensors(self.result, lambda _: next(each))
 
@@ -239,20 +297,16 @@ def _plain(recording: Recording) -> Any:
     return mapped_tensors(recording.result, lambda t: None)
 
 
-def _is_live(node: Any) -> bool:
-    """Whether a backward pass can still go through all of the graph under `node`."""
-    if node is None:
-        return False
-    seen, waiting = {node}, [node]
-    while waiting:
-        each = waiting.pop()
-        if each.saved is None:
-            return False
-        for parent in each.parents:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return True
+def grad_states(recording: Recording) -> list[tuple[Tensor, bool]]:
+    """Leaves of which a plan expects to have, or not to have, a gradient, as they had: a call whose
+    results are differentiated outside has nothing to do with them."""
+    if recording.backward is not None and not recording.grads and not recording.gradients:
+        return []
+    return [(t, grad is None) for t, grad in recording.grads_before]
+
+
+def _same_backward(a: Backward | None, b: Backward | None) -> bool:
+    return a is b if a is None or b is None else a.same(b)
 
 
 def _tensor(array: Any, requires_grad: bool) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from gradient import backends
 from gradient.backends.recording import OPERATORS, definitions
 from gradient.plan import arena
-from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves, mapped
+from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
@@ -53,6 +53,7 @@ class CpuExecutor:
         self._memory = arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
         self.program: list[Step] = []
+        self._second = 0  # where the second part begins, of a plan that has two
         self._place(layout.offsets)
         for ref in plan.inputs:
             memory = arena.block(max(1, buffers[ref].nbytes))
@@ -60,6 +61,10 @@ class CpuExecutor:
             self._arrays[ref] = arena.array_at(memory, buffers[ref])
         for i, call in enumerate(calls):
             if i in assigned:
+                continue
+            if call.op == BOUNDARY:
+                self.program = joined(self.program)
+                self._second = len(self.program)
                 continue
             if isinstance(call.out, Ref) and call.out in places:
                 self._arrays[call.out] = self._array(places[call.out])
@@ -69,7 +74,7 @@ class CpuExecutor:
                 self._view(call)
             else:
                 self.program += self._lowered(call)
-        self.program = joined(self.program)
+        self.program[self._second :] = joined(self.program[self._second :])
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [
             (self._array(ref), buffers[buffers[ref].root].kind != "external") for ref in outputs
@@ -147,14 +152,41 @@ class CpuExecutor:
     # Replaying -----------------------------------------------------------------------------------
 
     def run(self, inputs: Sequence[Any], numbers: Mapping[str, float | int]) -> list[np.ndarray]:
+        self._begin(numbers)
+        return self._run(self.program, self._inputs, inputs, self._outputs)
+
+    def start(
+        self, inputs: Sequence[Any], numbers: Mapping[str, float | int], outputs: int
+    ) -> list[np.ndarray]:
+        """Run the first part of a plan that has two, on its first inputs, for the first `outputs`
+        of its outputs."""
+        self._begin(numbers)
+        places = self._inputs[: len(inputs)]
+        return self._run(self.program[: self._second], places, inputs, self._outputs[:outputs])
+
+    def finish(self, inputs: Sequence[Any], outputs: int) -> list[np.ndarray]:
+        """Run the second part, once after a `start`, on its last inputs, for its last outputs."""
+        places = self._inputs[len(self._inputs) - len(inputs) :]
+        wanted = self._outputs[len(self._outputs) - outputs :]
+        return self._run(self.program[self._second :], places, inputs, wanted)
+
+    def _begin(self, numbers: Mapping[str, float | int]) -> None:
         if self.poison:
             self._memory.fill(0xFF)
-        for place, given in zip(self._inputs, inputs, strict=True):
-            np.copyto(place, given)
         self.numbers = numbers
-        for function, args in self.program:
+
+    def _run(
+        self,
+        program: list[Step],
+        places: list[np.ndarray],
+        inputs: Sequence[Any],
+        outputs: list[tuple[np.ndarray, bool]],
+    ) -> list[np.ndarray]:
+        for place, given in zip(places, inputs, strict=True):
+            np.copyto(place, given)
+        for function, args in program:
             function(*args)
-        return [x.copy(order="K") if fresh else x for x, fresh in self._outputs]
+        return [x.copy(order="K") if fresh else x for x, fresh in outputs]
 
     def value(self, ref: Ref) -> np.ndarray:
         """The array of a buffer: what it holds, until the next run or until its place is used by

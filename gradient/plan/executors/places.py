@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gradient.plan.calls import Buffer, Call, Ref
+from gradient.plan.calls import BOUNDARY, Buffer, Call, Ref
 
 WHOLE = (Ellipsis, (), (Ellipsis,))
 """Indices of all of an array."""
@@ -31,7 +31,9 @@ def assigned_in_place(
     places: dict[Ref, Ref] = {}
     done = set()
     for i, call in enumerate(calls):
-        if call.op == "assign" and _whole(call):
+        if call.op == BOUNDARY:
+            makers = {}
+        elif call.op == "assign" and _whole(call):
             x, _, value = call.args
             maker = makers.get(value, i)
             alike = (buffers[x].shape, buffers[x].dtype) == (

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradient.backends.expression import Expression, Given, Made, Step
 from gradient.backends.numpy.fused import TEXTS, rows_of
-from gradient.plan.calls import Call, Ref
+from gradient.plan.calls import BOUNDARY, Call, Ref
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.plan import Plan
 
@@ -68,6 +68,8 @@ class _Fusion:
             step = self.fits(call)
             chain = self.open.get(self.plan.buffers[call.outputs[0]].shape) if step else None
             self.settle(call, chain)
+            if call.op == BOUNDARY:
+                self.close_all()
             if not step:
                 self.calls.append(call)
                 continue
@@ -75,9 +77,12 @@ class _Fusion:
             chain.calls.append(call)
             chain.reads.update(dict.fromkeys(r for r in call.inputs if r not in chain.made))
             chain.made.update(call.outputs)
+        self.close_all()
+        return self.plan.with_calls(self.calls)
+
+    def close_all(self) -> None:
         for chain in list(self.open.values()):
             self.close(chain)
-        return self.plan.with_calls(self.calls)
 
     def settle(self, call: Call, own: _Chain | None) -> None:
         """Close the chains that must have run before this call does."""

@@ -1,0 +1,270 @@
+"""Compiled functions whose results are differentiated outside of them.
+
+Where a result still has its graph when the function returns, its backward pass is recorded too,
+behind the function's own calls, with a `BOUNDARY` in between: one plan, in one arena, of which a
+replay runs the first part at once and the second when the engine comes to the result's node.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd import engine
+from gradient.autograd.checkpoint import outer_nodes
+from gradient.autograd.modes import enable_grad, mode
+from gradient.autograd.node import Node, location_of, make_node, next_sequence_nr, user_frame
+from gradient.autograd.outputs import outputs
+from gradient.autograd.variable import wrap
+from gradient.plan.arguments import tensors_in
+from gradient.plan.calls import BOUNDARY, Ref
+from gradient.plan.executors import CpuExecutor
+from gradient.plan.plan import Plan
+from gradient.tensor import Tensor
+
+
+@dataclass
+class Backward:
+    """What a recording says of the backward pass of its results.
+
+    roots    positions of the results that are differentiated, among the result's tensors
+    given    the buffers of their gradients, inputs of the plan; None for one that nobody uses
+    parents  what the function was given that requires a gradient: a leaf, or the number of an input
+    grads    the buffers of their gradients; None where none arrives
+    """
+
+    roots: list[int]
+    given: list[Ref | None]
+    parents: list[Tensor | int]
+    grads: list[Ref | None]
+
+    def same(self, other: Backward) -> bool:
+        mine, theirs = ([p if isinstance(p, int) else id(p) for p in b.parents]
+                        for b in (self, other))  # fmt: skip
+        return (self.roots, self.given, self.grads, mine) == (
+            *(other.roots, other.given, other.grads, theirs),
+        )
+
+
+class WithBackward:
+    """A function that, where its results have a graph, goes back through it, too.
+
+    `backward` says how, after a recorded call, or is None; `reason` why it cannot. `used` are the
+    results that are known to get a gradient; if none is, all of them are taken to.
+    """
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Tensor], used: set[int]):
+        self.function, self.inputs, self.used = function, inputs, used
+        self.backward: Backward | None = None
+        self.reason: str | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        start = next_sequence_nr()
+        result = self.function(*args)
+        tensors = tensors_in(result)
+        given = {id(t) for t in self.inputs}
+        roots = [
+            i
+            for i, t in enumerate(tensors)
+            if t.backend.device == "cpu" and is_live(t.node) and id(t) not in given
+            if t.node.op is not None and t.node.sequence_nr > start
+        ]  # fmt: skip
+        recorders = [getattr(tensors[i].array, "recorder", None) for i in roots]
+        if roots and recorders[0] is not None and recorders[0].broken is None:
+            self._back(recorders[0], start, roots, [tensors[i] for i in roots])
+        return result
+
+    def _back(self, recorder: Any, start: int, roots: list[int], results: list[Tensor]) -> None:
+        inputs = {id(t.node): i for i, t in enumerate(self.inputs) if t.node is not None}
+        border = outer_nodes([t.node for t in results if t.node is not None], start)
+        parents: list[Tensor | int] = []
+        for node in border:
+            leaf = node.leaf() if node.leaf is not None else None
+            if id(node) in inputs:
+                parents.append(inputs[id(node)])
+            elif leaf is not None and node.sequence_nr < start:
+                parents.append(leaf)
+            else:
+                self.reason = "it depends on a tensor whose graph was made elsewhere"
+                return
+        recorder.boundary([t.array for t in results])
+        used = [i in self.used or not self.used.intersection(roots) for i in roots]
+        given = [
+            recorder.input(np.ones_like(t.array.value)) if yes else None
+            for t, yes in zip(results, used, strict=True)
+        ]
+        firsts: Any = [(t.node, g) for t, g in zip(results, given, strict=True) if g is not None]
+        found = engine.run_backward(firsts, border, True, False, within=True)
+        grads = [found.get(node) for node in border]
+        self.backward = Backward(
+            roots,
+            [None if g is None else g.ref for g in given],
+            parents,
+            [None if g is None else recorder.ref(g) for g in grads],
+        )
+
+
+class CompiledCall:
+    """A replayed call, to the engine: the op of its results' node."""
+
+    name = "the compiled function"
+
+    def __init__(self, plan: DifferentiablePlan, executor: CpuExecutor, again: Again):
+        self.plan, self.again = plan, again
+        self.executor: CpuExecutor | None = executor
+        self.saved_names = plan.saved_names
+
+    def vjp(self, node: Node, g: Any, parents: Sequence[Any]) -> list[Any]:
+        grads = list(g) if node.n_outputs else [g]
+        executor, self.executor = self.executor, None
+        expected = [ref is not None for ref in self.plan.backward.given]
+        if executor is None:
+            return self._eagerly("a second backward pass", grads, False, parents)
+        if [each is not None for each in grads] != expected:
+            return self._eagerly("a gradient of other results than before", grads, False, parents)
+        found = self.plan.finish(executor, [each for each in grads if each is not None])
+        return [None if p is None else g for p, g in zip(parents, found, strict=True)]
+
+    def vjp_tensors(
+        self, node: Node, g: Any, parents: Sequence[Any], be: Any, grad: Any
+    ) -> list[Any]:
+        return self._eagerly("create_graph", list(g) if node.n_outputs else [g], True, parents)
+
+    def _eagerly(
+        self, what: str, grads: list[Any], create_graph: bool, parents: Sequence[Any]
+    ) -> list[Any]:
+        self.plan.warn(what)
+        tensors = tensors_in(self.again())
+        roots = [
+            (tensors[i].node, g)
+            for i, g in zip(self.plan.backward.roots, grads, strict=True)
+            if g is not None
+        ]
+        wanted = [p for p in parents if p is not None]
+        found = engine.run_backward(roots, wanted, create_graph, create_graph, within=True)
+        return [None if p is None else found.get(p) for p in parents]
+
+
+class Again:
+    """A call that can be made again as it was: with its random numbers, its autocast, and what it
+    overwrites as it was before."""
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        generators: Sequence[Any],
+        written: Sequence[np.ndarray],
+    ):
+        self.function, self.autocast = function, mode.autocast
+        self.places = [(g, g.key, g.offset) for g in generators]
+        self.before = [(array, array.copy()) for array in written]
+
+    def __call__(self) -> Any:
+        now = Again(self.function, [g for g, _, _ in self.places], [x for x, _ in self.before])
+        self._restore()
+        mode.autocast = self.autocast
+        try:
+            with enable_grad():
+                return self.function()
+        finally:
+            mode.autocast = now.autocast
+            now._restore()
+
+    def _restore(self) -> None:
+        for generator, key, offset in self.places:
+            generator.key, generator.offset = key, offset
+        for array, values in self.before:
+            np.copyto(array, values)
+
+
+class DifferentiablePlan:
+    """A plan in two parts, and the executors whose second part is still to come.
+
+    A result's gradient needs what lies in the arena until the backward pass has run or nobody can
+    ask for it any more: meanwhile another call takes another executor, `EXECUTORS` at most.
+    """
+
+    EXECUTORS = 4
+
+    def __init__(self, backward: Backward, plan: Plan, warn: Callable[[str], None]):
+        self.backward, self.warn = backward, warn
+        self.executors: list[tuple[CpuExecutor, Callable[[], CompiledCall | None]]] = []
+        self.kept = _read_in_backward(plan)
+        self.saved_names = tuple("parameter" for _ in self.kept)
+
+    def free(self, make: Callable[[], CpuExecutor]) -> CpuExecutor | None:
+        """An executor that nobody's gradient needs; None where there are too many others."""
+        for i, (executor, user) in enumerate(self.executors):
+            call = user()
+            if call is None or call.executor is not executor:
+                del self.executors[i]
+                return executor
+        return make() if len(self.executors) < self.EXECUTORS else None
+
+    def results(
+        self,
+        executor: CpuExecutor,
+        arrays: list[Any],
+        inputs: Sequence[Tensor],
+        again: Again,
+    ) -> list[Tensor]:
+        """The tensors of the differentiated results."""
+        call = CompiledCall(self, executor, again)
+        self.executors.append((executor, weakref.ref(call)))
+        parents = tuple(
+            inputs[p].node if isinstance(p, int) else p.node for p in self.backward.parents
+        )
+        # Never empty: the engine marks a node as freed by what it has saved.
+        saved = (*(executor.value(ref) for ref in self.kept), ())
+        backend = backends.get("cpu")
+        single = len(arrays) == 1
+        made: Any = arrays[0] if single else arrays
+        node = make_node(call, backend, parents, saved, made, location_of(user_frame(2)))
+        return [wrap(made, backend, node)] if single else outputs(arrays, backend, node)
+
+    def finish(self, executor: CpuExecutor, grads: list[Any]) -> list[Any]:
+        """The gradients of the parents, from those of the results."""
+        wanted = sum(ref is not None for ref in self.backward.grads)
+        found = iter(executor.finish(grads, wanted))
+        return [None if ref is None else next(found) for ref in self.backward.grads]
+
+
+def seen_in_use(result: Any, used: set[int]) -> Any:
+    """`result`, of whose tensors `used` comes to hold those that get a gradient."""
+    for i, t in enumerate(tensors_in(result)):
+        if t.node is not None and t.node.op is not None:
+            t.node.register_hook(lambda g, i=i: used.add(i))
+    return result
+
+
+def _read_in_backward(plan: Plan) -> list[Ref]:
+    """The external memory that the second part reads: it must not change before."""
+    found: dict[Ref, None] = {}
+    behind = False
+    for call in plan.calls:
+        behind = behind or call.op == BOUNDARY
+        if behind:
+            roots = map(plan.root, call.inputs)
+            found.update(dict.fromkeys(r for r in roots if plan.buffers[r].kind == "external"))
+    return list(found)
+
+
+def is_live(node: Any) -> bool:
+    """Whether a backward pass can still go through all of the graph under `node`."""
+    if node is None:
+        return False
+    seen, waiting = {node}, [node]
+    while waiting:
+        each = waiting.pop()
+        if each.saved is None:
+            return False
+        for parent in each.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return True
