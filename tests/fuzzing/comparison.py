@@ -12,6 +12,7 @@ are two is shown, not guessed (mistakes.py). Where one side accepts, nothing is 
 
 from __future__ import annotations
 
+import functools
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,11 @@ class Difference:
     ours: Any
     program: Program
 
+    @functools.cached_property
+    def text(self) -> str:
+        """The program as it is printed."""
+        return "".join(line(i, s) for i, s in enumerate(self.program))
+
     @property
     def signature(self) -> tuple[str, str]:
         return self.kind, self.function
@@ -76,6 +82,8 @@ def near(ours: Taken, theirs: Taken, fused: bool = False, smallest: float = 0.0)
     a, b = ours.values, theirs.values
     if theirs.dtype not in NEAR:
         return np.array_equal(a, b)
+    if a.tobytes() == b.tobytes():  # to the last digit: nothing to compute
+        return True
     with np.errstate(all="ignore"):
         largest = np.abs(b[np.isfinite(b)]).max(initial=smallest) if fused else smallest
         limit = 1e-300 + 16 * largest * 2.0 ** -BITS[theirs.dtype]

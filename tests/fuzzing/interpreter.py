@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -201,10 +203,10 @@ def named_tensors(world: World) -> list[Any]:
     return list(seen.values())
 
 
+@functools.cache
 def cotangents(shape: Sequence[int], seed: int) -> np.ndarray:
-    return np.cos(np.arange(int(np.prod(shape)), dtype=np.float64) * 1.3 + seed + 0.25).reshape(
-        shape
-    )
+    count = np.arange(math.prod(shape), dtype=np.float64)
+    return np.cos(count * 1.3 + seed + 0.25).reshape(shape)
 
 
 def gradients(
@@ -213,7 +215,7 @@ def gradients(
     """The gradients of a weighted sum of the outputs; the key of each chooses its weights."""
     library = world.library
     weights = [
-        library.from_numpy(np.asarray(cotangents(tuple(o.shape), key))).to(o.dtype)
+        library.from_numpy(cotangents(tuple(o.shape), key).copy()).to(o.dtype)
         for key, o in outputs.items()
     ]
     if after is not None:

@@ -161,12 +161,22 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind in ("value", "gradient", "second")
             and uses(d, "interpolate", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d")
-            and nan_only_in_theirs(d)
+            and (nan_only_in_theirs(d) or nan_only_in_theirs(d, finite=False))
         ),
     ),
     Known(
         "at a norm of 0 the gradient is 0, in PyTorch 0 times what comes in, which may be NaN",
         lambda d: d.kind in ("gradient", "second") and uses(d, *NORMS) and nan_only_in_theirs(d),
+    ),
+    Known(
+        "the gradient of the exponent of 0 ** 0 is 0, in PyTorch 0 times what comes in, which may "
+        "be NaN",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "pow", "pow_", "**", "**=")
+            and nan_only_in_theirs(d)
+            and agrees_without(d, untied)
+        ),
     ),
     Known(
         "where a derivative is not finite, formulas differ in infinite, NaN",
@@ -209,16 +219,6 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch's second derivative of addcdiv multiplies 0 with an infinite divisor",
-        lambda d: (
-            d.kind == "second"
-            and uses(d, "addcdiv", "addcdiv_")
-            and "inf" in text(d)
-            and nan_only_in_theirs(d)
-            and agrees_without(d, tame)
-        ),
-    ),
-    Known(
         "PyTorch takes powers of 0.5 and -0.5 as roots, which are NaN of -inf, and infinite with "
         "the sign of -0",
         lambda d: d.kind in ("value", "gradient", "second") and agrees_without(d, without_roots),
@@ -226,6 +226,15 @@ KNOWN: list[Known] = [
     Known(
         "beside NaN, PyTorch's second derivative has more of them",
         lambda d: d.kind == "second" and "nan" in text(d) and nan_only_in_theirs(d),
+    ),
+    Known(
+        "PyTorch's second derivative multiplies infinities or NaN with 0, where ours leaves them "
+        "out",
+        lambda d: (
+            d.kind == "second"
+            and nan_only_in_theirs(d, finite=False)
+            and (agrees_without(d, tame) or agrees_without(d, safe))
+        ),
     ),
     Known(
         "what PyTorch's kernels pass on at NaN depends on its place: vectors and the rest differ",

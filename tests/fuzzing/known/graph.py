@@ -167,8 +167,13 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "gradient refused" and says(d.ours, "overwrote") and in_order_both(d),
     ),
     Known(
-        "PyTorch's inner saves a copy of its inputs",
-        lambda d: d.kind == "gradient refused" and uses(d, "inner") and says(d.ours, "overwrote"),
+        "PyTorch's inner and einsum save copies of their inputs",
+        lambda d: (
+            d.kind == "gradient refused"
+            and uses(d, "inner", "einsum")
+            and says(d.ours, "backward: matmul")
+            and says(d.ours, "overwrote")
+        ),
     ),
     Known(
         "an empty vector that cat leaves out has no gradient, where PyTorch gives an empty one",

@@ -10,7 +10,6 @@ import numpy as np
 from fuzzing import replay
 from fuzzing.comparison import Difference
 from fuzzing.interpreter import Raised, Taken
-from fuzzing.program import line
 
 CLOSE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Relative differences of numbers that a reason takes for the same."""
@@ -41,7 +40,7 @@ def uses(difference: Difference, *names: str) -> bool:
 
 
 def text(difference: Difference) -> str:
-    return "".join(line(i, s) for i, s in enumerate(difference.program))
+    return difference.text
 
 
 def close(a: Taken, b: Taken) -> np.ndarray:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from fuzzing.comparison import GRADIENTS
 from fuzzing.interpreter import overwrites
 from fuzzing.known.looks import Known, named, says, text, uses
+from fuzzing.program import Program
 from fuzzing.replay import (
     agrees_in_order,
+    agrees_without,
     overlaps,
     raised_in_place,
     sharing_differs,
     written_twice,
 )
+
+
+def with_clones(program: Program) -> Program:
+    """The program with clone() in the place of contiguous(), which may copy and may not."""
+    names = {".contiguous": ".clone", "contiguous": "clone"}
+    return tuple(replace(s, function=names.get(s.function, s.function)) for s in program)
+
 
 KNOWN: list[Known] = [
     Known(
@@ -28,6 +40,7 @@ KNOWN: list[Known] = [
             or (d.kind == "accepted" and says(d.theirs, "view size is not compatible"))
             or (d.kind == "refused" and says(d.ours, "is not contiguous enough"))
             or ((d.kind == "alias" or any(map(overwrites, d.program))) and sharing_differs(d))
+            or (d.kind in GRADIENTS and sharing_differs(d) and agrees_without(d, with_clones))
         ),
     ),
     Known(

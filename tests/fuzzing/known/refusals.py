@@ -99,6 +99,15 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "PyTorch's attention gives zeros where a value has no rows, whatever shape the key has",
+        lambda d: (
+            d.kind == "refused"
+            and named(d, "scaled_dot_product_attention")
+            and zeros(d.theirs)
+            and says(d.ours, "key and value in their last but one", "do not broadcast together")
+        ),
+    ),
+    Known(
         "copy_'s argument is called src, by its documentation; PyTorch's parser says other",
         lambda d: named(d, "copy_") and says(d.theirs, 'arguments: "other"'),
     ),
@@ -192,6 +201,14 @@ KNOWN: list[Known] = [
             d.kind == "refused"
             and says(d.ours, "size: expected ints, got (")
             and agrees_without(d, bools_as_ints)
+        ),
+    ),
+    Known(
+        "PyTorch takes the ends of a logspace in the dtype of the result",
+        lambda d: (
+            d.kind == "accepted"
+            and named(d, "logspace")
+            and says(d.theirs, "value cannot be converted to type")
         ),
     ),
     Known(

@@ -194,6 +194,19 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "in a sum with 1e30, which digits of other numbers are lost depends on the order",
+        lambda d: (
+            d.kind in ("value", *GRADIENTS)
+            and "e+30" in d.text
+            and (d.kind in GRADIENTS or d.function.endswith(("loss", "call", "sum", "mean")))
+            and agrees_without(d, tame)
+        ),
+    ),
+    Known(
+        "x - tanh(x) of small numbers is as exact as tanh",
+        lambda d: d.kind == "value" and uses(d, "tanhshrink", "Tanhshrink") and within(d, 2e-18),
+    ),
+    Known(
         "rounding makes a number 0, or equal to another",
         lambda d: (
             d.kind == "shape"
