@@ -138,6 +138,7 @@ class Indexing(Arithmetic):
     def gather(self, dim: int, index: Tensor) -> Tensor:
         """`out[i, j] = self[index[i, j], j]` for dim 0; the index may be smaller elsewhere."""
         if isinstance(index, Variable) and 0 in index.array.shape:  # of any number of dimensions
+            axis_of(dim, self.ndim)
             return ops.getitem(self.reshape(-1), index=(index.array,))
         x, at, axis = self._places("gather", dim, index)
         out = ops.take_along(x, index=at.array, axis=axis)
