@@ -212,6 +212,20 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "PyTorch writes a 0-d tensor at several indices",
+        lambda d: (
+            d.kind == "refused"
+            and named(d, "index_copy", "index_copy_", "index_add", "index_add_")
+            and says(d.ours, "expected one index for a 0-d tensor")
+        ),
+    ),
+    Known(
+        "views of a dtype of another number of bytes are not offered",
+        lambda d: (
+            d.kind == "refused" and named(d, "view") and says(d.ours, "view: expected a dtype of")
+        ),
+    ),
+    Known(
         "PyTorch draws what has probability 0 where too little has more",
         lambda d: d.kind == "refused" and says(d.ours, "too few weights are positive"),
     ),
