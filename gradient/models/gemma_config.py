@@ -96,7 +96,6 @@ GEMMA_GGUF = replace(
     name="gemma",
     # config.json's first name is written in words that all versions of transformers read.
     fixed={"hidden_activation": ("gelu_pytorch_tanh", *TANH_GELU)},
-    bias="attention_bias",
     norms_plus_one=True,
 )
 GEMMA2_GGUF = replace(

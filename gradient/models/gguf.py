@@ -82,8 +82,6 @@ class Architecture:
     #: What config.json must say for the model to be this architecture: the value, or several that
     #: mean the same, of which the first is written into config.json.
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    #: What config.json calls having biases in attention, where that is a matter of choice.
-    bias: str | None = None
     #: Modules whose rows are in LLaMA's own order, in pairs.
     paired: tuple[str, ...] = ()
     #: Modules whose rows Hugging Face has by key-value heads: the queries that share one, its key,

@@ -21,7 +21,7 @@ class Glm4Config(LlamaFamilyConfig):
     default_partial_rotary_factor = 0.5
     norms = Norms(behind_attention="post_self_attn_layernorm", behind_mlp="post_mlp_layernorm")
     bias_fields = BiasFields(qkv="attention_bias")
-    gguf = replace(PLAIN, name="glm4", block=QKVO | GATE_UP | norms.gguf, bias="attention_bias")
+    gguf = replace(PLAIN, name="glm4", block=QKVO | GATE_UP | norms.gguf)
 
     vocab_size: int = 151552
     intermediate_size: int = 13696

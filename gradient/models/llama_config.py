@@ -157,7 +157,6 @@ LLAMA_GGUF = Architecture(
     TOP,
     BLOCK,
     fixed=SILU,
-    bias="attention_bias",
     paired=("attn_q", "attn_k"),
     one_window=True,
     read=read_gguf,
@@ -183,7 +182,7 @@ class MistralConfig(LlamaFamilyConfig):
     """Mistral: every layer sees a window of tokens (Jiang et al. 2023, "Mistral 7B", section 2)."""
 
     model_type = "mistral"
-    gguf = replace(LLAMA_GGUF, bias=None)
+    gguf = LLAMA_GGUF
 
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8
@@ -246,7 +245,7 @@ class Qwen3Config(LayeredWindowConfig):
     """Qwen3: normalised queries and keys instead of the biases (Yang et al. 2025, section 2)."""
 
     model_type = "qwen3"
-    gguf = replace(QWEN2_GGUF, name="qwen3", block=BLOCK | QK_NORMS, bias="attention_bias")
+    gguf = replace(QWEN2_GGUF, name="qwen3", block=BLOCK | QK_NORMS)
     qk_norm = "head"
     bias_fields = BiasFields("attention_bias", "attention_bias")
 
@@ -258,7 +257,7 @@ class Ernie4_5Config(LlamaFamilyConfig):
     """ERNIE 4.5's dense models: rotary pairs are neighbours, biases everywhere or nowhere."""
 
     model_type = "ernie4_5"
-    gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU, bias="use_bias")
+    gguf = Architecture("ernie4_5", DECODER, TOP, BLOCK, fixed=SILU)
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
     default_rope_theta = 500_000.0
     interleaved_rotary = True

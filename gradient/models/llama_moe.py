@@ -86,7 +86,6 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
     model_type = "mixtral"
     gguf = replace(
         LLAMA_GGUF,
-        bias=None,
         experts=Experts(
             {
                 "ffn_gate_exps": "block_sparse_moe.experts.{}.w1",
@@ -196,7 +195,6 @@ QWEN_MOE_GGUF = Architecture(
         router="mlp.gate",
     ),
     fixed=SILU,
-    bias="attention_bias",
     read=read_gguf,
 )
 
@@ -252,7 +250,6 @@ class Qwen2MoeConfig(QwenMoeConfig):
             "ffn_down_shexp": "mlp.shared_expert.down_proj",
             "ffn_up_shexp": "mlp.shared_expert.up_proj",
         },
-        bias="qkv_bias",
     )
     shared_expert = True
     bias_fields = BiasFields(qkv="qkv_bias")

@@ -38,7 +38,6 @@ class StableLmConfig(LlamaFamilyConfig):
             "layer_norm_eps", Key("use_parallel_residual", "use_parallel_residual", False)
         ),
         fixed=SILU | {"qk_layernorm": False},
-        bias="use_qkv_bias",
     )
 
     vocab_size: int = 50304

@@ -27,7 +27,6 @@ class Starcoder2Config(LlamaFamilyConfig):
         block=ATTENTION
         | {"ffn_norm": "post_attention_layernorm", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
         fixed={"hidden_act": ("gelu_pytorch_tanh", *TANH_GELU)},
-        bias="use_bias",
         one_window=True,
         read=read_window,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from gradient.checkpoints.gguf.rope import read_rope, shortest, write_rope
 from gradient.errors import FileFormatError, UnsupportedModel
 from gradient.models.gguf import REQUIRED, WINDOW_PATTERN, Architecture
+from gradient.models.llama_config import BiasFields
 from gradient.models.registry import MODELS, config_class
 
 _FULL = "full_attention"
@@ -125,7 +126,8 @@ def read_config(
         values |= _rope(source, values, factors)
     values["tie_word_embeddings"] = "output.weight" not in shapes
     arch.read(values, source, shapes)
-    if bias := architecture_of(values).bias:
+    bias = getattr(config_class(values["model_type"]), "bias_fields", BiasFields()).qkv
+    if isinstance(bias, str):
         values[bias] = "blk.0.attn_q.bias" in shapes
     return values
 
