@@ -26,7 +26,7 @@ from gradient.models.gguf import (
     Shapes,
     read_windows,
 )
-from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms, layer_type_problems
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
 from gradient.models.rope_parameters import old_dialect, rope_problems
 from gradient.models.rotary_config import FULL, SLIDING
 
@@ -190,13 +190,6 @@ class GemmaConfig(LlamaFamilyConfig):
             )
         return found
 
-    # What modules ask.
-
-    @property
-    def kinds(self) -> list[str]:
-        """Return the kind of each layer, `FULL` or `SLIDING`."""
-        return [FULL] * self.num_hidden_layers
-
 
 class Gemma2Config(GemmaConfig):
     """The shape of a Gemma 2; the defaults are the 2B model's."""
@@ -225,21 +218,15 @@ class Gemma2Config(GemmaConfig):
         found = super().problems()
         if self.sliding_window is None and SLIDING in (self.layer_types or [SLIDING]):
             found.append("sliding_window must be an int: some layers have a window")
-        return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
+        return found
 
     #: Of how many layers one has no window, where layer_types does not say which.
     pattern = constant(2)
 
     @property
-    def kinds(self) -> list[str]:
-        if self.layer_types is not None:
-            return self.layer_types
+    def usual_layer_kinds(self) -> list[str]:
         layers = range(1, self.num_hidden_layers + 1)
         return [SLIDING if layer % self.pattern else FULL for layer in layers]
-
-    @property
-    def windows(self) -> list[int | None]:
-        return [self.sliding_window if kind == SLIDING else None for kind in self.kinds]
 
     @property
     def scale(self) -> float:
@@ -319,11 +306,11 @@ class Gemma3Config(Gemma2Config):
 
     @property
     def rotary_kinds(self) -> list[str | None]:
-        return list(self.kinds)
+        return list(self.layer_kinds)
 
     @property
     def ropes(self) -> dict[str, dict[str, Any]]:
-        return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.kinds)}
+        return {kind: self.rope_parameters[kind] for kind in dict.fromkeys(self.layer_kinds)}
 
     softcap = constant(None)  # transformers, too, passes over attn_logit_softcapping here
 

@@ -81,6 +81,11 @@ class LlamaFamilyConfig(RotaryConfig):
     logits_scaling = constant(1.0)
     #: The probability of dropping a number of what a layer adds, in training.
     residual_dropout = constant(0.0)
+    #: How many tokens a layer with a window sees, whether there are any, and config.json's list of
+    #: which they are: `SLIDING` or `FULL` for each layer.
+    sliding_window = constant(None)
+    use_sliding_window = constant(True)
+    layer_types = constant(None)
 
     intermediate_size: int = size(11008)
     num_key_value_heads: int | None = size(None)  # None: num_attention_heads
@@ -98,9 +103,37 @@ class LlamaFamilyConfig(RotaryConfig):
                 f"num_key_value_heads = {self.kv_heads} must divide "
                 f"num_attention_heads = {self.num_attention_heads}"
             ]
-        return super().problems()
+        return super().problems() + self.layer_type_problems()
+
+    def layer_type_problems(self) -> list[str]:
+        """Return what is wrong with `layer_types`."""
+        if self.layer_types is None:
+            return []
+        found = [
+            f"layer_types must hold {FULL} or {SLIDING}, got {kind!r}"
+            for kind in sorted(set(self.layer_types) - {FULL, SLIDING})
+        ]
+        layers, named = self.num_hidden_layers, len(self.layer_types)
+        if named != layers:
+            found.append(f"layer_types must name {layers} layers, got {named}")
+        return found
 
     # What modules ask.
+
+    @property
+    def layer_kinds(self) -> list[str]:
+        """Return `SLIDING` for each layer that has a window if any has, `FULL` for others."""
+        return self.usual_layer_kinds if self.layer_types is None else self.layer_types
+
+    @property
+    def usual_layer_kinds(self) -> list[str]:
+        """Return what `layer_types` would be, where config.json does not say."""
+        return [SLIDING] * self.num_hidden_layers
+
+    @property
+    def windows(self) -> list[int | None]:
+        window = self.sliding_window if self.use_sliding_window else None
+        return [window if kind == SLIDING else None for kind in self.layer_kinds]
 
     @property
     def kv_heads(self) -> int:
@@ -191,8 +224,8 @@ class MistralConfig(LlamaFamilyConfig):
     sliding_window: int | None = size(4096)
 
 
-class LayeredWindowConfig(LlamaFamilyConfig):
-    """What Qwen2 and Qwen3 share: windows in some layers, if `use_sliding_window`."""
+class QwenConfig(LlamaFamilyConfig):
+    """What Qwen2 and Qwen3 share: windows in the upper layers, if `use_sliding_window`."""
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
@@ -207,19 +240,15 @@ class LayeredWindowConfig(LlamaFamilyConfig):
     eos_token_id: int | list[int] | None = None
 
     @property
-    def windows(self) -> list[int | None]:
-        window = self.sliding_window if self.use_sliding_window else None
-        if self.layer_types is None:
-            layers = range(self.num_hidden_layers)
-            return [window if layer >= self.max_window_layers else None for layer in layers]
-        return [window if each == SLIDING else None for each in self.layer_types]
+    def usual_layer_kinds(self) -> list[str]:
+        layers = range(self.num_hidden_layers)
+        return [SLIDING if layer >= self.max_window_layers else FULL for layer in layers]
 
     def problems(self) -> list[str]:
-        window = self.sliding_window if self.use_sliding_window else None
-        found = super().problems()
-        if window is not None and window < 1:
+        found, window = super().problems(), self.sliding_window
+        if self.use_sliding_window and window is not None and window < 1:
             found.append(f"sliding_window must be at least 1, got {window}")
-        return found + layer_type_problems(self.layer_types, self.num_hidden_layers)
+        return found
 
 
 def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
@@ -233,7 +262,7 @@ def read_qwen_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -
 QWEN2_GGUF = Architecture("qwen2", DECODER, TOP, BLOCK, fixed=SILU, read=read_qwen_gguf)
 
 
-class Qwen2Config(LayeredWindowConfig):
+class Qwen2Config(QwenConfig):
     """Qwen 1.5, 2 and 2.5: queries, keys and values have a bias (Yang et al. 2024, section 2.2)."""
 
     model_type = "qwen2"
@@ -241,7 +270,7 @@ class Qwen2Config(LayeredWindowConfig):
     bias_fields = BiasFields(qkv=True)
 
 
-class Qwen3Config(LayeredWindowConfig):
+class Qwen3Config(QwenConfig):
     """Qwen3: normalised queries and keys instead of the biases (Yang et al. 2025, section 2)."""
 
     model_type = "qwen3"
@@ -275,16 +304,3 @@ class Ernie4_5Config(LlamaFamilyConfig):
     use_bias: bool | None = False
     tie_word_embeddings: bool = True
     pad_token_id: int | None = 0
-
-
-def layer_type_problems(layer_types: list[str] | None, layers: int) -> list[str]:
-    """Return what is wrong with the list that says which layers have a window."""
-    if layer_types is None:
-        return []
-    found = [
-        f"layer_types must hold {FULL} or {SLIDING}, got {kind!r}"
-        for kind in sorted(set(layer_types) - {FULL, SLIDING})
-    ]
-    if len(layer_types) != layers:
-        found.append(f"layer_types must name {layers} layers, got {len(layer_types)}")
-    return found

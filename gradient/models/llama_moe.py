@@ -38,11 +38,12 @@ from gradient.models.llama import (
 from gradient.models.llama_config import (
     LLAMA_GGUF,
     BiasFields,
-    LayeredWindowConfig,
     LlamaFamilyConfig,
+    QwenConfig,
     read_qwen_gguf,
 )
 from gradient.models.moe import Router, SparseMoe
+from gradient.models.rotary_config import FULL, SLIDING
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -199,7 +200,7 @@ QWEN_MOE_GGUF = Architecture(
 )
 
 
-class QwenMoeConfig(MoeFields, LayeredWindowConfig):
+class QwenMoeConfig(MoeFields, QwenConfig):
     """What Qwen2-MoE and Qwen3-MoE share: which layers have a mixture, and of what size."""
 
     aliases = {"num_local_experts": "num_experts"}
@@ -264,13 +265,10 @@ class Qwen2MoeConfig(QwenMoeConfig):
     qkv_bias: bool = True
 
     @property
-    def windows(self) -> list[int | None]:
-        if self.layer_types is not None or not self.use_sliding_window:
-            return super().windows
+    def usual_layer_kinds(self) -> list[str]:
         # As transformers settles it for this model: every other one of the first layers.
-        layers = range(self.num_hidden_layers)
-        sliding = [layer % 2 == 0 and layer < self.max_window_layers for layer in layers]
-        return [self.sliding_window if each else None for each in sliding]
+        first, layers = self.max_window_layers, range(self.num_hidden_layers)
+        return [SLIDING if layer % 2 == 0 and layer < first else FULL for layer in layers]
 
 
 class Qwen3MoeConfig(QwenMoeConfig):
@@ -287,9 +285,8 @@ class Qwen3MoeConfig(QwenMoeConfig):
     attention_bias: bool = False
 
     @property
-    def windows(self) -> list[int | None]:
-        window = self.sliding_window if self.use_sliding_window else None
-        return [window] * self.num_hidden_layers
+    def layer_kinds(self) -> list[str]:
+        return [SLIDING] * self.num_hidden_layers
 
 
 class QwenMoe(SparseMoe):

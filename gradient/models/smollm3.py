@@ -13,7 +13,7 @@ from typing import Any
 from gradient.models.config import size
 from gradient.models.gguf import DECODER
 from gradient.models.llama import LlamaForCausalLM
-from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, keep_values, layer_type_problems
+from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, keep_values
 from gradient.models.rotary_config import FULL, SLIDING
 
 __all__ = ["LlamaForCausalLM", "SmolLM3Config"]
@@ -57,7 +57,7 @@ class SmolLM3Config(LlamaConfig):
     pad_token_id: int | None = 128004
 
     def problems(self) -> list[str]:
-        found = super().problems() + layer_type_problems(self.layer_types, self.num_hidden_layers)
+        found = super().problems()
         listed = self.no_rope_layers
         if listed is not None and len(listed) < self.num_hidden_layers:
             found.append(f"no_rope_layers must name {self.num_hidden_layers} layers: {listed}")
@@ -71,7 +71,5 @@ class SmolLM3Config(LlamaConfig):
         return [FULL if rotated[layer] else None for layer in layers]
 
     @property
-    def windows(self) -> list[int | None]:
-        window = self.sliding_window if self.use_sliding_window else None
-        kinds = self.layer_types or [FULL if kind else SLIDING for kind in self.rotary_kinds]
-        return [window if kind == SLIDING else None for kind in kinds]
+    def usual_layer_kinds(self) -> list[str]:
+        return [FULL if kind else SLIDING for kind in self.rotary_kinds]
