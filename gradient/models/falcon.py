@@ -51,6 +51,7 @@ class FalconConfig(RotaryConfig):
     """The shape of a Falcon; the defaults are the 7B model's."""
 
     model_type = "falcon"
+    layer_norms = True
     gguf = Architecture(
         "falcon",
         (
@@ -206,5 +207,4 @@ class FalconForCausalLM(CausalLM):
     tied = {"lm_head.weight": "transformer.word_embeddings.weight"}
 
     def __init__(self, config: FalconConfig) -> None:
-        decoder = partial(FalconModel, layer=FalconDecoderLayer, norm=nn.LayerNorm)
-        super().__init__(config, decoder)
+        super().__init__(config, partial(FalconModel, layer=FalconDecoderLayer))

@@ -31,6 +31,7 @@ class GPTNeoXConfig(RotaryConfig):
     """The shape of a GPT-NeoX; the defaults are the 20B model's."""
 
     model_type = "gpt_neox"
+    layer_norms = True
     default_partial_rotary_factor = 0.25
     gguf = Architecture(
         "gptneox",
@@ -144,4 +145,4 @@ class GPTNeoXForCausalLM(CausalLM):
     tied = {"embed_out.weight": "gpt_neox.embed_in.weight"}
 
     def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__(config, partial(GPTNeoXModel, layer=GPTNeoXLayer, norm=nn.LayerNorm))
+        super().__init__(config, partial(GPTNeoXModel, layer=GPTNeoXLayer))

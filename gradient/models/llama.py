@@ -65,21 +65,29 @@ class LlamaRMSNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
+#: Makes a norm of its size and epsilon.
+MakeNorm = Callable[[int, float], nn.Module]
+
+
+def norm_of(config: RotaryConfig) -> MakeNorm:
+    """Return the norm that the config asks for."""
+    return nn.LayerNorm if config.layer_norms else LlamaRMSNorm
+
+
 class LlamaAttention(CausalAttention):
     """Causal self-attention whose key-value heads serve several query heads each.
 
     Grouped queries: Ainslie et al. 2023 (arXiv:2305.13245), section 2.2.
 
     Args:
-        norm: what normalises queries and keys, where the config says so.
+        norm: what normalises queries and keys, where the config says so; None: as other norms.
     """
 
-    def __init__(
-        self,
-        config: LlamaFamilyConfig,
-        layer: int,
-        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
-    ) -> None:
+    #: What checkpoints call the norms of queries and of keys, and the projection of the output.
+    norm_names: ClassVar[tuple[str, str]] = ("q_norm", "k_norm")
+    out_name: ClassVar[str] = "o_proj"
+
+    def __init__(self, config: LlamaFamilyConfig, layer: int, norm: MakeNorm | None = None) -> None:
         super().__init__(
             layer,
             scale=config.scale,
@@ -92,24 +100,32 @@ class LlamaAttention(CausalAttention):
         self.q_proj = nn.Linear(C, config.num_attention_heads * D, bias=biases.qkv)
         self.k_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
         self.v_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
-        self.o_proj = nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
+        self.add_module(
+            self.out_name, nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
+        )
         self.qk_norm = config.qk_norm
         if config.qk_norm:
-            whole = config.qk_norm == "all"
-            self.q_norm = norm(self.q_proj.out_features if whole else D, config.norm_eps)
-            self.k_norm = norm(self.k_proj.out_features if whole else D, config.norm_eps)
+            norm = norm or norm_of(config)
+            for name, projection in zip(self.norm_names, (self.q_proj, self.k_proj), strict=True):
+                size = D if config.qk_norm == "head" else projection.out_features
+                self.add_module(name, norm(size, config.norm_eps))
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, H D or H_kv D)
         if self.qk_norm == "all":
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.normed(q, k)
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in (q, k, v))  # (B, T, H or H_kv, D)
         if self.qk_norm == "head":
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.normed(q, k)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, H or H_kv, T, D)
-        return self.o_proj(self.attend(past, rotate(q), rotate(k), v))
+        return getattr(self, self.out_name)(self.attend(past, rotate(q), rotate(k), v))
+
+    def normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys, normalised."""
+        q_norm, k_norm = self.norm_names
+        return getattr(self, q_norm)(q), getattr(self, k_norm)(k)
 
 
 class LlamaMLP(nn.Module):
@@ -148,7 +164,7 @@ class LlamaDecoderLayer(nn.Module):
     Args:
         attention: makes `self_attn` of the config and the number of the layer.
         mlp: makes `mlp` of the config.
-        norm: makes a norm of its size and epsilon.
+        norm: makes a norm; None: the one that the config asks for.
     """
 
     #: What checkpoints call the MLP.
@@ -161,9 +177,10 @@ class LlamaDecoderLayer(nn.Module):
         *,
         attention: Callable[[Any, int], nn.Module] = LlamaAttention,
         mlp: Callable[[Any], nn.Module] = mlp_of,
-        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
+        norm: MakeNorm | None = None,
     ) -> None:
         super().__init__()
+        norm = norm or norm_of(config)
         self.self_attn = attention(config, layer)
         self.add_module(self.mlp_name, mlp(config))
         self.norms = config.norms
@@ -194,7 +211,7 @@ class LlamaModel(nn.Module):
 
     Args:
         layer: makes a layer of the config, its number, `norm` and `parts`.
-        norm: makes a norm of its size and epsilon.
+        norm: makes a norm; None: the one that the config asks for.
         embedding: makes the embedding of V, C and `padding_idx`.
         parts: what a layer is made of, as of `LlamaDecoderLayer`.
     """
@@ -207,12 +224,12 @@ class LlamaModel(nn.Module):
         config: RotaryConfig,
         *,
         layer: Callable[..., nn.Module] = LlamaDecoderLayer,
-        norm: Callable[[int, float], nn.Module] = LlamaRMSNorm,
+        norm: MakeNorm | None = None,
         embedding: Callable[[int, int, int | None], nn.Module] = nn.Embedding,
         **parts: Callable[..., nn.Module],
     ) -> None:
         super().__init__()
-        C = config.hidden_size
+        C, norm = config.hidden_size, norm or norm_of(config)
         embed_tokens, layers, last_norm = self.names
         self.add_module(embed_tokens, embedding(config.vocab_size, C, config.padding_idx))
         self.embedding_multiplier = config.embedding_multiplier

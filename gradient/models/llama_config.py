@@ -67,8 +67,9 @@ class LlamaFamilyConfig(RotaryConfig):
     #: The field that has the epsilon of the norms.
     norm_eps_field: ClassVar[str] = "rms_norm_eps"
     #: What of queries and keys is normalised: "head", each by itself, "all" heads, or "", nothing.
-    qk_norm: ClassVar[str] = ""
-    norms: ClassVar[Norms] = Norms()
+    qk_norm = constant("")
+    #: What checkpoints call the norms around attention and MLP.
+    norms = constant(Norms())
     bias_fields: ClassVar[BiasFields] = BiasFields()
     #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.
     mlp_names: ClassVar[tuple[str, str] | None] = None

@@ -14,12 +14,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient import nn
-from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, same_as
 from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, TOP, decoder_keys
-from gradient.models.llama import LlamaForCausalLM, LlamaModel
-from gradient.models.llama_config import LlamaFamilyConfig
+from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaModel
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 from gradient.models.mlp import MLP
 from gradient.models.rope import ApplyRotary, rotary_dim
 from gradient.tensor import Tensor
@@ -44,7 +43,9 @@ class PhiConfig(LlamaFamilyConfig):
         },
         fixed={"hidden_act": TANH_GELU, "qk_layernorm": False},
     )
+    layer_norms = True
     norm_eps_field = "layer_norm_eps"
+    bias_fields = BiasFields(True, True, True)
     default_partial_rotary_factor = 0.5
 
     vocab_size: int = 51200
@@ -69,32 +70,16 @@ class PhiConfig(LlamaFamilyConfig):
 
     embedding_dropout = same_as("embd_pdrop")
 
+    @property
+    def qk_norm(self) -> str:
+        return "head" if self.qk_layernorm else ""
 
-class PhiAttention(CausalAttention):
-    """Causal self-attention, with grouped key-value heads where the config has fewer of them."""
 
-    def __init__(self, config: PhiConfig, layer: int) -> None:
-        super().__init__(layer, dropout=config.attention_dropout)
-        C, D = config.hidden_size, config.head_size
-        self.head_dim = D
-        self.q_proj = nn.Linear(C, config.num_attention_heads * D)
-        self.k_proj = nn.Linear(C, config.kv_heads * D)
-        self.v_proj = nn.Linear(C, config.kv_heads * D)
-        self.dense = nn.Linear(config.num_attention_heads * D, C)
-        normed, eps = config.qk_layernorm, config.layer_norm_eps
-        self.q_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
-        self.k_layernorm = nn.LayerNorm(D, eps=eps) if normed else nn.Identity()
+class PhiAttention(LlamaAttention):
+    """LLaMA's attention under other names."""
 
-    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
-        """Return the attention output: (B, T, C) -> (B, T, C)."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q = rotate(self.q_layernorm(q).transpose(1, 2))  # (B, H, T, D)
-        k = rotate(self.k_layernorm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        return self.dense(self.attend(past, q, k, v.transpose(1, 2)))
+    norm_names = ("q_layernorm", "k_layernorm")
+    out_name = "dense"
 
 
 class PhiDecoderLayer(nn.Module):
@@ -134,5 +119,4 @@ class PhiForCausalLM(LlamaForCausalLM):
     config_class = PhiConfig
 
     def __init__(self, config: PhiConfig) -> None:
-        parts = {"layer": PhiDecoderLayer, "norm": nn.LayerNorm}
-        super().__init__(config, PhiModel, head_bias=True, **parts)
+        super().__init__(config, PhiModel, head_bias=True, layer=PhiDecoderLayer)

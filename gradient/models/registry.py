@@ -98,7 +98,7 @@ MODELS: dict[str, Entry] = {
     "roberta": _row("roberta", "Roberta", head="ForMaskedLM"),
     "smollm3": _row("smollm3", "SmolLM3", "smollm3", model=_LLAMA),
     "stablelm": _row("stablelm", "StableLm", "stablelm"),
-    "starcoder2": _row("starcoder2", "Starcoder2", "starcoder2"),
+    "starcoder2": _row("starcoder2", "Starcoder2", "starcoder2", model=_LLAMA),
     "xlm-roberta": _row("roberta", "XLMRoberta", model=_ROBERTA, head="ForMaskedLM"),
 }
 

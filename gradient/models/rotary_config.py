@@ -27,6 +27,9 @@ class RotaryConfig(DecoderConfig):
     #: Whether a text is recomputed when it grows so long that its rotary angles change.
     recomputes_when_angles_change: ClassVar[bool] = False
 
+    #: Whether norms are LayerNorms; if not, they are RMSNorms.
+    layer_norms: ClassVar[bool] = False
+
     #: The epsilon of the norms, what embeddings are multiplied by, and the probability of dropping
     #: a number of one, in training.
     norm_eps = constant(1e-5)

@@ -10,14 +10,15 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import gradient
 from gradient import nn
 from gradient.models.causal_lm import PastKeyValues
-from gradient.models.config import positive, probability
+from gradient.models.config import positive, probability, same_as
 from gradient.models.gguf import PLAIN, SILU, Key, decoder_keys
-from gradient.models.llama import LlamaAttention, LlamaForCausalLM, LlamaMLP
-from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
+from gradient.models.llama import LlamaAttention, LlamaDecoderLayer, LlamaForCausalLM
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
 from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
@@ -28,6 +29,7 @@ class StableLmConfig(LlamaFamilyConfig):
     """The shape of a StableLM; the defaults are the 3B model's."""
 
     model_type = "stablelm"
+    layer_norms = True
     norm_eps_field = "layer_norm_eps"
     default_partial_rotary_factor = 0.25
     bias_fields = BiasFields(qkv="use_qkv_bias")
@@ -53,59 +55,49 @@ class StableLmConfig(LlamaFamilyConfig):
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 0
 
+    residual_dropout = same_as("hidden_dropout")
+
+    @property
+    def qk_norm(self) -> str:
+        return "all" if self.qk_layernorm else ""
+
+    @property
+    def norms(self) -> Norms:
+        return Norms(before_mlp="") if self.use_parallel_residual else Norms()
+
 
 class StableLmLayerNormPerHead(nn.Module):
-    """LayerNorm over each head, with weights of its own: (B, T, heads, D) -> the same."""
+    """LayerNorm over each head, with weights of its own: (B, T, heads * D) -> the same."""
 
-    def __init__(self, D: int, heads: int, eps: float) -> None:
+    def __init__(self, D: int, width: int, eps: float) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([nn.LayerNorm(D, eps, bias=False) for _ in range(heads)])
+        norms = (nn.LayerNorm(D, eps, bias=False) for _ in range(width // D))
+        self.norms = nn.ModuleList(norms)
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = (norm(x[:, :, head]) for head, norm in enumerate(self.norms))
-        return gradient.stack(list(normed), dim=2)
+        heads = x.chunk(len(self.norms), dim=-1)  # each (B, T, D)
+        return gradient.cat([norm(y) for norm, y in zip(self.norms, heads, strict=True)], dim=-1)
 
 
 class StableLmAttention(LlamaAttention):
-    """LLaMA's, with queries and keys normalised where the config says so."""
+    """LLaMA's, with norms of queries and keys that have other names."""
+
+    norm_names = ("q_layernorm", "k_layernorm")
 
     def __init__(self, config: StableLmConfig, layer: int) -> None:
-        super().__init__(config, layer)
-        normed, D, eps = config.qk_layernorm, config.head_size, config.layer_norm_eps
-        H, H_kv = config.num_attention_heads, config.kv_heads
-        self.q_layernorm = StableLmLayerNormPerHead(D, H, eps) if normed else nn.Identity()
-        self.k_layernorm = StableLmLayerNormPerHead(D, H_kv, eps) if normed else nn.Identity()
-
-    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, -1, self.head_dim)  # (B, T, H or H_kv, D)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q = rotate(self.q_layernorm(q).transpose(1, 2))  # (B, H, T, D)
-        k = rotate(self.k_layernorm(k).transpose(1, 2))  # (B, H_kv, T, D)
-        return self.o_proj(self.attend(past, q, k, v.transpose(1, 2)))
+        super().__init__(config, layer, partial(StableLmLayerNormPerHead, config.head_size))
 
 
-class StableLmDecoderLayer(nn.Module):
+class StableLmDecoderLayer(LlamaDecoderLayer):
     """Attention and MLP, one after the other on norms of their own or side by side on one."""
 
-    def __init__(self, config: StableLmConfig, layer: int, norm: type[nn.LayerNorm]) -> None:
-        super().__init__()
-        C, eps = config.hidden_size, config.layer_norm_eps
-        self.parallel = config.use_parallel_residual
-        self.self_attn = StableLmAttention(config, layer)
-        self.mlp = LlamaMLP(config)
-        self.input_layernorm = norm(C, eps)
-        self.post_attention_layernorm = nn.Identity() if self.parallel else norm(C, eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        y = self.input_layernorm(x)
+        y = self.normed(self.norms.before_attention, x)
         x = x + self.self_attn(y, rotate, past)
-        return x + self.dropout(self.mlp(y if self.parallel else self.post_attention_layernorm(x)))
+        if self.norms.before_mlp:
+            y = self.normed(self.norms.before_mlp, x)
+        return x + self.dropout(getattr(self, self.mlp_name)(y))
 
 
 class StableLmForCausalLM(LlamaForCausalLM):
@@ -114,4 +106,4 @@ class StableLmForCausalLM(LlamaForCausalLM):
     config_class = StableLmConfig
 
     def __init__(self, config: StableLmConfig) -> None:
-        super().__init__(config, layer=StableLmDecoderLayer, norm=nn.LayerNorm)
+        super().__init__(config, layer=StableLmDecoderLayer, attention=StableLmAttention)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gradient import nn
 from gradient.models.config import positive, probability, size
 from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys, read_window
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
-__all__ = ["Starcoder2Config", "Starcoder2ForCausalLM"]
+__all__ = ["LlamaForCausalLM", "Starcoder2Config"]
 
 
 class Starcoder2Config(LlamaFamilyConfig):
     """The shape of a StarCoder2; the defaults are the 3B model's."""
 
     model_type = "starcoder2"
+    layer_norms = True
     norm_eps_field = "norm_epsilon"
     bias_fields = BiasFields("use_bias", "use_bias", "use_bias")
     mlp_names = ("c_fc", "c_proj")
@@ -47,12 +47,3 @@ class Starcoder2Config(LlamaFamilyConfig):
     tie_word_embeddings: bool = True
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
-
-
-class Starcoder2ForCausalLM(LlamaForCausalLM):
-    """StarCoder2 with its language-model head."""
-
-    config_class = Starcoder2Config
-
-    def __init__(self, config: Starcoder2Config) -> None:
-        super().__init__(config, norm=nn.LayerNorm)
