@@ -129,11 +129,6 @@ def read_windows(values: dict[str, Any], metadata: Metadata, period: int | None 
     values["layer_types"] = [kinds[each] for each in sliding]
 
 
-def read_window(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Read a window of 0, or none, as none; for `Architecture.read`."""
-    values["sliding_window"] = values.get("sliding_window") or None
-
-
 # ---- rows that many families share --------------------------------------------------------------
 
 CONTEXT = Key("context_length", "max_position_embeddings")
@@ -193,6 +188,9 @@ MLP = {
 }
 BLOCK = {**ATTENTION, "ffn_norm": "post_attention_layernorm", **MLP}
 QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+
+#: Modules that convert_hf_to_gguf.py reorders for `Architecture.paired`.
+PAIRED = ("attn_q", "attn_k")
 
 GATE_UP = {"ffn_up": "mlp.gate_up_proj", "ffn_down": "mlp.down_proj"}
 SILU = {"hidden_act": ("silu", "swish")}

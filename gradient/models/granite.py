@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, same_as
-from gradient.models.gguf import Key, decoder_keys
+from gradient.models.gguf import PAIRED, PLAIN, Key, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
-from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, keep_values
+from gradient.models.llama_config import LlamaConfig
 
 __all__ = ["GraniteConfig", "LlamaForCausalLM"]
 
@@ -17,7 +17,7 @@ class GraniteConfig(LlamaConfig):
 
     model_type = "granite"
     gguf = replace(
-        LLAMA_GGUF,
+        PLAIN,
         name="granite",
         keys=decoder_keys(
             "rms_norm_eps",
@@ -26,7 +26,7 @@ class GraniteConfig(LlamaConfig):
             Key("logit_scale", "logits_scaling", 1.0),
             Key("attention.scale", "attention_multiplier", lambda read: read["head_dim"] ** -0.5),
         ),
-        read=keep_values,
+        paired=PAIRED,
     )
 
     embedding_multiplier: float = positive(1.0)

@@ -14,6 +14,7 @@ from gradient.models.config import activation, constant, positive, probability, 
 from gradient.models.gguf import (
     BLOCK,
     DECODER,
+    PAIRED,
     QK_NORMS,
     SILU,
     TOP,
@@ -163,15 +164,9 @@ class LlamaFamilyConfig(RotaryConfig):
         return None
 
 
-def keep_values(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
-    """Leave what the keys said: for relatives of `LLAMA_GGUF` that need none of `read_gguf`."""
-
-
 def read_gguf(values: dict[str, Any], metadata: Metadata, shapes: Shapes) -> None:
     """Tell LLaMA, Mistral and Mixtral apart, which are one architecture to llama.cpp."""
     experts = {name: values.pop(name, 0) for name in ("num_local_experts", "num_experts_per_tok")}
-    if not values.get("sliding_window"):
-        values.pop("sliding_window", None)
     if experts["num_local_experts"]:
         values |= {"model_type": "mixtral"} | experts
     elif "sliding_window" in values:
@@ -191,7 +186,7 @@ LLAMA_GGUF = Architecture(
     TOP,
     BLOCK,
     fixed=SILU,
-    paired=("attn_q", "attn_k"),
+    paired=PAIRED,
     one_window=True,
     read=read_gguf,
 )

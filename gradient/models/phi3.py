@@ -16,7 +16,7 @@ from gradient.models.activations import ACTIVATIONS
 from gradient.models.attention import CausalAttention
 from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, same_as, size
-from gradient.models.gguf import GATE_UP, PLAIN, WINDOW, Key, decoder_keys, read_window
+from gradient.models.gguf import GATE_UP, PLAIN, WINDOW, Key, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import LlamaFamilyConfig, Norms
 from gradient.models.rope import ApplyRotary
@@ -45,7 +45,6 @@ class Phi3Config(LlamaFamilyConfig):
         | GATE_UP
         | {"attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj"},
         one_window=True,
-        read=read_window,
     )
     default_partial_rotary_factor = 1.0
     recomputes_when_angles_change = True

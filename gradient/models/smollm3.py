@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from gradient.models.config import size
-from gradient.models.gguf import DECODER
+from gradient.models.gguf import PAIRED, PLAIN
 from gradient.models.llama import LlamaForCausalLM
-from gradient.models.llama_config import LLAMA_GGUF, LlamaConfig, keep_values
+from gradient.models.llama_config import LlamaConfig
 from gradient.models.rotary_config import FULL, SLIDING
 
 __all__ = ["LlamaForCausalLM", "SmolLM3Config"]
@@ -32,11 +32,11 @@ class SmolLM3Config(LlamaConfig):
     model_type = "smollm3"
     default_rope_theta = 2_000_000.0
     gguf = replace(
-        LLAMA_GGUF,
+        PLAIN,
         name="smollm3",
-        keys=DECODER,
-        rope_theta=2_000_000.0,
-        read=keep_values,
+        paired=PAIRED,
+        rope_theta=default_rope_theta,
+        one_window=True,
         write=write_gguf,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gradient.models.config import positive, probability, size
-from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys, read_window
+from gradient.models.gguf import ATTENTION, PLAIN, TANH_GELU, WINDOW, decoder_keys
 from gradient.models.llama import LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
@@ -28,7 +28,6 @@ class Starcoder2Config(LlamaFamilyConfig):
         | {"ffn_norm": "post_attention_layernorm", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
         fixed={"hidden_act": ("gelu_pytorch_tanh", *TANH_GELU)},
         one_window=True,
-        read=read_window,
     )
 
     vocab_size: int = 49152

@@ -106,6 +106,8 @@ def read_config(
             value = key.default(values) if callable(key.default) and not missing else key.default
         if value is not None:
             values[key.hf] = value
+    if values.get("sliding_window") == 0:
+        del values["sliding_window"]  # there is none
     if missing:
         raise FileFormatError(
             f"{path}: the metadata lack {', '.join(missing)}, without which they describe no model "
