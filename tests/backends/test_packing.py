@@ -1,4 +1,4 @@
-"""The kernels that search for the scales of the K formats: the definition's results to the bit."""
+"""The kernels that search for the scales of k-quants: the definition's results to the bit."""
 
 from __future__ import annotations
 

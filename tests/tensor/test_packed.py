@@ -162,7 +162,7 @@ def test_special_rows(dtype):
 
 
 def test_the_search_beats_plain_rounding():
-    """The K formats' scales, found by search, against those of each sub-block's range."""
+    """The k-quants' scales, found by search, against those of each sub-block's range."""
     x = normal(64, 512).reshape(-1, 8, 32)
     low = np.minimum(x.min(-1, keepdims=True), 0)
     scale = (x.max(-1, keepdims=True) - low) / 15

@@ -1,4 +1,4 @@
-"""Packing weights in the K formats, with the search for their scales done by kernels."""
+"""Packing weights as k-quants, with the search for their scales done by kernels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import numpy as np
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.numpy import kernels
 from gradient.dtypes import PackedDType
-from gradient.dtypes.packed.k_affine import AffineBlocks
-from gradient.dtypes.packed.k_symmetric import SymmetricBlocks
+from gradient.dtypes.packed.k_quants import AffineBlocks, SymmetricBlocks
 from gradient.dtypes.packed.search import Affine, Symmetric
 
 
@@ -35,20 +34,20 @@ class PackingKernels(PackedDefaults[np.ndarray]):
 def _affine(x: np.ndarray, dtype: AffineBlocks) -> Affine:
     """`search.affine` of the blocks of x."""
     blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
-    scale, minimum = np.empty((2, blocks, 1), np.float32)
-    a, b = np.empty((2, blocks, parts), np.uint8)
+    d, dmin = np.empty((2, blocks, 1), np.float32)
+    scales, mins = np.empty((2, blocks, parts), np.uint8)
     codes = np.empty((blocks, parts, width), np.uint8)
-    found = (each.reshape(-1) for each in (scale, minimum, a, b, codes))
+    found = (each.reshape(-1) for each in (d, dmin, scales, mins, codes))
     kernels.load("scale_search").affine(0, blocks, x, width, dtype.highest, dtype.most, *found)
-    return Affine(scale, minimum, a, b, codes)
+    return Affine(d, dmin, scales, mins, codes)
 
 
 def _symmetric(x: np.ndarray, dtype: SymmetricBlocks) -> Symmetric:
     """`search.symmetric` of the blocks of x."""
     blocks, (parts, width) = x.size // dtype.block_size, dtype.sub_blocks
-    scale = np.empty((blocks, 1), np.float32)
-    multiples = np.empty((blocks, parts), np.float32)
+    d = np.empty((blocks, 1), np.float32)
+    scales = np.empty((blocks, parts), np.float32)
     codes = np.empty((blocks, parts, width), np.int8)
-    found = (each.reshape(-1) for each in (scale, multiples, codes))
+    found = (each.reshape(-1) for each in (d, scales, codes))
     kernels.load("scale_search").symmetric(0, blocks, x, width, dtype.half, dtype.most, *found)
-    return Symmetric(scale, multiples, codes)
+    return Symmetric(d, scales, codes)

@@ -3,10 +3,9 @@
 >>> gradient.quantization.quantize(gradient.randn(64, 256), gradient.q4_k)
 tensor(..., size=(64, 256), dtype=gradient.q4_k, bits_per_weight=4.5)
 
-GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_affine`, `k_symmetric`,
-`codebook`), then those with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each
-file explains its layout, and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any
-backend).
+GGUF's block formats lie one file a family (`q8`, `q4`, `q5`, `k_quants`, `codebook`), then those
+with separate codes and scales (`int8_channel`, `int4_group`, `nf4`). Each file explains its layout,
+and holds its reference `pack` (NumPy, round to nearest) and `unpack` (any backend).
 """
 
 from gradient.dtypes.dtype import register
@@ -15,8 +14,7 @@ from gradient.dtypes.packed.blocks import BlockDType as BlockDType
 from gradient.dtypes.packed.codebook import iq4_nl, iq4_xs, mxfp4
 from gradient.dtypes.packed.int4_group import int4_group, int4_group32, int4_group128
 from gradient.dtypes.packed.int8_channel import int8_channel
-from gradient.dtypes.packed.k_affine import q2_k, q4_k, q5_k
-from gradient.dtypes.packed.k_symmetric import q3_k, q6_k
+from gradient.dtypes.packed.k_quants import q2_k, q3_k, q4_k, q5_k, q6_k
 from gradient.dtypes.packed.nf4 import nf4
 from gradient.dtypes.packed.q4 import q4_0, q4_1
 from gradient.dtypes.packed.q5 import q5_0, q5_1

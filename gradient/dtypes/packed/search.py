@@ -1,4 +1,4 @@
-"""Finding scales for the K formats: least squares over candidates, then over what can be stored.
+"""Finding scales for the k-quants: least squares over candidates, then over what can be stored.
 
 A block's codes and its scale depend on each other: given the scale, the best codes are the nearest;
 given the codes, the best scale is a weighted mean. Rounding to the block's range is only one answer
@@ -57,15 +57,15 @@ def nearest(x: Array, low: int, high: int) -> Array:
 
 
 class Symmetric(NamedTuple):
-    """What blocks of a symmetric format store: weight = scale * multiple * code."""
+    """What blocks of a symmetric format store: weight = d * scale * code."""
 
-    scale: Array  # (blocks, 1), a 16-bit float's value
-    multiples: Array  # (blocks, sub-blocks)
+    d: Array  # (blocks, 1), a 16-bit float's value
+    scales: Array  # (blocks, sub-blocks)
     codes: Array  # (blocks, sub-blocks, weights)
 
 
 def symmetric(x: Array, half: int, most: int) -> Symmetric:
-    """The best for x (blocks, sub-blocks, weights): codes -half .. half - 1, multiples -most ..
+    """The best for x (blocks, sub-blocks, weights): codes -half .. half - 1, scales -most ..
     most - 1."""
     x = bounded(x.T)
     w = importance(x)
@@ -76,17 +76,17 @@ def symmetric(x: Array, half: int, most: int) -> Symmetric:
 
     wanted = fit_scale(x, w, half)
     edge = np.take_along_axis(wanted, np.abs(wanted).argmax(0)[None], 0)[0]
-    scale = half_beyond(edge / -most)  # the largest multiple is -most, the longer side
-    multiples = nearest(wanted * inverse(scale), -most, most - 1)
+    d = half_beyond(edge / -most)  # the largest scale is -most, the longer side
+    scales = nearest(wanted * inverse(d), -most, most - 1)
     for last in (False,) * ROUNDS + (True,):
-        multiples = _best_neighbour(multiples, -most, most - 1, lambda m: weighted_error(scale * m))  # noqa: B023
-        codes = nearest(x * inverse(scale * multiples), -half, half - 1)
+        scales = _best_neighbour(scales, -most, most - 1, lambda s: weighted_error(d * s))  # noqa: B023
+        codes = nearest(x * inverse(d * scales), -half, half - 1)
         if not last:
-            stored = multiples * codes
+            stored = scales * codes
             num, den = dot(w * x, stored).sum(0), dot(w * stored, stored).sum(0)
             fitted = as_half(num * inverse(den))
-            scale = np.where((den > 0) & (fitted != 0), fitted, scale)
-    return Symmetric(scale[:, None], multiples.T, codes.T)
+            d = np.where((den > 0) & (fitted != 0), fitted, d)
+    return Symmetric(d[:, None], scales.T, codes.T)
 
 
 def fit_scale(x: Array, w: Array, half: int) -> Array:
@@ -109,36 +109,36 @@ def fit_scale(x: Array, w: Array, half: int) -> Array:
 
 
 class Affine(NamedTuple):
-    """What blocks of an affine format store: weight = scale * a * code - minimum * b."""
+    """What blocks of an affine format store: weight = d * scale * code - dmin * min."""
 
-    scale: Array  # (blocks, 1), a 16-bit float's value
-    minimum: Array  # (blocks, 1), a 16-bit float's value
-    a: Array  # (blocks, sub-blocks)
-    b: Array  # (blocks, sub-blocks)
+    d: Array  # (blocks, 1), a 16-bit float's value
+    dmin: Array  # (blocks, 1), a 16-bit float's value
+    scales: Array  # (blocks, sub-blocks)
+    mins: Array  # (blocks, sub-blocks)
     codes: Array  # (blocks, sub-blocks, weights)
 
 
 def affine(x: Array, highest: int, most: int) -> Affine:
-    """The best for x (blocks, sub-blocks, weights): codes 0 .. highest, a and b 0 .. most."""
+    """The best for x (blocks, sub-blocks, weights): codes to `highest`, all scales to `most`."""
     x = bounded(x.T)
     w = importance(x)
 
-    def weighted_error(a: Array, b: Array) -> Array:
-        step, error = scale * a, x + minimum * b
+    def weighted_error(scales: Array, mins: Array) -> Array:
+        step, error = d * scales, x + dmin * mins
         error -= step * nearest(error * inverse(step), 0, highest)
         return dot(w * error, error)
 
     slopes, offsets = fit_line(x, w, highest)
-    scale, minimum = half_beyond(slopes.max(0) / most), half_beyond(offsets.max(0) / most)
-    a = nearest(slopes * inverse(scale), 0, most)
-    b = nearest(offsets * inverse(minimum), 0, most)
+    d, dmin = half_beyond(slopes.max(0) / most), half_beyond(offsets.max(0) / most)
+    scales = nearest(slopes * inverse(d), 0, most)
+    mins = nearest(offsets * inverse(dmin), 0, most)
     for last in (False,) * ROUNDS + (True,):
-        a = _best_neighbour(a, 0, most, lambda a: weighted_error(a, b))  # noqa: B023
-        b = _best_neighbour(b, 0, most, lambda b: weighted_error(a, b))  # noqa: B023
-        codes = nearest((x + minimum * b) * inverse(scale * a), 0, highest)
+        scales = _best_neighbour(scales, 0, most, lambda s: weighted_error(s, mins))  # noqa: B023
+        mins = _best_neighbour(mins, 0, most, lambda m: weighted_error(scales, m))  # noqa: B023
+        codes = nearest((x + dmin * mins) * inverse(d * scales), 0, highest)
         if not last:
-            scale, minimum = _fit_shared(x, w, a * codes, b, scale, minimum)
-    return Affine(scale[:, None], minimum[:, None], a.T, b.T, codes.T)
+            d, dmin = _fit_shared(x, w, scales * codes, mins, d, dmin)
+    return Affine(d[:, None], dmin[:, None], scales.T, mins.T, codes.T)
 
 
 def fit_line(x: Array, w: Array, highest: int) -> tuple[Array, Array]:
@@ -173,18 +173,18 @@ def fit_line(x: Array, w: Array, highest: int) -> tuple[Array, Array]:
 
 
 def _fit_shared(
-    x: Array, w: Array, stored: Array, b: Array, scale: Array, minimum: Array
+    x: Array, w: Array, stored: Array, mins: Array, d: Array, dmin: Array
 ) -> tuple[Array, Array]:
-    """The scale and minimum of least error for a block's integers; the old ones if one is < 0."""
+    """The d and dmin of least error for a block's integers; the old ones if one is < 0."""
     ss, sx = dot(w * stored, stored).sum(0), dot(w * stored, x).sum(0)
-    sb, bx = (b * dot(w, stored)).sum(0), (b * dot(w, x)).sum(0)
-    bb = (b * b * w.sum(0)).sum(0)
-    det = ss * bb - sb * sb
+    sm, mx = (mins * dot(w, stored)).sum(0), (mins * dot(w, x)).sum(0)
+    mm = (mins * mins * w.sum(0)).sum(0)
+    det = ss * mm - sm * sm
     inv = inverse(det)
-    new_scale = as_half((sx * bb - sb * bx) * inv)
-    new_minimum = as_half((sb * sx - ss * bx) * inv)
-    good = (det > 0) & (new_scale > 0) & (new_minimum >= 0)
-    return np.where(good, new_scale, scale), np.where(good, new_minimum, minimum)
+    new_d = as_half((sx * mm - sm * mx) * inv)
+    new_dmin = as_half((sm * sx - ss * mx) * inv)
+    good = (det > 0) & (new_d > 0) & (new_dmin >= 0)
+    return np.where(good, new_d, d), np.where(good, new_dmin, dmin)
 
 
 # Shared ------------------------------------------------------------------------------------------

@@ -352,8 +352,10 @@ def q6_k_codes(block, part, half):
 
 
 def multiples_and_minimums(block):
-    """Of Q4_K and Q5_K: the eight a, then the eight b, of 6 bits. `six_bits` of the dtype explains
-    the 12 bytes."""
+    """Of Q4_K and Q5_K: the eight scales, then the eight minimums, of 6 bits.
+
+    `dtypes.packed.k_quants.unpack_scales_mins` explains the 12 bytes.
+    """
     packed = block.codes(4)  # and four bytes of no use
     first = packed.pick(0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7)
     third = packed.pick(*[8, 9, 10, 11] * 4) >> [0] * 8 + [4] * 8
@@ -364,7 +366,7 @@ def multiples_and_minimums(block):
 
 
 def q3_k_multiples(block):
-    """Of Q3_K: the sixteen s + 32, of 6 bits."""
+    """Of Q3_K: the sixteen scales + 32, of 6 bits."""
     packed = block.codes(94)  # the twelve bytes begin at the third
     low = packed.pick(*[2, 3, 4, 5, 6, 7, 8, 9] * 2) >> [0] * 8 + [4] * 8 & 15
     high = packed.pick(*[10, 11, 12, 13] * 4) >> [0] * 4 + [2] * 4 + [4] * 4 + [6] * 4 & 3

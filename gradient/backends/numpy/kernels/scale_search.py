@@ -1,4 +1,4 @@
-"""The search for the scales of the K formats, as `gradient.dtypes.packed.search` defines it.
+"""The search for the scales of k-quants, as `gradient.dtypes.packed.search` defines it.
 
 Each lane of a vector searches for a block of its own, so a kernel reads as the definition does for
 one block. The results are the definition's to the bit: products are rounded before they are added,
