@@ -5,9 +5,9 @@
         steps: int = field(default=100, metadata={"limit": integer(1)})
         warmup: int = field(default=0, metadata={"limit": integer(0)})
 
-        rules = (
-            Rule(("warmup", "steps"), lambda warmup, steps: warmup <= steps,
-                 "warmup must be at most steps = {steps}, got {warmup}"),
+        relations = (
+            Relation(("warmup", "steps"), lambda warmup, steps: warmup <= steps,
+                     "warmup must be at most steps = {steps}, got {warmup}"),
         )
 
         def __post_init__(self):
@@ -47,7 +47,7 @@ class Limit(NamedTuple):
     show: Callable[[Any], str] = "{!r:.80}".format
 
 
-class Rule(NamedTuple):
+class Relation(NamedTuple):
     """How settings go together. It is looked at where each of them is within its own limit.
 
     Attributes:
@@ -68,19 +68,19 @@ def check(
     where: str,
     settings: object,
     limits: Limits | None = None,
-    rules: Sequence[Rule] | None = None,
+    relations: Sequence[Relation] | None = None,
 ) -> None:
     """Raise one error that lists everything that is wrong with the settings.
 
     Args:
         where: what they belong to; the message begins with it.
-        settings, limits, rules: as in `problems`.
+        settings, limits, relations: as in `problems`.
 
     Raises:
         ArgumentError: "where: steps must be an integer of at least 1, got 0; ...". Of another class
             if the first misfit's limit says so.
     """
-    found = list(_misfits(settings, limits, rules))
+    found = list(_misfits(settings, limits, relations))
     if found:
         raise found[0][0](f"{where}: " + "; ".join(message for _, message in found))
 
@@ -98,38 +98,39 @@ def check_arguments(where: str, **arguments: tuple[object, Limit]) -> None:
 
 
 def problems(
-    settings: object, limits: Limits | None = None, rules: Sequence[Rule] | None = None
+    settings: object, limits: Limits | None = None, relations: Sequence[Relation] | None = None
 ) -> list[str]:
     """Return everything that is wrong with the settings, a clause each; empty if nothing is.
 
     Args:
         settings: a dict of values, or an object that has them as attributes.
         limits: of each setting that has one; None: what the dataclass's fields declare.
-        rules: how they go together; None: the attribute `rules` of `settings`, if it has one.
+        relations: how they go together; None: the attribute of that name of `settings`, if it has
+            one.
     """
-    return [message for _, message in _misfits(settings, limits, rules)]
+    return [message for _, message in _misfits(settings, limits, relations)]
 
 
 def _misfits(
-    settings: object, limits: Limits | None, rules: Sequence[Rule] | None
+    settings: object, limits: Limits | None, relations: Sequence[Relation] | None
 ) -> Iterator[tuple[type[GradientError], str]]:
     def value(name: str) -> Any:
         return settings[name] if isinstance(settings, Mapping) else getattr(settings, name)
 
     if limits is None:
         limits = limits_of(type(settings))
-    if rules is None:
-        rules = getattr(settings, "rules", ())
+    if relations is None:
+        relations = getattr(settings, "relations", ())
     wrong = {name for name, limit in limits.items() if not limit.holds(value(name))}
     for name, limit in limits.items():
         if name in wrong:
             message = f"{name} must be {limit.expected}, got {limit.show(value(name))}"
             yield limit.error, message + (f"; {limit.fix}" if limit.fix else "")
-    for rule in rules:
-        if wrong.isdisjoint(rule.names):
-            values = {name: value(name) for name in rule.names}
-            if not rule.holds(*values.values()):
-                yield ArgumentError, rule.message.format_map(values)
+    for relation in relations:
+        if wrong.isdisjoint(relation.names):
+            values = {name: value(name) for name in relation.names}
+            if not relation.holds(*values.values()):
+                yield ArgumentError, relation.message.format_map(values)
 
 
 def limits_of(cls: type) -> Limits:

@@ -11,7 +11,7 @@ import pytest
 
 from gradient.checks import (
     Limit,
-    Rule,
+    Relation,
     boolean,
     check,
     instance_of,
@@ -38,8 +38,8 @@ class Run:
     dtype: str | None = limited(None, optional(one_of("float32", "bfloat16")))
     note: str = ""
 
-    rules = (
-        Rule(
+    relations = (
+        Relation(
             ("warmup", "steps"),
             lambda warmup, steps: warmup <= steps,
             "warmup must be at most steps = {steps}, got {warmup}",

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, ove
 from gradient.checks import (
     Limit,
     Limits,
-    Rule,
+    Relation,
     boolean,
     check,
     instance_of,
@@ -80,18 +80,18 @@ _LIMITS: Limits = {
     ),
     "prefetch_factor": optional(integer(1)),
 }
-_RULES = (
-    Rule(
+_RELATIONS = (
+    Relation(
         ("num_workers", "prefetch_factor"),
         lambda num_workers, prefetch_factor: num_workers > 0 or prefetch_factor is None,
         "prefetch_factor needs num_workers > 0",
     ),
-    Rule(
+    Relation(
         ("num_workers", "persistent_workers"),
         lambda num_workers, persistent_workers: num_workers > 0 or not persistent_workers,
         "persistent_workers needs num_workers > 0",
     ),
-    Rule(
+    Relation(
         ("batch_sampler", "batch_size", "shuffle", "sampler", "drop_last"),
         lambda batch_sampler, batch_size, shuffle, sampler, drop_last: (
             batch_sampler is None
@@ -99,14 +99,14 @@ _RULES = (
         ),
         "batch_sampler excludes batch_size, shuffle, sampler and drop_last",
     ),
-    Rule(
+    Relation(
         ("batch_sampler", "batch_size", "drop_last"),
         lambda batch_sampler, batch_size, drop_last: (
             batch_sampler is not None or batch_size is not None or not drop_last
         ),
         "batch_size=None excludes drop_last: nothing is batched",
     ),
-    Rule(
+    Relation(
         ("dataset", "shuffle", "sampler", "batch_sampler"),
         lambda dataset, shuffle, sampler, batch_sampler: (
             not isinstance(dataset, IterableDataset)
@@ -114,7 +114,7 @@ _RULES = (
         ),
         "an IterableDataset decides its own order: shuffle, sampler and batch_sampler do not apply",
     ),
-    Rule(
+    Relation(
         ("sampler", "shuffle"),
         lambda sampler, shuffle: sampler is None or not shuffle,
         "sampler excludes shuffle",
@@ -234,7 +234,7 @@ class DataLoader(Generic[B]):
         pin_memory_device: str = "",
         in_order: bool = True,
     ) -> None:
-        check("DataLoader", locals(), _LIMITS, _RULES)
+        check("DataLoader", locals(), _LIMITS, _RELATIONS)
         self.dataset: Any = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypedDict, Unpack
 
-from gradient.checks import Limit, Rule, boolean, check, integer, number, one_of, optional
+from gradient.checks import Limit, Relation, boolean, check, integer, number, one_of, optional
 from gradient.errors import TypeMismatch
 from gradient.generation.caching import Caching
 from gradient.generation.declared import Option, declared_by
@@ -333,31 +333,31 @@ class GenerationOptions:
     use_cache: bool
     num_return_sequences: int
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Relation(
             ("num_beams", "temperature"),
             lambda beams, temperature: beams == 1 or temperature == 0,
             "num_beams={num_beams} searches for the likeliest text: temperature must be 0, got "
             "{temperature}",
         ),
-        Rule(
+        Relation(
             ("num_return_sequences", "num_beams"),
             lambda several, beams: beams == 1 or several <= beams,
             "num_return_sequences={num_return_sequences} needs as many beams, got {num_beams}",
         ),
-        Rule(
+        Relation(
             ("num_return_sequences", "num_beams", "temperature"),
             lambda several, beams, temperature: several == 1 or beams > 1 or temperature > 0,
             "num_return_sequences={num_return_sequences} needs num_beams, or a temperature above "
             "0: the likeliest tokens are the same each time",
         ),
-        Rule(
+        Relation(
             ("draft", "num_beams"),
             lambda draft, beams: draft is None or beams == 1,
             "draft cannot be used with num_beams={num_beams}: it speeds up one text",
         ),
         *(
-            Rule(
+            Relation(
                 (one, other),
                 lambda one, other: one is None or other is None,
                 f"{one} and {other} are given: one of them at a time",
@@ -365,14 +365,14 @@ class GenerationOptions:
             for one, other in itertools.combinations(CONSTRAINTS, 2)
         ),
         *(
-            Rule(
+            Relation(
                 (name, "ignore_eos"),
                 lambda constraint, ignored: constraint is None or not ignored,
                 f"{name} ends the text: ignore_eos cannot be set with it",
             )
             for name in CONSTRAINTS
         ),
-        Rule(
+        Relation(
             ("prompt_cache", "cache", "cache_dtype", "use_cache"),
             lambda kept, *own: kept is None or own == ("static", None, True),
             "prompt_cache is a cache of its own kind and dtype: leave out cache, cache_dtype and "

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, TypeVar, cast, overload
 
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import RemovableHandle
-from gradient.checks import Limits, Rule, check
+from gradient.checks import Limits, Relation, check
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
@@ -101,7 +101,7 @@ class Optimizer:
 
     #: What the options may be, and how they go together: a class gives its own.
     limits: ClassVar[Limits] = {}
-    rules: ClassVar[Sequence[Rule]] = ()
+    relations: ClassVar[Sequence[Relation]] = ()
 
     #: What is a number in a parameter's state, and of which type: PyTorch saves it as a tensor.
     numbers: ClassVar[Mapping[str, type[int] | type[float]]] = {"step": int}
@@ -220,7 +220,7 @@ class Optimizer:
 
     def check_options(self, group: Group) -> None:
         """Raise ArgumentError if options of this (new) group are not allowed."""
-        check(type(self).__name__, group, self.limits, self.rules)
+        check(type(self).__name__, group, self.limits, self.relations)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros (`set_to_none=False`).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from gradient.checks import Limits, Rule, number
+from gradient.checks import Limits, Relation, number
 from gradient.optim.fused import arrays, batches, stepping
 from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
@@ -36,8 +36,8 @@ class SGD(Optimizer):
         **dict.fromkeys(("lr", "momentum", "weight_decay"), non_negative),
         "dampening": number(),
     }
-    rules: ClassVar[Sequence[Rule]] = (
-        Rule(
+    relations: ClassVar[Sequence[Relation]] = (
+        Relation(
             ("nesterov", "momentum", "dampening"),
             lambda nesterov, momentum, dampening: not nesterov or (momentum > 0 and dampening == 0),
             "nesterov needs momentum > 0 and dampening == 0, got momentum {momentum} and "

@@ -279,7 +279,7 @@ def of_operator(operator: str, left: Any, right: Any) -> int:
 
 def counting_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter of Jinja's that counts its work first."""
-    rule = _FILTERS.get(name, _square)
+    work = _FILTERS.get(name, _square)
     skipped = int(hasattr(function, "jinja_pass_arg"))  # the environment or the context
 
     @functools.wraps(function)
@@ -287,7 +287,7 @@ def counting_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
         if len(args) > skipped and isinstance(args[skipped], Iterator):  # what `map` gives
             whole = list(args[skipped])
             args = (*args[:skipped], whole, *args[skipped + 1 :])
-        spend(rule(*args[skipped:], **named))
+        spend(work(*args[skipped:], **named))
         return function(*args, **named)
 
     return run

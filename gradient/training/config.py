@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gradient.checks import Limit, Rule, check, integer, number, one_of, optional
+from gradient.checks import Limit, Relation, check, integer, number, one_of, optional
 from gradient.errors import ArgumentError, CheckpointError, FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 
@@ -169,16 +169,16 @@ class TrainConfig:
     )
     tensorboard: bool = _run(True, "Write event files, if it is installed.")
 
-    rules: ClassVar[tuple[Rule, ...]] = (
+    relations: ClassVar[tuple[Relation, ...]] = (
         # A base model's shape is what it is.
-        Rule(
+        Relation(
             ("base_model", "architecture"),
             lambda base_model, architecture: (
                 base_model is not None or architecture in ARCHITECTURES
             ),
             "architecture must be one of " + ", ".join(ARCHITECTURES) + ", got {architecture!r}",
         ),
-        Rule(
+        Relation(
             ("base_model", "architecture", "n_kv_head", "n_head"),
             lambda base_model, architecture, n_kv_head, n_head: (
                 base_model is not None
@@ -188,7 +188,7 @@ class TrainConfig:
             "n_kv_head must be a divisor of n_head = {n_head}, and of architecture llama, got "
             "{n_kv_head}",
         ),
-        Rule(  # rotary positions turn pairs of a head's columns
+        Relation(  # rotary positions turn pairs of a head's columns
             ("base_model", "architecture", "n_embd", "n_head"),
             lambda base_model, architecture, n_embd, n_head: (
                 base_model is not None

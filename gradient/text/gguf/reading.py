@@ -48,8 +48,8 @@ def read_vocabulary(metadata: Metadata) -> TokenizerArguments:
 def _llama(metadata: Metadata) -> TokenizerArguments:
     """LLaMA's kind of vocabulary, as llama.cpp reads it: a space before text after each special."""
     vocabulary = _scored(metadata, unigram=False, dummy_prefix=True)
-    rules = {"add_bos": True, "add_eos": False}
-    return _finished_pieces(vocabulary, metadata, rules)
+    flags = {"add_bos": True, "add_eos": False}
+    return _finished_pieces(vocabulary, metadata, flags)
 
 
 def _t5(metadata: Metadata) -> TokenizerArguments:
@@ -58,10 +58,10 @@ def _t5(metadata: Metadata) -> TokenizerArguments:
 
 
 def _finished_pieces(
-    vocabulary: PieceVocabulary, metadata: Metadata, rules: dict[str, bool]
+    vocabulary: PieceVocabulary, metadata: Metadata, flags: dict[str, bool]
 ) -> TokenizerArguments:
     backend = tokenizer_of_pieces(vocabulary)
-    return _finished(backend, metadata, rules, charsmap=vocabulary.normalizer.charsmap)
+    return _finished(backend, metadata, flags, charsmap=vocabulary.normalizer.charsmap)
 
 
 def _scored(metadata: Metadata, *, unigram: bool, dummy_prefix: bool) -> PieceVocabulary:
@@ -153,7 +153,7 @@ _KINDS: dict[str, Callable[[Metadata], TokenizerArguments]] = {
 def _finished(
     backend: tokenizers.Tokenizer,
     metadata: Metadata,
-    rules: dict[str, bool],
+    flags: dict[str, bool],
     given: Mapping[str, str | None] = MappingProxyType({}),
     charsmap: bytes = b"",
 ) -> TokenizerArguments:
@@ -171,7 +171,7 @@ def _finished(
     if any(name in str(metadata.get("general.name")).lower() for name in ("phi-3", "phi3")):
         _take_space_after_specials(backend)
     ends = {
-        f"add_{end}": _flag(metadata, f"add_{end}_token", rules.get(f"add_{end}", False))
+        f"add_{end}": _flag(metadata, f"add_{end}_token", flags.get(f"add_{end}", False))
         and specials[f"{end}_token"] is not None
         for end in ("bos", "eos")
     }
