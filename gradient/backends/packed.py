@@ -71,7 +71,7 @@ class PackedArray:
 
     dtype     the `PackedDType`
     shape     of the tensor, in weights
-    parts     arrays of the backend, as `dtype.layout(shape)` lists them; each begins with the
+    parts     arrays of the backend, as `dtype.parts_of(shape)` lists them; each begins with the
               leading axes of `shape`
     float_dtype
               of the rows that an embedding gives, an `np.dtype`: float32, or what the model's other
@@ -92,12 +92,12 @@ class PackedArray:
         self.dtype, self.shape, self.parts = dtype, tuple(shape), tuple(parts)
         self.float_dtype = float_dtype
         self._prepared: tuple[int, Any] | None = None
-        layout = dtype.layout(self.shape)
+        expected = dtype.parts_of(self.shape)
         given = [(tuple(part.shape), part.dtype) for part in self.parts]
-        if given != list(layout):
+        if given != list(expected):
             raise ShapeError(
                 f"{dtype.name}: for shape {self.shape} expected parts "
-                f"{_listed(dtype, layout)}; got {_listed(dtype, given)}"
+                f"{_listed(dtype, expected)}; got {_listed(dtype, given)}"
             )
 
     @property

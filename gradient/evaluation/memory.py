@@ -348,7 +348,7 @@ def _empty(
     kind = own if isinstance(own, PackedDType) else packed
     if kind is None:
         return gradient.from_numpy(_untouched(shape, dtype.numpy))
-    parts = tuple(_untouched(size, numpy) for size, numpy in kind.layout(shape))
+    parts = tuple(_untouched(size, numpy) for size, numpy in kind.parts_of(shape))
     return quantization.packed_tensor(parts, kind, shape)
 
 

@@ -117,7 +117,7 @@ def _read_entry(
     found = PackedEntry(dtype, tuple(shape))
     if stored(name) is not None:
         raise wrong(f"{name!r} is both a tensor and a packed one")
-    for part, expected in zip(found.parts(name), dtype.layout(found.shape), strict=True):
+    for part, expected in zip(found.parts(name), dtype.parts_of(found.shape), strict=True):
         if (given := stored(part)) != expected:
             has = "is missing" if given is None else f"is {given[1]} {given[0]}"
             raise wrong(

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
 from gradient.nn.module import MODULE, Module
 from gradient.nn.parameter import Parameter
-from gradient.nn.printing import indent, layout
+from gradient.nn.printing import format_module, indent
 from gradient.tensor import Tensor
 
 __all__ = [
@@ -175,7 +175,7 @@ class ModuleList(_ModuleSequence[M]):
             else f"({first}-{last}): {last - first + 1} x {indent(text)}"
             for first, last, text in groups
         ]
-        return layout(self._get_name(), "", lines)
+        return format_module(self._get_name(), "", lines)
 
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.hooks import Hooked, Hooks
 from gradient.nn.parameter import Parameter
-from gradient.nn.printing import indent, layout
+from gradient.nn.printing import format_module, indent
 from gradient.nn.state_dict import IncompatibleKeys, load
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
@@ -443,7 +443,7 @@ class Module(Hooked):
     def __repr__(self) -> str:
         extra = self.extra_repr()
         children = [f"({name}): {indent(repr(module))}" for name, module in self._modules.items()]
-        return layout(self._get_name(), extra, children)
+        return format_module(self._get_name(), extra, children)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def layout(name: str, extra: str, children: list[str]) -> str:
+def format_module(name: str, extra: str, children: list[str]) -> str:
     """`Name(extra)` on one line, or, with children, one line for each."""
     lines = extra.splitlines()
     if not children and len(lines) <= 1:

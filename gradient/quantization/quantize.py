@@ -43,7 +43,7 @@ def quantize(tensor: Tensor, dtype: PackedDType | str) -> Tensor:
     if not tensor.dtype.is_floating_point:
         raise DTypeError(f"quantize: expected a floating-point tensor, got {tensor.dtype}")
     shape = tuple(tensor.shape)
-    parts = [np.empty(size, numpy) for size, numpy in kind.layout(shape)]
+    parts = [np.empty(size, numpy) for size, numpy in kind.parts_of(shape)]
     n, k = math.prod(shape[:-1]), shape[-1]
     leading = len(shape) - 1
     matrices = [part.reshape(n, *part.shape[leading:]) for part in parts]
@@ -89,7 +89,7 @@ def packed_tensor(
     """A packed tensor of parts that are there already, as those of a file: nothing is copied.
 
     Args:
-        parts: tensors or NumPy arrays as `dtype.layout(shape)` lists them; a single one need not
+        parts: tensors or NumPy arrays as `dtype.parts_of(shape)` lists them; a single one need not
             stand in a tuple. GGUF's formats have one, uint8 (..., N, K / block_size, block_bytes).
         dtype: a packed dtype, or its name.
         shape: the logical shape (..., N, K).

@@ -88,7 +88,7 @@ def test_layout(dtype):
     shape = (3, 5, 256)
     tensor = packed(dtype, *shape)
     parts = [(part.shape, part.dtype) for part in tensor.array.parts]
-    assert parts == list(dtype.layout(shape))
+    assert parts == list(dtype.parts_of(shape))
     assert all(part.shape[:2] == (3, 5) for part in tensor.array.parts)
     assert tensor.nbytes == sum(part.nbytes for part in tensor.array.parts)
     assert len(dtype.part_names) == len(parts)

@@ -23,7 +23,7 @@ class PackingKernels(PackedDefaults[np.ndarray]):
             and kernels.load("linear").converts_float16()
         ):
             return super().pack(values, dtype)
-        ((shape, _),) = dtype.layout(values.shape)
+        ((shape, _),) = dtype.parts_of(values.shape)
         x = np.ascontiguousarray(values, np.float32).reshape(-1)
         with np.errstate(over="ignore"):
             if isinstance(dtype, AffineBlocks):

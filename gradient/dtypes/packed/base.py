@@ -1,4 +1,4 @@
-"""What all packed dtypes share: a name, a layout of parts, `pack` and `unpack`.
+"""What all packed dtypes share: a name, their parts, `pack` and `unpack`.
 
 A packed dtype stores a matrix of weights in fewer bits than one number each, as a bank of small
 integers ("codes") and the scales that give them meaning:
@@ -28,7 +28,7 @@ Part = tuple[tuple[int, ...], np.dtype]
 class PackedDType(DType):
     """A dtype whose elements share blocks, such as `gradient.q8_0`.
 
-    Subclasses supply `layout`, `pack` and `unpack`.
+    Subclasses supply `parts_of`, `pack` and `unpack`.
 
     Attributes:
         block_size: what the length of the last axis must be a multiple of.
@@ -70,7 +70,7 @@ class PackedDType(DType):
 
     # Layout --------------------------------------------------------------------------------------
 
-    def layout(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         """The shape and dtype of each part of a tensor of the logical `shape`."""
         raise NotImplementedError
 
@@ -88,7 +88,7 @@ class PackedDType(DType):
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """Bytes of all parts of a tensor of this shape."""
-        return sum(math.prod(part) * dtype.itemsize for part, dtype in self.layout(shape))
+        return sum(math.prod(part) * dtype.itemsize for part, dtype in self.parts_of(shape))
 
     def bits_per_weight(self, shape: tuple[int, ...]) -> float:
         """Bits that a weight takes, its share of the scales included."""

@@ -27,12 +27,12 @@ class BlockDType(PackedDType):
     block_bytes: int
     part_names = ("blocks",)
 
-    def layout(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         self.check(shape)
         return (((*shape[:-1], shape[-1] // self.block_size, self.block_bytes), UINT8),)
 
     def pack(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        ((shape, _),) = self.layout(values.shape)
+        ((shape, _),) = self.parts_of(values.shape)
         blocks = np.ascontiguousarray(values, FLOAT32).reshape(-1, self.block_size)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             return (self.pack_blocks(blocks).reshape(shape),)

@@ -33,14 +33,14 @@ class Int4Group(PackedDType):
     def __init__(self, name: str, group: int):
         self.name, self.block_size = name, group
 
-    def layout(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         self.check(shape)
         *rows, k = shape
         groups = (*rows, k // self.block_size)
         return ((*rows, k // 2), UINT8), (groups, FLOAT16), (groups, UINT8)
 
     def pack(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        (code_shape, _), (group_shape, _), _ = self.layout(values.shape)
+        (code_shape, _), (group_shape, _), _ = self.parts_of(values.shape)
         x = np.ascontiguousarray(values, FLOAT32).reshape(*group_shape, self.block_size)
         # Zero is within the range, so that the zero point is one of the codes.
         low = np.minimum(x.min(-1, keepdims=True, initial=0), 0)

@@ -27,7 +27,7 @@ class Int8Channel(PackedDType):
     block_size = 1
     part_names = ("codes", "scales")
 
-    def layout(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         self.check(shape)
         return (tuple(shape), INT8), (tuple(shape[:-1]), FLOAT32)
 

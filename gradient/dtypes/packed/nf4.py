@@ -40,13 +40,13 @@ class NF4(PackedDType):
     block_size = 64
     part_names = ("codes", "absmax")
 
-    def layout(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    def parts_of(self, shape: tuple[int, ...]) -> tuple[Part, ...]:
         self.check(shape)
         *rows, k = shape
         return ((*rows, k // 2), UINT8), ((*rows, k // self.block_size), FLOAT16)
 
     def pack(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        (code_shape, _), (block_shape, _) = self.layout(values.shape)
+        (code_shape, _), (block_shape, _) = self.parts_of(values.shape)
         x = np.ascontiguousarray(values, FLOAT32).reshape(*block_shape, self.block_size)
         largest = np.abs(x).max(-1, keepdims=True, initial=0)
         with np.errstate(divide="ignore", over="ignore"):
