@@ -1,14 +1,12 @@
 """Module: the base of every layer and model, a tree of named parameters, buffers and children.
 
-Parameters, buffers and children are plain instance attributes, so that reading `self.weight` costs
-no more than reading any attribute. A registry beside them (`name -> kind`) says which attributes
-they are, in the order in which they were set.
+`gradient.nn.members` has the tree, `gradient.nn.hooks` what is called around `forward`; here are
+the call itself, saving, loading, and what changes all tensors at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 from gradient import dtypes
@@ -16,7 +14,7 @@ from gradient.autograd import no_grad
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.hooks import Hooked, Hooks
-from gradient.nn.parameter import Parameter
+from gradient.nn.members import BUFFER, MODULE, PARAMETER, Members
 from gradient.nn.printing import format_module, indent
 from gradient.nn.state_dict import IncompatibleKeys, load
 from gradient.tensor import Tensor
@@ -26,8 +24,6 @@ from gradient.tensor.packed import with_float_dtype
 __all__ = [
     "Module",
 ]
-
-PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +38,7 @@ class HasForward(Protocol[P, R_co]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class Module(Hooked):
+class Module(Hooked, Members):
     """Base class of all layers and models.
 
     Set parameters, buffers and child modules as attributes in `__init__`, after
@@ -53,8 +49,6 @@ class Module(Hooked):
     """The names of the options that `repr` shows."""
 
     training: bool
-    _registry: dict[str, str]
-    _non_persistent: set[str]
 
     def __init__(self) -> None:
         self.__dict__.update(training=True, _registry={}, _non_persistent=set())
@@ -66,220 +60,6 @@ class Module(Hooked):
         if self._hooks is None:
             return self.forward(*args, **kwargs)
         return self._hooks.call(self, args, kwargs)  # type: ignore[arg-type]
-
-    # ---- attributes -------------------------------------------------------------------------
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        registry = self.__dict__.get("_registry")
-        kind = _kind_of(value)
-        if registry is None:
-            if kind is not None:
-                raise self._too_early(name, kind)
-        elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
-            self._register(name, kind)
-        elif name in registry and not _fits(registry[name], value):
-            raise TypeMismatch(
-                f"{type(self).__name__}.{name} is a {registry[name]}: expected "
-                f"{_EXPECTED[registry[name]]} or None, got {type(value).__name__}"
-            )
-        object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        object.__delattr__(self, name)
-        self._registry.pop(name, None)
-        self._non_persistent.discard(name)
-
-    def __dir__(self) -> list[str]:
-        return [name for name in object.__dir__(self) if not name[0].isdigit()]
-
-    def _too_early(self, name: str, kind: str) -> AttributeError:
-        return AttributeError(
-            f"cannot set the {kind} {name!r} of {type(self).__name__} "
-            "before super().__init__() was called"
-        )
-
-    def _register(self, name: str, kind: str) -> None:
-        """Enter `name` in the registry; a name that changes its kind moves to the end."""
-        if self._registry.get(name) != kind:
-            self._registry.pop(name, None)
-            self._registry[name] = kind
-        self._non_persistent.discard(name)
-
-    def _add(self, name: str, kind: str, value: Any) -> None:
-        """What register_parameter, register_buffer and add_module share: check, then set."""
-        if "_registry" not in self.__dict__:
-            raise self._too_early(name, kind)
-        if not isinstance(name, str):
-            raise TypeMismatch(f"the name of a {kind} should be a string, got {name!r}")
-        if "." in name or not name:
-            problem = "is empty" if not name else "contains a dot"
-            raise KeyError(
-                f"the name of a {kind} may not be empty or contain a dot: {name!r} {problem}"
-            )
-        if hasattr(self, name) and self._registry.get(name) != kind:
-            raise KeyError(f"{type(self).__name__} already has an attribute {name!r}")
-        if value is not None and not _fits(kind, value):
-            raise TypeMismatch(
-                f"{kind} {name!r}: expected {_EXPECTED[kind]} or None, got {type(value).__name__}"
-            )
-        self._register(name, kind)
-        object.__setattr__(self, name, value)
-
-    def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """Add a parameter; None keeps the name for one that this configuration does not have."""
-        self._add(name, PARAMETER, param)
-
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a tensor that moves with the module, is saved if `persistent`, and is not trained."""
-        self._add(name, BUFFER, tensor)
-        if not persistent:
-            self._non_persistent.add(name)
-
-    def add_module(self, name: str, module: Module | None) -> None:
-        """Add a child module under a name made at run time."""
-        self._add(name, MODULE, module)
-
-    register_module = add_module
-
-    def _items(self, kind: str) -> list[tuple[str, Any]]:
-        """Own members of one kind with their names, None included."""
-        values = self.__dict__
-        return [(name, values[name]) for name, its in self._registry.items() if its == kind]
-
-    def _of_kind(self, kind: str) -> Mapping[str, Any]:
-        return MappingProxyType(dict(self._items(kind)))
-
-    @property
-    def _parameters(self) -> Mapping[str, Parameter | None]:
-        """This module's own parameters (read-only: set attributes instead)."""
-        return self._of_kind(PARAMETER)
-
-    @property
-    def _buffers(self) -> Mapping[str, Tensor | None]:
-        """This module's own buffers (read-only)."""
-        return self._of_kind(BUFFER)
-
-    @property
-    def _modules(self) -> Mapping[str, Module | None]:
-        """This module's own children (read-only)."""
-        return self._of_kind(MODULE)
-
-    # ---- walking the tree -------------------------------------------------------------------
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Own child modules with their names, each once."""
-        seen: set[int] = set()
-        for name, module in self._items(MODULE):
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
-
-    def children(self) -> Iterator[Module]:
-        for _, module in self.named_children():
-            yield module
-
-    def named_modules(
-        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Module]]:
-        """This module (under the name `prefix`) and all below it, parents before children."""
-        memo = set() if memo is None else memo
-        if id(self) in memo:
-            return
-        if remove_duplicate:
-            memo.add(id(self))
-        yield prefix, self
-        for name, module in self._items(MODULE):
-            if module is not None:
-                yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
-
-    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
-        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
-            yield module
-
-    def _named_members(
-        self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
-    ) -> Iterator[tuple[str, Any]]:
-        seen: set[int] = set()
-        modules = (
-            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-            if recurse
-            else [(prefix, self)]
-        )
-        for path, module in modules:
-            for name, value in module._items(kind):
-                if value is None or id(value) in seen:
-                    continue
-                if remove_duplicate:
-                    seen.add(id(value))
-                yield _join(path, name), value
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Parameter]]:
-        """Parameters with their dotted names; a shared one comes once, under its first name."""
-        return self._named_members(PARAMETER, prefix, recurse, remove_duplicate)
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        for _, parameter in self.named_parameters(recurse=recurse):
-            yield parameter
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Buffers with their dotted names, persistent or not."""
-        return self._named_members(BUFFER, prefix, recurse, remove_duplicate)
-
-    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
-        for _, buffer in self.named_buffers(recurse=recurse):
-            yield buffer
-
-    def get_submodule(self, target: str) -> Module:
-        """The module at a dotted path, "" this one. An AttributeError names the step that fails."""
-        module: Any = self
-        for step in target.split(".") if target else ():
-            if not hasattr(module, step):
-                raise AttributeError(f"{type(module).__name__} has no attribute `{step}`")
-            module = getattr(module, step)
-            if not isinstance(module, Module):
-                raise AttributeError(f"`{step}` is not an nn.Module")
-        return module
-
-    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
-        """Put `module` at a dotted path, in place of the one that is there (which there must be, if
-        `strict`)."""
-        path, _, name = target.rpartition(".")
-        if not isinstance(module, Module):
-            got = type(module).__name__
-            raise ArgumentError(sentence("set_submodule", "an nn.Module", got))
-        if not name:
-            raise ArgumentError(
-                "set_submodule: expected a path such as 'layers.0', got an empty one"
-            )
-        if strict:
-            self.get_submodule(target)
-        setattr(self.get_submodule(path), name, module)
-
-    def get_parameter(self, target: str) -> Parameter:
-        """The parameter at a dotted path."""
-        return self._get_member(target, Parameter, "an nn.Parameter")
-
-    def get_buffer(self, target: str) -> Tensor:
-        """The buffer at a dotted path."""
-        path, _, name = target.rpartition(".")
-        module = self.get_submodule(path)
-        if hasattr(module, name) and module._registry.get(name) != BUFFER:
-            raise AttributeError(f"`{name}` is not a buffer")
-        return self._get_member(target, Tensor, "a buffer")
-
-    def _get_member(self, target: str, kind: type, article: str) -> Any:
-        path, _, name = target.rpartition(".")
-        module = self.get_submodule(path)
-        if not hasattr(module, name):
-            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
-        value = getattr(module, name)
-        if not isinstance(value, kind):
-            raise AttributeError(f"`{name}` is not {article}")
-        return value
 
     # ---- saving and loading -----------------------------------------------------------------
 
@@ -444,27 +224,3 @@ class Module(Hooked):
         extra = self.extra_repr()
         children = [f"({name}): {indent(repr(module))}" for name, module in self._modules.items()]
         return format_module(self._get_name(), extra, children)
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-_EXPECTED = {PARAMETER: "an nn.Parameter", BUFFER: "a tensor", MODULE: "an nn.Module"}
-
-
-def _kind_of(value: Any) -> str | None:
-    """The kind that a name gets when it is set to `value`; a plain tensor makes no buffer."""
-    if isinstance(value, Parameter):
-        return PARAMETER
-    if isinstance(value, Module):
-        return MODULE
-    return None
-
-
-def _fits(kind: str, value: Any) -> bool:
-    """Whether `value` may stand under a name of this kind."""
-    if value is None:
-        return True
-    wanted: dict[str, type] = {PARAMETER: Parameter, BUFFER: Tensor, MODULE: Module}
-    return isinstance(value, wanted[kind])
