@@ -158,9 +158,7 @@ class TextEncoder:
         self.pooling.save(Path(folder), self.model.hidden_size)
 
     def __repr__(self) -> str:
-        millions = self.model.num_parameters() / 1e6
-        size = f"{millions:.1f} M parameters, {self.model.dtype.name} on {self.model.device}"
-        return f"TextEncoder({self.name or type(self.model).__name__!r}, {size})"
+        return f"TextEncoder({self.name or type(self.model).__name__!r}, {self.model.summary()})"
 
 
 def _tokens_after(tokenizer: Tokenizer) -> int:

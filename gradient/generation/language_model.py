@@ -299,9 +299,7 @@ class LanguageModel:
         write_generation_config(self.model.generation_config, Path(folder))
 
     def __repr__(self) -> str:
-        millions = self.model.num_parameters() / 1e6
-        size = f"{millions:.1f} M parameters, {self.model.dtype.name} on {self.model.device}"
-        return f"LanguageModel({self.name or type(self.model).__name__!r}, {size})"
+        return f"LanguageModel({self.name or type(self.model).__name__!r}, {self.model.summary()})"
 
 
 def _without_thinking(generation: Generation, opened: bool) -> Generation:

@@ -79,3 +79,7 @@ class PretrainedModel(nn.Module):
     def num_parameters(self) -> int:
         """Return the number of weights, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def summary(self) -> str:
+        """Return how large the model is, and where: "124.4 M parameters, float32 on cpu"."""
+        return f"{self.num_parameters() / 1e6:.1f} M parameters, {self.dtype.name} on {self.device}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,82 +28,97 @@ class Batch(NamedTuple):
         return int(np.count_nonzero(self.targets != IGNORED))
 
 
-class Batches(Protocol):
-    """Batches by number, without end; any can be looked at again."""
+class Batches:
+    """Batches by number, without end, of rows that are shuffled anew in every epoch.
 
-    def __getitem__(self, index: int) -> Batch: ...
-
-    def spread(self, batches: int) -> list[Batch]:
-        """At most `batches` batches spread evenly over the tokens: the same at every call."""
-
-
-class TokenBatches:
-    """Batches of windows over one long row of tokens, each token once per epoch.
-
-    An epoch cuts the tokens into windows of `block_size` (from an offset of its own, so that
-    the cuts differ between epochs) and shuffles the windows. Batch `i` depends on the tokens,
-    the seed and `i` only: the data position in a checkpoint is a number, and any batch can be
-    looked at again.
+    Batch `i` depends on the tokens, the seed and `i` only: the data position in a checkpoint is a
+    number, and any batch can be looked at again. A subclass sets `rows_per_epoch`.
 
     Args:
         tokens: 1-D integer array, usually memory-mapped; read, never copied as a whole.
-        block_size: tokens in a window (the targets reach one further).
-        batch_size: windows in a batch.
+        block_size: tokens in a row (the targets reach one further).
+        batch_size: rows in a batch.
         seed: of the shuffle.
     """
+
+    rows_per_epoch: int
 
     def __init__(self, tokens: np.ndarray, block_size: int, batch_size: int, seed: int) -> None:
         self.tokens = tokens
         self.block_size = block_size
         self.batch_size = batch_size
         self.seed = seed
-        # One window fewer than fits, to leave room for every offset.
-        self.windows_per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
         self._epoch = -1
-        self._starts = np.empty(0, np.int64)
+        self._order = np.empty(0, np.int64)
 
     def __getitem__(self, index: int) -> Batch:
         first = index * self.batch_size
-        return self._gather([self._start(first + row) for row in range(self.batch_size)])
+        return self._gather([self._row(first + number) for number in range(self.batch_size)])
 
     def spread(self, batches: int) -> list[Batch]:
-        available = max(1, (len(self.tokens) - 1) // self.block_size)
-        count = min(batches * self.batch_size, available)
-        starts = [i * available // count * self.block_size for i in range(count)]
-        return [
-            self._gather(starts[i : i + self.batch_size]) for i in range(0, count, self.batch_size)
-        ]
+        """At most `batches` batches spread evenly over the tokens: the same at every call."""
+        rows, wanted = self._evenly(batches * self.batch_size), self.batch_size
+        return [self._gather(rows[i : i + wanted]) for i in range(0, len(rows), wanted)]
 
-    def _start(self, window: int) -> int:
-        epoch, position = divmod(window, self.windows_per_epoch)
+    def _row(self, number: int) -> int:
+        epoch, position = divmod(number, self.rows_per_epoch)
         if epoch != self._epoch:
             random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            slack = len(self.tokens) - 1 - self.windows_per_epoch * self.block_size
-            offset = int(random.integers(min(slack, self.block_size - 1) + 1))
-            self._starts = random.permutation(self.windows_per_epoch) * self.block_size + offset
-            self._epoch = epoch
-        return int(self._starts[position])
+            self._order, self._epoch = self._shuffled(random), epoch
+        return int(self._order[position])
 
-    def _gather(self, starts: list[int]) -> Batch:
-        rows = np.asarray(starts, np.int64)[:, None] + np.arange(self.block_size + 1)
-        windows = np.asarray(self.tokens[rows], np.int64)
+    def _shuffled(self, random: np.random.Generator) -> np.ndarray:
+        """An epoch's rows in their order."""
+        return random.permutation(self.rows_per_epoch)
+
+    def _evenly(self, count: int) -> list[int]:
+        """At most `count` rows, spread evenly."""
+        raise NotImplementedError
+
+    def _gather(self, rows: list[int]) -> Batch:
+        raise NotImplementedError
+
+
+class TokenBatches(Batches):
+    """Batches of windows over one long row of tokens, each token once per epoch.
+
+    An epoch cuts the tokens into windows of `block_size` (from an offset of its own, so that
+    the cuts differ between epochs) and shuffles the windows; a row is known by its start.
+    """
+
+    def __init__(self, tokens: np.ndarray, block_size: int, batch_size: int, seed: int) -> None:
+        super().__init__(tokens, block_size, batch_size, seed)
+        # One window fewer than fits, to leave room for every offset.
+        self.rows_per_epoch = max(1, (len(tokens) - 1) // block_size - 1)
+
+    def _shuffled(self, random: np.random.Generator) -> np.ndarray:
+        slack = len(self.tokens) - 1 - self.rows_per_epoch * self.block_size
+        offset = int(random.integers(min(slack, self.block_size - 1) + 1))
+        return super()._shuffled(random) * self.block_size + offset
+
+    def _evenly(self, count: int) -> list[int]:
+        available = max(1, (len(self.tokens) - 1) // self.block_size)
+        count = min(count, available)
+        return [i * available // count * self.block_size for i in range(count)]
+
+    def _gather(self, rows: list[int]) -> Batch:
+        places = np.asarray(rows, np.int64)[:, None] + np.arange(self.block_size + 1)
+        windows = np.asarray(self.tokens[places], np.int64)
         return Batch(windows[:, :-1], windows[:, 1:])
 
 
-class DocumentBatches:
+class DocumentBatches(Batches):
     """Batches of rows that hold whole documents, as many as fit, each learned once per epoch.
 
     Documents are packed into rows once, by best fit, the longest first (as bins are; the same rows
     in every epoch), and an epoch shuffles the rows. A document of more than `block_size` + 1
-    tokens is cut into pieces. Batch `i` depends on the documents, the seed and `i` only.
+    tokens is cut into pieces.
 
     Args:
         tokens: 1-D integer array of all documents, end to end.
         lengths: of the documents, in tokens.
         learned: 1-D, as long as `tokens`: whether a token is to be predicted.
-        block_size: tokens in a row.
-        batch_size: rows in a batch.
-        seed: of the shuffle.
+        block_size, batch_size, seed: as of `Batches`.
     """
 
     def __init__(
@@ -115,32 +130,14 @@ class DocumentBatches:
         batch_size: int,
         seed: int,
     ) -> None:
-        self.tokens = tokens
+        super().__init__(tokens, block_size, batch_size, seed)
         self.learned = learned
-        self.block_size = block_size
-        self.batch_size = batch_size
-        self.seed = seed
         self.rows = _packed(*_pieces(np.asarray(lengths, np.int64), block_size), block_size)
-        self._epoch = -1
-        self._order = np.empty(0, np.int64)
+        self.rows_per_epoch = len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        first = index * self.batch_size
-        return self._gather([self._row(first + row) for row in range(self.batch_size)])
-
-    def spread(self, batches: int) -> list[Batch]:
-        count = min(batches * self.batch_size, len(self.rows))
-        chosen = [i * len(self.rows) // count for i in range(count)]
-        return [
-            self._gather(chosen[i : i + self.batch_size]) for i in range(0, count, self.batch_size)
-        ]
-
-    def _row(self, number: int) -> int:
-        epoch, position = divmod(number, len(self.rows))
-        if epoch != self._epoch:
-            random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._order, self._epoch = random.permutation(len(self.rows)), epoch
-        return int(self._order[position])
+    def _evenly(self, count: int) -> list[int]:
+        count = min(count, len(self.rows))
+        return [i * len(self.rows) // count for i in range(count)]
 
     def _gather(self, rows: list[int]) -> Batch:
         # What is left of a row is filled with tokens that see themselves alone and teach nothing.

@@ -153,7 +153,7 @@ def test_schedule_follows_the_clock_when_steps_are_slow():
 def test_batches_see_each_token_once_an_epoch():
     tokens = np.arange(1000, dtype=np.uint16)
     batches = TokenBatches(tokens, block_size=10, batch_size=7, seed=3)
-    epoch = batches.windows_per_epoch
+    epoch = batches.rows_per_epoch
     assert epoch == 98
     seen = np.concatenate([batches[i][0].ravel() for i in range(epoch // 7)])
     assert len(set(seen.tolist())) == len(seen) == 980
