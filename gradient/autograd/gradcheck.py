@@ -211,13 +211,12 @@ def _compare(
         scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g_host)) / max(norm, 1.0))
         if not abs(numeric - analytic) <= atol + rtol * scale:
             with enable_grad():
-                return _report(i, args[i], layout, numeric, analytic, g_host, points[i], value)
+                return _report(i, layout, numeric, analytic, g_host, points[i], value)
     return None
 
 
 def _report(
     i: int,
-    tensor: Any,
     layout: str,
     numeric: float,
     analytic: float,
