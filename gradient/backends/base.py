@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
+from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
@@ -28,6 +29,7 @@ class Backend(
     GroupedDefaults[Array],
     CachedAttentionDefaults[Array],
     PackedDefaults[Array],
+    ConvolutionDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],
     RandomDefaults[Array],

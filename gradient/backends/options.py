@@ -25,6 +25,35 @@ class AttentionOptions(NamedTuple):
     softcap: float | None = None
 
 
+class ConvolutionOptions(NamedTuple):
+    """How `Backend.convolution` slides a weight over an input; a number for each dimension.
+
+    padding    zeros before the input and after it; a negative number after it cuts it off
+    groups     into which the channels are divided, that do not see each other
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def windows(self, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ...]:
+        """How many windows there are, in each dimension of an input of these sizes."""
+        return tuple(
+            (size + sum(pads) - d * (k - 1) - 1) // s + 1
+            for size, k, pads, s, d in zip(
+                sizes, kernel, self.padding, self.stride, self.dilation, strict=True
+            )
+        )
+
+    def reach(self, windows: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ...]:
+        """From the first number of the first of so many windows up to the last of the last."""
+        return tuple(
+            (n - 1) * s + d * (k - 1) + 1
+            for n, k, s, d in zip(windows, kernel, self.stride, self.dilation, strict=True)
+        )
+
+
 class AdamWOptions(NamedTuple):
     """The numbers of `Backend.adamw_step`, by PyTorch's names.
 

@@ -1,19 +1,14 @@
-"""Convolutions, as a matrix product with the windows of the input.
-
-`unfold` lays the elements of every window out in a column; then a convolution is
-`weight @ columns`, and its transpose, the gradient of a convolution by its input, is
-`fold(weight.T @ columns)`.
-"""
+"""Convolutions, and the windows of an input as columns of a matrix."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
+from gradient.backends.options import ConvolutionOptions
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, one_dtype
 from gradient.functional.padding import pad
-from gradient.ops import shape
+from gradient.ops import convolution, shape
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 
@@ -97,29 +92,17 @@ def _conv(
     strides = sizes(op, "stride", stride, spatial, least=1)
     dilations = sizes(op, "dilation", dilation, spatial, least=1)
     widths = _pad_widths(op, padding, kernel, strides, dilations)
+    pads = tuple(zip(widths[-2::-2], widths[-1::-2], strict=True))
     x = input if batched else input.unsqueeze(0)
-    x = pad(x, widths) if any(widths) else x
     spans = _spans(kernel, dilations)
-    if any(size < span for size, span in zip(x.shape[2:], spans, strict=True)):
+    padded = tuple(size + a + b for size, (a, b) in zip(x.shape[2:], pads, strict=True))
+    if any(size < span for size, span in zip(padded, spans, strict=True)):
         raise ShapeError(
             f"{op}: the kernel {kernel} with dilation {dilations} spans {spans}, more than the "
-            f"padded input {tuple(x.shape[2:])}"
+            f"padded input {padded}"
         )
-
-    # Columns (N, C, K, *windows), K the elements of a window. Each group has a product of its own:
-    # (G, O / G, C / G * K) @ (N, G, C / G * K, L).
-    if all(k == 1 for k in kernel) and all(s == 1 for s in strides):
-        columns = x.unsqueeze(2)  # a window of one element is that element
-    else:
-        columns = shape.unfold(x, kernel=kernel, stride=strides, dilation=dilations)
-    batch, windows = x.shape[0], tuple(columns.shape[3:])
-    out_channels, fan_in, places = weight.shape[0], weight[0].numel(), math.prod(windows)
-    if groups == 1:
-        output = weight.reshape(out_channels, fan_in) @ columns.reshape(batch, fan_in, places)
-    else:
-        rows = weight.reshape(groups, out_channels // groups, fan_in)
-        output = rows @ columns.reshape(batch, groups, fan_in, places)
-    output = _add_bias(output.reshape(batch, out_channels, *windows), bias)
+    options = ConvolutionOptions(strides, pads, dilations, groups)
+    output = convolution.convolution(x, weight, bias, options=options)
     return output if batched else output.squeeze(0)
 
 
@@ -200,21 +183,19 @@ def _conv_transpose(
             f"{dilations}"
         )
 
-    # (G, O / G * K, C / G) @ (N, G, C / G, L), then every column is added in at its window's place.
-    batch, channels, *windows = x.shape
-    out_channels = weight.shape[1] * groups
-    rows = weight.reshape(groups, channels // groups, -1)
-    columns = rows.mT @ x.reshape(batch, groups, channels // groups, math.prod(windows))
-    full = [
-        (size - 1) * s + d * (k - 1) + 1
-        for size, s, d, k in zip(windows, strides, dilations, kernel, strict=True)
-    ]
-    output = shape.fold(
-        columns.reshape(batch, out_channels, math.prod(kernel), *windows),
-        shape=(batch, out_channels, *full), kernel=kernel, stride=strides, dilation=dilations,
+    out_sizes = tuple(
+        (size - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for size, s, p, d, k, e in zip(
+            x.shape[2:], strides, pads, dilations, kernel, extra, strict=True
+        )
+    )
+    # What the padding cuts off behind is less by `extra`: a convolution back finds x's windows.
+    sides = tuple((p, p - e) for p, e in zip(pads, extra, strict=True))
+    output = convolution.transposed_convolution(
+        x, weight, shape=(x.shape[0], weight.shape[1] * groups, *out_sizes),
+        options=ConvolutionOptions(strides, sides, dilations, groups),
     )  # fmt: skip
-    widths = [w for p, e in zip(reversed(pads), reversed(extra), strict=True) for w in (-p, e - p)]
-    output = _add_bias(pad(output, widths) if any(widths) else output, bias)
+    output = _add_bias(output, bias)
     return output if batched else output.squeeze(0)
 
 

@@ -17,7 +17,7 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
-from gradient.backends.options import AdamWOptions, AttentionOptions, SlotMap
+from gradient.backends.options import AdamWOptions, AttentionOptions, ConvolutionOptions, SlotMap
 from gradient.backends.required import RequiredMethods
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
@@ -53,7 +53,16 @@ def overrides(kind: type[Backend]) -> list[str]:
 
 def kernel_overrides() -> list[str]:
     """The overrides by numba kernels: defined in a module that goes by the name of its family."""
-    names = ("elementwise", "norms", "attention", "cached_attention", "rng", "rope", "optimizers")
+    names = (
+        "convolution",
+        "elementwise",
+        "norms",
+        "attention",
+        "cached_attention",
+        "rng",
+        "rope",
+        "optimizers",
+    )
     families = {f"gradient.backends.numpy.{name}" for name in names}
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
 
@@ -265,11 +274,26 @@ def adamw(o: Offset) -> tuple[Any, ...]:
     return *([a] for a in arrays), [abs(o.plain(o.ROWS, o.COLUMNS))], numbers
 
 
+SLIDE = ConvolutionOptions((1, 2), ((1, 1), (0, 0)), (1, 1))
+
+
+def convolution_input_grad(o: Offset) -> tuple[Any, ...]:
+    g = o.rows()[None, None, :, :128]
+    return g, o.plain(1, 3, 3, 3), (1, 3, o.ROWS, o.COLUMNS), SLIDE
+
+
+def convolution_weight_grad(o: Offset) -> tuple[Any, ...]:
+    return o.plain(1, 3, o.ROWS, 128), o.rows()[None, None], (3, 1, 3, 3), SLIDE
+
+
 def both_signs(o: Offset) -> np.ndarray:
     return np.concatenate([o.rows(), -o.rows()])
 
 
 AT_OFFSETS: dict[str, Any] = {
+    "convolution": lambda o: (o.rows()[None, None], o.plain(3, 1, 3, 3), o.plain(3), SLIDE),
+    "convolution_input_grad": convolution_input_grad,
+    "convolution_weight_grad": convolution_weight_grad,
     "softmax": lambda o: (o.rows(), -1),
     "softmax_grad": softmax_grad,
     "log_softmax": lambda o: (o.rows(), -1),

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from gradient import dtypes
-from gradient.backends.options import AdamWOptions, AttentionOptions, SlotMap
+from gradient.backends.options import (
+    AdamWOptions,
+    AttentionOptions,
+    ConvolutionOptions,
+    SlotMap,
+)
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import DType
 from gradient.dtypes.packed import PACKED
@@ -256,6 +261,59 @@ def rms_norm_grad(weighted: bool) -> Case:
     return arguments
 
 
+class Convolution:
+    """The arguments of a convolution and of its gradients: the rows are images, up to a few."""
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        kernel: tuple[int, ...],
+        channels: tuple[int, int] = (4, 6),
+        *,
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ):
+        self.sizes, self.kernel, self.bias, axes = sizes, kernel, bias, len(sizes)
+        self.inputs, self.outputs = channels
+        each = (stride,) * axes, (padding,) * axes, (dilation,) * axes
+        self.options = ConvolutionOptions(*each, groups)
+        self.weight_shape = (self.outputs, self.inputs // groups, *kernel)
+
+    def x(self, a: Draw) -> np.ndarray:
+        return a(min(a.rows, 9), self.inputs, *self.sizes)
+
+    def g(self, a: Draw) -> np.ndarray:
+        windows = self.options.windows(self.sizes, self.kernel)
+        return a(min(a.rows, 9), self.outputs, *windows)
+
+    def forward(self, a: Draw) -> tuple[Any, ...]:
+        bias = a(self.outputs) if self.bias else None
+        return self.x(a), a(*self.weight_shape), bias, self.options
+
+    def input_grad(self, a: Draw) -> tuple[Any, ...]:
+        return self.g(a), a(*self.weight_shape), self.x(a).shape, self.options
+
+    def weight_grad(self, a: Draw) -> tuple[Any, ...]:
+        return self.g(a), self.x(a), self.weight_shape, self.options
+
+
+CONVOLUTIONS = [
+    Convolution((17, 23), (3, 3), bias=True),
+    Convolution((17, 23), (3, 2), stride=2, padding=(1, 2), dilation=2, groups=2),
+    Convolution((41,), (5,), (3, 130), stride=3, padding=(2, 2), bias=True),
+    Convolution((5, 9, 11), (3, 2, 3), stride=2, padding=(1, 1)),
+    Convolution((4, 4), (3, 3), (38, 45), padding=(1, 1)),
+    Convolution((9, 9), (1, 1), (7, 20)),
+    Convolution((9, 9), (1, 1), (7, 20), stride=2),
+    Convolution((9, 10), (3, 3), (8, 8), stride=2, padding=(1, 1), groups=8),
+    Convolution((9, 10), (2, 3), (4, 8), padding=(2, -1), groups=4),
+    Convolution((17, 23), (4, 4), stride=5),
+]
+
+
 def adamw(**options: Any) -> Case:
     settings = {
         "lr": 1e-2,
@@ -311,6 +369,10 @@ FLOAT64 = np.dtype(np.float64)
 ON = 1 << 40
 
 CASES: dict[str, list[Case]] = {
+    # Convolution
+    "convolution": [c.forward for c in CONVOLUTIONS],
+    "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],
+    "convolution_weight_grad": [c.weight_grad for c in CONVOLUTIONS],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],
@@ -572,7 +634,7 @@ def leaves(value: Any) -> list[Any]:
         return list(value.parts)
     if isinstance(value, SlotMap):
         return leaves((value.positions, value.table, value.start))
-    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
+    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions, ConvolutionOptions)
     return [] if value is None or isinstance(value, options) else [value]
 
 

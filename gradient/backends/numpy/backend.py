@@ -13,6 +13,7 @@ from gradient.backends.numpy.attention import AttentionKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
+from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
@@ -34,6 +35,7 @@ class NumpyBackend(
     PanelKernels,
     LinearKernels,
     MatmulOnThreads,
+    ConvolutionKernels,
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,

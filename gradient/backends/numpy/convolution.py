@@ -1,0 +1,269 @@
+"""Convolutions by kernels that never have the windows of the whole input in memory.
+
+One, two and three dimensions are all three, the first of size 1. The gradient by the input is a
+convolution, too: of the gradient, with the weight turned about. Where the stride is above 1, inputs
+that leave different remainders by it meet different numbers of the weight, so that each remainder
+(a phase) is a convolution of its own, with a part of the weight and a stride of 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.composed.precision import in_float32
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.options import ConvolutionOptions
+from gradient.backends.required import Shape
+from gradient.dtypes import float32
+
+FEW_PRODUCTS = 1 << 18
+"""Multiplications below which NumPy is quick enough not to wake numba for."""
+
+PLANES = 1 << 15
+"""Numbers of whole planes that a thread copies at a time."""
+
+ITEMS = 8
+"""Items of work below which the gradient by a weight is added up in parts."""
+
+
+class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
+    """Overrides of `composed.convolution`."""
+
+    @in_float32
+    def convolution(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        options: ConvolutionOptions,
+    ) -> np.ndarray:
+        if _pointwise(weight.shape, options):
+            y = self.convolution(_in_a_row(x), _in_a_row(weight), bias, _one_by_one(options))
+            return y.reshape(*y.shape[:2], *x.shape[2:])
+        windows = options.windows(x.shape[2:], weight.shape[2:])
+        if not _supported(math.prod(windows) * x.shape[0] * weight.size, x, weight, bias):
+            return super().convolution(x, weight, bias, options)
+        out = np.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
+        o = weight.shape[0] // options.groups
+        slide = _Slide(x, weight.shape[2:], windows, options)
+        rows = _padded_weight(weight.reshape(options.groups, o, -1))
+        _convolve(slide, rows, o, bias, out, windows, (1,) * len(windows), (0,) * len(windows))
+        return out
+
+    @in_float32
+    def convolution_input_grad(
+        self, g: np.ndarray, weight: np.ndarray, shape: Shape, options: ConvolutionOptions
+    ) -> np.ndarray:
+        if _pointwise(weight.shape, options):
+            row = *shape[:2], math.prod(shape[2:])
+            return self.convolution_input_grad(
+                _in_a_row(g), _in_a_row(weight), row, _one_by_one(options)
+            ).reshape(shape)
+        if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
+            return super().convolution_input_grad(g, weight, shape, options)
+        phases = _phases(weight.shape[2:], shape[2:], options)
+        whole = all(taps for phase in phases for taps, _ in phase.dims)
+        out = (np.empty if whole else np.zeros)(shape, g.dtype)
+        phases = [p for p in phases if all(taps and n for taps, n in p.dims)]
+        if not phases:
+            return out
+        offsets = [[o for p in phases for o in p.offsets[axis]] for axis in range(g.ndim - 2)]
+        before = [max(0, -min(o)) for o in offsets]
+        padding = tuple((b, 0) for b in before)
+        groups, c = options.groups, weight.shape[1]
+        turned = weight.reshape(groups, weight.shape[0] // groups, c, *weight.shape[2:])
+        turned = np.swapaxes(turned, 1, 2)
+        # All phases read one copy of g, with zeros about it up to the furthest window of any.
+        reach = tuple(
+            max(n[1] - 1 + max(p.offsets[axis]) for p in phases for n in [p.dims[axis]]) + b + 1
+            for axis, b in enumerate(before)
+        )
+        ones = (1,) * len(before)
+        slide = _Slide(g, ones, reach, ConvolutionOptions(ones, padding, ones, groups))
+        for phase in phases:
+            part = turned[(slice(None),) * 3 + np.ix_(*(taps for taps, _ in phase.dims))]
+            windows = tuple(n for _, n in phase.dims)
+            slide.taps = slide.offsets(
+                [[o + b for o in each] for each, b in zip(phase.offsets, before, strict=True)]
+            )
+            slide.windows = _three(windows, 1)
+            rows = _padded_weight(part.reshape(groups, c, -1))
+            _convolve(slide, rows, c, None, out, shape[2:], options.stride, phase.first)
+        return out
+
+    @in_float32
+    def convolution_weight_grad(
+        self, g: np.ndarray, x: np.ndarray, shape: Shape, options: ConvolutionOptions
+    ) -> np.ndarray:
+        if _pointwise(shape, options):
+            row = *shape[:2], 1
+            return self.convolution_weight_grad(
+                _in_a_row(g), _in_a_row(x), row, _one_by_one(options)
+            ).reshape(shape)
+        if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
+            return super().convolution_weight_grad(g, x, shape, options)
+        family = kernels.load("convolution")
+        groups, o = options.groups, shape[0] // options.groups
+        slide = _Slide(x, shape[2:], g.shape[2:], options)
+        k = slide.channels * len(slide.taps)
+        ranges = -(-k // family.COLUMNS)
+        items = ranges * groups * -(-o // (family.PIXELS // 2))
+        blocks = -(-slide.pixels // family.PIXELS)
+        parts = min(blocks, -(-ITEMS // items))
+        out = np.empty((parts, *shape), x.dtype)
+        threads.parallel_for(
+            family.weight_grad, items * parts, 1, *slide.arguments(),
+            kernels.contiguous(g).reshape(-1), groups, o, parts, ranges, out.reshape(-1),
+        )  # fmt: skip
+        return out[0] if parts == 1 else out.sum(0)
+
+
+class _Slide:
+    """An input between its zeros, and where its windows and their numbers are."""
+
+    def __init__(
+        self, x: np.ndarray, kernel: Shape, windows: Shape, options: ConvolutionOptions
+    ) -> None:
+        family = kernels.load("convolution")
+        sizes, count = _three(x.shape[2:], 1), _three(windows, 1)
+        before = _three([b for b, _ in options.padding], 0)
+        stride, dilation = _three(options.stride, 1), _three(options.dilation, 1)
+        padded = _three(options.reach(windows, kernel), 1)
+        self.step = int(stride[2])
+        padded[2] = -(-padded[2] // self.step) * self.step
+        planes, size = x.shape[0] * x.shape[1], math.prod(padded.tolist())
+        self.x = np.empty(planes * size + family.SLACK, x.dtype)
+        self.x[planes * size :] = 0
+        threads.parallel_for(
+            family.surround, planes, max(1, PLANES // size),
+            kernels.contiguous(x).reshape(-1), sizes, before, padded, self.step, self.x,
+        )  # fmt: skip
+        self.channel, self.padded, self.windows = size, padded, count
+        self.channels, self.images = x.shape[1] // options.groups, x.shape[0]
+        row, plane = int(padded[2]), int(padded[1] * padded[2])
+        self.strides = np.array([x.shape[1] * size, plane * stride[0], row * stride[1]])
+        self.taps = self.offsets(
+            [[i * d for i in range(k)] for k, d in zip(_three(kernel, 1), dilation, strict=True)]
+        )
+
+    @property
+    def pixels(self) -> int:
+        return self.images * math.prod(self.windows.tolist())
+
+    def offsets(self, places: Sequence[Sequence[int]]) -> np.ndarray:
+        """Where the numbers of a window are, from its first, that are at these places."""
+        _, height, width = self.padded.tolist()
+        part = width // self.step
+        places = [[0]] * (3 - len(places)) + [list(p) for p in places]
+        return np.array([
+            (d * height + h) * width + w % self.step * part + w // self.step
+            for d, h, w in itertools.product(*places)
+        ])  # fmt: skip
+
+    def arguments(self) -> tuple[object, ...]:
+        """What kernels are given of it."""
+        return (
+            self.x, self.channel, self.strides, self.taps, self.windows, self.pixels, self.channels,
+        )  # fmt: skip
+
+
+def _convolve(
+    slide: _Slide,
+    rows: np.ndarray,
+    outputs: int,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    sizes: Shape,
+    step: Shape,
+    first: Shape,
+) -> None:
+    """out[n, o, first + step * window] = rows (groups, O / groups, K) @ columns of the slide."""
+    family = kernels.load("convolution")
+    groups = rows.shape[0]
+    _, height, width = _three(sizes, 1).tolist()
+    plane = math.prod(sizes)
+    steps, begins = _three(step, 1), _three(first, 0)
+    strides = np.array([
+        out.shape[1] * plane, plane,
+        height * width * steps[0], width * steps[1], steps[2],
+        (begins[0] * height + begins[1]) * width + begins[2],
+    ])  # fmt: skip
+    items = groups * -(-slide.pixels // family.PIXELS) * -(-outputs // family.OUTPUTS)
+    added = np.empty(0, out.dtype) if bias is None else kernels.contiguous(bias)
+    threads.parallel_for(
+        family.convolve, items, 1, *slide.arguments(), rows.reshape(-1), rows.shape[2], groups,
+        outputs, added, out.reshape(-1), strides,
+    )  # fmt: skip
+
+
+class _Phase:
+    """The inputs that leave one remainder by the stride, for the gradient by the input.
+
+    first: the first of them, in each dimension; dims: the numbers of the kernel that meet them, and
+    how many inputs there are; offsets: which window, from that of the same number as the input,
+    each of those numbers is multiplied by.
+    """
+
+    def __init__(self, first: Shape, kernel: Shape, sizes: Shape, options: ConvolutionOptions):
+        self.first = first
+        self.dims: list[tuple[list[int], int]] = []
+        self.offsets: list[list[int]] = []
+        for a, k, size, s, d, (before, _) in zip(
+            first, kernel, sizes, options.stride, options.dilation, options.padding, strict=True
+        ):
+            taps = [i for i in range(k) if (a + before - i * d) % s == 0]
+            self.dims.append((taps, len(range(a, size, s))))
+            self.offsets.append([(a + before - i * d) // s for i in taps])
+
+
+def _phases(kernel: Shape, sizes: Shape, options: ConvolutionOptions) -> list[_Phase]:
+    firsts = itertools.product(
+        *(range(min(s, n)) for s, n in zip(options.stride, sizes, strict=True))
+    )
+    return [_Phase(first, kernel, sizes, options) for first in firsts]
+
+
+def _padded_weight(weight: np.ndarray) -> np.ndarray:
+    """weight (groups, O, K) with rows up to a multiple of 4, that are no power of two apart."""
+    groups, rows, k = weight.shape
+    if rows % 4 == 0 and k % 256 and weight.flags.carray:
+        return weight
+    out = np.zeros((groups, -(-rows // 4) * 4, k + (16 if k % 256 == 0 else 0)), weight.dtype)
+    out[:, :rows, :k] = weight
+    return out
+
+
+def _three(numbers: Sequence[int], missing: int) -> np.ndarray:
+    """A number for each of three dimensions."""
+    return np.array([missing] * (3 - len(numbers)) + list(numbers), np.int64)
+
+
+def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
+    """Whether each output is of one place of the input, and there are rows to put together."""
+    return (
+        len(weight) > 3
+        and math.prod(weight[2:]) == math.prod(options.stride) == 1
+        and not any(before or after for before, after in options.padding)
+    )
+
+
+def _in_a_row(x: np.ndarray) -> np.ndarray:
+    return x.reshape(*x.shape[:2], -1 if x.size else math.prod(x.shape[2:]))
+
+
+def _one_by_one(options: ConvolutionOptions) -> ConvolutionOptions:
+    return ConvolutionOptions((1,), ((0, 0),), (1,), options.groups)
+
+
+def _supported(products: int, *arrays: np.ndarray | None) -> bool:
+    """Whether kernels take a convolution of as many multiplications."""
+    return (
+        products >= min(FEW_PRODUCTS, kernels.MIN_SIZE << 4)
+        and all(a is None or (type(a) is np.ndarray and a.dtype == float32.numpy) for a in arrays)
+        and kernels.available()
+    )

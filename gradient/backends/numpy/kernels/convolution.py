@@ -1,0 +1,273 @@
+"""Convolutions of float32 as products of matrices, one of which is never whole in memory.
+
+A convolution is weight (O, K) @ columns (K, pixels), where a column holds the K = C * taps numbers
+of one window. The columns of a few pixels at a time are copied into a panel, which stays in the
+cache while all rows of the weight pass it. The numbers of one tap for neighbouring pixels are
+neighbours in the input too, so that they are copied by whole vectors:
+
+* the input has been copied between its zeros (`surround`), columns of one remainder by the stride
+  side by side, so no pixel is outside, and the last vector may be longer than its row;
+* where a tap is, from the first number of a window, is in a table, whatever the kernel's size,
+  dilation and number of dimensions are.
+
+The gradient by the input is the same product with the weight turned about. That by the weight is
+columns (K, pixels) @ gradient (pixels, O).
+
+Each output is one chain of multiplications and additions in an order that the shapes settle. So
+it is the same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.dense import DEPTH, ROWS, many_4, many_rows
+from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
+
+PIXELS = 256
+"""Pixels of an item of work: a whole number of panels on every processor."""
+
+OUTPUTS = 120
+"""Rows of the weight of an item: a multiple of `ROWS`, so that most products are of full tiles."""
+
+COLUMNS = 144
+"""Of K, in an item of the gradient by the weight: a multiple of `ROWS`."""
+
+SLACK = 16
+"""Numbers after an array that is read, or written, by whole vectors."""
+
+
+@ordered_kernel
+def surround(start, stop, x, sizes, before, padded, step, out):
+    """Planes start to stop of x (planes, *sizes) with zeros about them: (planes, *padded).
+
+    x begins at `before`, and what does not fit is left out. Of the last dimension, columns that
+    leave the same remainder by `step` are put together: (step, padded[2] / step).
+    """
+    depth, height, width = sizes[0], sizes[1], sizes[2]
+    row, part = padded[2], padded[2] // step
+    plane = padded[0] * padded[1] * row
+    for p in range(start, stop):
+        for i in range(p * plane, (p + 1) * plane):
+            out[i] = 0
+        for d in range(max(0, -before[0]), min(depth, padded[0] - before[0])):
+            for h in range(max(0, -before[1]), min(height, padded[1] - before[1])):
+                source = ((p * depth + d) * height + h) * width
+                target = p * plane + ((d + before[0]) * padded[1] + h + before[1]) * row
+                first, last = max(0, -before[2]), min(width, row - before[2])
+                if step == 1:
+                    for i in range(first, last):
+                        out[target + before[2] + i] = x[source + i]
+                else:
+                    for i in range(first, last):
+                        to = i + before[2]
+                        out[target + to % step * part + to // step] = x[source + i]
+
+
+@ordered_subroutine
+def runs_of(first, count, windows, strides, width, starts, lengths):
+    """Where, in the input, the windows of pixels first to first + count begin: as runs of at most
+    `width` neighbours. Their number; starts and lengths of each.
+
+    windows: how many in depth, height and width; strides: of an image, and from a window to the
+    next in depth and height.
+    """
+    plane, row = windows[0] * windows[1] * windows[2], windows[2]
+    n = i = 0
+    while i < count:
+        pixel = first + i
+        inside = pixel % plane
+        column, line = inside % row, inside // row
+        starts[n] = (
+            pixel // plane * strides[0]
+            + line // windows[1] * strides[1]
+            + line % windows[1] * strides[2]
+            + column
+        )
+        lengths[n] = min(width, row - column, count - i)
+        i += lengths[n]
+        n += 1
+    return n
+
+
+@ordered_subroutine
+def columns_of(x, base, channel, taps, first, count, starts, lengths, runs, out, row):
+    """out (count, row) = numbers first to first + count of the columns, for the pixels of the runs.
+
+    A row's last vectors may be longer than it is, and are overwritten by the next row's.
+    """
+    c, tap = first // taps.size, first % taps.size
+    for k in range(count):
+        at, to = base + c * channel + taps[tap], k * row
+        for i in range(runs):
+            store(out, to, load(x, at + starts[i]))
+            to += lengths[i]
+        tap += 1
+        if tap == taps.size:
+            c, tap = c + 1, 0
+
+
+@ordered_kernel
+def convolve(
+    start, stop, x, channel, in_strides, taps, windows, pixels, channels,
+    weight, w_row, groups, outputs, bias, out, out_strides,
+):  # fmt: skip
+    """Items start to stop of out = weight @ columns of x + bias: an item is a group's block of
+    pixels and of outputs.
+
+    x (images, groups * channels, ...), surrounded; weight (groups, outputs up to a multiple of 4,
+    w_row). out_strides: of an image, a channel, and from one window to the next in depth, height
+    and width; and where the first is.
+    """
+    k, width = channels * taps.size, lanes(x)
+    pair = 2 * width
+    pixel_blocks = (pixels + PIXELS - 1) // PIXELS
+    output_blocks = (outputs + OUTPUTS - 1) // OUTPUTS
+    w_rows = (outputs + 3) // 4 * 4
+    plane = windows[0] * windows[1] * windows[2]
+    plain = (
+        out_strides[4] == 1
+        and out_strides[3] == windows[2]
+        and out_strides[2] == windows[1] * windows[2]
+    )
+    starts, lengths = np.empty(pair, np.int64), np.empty(pair, np.int64)
+    places = np.empty(pair, np.int64)
+    panel = np.zeros(DEPTH * pair + SLACK, x.dtype)
+    part = np.empty(PIXELS * (OUTPUTS + 4), x.dtype)
+    for item in range(start, stop):
+        block, group = item // output_blocks % pixel_blocks, item // output_blocks // pixel_blocks
+        o = item % output_blocks * OUTPUTS
+        rows = min(OUTPUTS, outputs - o)
+        whole = (rows + 3) // 4 * 4
+        first = block * PIXELS
+        last = min(pixels, first + PIXELS)
+        panels = (last - first + pair - 1) // pair
+        for top in range(0, k, DEPTH):
+            depth = min(DEPTH, k - top)
+            for number in range(panels):
+                pixel = first + number * pair
+                count = min(pair, last - pixel)
+                runs = runs_of(pixel, count, windows, in_strides, width, starts, lengths)
+                base = group * channels * channel
+                columns_of(x, base, channel, taps, top, depth, starts, lengths, runs, panel, pair)
+                i = 0
+                while i < whole:
+                    at = (group * w_rows + o + i) * w_row + top
+                    to = (number * whole + i) * pair
+                    if i + ROWS <= whole:
+                        many_rows(weight, at, w_row, panel, depth, part, to, top > 0)
+                        i += ROWS
+                    else:
+                        many_4(weight, at, w_row, panel, depth, part, to, top > 0)
+                        i += 4
+        one = x.dtype.type(1)
+        for number in range(panels):
+            pixel = first + number * pair
+            count = min(pair, last - pixel)
+            image, inside = pixel // plane, pixel % plane
+            together = plain and count == pair and inside + pair <= plane
+            if not together:
+                for i in range(count):
+                    q = (pixel + i) % plane
+                    line = q // windows[2]
+                    places[i] = (
+                        (pixel + i) // plane * out_strides[0]
+                        + line // windows[1] * out_strides[2]
+                        + line % windows[1] * out_strides[3]
+                        + q % windows[2] * out_strides[4]
+                    )
+            for i in range(rows):
+                added = bias[group * outputs + o + i] if bias.size else x.dtype.type(0)
+                at = (number * whole + i) * pair
+                to = out_strides[5] + (group * outputs + o + i) * out_strides[1]
+                if together:
+                    to += image * out_strides[0] + inside
+                    b = fill(added)
+                    store(out, to, add_product(b, one, load(part, at)))
+                    store(out, to + width, add_product(b, one, load(part, at + width)))
+                else:
+                    for j in range(count):
+                        out[to + places[j]] = part[at + j] + added
+
+
+@ordered_kernel
+def weight_grad(
+    start, stop, x, channel, in_strides, taps, windows, pixels, channels,
+    g, groups, outputs, parts, ranges, out,
+):  # fmt: skip
+    """Items start to stop of out (parts, groups, outputs, K), the gradients by the weight: an item
+    is a part of the pixels, a group's block of outputs, and a range of K.
+
+    x as for `convolve`; g (images, groups * outputs, plane). What the parts give is to be added.
+    """
+    k, width = channels * taps.size, lanes(x)
+    pair = 2 * width
+    plane = windows[0] * windows[1] * windows[2]
+    output_blocks = (outputs + PIXELS // 2 - 1) // (PIXELS // 2)
+    per_range = (k + ranges - 1) // ranges
+    blocks = (pixels + PIXELS - 1) // PIXELS
+    row = PIXELS + SLACK
+    starts, lengths = np.empty(PIXELS, np.int64), np.empty(PIXELS, np.int64)
+    columns = np.zeros((COLUMNS + 4) * row + SLACK, x.dtype)
+    rows = np.zeros(pair * row, x.dtype)
+    panel = np.zeros(row * pair, x.dtype)
+    sums = np.empty((COLUMNS + 4) * pair, x.dtype)
+    part = np.empty((PIXELS // 2 + pair) * (COLUMNS + 4), x.dtype)
+    for item in range(start, stop):
+        number = item % ranges
+        o = item // ranges % output_blocks * (PIXELS // 2)
+        group = item // ranges // output_blocks % groups
+        share = item // ranges // output_blocks // groups
+        first_k = number * per_range
+        count_k = min(per_range, k - first_k)
+        if count_k <= 0:
+            continue
+        some = min(PIXELS // 2, outputs - o)
+        panels = (some + pair - 1) // pair
+        whole = (count_k + 3) // 4 * 4
+        for i in range(panels * whole * pair):
+            part[i] = 0
+        for block in range(blocks * share // parts, blocks * (share + 1) // parts):
+            first = block * PIXELS
+            count = min(PIXELS, pixels - first)
+            runs = runs_of(first, count, windows, in_strides, width, starts, lengths)
+            base = group * channels * channel
+            columns_of(
+                x, base, channel, taps, first_k, count_k, starts, lengths, runs, columns, row
+            )
+            for p in range(panels):
+                valid = min(pair, some - p * pair)
+                for i in range(valid):
+                    to, done = i * row, 0
+                    while done < count:
+                        image, inside = (first + done) // plane, (first + done) % plane
+                        n = min(count - done, plane - inside)
+                        at = (image * groups + group) * outputs + o + p * pair + i
+                        at = at * plane + inside
+                        for j in range(n):
+                            rows[to + done + j] = g[at + j]
+                        done += n
+                for i in range(valid * row, pair * row):
+                    rows[i] = 0
+                for i in range(0, pair, width):
+                    for j in range(0, count, width):
+                        transpose(rows, i * row + j, row, panel, j * pair + i, pair)
+                i = 0
+                while i < whole:
+                    if i + ROWS <= whole:
+                        many_rows(columns, i * row, row, panel, count, sums, i * pair, False)
+                        i += ROWS
+                    else:
+                        many_4(columns, i * row, row, panel, count, sums, i * pair, False)
+                        i += 4
+                # Sums of sums: one chain over all pixels would lose digits.
+                to = p * whole * pair
+                for i in range(whole * pair):
+                    part[to + i] += sums[i]
+        for i in range(some):
+            at = i // pair * whole * pair + i % pair
+            to = ((share * groups + group) * outputs + o + i) * k + first_k
+            for j in range(count_k):
+                out[to + j] = part[at + j * pair]
