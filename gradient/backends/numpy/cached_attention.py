@@ -15,6 +15,9 @@ TILE = 192
 """Query rows of a key head that go through its blocks of keys together. Of no more than that, the
 blocks are spread over the threads."""
 
+JOINED = 1 << 14
+"""Numbers of parts that are worth a thread's waking to join them."""
+
 CHUNK = 1 << 19
 """Multiplications, of scores, that are worth a thread's waking."""
 
@@ -36,7 +39,8 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
         if not (_supported(q) and _stored(keys) and _stored(values)):
             return super().cached_attention(q, keys, values, slots, options)
         keys, values = (tuple(map(kernels.contiguous, parts)) for parts in (keys, values))
-        family = kernels.load("cached_attention")
+        family, few = kernels.load("cached_attention"), kernels.load("decode_attention")
+        block = family.BLOCK
         b, h, t, d = q.shape
         heads = keys[0].shape[1 if slots.table is None else 2]
         e = values[0].shape[-1] * (2 if len(values) == 3 else 1)
@@ -44,27 +48,34 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
         out = np.empty((b, t, h, e), np.float32)
 
         window = options.window or slots.extent + t  # more than any sees
-        shared = (
+        rest = np.float32(options.scale), window, np.float32(options.softcap or 0)
+        slots_of = (
             np.ascontiguousarray(q.transpose(0, 2, 1, 3), np.float32).reshape(-1),
             kernels.contiguous(slots.positions), np.array((b, t, h, heads, d, e)),
             *_places(keys[0].shape, slots),
-            *_vectors(keys, d), *_vectors(values, e),
-            np.float32(options.scale), window, np.float32(options.softcap or 0),
         )  # fmt: skip
-        parts = _blocks(slots, window, family.BLOCK) if rows <= TILE else 1
+        k, v = _vectors(keys, d), _vectors(values, e)
+        parts = _blocks(slots, window, block) if rows <= TILE else 1
         tile = rows if rows <= TILE else max(TILE // groups, 1) * groups
         units = b * heads * -(-rows // tile) * parts
         held = units * rows if parts > 1 else 0
         high, sums = np.empty((2, held), np.float32)
         o = np.empty(held * (-(-e // 32) * 32), np.float32)
-        chunk = max(1, CHUNK // (family.BLOCK * d * (rows + READ))) if parts > 1 else 1
-        threads.parallel_for(
-            family.attend, units, chunk, *shared, tile, parts, high, sums, o, out.reshape(-1)
-        )
+        chunk = max(1, CHUNK // (block * d * (rows + READ))) if parts > 1 else 1
+        results = parts, high, sums, o, out.reshape(-1)
+        if rows <= few.FEW:
+            threads.parallel_for(
+                few.attend_few, units, chunk, *slots_of,
+                _form(keys, d), *k, _form(values, e), *v, *rest, *results,
+            )  # fmt: skip
+        else:
+            threads.parallel_for(
+                family.attend, units, chunk, *slots_of, *k, *v, *rest, tile, *results
+            )
         if parts > 1:
             threads.parallel_for(
-                family.join_parts, b * heads, max(1, CHUNK // (held // (b * heads) * e)),
-                shared[2], parts, high, sums, o, out.reshape(-1),
+                family.join_parts, b * heads, max(1, JOINED // (held // (b * heads) * e)),
+                slots_of[2], parts, high, sums, o, out.reshape(-1),
             )  # fmt: skip
         return out.astype(q.dtype, copy=False).transpose(0, 2, 1, 3)
 
@@ -97,6 +108,14 @@ def _vectors(parts: tuple[np.ndarray, ...], n: int) -> tuple[Any, ...]:
         return stored.KINDS[parts[0].dtype.name], data, data, data, n
     kind = stored.INT8 if len(scales) == 1 else stored.INT4
     return kind, data, scales[0], scales[-1], n // parts[1].shape[-1]
+
+
+def _form(parts: tuple[np.ndarray, ...], n: int) -> np.ndarray:
+    """An empty array that tells, by its type, in which form vectors of n are multiplied: as they
+    are stored, or read into float32 first."""
+    in_place = len(parts) == 1 and n % (2 * kernels.load("stored").SOME) == 0
+    half = kernels.load("half_precision")
+    return half.stored(parts[0][:0].reshape(-1)) if in_place else np.empty(0, np.float32)
 
 
 def _supported(q: np.ndarray) -> bool:

@@ -6,7 +6,8 @@ in FlashAttention (Dao et al. 2022, algorithm 1). So a query's output depends on
 the slots that it sees alone: not on what else is computed with it, nor in how many passes.
 
 A thread takes many queries through their blocks; of few queries, the blocks are spread over the
-threads and joined after (Flash-Decoding: Dao et al. 2023).
+threads and joined after (Flash-Decoding: Dao et al. 2023). The fewest have kernels of their own,
+in `decode_attention`.
 """
 
 from __future__ import annotations
@@ -88,16 +89,10 @@ def softmax_rows(p, rows, seen, softcap, high, sums):
 
 
 @ordered_subroutine
-def attend_to_block(
-    block, batch, head, table, place, starts, positions, sizes, window, softcap,
-    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
-    q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen, high, sums, o_rows,
-):  # fmt: skip
-    """What the query rows from `first_row` on get of a block: sums of e^(score - high) and of the
-    values times that, o_rows. False if no row sees any of it."""
-    heads, d, e = sizes[3], sizes[4], sizes[5]
-    groups = sizes[2] // heads
-    begin, low, stop = block * BLOCK, BLOCK, 0
+def seen_positions(begin, positions, batch, first_row, rows, groups, window, starts, seen):
+    """Which positions of the block from `begin` some row sees, from the first to behind the last,
+    as counted from there; and which each does, in seen (rows, 2)."""
+    low, stop = BLOCK, 0
     for r in range(rows):
         position = positions[batch, (first_row + r) // groups]
         first = max(position - window + 1, 0)
@@ -107,6 +102,23 @@ def attend_to_block(
         seen[r, 1] = max(min(position + 1 - begin, BLOCK), seen[r, 0])
         if seen[r, 0] < seen[r, 1]:
             low, stop = min(low, seen[r, 0]), max(stop, seen[r, 1])
+    return low, stop
+
+
+@ordered_subroutine
+def attend_to_block(
+    block, batch, head, table, place, starts, positions, sizes, window, softcap,
+    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
+    q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen, high, sums, o_rows,
+):  # fmt: skip
+    """What the query rows from `first_row` on get of a block: sums of e^(score - high) and of the
+    values times that, o_rows. False if no row sees any of it."""
+    heads, d, e = sizes[3], sizes[4], sizes[5]
+    groups = sizes[2] // heads
+    begin = block * BLOCK
+    low, stop = seen_positions(
+        begin, positions, batch, first_row, rows, groups, window, starts, seen
+    )
     if low >= stop:
         return False
     pair = 2 * lanes(p)
@@ -133,28 +145,35 @@ def attend_to_block(
 
 
 @ordered_subroutine
-def merge(high, sums, o, row, o_at, more_high, more_sum, more, more_at, n):
-    """Add what a row gets of a later block, n numbers, to what it has of those before."""
-    if more_sum == 0:
-        return
-    width, one = lanes(o), o.dtype.type(1)
-    if sums[row] == 0:
-        high[row], sums[row] = more_high, more_sum
-        for i in range(0, n, width):
-            store(o, o_at + i, load(more, more_at + i))
-        return
-    kept = added = one
-    if more_high > high[row]:
-        kept = exp(high[row] - more_high)
-        high[row] = more_high
-    else:
-        added = exp(more_high - high[row])
-    kept_sum, added_sum = sums[row] * kept, more_sum * added
-    sums[row] = kept_sum + added_sum
-    zero = fill(o.dtype.type(0))
-    for i in range(0, n, width):
-        scaled = add_product(zero, kept, load(o, o_at + i))
-        store(o, o_at + i, add_product(scaled, added, load(more, more_at + i)))
+def merge(
+    high, sums, o, first, rows, more_high, more_sums, more, more_first, more_row, n, kept, added
+):
+    """Add what rows get of a later block, n numbers each, to what they have of those before.
+
+    The rows are those from `first` on, n apart in o, and those from `more_first` on, `more_row`
+    apart in `more`. kept and added are scratch for `rows` numbers.
+    """
+    zero = o.dtype.type(0)
+    for r in range(rows):
+        old_sum, new_sum = sums[first + r], more_sums[more_first + r]
+        old, new = high[first + r], more_high[more_first + r]
+        old = old if old_sum != 0 else new  # what saw nothing has any `high`
+        new = new if new_sum != 0 else old
+        largest = max(old, new)
+        kept[r] = exp(old - largest) if old_sum != 0 else zero
+        added[r] = exp(new - largest) if new_sum != 0 else zero
+        high[first + r] = largest
+        sums[first + r] = old_sum * kept[r] + new_sum * added[r]
+    width, nothing = lanes(o), fill(zero)
+    for r in range(rows):
+        at, more_at = (first + r) * n, (more_first + r) * more_row
+        if kept[r] == 0 and added[r] != 0:
+            for i in range(0, n, width):
+                store(o, at + i, load(more, more_at + i))
+        elif added[r] != 0:
+            for i in range(0, n, width):
+                scaled = add_product(nothing, kept[r], load(o, at + i))
+                store(o, at + i, add_product(scaled, added[r], load(more, more_at + i)))
 
 
 @ordered_subroutine
@@ -205,6 +224,7 @@ def attend(
     new, new_high, new_sums = (
         np.empty(m * e_row, dtype), np.empty(tile, dtype), np.empty(tile, dtype)
     )  # fmt: skip
+    kept, added = np.empty((2, tile), dtype)
     if parts == 1:
         high, sums, o = np.empty(tile, dtype), np.empty(tile, dtype), np.empty(tile * n, dtype)
     held = -1
@@ -230,9 +250,8 @@ def attend(
                 q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen,
                 new_high, new_sums, new,
             ):  # fmt: skip
-                for r in range(rows):
-                    merge(high, sums, o, row + r, (row + r) * n, new_high[r], new_sums[r],
-                          new, r * e_row, n)  # fmt: skip
+                merge(high, sums, o, row, rows, new_high, new_sums, new, 0, e_row, n,
+                      kept, added)  # fmt: skip
         if parts == 1:
             for r in range(rows):
                 write_row(o, r * n, sums[r], sizes, batch, head, first_row + r, out)
@@ -245,9 +264,11 @@ def join_parts(start, stop, sizes, parts, high, sums, o, out):
     heads, e = sizes[3], sizes[5]
     rows = sizes[1] * (sizes[2] // heads)
     n = padded(e, o)
+    kept, added = np.empty((2, rows), o.dtype)
     for unit in range(start, stop):
+        first = unit * parts * rows
+        for more in range(first + rows, first + parts * rows, rows):
+            merge(high, sums, o, first, rows, high, sums, o, more, n, n, kept, added)
         for r in range(rows):
-            first = unit * parts * rows + r
-            for more in range(first + rows, first + parts * rows, rows):
-                merge(high, sums, o, first, first * n, high[more], sums[more], o, more * n, n)
-            write_row(o, first * n, sums[first], sizes, unit // heads, unit % heads, r, out)
+            at = first + r
+            write_row(o, at * n, sums[at], sizes, unit // heads, unit % heads, r, out)
