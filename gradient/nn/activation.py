@@ -45,14 +45,39 @@ __all__ = [
 
 
 class _InPlace(Module):
-    """An activation whose one option is to overwrite its input."""
+    """An activation that can overwrite its input."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
     def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        return ", ".join(filter(None, [super().extra_repr(), *changed(self, inplace=False)]))
+
+
+class _WithAlpha(_InPlace):
+    _shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.alpha = alpha
+
+
+class _Shrink(Module):
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def extra_repr(self) -> str:
+        return f"{self.lambd}"
+
+
+class _AlongDim(Module):
+    _shown = ("dim",)
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
 
 
 class ReLU(_InPlace):
@@ -152,79 +177,60 @@ class GELU(Module):
         return F.gelu(input, self.approximate)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(_InPlace):
     """`x` if `x > 0`, else `negative_slope * x`."""
 
+    _shown = ("negative_slope",)
+
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        super().__init__()
-        self.negative_slope, self.inplace = negative_slope, inplace
+        super().__init__(inplace)
+        self.negative_slope = negative_slope
 
     def forward(self, input: Tensor) -> Tensor:
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
-    def extra_repr(self) -> str:
-        return ", ".join([f"negative_slope={self.negative_slope}", *changed(self, inplace=False)])
 
-
-class ELU(Module):
+class ELU(_WithAlpha):
     """`x` if `x > 0`, else `alpha * (exp(x) - 1)` (Clevert et al. 2015)."""
-
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
-        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return F.elu(input, self.alpha, self.inplace)
 
-    def extra_repr(self) -> str:
-        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
 
-
-class CELU(Module):
+class CELU(_WithAlpha):
     """`x` if `x > 0`, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
-
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
-        self.alpha, self.inplace = alpha, inplace
 
     def forward(self, input: Tensor) -> Tensor:
         return F.celu(input, self.alpha, self.inplace)
 
-    def extra_repr(self) -> str:
-        return ", ".join([f"alpha={self.alpha}", *changed(self, inplace=False)])
 
-
-class Hardtanh(Module):
+class Hardtanh(_InPlace):
     """`x` cut off at `min_val` and `max_val`."""
 
+    _shown = ("min_val", "max_val")
+
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
+        super().__init__(inplace)
         if max_val <= min_val:
             expected = f"max_val greater than min_val {min_val}"
             raise ArgumentError(sentence("Hardtanh", expected, max_val))
-        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
+        self.min_val, self.max_val = min_val, max_val
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
-    def extra_repr(self) -> str:
-        bounds = f"min_val={self.min_val}, max_val={self.max_val}"
-        return ", ".join([bounds, *changed(self, inplace=False)])
 
-
-class Threshold(Module):
+class Threshold(_InPlace):
     """`x` where `x > threshold`, else `value`."""
 
+    _shown = ("threshold", "value")
+
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
-        super().__init__()
-        self.threshold, self.value, self.inplace = threshold, value, inplace
+        super().__init__(inplace)
+        self.threshold, self.value = threshold, value
 
     def forward(self, input: Tensor) -> Tensor:
         return F.threshold(input, self.threshold, self.value, self.inplace)
-
-    def extra_repr(self) -> str:
-        numbers = f"threshold={self.threshold}, value={self.value}"
-        return ", ".join([numbers, *changed(self, inplace=False)])
 
 
 class Softplus(Module):
@@ -240,32 +246,18 @@ class Softplus(Module):
         return F.softplus(input, self.beta, self.threshold)
 
 
-class Softshrink(Module):
+class Softshrink(_Shrink):
     """`x` moved towards 0 by `lambd`, and 0 within `lambd` of it."""
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = lambd
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softshrink(input, self.lambd)
 
-    def extra_repr(self) -> str:
-        return f"{self.lambd}"
 
-
-class Hardshrink(Module):
+class Hardshrink(_Shrink):
     """`x`, but 0 within `lambd` of 0."""
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = lambd
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardshrink(input, self.lambd)
-
-    def extra_repr(self) -> str:
-        return f"{self.lambd}"
 
 
 class GLU(Module):
@@ -281,40 +273,22 @@ class GLU(Module):
         return F.glu(input, self.dim)
 
 
-class Softmax(Module):
+class Softmax(_AlongDim):
     """`exp(x_i) / sum_j exp(x_j)` along `dim`."""
-
-    _shown = ("dim",)
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, self.dim)
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_AlongDim):
     """`log(softmax(x))` along `dim`."""
-
-    _shown = ("dim",)
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
 
 
-class Softmin(Module):
+class Softmin(_AlongDim):
     """`softmax(-x)` along `dim`."""
-
-    _shown = ("dim",)
-
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmin(input, self.dim)
