@@ -15,7 +15,17 @@ import gradient
 from fuzzing import rows, schemas
 from fuzzing.draw import Broken, Draw, Skip
 from fuzzing.interpreter import World
-from fuzzing.program import Array, Dtype, Program, Ref, Statement, mapped, refs, with_changed
+from fuzzing.program import (
+    PREFIXES,
+    Array,
+    Dtype,
+    Program,
+    Ref,
+    Statement,
+    mapped,
+    refs,
+    with_changed,
+)
 
 EXCLUDED = {  # fmt: skip
     "cuda": "this machine may have a GPU or none",
@@ -172,7 +182,7 @@ def spoiled(rng: random.Random, statement: Statement) -> Statement:
                         Array((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), (7,), "float64"),
                         Array((1, 2), (2,), "int64"), Array(True, (), "bool")))  # fmt: skip
     kind = rng.random()
-    if kind < 0.15 and statement.function not in rows.PREFIXES and "item" not in statement.function:
+    if kind < 0.15 and statement.function not in PREFIXES and "item" not in statement.function:
         options["dtpye" if rng.random() < 0.5 else "dim_"] = wrong
         if not options_allowed(statement):
             raise Skip
