@@ -151,7 +151,8 @@ def safe(program: Program) -> Program:
 def in_order(program: Program) -> Program:
     """The program with tensors that lie in memory without gaps; but for those whose contiguous copy
     is taken, which would be no copy then."""
-    copied = {s.args[0].index for s in program if s.function.endswith("contiguous") and refs(s)}
+    copies = (".contiguous", "contiguous")
+    copied = {r.index for s in program if s.function in copies for r in refs(s)}
 
     def plain(value: Any) -> Any:
         return replace(value, layout="contiguous") if isinstance(value, Array) else value

@@ -43,11 +43,11 @@ def main() -> int:
         excused += comparer.excused
         if not found:
             continue
-        reasons.update(why for why in map(known.reason, found) if why)
-        unexplained = known.unexplained(found)
-        if unexplained is None and not options.all:
+        whys = [known.reason(difference) for difference in found]
+        reasons.update(why for why in whys if why)
+        if None not in whys and not options.all:
             continue
-        difference: Difference = unexplained or found[0]
+        difference: Difference = found[whys.index(None) if None in whys else 0]
         counts[difference.signature] += 1
         if counts[difference.signature] <= options.examples:
             small, small_difference = shrink(drawn, difference)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
 from fuzzing import generator, known  # noqa: E402
-from fuzzing.comparison import Comparer  # noqa: E402
+from fuzzing.comparison import Comparer, near, near_or_unstable  # noqa: E402
+from fuzzing.interpreter import Taken  # noqa: E402
 from fuzzing.program import script  # noqa: E402
 from fuzzing.shrinking import shrink  # noqa: E402
 
@@ -33,6 +35,13 @@ def test_programs_as_pytorch(start: int):
             small, difference = shrink(first.program, first)
             told.append(f"program {seed}\n{script(small)}\n# {difference}")
     assert not told, "\n\n".join(told)
+
+
+@pytest.mark.parametrize("ours", [3.0, -float("inf"), float("nan")])
+def test_nothing_else_is_near_to_an_infinite_number(ours: float):
+    a, b = (Taken("float64", (1,), False, np.array([x])) for x in (ours, float("inf")))
+    assert not near(a, b)
+    assert not near_or_unstable(a, b, [b] * 6)
 
 
 def test_every_public_function_is_drawn():
