@@ -20,6 +20,7 @@ from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.composed.packed import PackedDefaults
+from gradient.backends.composed.pooling import PoolingDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array
@@ -30,6 +31,7 @@ class Backend(
     CachedAttentionDefaults[Array],
     PackedDefaults[Array],
     ConvolutionDefaults[Array],
+    PoolingDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],
     RandomDefaults[Array],

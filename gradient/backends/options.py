@@ -54,6 +54,30 @@ class ConvolutionOptions(NamedTuple):
         )
 
 
+class PoolingOptions(NamedTuple):
+    """How `Backend.max_pool` moves a window over an input; a number for each dimension of it.
+
+    padding    before the input and after it, which must be less than a window reaches
+    least      what the padding is taken for: no more than any number of the input's dtype
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    least: float
+
+    def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sizes that windows do not move along, and those that they do."""
+        lead = len(shape) - len(self.kernel)
+        return tuple(shape[:lead]), tuple(shape[lead:])
+
+    def windows(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """How many windows there are, in each dimension of an input of these sizes."""
+        slide = ConvolutionOptions(self.stride, self.padding, self.dilation)
+        return slide.windows(sizes, self.kernel)
+
+
 class AdamWOptions(NamedTuple):
     """The numbers of `Backend.adamw_step`, by PyTorch's names.
 

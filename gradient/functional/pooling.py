@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradient.dtypes import float32, float64, iinfo
+from gradient.backends.options import PoolingOptions
+from gradient.dtypes import float32, iinfo
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.conv import Size, sizes
 from gradient.functional.padding import pad
-from gradient.ops import elementwise, shape
+from gradient.ops import elementwise, pooling, shape
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of
 from gradient.tensor.creation import arange, ones
@@ -98,24 +99,13 @@ def _max_pool(
     window = _Window(op, spatial, input, kernel_size, stride, padding, dilation, ceil_mode)
     # No more than any element, so that padding is never the only largest.
     least = -math.inf if input.dtype.is_floating_point else iinfo(input.dtype).min
-    columns = window.columns(input, fill=least)
-    values, places = columns.max(1)
-    if any(window.pads) or any(window.overhang):
-        # Where all are the least, the first that is no padding, so that it gets the gradient.
-        inside = ones((1, 1, *window.in_sizes), device=input.device)
-        first = window.columns(inside, fill=0.0).argmax(1)
-        places = where(values.detach() == least, first, places)
-        values = columns.gather(1, places.unsqueeze(1)).squeeze(1)
-    output = window.restore(values)
+    sides = tuple((p, p + o) for p, o in zip(window.pads, window.overhang, strict=True))
+    options = PoolingOptions(window.kernel, window.strides, sides, window.dilations, least)
+    output = pooling.max_pool(input, options=options)
     if not return_indices:
         return output
-    size = math.prod(window.in_sizes)
-    numbers = arange(size, dtype=float64, device=input.device)
-    numbers = numbers.reshape(1, 1, *window.in_sizes)
-    sources = window.columns(numbers, fill=-1.0).expand(columns.shape)
-    indices = sources.gather(1, places.unsqueeze(1)).squeeze(1)
     # A tuple, which type checkers are not told: few ask for indices.
-    return output, window.restore(indices).long()  # type: ignore[return-value]
+    return output, pooling.max_pool_indices(input, options=options)  # type: ignore[return-value]
 
 
 @composite

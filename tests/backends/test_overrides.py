@@ -17,7 +17,13 @@ from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
 from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
-from gradient.backends.options import AdamWOptions, AttentionOptions, ConvolutionOptions, SlotMap
+from gradient.backends.options import (
+    AdamWOptions,
+    AttentionOptions,
+    ConvolutionOptions,
+    PoolingOptions,
+    SlotMap,
+)
 from gradient.backends.required import RequiredMethods
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
@@ -286,6 +292,14 @@ def convolution_weight_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(1, 3, o.ROWS, 128), o.rows()[None, None], (3, 1, 3, 3), SLIDE
 
 
+POOL = PoolingOptions((3, 2), (2, 2), ((1, 1), (0, 1)), (1, 1), -np.inf)
+
+
+def max_pool_grad(o: Offset) -> tuple[Any, ...]:
+    y, indices = o.of("max_pool", o.rows(), POOL)
+    return o.plain(*y.shape), indices.astype(np.int64), (o.ROWS, o.COLUMNS), POOL
+
+
 def both_signs(o: Offset) -> np.ndarray:
     return np.concatenate([o.rows(), -o.rows()])
 
@@ -294,6 +308,8 @@ AT_OFFSETS: dict[str, Any] = {
     "convolution": lambda o: (o.rows()[None, None], o.plain(3, 1, 3, 3), o.plain(3), SLIDE),
     "convolution_input_grad": convolution_input_grad,
     "convolution_weight_grad": convolution_weight_grad,
+    "max_pool": lambda o: (o.rows(), POOL),
+    "max_pool_grad": max_pool_grad,
     "softmax": lambda o: (o.rows(), -1),
     "softmax_grad": softmax_grad,
     "log_softmax": lambda o: (o.rows(), -1),

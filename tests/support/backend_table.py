@@ -18,6 +18,7 @@ from gradient.backends.options import (
     AdamWOptions,
     AttentionOptions,
     ConvolutionOptions,
+    PoolingOptions,
     SlotMap,
 )
 from gradient.backends.packed import PackedArray
@@ -319,6 +320,49 @@ CONVOLUTIONS = [
 ]
 
 
+def max_pool(
+    kernel: tuple[int, ...],
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    values: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Case:
+    axes = len(kernel)
+    each = (stride,) * axes, (padding,) * axes, (dilation,) * axes
+    options = PoolingOptions(kernel, *each, -np.inf)
+    sizes = (5, 9, 11)[-axes:]
+    return lambda a: (values(a(min(a.rows, 70), 13, *sizes)), options)
+
+
+def max_pool_grad(*arguments: Any, **options: Any) -> Case:
+    forward = max_pool(*arguments, **options)
+
+    def grad(a: Draw) -> tuple[Any, ...]:
+        x, given = forward(a)
+        y, indices = BARE.max_pool(x, given)
+        return a(*y.shape), indices, x.shape, given
+
+    return grad
+
+
+def with_ties(x: np.ndarray) -> np.ndarray:
+    """Few different numbers, infinities and NaN among them."""
+    kinds = np.array([-np.inf, -np.inf, -np.inf, -1, 0, 1, np.inf, np.nan], x.dtype)
+    return kinds[(np.abs(x.astype(np.float32)) * 1000).astype(int) % 8]
+
+
+POOLS: list[tuple[Any, ...]] = [
+    ((2, 2), 2),
+    ((3, 3), 2, (1, 1)),
+    ((3, 2), 1, (1, 2), 2),
+    ((4,), 3, (2, 2)),
+    ((2, 3, 2), 2, (1, 1)),
+    ((2, 2), 1, (1, 1), 10),  # some windows step over the whole input
+    ((3, 3), 2, (1, 2), 1, with_ties),
+    ((2, 3), 1, (0, 0), 1, with_ties),
+]
+
+
 def adamw(**options: Any) -> Case:
     settings = {
         "lr": 1e-2,
@@ -378,6 +422,9 @@ CASES: dict[str, list[Case]] = {
     "convolution": [c.forward for c in CONVOLUTIONS],
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],
     "convolution_weight_grad": [c.weight_grad for c in CONVOLUTIONS],
+    # Pooling
+    "max_pool": [max_pool(*p) for p in POOLS],
+    "max_pool_grad": [max_pool_grad(*p) for p in POOLS],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],
@@ -639,7 +686,8 @@ def leaves(value: Any) -> list[Any]:
         return list(value.parts)
     if isinstance(value, SlotMap):
         return leaves((value.positions, value.table, value.start))
-    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions, ConvolutionOptions)
+    options = (slice, np.dtype, DType, str, AttentionOptions, AdamWOptions)
+    options += (ConvolutionOptions, PoolingOptions)
     return [] if value is None or isinstance(value, options) else [value]
 
 

@@ -21,6 +21,7 @@ from gradient.backends.numpy.optimizers import OptimizerKernels
 from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.panels import PanelKernels
+from gradient.backends.numpy.pooling import PoolingKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels
@@ -36,6 +37,7 @@ class NumpyBackend(
     LinearKernels,
     MatmulOnThreads,
     ConvolutionKernels,
+    PoolingKernels,
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,

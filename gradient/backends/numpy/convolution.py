@@ -91,7 +91,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             slide.taps = slide.offsets(
                 [[o + b for o in each] for each, b in zip(phase.offsets, before, strict=True)]
             )
-            slide.windows = _three(windows, 1)
+            slide.windows = three(windows, 1)
             rows = _padded_weight(part.reshape(groups, c, -1))
             _convolve(slide, rows, c, None, out, shape[2:], options.stride, phase.first)
         return out
@@ -130,10 +130,10 @@ class _Slide:
         self, x: np.ndarray, kernel: Shape, windows: Shape, options: ConvolutionOptions
     ) -> None:
         family = kernels.load("convolution")
-        sizes, count = _three(x.shape[2:], 1), _three(windows, 1)
-        before = _three([b for b, _ in options.padding], 0)
-        stride, dilation = _three(options.stride, 1), _three(options.dilation, 1)
-        padded = _three(options.reach(windows, kernel), 1)
+        sizes, count = three(x.shape[2:], 1), three(windows, 1)
+        before = three([b for b, _ in options.padding], 0)
+        stride, dilation = three(options.stride, 1), three(options.dilation, 1)
+        padded = three(options.reach(windows, kernel), 1)
         self.step = int(stride[2])
         padded[2] = -(-padded[2] // self.step) * self.step
         planes, size = x.shape[0] * x.shape[1], math.prod(padded.tolist())
@@ -148,7 +148,7 @@ class _Slide:
         row, plane = int(padded[2]), int(padded[1] * padded[2])
         self.strides = np.array([x.shape[1] * size, plane * stride[0], row * stride[1]])
         self.taps = self.offsets(
-            [[i * d for i in range(k)] for k, d in zip(_three(kernel, 1), dilation, strict=True)]
+            [[i * d for i in range(k)] for k, d in zip(three(kernel, 1), dilation, strict=True)]
         )
 
     @property
@@ -185,9 +185,9 @@ def _convolve(
     """out[n, o, first + step * window] = rows (groups, O / groups, K) @ columns of the slide."""
     family = kernels.load("convolution")
     groups = rows.shape[0]
-    _, height, width = _three(sizes, 1).tolist()
+    _, height, width = three(sizes, 1).tolist()
     plane = math.prod(sizes)
-    steps, begins = _three(step, 1), _three(first, 0)
+    steps, begins = three(step, 1), three(first, 0)
     strides = np.array([
         out.shape[1] * plane, plane,
         height * width * steps[0], width * steps[1], steps[2],
@@ -238,7 +238,7 @@ def _padded_weight(weight: np.ndarray) -> np.ndarray:
     return out
 
 
-def _three(numbers: Sequence[int], missing: int) -> np.ndarray:
+def three(numbers: Sequence[int], missing: int) -> np.ndarray:
     """A number for each of three dimensions."""
     return np.array([missing] * (3 - len(numbers)) + list(numbers), np.int64)
 

@@ -1,0 +1,82 @@
+"""Max pooling and its gradient, a plane at a time, the windows of one row together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+
+
+@ordered_subroutine
+def keep_larger(x, at, step, number, advance, first, last, best, places):
+    """For windows first to last of a row: best = the larger of it and of x at `at`, `step` apart;
+    places = the number of what is kept, `advance` apart from `number` on."""
+    for i in range(first, last):
+        value, kept = x[at + (i - first) * step], best[i]
+        take = (value > kept) | ((value != value) & (kept == kept))
+        best[i] = value if take else kept
+        place, place_kept = np.int32(number + (i - first) * advance), places[i]
+        places[i] = place if take else place_kept
+
+
+@ordered_kernel
+def max_pool(start, stop, x, sizes, windows, kernel, stride, before, dilation, y, indices):
+    """Planes start to stop of y (planes, *windows), the largest of each window of x (planes,
+    *sizes), and where it is in its plane. All of three dimensions; a window's first number is at
+    window * stride - before."""
+    size, row = sizes[0] * sizes[1] * sizes[2], windows[2]
+    step, n = stride[2], sizes[2]
+    best, places = np.empty(row, x.dtype), np.empty(row, np.int32)
+    firsts = np.empty(row, np.int32)
+    for i in range(row):
+        first = i * step - before[2]
+        firsts[i] = (
+            first if first >= 0 else first + (dilation[2] - 1 - first) // dilation[2] * dilation[2]
+        )
+    for p in range(start, stop):
+        for d in range(windows[0]):
+            for h in range(windows[1]):
+                begun = False
+                for k in range(kernel[0]):
+                    z = d * stride[0] - before[0] + k * dilation[0]
+                    if z < 0 or z >= sizes[0]:
+                        continue
+                    for j in range(kernel[1]):
+                        v = h * stride[1] - before[1] + j * dilation[1]
+                        if v < 0 or v >= sizes[1]:
+                            continue
+                        line = (z * sizes[1] + v) * n
+                        if not begun:  # of numbers that are all -inf, the first
+                            begun = True
+                            for i in range(row):
+                                best[i] = -np.inf
+                                places[i] = line + firsts[i]
+                        for i in range(kernel[2]):
+                            shift = i * dilation[2] - before[2]
+                            # The windows whose number is inside.
+                            first = max(0, (step - 1 - shift) // step)
+                            last = min(row, (n - 1 - shift) // step + 1)
+                            number = line + first * step + shift
+                            at = p * size + number
+                            if step == 1:
+                                keep_larger(x, at, 1, number, 1, first, last, best, places)
+                            elif step == 2:
+                                keep_larger(x, at, 2, number, 2, first, last, best, places)
+                            else:
+                                keep_larger(x, at, step, number, step, first, last, best, places)
+                to = ((p * windows[0] + d) * windows[1] + h) * row
+                for i in range(row):
+                    y[to + i] = best[i]
+                for i in range(row):
+                    indices[to + i] = places[i]
+
+
+@ordered_kernel
+def max_pool_grad(start, stop, g, indices, count, size, out):
+    """Planes start to stop of out (planes, size): the sums of g (planes, count) at the indices."""
+    for p in range(start, stop):
+        for i in range(p * size, (p + 1) * size):
+            out[i] = 0
+        for i in range(p * count, (p + 1) * count):
+            if indices[i] >= 0:
+                out[p * size + indices[i]] += g[i]

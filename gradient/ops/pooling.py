@@ -1,0 +1,22 @@
+"""The largest number of every window."""
+
+from __future__ import annotations
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+from gradient.backends.options import PoolingOptions
+
+
+@op(lambda g, be, x_shape, indices, options: be.max_pool_grad(g, indices, x_shape, options))
+def max_pool(
+    be: Backend[Array], x: Array, /, *, options: PoolingOptions
+) -> tuple[Array, dict[str, Array]]:
+    """The largest number of each window of x (..., *S)."""
+    y, indices = be.max_pool(x, options)
+    return y, {"indices": indices}
+
+
+@op()
+def max_pool_indices(be: Backend[Array], x: Array, /, *, options: PoolingOptions) -> Array:
+    """int64: where the largest number of each window is in the flattened S."""
+    return be.max_pool(x, options)[1]
