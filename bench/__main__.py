@@ -30,6 +30,9 @@ def arguments() -> argparse.Namespace:
         "--json", type=Path, metavar="FILE", help="append the results as JSON lines"
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no torch.compile")
+    parser.add_argument(
+        "--tiny", action="store_true", help="one round at small sizes: shows only that cases run"
+    )
     parser.add_argument("--large", action="store_true", help="GPT-2 124M's shape too: minutes")
     parser.add_argument("--no-peers", action="store_true", help="gradient and numpy alone")
     parser.add_argument("--threads", type=int, help="for cases not defined for one thread")
@@ -68,7 +71,8 @@ def main() -> int:
     for name in chosen.cases or CASES:
         options = Options(
             threads=CASES[name].threads or chosen.threads or machine.cpus(),
-            quick=chosen.quick,
+            quick=chosen.quick or chosen.tiny,
+            tiny=chosen.tiny,
             large=chosen.large,
             peers=not chosen.no_peers,
         )

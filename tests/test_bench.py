@@ -52,7 +52,7 @@ def test_a_result_survives_json_and_shows_in_the_table():
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_runs_without_peers(case, tmp_path):
     file = tmp_path / "results.jsonl"
-    options = ["--quick", "--no-peers", "--threads", "1", "--json", str(file)]
+    options = ["--tiny", "--no-peers", "--threads", "1", "--json", str(file)]
     done = subprocess.run(
         [sys.executable, "-m", "bench", case, *options],
         cwd=CHECKOUT,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench import roofline
 from bench.machine import installed
+from bench.roofline import Roofline
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Options:
 
     threads: int
     quick: bool = False
+    tiny: bool = False
     large: bool = False
     peers: bool = True
 
@@ -25,7 +28,13 @@ class Options:
         return self.peers and installed(module)
 
     def rounds(self, usual: int) -> int:
+        if self.tiny:
+            return 1
         return max(3, usual // 5) if self.quick else usual
+
+    def roofline(self) -> Roofline:
+        """The machine's limits; from probes that say nothing where all is tiny."""
+        return roofline.measure(self.threads, *((1 << 20, 64) if self.tiny else ()))
 
 
 @dataclass(frozen=True)

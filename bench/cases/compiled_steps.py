@@ -130,7 +130,7 @@ def contenders(step: Step, options: Options) -> dict[str, Callable[[], float]]:
 
 
 def run(options: Options) -> Iterator[Result]:
-    for step in STEPS:
+    for step in STEPS[:1] if options.tiny else STEPS:
         runs = contenders(step, options)
         for label, call in runs.items():
             losses = [call() for _ in range(5)]  # one eager, two recorded, then replays

@@ -14,7 +14,6 @@ from bench import random_gpt2
 from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
-from bench.roofline import measure
 from gradient.checkpoints import load_model
 from gradient.generation import generate
 
@@ -47,7 +46,7 @@ def by_transformers(folder: Path, threads: int) -> Callable[[], list[int]]:
 
 
 def run(options: Options) -> Iterator[Result]:
-    roofline = measure(options.threads)
+    roofline = options.roofline()
     configs = [random_gpt2.SMALL, *([random_gpt2.GPT2_124M] if options.large else [])]
     for config in configs:
         with tempfile.TemporaryDirectory() as name:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from bench import roofline
 from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
+from bench.roofline import Roofline
 from gradient import backends
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
@@ -23,6 +23,7 @@ from gradient.backends.options import AttentionOptions, SlotMap
 from gradient.dtypes import bfloat16
 
 N, K = 5632, 2048
+TINY = 512, 256
 HEADS, KEY_HEADS, HEAD = 32, 4, 64
 LAYERS = 8
 """Caches that take turns, so that none is left in the processor's cache."""
@@ -31,14 +32,15 @@ Calls = dict[str, Callable[[], object]]
 
 
 def run(options: Options) -> Iterator[Result]:
-    limits = roofline.measure(options.threads)
+    limits = options.roofline()
+    n, k = TINY if options.tiny else (N, K)
     rng = np.random.default_rng(0)
     for dtype in (bfloat16.numpy, np.dtype(np.float32)):
-        for rows in (1, 4, 16, 128, 512):
-            calls, read = _linear(rng, dtype, rows, options)
-            what = f"linear {dtype}, {rows} x {K} by {N}"
+        for rows in (1, 4, 16) if options.tiny else (1, 4, 16, 128, 512):
+            calls, read = _linear(rng, dtype, (rows, n, k), options)
+            what = f"linear {dtype}, {rows} x {k} by {n}"
             yield from _results(what, calls, read if rows < 16 else 0, limits, options)
-    for length in (64, 512, 2000):
+    for length in (64,) if options.tiny else (64, 512, 2000):
         for queries in (1, 512):
             if queries <= length:
                 calls, read = _attention(rng, queries, length, options)
@@ -47,12 +49,13 @@ def run(options: Options) -> Iterator[Result]:
 
 
 def _linear(
-    rng: np.random.Generator, dtype: np.dtype, rows: int, options: Options
+    rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, int, int], options: Options
 ) -> tuple[Calls, int]:
     """The contenders, and the bytes that each has to read."""
     be = backends.get("cpu")
+    rows, n, k = shape
     x, weight = (
-        rng.standard_normal(shape, dtype=np.float32).astype(dtype) for shape in ((rows, K), (N, K))
+        rng.standard_normal(size, dtype=np.float32).astype(dtype) for size in ((rows, k), (n, k))
     )
     calls: Calls = {
         "gradient": lambda: be.linear(x, weight),
@@ -119,7 +122,7 @@ def _torch(x: np.ndarray) -> Any:
 
 
 def _results(
-    what: str, calls: Calls, read: int, limits: roofline.Roofline, options: Options
+    what: str, calls: Calls, read: int, limits: Roofline, options: Options
 ) -> Iterator[Result]:
     """Each contender's time, and what share of the read bandwidth it reaches with `read` bytes."""
     for call in calls.values():

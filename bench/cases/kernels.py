@@ -46,6 +46,7 @@ class Shape:
         return self.time // 4
 
 
+TINY = Shape("2 x 16 x 32", batch=2, time=16, heads=2, head=16, vocab=64)
 SMALL = Shape("16 x 256 x 192", batch=16, time=256, heads=6, head=32, vocab=4096)
 GPT2_124M = Shape("4 x 256 x 768", batch=4, time=256, heads=12, head=64, vocab=50257)
 
@@ -180,7 +181,8 @@ def run(options: Options) -> Iterator[Result]:
         import torch
 
         torch.set_num_threads(options.threads)
-    for shape in [SMALL, GPT2_124M] if options.large else [SMALL]:
+    small = TINY if options.tiny else SMALL
+    for shape in [small, GPT2_124M] if options.large else [small]:
         ours, theirs = calls(shape)
         for name, call in ours.items():
             contenders: dict[str, Callable[[], object]] = {

@@ -22,7 +22,7 @@ from bench.cases import Options
 from bench.machine import installed
 from bench.measure import interleave
 from bench.result import Result
-from bench.roofline import Roofline, measure
+from bench.roofline import Roofline
 
 PROMPT, NEW_TOKENS = 16, 64
 LONG_PROMPT = 512
@@ -100,9 +100,10 @@ class Contender:
 
 
 def run(options: Options) -> Iterator[Result]:
-    roofline = measure(options.threads)
+    roofline = options.roofline()
     config = random_llama.LLAMA_1B if options.large else random_llama.SMALL
     formats = FORMATS if options.quick else FORMATS + MORE_FORMATS
+    formats = formats[:1] if options.tiny else formats
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(os.environ.get("GRADIENT_BENCH_MODELS", temporary))
         for name, file in random_llama.write(config, folder, formats).items():

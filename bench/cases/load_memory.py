@@ -18,7 +18,6 @@ from typing import Any
 from bench import fresh_process, random_gpt2
 from bench.cases import Options
 from bench.result import Result
-from bench.roofline import measure
 
 TARGET = 1.1  # times the file
 
@@ -73,7 +72,7 @@ def load_in_fresh_process(code: str, folder: Path) -> dict[str, Any]:
 
 
 def run(options: Options) -> Iterator[Result]:
-    roofline = measure(options.threads)
+    roofline = options.roofline()
     codes = {"gradient": BY_GRADIENT}
     if options.peer("torch") and options.peer("transformers"):
         codes["transformers"] = BY_TRANSFORMERS

@@ -24,7 +24,7 @@ from gradient.backends.packed import PackedArray
 from gradient.dtypes import PackedDType
 from gradient.dtypes.packed import int4_group, int8_channel, nf4, q4_0, q4_k, q5_k, q6_k, q8_0
 
-SMALL, LARGE = (2048, 5632), (4096, 11008)
+TINY, SMALL, LARGE = (64, 512), (2048, 5632), (4096, 11008)
 FORMATS: tuple[PackedDType, ...] = (
     *(q8_0, q4_0, q4_k, q5_k, q6_k),
     *(int8_channel, int4_group, nf4),
@@ -42,7 +42,8 @@ TARGET = 0.5
 def run(options: Options) -> Iterator[Result]:
     be = backends.get("cpu")
     rng = np.random.default_rng(0)
-    for n, k in [SMALL, LARGE] if options.large else [SMALL]:
+    small = TINY if options.tiny else SMALL
+    for n, k in [small, LARGE] if options.large else [small]:
         weight = rng.standard_normal((n, k), dtype=np.float32)
         packed = {d.name: PackedArray(d, (n, k), d.pack(weight)) for d in FORMATS}
         few = {name: p.rows(be, (slice(0, AT_ONCE),)) for name, p in packed.items()}
@@ -51,7 +52,7 @@ def run(options: Options) -> Iterator[Result]:
         yield from _rates("packed", packing, options, k)
         for name, p in packed.items():
             yield _streamed(be, rng.standard_normal((1, k), dtype=np.float32), name, p, options)
-        for m in (1, 256):
+        for m in (1, 16 if options.tiny else 256):
             x = rng.standard_normal((m, k), dtype=np.float32)
             yield from _products(be, x, weight, packed, options)
 
@@ -90,7 +91,8 @@ def _streamed(
     be: backends.Backend, x: np.ndarray, name: str, packed: PackedArray, options: Options
 ) -> Result:
     """One row by many weights, in turn with reading as many bytes."""
-    weights = [packed.map(np.copy) for _ in range(-(-STREAMED // packed.nbytes))]
+    many = 1 if options.tiny else -(-STREAMED // packed.nbytes)
+    weights = [packed.map(np.copy) for _ in range(many)]
     size = sum(weight.nbytes for weight in weights)
     parts = np.array_split(np.ones(size // 4, np.float32), options.threads)
     with ThreadPoolExecutor(options.threads) as pool:

@@ -14,7 +14,7 @@ import numpy as np
 from bench.cases import Options
 from bench.measure import interleave
 from bench.result import Result
-from bench.roofline import Roofline, measure
+from bench.roofline import Roofline
 from examples import under_torch
 
 
@@ -56,6 +56,7 @@ class Shape:
         return self.step_flops / roofline.peak_flops + self.update_bytes / roofline.stream_bandwidth
 
 
+TINY = Shape("GPT, 2 x 16", vocab=64, layers=1, heads=2, width=32, batch=2, time=16)
 SMALL = Shape("GPT 3.4M, 8 x 128", vocab=1024, layers=4, heads=4, width=256, batch=8, time=128)
 GPT2_124M = Shape(
     "GPT-2 124M, 4 x 256", vocab=50257, layers=12, heads=12, width=768, batch=4, time=256
@@ -87,8 +88,9 @@ def training_step(package: str, shape: Shape, compile: bool = False) -> Callable
 
 
 def run(options: Options) -> Iterator[Result]:
-    roofline = measure(options.threads)
-    for shape in [SMALL, GPT2_124M] if options.large else [SMALL]:
+    roofline = options.roofline()
+    small = TINY if options.tiny else SMALL
+    for shape in [small, GPT2_124M] if options.large else [small]:
         steps = {"gradient": training_step("gradient", shape)}
         if options.peer("torch"):
             import torch
