@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient.checks import Limits, number
+from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -52,12 +53,16 @@ class Adagrad(Optimizer):
             if not state:
                 state["step"] = 0
                 state["sum"] = p.new_full(p.shape, group["initial_accumulator_value"])
-            lr = float(group["lr"]) / (1 + state["step"] * group["lr_decay"])
             state["step"] += 1
 
             grad = with_weight_decay(p, group)
             total = state["sum"].add_(grad * grad)
-            p.sub_(grad / (total.sqrt() + group["eps"]), alpha=lr)
+            step_size = changing(_step_size, state, group)
+            p.sub_(grad / (total.sqrt() + group["eps"]), alpha=step_size)
+
+
+def _step_size(state: dict[str, Any], group: Group) -> float:
+    return rate(group) / (1 + (state["step"] - 1) * float(group["lr_decay"]))
 
 
 class Adadelta(Optimizer):
@@ -99,7 +104,7 @@ class Adadelta(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, rho, eps = float(group["lr"]), group["rho"], group["eps"]
+        lr, rho, eps = rate(group), group["rho"], group["eps"]
         for p in params:
             state = self.counted(p, "square_avg", "acc_delta")
             grad = with_weight_decay(p, group)

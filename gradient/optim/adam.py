@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient.backends.options import AdamWOptions
 from gradient.checks import Limits
 from gradient.optim.fused import arrays, batches, stepping
+from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
@@ -81,7 +82,7 @@ class Adam(Optimizer):
                     arrays([self.state[p]["exp_avg"] for p in batch]),
                     arrays([self.state[p]["exp_avg_sq"] for p in batch]),
                     AdamWOptions(
-                        lr=float(group["lr"]),
+                        lr=rate(group),
                         beta1=float(beta1),
                         beta2=float(beta2),
                         eps=group["eps"],
@@ -93,16 +94,24 @@ class Adam(Optimizer):
                 )
 
     def _amsgrad_update(self, p: Tensor, group: Group) -> None:
-        state, lr = self.state[p], float(group["lr"])
+        state = self.state[p]
         beta1, beta2 = (float(beta) for beta in group["betas"])
         grad = with_weight_decay(p, group)
         m, v, v_max = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"]
         m.mul_(beta1).add_(grad, alpha=1 - beta1)
         v.mul_(beta2).add_(grad * grad, alpha=1 - beta2)
         v_max.copy_(v_max.maximum(v))
-        m_correction = 1 - beta1 ** state["step"]
-        v_correction = math.sqrt(1 - beta2 ** state["step"])
-        p.sub_(m / (v_max.sqrt() / v_correction + group["eps"]), alpha=lr / m_correction)
+        v_correction = changing(_v_correction, state, beta2)
+        step_size = changing(_step_size, state, group, beta1)
+        p.sub_(m / (v_max.sqrt() / v_correction + group["eps"]), alpha=step_size)
+
+
+def _v_correction(state: dict[str, Any], beta2: float) -> float:
+    return math.sqrt(1 - beta2 ** state["step"])
+
+
+def _step_size(state: dict[str, Any], group: Group, beta1: float) -> float:
+    return rate(group) / (1 - beta1 ** float(state["step"]))
 
 
 class AdamW(Adam):

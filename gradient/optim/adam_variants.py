@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient.checks import Limits
 from gradient.optim.adam import Adam
+from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
 
 __all__ = ["Adamax", "NAdam", "RAdam"]
+
+State = dict[str, Any]
 
 
 class Adamax(Optimizer):
@@ -47,14 +50,14 @@ class Adamax(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        beta1, beta2 = group["betas"]
         for p in params:
             state = self.counted(p, "exp_avg", "exp_inf")
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             u = state["exp_inf"]
             u.copy_((u * beta2).maximum(grad.abs() + group["eps"]))
-            p.sub_(m / u, alpha=lr / (1 - beta1 ** state["step"]))
+            p.sub_(m / u, alpha=changing(_step_size, state, group))
 
 
 class NAdam(Optimizer):
@@ -94,26 +97,21 @@ class NAdam(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        beta1, beta2 = group["betas"]
         for p in params:
             state = self.counted(p, "exp_avg", "exp_avg_sq")
-            step = state["step"]
-            mu, mu_next = (
-                beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1)
-            )
-            state["mu_product"] = state.get("mu_product", 1.0) * mu
+            state["mu_product"] = changing(_mu_product, state, group)
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)
-            d = (v / (1 - beta2**step)).sqrt() + group["eps"]
-            p.sub_(grad / d, alpha=lr * (1 - mu) / (1 - state["mu_product"]))
-            p.sub_(m / d, alpha=lr * mu_next / (1 - state["mu_product"] * mu_next))
+            d = (v / changing(_correction, state, beta2)).sqrt() + group["eps"]
+            p.sub_(grad / d, alpha=changing(_gradient_rate, state, group))
+            p.sub_(m / d, alpha=changing(_momentum_rate, state, group))
 
 
 class RAdam(Optimizer):
     """RAdam (Liu et al. 2020, algorithm 2): Adam's adaptive rate only once it can be trusted.
 
-        n_max = 2 / (1 - beta2) - 1
         n = n_max - 2 t beta2^t / (1 - beta2^t)
         r = sqrt((n - 4) (n - 2) n_max / ((n_max - 4) (n_max - 2) n))
         p = p - lr * m / (1 - beta1^t) * (r * sqrt(1 - beta2^t) / (sqrt(v) + eps) if n > 5 else 1)
@@ -146,18 +144,61 @@ class RAdam(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-        n_max = 2 / (1 - beta2) - 1
+        beta1, beta2 = group["betas"]
         for p in params:
             state = self.counted(p, "exp_avg", "exp_avg_sq")
             grad = with_weight_decay(p, group)
             m = state["exp_avg"].mul_(beta1).add_(grad, alpha=1 - beta1)
             v = state["exp_avg_sq"].mul_(beta2).add_(grad * grad, alpha=1 - beta2)
-            v_correction = 1 - beta2 ** state["step"]
-            n = n_max - 2 * state["step"] * (1 - v_correction) / v_correction
-            rate = lr / (1 - beta1 ** state["step"])
-            if n <= 5:
-                p.sub_(m, alpha=rate)
-                continue
-            r = (n - 4) * (n - 2) * n_max / ((n_max - 4) * (n_max - 2) * n)
-            p.sub_(m / (v.sqrt() + group["eps"]), alpha=rate * math.sqrt(r * v_correction))
+            if changing(_is_short, state, beta2):
+                p.sub_(m, alpha=changing(_step_size, state, group))
+            else:
+                adapted = changing(_adapted_step_size, state, group)
+                p.sub_(m / (v.sqrt() + group["eps"]), alpha=adapted)
+
+
+# Their numbers ------------------------------------------------------------------------------------
+
+
+def _correction(state: State, beta: float) -> float:
+    return 1 - float(beta) ** float(state["step"])
+
+
+def _step_size(state: State, group: Group) -> float:
+    return rate(group) / _correction(state, group["betas"][0])
+
+
+def _mu(state: State, group: Group, ahead: int) -> float:
+    time = (state["step"] + ahead) * float(group["momentum_decay"])
+    return float(group["betas"][0] * (1 - 0.5 * 0.96**time))
+
+
+def _mu_product(state: State, group: Group) -> float:
+    return float(state.get("mu_product", 1.0) * _mu(state, group, 0))
+
+
+def _gradient_rate(state: State, group: Group) -> float:
+    return float(rate(group) * (1 - _mu(state, group, 0)) / (1 - state["mu_product"]))
+
+
+def _momentum_rate(state: State, group: Group) -> float:
+    mu = _mu(state, group, 1)
+    return float(rate(group) * mu / (1 - state["mu_product"] * mu))
+
+
+def _length(state: State, beta2: float) -> tuple[float, float]:
+    """Of how many gradients the second moment is the mean, now and in the end."""
+    n_max = 2 / (1 - beta2) - 1
+    v_correction = _correction(state, beta2)
+    return n_max - 2 * state["step"] * (1 - v_correction) / v_correction, n_max
+
+
+def _is_short(state: State, beta2: float) -> bool:
+    return _length(state, beta2)[0] <= 5
+
+
+def _adapted_step_size(state: State, group: Group) -> float:
+    beta2 = group["betas"][1]
+    n, n_max = _length(state, beta2)
+    r = (n - 4) * (n - 2) * n_max / ((n_max - 4) * (n_max - 2) * n)
+    return _step_size(state, group) * math.sqrt(r * _correction(state, beta2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits
+from gradient.optim.numbers import rate, shrinking
 from gradient.optim.optimizer import Optimizer, Params, descent
 from gradient.optim.options import Group, decay_rates, non_negative, options
 from gradient.tensor import Tensor
@@ -45,7 +46,7 @@ class Lion(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        lr, (beta1, beta2) = rate(group), group["betas"]
         for p in params:
             state = self.state[p]
             if not state:
@@ -53,5 +54,5 @@ class Lion(Optimizer):
             grad = descent(p, group)
             m = state["exp_avg"]
             direction = (beta1 * m + (1 - beta1) * grad).sign()
-            p.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr)
+            p.mul_(shrinking(group)).sub_(direction, alpha=lr)
             m.mul_(beta2).add_(grad, alpha=1 - beta2)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from gradient.checks import Limit, Limits, integer, number, one_of, optional
 from gradient.dtypes import float32
+from gradient.optim.numbers import changing, rate, shrinking
 from gradient.optim.optimizer import Optimizer, Params
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -106,7 +107,7 @@ class Muon(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, momentum = float(group["lr"]), group["momentum"]
+        momentum = group["momentum"]
         for p in params:
             state = self.state[p]
             if not state:
@@ -116,8 +117,12 @@ class Muon(Optimizer):
             direction = newton_schulz(
                 direction, group["ns_coefficients"], group["ns_steps"], group["eps"]
             )
-            p.mul_(1 - lr * group["weight_decay"])
-            p.sub_(direction.to(p.dtype), alpha=lr * _shape_ratio(p, group["adjust_lr_fn"]))
+            p.mul_(shrinking(group))
+            p.sub_(direction.to(p.dtype), alpha=changing(_step_size, p, group))
+
+
+def _step_size(p: Tensor, group: Group) -> float:
+    return rate(group) * _shape_ratio(p, group["adjust_lr_fn"])
 
 
 def _shape_ratio(p: Tensor, adjust_lr_fn: str | None) -> float:

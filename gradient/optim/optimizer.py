@@ -31,6 +31,7 @@ from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import RemovableHandle
 from gradient.checks import Limits, Relation, check
 from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
+from gradient.optim.numbers import shrinking
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
 
@@ -443,7 +444,7 @@ def with_weight_decay(p: Tensor, group: Group) -> Tensor:
     """The gradient to descend along, with the L2 penalty; where it is decoupled, `p` is shrunk."""
     grad = descent(p, group)
     if group.get("decoupled_weight_decay"):
-        p.mul_(1 - float(group["lr"]) * group["weight_decay"])
+        p.mul_(shrinking(group))
     elif group["weight_decay"] != 0:
         grad = grad + group["weight_decay"] * p
     return grad

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradient.checks import Limits, number, pair
+from gradient.optim.numbers import rate
 from gradient.optim.optimizer import Optimizer, Params, descent, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -51,7 +52,7 @@ class RMSprop(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, alpha, momentum = float(group["lr"]), group["alpha"], group["momentum"]
+        lr, alpha, momentum = rate(group), group["alpha"], group["momentum"]
         buffers = ["square_avg"]
         if momentum > 0:
             buffers.append("momentum_buffer")

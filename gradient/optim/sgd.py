@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gradient.checks import Limits, Relation, number
 from gradient.optim.fused import arrays, batches, stepping
+from gradient.optim.numbers import changing, rate
 from gradient.optim.optimizer import Optimizer, Params, grad_of, with_weight_decay
 from gradient.optim.options import Group, non_negative, options
 from gradient.tensor import Tensor
@@ -77,7 +78,7 @@ class SGD(Optimizer):
                     arrays(batch),
                     arrays([grad_of(p) for p in batch]),
                     buffers and arrays(buffers),
-                    lr=float(group["lr"]),
+                    lr=rate(group),
                     momentum=group["momentum"],
                     dampening=group["dampening"],
                     weight_decay=group["weight_decay"],
@@ -129,13 +130,31 @@ class ASGD(Optimizer):
         super().__init__(params, options(locals()))
 
     def update(self, params: list[Tensor], group: Group) -> None:
-        lr, lambd = float(group["lr"]), group["lambd"]
         for p in params:
             state = self.counted(p, "ax")
-            eta, mu = state.get("eta", lr), state.get("mu", 1.0)
             grad = with_weight_decay(p, group)
-            p.mul_(1 - lambd * eta).sub_(grad, alpha=eta)
-            state["ax"].add_(p - state["ax"], alpha=mu)
-            # Of the next step.
-            state["eta"] = lr / (1 + lambd * lr * state["step"]) ** group["alpha"]
-            state["mu"] = 1 / max(1, state["step"] - group["t0"])
+            p.mul_(changing(_kept, state, group)).sub_(grad, alpha=changing(_eta, state, group))
+            state["ax"].add_(p - state["ax"], alpha=changing(_mu, state))
+            state["eta"] = changing(_next_eta, state, group)
+            state["mu"] = changing(_next_mu, state, group)
+
+
+def _eta(state: dict[str, Any], group: Group) -> float:
+    return float(state["eta"]) if "eta" in state else rate(group)
+
+
+def _mu(state: dict[str, Any]) -> float:
+    return float(state.get("mu", 1.0))
+
+
+def _kept(state: dict[str, Any], group: Group) -> float:
+    return 1 - float(group["lambd"]) * _eta(state, group)
+
+
+def _next_eta(state: dict[str, Any], group: Group) -> float:
+    lr, alpha = rate(group), float(group["alpha"])
+    return float(lr / (1 + group["lambd"] * lr * state["step"]) ** alpha)
+
+
+def _next_mu(state: dict[str, Any], group: Group) -> float:
+    return 1 / max(1.0, state["step"] - float(group["t0"]))

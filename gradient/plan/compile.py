@@ -137,7 +137,7 @@ class Compiled(Transparent, Generic[P, R]):
     def _compare(self, signature: Signature, recording: Recording, watch: Watch) -> None:
         """Make a plan of this recording and an earlier one of the same state, where they agree."""
         for first, watched in signature.pending:
-            if _same_grads(first, recording):
+            if _same_state(first, recording):
                 what = watched.changed(frozenset(first.readers.live))
                 if what is None:
                     break
@@ -261,10 +261,11 @@ def compile(
     return made(model, bool(fullgraph), bool(fuse))
 
 
-def _same_grads(a: Recording, b: Recording) -> bool:
-    """Whether the same leaves have a gradient, where that matters to a plan."""
+def _same_state(a: Recording, b: Recording) -> bool:
+    """Whether the same leaves have a gradient, where that matters to a plan, and optimisers have
+    decided the same."""
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
-    return mine == theirs
+    return mine == theirs and a.readers.decisions == b.readers.decisions
 
 
 def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:

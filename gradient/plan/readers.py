@@ -10,18 +10,37 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from gradient.backends.options import AdamWOptions
 from gradient.backends.recording import value_of
 from gradient.optim import Optimizer
-from gradient.plan.calls import HostNumber
+from gradient.optim.numbers import groups_read
+from gradient.plan.calls import HostNumber, mapped
 from gradient.plan.errors import PlanError
 from gradient.random import Generator, draw_lock
 from gradient.tensor import Tensor
 
 DRAWS = ("philox", "uniform", "normal", "integers")
 """Methods that are given a generator's key and offset."""
+
+
+@dataclass
+class Computed:
+    """A number of an optimiser (`gradient.optim.numbers`), and how to compute it anew.
+
+    `name` is its name in the plan, where a call has it: `kind` and a number. `groups` are the
+    parameter groups whose learning rate it depends on; `keeps` is the state, and the key in it,
+    that it becomes the value of.
+    """
+
+    kind: str
+    value: Any
+    compute: Callable[[], Any]
+    groups: list[dict[str, Any]]
+    name: str | None = None
+    keeps: tuple[dict[str, Any], str] | None = None
 
 
 class Readers:
@@ -40,6 +59,9 @@ class Readers:
         }
         self._states = {id(o): numbers_of(o) for o in optimizers}
         self.counts: list[dict[str, Any]] = []
+        self.computed: list[Computed] = []
+        self._by_id: dict[int, Computed] = {}
+        self._kept: list[tuple[dict[str, Any], str, Any]] = []
         self.live: set[tuple[int, str]] = set()
         """(id of a parameter group, option) that replays read anew."""
 
@@ -51,13 +73,35 @@ class Readers:
         """The arguments of a call with `HostNumber`s for the numbers that have an owner."""
         if op in DRAWS and len(args) > 1:
             return (*self._place(*args[:2]), *args[2:]), options
-        if op in ("adamw_step", "sgd_step") and args[0]:
+        if op == "adamw_step" and args[0]:
             found = self.by_param.get(id(value_of(args[0][0])))
             if found is not None:
-                if op == "sgd_step":
-                    return args, {**options, "lr": self._rate(found, options["lr"])}
-                return (*args[:4], self._adamw(found, args[4])), options
+                args = *args[:4], self._counted(found, args[4])
+        if self._by_id:
+            args, options = mapped((args, options), float, self._named)
         return args, options
+
+    def listen(self, kind: str, value: Any, compute: Callable[[], Any]) -> Any:
+        """Note a number that an optimiser has computed; it is known again by its identity."""
+        if isinstance(value, float):
+            value *= 1.0  # an object of its own
+        made = Computed(kind, value, compute, groups_read(compute))
+        self.computed.append(made)
+        self._by_id[id(value)] = made
+        return value
+
+    def _named(self, x: float) -> Any:
+        found = self._by_id.get(id(x))
+        if found is None or found.value is not x:
+            return x
+        if found.name is None:
+            found.name = f"{found.kind} {sum(each.name is not None for each in self.computed)}"
+            self._depend(found)
+        return HostNumber(found.name, x)
+
+    def _depend(self, found: Computed) -> None:
+        for group in found.groups:
+            self.live.add((id(group), "lr"))
 
     def _place(self, key: int, offset: int) -> tuple[HostNumber, HostNumber]:
         for generator, start in self.starts:
@@ -69,24 +113,17 @@ class Readers:
                 return HostNumber(names[0], key), HostNumber(names[1], offset)
         raise PlanError("random numbers are drawn from a generator that was made meanwhile")
 
-    def _rate(self, found: tuple[Optimizer, dict[str, Any], Tensor], lr: float) -> Any:
-        optimizer, group, _ = found
-        if float(group["lr"]) != lr:
-            return lr
-        name = f"lr of group {optimizer.param_groups.index(group)} of {self._shown(optimizer)}"
-        self.read[name] = lambda: float(group["lr"])
-        self.live.add((id(group), "lr"))
-        return HostNumber(name, lr)
-
-    def _adamw(self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions) -> Any:
+    def _counted(
+        self, found: tuple[Optimizer, dict[str, Any], Tensor], o: AdamWOptions
+    ) -> AdamWOptions:
         optimizer, _, p = found
         state = optimizer.state[p]
-        step: Any = o.step
-        if state.get("step") == step:
-            name = f"step {len(self.read)} of {self._shown(optimizer)}"
-            self.read[name] = lambda: state["step"] + 1
-            step = HostNumber(name, o.step)
-        return o._replace(lr=self._rate(found, o.lr), step=step)
+        if state.get("step") != o.step:
+            return o
+        name = f"step {len(self.read)} of {self._shown(optimizer)}"
+        self.read[name] = lambda: state["step"] + 1
+        step: Any = HostNumber(name, o.step)
+        return o._replace(step=step)
 
     def _shown(self, optimizer: Optimizer) -> str:
         return f"{type(optimizer).__name__} {self._number(optimizer)}"
@@ -109,6 +146,11 @@ class Readers:
             for p, state in optimizer.state.items():
                 for key, value in state.items():
                     was = before.get((id(p), key))
+                    made = self._by_id.get(id(value))
+                    if made is not None and made.value is value and was is not None:
+                        made.keeps = state, key
+                        self._depend(made)
+                        continue
                     if not isinstance(value, (int, float)) or value == was:
                         continue
                     if key != "step" or was is None or value != was + 1:
@@ -117,22 +159,73 @@ class Readers:
                             f"from {was} to {value}"
                         )
                     self.counts.append(state)
+        self.computed = [
+            each for each in self.computed
+            if each.name or each.keeps or isinstance(each.value, bool)
+        ]  # fmt: skip
+        for each in self.computed:
+            if isinstance(each.value, bool):
+                self._depend(each)
         return None
+
+    @property
+    def decisions(self) -> list[bool]:
+        """What the recorded run's optimisers decided by their numbers."""
+        return [each.value for each in self.computed if isinstance(each.value, bool)]
+
+    def decides_otherwise(self) -> bool:
+        """Whether a step would compute something else now."""
+        decisions = self.decisions
+        return bool(decisions) and decisions != [
+            value for value in self._computed_now() if isinstance(value, bool)
+        ]
+
+    def _computed_now(self) -> list[Any]:
+        """The computed numbers of the step to come: with its count, and what it keeps kept for
+        those that follow, which is then taken back."""
+        if not self.computed:
+            return []
+        found = []
+        kept: list[tuple[dict[str, Any], str, Any]] = []
+        for state in self.counts:
+            state["step"] += 1
+        try:
+            for each in self.computed:
+                value = each.compute()
+                found.append(value)
+                if each.keeps is not None:
+                    state, key = each.keeps
+                    kept.append((state, key, state[key]))
+                    state[key] = value
+        finally:
+            self._kept = [(state, key, state[key]) for state, key, _ in kept]
+            for state, key, was in reversed(kept):
+                state[key] = was
+            for state in self.counts:
+                state["step"] -= 1
+        return found
 
     def take(self) -> dict[str, float | int]:
         """Every number by its name, for one replay; generators are moved on."""
+        numbers: dict[str, float | int] = {
+            each.name: value
+            for each, value in zip(self.computed, self._computed_now(), strict=True)
+            if each.name is not None
+        }
         if not self.drawn:
-            return {name: read() for name, read in self.read.items()}
+            return numbers | {name: read() for name, read in self.read.items()}
         with draw_lock:
-            numbers = {name: read() for name, read in self.read.items()}
+            numbers |= {name: read() for name, read in self.read.items()}
             for generator, blocks in self.drawn:
                 generator.offset += blocks
         return numbers
 
     def replayed(self) -> None:
-        """Count the step that a replay made."""
+        """Count the step that a replay made, and keep its numbers."""
         for state in self.counts:
             state["step"] += 1
+        for state, key, value in self._kept:
+            state[key] = value
 
 
 def _offset_of(generator: Generator, further: int) -> int:

@@ -23,6 +23,7 @@ from gradient.backends.packed import PackedArray
 from gradient.backends.recording import RecordedArray, recording, value_of
 from gradient.locks import new_lock
 from gradient.optim import Optimizer
+from gradient.optim.numbers import listening
 from gradient.plan.calls import Ref, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
@@ -142,7 +143,7 @@ class _Run:
         recorder = self.recorder
         refs = tuple(t.array.ref for t in self.inputs)
         try:
-            with recording(self.backend, recorder):
+            with recording(self.backend, recorder), listening(self.readers.listen):
                 result = function(*args)
                 recorder.active = False
         finally:

@@ -200,7 +200,10 @@ class Variant:
         for t, was_none in self.grad_states:
             if (t._grad is None) is not was_none:
                 return "whether parameters have a gradient"
-        return self.watch.changed(self.live)
+        what = self.watch.changed(self.live)
+        if what is None and self.readers.decides_otherwise():
+            return "what an optimiser decides by its count of steps"
+        return what
 
     def takes(self, inputs: Sequence[Tensor]) -> bool:
         """Whether the inputs lie apart from what the plan writes."""

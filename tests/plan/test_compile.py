@@ -30,7 +30,7 @@ def losses_of(
     clip: bool = True,
     zero: str = "inside",
     autocast: bool = False,
-    halve_at: int = 0,
+    decay: float = 1.0,
 ) -> list[Any]:
     """Train, and give back the losses, parameters, buffers, gradients and the generator's place."""
     gradient.manual_seed(1)
@@ -54,9 +54,8 @@ def losses_of(
     losses = []
     data = batches(tokens, 5)
     for i in range(steps):
-        if i and i == halve_at:
-            for group in optimizer.param_groups:
-                group["lr"] *= 0.5
+        for group in optimizer.param_groups if decay != 1 else ():
+            group["lr"] *= decay
         losses.append(compiled(*data[i % 5]).item())
         if zero == "outside":
             optimizer.zero_grad()
@@ -114,16 +113,37 @@ def test_fused_training_is_that_of_eager_within_rounding() -> None:
         lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
         lambda p: optim.Adam(p, lr=0.01, weight_decay=0.1),
         lambda p: optim.AdamW(p, lr=gradient.tensor(0.01)),
+        lambda p: optim.Lion(p, lr=gradient.tensor(0.01)),
         lambda p: optim.AdamW(p, lr=0.01, maximize=True),
         lambda p: optim.RMSprop(p, lr=0.01),
-        lambda p: optim.Lion(p, lr=0.01),
-        lambda p: optim.Adagrad(p, lr=0.01),
+        lambda p: optim.RMSprop(p, lr=0.01, momentum=0.9, centered=True, weight_decay=0.1),
+        lambda p: optim.Lion(p, lr=0.01, weight_decay=0.1),
+        lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1),
+        lambda p: optim.Adadelta(p),
+        lambda p: optim.Adam(p, lr=0.01, amsgrad=True),
+        lambda p: optim.Adamax(p, lr=0.01),
+        lambda p: optim.NAdam(p, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True),
+        lambda p: optim.RAdam(p, lr=0.01),  # does something else from the sixth step on
+        lambda p: optim.ASGD(p, lr=0.01, t0=3),
+        lambda p: optim.Muon([q for q in p if q.ndim == 2], lr=0.01),
     ],
 )
-@pytest.mark.parametrize("halve_at", [0, 9])
-def test_optimisers_and_changing_rates(make_optimizer: Any, halve_at: int) -> None:
-    expected = losses_of(mlp, make_optimizer, eager, 16, halve_at=halve_at)
-    assert losses_of(mlp, make_optimizer, compiled, 16, halve_at=halve_at) == expected
+def test_optimisers_and_rates_that_change_at_each_step(make_optimizer: Any) -> None:
+    made: list[Any] = []
+
+    def kept(step: Step) -> Step:
+        made.append(compiled(step))
+        return made[-1]
+
+    expected = losses_of(mlp, make_optimizer, eager, 14, decay=0.9)
+    assert losses_of(mlp, make_optimizer, kept, 14, decay=0.9) == expected
+    assert made[0].recompiles <= 1, made[0].explain()
+
+
+def test_an_optimiser_that_reads_values_says_so() -> None:
+    expected = losses_of(mlp, optim.Adafactor, eager, 3)
+    with pytest.warns(UserWarning, match="Optimizer.step reads the value"):
+        assert losses_of(mlp, optim.Adafactor, gradient.compile, 3) == expected
 
 
 @pytest.mark.parametrize("zero", ["inside", "outside", "never"])

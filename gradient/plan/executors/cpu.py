@@ -41,6 +41,7 @@ class CpuExecutor:
         self.plan, self.poison = plan, poison
         self.backend: Any = backends.get("cpu")
         self.numbers: Mapping[str, float | int] = {}
+        self._cells: dict[tuple[str, str], np.ndarray] = {}
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
         constants = _constant_roots(calls, buffers)
@@ -126,7 +127,12 @@ class CpuExecutor:
         args, options = mapped((call.args, call.options), Ref, self._array)
         out = mapped(call.out, Ref, self._array)
         lowering = LOWERINGS.get(call.op)
-        if lowering is not None and not call.numbers:
+        if _is_ufunc(call):
+            dtypes = {x.dtype.char for x in args if isinstance(x, np.ndarray)}
+            if len(dtypes) == 1 and dtypes <= {"f", "d"}:
+                char = dtypes.pop()
+                args = mapped(args, HostNumber, lambda number: self._cell(number.name, char))
+        if lowering is not None and next(leaves((args, options), HostNumber), None) is None:
             steps = lowering(args, options, out)
             if steps is not None:
                 return list(steps)
@@ -141,6 +147,10 @@ class CpuExecutor:
         if isinstance(out, np.ndarray):
             return [(lambda: np.copyto(out, function()), ())]
         return [(lambda: copy_to(out, function()), ())]
+
+    def _cell(self, name: str, dtype: str) -> np.ndarray:
+        """A number that is read before each run, as an array beside arrays of this dtype."""
+        return self._cells.setdefault((name, dtype), np.zeros((), dtype))
 
     def _is_own(self, x: np.ndarray) -> bool:
         """Whether an array lies in the arena, or is an input's place."""
@@ -174,6 +184,8 @@ class CpuExecutor:
         if self.poison:
             self._memory.fill(0xFF)
         self.numbers = numbers
+        for (name, _), cell in self._cells.items():
+            cell[...] = numbers[name]
 
     def _run(
         self,
@@ -195,7 +207,7 @@ class CpuExecutor:
 
 
 def _is_ufunc(call: Call) -> bool:
-    return call.op in UFUNCS and not call.numbers and not call.options
+    return call.op in UFUNCS and not call.options
 
 
 def _kind(call: Call) -> str:

@@ -1,0 +1,85 @@
+"""Numbers that change from step to step: a learning rate, a correction by the count of steps.
+
+An optimiser says how it computes them, by `changing`, rather than what they are. So whoever repeats
+a step without its Python (`gradient.plan`) can compute them anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from gradient.optim.options import Group
+
+P = ParamSpec("P")
+N = TypeVar("N", bound=float)
+
+Listener = Callable[[str, Any, Callable[[], Any]], Any]
+"""Is told of a number: its name, its value and how it is computed; says what the optimiser is to
+have for it."""
+
+
+class _Listeners(threading.local):
+    listener: Listener | None = None
+    groups: list[Group] | None = None
+
+
+_local = _Listeners()
+
+
+def changing(compute: Callable[P, N], *args: P.args, **options: P.kwargs) -> N:
+    """`compute` of these arguments, which it can be asked for again in later steps.
+
+    It may read the optimiser's state and groups, and `rate`. A float is to go to an op as it is:
+    what is computed from it in turn is another number. A bool decides what else is computed.
+    """
+    value = compute(*args, **options)
+    if _local.listener is None:
+        return value
+    name = getattr(compute, "__name__", "number").strip("_")
+    number: N = _local.listener(name, value, lambda: compute(*args, **options))
+    return number
+
+
+def rate(group: Group) -> float:
+    """The learning rate of a group, which may be a tensor."""
+    return changing(_lr, group)
+
+
+def _lr(group: Group) -> float:
+    if _local.groups is not None:
+        _local.groups.append(group)
+    return float(group["lr"])
+
+
+def shrinking(group: Group) -> float:
+    """What a decoupled weight decay multiplies parameters by."""
+    return changing(_shrinking, group)
+
+
+def _shrinking(group: Group) -> float:
+    return 1 - rate(group) * float(group["weight_decay"])
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have `listener` told of each `changing` number of this thread."""
+    before, _local.listener = _local.listener, listener
+    try:
+        yield
+    finally:
+        _local.listener = before
+
+
+def groups_read(compute: Callable[[], Any]) -> list[Group]:
+    """The groups whose learning rate a computation reads."""
+    listener, _local.listener = _local.listener, None
+    found: list[Group] = []
+    _local.groups = found
+    try:
+        compute()
+    finally:
+        _local.listener, _local.groups = listener, None
+    return found
