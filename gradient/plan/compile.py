@@ -179,8 +179,9 @@ class Compiled(Transparent, Generic[P, R]):
         """How many plans were made beyond the first."""
         return max(0, sum(len(s.variants) for s in self.signatures.values()) - 1)
 
-    def explain(self) -> str:
-        """What was recorded for each signature, its memory, and what broke a plan, and where."""
+    def explain(self, calls: bool = False) -> str:
+        """What was recorded for each signature, its memory, and what broke a plan, and where; with
+        `calls`, a line for each call of each plan: shapes, bytes, what computes it, source line."""
         lines = [f"{len(self.signatures)} signatures, {self.recompiles} recompiles"]
         for signature in self.signatures.values():
             lines.append(
@@ -201,6 +202,10 @@ class Compiled(Transparent, Generic[P, R]):
                     f"{nbytes(executor.nbytes)} for buffers of {nbytes(total)}; "
                     f"{len(plan.numbers)} numbers read anew"
                 )
+                if variant.differentiable is not None:
+                    lines.append("  in two parts: the backward pass is recorded with it")
+                if calls:
+                    lines += [f"    {line}" for line in str(executor).splitlines()]
         return "\n".join(lines)
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gradient.backends.expression import Expression
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref, leaves
 
 Buffers = Sequence[Buffer]
 
 
 def listing(
-    calls: Sequence[Call], buffers: Buffers, outputs: Sequence[Ref] = (), pieces: bool = False
+    calls: Sequence[Call],
+    buffers: Buffers,
+    outputs: Sequence[Ref] = (),
+    pieces: bool = False,
+    kernels: Mapping[int, str] | None = None,
 ) -> str:
-    """All calls of a plan; with `pieces` what they were composed of, too, indented."""
+    """All calls of a plan; with `pieces` what they were composed of, too, indented; with `kernels`,
+    by the call's number, what computes it."""
     lines = [summary(calls, buffers)]
-    for call in calls:
-        lines += _lines(buffers, call, 0, pieces)
+    for i, call in enumerate(calls):
+        lines += _lines(buffers, call, 0, pieces, (kernels or {}).get(i))
     if outputs:
         lines.append("return " + ", ".join(map(repr, outputs)))
     return "\n".join(lines)
@@ -36,7 +42,9 @@ def summary(calls: Sequence[Call], buffers: Buffers) -> str:
     return f"plan: {len(calls)} calls; {', '.join(parts) or 'no buffers'}"
 
 
-def _lines(buffers: Buffers, call: Call, depth: int, pieces: bool) -> list[str]:
+def _lines(
+    buffers: Buffers, call: Call, depth: int, pieces: bool, kernel: str | None = None
+) -> list[str]:
     left = "  " * depth + (f"{_shown(call.out)} = " if call.outputs else "")
     given = [_shown(arg) for arg in call.args]
     given += [f"{name}={_shown(value)}" for name, value in call.options.items()]
@@ -50,6 +58,8 @@ def _lines(buffers: Buffers, call: Call, depth: int, pieces: bool) -> list[str]:
         facts.append("writes " + ", ".join(map(repr, call.writes)))
     if call.pieces:
         facts.append(f"{len(call.pieces)} pieces")
+    if kernel is not None:
+        facts.append(f"by {kernel}")
     where = _short(call.line)
     lines = [f"{text:<60} # {'  '.join([*facts, where])}".rstrip()]
     for piece in call.pieces if pieces else ():
@@ -66,6 +76,8 @@ def _shown(value: Any) -> str:
         return repr(value)
     if isinstance(value, np.dtype):
         return value.name
+    if isinstance(value, Expression):
+        return repr(value)
     if isinstance(value, (tuple, list)):
         refs = list(leaves(value, Ref))
         if len(refs) > 4 and len(refs) == len(value):

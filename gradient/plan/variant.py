@@ -25,6 +25,7 @@ from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
 from gradient.plan.executors import CpuExecutor
 from gradient.plan.passes import simplified, with_fused_chains
+from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, live
 from gradient.plan.watch import Watch, equal
@@ -93,9 +94,10 @@ class Variant:
                 outputs=(*plan.outputs, *grads),
             )
         self.plan = plan
-        self.shortened = simplified(self.plan.expanded())
         if fuse:
-            self.shortened = with_fused_chains(self.shortened)
+            self.shortened = with_fused_chains(simplified(self.plan.expanded(is_elementwise)))
+        else:
+            self.shortened = simplified(self.plan.expanded())
         self.bound: list[tuple[Tensor, Ref, Any]] = []
         for ref, tensors in second.tensors.items():
             if ref in second.gradients:

@@ -465,3 +465,24 @@ def test_a_step_that_another_seed_starts_draws_that_seeds_numbers() -> None:
         got = [f().tolist(), f().tolist()]
         gradient.manual_seed(seed)
         assert got == [gradient.rand(3).tolist(), gradient.rand(3).tolist()]
+
+
+def test_a_plan_says_what_computes_each_call() -> None:
+    pytest.importorskip("numba")
+    layer = nn.Linear(64, 64)
+
+    def run(fuse: bool) -> str:
+        @gradient.compile(fullgraph=True, fuse=fuse)
+        def f(x: gradient.Tensor) -> gradient.Tensor:
+            with gradient.no_grad():
+                return F.gelu(layer(x)).mul_(2)
+
+        for _ in range(4):
+            f(gradient.randn(100, 64))
+        return f.explain(calls=True)  # type: ignore[attr-defined]
+
+    plain, fused = run(False), run(True)
+    assert re.search(r"linear\(.*float32\[100, 64\].*25.0 KiB.* by \w+.*test_compile.py:\d+", plain)
+    assert re.search(r"exp\(.* by numpy.exp ", plain)  # GELU of few elements, in its pieces
+    assert re.search(r"assign\(.* by the call before", plain)
+    assert re.search(r"fused\(.*<gelu mul>.* by the kernel fused", fused), fused

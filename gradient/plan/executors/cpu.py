@@ -20,8 +20,9 @@ from gradient.plan.errors import PlanError
 from gradient.plan.executors import fused
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
 from gradient.plan.executors.places import assigned_in_place
-from gradient.plan.executors.program import Step, joined
+from gradient.plan.executors.program import Step, joined, named
 from gradient.plan.executors.tasks import lowered
+from gradient.plan.listing import listing
 from gradient.plan.plan import Plan
 
 KERNELS = definitions()
@@ -53,6 +54,7 @@ class CpuExecutor:
         self.nbytes = layout.nbytes
         self._memory = arena.block(layout.nbytes)
         self._arrays: dict[Ref, np.ndarray] = dict(externals or {})
+        self.calls, self.kernels = calls, dict.fromkeys(assigned, "the call before")
         self.program: list[Step] = []
         self._second = 0  # where the second part begins, of a plan that has two
         self._place(layout.offsets)
@@ -74,7 +76,9 @@ class CpuExecutor:
             elif call.view:
                 self._view(call)
             else:
-                self.program += self._lowered(call)
+                steps = self._lowered(call)
+                self.kernels[i] = named(call, steps)
+                self.program += steps
         self.program[self._second :] = joined(self.program[self._second :])
         self._inputs = [self._arrays[ref] for ref in plan.inputs]
         self._outputs = [
@@ -199,6 +203,11 @@ class CpuExecutor:
         for function, args in program:
             function(*args)
         return [x.copy(order="K") if fresh else x for x, fresh in outputs]
+
+    def __str__(self) -> str:
+        """The plan's listing, with what computes each call."""
+        plan = self.plan
+        return listing(self.calls, plan.buffers, plan.outputs, kernels=self.kernels)
 
     def value(self, ref: Ref) -> np.ndarray:
         """The array of a buffer: what it holds, until the next run or until its place is used by

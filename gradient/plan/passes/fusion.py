@@ -31,8 +31,14 @@ EXACT = {
 """Calls whose results are correctly rounded, in NumPy as in a kernel."""
 
 
+def is_elementwise(call: Call) -> bool:
+    """Whether a call may be a step of a chain whole, rather than by its pieces."""
+    return call.op in TEXTS and not call.numbers
+
+
 def with_fused_chains(plan: Plan, least: int = 2, exact: bool = False) -> Plan:
-    """Put calls of one shape, `least` or more, in the place of the last of them as a fused call.
+    """Put calls of one shape, `least` or more, in the place of the last of them as a fused call; or
+    one, where it would be run by its pieces.
 
     Results differ by rounding alone: a product and a sum may be rounded once, and exponentials are
     the kernels'. With `exact` they do not differ: chains are of the calls that allow it. A chain
@@ -117,7 +123,7 @@ class _Fusion:
     def close(self, chain: _Chain) -> None:
         """Emit a chain's calls, as one where that pays."""
         del self.open[chain.shape]
-        if len(chain.calls) < self.least:
+        if len(chain.calls) < self.least and not any(call.pieces for call in chain.calls):
             self.calls += chain.calls
             return
         inside = Counter(ref for call in chain.calls for ref in call.inputs)
