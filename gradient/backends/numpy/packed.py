@@ -71,7 +71,7 @@ class PackedKernels(PackedDefaults[np.ndarray]):
 def _unpacking(x: PackedArray, out: np.ndarray) -> tuple[Any, ...]:
     """The kernel that unpacks, and its arguments after start and stop."""
     kind: Any = x.dtype
-    form = kernels.load("formats").FORMATS[kind.name]
+    form = kernels.load("formats").FORMATS[kind.name].tag
     blocks = x.parts[0].reshape(-1)
     unpack = kernels.load("packed_linear").unpack
     return unpack, blocks, form, kind.block_size, kind.block_bytes, out.reshape(-1)
@@ -85,7 +85,7 @@ def _matmul_few_rows(x: np.ndarray, weight: PackedArray) -> np.ndarray:
     out = np.empty((len(rows), n), np.float32)
     threads.parallel_for(
         *(family.packed_linear, n, max(1, CHUNK // k), rows.reshape(-1), k + PADDING, len(rows)),
-        *(weight.parts[0].reshape(-1), forms[weight.dtype.name], k, out.reshape(-1)),
+        *(weight.parts[0].reshape(-1), forms[weight.dtype.name].tag, k, out.reshape(-1)),
     )
     return out.reshape(*x.shape[:-1], n)
 

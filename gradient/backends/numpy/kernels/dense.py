@@ -16,6 +16,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.formats import name_of
 from gradient.backends.numpy.kernels.stored import (
     CONVERSIONS,
     exchange,
@@ -56,7 +57,7 @@ def few(rows: int) -> Any:
 
     @intrinsic
     def outputs(context, x, x_at, x_row, w, w_at, w_row, last, form, k, out, out_at, out_row):
-        name = form.format_name
+        name = name_of(form)
 
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, last_, _, k_, out_, out_at_, out_row_ = arguments

@@ -4,7 +4,7 @@ A format is a function of a block's bytes that gives its weights in order, writt
 the composed definitions are (`gradient/dtypes/packed/`, which draw the layouts). The code that it
 emits is that of the kernel in which it stands: weights are never written to memory.
 
-A `Format` is an argument of a kernel without a value: its type alone says what is compiled.
+Kernels take a format's tag, an empty array, as an argument: its type alone says what is compiled.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import extending, types
+from numba import types
 
 from gradient.dtypes.packed import codebook
 
@@ -126,14 +127,6 @@ class Block:
         """Sixteen signed bytes, as int32."""
         return self._vector(self.builder.sext(self._load(at, ir.VectorType(I8, WIDTH)), INTEGERS))
 
-    def words(self, at: int) -> Vector:
-        """Sixteen unsigned 16-bit integers, as int32."""
-        return self._vector(self.builder.zext(self._load(at, ir.VectorType(I16, WIDTH)), INTEGERS))
-
-    def halves(self, at: int) -> Vector:
-        """Sixteen 16-bit floats, as float32."""
-        return self._vector(self.builder.fpext(self._load(at, ir.VectorType(F16, WIDTH)), FLOATS))
-
     def half(self, at: int) -> Vector:
         """One 16-bit float, sixteen times."""
         return self._all(self.builder.fpext(self._load(at, F16), F32))
@@ -165,10 +158,17 @@ def splat(builder: Any, number: Any) -> Any:
 
 
 class Format:
-    """A way to store weights: `weights` of them in `size` bytes, which `read` gives in vectors."""
+    """A way to store weights: `weights` of them in `size` bytes, which `read` gives in vectors.
 
-    def __init__(self, weights: int, size: int, read: Callable[[Block], Iterator[Vector]]):
-        self.name, self.weights, self.size, self.read = read.__name__, weights, size, read
+    tag        an empty array that kernels take in place of the format, with the format's name as
+               that of its dtype's field: numba knows the type of an array at once
+    """
+
+    def __init__(
+        self, name: str, weights: int, size: int, read: Callable[[Block], Iterator[Vector]]
+    ):
+        self.name, self.weights, self.size, self.read = name, weights, size, read
+        self.tag = np.empty(0, [(name, np.uint8)])
 
 
 FORMATS: dict[str, Format] = {}
@@ -181,54 +181,16 @@ def block_format(
     """Make a format of the function that reads a block of `weights` weights in `size` bytes."""
 
     def decorate(read: Callable[[Block], Iterator[Vector]]) -> Format:
-        made = FORMATS[read.__name__] = Format(weights, size, read)
+        made = FORMATS[read.__name__] = Format(read.__name__, weights, size, read)
         return made
 
     return decorate
 
 
-class FormatType(types.Opaque):
-    """Numba's type of a `Format`. It is known by its name, in the cache on disk too."""
-
-    def __init__(self, format_name: str):
-        self.format_name = format_name
-        super().__init__(name=f"Format({format_name})")
-
-    @property
-    def format(self) -> Format:
-        return FORMATS[self.format_name]
-
-
-extending.register_model(FormatType)(extending.models.OpaqueModel)
-
-
-@extending.typeof_impl.register(Format)
-def _type_of(value: Format, context: Any) -> FormatType:
-    return FormatType(value.name)
-
-
-@extending.unbox(FormatType)
-def _unbox(kind: FormatType, value: Any, context: Any) -> Any:
-    return extending.NativeValue(context.context.get_dummy_value())
-
-
-# Floats ------------------------------------------------------------------------------------------
-
-
-@block_format(16, 64)
-def float32(block):
-    yield block._vector(block._load(0, FLOATS))
-
-
-@block_format(16, 32)
-def bfloat16(block):
-    high = block.words(0) << 16  # the upper half of a float32
-    yield block._vector(block.builder.bitcast(high.value, FLOATS))
-
-
-@block_format(16, 32)
-def float16(block):
-    yield block.halves(0)
+def name_of(tag: types.Array) -> str:
+    """The name of the format whose tag has this type."""
+    (name,) = tag.dtype.fields
+    return str(name)
 
 
 # Blocks of 32 ------------------------------------------------------------------------------------

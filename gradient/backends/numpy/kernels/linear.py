@@ -1,4 +1,4 @@
-"""Products x @ W.T with a weight that is read as it is stored, and made float32 in registers.
+"""Products x @ W.T with a weight in blocks that are read as they lie, and unpacked in registers.
 
 One output is the dot product of a row of x and a row of W, kept as a vector of partial sums while
 k runs, and added up at the end in a fixed order. A tile of several rows of each shares the loads.
@@ -8,7 +8,6 @@ other rows are computed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -18,12 +17,12 @@ from numba.core import cgutils
 from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.formats import (
     FLOATS,
+    FORMATS,
     I32,
     I64,
-    INTEGERS,
     WIDTH,
     Block,
-    splat,
+    name_of,
 )
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
@@ -33,13 +32,12 @@ def tile(rows: int, columns: int) -> Any:
 
     tile(x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row), for flat arrays: x float32,
     w the bytes of a weight stored in the format `form`, out float32; each with the start of its
-    first row and the length of its rows. Where k is no multiple of the format's weights, the format
-    is one of single numbers, and k at least WIDTH.
+    first row and the length of its rows. k is a multiple of the format's weights.
     """
 
     @intrinsic
     def dot_products(context, x, x_at, x_row, w, w_at, w_row, form, k, out, out_at, out_row):
-        fmt = form.format
+        fmt = FORMATS[name_of(form)]
 
         def generate(context, builder, signature, arguments):
             x_, x_at_, x_row_, w_, w_at_, w_row_, _, k_, out_, out_at_, out_row_ = arguments
@@ -50,31 +48,16 @@ def tile(rows: int, columns: int) -> Any:
             for place in (place for row in sums for place in row):
                 builder.store(zero, place)
 
-            def add_products(p: Any, at: Any, keep: Callable[[Any], Any]) -> None:
-                """Of the block of W that begins with weight p, at byte `at` of its row."""
+            step, size = I64(fmt.weights), I64(fmt.size)
+            with cgutils.for_range_slice(builder, I64(0), k_, step, intp=I64) as (p, number):
+                at = builder.mul(number, size)
                 blocks = [fmt.read(Block(builder, builder.gep(row, [at]))) for row in w_rows]
                 for i, vectors in enumerate(zip(*blocks, strict=True)):
-                    w_vectors = [keep(vector.value) for vector in vectors]
                     here = builder.add(p, I64(i * WIDTH))
                     for x_row, places in zip(x_rows, sums, strict=True):
-                        x_vector = keep(_load(builder, x_row, here))
-                        for w_vector, place in zip(w_vectors, places, strict=True):
-                            builder.store(_fma(builder, x_vector, w_vector, place), place)
-
-            step, size = I64(fmt.weights), I64(fmt.size)
-            left = builder.urem(k_, step)
-            whole = builder.sub(k_, left)
-            with cgutils.for_range_slice(builder, I64(0), whole, step, intp=I64) as (p, number):
-                add_products(p, builder.mul(number, size), lambda vector: vector)
-            if fmt.weights == WIDTH:
-                with builder.if_then(builder.icmp_unsigned("!=", left, I64(0))):
-                    # The last vector begins before the end of what was added, and leaves that out.
-                    first = builder.trunc(builder.sub(step, left), I32)
-                    number = ir.Constant(INTEGERS, list(range(WIDTH)))
-                    new = builder.icmp_unsigned(">=", number, splat(builder, first))
-                    p = builder.sub(k_, step)
-                    at = builder.mul(p, I64(fmt.size // WIDTH))
-                    add_products(p, at, lambda vector: builder.select(new, vector, zero))
+                        x_vector = _load(builder, x_row, here)
+                        for w_vector, place in zip(vectors, places, strict=True):
+                            builder.store(_fma(builder, x_vector, w_vector.value, place), place)
 
             out_rows = rows_of(context, builder, out, out_, out_at_, out_row_, rows)
             for row, places in zip(out_rows, sums, strict=True):
@@ -122,7 +105,7 @@ def _total(builder: Any, place: Any) -> Any:
 @intrinsic
 def row_size(context, form, k):
     """The bytes of a row of k weights."""
-    fmt = form.format
+    fmt = FORMATS[name_of(form)]
 
     def generate(context, builder, signature, arguments):
         bytes_ = builder.mul(arguments[1], I64(fmt.size))

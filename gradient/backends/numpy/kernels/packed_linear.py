@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import types
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-from gradient.backends.numpy.kernels.formats import FLOATS, I64, WIDTH, Block
+from gradient.backends.numpy.kernels.formats import FLOATS, FORMATS, I64, WIDTH, Block, name_of
 from gradient.backends.numpy.kernels.linear import row_size, rows_of, tile
 from gradient.backends.numpy.kernels.vectors import intrinsic
 
@@ -13,7 +13,7 @@ from gradient.backends.numpy.kernels.vectors import intrinsic
 @intrinsic
 def unpack_block(context, w, w_at, form, out, out_at):
     """Write the block's weights that is stored at byte w_at of w, as float32, from out_at on."""
-    fmt = form.format
+    fmt = FORMATS[name_of(form)]
 
     def generate(context, builder, signature, arguments):
         w_, w_at_, _, out_, out_at_ = arguments

@@ -93,8 +93,6 @@ class Panels(Format):
 
     weight = scale * (code - zero), or scale * code - minimum
 
-    tag        an empty array that kernels take in place of the format, whose name is that of its
-               dtype's field: numba knows the type of an array at once
     name, weights, size, read
                of the stored format; here `read` gives the codes alone, unsigned
     planes     the bits into which codes are cut, lowest first
@@ -125,8 +123,7 @@ class Panels(Format):
         apart: bool = False,
         of_row: int = 0,
     ):
-        super().__init__(weights, size, read)
-        self.name = name
+        super().__init__(name, weights, size, read)
         self.planes, self.scales, self.zero, self.tables = planes, scales, zero, tables
         self.halves, self.multiples, self.count, self.of_row = halves, multiples, count, of_row
         self.apart = apart
@@ -136,7 +133,6 @@ class Panels(Format):
         self.scale_bytes = ROWS * (2 * len(halves) + count)
         self.bits = 8 if tables else sum(planes)
         self.parts = max(len(tables), 1)
-        self.tag = np.empty(0, [(name, np.uint8)])
 
     def layout(self, rows: int, k: int) -> tuple[int, int]:
         """Bytes of the codes and of the scales of so many rows of k weights."""
@@ -208,8 +204,7 @@ BY_NAME: dict[str, Panels] = {}
 
 def format_of(tag: types.Array) -> Panels:
     """The format of a tag, given by the tag's type."""
-    (name,) = tag.dtype.fields
-    return BY_NAME[name]
+    return BY_NAME[formats.name_of(tag)]
 
 
 def _add(name: str, *arguments: Any, **options: Any) -> None:
