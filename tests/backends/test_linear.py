@@ -51,6 +51,45 @@ def test_product_is_rounded_once(
     assert (np.abs(got - exact) <= error).all()
 
 
+@pytest.mark.parametrize("k", [3, 16, 31, 67, 800])
+@pytest.mark.parametrize("rows", [1, 2, 9, 14, 100])
+def test_products_of_pairs(
+    rows: int, k: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed where the processor multiplies bfloat16: x and W as they are."""
+    dtype, be = bfloat16.numpy, backends.get("cpu")
+    x, weight, bias = draw(rng, dtype, 100, k), draw(rng, dtype, 1031, k), draw(rng, dtype, 1031)
+    exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)
+    terms = np.abs(x.astype(np.float64)) @ np.abs(weight.astype(np.float64)).T
+    monkeypatch.setattr(linear, "_multiplies_pairs", lambda: True)
+    together = be.linear(x, weight, bias)
+    error = 2.0**-8 * np.abs(exact) + k * 2.0**-23 * terms
+    assert (np.abs(together.astype(np.float64) - exact) <= error).all()
+    np.testing.assert_array_equal(be.linear(x[-rows:], weight, bias), together[-rows:])
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_the_instruction_for_bfloat16(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM compiles it for processors that have it, which this one need not."""
+    from llvmlite import binding, ir
+
+    own = kernels.load("instructions")
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    monkeypatch.setattr(kernels.load("cpu"), "MULTIPLIES_BFLOAT16", True)
+    module, floats = ir.Module(), ir.VectorType(own.F32, lanes)
+    module.triple = "x86_64-linux-gnu"
+    pairs = ir.VectorType(own.I32, lanes)
+    function = ir.Function(module, ir.FunctionType(floats, [floats, pairs, pairs]), "products")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(own.bfloat16_dot(builder, *function.args))
+    machine = binding.Target.from_triple(module.triple).create_target_machine(
+        cpu="cooperlake", opt=2
+    )
+    assembly = machine.emit_assembly(binding.parse_assembly(str(module)))
+    assert assembly.count("vdpbf16ps") == 1
+
+
 @DTYPES
 @pytest.mark.parametrize("shape", [(512, 2048), (1031, 83), (64, 300)])
 def test_rows_do_not_depend_on_their_number(
@@ -95,6 +134,8 @@ def test_special_numbers_are_rounded_as_numpy_rounds_them(dtype: np.dtype, speci
     with np.errstate(all="ignore"):
         x[3], x[5] = special, -special
         exact = (x.astype(np.float32) @ weight.astype(np.float32).T).astype(dtype)
+    if dtype == bfloat16.numpy and kernels.load("cpu").MULTIPLIES_BFLOAT16:
+        exact[np.abs(exact) < 2.0**-126] = 0  # as the processor takes them
     got = backends.get("cpu").linear(x, weight)
     assert got.dtype == dtype
     np.testing.assert_array_equal(got.astype(np.float32), exact.astype(np.float32))

@@ -15,7 +15,7 @@ from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.numpy import kernels, threads
 from gradient.backends.packed import PackedArray
-from gradient.dtypes import HALF_PRECISION, float32
+from gradient.dtypes import HALF_PRECISION, bfloat16, float32
 
 CHUNK = 1 << 18
 """Weights, in whole rows, that a thread takes at a time for a few rows of x."""
@@ -25,6 +25,9 @@ PANEL = 32
 
 PANELS = 4
 """Panels through which rows of x pass while they are in the cache, where there are many."""
+
+CHUNK_OF_PAIRS = 64
+"""Rows of W that a thread takes at a time for many rows of x in pairs of bfloat16 numbers."""
 
 MANY_ROWS = 512
 """Rows of x beyond which BLAS is as quick in float32: those of training steps, not of a prompt's
@@ -50,6 +53,8 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     ) -> np.ndarray:
         if not _supported(weight, x, bias):
             return super().linear(x, weight, bias)
+        if x.dtype == bfloat16.numpy and _multiplies_pairs():
+            return _product_of_pairs(x, weight, bias)
         family, stored = kernels.load("dense"), kernels.load("stored")
         n, k = weight.shape
         m = x.size // k
@@ -70,6 +75,32 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
             size, as_bytes(weight), n, k, added, as_bytes(out),
         )  # fmt: skip
         return out.reshape(*x.shape[:-1], n)
+
+
+def _multiplies_pairs() -> bool:
+    """Whether the processor has an instruction for products of bfloat16 numbers."""
+    return bool(kernels.load("cpu").MULTIPLIES_BFLOAT16)
+
+
+def _product_of_pairs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """`linear` in bfloat16, where the processor has an instruction for it."""
+    family, stored = kernels.load("bfloat16_pairs"), kernels.load("half_precision").stored
+    n, k = weight.shape
+    m = x.size // k
+    x_row = -(-k // family.STEP) * family.STEP + PADDING
+    held = 1 if m == 1 else -(-m // family.ROWS) * family.ROWS
+    rows, given = np.zeros(held * x_row, np.uint16), stored(kernels.contiguous(x)).reshape(-1)
+    threads.parallel_for(family.copy_rows, m, max(1, WIDENED // k), given, k, rows, x_row)
+    out = np.empty((m, n), x.dtype)
+    added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+    chunk = max(1, CHUNK // k // PANEL) * PANEL
+    if m > family.FEW:
+        chunk = CHUNK_OF_PAIRS if n >= 4 * CHUNK_OF_PAIRS else PANEL
+    threads.parallel_for(
+        *(family.linear, n, chunk, rows, x_row, held),
+        *(stored(weight).reshape(-1), n, k, added, as_bytes(out)),
+    )
+    return out.reshape(*x.shape[:-1], n)
 
 
 def as_bytes(x: np.ndarray) -> np.ndarray:

@@ -68,5 +68,8 @@ PATH, FEATURES = _path()
 CONVERTS_FLOAT16 = ARM or bool(FEATURES.get("f16c") or FEATURES.get("avx512f"))
 """Whether there is an instruction from float16 to float32."""
 
+MULTIPLIES_BFLOAT16 = bool(FEATURES.get("avx512bf16"))
+"""Whether there is an instruction for products of bfloat16 numbers."""
+
 BYTES = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16
 """The width of the vector registers."""

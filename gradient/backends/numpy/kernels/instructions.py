@@ -33,6 +33,7 @@ def prefetch(builder: Any, place: Value) -> None:
     name = "llvm.prefetch.p0"
     type_ = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     function = builder.module.globals.get(name) or ir.Function(builder.module, type_, name)
+    place = builder.bitcast(place, I8.as_pointer())
     builder.call(function, [place, I32(0), I32(3), I32(1)])  # to read, into all caches, data
 
 
@@ -43,6 +44,23 @@ def dot(builder: Any, total: Value, codes: Value, x: Value, bits: int) -> Value:
     ones from -127 to 127.
     """
     return _DOTS[cpu.PATH](builder, total, codes, x, bits)
+
+
+def bfloat16_dot(builder: Any, total: Value, a: Value, b: Value) -> Value:
+    """In each lane of 32 bits: total + the sum of the products of two pairs of bfloat16.
+
+    The processor's instruction takes numbers below 2^-126 for zeros.
+    """
+    lanes = total.type.count
+    if cpu.MULTIPLIES_BFLOAT16:
+        pairs = ir.VectorType(_BFloat16(), 2 * lanes)
+        a, b = builder.bitcast(a, pairs), builder.bitcast(b, pairs)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+        return _call(builder, name, total.type, total, a, b)
+    for odd in (True, False):
+        x, y = (builder.bitcast(_half(builder, v, odd), total.type) for v in (a, b))
+        total = _call(builder, f"llvm.fmuladd.v{lanes}f32", total.type, x, y, total)
+    return total
 
 
 def looked_up(builder: Any, table: list[int], codes: Value) -> Value:
@@ -197,6 +215,23 @@ _LOOK_UPS: dict[str, Callable[[Any, list[int], Value], Value]] = {
     "neon": _look_up_neon,
     "plain": _look_up_plain,
 }
+
+
+# bfloat16 -----------------------------------------------------------------------------------------
+
+
+class _BFloat16(ir.Type):
+    """LLVM's type, which llvmlite lacks."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+def _half(builder: Any, pairs: Value, odd: bool) -> Value:
+    """One of the two bfloat16 numbers of each lane, as the bits of a float32."""
+    if odd:
+        return builder.and_(pairs, _all(pairs.type, 0xFFFF0000))
+    return builder.shl(pairs, _all(pairs.type, 16))
 
 
 # What they are made of ----------------------------------------------------------------------------

@@ -1,0 +1,262 @@
+"""Products x @ W.T in bfloat16 by the processor's instruction for pairs of such numbers.
+
+Two neighbours in a row are a lane of 32 bits, and x and W are multiplied as they are. An output is
+a vector of sums while k runs, which are added up at the end, one half of the vector to the other
+until one number is left. So it is the same bits however many rows are computed together. A tile of
+some rows of x and of W keeps its sums in registers, and shares what it loads; for many rows of x,
+some of W stay in the nearest cache meanwhile.
+
+Both are given as uint16 (`half_precision.stored`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from gradient.backends.numpy.kernels import instructions
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.stored import BFLOAT16, write_columns
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic
+
+SOME = LANES[types.float32]
+STEP = 2 * SOME
+
+ROWS = 3
+COLUMNS = 8 if BYTES == 64 else 4
+"""Rows of x and of W in a tile: as many sums as leave registers for what is multiplied."""
+
+FEW = 12
+"""Rows of x up to which W is read where it lies, for each few of them anew."""
+
+DEPTH = 1024
+"""Of k, for which W's rows of a tile and x's are in the nearest cache."""
+
+NEAR = 96
+"""Rows of x of which as much, and the sums with a chunk of W, stay in the cache."""
+
+GROUP = 32
+"""Rows of W whose outputs are written together."""
+
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOATS, INTEGERS = ir.VectorType(F32, SOME), ir.VectorType(I32, SOME)
+
+
+def tile(rows: int) -> Any:
+    """An intrinsic that adds up the products of `rows` rows of x with COLUMNS of W.
+
+    tile(x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add): all are flat, with where the
+    first row begins in each, and the length of rows. Rows of W after `last` are that one again. The
+    sums, vectors from `at` on, are those of a row of x after another; `add` says whether they are
+    there already.
+    """
+
+    @intrinsic
+    def products(context, x, x_at, x_row, w, w_at, w_row, last, steps, sums, at, add):
+        def generate(context, builder, signature, arguments):
+            x_, x_at_, x_row_, w_, w_at_, w_row_, last_, steps_, sums_, at_, add_ = arguments
+
+            def place(array: Any, value: Any, at: Any) -> Any:
+                data = context.make_array(array)(context, builder, value).data
+                return builder.gep(data, [at])
+
+            def read(pointer: Any, kind: Any) -> Any:
+                value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+                value.align = 1
+                return value
+
+            x_rows = [
+                place(x, x_, builder.add(x_at_, builder.mul(x_row_, I64(i)))) for i in range(rows)
+            ]
+            w_rows = []
+            for i in range(COLUMNS):
+                number = builder.select(builder.icmp_signed("<", I64(i), last_), I64(i), last_)
+                w_rows.append(place(w, w_, builder.add(w_at_, builder.mul(w_row_, number))))
+            held = builder.bitcast(place(sums, sums_, at_), FLOATS.as_pointer())
+            places = [builder.gep(held, [I64(i)]) for i in range(rows * COLUMNS)]
+            totals = [cgutils.alloca_once(builder, FLOATS) for _ in places]
+            with builder.if_else(add_) as (then, otherwise):
+                with then:
+                    for total, kept in zip(totals, places, strict=True):
+                        builder.store(read(kept, FLOATS), total)
+                with otherwise:
+                    for total in totals:
+                        builder.store(ir.Constant(FLOATS, [0.0] * SOME), total)
+            ahead = builder.mul(w_row_, I64(COLUMNS))
+            with cgutils.for_range(builder, steps_, intp=I64) as loop:
+                number = builder.mul(loop.index, I64(STEP))
+                x_here = [read(builder.gep(row, [number]), INTEGERS) for row in x_rows]
+                for j, row in enumerate(w_rows):
+                    here = builder.gep(row, [number])
+                    if rows == 1:
+                        instructions.prefetch(builder, builder.gep(here, [ahead]))
+                    w_here = read(here, INTEGERS)
+                    for i, own in enumerate(x_here):
+                        total = totals[i * COLUMNS + j]
+                        value = builder.load(total)
+                        value = instructions.bfloat16_dot(builder, value, own, w_here)
+                        builder.store(value, total)
+            for total, kept in zip(totals, places, strict=True):
+                builder.store(builder.load(total), kept).align = 4
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(x, n, n, w, n, n, n, n, sums, n, types.boolean), generate
+
+    return products
+
+
+def totals(rows: int) -> Any:
+    """An intrinsic add_up(sums, at, out, out_at, out_row): a tile's sums, from `at` on, become a
+    number each, of `rows` rows of out."""
+
+    @intrinsic
+    def add_up(context, sums, at, out, out_at, out_row):
+        def generate(context, builder, signature, arguments):
+            sums_, at_, out_, out_at_, out_row_ = arguments
+            data = context.make_array(sums)(context, builder, sums_).data
+            first = builder.bitcast(builder.gep(data, [at_]), FLOATS.as_pointer())
+            vectors = []
+            for i in range(rows * COLUMNS):
+                vectors.append(builder.load(builder.gep(first, [I64(i)])))
+                vectors[-1].align = 4
+            vectors += [ir.Constant(FLOATS, [0.0] * SOME)] * (-len(vectors) % SOME)
+            # A vector holds parts of ever more sums: merging takes the halves of those of two.
+            part = SOME
+            while part > 1:
+                part //= 2
+                starts = range(0, 2 * SOME, 2 * part)
+                low, high = (
+                    ir.Constant(INTEGERS, [s + half + i for s in starts for i in range(part)])
+                    for half in (0, part)
+                )
+                pairs = zip(vectors[::2], vectors[1::2], strict=True)
+                vectors = [
+                    builder.fadd(
+                        builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+                    )
+                    for a, b in pairs
+                ]
+            place = builder.gep(context.make_array(out)(context, builder, out_).data, [out_at_])
+            for row in range(rows):
+                vector, start = vectors[row * COLUMNS // SOME], row * COLUMNS % SOME
+                mask = ir.VectorType(I32, COLUMNS)
+                own = ir.Constant(mask, list(range(start, start + COLUMNS)))
+                to = builder.gep(place, [builder.mul(out_row_, I64(row))])
+                own = builder.shuffle_vector(vector, vector, own)
+                builder.store(own, builder.bitcast(to, own.type.as_pointer())).align = 4
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(sums, n, out, n, n), generate
+
+    return add_up
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+one_row, some_rows = tile(1), tile(ROWS)
+add_up_one, add_up_some = totals(1), totals(ROWS)
+
+
+@ordered_subroutine
+def _copy(x, at, n, out, out_at):
+    """n numbers, and zeros up to a whole step."""
+    out[out_at : out_at + n] = x[at : at + n]
+    out[out_at + n : out_at + (n + STEP - 1) // STEP * STEP] = 0
+
+
+@ordered_kernel
+def copy_rows(start, stop, x, k, out, out_row):
+    """The rows start to stop of x, k numbers each, `out_row` apart, with zeros up to a step."""
+    for i in range(start, stop):
+        _copy(x, i * k, k, out, i * out_row)
+
+
+# Products -----------------------------------------------------------------------------------------
+
+
+@ordered_subroutine
+def cache_lines(like, size):
+    """A flat array of zeros as `like`, at the beginning of a cache line."""
+    item = like.itemsize
+    numbers = np.zeros(size + 64 // item, like.dtype)
+    start = -numbers.ctypes.data % 64 // item
+    return numbers[start : start + size]
+
+
+@ordered_kernel
+def linear(start, stop, x, x_row, rows, weight, n, k, bias, out):
+    """out (M, N)[:, start:stop] = x (M, K) @ weight (N, K)[start:stop].T (+ bias), all flat.
+
+    x is as `copy_rows` gives it: its rows are `x_row` apart, and there are as many as one or a
+    multiple of ROWS, of which `out`, as bytes, has the first M. bias (N,), of float32, may be of
+    size 0.
+    """
+    if rows <= FEW:
+        _few(start, stop, x, x_row, rows, weight, n, k, bias, out)
+    else:
+        _many(start, stop, x, x_row, rows, weight, n, k, bias, out)
+
+
+@ordered_subroutine
+def _few(start, stop, x, x_row, rows, weight, n, k, bias, out):
+    held, whole = out.size // (2 * n), k - k % STEP
+    part = np.empty(FEW * GROUP, np.float32)
+    sums = cache_lines(part, ROWS * COLUMNS * SOME)
+    edge = np.zeros(COLUMNS * STEP, weight.dtype)
+    for first in range(start, stop, GROUP):
+        width = min(GROUP, stop - first)
+        for j in range(first, first + width, COLUMNS):
+            last = min(COLUMNS, stop - j) - 1
+            for c in range(last + 1):
+                for p in range(whole, k):
+                    edge[c * STEP + p - whole] = weight[(j + c) * k + p]
+            for i in range(0, rows, ROWS):
+                at, w = i * x_row, j * k
+                if rows == 1:
+                    one_row(x, at, x_row, weight, w, k, last, k // STEP, sums, 0, False)
+                    if whole < k:
+                        one_row(x, at + whole, x_row, edge, 0, STEP, last, 1, sums, 0, True)
+                    add_up_one(sums, 0, part, j - first, GROUP)
+                else:
+                    some_rows(x, at, x_row, weight, w, k, last, k // STEP, sums, 0, False)
+                    if whole < k:
+                        some_rows(x, at + whole, x_row, edge, 0, STEP, last, 1, sums, 0, True)
+                    add_up_some(sums, 0, part, i * GROUP + j - first, GROUP)
+        write_columns(part, GROUP, held, width, bias, first, BFLOAT16, 2, out, 2 * first, n)
+
+
+@ordered_subroutine
+def _many(start, stop, x, x_row, rows, weight, n, k, bias, out):
+    held = out.size // (2 * n)
+    groups, tiles = (stop - start + COLUMNS - 1) // COLUMNS, NEAR // ROWS
+    tile_size = ROWS * COLUMNS * SOME
+    panel = cache_lines(x, COLUMNS * DEPTH)
+    part_row = groups * COLUMNS
+    part = np.empty(NEAR * part_row, np.float32)
+    sums = cache_lines(part, groups * tiles * tile_size)
+    depth = (k + DEPTH - 1) // DEPTH  # parts of k, of even length
+    depth = ((k + depth - 1) // depth + STEP - 1) // STEP * STEP
+    for top in range(0, rows, NEAR):
+        m = min(NEAR, rows - top)
+        for p in range(0, k, depth):
+            count = min(depth, k - p)
+            steps = (count + STEP - 1) // STEP
+            for group in range(groups):
+                j = start + group * COLUMNS
+                for c in range(min(COLUMNS, stop - j)):
+                    _copy(weight, (j + c) * k + p, count, panel, c * DEPTH)
+                for i in range(m // ROWS):
+                    some_rows(x, (top + i * ROWS) * x_row + p, x_row, panel, 0, DEPTH, COLUMNS - 1,
+                              steps, sums, (group * tiles + i) * tile_size, p > 0)  # fmt: skip
+        for group in range(groups):
+            for i in range(m // ROWS):
+                at = (group * tiles + i) * tile_size
+                add_up_some(sums, at, part, i * ROWS * part_row + group * COLUMNS, part_row)
+        m = min(m, held - top)
+        at = 2 * (top * n + start)
+        write_columns(part, part_row, m, stop - start, bias, start, BFLOAT16, 2, out, at, n)
