@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
@@ -31,6 +32,7 @@ class Backend(
     CachedAttentionDefaults[Array],
     PackedDefaults[Array],
     ConvolutionDefaults[Array],
+    BatchNormDefaults[Array],
     PoolingDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],

@@ -195,25 +195,28 @@ def _batch_norm(
                 "batch_norm: expected running_mean and running_var when training=False"
             )
         centred = input - running_mean.reshape(per_channel)
-        var = running_var.reshape(per_channel)
-    else:
-        count = input.numel() // input.shape[1]
-        _check_enough_values("batch_norm", input, count)
-        others = [dim for dim in range(input.ndim) if dim != 1]
-        mean = input.mean(others, keepdim=True)
-        centred = input - mean
-        var = (centred * centred).mean(others, keepdim=True)
-        unbiased = var.detach() * (count / (count - 1))
-        with no_grad():
-            for running, value in ((running_mean, mean.detach()), (running_var, unbiased)):
-                if running is not None:
-                    running.mul_(1 - momentum).add_(value.reshape(-1), alpha=momentum)
+        scale = (running_var.reshape(per_channel) + eps).rsqrt()
+        if weight is not None:  # while it has one number for each channel: a pass less
+            scale = scale * weight.reshape(per_channel)
+        output = centred * scale
+        return output if bias is None else output + bias.reshape(per_channel)
 
-    scale = (var + eps).rsqrt()
-    if weight is not None:  # while it has one number for each channel: a pass less over the input
-        scale = scale * weight.reshape(per_channel)
-    output = centred * scale
-    return output if bias is None else output + bias.reshape(per_channel)
+    count = input.numel() // input.shape[1]
+    _check_enough_values("batch_norm", input, count)
+    if running_mean is not None or running_var is not None:
+        with no_grad():
+            mean, var = fused.channel_moments(input).unbind()
+            for running, value in (
+                (running_mean, mean),
+                (running_var, var * (count / (count - 1))),
+            ):
+                if running is not None:
+                    running.mul_(1 - momentum).add_(value, alpha=momentum)
+    weight, bias = (
+        tensor if tensor is None or tensor.dtype is input.dtype else tensor.to(input.dtype)
+        for tensor in (weight, bias)
+    )
+    return fused.batch_norm(input, weight, bias, eps=eps)
 
 
 @composite

@@ -61,6 +61,28 @@ def rms_norm(
     return y, {"rstd": rstd}
 
 
+@op()
+def channel_moments(be: Backend[Array], x: Array, /) -> Array:
+    """The mean and the variance (without correction) of each channel of x (N, C, ...): (2, C)."""
+    return be.channel_moments(x)
+
+
+@op(lambda g, be, x, weight, mean, rstd: be.batch_norm_grad(g, x, weight, mean, rstd),
+    promotion="same_float")  # fmt: skip
+def batch_norm(
+    be: Backend[Array],
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    eps: float = 1e-5,
+) -> tuple[Array, dict[str, Array]]:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, ...)."""
+    y, mean, rstd = be.batch_norm(x, weight, bias, eps)
+    return y, {"mean": mean, "rstd": rstd}
+
+
 @lower_precision
 @op(lambda g, be, q, k, v, out, high, log_sum, mask, options:
     be.attention_grad(g, q, k, v, out, high, log_sum, mask, options),

@@ -60,9 +60,11 @@ def overrides(kind: type[Backend]) -> list[str]:
 def kernel_overrides() -> list[str]:
     """The overrides by numba kernels: defined in a module that goes by the name of its family."""
     names = (
+        "batch_norm",
         "convolution",
         "elementwise",
         "norms",
+        "pooling",
         "attention",
         "cached_attention",
         "rng",
@@ -241,6 +243,12 @@ def layer_norm_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*x.shape), x, o.plain(o.COLUMNS), mean, rstd
 
 
+def batch_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()[None]
+    _, mean, rstd = o.of("batch_norm", x, None, None, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.ROWS), mean, rstd
+
+
 def rms_norm_grad(o: Offset) -> tuple[Any, ...]:
     x = o.rows()
     _, rstd = o.of("rms_norm", x, None, 1e-5)
@@ -310,6 +318,9 @@ AT_OFFSETS: dict[str, Any] = {
     "convolution_weight_grad": convolution_weight_grad,
     "max_pool": lambda o: (o.rows(), POOL),
     "max_pool_grad": max_pool_grad,
+    "channel_moments": lambda o: (o.rows()[None],),
+    "batch_norm": lambda o: (o.rows()[None], o.plain(o.ROWS), o.plain(o.ROWS), 1e-5),
+    "batch_norm_grad": batch_norm_grad,
     "softmax": lambda o: (o.rows(), -1),
     "softmax_grad": softmax_grad,
     "log_softmax": lambda o: (o.rows(), -1),

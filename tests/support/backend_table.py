@@ -258,6 +258,15 @@ def layer_norm_grad(weighted: bool) -> Case:
     return arguments
 
 
+def batch_norm_grad(weighted: bool, *sizes: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x = a(a.rows, 7, *sizes)
+        _, mean, rstd = BARE.batch_norm(x, None, None, 1e-5)
+        return a(*x.shape), x, a(7) if weighted else None, mean, rstd
+
+    return arguments
+
+
 def rms_norm_grad(weighted: bool) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         x = a(a.rows, 67)
@@ -425,6 +434,13 @@ CASES: dict[str, list[Case]] = {
     # Pooling
     "max_pool": [max_pool(*p) for p in POOLS],
     "max_pool_grad": [max_pool_grad(*p) for p in POOLS],
+    # Batch normalisation
+    "channel_moments": [lambda a: (a(a.rows, 7, 3, 5),), lambda a: (a(a.rows, 7),)],
+    "batch_norm": [
+        lambda a: (a(a.rows, 7, 3, 5), a(7), a(7), 1e-5),
+        lambda a: (a(a.rows, 7), None, None, 1e-5),
+    ],
+    "batch_norm_grad": [batch_norm_grad(True, 3, 5), batch_norm_grad(False)],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],

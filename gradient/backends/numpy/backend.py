@@ -10,6 +10,7 @@ import numpy as np
 from gradient.backends.array_api import Array, ArrayAPIBackend
 from gradient.backends.numpy import memory
 from gradient.backends.numpy.attention import AttentionKernels
+from gradient.backends.numpy.batch_norm import BatchNormKernels
 from gradient.backends.numpy.blas import MatmulOnThreads
 from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
@@ -37,6 +38,7 @@ class NumpyBackend(
     LinearKernels,
     MatmulOnThreads,
     ConvolutionKernels,
+    BatchNormKernels,
     PoolingKernels,
     ElementwiseKernels,
     NormKernels,

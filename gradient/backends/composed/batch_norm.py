@@ -1,0 +1,61 @@
+"""Batch normalisation: each channel of (N, C, ...) by its own mean and variance."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.backends.composed.precision import in_float32
+from gradient.backends.composed.shape import ShapeDefaults
+from gradient.backends.required import Array
+
+
+class BatchNormDefaults(ShapeDefaults[Array]):
+    """Methods of `Backend` that normalise channels."""
+
+    def channel_moments(self, x: Array) -> Array:
+        """The mean and the variance (without correction) of each channel of x: (2, C)."""
+        mean, _, var = self._moments(self._channels(x))
+        return self.reshape(self.concatenate([mean, var], 0), (2, x.shape[1]))
+
+    @in_float32
+    def batch_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """(x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, ...), and the
+        mean and 1/sqrt(var + eps), each (C,). `weight` and `bias` (C,) may be None."""
+        rows, c = self._channels(x), x.shape[1]
+        mean, centred, var = self._moments(rows)
+        rstd = 1 / self.sqrt(var + eps)
+        y = centred * rstd
+        if weight is not None:
+            y = y * self.reshape(weight, (1, c, 1))
+        if bias is not None:
+            y = y + self.reshape(bias, (1, c, 1))
+        return self.reshape(y, tuple(x.shape)), self.reshape(mean, (c,)), self.reshape(rstd, (c,))
+
+    @in_float32
+    def batch_norm_grad(
+        self, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
+    ) -> tuple[Array, Array | None, Array]:
+        """Gradients for x, weight (None without weight) and bias (C,)."""
+        c = x.shape[1]
+        mean, rstd = self.reshape(mean, (1, c, 1)), self.reshape(rstd, (1, c, 1))
+        normed, rows = (self._channels(x) - mean) * rstd, self._channels(g)
+        scale = rstd if weight is None else rstd * self.reshape(weight, (1, c, 1))
+        products = rows * normed
+        gx = scale * (rows - self._mean(rows) - normed * self._mean(products))
+        gw = None if weight is None else self.sum(products, (0, 2))
+        return self.reshape(gx, tuple(x.shape)), gw, self.sum(rows, (0, 2))
+
+    def _channels(self, x: Array) -> Array:
+        return self.reshape(x, (x.shape[0], x.shape[1], math.prod(x.shape[2:])))
+
+    def _mean(self, x: Array) -> Array:
+        return self.mean(x, (0, 2), True)
+
+    def _moments(self, x: Array) -> tuple[Array, Array, Array]:
+        """The mean, x without it, and the variance."""
+        mean = self._mean(x)
+        centred = x - mean
+        centred = centred - self._mean(centred)  # what the rounding of the mean left over
+        return mean, centred, self._mean(centred * centred)

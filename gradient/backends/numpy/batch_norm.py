@@ -1,0 +1,72 @@
+"""Batch normalisation by kernels that take a whole channel at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.backends.composed.batch_norm import BatchNormDefaults
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy.kernels import contiguous
+
+CHANNELS = 1 << 14
+"""Numbers of whole channels that a thread takes at a time."""
+
+
+class BatchNormKernels(BatchNormDefaults[np.ndarray]):
+    """Overrides of `composed.batch_norm`."""
+
+    def channel_moments(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().channel_moments(x)
+        out = np.empty((2, x.shape[1]), x.dtype)
+        threads.parallel_for(
+            kernels.load("batch_norm").channel_moments, *_work(x), x.reshape(-1), *_sizes(x),
+            out.reshape(-1),
+        )  # fmt: skip
+        return out
+
+    def batch_norm(
+        self, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not kernels.supports(x, weight, bias):
+            return super().batch_norm(x, weight, bias, eps)
+        y, (mean, rstd) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+        threads.parallel_for(
+            kernels.load("batch_norm").batch_norm, *_work(x), x.reshape(-1), *_sizes(x),
+            _or_full(weight, 1, x), _or_full(bias, 0, x), float(eps), y.reshape(-1), mean, rstd,
+        )  # fmt: skip
+        return y, mean, rstd
+
+    def batch_norm_grad(
+        self,
+        g: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        if not kernels.supports(x, g, weight, mean, rstd):
+            return super().batch_norm_grad(g, x, weight, mean, rstd)
+        gx, (gw, gb) = np.empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+        threads.parallel_for(
+            kernels.load("batch_norm").batch_norm_grad, *_work(x), contiguous(g).reshape(-1),
+            x.reshape(-1), *_sizes(x), _or_full(weight, 1, x), contiguous(mean), contiguous(rstd),
+            gx.reshape(-1), gw, gb,
+        )  # fmt: skip
+        return gx, None if weight is None else gw, gb
+
+
+def _sizes(x: np.ndarray) -> tuple[int, int, int]:
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
+
+
+def _work(x: np.ndarray) -> tuple[int, int]:
+    """How many channels, and how many of them a thread takes at a time."""
+    return x.shape[1], max(1, CHANNELS // (x.size // x.shape[1]))
+
+
+def _or_full(vector: np.ndarray | None, value: int, x: np.ndarray) -> np.ndarray:
+    """A weight or bias; where there is none, one that changes nothing."""
+    return np.full(x.shape[1], value, x.dtype) if vector is None else contiguous(vector)
