@@ -123,6 +123,7 @@ class _Run:
             if key != "params" and isinstance(value, Variable)
         }  # a learning rate that is a tensor is read on the host, here as in eager execution
         self.adopted: list[tuple[Any, RecordedArray, Any]] = []
+        self.before = [x for x in found if issubclass(type(x), Variable)]
         self.start = next_sequence_nr()
         given = {id(t): t for t in inputs}
         for t in _tensors(found):
@@ -142,13 +143,17 @@ class _Run:
     def record(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Recording:
         recorder = self.recorder
         refs = tuple(t.array.ref for t in self.inputs)
+        collects, done = gc.isenabled(), _collections()
+        gc.disable()  # so that what is made meanwhile is found among the youngest objects
         try:
             with recording(self.backend, recorder), listening(self.readers.listen):
                 result = function(*args)
                 recorder.active = False
         finally:
             recorder.active = False
-            survivors, rebound, grads = self._restore()
+            survivors, rebound, grads = self._restore(0 if _collections() == done else None)
+            if collects:
+                gc.enable()
         changed = self.readers.finish()
         if changed is not None and recorder.broken is None:
             if recorder.strict:
@@ -180,11 +185,12 @@ class _Run:
             ],
         )
 
-    def _restore(self) -> Any:
-        """Give every tensor and node a real array again; what the run left behind."""
+    def _restore(self, generation: int | None) -> Any:
+        """Give every tensor and node a real array again; what the run left behind. What it made is
+        of this generation of the garbage collector, or of any."""
         before = {id(t): (t, lifted, grad) for t, lifted, grad in self.adopted}
         survivors, rebound = [], []
-        for x in live(Variable, Node):
+        for x in (*self.before, *live(Variable, Node, generation=generation)):
             kind = type(x)
             if issubclass(kind, Variable):
                 array = getattr(x, "array", None)
@@ -204,8 +210,13 @@ class _Run:
         return survivors, rebound, grads
 
 
-def live(*classes: type[Any]) -> list[Any]:
-    """All objects of these classes and their subclasses.
+def _collections() -> list[int]:
+    """How often each generation was collected: its objects are then of the next one."""
+    return [each["collections"] for each in gc.get_stats()]
+
+
+def live(*classes: type[Any], generation: int | None = None) -> list[Any]:
+    """All objects of these classes and their subclasses, or those of a generation.
 
     A large program has millions of objects, which are sorted out without a step of Python each.
     """
@@ -215,7 +226,7 @@ def live(*classes: type[Any]) -> list[Any]:
         subclasses = set(type.__subclasses__(waiting.pop())) - wanted
         wanted |= subclasses
         waiting += subclasses
-    found = gc.get_objects()
+    found = gc.get_objects(generation)
     return list(itertools.compress(found, map(wanted.__contains__, map(type, found))))
 
 

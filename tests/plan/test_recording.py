@@ -1,5 +1,6 @@
 """Recording: what is noted of a run, that the run stays a real one, and what ends it."""
 
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -190,3 +191,23 @@ def test_a_recorded_tensor_says_how_it_lies_in_memory() -> None:
     x = gradient.ones(2, 3)
     seen = record(lambda: [(x * 2).t().stride(), x.t().is_contiguous(), x.stride()]).result
     assert seen == [(1, 3), False, (3, 1)]
+
+
+@pytest.mark.parametrize("collect", [False, True])
+def test_tensors_are_whole_again_whenever_python_collects_garbage(collect: bool) -> None:
+    kept: list[gradient.Tensor] = []
+
+    def run(x: gradient.Tensor) -> gradient.Tensor:
+        kept.append(x * 2)
+        if collect:
+            gc.collect()
+        kept.append(kept[0] + x)
+        return x.detach()
+
+    x = gradient.ones(3, requires_grad=True)
+    enabled = gc.isenabled()
+    record(run, x, inputs=[x])
+    assert gc.isenabled() is enabled
+    assert [t.tolist() for t in kept] == [[2.0] * 3, [3.0] * 3]
+    kept[1].sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [3.0] * 3
