@@ -72,8 +72,10 @@ def softmax_rows(p, rows, seen, softcap, high, sums):
         if softcap > 0:
             for i in range(BLOCK):
                 row[i] = softcap * tanh(row[i] / softcap)
-        row[: seen[r, 0]] = -np.inf
-        row[seen[r, 1] :] = -np.inf
+        for i in range(seen[r, 0]):
+            row[i] = -np.inf
+        for i in range(seen[r, 1], BLOCK):
+            row[i] = -np.inf
         largest = load(p, first)
         for i in range(first + width, first + BLOCK, width):
             largest = larger(largest, load(p, i))
@@ -241,7 +243,8 @@ def attend(
             first += unit % parts
             last = min(first, last)
         row = unit * rows if parts > 1 else 0
-        sums[row : row + rows] = 0
+        for r in range(row, row + rows):
+            sums[r] = 0
         for block in range(first, last + 1):
             if attend_to_block(
                 block, batch, head, table, place, starts, positions, sizes, window, softcap,

@@ -1,9 +1,9 @@
 """Attention of few query rows over a key-value cache, a block of positions at a time.
 
-Keys and values are read once for all query heads of a key head, where they lie, a vector's keys
-together: a square of keys is transposed in registers, so that each score is the same chain of
-multiplications and additions in the order of D as in `cached_attention.attend`, and so are the
-sums over positions. Both give a query the same bits.
+Keys and values are read once for all query heads of a key head, where they lie: a square of keys is
+transposed in registers on its way, and values are multiplied as they come. Each score is the same
+chain of multiplications and additions in the order of D as in `cached_attention.attend`, and so are
+the sums over positions: both give a query the same bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from gradient.backends.numpy.kernels.cached_attention import (
 )
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.stored import CONVERSIONS, FLOAT16, exchange
-from gradient.backends.numpy.kernels.vectors import LANES, intrinsic, lanes
+from gradient.backends.numpy.kernels.tiles import tile_1, tile_8
+from gradient.backends.numpy.kernels.vectors import LANES, intrinsic, lanes, load, store
 
 ROWS = 8
 """Query rows that go through the keys together at most."""
@@ -46,69 +47,53 @@ WIDTH = LANES[types.float32]
 FLOATS, INTS = ir.VectorType(F32, WIDTH), ir.VectorType(I32, WIDTH)
 
 
-def _scores(rows: int) -> Any:
-    """An intrinsic scores(q, q_at, data, places, places_at, form, d, p, p_at).
+@intrinsic
+def turn_keys(context, data, places, places_at, form, d, columns, columns_at):
+    """columns (d, WIDTH), two vectors apart, = the transpose of WIDTH keys of d numbers.
 
-    p (rows, WIDTH), SCORES apart, = q @ the transpose of WIDTH keys of d numbers, whose numbers
-    among the vectors in `data` are in `places`. q is (d, rows); d is a multiple of two vectors.
+    Their numbers among the vectors in `data` are in `places`. d is a multiple of two vectors.
     """
+    name = NAMES[form.dtype]
 
-    @intrinsic
-    def scores(context, q, q_at, data, places, places_at, form, d, p, p_at):
-        name = NAMES[form.dtype]
+    def generate(context, builder, signature, arguments):
+        data_, places_, places_at_, _, d_, columns_, columns_at_ = arguments
+        size, stored, convert = CONVERSIONS[name]
+        first, numbers, out = (
+            context.make_array(array)(context, builder, value).data
+            for array, value in ((data, data_), (places, places_), (columns, columns_))
+        )
+        row = builder.mul(d_, I64(size))
+        keys = []
+        for i in range(WIDTH):
+            number = builder.load(builder.gep(numbers, [builder.add(places_at_, I64(i))]))
+            keys.append(builder.gep(first, [builder.mul(number, row)]))
+        out = builder.gep(out, [columns_at_])
 
-        def generate(context, builder, signature, arguments):
-            q_, q_at_, data_, places_, places_at_, _, d_, p_, p_at_ = arguments
-            size, stored, convert = CONVERSIONS[name]
-            q_data, first, numbers, out = (
-                context.make_array(array)(context, builder, value).data
-                for array, value in ((q, q_), (data, data_), (places, places_), (p, p_))
-            )
-            row = builder.mul(d_, I64(size))
-            keys = []
-            for i in range(WIDTH):
-                number = builder.load(builder.gep(numbers, [builder.add(places_at_, I64(i))]))
-                keys.append(builder.gep(first, [builder.mul(number, row)]))
-            queries = builder.gep(q_data, [q_at_])
-            sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(rows)]
-            for total in sums:
-                builder.store(_constant(FLOATS, 0.0), total)
+        def write(column: Any, at: Any) -> None:
+            to = builder.gep(out, [builder.mul(at, I64(2 * WIDTH))])
+            builder.store(column, builder.bitcast(to, FLOATS.as_pointer())).align = 4
 
-            def add(column: Any, at: Any) -> None:
-                """The products of the keys' number `at`."""
-                start = builder.gep(queries, [builder.mul(at, I64(rows))])
-                for r, total in enumerate(sums):
-                    number = _splat(builder, builder.load(builder.gep(start, [I64(r)])))
-                    builder.store(_fma(builder, column, number, builder.load(total)), total)
+        # Two numbers of bfloat16 go through the exchange as one of 32 bits.
+        pairs = name == "bfloat16"
+        step = 2 * WIDTH if pairs else WIDTH
+        with cgutils.for_range_slice(builder, I64(0), d_, I64(step), intp=I64) as (at, _):
+            kind = INTS if pairs else ir.VectorType(stored, WIDTH)
+            offset = builder.mul(at, I64(size))
+            square = [_read(builder, builder.gep(key, [offset]), kind) for key in keys]
+            if pairs:
+                for i, both in enumerate(exchange(builder, square)):
+                    low = builder.shl(both, _constant(INTS, 16))
+                    high = builder.and_(both, _constant(INTS, 0xFFFF0000))
+                    for j, bits in enumerate((low, high)):
+                        write(builder.bitcast(bits, FLOATS), builder.add(at, I64(2 * i + j)))
+            else:
+                square = [convert(builder, key, FLOATS, INTS) for key in square]
+                for i, column in enumerate(exchange(builder, square)):
+                    write(column, builder.add(at, I64(i)))
+        return context.get_dummy_value()
 
-            # Two numbers of bfloat16 go through the exchange as one of 32 bits.
-            pairs = name == "bfloat16"
-            step = 2 * WIDTH if pairs else WIDTH
-            with cgutils.for_range_slice(builder, I64(0), d_, I64(step), intp=I64) as (at, _):
-                kind = INTS if pairs else ir.VectorType(stored, WIDTH)
-                offset = builder.mul(at, I64(size))
-                square = [_read(builder, builder.gep(key, [offset]), kind) for key in keys]
-                if pairs:
-                    for i, both in enumerate(exchange(builder, square)):
-                        low = builder.shl(both, _constant(INTS, 16))
-                        high = builder.and_(both, _constant(INTS, 0xFFFF0000))
-                        for j, bits in enumerate((low, high)):
-                            column = builder.bitcast(bits, FLOATS)
-                            add(column, builder.add(at, I64(2 * i + j)))
-                else:
-                    square = [convert(builder, key, FLOATS, INTS) for key in square]
-                    for i, column in enumerate(exchange(builder, square)):
-                        add(column, builder.add(at, I64(i)))
-            for r, total in enumerate(sums):
-                to = builder.gep(out, [builder.add(p_at_, I64(r * SCORES))])
-                to = builder.bitcast(to, FLOATS.as_pointer())
-                builder.store(builder.load(total), to).align = 4
-            return context.get_dummy_value()
-
-        n = types.int64
-        return types.void(q, n, data, places, n, form, n, p, n), generate
-
-    return scores
+    n = types.int64
+    return types.void(data, places, n, form, n, columns, n), generate
 
 
 def _weighted(rows: int) -> Any:
@@ -187,14 +172,7 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-scores_1, scores_4, scores_8 = _scores(1), _scores(4), _scores(8)
-weighted_1, weighted_4, weighted_8 = _weighted(1), _weighted(4), _weighted(8)
-
-
-@ordered_subroutine
-def together(rows):
-    """How many of so many query rows go through the keys together: some may be of zeros."""
-    return 1 if rows == 1 else 4 if rows <= 4 else ROWS
+weighted_1, weighted_8 = _weighted(1), _weighted(ROWS)
 
 
 @ordered_subroutine
@@ -226,18 +204,28 @@ def attend_few(
     groups = sizes[2] // heads
     dtype = q.dtype
     width = lanes(q)
-    some = together(rows)
+    some = 1 if rows == 1 else ROWS  # go through the keys together, some of them maybe of zeros
     all_rows = (rows + some - 1) // some * some
     d_row, e_row = padded(d, q), padded(e, q)
     k_direct = k_kind <= FLOAT16 and d == d_row
     v_direct = v_kind <= FLOAT16 and e == e_row
-    columns, p = np.zeros(all_rows * d_row, dtype), np.zeros(all_rows * SCORES, dtype)
+    pair = 2 * width
+    keys = np.empty(d_row * pair, dtype)
+    columns, p = np.empty(all_rows * d_row, dtype), np.empty(all_rows * SCORES, dtype)
+    for i in range(all_rows * d_row):
+        columns[i] = 0
     seen, new = np.empty((rows, 2), np.int64), np.empty(all_rows * e_row, dtype)
-    k_rows = np.zeros(0 if k_direct else BLOCK * d_row, dtype)
-    v_rows = np.zeros(0 if v_direct else BLOCK * e_row, dtype)
+    k_rows = np.empty(0 if k_direct else BLOCK * d_row, dtype)
+    v_rows = np.empty(0 if v_direct else BLOCK * e_row, dtype)
+    for i in range(k_rows.size):
+        k_rows[i] = 0
+    for i in range(v_rows.size):
+        v_rows[i] = 0
     k_bytes = k_data if k_direct else k_rows.view(np.uint8)
     v_bytes = v_data if v_direct else v_rows.view(np.uint8)
-    places, as_read = np.empty(BLOCK, np.int64), np.arange(BLOCK)
+    places, as_read = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    for i in range(BLOCK):
+        as_read[i] = i
     k_places = places if k_direct else as_read
     v_places = places if v_direct else as_read
     if parts == 1:
@@ -250,7 +238,8 @@ def attend_few(
         begin = block * BLOCK
         low, end = seen_positions(begin, positions, batch, 0, rows, groups, window, starts, seen)
         if low >= end:
-            sums[row : row + rows] = 0
+            for r in range(row, row + rows):
+                sums[r] = 0
             if parts == 1:
                 for r in range(rows):
                     write_row(new, r * e_row, sums[r], sizes, batch, head, r, out)
@@ -258,12 +247,14 @@ def attend_few(
         if unit // parts != held:
             held = unit // parts
             queries_by_column(q, sizes, batch, head, rows, scale, some, d_row, columns)
-        # Of whole vectors of keys, those that are not there are the last again.
-        low_vector, count = low // width * width, end - low
+        # Of whole pairs of vectors of keys, those that are not there are the last again.
+        low_vector, count = low // pair * pair, end - low
         if k_direct or v_direct:
             find_vectors(table, place, starts, batch, head, begin + low, begin + end, places[low:])
-            places[low_vector:low] = places[low]
-            places[end:] = places[end - 1]
+            for i in range(low_vector, low):
+                places[i] = places[low]
+            for i in range(end, BLOCK):
+                places[i] = places[end - 1]
         if not k_direct:
             read_vectors(table, place, starts, batch, head, begin + low, begin + end,
                          k_kind, k_data, k_scales, k_lows, k_group, d, k_rows[low * d_row :],
@@ -272,25 +263,22 @@ def attend_few(
             read_vectors(table, place, starts, batch, head, begin + low, begin + end,
                          v_kind, v_data, v_scales, v_lows, v_group, e, v_rows[low * e_row :],
                          e_row)  # fmt: skip
-        for i in range(low_vector, end, width):
+        for i in range(low_vector, end, pair):
+            for j in range(0, pair, width):
+                turn_keys(k_bytes, k_places, i + j, k_form, d_row, keys, j)
             for r in range(0, rows, some):
+                at = r * SCORES + i
                 if some == 1:
-                    scores_1(columns, 0, k_bytes, k_places, i, k_form, d_row, p, i)
-                elif some == 4:
-                    scores_4(columns, 0, k_bytes, k_places, i, k_form, d_row, p, i)
+                    tile_1(columns, 0, 1, 1, keys, 0, pair, d_row, p, at, SCORES, False)
                 else:
-                    scores_8(columns, r * d_row, k_bytes, k_places, i, k_form, d_row, p,
-                             r * SCORES + i)  # fmt: skip
+                    tile_8(columns, r * d_row, 1, ROWS, keys, 0, pair, d_row, p, at, SCORES, False)
         softmax_rows(p, rows, seen, softcap, high[row:], sums[row:])
         found = o[row * e_row :] if parts > 1 and all_rows == rows else new
-        for j in range(0, e_row, 2 * width):
+        for j in range(0, e_row, pair):
             for r in range(0, rows, some):
                 at, to = r * SCORES + low, r * e_row + j
                 if some == 1:
                     weighted_1(p, at, v_bytes, v_places[low:], count, v_form, e_row, j, found, to,
-                               e_row)  # fmt: skip
-                elif some == 4:
-                    weighted_4(p, at, v_bytes, v_places[low:], count, v_form, e_row, j, found, to,
                                e_row)  # fmt: skip
                 else:
                     weighted_8(p, at, v_bytes, v_places[low:], count, v_form, e_row, j, found, to,
@@ -299,4 +287,5 @@ def attend_few(
             for r in range(rows):
                 write_row(found, r * e_row, sums[r], sizes, batch, head, r, out)
         elif all_rows != rows:
-            o[row * e_row : (row + rows) * e_row] = new[: rows * e_row]
+            for i in range(0, rows * e_row, width):
+                store(o, row * e_row + i, load(new, i))

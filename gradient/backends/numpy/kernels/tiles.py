@@ -93,7 +93,7 @@ def _tile(rows: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-tile_4, tile_rows = _tile(4), _tile(ROWS)
+tile_1, tile_4, tile_8, tile_rows = _tile(1), _tile(4), _tile(8), _tile(ROWS)
 
 
 @subroutine
