@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient.checkpoints.generation_config import read_generation_config
+from gradient.checkpoints.gptq import METHODS, GPTQWeights, is_quantized
 from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.json_file import read_json
 from gradient.io.sharded import open_sharded, open_sharded_torch
@@ -59,9 +60,19 @@ class Checkpoint:
         """
         return self._open_weights(self.path)
 
-    @property
+    @cached_property
     def weights(self) -> TensorFile:
-        """The tensors by Hugging Face's names, each made when asked for; errors as of `tensors`."""
+        """The tensors by Hugging Face's names, each made when asked for; errors as of `tensors`.
+
+        What GPTQ or AWQ has quantised is packed as `int4_group`.
+
+        Raises:
+            UnsupportedModel: it has other than 4 bits, or another layout than those that are read.
+        """
+        if is_quantized(self.tensors):
+            settings = self.config.get("quantization_config")
+            if isinstance(settings, dict) and settings.get("quant_method") in METHODS:
+                return GPTQWeights(self.tensors, settings)
         return self.tensors
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 import gradient
 from gradient.checkpoints.checkpoint import Checkpoint
 from gradient.checkpoints.formats import open_checkpoint
+from gradient.checkpoints.gptq import METHODS
 from gradient.checkpoints.weight_names import (
     is_transposed,
     module_name,
@@ -127,7 +128,7 @@ def check_quantization(checkpoint: Checkpoint) -> None:
     """Raise if config.json announces weights in the packing of another library."""
     settings = checkpoint.config.get("quantization_config")
     method = settings.get("quant_method") if isinstance(settings, dict) else settings
-    if method not in (None, "gradient"):
+    if method not in (None, "gradient", *METHODS):
         raise UnsupportedModel(
             f"{checkpoint.path}: its weights are quantised by {method!r}, which is not read here; "
             "load the unquantised model, with quantize= for smaller weights, or a GGUF file of it"
