@@ -594,7 +594,9 @@ CASES: dict[str, list[Case]] = {
     ],
     "quantized_matmul_grad": [
         *[lambda a, name=d.name: (a(a.rows, 37), packed(a, name, 37, 256)) for d in PACKED],
+        *[lambda a, name=d.name: (a(65, 37), packed(a, name, 37, 256)) for d in PACKED],
         lambda a: (a(2, a.rows, 600), packed(a, "q4_k", 600, 512)),
+        lambda a: (a(5, 100, 300), packed(a, "q5_0", 300, 96)),
     ],
     "quantized_embedding": [
         lambda a, name=d.name: (packed(a, name, 11, 256), a.integers(0, 11, 3, a.rows))

@@ -28,6 +28,12 @@ MIN_SIZE = 1 << 18
 FEW_ROWS = 16
 """Rows of x up to which unpacking the weight in registers, for each few rows anew, is quicker."""
 
+MANY_ROWS = 64
+"""Rows of a gradient from which unpacking columns of the weight, whose blocks lie apart, pays."""
+
+COLUMNS = 256
+"""Columns of the weight of which a thread computes the gradients at a time."""
+
 CHUNK = 1 << 18
 """Weights, in whole rows or blocks, that a thread takes at a time."""
 
@@ -66,6 +72,24 @@ class PackedKernels(PackedDefaults[np.ndarray]):
         with one_blas_thread():
             threads.run(len(pieces), part)
         return out.reshape(*x.shape[:-1], n)
+
+    @in_float32
+    def quantized_matmul_grad(self, g: np.ndarray, weight: PackedArray) -> np.ndarray:
+        n, k = matrix_sizes("linear_input_grad", g, weight, -2)
+        if g.dtype != float32.numpy or g.size < MANY_ROWS * n or not _supported(weight):
+            return super().quantized_matmul_grad(g, weight)
+        kind: Any = weight.dtype
+        family, form = kernels.load("packed_grad"), kernels.load("formats").FORMATS[kind.name]
+        m = g.size // n
+        rows = np.zeros((-(-m // 4) * 4, n + PADDING), np.float32)
+        rows[:m, :n] = g.reshape(m, n)
+        out = np.empty((m, k), np.float32)
+        threads.parallel_for(
+            *(family.input_grad, k // kind.block_size, max(1, COLUMNS // kind.block_size)),
+            *(rows.reshape(-1), n + PADDING, len(rows), weight.parts[0].reshape(-1), form.tag),
+            *(kind.block_size, kind.block_bytes, n, k, out.reshape(-1)),
+        )
+        return out.reshape(*g.shape[:-1], k)
 
 
 def _unpacking(x: PackedArray, out: np.ndarray) -> tuple[Any, ...]:
