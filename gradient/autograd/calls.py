@@ -41,22 +41,23 @@ def of_one(made: Op) -> Callable[..., Any]:
         keep = saver(made.plan((True,)) if differentiable else ())
 
         def call(input: Tensor, **options: Any) -> Any:
-            x = input
             try:
-                backend, array = x.backend, x.array
+                backend = input.backend
+                array: Any = input.array
                 if checked_kinds and array.dtype.kind in checked_kinds:
                     array = promote(made, backend, [array])[0]
                 y = function(backend, array, **options)
             except Exception as error:
-                raise explain(made, (x,), error) from error
-            extras = None
+                raise explain(made, (input,), error) from error
             if has_extras:
                 y, extras = y
-            parent = x.node
+            parent = input.node
             if type(y) is list:
                 node = None
                 if parent is not None and differentiable and mode.grad:
-                    node = made.record(backend, (array,), (parent,), y, extras, options)
+                    node = made.record(
+                        backend, (array,), (parent,), y, extras if has_extras else None, options
+                    )
                 return outputs(y, backend, node)
             out = new_variable(TensorType.cls)
             out.array = y
@@ -73,7 +74,10 @@ def of_one(made: Op) -> Callable[..., Any]:
                 node.parents = (parent,)
                 node.backend = backend
                 node.sequence_nr = next_sequence_nr()
-                node.saved = (array.shape,) if saves_shape else keep((array,), y, extras)
+                if saves_shape:
+                    node.saved = (array.shape,)
+                else:
+                    node.saved = keep((array,), y, extras if has_extras else None)
                 node.options = options
                 node.shape = y.shape
                 node.dtype = y.dtype

@@ -156,12 +156,14 @@ getframe = sys._getframe
 
 def user_frame(depth: int = 1) -> Any:
     """The nearest calling frame outside this package (or the outermost)."""
-    frame = getframe(depth)
-    while inside[frame.f_code.co_filename]:
-        caller = frame.f_back
-        if caller is None:
-            break
-        frame = caller
+    frame: Any = getframe(depth)
+    try:
+        while inside[frame.f_code.co_filename]:
+            frame = frame.f_back
+    except AttributeError:  # beyond the outermost one: all of them are inside
+        frame = getframe(depth)
+        while frame.f_back is not None:
+            frame = frame.f_back
     return frame
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
-from gradient.autograd.variable import Variable
-from gradient.errors import TypeMismatch, copied, sentence
+from gradient.autograd.forwarding import can_be_forwarded, forwarded, parameters
+from gradient.errors import copied
 
 
-def methods(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
-    """Those of a namespace's functions whose first parameter is `self`."""
+def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
+    """Those of a namespace's functions whose first parameter is `self` or `input`."""
     for name, value in tuple(names.items()):
-        if isinstance(value, FunctionType) and value.__code__.co_varnames[:1] == ("self",):
+        if can_be_forwarded(value) and parameters(value)[0] in ("self", "input"):
             yield name, value
 
 
 def as_function(method: FunctionType) -> Callable[..., Any]:
-    """The method as a function whose first parameter is `input`, not `self`."""
+    """The method as a function whose first parameter is `input`, not `self`; NumPy's names of
+    arguments are taken, too."""
+    method = inspect.unwrap(method)
+    if parameters(method)[0] == "input":
+        return forwarded(method)
     code: CodeType = method.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -31,16 +35,4 @@ def as_function(method: FunctionType) -> Callable[..., Any]:
     function = copied(method, method.__name__)
     function.__code__ = code
     function.__annotations__ = {"input": "Tensor", **method.__annotations__}
-
-    @functools.wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except AttributeError as error:
-            given = args[0] if args else options.get("input")
-            if isinstance(given, Variable):
-                raise
-            got = type(given).__name__
-            raise TypeMismatch(sentence(method.__name__, "a Tensor as input", got)) from error
-
-    return call
+    return forwarded(function)

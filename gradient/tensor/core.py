@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gradient.autograd import engine
+from gradient.autograd.forwarding import forwarded, parameters
 from gradient.autograd.inference import alias, is_inference, refuse_leaf
 from gradient.autograd.modes import inference_used
 from gradient.autograd.node import RemovableHandle, leaf_node
@@ -279,14 +280,18 @@ def bool_of(tensor: Variable) -> bool:
     return bool(tensor.backend.to_numpy(tensor.array))
 
 
-def name_methods() -> None:
-    """Have Python's own errors about arguments say `Tensor.sum()`, not a mixin's name."""
+def finish_methods() -> None:
+    """Have Python's own errors about arguments say `Tensor.sum()`, not a mixin's name; and methods
+    of dimensions take NumPy's names of arguments (but two that cost less than the taking)."""
     for mixin in Tensor.__mro__[:-1]:
-        for name, method in vars(mixin).items():
+        for name, method in tuple(vars(mixin).items()):
             if isinstance(method, FunctionType) and not name.startswith("__"):
                 method.__qualname__ = f"Tensor.{method.__name__}"
+                of_dimensions = not {"dim", "keepdim"}.isdisjoint(parameters(method))
+                if of_dimensions and name not in ("size", "stride") and not name.startswith("_"):
+                    setattr(mixin, name, forwarded(method))
 
 
-name_methods()
+finish_methods()
 TensorType.cls = Tensor
 __all__ = ["Tensor"]

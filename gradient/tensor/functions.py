@@ -10,7 +10,7 @@ from collections.abc import Sequence as _Sequence
 from gradient.tensor.arguments import tensor_of as _tensor_of
 from gradient.tensor.arguments import tuple_argument as _tuple_argument
 from gradient.tensor.as_function import as_function as _as_function
-from gradient.tensor.as_function import methods as _methods
+from gradient.tensor.as_function import functions as _functions
 from gradient.tensor.core import Tensor
 from gradient.tensor.creation import arange as _arange
 
@@ -243,5 +243,5 @@ clone = Tensor.clone
 detach = Tensor.detach
 
 
-for _name, _method in _methods(globals()):
-    globals()[_name] = _as_function(_method)
+for _name, _function in _functions(globals()):
+    globals()[_name] = _as_function(_function)

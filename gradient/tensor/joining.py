@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from gradient.autograd.forwarding import forwarded
 from gradient.autograd.variable import Variable
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise, shape
@@ -46,6 +47,7 @@ def tensors_of(caller: str, tensors: Any) -> list[Tensor]:
     return result
 
 
+@forwarded
 def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along `dim`."""
     tensors = tensors_of("cat", tensors)
@@ -59,6 +61,7 @@ def cat(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
 concat = concatenate = cat
 
 
+@forwarded
 def stack(tensors: Sequence[Tensor] | Iterator[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `dim`."""
     tensors = tensors_of("stack", tensors)

@@ -49,11 +49,12 @@ class Reductions(Arithmetic):
         self, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The sum; integers and bools give int64."""
+        if dim is None and keepdim is False and dtype is None:
+            return reduce.sum(self)
         if keepdim is not False:
             flag_of("sum", "keepdim", keepdim)
         if dtype is None:
-            axis = None if dim is None else axes_of(dim, self.ndim)
-            return reduce.sum(self, axis=axis, keepdims=keepdim)
+            return reduce.sum(self, axis=axes_of(dim, self.ndim), keepdims=keepdim)
         return self.to(dtype=dtype).sum(dim, keepdim).to(dtype=dtype)
 
     def mean(

@@ -16,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 
+from gradient.autograd import forwarding  # noqa: E402
 from support import torch_signatures  # noqa: E402
 
 NOWHERE = {
@@ -96,6 +97,34 @@ def test_arguments_are_called_as_in_pytorch(module: str):
 def test_every_exception_is_of_something_that_both_have():
     every = {name for module in torch_signatures.MODULES for name in callables(module)}
     assert known().keys() - every == set()
+
+
+WITHOUT_NUMPYS = {
+    "torch": {
+        "allclose", "bernoulli", "empty_like", "equal", "full_like", "is_floating_point",
+        "multinomial", "ones_like", "rand_like", "randint_like", "randn_like", "result_type",
+        "where", "zeros_like",
+    },  # no functions of dimensions, nor methods of Tensor's
+    "torch.Tensor": {"size", "stride"},  # cost less than to look for other names would
+}  # fmt: skip
+"""What PyTorch lets be called with NumPy's names of arguments, and gradient does not."""
+
+
+@pytest.mark.parametrize("module", WITHOUT_NUMPYS)
+def test_numpys_names_are_taken_where_pytorch_takes_them(module: str):
+    """But `x2` by methods: most are the operators themselves, whose calls it would slow down."""
+    ours = torch_signatures.space(module.replace("torch", "gradient", 1))
+    found = set()
+    for name, overloads in torch_signatures.stubs(module).items():
+        names = {p for signature in overloads for p in signature.parameters}
+        named = names & set(forwarding.NUMPY.values())
+        if module == "torch.Tensor":
+            named -= {"other"}
+        if named and not name.startswith("_") and hasattr(ours, name):
+            code = getattr(getattr(ours, name), "__code__", None)
+            if code is None or code.co_filename != forwarding.__file__:
+                found.add(name)
+    assert found == WITHOUT_NUMPYS[module]
 
 
 def test_few_signatures_are_unread():

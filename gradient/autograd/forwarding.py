@@ -1,0 +1,189 @@
+"""Functions and methods that also take NumPy's names of arguments: `x.sum(axis=0, keepdims=True)`.
+
+PyTorch takes these beside its own. Python looks up keywords before it enters a function, so that
+another has to stand in front of it: with the same parameters, which it hands on by position. It
+looks at nothing else unless the call fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, TypeVar
+
+from gradient.autograd.variable import Variable
+from gradient.errors import TypeMismatch, sentence
+
+getframe = sys._getframe
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+NUMPY = {"axis": "dim", "keepdims": "keepdim", "a": "input", "x": "input", "x1": "input",
+         "x2": "other"}  # fmt: skip
+"""NumPy's names of arguments, and PyTorch's."""
+
+
+class _Missing:
+    """In place of an argument that was not given."""
+
+
+MISSING = _Missing()
+
+
+def parameters(function: Any) -> tuple[str, ...]:
+    """The names of a function's parameters."""
+    code = inspect.unwrap(function).__code__
+    names: tuple[str, ...] = code.co_varnames
+    return names[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def can_be_forwarded(function: Any) -> bool:
+    """Whether its parameters have names, and are not too many."""
+    if not isinstance(function, FunctionType):
+        return False
+    code = inspect.unwrap(function).__code__
+    return code.co_argcount in BY_ARITY and not code.co_flags & (
+        inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    )
+
+
+def forwarded(function: Function) -> Function:
+    """`function` behind one that takes NumPy's names too."""
+    own: Any = inspect.unwrap(function)
+    n, defaults = own.__code__.co_argcount, own.__defaults__ or ()
+    call: Any = (OPS if hasattr(own, "op") else BY_ARITY)[n](function)
+    code = call.__code__
+    names = own.__code__.co_varnames[:n] + code.co_varnames[n:]
+    call.__code__ = code.replace(co_varnames=names)
+    call.__defaults__ = (MISSING,) * (n - len(defaults)) + defaults
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        setattr(call, attribute, getattr(own, attribute))
+    call.__dict__.update(own.__dict__)
+    call.__wrapped__ = function
+    return call
+
+
+def corrected(
+    function: Any, args: tuple[Any, ...], named: dict[str, Any], error: Exception
+) -> dict[str, Any] | None:
+    """The arguments by their own names, of a call that failed; None if the names were right."""
+    own, caller = inspect.unwrap(function), function.__qualname__
+    names = parameters(own)
+    given = {name: value for name, value in zip(names, args, strict=False) if value is not MISSING}
+    if len(given) == len(args) and named.keys() <= set(names):
+        if isinstance(error, AttributeError) and not isinstance(args[0], Variable):
+            got = type(args[0]).__name__
+            raise TypeMismatch(sentence(caller, f"a Tensor as {names[0]}", got)) from error
+        return None
+    last = own.__defaults__ or ()
+    defaults = dict(zip(names[len(args) - len(last) :], last, strict=False))
+    for name, value in named.items():
+        target = name if name in names else NUMPY.get(name, name)
+        if target not in names:
+            known = ", ".join(n for n in names if n != "self")
+            raise TypeMismatch(sentence(caller, f"keywords among {known}", repr(name))) from None
+        if target in given and not (target in defaults and given[target] is defaults[target]):
+            raise TypeMismatch(sentence(caller, f"{target} once", f"{name}=, too")) from None
+        given[target] = value
+    return given
+
+
+# One a number of parameters: a tuple of arguments would cost several times as much ---------------
+
+
+def of_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, **named: Any) -> Any:
+        try:
+            return function(a, **named) if named else function(a)
+        except Exception as error:
+            if (given := corrected(function, (a,), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
+def of_two(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, **named: Any) -> Any:
+        try:
+            return function(a, b, **named) if named else function(a, b)
+        except Exception as error:
+            if (given := corrected(function, (a, b), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
+def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any, **named: Any) -> Any:
+        try:
+            return function(a, b, c, **named) if named else function(a, b, c)
+        except Exception as error:
+            if (given := corrected(function, (a, b, c), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
+def of_four(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any, d: Any, **named: Any) -> Any:
+        try:
+            return function(a, b, c, d, **named) if named else function(a, b, c, d)
+        except Exception as error:
+            if (given := corrected(function, (a, b, c, d), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
+def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any, d: Any, e: Any, **named: Any) -> Any:
+        try:
+            return function(a, b, c, d, e, **named) if named else function(a, b, c, d, e)
+        except Exception as error:
+            if (given := corrected(function, (a, b, c, d, e), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
+def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, **named: Any) -> Any:
+        try:
+            return located(function(a, **named) if named else function(a))
+        except Exception as error:
+            if (given := corrected(function, (a,), named, error)) is None:
+                raise
+        return located(function(**given))
+
+    return call
+
+
+def of_op_of_two(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, **named: Any) -> Any:
+        try:
+            return located(function(a, b, **named) if named else function(a, b))
+        except Exception as error:
+            if (given := corrected(function, (a, b), named, error)) is None:
+                raise
+        return located(function(**given))
+
+    return call
+
+
+def located(result: Any) -> Any:
+    """The result of an op, whose node shall say where the user called it, not this file."""
+    if result.node is not None:
+        frame = getframe(2)
+        result.node.location = frame.f_code, frame.f_lasti
+    return result
+
+
+OPS = {1: of_op_of_one, 2: of_op_of_two}
+BY_ARITY = {1: of_one, 2: of_two, 3: of_three, 4: of_four, 5: of_five}
