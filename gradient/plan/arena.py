@@ -13,6 +13,10 @@ ALIGNMENT = 64
 """Bytes: a line of the cache, and the widest vector."""
 
 
+MANY = 1000
+"""Buffers beyond which the slower layout, whose time grows with their square, is not tried."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """An offset for the root of every buffer that calls make, and the bytes of all together."""
@@ -39,19 +43,48 @@ def lifetimes(
 
 
 def packed(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
+    """A layout with little waste: the better of two, where there is time for the second."""
+    layout = _by_birth(lives, buffers)
+    if len(lives) > MANY:
+        return layout
+    return min(layout, _by_size(lives, buffers), key=lambda each: each.nbytes)
+
+
+def _by_size(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
+    """A layout by first fit among those that live at the same time, largest first."""
+    offsets: dict[Ref, int] = {}
+    total = 0
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first use, last use)
+    for root in sorted(lives, key=lambda root: -buffers[root].nbytes):
+        born, dies = lives[root]
+        beside = sorted(each for each in placed if each[2] <= dies and born <= each[3])
+        at, size = _gap([each[:2] for each in beside], buffers[root])
+        offsets[root] = at
+        placed.append((at, at + size, born, dies))
+        total = max(total, at + size)
+    return Layout(offsets, total)
+
+
+def _gap(taken: Sequence[tuple[int, int]], buffer: Buffer) -> tuple[int, int]:
+    """The first place beside those that are taken, in order, and the bytes that it takes."""
+    size = -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
+    at = 0
+    for offset, end in taken:
+        if offset - at >= size:
+            break
+        at = max(at, end)
+    return at, size
+
+
+def _by_birth(lives: dict[Ref, tuple[int, int]], buffers: Sequence[Buffer]) -> Layout:
     """A layout by first fit, in the order in which buffers are made."""
     offsets: dict[Ref, int] = {}
     total = 0
     active: list[tuple[int, int, int]] = []  # (offset, end, last use)
     for root in sorted(lives, key=lambda root: (lives[root][0], -buffers[root].nbytes)):
         born, dies = lives[root]
-        size = -(-buffers[root].nbytes // ALIGNMENT) * ALIGNMENT
         active = sorted(each for each in active if each[2] >= born)
-        at = 0
-        for offset, end, _ in active:
-            if offset - at >= size:
-                break
-            at = max(at, end)
+        at, size = _gap([each[:2] for each in active], buffers[root])
         offsets[root] = at
         active.append((at, at + size, dies))
         total = max(total, at + size)

@@ -1,0 +1,65 @@
+"""The arena of a compiled step is no larger than what an eager one holds at its peak."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gradient
+from gradient import nn, optim
+
+pytestmark = pytest.mark.cpu_only
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Bytes of arrays that a call holds at most, beside those from before."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        call()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def perceptron() -> nn.Module:
+    layers: list[nn.Module] = [nn.Linear(64, 256)]
+    for _ in range(4):
+        layers += [nn.GELU(), nn.LayerNorm(256), nn.Dropout(0.1), nn.Linear(256, 256)]
+    return nn.Sequential(*layers)
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.1, batch_first=True)
+    return nn.TransformerEncoder(layer, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(perceptron, (512, 64)), (encoder, (8, 64, 64))], ids=["mlp", "encoder"]
+)
+def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]) -> None:
+    model = make()
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x = gradient.randn(*shape)
+    fast: Any = gradient.compile(step, fullgraph=True)
+    for _ in range(4):
+        fast(x)
+    (signature,) = fast.signatures.values()
+    (variant,) = signature.variants
+    eager = peak(lambda: step(x))
+    replayed = peak(lambda: fast(x))
+    assert signature.replays >= 2
+    # What comes out, gradients among it, is copied: eager's own are part of its peak.
+    assert variant.executor.nbytes - x.nbytes <= eager, fast.explain()
+    assert replayed <= sum(p.nbytes for p in model.parameters()) + 2 * x.nbytes
