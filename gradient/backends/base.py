@@ -43,7 +43,11 @@ class Backend(
     """Arrays of one device. Subclass it, supply the required methods, and `register` it."""
 
     kept_whole = frozenset(
-        {"adamw_step", "sgd_step", "philox", "uniform", "normal", "integers", "check_indices"}
+        {
+            *("adamw_step", "sgd_step", "philox", "uniform", "normal", "integers"),
+            *("check_indices", "grouped_linear", "grouped_linear_input_grad"),
+            "grouped_linear_weight_grad",
+        }
     )
     """Methods that a recorded plan never takes apart: they change arrays, look at values, or are
     given numbers that change from step to step. A backend adds those whose kernels take or leave a

@@ -45,8 +45,18 @@ def memory_of(array: Any) -> Any:
         array = owner
 
 
+_written = 0
+
+
+def written() -> int:
+    """How many writes were counted, in any memory."""
+    return _written
+
+
 def count_write(part: Any) -> None:
     """To be called when a part was written in place: what was made of it has to be made anew."""
+    global _written
+    _written += 1
     owner = memory_of(part)
     key = id(owner)
     try:

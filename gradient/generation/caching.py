@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gradient.errors import ArgumentError
 from gradient.generation.prefill import CHUNK
 from gradient.generation.prompt_cache import PromptCache
+from gradient.generation.replay import block_size
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
 
@@ -24,6 +25,7 @@ class Caching:
         prompt_cache: what is known of the prompts already; it brings its own kind and dtype.
         chunk: tokens of a prompt that go through the model at once; None is all.
         use: False is for a generation without a cache.
+        compile: whether steps are recorded and replayed; None is where it pays.
     """
 
     kind: str = "static"
@@ -31,6 +33,7 @@ class Caching:
     prompt_cache: PromptCache | None = None
     chunk: int | None = CHUNK
     use: bool = True
+    compile: bool | None = None
 
     def open(
         self, model: CausalLM, prompts: Sequence[Sequence[int]], limits: Sequence[int]
@@ -52,4 +55,11 @@ class Caching:
         # One slot less: the last token is never fed back. And not all of a long context at once,
         # which most texts end before.
         capacity = min(max(limits) - 1, max(map(len, prompts)) + RESERVED)
-        return KVCache.for_model(model, len(prompts), capacity, kind=self.kind, dtype=self.dtype)
+        return KVCache.for_model(
+            model,
+            len(prompts),
+            capacity,
+            kind=self.kind,
+            dtype=self.dtype,
+            block=block_size(model, capacity),
+        )

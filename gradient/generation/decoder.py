@@ -12,6 +12,7 @@ from gradient.generation.caching import RESERVED, Caching
 from gradient.generation.logits.processors import Prefixes, padded
 from gradient.generation.prefill import prefill
 from gradient.generation.prompt_cache import PromptCache
+from gradient.generation.replay import DecodingSteps
 from gradient.generation.result import Timings, TokenLogprob
 from gradient.generation.sampling import Sampler
 from gradient.models.causal_lm import CausalLM
@@ -68,6 +69,8 @@ class Decoder:
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
         self.caching = Caching() if caching is None else caching
         self.cache = self.caching.open(model, prompts, limits)
+        self.steps: DecodingSteps | None = None
+        self.steps = self._new_steps()
         kept = self.prompt_cache
         self.use = None if kept is None else kept.uses
 
@@ -126,7 +129,9 @@ class Decoder:
             if self.newest is None:
                 logits = prefill(self.model, self.cache, self.ids, self.caching.chunk)
             else:
-                logits = self.model(self.newest.unsqueeze(1), self.cache)[:, -1]
+                assert self.steps is not None
+                left = max(self.limits) - max(self.lengths)
+                logits = self.steps.logits(self.newest.unsqueeze(1), left)
         self.record()
         return logits
 
@@ -190,6 +195,21 @@ class Decoder:
             self.newest = self.newest[index]
         if self.cache is not None:
             self.cache = self.cache.select(kept)
+            self.steps = self._new_steps()
+
+    def _new_steps(self) -> DecodingSteps | None:
+        if self.cache is None:
+            return None
+        lasting = self.steps is None or len(self.rows) < self.steps.cache.batch_size
+        steps = DecodingSteps(self.model, self.cache, self.caching.compile, lasting)
+        if self.steps is not None:
+            steps.replayed = self.steps.replayed
+        return steps
+
+    def count_steps(self, timings: Timings) -> None:
+        """Note how many passes were replayed, and why others were not."""
+        if self.steps is not None:
+            timings.replayed_steps, timings.not_replayed = self.steps.replayed, self.steps.reason
 
     def count_drafts(self, row: int, timings: Timings) -> None:
         """Note how many tokens of a row were guessed: none, where decoding is not speculative."""

@@ -272,6 +272,7 @@ def decode(
             timings.generated_tokens += 1
             timings.prompt_seconds, timings.decode_seconds = prompt_seconds, decode_seconds
             decoder.count_drafts(token.row, timings)
+            decoder.count_steps(timings)
             if row.result.finish_reason:
                 ended.add(token.row)
             if piece:
@@ -322,6 +323,7 @@ def search(
                 timings = row.result.timings
                 timings.generated_tokens = len(hypothesis.token_ids)
                 timings.prompt_seconds, timings.decode_seconds = prompt_seconds, seconds
+                decoder.count_steps(timings)
     for number, row in enumerate(rows):
         if not row.result.finish_reason:
             raise GenerationError(

@@ -272,6 +272,10 @@ class StreamOptions(SamplingOptions, total=False):
     use_cache: Annotated[bool, Option(True,
         "False computes every token anew at every step",
         boolean, flag=None)]
+    compile: Annotated[bool | None, Option(None,
+        "whether a step of decoding is recorded once and replayed without Python between its "
+        "operations, which gives the same text sooner; None: where the text may be long enough",
+        optional(boolean), flag=None, panel=SPEED)]
     # fmt: on
 
 
@@ -331,6 +335,7 @@ class GenerationOptions:
     prompt_cache: PromptCache | None
     prefill_chunk: int | None
     use_cache: bool
+    compile: bool | None
     num_return_sequences: int
 
     relations: ClassVar[tuple[Relation, ...]] = (
@@ -417,6 +422,7 @@ class GenerationOptions:
             prompt_cache=self.prompt_cache,
             chunk=self.prefill_chunk,
             use=self.use_cache,
+            compile=self.compile,
         )
 
     @property

@@ -20,6 +20,7 @@ from typing import Unpack
 import gradient
 from gradient.errors import ArgumentError
 from gradient.generation.prefill import CHUNK, prefill
+from gradient.generation.replay import LARGEST_BLOCK, block_size
 from gradient.kv_cache import CacheOptions, KVCache
 from gradient.models.causal_lm import CausalLM
 
@@ -54,6 +55,7 @@ class PromptCache:
         self.model = model
         self.uses = 0
         self.tokens: list[int] = []
+        options.setdefault("block", block_size(model, LARGEST_BLOCK))
         self.cache = KVCache.for_model(model, 1, kind=kind, dtype=dtype, **options)
 
     def reuse(self, prompt: Sequence[int]) -> int:
@@ -131,6 +133,7 @@ class PromptCache:
             ModelNotFound, FileFormatError: there is no such file, or it is damaged.
             ArgumentError: it is of another model, or holds several texts.
         """
+        options.setdefault("block", block_size(model, LARGEST_BLOCK))
         cache, tokens = KVCache.load(path, model, kind=kind, dtype=dtype, **options)
         if len(tokens) != 1:
             raise ArgumentError(f"{path}: holds {len(tokens)} texts, expected one")

@@ -25,6 +25,8 @@ class Timings:
     decode_seconds: float = 0.0  # from the first token to the last
     drafted_tokens: int = 0  # guessed by speculative decoding ...
     accepted_tokens: int = 0  # ... and of these, found right
+    replayed_steps: int = 0  # passes of the model that were replayed as recorded
+    not_replayed: str | None = None  # why others were not, where that was asked for or was wanted
 
     def __str__(self) -> str:
         """Return one line, as `--verbose` shows it."""
@@ -37,6 +39,10 @@ class Timings:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
         if self.drafted_tokens:
             parts.append(f"{self.accepted_tokens} of {self.drafted_tokens} drafted accepted")
+        if self.replayed_steps:
+            parts.append(f"{self.replayed_steps} steps replayed")
+        if self.not_replayed:
+            parts.append(f"by modules: {self.not_replayed}")
         return ", ".join(parts)
 
     @property

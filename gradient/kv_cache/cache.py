@@ -172,13 +172,53 @@ class KVCache:
             raise ArgumentError(
                 f"cache: holds {self.batch_size} rows, got {len(new)} rows of tokens"
             )
-        after = [held + more for held, more in zip(self.counts, new, strict=True)]
+        self._check_limit(new)
+        return CachedKeyValues(self, tokens, new)
+
+    # A pass that is replayed (`gradient.plan`) does on the device what it did when it was recorded.
+    # What `begin` and `commit` do on the host is left to these.
+
+    def step_key(self, tokens: int) -> tuple[Any, ...]:
+        """Return what decides the operations of a pass over `tokens` real tokens of each row."""
+        return (
+            tokens,
+            self.batch_size,
+            self.kind,
+            self.codecs.name,
+            tuple(layout.extent(tokens, self.counts) for layout in self.layouts),
+        )
+
+    @property
+    def room(self) -> tuple[Any, ...]:
+        """Return the sizes of `tensors`, which are others where these are."""
+        return tuple(layout.room for layout in self.layouts)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that a pass reads or writes, in an order that stays."""
+        return [self.lengths, *(part for layout in self.layouts for part in layout.tensors)]
+
+    def make_room(self, tokens: int) -> None:
+        """Make room for `tokens` more of each row, as `begin` does."""
+        new = [tokens] * self.batch_size
+        self._check_limit(new)
+        for layout in self.layouts:
+            layout.make_room(tokens, self.counts, new)
+
+    def set_counts(self, counts: Sequence[int], on_device: bool = True) -> None:
+        """Note how many tokens the rows hold; on the host alone where the device has done so."""
+        self.counts = list(counts)
+        if on_device:
+            # In place: a recorded step finds the lengths where they were when it was recorded.
+            self.lengths[:] = gradient.tensor(self.counts, dtype=gradient.int64, device=self.device)
+
+    def _check_limit(self, new_counts: Sequence[int]) -> None:
+        after = [held + more for held, more in zip(self.counts, new_counts, strict=True)]
         if self.limit is not None and max(after) > self.limit:
             raise ArgumentError(
                 f"{max(after)} tokens do not fit the model's context of {self.limit}: shorten the "
                 f"text, or begin anew from its last part"
             )
-        return CachedKeyValues(self, tokens, new)
 
     @gradient.no_grad()
     def select(self, rows: Sequence[int]) -> Self:
@@ -238,9 +278,7 @@ class KVCache:
             )
         for layout in self.layouts:
             layout.rewind(counts)
-        self.counts = counts
-        # In place: a recorded step finds the lengths where they were when it was recorded.
-        self.lengths[:] = gradient.tensor(counts, dtype=gradient.int64, device=self.device)
+        self.set_counts(counts)
 
     def save(
         self, path: str | os.PathLike[str], model: CausalLM, tokens: Sequence[Sequence[int]]

@@ -93,6 +93,27 @@ class Layout(ABC):
     max_rewind: int | None = None
 
     @abstractmethod
+    def extent(self, tokens: int, counts: Sequence[int]) -> int:
+        """Return how many slots a pass over `tokens` more of rows that hold `counts` reads."""
+
+    @property
+    @abstractmethod
+    def room(self) -> tuple[int, ...]:
+        """Return the sizes of `tensors`, which are others where these are."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that a pass reads or writes, in an order that stays."""
+
+    @abstractmethod
+    def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
+        """Have slots for `tokens` more of rows that hold `counts`; new_counts[row] are real.
+
+        This is all of `allocate_slots` that the host does. Done twice it changes nothing more.
+        """
+
+    @abstractmethod
     def allocate_slots(self, batch: Batch) -> Slots:
         """Make room for a batch's slots.
 
@@ -193,10 +214,15 @@ class Buffers:
         self.capacity = capacity
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """Return every layer's parts, of keys and then of values."""
+        layers = [*self.keys.values(), *self.values.values()]
+        return [part for parts in layers for part in parts]
+
+    @property
     def nbytes(self) -> int:
         """Return the bytes of all tensors, used or not."""
-        layers = [*self.keys.values(), *self.values.values()]
-        return sum(part.nbytes for parts in layers for part in parts)
+        return sum(part.nbytes for part in self.tensors)
 
 
 def round_up(count: int, block: int) -> int:

@@ -114,8 +114,7 @@ class PagePool(Buffers):
             part[new] = part[old]
 
     def _parts(self) -> list[Tensor]:
-        pairs = (self.keys, self.values)
-        return [part for buffers in pairs for parts in buffers.values() for part in parts]
+        return self.tensors
 
     def _shape(self, heads: int, capacity: int) -> tuple[int, ...]:
         return capacity, self.page_size, heads
@@ -151,10 +150,27 @@ class Paged(Layout):
         Raises:
             CacheFull: the pool has too few pages left.
         """
-        extent = round_up(batch.end, self.spec.block)
-        self._reserve(-(-extent // self.pool.page_size))
-        self._allocate_pages(batch)
+        self.make_room(batch.tokens, batch.counts, batch.new_counts)
         return PagedSlots(self, batch)
+
+    def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
+        """See `Layout.make_room`."""
+        self._reserve(-(-self.extent(tokens, counts) // self.pool.page_size))
+        self._allocate_pages(counts, new_counts)
+
+    def extent(self, tokens: int, counts: Sequence[int]) -> int:
+        """Return how many slots a pass reads: whole blocks."""
+        return round_up(max(counts) + tokens, self.spec.block)
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """Return the pages of the pool, and the entries of a row's table."""
+        return (self.pool.capacity, self.table.shape[1])
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Return the table, and the pool's pages."""
+        return [self.table, *self.pool.tensors]
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Paged:
         """See `Layout.select`. Pages are shared, not copied."""
@@ -202,13 +218,13 @@ class Paged(Layout):
         """Return the bytes of the pool."""
         return self.pool.nbytes
 
-    def _allocate_pages(self, batch: Batch) -> None:
+    def _allocate_pages(self, counts: Sequence[int], new_counts: Sequence[int]) -> None:
         """Give every row the pages it will write to, for itself alone."""
         size = self.pool.page_size
         references: dict[int, int] = {}  # as they will be once rows above have made copies
         places: list[tuple[int, int]] = []  # (row, entry of its table)
         shared: list[tuple[int, int]] = []
-        for row, (held, new) in enumerate(zip(batch.counts, batch.new_counts, strict=True)):
+        for row, (held, new) in enumerate(zip(counts, new_counts, strict=True)):
             pages = self.tables[row]
             last = -(-(held + new) // size)
             written = range(held // size, min(len(pages), last)) if new else ()
@@ -289,7 +305,7 @@ class PagedSlots(Slots):
             if batch.fresh
             else SlotMap(
                 batch.positions.array,
-                round_up(batch.end, block),
+                layout.extent(batch.tokens, batch.counts),
                 size,
                 {},
                 layout.table.array,

@@ -40,12 +40,15 @@ from gradient.kv_cache.layout import (
 from gradient.kv_cache.static import Static
 from gradient.tensor import Tensor
 
+#: What the number of a ring's slots is a multiple of, where blocks are at least as large.
+ROUND = 64
+
 
 class Ring(Buffers, Layout):
     """Rings of R slots for layers of one window; they grow by doubling until they have them.
 
     Attributes:
-        size: R, window + max_rewind, in whole blocks.
+        size: R, window + max_rewind, and a few more to make a round number with large blocks.
         capacity: slots that there are, R at most.
         keys, values: each layer's parts (B, H, 1 + capacity, w), by its number.
         kept_from: each row's first token that has not been overwritten.
@@ -66,7 +69,7 @@ class Ring(Buffers, Layout):
         self.batch_size = batch_size
         self.window = window
         self.max_rewind = max_rewind
-        self.size = round_up(window + max_rewind, spec.block)
+        self.size = round_up(window + max_rewind, min(spec.block, ROUND))
         self.kept_from = [0] * batch_size
         self._allocate(min(self.size, round_up(capacity, spec.block)))
 
@@ -76,13 +79,26 @@ class Ring(Buffers, Layout):
         Raises:
             ArgumentError: a pass that was never committed may have overwritten what this one needs.
         """
-        self._check(batch.counts, "the last pass was broken off midway: ")
-        self._reserve(min(self.size, round_up(batch.end, self.spec.block)))
+        self.make_room(batch.tokens, batch.counts, batch.new_counts)
+        return RingSlots(self, batch)
+
+    def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
+        """See `Layout.make_room`. What is overwritten counts as dropped from now on."""
+        self._check(counts, "the last pass was broken off midway: ")
+        self._reserve(self.extent(tokens, counts))
         self.kept_from = [
             max(first if held else 0, held + new - self.size)
-            for first, held, new in zip(self.kept_from, batch.counts, batch.new_counts, strict=True)
+            for first, held, new in zip(self.kept_from, counts, new_counts, strict=True)
         ]
-        return RingSlots(self, batch)
+
+    def extent(self, tokens: int, counts: Sequence[int]) -> int:
+        """Return how many slots a pass reads: whole blocks, and no more than there are."""
+        return min(self.size, round_up(max(counts) + tokens, self.spec.block))
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """Return the capacity."""
+        return (self.capacity,)
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Ring:
         """See `Layout.select`. What the rows hold is copied."""
@@ -213,7 +229,7 @@ class RingSlots(Slots):
         single = batch.tokens == 1 and batch.equal_lengths and block == 1
         return SlotMap(
             positions,
-            min(ring.size, round_up(batch.end, block)),
+            ring.extent(batch.tokens, batch.counts),
             ring.size,
             {},
             offset=1,

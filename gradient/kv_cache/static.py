@@ -44,9 +44,21 @@ class Static(Buffers, Layout):
         self._allocate(round_up(capacity, spec.block))
 
     def allocate_slots(self, batch: Batch) -> StaticSlots:
-        extent = batch.tokens if batch.fresh else round_up(batch.end, self.spec.block)
-        self._reserve(extent)
-        return StaticSlots(self, batch, extent)
+        self.make_room(batch.tokens, batch.counts, batch.new_counts)
+        return StaticSlots(self, batch, self.extent(batch.tokens, batch.counts))
+
+    def make_room(self, tokens: int, counts: Sequence[int], new_counts: Sequence[int]) -> None:
+        """See `Layout.make_room`."""
+        self._reserve(self.extent(tokens, counts))
+
+    def extent(self, tokens: int, counts: Sequence[int]) -> int:
+        """Return how many slots a pass reads: whole blocks."""
+        return round_up(max(counts) + tokens, self.spec.block) if any(counts) else tokens
+
+    @property
+    def room(self) -> tuple[int, ...]:
+        """Return the capacity."""
+        return (self.capacity,)
 
     def select(self, rows: Sequence[int], counts: Sequence[int]) -> Static:
         """See `Layout.select`. What the rows hold is copied."""

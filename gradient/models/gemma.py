@@ -22,7 +22,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-import gradient
+import numpy as np
+
 import gradient.functional as F
 from gradient import nn
 from gradient.models.gemma_config import Gemma2Config, Gemma3Config, GemmaConfig
@@ -61,7 +62,7 @@ class ScaledEmbedding(nn.Embedding):
     def forward(self, input_ids: Tensor) -> Tensor:
         x = super().forward(input_ids)
         # The factor is rounded like the embeddings: in bfloat16, sqrt(3072) = 55.43 is 55.5.
-        return x * float(gradient.tensor(x.shape[-1] ** 0.5, dtype=x.dtype))
+        return x * float(np.asarray(x.shape[-1] ** 0.5, x.dtype.numpy))
 
 
 class GemmaForCausalLM(LlamaForCausalLM):

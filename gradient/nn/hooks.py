@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd import Function, is_grad_enabled
 from gradient.autograd.node import RemovableHandle
 from gradient.errors import HookError
+from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Hooked:
     _hooks: Hooks | None = None
 
     def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
+        changes.count += 1
         hooks = self._hooks
         if hooks is None:
             self._hooks = hooks = Hooks()

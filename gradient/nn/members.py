@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.parameter import Parameter
+from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Members:
     # ---- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes.count += 1
         registry = self.__dict__.get("_registry")
         kind = _kind_of(value)
         if registry is None:
@@ -45,6 +47,7 @@ class Members:
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        changes.count += 1
         object.__delattr__(self, name)
         self._registry.pop(name, None)
         self._non_persistent.discard(name)
@@ -83,6 +86,7 @@ class Members:
                 f"{kind} {name!r}: expected {_EXPECTED[kind]} or None, got {type(value).__name__}"
             )
         self._register(name, kind)
+        changes.count += 1
         object.__setattr__(self, name, value)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:

@@ -17,6 +17,7 @@ from gradient.nn.hooks import Hooked, Hooks
 from gradient.nn.members import BUFFER, MODULE, PARAMETER, Members
 from gradient.nn.printing import format_module, indent
 from gradient.nn.state_dict import IncompatibleKeys, load
+from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
@@ -113,6 +114,7 @@ class Module(Hooked, Members):
 
         Parameters stay the same objects, so that an optimiser made before goes on working.
         """
+        changes.count += 1
         with no_grad():
             for parameter in self.parameters():
                 parameter.data = fn(parameter.data)

@@ -51,7 +51,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
     def linear(
         self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
-        if not _supported(weight, x, bias):
+        if not takes(weight, x, bias):
             return super().linear(x, weight, bias)
         if x.dtype == bfloat16.numpy and _multiplies_pairs():
             return _product_of_pairs(x, weight, bias)
@@ -116,10 +116,10 @@ def padded_rows(x: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _supported(
+def takes(
     weight: np.ndarray | PackedArray, x: np.ndarray, bias: np.ndarray | None
 ) -> TypeGuard[np.ndarray]:
-    """Whether the kernel takes a product."""
+    """Whether the kernel takes a product x @ weight.T + bias."""
     return (
         type(weight) is np.ndarray
         and (

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends import small_calls
-from gradient.backends.numpy import blas, kernels
+from gradient.backends.numpy import blas, kernels, linear
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
 from gradient.plan.executors.program import Step, task
@@ -113,6 +113,8 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
         return None
     rows, places = x.reshape(-1, x.shape[-1]), out.reshape(-1, out.shape[-1])
     views = np.may_share_memory(rows, x) and np.may_share_memory(places, out)
+    if linear.takes(weight, x, bias):  # a kernel, whose bits are not BLAS's
+        return None
     if bias.dtype != x.dtype or not blas._large(x, weight, transposed=True) or not views:
         return None
     if blas.openblas() is None or not places.flags.c_contiguous:

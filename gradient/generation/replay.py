@@ -1,0 +1,221 @@
+"""Decoding on plans: a step is recorded from the model's own modules, and replayed.
+
+Between the operations of a step stands Python, which takes as long as a small model's kernels. So
+the step for a batch and a block of cache slots is recorded once (`gradient.plan`), and from then on
+replayed without Python in between. Replays give what the modules give, bit for bit. What cannot be
+recorded, or may have changed since, runs as modules.
+"""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from typing import Any
+
+import gradient
+from gradient.autograd.modes import mode
+from gradient.backends import matmul_precision, packed, small_calls
+from gradient.dtypes import get_default_dtype
+from gradient.kv_cache import KVCache
+from gradient.models.causal_lm import CausalLM
+from gradient.nn import structure
+from gradient.nn.evaluating import evaluating
+from gradient.plan.errors import PlanError
+from gradient.plan.step import Replay, Step, has_kernels
+from gradient.tensor import Tensor
+
+#: Steps by the modules before one is recorded, which takes as long as some tens of them.
+PATIENCE = 12
+#: Recordings for one cache and key, after which what the modules do is taken to change each time.
+MOST_RECORDINGS = 4
+#: Tokens still to come, at most, below which a step is not recorded.
+WORTH_RECORDING = 32
+#: The most slots of a block: a step is recorded anew for each.
+LARGEST_BLOCK = 1024
+SMALLEST_BLOCK = 64
+
+_array = operator.attrgetter("array")
+
+
+def block_size(model: CausalLM, capacity: int) -> int:
+    """Return the block of a cache for replayed steps: 1 where there are none.
+
+    A power of two, so that texts of about the same length share a recorded step.
+    """
+    if not _on_cpu(model) or model.dtype.itemsize > 4 or not has_kernels():
+        return 1
+    block = SMALLEST_BLOCK
+    while block < min(capacity, LARGEST_BLOCK):
+        block *= 2
+    return block
+
+
+def _on_cpu(model: CausalLM) -> bool:
+    return str(model.device).partition(":")[0] == "cpu"
+
+
+class Recorded:
+    """The steps of a model that were recorded, and whether they are still what the modules do."""
+
+    def __init__(self, model: CausalLM) -> None:
+        self.steps: dict[Any, Step] = {}
+        self.refused: dict[Any, str] = {}
+        self.structure = structure.Structure(model)
+        # Of packed weights plans hold the parts, and what kernels made of them.
+        self.tensors = [*model.parameters(), *model.buffers()]
+        self.arrays = [t.array for t in self.tensors]
+        self.written = packed.written()
+
+    def valid(self) -> bool:
+        """Whether modules and weights are what they were."""
+        return (
+            self.structure.unchanged()
+            and self.written == packed.written()
+            and all(map(operator.is_, map(_array, self.tensors), self.arrays))
+        )
+
+    def add(self, key: Any, step: Step) -> None:
+        """Keep a step, and look after what it uses beside the model's tensors."""
+        self.steps[key] = step
+        known = set(map(id, self.tensors))
+        for t, array in step.watched:
+            if id(t) not in known:
+                self.tensors.append(t)
+                self.arrays.append(array)
+
+
+_recorded: weakref.WeakKeyDictionary[CausalLM, Recorded] = weakref.WeakKeyDictionary()
+
+
+class DecodingSteps:
+    """Passes of new tokens through a model with a cache: replayed where that can be.
+
+    Attributes:
+        replayed: how many passes were replayed.
+        reason: why others were not, or None.
+    """
+
+    def __init__(
+        self, model: CausalLM, cache: KVCache, allowed: bool | None = None, lasting: bool = True
+    ) -> None:
+        """Args:
+        allowed: whether to record; None is where it pays.
+        lasting: whether the cache is likely to serve many passes. Beams get another one with
+            nearly every token, for which nothing is bound before it has served some.
+        """
+        self.model, self.cache = model, cache
+        self.allowed, self.wait = allowed, 0 if lasting else 2
+        self.replayed = 0
+        self.replays: dict[Any, Replay] = {}
+        self.seen: dict[Any, int] = {}
+        self.recordings: dict[Any, int] = {}
+        self.recorded: Recorded | None = None
+        self.reason = self._hindrance()
+
+    def _hindrance(self) -> str | None:
+        """Why nothing can be recorded here, or None."""
+        if self.allowed is False:
+            return "compile=False"
+        if not _on_cpu(self.model):
+            return f"plans run on the CPU, and the model is on {self.model.device}"
+        if not has_kernels():
+            return "there are no kernels without numba"
+        block = self.cache.layouts[0].spec.block
+        if block < SMALLEST_BLOCK:
+            return f"the cache has blocks of {block} slots, and each is recorded anew"
+        return None
+
+    @gradient.no_grad()
+    def logits(self, tokens: Tensor, left: int) -> Tensor:
+        """Return the logits (B, V) after the last of new tokens (B, T) of each row.
+
+        Args:
+            left: about how many more passes are to come.
+        """
+        if self.reason is not None and not self.replays:
+            return self._by_modules(tokens)
+        modes = (
+            mode.inference, mode.anomaly, tuple((mode.autocast or {}).items()),
+            get_default_dtype(), matmul_precision.rounds_inputs(),
+        )  # fmt: skip
+        self.cache.make_room(tokens.shape[1])
+        key = (self.cache.step_key(tokens.shape[1]), modes)
+        replay = self.replays.get((key, self.cache.room))
+        if replay is not None and self.recorded is not None and self.recorded.valid():
+            return self._replay(replay, tokens)
+        return self._new(key, tokens, left)
+
+    def _by_modules(self, tokens: Tensor) -> Tensor:
+        with evaluating(self.model), small_calls.repeated():
+            return self.model(tokens, self.cache, last_only=True)[:, -1]
+
+    def _replay(self, replay: Replay, tokens: Tensor) -> Tensor:
+        """Do what the modules do, on the device by the plan and on the host here.
+
+        An exception, Ctrl-C included, leaves the cache with the tokens that it held.
+        """
+        cache, counts, more = self.cache, self.cache.counts, tokens.shape[1]
+        try:
+            logits = replay(tokens.array)
+            cache.set_counts([count + more for count in counts], on_device=False)
+        except BaseException:
+            cache.set_counts(counts)
+            raise
+        self.replayed += 1
+        return logits
+
+    def _new(self, key: Any, tokens: Tensor, left: int) -> Tensor:
+        """Bind a recorded step to this cache, or record one, or run the modules."""
+        recorded = _recorded.get(self.model)
+        if recorded is None or not recorded.valid():
+            self.replays.clear()
+            recorded = _recorded[self.model] = Recorded(self.model)
+        self.recorded = recorded
+        self.reason = recorded.structure.hindrance or recorded.refused.get(key)
+        number = self.seen[key] = self.seen.get(key, 0) + 1
+        name = (*key, self.cache.room)
+        step = recorded.steps.get(name)
+        wanted = self.allowed or (left >= WORTH_RECORDING and (step or number > PATIENCE))
+        # What is born at first use is not part of a step: so none is recorded at once.
+        wait = self.wait if step is not None else max(2, self.wait)
+        if self.reason is not None or not wanted or number <= wait:
+            return self._by_modules(tokens)
+        try:
+            if step is None:
+                times = self.recordings[key] = self.recordings.get(key, 0) + 1
+                if times > MOST_RECORDINGS:
+                    raise PlanError("the model's modules change from step to step")
+                with evaluating(self.model):
+                    step = Step(self._step, tokens, self.cache.tensors)
+                recorded.add(name, step)
+                result, step.result = step.result, None
+                assert result is not None
+                return result
+            replay = Replay(step, self.cache.tensors)
+        except PlanError as error:
+            recorded.refused[key] = self.reason = str(error)
+            return self._by_modules(tokens)
+        room = self.cache.room  # others are for tensors that the cache has no more
+        self.replays = {each: r for each, r in self.replays.items() if each[1] == room}
+        self.replays[key, room] = replay
+        if step.checked:
+            return self._replay(replay, tokens)
+        step.checked = True
+        return self._checked(key, replay, tokens)
+
+    def _step(self, tokens: Tensor) -> Tensor:
+        return self.model(tokens, self.cache, last_only=True)[:, -1]
+
+    def _checked(self, key: Any, replay: Replay, tokens: Tensor) -> Tensor:
+        """Replay a step for the first time ever, and run the modules beside it."""
+        counts = self.cache.counts
+        found = self._replay(replay, tokens)
+        self.replayed -= 1
+        self.cache.set_counts(counts)
+        logits = self._by_modules(tokens)
+        if found.array.tobytes() != logits.array.tobytes():
+            self.reason = "what the model computes changes from step to step"
+            assert self.recorded is not None
+            self.recorded.refused[key] = self.reason
+            self.replays.clear()
+        return logits

@@ -1,0 +1,73 @@
+"""Whether a module is what it was: its parts, their attributes and their hooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradient.nn.module import Module
+
+
+class Changes:
+    """How often an attribute of any module was set, or a hook registered."""
+
+    count = 0
+
+
+changes = Changes()
+
+EVERY_STEP = ("training",)
+"""What is another one in training: steps that are recorded run in evaluation mode."""
+
+
+class Structure:
+    """The attributes of all parts of a module, and how to see quickly that none has changed.
+
+    Attributes:
+        hindrance: why what the module does is more than its operations, or None.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self.changes = changes.count
+        # Not the module itself, that whoever keeps this for as long as it lives does not keep it.
+        self.parts = [(vars(part), type(part), _attributes(part)) for part in module.modules()]
+        self.forwards = [kind.forward for _, kind, _ in self.parts]
+        self.hindrance = next(
+            (f"{kind.__name__} has hooks" for part, kind, _ in self.parts if _has_hooks(part)), None
+        )
+
+    def unchanged(self) -> bool:
+        """Whether no attribute was set to another value, and no hook registered or removed."""
+        if self.changes == changes.count and self.hindrance is None:
+            return True
+        if any(
+            kind.forward is not forward or not _same(part, before)
+            for (part, kind, before), forward in zip(self.parts, self.forwards, strict=True)
+        ):
+            return False
+        hooked = any(_has_hooks(part) for part, _, _ in self.parts)
+        if hooked is not (self.hindrance is not None):
+            return False
+        self.changes = changes.count
+        return True
+
+
+def _attributes(part: Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name not in EVERY_STEP}
+
+
+def _same(part: dict[str, Any], before: dict[str, Any]) -> bool:
+    now = {name: value for name, value in part.items() if name not in EVERY_STEP}
+    return now.keys() == before.keys() and all(
+        value is before[name] or _equal(value, before[name]) for name, value in now.items()
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    plain = (bool, int, float, str, type(None))
+    return isinstance(a, plain) and type(a) is type(b) and a == b
+
+
+def _has_hooks(part: dict[str, Any]) -> bool:
+    hooks = part.get("_hooks")
+    return hooks is not None and any(vars(hooks).values())

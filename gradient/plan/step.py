@@ -1,0 +1,116 @@
+"""A step of decoding as a plan: recorded once, then replayed on whatever cache it is given."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradient import backends
+from gradient.autograd.variable import wrap
+from gradient.backends import small_calls
+from gradient.backends.numpy import kernels
+from gradient.plan.calls import Ref
+from gradient.plan.errors import PlanError
+from gradient.plan.executors import CpuExecutor
+from gradient.plan.passes import simplified, with_fused_chains
+from gradient.plan.recording import Recording, live, record
+from gradient.tensor import Tensor
+from gradient.tensor.views import with_bases
+
+
+def has_kernels() -> bool:
+    """Whether there are kernels on the CPU, without which a replay has Python between its calls."""
+    return kernels.available()
+
+
+class Step:
+    """A function of one tensor, which reads and writes others, as a plan.
+
+    Attributes:
+        plan: with no arrays in the place of the tensors that `Replay` binds.
+        checked: whether a replay was found to give what the function gives.
+        watched: the other tensors that it uses, with their arrays: while they have these, it is
+            what it was.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], given: Tensor, bound: Sequence[Tensor]
+    ) -> None:
+        """Run the function once on `given`, for real, and record it; `result` is what it gave.
+
+        Args:
+            bound: tensors that other replays have others for, of the same layout.
+
+        Raises:
+            PlanError: it cannot be recorded.
+        """
+        self.checked = False
+        given = wrap(given.array.copy(), backends.get("cpu"))
+        with small_calls.repeated():
+            recording = record(function, given, inputs=[given])
+            self.result: Tensor | None = recording.result
+            refs = {id(t): ref for t, ref in recording.survivors}
+            if id(recording.result) not in refs or recording.rebound or recording.grads:
+                raise PlanError("it gives a tensor from before another array or gradient")
+            if _are_kept(recording):
+                raise PlanError("a tensor that it makes is kept, and is not its result")
+            if recording.readers.read or recording.readers.drawn:
+                raise PlanError("it draws random numbers")
+            plan = replace(recording.plan.expanded(), outputs=(refs[id(recording.result)],))
+            plan = with_fused_chains(simplified(plan), 1, exact=True)
+        ids = {id(t.array): i for i, t in enumerate(bound)}
+        self.places: dict[Ref, int] = {}
+        for i, buffer in enumerate(plan.buffers):
+            if buffer.kind == "external" and id(buffer.array) in ids:
+                self.places[Ref(i)] = ids[id(buffer.array)]
+        others = {id(t.array) for t in bound}
+        for ref, buffer in enumerate(plan.buffers):
+            if buffer.kind == "external" and buffer.root in self.places and ref != buffer.root:
+                raise PlanError("it reads a view of its cache that was made before")
+        self.watched = [
+            (t, t.array)
+            for tensors in recording.tensors.values()
+            for t in tensors
+            if id(t.array) not in others
+        ]
+        buffers = [
+            replace(buffer, array=None) if i in self.places else buffer
+            for i, buffer in enumerate(plan.buffers)
+        ]
+        self.plan = replace(plan, buffers=tuple(buffers))
+
+
+def _are_kept(recording: Recording) -> bool:
+    """Whether tensors of the run are still held, beside its result."""
+    own = {id(t) for t in with_bases(recording.result)}
+    left = {id(t) for t, _ in recording.survivors if id(t) not in own}
+    if not left:
+        return False
+    recording.survivors = [(t, ref) for t, ref in recording.survivors if id(t) in own]
+    gc.collect()
+    return any(id(t) in left for t in live(Tensor))
+
+
+class Replay:
+    """A step with memory of its own, bound to tensors in the place of those of its recording."""
+
+    def __init__(self, step: Step, bound: Sequence[Tensor]) -> None:
+        externals = {ref: bound[i].array for ref, i in step.places.items()}
+        with small_calls.repeated():
+            self.executor = CpuExecutor(step.plan, externals)
+        self.backend = backends.get("cpu")
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of its memory."""
+        return self.executor.nbytes
+
+    def __call__(self, given: np.ndarray) -> Tensor:
+        """Return what the function would."""
+        with small_calls.repeated():  # for what runs as the backend has it
+            (found,) = self.executor.run((given,), {})
+        made: Tensor = wrap(found, self.backend)
+        return made

@@ -1,0 +1,305 @@
+"""Decoding steps that are recorded and replayed: the same texts, and what a replay must notice."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.generation import KVCache, generate, prefill
+from gradient.generation.replay import DecodingSteps
+from gradient.models import LlamaConfig, LlamaForCausalLM
+from support.families import FAMILIES, random_model
+
+pytestmark = pytest.mark.cpu_only
+
+NAMES = [name for name in FAMILIES if "," not in name or "rope" in name]
+KINDS = ("static", "sliding", "paged")
+
+
+BY_MODULES = ("deepseek_v2", "mixtral")
+"""Families whose recorded steps are found not to give what the modules do, and are not used."""
+
+
+def prompts(*lengths: int) -> list[list[int]]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(2, 61, length).tolist() for length in lengths]
+
+
+def llama(**options: Any) -> LlamaForCausalLM:
+    gradient.manual_seed(0)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, **options)).eval()
+
+
+def both_ways(model: Any, text: Any, **options: Any) -> tuple[Any, Any]:
+    """The results with steps recorded, and without."""
+    given = {"max_new_tokens": 12, "ignore_eos": True, "beyond_context": True, **options}
+    return generate(model, text, compile=True, **given), generate(
+        model, text, compile=False, **given
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", NAMES)
+def test_the_text_is_that_of_the_modules(family: str, kind: str) -> None:
+    model = random_model(family, "cpu")
+    replayed, plain = both_ways(model, prompts(23, 3, 12), cache=kind)
+    assert [r.token_ids for r in replayed] == [r.token_ids for r in plain]
+    steps = replayed[0].timings.replayed_steps
+    if family in BY_MODULES:
+        assert steps == 0 and replayed[0].timings.not_replayed
+        return
+    # Pages are bound anew where there are more of them.
+    assert steps >= (4 if kind == "paged" else 7), replayed[0].timings.not_replayed
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "int8": {"cache_dtype": "int8"},
+    "int8/int4": {"cache_dtype": "int8/int4"},
+    "bfloat16": {"cache_dtype": "bfloat16"},
+    "sampled": {"temperature": 0.9, "top_k": 20, "top_p": 0.9, "seed": 7},
+    "penalties": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+    "logprobs": {"logprobs": 3},
+    "several": {"temperature": 1.0, "num_return_sequences": 3, "seed": 1},
+    "beams": {"num_beams": 3},
+    "prompt_lookup": {"draft": "prompt_lookup"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_way_of_choosing_and_storing(name: str) -> None:
+    replayed, plain = both_ways(llama(), prompts(9)[0], max_new_tokens=20, **OPTIONS[name])
+    pairs = (
+        [(replayed, plain)] if not isinstance(plain, list) else zip(replayed, plain, strict=True)
+    )
+    for one, other in pairs:
+        assert one.token_ids == other.token_ids and one.logprobs == other.logprobs
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_models_of_16_bits(dtype: str) -> None:
+    model = llama().to(getattr(gradient, dtype))
+    replayed, plain = both_ways(model, prompts(9, 4))
+    assert [r.token_ids for r in replayed] == [r.token_ids for r in plain]
+    assert replayed[0].timings.replayed_steps == 7, replayed[0].timings.not_replayed
+
+
+@pytest.mark.parametrize("packing", ["q8_0", "q4_0", "q4_k", "q6_k", "nf4", "int8_channel"])
+def test_packed_weights(packing: str) -> None:
+    gradient.manual_seed(0)
+    sizes = {"vocab_size": 256, "hidden_size": 256, "intermediate_size": 512}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_attention_heads=4))
+    gradient.quantization.quantize_(model.eval(), packing)
+    replayed, plain = both_ways(model, prompts(9)[0])
+    assert replayed.token_ids == plain.token_ids
+    assert replayed.timings.replayed_steps == 7, replayed.timings.not_replayed
+
+
+def test_a_second_text_begins_with_what_the_first_recorded(monkeypatch: Any) -> None:
+    model = llama()
+    first = generate(model, prompts(5)[0], compile=True, max_new_tokens=12, ignore_eos=True)
+    from gradient.generation import replay
+
+    monkeypatch.setattr(replay, "Step", None)  # nothing is recorded any more
+    second = generate(model, prompts(7)[0], compile=True, max_new_tokens=12, ignore_eos=True)
+    assert first.timings.replayed_steps < second.timings.replayed_steps == 11
+
+
+def test_memory_is_dropped_with_the_cache() -> None:
+    model = llama()
+    cache = KVCache.for_model(model, 1, 64, block=64)
+    steps = DecodingSteps(model, cache, True)
+    prefill(model, cache, prompts(5))
+    for _ in range(6):
+        steps.logits(gradient.tensor([[3]]), 9)
+    assert steps.replayed
+    (replay,) = steps.replays.values()
+    gone = weakref.ref(replay), weakref.ref(cache.tensors[1].array)
+    del cache, steps, replay
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+# What may change between two steps ---------------------------------------------------------------
+
+
+def copied_weights(model: Any) -> None:
+    state = {name: value * 1.5 for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+
+
+def in_place(model: Any) -> None:
+    with gradient.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(-1.0)
+
+
+def replaced(model: Any) -> None:
+    layer = model.model.layers[1].mlp
+    layer.up_proj.weight = gradient.nn.Parameter(layer.up_proj.weight.detach() * -2)
+
+
+def data(model: Any) -> None:
+    weight = model.lm_head.weight
+    weight.data = -weight.data
+
+
+def narrowed(model: Any) -> None:
+    model.to(gradient.bfloat16).to(gradient.float32)
+
+
+def wrapped(model: Any) -> None:
+    class WithAdapter(gradient.nn.Module):
+        def __init__(self, base: Any) -> None:
+            super().__init__()
+            self.base = base
+            self.low = gradient.nn.Linear(base.in_features, 2, bias=False)
+            self.high = gradient.nn.Linear(2, base.out_features, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.base(x) + self.high(self.low(x))
+
+    gradient.manual_seed(3)
+    attention = model.model.layers[0].self_attn
+    attention.q_proj = WithAdapter(attention.q_proj)
+
+
+def option(model: Any) -> None:
+    model.model.norm.eps = 0.5
+
+
+def hook(model: Any) -> None:
+    model.model.layers[0].register_forward_hook(lambda module, args, output: output * 0.5)
+
+
+def patched(model: Any) -> None:
+    mlp = model.model.layers[0].mlp
+    forward = mlp.forward
+    mlp.forward = lambda x: forward(x) * 2
+
+
+def packed(model: Any) -> None:
+    gradient.quantization.quantize_(model, "q8_0")
+
+
+def threads(model: Any) -> None:
+    gradient.set_num_threads(1 if gradient.get_num_threads() > 1 else 2)
+
+
+CHANGES = [copied_weights, in_place, replaced, data, narrowed, wrapped, option, hook, patched,
+           packed, threads]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_what_changes_between_steps_is_noticed(change: Any) -> None:
+    def texts(allowed: bool) -> tuple[list[bytes], int]:
+        model = llama(rms_norm_eps=1e-5)
+        cache = KVCache.for_model(model, 1, 64, block=64)
+        steps = DecodingSteps(model, cache, allowed)
+        prefill(model, cache, prompts(5))
+        found = []
+        for number in range(12):
+            if number == 6:
+                change(model)
+            found.append(steps.logits(gradient.tensor([[3 + number]]), 9).array.tobytes())
+        return found, steps.replayed
+
+    before = gradient.get_num_threads()
+    try:
+        replayed, count = texts(True)
+        plain, none = texts(False)
+    finally:
+        gradient.set_num_threads(before)
+    assert replayed == plain and none == 0 and count >= 2
+
+
+def test_a_mode_that_changes_is_noticed() -> None:
+    model = llama()
+    cache, other = (KVCache.for_model(model, 1, 64, block=64) for _ in range(2))
+    steps, plain = DecodingSteps(model, cache, True), DecodingSteps(model, other, False)
+    for each in (cache, other):
+        prefill(model, each, prompts(5))
+    for number in range(12):
+        token = gradient.tensor([[number]])
+        with gradient.autocast("cpu", enabled=number % 6 > 3):
+            found = [each.logits(token, 9).array.tobytes() for each in (steps, plain)]
+        assert found[0] == found[1]
+
+
+# What goes wrong in the middle -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_broken_off_replay_leaves_the_cache_as_it_was(error: Any) -> None:
+    model = llama()
+    cache = KVCache.for_model(model, 1, 64, block=64)
+    steps = DecodingSteps(model, cache, True)
+    prefill(model, cache, prompts(5))
+    for _ in range(6):
+        steps.logits(gradient.tensor([[3]]), 9)
+    ((key, replay),) = steps.replays.items()
+    expected = steps.logits(gradient.tensor([[4]]), 9).array
+    cache.rewind([cache.counts[0] - 1])
+    held = list(cache.counts)
+    program = replay.executor.program
+
+    def fail() -> None:
+        raise error
+
+    for place in range(len(program) + 1):
+        replay.executor.program = [*program[:place], (fail, ()), *program[place:]]
+        with pytest.raises(error):
+            steps.logits(gradient.tensor([[4]]), 9)
+        assert cache.counts == cache.lengths.tolist() == held
+    replay.executor.program = program
+    assert steps.logits(gradient.tensor([[4]]), 9).array.tobytes() == expected.tobytes()
+
+
+def test_a_replay_reads_no_old_memory() -> None:
+    model = llama()
+    cache = KVCache.for_model(model, 2, 64, block=64)
+    steps = DecodingSteps(model, cache, True)
+    prefill(model, cache, prompts(5, 9))
+    for _ in range(6):
+        steps.logits(gradient.tensor([[3], [4]]), 9)
+    (replay,) = steps.replays.values()
+    replay.executor.poison = True
+    found = steps.logits(gradient.tensor([[5], [6]]), 9)
+    cache.rewind([count - 1 for count in cache.counts])
+    plain = DecodingSteps(model, cache, False)
+    again = plain.logits(gradient.tensor([[5], [6]]), 9)
+    assert np.isfinite(found.array).all() and found.array.tobytes() == again.array.tobytes()
+
+
+def test_a_model_that_reads_values_runs_as_modules() -> None:
+    class Curious(gradient.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x if float(x.sum()) < 1e9 else x * 0
+
+    model = llama()
+    model.model.layers[0].mlp = gradient.nn.Sequential(model.model.layers[0].mlp, Curious())
+    replayed, plain = both_ways(model, prompts(5)[0])
+    assert replayed.token_ids == plain.token_ids
+    assert replayed.timings.replayed_steps == 0
+    assert "reads the value" in str(replayed.timings.not_replayed)
+    assert "by modules: " in str(replayed.timings)
+
+
+def test_a_model_that_counts_on_the_host_runs_as_modules() -> None:
+    class Counting(gradient.nn.Module):
+        numbers = itertools.count()
+
+        def forward(self, x: Any) -> Any:
+            return x * (1 + next(self.numbers) % 3)
+
+    model = llama()
+    model.model.layers[0].mlp = gradient.nn.Sequential(model.model.layers[0].mlp, Counting())
+    result = generate(model, prompts(5)[0], compile=True, max_new_tokens=12, ignore_eos=True)
+    assert result.timings.replayed_steps == 0
+    assert "changes from step to step" in str(result.timings.not_replayed)
