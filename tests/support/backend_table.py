@@ -367,6 +367,7 @@ POOLS: list[tuple[Any, ...]] = [
     ((4,), 3, (2, 2)),
     ((2, 3, 2), 2, (1, 1)),
     ((2, 2), 1, (1, 1), 10),  # some windows step over the whole input
+    ((2, 2), 2, (0, 0), 1, with_ties),
     ((3, 3), 2, (1, 2), 1, with_ties),
     ((2, 3), 1, (0, 0), 1, with_ties),
 ]

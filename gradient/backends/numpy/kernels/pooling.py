@@ -72,6 +72,27 @@ def max_pool(start, stop, x, sizes, windows, kernel, stride, before, dilation, y
 
 
 @ordered_kernel
+def max_pool_of_four(start, stop, x, height, width, y, indices):
+    """As `max_pool`, for windows of 2 x 2, none of which overlap, in planes height x width."""
+    rows, n = height // 2, width // 2
+    for p in range(start, stop):
+        for h in range(rows):
+            line = 2 * h * width
+            at, to = p * height * width + line, (p * rows + h) * n
+            top, low = x[at : at + width], x[at + width : at + 2 * width]
+            out, places = y[to : to + n], indices[to : to + n]
+            for i in range(n):
+                a, b, c, d = top[2 * i], top[2 * i + 1], low[2 * i], low[2 * i + 1]
+                right = (b > a) | ((b != b) & (a == a))
+                right_low = (d > c) | ((d != d) & (c == c))
+                high, high_low = b if right else a, d if right_low else c
+                lower = (high_low > high) | ((high_low != high_low) & (high == high))
+                out[i] = high_low if lower else high
+                place, place_low = np.int64(right), width + np.int64(right_low)
+                places[i] = line + 2 * i + (place_low if lower else place)
+
+
+@ordered_kernel
 def max_pool_grad(start, stop, g, indices, count, size, out):
     """Planes start to stop of out (planes, size): the sums of g (planes, count) at the indices."""
     for p in range(start, stop):
