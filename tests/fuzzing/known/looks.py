@@ -116,10 +116,11 @@ def permuted(difference: Difference) -> bool:
 
 
 def alike_but_for_signs(difference: Difference) -> bool:
+    """Whether the numbers agree but for the signs of some."""
     a, b = difference.ours, difference.theirs
     if not isinstance(a, Taken) or not isinstance(b, Taken) or a.values.dtype.kind != "f":
         return False
-    return bool(np.allclose(abs(a.values), abs(b.values), rtol=1e-12, equal_nan=True))
+    return bool(np.allclose(abs(a.values), abs(b.values), rtol=1e-12, atol=0, equal_nan=True))
 
 
 def within(difference: Difference, limit: float) -> bool:
