@@ -40,15 +40,15 @@ from gradient.kv_cache.layout import (
 from gradient.kv_cache.static import Static
 from gradient.tensor import Tensor
 
-#: What the number of a ring's slots is a multiple of, where blocks are at least as large.
-ROUND = 64
+#: Slots of a block up to which rings consist of whole blocks.
+SMALL_BLOCK = 32
 
 
 class Ring(Buffers, Layout):
     """Rings of R slots for layers of one window; they grow by doubling until they have them.
 
     Attributes:
-        size: R, window + max_rewind, and a few more to make a round number with large blocks.
+        size: R, window + max_rewind, in whole blocks where these are small.
         capacity: slots that there are, R at most.
         keys, values: each layer's parts (B, H, 1 + capacity, w), by its number.
         kept_from: each row's first token that has not been overwritten.
@@ -69,7 +69,7 @@ class Ring(Buffers, Layout):
         self.batch_size = batch_size
         self.window = window
         self.max_rewind = max_rewind
-        self.size = round_up(window + max_rewind, min(spec.block, ROUND))
+        self.size = round_up(window + max_rewind, spec.block if spec.block <= SMALL_BLOCK else 1)
         self.kept_from = [0] * batch_size
         self._allocate(min(self.size, round_up(capacity, spec.block)))
 

@@ -441,8 +441,8 @@ def test_a_step_does_not_walk_the_model(draft, monkeypatch):
     modules = model.modules
     monkeypatch.setattr(model, "modules", lambda: calls.append(1) or modules())
     counts = []
-    for tokens in (5, 40):
+    for tokens in (5, 5, 40):  # the first time it is looked at, to see later whether it changed
         calls.clear()
         generate(model, PROMPTS, max_new_tokens=tokens, ignore_eos=True, draft=draft)
         counts.append(len(calls))
-    assert counts[0] == counts[1]
+    assert counts[1] == counts[2]
