@@ -1,15 +1,20 @@
-"""GGUF files of LLaMAs with random weights, made by `gradient`: speed does not depend on values."""
+"""GGUF files of models with random weights, made by `gradient`: speed does not depend on values."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import gradient
 from bench import fresh_process
 from gradient.checkpoints.gguf.save import save_gguf
-from gradient.models.llama import LlamaConfig, LlamaForCausalLM
+from gradient.models.gpt2 import GPT2Config
+from gradient.models.llama import LlamaConfig
+from gradient.models.llama_config import Qwen2Config
+from gradient.models.llama_moe import MixtralConfig
+from gradient.models.registry import model_class
 
 SMALL = LlamaConfig(
     vocab_size=4096,
@@ -31,21 +36,47 @@ LLAMA_1B = LlamaConfig(
 )
 """The shape of TinyLlama-1.1B."""
 
+OTHERS: dict[str, LlamaConfig | Qwen2Config | GPT2Config | MixtralConfig] = {
+    "Qwen2 0.5B": Qwen2Config(
+        vocab_size=151936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    ),
+    "GPT-2 124M": GPT2Config(n_positions=4096),
+    "8 experts": MixtralConfig(
+        vocab_size=32000,
+        hidden_size=1024,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+        num_local_experts=8,
+        num_experts_per_tok=2,
+        max_position_embeddings=4096,
+    ),
+}
+
 BYTES = 256
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 """Token types of a GGUF vocabulary."""
 
 
-def write(config: LlamaConfig, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
+def write(config: Any, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
     """A file for each format: bf16, or what `gradient quantize --to` and `convert --dtype` take.
 
     Files that are there already are taken as they are.
     """
-    files = {name: folder / f"llama-{config.hidden_size}-{name}.gguf" for name in formats}
-    base = folder / f"llama-{config.hidden_size}-bf16.gguf"
+    shape = f"{config.model_type}-{config.hidden_size}"
+    files = {name: folder / f"{shape}-{name}.gguf" for name in formats}
+    base = folder / f"{shape}-bf16.gguf"
     if not base.exists() and not all(file.exists() for file in files.values()):
         gradient.manual_seed(0)
-        model = LlamaForCausalLM(config).to(gradient.bfloat16)
+        model = model_class(config.model_type)(config).to(gradient.bfloat16)
         save_gguf(model, base, metadata=_vocabulary(config.vocab_size))
     for name, file in files.items():
         if not file.exists():

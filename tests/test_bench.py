@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from bench import chart
 from bench.cases import CASES
 from bench.measure import Samples, interleave
 from bench.result import Result, table
@@ -46,6 +48,22 @@ def test_a_result_survives_json_and_shows_in_the_table():
     assert "1,234 us" in row
     assert "0.50 x torch eager" in row
     assert "25% of 10 GB/s" in row
+
+
+def test_the_chart_takes_the_last_of_our_figures_beside_llama_cpp(tmp_path):
+    ours = Result(
+        "llama.cpp", "q4_0: decode", "gradient", 20.0, "tokens/s", peer="llama.cpp", ratio=1.5
+    )
+    peer = Result("llama.cpp", "q4_0: decode", "llama.cpp", 13.0, "tokens/s")
+    file = tmp_path / "results.jsonl"
+    lines = [dataclasses.replace(ours, ratio=9.0), peer, ours]
+    file.write_text("\n".join(line.json() for line in lines))
+    found = chart.ratios(file)
+    assert found == {"q4_0: decode": ours}
+    assert chart.table(found).splitlines()[-1] == "| q4_0: decode | 20 | 1.50 |"
+    pytest.importorskip("matplotlib")
+    chart.draw(found, tmp_path / "bars.png")
+    assert (tmp_path / "bars.png").read_bytes()[1:4] == b"PNG"
 
 
 @pytest.mark.slow

@@ -1,0 +1,45 @@
+"""`python -m bench.chart RESULTS.jsonl PICTURE.png`: the `llama.cpp` case as a table and as bars.
+
+The table, in Markdown, goes to standard output. The picture takes matplotlib, which comes with
+`pip install -e ".[train]"`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bench.result import Result
+
+
+def ratios(path: Path) -> dict[str, Result]:
+    """Our results beside llama.cpp's, by what was measured; of several, the last."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    results = [Result.from_json(line) for line in lines if line.startswith('{"kind": "result"')]
+    return {r.what: r for r in results if r.case == "llama.cpp" and r.ratio is not None}
+
+
+def table(results: dict[str, Result]) -> str:
+    """The figures as Markdown."""
+    rows = ["| weights: task | tokens a second | against llama.cpp |", "|---|---|---|"]
+    rows += [f"| {what} | {r.value:.3g} | {r.ratio:.2f} |" for what, r in results.items()]
+    return "\n".join(rows)
+
+
+def draw(results: dict[str, Result], picture: Path) -> None:
+    """A bar for each ratio, and a line at 1, where both are as fast."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1 + 0.3 * len(results)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(results), [r.ratio or 0.0 for r in results.values()], color="#3b6ea5")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("tokens a second, as a multiple of llama.cpp's")
+    figure.savefig(picture, dpi=120)
+
+
+if __name__ == "__main__":
+    found = ratios(Path(sys.argv[1]))
+    print(table(found))
+    draw(found, Path(sys.argv[2]))
