@@ -58,6 +58,7 @@ CASES = {
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "compile": Case("compile", "compiled training steps, and the Python of a replay", 1),
     "training": Case("compiled_steps", "training steps of four models, compiled and eager"),
+    "convolution": Case("convolution", "eager training steps of convolutional nets"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "llama.cpp": Case(
