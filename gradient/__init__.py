@@ -10,10 +10,12 @@ Importing it loads NumPy, ml_dtypes and the standard library; everything else on
 """
 
 import importlib as _importlib
+import sys as _sys
 import warnings as _warnings
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
+from gradient import absent as _absent
 from gradient import autograd as autograd
 from gradient import backends as backends
 from gradient import random as random
@@ -119,13 +121,15 @@ _FUNCTIONS = {
 
 
 if not TYPE_CHECKING:  # to type checkers an unknown name is a mistake
+    _elsewhere = _absent.names("gradient")
+    _sys.meta_path.append(_absent.Finder)
 
     def __getattr__(name: str) -> _Any:
         if name in _MODULES:
             return _importlib.import_module(f"gradient.{name}")
         if name in _FUNCTIONS:
             return getattr(_importlib.import_module(_FUNCTIONS[name]), name)
-        raise AttributeError(f"module 'gradient' has no attribute {name!r}")
+        return _elsewhere(name)
 
 
 def __dir__() -> list[str]:

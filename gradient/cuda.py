@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradient import backends
+from gradient import absent, backends
 from gradient.backends.cuda import driver
 from gradient.errors import DeviceError
 from gradient.random import default_generator
@@ -54,3 +54,8 @@ def manual_seed(seed: int) -> None:
 
 
 manual_seed_all = manual_seed
+
+__path__: list[str] = []  # a package, to `import gradient.cuda.amp`
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -3,6 +3,9 @@
 Each module's `__all__` says what is public.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.errors import name_constructors
 from gradient.nn import functional as functional
 from gradient.nn import init as init
@@ -27,3 +30,6 @@ from gradient.nn.transformer import *
 from gradient.nn.vision import *
 
 name_constructors(tuple(globals().values()))
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
+from gradient import absent
 from gradient.autograd import no_grad
 from gradient.dtypes import float64
 from gradient.errors import ArgumentError
@@ -257,3 +259,7 @@ def sparse_(
             chosen = randperm(rows, device=tensor.device, generator=generator)[:zeros]
             tensor[chosen, column] = 0.0
     return tensor
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

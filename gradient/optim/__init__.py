@@ -12,6 +12,9 @@ for batch in loader:
 public.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.optim import lr_scheduler as lr_scheduler
 from gradient.optim.adafactor import *
 from gradient.optim.adagrad import *
@@ -23,3 +26,6 @@ from gradient.optim.muon import Muon as Muon
 from gradient.optim.optimizer import Optimizer as Optimizer
 from gradient.optim.rmsprop import *
 from gradient.optim.sgd import *
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -3,6 +3,12 @@
 Each module's `__all__` says what is public.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.nn.utils import rnn as rnn
 from gradient.nn.utils.clip_grad import *
 from gradient.nn.utils.convert_parameters import *
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

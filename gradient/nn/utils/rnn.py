@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from gradient import absent
 from gradient.errors import ArgumentError
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full
@@ -40,3 +42,7 @@ def unpad_sequence(
     """The sequences that `pad_sequence` (on the right) joined, given their lengths (N,)."""
     rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [row[:length] for row, length in zip(rows.unbind(0), lengths.tolist(), strict=True)]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -3,6 +3,9 @@
 Each module's `__all__` says what is public.
 """
 
+from typing import TYPE_CHECKING
+
+from gradient import absent
 from gradient.errors import name_constructors
 from gradient.optim.lr_scheduler.compose import *
 from gradient.optim.lr_scheduler.cyclic import *
@@ -11,3 +14,6 @@ from gradient.optim.lr_scheduler.plateau import *
 from gradient.optim.lr_scheduler.scheduler import *
 
 name_constructors(tuple(globals().values()))
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -1,0 +1,69 @@
+"""Old and foreign spellings: names of PyTorch's that scripts use and the core does not need.
+
+Modules ask here for a name that they have not (`gradient.absent`), so that nothing of this is
+loaded before a script says `nn.DataParallel` or `import gradient.nn.modules`.
+`gradient.compat.tables` lists the names, and what to use in place of those that are nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from gradient.compat.tables import FILES, HINTS, MODULES, RENAMED
+
+
+def attribute(module: str, name: str) -> Any:
+    """What `name` means in a module that has no such name itself; AttributeError if nothing."""
+    path = f"{module}.{name}"
+    if path in MODULES:
+        return importlib.import_module(path)
+    if path in RENAMED:
+        target, _, own = RENAMED[path].rpartition(".")
+        return getattr(importlib.import_module(target), own)
+    if module in FILES:
+        found = vars(importlib.import_module(FILES[module]))
+        if not name.startswith("_") and name in found.get("__all__", ()):
+            return found[name]
+    hint = HINTS.get(path, "")
+    raise AttributeError(
+        f"module {module!r} has no attribute {name!r}" + (f"; {hint}" if hint else "")
+    )
+
+
+def spec(path: str) -> ModuleSpec | None:
+    """How to import a module by PyTorch's name of it; None if there is none."""
+    if path in MODULES:
+        return ModuleSpec(path, Alias(MODULES[path]), is_package=True)
+    if path in HINTS:
+        raise ModuleNotFoundError(f"No module named {path!r}; {HINTS[path]}", name=path)
+    return None
+
+
+class Alias(importlib.abc.Loader):
+    """Loads a module that has the names of another."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        target = importlib.import_module(self.target)
+        taken = ("__all__", "__version__")
+        own = {k: v for k, v in vars(target).items() if not k.startswith("__") or k in taken}
+        module.__dict__.update(own)
+        module.__doc__ = target.__doc__
+        module.__dict__["__getattr__"] = lambda name: self.other(module.__name__, name)
+
+    def other(self, path: str, name: str) -> Any:
+        """A name that was not copied: the other module's `__getattr__` may know it."""
+        if not name.startswith("__") and f"{path}.{name}" not in {*MODULES, *HINTS}:
+            with contextlib.suppress(AttributeError):
+                return getattr(importlib.import_module(self.target), name)
+        return attribute(path, name)

@@ -1,0 +1,69 @@
+"""`jit` without its compiler: functions and modules stay what they are."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from gradient.errors import BackendError
+from gradient.nn.module import Module as ScriptModule
+
+__all__ = [
+    "Final",
+    "ScriptModule",
+    "export",
+    "ignore",
+    "is_scripting",
+    "is_tracing",
+    "load",
+    "save",
+    "script",
+    "script_if_tracing",
+    "script_method",
+    "trace",
+    "unused",
+]
+
+T = TypeVar("T")
+
+
+def script(obj: T, optimize: Any = None, example_inputs: Any = None) -> T:
+    """The function or module itself; `gradient.compile` records and replays."""
+    return obj
+
+
+def trace(
+    func: T,
+    example_inputs: Any = None,
+    check_trace: bool = True,
+    strict: bool = True,
+) -> T:
+    """The function or module itself."""
+    return func
+
+
+def ignore(drop: Any = False) -> Any:
+    """Marks nothing: `@ignore` and `@ignore(drop=True)` give the function."""
+    return drop if callable(drop) else lambda function: function
+
+
+def export(fn: T) -> T:
+    return fn
+
+
+unused = script_method = script_if_tracing = export
+
+
+def is_scripting() -> bool:
+    return False
+
+
+def is_tracing() -> bool:
+    return False
+
+
+def save(m: Any, f: Any) -> None:
+    raise BackendError("jit.save: there is no TorchScript; save the state_dict by gradient.save")
+
+
+def load(f: Any, map_location: Any = None) -> None:
+    raise BackendError("jit.load: there is no TorchScript; load weights by gradient.load")

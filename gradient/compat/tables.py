@@ -1,0 +1,95 @@
+"""Which names of PyTorch's are found where, and what to use in place of those that are nowhere."""
+
+from __future__ import annotations
+
+FILES = {
+    "gradient": "gradient.compat.package",
+    "gradient.autograd": "gradient.compat.variable",
+    "gradient.backends": "gradient.compat.settings",
+    "gradient.cuda": "gradient.compat.cuda",
+    "gradient.nn": "gradient.compat.parallel",
+    "gradient.nn.init": "gradient.compat.init",
+}
+"""Modules, and the files of names that each of them lacks."""
+
+NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss", "module",
+      "normalization", "padding", "pooling", "rnn", "transformer")  # fmt: skip
+
+MODULES = {
+    "gradient.accelerator": "gradient.compat.accelerator",
+    "gradient.backends.cuda.matmul": "gradient.compat.settings",
+    "gradient.backends.cudnn": "gradient.compat.settings",
+    "gradient.backends.mkldnn": "gradient.compat.settings",
+    "gradient.backends.mps": "gradient.compat.mps",
+    "gradient.cuda.amp": "gradient.compat.cuda_amp",
+    "gradient.distributed": "gradient.compat.distributed",
+    "gradient.jit": "gradient.compat.jit",
+    "gradient.mps": "gradient.compat.mps",
+    "gradient.nn.modules": "gradient.nn",
+    **{f"gradient.nn.modules.{name}": f"gradient.nn.{name}" for name in NN},
+    "gradient.nn.modules.container": "gradient.nn.containers",
+    "gradient.nn.modules.sparse": "gradient.nn.embedding",
+    "gradient.nn.modules.upsampling": "gradient.nn.vision",
+    "gradient.nn.modules.utils": "gradient.compat.tuples",
+    "gradient.nn.parallel": "gradient.compat.parallel",
+    "gradient.optim.adamw": "gradient.optim.adam",
+    "gradient.utils.data.dataloader": "gradient.data",
+    "gradient.utils.data.dataset": "gradient.data",
+    "gradient.utils.data.sampler": "gradient.data",
+    "gradient.utils.tensorboard": "gradient.compat.tensorboard",
+    "gradient.utils.tensorboard.writer": "gradient.compat.tensorboard",
+    "gradient.version": "gradient.compat.version",
+}
+"""Modules of PyTorch's, and those that have their names here."""
+
+RENAMED = {
+    "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
+    "gradient.nn.utils.clip_grad_value": "gradient.nn.utils.clip_grad_value_",
+    "gradient.optim.lr_scheduler._LRScheduler": "gradient.optim.lr_scheduler.LRScheduler",
+}
+"""Old names of what stands in the same module."""
+
+PAGE = "see docs/from_pytorch.md"
+COMPLEX = f"there are no complex numbers ({PAGE})"
+LINALG = f"linear algebra beyond products is not here: use numpy.linalg on x.numpy() ({PAGE})"
+SPARSE = f"there are no sparse tensors ({PAGE})"
+LAYERS = f"not in nn ({PAGE})"
+
+HINTS = {
+    **dict.fromkeys(
+        ("gradient.complex64", "gradient.complex128", "gradient.cfloat", "gradient.cdouble",
+         "gradient.view_as_complex", "gradient.view_as_real", "gradient.polar", "gradient.fft",
+         "gradient.stft", "gradient.istft", "gradient.complex"), COMPLEX),
+    **dict.fromkeys(
+        ("gradient.linalg", "gradient.svd", "gradient.qr", "gradient.inverse", "gradient.det",
+         "gradient.cholesky", "gradient.pinverse", "gradient.slogdet", "gradient.lstsq"), LINALG),
+    **dict.fromkeys(
+        ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
+    **dict.fromkeys(
+        ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag", "gradient.nn.Transformer",
+         "gradient.nn.LazyLinear", "gradient.nn.LazyConv2d", "gradient.nn.SyncBatchNorm"), LAYERS),
+    "gradient.nn.Transformer": "TransformerEncoder and TransformerDecoder are here",
+    "gradient.distributions": f"probability distributions are not here ({PAGE})",
+    "gradient.func": f"transforms of functions are not here; autograd.grad(create_graph=True) "
+                     f"gives derivatives of any order ({PAGE})",
+    "gradient.vmap": f"write the batch dimension out ({PAGE})",
+    "gradient.autograd.functional": f"autograd.grad(create_graph=True) is ({PAGE})",
+    "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
+    "gradient.multiprocessing": "use Python's own; DataLoader starts its workers itself",
+    "gradient.optim.swa_utils": f"averaged weights are not here ({PAGE})",
+    "gradient.nn.utils.weight_norm": f"weight norm is not here ({PAGE})",
+    "gradient.nn.utils.spectral_norm": f"spectral norm is not here ({PAGE})",
+    "gradient.nn.utils.parametrize": f"parametrizations are not here ({PAGE})",
+    "gradient.nn.utils.parametrizations": f"parametrizations are not here ({PAGE})",
+    "gradient.nn.utils.rnn.pack_padded_sequence": f"there are no packed sequences: pad ({PAGE})",
+    "gradient.nn.utils.rnn.pad_packed_sequence": f"there are no packed sequences: pad ({PAGE})",
+    "gradient.nn.utils.rnn.PackedSequence": f"there are no packed sequences: pad ({PAGE})",
+    "gradient.nn.parallel.DistributedDataParallel": f"one process has one device ({PAGE})",
+    "gradient.nn.functional.grid_sample": LAYERS,
+    "gradient.nn.functional.ctc_loss": LAYERS,
+    "gradient.nn.functional.embedding_bag": LAYERS,
+    "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
+    "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
+    "gradient.channels_last": "tensors are row-major; leave memory_format out",
+}  # fmt: skip
+"""What to use in place of a name that is nowhere."""

@@ -1,0 +1,83 @@
+"""Run scripts that say `import torch`, unedited.
+
+$ python -m gradient.compat.torch train.py --epochs 3
+
+or, in a program that imports such code: `gradient.compat.torch.install()`. From then on `torch` and
+its modules are this package's, for libraries that look for it too. An installed PyTorch is not
+touched, and not seen by this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import runpy
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradient.errors import ArgumentError
+
+VERSION = "2.13.0"
+"""The release of PyTorch that is followed, for scripts that ask."""
+
+
+class Loader(importlib.abc.Loader):
+    """Gives `torch.nn` and the like: the module of ours itself, not a copy."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        own = importlib.import_module(f"gradient{spec.name.removeprefix('torch')}")
+        if spec.name == "torch":
+            module = ModuleType("torch", own.__doc__)
+            module.__dict__.update(__version__=VERSION, __path__=[], __getattr__=_of_package)
+            return module
+        self.spec = own.__spec__
+        return own
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ != "torch":
+            module.__spec__ = self.spec  # the import system has put torch's in its place
+
+
+def _of_package(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module 'torch' has no attribute {name!r}")
+    return getattr(importlib.import_module("gradient"), name)
+
+
+class Finder:
+    """Finds `torch` and its modules among this package's."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "torch" and not name.startswith("torch."):
+            return None
+        own = f"gradient{name.removeprefix('torch')}"
+        if importlib.util.find_spec(own) is None:
+            return None
+        return ModuleSpec(name, Loader(), is_package=True)
+
+
+def install() -> None:
+    """Have `import torch` give this package."""
+    if Finder in sys.meta_path:
+        return
+    if "torch" in sys.modules:
+        raise ArgumentError("compat.torch.install: PyTorch is imported already; call it before")
+    sys.meta_path.insert(0, Finder)
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments:
+        raise SystemExit("usage: python -m gradient.compat.torch SCRIPT [ARGUMENTS ...]")
+    install()
+    sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).resolve().parent)
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,283 @@
+"""Old and foreign spellings, reached only when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.compat import tables
+
+pytestmark = pytest.mark.cpu_only
+
+
+def ran(code: str, *arguments: str, cwd: Path | None = None) -> str:
+    command = [sys.executable, *(arguments or ("-c", code))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nothing_of_it_is_loaded_before_it_is_named() -> None:
+    found = ran(
+        "import sys, gradient, gradient.nn, gradient.optim, gradient.cuda, gradient.utils.data\n"
+        "print([name for name in sys.modules if name.startswith('gradient.compat')])"
+    )
+    assert found.strip() == "[]"
+
+
+def test_every_file_has_the_names_that_it_says() -> None:
+    for module in {*tables.FILES.values(), *tables.MODULES.values()}:
+        found = importlib.import_module(module)
+        for name in getattr(found, "__all__", ()):
+            getattr(found, name)
+
+
+@pytest.mark.parametrize("path", tables.MODULES)
+def test_modules_are_imported_by_pytorchs_names(path: str) -> None:
+    module = importlib.import_module(path)
+    parent, _, name = path.rpartition(".")
+    assert getattr(importlib.import_module(parent), name) is module
+
+
+@pytest.mark.parametrize("path", [*tables.FILES, *tables.RENAMED])
+def test_names_are_found_in_their_modules(path: str) -> None:
+    if path in tables.RENAMED:
+        module, _, name = path.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name))
+    else:
+        module = importlib.import_module(path)
+        for name in importlib.import_module(tables.FILES[path]).__all__:
+            if not name.startswith("_"):
+                getattr(module, name)
+
+
+@pytest.mark.parametrize("path", tables.HINTS)
+def test_absent_names_say_what_to_do(path: str) -> None:
+    parent, _, name = path.rpartition(".")
+    with pytest.raises(AttributeError) as caught:
+        getattr(importlib.import_module(parent), name)
+    assert str(caught.value).endswith(tables.HINTS[path])
+    with pytest.raises(ModuleNotFoundError, match="No module named"):
+        importlib.import_module(path)
+
+
+def test_other_names_are_absent_as_ever() -> None:
+    for module in (gradient, gradient.nn, gradient.utils.data, gradient.backends):
+        assert not hasattr(module, "no_such_name")
+        with pytest.raises(AttributeError, match=f"{module.__name__}.*has no.*no_such_name"):
+            module.no_such_name  # noqa: B018
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("gradient.no_such_module")
+
+
+def test_numbers_and_types() -> None:
+    t: Any = gradient
+    assert (t.inf, t.pi, t.e, t.newaxis) == (math.inf, math.pi, math.e, None)
+    assert math.isnan(t.nan)
+    assert isinstance(t.float32, t.dtype)
+    x = t.FloatTensor([1, 2])
+    assert x.dtype is t.float32
+    assert x.tolist() == [1.0, 2.0]
+    assert isinstance(x, t.FloatTensor)
+    assert not isinstance(x, t.LongTensor)
+    assert t.LongTensor(2, 3).shape == (2, 3)
+    assert t.DoubleTensor(np.ones(2, np.float32)).dtype is t.float64
+    assert t.FloatTensor(t.ones(2, dtype=t.int64)).dtype is t.float32
+    assert x.type(t.LongTensor).dtype is t.int64
+    assert t.ByteTensor().shape == (0,)
+    with pytest.raises(TypeError, match="FloatTensor: expected a sequence"):
+        t.FloatTensor(1.5)
+
+
+def test_default_tensor_type() -> None:
+    t: Any = gradient
+    try:
+        t.set_default_tensor_type(t.DoubleTensor)
+        assert t.ones(1).dtype is t.float64
+        t.set_default_tensor_type("torch.FloatTensor")
+        assert t.ones(1).dtype is t.float32
+    finally:
+        gradient.set_default_dtype(gradient.float32)
+    with pytest.raises(TypeError, match="a type such as FloatTensor"):
+        t.set_default_tensor_type("torch.NoTensor")
+
+
+def test_a_variable_is_a_tensor() -> None:
+    from gradient.autograd import Variable  # type: ignore[attr-defined]
+
+    x = gradient.ones(2)
+    assert Variable(x) is x
+    assert isinstance(x, Variable)
+    leaf = Variable(x, requires_grad=True)
+    assert leaf.requires_grad
+    assert not x.requires_grad
+
+
+def test_data_parallel_calls_its_module() -> None:
+    nn: Any = gradient.nn
+    layer = nn.Linear(2, 3)
+    parallel = nn.DataParallel(layer, device_ids=[0])
+    x = gradient.ones(1, 2)
+    assert gradient.equal(parallel(x), layer(x))
+    assert list(parallel.state_dict()) == ["module.weight", "module.bias"]
+    assert isinstance(parallel, nn.parallel.DataParallel)
+    with pytest.raises(ValueError, match="expected one device"):
+        nn.DataParallel(layer, device_ids=[0, 1])
+
+
+def test_switches_can_be_set() -> None:
+    t: Any = gradient
+    t.backends.cudnn.benchmark = True
+    t.backends.cudnn.deterministic = False
+    t.backends.cuda.matmul.allow_tf32 = True
+    assert t.backends.cudnn.benchmark
+    assert not t.backends.mps.is_available()
+    t.use_deterministic_algorithms(True)
+    t.set_float32_matmul_precision("high")
+    assert t.get_float32_matmul_precision() == "high"
+    with pytest.raises(ValueError, match="'highest', 'high' or 'medium'"):
+        t.set_float32_matmul_precision("low")
+    t.set_float32_matmul_precision("highest")
+
+
+def test_questions_about_devices() -> None:
+    t: Any = gradient
+    there = t.cuda.is_available()
+    assert t.accelerator.is_available() is there
+    assert (t.accelerator.current_accelerator() is None) is not there
+    if not there:
+        assert t.cuda.max_memory_allocated() == t.cuda.memory_reserved() == 0
+    t.cuda.empty_cache()
+    with t.cuda.device(0):
+        pass
+    assert not t.distributed.is_initialized()
+    assert t.version.__version__ == gradient.__version__
+    assert t.version.cuda is None
+
+
+def test_amp_by_its_old_name() -> None:
+    from gradient.cuda.amp import GradScaler, autocast  # type: ignore[import-not-found]
+
+    assert GradScaler is gradient.amp.GradScaler
+    with autocast(enabled=False):
+        assert (gradient.ones(2, 2) @ gradient.ones(2, 2)).dtype is gradient.float32
+
+
+def test_jit_leaves_functions_what_they_are() -> None:
+    jit: Any = gradient.jit  # type: ignore[attr-defined]
+
+    @jit.script
+    def double(x: Any) -> Any:
+        return x if jit.is_scripting() else 2 * x
+
+    @jit.ignore
+    def same(x: Any) -> Any:
+        return x
+
+    assert double(3) == 6
+    assert same(3) == 3
+    assert jit.trace(double, gradient.ones(1)) is double
+    with pytest.raises(RuntimeError, match="gradient.save"):
+        jit.save(double, "file")
+
+
+def test_old_names_of_initialisers() -> None:
+    w = gradient.empty(2, 3)
+    gradient.nn.init.constant(w, 2.0)  # type: ignore[attr-defined]
+    assert w.sum().item() == 12.0
+
+
+def test_numbers_as_tuples() -> None:
+    from gradient.nn.modules.utils import _pair, _triple  # type: ignore[import-not-found]
+
+    assert (_pair(3), _pair([1, 2]), _triple(1)) == ((3, 3), (1, 2), (1, 1, 1))
+
+
+def test_summary_writer_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    from gradient.utils.tensorboard import SummaryWriter  # type: ignore[import-not-found]
+
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        SummaryWriter()
+
+
+def test_summary_writer_writes_events(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from gradient.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_scalar("loss", gradient.tensor(1.5), 3)
+        writer.add_scalars("both", {"a": 1, "b": 2}, 4)
+        writer.add_text("note", "hello")
+    (events,) = tmp_path.iterdir()
+    content = events.read_bytes()
+    for word in (b"loss", b"both/a", b"both/b", b"note/text_summary", b"hello"):
+        assert word in content
+
+
+SCRIPT = """
+import sys
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.autograd import Variable
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data.dataloader import DataLoader
+
+assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 0)
+torch.manual_seed(0)
+x = Variable(torch.randn(64, 3))
+y = (x.sum(axis=1, keepdims=True) > 0).float()
+model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+scheduler = StepLR(optimizer, 100)
+for epoch in range(int(sys.argv[1])):
+    for a, b in DataLoader(list(zip(x, y)), batch_size=16):
+        loss = F.binary_cross_entropy_with_logits(model(a), b)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scheduler.step()
+print(torch.Tensor.__module__, isinstance(x, torch.Tensor), loss.item() < 0.3, __name__)
+"""
+
+
+def test_an_unedited_script_runs(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    said = ran("", "-m", "gradient.compat.torch", str(script), "20", cwd=tmp_path)
+    assert said.split() == ["gradient.tensor.core", "True", "True", "__main__"]
+
+
+def test_modules_stay_what_they_are_under_the_other_name() -> None:
+    said = ran(
+        "from gradient.compat import torch as compat\n"
+        "compat.install(); compat.install()\n"
+        "import torch, torch.nn, gradient, importlib\n"
+        "print(torch.nn is gradient.nn, gradient.nn.__spec__.name, torch.nn.Linear.__module__)\n"
+        "try: import torch.no_such_module\n"
+        "except ModuleNotFoundError as error: print(error)\n"
+    )
+    assert said.splitlines() == [
+        "True gradient.nn gradient.nn.linear",
+        "No module named 'torch.no_such_module'",
+    ]
+
+
+def test_installing_beside_pytorch_is_refused() -> None:
+    said = ran(
+        "import sys, types\n"
+        "sys.modules['torch'] = types.ModuleType('torch')\n"
+        "from gradient.compat.torch import install\n"
+        "try: install()\n"
+        "except ValueError as error: print(error)\n"
+    )
+    assert "PyTorch is imported already" in said
