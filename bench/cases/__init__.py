@@ -60,6 +60,7 @@ CASES = {
     "training": Case("compiled_steps", "training steps of four models, compiled and eager"),
     "convolution": Case("convolution", "eager training steps of convolutional nets"),
     "decode": Case("decode", "greedy tokens with the cache (--large: GPT-2 124M's shape)"),
+    "replay": Case("replayed_steps", "the Python of a replayed decoding step, and recording it"),
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "llama.cpp": Case(
         "llama_cpp", "GGUF files: decoding and prompts, beside llama.cpp (--large: 1.1B)"

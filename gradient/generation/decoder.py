@@ -82,9 +82,13 @@ class Decoder:
     @property
     def prefixes(self) -> Prefixes:
         """Return the texts so far, as processors see them."""
-        tokens = self.tokens[:, : max(self.lengths)]
+        held, length = self.tokens, max(self.lengths)
         return Prefixes(
-            self.ids, self.prompt_lengths, self.rows, device=self.tokens.device, tokens=tokens
+            self.ids,
+            self.prompt_lengths,
+            self.rows,
+            device=held.device,
+            tokens=lambda: held[:, :length],
         )
 
     @gradient.no_grad()

@@ -39,12 +39,12 @@ class Prefixes:
         rows: Sequence[int] | None = None,
         *,
         device: Device | str | None = None,
-        tokens: Tensor | None = None,
+        tokens: Tensor | Callable[[], Tensor] | None = None,
     ) -> None:
         """Args:
         prompt_lengths: default: nothing was generated yet.
         rows: default: row i is sequence i.
-        tokens: `ids` as a tensor, where the caller has it already.
+        tokens: `ids` as a tensor, where the caller has it already, or what gives that.
         """
         self.ids = ids
         self.prompt_lengths = (
@@ -62,7 +62,7 @@ class Prefixes:
     def tokens(self) -> Tensor:
         """Return the sequences as (B, L) int64 on the device, padded on the right with -1."""
         if self._tokens is not None:
-            return self._tokens
+            return self._tokens if isinstance(self._tokens, Tensor) else self._tokens()
         return padded(self.ids, max((len(each) for each in self.ids), default=0), self.device)
 
     @property
