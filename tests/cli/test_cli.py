@@ -218,7 +218,7 @@ def test_every_option_of_generation_is_a_flag_or_for_programs_alone():
     options = declared(Options)
     without = {name for name, option in options.items() if option.flag is None}
     assert without == {
-        "bad_words_ids", "early_stopping", "logits_processors", "max_draft_tokens",
+        "bad_words_ids", "compile", "early_stopping", "logits_processors", "max_draft_tokens",
         "prefill_chunk", "prompt_cache", "use_cache",
     }  # fmt: skip
     flags = {flag_names(name)[0] for name in options.keys() - without}
