@@ -65,7 +65,7 @@ class LinearKernels(AttentionDefaults[np.ndarray]):
             kind, size, as_bytes(kernels.contiguous(x)), k, rows.reshape(-1), k + PADDING,
         )  # fmt: skip
         out = np.empty((m, n), x.dtype)
-        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32, copy=False)
+        added = float32_bias(bias)
         chunk = max(1, CHUNK // k // PANEL) * PANEL
         if m > family.FEW:
             chunk = PANEL * PANELS if n >= 4 * PANEL * PANELS else PANEL
@@ -92,7 +92,7 @@ def _product_of_pairs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
     rows, given = np.zeros(held * x_row, np.uint16), stored(kernels.contiguous(x)).reshape(-1)
     threads.parallel_for(family.copy_rows, m, max(1, WIDENED // k), given, k, rows, x_row)
     out = np.empty((m, n), x.dtype)
-    added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+    added = float32_bias(bias)
     chunk = max(1, CHUNK // k // PANEL) * PANEL
     if m > family.FEW:
         chunk = CHUNK_OF_PAIRS if n >= 4 * CHUNK_OF_PAIRS else PANEL
@@ -106,6 +106,13 @@ def _product_of_pairs(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
 def as_bytes(x: np.ndarray) -> np.ndarray:
     """The bytes of a contiguous array."""
     return x.reshape(-1).view(np.uint8)
+
+
+def float32_bias(bias: np.ndarray | None) -> np.ndarray:
+    """A bias as kernels take it, where it can be without a copy; of size 0 for none."""
+    if bias is None:
+        return np.empty(0, np.float32)
+    return kernels.contiguous(bias if bias.dtype == float32.numpy else bias.astype(np.float32))
 
 
 def padded_rows(x: np.ndarray) -> np.ndarray:

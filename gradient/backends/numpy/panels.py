@@ -16,7 +16,7 @@ from gradient.backends import matmul_precision
 from gradient.backends.composed.attention import AttentionDefaults
 from gradient.backends.composed.packed import matrix_sizes
 from gradient.backends.numpy import kernels, memory, threads
-from gradient.backends.numpy.linear import as_bytes
+from gradient.backends.numpy.linear import as_bytes, float32_bias
 from gradient.backends.packed import PackedArray, write_count
 from gradient.dtypes import HALF_PRECISION, float32
 
@@ -72,7 +72,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         rows = as_bytes(kernels.contiguous(x))
         threads.parallel_for(family.int8_rows, m, chunk, kind, size, rows, k, m, rounded)
         out = np.empty((m, n), x.dtype)
-        added = np.empty(0, np.float32) if bias is None else bias.astype(np.float32)
+        added = float32_bias(bias)
         chunk = max(1, CHUNK // (family.COLUMNS * k))
         arguments = codes, scales, form.tag, blocks, steps, n, added, kind, size, as_bytes(out)
         if m == 1:
