@@ -42,7 +42,7 @@ def test_product_is_rounded_once(
 ) -> None:
     monkeypatch.setattr(kernels, "MIN_SIZE", 1)
     x, weight, bias = draw(rng, dtype, rows, k), draw(rng, dtype, n, k), draw(rng, dtype, n)
-    assert linear._supported(weight, x, bias)
+    assert linear.takes(weight, x, bias)
     got = backends.get("cpu").linear(x, weight, bias).astype(np.float64)
     exact = x.astype(np.float64) @ weight.astype(np.float64).T + bias.astype(np.float64)
     # One rounding, and what the float32 sums of k products may be off.
@@ -120,10 +120,10 @@ def test_other_layouts_are_left_to_the_default(dtype: np.dtype, rng: np.random.G
     weight, x = draw(rng, dtype, 256, 128), draw(rng, dtype, 2, 128)
     expected = backends.get("cpu").linear(x, weight).astype(np.float32)
     for other in (np.asfortranarray(weight), np.repeat(weight, 2, 0)[::2]):
-        assert not linear._supported(other, x, None)
+        assert not linear.takes(other, x, None)
         got = backends.get("cpu").linear(x, other).astype(np.float32)
         np.testing.assert_allclose(got, expected, rtol=2.0**-7, atol=1e-2)
-    assert linear._supported(weight, x[:, ::-1], None)  # rows of x are copied anyway
+    assert linear.takes(weight, x[:, ::-1], None)  # rows of x are copied anyway
 
 
 @DTYPES
