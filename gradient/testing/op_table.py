@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 
 from gradient.autograd.variable import wrap
-from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.backends.options import AttentionOptions, ConvolutionOptions, PoolingOptions, SlotMap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
 from gradient.ops import (
     activation,
     comparison,
+    convolution,
     elementwise,
     fused,
     index,
     linalg,
     loss,
+    pooling,
     reduce,
     shape,
     trigonometry,
@@ -104,6 +106,65 @@ def layer_norm(x: Any, weight: Any = 1.0, bias: Any = 0.0) -> Any:
 
 def rms_norm(x: Any, weight: Any = 1.0) -> Any:
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * weight
+
+
+def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
+    mean, variance = channel_moments(x)[:, :, None]
+    normal = (x - mean) / np.sqrt(variance + 1e-5)
+    return normal if weight is None else normal * weight[:, None] + bias[:, None]
+
+
+def channel_moments(x: Any) -> Any:
+    return np.stack([x.mean((0, 2)), x.var((0, 2))])
+
+
+SLIDE = ConvolutionOptions(stride=(2, 1), padding=((1, 0), (1, 1)), dilation=(1, 2), groups=2)
+"""Over (N, 4, 5, 6) by a weight (6, 2, 3, 2): windows of (2, 6)."""
+
+
+def convolve(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Group by group and tap by tap, of an input (N, 4, 5, 6)."""
+    x = np.pad(x, ((0, 0), (0, 0), *SLIDE.padding))
+    out = np.zeros((len(x), 6, 2, 6))
+    for i, j in np.ndindex(3, 2):
+        under = x[:, :, i : i + 3 : 2, 2 * j : 2 * j + 6]
+        for group in range(2):
+            o, c = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+            out[:, o] += np.einsum("nchw,oc->nohw", under[:, c], weight[o, :, i, j])
+    return out if bias is None else out + bias[:, None, None]
+
+
+def transposed_convolve(x: Any, weight: Any) -> Any:
+    """What gives the same product with an input as x with its convolution."""
+    out = np.zeros((len(x), 4, 6, 8))
+    for i, j in np.ndindex(3, 2):
+        for group in range(2):
+            o, c = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+            out[:, c, i : i + 3 : 2, 2 * j : 2 * j + 6] += np.einsum(
+                "nohw,oc->nchw", x[:, o], weight[o, :, i, j]
+            )
+    return out[:, :, 1:, 1:-1]
+
+
+WINDOWS = PoolingOptions(
+    kernel=(2, 2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), least=-math.inf
+)
+
+
+def windows(x: Any) -> Any:
+    """The numbers of x (2, 5, 4) under each window and where they are, -1 in the padding."""
+    places = np.broadcast_to(np.arange(20).reshape(5, 4), x.shape)
+    taps = []
+    for array, padding in ((x, -math.inf), (places, -1)):
+        padded = np.pad(array, ((0, 0), *WINDOWS.padding), constant_values=padding)
+        parts = [padded[:, i : i + 5 : 2, 2 * j : 2 * j + 3] for i, j in np.ndindex(2, 2)]
+        taps.append(np.stack(parts, -1))
+    return taps
+
+
+def max_pool_indices(x: Any) -> Any:
+    values, places = windows(x)
+    return np.take_along_axis(places, values.argmax(-1)[..., None], -1)[..., 0]
 
 
 TARGET = np.array([1, 0, 3])
@@ -631,6 +692,61 @@ TABLE = [
         rms_norm,
         ((3, 4), (4,)),
         note="round_first",
+    ),
+    Row(
+        "batch_norm",
+        fused.batch_norm,
+        batch_norm,
+        ((4, 3, 5), (3,), (3,)),
+        tolerance=64,
+    ),  # fmt: skip
+    Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
+    Row(
+        "channel_moments",
+        fused.channel_moments,
+        channel_moments,
+        ((4, 3, 5),),
+        differentiable=False,
+    ),  # fmt: skip
+    Row(
+        "convolution",
+        lambda x, weight, bias: convolution.convolution(x, weight, bias, options=SLIDE),
+        convolve,
+        ((2, 4, 5, 6), (6, 2, 3, 2), (6,)),
+        tolerance=64,
+        empty=((0, 4, 5, 6), (6, 2, 3, 2), (6,)),
+    ),
+    Row(
+        "convolution",
+        lambda x, weight: convolution.convolution(x, weight, options=SLIDE),
+        convolve,
+        ((2, 4, 5, 6), (6, 2, 3, 2)),
+        note="plain",
+        tolerance=64,
+    ),
+    Row(
+        "transposed_convolution",
+        lambda x, weight: convolution.transposed_convolution(
+            x, weight, shape=(x.shape[0], 4, 5, 6), options=SLIDE
+        ),
+        transposed_convolve,
+        ((2, 6, 2, 6), (6, 2, 3, 2)),
+        tolerance=64,
+        empty=((0, 6, 2, 6), (6, 2, 3, 2)),
+    ),
+    Row(
+        "max_pool",
+        lambda x: pooling.max_pool(x, options=WINDOWS),
+        lambda x: windows(x)[0].max(-1),
+        ((2, 5, 4),),
+        empty=((0, 5, 4),),
+    ),
+    Row(
+        "max_pool_indices",
+        lambda x: pooling.max_pool_indices(x, options=WINDOWS),
+        max_pool_indices,
+        ((2, 5, 4),),
+        differentiable=False,
     ),
     Row(
         "cross_entropy",
