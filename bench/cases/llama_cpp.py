@@ -103,9 +103,9 @@ class Task:
 
 DECODE = Task(f"decode {NEW_TOKENS}", PROMPT, NEW_TOKENS)
 READ = Task(f"prompt of {LONG_PROMPT}", LONG_PROMPT, 1)
+QUICK = (DECODE, READ)
 TASKS = (
-    DECODE,
-    READ,
+    *QUICK,
     Task(f"decode {NEW_TOKENS} of {ROWS} sequences", PROMPT, NEW_TOKENS, ROWS),
     Task(f"decode {AFTER_LONG} after {LONG_CONTEXT}", LONG_CONTEXT, AFTER_LONG),
 )
@@ -150,6 +150,7 @@ class Contender:
 def run(options: Options) -> Iterator[Result]:
     roofline = options.roofline()
     formats = FORMATS if options.quick else FORMATS + MORE_FORMATS
+    tasks = TINY if options.tiny else QUICK if options.quick else TASKS
     shapes = {"LLaMA, small": (random_llama.SMALL, formats[:1] if options.tiny else formats)}
     if options.large:
         shapes = {"LLaMA 1.1B": (random_llama.LLAMA_1B, formats)}
@@ -159,7 +160,7 @@ def run(options: Options) -> Iterator[Result]:
         folder = Path(os.environ.get("GRADIENT_BENCH_MODELS", temporary))
         for shape, (config, wanted) in shapes.items():
             for name, file in random_llama.write(config, folder, wanted).items():
-                for task in TINY if options.tiny else TASKS:
+                for task in tasks:
                     yield from compare(shape, name, file, task, roofline, options)
 
 
