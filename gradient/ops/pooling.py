@@ -7,7 +7,8 @@ from gradient.backends import Array, Backend
 from gradient.backends.options import PoolingOptions
 
 
-@op(lambda g, be, x_shape, indices, options: be.max_pool_grad(g, indices, x_shape, options))
+# The rule takes x, not its shape alone: what is differentiated twice runs anew, from what is saved.
+@op(lambda g, be, x, indices, options: be.max_pool_grad(g, indices, x.shape, options))
 def max_pool(
     be: Backend[Array], x: Array, /, *, options: PoolingOptions
 ) -> tuple[Array, dict[str, Array]]:

@@ -80,6 +80,18 @@ def test_gradient(row: Row, place: str):
 
 
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=by_name)
+def test_gradient_is_the_same_where_it_can_be_differentiated_again(row: Row, place: str):
+    """With create_graph an op may run anew on Tensors, from the inputs that its rules save."""
+    inputs = tensors(row.samples(), place, requires_grad=True)
+    out = row.run(*inputs)
+    g = gradient.tensor(np.linspace(-1, 2, out.numel()).reshape(out.shape), device=place)
+    once = gradient.autograd.grad(out, inputs, g, retain_graph=True)
+    again = gradient.autograd.grad(out, inputs, g, create_graph=True)
+    for plain, differentiable in zip(once, again, strict=True):
+        assert_close(host(differentiable.detach()), host(plain), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("row", DIFFERENTIABLE, ids=by_name)
 def test_second_gradient(row: Row, place: str):
     assert gradgradcheck(row.run, tensors(row.samples(), place, requires_grad=True))
 
