@@ -168,8 +168,9 @@ class DecodingSteps:
         """Bind a recorded step to this cache, or record one, or run the modules."""
         recorded = _recorded.get(self.model)
         if recorded is None or not recorded.valid():
-            self.replays.clear()
             recorded = _recorded[self.model] = Recorded(self.model)
+        if recorded is not self.recorded:  # another generation may have seen the change first
+            self.replays.clear()
         self.recorded = recorded
         self.reason = recorded.structure.hindrance or recorded.refused.get(key)
         number = self.seen[key] = self.seen.get(key, 0) + 1

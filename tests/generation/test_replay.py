@@ -219,6 +219,24 @@ def test_what_changes_between_steps_is_noticed(change: Any) -> None:
     assert replayed == plain and none == 0 and count >= 2
 
 
+def test_every_text_on_a_model_notices_what_changes() -> None:
+    model = llama(rms_norm_eps=1e-5)
+    pairs = []
+    for lengths in [(5,), (5, 9)]:  # whose steps are not the same ones
+        caches = [KVCache.for_model(model, len(lengths), 64, block=64) for _ in range(2)]
+        for cache in caches:
+            prefill(model, cache, prompts(*lengths))
+        pairs.append([DecodingSteps(model, each, i == 0) for i, each in enumerate(caches)])
+    for number in range(16):
+        if number == 8:
+            option(model)
+        for rows, (replayed, plain) in enumerate(pairs, 1):
+            tokens = gradient.tensor([[3 + number]] * rows)
+            found = [steps.logits(tokens, 9).array.tobytes() for steps in (replayed, plain)]
+            assert found[0] == found[1]
+    assert all(replayed.replayed > 8 for replayed, _ in pairs)
+
+
 def test_a_mode_that_changes_is_noticed() -> None:
     model = llama()
     cache, other = (KVCache.for_model(model, 1, 64, block=64) for _ in range(2))
