@@ -432,6 +432,13 @@ def test_a_kernel_takes_a_case_whatever_the_values(monkeypatch: pytest.MonkeyPat
         assert row.topk(9, largest=largest).indices.tolist() == list(range(9))
 
 
+def test_a_large_matrix_times_no_matrices() -> None:
+    matrix, none = gradient.ones(1, 700, 800), gradient.ones(0, 800, 900)
+    assert (matrix @ none).shape == (0, 700, 900)
+    images, weight = gradient.ones(0, 3, 32, 32), gradient.ones(64, 3, 7, 7)
+    assert gradient.nn.functional.conv2d(images, weight).shape == (0, 64, 26, 26)
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [((300, 40), (40, 70)), ((40, 70), (70, 900)), ((1, 90, 64), (64, 90)),
                  ((3, 2, 70, 64), (2, 64, 70))],

@@ -60,6 +60,7 @@ def _large(a: np.ndarray, b: np.ndarray, transposed: bool = False) -> bool:
     columns = b.shape[-2 if transposed else -1] if b.ndim > 1 else 0
     return (
         a.size * columns > ONE_THREAD
+        and b.size > 0
         and a.ndim > 1
         and a.dtype == b.dtype
         and a.dtype in _FLOATS
