@@ -259,6 +259,14 @@ def test_running_statistics_follow_without_a_graph() -> None:
     assert np.allclose(var.numpy(), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize(("stride", "padding"), [(7, 2), (9, 3)])
+def test_a_window_may_lie_in_the_padding_alone(stride: int, padding: int) -> None:
+    x, weight = (gradient.randn(*shape).requires_grad_() for shape in ((1, 2, 3), (4, 2, 1)))
+    F.conv1d(x, weight, stride=stride, padding=padding).sum().backward()
+    for t in (x, weight):
+        assert t.grad is not None and t.grad.shape == t.shape and not t.grad.any()
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ class ConvolutionDefaults(ShapeDefaults[Array]):
             for start, size in zip(starts, sizes, strict=True)
         )
         widths = tuple(
-            (max(0, -start), max(0, start + size - old))
+            (max(0, -start), min(size, max(0, start + size - old)))
             for start, size, old in zip(starts, sizes, x.shape[2:], strict=True)
         )
         if any(i.start > 0 or i.stop < old for i, old in zip(inside, x.shape[2:], strict=True)):
