@@ -267,6 +267,19 @@ def test_a_window_may_lie_in_the_padding_alone(stride: int, padding: int) -> Non
         assert t.grad is not None and t.grad.shape == t.shape and not t.grad.any()
 
 
+def test_batch_norm_far_from_zero_does_not_depend_on_the_layout() -> None:
+    rows = gradient.randn(64, 400, 2) + 1e4
+    found = []
+    for x in (rows.transpose(1, 2), rows.transpose(1, 2).contiguous()):
+        x, mean = x.detach().requires_grad_(), zeros(2)
+        weight = ones(2).requires_grad_()
+        y = F.batch_norm(x, mean, ones(2), weight, training=True)
+        y.pow(3).sum().backward()
+        found.append((y, mean, x.grad, weight.grad))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 

@@ -57,5 +57,6 @@ class BatchNormDefaults(ShapeDefaults[Array]):
         """The mean, x without it, and the variance."""
         mean = self._mean(x)
         centred = x - mean
-        centred = centred - self._mean(centred)  # what the rounding of the mean left over
-        return mean, centred, self._mean(centred * centred)
+        rest = self._mean(centred)  # what the rounding of the mean left over
+        centred = centred - rest
+        return mean + rest, centred, self._mean(centred * centred)
