@@ -140,6 +140,7 @@ class Watch:
 
     def _optimizer(self, optimizer: Optimizer, path: str) -> list[tuple[Any, str]]:
         found: list[tuple[Any, str]] = []
+        self._parts.append(_Owned(path or type(optimizer).__name__, optimizer))
         for i, group in enumerate(optimizer.param_groups):
             found += self._add(_Dict(f"{path}.param_groups[{i}]", group))
         for p, state in optimizer.state.items():
@@ -251,6 +252,21 @@ class _State(_Part):
 
     def now(self) -> list[Any]:
         return [v for v in self.state.values() if not isinstance(v, (int, float))]
+
+
+class _Owned(_Part):
+    """An optimiser's groups and the states of its parameters, in which a plan reads and writes:
+    `load_state_dict` gives it others, whatever these hold. States may be born."""
+
+    def __init__(self, path: str, optimizer: Optimizer):
+        self.optimizer, self.known = optimizer, [*optimizer.state]
+        super().__init__(path)
+
+    def now(self) -> list[Any]:
+        return [*self.optimizer.param_groups, *map(self.optimizer.state.get, self.known)]
+
+    def difference(self, now: list[Any], live: frozenset[tuple[int, str]]) -> str | None:
+        return f"{self.path}'s groups or state (they are other objects now)"
 
 
 class _Sequence(_Part):

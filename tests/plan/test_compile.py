@@ -140,6 +140,50 @@ def test_optimisers_and_rates_that_change_at_each_step(make_optimizer: Any) -> N
     assert made[0].recompiles <= 1, made[0].explain()
 
 
+def rolled_back(optimizer: optim.Optimizer, saved: Any) -> None:
+    optimizer.load_state_dict(saved)
+
+
+def loaded_and_slowed(optimizer: optim.Optimizer, saved: Any) -> None:
+    optimizer.load_state_dict(optimizer.state_dict())  # the same numbers, in other dicts
+    optimizer.param_groups[0]["lr"] *= 0.1
+
+
+def forgotten(optimizer: optim.Optimizer, saved: Any) -> None:
+    optimizer.state.clear()
+
+
+@pytest.mark.parametrize("change", [rolled_back, loaded_and_slowed, forgotten])
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_state_that_an_optimiser_is_given_is_used(name: str, change: Any) -> None:
+    def run(wrap: Callable[[Step], Step]) -> list[Any]:
+        gradient.manual_seed(0)
+        model = mlp()
+        options = {"momentum": 0.9} if name == "SGD" else {}
+        optimizer = getattr(optim, name)(model.parameters(), lr=0.1, **options)
+
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+        each, saved = wrap(step), None
+        for i, (x, y) in enumerate(batches(False, 14)):
+            if i == 3:
+                saved = optimizer.state_dict()
+                saved["param_groups"][0]["lr"] = 0.05
+            if i == 8:
+                change(optimizer, saved)
+            each(x, y)
+        return [p.tolist() for p in model.parameters()]
+
+    if change is forgotten:  # a state is born in a step: no step is like it
+        with pytest.warns(UserWarning, match="runs eagerly"):
+            assert run(gradient.compile) == run(eager)
+    else:
+        assert run(compiled) == run(eager)
+
+
 def test_an_optimiser_that_reads_values_says_so() -> None:
     expected = losses_of(mlp, optim.Adafactor, eager, 3)
     with pytest.warns(UserWarning, match="Optimizer.step reads the value"):
