@@ -181,6 +181,7 @@ class DecodingSteps:
         wait = self.wait if step is not None else max(2, self.wait)
         if self.reason is not None or not wanted or number <= wait:
             return self._by_modules(tokens)
+        counts = self.cache.counts
         try:
             if step is None:
                 times = self.recordings[key] = self.recordings.get(key, 0) + 1
@@ -194,6 +195,7 @@ class DecodingSteps:
                 return result
             replay = Replay(step, self.cache.tensors)
         except PlanError as error:
+            self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
             recorded.refused[key] = self.reason = str(error)
             return self._by_modules(tokens)
         room = self.cache.room  # others are for tensors that the cache has no more
