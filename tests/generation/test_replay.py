@@ -22,8 +22,8 @@ NAMES = [name for name in FAMILIES if "," not in name or "rope" in name]
 KINDS = ("static", "sliding", "paged")
 
 
-BY_MODULES = ("deepseek_v2", "mixtral")
-"""Families whose recorded steps are found not to give what the modules do, and are not used."""
+BY_MODULES = ("deepseek_v2", "mixtral", "qwen2_moe", "qwen3_moe")
+"""Families with experts, whose products are not replayed."""
 
 
 def prompts(*lengths: int) -> list[list[int]]:
