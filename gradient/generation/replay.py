@@ -4,6 +4,9 @@ Between the operations of a step stands Python, which takes as long as a small m
 the step for a batch and a block of cache slots is recorded once (`gradient.plan`), and from then on
 replayed without Python in between. Replays give what the modules give, bit for bit. What cannot be
 recorded, or may have changed since, runs as modules.
+
+Changed weights, attributes and hooks are noticed at the next token; what modules hold in dicts and
+lists, at the next text. What only a closure or a global variable says is not: `compile=False`.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class Recorded:
         self.tensors = [*model.parameters(), *model.buffers()]
         self.arrays = [t.array for t in self.tensors]
         self.written = packed.written()
+        self.contents: list[Any] | None = None
 
     def valid(self) -> bool:
         """Whether modules and weights are what they were."""
@@ -77,6 +81,7 @@ class Recorded:
     def add(self, key: Any, step: Step) -> None:
         """Keep a step, and look after what it uses beside the model's tensors."""
         self.steps[key] = step
+        self.contents = self.structure.contents()
         known = set(map(id, self.tensors))
         for t, array in step.watched:
             if id(t) not in known:
@@ -110,6 +115,9 @@ class DecodingSteps:
         self.seen: dict[Any, int] = {}
         self.recordings: dict[Any, int] = {}
         self.recorded: Recorded | None = None
+        kept = _recorded.get(model)
+        if kept is not None and kept.contents not in (None, kept.structure.contents()):
+            del _recorded[model]
         self.reason = self._hindrance()
 
     def _hindrance(self) -> str | None:

@@ -51,13 +51,32 @@ class Structure:
         self.changes = changes.count
         return True
 
+    def contents(self) -> list[Any]:
+        """What the attributes say, and the dicts, lists, tuples and sets among them, in which a
+        change is not noticed at once: plain values, and the identities of other objects."""
+        return [_content(_attributes_of(part)) for part, _, _ in self.parts]
+
+
+def _content(value: Any, depth: int = 4) -> Any:
+    if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
+        return repr(value)  # NaN, too, is what it was
+    if depth and isinstance(value, dict):
+        return [(_content(key, 0), _content(each, depth - 1)) for key, each in value.items()]
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [_content(each, depth - 1) for each in value]
+    return id(value)
+
 
 def _attributes(part: Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in EVERY_STEP}
+    return _attributes_of(vars(part))
+
+
+def _attributes_of(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in EVERY_STEP}
 
 
 def _same(part: dict[str, Any], before: dict[str, Any]) -> bool:
-    now = {name: value for name, value in part.items() if name not in EVERY_STEP}
+    now = _attributes_of(part)
     return now.keys() == before.keys() and all(
         value is before[name] or _equal(value, before[name]) for name, value in now.items()
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gradient
+from gradient import nn
 from gradient.generation import KVCache, generate, prefill
 from gradient.generation.replay import DecodingSteps
 from gradient.models import LlamaConfig, LlamaForCausalLM
@@ -321,3 +322,22 @@ def test_a_model_that_counts_on_the_host_runs_as_modules() -> None:
     result = generate(model, prompts(5)[0], compile=True, max_new_tokens=12, ignore_eos=True)
     assert result.timings.replayed_steps == 0
     assert "changes from step to step" in str(result.timings.not_replayed)
+
+
+def test_numbers_in_a_dict_of_a_module_are_noticed_at_the_next_text() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, base: nn.Module) -> None:
+            super().__init__()
+            self.base, self.scaling = base, {"default": 1.0}
+
+        def forward(self, x: gradient.Tensor) -> gradient.Tensor:
+            return self.base(x) * self.scaling["default"]
+
+    model = llama()
+    scaled = model.model.layers[0].mlp.down_proj = Scaled(model.model.layers[0].mlp.down_proj)
+    before, _ = both_ways(model, prompts(5))
+    assert before[0].timings.replayed_steps
+    scaled.scaling["default"] = -3.0
+    replayed, plain = both_ways(model, prompts(5), logprobs=3)
+    assert replayed[0].token_ids == plain[0].token_ids
+    assert replayed[0].logprobs == plain[0].logprobs
