@@ -53,7 +53,7 @@ def test_the_arena_is_at_most_what_eager_holds(make: Any, shape: tuple[int, ...]
 
     x = gradient.randn(*shape)
     fast: Any = gradient.compile(step, fullgraph=True)
-    for _ in range(4):
+    for _ in range(6):
         fast(x)
     (signature,) = fast.signatures.values()
     (variant,) = signature.variants
