@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.cpu import CONVERTS_FLOAT16
 from gradient.backends.numpy.kernels.vectors import (
     LANES,
     Vector,
@@ -68,7 +69,15 @@ def _of_bfloat16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
 
 
 def _of_float16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
-    return builder.fpext(value, floats)
+    return builder.fpext(value, floats) if CONVERTS_FLOAT16 else _never(builder, floats)
+
+
+def _never(builder: Any, kind: Any) -> Any:
+    """Instead of a conversion for which there is no instruction: LLVM would call a function that
+    is not there. Such numbers are not given to kernels (`kernels.computes`)."""
+    trap = builder.module.declare_intrinsic("llvm.trap", (), ir.FunctionType(ir.VoidType(), ()))
+    builder.call(trap, ())
+    return ir.Constant(kind, ir.Undefined)
 
 
 def _of_int8(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
@@ -134,7 +143,8 @@ def _to_bfloat16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
 
 
 def _to_float16(builder: Any, value: Any, floats: Any, ints: Any) -> Any:
-    return builder.fptrunc(value, ir.VectorType(F16, floats.count))
+    halves = ir.VectorType(F16, floats.count)
+    return builder.fptrunc(value, halves) if CONVERTS_FLOAT16 else _never(builder, halves)
 
 
 write_float32, write_float32_number = (_writer(n, _of_float32) for n in (SOME, 1))
