@@ -157,7 +157,7 @@ def mlp_of(config: LlamaFamilyConfig) -> nn.Module:
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Attention, then the MLP, each added to the residual stream.
+    """Attention, then the MLP, each added to the residual stream; or both of one input.
 
     What they read is normalised, or what they give, or both, as `config.norms` says.
 
@@ -183,7 +183,7 @@ class LlamaDecoderLayer(nn.Module):
         norm = norm or norm_of(config)
         self.self_attn = attention(config, layer)
         self.add_module(self.mlp_name, mlp(config))
-        self.norms = config.norms
+        self.norms, self.parallel = config.norms, config.parallel
         for name in filter(None, config.norms):
             self.add_module(name, norm(config.hidden_size, config.norm_eps))
         self.dropout = nn.Dropout(config.residual_dropout)
@@ -191,9 +191,12 @@ class LlamaDecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        y = self.self_attn(self.normed(self.norms.before_attention, x), rotate, past)
+        read = self.normed(self.norms.before_attention, x)
+        y = self.self_attn(read, rotate, past)
         x = x + self.scaled(self.normed(self.norms.behind_attention, y))
-        y = getattr(self, self.mlp_name)(self.normed(self.norms.before_mlp, x))
+        if not self.parallel:
+            read = self.normed(self.norms.before_mlp, x)
+        y = getattr(self, self.mlp_name)(read)
         return x + self.scaled(self.normed(self.norms.behind_mlp, y))
 
     def normed(self, name: str, x: Tensor) -> Tensor:

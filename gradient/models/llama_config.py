@@ -71,6 +71,8 @@ class LlamaFamilyConfig(RotaryConfig):
     qk_norm = constant("")
     #: What checkpoints call the norms around attention and MLP.
     norms = constant(Norms())
+    #: Whether the MLP reads what attention reads, and not what it gives.
+    parallel = constant(False)
     bias_fields: ClassVar[BiasFields] = BiasFields()
     #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.
     mlp_names: ClassVar[tuple[str, str] | None] = None
@@ -88,6 +90,10 @@ class LlamaFamilyConfig(RotaryConfig):
     sliding_window = constant(None)
     use_sliding_window = constant(True)
     layer_types = constant(None)
+    #: Which layers know no positions (NoPE, Kazemnejad et al. 2023, arXiv:2305.19466): 0 for each
+    #: that rotates nothing, 1 for others; or, without a list, the last of so many; None: no layer.
+    no_rope_layers = constant(None)
+    no_rope_layer_interval = constant(None)
 
     intermediate_size: int = size(11008)
     num_key_value_heads: int | None = size(None)  # None: num_attention_heads
@@ -105,7 +111,7 @@ class LlamaFamilyConfig(RotaryConfig):
                 f"num_key_value_heads = {self.kv_heads} must divide "
                 f"num_attention_heads = {self.num_attention_heads}"
             ]
-        return super().problems() + self.layer_type_problems()
+        return super().problems() + self.layer_type_problems() + self.no_rope_problems()
 
     def layer_type_problems(self) -> list[str]:
         """Return what is wrong with `layer_types`."""
@@ -120,7 +126,20 @@ class LlamaFamilyConfig(RotaryConfig):
             found.append(f"layer_types must name {layers} layers, got {named}")
         return found
 
+    def no_rope_problems(self) -> list[str]:
+        """Return what is wrong with `no_rope_layers`."""
+        listed, layers = self.no_rope_layers, self.num_hidden_layers
+        short = listed is not None and len(listed) < layers
+        return [f"no_rope_layers must name {layers} layers: {listed}"] if short else []
+
     # What modules ask.
+
+    @property
+    def rotary_kinds(self) -> list[str | None]:
+        layers = range(self.num_hidden_layers)
+        every = self.no_rope_layer_interval or len(layers) + 1
+        rotated = self.no_rope_layers or [(layer + 1) % every for layer in layers]
+        return [FULL if rotated[layer] else None for layer in layers]
 
     @property
     def layer_kinds(self) -> list[str]:

@@ -1,8 +1,4 @@
-"""SmolLM3 (Bakouch et al. 2025): LLaMA whose every fourth layer knows no positions.
-
-Kazemnejad et al. 2023 (arXiv:2305.19466), "The Impact of Positional Encoding on Length
-Generalization in Transformers": NoPE.
-"""
+"""SmolLM3 (Bakouch et al. 2025): LLaMA whose every fourth layer knows no positions (NoPE)."""
 
 from __future__ import annotations
 
@@ -55,20 +51,6 @@ class SmolLM3Config(LlamaConfig):
     bos_token_id: int | None = 128000
     eos_token_id: int | list[int] | None = 128001
     pad_token_id: int | None = 128004
-
-    def problems(self) -> list[str]:
-        found = super().problems()
-        listed = self.no_rope_layers
-        if listed is not None and len(listed) < self.num_hidden_layers:
-            found.append(f"no_rope_layers must name {self.num_hidden_layers} layers: {listed}")
-        return found
-
-    @property
-    def rotary_kinds(self) -> list[str | None]:
-        layers = range(self.num_hidden_layers)
-        every = self.no_rope_layer_interval
-        rotated = self.no_rope_layers or [(layer + 1) % every for layer in layers]
-        return [FULL if rotated[layer] else None for layer in layers]
 
     @property
     def usual_layer_kinds(self) -> list[str]:

@@ -14,12 +14,10 @@ from functools import partial
 
 import gradient
 from gradient import nn
-from gradient.models.causal_lm import PastKeyValues
 from gradient.models.config import positive, probability, same_as
 from gradient.models.gguf import PLAIN, SILU, Key, decoder_keys
-from gradient.models.llama import LlamaAttention, LlamaDecoderLayer, LlamaForCausalLM
+from gradient.models.llama import LlamaAttention, LlamaForCausalLM
 from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
-from gradient.models.rope import ApplyRotary
 from gradient.tensor import Tensor
 
 __all__ = ["StableLmConfig", "StableLmForCausalLM"]
@@ -56,6 +54,7 @@ class StableLmConfig(LlamaFamilyConfig):
     eos_token_id: int | list[int] | None = 0
 
     residual_dropout = same_as("hidden_dropout")
+    parallel = same_as("use_parallel_residual")
 
     @property
     def qk_norm(self) -> str:
@@ -88,22 +87,10 @@ class StableLmAttention(LlamaAttention):
         super().__init__(config, layer, partial(StableLmLayerNormPerHead, config.head_size))
 
 
-class StableLmDecoderLayer(LlamaDecoderLayer):
-    """Attention and MLP, one after the other on norms of their own or side by side on one."""
-
-    def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        y = self.normed(self.norms.before_attention, x)
-        x = x + self.self_attn(y, rotate, past)
-        if self.norms.before_mlp:
-            y = self.normed(self.norms.before_mlp, x)
-        return x + self.dropout(getattr(self, self.mlp_name)(y))
-
-
 class StableLmForCausalLM(LlamaForCausalLM):
     """StableLM with its language-model head."""
 
     config_class = StableLmConfig
 
     def __init__(self, config: StableLmConfig) -> None:
-        super().__init__(config, layer=StableLmDecoderLayer, attention=StableLmAttention)
+        super().__init__(config, attention=StableLmAttention)
