@@ -11,8 +11,9 @@ Each linear layer has, in place of `weight` (N, K), for groups of neighbours alo
     weight = scale * (code - zero)
 
 GPTQ's zeros are stored less 1, unless "checkpoint_format" is "gptq_v2". Codes, scales and zeros are
-taken as they are: nothing is rounded. Where columns were sorted by size before they were quantised
-("desc_act"), a group's are no neighbours: such a weight is made float16.
+taken as they are: nothing is rounded. "group_size" -1 is one group of all K; the last group of a
+row may be shorter than the others. Where columns were sorted by size before they were quantised
+("desc_act"), a group's are no neighbours. Weights in groups that `int4_group` lacks become float16.
 
 Frantar et al. 2022, "GPTQ"; Lin et al. 2023, "AWQ". Layouts: AutoGPTQ's and AutoAWQ's `pack`.
 """
@@ -38,6 +39,8 @@ ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """Which of eight neighbours lies in each four bits of an int32, lowest first, in AWQ's files."""
 FORMATS = (int4_group128, int4_group, int4_group32)
 PARTS = ("qzeros", "scales", "g_idx")
+GROUP_SIZE = 128
+"""Where the settings have none: the default of both libraries."""
 
 
 def is_quantized(tensors: TensorFile) -> bool:
@@ -49,8 +52,8 @@ class GPTQWeights(TensorFile):
     """A folder's tensors, with `weight` in place of those from which it is made.
 
     Raises:
-        UnsupportedModel: `settings`, config.json's "quantization_config", has other than 4 bits, or
-            another of AWQ's layouts.
+        UnsupportedModel: `settings`, config.json's "quantization_config", has other than 4 bits, a
+            size of groups that is none, or another of AWQ's layouts.
     """
 
     def __init__(self, file: TensorFile, settings: Mapping[str, Any]) -> None:
@@ -63,6 +66,12 @@ class GPTQWeights(TensorFile):
                 f"{self.path}: its weights are quantised by {settings['quant_method']!r} to {bits} "
                 f"bits{layout}; expected 4 bits{' in the layout gemm' if self._awq else ''}: load "
                 "the unquantised model, with quantize= for smaller weights"
+            )
+        self._group = settings.get("group_size", GROUP_SIZE)
+        if type(self._group) is not int or (self._group < 1 and self._group != -1):
+            raise UnsupportedModel(
+                f"{self.path}: its quantization_config has group_size {self._group!r}; expected a "
+                "positive number, or -1 for one group a row"
             )
         raised = not self._awq and settings.get("checkpoint_format", "gptq") != "gptq_v2"
         self._above = int(raised)
@@ -105,7 +114,13 @@ class GPTQWeights(TensorFile):
             )
         groups, n = scales.shape
         k = len(words) if self._awq else 8 * len(words)
-        group = k // groups
+        group = k if self._group == -1 else self._group
+        if groups != -(-k // group):
+            raise FileFormatError(
+                f"{self.path}: {layer}: scales {scales.shape} for {k} columns in groups of {group} "
+                f"(group_size in its quantization_config): expected {-(-k // group)} groups, got "
+                f"{groups}"
+            )
         codes = _transposed(words) if self._awq else _pairs_along_columns(words)
         zeros = _nibbles(zeros, self._awq) + np.uint8(self._above)
         scales = np.asarray(scales, np.float16)
@@ -115,7 +130,7 @@ class GPTQWeights(TensorFile):
                 codes, scales, zeros, self._checked(layer, part("g_idx"), k, groups)
             )
         kind = next((kind for kind in FORMATS if group % kind.block_size == 0), None)
-        if kind is None:
+        if kind is None or k % group:
             return _dequantized(codes, scales, zeros, order)
         times = group // kind.block_size
         parts = (codes, *(np.repeat(x.T, times, 1) for x in (scales, zeros)))
@@ -142,7 +157,6 @@ def _fit(words: np.ndarray, zeros: np.ndarray, scales: np.ndarray, awq: bool) ->
         and words.shape[1] == (n // 8 if awq else n)
         and zeros.shape == (groups, n // 8)
         and k > 0
-        and k % groups == 0
     )
 
 

@@ -34,9 +34,10 @@ def quantized(
     rng: np.random.Generator, method: str, n: int, k: int, group: int, *, shuffled: bool, above: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The stored tensors of a layer, and the weight (N, K) that they stand for."""
+    group = k if group == -1 else group
     codes = rng.integers(0, 16, (k, n)).astype(np.uint8)
-    zeros = rng.integers(above, 16 + above, (k // group, n)).astype(np.uint8)
-    scales = rng.uniform(0.001, 0.01, (k // group, n)).astype(np.float16)
+    zeros = rng.integers(above, 16 + above, (-(-k // group), n)).astype(np.uint8)
+    scales = rng.uniform(0.001, 0.01, (-(-k // group), n)).astype(np.float16)
     index = np.arange(k, dtype=np.int32) // group
     if shuffled:
         rng.shuffle(index)
@@ -72,7 +73,7 @@ def write(
     return weights
 
 
-@pytest.mark.parametrize("group", [32, 64, 128, 256])
+@pytest.mark.parametrize("group", [32, 64, 128, 256, -1])
 @pytest.mark.parametrize("method", ["gptq", "gptq_v2", "awq"])
 def test_weights_are_taken_as_they_are(method: str, group: int, tmp_path: Path) -> None:
     settings = {"checkpoint_format": method} if method == "gptq_v2" else {}
@@ -100,6 +101,35 @@ def test_they_multiply_save_and_load(tmp_path: Path) -> None:
     assert gradient.equal(again(ids), model(ids))
 
 
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_groups_that_do_not_divide_a_row_are_made_float16(method: str, tmp_path: Path) -> None:
+    weights = write(tmp_path, method, 192)  # of 256 columns or 512: the last is shorter
+    state = load_model(tmp_path).state_dict()
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(state[name].numpy(), weight.astype(np.float16))
+
+
+def test_groups_are_128_columns_where_nothing_is_said(tmp_path: Path) -> None:
+    weights = write(tmp_path, "awq", 128)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["quantization_config"]["group_size"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    state = load_model(tmp_path).state_dict()
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(state[name].dequantize().numpy(), weight)
+
+
+@pytest.mark.parametrize(("said", "expected"), [(128, 2), (-1, 1), (192, 2)])
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_another_number_of_groups_than_the_config_says(
+    method: str, said: int, expected: int, tmp_path: Path
+) -> None:
+    write(tmp_path, method, 64, group_size=said)
+    message = rf"scales \(4, .*: expected {expected} groups, got 4"
+    with pytest.raises(FileFormatError, match=message):
+        load_model(tmp_path)
+
+
 def test_columns_that_were_sorted_are_made_float16(tmp_path: Path) -> None:
     weights = write(tmp_path, "gptq", 64, shuffled=True, desc_act=True)
     state = load_model(tmp_path).state_dict()
@@ -111,6 +141,8 @@ def test_columns_that_were_sorted_are_made_float16(tmp_path: Path) -> None:
     ("method", "settings", "message"),
     [
         ("gptq", {"bits": 8}, "to 8 bits; expected 4 bits"),
+        ("gptq", {"group_size": 0}, "group_size 0; expected a positive number, or -1"),
+        ("awq", {"group_size": "128"}, "group_size '128'; expected a positive number, or -1"),
         ("awq", {"version": "gemv"}, "in the layout 'gemv'; expected 4 bits in the layout gemm"),
         ("bitsandbytes", {}, "quantised by 'bitsandbytes', which is not read here"),
     ],
