@@ -226,6 +226,20 @@ def panel_of(kind, weight, w_at, w_row, columns, count, rows, panel):
             transpose(rows, j * row + p, row, panel, p * pair + j, pair)
 
 
+@ordered_subroutine
+def add_panel(x, at, x_row, rows, panel, count, part, part_at, add):
+    """`many` of so many rows, and of those up to the next multiple of 4."""
+    pair, i = 2 * lanes(x), 0
+    while i < rows:
+        here, to = at + i * x_row, part_at + i * pair
+        if i + ROWS <= rows:
+            many_rows(x, here, x_row, panel, count, part, to, add)
+            i += ROWS
+        else:
+            many_4(x, here, x_row, panel, count, part, to, add)
+            i += 4
+
+
 @ordered_kernel
 def widen_rows(start, stop, kind, size, x, k, out, out_row):
     """The rows start to stop of x, k numbers each, as float32, `out_row` apart."""
@@ -270,15 +284,8 @@ def linear(start, stop, x, x_row, rows, kind, form, size, weight, n, k, bias, ou
                 j = start + number * pair
                 columns = min(pair, stop - j)
                 panel_of(kind, weight, j * w_row + p * size, w_row, columns, count, w_rows, panel)
-                i = 0
-                while i < m:
-                    at, to = (top + i) * x_row + p, (number * near + i) * pair
-                    if i + ROWS <= m:
-                        many_rows(x, at, x_row, panel, count, part, to, p > 0)
-                        i += ROWS
-                    else:
-                        many_4(x, at, x_row, panel, count, part, to, p > 0)
-                        i += 4
+                to = number * near * pair
+                add_panel(x, top * x_row + p, x_row, m, panel, count, part, to, p > 0)
         for number in range(panels):
             j = start + number * pair
             sums, to = part[number * near * pair :], (top * n + j) * size

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
-from gradient.backends.numpy.kernels.dense import DEPTH, NEAR, ROWS, many_4, many_rows
+from gradient.backends.numpy.kernels.dense import DEPTH, NEAR, add_panel
 from gradient.backends.numpy.kernels.packed_linear import unpack_block
 from gradient.backends.numpy.kernels.vectors import lanes
 
@@ -39,15 +39,8 @@ def input_grad(start, stop, g, g_row, rows, weight, form, weights, size, n, k, o
                         to = (q * DEPTH + j) * pair
                         panels[to : to + pair] = unpacked[q * pair : (q + 1) * pair]
                 for q in range(pairs):
-                    panel, i = panels[q * DEPTH * pair :], 0
-                    while i < m:
-                        at, to = (top + i) * g_row + first, (q * near + i) * pair
-                        if i + ROWS <= m:
-                            many_rows(g, at, g_row, panel, count, part, to, first > 0)
-                            i += ROWS
-                        else:
-                            many_4(g, at, g_row, panel, count, part, to, first > 0)
-                            i += 4
+                    panel, at = panels[q * DEPTH * pair :], top * g_row + first
+                    add_panel(g, at, g_row, m, panel, count, part, q * near * pair, first > 0)
             for i in range(min(m, held - top)):
                 to = (top + i) * k + block * weights
                 for q in range(pairs):
