@@ -34,6 +34,9 @@ def arguments() -> argparse.Namespace:
         "--tiny", action="store_true", help="one round at small sizes: shows only that cases run"
     )
     parser.add_argument("--large", action="store_true", help="GPT-2 124M's shape too: minutes")
+    parser.add_argument(
+        "--only", metavar="TEXT", help="of llama.cpp: what has this in its name, quick or not"
+    )
     parser.add_argument("--no-peers", action="store_true", help="gradient and numpy alone")
     parser.add_argument("--threads", type=int, help="for cases not defined for one thread")
     chosen = parser.parse_args()
@@ -75,6 +78,7 @@ def main() -> int:
             tiny=chosen.tiny,
             large=chosen.large,
             peers=not chosen.no_peers,
+            only=chosen.only,
         )
         print(f"measuring {name}: {CASES[name].summary}", file=sys.stderr)
         try:

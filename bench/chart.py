@@ -16,7 +16,7 @@ def ratios(path: Path) -> dict[str, Result]:
     """Our results beside llama.cpp's, by what was measured; of several, the last."""
     lines = path.read_text(encoding="utf-8").splitlines()
     results = [Result.from_json(line) for line in lines if line.startswith('{"kind": "result"')]
-    return {r.what: r for r in results if r.case == "llama.cpp" and r.ratio is not None}
+    return {r.what: r for r in results if r.case == r.peer == "llama.cpp"}
 
 
 def table(results: dict[str, Result]) -> str:

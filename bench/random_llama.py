@@ -66,23 +66,28 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 """Token types of a GGUF vocabulary."""
 
 
-def write(config: Any, folder: Path, formats: tuple[str, ...]) -> dict[str, Path]:
-    """A file for each format: bf16, or what `gradient quantize --to` and `convert --dtype` take.
+def write(config: Any, folder: Path, name: str) -> Path:
+    """A file in a format: bf16, or what `gradient quantize --to` and `convert --dtype` take.
 
-    Files that are there already are taken as they are.
+    A file that is there already is taken as it is.
     """
     shape = f"{config.model_type}-{config.hidden_size}"
-    files = {name: folder / f"{shape}-{name}.gguf" for name in formats}
-    base = folder / f"{shape}-bf16.gguf"
-    if not base.exists() and not all(file.exists() for file in files.values()):
+    base, file = (folder / f"{shape}-{each}.gguf" for each in ("bf16", name))
+    if file.exists():
+        return file
+    if not base.exists():
         gradient.manual_seed(0)
         model = model_class(config.model_type)(config).to(gradient.bfloat16)
         save_gguf(model, base, metadata=_vocabulary(config.vocab_size))
-    for name, file in files.items():
-        if not file.exists():
-            command = ["convert", "--dtype"] if name in ("f16", "f32") else ["quantize", "--to"]
-            _gradient(command[0], str(base), str(file), command[1], name)
-    return files
+    if file != base:
+        convert(base, file, name)
+    return file
+
+
+def convert(source: Path, file: Path, name: str) -> None:
+    """Write a model's file in another format."""
+    command = ["convert", "--dtype"] if name in ("f16", "f32") else ["quantize", "--to"]
+    _gradient(command[0], str(source), str(file), command[1], name)
 
 
 def _gradient(*arguments: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import machine
 from bench.machine import installed
 
 MEBIBYTE = 1 << 20
@@ -29,30 +30,46 @@ class Roofline:
     peak_flops: float  # float32 operations per second in a large matrix product
 
 
-def measure(threads: int, size: int = 64 * MEBIBYTE, matrix: int = 2048) -> Roofline:
+def measure(threads: int, size: int | None = None, matrix: int = 2048) -> Roofline:
     """Probe this machine for about two seconds; the best of several tries counts.
 
     Args:
-        threads: how many threads the bandwidth probes use. The matrix product uses what its
-            library was started with (OMP_NUM_THREADS and its like).
-        size: bytes of each array in the bandwidth probes; must be well beyond the last cache.
+        threads: how many threads the bandwidth probes use. The matrix product, and kernels, use
+            what their libraries were started with (OMP_NUM_THREADS and its like).
+        size: bytes that are read; by default well beyond the last cache.
         matrix: rows and columns of the square matrices.
     """
-    a, b, out = (np.full(size // 4, value, np.float32) for value in (1.0, 2.0, 0.0))
-    bounds = np.linspace(0, len(a), threads + 1, dtype=int)
-    parts = [
-        (a[lo:hi], b[lo:hi], out[lo:hi]) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    size = size or max(256 * MEBIBYTE, 2 * machine.largest_cache())
+    memory = np.ones(size // 4, np.float32)
+    parts = np.array_split(memory, threads)
+    triples = [np.array_split(part[: len(part) // 3 * 3], 3) for part in parts]
     with ThreadPoolExecutor(threads) as pool:
-        read = _least_seconds(lambda: list(pool.map(lambda p: np.max(p[0]), parts)))
-        stream = _least_seconds(lambda: list(pool.map(lambda p: np.add(p[0], p[1], p[2]), parts)))
+        reads = [lambda: list(pool.map(np.max, parts)), *_kernels(memory)]
+        read = min(map(_least_seconds, reads))
+        stream = _least_seconds(lambda: list(pool.map(lambda x: np.add(*x), triples)))
     product = min(_least_seconds(run, 4) for run in _matrix_products(matrix))
     return Roofline(
         threads=threads,
         read_bandwidth=size / read,
-        stream_bandwidth=3 * size / stream,
+        stream_bandwidth=3 * sum(x.nbytes for x, *_ in triples) / stream,
         peak_flops=2 * matrix**3 / product,
     )
+
+
+def _kernels(memory: np.ndarray) -> list[Callable[[], object]]:
+    """Reading by kernels, where there are any: they need fewer instructions than NumPy."""
+    from gradient.backends.numpy import kernels, threads
+
+    if not kernels.available():
+        return []
+    from bench import reading
+
+    parts = len(memory) // reading.NUMBERS
+    out = np.zeros(64 * parts, np.float32)  # a vector of any processor each
+    return [
+        lambda kernel=kernel: threads.parallel_for(kernel, parts, 1, memory, out)  # type: ignore[misc]
+        for kernel in (reading.one_stream, reading.four_streams)
+    ]
 
 
 def _matrix_products(size: int) -> list[Callable[[], object]]:

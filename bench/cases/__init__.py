@@ -22,6 +22,11 @@ class Options:
     tiny: bool = False
     large: bool = False
     peers: bool = True
+    only: str | None = None
+
+    def wants(self, what: str) -> bool:
+        """Whether to measure this: all is, unless some is asked for by a part of its name."""
+        return self.only is None or self.only.lower() in what.lower()
 
     def peer(self, module: str) -> bool:
         """Whether to measure against this peer: it is wanted, and installed."""
@@ -64,6 +69,9 @@ CASES = {
     "speculative": Case("speculative", "prompt lookup against plain decoding"),
     "llama.cpp": Case(
         "llama_cpp", "GGUF files: decoding and prompts, beside llama.cpp (--large: 1.1B)"
+    ),
+    "logits": Case(
+        "logits", "how far logits of packed weights are from exact ones, as llama.cpp's"
     ),
     "load": Case("load_memory", "time and peak memory of loading a model file"),
 }

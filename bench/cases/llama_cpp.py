@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from bench import fresh_process, random_llama
 from bench.cases import Options
@@ -29,26 +30,40 @@ from bench.roofline import Roofline
 
 PROMPT, NEW_TOKENS = 16, 64
 LONG_PROMPT = 512
-LONG_CONTEXT, AFTER_LONG = 2000, 32
+LONG_CONTEXT = 2000
 ROWS = 4
 FORMATS = ("q4_0", "q4_k_m", "q8_0", "bf16")
 MORE_FORMATS = ("q5_k_m", "q6_k", "f16", "f32")
 OTHERS = ("q4_0", "q8_0")
 """Formats of the other shapes: their rows are not all of whole blocks of 256."""
-TARGETS = {"q4_0": 1.3, "q4_k_m": 1.2, "q5_k_m": 1.2, "q6_k": 1.2, "q8_0": 1.6, "bf16": 1.05}
-"""Times llama.cpp's tokens a second when decoding the 1.1B shape."""
+TARGETS = {"q4_0": 1.3, "q4_k_m": 1.2, "q5_k_m": 1.2, "q6_k": 1.2, "q8_0": 1.6}
+TARGETS |= {"bf16": 1.05, "f16": 1.05}
+"""Times llama.cpp's tokens a second when decoding one row of the 1.1B shape."""
+OTHER_TARGET = 1.2
+"""The same of the other shapes."""
+READ_TARGETS = {"q4_0": 1.3, "q4_k_m": 1.3, "q8_0": 2.0, "bf16": 1.0, "f32": 1.2}
+"""Times llama.cpp's tokens of a prompt, of the 1.1B shape."""
+TOGETHER = 2.5
+"""Times one sequence's tokens a second when ROWS are decoded together."""
 
-# A contender reads lines "PROMPT NEW ROWS": the tokens to read and to generate, of so many rows at
-# once. It answers each with the seconds of both: until the first token is there, and after it.
+# A contender reads lines "PROMPT NEW ROWS KEEP": the tokens to read and to generate, of so many
+# rows at once, and whether what it has read may be kept from the line before. It answers each with
+# the seconds of both: until the first token is there, and after it.
 BY_GRADIENT = """
 import sys
 import gradient
+from gradient.generation import PromptCache
 lm = gradient.hub.load(sys.argv[1])
+kept = None
 for line in sys.stdin:
-    prompt, new, rows = map(int, line.split())
+    prompt, new, rows, keep = map(int, line.split())
     prompts = [list(range(3 + row, 3 + row + prompt)) for row in range(rows)]
-    done = lm.generate(prompts, max_new_tokens=new, ignore_eos=True, temperature=0)
-    timings = done[0].timings
+    options = dict(max_new_tokens=new, ignore_eos=True, temperature=0)
+    if keep:
+        kept = kept or PromptCache(lm.model)
+        timings = lm.generate(prompts[0], prompt_cache=kept, **options).timings
+    else:
+        timings = lm.generate(prompts, **options)[0].timings
     print(timings.prompt_seconds, timings.decode_seconds, flush=True)
 """
 BY_LLAMA_CPP = """
@@ -62,6 +77,7 @@ params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = size, size, 51
 params.n_threads = params.n_threads_batch = threads
 params.kv_unified = True
 context, words = c.llama_init_from_model(llama.model, params), llama.n_vocab()
+memory, kept = c.llama_get_memory(context), None
 batch = c.llama_batch_init(size, 0, 1)
 def run(tokens, first):  # tokens (rows, T), from position `first` on: the next token of each row
     rows, count = tokens.shape
@@ -75,25 +91,35 @@ def run(tokens, first):  # tokens (rows, T), from position `first` on: the next 
             for row in range(rows))
     return np.array([[logits.argmax()] for logits in last])
 for line in sys.stdin:
-    prompt, new, rows = map(int, line.split())
-    c.llama_memory_clear(c.llama_get_memory(context), True)
-    start = time.perf_counter()
-    tokens = run(np.arange(3, 3 + prompt) + np.arange(rows)[:, None], 0)
+    prompt, new, rows, keep = map(int, line.split())
+    ids = np.arange(3, 3 + prompt) + np.arange(rows)[:, None]
+    start, first = time.perf_counter(), 0
+    if keep and kept == prompt:
+        first = prompt - 1
+        c.llama_memory_seq_rm(memory, 0, first, -1)
+    else:
+        c.llama_memory_clear(memory, True)
+    tokens = run(ids[:, first:], first)
     read = time.perf_counter()
     for i in range(new - 1):
         tokens = run(tokens, prompt + i)
     print(read - start, time.perf_counter() - read, flush=True)
+    kept = prompt if keep else None
 """
 
 
 @dataclass(frozen=True)
 class Task:
-    """What contenders are timed at: reading a prompt, or the tokens after the first one."""
+    """What contenders are timed at: reading a prompt, or the tokens after the first one.
+
+    `keep`: the prompt is read once, not in each round.
+    """
 
     what: str
     prompt: int
     new: int
     rows: int = 1
+    keep: bool = False
 
     @property
     def tokens(self) -> int:
@@ -103,13 +129,15 @@ class Task:
 
 DECODE = Task(f"decode {NEW_TOKENS}", PROMPT, NEW_TOKENS)
 READ = Task(f"prompt of {LONG_PROMPT}", LONG_PROMPT, 1)
+TOGETHER_TASK = Task(f"{ROWS} sequences, decode {NEW_TOKENS}", PROMPT, NEW_TOKENS, ROWS)
+AFTER = Task(f"after {LONG_CONTEXT}, decode {NEW_TOKENS}", LONG_CONTEXT, NEW_TOKENS, keep=True)
 QUICK = (DECODE, READ)
-TASKS = (
-    *QUICK,
-    Task(f"decode {NEW_TOKENS} of {ROWS} sequences", PROMPT, NEW_TOKENS, ROWS),
-    Task(f"decode {AFTER_LONG} after {LONG_CONTEXT}", LONG_CONTEXT, AFTER_LONG),
+TASKS = (DECODE, TOGETHER_TASK, READ, AFTER)
+TINY = (
+    Task("decode 3", 4, 3),
+    Task("2 sequences, decode 3", 4, 3, 2),
+    Task("after 6, decode 3", 6, 3, keep=True),
 )
-TINY = (Task("decode 3", 4, 3), Task("decode 3 of 2 sequences", 4, 3, 2))
 
 
 class Contender:
@@ -127,7 +155,7 @@ class Contender:
     def run(self, task: Task) -> float:
         """The seconds of what a task times."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(f"{task.prompt} {task.new} {task.rows}\n")
+        self._process.stdin.write(f"{task.prompt} {task.new} {task.rows} {int(task.keep)}\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline().split()
         if len(answer) != 2:
@@ -149,45 +177,84 @@ class Contender:
 
 def run(options: Options) -> Iterator[Result]:
     roofline = options.roofline()
-    formats = FORMATS if options.quick else FORMATS + MORE_FORMATS
-    tasks = TINY if options.tiny else QUICK if options.quick else TASKS
-    shapes = {"LLaMA, small": (random_llama.SMALL, formats[:1] if options.tiny else formats)}
-    if options.large:
-        shapes = {"LLaMA 1.1B": (random_llama.LLAMA_1B, formats)}
-        if not options.quick:
-            shapes |= {shape: (config, OTHERS) for shape, config in random_llama.OTHERS.items()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(os.environ.get("GRADIENT_BENCH_MODELS", temporary))
-        for shape, (config, wanted) in shapes.items():
-            for name, file in random_llama.write(config, folder, wanted).items():
-                for task in tasks:
-                    yield from compare(shape, name, file, task, roofline, options)
+        for shape, (config, formats) in _shapes(options).items():
+            for name in formats:
+                tasks = [t for t in _tasks(options) if options.wants(f"{shape}, {name}: {t.what}")]
+                if tasks:
+                    file = random_llama.write(config, folder, name)
+                    yield from compare(shape, name, file, tasks, roofline, options)
+
+
+def _shapes(options: Options) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """The models, and their formats; all of them where some are asked for by name."""
+    formats = FORMATS if options.quick and not options.only else FORMATS + MORE_FORMATS
+    if not options.large:
+        return {"LLaMA, small": (random_llama.SMALL, formats[:1] if options.tiny else formats)}
+    shapes: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "LLaMA 1.1B": (random_llama.LLAMA_1B, formats)
+    }
+    if options.only or not options.quick:
+        shapes |= {shape: (config, OTHERS) for shape, config in random_llama.OTHERS.items()}
+    return shapes
+
+
+def _tasks(options: Options) -> tuple[Task, ...]:
+    return TINY if options.tiny else QUICK if options.quick and not options.only else TASKS
 
 
 def compare(
-    shape: str, name: str, file: Path, task: Task, roofline: Roofline, options: Options
+    shape: str, name: str, file: Path, tasks: list[Task], roofline: Roofline, options: Options
 ) -> Iterator[Result]:
-    """Time one task on one file by each contender."""
+    """Time tasks on one file by each contender."""
     pythons = {"gradient": (sys.executable, BY_GRADIENT)}
     peer = os.environ.get("LLAMA_CPP_PYTHON", sys.executable)
     if options.peers and (peer != sys.executable or installed("llama_cpp")):
         pythons["llama.cpp"] = (peer, BY_LLAMA_CPP)
+    if TOGETHER_TASK in tasks and DECODE not in tasks:
+        tasks = [DECODE, *tasks]
     size = file.stat().st_size
+    one: Samples | None = None
     with ExitStack() as stack:
         contenders = {
             label: stack.enter_context(Contender(python, code, file, options.threads))
             for label, (python, code) in pythons.items()
         }
-        samples = _take_turns(contenders, task, options.rounds(8))
+        for task in tasks:
+            samples = _take_turns(contenders, task, options.rounds(8))
+            what = f"{shape}, {name}, {size / 1e6:,.0f} MB: {task.what}"
+            target = _target(shape, name, task) if options.large else None
+            yield from _results(what, task, target, samples, size, roofline)
+            if task == DECODE:
+                one = samples["gradient"]
+            if task == TOGETHER_TASK and one is not None:
+                yield _together(what, samples["gradient"], one)
+
+
+def _target(shape: str, name: str, task: Task) -> float | None:
+    """Times llama.cpp's tokens a second."""
+    decodes, own = task.new > 1, shape == "LLaMA 1.1B"
+    if task.rows > 1 or not (decodes or own):
+        return None
+    return (TARGETS if decodes else READ_TARGETS).get(name) if own else OTHER_TARGET
+
+
+def _results(
+    what: str,
+    task: Task,
+    target: float | None,
+    samples: dict[str, Samples],
+    size: int,
+    roofline: Roofline,
+) -> Iterator[Result]:
     for label, sample in samples.items():
         faster = None
         if label == "gradient" and "llama.cpp" in samples:
             faster = 1 / sample.ratio(samples["llama.cpp"])
-        decodes = task.new > 1
-        target = TARGETS.get(name, 1.2) if decodes and options.large else None
         yield Result(
             case="llama.cpp",
-            what=f"{shape}, {name}, {size / 1e6:,.0f} MB: {task.what}",
+            what=what,
             contender=label,
             value=task.tokens / sample.median,
             unit="tokens/s",
@@ -196,7 +263,7 @@ def compare(
             peer="llama.cpp" if faster else None,
             ratio=faster,
             roofline=size * (task.new - 1) / roofline.read_bandwidth / sample.median
-            if decodes
+            if task.new > 1
             else None,
             bound=f"{roofline.read_bandwidth / 1e9:.1f} GB/s read",
             target=f">= {target} x llama.cpp" if target and faster else None,
@@ -204,11 +271,27 @@ def compare(
         )
 
 
+def _together(what: str, several: Samples, one: Samples) -> Result:
+    """How many times one sequence's tokens a second several give."""
+    times = ROWS / several.ratio(one)
+    return Result(
+        case="llama.cpp",
+        what=what,
+        contender="gradient, of one",
+        value=ROWS * (NEW_TOKENS - 1) / several.median,
+        unit="tokens/s",
+        peer="one sequence",
+        ratio=times,
+        target=f">= {TOGETHER} x one sequence",
+        met=times >= TOGETHER,
+    )
+
+
 def _take_turns(contenders: dict[str, Contender], task: Task, rounds: int) -> dict[str, Samples]:
     """As `interleave`, by the seconds that the contenders themselves give."""
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
     order = list(contenders)
-    for contender in contenders.values():  # warm up: pages, compilations
+    for contender in contenders.values():  # warm up: pages, compilations, recorded steps
         contender.run(task)
     for _ in range(rounds):
         for label in order:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import gradient
 import gradient.functional as F
+from gradient.backends.numpy import kernels
 from gradient.checkpoints import load_model, save_model
 from gradient.cli.app import app
 from gradient.cli.diff import read_side, rounded
@@ -371,11 +372,27 @@ def test_diff_of_what_there_is_not():
 # ---- a real model --------------------------------------------------------------------------------
 
 
-def test_stories260k(real_data):
+@pytest.fixture(scope="module")
+def stories(real_data):
+    path = real_data("tinystories_sample") / "tinystories_1000.json"
+    return json.loads(path.read_text(encoding="utf-8"))[:12]
+
+
+def test_stories260k(real_data, stories):
     """Its model card says 1.2968 on its validation set; 1.38 is what other implementations find."""
     lm = gradient.hub.load(real_data("stories260k") / "stories260K.bin")
-    stories = json.loads(
-        (real_data("tinystories_sample") / "tinystories_1000.json").read_text(encoding="utf-8")
-    )[:12]
     found = perplexity(lm.model, lm.tokenizer.encode_batch(stories))
     assert found.nll == pytest.approx(1.38, abs=0.02)
+
+
+@pytest.mark.parametrize("to", ["q8_0", "q4_0", "q5_0", "q4_1", "int8_channel", "bf16"])
+def test_stories260k_by_kernels(to, real_data, stories, monkeypatch):
+    """Kernels that round x to int8, or sum in another order, leave its perplexity as it is."""
+    monkeypatch.setattr(kernels, "MIN_SIZE", 1)  # its matrices are smaller than those they take
+    file = real_data("stories260k") / "stories260K.gguf"
+    options = {"dtype": to} if to == "bf16" else {"quantize": to}
+    lm = gradient.hub.load(file, **options)
+    ids = lm.tokenizer.encode_batch(stories)
+    found = perplexity(lm.model, ids).perplexity
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    assert perplexity(lm.model, ids).perplexity == pytest.approx(found, rel=1e-3)
