@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.explain import explain
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, new_node, next_sequence_nr, trace, user_frame
+from gradient.autograd.node import Node, new_node, next_sequence_nr, trace
 from gradient.autograd.outputs import outputs
 from gradient.autograd.promotion import CHECKED_KINDS, cast_result, promote
 from gradient.autograd.saving import saver
 from gradient.autograd.variable import Number, TensorType, Variable, new_variable, wrap
+from gradient.source_lines import user_frame
 
 if TYPE_CHECKING:
     from gradient.autograd.op import Op

@@ -7,10 +7,11 @@ from typing import Any, TypeVar, cast
 
 from gradient.autograd import engine
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, location_of, make_node, next_sequence_nr, user_frame
+from gradient.autograd.node import Node, make_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
+from gradient.source_lines import location_of, user_frame
 
 __all__ = [
     "checkpoint",

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
-from gradient.autograd.node import Node, location_of, make_node, trace, user_frame
+from gradient.autograd.node import Node, make_node, trace
 from gradient.autograd.outputs import output_node, outputs
 from gradient.autograd.variable import Variable, wrap
 from gradient.errors import AutogradError
+from gradient.source_lines import location_of, user_frame
 
 if TYPE_CHECKING:
     from gradient.tensor import Tensor

@@ -13,18 +13,11 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from gradient.autograd.node import (
-    PACKAGE,
-    Location,
-    Node,
-    location_of,
-    next_sequence_nr,
-    source_line,
-    user_frame,
-)
+from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import parts_of
 from gradient.errors import AutogradError
+from gradient.source_lines import PACKAGE, Location, location_of, source_line, user_frame
 
 
 class Overwrite:

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd import calls
 from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
-from gradient.autograd.node import Node, location_of, make_node, trace, user_frame
+from gradient.autograd.node import Node, make_node, trace
 from gradient.autograd.outputs import with_zeros
 from gradient.autograd.promotion import Promotion
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
+from gradient.source_lines import location_of, user_frame
 
 if TYPE_CHECKING:
     from gradient.autograd.decorators import BinaryDecorator, Decorator

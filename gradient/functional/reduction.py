@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-from gradient.autograd.node import user_frame
 from gradient.errors import ArgumentError
+from gradient.source_lines import user_frame
 from gradient.tensor import Tensor
 
 

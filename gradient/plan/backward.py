@@ -18,13 +18,14 @@ from gradient import backends
 from gradient.autograd import engine
 from gradient.autograd.checkpoint import outer_nodes
 from gradient.autograd.modes import enable_grad, mode
-from gradient.autograd.node import Node, location_of, make_node, next_sequence_nr, user_frame
+from gradient.autograd.node import Node, make_node, next_sequence_nr
 from gradient.autograd.outputs import outputs
 from gradient.autograd.variable import wrap
 from gradient.plan.arguments import tensors_in
 from gradient.plan.calls import BOUNDARY, Ref
 from gradient.plan.executors import CpuExecutor
 from gradient.plan.plan import Plan
+from gradient.source_lines import location_of, user_frame
 from gradient.tensor import Tensor
 
 

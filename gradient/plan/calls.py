@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradient.autograd.node import Location, source_line
+from gradient.source_lines import Location, source_line
 
 Kind = Literal["input", "external", "constant", "internal"]
 """input      copied in before each replay, named by the caller

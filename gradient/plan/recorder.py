@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gradient.autograd.node import inside, location_of, source_line, user_frame
 from gradient.backends import Backend
 from gradient.backends.packed import PackedArray
 from gradient.backends.recording import OPERATORS, WRITES, Real, RecordedArray, value_of
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Kind, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
+from gradient.source_lines import inside, location_of, source_line, user_frame
 
 ARRAYS = (np.ndarray, np.generic)
 

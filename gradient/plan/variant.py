@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.autograd import inplace
-from gradient.autograd.node import Node, next_sequence_nr, user_frame
+from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable, wrap
 from gradient.plan.arguments import mapped_tensors, tensors_in
 from gradient.plan.backward import Again, Backward, DifferentiablePlan, is_live
@@ -29,6 +29,7 @@ from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
 from gradient.plan.recording import Recording, live
 from gradient.plan.watch import Watch, equal
+from gradient.source_lines import user_frame
 from gradient.tensor import Tensor
 from gradient.tensor.views import with_bases
 

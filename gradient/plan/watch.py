@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from gradient.autograd.node import PACKAGE
 from gradient.autograd.variable import Variable
 from gradient.optim import Optimizer
 from gradient.plan.errors import PlanError
 from gradient.random import Generator
+from gradient.source_lines import PACKAGE
 
 LIMIT = 200_000
 """Objects that are walked at most."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.inference import refuse_write
 from gradient.autograd.inplace import mark_overwritten
 from gradient.autograd.modes import inference_used, mode
-from gradient.autograd.node import Node, location_of, user_frame
+from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import is_packed
 from gradient.errors import AutogradError, DTypeError, ShapeError
 from gradient.ops import elementwise, index
+from gradient.source_lines import location_of, user_frame
 from gradient.tensor.packed import refuse
 from gradient.tensor.views import propagate_write, rebase_history, view_info_of, with_bases
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradient.autograd.node import Node, location_of, make_node, user_frame
+from gradient.autograd.node import Node, make_node
+from gradient.source_lines import location_of, user_frame
 
 Parents = Sequence[Node | None]
 
