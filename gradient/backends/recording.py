@@ -36,8 +36,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """Python's operators by the names that calls of a plan have."""
 
-_REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
+REFLECTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor",
               "lshift", "rshift")  # fmt: skip
+"""Those that Python asks of the second operand, too, where the first is a number."""
 
 
 class Recorder(Protocol):
@@ -118,7 +119,7 @@ def _operator(name: str, reflected: bool) -> Callable[..., Any]:
 
 for _name in OPERATORS:
     setattr(RecordedArray, f"__{_name}__", _operator(_name, False))
-for _name in _REFLECTED:
+for _name in REFLECTED:
     setattr(RecordedArray, f"__r{_name}__", _operator(_name, True))
 
 

@@ -16,14 +16,15 @@ from support.backend_table import BARE, CASES, Draw, call
 ROWS = [(name, i) for name in CASES for i in range(len(CASES[name]))]
 
 
+@pytest.mark.parametrize("place", ["handle", "process"])
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 @pytest.mark.parametrize(("method", "case"), ROWS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_handles_suffice(method: str, case: int, dtype: str) -> None:
+def test_handles_suffice(method: str, case: int, dtype: str, place: str) -> None:
     """Arrays with a shape, a dtype and operators alone give the same bits as NumPy's."""
     arguments = CASES[method][case]
     expected = call(BARE, method, arguments(Draw(dtype)))
-    got = call(backends.get("handle"), method, arguments(Draw(dtype)))
+    got = call(backends.get(place), method, arguments(Draw(dtype)))
     assert len(got) == len(expected)
     for x, y in zip(got, expected, strict=True):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)

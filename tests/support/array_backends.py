@@ -1,10 +1,11 @@
-"""Two backends that prove the contract of `gradient.backends.base`.
+"""Three backends that prove the contract of `gradient.backends.base`.
 
 bare     NumPy arrays and the required methods alone: every composed default runs as written
 handle   arrays are opaque handles with a shape, a dtype and operators, as a plugin in another
          process has them: no composed definition, rule or Tensor method may lean on a NumPy method
+process  arrays are in the example plugin, another process
 
-The suite runs the op table on both, as devices "bare" and "handle".
+The suite runs the op table on each, as devices "bare", "handle" and "process".
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradient import backends
+from gradient.backends import process
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.required import RequiredMethods
@@ -144,6 +146,7 @@ for _name in REQUIRED:
     if _name not in vars(HandleBackend) and _name != "synchronize":
         setattr(HandleBackend, _name, _passed_on(_name))
 
+process.register("process", process.NUMPY_PLUGIN)
 backends.register("bare", lambda index: BareBackend())
 backends.register("handle", lambda index: HandleBackend())
-PROOFS = ("bare", "handle")
+PROOFS = ("bare", "handle", "process")

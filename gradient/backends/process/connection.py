@@ -1,0 +1,196 @@
+"""The plugin's process: starting it, bytes to it and from it, and the word on how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Sequence
+from typing import IO, Any, NoReturn
+
+import numpy as np
+
+from gradient.backends.process.protocol import (
+    MEMORY_VARIABLE,
+    MESSAGE_LIMIT,
+    REGION,
+    PluginError,
+)
+from gradient.errors import DeviceError, MissingDependency
+
+SHOWN = 4000
+"""Bytes of a plugin's standard error that an error shows: the last."""
+GRACE = 2.0
+"""Seconds that a plugin has to end by itself."""
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+class Connection:
+    """A plugin that runs. Its standard input and output are one socket; what it writes to standard
+    error is shown when it fails.
+
+    `region` is memory that both processes see. It has no name in any file system, so nothing is
+    left of it however they end.
+    """
+
+    def __init__(self, command: Sequence[str], timeout: float):
+        self.command, self.timeout = list(command), timeout
+        self.lost: str | None = None
+        """Why nothing can be sent any more."""
+        self._unpacker = msgpack().Unpacker(
+            use_list=True, max_buffer_size=MESSAGE_LIMIT, strict_map_key=False
+        )
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the connection)
+        memory = _anonymous_file(REGION)
+        mine, its = socket.socketpair()
+        try:
+            self.region = np.frombuffer(mmap.mmap(memory, REGION), np.uint8)
+            self.process = subprocess.Popen(
+                self.command, stdin=its.fileno(), stdout=its.fileno(), stderr=self._errors,
+                pass_fds=[memory],
+                env=os.environ | {MEMORY_VARIABLE: f"{memory}:{REGION}"},
+                start_new_session=True,  # Ctrl-C is for the user's program alone
+            )  # fmt: skip
+        except OSError as error:
+            mine.close()
+            self._errors.close()
+            raise DeviceError(f"cannot start {shlex.join(self.command)}: {error}") from None
+        finally:
+            its.close()
+            os.close(memory)
+        self.socket = mine
+        self.close = weakref.finalize(self, _end, self.process, self.socket, self._errors)
+        _open.add(self)
+
+    def send(self, data: Any) -> None:
+        if self.lost is not None:
+            raise PluginError(self.lost)
+        try:
+            self.socket.settimeout(self.timeout)
+            self.socket.sendall(data)
+        except TimeoutError:
+            self._hangs()
+        except OSError:
+            self._ended()
+
+    def receive(self) -> list[Any]:
+        """The next message."""
+        if self.lost is not None:
+            raise PluginError(self.lost)
+        while True:
+            try:
+                message = next(self._unpacker, None)
+            except Exception as error:  # whatever it makes of bytes that are none of a message
+                self.fail(f"the plugin has sent what is no message ({error})")
+            if message is not None:
+                break
+            try:
+                self.socket.settimeout(self.timeout)
+                data = self.socket.recv(1 << 18)
+            except TimeoutError:
+                self._hangs()
+            except OSError:
+                data = b""
+            if not data:
+                self._ended()
+            self._unpacker.feed(data)
+        if not isinstance(message, list) or not message or message[0] not in ("ok", "error"):
+            self.fail(f"the plugin has sent what is no message ({str(message)[:60]})")
+        return message
+
+    # How it ends ---------------------------------------------------------------------------------
+
+    def fail(self, why: str) -> NoReturn:
+        """End the process, and refuse all that comes after."""
+        self.process.kill()
+        said = self._said()
+        self.close()
+        self._lose(why, said)
+
+    def _ended(self) -> NoReturn:
+        """The process has closed its side: say how it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE)  # closing its side is the last that a process does
+        status = self.process.poll()
+        if status is None:
+            how = "closed its connection"
+        elif status < 0:
+            how = f"was killed by signal {-status}"
+        else:
+            how = f"ended with exit status {status}"
+        said = self._said()
+        self.close()
+        self._lose(f"the plugin {how}", said)
+
+    def _hangs(self) -> NoReturn:
+        self.fail(
+            f"the plugin has answered nothing for {self.timeout:g} s and was ended; a longer "
+            "time-out is set by `gradient.backends.get(device).timeout = seconds`"
+        )
+
+    def _lose(self, why: str, said: str) -> NoReturn:
+        self.lost = (
+            f"{why} ({shlex.join(self.command)}, process {self.process.pid}); its tensors are "
+            "lost, and `gradient.backends.get(device).restart()` starts another" + said
+        )
+        raise PluginError(self.lost)
+
+    def _said(self) -> str:
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - SHOWN))
+        text = self._errors.read().decode(errors="replace").strip()
+        return f"\nIt said:\n{text}" if text else ""
+
+
+def _end(process: subprocess.Popen[bytes], connection: socket.socket, errors: IO[bytes]) -> None:
+    """Close a plugin's connection, by which it ends; kill it where it does not."""
+    connection.close()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    errors.close()
+
+
+def _anonymous_file(size: int) -> int:
+    """The descriptor of a file without a name."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("gradient", os.MFD_CLOEXEC)
+    else:
+        fd, name = tempfile.mkstemp()
+        os.unlink(name)
+    os.ftruncate(fd, size)
+    return fd
+
+
+def msgpack() -> Any:
+    try:
+        import msgpack
+    except ImportError:
+        raise MissingDependency(
+            "devices in another process need msgpack; pip install 'gradient-dl[plugin]'"
+        ) from None
+    return msgpack
+
+
+def _forget_in_child() -> None:
+    """A forked child has no part in its parent's plugins. While it held their sockets, they would
+    not see the parent end."""
+    for connection in _open:
+        connection.socket.close()
+        connection.close.detach()
+        connection.lost = (
+            "this process was forked from one whose tensors are in a plugin, which serves that one "
+            'alone; start it by multiprocessing.get_context("spawn"), or move tensors to the CPU'
+        )
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,296 @@
+"""Arrays that lie in a plugin: handles with a shape, a dtype, operators, and an id.
+
+The plugin's arrays never change, and share nothing. Views and writes are settled here: a view is
+what it was taken of and how; its values are asked for where they are needed, and again after a
+write. A write gives the owner of the memory a new array, in which the part that a view shows is the
+new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradient.backends.process import shapes
+from gradient.backends.process.client import Client
+from gradient.backends.process.protocol import NAMES, PluginError
+from gradient.backends.recording import OPERATORS, REFLECTED
+from gradient.backends.required import Shape
+
+
+class Flags(NamedTuple):
+    """What is asked of an array's memory."""
+
+    c_contiguous: bool
+
+
+class Handle:
+    """An array in a plugin.
+
+    client    the plugin's
+    shape, dtype
+    steps     strides in elements; None of an array without gaps
+    base      the handle that owns the memory, None of one that does itself
+    """
+
+    __slots__ = (
+        "__weakref__", "_id", "base", "client", "dtype", "how", "parent", "seen", "shape", "steps",
+        "version",
+    )  # fmt: skip
+    __array_ufunc__ = None  # NumPy leaves operators to this class
+
+    client: Client
+    shape: Shape
+    dtype: np.dtype
+    steps: shapes.Strides | None
+    base: Handle | None
+    parent: Handle
+    how: tuple[str, dict[str, Any]]
+    _id: int
+    seen: int
+    version: int
+
+    def __del__(self) -> None:
+        if self._id:
+            self.client.freed.append(self._id)
+
+    def __repr__(self) -> str:
+        return f"<array {self.shape} {self.dtype} in a plugin>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("an array in a plugin has no truth value; read it by to_numpy")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("an array in a plugin is none of NumPy's; read it by to_numpy")
+
+    __hash__ = object.__hash__
+
+    # Python's operators are set below.
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In bytes, as NumPy's would be. (The plugin's own memory may be laid out otherwise.)"""
+        size = self.dtype.itemsize
+        return tuple(step * size for step in self.steps or shapes.contiguous(self.shape))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def flags(self) -> Flags:
+        own = self.steps is None or self.steps == shapes.contiguous(self.shape)
+        return Flags(own or 0 in self.shape)
+
+    # Ids and views -------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """The plugin's id of the array as it is now; of a view, it is taken where that is not
+        done yet, or was before a write."""
+        if self.base is None or (self._id and self.seen == self.base.version):
+            return self._id
+        parent = self.parent.id
+        if not self._id:
+            self._id = self.client.new_id()
+        name, options = self.how
+        out = (self._id, NAMES[self.dtype], self.shape)
+        self.client.op(name, (out,), (parent,), options)
+        self.seen = self.base.version
+        return self._id
+
+    def view(
+        self,
+        shape: Shape,
+        steps: shapes.Strides | None,
+        name: str,
+        options: dict[str, Any],
+        dtype: np.dtype | None = None,
+    ) -> Handle:
+        """What an op that moves no elements shows of this array."""
+        out = new(Handle)
+        out._id = out.seen = 0
+        out.client, out.shape, out.steps = self.client, shape, steps
+        out.dtype = self.dtype if dtype is None else dtype
+        out.base = self if self.base is None else self.base
+        out.parent, out.how = self, (name, options)
+        return out
+
+    def written(self) -> None:
+        """Note that the id has new values: hand them on to what this is a view of."""
+        if self.base is None:
+            self.version += 1
+            return
+        chain = [self]
+        while chain[-1].parent.base is not None:
+            chain.append(chain[-1].parent)
+        for view in chain:
+            parent, (name, options) = view.parent, view.how
+            given: tuple[Any, ...]
+            out = (parent._id, NAMES[parent.dtype], parent.shape)
+            if name == "getitem":
+                name, given = "assign", (parent._id, view._id)
+            elif name == "permute":
+                order = options["axes"]
+                back = tuple(order.index(i) for i in range(len(order)))
+                given, options = (view._id,), {"axes": back}
+            elif name == "broadcast_to":
+                if view.shape[len(view.shape) - len(parent.shape) :] != parent.shape:
+                    raise ValueError("assignment destination is read-only")
+                name, given, options = "reshape", (view._id,), {}
+            else:  # reshape, bitcast
+                given = (view._id,)
+            self.client.op(name, (out,), given, options)
+        base = self.base
+        base.version += 1
+        for view in chain:
+            view.seen = base.version
+
+
+new = object.__new__
+
+
+def made(client: Client, number: int, shape: Shape, dtype: np.dtype) -> Handle:
+    """The handle of an id."""
+    out = new(Handle)
+    out.client, out._id, out.shape, out.dtype = client, number, shape, dtype
+    out.steps = out.base = None
+    out.version = 0
+    return out
+
+
+Input = Handle | list[Any] | None
+"""Of an op: an array, [a number], or None for one that is not given."""
+
+
+def ids(client: Client, inputs: Sequence[Input]) -> tuple[Any, ...]:
+    """Inputs as messages have them. (Whoever calls holds the inputs until the op is queued.)"""
+    found: list[Any] = []
+    for x in inputs:
+        if type(x) is Handle:
+            if x.client is not client:
+                raise PluginError(
+                    "an array of another plugin, or of one that was restarted: its memory is not "
+                    "there"
+                )
+            found.append(x._id if x.base is None else x.id)
+        else:
+            found.append(x)
+    return tuple(found)
+
+
+def op(
+    client: Client,
+    name: str,
+    shape: Shape,
+    dtype: np.dtype,
+    inputs: Sequence[Input],
+    options: dict[str, Any] | None = None,
+) -> Handle:
+    """The result of an op that gives one array."""
+    given = ids(client, inputs)
+    number = client.new_id()
+    client.op(name, ((number, NAMES[dtype], shape),), given, options)
+    return made(client, number, shape, dtype)
+
+
+def ops(
+    client: Client,
+    name: str,
+    results: Sequence[tuple[Shape, np.dtype]],
+    inputs: Sequence[Input],
+    options: dict[str, Any] | None = None,
+) -> tuple[Handle, ...]:
+    """The results of an op that gives several."""
+    given = ids(client, inputs)
+    outs = [made(client, client.new_id(), shape, dtype) for shape, dtype in results]
+    client.op(name, [(x._id, NAMES[x.dtype], x.shape) for x in outs], given, options)
+    return tuple(outs)
+
+
+def rewrite(x: Handle, name: str, inputs: Sequence[Input], options: dict[str, Any] | None) -> None:
+    """Give `x` the values of an op, of which it is the first input."""
+    given = ids(x.client, (x, *inputs))
+    x.client.op(name, ((given[0], NAMES[x.dtype], x.shape),), given, options)
+    x.written()
+
+
+def cast(x: Handle, dtype: np.dtype) -> Handle:
+    return x if x.dtype == dtype else op(x.client, "astype", x.shape, dtype, (x,))
+
+
+# Operators ---------------------------------------------------------------------------------------
+
+NUMBERS = (bool, int, float)
+_known: dict[Any, tuple[Shape, np.dtype, np.dtype, bool]] = {}
+
+
+def _settle(key: tuple[Any, ...]) -> tuple[Shape, np.dtype, np.dtype, bool]:
+    """(shape, dtype of the operands, of the result, whether operands have to be cast)."""
+    name, shape, dtype, other_shape, other = key
+    common, result = shapes.operator_dtypes(name, dtype, other)
+    if other_shape is not None:
+        shape = shapes.broadcast(shape, other_shape)
+    casts = dtype != common or (isinstance(other, np.dtype) and other != common)
+    if len(_known) > 4096:
+        _known.clear()
+    found = _known[key] = shape, common, result, casts
+    return found
+
+
+def binary(name: str, a: Any, b: Any) -> Any:
+    """An operator on a handle and a handle, or a number."""
+    if type(a) is Handle:
+        if type(b) is Handle:
+            key: tuple[Any, ...] = (name, a.shape, a.dtype, b.shape, b.dtype)
+        else:
+            if isinstance(b, np.generic):
+                return binary(name, a, put(a.client, np.asarray(b)))
+            if not isinstance(b, NUMBERS):
+                return NotImplemented
+            key = (name, a.shape, a.dtype, None, type(b))
+        client = a.client
+    else:
+        if isinstance(a, np.generic):
+            return binary(name, put(b.client, np.asarray(a)), b)
+        if not isinstance(a, NUMBERS):
+            return NotImplemented
+        key, client = (name, b.shape, type(a), None, b.dtype), b.client
+    shape, common, dtype, casts = _known.get(key) or _settle(key)
+    if casts:
+        a, b = (cast(x, common) if type(x) is Handle else x for x in (a, b))
+    given = ids(client, (a if type(a) is Handle else [a], b if type(b) is Handle else [b]))
+    number = client.new_id()
+    client.op(name, ((number, NAMES[dtype], shape),), given, None)
+    return made(client, number, shape, dtype)
+
+
+def put(client: Client, array: np.ndarray) -> Handle:
+    """A copy of an array in the plugin."""
+    return made(client, client.put(array), array.shape, array.dtype)
+
+
+def _operator(name: str, reflected: bool) -> Callable[[Handle, Any], Any]:
+    def forward(self: Handle, other: Any) -> Any:
+        return binary(name, self, other)
+
+    def backward(self: Handle, other: Any) -> Any:
+        return binary(name, other, self)
+
+    return backward if reflected else forward
+
+
+def _unary(name: str) -> Callable[[Handle], Handle]:
+    def method(self: Handle) -> Handle:
+        return op(self.client, name, self.shape, self.dtype, (self,))
+
+    return method
+
+
+for _name in OPERATORS:
+    _method = _unary(_name) if _name in ("neg", "invert") else _operator(_name, False)
+    setattr(Handle, f"__{_name}__", _method)
+for _name in REFLECTED:
+    setattr(Handle, f"__r{_name}__", _operator(_name, True))

@@ -1,0 +1,308 @@
+"""A plugin on NumPy, in one file, as an example for other languages: docs/plugin-protocol.md says
+what comes in and what goes out. It knows nothing of gradient.
+
+    gradient plugin check "python numpy_plugin.py"
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import operator
+import os
+import select
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import msgpack
+import numpy as np
+
+VERSION = 1
+DTYPES = {name: np.dtype(name) for name in (
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
+    "float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}  # fmt: skip
+NARROW = (DTYPES["float16"], DTYPES["bfloat16"])
+
+# Ops: functions of arrays and options. A result is cast to the dtype that its message gives. ---
+
+
+def wide(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
+
+    def run(*arrays: Any, **options: Any) -> Any:
+        return function(*(x.astype(np.float32) if x.dtype in NARROW else x for x in arrays),
+                        **options)  # fmt: skip
+
+    return run
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(x: Any, axes: list[int], keepdims: bool) -> Any:
+        return function(x, axis=tuple(axes), keepdims=keepdims)
+
+    return wide(run)
+
+
+def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What an index stands for: numbers, None, ["slice", start, count, step], ["array", n]."""
+    found: list[Any] = []
+    for item in items:
+        if not isinstance(item, list):
+            found.append(item)
+        elif item[0] == "array":
+            found.append(arrays[item[1]])
+        else:
+            _, start, count, step = item
+            stop = start + count * step
+            found.append(slice(start, None if stop < 0 else stop, step))
+    return tuple(found)
+
+
+def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
+    x = x.copy()  # nobody may see an array change
+    x[index_of(index, arrays)] = value
+    return x
+
+
+def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
+    x = x.copy()
+    np.add.at(x, index_of(index, arrays), value)
+    return x
+
+
+def along(index: Any, axis: int) -> tuple[Any, ...]:
+    """The index whose `axis` is `index`, and whose other axes are their own positions."""
+    if index.size and index.min() < 0:
+        raise IndexError(f"index {index.min()} is out of bounds for axis {axis}")
+    grid = list(np.ogrid[tuple(map(slice, index.shape))])
+    grid[axis] = index
+    return tuple(grid)
+
+
+def put_along(x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
+    x = x.copy()
+    if add:
+        np.add.at(x, along(index, axis), value)
+    else:
+        x[along(index, axis)] = value
+    return x
+
+
+def argsort(x: Any, axis: int) -> Any:
+    return np.argsort(x, axis, kind="stable")
+
+
+def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
+    return x[index_of(index, arrays)]
+
+
+UNARY = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs")
+BINARY = ("arctan2", "maximum", "minimum")
+OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor",
+             "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert")  # fmt: skip
+OPS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(np, name) for name in (*UNARY, *BINARY)},
+    **{name: getattr(operator, name) for name in OPERATORS},
+    "and": operator.and_,
+    "or": operator.or_,
+    "sum": reduction(np.sum),
+    "prod": reduction(np.prod),
+    "max": reduction(np.max),
+    "min": reduction(np.min),
+    "where": np.where,
+    "argmax": lambda x, axis: np.argmax(x, axis),
+    "cumsum": wide(np.cumsum),
+    "argsort": wide(argsort),
+    "matmul": wide(np.matmul),
+    "permute": lambda x, axes: x.transpose(axes),
+    "concatenate": lambda *arrays, axis: np.concatenate(arrays, axis),
+    "copy": lambda x: x,
+    "astype": lambda x: x,  # the cast is what is done with every result
+    "getitem": getitem,
+    "assign": assign,
+    "index_add": index_add,
+    "take_along": lambda x, index, axis: x[along(index, axis)],
+    "put_along": put_along,
+}
+
+
+def cast(x: Any, dtype: np.dtype) -> Any:
+    if x.dtype == dtype:
+        return x
+    if dtype.char == "B" and x.dtype.char == "d":
+        x = x.astype(np.int64)  # numbers beyond uint8 wrap
+    return x.astype(dtype)
+
+
+class Failed:
+    """In place of an array that could not be made: what was wrong."""
+
+    def __init__(self, error: list[Any]):
+        self.error = error
+
+
+class OutOfMemory(Exception):
+    pass
+
+
+class Plugin:
+    def __init__(self) -> None:
+        self.socket = socket.socket(fileno=os.dup(0))
+        fd, size = map(int, os.environ["GRADIENT_PLUGIN_MEMORY"].split(":"))
+        self.region = np.frombuffer(mmap.mmap(fd, size), np.uint8)
+        self.arrays: dict[int, Any] = {}
+        self.graphs: dict[int, list[Any]] = {}
+        self.error: list[Any] | None = None  # the first that the client has not been told
+        self.messages = 0
+        self.limit: int | None = None
+
+    def serve(self) -> None:
+        unpacker = msgpack.Unpacker(use_list=True, max_buffer_size=1 << 30, strict_map_key=False)
+        while data := self.socket.recv(1 << 18):
+            unpacker.feed(data)
+            for kind, *rest in unpacker:
+                if kind == "exit":
+                    return
+                try:
+                    getattr(self, "on_" + kind)(*rest)
+                except (
+                    Exception
+                ) as error:  # of a message that is answered: of others, on_op sees to it
+                    self.answer(*self.describe(error, kind))
+                self.messages += 1
+
+    def describe(self, error: Exception, op: str) -> list[Any]:
+        kind = "error"
+        if isinstance(error, (MemoryError, OutOfMemory)):
+            kind = "memory"
+        elif isinstance(error, (KeyError, NotImplementedError)) and op not in OPS:
+            kind = "unsupported"
+        return ["error", kind, f"{type(error).__name__}: {error}", self.messages, op]
+
+    def answer(self, *message: Any) -> None:
+        self.socket.sendall(msgpack.packb(message))
+
+    def array(self, number: int) -> Any:
+        """An array, for an answer about it: errors come first."""
+        if self.error is not None:
+            error, self.error = self.error, None
+            return Failed(error)
+        return self.arrays[number]
+
+    # Messages ------------------------------------------------------------------------------------
+
+    def on_hello(self, version: int, device: str, region: int) -> None:
+        names = [*OPS, "full", "arange", "reshape", "broadcast_to", "bitcast"]
+        self.answer("ok", {"version": VERSION, "name": "numpy", "ops": names, "dtypes": [*DTYPES]})
+
+    def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
+        given = [self.arrays[x] if isinstance(x, int) else x for x in inputs]
+        failed = next((x for x in given if isinstance(x, Failed)), None)
+        try:
+            if failed is None:
+                results = self.compute(name, outs, given, options or {})
+        except Exception as error:
+            failed = Failed(self.describe(error, name))
+            self.error = self.error or failed.error
+        if failed is None:
+            for (number, _, _), result in zip(outs, results, strict=True):
+                self.arrays[number] = result
+        else:
+            for number, _, _ in outs:
+                if number not in inputs:  # what was to be overwritten stays as it was
+                    self.arrays[number] = failed
+
+    def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
+        ((_, dtype_name, shape),) = outs
+        dtype = DTYPES[dtype_name]
+        if self.limit is not None and name not in ("reshape", "permute", "broadcast_to", "copy"):
+            self.check_limit(math.prod(shape) * dtype.itemsize)
+        # A number beside an array is taken in the array's dtype.
+        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)
+        given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
+        if name == "full":
+            result = np.full(shape, given[0], dtype)
+        elif name == "arange":
+            result = given[0] + np.arange(*shape, dtype=dtype) * given[1]
+        elif name in ("reshape", "broadcast_to"):
+            result = getattr(np, name)(given[0], tuple(shape))
+        elif name == "bitcast":
+            result = np.ascontiguousarray(given[0]).view(dtype).reshape(shape)
+        else:
+            result = OPS[name](*given, **options)
+        result = cast(np.asarray(result), dtype)
+        assert result.shape == tuple(shape), f"{name} gave {result.shape}, not {tuple(shape)}"
+        return [result]
+
+    def check_limit(self, more: int) -> None:
+        if self.used() + more > (self.limit or 0):
+            raise OutOfMemory(f"{more} bytes more than the limit of {self.limit} would hold")
+
+    def used(self) -> int:
+        """Bytes of memory, each once, whatever shows it."""
+        owners = {}
+        for x in self.arrays.values():
+            if isinstance(x, np.ndarray):
+                owner = x if x.base is None else x.base
+                owners[id(owner)] = getattr(owner, "nbytes", 0)
+        return sum(owners.values())
+
+    def on_put(self, number: int, dtype: str, shape: list[int], data: bytes) -> None:
+        self.arrays[number] = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+
+    def on_new(self, number: int, dtype: str, shape: list[int]) -> None:
+        self.on_op("full", [[number, dtype, shape]], [[0]], None)
+
+    def on_write(self, number: int, start: int, at: int, count: int) -> None:
+        x = self.arrays[number]
+        if not isinstance(x, Failed):
+            x.reshape(-1).view(np.uint8)[start : start + count] = self.region[at : at + count]
+        self.answer("ok")
+
+    def on_get(self, number: int) -> None:
+        x = self.array(number)
+        self.answer(*x.error) if isinstance(x, Failed) else self.answer("ok", x.tobytes())
+
+    def on_read(self, number: int, start: int, at: int, count: int) -> None:
+        x = self.arrays[number]
+        if not x.flags.c_contiguous:
+            x = self.arrays[number] = np.ascontiguousarray(x)
+        self.region[at : at + count] = x.reshape(-1).view(np.uint8)[start : start + count]
+        self.answer("ok")
+
+    def on_sync(self, numbers: list[int] | None) -> None:
+        found = [self.array(number) for number in numbers or ()]
+        failed = next((x.error for x in found if isinstance(x, Failed)), self.error)
+        self.error = None
+        self.answer(*failed) if failed else self.answer("ok", self.messages)
+
+    def on_free(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.arrays.pop(number, None)
+
+    def on_stat(self) -> None:
+        self.answer("ok", {"arrays": len(self.arrays), "bytes": self.used(),
+                           "messages": self.messages})  # fmt: skip
+
+    def on_limit(self, nbytes: int | None) -> None:
+        self.limit = nbytes
+        self.answer("ok")
+
+
+def end_with_client() -> None:
+    """End when the client's side of the socket closes, even in the middle of an op."""
+    poll = select.poll()
+    poll.register(0, 0)  # nothing but a hang-up
+    poll.poll()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    sys.stdout = sys.stderr  # what a library prints is no message
+    threading.Thread(target=end_with_client, daemon=True).start()
+    Plugin().serve()

@@ -1,0 +1,45 @@
+"""The protocol's constants, as docs/plugin-protocol.md has them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.dtypes import BY_NUMPY
+from gradient.errors import BackendError
+
+VERSION = 1
+"""Of the protocol. Both sides must have the same."""
+MEMORY_VARIABLE = "GRADIENT_PLUGIN_MEMORY"
+"""The environment variable that says "fd:bytes" of the shared memory."""
+SLOT = 2 << 20
+"""Bytes of shared memory that one message moves at most."""
+SLOTS = 4
+"""Parts of the shared memory, so that one side fills some while the other empties others."""
+REGION = SLOT * SLOTS
+INLINE = 16 << 10
+"""Bytes up to which an array lies in its message."""
+WINDOW = 4096
+"""Messages after which the plugin is asked how far it is; two windows are under way at most."""
+MESSAGE_LIMIT = 64 << 20
+"""Bytes of a message."""
+
+NAMES: dict[np.dtype, str] = {
+    dtype: known.name for dtype, known in BY_NUMPY.items() if isinstance(dtype, np.dtype)
+}
+"""dtypes as messages name them."""
+
+
+class PluginError(BackendError):
+    """A plugin has failed: its process is gone or answers nothing, or what it was asked raised."""
+
+
+class PluginMemoryError(PluginError, MemoryError):
+    """A device is out of memory."""
+
+
+class PluginUnsupported(PluginError, NotImplementedError):
+    """A plugin has no such op, or not for these dtypes."""
+
+
+ERRORS = {"error": PluginError, "memory": PluginMemoryError, "unsupported": PluginUnsupported}
+"""By the kind that an error's message has."""
