@@ -76,5 +76,12 @@ def _cuda(index: int) -> Backend:
     return CudaBackend(index)
 
 
+def _metal(index: int) -> Backend:
+    from gradient.backends import metal
+
+    return metal.open_backend(index)
+
+
 register("cpu", _cpu)
 register("cuda", _cuda)
+register("metal", _metal)

@@ -100,11 +100,20 @@ def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
     return x[index_of(index, arrays)]
 
 
+SHAPED: dict[str, Callable[..., Any]] = {  # these are given the result's dtype and shape
+    "full": lambda value, dtype, shape: np.full(shape, value, dtype),
+    "arange": lambda start, step, dtype, shape: start + np.arange(*shape, dtype=dtype) * step,
+    "reshape": lambda x, dtype, shape: x.reshape(shape),
+    "broadcast_to": lambda x, dtype, shape: np.broadcast_to(x, shape),
+    "bitcast": lambda x, dtype, shape: np.ascontiguousarray(x).view(dtype).reshape(shape),
+}
+VIEWS = ("reshape", "permute", "broadcast_to", "copy", "getitem")
 UNARY = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs")
 BINARY = ("arctan2", "maximum", "minimum")
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor",
              "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert")  # fmt: skip
 OPS: dict[str, Callable[..., Any]] = {
+    **SHAPED,
     **{name: getattr(np, name) for name in (*UNARY, *BINARY)},
     **{name: getattr(operator, name) for name in OPERATORS},
     "and": operator.and_,
@@ -145,17 +154,20 @@ class Failed:
         self.error = error
 
 
-class OutOfMemory(Exception):
-    pass
-
-
 class Plugin:
+    """Answers messages. (The plugin on MLX is a subclass, with other arrays.)"""
+
+    name = "numpy"
+    ops: dict[str, Callable[..., Any]] = OPS
+    dtypes: dict[str, Any] = DTYPES
+
     def __init__(self) -> None:
         self.socket = socket.socket(fileno=os.dup(0))
         fd, size = map(int, os.environ["GRADIENT_PLUGIN_MEMORY"].split(":"))
         self.region = np.frombuffer(mmap.mmap(fd, size), np.uint8)
         self.arrays: dict[int, Any] = {}
-        self.graphs: dict[int, list[Any]] = {}
+        self.graphs: dict[int, tuple[list[int], list[Any], list[int]]] = {}
+        self.numbers: list[Any] = []  # of the graph that runs
         self.error: list[Any] | None = None  # the first that the client has not been told
         self.messages = 0
         self.limit: int | None = None
@@ -169,90 +181,29 @@ class Plugin:
                     return
                 try:
                     getattr(self, "on_" + kind)(*rest)
-                except (
-                    Exception
-                ) as error:  # of a message that is answered: of others, on_op sees to it
+                except Exception as error:  # of a message that is answered
                     self.answer(*self.describe(error, kind))
                 self.messages += 1
 
     def describe(self, error: Exception, op: str) -> list[Any]:
         kind = "error"
-        if isinstance(error, (MemoryError, OutOfMemory)):
+        if isinstance(error, MemoryError):
             kind = "memory"
-        elif isinstance(error, (KeyError, NotImplementedError)) and op not in OPS:
+        elif isinstance(error, NotImplementedError):
             kind = "unsupported"
         return ["error", kind, f"{type(error).__name__}: {error}", self.messages, op]
 
     def answer(self, *message: Any) -> None:
         self.socket.sendall(msgpack.packb(message))
 
-    def array(self, number: int) -> Any:
-        """An array, for an answer about it: errors come first."""
-        if self.error is not None:
-            error, self.error = self.error, None
-            return Failed(error)
-        return self.arrays[number]
-
-    # Messages ------------------------------------------------------------------------------------
+    # Arrays --------------------------------------------------------------------------------------
 
     def on_hello(self, version: int, device: str, region: int) -> None:
-        names = [*OPS, "full", "arange", "reshape", "broadcast_to", "bitcast"]
-        self.answer("ok", {"version": VERSION, "name": "numpy", "ops": names, "dtypes": [*DTYPES]})
-
-    def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
-        given = [self.arrays[x] if isinstance(x, int) else x for x in inputs]
-        failed = next((x for x in given if isinstance(x, Failed)), None)
-        try:
-            if failed is None:
-                results = self.compute(name, outs, given, options or {})
-        except Exception as error:
-            failed = Failed(self.describe(error, name))
-            self.error = self.error or failed.error
-        if failed is None:
-            for (number, _, _), result in zip(outs, results, strict=True):
-                self.arrays[number] = result
-        else:
-            for number, _, _ in outs:
-                if number not in inputs:  # what was to be overwritten stays as it was
-                    self.arrays[number] = failed
-
-    def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
-        ((_, dtype_name, shape),) = outs
-        dtype = DTYPES[dtype_name]
-        if self.limit is not None and name not in ("reshape", "permute", "broadcast_to", "copy"):
-            self.check_limit(math.prod(shape) * dtype.itemsize)
-        # A number beside an array is taken in the array's dtype.
-        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)
-        given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
-        if name == "full":
-            result = np.full(shape, given[0], dtype)
-        elif name == "arange":
-            result = given[0] + np.arange(*shape, dtype=dtype) * given[1]
-        elif name in ("reshape", "broadcast_to"):
-            result = getattr(np, name)(given[0], tuple(shape))
-        elif name == "bitcast":
-            result = np.ascontiguousarray(given[0]).view(dtype).reshape(shape)
-        else:
-            result = OPS[name](*given, **options)
-        result = cast(np.asarray(result), dtype)
-        assert result.shape == tuple(shape), f"{name} gave {result.shape}, not {tuple(shape)}"
-        return [result]
-
-    def check_limit(self, more: int) -> None:
-        if self.used() + more > (self.limit or 0):
-            raise OutOfMemory(f"{more} bytes more than the limit of {self.limit} would hold")
-
-    def used(self) -> int:
-        """Bytes of memory, each once, whatever shows it."""
-        owners = {}
-        for x in self.arrays.values():
-            if isinstance(x, np.ndarray):
-                owner = x if x.base is None else x.base
-                owners[id(owner)] = getattr(owner, "nbytes", 0)
-        return sum(owners.values())
+        self.answer("ok", {"version": VERSION, "name": self.name, "ops": [*self.ops],
+                           "dtypes": [*self.dtypes]})  # fmt: skip
 
     def on_put(self, number: int, dtype: str, shape: list[int], data: bytes) -> None:
-        self.arrays[number] = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+        self.arrays[number] = np.frombuffer(data, self.dtypes[dtype]).reshape(shape)
 
     def on_new(self, number: int, dtype: str, shape: list[int]) -> None:
         self.on_op("full", [[number, dtype, shape]], [[0]], None)
@@ -264,21 +215,26 @@ class Plugin:
         self.answer("ok")
 
     def on_get(self, number: int) -> None:
-        x = self.array(number)
-        self.answer(*x.error) if isinstance(x, Failed) else self.answer("ok", x.tobytes())
+        if not self.tells([number]):
+            self.answer("ok", self.arrays[number].tobytes())
 
     def on_read(self, number: int, start: int, at: int, count: int) -> None:
-        x = self.arrays[number]
-        if not x.flags.c_contiguous:
-            x = self.arrays[number] = np.ascontiguousarray(x)
+        x = self.arrays[number] = np.ascontiguousarray(self.arrays[number])
         self.region[at : at + count] = x.reshape(-1).view(np.uint8)[start : start + count]
         self.answer("ok")
 
     def on_sync(self, numbers: list[int] | None) -> None:
-        found = [self.array(number) for number in numbers or ()]
-        failed = next((x.error for x in found if isinstance(x, Failed)), self.error)
-        self.error = None
-        self.answer(*failed) if failed else self.answer("ok", self.messages)
+        if not self.tells(numbers or []):
+            self.answer("ok", self.messages)
+
+    def tells(self, numbers: list[int]) -> bool:
+        """Whether the answer is an error: the first that was not told, or that of an array."""
+        error, self.error = self.error, None
+        for x in (self.arrays[number] for number in numbers):
+            error = error or (x.error if isinstance(x, Failed) else None)
+        if error:
+            self.answer(*error)
+        return bool(error)
 
     def on_free(self, numbers: list[int]) -> None:
         for number in numbers:
@@ -292,6 +248,79 @@ class Plugin:
         self.limit = nbytes
         self.answer("ok")
 
+    def used(self) -> int:
+        """Bytes of memory, each once, whatever shows it."""
+        arrays = [x for x in self.arrays.values() if isinstance(x, np.ndarray)]
+        owners = {id(owner): owner for owner in (x if x.base is None else x.base for x in arrays)}
+        return sum(getattr(owner, "nbytes", 0) for owner in owners.values())
+
+    # Ops and graphs ------------------------------------------------------------------------------
+
+    def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
+        given = [self.arrays[x] if isinstance(x, int) else self.numbered(x) for x in inputs]
+        failed = next((x for x in given if isinstance(x, Failed)), None)
+        results: Any = ()
+        try:
+            if failed is None:
+                results = self.compute(name, outs, given, self.numbered(options or {}))
+        except Exception as error:
+            failed = Failed(self.describe(error, name))
+            self.error = self.error or failed.error
+        if failed is None:
+            self.arrays.update(zip((number for number, _, _ in outs), results, strict=True))
+        else:  # what was to be overwritten stays as it was
+            self.arrays |= {number: failed for number, _, _ in outs if number not in inputs}
+
+    def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
+        ((_, dtype_name, shape),) = outs
+        dtype = self.dtypes[dtype_name]
+        self.check_limit(name, math.prod(shape) * dtype.itemsize)
+        # A number beside an array is taken in the array's dtype.
+        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)
+        given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
+        if name in SHAPED:
+            result = SHAPED[name](*given, dtype, tuple(shape))
+        else:
+            result = self.ops[name](*given, **options)
+        result = cast(np.asarray(result), dtype)
+        assert result.shape == tuple(shape), f"{name} gave {result.shape}, not {tuple(shape)}"
+        return [result]
+
+    def check_limit(self, name: str, more: int) -> None:
+        if self.limit is not None and name not in VIEWS and self.used() + more > self.limit:
+            raise MemoryError(f"{more} bytes more would be over the limit of {self.limit}")
+
+    def numbered(self, x: Any) -> Any:
+        """Options with the numbers of this run of a graph: {"number": n} is the n-th."""
+        if not self.numbers:
+            return x
+        if isinstance(x, dict):
+            if x.keys() == {"number"}:
+                return self.numbers[x["number"]]
+            return {key: self.numbered(value) for key, value in x.items()}
+        return [self.numbered(each) for each in x] if isinstance(x, list) else x
+
+    def on_graph(
+        self, graph: int, inputs: list[int], messages: list[Any], outputs: list[int]
+    ) -> None:
+        self.graphs[graph] = inputs, messages, outputs
+
+    def on_run(self, graph: int, inputs: list[int], outputs: list[int], numbers: list[Any]) -> None:
+        own_inputs, messages, own_outputs = self.graphs[graph]
+        given = [self.arrays[number] for number in inputs]
+        arrays, self.arrays = self.arrays, dict(zip(own_inputs, given, strict=True))
+        self.numbers = numbers
+        for kind, *rest in messages:
+            getattr(self, "on_" + kind)(*rest)
+        made = [self.arrays[number] for number in own_outputs]
+        self.arrays, self.numbers = arrays, []
+        for number, x in zip(outputs, made, strict=True):
+            if not (isinstance(x, Failed) and number in inputs):
+                self.arrays[number] = x
+
+    def on_forget(self, graph: int) -> None:
+        del self.graphs[graph]
+
 
 def end_with_client() -> None:
     """End when the client's side of the socket closes, even in the middle of an op."""
@@ -301,8 +330,12 @@ def end_with_client() -> None:
     os._exit(0)
 
 
-if __name__ == "__main__":
+def main(plugin: type[Plugin]) -> None:
     np.seterr(all="ignore")
     sys.stdout = sys.stderr  # what a library prints is no message
     threading.Thread(target=end_with_client, daemon=True).start()
-    Plugin().serve()
+    plugin().serve()
+
+
+if __name__ == "__main__":
+    main(Plugin)

@@ -1,0 +1,201 @@
+"""The ops that every plugin has, on MLX: functions of arrays and options.
+
+A result is cast to the dtype that its message gives. MLX computes the elementary functions of
+float64 in single precision, and Metal has no float64 at all, so those of float64 are NumPy's.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from gradient.backends.process.numpy_plugin import index_of
+
+Function = Callable[..., Any]
+
+DTYPES = {
+    "bool": mx.bool_, "uint8": mx.uint8, "uint16": mx.uint16, "uint32": mx.uint32,
+    "uint64": mx.uint64, "int8": mx.int8, "int16": mx.int16, "int32": mx.int32, "int64": mx.int64,
+    "float16": mx.float16, "float32": mx.float32, "float64": mx.float64, "bfloat16": mx.bfloat16,
+}  # fmt: skip
+NARROW = (mx.float16, mx.bfloat16)
+FLOATS = (mx.float16, mx.bfloat16, mx.float32, mx.float64)
+
+
+def from_numpy(x: np.ndarray) -> Any:
+    """A copy, of the same dtype: MLX by itself makes float32 of float64."""
+    dtype = mx.float64 if x.dtype == np.float64 else None
+    return mx.array(x, dtype=dtype) if x.ndim else mx.array(x.reshape(1), dtype=dtype).reshape(())
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """The values, for reading; of bfloat16 the bits."""
+    return np.array(x.view(mx.uint16) if x.dtype == mx.bfloat16 else x, copy=False)
+
+
+def on_host(name: str, function: Function) -> Function:
+    """`function`, but NumPy's of this name for float64."""
+    exact = getattr(np, name)
+
+    def run(*arrays: Any) -> Any:
+        if arrays[0].dtype == mx.float64:
+            return from_numpy(np.asarray(exact(*map(to_numpy, arrays))))
+        return function(*arrays)
+
+    return run
+
+
+def wide(function: Function) -> Function:
+    """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
+
+    def run(x: Any, *others: Any, **options: Any) -> Any:
+        narrow = x.dtype in NARROW
+        return function(x.astype(mx.float32) if narrow else x, *others, **options)
+
+    return run
+
+
+def total(function: Function) -> Function:
+    """A sum or product: that of integers is one in int64."""
+
+    def run(x: Any, axes: list[int], keepdims: bool) -> Any:
+        x = x if x.dtype in FLOATS else x.astype(mx.int64)
+        return function(x, axis=axes, keepdims=keepdims)
+
+    return wide(run)
+
+
+def extreme(function: Function) -> Function:
+    def run(x: Any, axes: list[int], keepdims: bool) -> Any:
+        return function(x, axis=axes, keepdims=keepdims)
+
+    return run
+
+
+@wide
+def cumsum(x: Any, axis: int) -> Any:
+    return mx.cumsum(x if x.dtype in FLOATS else x.astype(mx.int64), axis=axis)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    if a.dtype not in FLOATS:  # MLX has products of floats alone
+        if a.ndim < 2 or b.ndim < 2:
+            return (a[..., None] * b if b.ndim > 1 else a * b).sum(-2 if b.ndim > 1 else -1)
+        return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+    return a @ b
+
+
+def argmax(x: Any, axis: int) -> Any:
+    if x.dtype == mx.bool_:
+        x = x.astype(mx.uint8)
+    return mx.argmax(x, axis=axis)
+
+
+def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
+    return x[index_of(index, arrays)]
+
+
+def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
+    if not value.size:
+        return x
+    out = mx.array(x)  # another handle on the same values: these stay
+    out[index_of(index, arrays)] = value.astype(x.dtype)
+    return out
+
+
+def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
+    return x.at[index_of(index, arrays)].add(value) if value.size else x
+
+
+def _along(index: Any, axis: int) -> tuple[Any, ...]:
+    """The index whose `axis` is `index`, and whose other axes are their own positions."""
+    n = index.ndim
+    grid = [
+        mx.arange(size).reshape((-1,) + (1,) * (n - 1 - i)) for i, size in enumerate(index.shape)
+    ]
+    grid[axis] = index
+    return tuple(grid)
+
+
+def take_along(x: Any, index: Any, axis: int) -> Any:
+    return x[_along(index, axis)]
+
+
+def put_along(x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
+    where = _along(index, axis)
+    if not index.size:
+        return x
+    if add:
+        return x.at[where].add(value)
+    out = mx.array(x)
+    out[where] = value
+    return out
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    return mx.where(condition, a, b)
+
+
+def floordiv(a: Any, b: Any) -> Any:
+    if a.dtype in FLOATS:
+        return from_numpy(to_numpy(a) // to_numpy(b)) if a.dtype == mx.float64 else mx.floor(a / b)
+    return a // b
+
+
+UNARY = ("exp", "log", "sqrt", "sin", "cos", "tanh")
+OPS: dict[str, Function] = {
+    **{name: on_host(name, getattr(mx, name)) for name in UNARY},
+    "arctan2": on_host("arctan2", mx.arctan2),
+    "pow": on_host("power", mx.power),
+    "floor": mx.floor,
+    "abs": mx.abs,
+    "maximum": mx.maximum,
+    "minimum": mx.minimum,
+    "add": mx.add, "sub": mx.subtract, "mul": mx.multiply, "truediv": mx.divide,
+    "floordiv": floordiv, "mod": mx.remainder,
+    "and": mx.bitwise_and, "or": mx.bitwise_or, "xor": mx.bitwise_xor,
+    "lshift": mx.left_shift, "rshift": mx.right_shift,
+    "eq": mx.equal, "ne": mx.not_equal, "lt": mx.less, "le": mx.less_equal,
+    "gt": mx.greater, "ge": mx.greater_equal,
+    "neg": operator.neg, "invert": operator.invert,
+    "where": where,
+    "sum": total(mx.sum),
+    "prod": total(mx.prod),
+    "max": extreme(mx.max),
+    "min": extreme(mx.min),
+    "argmax": argmax,
+    "cumsum": cumsum,
+    "argsort": lambda x, axis: mx.argsort(x, axis=axis),
+    "matmul": matmul,
+    "permute": lambda x, axes: mx.transpose(x, axes),
+    "concatenate": lambda *arrays, axis: mx.concatenate(arrays, axis=axis),
+    "copy": lambda x: x,
+    "astype": lambda x: x,
+    "getitem": getitem,
+    "assign": assign,
+    "index_add": index_add,
+    "take_along": take_along,
+    "put_along": put_along,
+}  # fmt: skip
+
+
+def arange(start: Any, step: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    return start + mx.arange(shape[0]).astype(dtype) * step
+
+
+def bitcast(x: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+    return mx.contiguous(x).view(dtype).reshape(shape)
+
+
+SHAPED: dict[str, Function] = {
+    "full": lambda value, dtype, shape: mx.broadcast_to(value, shape),
+    "arange": arange,
+    "reshape": lambda x, dtype, shape: mx.reshape(x, shape),
+    "broadcast_to": lambda x, dtype, shape: mx.broadcast_to(x, shape),
+    "bitcast": bitcast,
+}
+"""These are given the result's dtype and shape."""

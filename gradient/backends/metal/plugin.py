@@ -1,0 +1,154 @@
+"""The plugin on MLX: `python -m gradient.backends.metal.plugin`, as `gradient` starts it.
+
+Messages are those of the example plugin (`process/numpy_plugin.py`), and so is most of what is done
+with them; arrays are MLX's, which computes when something is read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from gradient.backends.metal.fused import FUSED
+from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_numpy
+from gradient.backends.process.numpy_plugin import Failed, Plugin, main
+
+PENDING = 512
+"""Results after which what is queued is computed, though nothing was read: MLX would go on to
+collect them."""
+
+
+class Incoming:
+    """An array whose bytes come in parts."""
+
+    def __init__(self, dtype: Any, shape: list[int]):
+        self.dtype, self.shape, self.left = dtype, shape, math.prod(shape) * dtype.size
+        self.memory = mx.zeros((self.left,), dtype=mx.uint8)
+        mx.eval(self.memory)
+        self.bytes = np.array(self.memory, copy=False)
+
+
+class MLXPlugin(Plugin):
+    name = "mlx"
+    ops = {**SHAPED, **OPS, **FUSED}
+    dtypes = DTYPES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[int] = []
+        self.reading: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))
+        self.gpu = mx.default_device() == mx.gpu
+
+    # Arrays --------------------------------------------------------------------------------------
+
+    def on_put(self, number: int, dtype: str, shape: list[int], data: bytes) -> None:
+        kind = DTYPES[dtype]
+        bits = np.frombuffer(data, np.uint16 if kind == mx.bfloat16 else dtype)
+        x = from_numpy(bits)
+        self.arrays[number] = (x.view(kind) if kind == mx.bfloat16 else x).reshape(shape)
+
+    def on_new(self, number: int, dtype: str, shape: list[int]) -> None:
+        try:
+            self.check_limit("new", math.prod(shape) * DTYPES[dtype].size)
+            self.arrays[number] = Incoming(DTYPES[dtype], shape)
+        except Exception as error:
+            self.arrays[number] = failed = Failed(self.describe(error, "new"))
+            self.error = self.error or failed.error
+
+    def on_write(self, number: int, start: int, at: int, count: int) -> None:
+        x = self.arrays[number]
+        if isinstance(x, Incoming):
+            x.bytes[start : start + count] = self.region[at : at + count]
+            x.left -= count
+            if not x.left:
+                self.arrays[number] = x.memory.view(x.dtype).reshape(x.shape)
+        self.answer("ok")
+
+    def on_get(self, number: int) -> None:
+        if not self.tells([number]):
+            self.start([number])
+            self.answer("ok", to_numpy(self.arrays[number]).tobytes())
+
+    def on_read(self, number: int, start: int, at: int, count: int) -> None:
+        if self.reading[0] != number or not start:
+            whole = np.ascontiguousarray(to_numpy(self.arrays[number]))
+            self.reading = number, whole.reshape(-1).view(np.uint8)
+        self.region[at : at + count] = self.reading[1][start : start + count]
+        if start + count == self.reading[1].size:
+            self.reading = 0, np.empty(0, np.uint8)
+        self.answer("ok")
+
+    def on_sync(self, numbers: list[int] | None) -> None:
+        if not self.tells(numbers or []):
+            self.start(numbers or [])
+            if numbers is None:
+                mx.synchronize()
+            self.answer("ok", self.messages)
+
+    def start(self, wanted: list[int]) -> None:
+        """Compute what is wanted, and go on with what is pending."""
+        arrays = [self.arrays.get(number) for number in self.pending]
+        self.pending = []
+        mx.async_eval([x for x in arrays if isinstance(x, mx.array)])
+        mx.eval([x for x in map(self.arrays.get, wanted) if isinstance(x, mx.array)])
+
+    def used(self) -> int:
+        return sum(x.nbytes for x in self.arrays.values() if isinstance(x, mx.array))
+
+    # Ops -----------------------------------------------------------------------------------------
+
+    def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
+        dtypes = [DTYPES[dtype] for _, dtype, _ in outs]
+        nbytes = sum(
+            math.prod(shape) * dtype.size for (_, _, shape), dtype in zip(outs, dtypes, strict=True)
+        )
+        self.check_limit(name, nbytes)
+        own = next((x.dtype for x in given if isinstance(x, mx.array)), dtypes[0])
+        if self.gpu and mx.float64 in (own, *dtypes):  # which Metal does not have
+            with mx.stream(mx.cpu):
+                return self._compute(name, outs, dtypes, own, given, options)
+        return self._compute(name, outs, dtypes, own, given, options)
+
+    def _compute(
+        self, name: str, outs: list[Any], dtypes: list[Any], own: Any, given: list[Any],
+        options: Any,
+    ) -> list[Any]:  # fmt: skip
+        given = [number(x[0], own) if isinstance(x, list) else x for x in given]
+        if all(0 in shape for _, _, shape in outs):  # much of MLX refuses empty arrays
+            results = [mx.zeros(shape) for _, _, shape in outs]
+        elif name in SHAPED:
+            results = [SHAPED[name](*given, dtypes[0], tuple(outs[0][2]))]
+        elif name in FUSED:
+            results = FUSED[name](*given, **options)
+        else:
+            results = [OPS[name](*given, **options)]
+        found = []
+        for (_, _, shape), dtype, x in zip(outs, dtypes, results, strict=True):
+            if tuple(x.shape) != tuple(shape):
+                raise ValueError(f"{name} gave {x.shape}, not {tuple(shape)}")
+            found.append(x if x.dtype == dtype else x.astype(dtype))
+        self.pending += [number for number, _, _ in outs]
+        if len(self.pending) > PENDING:
+            self.start([])
+        return found
+
+    def on_run(self, graph: int, inputs: list[int], outputs: list[int], numbers: list[Any]) -> None:
+        pending, self.pending = self.pending, []
+        super().on_run(graph, inputs, outputs, numbers)
+        self.pending = pending + outputs  # those inside are its own
+        self.start([])
+
+
+def number(value: Any, dtype: Any) -> Any:
+    """A number as an array of a dtype."""
+    if dtype == mx.float64 or isinstance(value, int) and abs(value) >= 2**31:
+        kind = np.float64 if dtype == mx.float64 else np.uint64 if value > 0 else np.int64
+        return from_numpy(np.asarray(value, kind)).astype(dtype)
+    return mx.array(value).astype(dtype)
+
+
+if __name__ == "__main__":
+    main(MLXPlugin)
