@@ -16,7 +16,7 @@ COMMAND = (sys.executable, "-m", "gradient.backends.metal.plugin")
 
 def open_backend(index: int = 0) -> ProcessBackend:
     """The backend of the device "metal": starts the plugin."""
-    from gradient.backends import process
+    from gradient.backends.process.backend import opened
 
     if index:
         raise DeviceError(f"device 'metal:{index}': there is one Metal device; use 'metal'")
@@ -26,4 +26,4 @@ def open_backend(index: int = 0) -> ProcessBackend:
             f"device 'metal': {' and '.join(missing)} not installed; "
             "pip install 'gradient-dl[metal]'"
         )
-    return process.open_backend("metal", COMMAND)
+    return opened("metal", COMMAND)

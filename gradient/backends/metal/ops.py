@@ -172,7 +172,7 @@ OPS: dict[str, Function] = {
     "argsort": lambda x, axis: mx.argsort(x, axis=axis),
     "matmul": matmul,
     "permute": lambda x, axes: mx.transpose(x, axes),
-    "concatenate": lambda *arrays, axis: mx.concatenate(arrays, axis=axis),
+    "concatenate": lambda *arrays, axis: mx.concatenate(list(arrays), axis=axis),
     "copy": lambda x: x,
     "astype": lambda x: x,
     "getitem": getitem,

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradient.backends.process.protocol import PluginError
+from gradient.backends.process.protocol import TIMEOUT, PluginError
 
 if TYPE_CHECKING:
     from gradient.backends.process.backend import ProcessBackend
 
-TIMEOUT = 300.0
-"""Seconds that a plugin may take to answer, unless told otherwise."""
 NUMPY_PLUGIN = (sys.executable, "-P", str(Path(__file__).with_name("numpy_plugin.py")))
 """The command of the plugin on NumPy, which is an example, and what the protocol is tested by."""
 

@@ -1,8 +1,5 @@
 """A plugin on NumPy, in one file, as an example for other languages: docs/plugin-protocol.md says
-what comes in and what goes out. It knows nothing of gradient.
-
-    gradient plugin check "python numpy_plugin.py"
-"""
+what comes in and what goes out. It knows nothing of gradient."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -22,6 +20,7 @@ import msgpack
 import numpy as np
 
 VERSION = 1
+Function = Callable[..., Any]
 DTYPES = {name: np.dtype(name) for name in (
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
     "float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}  # fmt: skip
@@ -30,17 +29,17 @@ NARROW = (DTYPES["float16"], DTYPES["bfloat16"])
 # Ops: functions of arrays and options. A result is cast to the dtype that its message gives. ---
 
 
-def wide(function: Callable[..., Any]) -> Callable[..., Any]:
+def wide(function: Function) -> Function:
     """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
 
     def run(*arrays: Any, **options: Any) -> Any:
-        return function(*(x.astype(np.float32) if x.dtype in NARROW else x for x in arrays),
-                        **options)  # fmt: skip
+        arrays = tuple(x.astype(np.float32) if x.dtype in NARROW else x for x in arrays)
+        return function(*arrays, **options)
 
     return run
 
 
-def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+def reduction(function: Function) -> Function:
     def run(x: Any, axes: list[int], keepdims: bool) -> Any:
         return function(x, axis=tuple(axes), keepdims=keepdims)
 
@@ -62,15 +61,12 @@ def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
+def put(x: Any, index: tuple[Any, ...], value: Any, add: bool) -> Any:
     x = x.copy()  # nobody may see an array change
-    x[index_of(index, arrays)] = value
-    return x
-
-
-def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
-    x = x.copy()
-    np.add.at(x, index_of(index, arrays), value)
+    if add:
+        np.add.at(x, index, value)
+    else:
+        x[index] = value
     return x
 
 
@@ -83,24 +79,7 @@ def along(index: Any, axis: int) -> tuple[Any, ...]:
     return tuple(grid)
 
 
-def put_along(x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
-    x = x.copy()
-    if add:
-        np.add.at(x, along(index, axis), value)
-    else:
-        x[along(index, axis)] = value
-    return x
-
-
-def argsort(x: Any, axis: int) -> Any:
-    return np.argsort(x, axis, kind="stable")
-
-
-def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
-    return x[index_of(index, arrays)]
-
-
-SHAPED: dict[str, Callable[..., Any]] = {  # these are given the result's dtype and shape
+SHAPED: dict[str, Function] = {  # these are given the result's dtype and shape
     "full": lambda value, dtype, shape: np.full(shape, value, dtype),
     "arange": lambda start, step, dtype, shape: start + np.arange(*shape, dtype=dtype) * step,
     "reshape": lambda x, dtype, shape: x.reshape(shape),
@@ -108,57 +87,49 @@ SHAPED: dict[str, Callable[..., Any]] = {  # these are given the result's dtype 
     "bitcast": lambda x, dtype, shape: np.ascontiguousarray(x).view(dtype).reshape(shape),
 }
 VIEWS = ("reshape", "permute", "broadcast_to", "copy", "getitem")
-UNARY = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs")
-BINARY = ("arctan2", "maximum", "minimum")
+FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs", "arctan2", "maximum",
+             "minimum", "where")  # fmt: skip
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor",
              "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert")  # fmt: skip
-OPS: dict[str, Callable[..., Any]] = {
+OPS: dict[str, Function] = {
     **SHAPED,
-    **{name: getattr(np, name) for name in (*UNARY, *BINARY)},
+    **{name: getattr(np, name) for name in FUNCTIONS},
     **{name: getattr(operator, name) for name in OPERATORS},
-    "and": operator.and_,
-    "or": operator.or_,
-    "sum": reduction(np.sum),
-    "prod": reduction(np.prod),
-    "max": reduction(np.max),
-    "min": reduction(np.min),
-    "where": np.where,
+    **{"and": operator.and_, "or": operator.or_},
+    **{name: reduction(getattr(np, name)) for name in ("sum", "prod", "max", "min")},
     "argmax": lambda x, axis: np.argmax(x, axis),
     "cumsum": wide(np.cumsum),
-    "argsort": wide(argsort),
+    "argsort": wide(lambda x, axis: np.argsort(x, axis, kind="stable")),
     "matmul": wide(np.matmul),
     "permute": lambda x, axes: x.transpose(axes),
     "concatenate": lambda *arrays, axis: np.concatenate(arrays, axis),
-    "copy": lambda x: x,
-    "astype": lambda x: x,  # the cast is what is done with every result
-    "getitem": getitem,
-    "assign": assign,
-    "index_add": index_add,
+    **dict.fromkeys(("copy", "astype"), lambda x: x),  # every result is cast
+    "getitem": lambda x, *arrays, index: x[index_of(index, arrays)],
+    "assign": lambda x, v, *arrays, index: put(x, index_of(index, arrays), v, False),
+    "index_add": lambda x, v, *arrays, index: put(x, index_of(index, arrays), v, True),
     "take_along": lambda x, index, axis: x[along(index, axis)],
-    "put_along": put_along,
+    "put_along": lambda x, index, v, axis, add: put(x, along(index, axis), v, add),
 }
 
 
 def cast(x: Any, dtype: np.dtype) -> Any:
-    if x.dtype == dtype:
-        return x
     if dtype.char == "B" and x.dtype.char == "d":
         x = x.astype(np.int64)  # numbers beyond uint8 wrap
-    return x.astype(dtype)
+    return x.astype(dtype, copy=False)
 
 
+@dataclass
 class Failed:
     """In place of an array that could not be made: what was wrong."""
 
-    def __init__(self, error: list[Any]):
-        self.error = error
+    error: list[Any]
 
 
 class Plugin:
     """Answers messages. (The plugin on MLX is a subclass, with other arrays.)"""
 
     name = "numpy"
-    ops: dict[str, Callable[..., Any]] = OPS
+    ops: dict[str, Function] = OPS
     dtypes: dict[str, Any] = DTYPES
 
     def __init__(self) -> None:
@@ -177,8 +148,6 @@ class Plugin:
         while data := self.socket.recv(1 << 18):
             unpacker.feed(data)
             for kind, *rest in unpacker:
-                if kind == "exit":
-                    return
                 try:
                     getattr(self, "on_" + kind)(*rest)
                 except Exception as error:  # of a message that is answered
@@ -186,21 +155,16 @@ class Plugin:
                 self.messages += 1
 
     def describe(self, error: Exception, op: str) -> list[Any]:
-        kind = "error"
-        if isinstance(error, MemoryError):
-            kind = "memory"
-        elif isinstance(error, NotImplementedError):
-            kind = "unsupported"
+        kinds = {MemoryError: "memory", NotImplementedError: "unsupported"}
+        kind = next((kind for cls, kind in kinds.items() if isinstance(error, cls)), "error")
         return ["error", kind, f"{type(error).__name__}: {error}", self.messages, op]
 
     def answer(self, *message: Any) -> None:
         self.socket.sendall(msgpack.packb(message))
 
-    # Arrays --------------------------------------------------------------------------------------
-
     def on_hello(self, version: int, device: str, region: int) -> None:
-        self.answer("ok", {"version": VERSION, "name": self.name, "ops": [*self.ops],
-                           "dtypes": [*self.dtypes]})  # fmt: skip
+        has = {"ops": [*self.ops], "dtypes": [*self.dtypes]}
+        self.answer("ok", {"version": VERSION, "name": self.name} | has)
 
     def on_put(self, number: int, dtype: str, shape: list[int], data: bytes) -> None:
         self.arrays[number] = np.frombuffer(data, self.dtypes[dtype]).reshape(shape)
@@ -234,15 +198,15 @@ class Plugin:
             error = error or (x.error if isinstance(x, Failed) else None)
         if error:
             self.answer(*error)
-        return bool(error)
+        return error is not None
 
     def on_free(self, numbers: list[int]) -> None:
         for number in numbers:
             self.arrays.pop(number, None)
 
     def on_stat(self) -> None:
-        self.answer("ok", {"arrays": len(self.arrays), "bytes": self.used(),
-                           "messages": self.messages})  # fmt: skip
+        counts = {"arrays": len(self.arrays), "messages": self.messages}
+        self.answer("ok", counts | {"bytes": self.used()})
 
     def on_limit(self, nbytes: int | None) -> None:
         self.limit = nbytes
@@ -253,8 +217,6 @@ class Plugin:
         arrays = [x for x in self.arrays.values() if isinstance(x, np.ndarray)]
         owners = {id(owner): owner for owner in (x if x.base is None else x.base for x in arrays)}
         return sum(getattr(owner, "nbytes", 0) for owner in owners.values())
-
-    # Ops and graphs ------------------------------------------------------------------------------
 
     def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
         given = [self.arrays[x] if isinstance(x, int) else self.numbered(x) for x in inputs]
@@ -275,8 +237,8 @@ class Plugin:
         ((_, dtype_name, shape),) = outs
         dtype = self.dtypes[dtype_name]
         self.check_limit(name, math.prod(shape) * dtype.itemsize)
-        # A number beside an array is taken in the array's dtype.
         own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)
+        # A number beside an array is taken in the array's dtype.
         given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
         if name in SHAPED:
             result = SHAPED[name](*given, dtype, tuple(shape))
@@ -300,9 +262,7 @@ class Plugin:
             return {key: self.numbered(value) for key, value in x.items()}
         return [self.numbered(each) for each in x] if isinstance(x, list) else x
 
-    def on_graph(
-        self, graph: int, inputs: list[int], messages: list[Any], outputs: list[int]
-    ) -> None:
+    def on_graph(self, graph: int, inputs: list[int], messages: Any, outputs: list[int]) -> None:
         self.graphs[graph] = inputs, messages, outputs
 
     def on_run(self, graph: int, inputs: list[int], outputs: list[int], numbers: list[Any]) -> None:
@@ -324,8 +284,7 @@ class Plugin:
 
 def end_with_client() -> None:
     """End when the client's side of the socket closes, even in the middle of an op."""
-    poll = select.poll()
-    poll.register(0, 0)  # nothing but a hang-up
+    (poll := select.poll()).register(0, 0)  # nothing but a hang-up
     poll.poll()
     os._exit(0)
 

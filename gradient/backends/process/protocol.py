@@ -9,6 +9,8 @@ from gradient.errors import BackendError
 
 VERSION = 1
 """Of the protocol. Both sides must have the same."""
+TIMEOUT = 300.0
+"""Seconds that a plugin may take to answer, unless told otherwise."""
 MEMORY_VARIABLE = "GRADIENT_PLUGIN_MEMORY"
 """The environment variable that says "fd:bytes" of the shared memory."""
 SLOT = 2 << 20
