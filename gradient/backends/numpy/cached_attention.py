@@ -39,7 +39,7 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
         if not (_supported(q) and _stored(keys) and _stored(values)):
             return super().cached_attention(q, keys, values, slots, options)
         keys, values = (tuple(map(kernels.contiguous, parts)) for parts in (keys, values))
-        family, few = kernels.load("cached_attention"), kernels.load("decode_attention")
+        family = kernels.load("cached_attention")
         block = family.BLOCK
         b, h, t, d = q.shape
         heads = keys[0].shape[1 if slots.table is None else 2]
@@ -63,15 +63,10 @@ class CachedAttentionKernels(CachedAttentionDefaults[np.ndarray]):
         o = np.empty(held * (-(-e // 32) * 32), np.float32)
         chunk = max(1, CHUNK // (block * d * (rows + READ))) if parts > 1 else 1
         results = parts, high, sums, o, out.reshape(-1)
-        if rows <= few.FEW:
-            threads.parallel_for(
-                few.attend_few, units, chunk, *slots_of,
-                _form(keys, d), *k, _form(values, e), *v, *rest, *results,
-            )  # fmt: skip
-        else:
-            threads.parallel_for(
-                family.attend, units, chunk, *slots_of, *k, *v, *rest, tile, *results
-            )
+        threads.parallel_for(
+            family.attend, units, chunk, *slots_of,
+            _form(keys, d), *k, _form(values, e), *v, *rest, tile, *results,
+        )  # fmt: skip
         if parts > 1:
             threads.parallel_for(
                 family.join_parts, b * heads, max(1, JOINED // (held // (b * heads) * e)),

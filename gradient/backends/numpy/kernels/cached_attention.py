@@ -6,8 +6,8 @@ in FlashAttention (Dao et al. 2022, algorithm 1). So a query's output depends on
 the slots that it sees alone: not on what else is computed with it, nor in how many passes.
 
 A thread takes many queries through their blocks; of few queries, the blocks are spread over the
-threads and joined after (Flash-Decoding: Dao et al. 2023). The fewest have kernels of their own,
-in `decode_attention`.
+threads and joined after (Flash-Decoding: Dao et al. 2023). Keys and values are read once for all
+query heads of a key head.
 """
 
 from __future__ import annotations
@@ -15,11 +15,24 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.backends.numpy.kernels.attention import padded
-from gradient.backends.numpy.kernels.cache_slots import BLOCK, first_block, read_vectors
+from gradient.backends.numpy.kernels.cache_slots import (
+    BLOCK,
+    find_vectors,
+    first_block,
+    read_vectors,
+)
+from gradient.backends.numpy.kernels.cache_tiles import (
+    ROWS,
+    SCORES,
+    queries_by_column,
+    turn_keys,
+    weighted_1,
+    weighted_8,
+)
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.functions import exp, tanh
-from gradient.backends.numpy.kernels.stored import transpose
-from gradient.backends.numpy.kernels.tiles import product
+from gradient.backends.numpy.kernels.stored import FLOAT16
+from gradient.backends.numpy.kernels.tiles import tile_1, tile_8
 from gradient.backends.numpy.kernels.vector_functions import (
     exp_of_nonpositive,
     largest_element,
@@ -34,29 +47,16 @@ from gradient.backends.numpy.kernels.vectors import (
     store,
 )
 
-SCORES = BLOCK + 16
-"""Numbers from one row of scores to the next: were it a power of two, columns would compete for
-the same few lines of the cache."""
-
 # Arguments that kernels share:
 #   q, out          (B, T, H, D) and (B, T, H, E), flat
 #   positions       (B, T), rising; query t of row b sees those up to its own, `window` at most
 #   sizes           (B, T, H, Hk, D, E)
 #   k_..., v_...    how vectors are stored: their kind, the floats or codes, and of codes the
-#                   scales, minimums, and how many share one
+#                   scales, minimums, and how many share one; and in which form they are multiplied:
+#                   as they are stored, where they are floats and their length a multiple of two
+#                   vectors, else float32, as what they are read into
 #   table, place    where: see `row_of`
 # Of one key head, query rows have the number t * G + g, G query heads a key head.
-
-
-@ordered_subroutine
-def transpose_keys(rows, row, n, columns, count):
-    """columns = the transpose of `count` rows of n, in panels of two vectors' keys."""
-    width = lanes(rows)
-    pair, wide = 2 * width, padded(n, rows)
-    for first in range(0, count, width):
-        panel = first // pair * pair * wide + first % pair
-        for j in range(0, n, width):
-            transpose(rows, first * row + j, row, columns, panel + j * pair, pair)
 
 
 @ordered_subroutine
@@ -108,45 +108,6 @@ def seen_positions(begin, positions, batch, first_row, rows, groups, window, sta
 
 
 @ordered_subroutine
-def attend_to_block(
-    block, batch, head, table, place, starts, positions, sizes, window, softcap,
-    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
-    q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen, high, sums, o_rows,
-):  # fmt: skip
-    """What the query rows from `first_row` on get of a block: sums of e^(score - high) and of the
-    values times that, o_rows. False if no row sees any of it."""
-    heads, d, e = sizes[3], sizes[4], sizes[5]
-    groups = sizes[2] // heads
-    begin = block * BLOCK
-    low, stop = seen_positions(
-        begin, positions, batch, first_row, rows, groups, window, starts, seen
-    )
-    if low >= stop:
-        return False
-    pair = 2 * lanes(p)
-    low = low // pair * pair  # whole panels: the columns before are read, if they are there
-    first = begin + low
-    real = max(first, starts[batch]) if starts.size else first
-    k_row, e_row = padded(d, p), padded(e, p) + pair
-    read_vectors(table, place, starts, batch, head, real, begin + stop,
-                 k_kind, k_data, k_scales, k_lows, k_group, d, k_rows[(real - first) * k_row:],
-                 k_row)  # fmt: skip
-    read_vectors(table, place, starts, batch, head, real, begin + stop,
-                 v_kind, v_data, v_scales, v_lows, v_group, e, v_rows[(real - first) * e_row:],
-                 e_row)  # fmt: skip
-    transpose_keys(k_rows, k_row, d, k_columns, stop - low)
-    m = (rows + 3) // 4 * 4
-    for j in range(0, stop - low, pair):
-        product(q_rows, k_row, 1, k_columns[j * k_row :], pair, p[low + j :], SCORES,
-                m, d, pair, False)  # fmt: skip
-    softmax_rows(p, rows, seen, softcap, high, sums)
-    begin_at = real - first + low
-    product(p[begin_at:], SCORES, 1, v_rows[(real - first) * e_row :], e_row, o_rows, e_row,
-            m, stop - begin_at, padded(e, p), False)  # fmt: skip
-    return True
-
-
-@ordered_subroutine
 def merge(
     high, sums, o, first, rows, more_high, more_sums, more, more_first, more_row, n, kept, added
 ):
@@ -179,18 +140,6 @@ def merge(
 
 
 @ordered_subroutine
-def copy_queries(q, sizes, batch, head, first_row, rows, scale, q_rows, q_row):
-    """scale * the query rows of a key head, padded with zeros."""
-    t, h, d = sizes[1], sizes[2], sizes[4]
-    groups = h // sizes[3]
-    for r in range(rows):
-        query, g = (first_row + r) // groups, (first_row + r) % groups
-        at = ((batch * t + query) * h + head * groups + g) * d
-        for i in range(d):
-            q_rows[r * q_row + i] = q[at + i] * scale
-
-
-@ordered_subroutine
 def write_row(o, o_at, total, sizes, batch, head, row, out):
     """Divide a row by its sum, into its place in `out`; 0 where it saw nothing."""
     t, h, e = sizes[1], sizes[2], sizes[5]
@@ -203,7 +152,8 @@ def write_row(o, o_at, total, sizes, batch, head, row, out):
 @ordered_kernel
 def attend(
     start, stop, q, positions, sizes, table, place, starts,
-    k_kind, k_data, k_scales, k_lows, k_group, v_kind, v_data, v_scales, v_lows, v_group,
+    k_form, k_kind, k_data, k_scales, k_lows, k_group,
+    v_form, v_kind, v_data, v_scales, v_lows, v_group,
     scale, window, softcap, tile, parts, high, sums, o, out,
 ):  # fmt: skip
     """The units start to stop of all (B, Hk, tiles of a key head's query rows, parts).
@@ -216,19 +166,35 @@ def attend(
     groups = sizes[2] // heads
     all_rows = sizes[1] * groups
     tiles = (all_rows + tile - 1) // tile
-    dtype = q.dtype
-    pair = 2 * lanes(q)
-    m, k_row, e_row = (tile + 3) // 4 * 4, padded(d, q), padded(e, q) + pair
-    n = padded(e, q)
-    q_rows, p = np.zeros(m * k_row, dtype), np.empty(m * SCORES, dtype)
-    k_rows, k_columns = np.empty(BLOCK * k_row, dtype), np.empty(BLOCK * k_row, dtype)
-    v_rows, seen = np.zeros(BLOCK * e_row, dtype), np.empty((tile, 2), np.int64)
-    new, new_high, new_sums = (
-        np.empty(m * e_row, dtype), np.empty(tile, dtype), np.empty(tile, dtype)
-    )  # fmt: skip
-    kept, added = np.empty((2, tile), dtype)
+    dtype, width = q.dtype, lanes(q)
+    pair = 2 * width
+    some = 1 if tile == 1 else ROWS  # go through the keys together, some of them of no use
+    held_rows = (tile + some - 1) // some * some
+    d_row, e_row = padded(d, q), padded(e, q)
+    k_direct = k_kind <= FLOAT16 and d == d_row
+    v_direct = v_kind <= FLOAT16 and e == e_row
+    keys = np.empty(d_row * pair, dtype)
+    columns, p = np.empty(held_rows * d_row, dtype), np.empty(held_rows * SCORES, dtype)
+    for i in range(columns.size):
+        columns[i] = 0
+    seen, new = np.empty((tile, 2), np.int64), np.empty(held_rows * e_row, dtype)
+    new_high, new_sums = np.empty(tile, dtype), np.empty(tile, dtype)
+    kept, added = np.empty(tile, dtype), np.empty(tile, dtype)
+    k_rows = np.empty(0 if k_direct else BLOCK * d_row, dtype)
+    v_rows = np.empty(0 if v_direct else BLOCK * e_row, dtype)
+    for i in range(k_rows.size):
+        k_rows[i] = 0
+    for i in range(v_rows.size):
+        v_rows[i] = 0
+    k_bytes = k_data if k_direct else k_rows.view(np.uint8)
+    v_bytes = v_data if v_direct else v_rows.view(np.uint8)
+    places, as_read = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    for i in range(BLOCK):
+        as_read[i] = i
+    k_places = places if k_direct else as_read
+    v_places = places if v_direct else as_read
     if parts == 1:
-        high, sums, o = np.empty(tile, dtype), np.empty(tile, dtype), np.empty(tile * n, dtype)
+        high, sums, o = np.empty(tile, dtype), np.empty(tile, dtype), np.empty(tile * e_row, dtype)
     held = -1
     for unit in range(start, stop):
         batch, head = unit // (heads * tiles * parts), unit // (tiles * parts) % heads
@@ -236,7 +202,7 @@ def attend(
         rows = min(tile, all_rows - first_row)
         if unit // parts != held:
             held = unit // parts
-            copy_queries(q, sizes, batch, head, first_row, rows, scale, q_rows, k_row)
+            queries_by_column(q, sizes, batch, head, first_row, rows, scale, some, d_row, columns)
         first = first_block(positions[batch, first_row // groups], window, starts, batch)
         last = positions[batch, (first_row + rows - 1) // groups] // BLOCK
         if parts > 1:
@@ -246,18 +212,53 @@ def attend(
         for r in range(row, row + rows):
             sums[r] = 0
         for block in range(first, last + 1):
-            if attend_to_block(
-                block, batch, head, table, place, starts, positions, sizes, window, softcap,
-                k_kind, k_data, k_scales, k_lows, k_group,
-                v_kind, v_data, v_scales, v_lows, v_group,
-                q_rows, first_row, rows, k_rows, k_columns, v_rows, p, seen,
-                new_high, new_sums, new,
-            ):  # fmt: skip
-                merge(high, sums, o, row, rows, new_high, new_sums, new, 0, e_row, n,
-                      kept, added)  # fmt: skip
+            begin = block * BLOCK
+            low, end = seen_positions(
+                begin, positions, batch, first_row, rows, groups, window, starts, seen
+            )
+            if low >= end:
+                continue
+            # Of whole pairs of vectors of keys, those that are not there are the last again.
+            low_pair, count = low // pair * pair, end - low
+            if k_direct or v_direct:
+                find_vectors(
+                    table, place, starts, batch, head, begin + low, begin + end, places[low:]
+                )
+                for i in range(low_pair, low):
+                    places[i] = places[low]
+                for i in range(end, BLOCK):
+                    places[i] = places[end - 1]
+            if not k_direct:
+                read_vectors(table, place, starts, batch, head, begin + low, begin + end, k_kind,
+                             k_data, k_scales, k_lows, k_group, d, k_rows[low * d_row :],
+                             d_row)  # fmt: skip
+            if not v_direct:
+                read_vectors(table, place, starts, batch, head, begin + low, begin + end, v_kind,
+                             v_data, v_scales, v_lows, v_group, e, v_rows[low * e_row :],
+                             e_row)  # fmt: skip
+            for i in range(low_pair, end, pair):
+                for j in range(0, pair, width):
+                    turn_keys(k_bytes, k_places, i + j, k_form, d_row, keys, j)
+                for r in range(0, rows, some):
+                    at, to = r * d_row, r * SCORES + i
+                    if some == 1:
+                        tile_1(columns, at, 1, 1, keys, 0, pair, d_row, p, to, SCORES, False)
+                    else:
+                        tile_8(columns, at, 1, ROWS, keys, 0, pair, d_row, p, to, SCORES, False)
+            softmax_rows(p, rows, seen, softcap, new_high, new_sums)
+            for j in range(0, e_row, pair):
+                for r in range(0, rows, some):
+                    at, to = r * SCORES + low, r * e_row + j
+                    if some == 1:
+                        weighted_1(p, at, v_bytes, v_places[low:], count, v_form, e_row, j,
+                                   new, to, e_row)  # fmt: skip
+                    else:
+                        weighted_8(p, at, v_bytes, v_places[low:], count, v_form, e_row, j,
+                                   new, to, e_row)  # fmt: skip
+            merge(high, sums, o, row, rows, new_high, new_sums, new, 0, e_row, e_row, kept, added)
         if parts == 1:
             for r in range(rows):
-                write_row(o, r * n, sums[r], sizes, batch, head, first_row + r, out)
+                write_row(o, r * e_row, sums[r], sizes, batch, head, first_row + r, out)
 
 
 @ordered_kernel
@@ -267,7 +268,7 @@ def join_parts(start, stop, sizes, parts, high, sums, o, out):
     heads, e = sizes[3], sizes[5]
     rows = sizes[1] * (sizes[2] // heads)
     n = padded(e, o)
-    kept, added = np.empty((2, rows), o.dtype)
+    kept, added = np.empty(rows, o.dtype), np.empty(rows, o.dtype)
     for unit in range(start, stop):
         first = unit * parts * rows
         for more in range(first + rows, first + parts * rows, rows):

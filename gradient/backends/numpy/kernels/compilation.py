@@ -57,17 +57,17 @@ def ordered_kernel(function: Function) -> Function:
 
 def subroutine(function: Function) -> Function:
     """Compile a function that kernels call."""
-    return numba.njit(**SUMS)(function)
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **SUMS)(function)
 
 
 def ordered_subroutine(function: Function) -> Function:
     """As `subroutine`, with the arithmetic exactly as it is written: so it gives the same bits in
     each kernel that calls it."""
-    return numba.njit(**ORDERED)(function)
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **ORDERED)(function)
 
 
 def _entry_point(function: Function, options: Any) -> Function:
-    compiled: Any = numba.njit(nogil=True, **options)(function)
+    compiled: Any = numba.njit(nogil=True, no_cfunc_wrapper=True, **options)(function)
     # What numba's dispatcher calls for types that are new to it.
     compiled._compile_for_args = functools.partial(compiler.run, compiled._compile_for_args)
     compiled._cache = _cache_of(function)

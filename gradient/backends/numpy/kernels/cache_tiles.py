@@ -1,43 +1,29 @@
-"""Attention of few query rows over a key-value cache, a block of positions at a time.
+"""Tiles of attention over a key-value cache: queries by keys, and weights by values, read in place.
 
-Keys and values are read once for all query heads of a key head, where they lie: a square of keys is
-transposed in registers on its way, and values are multiplied as they come. Each score is the same
-chain of multiplications and additions in the order of D as in `cached_attention.attend`, and so are
-the sums over positions: both give a query the same bits.
+A square of keys is transposed in registers on its way, and values are multiplied as they come. Each
+score is one chain of multiplications and additions in the order of D, and so is each sum over
+positions: a query gets the same bits whichever queries are computed with it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from gradient.backends.numpy.kernels.attention import padded
-from gradient.backends.numpy.kernels.cache_slots import (
-    BLOCK,
-    find_vectors,
-    first_block,
-    read_vectors,
-)
-from gradient.backends.numpy.kernels.cached_attention import (
-    SCORES,
-    seen_positions,
-    softmax_rows,
-    write_row,
-)
-from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
-from gradient.backends.numpy.kernels.stored import CONVERSIONS, FLOAT16, exchange
-from gradient.backends.numpy.kernels.tiles import tile_1, tile_8
-from gradient.backends.numpy.kernels.vectors import LANES, intrinsic, lanes, load, store
+from gradient.backends.numpy.kernels.cache_slots import BLOCK
+from gradient.backends.numpy.kernels.compilation import ordered_subroutine
+from gradient.backends.numpy.kernels.stored import CONVERSIONS, exchange
+from gradient.backends.numpy.kernels.vectors import LANES, intrinsic
 
 ROWS = 8
 """Query rows that go through the keys together at most."""
 
-FEW = 2 * ROWS
-"""Query rows of a key head up to which these kernels take them."""
+SCORES = BLOCK + 16
+"""Numbers from one row of scores to the next: were it a power of two, columns would compete for
+the same few lines of the cache."""
 
 NAMES = {types.float32: "float32", types.uint16: "bfloat16", types.int16: "float16"}
 """What is stored, by the type of the numbers of `form`, an array that is only there to tell."""
@@ -176,116 +162,14 @@ weighted_1, weighted_8 = _weighted(1), _weighted(ROWS)
 
 
 @ordered_subroutine
-def queries_by_column(q, sizes, batch, head, rows, scale, some, d, columns):
-    """scale * the query rows of a key head, `some` rows after the others, each (d, some)."""
+def queries_by_column(q, sizes, batch, head, first_row, rows, scale, some, d, columns):
+    """scale * the query rows of a key head from `first_row` on, `some` rows after the others, each
+    (d, some)."""
     t, h, real = sizes[1], sizes[2], sizes[4]
     groups = h // sizes[3]
     for r in range(rows):
-        at = ((batch * t + r // groups) * h + head * groups + r % groups) * real
+        query, g = (first_row + r) // groups, (first_row + r) % groups
+        at = ((batch * t + query) * h + head * groups + g) * real
         to = r // some * some * d + r % some
         for i in range(real):
             columns[to + i * some] = q[at + i] * scale
-
-
-@ordered_kernel
-def attend_few(
-    start, stop, q, positions, sizes, table, place, starts,
-    k_form, k_kind, k_data, k_scales, k_lows, k_group,
-    v_form, v_kind, v_data, v_scales, v_lows, v_group,
-    scale, window, softcap, parts, high, sums, o, out,
-):  # fmt: skip
-    """`cached_attention.attend` of at most FEW query rows a key head, in one tile.
-
-    A form says how the vectors are stored that are multiplied: those of the cache, where they are
-    floats and their length a multiple of two vectors, else float32, as what they are read into.
-    """
-    heads, d, e = sizes[3], sizes[4], sizes[5]
-    rows = sizes[1] * (sizes[2] // heads)
-    groups = sizes[2] // heads
-    dtype = q.dtype
-    width = lanes(q)
-    some = 1 if rows == 1 else ROWS  # go through the keys together, some of them maybe of zeros
-    all_rows = (rows + some - 1) // some * some
-    d_row, e_row = padded(d, q), padded(e, q)
-    k_direct = k_kind <= FLOAT16 and d == d_row
-    v_direct = v_kind <= FLOAT16 and e == e_row
-    pair = 2 * width
-    keys = np.empty(d_row * pair, dtype)
-    columns, p = np.empty(all_rows * d_row, dtype), np.empty(all_rows * SCORES, dtype)
-    for i in range(all_rows * d_row):
-        columns[i] = 0
-    seen, new = np.empty((rows, 2), np.int64), np.empty(all_rows * e_row, dtype)
-    k_rows = np.empty(0 if k_direct else BLOCK * d_row, dtype)
-    v_rows = np.empty(0 if v_direct else BLOCK * e_row, dtype)
-    for i in range(k_rows.size):
-        k_rows[i] = 0
-    for i in range(v_rows.size):
-        v_rows[i] = 0
-    k_bytes = k_data if k_direct else k_rows.view(np.uint8)
-    v_bytes = v_data if v_direct else v_rows.view(np.uint8)
-    places, as_read = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
-    for i in range(BLOCK):
-        as_read[i] = i
-    k_places = places if k_direct else as_read
-    v_places = places if v_direct else as_read
-    if parts == 1:
-        high, sums = np.empty(rows, dtype), np.empty(rows, dtype)
-    held = -1
-    for unit in range(start, stop):
-        batch, head = unit // (heads * parts), unit // parts % heads
-        row = unit * rows if parts > 1 else 0
-        block = first_block(positions[batch, 0], window, starts, batch) + unit % parts
-        begin = block * BLOCK
-        low, end = seen_positions(begin, positions, batch, 0, rows, groups, window, starts, seen)
-        if low >= end:
-            for r in range(row, row + rows):
-                sums[r] = 0
-            if parts == 1:
-                for r in range(rows):
-                    write_row(new, r * e_row, sums[r], sizes, batch, head, r, out)
-            continue
-        if unit // parts != held:
-            held = unit // parts
-            queries_by_column(q, sizes, batch, head, rows, scale, some, d_row, columns)
-        # Of whole pairs of vectors of keys, those that are not there are the last again.
-        low_vector, count = low // pair * pair, end - low
-        if k_direct or v_direct:
-            find_vectors(table, place, starts, batch, head, begin + low, begin + end, places[low:])
-            for i in range(low_vector, low):
-                places[i] = places[low]
-            for i in range(end, BLOCK):
-                places[i] = places[end - 1]
-        if not k_direct:
-            read_vectors(table, place, starts, batch, head, begin + low, begin + end,
-                         k_kind, k_data, k_scales, k_lows, k_group, d, k_rows[low * d_row :],
-                         d_row)  # fmt: skip
-        if not v_direct:
-            read_vectors(table, place, starts, batch, head, begin + low, begin + end,
-                         v_kind, v_data, v_scales, v_lows, v_group, e, v_rows[low * e_row :],
-                         e_row)  # fmt: skip
-        for i in range(low_vector, end, pair):
-            for j in range(0, pair, width):
-                turn_keys(k_bytes, k_places, i + j, k_form, d_row, keys, j)
-            for r in range(0, rows, some):
-                at = r * SCORES + i
-                if some == 1:
-                    tile_1(columns, 0, 1, 1, keys, 0, pair, d_row, p, at, SCORES, False)
-                else:
-                    tile_8(columns, r * d_row, 1, ROWS, keys, 0, pair, d_row, p, at, SCORES, False)
-        softmax_rows(p, rows, seen, softcap, high[row:], sums[row:])
-        found = o[row * e_row :] if parts > 1 and all_rows == rows else new
-        for j in range(0, e_row, pair):
-            for r in range(0, rows, some):
-                at, to = r * SCORES + low, r * e_row + j
-                if some == 1:
-                    weighted_1(p, at, v_bytes, v_places[low:], count, v_form, e_row, j, found, to,
-                               e_row)  # fmt: skip
-                else:
-                    weighted_8(p, at, v_bytes, v_places[low:], count, v_form, e_row, j, found, to,
-                               e_row)  # fmt: skip
-        if parts == 1:
-            for r in range(rows):
-                write_row(found, r * e_row, sums[r], sizes, batch, head, r, out)
-        elif all_rows != rows:
-            for i in range(0, rows * e_row, width):
-                store(o, row * e_row + i, load(new, i))
