@@ -16,7 +16,7 @@ COMMAND = (sys.executable, "-m", "gradient.backends.metal.plugin")
 
 def open_backend(index: int = 0) -> ProcessBackend:
     """The backend of the device "metal": starts the plugin."""
-    from gradient.backends.process.backend import opened
+    from gradient.backends.process.opening import opened
 
     if index:
         raise DeviceError(f"device 'metal:{index}': there is one Metal device; use 'metal'")

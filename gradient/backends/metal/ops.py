@@ -103,12 +103,45 @@ def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
     if not value.size:
         return x
     out = mx.array(x)  # another handle on the same values: these stay
-    out[index_of(index, arrays)] = value.astype(x.dtype)
+    out[place(x, index, arrays)] = value.astype(x.dtype)
     return out
 
 
 def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
-    return x.at[index_of(index, arrays)].add(value) if value.size else x
+    return x.at[place(x, index, arrays)].add(value) if value.size else x
+
+
+def place(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An index to write by. Arrays beside slices and new axes become arrays for all axes: MLX
+    does not write where NumPy would if they are mixed. (Whole axes at the end are no mixture.)"""
+    index = index_of(items, arrays)
+    picked = [i for i, item in enumerate(index) if isinstance(item, mx.array)]
+    if not picked:
+        return index
+    picked = [i for i, item in enumerate(index) if isinstance(item, (int, mx.array))]
+    rest = [i for i in range(len(index)) if i not in picked]
+    last = max(picked)
+    if last == len(picked) - 1 and all(_is_whole(items[i], x.shape[i]) for i in rest):
+        return index[: last + 1]
+    together = last - picked[0] == len(picked) - 1
+    before = sum(i < picked[0] for i in rest) if together else 0
+    width = max(getattr(index[i], "ndim", 0) for i in picked)
+    ndim = width + len(rest)  # of what is written
+    found = []
+    for i, item in enumerate(index):
+        if i in picked:
+            numbers, end = mx.array(item), before + width
+            found.append(numbers.reshape(*numbers.shape, *(1,) * (ndim - end)))
+        elif item is not None:
+            n = rest.index(i)
+            after = ndim - 1 - (n if n < before else n + width)
+            _, start, count, step = items[i]
+            found.append((start + step * mx.arange(count)).reshape(-1, *(1,) * after))
+    return tuple(found)
+
+
+def _is_whole(item: Any, size: int) -> bool:
+    return item == ["slice", 0, size, 1]
 
 
 def _along(index: Any, axis: int) -> tuple[Any, ...]:

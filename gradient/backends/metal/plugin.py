@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from gradient.backends.metal import quantized  # noqa: F401 (adds its ops)
 from gradient.backends.metal.fused import FUSED
 from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_numpy
 from gradient.backends.process.numpy_plugin import Failed, Plugin, main

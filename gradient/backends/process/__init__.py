@@ -38,7 +38,7 @@ def register(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> N
 
 def open_backend(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
     """A backend whose arrays are those of a new process."""
-    from gradient.backends.process.backend import opened
+    from gradient.backends.process.opening import opened
 
     return opened(device, command, timeout)
 

@@ -15,7 +15,7 @@ from gradient.backends.base import Backend
 from gradient.backends.process import handle, shapes
 from gradient.backends.process.client import Client
 from gradient.backends.process.handle import Handle, cast, op, put, rewrite
-from gradient.backends.process.protocol import NAMES, TIMEOUT, PluginUnsupported
+from gradient.backends.process.protocol import NAMES, PluginUnsupported
 from gradient.backends.recording import OPERATORS
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import int64
@@ -31,7 +31,7 @@ REQUIRED_OPS = frozenset(OPERATORS) | {
 
 
 class ProcessBackend(Backend[Any]):
-    """Arrays of a plugin. Made by `open_backend`, which adds the overrides that the plugin has."""
+    """Arrays of a plugin. `opening.opened` adds the overrides that the plugin has."""
 
     name = "process"
 
@@ -374,13 +374,3 @@ def _kind(x: Any) -> Any:
 
 def _sum_dtype(x: Handle) -> np.dtype:
     return INT64 if x.dtype.kind in "biu" else x.dtype
-
-
-def opened(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
-    """A backend over a new plugin, whose class has the overrides that the plugin can serve."""
-    client = Client(command, device, timeout)
-    missing = sorted(REQUIRED_OPS - client.ops)
-    if missing:
-        client.close()
-        raise PluginUnsupported(f"the plugin lacks required ops: {', '.join(missing)}")
-    return ProcessBackend(device, command, client)

@@ -1,0 +1,20 @@
+"""Starting a plugin, and the backend over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradient.backends.process.backend import REQUIRED_OPS, ProcessBackend
+from gradient.backends.process.client import Client
+from gradient.backends.process.overrides import with_overrides
+from gradient.backends.process.protocol import TIMEOUT, PluginUnsupported
+
+
+def opened(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
+    """A backend over a new plugin, whose class has the overrides that the plugin can serve."""
+    client = Client(command, device, timeout)
+    missing = sorted(REQUIRED_OPS - client.ops)
+    if missing:
+        client.close()
+        raise PluginUnsupported(f"the plugin lacks required ops: {', '.join(missing)}")
+    return with_overrides(client.ops)(device, command, client)

@@ -1,0 +1,100 @@
+"""The plugin on MLX: what it computes whole is what the composed definitions give; packed weights;
+and the kernels for a Metal GPU, where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+import gradient.functional as F
+from gradient import backends
+from gradient.backends.process.overrides import OVERRIDES
+from gradient.quantization import quantize
+from support.backend_table import BARE, CASES, Draw, call
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlx") is None, reason='MLX is not installed (extra "metal")'
+    ),
+]
+
+ROWS = [(name, i) for name in sorted(OVERRIDES) for i in range(len(CASES[name]))]
+EPS = {"float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
+EXACT = ("philox", "relu")
+
+
+@pytest.mark.parametrize("dtype", list(EPS))
+@pytest.mark.parametrize(("method", "case"), ROWS)
+def test_overrides_give_what_their_definitions_give(method: str, case: int, dtype: str) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype)))
+    got = call(backends.get("metal"), method, arguments(Draw(dtype)))
+    limit = 0 if method in EXACT else 64 * EPS[dtype]
+    for x, y in zip(got, expected, strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        scale = float(
+            np.abs(y.astype(np.float64))[np.isfinite(y.astype(np.float64))].max(initial=1)
+        )
+        np.testing.assert_allclose(
+            x.astype(np.float64), y.astype(np.float64), rtol=limit, atol=limit * scale
+        )
+
+
+def test_every_override_is_asked_of_the_plugin() -> None:
+    backend: Any = backends.get("metal")
+    assert set(OVERRIDES) <= backend.client.ops
+    assert all(name in vars(type(backend)) for name in OVERRIDES)
+
+
+@pytest.mark.parametrize(
+    "name", ["q4_0", "q4_1", "q5_0", "q8_0", "q2_k", "q4_k", "q5_k", "q6_k", "nf4", "int8_channel"]
+)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_packed_weights(name: str, rows: int, exact_products: None) -> None:
+    """Those that MLX multiplies, and others, which are unpacked: values and gradients."""
+    weight = quantize(gradient.randn(48, 512), name)
+    inputs = gradient.randn(rows, 512)
+    found = []
+    for place in ("cpu", "metal"):
+        x = inputs.clone().to(place).requires_grad_()
+        y = F.linear(x, weight.to(place))
+        y.square().sum().backward()
+        assert x.grad is not None
+        found.append((y.detach().cpu().numpy(), x.grad.cpu().numpy()))
+    for got, expected in zip(*found[::-1], strict=True):
+        assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max() * 512**0.5
+
+
+def test_packed_weights_are_prepared_once_and_forgotten(exact_products: None) -> None:
+    """MLX's layout of a weight lives as long as the weight: memory comes back."""
+    backend: Any = backends.get("metal")
+    x = gradient.ones(1, 512, device="metal")
+    backend.synchronize()
+    before = backend.statistics()
+    for _ in range(3):
+        weight = quantize(gradient.ones(64, 512), "q4_0").to("metal")
+        assert F.linear(x, weight)[0, 0].item() == pytest.approx(512, rel=1e-3)
+        del weight
+    backend.synchronize()
+    assert backend.statistics()["arrays"] <= before["arrays"]
+
+
+@pytest.mark.parametrize("name", ["q4_k", "q6_k"])
+def test_metal_kernels_agree_with_their_composed_twins(name: str) -> None:
+    kernels = pytest.importorskip("gradient.backends.metal.kernels")
+    if not kernels.available():
+        pytest.skip("no Metal GPU: kernels run on a Mac alone (docs/plugin-protocol.md)")
+    import mlx.core as mx
+
+    from gradient.backends.metal import quantized
+
+    weight = quantize(gradient.randn(50, 1024), name)
+    blocks = mx.array(weight.array.parts[0])
+    x = mx.random.normal((3, 1024))
+    (expected,) = quantized._unpacked_product(name, True)(x, blocks)
+    np.testing.assert_allclose(kernels.product(name, x, blocks), expected, rtol=1e-4, atol=1e-3)
