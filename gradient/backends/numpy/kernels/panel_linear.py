@@ -175,7 +175,7 @@ def tile(rows: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-six_rows, four_rows, two_rows, one_row = tile(6), tile(4), tile(2), tile(1)
+six_rows, four_rows, one_row = tile(6), tile(4), tile(1)
 WIDE = cpu.BYTES == 64
 """Whether the sums of six rows fit in the registers."""
 
@@ -291,13 +291,10 @@ def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, k
                 four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
                           sums, i * COLUMNS, COLUMNS)  # fmt: skip
                 i += 4
-            while i + 2 <= width:
-                two_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                         sums, i * COLUMNS, COLUMNS)  # fmt: skip
-                i += 2
-            if i < width:
+            while i < width:
                 one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
                         sums, i * COLUMNS, COLUMNS)  # fmt: skip
+                i += 1
             to = (top * n + j) * size
             write_columns(
                 sums, COLUMNS, width, min(n - j, COLUMNS), bias, j, kind, size, out, to, n

@@ -331,55 +331,64 @@ def _store_bytes(builder: Any, place: Any, at: int, codes: Vector) -> None:
 
 
 @ordered_kernel
-def arrange(start, stop, weight, form, weights, size, rows, planes, halves, count, codes, scales):
-    """Put the panels start to stop of a weight, the bytes of its stored blocks, into `codes`.
+def unpack(
+    start, stop, first, weight, form, weights, size, rows, blocks, halves, count, unpacked, scales
+):  # fmt: skip
+    """Write the codes of the panels start to stop behind the panel `first`, a byte each, to
+    `unpacked` (panels, blocks, ROWS, weights), and their fields to their places in `scales`.
 
-    form, weights, size, planes, halves, count
+    weight    the bytes of stored blocks
+    form, weights, size, halves, count
               of the `Panels`; `halves` an array
-    codes, scales
-              all panels', uint8; without halves or multiples the scales are left alone
+    scales    all panels', uint8; without halves or multiples they are left alone
     """
-    blocks = weight.size // (size * rows)
-    steps = weights // STEP
     fields = 2 * halves.size + count
-    block_codes = np.zeros(ROWS * weights, np.uint8)
-    row_words = block_codes.view(np.uint32)
-    words = codes.view(np.uint32)
     multiples = np.zeros(ROWS, np.uint8)
-    at = start * blocks * steps * (WORD // 4) * planes.sum()
     for panel in range(start, stop):
         for block in range(blocks):
+            place = ((first + panel) * blocks + block) * ROWS * fields
             for r in range(ROWS):
-                row = panel * ROWS + r
-                place = (panel * blocks + block) * ROWS * fields
+                row, to = (first + panel) * ROWS + r, place + r
+                at = ((panel * blocks + block) * ROWS + r) * weights
                 if row >= rows:
-                    block_codes[r * weights : (r + 1) * weights] = 0
+                    unpacked[at : at + weights] = 0
                     for i in range(halves.size):
                         scales[place + 2 * (ROWS * i + r)] = 0
                         scales[place + 2 * (ROWS * i + r) + 1] = 0
                     for i in range(count):
-                        scales[place + ROWS * (2 * halves.size + i) + r] = 0
+                        scales[to + ROWS * (2 * halves.size + i)] = 0
                     continue
                 stored = (row * blocks + block) * size
-                write_codes(weight, stored, form, block_codes, r * weights)
+                write_codes(weight, stored, form, unpacked, at)
                 write_multiples(weight, stored, form, multiples, 0)
                 for i in range(halves.size):
                     scales[place + 2 * (ROWS * i + r)] = weight[stored + halves[i]]
                     scales[place + 2 * (ROWS * i + r) + 1] = weight[stored + halves[i] + 1]
                 for i in range(count):
-                    scales[place + ROWS * (2 * halves.size + i) + r] = multiples[i]
-            for step in range(steps):
-                shift = 0
-                for plane in range(planes.size):
-                    width = planes[plane]
-                    mask = np.uint32(((1 << width) - 1) * 0x01010101)
-                    for word in range(width):
-                        for r in range(ROWS):
-                            value = np.uint32(0)
-                            first = (r * weights + step * STEP) // 4 + word
-                            for field in range(8 // width):
-                                code = row_words[first + width * field] >> np.uint32(shift)
-                                value |= (code & mask) << np.uint32(width * field)
-                            words[at] = value
-                            at += 1
-                    shift += width
+                    scales[to + ROWS * (2 * halves.size + i)] = multiples[i]
+
+
+@ordered_kernel
+def arrange(start, stop, first, unpacked, weights, blocks, planes, codes):
+    """Put the codes of the panels start to stop behind the panel `first`, as `unpack` gives them,
+    into the planes of `codes`, all panels'."""
+    steps = weights // STEP
+    row_words, words = unpacked.view(np.uint32), codes.view(np.uint32)
+    at = (first + start) * blocks * steps * (WORD // 4) * planes.sum()
+    for number in range(start * blocks, stop * blocks):
+        for step in range(steps):
+            begin = (number * ROWS * weights + step * STEP) // 4
+            shift = 0
+            for plane in range(planes.size):
+                width = planes[plane]
+                mask = np.uint32(((1 << width) - 1) * 0x01010101)
+                for word in range(width):
+                    for r in range(ROWS):
+                        value = np.uint32(0)
+                        here = begin + r * (weights // 4) + word
+                        for field in range(8 // width):
+                            code = row_words[here + width * field] >> np.uint32(shift)
+                            value |= (code & mask) << np.uint32(width * field)
+                        words[at] = value
+                        at += 1
+                shift += width
