@@ -105,7 +105,8 @@ def forecast(
     """
     if (context is not None and context < 2) or batch < 1:
         raise ArgumentError(
-            f"plan: expected a context of at least 2 tokens and 1 row, got {context} and {batch}"
+            "memory forecast: expected a context of at least 2 tokens and 1 row, "
+            f"got {context} and {batch}"
         )
     settings = _Settings(str(path), context, batch, dtype, quantize, cache, cache_dtype)
     if not measure:
@@ -183,7 +184,8 @@ def _mapped(checkpoint: Checkpoint) -> CausalLM:
         model = load_model(checkpoint)
     if not isinstance(model, CausalLM):
         raise ArgumentError(
-            f"plan: {model.architecture} is an encoder: it generates nothing and has no cache"
+            f"memory forecast: {model.architecture} is an encoder: "
+            "it generates nothing and has no cache"
         )
     return model
 
@@ -194,7 +196,9 @@ def _context(model: CausalLM, settings: _Settings) -> int:
     if context is None:
         return min(USUAL_CONTEXT, model.trained_length or USUAL_CONTEXT)
     if limit is not None and context > limit:
-        raise ArgumentError(f"plan: context: expected at most the model's {limit}, got {context}")
+        raise ArgumentError(
+            f"memory forecast: context: expected at most the model's {limit}, got {context}"
+        )
     return context
 
 
@@ -223,7 +227,7 @@ def _measured(settings: _Settings) -> MemoryForecast:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise BackendError(f"plan: the measuring process failed: {last[0]}") from None
+        raise BackendError(f"memory forecast: the measuring process failed: {last[0]}") from None
     if "error" in answer:
         raise ArgumentError(answer["error"])
     return MemoryForecast(**answer)
@@ -396,7 +400,9 @@ def resident(field: str) -> int:
     try:
         import resource
     except ImportError:
-        raise BackendError("plan: memory can be measured on Linux and macOS, not here") from None
+        raise BackendError(
+            "memory forecast: memory can be measured on Linux and macOS, not here"
+        ) from None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
