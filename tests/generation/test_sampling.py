@@ -93,7 +93,7 @@ LOGITS = [[2.0, 1.0, 0.0, -1.0]]  # probabilities 0.644, 0.237, 0.087, 0.032
         (min_new_tokens(4, [2]), [2.0, 1.0, -INF, -1.0]),
         (min_new_tokens(3, [2]), [2.0, 1.0, 0.0, -1.0]),
     ],
-    ids=str,
+    ids=lambda value: value.__qualname__.partition(".")[0] if callable(value) else None,
 )
 def test_processors(processor, expected, device):
     prefixes = Prefixes([[1, 3, 0, 3]], [1], device=device)
