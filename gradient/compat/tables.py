@@ -9,6 +9,7 @@ FILES = {
     "gradient.cuda": "gradient.compat.cuda",
     "gradient.nn": "gradient.compat.parallel",
     "gradient.nn.init": "gradient.compat.init",
+    "gradient.utils.data": "gradient.compat.sampler",
 }
 """Modules, and the files of names that each of them lacks."""
 
@@ -32,9 +33,11 @@ MODULES = {
     "gradient.nn.modules.upsampling": "gradient.nn.vision",
     "gradient.nn.modules.utils": "gradient.compat.tuples",
     "gradient.nn.parallel": "gradient.compat.parallel",
+    "gradient.nn.parallel.distributed": "gradient.compat.parallel",
     "gradient.optim.adamw": "gradient.optim.adam",
     "gradient.utils.data.dataloader": "gradient.data",
     "gradient.utils.data.dataset": "gradient.data",
+    "gradient.utils.data.distributed": "gradient.compat.sampler",
     "gradient.utils.data.sampler": "gradient.data",
     "gradient.utils.tensorboard": "gradient.compat.tensorboard",
     "gradient.utils.tensorboard.writer": "gradient.compat.tensorboard",
@@ -84,7 +87,6 @@ HINTS = {
     "gradient.nn.utils.rnn.pack_padded_sequence": f"there are no packed sequences: pad ({PAGE})",
     "gradient.nn.utils.rnn.pad_packed_sequence": f"there are no packed sequences: pad ({PAGE})",
     "gradient.nn.utils.rnn.PackedSequence": f"there are no packed sequences: pad ({PAGE})",
-    "gradient.nn.parallel.DistributedDataParallel": f"one process has one device ({PAGE})",
     "gradient.nn.functional.grid_sample": LAYERS,
     "gradient.nn.functional.ctc_loss": LAYERS,
     "gradient.nn.functional.embedding_bag": LAYERS,

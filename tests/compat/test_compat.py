@@ -133,6 +133,55 @@ def test_data_parallel_calls_its_module() -> None:
         nn.DataParallel(layer, device_ids=[0, 1])
 
 
+def test_a_script_for_torchrun_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    t: Any = gradient
+    dist = importlib.import_module("gradient.distributed")
+    with pytest.raises(RuntimeError, match="call init_process_group first"):
+        dist.barrier()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="a group of 1 process, got 2"):
+        dist.init_process_group("nccl")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    dist.init_process_group("gloo")
+    try:
+        assert dist.is_initialized()
+        assert (dist.get_rank(), dist.get_world_size(), dist.get_backend()) == (0, 1, "gloo")
+        with pytest.raises(RuntimeError, match="exists already"):
+            dist.init_process_group("gloo")
+        x, copies = gradient.tensor([1.0, 2.0]), [gradient.zeros(2)]
+        assert dist.all_reduce(x, op=dist.ReduceOp.SUM) is None
+        assert dist.all_gather(copies, x, async_op=True).wait()
+        dist.broadcast(x, src=0)
+        assert x.tolist() == copies[0].tolist() == [1.0, 2.0]
+        with pytest.raises(ValueError, match="src = 0, the only process"):
+            dist.broadcast(x, src=1)
+    finally:
+        dist.destroy_process_group()
+    layer = t.nn.Linear(2, 3)
+    model = t.nn.parallel.DistributedDataParallel(layer, device_ids=None)
+    with model.no_sync():
+        model(gradient.ones(1, 2)).sum().backward()
+    assert layer.weight.grad is not None
+    assert list(model.state_dict()) == ["module.weight", "module.bias"]
+
+
+def test_processes_share_out_a_dataset() -> None:
+    Sampler = importlib.import_module("gradient.utils.data.distributed").DistributedSampler
+    data = range(10)
+    assert list(Sampler(data, shuffle=False)) == list(data)
+    for drop, expected in ((False, 12), (True, 9)):
+        parts = [Sampler(data, 3, rank, drop_last=drop) for rank in range(3)]
+        first = [i for part in parts for i in part]
+        assert sum(map(len, parts)) == len(first) == expected
+        assert len(set(first)) == min(expected, 10)
+        for part in parts:
+            part.set_epoch(1)
+        assert [i for part in parts for i in part] != first
+    assert list(Sampler([], 2, 1)) == []
+    with pytest.raises(ValueError, match="a rank from 0 to below num_replicas = 2"):
+        Sampler(data, 2, 2)
+
+
 def test_switches_can_be_set() -> None:
     t: Any = gradient
     t.backends.cudnn.benchmark = True
