@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Unpack, overload
 
+from gradient.backends.numpy import compiler
 from gradient.errors import ArgumentError, GenerationError
 from gradient.generation.beam_search import BeamSearch
 from gradient.generation.decoder import Decoder, Token
@@ -115,9 +116,15 @@ class TextStream(Iterator[str]):
     def __init__(self, generation: Generation, pieces: Iterator[tuple[int, str]]) -> None:
         self.generation = generation
         self._pieces = pieces
+        self._begun = False
 
     def __next__(self) -> str:
-        return next(self._pieces)[1]
+        if self._begun:  # a note that kernels are compiled would stand amid the text
+            with compiler.progress.quiet():
+                return next(self._pieces)[1]
+        _, piece = next(self._pieces)
+        self._begun = bool(piece)
+        return piece
 
     def close(self) -> None:
         """End it early, and let go of its memory."""

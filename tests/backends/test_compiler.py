@@ -8,11 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gradient.backends.numpy import compiler, kernels
+from gradient.generation.generate import TextStream
+from gradient.generation.result import Generation
 
 pytestmark = pytest.mark.cpu_only
 
@@ -174,6 +177,26 @@ def test_nothing_is_said_of_what_takes_less_than_a_second(clock, monkeypatch) ->
     clock[0] += 0.9
     progress.show()
     assert log.getvalue() == ""
+
+
+def test_nothing_is_said_amid_a_text(clock, monkeypatch) -> None:
+    monkeypatch.setattr(compiler, "progress", progress := compiler.Progress())
+    said = []
+
+    def pieces() -> Iterator[tuple[int, str]]:
+        for number, piece in enumerate(["", "Once", " upon"]):
+            monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+            progress._said = False
+            progress.begin("softmax")
+            clock[0] += 2
+            progress.show()
+            said.append(log.getvalue() != "")
+            progress.end()
+            yield number, piece
+
+    stream: Iterator[str] = TextStream(Generation(), pieces())
+    assert "".join(stream) == "Once upon"
+    assert said == [True, True, False]
 
 
 def test_a_terminal_shows_a_line_that_goes_again(clock, monkeypatch) -> None:

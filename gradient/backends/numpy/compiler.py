@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -76,10 +76,13 @@ def _run_into(outcome: Future[Any], work: Callable[..., Any], arguments: tuple[A
 
 class Progress:
     """What is being compiled, on standard error: a line that goes again on a terminal, one line in
-    all in a log. Nothing is said of what takes less than `PROGRESS_AFTER`, nor of loading."""
+    all in a log. Nothing is said of what takes less than `PROGRESS_AFTER`, nor of loading; nor amid
+    a text (`quiet`)."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._writers = 0
+        self._lock = new_lock()
         self._name = ""
         self._began = 0.0
         self._earlier = 0.0  # seconds, of the kernels before this one
@@ -96,8 +99,19 @@ class Progress:
             self._earlier += time.monotonic() - self._began
             self._name = ""
 
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Say nothing inside: it would land in the middle of what was written before."""
+        with self._lock:
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writers -= 1
+
     def show(self) -> None:
-        if not self._name or sys.stderr is None:
+        if not self._name or self._writers or sys.stderr is None:
             return
         seconds = self._earlier + time.monotonic() - self._began
         if seconds < PROGRESS_AFTER:
