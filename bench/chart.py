@@ -1,7 +1,9 @@
 """`python -m bench.chart RESULTS.jsonl PICTURE.png`: the `llama.cpp` case as a table and as bars.
 
 The table, in Markdown, goes to standard output. The picture takes matplotlib, which comes with
-`pip install -e ".[train]"`.
+`pip install -e ".[train]"`. That of the README:
+
+    python -m bench.chart bench/results/2026-11-23-xeon-two-threads.jsonl docs/llama_cpp.png
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Both round what they multiply packed weights with to int8. How far that takes llama.cpp from its own
 float32 paths, such as its BLAS backend, is seen on a file of the same weights in float32: there it
-rounds nothing. Ours may be no further from those logits than its own.
+rounds nothing. Ours may be no further from those logits than its own. (Of bfloat16 there is nothing
+to compare: a model computes in it throughout, as in PyTorch, and llama.cpp in float32 in between.)
 
 Needs llama-cpp-python, as the case `llama.cpp` does.
 """
@@ -24,7 +25,7 @@ from bench.machine import installed
 from bench.result import Result
 
 TOKENS = 64
-FORMATS = ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "bf16")
+FORMATS = ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0")
 MOST = 1.1
 """Times llama.cpp's own distance."""
 
