@@ -6,9 +6,10 @@ numbers on every backend and for every number of threads (see `gradient.backends
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ __all__ = [
     "Generator",
     "bernoulli",
     "default_generator",
+    "fork_rng",
     "get_rng_state",
     "initial_seed",
     "manual_seed",
@@ -150,6 +152,24 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Continue the default generator from a state that `get_rng_state` gave."""
     default_generator.set_state(new_state)
+
+
+@contextlib.contextmanager
+def fork_rng(
+    devices: Iterable[Any] | None = None, enabled: bool = True, **options: object
+) -> Iterator[None]:
+    """What is drawn inside leaves the default generator as it was: `with fork_rng(): ...`.
+
+    `devices` and further options are PyTorch's; one generator serves all devices here.
+    """
+    if not enabled:
+        yield
+        return
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
 
 
 RandomState.save = staticmethod(get_rng_state)

@@ -560,3 +560,17 @@ def test_threads_never_draw_the_same_numbers():
     for t in workers:
         t.join()
     assert len(set(drawn)) == 1200
+
+
+def test_fork_rng() -> None:
+    gradient.manual_seed(3)
+    wanted = gradient.rand(4)
+    gradient.manual_seed(3)
+    with pytest.raises(KeyError), gradient.random.fork_rng(devices=["cuda"]):
+        gradient.rand(7)
+        raise KeyError
+    assert gradient.equal(gradient.rand(4), wanted)
+    gradient.manual_seed(3)
+    with gradient.random.fork_rng(enabled=False):
+        gradient.rand(4)
+    assert not gradient.equal(gradient.rand(4), wanted)
