@@ -69,9 +69,7 @@ HINTS = {
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     **dict.fromkeys(
-        ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag", "gradient.nn.Transformer",
-         "gradient.nn.LazyLinear", "gradient.nn.LazyConv2d", "gradient.nn.SyncBatchNorm"), LAYERS),
-    "gradient.nn.Transformer": "TransformerEncoder and TransformerDecoder are here",
+        ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag"), LAYERS),
     "gradient.distributions": f"probability distributions are not here ({PAGE})",
     "gradient.func": f"transforms of functions are not here; autograd.grad(create_graph=True) "
                      f"gives derivatives of any order ({PAGE})",

@@ -13,7 +13,10 @@ from gradient.functional.conv import *
 from gradient.functional.distance import *
 from gradient.functional.dropout import *
 from gradient.functional.embedding_loss import *
+from gradient.functional.fractional_pooling import *
 from gradient.functional.linear import *
+from gradient.functional.linear_cross_entropy import *
+from gradient.functional.lp_pooling import *
 from gradient.functional.normalization import *
 from gradient.functional.padding import *
 from gradient.functional.pooling import *

@@ -8,7 +8,7 @@ from gradient.dtypes import DType, uint8
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import activation, trigonometry
-from gradient.random import Generator
+from gradient.random import Generator, rand_like
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
@@ -31,6 +31,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rrelu",
     "selu",
     "sigmoid",
     "silu",
@@ -118,6 +119,24 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     weight = weight.reshape(-1, *per_channel) if weight.numel() > 1 else weight.reshape(())
     positive = input > 0  # where what the slope multiplies is 0: 0 * inf would be nan
     return where(positive, input, input.masked_fill(positive, 0.0) * weight)
+
+
+@composite
+def rrelu(
+    input: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """`leaky_relu` with slopes drawn from [lower, upper), an own one for each element; if not
+    `training` their mean (Xu et al. 2015, section 2.4)."""
+    if not lower <= upper:
+        raise ArgumentError(sentence("rrelu", "lower <= upper", f"{lower} and {upper}"))
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)
+    slope = rand_like(input.detach()) * (upper - lower) + lower
+    return _apply(lambda x: where(x > 0, x, x * slope.to(x.dtype)), input, inplace)
 
 
 @composite

@@ -20,6 +20,7 @@ __all__ = [
     "hinge_embedding_loss",
     "kl_div",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "soft_margin_loss",
@@ -287,6 +288,31 @@ def multi_margin_loss(
     own = arange(rows.shape[1], device=rows.device) == index
     losses = gaps.masked_fill(own, 0.0).sum(1) / rows.shape[1]
     return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
+
+
+@composite
+def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (C,) or
+    (N, C); a row of `target`, of the input's shape, is a list of classes that ends with -1."""
+    op = "multilabel_margin_loss"
+    if input.shape != target.shape or input.ndim > 2:
+        expected = "an input (C,) or (N, C) and a target of its shape"
+        got = f"{tuple(input.shape)} and {tuple(target.shape)}"
+        raise ShapeError(sentence(op, expected, got))
+    integers(op, "target", target, input)
+    rows = input.reshape(-1, input.shape[-1] if input.ndim else 1)
+    classes = target.reshape(rows.shape)
+    count = rows.shape[1]
+    if classes.numel() and not bool(((classes >= -1) & (classes < count)).all()):
+        got = outside(classes.backend.to_numpy(classes.array), -1, count - 1)
+        raise ArgumentError(sentence(op, f"a target from -1 to {count - 1}", got))
+    listed = (classes >= 0).long().cumprod(1)  # (N, J): 1 up to the first -1
+    index = classes.clamp(min=0)
+    others = classes.new_zeros(rows.shape).scatter_add(1, index, listed) == 0
+    gaps = 1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)  # (N, J, C)
+    counted = (listed > 0).unsqueeze(2) & others.unsqueeze(1) & (gaps > 0)
+    losses = where(counted, gaps, 0.0).sum((1, 2)) / count
+    return reduced(op, losses.reshape(input.shape[:-1]), reduction)
 
 
 @composite

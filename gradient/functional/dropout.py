@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.random import Generator, rand
 from gradient.tensor import Tensor
@@ -18,6 +18,7 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "feature_alpha_dropout",
 ]
 
 
@@ -84,16 +85,45 @@ def alpha_dropout(
 
     Dropped elements become `a'`, selu's limit at minus infinity, and all is then rescaled.
     """
-    _check("alpha_dropout", p, training)
+    return _alpha_drop("alpha_dropout", input, input.shape, p, training, inplace, generator)
+
+
+@composite
+def feature_alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """`alpha_dropout` of whole channels of (N, C, ...)."""
+    if training and input.ndim < 2:
+        got = tuple(input.shape)
+        raise ShapeError(sentence("feature_alpha_dropout", "at least 2 dimensions", got))
+    shape = (*input.shape[:2], *(1,) * (input.ndim - 2))
+    return _alpha_drop("feature_alpha_dropout", input, shape, p, training, inplace, generator)
+
+
+def _alpha_drop(
+    op: str,
+    input: Tensor,
+    shape: tuple[int, ...],
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+) -> Tensor:
+    """Put selu's limit where a random mask of `shape` says so, and rescale."""
+    _check(op, p, training)
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
         output = input * zeros((), dtype=input.dtype, device=input.device)
     else:
-        floats("alpha_dropout", input)
+        floats(op, input)
         limit = -1.0507009873554805 * 1.6732632423543772
         scale = 1 / math.sqrt((1 - p) * (1 + p * limit**2))
-        kept = rand(input.shape, device=input.device, generator=generator) >= p
+        kept = rand(shape, device=input.device, generator=generator) >= p
         output = where(kept, input, full_like(input.detach(), limit))
         output = output * scale - scale * p * limit
     return input.copy_(output) if inplace else output

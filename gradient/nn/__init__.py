@@ -18,7 +18,10 @@ from gradient.nn.conv import *
 from gradient.nn.distance import *
 from gradient.nn.dropout import *
 from gradient.nn.embedding import *
+from gradient.nn.encoder_decoder import *
+from gradient.nn.lazy import *
 from gradient.nn.linear import *
+from gradient.nn.linear_cross_entropy import *
 from gradient.nn.loss import *
 from gradient.nn.module import *
 from gradient.nn.normalization import *
@@ -27,6 +30,7 @@ from gradient.nn.parameter import *
 from gradient.nn.pooling import *
 from gradient.nn.rnn import *
 from gradient.nn.transformer import *
+from gradient.nn.uninitialized import *
 from gradient.nn.vision import *
 
 name_constructors(tuple(globals().values()))

@@ -17,6 +17,7 @@ from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
 from gradient.tensor.creation import empty, zeros
 from gradient.tensor.device import DeviceLike
+from gradient.tensor.joining import cat
 
 __all__ = [
     "MultiheadAttention",
@@ -56,10 +57,6 @@ class MultiheadAttention(Module):
                 f"MultiheadAttention: embed_dim {embed_dim} must be a positive multiple of "
                 f"num_heads {num_heads}"
             )
-        if add_bias_kv or add_zero_attn:
-            raise ArgumentError(
-                "MultiheadAttention: add_bias_kv and add_zero_attn are not available"
-            )
         self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         self.dropout, self.batch_first = dropout, batch_first
@@ -85,10 +82,16 @@ class MultiheadAttention(Module):
                 value = Parameter(empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
+        self.bias_k: Parameter | None = None
+        self.bias_v: Parameter | None = None
+        if add_bias_kv:
+            self.bias_k = Parameter(empty(1, 1, embed_dim, device=device, dtype=dtype))
+            self.bias_v = Parameter(empty(1, 1, embed_dim, device=device, dtype=dtype))
+        self.add_zero_attn = add_zero_attn
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        """Input projections Xavier uniform, biases zero."""
+        """Input projections Xavier uniform, biases zero, bias_k and bias_v Xavier normal."""
         for weight in (
             self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
         ):  # fmt: skip
@@ -97,6 +100,9 @@ class MultiheadAttention(Module):
         for bias in (self.in_proj_bias, self.out_proj.bias):
             if bias is not None:
                 init.zeros_(bias)
+        for extra in (self.bias_k, self.bias_v):
+            if extra is not None:
+                init.xavier_normal_(extra)
 
     def forward(
         self,
@@ -113,7 +119,8 @@ class MultiheadAttention(Module):
 
         In both masks True *forbids*, unlike in `scaled_dot_product_attention`; numbers are added.
         `key_padding_mask` (N, S) hides keys, `attn_mask` (L, S) or (N * num_heads, L, S) hides
-        pairs. Weights are averaged over the heads, or (N, num_heads, L, S). `is_causal` is a hint
+        pairs. Weights are averaged over the heads, or (N, num_heads, L, S); with `add_bias_kv` and
+        `add_zero_attn` they have a column more for each. `is_causal` is a hint
         that `attn_mask` is causal, and needs it.
         """
         batched = query.ndim == 3
@@ -126,6 +133,7 @@ class MultiheadAttention(Module):
 
         q, k, v = self._project(query, key, value)  # each (N, H, L or S, D)
         mask = self._mask(q, k, attn_mask, key_padding_mask)
+        k, v, mask = self._extended(k, v, mask)
         dropout_p = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
@@ -157,6 +165,28 @@ class MultiheadAttention(Module):
             tensor.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
             for tensor in projected
         )
+
+    def _extended(
+        self, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values with a learned one (`bias_k`, `bias_v`) and one of zeros behind them, if
+        there are such; every query may look there."""
+        length = k.shape[2]
+        if self.bias_k is not None and self.bias_v is not None:
+            one = (k.shape[0], self.num_heads, 1, self.head_dim)
+            k, v = (
+                cat([tensor, bias.reshape(1, self.num_heads, 1, self.head_dim).expand(one)], 2)
+                for tensor, bias in ((k, self.bias_k), (v, self.bias_v))
+            )
+        if self.add_zero_attn:
+            zero = k.new_zeros((*k.shape[:2], 1, self.head_dim))
+            k, v = cat([k, zero], 2), cat([v, zero], 2)
+        added = k.shape[2] - length
+        if mask is not None and added:
+            seen = mask.dtype == dtypes.bool_
+            fill = mask.new_full((*mask.shape[:-1], added), 1 if seen else 0)
+            mask = cat([mask, fill], -1)
+        return k, v, mask
 
     def _mask(
         self, q: Tensor, k: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.nn.parameter import Parameter
+from gradient.nn.parameter import Buffer, Parameter
 from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 
@@ -39,6 +39,8 @@ class Members:
                 raise self._too_early(name, kind)
         elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
             self._register(name, kind)
+            if kind is BUFFER and not value.persistent:
+                self._non_persistent.add(name)
         elif name in registry and not _fits(registry[name], value):
             raise TypeMismatch(
                 f"{type(self).__name__}.{name} is a {registry[name]}: expected "
@@ -257,6 +259,8 @@ def _kind_of(value: Any) -> str | None:
     """The kind that a name gets when it is set to `value`; a plain tensor makes no buffer."""
     if isinstance(value, Parameter):
         return PARAMETER
+    if isinstance(value, Buffer):
+        return BUFFER
     if isinstance(value, Members):
         return MODULE
     return None

@@ -1,4 +1,4 @@
-"""Parameter: a tensor that a module trains."""
+"""Parameter, a tensor that a module trains, and Buffer, one that it keeps beside."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gradient.errors import DTypeError, TypeMismatch
 from gradient.tensor import Tensor
 
 __all__ = [
+    "Buffer",
     "Parameter",
 ]
 
@@ -47,3 +48,25 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that becomes one of a module's buffers when it is set as its attribute.
+
+    It shares the memory of `data`, moves with the module, and is saved if `persistent`.
+    """
+
+    persistent: bool
+
+    def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Self:
+        if data is None:
+            data = Tensor()
+        if not isinstance(data, Tensor):
+            raise TypeMismatch(f"Buffer: expected a Tensor, got {type(data).__name__}")
+        buffer = object.__new__(cls)
+        buffer.array, buffer.backend = data.array, data.backend
+        buffer.node, buffer._grad = data.node, None
+        buffer.persistent = persistent
+        if is_inference(data):
+            buffer.inference = True
+        return buffer

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from gradient import functional as F
+from gradient.errors import ArgumentError, sentence
 from gradient.functional.conv import Size
+from gradient.functional.fractional_pooling import Ratio
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
 
@@ -20,6 +22,11 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -187,3 +194,85 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The largest of each of d x h x w windows that cover (N, C, D, H, W) evenly."""
 
     _op = staticmethod(F.adaptive_max_pool3d)
+
+
+class _LPPool(Module):
+    _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+    _op: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Size,
+        stride: Size | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_type, self.kernel_size = norm_type, kernel_size
+        self.stride, self.ceil_mode = stride, ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        size = self.kernel_size
+        return self._op(input, float(self.norm_type), size, self.stride, self.ceil_mode)
+
+
+class LPPool1d(_LPPool):
+    """`(sum x^p)^(1/p)` of each window of (N, C, L)."""
+
+    _op = staticmethod(F.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """`(sum x^p)^(1/p)` of each window of (N, C, H, W)."""
+
+    _op = staticmethod(F.lp_pool2d)
+
+
+class LPPool3d(_LPPool):
+    """`(sum x^p)^(1/p)` of each window of (N, C, D, H, W)."""
+
+    _op = staticmethod(F.lp_pool3d)
+
+
+class _FractionalMaxPool(Module):
+    _op: ClassVar[Callable[..., Tensor]]
+    _random_samples: Tensor | None
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        output_size: Size | None = None,
+        output_ratio: Ratio | None = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if (output_size is None) == (output_ratio is None):
+            got = "neither" if output_size is None else "both"
+            raise ArgumentError(sentence(name, "an output_size or an output_ratio", got))
+        if output_ratio is not None:
+            given = output_ratio if isinstance(output_ratio, Sequence) else (output_ratio,)
+            if not all(0 < ratio < 1 for ratio in given):
+                raise ArgumentError(sentence(name, "output_ratio between 0 and 1", output_ratio))
+        self.kernel_size, self.return_indices = kernel_size, return_indices
+        self.output_size, self.output_ratio = output_size, output_ratio
+        self.register_buffer("_random_samples", _random_samples)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._op(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            self._random_samples,
+        )  # fmt: skip
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """The largest of each window of (N, C, H, W), at random places, to any size (Graham 2014)."""
+
+    _op = staticmethod(F.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
+
+    _op = staticmethod(F.fractional_max_pool3d)

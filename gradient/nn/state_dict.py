@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradient.autograd import no_grad
 from gradient.errors import StateDictError, TypeMismatch
 from gradient.nn.parameter import Parameter
+from gradient.nn.uninitialized import is_uninitialized
 from gradient.tensor import Tensor
 from gradient.tensor.packed import float_dtype_of, with_float_dtype
 
@@ -57,13 +58,23 @@ def load(
     else:
         with no_grad():
             for name, value in present.items():
-                own[name].copy_(value)
+                target = own[name]
+                if is_uninitialized(value):
+                    continue
+                if is_uninitialized(target):
+                    target.materialize(tuple(value.shape))
+                target.copy_(value)
     return IncompatibleKeys(missing, unexpected)
 
 
 def _problem(own: Tensor, value: Any, assign: bool) -> str | None:
     if not isinstance(value, Tensor):
-        return f"expected a tensor of shape {tuple(own.shape)}, got {type(value).__name__}"
+        what = "a tensor" if is_uninitialized(own) else f"a tensor of shape {tuple(own.shape)}"
+        return f"expected {what}, got {type(value).__name__}"
+    if is_uninitialized(value):
+        return None if is_uninitialized(own) else "expected a tensor, got one of a lazy layer"
+    if is_uninitialized(own):  # takes any shape
+        return None
     if tuple(value.shape) != tuple(own.shape):
         return f"expected {tuple(own.shape)}, got {tuple(value.shape)}"
     packed = own.dtype.is_packed or value.dtype.is_packed
