@@ -54,6 +54,12 @@ class Recorder(Protocol):
         """The value that the host asks for, or an error that says so."""
 
 
+class OpaqueArray:
+    """An array of a backend whose memory is elsewhere: a recording takes it as it is."""
+
+    __slots__ = ()
+
+
 class RecordedArray:
     """An array of a recording: shape, dtype, operators, and the real value for the recorder."""
 

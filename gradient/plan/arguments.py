@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
+from gradient.backends.recording import OpaqueArray
 from gradient.dtypes import get_default_dtype
 from gradient.tensor import Tensor
 
@@ -20,17 +20,23 @@ class Arguments:
     key      equal for calls that can share a plan: shapes, dtypes, strides, modes, all else
     inputs   the tensors whose values go into the plan, each once
     held     what the key names by id, to be kept as long as the key
-    tensors  whether there are tensors of other devices among them
+    device   of the tensors among them; None where these are on several
     """
 
     def __init__(self, args: tuple[Any, ...], options: dict[str, Any]):
         self.inputs: list[Tensor] = []
         self.held: list[Any] = []
-        self.elsewhere: str | None = None
+        self._devices: set[str] = set()
         self._numbers: dict[int, int] = {}
         autocast = tuple(sorted((mode.autocast or {}).items(), key=str))
         modes = bool(mode.grad), mode.inference, autocast, get_default_dtype()
         self.key = (modes, self._key(args), self._key(options))
+
+    @property
+    def device(self) -> str | None:
+        if len(self._devices) > 1:
+            return None
+        return next(iter(self._devices), "cpu")
 
     def _key(self, value: Any) -> Any:
         if isinstance(value, Variable):
@@ -48,8 +54,7 @@ class Arguments:
         return kind, id(value)
 
     def _tensor_key(self, t: Any) -> Any:
-        if t.backend.device != "cpu":
-            self.elsewhere = t.backend.device
+        self._devices.add(t.backend.device)
         leaf = t.node is not None and t.node.op is None
         if type(t) is not Tensor or leaf or not is_array(t.array):
             self.held.append(t)  # a parameter: bound where it lies
@@ -64,7 +69,7 @@ class Arguments:
 
 
 def is_array(array: Any) -> bool:
-    return isinstance(array, (np.ndarray, np.generic))
+    return isinstance(array, (np.ndarray, np.generic, OpaqueArray))
 
 
 def with_aliases(
@@ -83,8 +88,12 @@ def with_aliases(
 
 
 def _alias(t: Tensor) -> Tensor:
-    array = np.asarray(t.array)
-    made = wrap(array.view(), backends.get("cpu"), t.node)
+    shown: Any
+    if isinstance(t.array, OpaqueArray):
+        shown = t.backend.reshape(t.array, t.shape)
+    else:
+        shown = np.asarray(t.array).view()
+    made = wrap(shown, t.backend, t.node)
     if getattr(t, "inference", False):
         made.inference = True
     return made

@@ -16,6 +16,7 @@ from gradient.plan.arguments import Arguments, mapped_tensors, with_aliases
 from gradient.plan.backward import WithBackward, seen_in_use
 from gradient.plan.comparing import difference
 from gradient.plan.errors import PlanError
+from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
@@ -74,8 +75,10 @@ class Compiled(Transparent, Generic[P, R]):
             if len(self.signatures) >= SIGNATURES:
                 self.signatures.pop(next(iter(self.signatures)))
             signature = self.signatures[arguments.key] = Signature(arguments.held)
-            if arguments.elsewhere is not None:
-                signature.reason = f"an argument is on the device {arguments.elsewhere!r}"
+            if arguments.device is None:
+                signature.reason = "its arguments are on several devices"
+            elif not has_executor(arguments.device):
+                signature.reason = f"an argument is on the device {arguments.device!r}"
         signature.calls += 1
         if signature.reason is not None:
             return self._eagerly(signature, args, options)
@@ -114,8 +117,9 @@ class Compiled(Transparent, Generic[P, R]):
                 f"it was recorded {signature.recordings} times, for {changes} changes"
             )
             return self._eagerly(signature, args, options)
+        device = arguments.device or "cpu"
         try:
-            watch = Watch(self.function, args, options)
+            watch = Watch(self.function, args, options, device=device)
         except PlanError as error:
             signature.reason = str(error)
             return self._eagerly(signature, args, options)
@@ -123,18 +127,20 @@ class Compiled(Transparent, Generic[P, R]):
         signature.recordings += 1
         states = watch.random_states()
         run = WithBackward(functools.partial(self.function, **named), aliases, signature.used)
-        recording = record(run, *given, inputs=aliases, strict=self.fullgraph)
+        recording = record(run, *given, inputs=aliases, strict=self.fullgraph, device=device)
         recording.backward = run.backward
         by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
         signature.reason = recording.broken or run.reason or _side_effect(watch, recording, states)
         if signature.reason is None:
-            self._compare(signature, recording, watch)
+            self._compare(signature, recording, watch, device)
         if signature.reason is not None:
             signature.pending = []
             self._warn(signature.reason)
         return mapped_tensors(recording.result, lambda t: by_id.get(id(t), t))
 
-    def _compare(self, signature: Signature, recording: Recording, watch: Watch) -> None:
+    def _compare(
+        self, signature: Signature, recording: Recording, watch: Watch, device: str
+    ) -> None:
         """Make a plan of this recording and an earlier one of the same state, where they agree."""
         for first, watched in signature.pending:
             if _same_state(first, recording):
@@ -151,7 +157,8 @@ class Compiled(Transparent, Generic[P, R]):
         signature.reason = difference(first, recording)
         if signature.reason is None:
             try:
-                signature.variants.append(Variant(first, recording, watch, self.fuse, self._tell))
+                variant = Variant(first, recording, watch, self.fuse, self._tell, device)
+                signature.variants.append(variant)
             except PlanError as error:
                 signature.reason = str(error)
 

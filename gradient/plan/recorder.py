@@ -12,13 +12,20 @@ import numpy as np
 
 from gradient.backends import Backend
 from gradient.backends.packed import PackedArray
-from gradient.backends.recording import OPERATORS, WRITES, Real, RecordedArray, value_of
+from gradient.backends.recording import (
+    OPERATORS,
+    WRITES,
+    OpaqueArray,
+    Real,
+    RecordedArray,
+    value_of,
+)
 from gradient.plan.calls import BOUNDARY, Buffer, Call, Kind, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
 from gradient.source_lines import inside, location_of, source_line, user_frame
 
-ARRAYS = (np.ndarray, np.generic)
+ARRAYS = (np.ndarray, np.generic, OpaqueArray)
 
 Naming = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 """Puts a `HostNumber` in the place of each number of a call that is read anew at each replay."""
@@ -59,7 +66,7 @@ class Recorder:
             known = self._known[id(array)] = RecordedArray(array, self)
         return known
 
-    def input(self, array: np.ndarray) -> RecordedArray:
+    def input(self, array: Any) -> RecordedArray:
         """A recorded array whose memory is an input's: read where it lies now, copied in later."""
         made = RecordedArray(array, self)
         made.ref = self._buffer(array, "input", None)
@@ -179,7 +186,7 @@ class Recorder:
 
         def wrap(value: Any) -> RecordedArray:
             nonlocal view, fresh
-            array = np.asarray(value)
+            array: Any = value if isinstance(value, OpaqueArray) else np.asarray(value)
             for x in given:
                 if x.value is array:
                     return x

@@ -1,6 +1,6 @@
 """Record what a function does: run it once, for real, and have a plan of it.
 
-Every tensor of the CPU backend is given a recorded array in place of its own for the time of the
+Every tensor of the backend is given a recorded array in place of its own for the time of the
 run (*adopted*), so that nothing is computed past the recorder: Python finds them all
 (`gc.get_objects`), whoever holds them. Afterwards each has a real array again.
 """
@@ -20,7 +20,7 @@ from gradient import backends
 from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import PackedArray
-from gradient.backends.recording import RecordedArray, recording, value_of
+from gradient.backends.recording import OpaqueArray, RecordedArray, recording, value_of
 from gradient.locks import new_lock
 from gradient.optim import Optimizer
 from gradient.optim.numbers import listening
@@ -78,9 +78,14 @@ class Recording:
 
 
 def record(
-    function: Callable[..., Any], *args: Any, inputs: Iterable[Tensor] = (), strict: bool = True
+    function: Callable[..., Any],
+    *args: Any,
+    inputs: Iterable[Tensor] = (),
+    strict: bool = True,
+    device: str = "cpu",
 ) -> Recording:
-    """Run `function(*args)` once and record what it asks of the CPU backend.
+    """Run `function(*args)` once and record what it asks of a device's backend: the CPU's, or one
+    in another process.
 
     `inputs` are tensors whose values differ from one replay to the next: the plan's `inputs`, in
     that order. Every other tensor that the function meets is an external buffer of the plan, used
@@ -88,6 +93,7 @@ def record(
     optimiser's state, a table) is there.
 
     Args:
+        device: whose backend.
         strict: raise where a value is read on the host; else go on, and say so in `broken`.
 
     Raises:
@@ -98,7 +104,7 @@ def record(
     with recording_lock:
         _recording_threads.add(thread)
         try:
-            return _Run(backends.get("cpu"), tuple(inputs), strict).record(function, args)
+            return _Run(backends.get(device), tuple(inputs), strict).record(function, args)
         finally:
             _recording_threads.discard(thread)
 
@@ -125,16 +131,19 @@ class _Run:
         self.adopted: list[tuple[Any, RecordedArray, Any]] = []
         self.before = [x for x in found if issubclass(type(x), Variable)]
         self.start = next_sequence_nr()
-        given = {id(t): t for t in inputs}
-        for t in _tensors(found):
+        given = {id(t): i for i, t in enumerate(inputs)}
+        # Inputs first, and all in one order: the garbage collector finds them in another each
+        # time, and two recordings of one step are compared.
+        last = len(given)
+        for t in sorted(_tensors(found), key=lambda t: (given.get(id(t), last), id(t))):
             if t.backend is backend and id(t) not in host:
                 self._adopt(t, id(t) in given)
 
     def _adopt(self, t: Any, is_input: bool) -> None:
-        array = t.array
+        array: Any = t.array
         if isinstance(array, np.generic):
             array = np.array(array)  # an array of its own, which can be bound
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, (np.ndarray, OpaqueArray)):
             return
         lifted = self.recorder.input(array) if is_input else self.recorder.lift(array)
         self.adopted.append((t, lifted, t._grad))

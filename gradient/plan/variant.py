@@ -18,12 +18,12 @@ from gradient import backends
 from gradient.autograd import inplace
 from gradient.autograd.node import Node, next_sequence_nr
 from gradient.autograd.variable import Variable, wrap
-from gradient.plan.arguments import mapped_tensors, tensors_in
+from gradient.plan.arguments import is_array, mapped_tensors, tensors_in
 from gradient.plan.backward import Again, Backward, DifferentiablePlan, is_live
 from gradient.plan.calls import Ref
 from gradient.plan.comparing import with_constants
 from gradient.plan.errors import PlanError
-from gradient.plan.executors import CpuExecutor
+from gradient.plan.executors import CpuExecutor, executor_for
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.passes.fusion import is_elementwise
 from gradient.plan.plan import Plan
@@ -68,7 +68,9 @@ class Variant:
         watch: Watch,
         fuse: bool = False,
         warn: Callable[[str], None] = lambda what: None,
+        device: str = "cpu",
     ):
+        self.backend: Any = backends.get(device)
         self.watch, self.readers = watch, second.readers
         backward = second.backward
         if not _same_backward(first.backward, backward):
@@ -87,6 +89,11 @@ class Variant:
         self._check_memory(plan, outputs)
         self.first_outputs = len(outputs)
         plan, self.accumulated = _with_grads_copied(plan, second.gradients)
+        if device != "cpu" and (backward is not None or self.accumulated):
+            raise PlanError(
+                f"on {device!r} a backward pass is recorded with its forward pass, and with "
+                "zero_grad(), or not at all: compile the whole training step"
+            )
         if backward is not None:
             grads = (ref for ref in backward.grads if ref is not None)
             plan = replace(
@@ -95,7 +102,9 @@ class Variant:
                 outputs=(*plan.outputs, *grads),
             )
         self.plan = plan
-        if fuse:
+        if device != "cpu":
+            self.shortened = self.plan
+        elif fuse:
             self.shortened = with_fused_chains(simplified(self.plan.expanded(is_elementwise)))
         else:
             self.shortened = simplified(self.plan.expanded())
@@ -120,10 +129,11 @@ class Variant:
 
     def _bind(self, externals: dict[Ref, np.ndarray]) -> None:
         self.externals = externals
-        self.executor = CpuExecutor(self.shortened, externals)
+        executor: Any = executor_for(self.shortened, self.backend, externals)
+        self.executor = executor
         if self.differentiable is not None:
-            self.differentiable.executors = [(self.executor, lambda: None)]
-        backend: Any = backends.get("cpu")
+            self.differentiable.executors = [(executor, lambda: None)]
+        backend = self.backend
         buffers = self.plan.buffers
         arrays = [
             externals.get(ref, buffers[ref].array)
@@ -146,12 +156,12 @@ class Variant:
             recording.result, lambda t: wrap(np.empty(0, np.float32), backend)
         )
         for i, t in enumerate(tensors_in(recording.result)):
-            if t.backend.device != "cpu":
+            if t.backend is not self.backend:
                 raise PlanError(f"it returns a tensor on the device {t.backend.device!r}")
             if id(t) in inputs:
                 self.outputs.append(Output(input=inputs[id(t)]))
             elif id(t) in refs:
-                if not isinstance(t.array, np.ndarray) or type(t) is not Tensor:
+                if not is_array(t.array) or type(t) is not Tensor:
                     raise PlanError("it returns a tensor of a class of its own, or a packed one")
                 if i not in roots and is_live(t.node):
                     raise PlanError(
@@ -212,8 +222,7 @@ class Variant:
         """Whether the inputs lie apart from what the plan writes."""
         if not self.written_owners:
             return True
-        backend: Any = backends.get("cpu")
-        return all(id(backend.storage(t.array)) not in self.written_owners for t in inputs)
+        return all(id(self.backend.storage(t.array)) not in self.written_owners for t in inputs)
 
     def rebind(self) -> None:
         """Take up arrays that tensors have got since."""
@@ -257,7 +266,7 @@ class Variant:
             numbers = self.readers.take()
             found = executor.start(arrays, numbers, self.first_outputs)
         self.readers.replayed()
-        backend: Any = backends.get("cpu")
+        backend = self.backend
         for grad, (_, ref) in zip(grads, self.accumulated, strict=True):
             if self.plan.root(ref) in self.plan.written:
                 np.copyto(grad.array, executor.value(ref))
@@ -271,7 +280,9 @@ class Variant:
             if output.ref is not None:
                 if output.live:
                     live.append(len(tensors))
-                tensors.append(_tensor(next(results), output.requires_grad and not output.live))
+                tensors.append(
+                    _tensor(next(results), backend, output.requires_grad and not output.live)
+                )
             elif output.input is not None:
                 tensors.append(inputs[output.input])
             else:
@@ -315,8 +326,7 @@ def _same_backward(a: Backward | None, b: Backward | None) -> bool:
     return a is b if a is None or b is None else a.same(b)
 
 
-def _tensor(array: Any, requires_grad: bool) -> Tensor:
-    backend = backends.get("cpu")
+def _tensor(array: Any, backend: Any, requires_grad: bool) -> Tensor:
     if not requires_grad:
         return wrap(array, backend)
     node: Any = Node()

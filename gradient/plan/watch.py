@@ -50,10 +50,11 @@ class Watch:
     """Everything that was found, and how to look at it again.
 
     tensors  those that were found, by id: what the program can change behind a plan's back is
-             among them
+             among them. They are on `device`, or it is refused
     """
 
-    def __init__(self, *starts: Any):
+    def __init__(self, *starts: Any, device: str = "cpu"):
+        self.device = device
         self.tensors: dict[int, Any] = {}
         self._parts: list[_Part] = []
         self._seen: dict[int, Any] = {}
@@ -117,7 +118,7 @@ class Watch:
         return part.children()
 
     def _tensor(self, tensor: Any, path: str) -> list[tuple[Any, str]]:
-        if tensor.backend.device != "cpu":
+        if tensor.backend.device != self.device:
             raise PlanError(f"{path or 'a tensor'} is on the device {tensor.backend.device!r}")
         self.tensors[id(tensor)] = tensor
         self._parts.append(_Tensor(path, tensor))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from gradient.backends.options import AdamWOptions
 from gradient.backends.required import Array, RequiredMethods
 from gradient.dtypes import HALF_PRECISION, float32
@@ -24,7 +22,7 @@ class OptimizerDefaults(RequiredMethods[Array]):
         where it is not decoupled (Kingma and Ba 2015, algorithm 1)."""
         o = options
         correction1 = 1 - o.beta1**o.step
-        correction2 = math.sqrt(1 - o.beta2**o.step)
+        correction2 = (1 - o.beta2**o.step) ** 0.5
         for out_p, g, out_m, out_v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
             p, g, m, v = (_in_float32(self, x) for x in (out_p, g, out_m, out_v))
             if o.maximize:

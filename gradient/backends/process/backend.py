@@ -15,6 +15,7 @@ from gradient.backends.base import Backend
 from gradient.backends.process import handle, shapes
 from gradient.backends.process.client import Client
 from gradient.backends.process.handle import Handle, cast, op, put, rewrite
+from gradient.backends.process.numbers import value_of
 from gradient.backends.process.protocol import NAMES, PluginUnsupported
 from gradient.backends.recording import OPERATORS
 from gradient.backends.required import Axis, Index, Shape
@@ -94,8 +95,9 @@ class ProcessBackend(Backend[Any]):
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Handle:
         self._check(dtype)
-        n = len(range(start, stop, step)) if all(isinstance(x, int) for x in (start, stop, step)
-            ) else np.arange(start, stop, step).size  # fmt: skip
+        first, last, by = map(value_of, (start, stop, step))
+        whole = all(isinstance(x, int) for x in (first, last, by))
+        n = len(range(first, last, by)) if whole else np.arange(first, last, by).size
         return op(self.client, "arange", (n,), dtype, ([start], [step]))
 
     def to_numpy(self, x: Any) -> np.ndarray:

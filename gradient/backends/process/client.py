@@ -60,6 +60,8 @@ class Client:
         self.freed: deque[int] = deque()
         """Ids that nobody refers to any more. (A garbage collection appends to it, at any time, so
         it needs no lock.)"""
+        self.forgotten: deque[int] = deque()
+        """Graphs that nobody has any more."""
         self.sent = 0
         """Messages so far: the number of the next one."""
         self._lines: deque[Location] = deque()
@@ -111,6 +113,10 @@ class Client:
                 while self.freed:
                     freed.append(self.freed.popleft())
                 self._pack(("free", freed))
+                self._lines.append(_NOWHERE)
+                self.sent += 1
+            while self.forgotten:
+                self._pack(("forget", self.forgotten.popleft()))
                 self._lines.append(_NOWHERE)
                 self.sent += 1
             data = self._packer.bytes()

@@ -15,8 +15,9 @@ import numpy as np
 
 from gradient.backends.process import shapes
 from gradient.backends.process.client import Client
+from gradient.backends.process.numbers import Number, kind_of
 from gradient.backends.process.protocol import NAMES, PluginError
-from gradient.backends.recording import OPERATORS, REFLECTED
+from gradient.backends.recording import OPERATORS, REFLECTED, OpaqueArray
 from gradient.backends.required import Shape
 
 
@@ -26,7 +27,7 @@ class Flags(NamedTuple):
     c_contiguous: bool
 
 
-class Handle:
+class Handle(OpaqueArray):
     """An array in a plugin.
 
     client    the plugin's
@@ -223,7 +224,7 @@ def cast(x: Handle, dtype: np.dtype) -> Handle:
 
 # Operators ---------------------------------------------------------------------------------------
 
-NUMBERS = (bool, int, float)
+NUMBERS = (bool, int, float, Number)
 _known: dict[Any, tuple[Shape, np.dtype, np.dtype, bool]] = {}
 
 
@@ -250,14 +251,14 @@ def binary(name: str, a: Any, b: Any) -> Any:
                 return binary(name, a, put(a.client, np.asarray(b)))
             if not isinstance(b, NUMBERS):
                 return NotImplemented
-            key = (name, a.shape, a.dtype, None, type(b))
+            key = (name, a.shape, a.dtype, None, kind_of(b))
         client = a.client
     else:
         if isinstance(a, np.generic):
             return binary(name, put(b.client, np.asarray(a)), b)
         if not isinstance(a, NUMBERS):
             return NotImplemented
-        key, client = (name, b.shape, type(a), None, b.dtype), b.client
+        key, client = (name, b.shape, kind_of(a), None, b.dtype), b.client
     shape, common, dtype, casts = _known.get(key) or _settle(key)
     if casts:
         a, b = (cast(x, common) if type(x) is Handle else x for x in (a, b))

@@ -1,0 +1,26 @@
+"""Which executor runs the plans of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradient import backends
+from gradient.plan.calls import Ref
+from gradient.plan.executors.base import Executor
+from gradient.plan.executors.cpu import CpuExecutor
+from gradient.plan.plan import Plan
+
+
+def has_executor(device: str) -> bool:
+    """Whether plans can be run on a device."""
+    return device == "cpu" or hasattr(backends.get(device), "client")
+
+
+def executor_for(plan: Plan, backend: Any, externals: Mapping[Ref, Any] | None = None) -> Executor:
+    """A plan made ready on its backend: the CPU's, or one in another process."""
+    if not hasattr(backend, "client"):
+        return CpuExecutor(plan, externals)
+    from gradient.plan.executors.process import ProcessExecutor
+
+    return ProcessExecutor(plan, backend, externals)

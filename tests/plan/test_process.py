@@ -1,0 +1,131 @@
+"""Plans on a device in another process: a replay is one message, and gives what eager steps do."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+import gradient
+import gradient.functional as F
+from gradient import backends, nn, optim
+from gradient.plan import PlanError
+from support.array_backends import PROOFS
+
+HAS_MLX = importlib.util.find_spec("mlx") is not None
+PLACES = [
+    "process",
+    pytest.param("metal", marks=pytest.mark.skipif(not HAS_MLX, reason='extra "metal" absent')),
+]
+pytestmark = pytest.mark.cpu_only
+assert "process" in PROOFS  # the example plugin's device
+
+
+def messages(place: str) -> list[str]:
+    """What the client was made to send from now on."""
+    client: Any = backends.get(place)
+    client = client.client
+    client.flush()
+    sent: list[str] = []
+    pack = client._pack
+
+    def noted(message: Any) -> None:
+        sent.append(message[0])
+        pack(message)
+
+    client._pack = noted
+    return sent
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_compiled_training_step_is_one_message(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, a schedule of the learning rate, clipping and AdamW's count of steps included."""
+
+    def losses(device: str, compiled: bool) -> list[float]:
+        gradient.manual_seed(0)
+        layers = nn.Linear(6, 16), nn.GELU(), nn.Dropout(0.25), nn.LayerNorm(16), nn.Linear(16, 3)
+        model = nn.Sequential(*layers).to(device)
+        optimizer = optim.AdamW(model.parameters(), lr=0.05)
+        schedule = optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
+
+        def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            return loss.detach()
+
+        run = gradient.compile(step, fullgraph=True) if compiled else step
+        found = []
+        for i in range(8):
+            x, y = gradient.randn(5, 6).to(device), gradient.randint(0, 3, (5,)).to(device)
+            sent = messages(device) if compiled and i > 2 else []
+            loss = run(x, y)
+            if sent:
+                assert [kind for kind in sent if kind != "free"] == ["run"]
+            found.append(loss.item())
+            schedule.step()
+        if compiled:
+            assert "5 replayed" in run.explain()  # type: ignore[attr-defined]
+        return found
+
+    client: Any = backends.get(place)
+    monkeypatch.setattr(client.client, "_pack", client.client._pack)  # put back afterwards
+    eager = losses("cpu", False)
+    assert losses(place, True) == pytest.approx(eager, abs=1e-4)
+    assert losses(place, True) == losses(place, False)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_views_writes_and_results_that_are_memory_from_before(place: str) -> None:
+    cache = gradient.zeros(4, 3, device=place)
+    rows = cache.t()[1:]
+
+    @gradient.compile(fullgraph=True)
+    def step(x: gradient.Tensor) -> tuple[gradient.Tensor, gradient.Tensor]:
+        cache[1:3].mul_(2)
+        rows[0] += x
+        return cache.view(-1)[2:], rows.sum(0)
+
+    expected = gradient.zeros(4, 3)
+    for i in range(6):
+        x = gradient.arange(4, dtype=gradient.float32) + i
+        shown, total = step(x.to(place))
+        expected[1:3].mul_(2)
+        expected.t()[1] += x
+        assert cache.tolist() == expected.tolist()
+        assert shown.tolist() == expected.view(-1)[2:].tolist()
+        assert total.tolist() == expected.t()[1:].sum(0).tolist()
+    shown.fill_(7)
+    assert cache[1].tolist() == [7, 7, 7]
+
+
+def test_what_is_differentiated_outside_runs_eagerly() -> None:
+    model = nn.Linear(3, 2).to("process")
+    with pytest.raises(PlanError, match="differentiated|compile the backward pass with it"):
+        compiled = gradient.compile(model, fullgraph=True)
+        for _ in range(4):
+            compiled(gradient.ones(2, 3, device="process")).sum().backward()
+
+
+def test_graphs_are_forgotten() -> None:
+    backend: Any = backends.get("process")
+    backend.synchronize()
+
+    @gradient.compile(fullgraph=True)
+    def step(x: gradient.Tensor) -> gradient.Tensor:
+        return x.exp() + 1
+
+    for _ in range(4):
+        step(gradient.ones(3, device="process"))
+    backend.synchronize()
+    (number,) = {v.executor.graph.number for s in step.signatures.values() for v in s.variants}
+    assert number not in backend.client.forgotten
+    step.signatures.clear()
+    assert number in backend.client.forgotten
+    backend.synchronize()
+    assert not backend.client.forgotten
