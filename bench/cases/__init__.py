@@ -57,6 +57,7 @@ CASES = {
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),
     "threads": Case("threads", "what it costs to give work to threads"),
+    "plugin": Case("plugin", "a device in another process: queued ops, copies, replayed steps"),
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),

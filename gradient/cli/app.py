@@ -25,6 +25,7 @@ COMMANDS = {
     "memory": "gradient.cli.memory:memory",
     "diff": "gradient.cli.diff:diff",
     "check": "gradient.cli.check:check",
+    "plugin": "gradient.cli.plugin:plugin",
     "doctor": "gradient.cli.doctor:doctor",
     "bench": "gradient.cli.bench:bench",
     "eval": "gradient.cli.eval:evaluate",

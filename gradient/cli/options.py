@@ -8,7 +8,7 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="On an error, show the whole traceback.")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu or cuda:0.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: cpu, cuda:0 or metal.")]
 
 Model = Annotated[
     str,

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import gradient
 from gradient import hub
+from gradient.backends import process
 from gradient.cli import main
 from gradient.cli.app import COMMANDS, app
 from gradient.cli.doctor import PACKAGES
@@ -123,6 +124,9 @@ def test_wrong_usage_is_code_2():
         ("train", "{text}", "--out", "{tmp}/run", "--tokenizer", "{tmp}"),
         ("check", "no_such_op"),
         ("check", "--device", "abacus"),
+        ("plugin", "check", "/no/such/plugin"),
+        ("plugin", "check", " "),
+        ("plugin", "mend", "python"),
     ],
 )
 def test_errors_are_a_message_and_code_1(arguments, text, tmp_path):
@@ -579,6 +583,13 @@ def test_check_some_ops():
     assert "rows passed on cpu" in result.output
     document = json.loads(run("check", "exp", "--json").output)
     assert document["failed"] == 0 and document["ops"][0]["op"] == "exp"
+
+
+def test_check_a_plugin():
+    command = shlex.join(process.NUMPY_PLUGIN)
+    result = run("plugin", "check", command, "exp", "softmax")
+    assert result.exit_code == 0, result.output
+    assert "rows passed on plugin" in result.output
 
 
 def test_doctor():

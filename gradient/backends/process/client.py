@@ -62,6 +62,8 @@ class Client:
         it needs no lock.)"""
         self.forgotten: deque[int] = deque()
         """Graphs that nobody has any more."""
+        self.computed = 0
+        """Messages that compute, so far."""
         self.sent = 0
         """Messages so far: the number of the next one."""
         self._lines: deque[Location] = deque()
@@ -101,6 +103,7 @@ class Client:
 
     def _count(self) -> None:
         self.sent += 1
+        self.computed += 1
         self._queued += 1
         if self._queued >= BATCH:
             self.flush()

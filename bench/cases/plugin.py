@@ -1,0 +1,129 @@
+"""What a device in another process costs: a queued op, a replayed step, a copy there and back.
+
+A queued op is the time that the client's thread computes, whatever the plugin does meanwhile.
+Copies stand beside one of NumPy's of as many bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import gradient
+import gradient.functional as F
+from bench.cases import Options
+from bench.machine import installed
+from bench.measure import interleave
+from bench.result import Result
+from gradient import backends, nn, optim
+from gradient.backends import process
+
+OPS = 1000  # between two waits
+TARGET_OP = 3.0  # microseconds
+TARGET_COPY = 0.5  # of the bytes a second that NumPy copies
+
+
+def run(options: Options) -> Iterator[Result]:
+    process.register("numpy-plugin", process.NUMPY_PLUGIN)
+    for place in ("numpy-plugin", *(["metal"] if installed("mlx") else [])):
+        backend: Any = backends.get(place)
+        yield from queued(place, backend, options)
+        yield from copies(place, backend, options)
+        yield step(place, backend)
+        backend.close()
+
+
+def queued(place: str, backend: Any, options: Options) -> Iterator[Result]:
+    x = gradient.randn(8, 8).to(place)
+    y = gradient.randn(8, 8).to(place)
+    a, b = x.array, y.array
+    calls: dict[str, Callable[[], object]] = {
+        "array + array": lambda: a + b,
+        "array * number": lambda: a * 2.0,
+        "array @ array": lambda: backend.matmul(a, b),
+        "tensor + tensor": lambda: x + y,
+    }
+    for what, call in calls.items():
+        samples = []
+        for _ in range(options.rounds(30)):
+            backend.synchronize()
+            began = time.thread_time()
+            for _ in range(OPS):
+                call()
+            samples.append((time.thread_time() - began) / OPS * 1e6)
+        value = median(samples)
+        goal = what.startswith("array")
+        yield Result(
+            case="plugin",
+            what=f"queue {what} (8, 8)",
+            contender=place,
+            value=value,
+            unit="us",
+            best=min(samples),
+            samples=len(samples),
+            target=f"<= {TARGET_OP} us" if goal else None,
+            met=value <= TARGET_OP if goal else None,
+        )
+
+
+def copies(place: str, backend: Any, options: Options) -> Iterator[Result]:
+    size = 1 << (20 if options.tiny else 26)
+    source, target = (np.ones(size // 4, np.float32) for _ in range(2))
+    there = backend.asarray(source)
+
+    def upload() -> None:
+        backend.asarray(source)
+        backend.synchronize()
+
+    contenders = {
+        "memcpy": lambda: np.copyto(target, source),
+        "upload": upload,
+        "download": lambda: backend.to_numpy(there),
+    }
+    samples = interleave(contenders, rounds=options.rounds(15), sample_seconds=0.02)
+    for name, sample in samples.items():
+        ratio = sample.ratio(samples["memcpy"]) if name != "memcpy" else None
+        yield Result(
+            case="plugin",
+            what=f"{name} of {size >> 20} MiB",
+            contender=place if name != "memcpy" else "numpy",
+            value=size / sample.median / 1e9,
+            unit="GB/s",
+            best=size / sample.best / 1e9,
+            samples=len(sample.seconds),
+            peer="memcpy" if ratio else None,
+            ratio=ratio,
+            target=f">= {TARGET_COPY} of memcpy" if ratio else None,
+            met=samples["memcpy"].median >= TARGET_COPY * sample.median if ratio else None,
+        )
+
+
+def step(place: str, backend: Any) -> Result:
+    """A compiled training step: messages of a replay."""
+    layers = nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 10)
+    model = nn.Sequential(*layers).to(place)
+    optimizer = optim.AdamW(model.parameters())
+    x, y = gradient.randn(16, 64).to(place), gradient.randint(0, 10, (16,)).to(place)
+
+    @gradient.compile(fullgraph=True)
+    def train(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    for _ in range(6):
+        train(x, y)
+    backend.synchronize()
+    before = backend.client.computed
+    train(x, y)
+    count = backend.client.computed - before
+    return Result(
+        case="plugin", what="messages of a compiled training step", contender=place,
+        value=count, unit="messages", target="= 1", met=count == 1,
+    )  # fmt: skip

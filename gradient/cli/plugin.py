@@ -1,0 +1,45 @@
+"""`gradient plugin check COMMAND`: does a program serve a device as the protocol has it?"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from gradient.cli import check as table
+from gradient.cli import options as opt
+from gradient.errors import ArgumentError
+
+DEVICE = "plugin"
+
+
+def plugin(
+    action: Annotated[str, typer.Argument(help="What to do: check.")],
+    command: Annotated[str, typer.Argument(help="The plugin's command, in one argument.")],
+    ops: Annotated[
+        list[str] | None, typer.Argument(help="Names of ops; none: all of the table.")
+    ] = None,
+    second: Annotated[
+        bool, typer.Option("--second", help="Check second derivatives, too (slower).")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds that the plugin may take to answer.")
+    ] = 60.0,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Hold a device that another program serves (docs/plugin-protocol.md) to the op table.
+
+    Every op's values against a reference, and its gradient against finite differences, in float64,
+    as `gradient check` does. The exit code is 1 if one fails.
+    """
+    from gradient.backends import process
+
+    if action != "check":
+        raise ArgumentError(f"plugin: expected check, got {action!r}")
+    words = shlex.split(command)
+    if not words:
+        raise ArgumentError("plugin: expected a command, got none")
+    process.register(DEVICE, words, timeout)
+    table.check(ops, DEVICE, second, as_json, debug)
