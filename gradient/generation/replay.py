@@ -24,6 +24,7 @@ from gradient.models.causal_lm import CausalLM
 from gradient.nn import structure
 from gradient.nn.evaluating import evaluating
 from gradient.plan.errors import PlanError
+from gradient.plan.executors import has_executor
 from gradient.plan.step import Replay, Step, has_kernels
 from gradient.tensor import Tensor
 
@@ -45,7 +46,9 @@ def block_size(model: CausalLM, capacity: int) -> int:
 
     A power of two, so that texts of about the same length share a recorded step.
     """
-    if not _on_cpu(model) or model.dtype.itemsize > 4 or not has_kernels():
+    if not has_executor(str(model.device)) or model.dtype.itemsize > 4:
+        return 1
+    if _on_cpu(model) and not has_kernels():
         return 1
     block = SMALLEST_BLOCK
     while block < min(capacity, LARGEST_BLOCK):
@@ -124,9 +127,9 @@ class DecodingSteps:
         """Why nothing can be recorded here, or None."""
         if self.allowed is False:
             return "compile=False"
-        if not _on_cpu(self.model):
-            return f"plans run on the CPU, and the model is on {self.model.device}"
-        if not has_kernels():
+        if not has_executor(str(self.model.device)):
+            return f"there are no plans for the device that the model is on, {self.model.device}"
+        if _on_cpu(self.model) and not has_kernels():
             return "there are no kernels without numba"
         block = self.cache.layouts[0].spec.block
         if block < SMALLEST_BLOCK:
@@ -224,7 +227,7 @@ class DecodingSteps:
         self.replayed -= 1
         self.cache.set_counts(counts)
         logits = self._by_modules(tokens)
-        if found.array.tobytes() != logits.array.tobytes():
+        if found.numpy(force=True).tobytes() != logits.numpy(force=True).tobytes():
             self.reason = "what the model computes changes from step to step"
             assert self.recorded is not None
             self.recorded.refused[key] = self.reason

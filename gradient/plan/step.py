@@ -6,15 +6,12 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from gradient import backends
 from gradient.autograd.variable import wrap
-from gradient.backends import small_calls
+from gradient.backends import Array, small_calls
 from gradient.backends.numpy import kernels
 from gradient.plan.calls import Ref
 from gradient.plan.errors import PlanError
-from gradient.plan.executors import CpuExecutor
+from gradient.plan.executors import executor_for
 from gradient.plan.passes import simplified, with_fused_chains
 from gradient.plan.recording import Recording, live, record
 from gradient.tensor import Tensor
@@ -48,9 +45,10 @@ class Step:
             PlanError: it cannot be recorded.
         """
         self.checked = False
-        given = wrap(given.array.copy(), backends.get("cpu"))
+        backend = self.backend = given.backend
+        given = wrap(backend.copy(given.array), backend)
         with small_calls.repeated():
-            recording = record(function, given, inputs=[given])
+            recording = record(function, given, inputs=[given], device=backend.device)
             self.result: Tensor | None = recording.result
             refs = {id(t): ref for t, ref in recording.survivors}
             if id(recording.result) not in refs or recording.rebound or recording.grads:
@@ -59,8 +57,9 @@ class Step:
                 raise PlanError("a tensor that it makes is kept, and is not its result")
             if recording.readers.read or recording.readers.drawn:
                 raise PlanError("it draws random numbers")
-            plan = replace(recording.plan.expanded(), outputs=(refs[id(recording.result)],))
-            plan = with_fused_chains(simplified(plan), 1, exact=True)
+            plan = replace(recording.plan, outputs=(refs[id(recording.result)],))
+            if backend.device == "cpu":
+                plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             if any(call.op == "grouped_linear" for call in plan.calls):
                 # Replays of some batches give other bits than the modules.
                 raise PlanError("its experts' products are not replayed")
@@ -103,15 +102,15 @@ class Replay:
     def __init__(self, step: Step, bound: Sequence[Tensor]) -> None:
         externals = {ref: bound[i].array for ref, i in step.places.items()}
         with small_calls.repeated():
-            self.executor = CpuExecutor(step.plan, externals)
-        self.backend = backends.get("cpu")
+            self.executor = executor_for(step.plan, step.backend, externals)
+        self.backend = step.backend
 
     @property
     def nbytes(self) -> int:
         """Return the bytes of its memory."""
         return self.executor.nbytes
 
-    def __call__(self, given: np.ndarray) -> Tensor:
+    def __call__(self, given: Array) -> Tensor:
         """Return what the function would."""
         with small_calls.repeated():  # for what runs as the backend has it
             (found,) = self.executor.run((given,), {})

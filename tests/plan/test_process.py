@@ -9,9 +9,11 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from gradient import backends, nn, optim
+from gradient import backends, hub, nn, optim
 from gradient.plan import PlanError
+from gradient.plan.step import Replay
 from support.array_backends import PROOFS
+from support.paths import GOLDEN
 
 HAS_MLX = importlib.util.find_spec("mlx") is not None
 PLACES = [
@@ -129,3 +131,32 @@ def test_graphs_are_forgotten() -> None:
     assert number in backend.client.forgotten
     backend.synchronize()
     assert not backend.client.forgotten
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", ["gpt2_tiny", "llama_tiny/llama"])
+def test_a_decoding_step_is_one_message(
+    name: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def texts(device: str, compiled: bool) -> list[int]:
+        lm = hub.load(GOLDEN / name, device=device)
+        options = {"max_new_tokens": 24, "temperature": 0, "ignore_eos": True}
+        return list(lm.generate([5, 3, 8], compile=compiled, **options).token_ids)
+
+    run = Replay.__call__
+    kinds: list[list[str]] = []
+
+    def noted(self: Replay, given: Any) -> gradient.Tensor:
+        assert given.id  # of a view, which is taken now
+        sent = messages(place)
+        found = run(self, given)
+        kinds.append([kind for kind in sent if kind != "free"])
+        return found
+
+    client: Any = backends.get(place)
+    monkeypatch.setattr(client.client, "_pack", client.client._pack)  # put back afterwards
+    expected = texts("cpu", False)
+    monkeypatch.setattr(Replay, "__call__", noted)
+    assert texts(place, True) == expected
+    assert len(kinds) > 10
+    assert {tuple(each) for each in kinds} == {("run",)}

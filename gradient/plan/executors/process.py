@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.backends.options import SlotMap
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.graph import Graph
 from gradient.backends.process.numbers import Number
@@ -54,11 +55,21 @@ class ProcessExecutor:
         def number(x: HostNumber) -> Number:
             return numbers.setdefault(x.name, Number.named(x.name, x.value))
 
+        masks: dict[Any, dict[Any, Any]] = {}
+
+        def shared(x: SlotMap) -> SlotMap:
+            """With the masks that an earlier call has made of the same positions."""
+            arrays = id(x.positions), id(x.table), id(x.start)
+            plain = x._replace(positions=None, table=None, start=None, masks={})
+            return x._replace(masks=masks.setdefault((arrays, repr(plain)), {}))
+
         for call in self.plan.calls:
             if call.op == BOUNDARY:
                 continue
-            given = mapped((call.args, call.options), Ref, array)
-            args, options = mapped(given, HostNumber, number)
+            # Masks that were made in a call are no arguments of it.
+            given = mapped((call.args, call.options), SlotMap, lambda x: x._replace(masks={}))
+            given = mapped(mapped(given, Ref, array), HostNumber, number)
+            args, options = mapped(given, SlotMap, shared)
             result = (OPERATORS.get(call.op) or getattr(tracing, call.op))(*args, **options)
             if call.op not in WRITES:
                 _keep(call.out, result, arrays)
