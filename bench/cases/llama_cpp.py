@@ -225,7 +225,8 @@ def compare(
             samples = _take_turns(contenders, task, options.rounds(8))
             what = f"{shape}, {name}, {size / 1e6:,.0f} MB: {task.what}"
             target = _target(shape, name, task) if options.large else None
-            yield from _results(what, task, target, samples, size, roofline)
+            read = None if shape == "8 experts" else size  # of which a token reads two
+            yield from _results(what, task, target, samples, read, roofline)
             if task == DECODE:
                 one = samples["gradient"]
             if task == TOGETHER_TASK and one is not None:
@@ -245,9 +246,10 @@ def _results(
     task: Task,
     target: float | None,
     samples: dict[str, Samples],
-    size: int,
+    read: int | None,
     roofline: Roofline,
 ) -> Iterator[Result]:
+    """The figures of one task; `read` are the bytes of weights that a token needs."""
     for label, sample in samples.items():
         faster = None
         if label == "gradient" and "llama.cpp" in samples:
@@ -262,8 +264,8 @@ def _results(
             samples=len(sample.seconds),
             peer="llama.cpp" if faster else None,
             ratio=faster,
-            roofline=size * (task.new - 1) / roofline.read_bandwidth / sample.median
-            if task.new > 1
+            roofline=read * (task.new - 1) / roofline.read_bandwidth / sample.median
+            if task.new > 1 and read is not None
             else None,
             bound=f"{roofline.read_bandwidth / 1e9:.1f} GB/s read",
             target=f">= {target} x llama.cpp" if target and faster else None,
