@@ -3,7 +3,7 @@
 The table, in Markdown, goes to standard output. The picture takes matplotlib, which comes with
 `pip install -e ".[train]"`. That of the README:
 
-    python -m bench.chart bench/results/2026-11-23-xeon-two-threads.jsonl docs/llama_cpp.png
+    python -m bench.chart bench/results/2026-11-23-icelake-two-threads.jsonl docs/llama_cpp.png
 """
 
 from __future__ import annotations
