@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gradient import checkpoints as checkpoints
     from gradient import cuda as cuda
     from gradient import data as data
+    from gradient import distributions as distributions
     from gradient import embedding as embedding
     from gradient import evaluation as evaluation
     from gradient import functional as functional
@@ -88,6 +89,7 @@ _MODULES = {
     "checkpoints",
     "cuda",
     "data",
+    "distributions",
     "embedding",
     "evaluation",
     "functional",

@@ -70,7 +70,6 @@ HINTS = {
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     **dict.fromkeys(
         ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag"), LAYERS),
-    "gradient.distributions": f"probability distributions are not here ({PAGE})",
     "gradient.func": f"transforms of functions are not here; autograd.grad(create_graph=True) "
                      f"gives derivatives of any order ({PAGE})",
     "gradient.vmap": f"write the batch dimension out ({PAGE})",

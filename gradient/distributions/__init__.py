@@ -1,0 +1,31 @@
+"""Probability distributions, with PyTorch's names: draws, densities, moments, divergences.
+
+>>> from gradient.distributions import Categorical, Normal
+>>> policy = Categorical(logits=network(state))
+>>> action = policy.sample()
+>>> loss = -policy.log_prob(action) * reward
+
+Draws come from the default generator (`manual_seed`). Each module's `__all__` says what is public.
+"""
+
+from typing import TYPE_CHECKING
+
+from gradient import absent
+from gradient.distributions import constraints as constraints
+from gradient.distributions import transforms as transforms
+from gradient.distributions.categorical import *
+from gradient.distributions.continuous import *
+from gradient.distributions.counting import *
+from gradient.distributions.distribution import *
+from gradient.distributions.gamma import *
+from gradient.distributions.kl import *
+from gradient.distributions.mixture import *
+from gradient.distributions.multinomial import *
+from gradient.distributions.multivariate_normal import *
+from gradient.distributions.normal import *
+from gradient.distributions.relaxed import *
+from gradient.distributions.transformed import *
+from gradient.distributions.transforms import *
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -1,0 +1,86 @@
+"""Distributions that are given by probabilities or by their logarithms."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+from gradient import functional as F
+from gradient.distributions.distribution import Distribution, broadcast_all
+from gradient.dtypes import finfo
+from gradient.errors import ArgumentError, sentence
+from gradient.tensor import Tensor
+
+__all__ = [
+    "clamp_probs",
+    "logits_to_probs",
+    "probs_to_logits",
+]
+
+
+def clamp_probs(probs: Tensor) -> Tensor:
+    """Probabilities kept away from 0 and 1 by the dtype's epsilon."""
+    eps = finfo(probs.dtype).eps
+    return probs.clamp(eps, 1 - eps)
+
+
+def logits_to_probs(logits: Tensor, is_binary: bool = False) -> Tensor:
+    """`softmax` over the last dimension, or `sigmoid`."""
+    return logits.sigmoid() if is_binary else logits.softmax(-1)
+
+
+def probs_to_logits(probs: Tensor, is_binary: bool = False) -> Tensor:
+    """Logarithms of probabilities, or of odds."""
+    clamped = clamp_probs(probs)
+    return clamped.log() - (-clamped).log1p() if is_binary else clamped.log()
+
+
+class ByProbability(Distribution):
+    """A distribution with `probs` and `logits`, of which one is given and the other follows."""
+
+    _binary: ClassVar[bool] = True
+
+    def _take(self, probs: Any, logits: Any) -> None:
+        """Keep what is given, as a tensor; probabilities of classes are made to sum to 1."""
+        name = type(self).__name__
+        if (probs is None) == (logits is None):
+            got = "neither" if probs is None else "both"
+            raise ArgumentError(sentence(name, "either probs or logits", got))
+        (given,) = broadcast_all(name, logits if probs is None else probs)
+        if not self._binary:
+            if given.ndim < 1:
+                raise ArgumentError(sentence(name, "parameters of at least 1 dimension", "none"))
+            if probs is not None:
+                if self._validate_args and not bool((given >= 0).all()):
+                    raise ArgumentError(
+                        sentence(name, "probs that are not negative", given.detach())
+                    )
+                given = given / given.sum(-1, keepdim=True)
+            else:
+                given = given - given.logsumexp(-1, keepdim=True)
+        vars(self)["logits" if probs is None else "probs"] = given
+
+    @functools.cached_property
+    def probs(self) -> Tensor:
+        """The probabilities."""
+        return logits_to_probs(self.logits, self._binary)
+
+    @functools.cached_property
+    def logits(self) -> Tensor:
+        """Their logarithms, or of a binary outcome those of the odds."""
+        return probs_to_logits(self.probs, self._binary)
+
+    @property
+    def _param(self) -> Tensor:
+        """What was given."""
+        name = "probs" if "probs" in vars(self) else "logits"
+        return vars(self)[name]
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of the probabilities."""
+        return self._param.size()
+
+    def _entropy_of_odds(self) -> Tensor:
+        """The entropy of a coin with these odds."""
+        return F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")

@@ -1,0 +1,300 @@
+"""Coins and counts: Bernoulli, Binomial, Geometric, NegativeBinomial, Poisson."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradient import functional as F
+from gradient.autograd import no_grad
+from gradient.distributions import constraints
+from gradient.distributions.by_probability import ByProbability
+from gradient.distributions.distribution import (
+    Distribution,
+    broadcast_all,
+    listed,
+    tensor_and_shape,
+)
+from gradient.distributions.gamma_function import lgamma
+from gradient.distributions.gamma_sampling import standard_gamma
+from gradient.dtypes import finfo
+from gradient.errors import ArgumentError, sentence
+from gradient.random import rand
+from gradient.tensor import Tensor
+from gradient.tensor.creation import arange
+from gradient.tensor.from_data import tensor
+from gradient.tensor.joining import broadcast_tensors, where
+
+__all__ = [
+    "Bernoulli",
+    "Binomial",
+    "Geometric",
+    "NegativeBinomial",
+    "Poisson",
+]
+
+
+class Bernoulli(ByProbability):
+    """1 with probability `probs`, whose log odds are `logits`, else 0."""
+
+    has_enumerate_support = True
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.boolean
+
+    def __init__(
+        self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
+    ) -> None:
+        self._take(probs, logits)
+        super().__init__(self._param.shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs
+
+    @property
+    def mode(self) -> Tensor:
+        ties = self.probs == 0.5
+        return (self.probs >= 0.5).to(self.probs.dtype).masked_fill(ties, math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.probs * (1 - self.probs)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        return self.probs.detach().expand(shape).bernoulli()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        logits, value = broadcast_tensors(self.logits, value)
+        return -F.binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+    def entropy(self) -> Tensor:
+        return self._entropy_of_odds()
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values = arange(2, dtype=self._param.dtype, device=self._param.device)
+        return listed(values, self, expand)
+
+
+class Binomial(ByProbability):
+    """How many of `total_count` coins of probability `probs` fall on 1."""
+
+    has_enumerate_support = True
+    arg_constraints = {
+        "total_count": constraints.nonnegative_integer,
+        "probs": constraints.unit_interval,
+        "logits": constraints.real,
+    }
+
+    def __init__(
+        self,
+        total_count: Any = 1,
+        probs: Any = None,
+        logits: Any = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self._take(probs, logits)
+        name = "probs" if "probs" in vars(self) else "logits"
+        self.total_count, given = broadcast_all("Binomial", total_count, self._param)
+        self.total_count = self.total_count.to(given.dtype)
+        vars(self)[name] = given
+        super().__init__(given.shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> Any:
+        return constraints.integer_interval(0, self.total_count)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total_count * self.probs
+
+    @property
+    def mode(self) -> Tensor:
+        return ((self.total_count + 1) * self.probs).floor().minimum(self.total_count)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.total_count * self.probs * (1 - self.probs)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        most = int(self.total_count.max()) if self.total_count.numel() else 0
+        with no_grad():
+            coins = rand((*shape, most), dtype=self.probs.dtype, device=self.probs.device)
+            thrown = arange(most, device=coins.device) < self.total_count.unsqueeze(-1)
+            return ((coins < self.probs.unsqueeze(-1)) & thrown).sum(-1).to(self.probs.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        n, logits = self.total_count, self.logits
+        ways = lgamma(n + 1) - lgamma(value + 1) - lgamma(n - value + 1)
+        # n log(1 - p) = -n softplus(logits)
+        return ways + value * logits - n * F.softplus(logits, threshold=_WIDE)
+
+    def entropy(self) -> Tensor:
+        values = self.enumerate_support(False)
+        log_prob = self.log_prob(values)
+        return -(log_prob.exp() * log_prob).sum(0)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        most = int(self.total_count.max())
+        if int(self.total_count.min()) != most:
+            raise NotImplementedError("Binomial: outcomes of unequal total_count have no list")
+        values = arange(most + 1, dtype=self._param.dtype, device=self._param.device)
+        return listed(values, self, expand)
+
+
+_WIDE = 100.0
+"""Above it softplus(x) is x, to the last bit of float64."""
+
+
+class Geometric(ByProbability):
+    """How many coins of probability `probs` fall on 0 before the first that falls on 1."""
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.nonnegative_integer
+
+    def __init__(
+        self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
+    ) -> None:
+        self._take(probs, logits)
+        super().__init__(self._param.shape, validate_args=validate_args)
+        if self._validate_args and probs is not None and not bool((self.probs > 0).all()):
+            raise ArgumentError(sentence("Geometric", "probs greater than 0", self.probs.detach()))
+
+    @property
+    def mean(self) -> Tensor:
+        return 1 / self.probs - 1
+
+    @property
+    def mode(self) -> Tensor:
+        return self.probs.detach() * 0
+
+    @property
+    def variance(self) -> Tensor:
+        return (1 / self.probs - 1) / self.probs
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        with no_grad():
+            u = rand(shape, dtype=self.probs.dtype, device=self.probs.device)
+            u = u.clamp(min=finfo(u.dtype).tiny)
+            return (u.log() / (-self.probs.expand(shape)).log1p()).floor()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        probs, value = broadcast_tensors(self.probs, value)
+        certain = (probs == 1) & (value == 0)
+        return value * (-probs.masked_fill(certain, 0.0)).log1p() + self.probs.log()
+
+    def entropy(self) -> Tensor:
+        return self._entropy_of_odds() / self.probs
+
+
+class NegativeBinomial(ByProbability):
+    """How many coins of probability `probs` fall on 1 before `total_count` have fallen on 0."""
+
+    arg_constraints = {
+        "total_count": constraints.nonnegative,
+        "probs": constraints.half_open_interval(0, 1),
+        "logits": constraints.real,
+    }
+    support = constraints.nonnegative_integer
+
+    def __init__(
+        self,
+        total_count: Any,
+        probs: Any = None,
+        logits: Any = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self._take(probs, logits)
+        name = "probs" if "probs" in vars(self) else "logits"
+        self.total_count, given = broadcast_all("NegativeBinomial", total_count, self._param)
+        self.total_count = self.total_count.to(given.dtype)
+        vars(self)[name] = given
+        super().__init__(given.shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total_count * self.logits.exp()
+
+    @property
+    def mode(self) -> Tensor:
+        return ((self.total_count - 1) * self.logits.exp()).floor().clamp(min=0.0)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean / (-self.logits).sigmoid()
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with no_grad():
+            shape = self._extended_shape(sample_shape)
+            rate = standard_gamma(self.total_count.expand(shape)) * self.logits.exp()
+            return poisson(rate)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        n = self.total_count
+        unnormalized = n * F.logsigmoid(-self.logits) + value * F.logsigmoid(self.logits)
+        ways = lgamma(1 + value) + lgamma(n) - lgamma(n + value)
+        return unnormalized - where(n + value == 0, 0.0, ways)
+
+
+class Poisson(Distribution):
+    """How many events happen where `rate` are expected."""
+
+    arg_constraints = {"rate": constraints.nonnegative}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
+        (self.rate,) = broadcast_all("Poisson", rate)
+        super().__init__(tensor_and_shape(self.rate), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.rate
+
+    @property
+    def mode(self) -> Tensor:
+        return self.rate.floor()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.rate
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with no_grad():
+            return poisson(self.rate.expand(self._extended_shape(sample_shape)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        rate, value = broadcast_tensors(self.rate, value)
+        nothing = (value == 0) & (rate == 0)  # 0 log 0 = 0
+        product = where(nothing, 0.0, value * where(nothing, 1.0, rate).log())
+        return product - rate - lgamma(value + 1)
+
+
+PART = 64.0
+"""Rates are drawn in parts of at most so much, whose exp(-rate) is far from 0."""
+
+
+def poisson(rate: Tensor) -> Tensor:
+    """A draw for each rate, by inversion: the least n for which the cdf is above a uniform number
+    (Devroye 1986, section X.3.3). A large rate is a sum of smaller ones."""
+    highest = float(rate.max()) if rate.numel() else 0.0
+    parts = max(1, math.ceil(highest / PART))
+    small = (rate.double() / parts).expand((parts, *rate.shape))
+    u = rand(small.shape, dtype=small.dtype, device=small.device)
+    term = (-small).exp()
+    total, count = term, small * 0
+    for n in range(1, 400):
+        beyond = u >= total
+        if not bool(beyond.any()):
+            break
+        count = count + beyond.to(count.dtype)
+        term = term * small / n
+        total = total + term
+    return count.sum(0).to(rate.dtype) if rate.numel() else tensor([]).reshape(rate.shape)

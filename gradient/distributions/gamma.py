@@ -1,0 +1,253 @@
+"""The gamma distribution and those that are made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradient.distributions import constraints
+from gradient.distributions.distribution import (
+    Distribution,
+    broadcast_all,
+    tensor_and_shape,
+)
+from gradient.distributions.gamma_function import digamma, lbeta, lgamma
+from gradient.distributions.gamma_sampling import standard_gamma
+from gradient.dtypes import finfo
+from gradient.errors import ArgumentError, sentence
+from gradient.random import randn
+from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, full_like
+from gradient.tensor.joining import stack, where
+
+__all__ = [
+    "Beta",
+    "Chi2",
+    "Dirichlet",
+    "Gamma",
+    "StudentT",
+]
+
+
+class Gamma(Distribution):
+    """Density in proportion to `x^(concentration - 1) exp(-rate x)`."""
+
+    has_rsample = True
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
+    support = constraints.nonnegative
+
+    def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
+        self.concentration, self.rate = broadcast_all("Gamma", concentration, rate)
+        super().__init__(tensor_and_shape(self.rate), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.concentration / self.rate
+
+    @property
+    def mode(self) -> Tensor:
+        return ((self.concentration - 1) / self.rate).clamp(min=0.0)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.concentration / self.rate**2
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        drawn = standard_gamma(self.concentration.expand(shape)) / self.rate
+        return drawn.clamp(min=finfo(drawn.dtype).tiny)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        a, rate = self.concentration, self.rate
+        # (a - 1) log x, and 0 where both are 0
+        first = (a == 1) & (value == 0)
+        power = where(first, 0.0, (a - 1) * where(first, 1.0, value).log())
+        return a * rate.log() + power - rate * value - lgamma(a)
+
+    def entropy(self) -> Tensor:
+        a = self.concentration
+        return a - self.rate.log() + lgamma(a) + (1 - a) * digamma(a)
+
+
+class Chi2(Gamma):
+    """The sum of the squares of `df` standard normal numbers."""
+
+    arg_constraints = {"df": constraints.positive}
+
+    def __init__(self, df: Any, validate_args: bool | None = None) -> None:
+        (given,) = broadcast_all("Chi2", df)
+        super().__init__(given * 0.5, 0.5, validate_args)
+        if self._validate_args and not bool((given > 0).all()):
+            raise ArgumentError(sentence("Chi2", "df greater than 0", given.detach()))
+
+    @property
+    def df(self) -> Tensor:
+        return self.concentration * 2
+
+
+class Dirichlet(Distribution):
+    """Vectors (K,) of sum 1, with density in proportion to `prod x_k^(concentration_k - 1)`."""
+
+    has_rsample = True
+    arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}
+    support = constraints.simplex
+
+    def __init__(self, concentration: Tensor, validate_args: bool | None = None) -> None:
+        if not isinstance(concentration, Tensor) or concentration.ndim < 1:
+            expected = "a concentration of at least 1 dimension"
+            raise ArgumentError(sentence("Dirichlet", expected, concentration))
+        self.concentration = concentration
+        shape = concentration.shape
+        super().__init__(shape[:-1], shape[-1:], validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.concentration / self.concentration.sum(-1, keepdim=True)
+
+    @property
+    def mode(self) -> Tensor:
+        less = (self.concentration - 1).clamp(min=0.0)
+        mode = less / less.sum(-1, keepdim=True)
+        # All below 1: the density is infinite in every corner, of which PyTorch takes the first.
+        corners = (self.concentration < 1).all(-1, keepdim=True)
+        first = arange(mode.shape[-1], device=mode.device) == 0
+        return where(corners, first.to(mode.dtype), mode)
+
+    @property
+    def variance(self) -> Tensor:
+        a = self.concentration
+        total = a.sum(-1, keepdim=True)
+        return a * (total - a) / (total**2 * (total + 1))
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        drawn = standard_gamma(self.concentration.expand(shape))
+        return drawn / drawn.sum(-1, keepdim=True)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        a = self.concentration
+        first = (a == 1) & (value == 0)
+        power = where(first, 0.0, (a - 1) * where(first, 1.0, value).log())
+        return power.sum(-1) + lgamma(a.sum(-1)) - lgamma(a).sum(-1)
+
+    def entropy(self) -> Tensor:
+        a = self.concentration
+        total, count = a.sum(-1), a.shape[-1]
+        return (
+            lgamma(a).sum(-1)
+            - lgamma(total)
+            - (count - total) * digamma(total)
+            - ((a - 1) * digamma(a)).sum(-1)
+        )
+
+
+class Beta(Distribution):
+    """Numbers from 0 to 1, with density in proportion to `x^(a - 1) (1 - x)^(b - 1)`, a =
+    `concentration1` and b = `concentration0`."""
+
+    has_rsample = True
+    arg_constraints = {
+        "concentration1": constraints.positive,
+        "concentration0": constraints.positive,
+    }
+    support = constraints.unit_interval
+
+    def __init__(
+        self, concentration1: Any, concentration0: Any, validate_args: bool | None = None
+    ) -> None:
+        pair = broadcast_all("Beta", concentration1, concentration0)
+        self._dirichlet = Dirichlet(stack(pair, -1), validate_args=False)
+        super().__init__(pair[0].shape, validate_args=validate_args)
+
+    def _check_parameters(self) -> None:
+        for name in ("concentration1", "concentration0"):
+            value = getattr(self, name)
+            if not bool((value > 0).all()):
+                raise ArgumentError(sentence("Beta", f"{name} greater than 0", value.detach()))
+
+    @property
+    def concentration1(self) -> Tensor:
+        return self._dirichlet.concentration[..., 0]
+
+    @property
+    def concentration0(self) -> Tensor:
+        return self._dirichlet.concentration[..., 1]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.concentration1 / (self.concentration1 + self.concentration0)
+
+    @property
+    def mode(self) -> Tensor:
+        return self._dirichlet.mode[..., 0]
+
+    @property
+    def variance(self) -> Tensor:
+        a, b = self.concentration1, self.concentration0
+        return a * b / ((a + b) ** 2 * (a + b + 1))
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self._dirichlet.rsample(sample_shape)[..., 0]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        return self._dirichlet.log_prob(stack([value, 1 - value], -1))
+
+    def entropy(self) -> Tensor:
+        return self._dirichlet.entropy()
+
+
+class StudentT(Distribution):
+    """`loc + scale z / sqrt(c / df)`, z normal and c of `Chi2(df)`."""
+
+    has_rsample = True
+    arg_constraints = {
+        "df": constraints.positive,
+        "loc": constraints.real,
+        "scale": constraints.positive,
+    }
+    support = constraints.real
+
+    def __init__(
+        self, df: Any, loc: Any = 0.0, scale: Any = 1.0, validate_args: bool | None = None
+    ) -> None:
+        self.df, self.loc, self.scale = broadcast_all("StudentT", df, loc, scale)
+        super().__init__(tensor_and_shape(self.df), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return where(self.df > 1, self.loc, math.nan)
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        finite = self.df > 2
+        df = where(finite, self.df, 3.0)
+        found = where(finite, self.scale**2 * df / (df - 2), math.inf)
+        return where(self.df > 1, found, math.nan)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        normal = randn(shape, dtype=self.df.dtype, device=self.df.device)
+        chi2 = 2 * standard_gamma((self.df / 2).expand(shape))
+        return self.loc + self.scale * normal * (self.df / chi2).sqrt()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        y = (value - self.loc) / self.scale
+        df = self.df
+        constant = self.scale.log() + 0.5 * df.log() + 0.5 * math.log(math.pi)
+        constant = constant + lgamma(0.5 * df) - lgamma(0.5 * (df + 1))
+        return -0.5 * (df + 1) * (y**2 / df).log1p() - constant
+
+    def entropy(self) -> Tensor:
+        df = self.df
+        beta = lbeta(0.5 * df, full_like(df.detach(), 0.5))
+        half = 0.5 * (df + 1)
+        return self.scale.log() + half * (digamma(half) - digamma(0.5 * df)) + 0.5 * df.log() + beta

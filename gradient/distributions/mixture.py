@@ -1,0 +1,96 @@
+"""Mixtures of distributions of one family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from gradient.distributions.categorical import Categorical
+from gradient.distributions.distribution import Distribution
+from gradient.errors import ArgumentError, sentence
+from gradient.tensor import Tensor
+
+__all__ = [
+    "MixtureSameFamily",
+]
+
+
+class MixtureSameFamily(Distribution):
+    """One of the K distributions along the last batch dimension of `component_distribution`, as the
+    `Categorical` `mixture_distribution` chooses."""
+
+    def __init__(
+        self,
+        mixture_distribution: Categorical,
+        component_distribution: Distribution,
+        validate_args: bool | None = None,
+    ) -> None:
+        name = "MixtureSameFamily"
+        if not isinstance(mixture_distribution, Categorical):
+            got = type(mixture_distribution).__name__
+            raise ArgumentError(sentence(name, "a Categorical as mixture_distribution", got))
+        batch = component_distribution.batch_shape
+        if not batch or mixture_distribution.param_shape[-1] != batch[-1]:
+            expected = f"{mixture_distribution.param_shape[-1]} components in the last batch dim"
+            raise ArgumentError(sentence(name, expected, tuple(batch)))
+        self._mixture_distribution = mixture_distribution
+        self._component_distribution = component_distribution
+        self._events = len(component_distribution.event_shape)
+        super().__init__(batch[:-1], component_distribution.event_shape, validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
+        components = self._component_distribution.batch_shape[-1]
+        made = super().expand(batch_shape)
+        made._mixture_distribution = self._mixture_distribution.expand(batch_shape)
+        inner = (*batch_shape, components)
+        made._component_distribution = self._component_distribution.expand(inner)
+        return made
+
+    @property
+    def mixture_distribution(self) -> Categorical:
+        return self._mixture_distribution
+
+    @property
+    def component_distribution(self) -> Distribution:
+        return self._component_distribution
+
+    @property
+    def support(self) -> Any:
+        return self._component_distribution.support
+
+    def _weights(self) -> Tensor:
+        probs = self._mixture_distribution.probs
+        return probs.reshape((*probs.shape, *(1,) * self._events))
+
+    @property
+    def mean(self) -> Tensor:
+        return (self._weights() * self._component_distribution.mean).sum(-1 - self._events)
+
+    @property
+    def variance(self) -> Tensor:
+        dim, component = -1 - self._events, self._component_distribution
+        within = (self._weights() * component.variance).sum(dim)
+        apart = (component.mean - self.mean.unsqueeze(dim)) ** 2
+        return within + (self._weights() * apart).sum(dim)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        value = value.unsqueeze(-1 - self._events)
+        each = self._component_distribution.log_prob(value)
+        return (each + self._mixture_distribution.logits.log_softmax(-1)).logsumexp(-1)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        each = self._component_distribution.cdf(value.unsqueeze(-1 - self._events))
+        return (each * self._mixture_distribution.probs).sum(-1)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        dim = -1 - self._events
+        chosen = self._mixture_distribution.sample(sample_shape)
+        each = self._component_distribution.sample(sample_shape)
+        index = chosen.reshape((*chosen.shape, 1, *(1,) * self._events))
+        sizes = list(each.shape)
+        sizes[dim] = 1
+        return each.gather(each.ndim + dim, index.expand(tuple(sizes))).squeeze(dim)
+
+    def __repr__(self) -> str:
+        return f"MixtureSameFamily({self._mixture_distribution}, {self._component_distribution})"

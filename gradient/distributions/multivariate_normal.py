@@ -1,0 +1,141 @@
+"""The normal distribution of vectors."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradient.distributions import constraints
+from gradient.distributions.distribution import Distribution
+from gradient.distributions.matrices import cholesky, identity_like, solve_lower
+from gradient.errors import ArgumentError, sentence
+from gradient.random import randn
+from gradient.tensor import Tensor
+from gradient.tensor.joining import broadcast_shapes
+
+__all__ = [
+    "MultivariateNormal",
+]
+
+
+class MultivariateNormal(Distribution):
+    """Vectors (n,) of mean `loc`, with one of: their covariance, its inverse, or the lower
+    triangular `scale_tril` whose product with its transpose it is (which is the fastest)."""
+
+    has_rsample = True
+    arg_constraints = {
+        "loc": constraints.real_vector,
+        "covariance_matrix": constraints.positive_definite,
+        "precision_matrix": constraints.positive_definite,
+        "scale_tril": constraints.lower_cholesky,
+    }
+    support = constraints.real_vector
+    loc: Tensor
+
+    def __init__(
+        self,
+        loc: Tensor,
+        covariance_matrix: Tensor | None = None,
+        precision_matrix: Tensor | None = None,
+        scale_tril: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        name = "MultivariateNormal"
+        if loc.ndim < 1:
+            raise ArgumentError(sentence(name, "loc of at least 1 dimension", "a number"))
+        given = {
+            "covariance_matrix": covariance_matrix,
+            "precision_matrix": precision_matrix,
+            "scale_tril": scale_tril,
+        }
+        matrices = {key: value for key, value in given.items() if value is not None}
+        if len(matrices) != 1:
+            expected = "one of covariance_matrix, precision_matrix and scale_tril"
+            raise ArgumentError(sentence(name, expected, ", ".join(matrices) or "none"))
+        ((key, matrix),) = matrices.items()
+        if matrix.ndim < 2:
+            expected = f"{key} of at least 2 dimensions"
+            raise ArgumentError(sentence(name, expected, tuple(matrix.shape)))
+        batch = broadcast_shapes(matrix.shape[:-2], loc.shape[:-1])
+        vars(self)[key] = matrix.expand((*batch, *matrix.shape[-2:]))
+        self.loc = loc.expand((*batch, loc.shape[-1]))
+        super().__init__(batch, self.loc.shape[-1:], validate_args)
+        if key == "scale_tril":
+            self._unbroadcasted_scale_tril = matrix
+        elif key == "covariance_matrix":
+            self._unbroadcasted_scale_tril = cholesky(matrix)
+        else:
+            # P = R R^T with R upper triangular is a Cholesky factor of P turned by 180 degrees
+            turned = cholesky(matrix.flip((-2, -1))).flip((-2, -1)).mT
+            self._unbroadcasted_scale_tril = solve_lower(turned, identity_like(matrix))
+
+    @functools.cached_property
+    def scale_tril(self) -> Tensor:
+        """The Cholesky factor of the covariance."""
+        n = self.event_shape[0]
+        return self._unbroadcasted_scale_tril.expand((*self.batch_shape, n, n))
+
+    @functools.cached_property
+    def covariance_matrix(self) -> Tensor:
+        """E[(x - loc) (x - loc)^T]"""
+        factor, n = self._unbroadcasted_scale_tril, self.event_shape[0]
+        return (factor @ factor.mT).expand((*self.batch_shape, n, n))
+
+    @functools.cached_property
+    def precision_matrix(self) -> Tensor:
+        """The inverse of the covariance."""
+        factor, n = self._unbroadcasted_scale_tril, self.event_shape[0]
+        inverse = solve_lower(factor, identity_like(factor))
+        return (inverse.mT @ inverse).expand((*self.batch_shape, n, n))
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
+        factor = self._unbroadcasted_scale_tril
+        del self._unbroadcasted_scale_tril
+        try:
+            made = super().expand(batch_shape)
+        finally:
+            self._unbroadcasted_scale_tril = factor
+        made._unbroadcasted_scale_tril = factor
+        return made
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        squares = (self._unbroadcasted_scale_tril**2).sum(-1)
+        return squares.expand((*self.batch_shape, *self.event_shape))
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        noise = randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + (self._unbroadcasted_scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        factor = self._unbroadcasted_scale_tril
+        distance = mahalanobis(factor, value - self.loc)
+        constant = self.event_shape[0] * math.log(2 * math.pi)
+        return -0.5 * (constant + distance) - half_log_det(factor)
+
+    def entropy(self) -> Tensor:
+        found = half_log_det(self._unbroadcasted_scale_tril)
+        constant = 0.5 * self.event_shape[0] * (1 + math.log(2 * math.pi))
+        return (constant + found).expand(self.batch_shape)
+
+
+def half_log_det(factor: Tensor) -> Tensor:
+    """Half the logarithm of the determinant of `factor @ factor.mT`."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def mahalanobis(factor: Tensor, offset: Tensor) -> Tensor:
+    """The square of `factor^-1 offset`, over the last dimension."""
+    return (solve_lower(factor, offset.unsqueeze(-1)).squeeze(-1) ** 2).sum(-1)

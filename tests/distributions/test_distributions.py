@@ -1,0 +1,167 @@
+"""How distributions draw: moments of many draws, with fixed seeds, and their gradients.
+
+Densities are compared with PyTorch's in tests/parity/test_distributions.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import distributions as d
+from gradient.distributions.gamma_function import digamma, lgamma
+from gradient.distributions.gamma_sampling import implicit_gradient
+
+DRAWS = 20_000
+
+
+def double(*values: Any) -> Any:
+    return gradient.tensor(values, dtype=gradient.float64)
+
+
+DRAWN = [
+    d.Normal(double(0.5, -2.0), double(1.0, 3.0)),
+    d.LogNormal(double(0.1), double(0.5)),
+    d.HalfNormal(double(2.0)),
+    d.Uniform(double(-1.0, 2.0), double(4.0, 3.0)),
+    d.Exponential(double(0.5, 3.0)),
+    d.Laplace(double(1.0), double(2.0)),
+    d.Gumbel(double(1.0), double(2.0)),
+    d.StudentT(double(9.0), double(1.0), double(2.0)),
+    d.Gamma(double(0.2, 1.0, 7.5), double(1.0, 2.0, 0.5)),
+    d.Chi2(double(3.0)),
+    d.Beta(double(0.5, 2.0), double(0.5, 5.0)),
+    d.Dirichlet(double([0.3, 1.0, 4.0], [2.0, 2.0, 0.1])),
+    d.Bernoulli(double(0.2, 0.9)),
+    d.Binomial(double(3, 10), double(0.2, 0.9)),
+    d.Geometric(double(0.3, 0.9)),
+    d.NegativeBinomial(double(2.5, 4.0), double(0.2, 0.7)),
+    d.Poisson(double(0.3, 5.0, 70.0, 300.0)),
+    d.OneHotCategorical(double([0.2, 0.5, 0.3], [0.7, 0.1, 0.2])),
+    d.Multinomial(5, double([0.2, 0.5, 0.3], [0.7, 0.1, 0.2])),
+    d.MultivariateNormal(double(1.0, -1.0), double([2.0, 0.8], [0.8, 1.0])),
+    d.MixtureSameFamily(d.Categorical(double(0.3, 0.7)), d.Normal(double(-2.0, 3.0), double(1, 2))),
+    d.Independent(d.Normal(double(0.5, -2.0), double(1.0, 3.0)), 1),
+]
+
+
+@pytest.mark.parametrize("drawn", DRAWN, ids=[type(each).__name__ for each in DRAWN])
+def test_draws_have_the_mean_and_the_variance(drawn: Any) -> None:
+    """Both within five of their standard errors, that of the variance by the fourth moment."""
+    gradient.manual_seed(7)
+    x = drawn.sample((DRAWS,)).numpy()
+    assert bool(drawn.support.check(gradient.from_numpy(x)).all())
+    deviation = x.std(0)
+    assert np.all(abs(x.mean(0) - drawn.mean.numpy()) < 5 * deviation / math.sqrt(DRAWS))
+    fourth = ((x - x.mean(0)) ** 4).mean(0) - deviation**4
+    error = 5 * np.sqrt(np.maximum(fourth, 0) / DRAWS) + 1e-12
+    assert np.all(abs(x.var(0) - drawn.variance.numpy()) < error)
+
+
+def test_draws_are_those_of_the_seed() -> None:
+    policy = d.Categorical(logits=gradient.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+    gradient.manual_seed(3)
+    first = policy.sample((50,))
+    gradient.manual_seed(3)
+    assert gradient.equal(policy.sample((50,)), first)
+    assert first.shape == (50, 2) and first.dtype == gradient.int64
+    counts = [(first[:, 0] == k).sum().item() for k in range(3)]
+    assert counts[0] < counts[2]
+    assert policy.sample((0,)).shape == (0, 2)
+
+
+def test_draws_of_vectors_have_the_covariance() -> None:
+    gradient.manual_seed(1)
+    covariance = double([2.0, 0.8], [0.8, 1.0])
+    given = {
+        "covariance_matrix": covariance,
+        "precision_matrix": gradient.tensor(np.linalg.inv(covariance.numpy())),
+        "scale_tril": gradient.tensor(np.linalg.cholesky(covariance.numpy())),
+    }
+    for name, matrix in given.items():
+        drawn = d.MultivariateNormal(double(1.0, -1.0), **{name: matrix})
+        x = drawn.sample((DRAWS,)).numpy()
+        np.testing.assert_allclose(np.cov(x.T), covariance.numpy(), atol=0.08)
+        np.testing.assert_allclose(drawn.covariance_matrix.numpy(), covariance.numpy())
+
+
+@pytest.mark.parametrize("concentration", [0.05, 0.6, 1.0, 3.7, 40.0, 199.0, 1500.0])
+def test_the_gradient_of_a_gamma_draw(concentration: float) -> None:
+    """By a change of the concentration at a constant value of the distribution function, which is
+    the series of it in gradient/distributions/gamma_sampling.py summed by NumPy in two ways."""
+    gradient.manual_seed(5)
+    z = d.Gamma(double(*[concentration] * 5), double(1.0)).sample()
+
+    def cdf(a: float, z: Any) -> Any:
+        terms = [z**0 * -math.lgamma(a + 1)]
+        count = int(z.max() + 20 * math.sqrt(z.max()) + 100)
+        for n in range(1, count):
+            terms.append(terms[-1] + np.log(z) - math.log(a + n))
+        return np.exp(np.array(terms) + a * np.log(z) - z).sum(0)
+
+    x, step = z.numpy(), concentration * 1e-5
+    by_a = (cdf(concentration + step, x) - cdf(concentration - step, x)) / (2 * step)
+    density = np.exp((concentration - 1) * np.log(x) - x - math.lgamma(concentration))
+    found = implicit_gradient(double(*[concentration] * 5), z).numpy()
+    np.testing.assert_allclose(found, -by_a / density, rtol=1e-5 if concentration < 200 else 2e-3)
+
+
+def test_gradients_of_draws_are_those_of_moments() -> None:
+    gradient.manual_seed(2)
+    a = double(2.5).requires_grad_()
+    d.Gamma(a, double(2.0)).rsample((DRAWS,)).mean().backward()
+    np.testing.assert_allclose(a.grad.numpy(), [0.5], rtol=0.03)
+    concentration = double(2.0, 3.0, 5.0).requires_grad_()
+    d.Dirichlet(concentration).rsample((DRAWS,))[:, 0].mean().backward()
+    np.testing.assert_allclose(concentration.grad.numpy(), [0.08, -0.02, -0.02], atol=0.005)
+    probs = double([0.2, 0.5, 0.3]).requires_grad_()
+    drawn = d.OneHotCategoricalStraightThrough(probs).rsample()
+    assert drawn.sum().item() == 1
+    (drawn * double(1.0, 2.0, 3.0)).sum().backward()
+    assert probs.grad is not None and abs(probs.grad.sum()) > 0.1
+    assert not d.Normal(a, 1.0).sample().requires_grad
+    with pytest.raises(NotImplementedError, match="Poisson has no rsample"):
+        d.Poisson(a).rsample()
+
+
+def test_gamma_functions() -> None:
+    x = np.concatenate([np.geomspace(1e-8, 1e8, 200), np.arange(1, 30)])
+    np.testing.assert_allclose(
+        lgamma(gradient.tensor(x)).numpy(), [math.lgamma(v) for v in x], rtol=3e-14, atol=3e-14
+    )
+    y = gradient.tensor(x[50:], requires_grad=True)
+    (by_rule,) = gradient.autograd.grad(lgamma(y).sum(), y)
+    np.testing.assert_allclose(digamma(y).detach().numpy(), by_rule.numpy(), rtol=1e-12)
+    euler = 0.5772156649015329
+    np.testing.assert_allclose(digamma(double(1.0, 2.0)).numpy(), [-euler, 1 - euler], rtol=1e-14)
+
+
+def test_the_entropy_of_counts() -> None:
+    probs = [0.2, 0.5, 0.3]
+    counts = [c for c in itertools.product(range(5), repeat=3) if sum(c) == 4]
+    drawn = d.Multinomial(4, double(*probs))
+    log_prob = drawn.log_prob(double(*counts))
+    assert log_prob.exp().sum().item() == pytest.approx(1)
+    assert drawn.entropy().item() == pytest.approx(-(log_prob.exp() * log_prob).sum().item())
+
+
+def test_a_transform_with_a_cache_is_inverted_exactly() -> None:
+    tanh = d.TanhTransform(cache_size=1)
+    squashed = d.TransformedDistribution(d.Normal(gradient.zeros(3), 20.0), [tanh])
+    gradient.manual_seed(0)
+    action = squashed.rsample()
+    assert bool((action.abs() == 1).any())  # where atanh gives infinities
+    assert bool(squashed.log_prob(action).isfinite().all())
+    assert tanh == d.TanhTransform() and tanh != d.ExpTransform() and tanh.inv.inv is tanh
+    assert d.AffineTransform(0.0, 2.0) != d.AffineTransform(0.0, 3.0)
+
+
+def test_repr() -> None:
+    assert repr(d.Normal(0.0, gradient.ones(2))) == (
+        "Normal(loc: gradient.Size([2]), scale: gradient.Size([2]))"
+    )

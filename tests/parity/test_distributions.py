@@ -1,0 +1,321 @@
+"""Distributions: densities, moments, divergences and their gradients are PyTorch's.
+
+How they draw is tested by moments in tests/distributions/test_distributions.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import distributions
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+
+VECTOR, MATRIX = [0.3, -1.2, 2.0], [[2.0, 0.5, 0.1], [0.5, 1.5, -0.3], [0.1, -0.3, 1.0]]
+PROBS = [[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]]
+LOGITS = [[0.5, -1.0, 2.0], [3.0, 0.0, 0.0]]
+POSITIVE = [0.3, 1.0, 4.5]
+TRIL = [[1.2, 0.0, 0.0], [0.3, 0.8, 0.0], [-0.5, 0.1, 2.0]]
+
+Row = tuple[str, dict[str, Any], Any]
+ROWS: list[Row] = [
+    ("Normal", {"loc": VECTOR, "scale": POSITIVE}, [-1.0, 0.5, 3.0]),
+    ("Normal", {"loc": VECTOR, "scale": 2.0}, [[-1.0, 0.5, 3.0]] * 2),
+    ("LogNormal", {"loc": VECTOR, "scale": POSITIVE}, [0.2, 1.0, 9.0]),
+    ("HalfNormal", {"scale": POSITIVE}, [0.2, 1.0, 9.0]),
+    ("Uniform", {"low": VECTOR, "high": [1.0, 0.0, 5.0]}, [0.5, -1.0, 2.0]),
+    ("Exponential", {"rate": POSITIVE}, [0.2, 1.0, 9.0]),
+    ("Laplace", {"loc": VECTOR, "scale": POSITIVE}, [-1.0, 0.5, 3.0]),
+    ("Gumbel", {"loc": VECTOR, "scale": POSITIVE}, [-1.0, 0.5, 3.0]),
+    ("Cauchy", {"loc": VECTOR, "scale": POSITIVE}, [-1.0, 0.5, 3.0]),
+    ("StudentT", {"df": [1.5, 2.5, 30.0], "loc": VECTOR, "scale": POSITIVE}, [-1.0, 0.5, 3.0]),
+    ("Gamma", {"concentration": POSITIVE, "rate": [1.0, 0.5, 2.0]}, [0.2, 1.0, 9.0]),
+    ("Chi2", {"df": POSITIVE}, [0.2, 1.0, 9.0]),
+    ("Beta", {"concentration1": POSITIVE, "concentration0": [2.0, 1.0, 0.5]}, [0.2, 0.5, 0.9]),
+    ("Dirichlet", {"concentration": [POSITIVE, [0.2, 0.3, 0.4]]}, PROBS),
+    ("Bernoulli", {"probs": [0.2, 0.5, 0.9]}, [1.0, 0.0, 1.0]),
+    ("Bernoulli", {"logits": VECTOR}, [1.0, 0.0, 1.0]),
+    ("Binomial", {"total_count": 5, "probs": [0.2, 0.5, 0.9]}, [1.0, 0.0, 5.0]),
+    ("Binomial", {"total_count": 5, "logits": VECTOR}, [1.0, 0.0, 5.0]),
+    ("Geometric", {"probs": [0.2, 0.5, 0.9]}, [1.0, 0.0, 4.0]),
+    ("Geometric", {"logits": VECTOR}, [1.0, 0.0, 4.0]),
+    ("NegativeBinomial", {"total_count": 2.5, "probs": [0.2, 0.5, 0.9]}, [1.0, 0.0, 4.0]),
+    ("Poisson", {"rate": POSITIVE}, [1.0, 0.0, 4.0]),
+    ("Categorical", {"probs": PROBS}, [2, 0]),
+    ("Categorical", {"logits": LOGITS}, [[2, 0], [1, 1]]),
+    ("OneHotCategorical", {"probs": PROBS}, [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+    ("OneHotCategoricalStraightThrough", {"logits": LOGITS}, [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
+    ("Multinomial", {"total_count": 4, "probs": PROBS}, [[1.0, 2.0, 1.0], [0.0, 0.0, 4.0]]),
+    ("RelaxedBernoulli", {"temperature": 0.5, "probs": [0.2, 0.5, 0.9]}, [0.1, 0.4, 0.8]),
+    ("RelaxedBernoulli", {"temperature": 0.5, "logits": VECTOR}, [0.1, 0.4, 0.8]),
+    ("RelaxedOneHotCategorical", {"temperature": 0.5, "logits": LOGITS}, PROBS),
+    ("MultivariateNormal", {"loc": VECTOR, "covariance_matrix": MATRIX}, [VECTOR, POSITIVE]),
+    ("MultivariateNormal", {"loc": VECTOR, "precision_matrix": MATRIX}, [VECTOR, POSITIVE]),
+    ("MultivariateNormal", {"loc": [VECTOR, POSITIVE], "scale_tril": TRIL}, POSITIVE),
+]
+
+COMPOSED: dict[str, tuple[Callable[..., Any], dict[str, Any], Any]] = {
+    "Independent": (
+        lambda d, loc, scale: d.Independent(d.Normal(loc, scale), 1),
+        {"loc": [VECTOR, POSITIVE], "scale": POSITIVE},
+        [VECTOR, POSITIVE],
+    ),
+    "squashed normal": (
+        lambda d, loc, scale: d.TransformedDistribution(
+            d.Normal(loc, scale), [d.transforms.TanhTransform(), d.AffineTransform(1.0, -2.0)]
+        ),
+        {"loc": VECTOR, "scale": POSITIVE},
+        [0.5, -0.3, 2.0],
+    ),
+    "logistic normal": (
+        lambda d, loc, scale: d.TransformedDistribution(
+            d.Normal(loc, scale), d.StickBreakingTransform()
+        ),
+        {"loc": [0.1, -0.4], "scale": [1.0, 0.5]},
+        PROBS,
+    ),
+    "powers": (
+        lambda d, a, b: d.TransformedDistribution(
+            d.Exponential(a * b),
+            [d.PowerTransform(2.0), d.ExpTransform().inv, d.SoftplusTransform()],
+        ),
+        {"a": POSITIVE, "b": POSITIVE},
+        [0.5, 1.3, 2.0],
+    ),
+    "reshaped": (
+        lambda d, loc, scale: d.TransformedDistribution(
+            d.Independent(d.Normal(loc, scale), 1),
+            [d.ReshapeTransform((4,), (2, 2)), d.SigmoidTransform()],
+        ),
+        {"loc": [0.1, -0.4, 0.3, 2.0], "scale": 0.5},
+        [[[0.2, 0.5], [0.4, 0.9]]] * 2,
+    ),
+    "mixture": (
+        lambda d, logits, loc, scale: d.MixtureSameFamily(
+            d.Categorical(logits=logits), d.Normal(loc, scale)
+        ),
+        {"logits": LOGITS, "loc": [VECTOR, POSITIVE], "scale": POSITIVE},
+        [0.5, 1.5],
+    ),
+    "mixture of vectors": (
+        lambda d, probs, loc, tril: d.MixtureSameFamily(
+            d.Categorical(probs), d.MultivariateNormal(loc, scale_tril=tril)
+        ),
+        {"probs": [0.25, 0.75], "loc": [VECTOR, POSITIVE], "tril": TRIL},
+        [VECTOR, POSITIVE],
+    ),
+}
+
+
+def cases() -> Iterator[Any]:
+    for name, given, value in ROWS:
+        options = ", ".join(given)
+
+        def build(d: Any, name: str = name, **given: Any) -> Any:
+            return getattr(d, name)(**given)
+
+        yield pytest.param(build, given, value, id=f"{name}({options})")
+    for name, (build, given, value) in COMPOSED.items():
+        yield pytest.param(build, given, value, id=name)
+
+
+def tensors(package: Any, given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        if isinstance(value, int)
+        else package.tensor(value, dtype=package.float64, requires_grad=True)
+        for name, value in given.items()
+    }
+
+
+def equal(found: Any, wanted: Any, what: str) -> None:
+    assert tuple(found.shape) == tuple(wanted.shape), what
+    # PyTorch's trigamma, in gradients of entropies, errs by 1e-9.
+    np.testing.assert_allclose(
+        found.detach().numpy(), wanted.detach().numpy(), rtol=1e-8, atol=1e-11, err_msg=what
+    )
+
+
+def compare(ours: Any, theirs: Any, found: Any, wanted: Any, what: str) -> None:
+    """Values, and gradients by all parameters."""
+    equal(found, wanted, what)
+    assert found.requires_grad == wanted.requires_grad, what
+    if not wanted.requires_grad or not bool(torch.isfinite(wanted).all()):
+        return
+    weights = np.cos(np.arange(wanted.numel())).reshape(tuple(wanted.shape))
+    mine = gradient.autograd.grad(
+        found, list(ours.values()), gradient.tensor(weights), retain_graph=True, allow_unused=True
+    )
+    others = torch.autograd.grad(
+        wanted, list(theirs.values()), torch.tensor(weights), retain_graph=True, allow_unused=True
+    )
+    for name, one, other in zip(ours, mine, others, strict=True):
+        if other is None or one is None:
+            assert one is None or not one.detach().numpy().any(), f"{what} by {name}"
+            assert other is None or not other.numpy().any(), f"{what} by {name}"
+        else:
+            equal(one, other, f"gradient of {what} by {name}")
+
+
+QUESTIONS = ("mean", "variance", "stddev", "mode", "entropy", "perplexity", "enumerate_support")
+BY_VALUE = ("log_prob", "cdf")
+ABSENT = {"Gamma": ("cdf",), "Chi2": ("cdf",), "Multinomial": ("entropy", "perplexity")}
+"""The incomplete gamma function, which gradient has not; and what PyTorch computes in float32."""
+
+
+@pytest.mark.parametrize(("build", "given", "value"), list(cases()))
+def test_distribution(build: Callable[..., Any], given: Any, value: Any) -> None:
+    ours, theirs = tensors(gradient, given), tensors(torch, given)
+    mine, other = build(distributions, **ours), build(torch.distributions, **theirs)
+    ours = {k: v for k, v in ours.items() if not isinstance(v, int)}
+    theirs = {k: v for k, v in theirs.items() if not isinstance(v, int)}
+    at, there = gradient.tensor(np.asarray(value)), torch.tensor(np.asarray(value))
+    for batch in (None, (2, *other.batch_shape)):
+        if batch is not None:
+            mine, other = mine.expand(batch), other.expand(batch)
+        assert tuple(mine.batch_shape) == tuple(other.batch_shape)
+        assert tuple(mine.event_shape) == tuple(other.event_shape)
+        assert mine.has_rsample == other.has_rsample
+        assert mine.has_enumerate_support == other.has_enumerate_support
+        for name in (*QUESTIONS, *BY_VALUE):
+            arguments = ((at,), (there,)) if name in BY_VALUE else ((), ())
+            if name in ABSENT.get(type(mine).__name__, ()):
+                continue
+            try:
+                wanted = getattr(other, name)
+                wanted = wanted(*arguments[1]) if callable(wanted) else wanted
+            except NotImplementedError:
+                continue
+            found = getattr(mine, name)
+            found = found(*arguments[0]) if callable(found) else found
+            compare(ours, theirs, found, wanted, name)
+        for shape in ((), (3, 1)):
+            assert tuple(mine.sample(shape).shape) == tuple(other.sample(shape).shape)
+            if mine.has_rsample:
+                assert mine.rsample(shape).requires_grad
+                assert mine.rsample(shape).dtype == gradient.float64
+            assert str(mine.sample().dtype) == str(other.sample().dtype).replace(
+                "torch", "gradient"
+            )
+
+
+@pytest.mark.parametrize("name", ["Normal", "Laplace", "Cauchy", "Gumbel", "LogNormal"])
+def test_quantiles(name: str) -> None:
+    given = {"loc": VECTOR, "scale": POSITIVE}
+    ours, theirs = tensors(gradient, given), tensors(torch, given)
+    mine, other = getattr(distributions, name)(**ours), getattr(torch.distributions, name)(**theirs)
+    at = [[0.1, 0.5, 0.9]]
+    found = mine.icdf(gradient.tensor(at, dtype=gradient.float64))
+    compare(ours, theirs, found, other.icdf(torch.tensor(at, dtype=torch.float64)), "icdf")
+
+
+def named(pair: list[dict[str, Any]]) -> dict[str, Any]:
+    """The tensors among the parameters of both."""
+    return {
+        f"{name} {i}": value
+        for i, given in enumerate(pair)
+        for name, value in given.items()
+        if not isinstance(value, int)
+    }
+
+
+DIVERGENCES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("Normal", {"loc": VECTOR, "scale": POSITIVE}, {"loc": 0.5, "scale": [1.0, 2.0, 3.0]}),
+    ("HalfNormal", {"scale": POSITIVE}, {"scale": [1.0, 2.0, 3.0]}),
+    ("LogNormal", {"loc": VECTOR, "scale": POSITIVE}, {"loc": 0.5, "scale": [1.0, 2.0, 3.0]}),
+    ("Laplace", {"loc": VECTOR, "scale": POSITIVE}, {"loc": 0.5, "scale": [1.0, 2.0, 3.0]}),
+    ("Gumbel", {"loc": VECTOR, "scale": POSITIVE}, {"loc": 0.5, "scale": [1.0, 2.0, 3.0]}),
+    ("Exponential", {"rate": POSITIVE}, {"rate": [1.0, 2.0, 3.0]}),
+    ("Poisson", {"rate": POSITIVE}, {"rate": [1.0, 2.0, 3.0]}),
+    ("Geometric", {"probs": [0.2, 0.5, 0.9]}, {"probs": [0.3, 0.4, 0.1]}),
+    ("Uniform", {"low": VECTOR, "high": 3.0}, {"low": [-2.0, -3.0, 2.5], "high": 4.0}),
+    ("Bernoulli", {"probs": [0.2, 0.5, 0.9]}, {"logits": VECTOR}),
+    ("Binomial", {"total_count": 3, "probs": [0.2, 0.5]}, {"total_count": 3, "probs": [0.3, 0.7]}),
+    ("Categorical", {"probs": PROBS}, {"logits": LOGITS}),
+    ("OneHotCategorical", {"logits": LOGITS}, {"probs": PROBS}),
+    ("Gamma", {"concentration": POSITIVE, "rate": 2.0}, {"concentration": 1.5, "rate": POSITIVE}),
+    ("Beta", {"concentration1": POSITIVE, "concentration0": 2.0},
+     {"concentration1": 1.5, "concentration0": POSITIVE}),
+    ("Dirichlet", {"concentration": POSITIVE}, {"concentration": [2.0, 0.4, 1.0]}),
+    ("MultivariateNormal", {"loc": VECTOR, "covariance_matrix": MATRIX},
+     {"loc": [POSITIVE, VECTOR], "scale_tril": TRIL}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "p", "q"), DIVERGENCES, ids=[row[0] for row in DIVERGENCES])
+def test_divergence(name: str, p: Any, q: Any) -> None:
+    ours, theirs = ([tensors(package, g) for g in (p, q)] for package in (gradient, torch))
+    found = distributions.kl_divergence(*(getattr(distributions, name)(**g) for g in ours))
+    wanted = torch.distributions.kl_divergence(
+        *(getattr(torch.distributions, name)(**g) for g in theirs)
+    )
+    mine, other = named(ours), named(theirs)
+    compare(mine, other, found, wanted, f"divergence of {name}")
+
+
+def test_divergences_of_composed_ones() -> None:
+    found = []
+    for package, d in ((gradient, distributions), (torch, torch.distributions)):
+        a, b = package.tensor([[0.1, 0.2]]), package.tensor([1.0, 3.0])
+        p, q = d.Independent(d.Normal(a, b), 1), d.Independent(d.Normal(b, b), 1)
+        tanh = d.TanhTransform()
+        squashed = [d.TransformedDistribution(each, tanh) for each in (p, q)]
+        found.append([d.kl_divergence(p, q).numpy(), d.kl_divergence(*squashed).numpy()])
+        with pytest.raises(NotImplementedError):
+            d.kl_divergence(d.Normal(0.0, 1.0), d.Categorical(package.ones(2)))
+        with pytest.raises(NotImplementedError):
+            d.kl_divergence(squashed[0], d.TransformedDistribution(q, d.ExpTransform()))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+MISTAKES: list[Callable[[Any, Any], Any]] = [
+    lambda p, d: d.Normal(0.0, -1.0),
+    lambda p, d: d.Normal(float("nan"), 1.0),
+    lambda p, d: d.Normal("0", 1.0),
+    lambda p, d: d.Uniform(1.0, 1.0),
+    lambda p, d: d.Bernoulli(1.5),
+    lambda p, d: d.Bernoulli(0.5, 0.5),
+    lambda p, d: d.Bernoulli(),
+    lambda p, d: d.Bernoulli(0.5).log_prob(p.tensor(0.5)),
+    lambda p, d: d.Categorical(p.tensor([0.5, -0.5])),
+    lambda p, d: d.Categorical(p.tensor(0.5)),
+    lambda p, d: d.Categorical(p.ones(3)).log_prob(p.tensor(3)),
+    lambda p, d: d.Categorical(p.ones(3)).log_prob(p.tensor(0.5)),
+    lambda p, d: d.Gamma(0.0, 1.0),
+    lambda p, d: d.Beta(1.0, -1.0),
+    lambda p, d: d.Beta(1.0, 1.0).log_prob(p.tensor(1.5)),
+    lambda p, d: d.Dirichlet(p.tensor([0.0, 1.0])),
+    lambda p, d: d.Dirichlet(p.tensor(1.0)),
+    lambda p, d: d.Dirichlet(p.ones(2)).log_prob(p.ones(2)),
+    lambda p, d: d.MultivariateNormal(p.zeros(2), -p.eye(2)),
+    lambda p, d: d.MultivariateNormal(p.zeros(2)),
+    lambda p, d: d.MultivariateNormal(p.zeros(2), p.eye(2)).log_prob(p.zeros(3)),
+    lambda p, d: d.Normal(p.zeros(2), 1.0).log_prob(p.zeros(3)),
+    lambda p, d: d.Normal(0.0, 1.0).log_prob(2.0),
+    lambda p, d: d.Independent(d.Normal(0.0, 1.0), 1),
+    lambda p, d: d.Poisson(-1.0),
+    lambda p, d: d.Poisson(1.0).log_prob(p.tensor(0.5)),
+    lambda p, d: d.MixtureSameFamily(d.Categorical(p.ones(2)), d.Normal(p.zeros(3), 1.0)),
+    lambda p, d: d.ReshapeTransform((3,), (2, 2)),
+]
+
+
+@pytest.mark.parametrize("mistake", range(len(MISTAKES)))
+def test_mistakes_raise(mistake: int) -> None:
+    with pytest.raises(ValueError):
+        MISTAKES[mistake](torch, torch.distributions)
+    with pytest.raises(ValueError):
+        MISTAKES[mistake](gradient, distributions)
+
+
+def test_without_checks() -> None:
+    for package, d in ((gradient, distributions), (torch, torch.distributions)):
+        assert d.Normal(0.0, -1.0, validate_args=False).batch_shape == ()
+        found = d.Uniform(0.0, 1.0, validate_args=False).log_prob(package.tensor(2.0))
+        assert float(found) == -float("inf")
