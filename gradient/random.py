@@ -156,11 +156,11 @@ def set_rng_state(new_state: Tensor) -> None:
 
 @contextlib.contextmanager
 def fork_rng(
-    devices: Iterable[Any] | None = None, enabled: bool = True, **options: object
+    devices: Iterable[Any] | None = None, enabled: bool = True, device_type: str = "cuda"
 ) -> Iterator[None]:
     """What is drawn inside leaves the default generator as it was: `with fork_rng(): ...`.
 
-    `devices` and further options are PyTorch's; one generator serves all devices here.
+    `devices` and `device_type` are PyTorch's; one generator serves all devices here.
     """
     if not enabled:
         yield
