@@ -11,6 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,14 @@ from gradient.backends.process.protocol import (
     WINDOW,
     PluginError,
 )
-from gradient.source_lines import Location, location_of, source_line, user_frame
+from gradient.source_lines import (
+    Location,
+    getframe,
+    inside,
+    location_of,
+    source_line,
+    user_frame,
+)
 
 BATCH = 64
 """Messages that are sent together."""
@@ -89,24 +97,28 @@ class Client:
         self, name: str, outs: Sequence[Out], inputs: Sequence[Any], options: dict[str, Any] | None
     ) -> None:
         """Queue an op. An input is an id, [a number], or None for one that is not given."""
+        frame: FrameType | None = getframe(2)
+        while frame is not None and inside[frame.f_code.co_filename]:
+            frame = frame.f_back
         with self.lock:
             self._pack(("op", name, outs, inputs, options))
-            self._lines.append(location_of(user_frame(2)))
-            self._count()
+            self._lines.append(_NOWHERE if frame is None else (frame.f_code, frame.f_lasti))
+            self.sent += 1
+            self.computed += 1
+            self._queued += 1
+            if self._queued >= BATCH:
+                self.flush()
 
     def post(self, *message: Any) -> None:
         """Queue a message that is not answered."""
         with self.lock:
             self._pack(message)
             self._lines.append(location_of(user_frame(2)))
-            self._count()
-
-    def _count(self) -> None:
-        self.sent += 1
-        self.computed += 1
-        self._queued += 1
-        if self._queued >= BATCH:
-            self.flush()
+            self.sent += 1
+            self.computed += 1
+            self._queued += 1
+            if self._queued >= BATCH:
+                self.flush()
 
     def flush(self) -> None:
         """Send what is queued."""

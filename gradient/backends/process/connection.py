@@ -40,7 +40,7 @@ class Connection:
     """
 
     def __init__(self, command: Sequence[str], timeout: float):
-        self.command, self.timeout = list(command), timeout
+        self.command = list(command)
         self.lost: str | None = None
         """Why nothing can be sent any more."""
         self._unpacker = msgpack().Unpacker(
@@ -65,14 +65,23 @@ class Connection:
             its.close()
             os.close(memory)
         self.socket = mine
+        mine.settimeout(timeout)
         self.close = weakref.finalize(self, _end, self.process, self.socket, self._errors)
         _open.add(self)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the plugin may take."""
+        return self.socket.gettimeout() or 0.0
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self.socket.settimeout(seconds)
 
     def send(self, data: Any) -> None:
         if self.lost is not None:
             raise PluginError(self.lost)
         try:
-            self.socket.settimeout(self.timeout)
             self.socket.sendall(data)
         except TimeoutError:
             self._hangs()
@@ -91,7 +100,6 @@ class Connection:
             if message is not None:
                 break
             try:
-                self.socket.settimeout(self.timeout)
                 data = self.socket.recv(1 << 18)
             except TimeoutError:
                 self._hangs()

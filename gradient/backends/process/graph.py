@@ -17,8 +17,8 @@ import numpy as np
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.client import Client, Out
 from gradient.backends.process.handle import Handle, made, put
-from gradient.backends.process.numbers import Number, Numbers
 from gradient.backends.process.protocol import PluginError
+from gradient.backends.process.run_numbers import Number, Numbers
 
 Compute = Callable[..., Sequence[Handle]]
 

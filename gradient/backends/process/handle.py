@@ -15,8 +15,8 @@ import numpy as np
 
 from gradient.backends.process import shapes
 from gradient.backends.process.client import Client
-from gradient.backends.process.numbers import Number, kind_of
 from gradient.backends.process.protocol import NAMES, PluginError
+from gradient.backends.process.run_numbers import Number, kind_of
 from gradient.backends.recording import OPERATORS, REFLECTED, OpaqueArray
 from gradient.backends.required import Shape
 
@@ -170,15 +170,14 @@ def ids(client: Client, inputs: Sequence[Input]) -> tuple[Any, ...]:
     """Inputs as messages have them. (Whoever calls holds the inputs until the op is queued.)"""
     found: list[Any] = []
     for x in inputs:
-        if type(x) is Handle:
-            if x.client is not client:
-                raise PluginError(
-                    "an array of another plugin, or of one that was restarted: its memory is not "
-                    "there"
-                )
+        if type(x) is not Handle:
+            found.append(x)
+        elif x.client is client:
             found.append(x._id if x.base is None else x.id)
         else:
-            found.append(x)
+            raise PluginError(
+                "an array of another plugin, or of one that was restarted: its memory is not there"
+            )
     return tuple(found)
 
 
@@ -225,11 +224,11 @@ def cast(x: Handle, dtype: np.dtype) -> Handle:
 # Operators ---------------------------------------------------------------------------------------
 
 NUMBERS = (bool, int, float, Number)
-_known: dict[Any, tuple[Shape, np.dtype, np.dtype, bool]] = {}
+_known: dict[Any, tuple[Shape, np.dtype, np.dtype, str, bool]] = {}
 
 
-def _settle(key: tuple[Any, ...]) -> tuple[Shape, np.dtype, np.dtype, bool]:
-    """(shape, dtype of the operands, of the result, whether operands have to be cast)."""
+def _settle(key: tuple[Any, ...]) -> tuple[Shape, np.dtype, np.dtype, str, bool]:
+    """(shape, dtype of the operands, of the result, its name, whether operands have to be cast)."""
     name, shape, dtype, other_shape, other = key
     common, result = shapes.operator_dtypes(name, dtype, other)
     if other_shape is not None:
@@ -237,7 +236,7 @@ def _settle(key: tuple[Any, ...]) -> tuple[Shape, np.dtype, np.dtype, bool]:
     casts = dtype != common or (isinstance(other, np.dtype) and other != common)
     if len(_known) > 4096:
         _known.clear()
-    found = _known[key] = shape, common, result, casts
+    found = _known[key] = shape, common, result, NAMES[result], casts
     return found
 
 
@@ -249,23 +248,29 @@ def binary(name: str, a: Any, b: Any) -> Any:
         else:
             if isinstance(b, np.generic):
                 return binary(name, a, put(a.client, np.asarray(b)))
-            if not isinstance(b, NUMBERS):
+            if type(b) not in NUMBERS:
                 return NotImplemented
             key = (name, a.shape, a.dtype, None, kind_of(b))
         client = a.client
     else:
         if isinstance(a, np.generic):
             return binary(name, put(b.client, np.asarray(a)), b)
-        if not isinstance(a, NUMBERS):
+        if type(a) not in NUMBERS:
             return NotImplemented
         key, client = (name, b.shape, kind_of(a), None, b.dtype), b.client
-    shape, common, dtype, casts = _known.get(key) or _settle(key)
+    shape, common, dtype, dtype_name, casts = _known.get(key) or _settle(key)
     if casts:
         a, b = (cast(x, common) if type(x) is Handle else x for x in (a, b))
-    given = ids(client, (a if type(a) is Handle else [a], b if type(b) is Handle else [b]))
+    given = _operand(client, a), _operand(client, b)
     number = client.new_id()
-    client.op(name, ((number, NAMES[dtype], shape),), given, None)
+    client.op(name, ((number, dtype_name, shape),), given, None)
     return made(client, number, shape, dtype)
+
+
+def _operand(client: Client, x: Any) -> Any:
+    if type(x) is not Handle:
+        return [x]
+    return x._id if x.base is None and x.client is client else ids(client, (x,))[0]
 
 
 def put(client: Client, array: np.ndarray) -> Handle:

@@ -26,8 +26,6 @@ DTYPES = {name: np.dtype(name) for name in (
     "float16", "float32", "float64")} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}  # fmt: skip
 NARROW = (DTYPES["float16"], DTYPES["bfloat16"])
 
-# Ops: functions of arrays and options. A result is cast to the dtype that its message gives. ---
-
 
 def wide(function: Function) -> Function:
     """Compute 16-bit floats in float32: the result is rounded once, when it is cast."""
@@ -91,7 +89,7 @@ FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs", "arctan
              "minimum", "where")  # fmt: skip
 OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor",
              "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert")  # fmt: skip
-OPS: dict[str, Function] = {
+OPS: dict[str, Function] = {  # a result is cast to the dtype that its message gives
     **SHAPED,
     **{name: getattr(np, name) for name in FUNCTIONS},
     **{name: getattr(operator, name) for name in OPERATORS},
@@ -110,6 +108,7 @@ OPS: dict[str, Function] = {
     "take_along": lambda x, index, axis: x[along(index, axis)],
     "put_along": lambda x, index, v, axis, add: put(x, along(index, axis), v, add),
 }
+SHAPED["new"] = lambda dtype, shape: np.empty(shape, dtype)  # of a message: no op
 
 
 def cast(x: Any, dtype: np.dtype) -> Any:
@@ -170,7 +169,7 @@ class Plugin:
         self.arrays[number] = np.frombuffer(data, self.dtypes[dtype]).reshape(shape)
 
     def on_new(self, number: int, dtype: str, shape: list[int]) -> None:
-        self.on_op("full", [[number, dtype, shape]], [[0]], None)
+        self.on_op("new", [[number, dtype, shape]], [], None)
 
     def on_write(self, number: int, start: int, at: int, count: int) -> None:
         x = self.arrays[number]

@@ -10,7 +10,7 @@ import numpy as np
 from gradient.backends.options import SlotMap
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.graph import Graph
-from gradient.backends.process.numbers import Number
+from gradient.backends.process.run_numbers import Number
 from gradient.backends.recording import OPERATORS, WRITES
 from gradient.plan.calls import BOUNDARY, HostNumber, Ref, mapped
 from gradient.plan.errors import PlanError

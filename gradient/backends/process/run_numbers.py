@@ -35,7 +35,7 @@ def value_of(x: Any) -> Any:
 
 
 def kind_of(x: Any) -> type[Any]:
-    return type(value_of(x))
+    return type(x.value) if type(x) is Number else type(x)
 
 
 def _operator(function: Callable[[Any, Any], Any], reflected: bool) -> Callable[..., Any]:
