@@ -27,7 +27,9 @@ STRICT: Any = {"error_model": "numpy", "fastmath": {"contract"}}
 
 SUMS: Any = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """As STRICT, and sums may be taken in any order: without that LLVM does not vectorise them. The
-order is settled when the kernel is compiled, so a kernel gives the same result each time."""
+order is settled when the kernel is compiled, but not in a loop that also writes to an array: it is
+compiled twice, and runs unvectorised where what is written lies just behind what is read. So sums
+have loops of their own, and a kernel gives the same result wherever its arrays lie."""
 
 ORDERED: Any = {"error_model": "numpy"}
 """Arithmetic as written."""

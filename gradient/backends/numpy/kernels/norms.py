@@ -40,6 +40,15 @@ def shifted_sum(x, shift):
     return total
 
 
+@subroutine
+def plain_sum(x):
+    """The sum of x."""
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
 # Softmax ------------------------------------------------------------------------------------------
 
 
@@ -48,12 +57,9 @@ def softmax(start, stop, x, y):
     for r in range(start, stop):
         row, out = x[r], y[r]
         high = largest(row)
-        total = x.dtype.type(0)
         for i in range(row.size):
-            e = exp(row[i] - high)
-            out[i] = e
-            total += e
-        scale = x.dtype.type(1) / total
+            out[i] = exp(row[i] - high)
+        scale = x.dtype.type(1) / plain_sum(out)
         for i in range(row.size):
             out[i] *= scale
 
@@ -184,12 +190,12 @@ def layer_norm_grad(start, stop, g, x, weight, mean, rstd, gx, gw, gb):
             weighted = grad[i] * weight[i]
             mean_g += weighted
             mean_gn += weighted * normed
-            sum_w[i] += grad[i] * normed
-            sum_b[i] += grad[i]
         mean_g /= n
         mean_gn /= n
         for i in range(row.size):
             normed = (row[i] - m) * s
+            sum_w[i] += grad[i] * normed
+            sum_b[i] += grad[i]
             out[i] = s * (grad[i] * weight[i] - mean_g - normed * mean_gn)
 
 
@@ -227,9 +233,8 @@ def rms_norm_grad(start, stop, g, x, weight, rstd, gx, gw):
         s = rstd[r]
         mean_gn = x.dtype.type(0)
         for i in range(row.size):
-            normed = row[i] * s
-            mean_gn += grad[i] * weight[i] * normed
-            sum_w[i] += grad[i] * normed
+            mean_gn += grad[i] * weight[i] * (row[i] * s)
         mean_gn /= n
         for i in range(row.size):
+            sum_w[i] += grad[i] * (row[i] * s)
             out[i] = s * (grad[i] * weight[i] - row[i] * s * mean_gn)
