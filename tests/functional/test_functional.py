@@ -267,6 +267,19 @@ def test_a_window_may_lie_in_the_padding_alone(stride: int, padding: int) -> Non
         assert t.grad is not None and t.grad.shape == t.shape and not t.grad.any()
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (2, 1 << 15)], ids=["small", "large"])
+def test_of_several_nan_max_pooling_takes_the_last(shape: tuple[int, int]) -> None:
+    """As PyTorch does."""
+    nan = float("nan")
+    x = zeros(1, 1, *shape)
+    x[0, 0, :, :4] = tensor([[1.0, nan, 3.0, nan], [nan, 0.0, nan, 5.0]])
+    width = shape[1]
+    _, places = F.max_pool2d(x, 2, return_indices=True)
+    assert places[0, 0, 0, :2].tolist() == [width, width + 2]
+    _, places = F.max_pool2d(x, 2, 1, return_indices=True)
+    assert places[0, 0, 0, :3].tolist() == [width, width + 2, width + 2]
+
+
 def test_batch_norm_far_from_zero_does_not_depend_on_the_layout() -> None:
     rows = gradient.randn(64, 400, 2) + 1e4
     found = []

@@ -16,14 +16,19 @@ class PoolingDefaults(ShapeDefaults[Array]):
 
     def max_pool(self, x: Array, options: PoolingOptions) -> tuple[Array, Array]:
         """The largest number of each window of x (..., *S), and int64 where it is in the flattened
-        S: of equal ones the first. NaN is the largest; padding is chosen, as -1, by windows alone
-        that step over the whole input."""
+        S: of equal ones the first. NaN is the largest, and of several the last is taken; padding is
+        chosen, as -1, by windows alone that step over the whole input."""
         lead, sizes = options.split(x.shape)
         columns = self._windows(
             self.reshape(x, (math.prod(lead), 1, *sizes)), options.least, options
         )
         detached = self.detach(columns)
         places = self.argmax(detached, 1, True)
+        order = self.reshape(
+            self.arange(1, columns.shape[1] + 1, 1, int64.numpy), (1, -1, *(1,) * len(sizes))
+        )
+        last_nan = self.max(self.where(detached != detached, order, order * 0), 1, True) - 1
+        places = self.where(last_nan < 0, places, last_nan)
         if any(before or after for before, after in options.padding):
             # Where all are the least, the first that is no padding.
             inside = self._windows(self.full((1, 1, *sizes), 1, int64.numpy), 0, options)

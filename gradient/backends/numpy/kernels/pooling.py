@@ -13,7 +13,7 @@ def keep_larger(x, at, step, number, advance, first, last, best, places):
     places = the number of what is kept, `advance` apart from `number` on."""
     for i in range(first, last):
         value, kept = x[at + (i - first) * step], best[i]
-        take = (value > kept) | ((value != value) & (kept == kept))
+        take = (value > kept) | (value != value)
         best[i] = value if take else kept
         place, place_kept = np.int32(number + (i - first) * advance), places[i]
         places[i] = place if take else place_kept
@@ -83,10 +83,10 @@ def max_pool_of_four(start, stop, x, height, width, y, indices):
             out, places = y[to : to + n], indices[to : to + n]
             for i in range(n):
                 a, b, c, d = top[2 * i], top[2 * i + 1], low[2 * i], low[2 * i + 1]
-                right = (b > a) | ((b != b) & (a == a))
-                right_low = (d > c) | ((d != d) & (c == c))
+                right = (b > a) | (b != b)
+                right_low = (d > c) | (d != d)
                 high, high_low = b if right else a, d if right_low else c
-                lower = (high_low > high) | ((high_low != high_low) & (high == high))
+                lower = (high_low > high) | (high_low != high_low)
                 out[i] = high_low if lower else high
                 place, place_low = np.int64(right), width + np.int64(right_low)
                 places[i] = line + 2 * i + (place_low if lower else place)
