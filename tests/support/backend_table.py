@@ -290,7 +290,9 @@ class Convolution:
         dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
+        values: Callable[[np.ndarray], np.ndarray] = np.asarray,
     ):
+        self.values = values
         self.sizes, self.kernel, self.bias, axes = sizes, kernel, bias, len(sizes)
         self.inputs, self.outputs = channels
         each = (stride,) * axes, (padding,) * axes, (dilation,) * axes
@@ -298,11 +300,11 @@ class Convolution:
         self.weight_shape = (self.outputs, self.inputs // groups, *kernel)
 
     def x(self, a: Draw) -> np.ndarray:
-        return a(min(a.rows, 9), self.inputs, *self.sizes)
+        return self.values(a(min(a.rows, 9), self.inputs, *self.sizes))
 
     def g(self, a: Draw) -> np.ndarray:
         windows = self.options.windows(self.sizes, self.kernel)
-        return a(min(a.rows, 9), self.outputs, *windows)
+        return self.values(a(min(a.rows, 9), self.outputs, *windows))
 
     def forward(self, a: Draw) -> tuple[Any, ...]:
         bias = a(self.outputs) if self.bias else None
@@ -313,6 +315,11 @@ class Convolution:
 
     def weight_grad(self, a: Draw) -> tuple[Any, ...]:
         return self.g(a), self.x(a), self.weight_shape, self.options
+
+
+def one_channel_nan(x: np.ndarray) -> np.ndarray:
+    x[:, 1] = np.nan
+    return x
 
 
 CONVOLUTIONS = [
@@ -326,6 +333,12 @@ CONVOLUTIONS = [
     Convolution((9, 10), (3, 3), (8, 8), stride=2, padding=(1, 1), groups=8),
     Convolution((9, 10), (2, 3), (4, 8), padding=(2, -1), groups=4),
     Convolution((17, 23), (4, 4), stride=5),
+    Convolution((9, 40), (3, 3), (4, 8), padding=(1, 1), groups=4, bias=True),
+    Convolution((9, 37), (5, 2), (6, 6), stride=2, dilation=2, padding=(2, 3), groups=6),
+    Convolution((9, 37), (3, 3), (8, 4), padding=(1, 1), groups=4, bias=True),
+    Convolution((4, 3, 5), (2, 1, 3), (5, 5), padding=(1, 1), groups=5),
+    Convolution((53,), (7,), (3, 3), padding=(3, 3), groups=3, bias=True),
+    Convolution((9, 37), (3, 3), (3, 3), padding=(1, 1), groups=3, values=one_channel_nan),
 ]
 
 

@@ -24,6 +24,9 @@ from gradient.dtypes import float32
 FEW_PRODUCTS = 1 << 18
 """Multiplications below which NumPy is quick enough not to wake numba for."""
 
+FEW_OUTPUTS = 4
+"""Outputs of a channel up to which a convolution of one channel a group is depthwise."""
+
 PLANES = 1 << 15
 """Numbers of whole planes that a thread copies at a time."""
 
@@ -51,7 +54,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         out = np.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
         o = weight.shape[0] // options.groups
         slide = _Slide(x, weight.shape[2:], windows, options)
-        rows = _padded_weight(weight.reshape(options.groups, o, -1))
+        rows = weight.reshape(options.groups, o, -1)
         _convolve(slide, rows, o, bias, out, windows, (1,) * len(windows), (0,) * len(windows))
         return out
 
@@ -92,7 +95,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
                 [[o + b for o in each] for each, b in zip(phase.offsets, before, strict=True)]
             )
             slide.windows = three(windows, 1)
-            rows = _padded_weight(part.reshape(groups, c, -1))
+            rows = part.reshape(groups, c, -1)
             _convolve(slide, rows, c, None, out, shape[2:], options.stride, phase.first)
         return out
 
@@ -110,6 +113,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         family = kernels.load("convolution")
         groups, o = options.groups, shape[0] // options.groups
         slide = _Slide(x, shape[2:], g.shape[2:], options)
+        if _depthwise(slide, groups, o):
+            out = np.empty(shape, x.dtype)
+            threads.parallel_for(
+                kernels.load("depthwise").weight_grad, shape[0], 1, *slide.places(), slide.images,
+                kernels.contiguous(g).reshape(-1), groups, o, out.reshape(-1),
+            )  # fmt: skip
+            return out
         k = slide.channels * len(slide.taps)
         ranges = -(-k // family.COLUMNS)
         items = ranges * groups * -(-o // (family.PIXELS // 2))
@@ -167,9 +177,11 @@ class _Slide:
 
     def arguments(self) -> tuple[object, ...]:
         """What kernels are given of it."""
-        return (
-            self.x, self.channel, self.strides, self.taps, self.windows, self.pixels, self.channels,
-        )  # fmt: skip
+        return *self.places(), self.pixels, self.channels
+
+    def places(self) -> tuple[object, ...]:
+        """The input, and where its windows and their numbers are."""
+        return self.x, self.channel, self.strides, self.taps, self.windows
 
 
 def _convolve(
@@ -193,12 +205,28 @@ def _convolve(
         height * width * steps[0], width * steps[1], steps[2],
         (begins[0] * height + begins[1]) * width + begins[2],
     ])  # fmt: skip
-    items = groups * -(-slide.pixels // family.PIXELS) * -(-outputs // family.OUTPUTS)
     added = np.empty(0, out.dtype) if bias is None else kernels.contiguous(bias)
+    if _depthwise(slide, groups, outputs):
+        rows = kernels.contiguous(rows)
+        threads.parallel_for(
+            kernels.load("depthwise").convolve, slide.images * groups * outputs,
+            max(1, PLANES // plane), *slide.places(), rows.reshape(-1),
+            rows.shape[1] * rows.shape[2], rows.shape[2], groups, outputs, added, out.reshape(-1),
+            strides,
+        )  # fmt: skip
+        return
+    rows = _padded_weight(rows)
+    items = groups * -(-slide.pixels // family.PIXELS) * -(-outputs // family.OUTPUTS)
     threads.parallel_for(
         family.convolve, items, 1, *slide.arguments(), rows.reshape(-1), rows.shape[2], groups,
         outputs, added, out.reshape(-1), strides,
     )  # fmt: skip
+
+
+def _depthwise(slide: _Slide, groups: int, outputs: int) -> bool:
+    """Whether each group is one channel of the slide, for a few outputs: products of matrices
+    would have a row or so."""
+    return slide.channels == 1 and groups > 1 and outputs <= FEW_OUTPUTS
 
 
 class _Phase:

@@ -66,9 +66,11 @@ def surround(start, stop, x, sizes, before, padded, step, out):
                     for i in range(first, last):
                         out[target + before[2] + i] = x[source + i]
                 else:
-                    for i in range(first, last):
-                        to = i + before[2]
-                        out[target + to % step * part + to // step] = x[source + i]
+                    for r in range(step):
+                        begin = first + (r - first - before[2]) % step
+                        to = target + r * part + (begin + before[2]) // step
+                        for i in range((last - begin + step - 1) // step):
+                            out[to + i] = x[source + begin + i * step]
 
 
 @ordered_subroutine

@@ -84,16 +84,34 @@ def fill(context, number):
 
 @intrinsic
 def add_product(context, total, number, vector):
-    """total + number * vector, in one rounding where the processor can."""
+    """total + number * vector, where `number` may be a vector too; in one rounding where the
+    processor can."""
 
     def generate(context, builder, signature, arguments):
         total_, number_, vector_ = arguments
         type_ = total_.type
         name = f"llvm.fmuladd.v{type_.count}{'f32' if total.element == types.float32 else 'f64'}"
         function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(type_, [type_] * 3))
-        return builder.call(function, [_splat(context, builder, number_, total), vector_, total_])
+        if number != total:
+            number_ = _splat(context, builder, number_, total)
+        return builder.call(function, [number_, vector_, total_])
 
     return total(total, number, vector), generate
+
+
+@intrinsic
+def first_lanes(context, vector, count):
+    """The vector, with zeros after its first `count` elements."""
+
+    def generate(context, builder, signature, arguments):
+        value, some = arguments
+        n, index = value.type.count, ir.IntType(64)
+        numbers = ir.Constant(ir.VectorType(index, n), list(range(n)))
+        limit = _splat_to(builder, some, ir.VectorType(index, n))
+        inside = builder.icmp_signed("<", numbers, limit)
+        return builder.select(inside, value, ir.Constant(value.type, None))
+
+    return vector(vector, types.int64), generate
 
 
 @intrinsic
@@ -107,7 +125,10 @@ def larger(context, a, b):
 
 
 def _splat(context: Any, builder: Any, number: Any, kind: Vector) -> Any:
-    type_ = context.get_value_type(kind)
+    return _splat_to(builder, number, context.get_value_type(kind))
+
+
+def _splat_to(builder: Any, number: Any, type_: Any) -> Any:
     one = builder.insert_element(ir.Constant(type_, ir.Undefined), number, ir.IntType(32)(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), type_.count), None)
     return builder.shuffle_vector(one, one, zeros)
