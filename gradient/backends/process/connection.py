@@ -41,6 +41,7 @@ class Connection:
 
     def __init__(self, command: Sequence[str], timeout: float):
         self.command = list(command)
+        self._unsent = bytearray()
         self.lost: str | None = None
         """Why nothing can be sent any more."""
         self._unpacker = msgpack().Unpacker(
@@ -78,11 +79,14 @@ class Connection:
     def timeout(self, seconds: float) -> None:
         self.socket.settimeout(seconds)
 
-    def send(self, data: Any) -> None:
+    def send(self, data: bytes) -> None:
+        """Send messages. What Ctrl-C has kept back goes before what is sent next."""
         if self.lost is not None:
             raise PluginError(self.lost)
+        self._unsent += data
         try:
-            self.socket.sendall(data)
+            while self._unsent:
+                del self._unsent[: self.socket.send(self._unsent)]
         except TimeoutError:
             self._hangs()
         except OSError:
