@@ -61,6 +61,9 @@ CASES = {
     "kernels": Case("kernels", "the CPU's kernels, one by one (--large: GPT-2 124M's shapes)"),
     "packed": Case("packed", "packed weights: unpacking, packing, products (--large: LLaMA 7B's)"),
     "dense": Case("dense", "float weights and the cache: linear and attention of one row and many"),
+    "matmul": Case(
+        "matmul", "float32 products of training steps, beside other libraries and the peak"
+    ),
     "step": Case("train_step", "one training step of a GPT (--large: GPT-2 124M's shape)"),
     "compile": Case("compile", "compiled training steps, and the Python of a replay", 1),
     "training": Case("compiled_steps", "training steps of four models, compiled and eager"),
