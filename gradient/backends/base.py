@@ -22,6 +22,7 @@ from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.composed.packed import PackedDefaults
 from gradient.backends.composed.pooling import PoolingDefaults
+from gradient.backends.composed.recurrent import RecurrentDefaults
 from gradient.backends.composed.rng import RandomDefaults
 from gradient.backends.composed.shape import ShapeDefaults
 from gradient.backends.required import Array
@@ -34,6 +35,7 @@ class Backend(
     ConvolutionDefaults[Array],
     BatchNormDefaults[Array],
     PoolingDefaults[Array],
+    RecurrentDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],
     RandomDefaults[Array],

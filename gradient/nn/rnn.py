@@ -17,6 +17,7 @@ from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
+from gradient.ops.fused import lstm
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty, zeros
@@ -177,6 +178,8 @@ class _Sequence(_Recurrent[Given]):
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)
         x = x.transpose(0, 1) if batched and self.batch_first else x  # (T, N, input_size)
+        if x.shape[0] == 0:
+            raise ShapeError(f"{type(self).__name__}: expected at least 1 step, got 0")
         before = self._initial(hx, x, batched)
         after: list[State] = []
         for layer in range(self.num_layers):
@@ -262,6 +265,17 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     i, f and o are sigmoids and g a tanh of `W_ih x_t + b_ih + W_hh h_(t-1) + b_hh`. `hx` is (h, c).
     With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
     """
+
+    def _run(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
+        if self.output_size != self.hidden_size:
+            return super()._run(x, suffix, state)
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
+        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+        backwards = suffix.endswith("_reverse")
+        from_input = F.linear(x.flip(0) if backwards else x, weight_ih, bias)
+        states = lstm(from_input, state[0], state[1], weight_hh)  # (2, T + 1, N, H)
+        output = states[0, 1:]
+        return output.flip(0) if backwards else output, (states[0, -1], states[1, -1])
 
 
 class GRU(_GRU, _Sequence[Tensor]):

@@ -114,6 +114,15 @@ def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
     return normal if weight is None else normal * weight[:, None] + bias[:, None]
 
 
+def lstm(x: Any, h: Any, c: Any, weight: Any) -> Any:
+    hs, cs = [h], [c]
+    for part in x:
+        i, f, g, o = np.split(part + hs[-1] @ weight.T, 4, -1)
+        cs.append(cs[-1] / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i)))
+        hs.append(np.tanh(cs[-1]) / (1 + np.exp(-o)))
+    return np.stack([np.stack(hs), np.stack(cs)])
+
+
 def channel_moments(x: Any) -> Any:
     return np.stack([x.mean((0, 2)), x.var((0, 2))])
 
@@ -701,6 +710,13 @@ TABLE = [
         tolerance=64,
     ),  # fmt: skip
     Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
+    Row(
+        "lstm",
+        fused.lstm,
+        lstm,
+        ((3, 2, 8), (2, 2), (2, 2), (8, 2)),
+        empty=((3, 0, 8), (0, 2), (0, 2), (8, 2)),
+    ),
     Row(
         "channel_moments",
         fused.channel_moments,

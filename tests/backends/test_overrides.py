@@ -67,6 +67,7 @@ def kernel_overrides() -> list[str]:
         "pooling",
         "attention",
         "cached_attention",
+        "recurrent",
         "rng",
         "rope",
         "optimizers",
@@ -249,6 +250,18 @@ def batch_norm_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*x.shape), x, o.plain(o.ROWS), mean, rstd
 
 
+def lstm(o: Offset) -> tuple[Any, ...]:
+    size = o.COLUMNS // 4
+    states = o.plain(o.ROWS, size), o.plain(o.ROWS, size)
+    return o.rows()[None, :, : 4 * size].copy(), *states, o.plain(4 * size, size) / 16
+
+
+def lstm_grad(o: Offset) -> tuple[Any, ...]:
+    x, h, c, weight = lstm(o)
+    states, gates = o.of("lstm", x, h, c, weight)
+    return o.plain(*states.shape), states, gates, weight
+
+
 def rms_norm_grad(o: Offset) -> tuple[Any, ...]:
     x = o.rows()
     _, rstd = o.of("rms_norm", x, None, 1e-5)
@@ -321,6 +334,8 @@ AT_OFFSETS: dict[str, Any] = {
     "channel_moments": lambda o: (o.rows()[None],),
     "batch_norm": lambda o: (o.rows()[None], o.plain(o.ROWS), o.plain(o.ROWS), 1e-5),
     "batch_norm_grad": batch_norm_grad,
+    "lstm": lstm,
+    "lstm_grad": lstm_grad,
     "softmax": lambda o: (o.rows(), -1),
     "softmax_grad": softmax_grad,
     "log_softmax": lambda o: (o.rows(), -1),

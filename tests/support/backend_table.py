@@ -267,6 +267,23 @@ def batch_norm_grad(weighted: bool, *sizes: int) -> Case:
     return arguments
 
 
+def lstm(steps: int, size: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        states = (a(a.rows, size) for _ in range(2))
+        return a(steps, a.rows, 4 * size), *states, a(4 * size, size, low=-0.3, high=0.3)
+
+    return arguments
+
+
+def lstm_grad(steps: int, size: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x, h, c, weight = lstm(steps, size)(a)
+        states, gates = BARE.lstm(x, h, c, weight)
+        return a(*states.shape), states, gates, weight
+
+    return arguments
+
+
 def rms_norm_grad(weighted: bool) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         x = a(a.rows, 67)
@@ -455,6 +472,9 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(a.rows, 7), None, None, 1e-5),
     ],
     "batch_norm_grad": [batch_norm_grad(True, 3, 5), batch_norm_grad(False)],
+    # Recurrent layers
+    "lstm": [lstm(3, 7), lstm(1, 20), lstm(5, 9)],
+    "lstm_grad": [lstm_grad(3, 7), lstm_grad(1, 20), lstm_grad(5, 9)],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],

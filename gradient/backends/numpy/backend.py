@@ -23,6 +23,7 @@ from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.pooling import PoolingKernels
+from gradient.backends.numpy.recurrent import RecurrentKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels
@@ -40,6 +41,7 @@ class NumpyBackend(
     ConvolutionKernels,
     BatchNormKernels,
     PoolingKernels,
+    RecurrentKernels,
     ElementwiseKernels,
     NormKernels,
     AttentionKernels,

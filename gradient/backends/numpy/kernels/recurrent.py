@@ -1,0 +1,162 @@
+"""Recurrent layers, some sequences at a time through all steps.
+
+A sequence does not depend on the others: so each thread takes some through all the steps, and its
+result does not depend on which they are. Arrays are flat.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.backends.numpy.kernels.compilation import strict_kernel, subroutine
+from gradient.backends.numpy.kernels.functions import sigmoid, tanh
+from gradient.backends.numpy.kernels.tiles import product
+
+PANEL = 32
+"""Columns of a panel of weights: whole pairs of vectors on every processor."""
+
+
+@subroutine
+def multiply(x, row, panels, rows, depth, out, width):
+    """out (rows, width) = x (rows, depth) @ weights in panels (width / PANEL, depth, PANEL)."""
+    for j in range(0, width, PANEL):
+        product(x, row, 1, panels[j * depth :], PANEL, out[j:], width, rows, depth, PANEL, False)
+
+
+@subroutine
+def apply_sigmoid(x):
+    for j in range(x.size):
+        x[j] = sigmoid(x[j])
+
+
+@subroutine
+def apply_tanh(x):
+    for j in range(x.size):
+        x[j] = tanh(x[j])
+
+
+@subroutine
+def add(x, y, out):
+    for j in range(out.size):
+        out[j] = x[j] + y[j]
+
+
+@subroutine
+def next_cell(gates, before, after):
+    size = after.size
+    i, f, g = gates[:size], gates[size : 2 * size], gates[2 * size : 3 * size]
+    for j in range(size):
+        after[j] = f[j] * before[j] + i[j] * g[j]
+
+
+@subroutine
+def next_hidden(o, c, h):
+    for j in range(h.size):
+        h[j] = o[j] * tanh(c[j])
+
+
+@strict_kernel
+def lstm(start, stop, x, panels, width, n, size, steps, states, gates):
+    """`lstm` of the sequences start to stop of n.
+
+    panels hold the transposed weight (size, width), filled up with zeros. states hold h and c
+    before the first step.
+    """
+    rows, four = stop - start, 4 * size
+    padded = (rows + 3) // 4 * 4
+    sums = np.empty(padded * width, x.dtype)
+    cells = (steps + 1) * n * size
+    for t in range(steps):
+        first = (t * n + start) * size
+        multiply(states[first:], size, panels, padded, size, sums, width)
+        for r in range(rows):
+            at = (t * n + start + r) * four
+            here = gates[at : at + four]
+            add(x[at : at + four], sums[r * width : r * width + four], here)
+            apply_sigmoid(here[: 2 * size])
+            apply_tanh(here[2 * size : 3 * size])
+            apply_sigmoid(here[3 * size :])
+            before = first + r * size
+            after = before + n * size
+            c = states[cells + after : cells + after + size]
+            next_cell(here, states[cells + before : cells + before + size], c)
+            next_hidden(here[3 * size :], c, states[after : after + size])
+
+
+@subroutine
+def cell_grad(h, o, after, c):
+    """c += what of the gradient for h' goes to c'."""
+    one = c.dtype.type(1)
+    for j in range(c.size):
+        high = tanh(after[j])
+        c[j] += h[j] * o[j] * (one - high * high)
+
+
+@subroutine
+def output_gate_grad(h, o, after, out):
+    one = out.dtype.type(1)
+    for j in range(out.size):
+        out[j] = h[j] * tanh(after[j]) * o[j] * (one - o[j])
+
+
+@subroutine
+def sigmoid_gate_grad(c, other, gate, out):
+    one = out.dtype.type(1)
+    for j in range(out.size):
+        out[j] = c[j] * other[j] * gate[j] * (one - gate[j])
+
+
+@subroutine
+def tanh_gate_grad(c, i, g, out):
+    one = out.dtype.type(1)
+    for j in range(out.size):
+        out[j] = c[j] * i[j] * (one - g[j] * g[j])
+
+
+@subroutine
+def multiply_add(c, f, grad):
+    """c = grad + c f"""
+    for j in range(c.size):
+        c[j] = grad[j] + c[j] * f[j]
+
+
+@strict_kernel
+def lstm_grad(
+    start, stop, grad, states, gates, panels, width, n, size, steps, grad_x, grad_h, grad_c
+):  # fmt: skip
+    """`lstm_grad` of the sequences start to stop of n, but for the weight.
+
+    panels hold the weight (4 size, width), filled up with zeros. Behind grad_x are three rows more.
+    """
+    rows, four = stop - start, 4 * size
+    padded = (rows + 3) // 4 * 4
+    hidden, cell = np.zeros(padded * width, grad.dtype), np.empty(rows * size, grad.dtype)
+    cells = (steps + 1) * n * size
+    last = (steps * n + start) * size
+    for j in range(rows * size):
+        cell[j] = grad[cells + last + j]
+    for t in range(steps - 1, -1, -1):
+        for r in range(rows):
+            h = hidden[r * width : r * width + size]
+            c = cell[r * size : (r + 1) * size]
+            at = (t * n + start + r) * four
+            i, f = gates[at : at + size], gates[at + size : at + 2 * size]
+            g, o = gates[at + 2 * size : at + 3 * size], gates[at + 3 * size : at + four]
+            out = grad_x[at : at + four]
+            before = (t * n + start + r) * size
+            after = before + n * size
+            add(h, grad[after : after + size], h)
+            state = states[cells + after : cells + after + size]
+            cell_grad(h, o, state, c)
+            sigmoid_gate_grad(c, g, i, out[:size])
+            sigmoid_gate_grad(c, states[cells + before : cells + before + size], f,
+                              out[size : 2 * size])  # fmt: skip
+            tanh_gate_grad(c, i, g, out[2 * size : 3 * size])
+            output_gate_grad(h, o, state, out[3 * size :])
+            multiply_add(c, f, grad[cells + before : cells + before + size])
+        multiply(grad_x[(t * n + start) * four :], four, panels, padded, four, hidden, width)
+    for r in range(rows):
+        for j in range(size):
+            at = (start + r) * size + j
+            grad_h[at] = hidden[r * width + j] + grad[at]
+            grad_c[at] = cell[r * size + j]
