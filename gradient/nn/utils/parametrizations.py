@@ -1,0 +1,95 @@
+"""Weight norm and spectral norm as parametrizations."""
+
+from __future__ import annotations
+
+from gradient.checks import check_arguments, integer
+from gradient.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from gradient.nn.module import Module
+from gradient.nn.utils.parametrize import register_parametrization
+from gradient.nn.utils.spectral_norm import as_matrix, iterated, normalized
+from gradient.nn.utils.weight_norm import norm_except
+from gradient.random import randn
+from gradient.tensor import Tensor
+
+__all__ = [
+    "spectral_norm",
+    "weight_norm",
+]
+
+
+class _WeightNorm(Module):
+    """g v / |v|"""
+
+    def __init__(self, dim: int | None = 0) -> None:
+        super().__init__()
+        self.dim = -1 if dim is None else dim
+
+    def forward(self, weight_g: Tensor, weight_v: Tensor) -> Tensor:
+        return weight_v * (weight_g / norm_except(weight_v, self.dim))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return norm_except(weight, self.dim), weight
+
+
+def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
+    """Parametrize a weight by its length and its direction (Salimans and Kingma 2016): the slices
+    along `dim` have a length each, with None all together."""
+    register_parametrization(module, name, _WeightNorm(dim), unsafe=True)
+    return module
+
+
+class _SpectralNorm(Module):
+    """weight / sigma; in training sigma comes nearer with each call."""
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(
+        self, weight: Tensor, n_power_iterations: int = 1, dim: int = 0, eps: float = 1e-12
+    ) -> None:
+        super().__init__()
+        self.dim = dim if dim >= 0 else dim + weight.ndim
+        self.eps = eps
+        if weight.ndim > 1:
+            self.n_power_iterations = n_power_iterations
+            matrix = as_matrix(weight.detach(), self.dim)
+            u, v = (
+                normalized(randn(size, dtype=weight.dtype, device=weight.device), eps)
+                for size in matrix.shape
+            )
+            v, u = iterated(matrix.mT, v, u, 15, eps)
+            self.register_buffer("_u", u)
+            self.register_buffer("_v", v)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if weight.ndim == 1:
+            return normalized(weight, self.eps)
+        matrix = as_matrix(weight, self.dim)
+        if self.training:
+            # u first, then v: the other way round than the old `nn.utils.spectral_norm`.
+            v, u = iterated(matrix.mT, self._v, self._u, self.n_power_iterations, self.eps)
+            self._u.copy_(u)
+            self._v.copy_(v)
+        u, v = self._u.clone(), self._v.clone()  # another call overwrites them
+        return weight / (u * (matrix @ v)).sum()
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value
+
+
+def spectral_norm(
+    module: Module,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dim: int | None = None,
+) -> Module:
+    """Parametrize a weight by division by its largest singular value (Miyato et al. 2018), which
+    the power method finds. `dim` is that of the outputs: 1 for transposed convolutions, else 0."""
+    check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
+    if dim is None:
+        transposed = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+        dim = 1 if isinstance(module, transposed) else 0
+    weight = getattr(module, name)
+    register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
+    return module

@@ -1,0 +1,226 @@
+"""Parametrizations: attributes of a module that are functions of parameters.
+
+register_parametrization(layer, "weight", Symmetric())
+layer.weight                      # Symmetric()(layer.parametrizations.weight.original)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from gradient.autograd import no_grad
+from gradient.errors import ArgumentError, sentence
+from gradient.nn.containers import ModuleDict, ModuleList
+from gradient.nn.members import PARAMETER
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+
+__all__ = [
+    "ParametrizationList",
+    "cached",
+    "is_parametrized",
+    "register_parametrization",
+    "remove_parametrizations",
+    "type_before_parametrizations",
+]
+
+
+class _Cache:
+    """What `cached()` keeps: values by the list that computed them."""
+
+    depth = 0
+    values: dict[int, Tensor] = {}
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Inside, each parametrized tensor is computed once."""
+    _Cache.depth += 1
+    try:
+        yield
+    finally:
+        _Cache.depth -= 1
+        if not _Cache.depth:
+            _Cache.values = {}
+
+
+class ParametrizationList(ModuleList):
+    """The functions of one tensor, the first applied first to `original`, or to `original0`,
+    `original1` ... where the first function's `right_inverse` gives several tensors."""
+
+    def __init__(self, modules: Sequence[Module], original: Tensor, unsafe: bool = False) -> None:
+        super().__init__(modules)
+        self.unsafe = unsafe
+        trained = isinstance(original, Parameter)
+        parts: Any = original
+        with no_grad():
+            for module in reversed(list(self)):
+                if hasattr(module, "right_inverse"):
+                    with suppress(NotImplementedError):
+                        parts = module.right_inverse(parts)
+        self.is_tensor = isinstance(parts, Tensor)
+        self.ntensors = 1 if self.is_tensor else len(parts)
+        for name, part in zip(self._names(), [parts] if self.is_tensor else parts, strict=True):
+            if trained:
+                value = original if part is original else Parameter(part.detach())
+                self.register_parameter(name, value)
+            else:
+                self.register_buffer(name, part)
+        if not unsafe:
+            self._check(original)
+
+    def _names(self) -> list[str]:
+        return ["original"] if self.is_tensor else [f"original{i}" for i in range(self.ntensors)]
+
+    def _check(self, original: Tensor) -> None:
+        with no_grad():
+            made = self()
+        if not isinstance(made, Tensor):
+            got = type(made).__name__
+            raise ArgumentError(sentence("register_parametrization", "a Tensor as result", got))
+        for what in ("dtype", "shape"):
+            if getattr(made, what) != getattr(original, what):
+                expected = f"a result of the tensor's {what} {getattr(original, what)}"
+                got = getattr(made, what)
+                fix = "pass unsafe=True if it may change"
+                raise ArgumentError(sentence("register_parametrization", expected, got, fix))
+
+    def right_inverse(self, value: Tensor) -> None:
+        """Set the original tensors so that the functions of them give `value`."""
+        with no_grad():
+            parts: Any = value
+            for module in reversed(list(self)):
+                if not hasattr(module, "right_inverse"):
+                    raise ArgumentError(
+                        f"{type(module).__name__} has no right_inverse, so that a parametrized "
+                        "tensor cannot be assigned"
+                    )
+                parts = module.right_inverse(parts)
+            for name, part in zip(self._names(), [parts] if self.is_tensor else parts, strict=True):
+                own = getattr(self, name)
+                if own.shape == part.shape:
+                    own.copy_(part)
+                else:
+                    own.data = part
+
+    def forward(self) -> Any:
+        first, *others = self
+        value = first(*(getattr(self, name) for name in self._names()))
+        for module in others:
+            value = module(value)
+        return value
+
+
+def _value(module: Any, name: str) -> Tensor:
+    functions = module.parametrizations[name]
+    if not _Cache.depth:
+        return functions()
+    key = id(functions)
+    if key not in _Cache.values:
+        _Cache.values[key] = functions()
+    return _Cache.values[key]
+
+
+def _parametrized_class(kind: Any) -> type:
+    """A class of modules, some of whose attributes are computed."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if is_parametrized(self, name):
+            self.parametrizations[name].right_inverse(value)
+        else:
+            kind.__setattr__(self, name, value)
+
+    members = {"__setattr__": set_attribute, "_before": kind}
+    return type(f"Parametrized{kind.__name__}", (kind,), members)
+
+
+def register_parametrization(
+    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+) -> Module:
+    """Have `module.tensor_name` be `parametrization` of the parameter or buffer that it was.
+
+    The tensor moves to `module.parametrizations[tensor_name].original`. A `right_inverse` of the
+    parametrization, if it has one, says from which tensor, or tensors, to begin; further
+    parametrizations of the tensor are applied after those that it has.
+
+    Raises:
+        ArgumentError: no parameter or buffer of this name, or the result has another shape or dtype
+            (unless `unsafe`).
+    """
+    if is_parametrized(module, tensor_name):
+        functions: Any = module.parametrizations[tensor_name]  # type: ignore[attr-defined]
+        current = functions()
+        made = parametrization(current)
+        if not unsafe and (made.shape != current.shape or made.dtype != current.dtype):
+            expected = f"a result of shape {tuple(current.shape)} and {current.dtype}"
+            got = f"{tuple(made.shape)} and {made.dtype}"
+            raise ArgumentError(sentence("register_parametrization", expected, got))
+        functions.append(parametrization)
+        return module
+    kind = module._registry.get(tensor_name)
+    original = getattr(module, tensor_name, None)
+    if kind is None or not isinstance(original, Tensor):
+        expected = f"a parameter or buffer {tensor_name!r} of {type(module).__name__}"
+        raise ArgumentError(sentence("register_parametrization", expected, "none"))
+    functions = ParametrizationList([parametrization], original, unsafe)
+    functions.train(module.training)
+    delattr(module, tensor_name)
+    if not is_parametrized(module):
+        module.__class__ = _parametrized_class(type(module))
+        module.add_module("parametrizations", ModuleDict())
+    name = tensor_name
+    setattr(type(module), name, property(lambda self: _value(self, name)))
+    module.parametrizations[name] = functions  # type: ignore[attr-defined]
+    return module
+
+
+def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
+    """Whether a module, or one of its tensors, has parametrizations."""
+    found = vars(module).get("parametrizations")
+    if not isinstance(found, ModuleDict):
+        return False
+    return bool(len(found)) if tensor_name is None else tensor_name in found
+
+
+def remove_parametrizations(
+    module: Module, tensor_name: str, leave_parametrized: bool = True
+) -> Module:
+    """Make a tensor a parameter or buffer again: of its present value, or (`leave_parametrized`
+    False) of the original one."""
+    if not is_parametrized(module, tensor_name):
+        expected = f"a module whose {tensor_name!r} has parametrizations"
+        raise ArgumentError(sentence("remove_parametrizations", expected, type(module).__name__))
+    container: Any = module.parametrizations  # type: ignore[attr-defined]
+    functions = container[tensor_name]
+    if not leave_parametrized and not functions.is_tensor:
+        raise ArgumentError(
+            "remove_parametrizations: leave_parametrized=False needs one original tensor, and "
+            f"{tensor_name!r} has {functions.ntensors}"
+        )
+    trained = functions._registry[functions._names()[0]] == PARAMETER
+    with no_grad():
+        value = functions() if leave_parametrized else functions.original
+    if functions.is_tensor and trained:  # the same object, for an optimiser's sake
+        original = functions.original
+        original.data = value.detach()
+        value = original
+    del container[tensor_name]
+    kind: Any = type(module)
+    delattr(kind, tensor_name)
+    if not len(container):
+        del module.parametrizations  # type: ignore[attr-defined]
+        module.__class__ = kind._before
+    if trained:
+        made = value if isinstance(value, Parameter) else Parameter(value.detach())
+        module.register_parameter(tensor_name, made)
+    else:
+        module.register_buffer(tensor_name, value.detach())
+    return module
+
+
+def type_before_parametrizations(module: Module) -> type:
+    """The class that a module had."""
+    return type(module)._before if is_parametrized(module) else type(module)  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""Spectral norm by its old name: a weight over its largest singular value (Miyato et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd import no_grad
+from gradient.checks import check_arguments, integer
+from gradient.errors import ArgumentError, sentence
+from gradient.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.nn.utils.weight_norm import AModule, find, remove
+from gradient.random import randn
+from gradient.tensor import Tensor
+
+__all__ = [
+    "remove_spectral_norm",
+    "spectral_norm",
+]
+
+
+def normalized(vector: Tensor, eps: float) -> Tensor:
+    return vector / (vector * vector).sum().sqrt().clamp(min=eps)
+
+
+def as_matrix(weight: Tensor, dim: int) -> Tensor:
+    """(size of `dim`, all others)"""
+    return weight.movedim(dim, 0).flatten(1) if weight.ndim > 1 else weight.reshape(-1, 1)
+
+
+def iterated(matrix: Tensor, u: Tensor, v: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The singular vectors of the largest singular value, nearer by so many steps of the power
+    method."""
+    with no_grad():
+        for _ in range(steps):
+            v = normalized(matrix.detach().mT @ u, eps)
+            u = normalized(matrix.detach() @ v, eps)
+    return u, v
+
+
+class SpectralNorm:
+    """Before each call: weight = weight_orig / sigma; in training sigma comes nearer each time."""
+
+    def __init__(self, name: str, n_power_iterations: int, dim: int, eps: float) -> None:
+        self.name, self.n_power_iterations = name, n_power_iterations
+        self.dim, self.eps = dim, eps
+
+    def compute_weight(self, module: Module, do_power_iteration: bool) -> Tensor:
+        weight = getattr(module, f"{self.name}_orig")
+        u, v = getattr(module, f"{self.name}_u"), getattr(module, f"{self.name}_v")
+        matrix = as_matrix(weight, self.dim)
+        if do_power_iteration:
+            found = iterated(matrix, u, v, self.n_power_iterations, self.eps)
+            with no_grad():
+                for own, vector in zip((u, v), found, strict=True):
+                    own.copy_(vector)
+            u, v = u.clone(), v.clone()  # another call overwrites them
+        return weight / (u * (matrix @ v)).sum()
+
+    def __call__(self, module: Module, inputs: Any) -> None:
+        setattr(module, self.name, self.compute_weight(module, module.training))
+
+
+def spectral_norm(
+    module: AModule,
+    name: str = "weight",
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dim: int | None = None,
+) -> AModule:
+    """Have `module.weight` be `weight_orig` over its largest singular value, computed before each
+    call from estimates of its singular vectors, `weight_u` and `weight_v`.
+
+    `dim` is that of the outputs: 1 for transposed convolutions, else 0.
+    """
+    check_arguments("spectral_norm", n_power_iterations=(n_power_iterations, integer(1)))
+    if find(module, name, SpectralNorm) is not None:
+        raise ArgumentError(f"spectral_norm: {name!r} of {type(module).__name__} has one already")
+    if dim is None:
+        transposed = (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+        dim = 1 if isinstance(module, transposed) else 0
+    weight = getattr(module, name)
+    hook = SpectralNorm(name, n_power_iterations, dim, eps)
+    rows, columns = as_matrix(weight.detach(), dim).shape
+    options: Any = {"dtype": weight.dtype, "device": weight.device}
+    delattr(module, name)
+    module.register_parameter(f"{name}_orig", Parameter(weight.detach()))
+    setattr(module, name, weight.detach())
+    module.register_buffer(f"{name}_u", normalized(randn(rows, **options), eps))
+    module.register_buffer(f"{name}_v", normalized(randn(columns, **options), eps))
+    module.register_forward_pre_hook(hook)
+    return module
+
+
+def remove_spectral_norm(module: AModule, name: str = "weight") -> AModule:
+    """Make the weight that spectral norm computes a parameter again."""
+    entry = find(module, name, SpectralNorm)
+    if entry is None:
+        expected = f"a module whose {name!r} has spectral norm"
+        raise ArgumentError(sentence("remove_spectral_norm", expected, type(module).__name__))
+    weight = entry.function.compute_weight(module, False).detach()
+    remove(module, entry)
+    for part in (name, f"{name}_orig", f"{name}_u", f"{name}_v"):
+        delattr(module, part)
+    module.register_parameter(name, Parameter(weight))
+    return module
