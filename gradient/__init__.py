@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gradient import distributions as distributions
     from gradient import embedding as embedding
     from gradient import evaluation as evaluation
+    from gradient import func as func
     from gradient import functional as functional
     from gradient import generation as generation
     from gradient import hub as hub
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     )
     from gradient.backends.numpy.threads import get_num_threads as get_num_threads
     from gradient.backends.numpy.threads import set_num_threads as set_num_threads
+    from gradient.func.batching import vmap as vmap
     from gradient.io import load as load
     from gradient.io import save as save
     from gradient.plan.compile import compile as compile
@@ -92,6 +94,7 @@ _MODULES = {
     "distributions",
     "embedding",
     "evaluation",
+    "func",
     "functional",
     "generation",
     "hub",
@@ -118,6 +121,7 @@ _FUNCTIONS = {
     "save": "gradient.io",
     "set_num_threads": "gradient.backends.numpy.threads",
     "set_quantized_matmul_precision": "gradient.backends.matmul_precision",
+    "vmap": "gradient.func.batching",
 }
 """Functions whose modules are."""
 

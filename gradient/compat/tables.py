@@ -35,6 +35,7 @@ MODULES = {
     "gradient.nn.parallel": "gradient.compat.parallel",
     "gradient.nn.parallel.distributed": "gradient.compat.parallel",
     "gradient.optim.adamw": "gradient.optim.adam",
+    "gradient.autograd.functional": "gradient.func.functional",
     "gradient.optim.swa_utils": "gradient.utils.weight_averaging",
     "gradient.utils.data.dataloader": "gradient.data",
     "gradient.utils.data.dataset": "gradient.data",

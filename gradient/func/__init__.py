@@ -1,0 +1,20 @@
+"""Transforms of functions, with PyTorch's names: derivatives, batches, modules as functions.
+
+>>> from gradient.func import functional_call, grad, vmap
+>>> params = dict(model.named_parameters())
+>>> def loss(params, x, y):
+...     return F.mse_loss(functional_call(model, params, (x,)), y)
+>>> gradients = grad(loss)(params, x, y)
+
+Each module's `__all__` says what is public.
+"""
+
+from typing import TYPE_CHECKING
+
+from gradient import absent
+from gradient.func.batching import *
+from gradient.func.derivatives import *
+from gradient.func.modules import *
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -1,0 +1,151 @@
+"""`autograd.functional`: derivatives at a point, PyTorch's older forms of `gradient.func`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradient.errors import ArgumentError, sentence
+from gradient.func.derivatives import grad, jacrev
+from gradient.func.derivatives import jvp as _jvp
+from gradient.func.derivatives import vjp as _vjp
+from gradient.tensor import Tensor
+from gradient.tensor.creation import ones_like
+
+__all__ = [
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "vhp",
+    "vjp",
+]
+
+Tensors = Tensor | tuple[Tensor, ...]
+
+
+def _entered(inputs: Any, create_graph: bool) -> tuple[Any, ...]:
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    return given if create_graph else tuple(x.detach() for x in given)
+
+
+def jacobian(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    strategy: str = "reverse-mode",
+) -> Any:
+    """The Jacobian of `func` at `inputs`: of shape (result's..., input's...), a tuple of tuples
+    where there are several of both. With `create_graph` it differentiates itself. `vectorize` and
+    `strategy` are PyTorch's, and change nothing; `strict` is not available."""
+    _check("jacobian", strict)
+    given = _entered(inputs, create_graph)
+    several = isinstance(inputs, tuple)
+    return jacrev(func, tuple(range(len(given))) if several else 0)(*given)
+
+
+def hessian(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    outer_jacobian_strategy: str = "reverse-mode",
+) -> Any:
+    """The second derivatives of a function that returns a number; arguments as of `jacobian`."""
+    _check("hessian", strict)
+    given = _entered(inputs, create_graph)
+    numbers: Any = tuple(range(len(given))) if isinstance(inputs, tuple) else 0
+    return jacrev(jacrev(_single(func), numbers), numbers)(*given)
+
+
+def vjp(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
+    """(func(inputs), v times its Jacobian); `v` may be left out for a number."""
+    _check("vjp", strict)
+    value, product = _vjp(func, *_entered(inputs, create_graph))
+    return value, product(_ones("vjp", value) if v is None else v)
+
+
+def jvp(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
+    """(func(inputs), its Jacobian times v); `v` may be left out for an input of one number."""
+    _check("jvp", strict)
+    given = _entered(inputs, create_graph)
+    direction = _ones("jvp", given[0]) if v is None else v
+    found = _jvp(func, given, direction if isinstance(direction, tuple) else (direction,))
+    return found[0], found[1]
+
+
+def vhp(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
+    """(func(inputs), v times its Hessian), of a function that returns a number."""
+    _check("vhp", strict)
+    return _hessian_product(func, inputs, v, create_graph)
+
+
+def hvp(
+    func: Callable[..., Any],
+    inputs: Tensors,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
+    """(func(inputs), its Hessian times v), of a function that returns a number."""
+    _check("hvp", strict)
+    return _hessian_product(func, inputs, v, create_graph)
+
+
+def _hessian_product(
+    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool
+) -> tuple[Any, Any]:
+    """A Hessian is symmetric: from the left or from the right, the products are the same."""
+    given = _entered(inputs, create_graph)
+    several = isinstance(inputs, tuple)
+    numbers: Any = tuple(range(len(given))) if several else 0
+    direction = _ones("hvp", given[0]) if v is None else v
+    _, product = _vjp(grad(_single(func), numbers), *given)
+    return func(*given), product(direction)
+
+
+def _single(func: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The number that a function returns, which may be of shape (1,)."""
+
+    def run(*args: Any) -> Tensor:
+        value = func(*args)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError(sentence("hessian", "a function that returns one number", got))
+        return value.reshape(())
+
+    return run
+
+
+def _ones(caller: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise ArgumentError(f"{caller}: v may be left out for a single number alone; pass it")
+    return ones_like(value.detach())
+
+
+def _check(caller: str, strict: bool) -> None:
+    if strict:
+        raise ArgumentError(
+            f"{caller}: strict=True is not available: independent inputs give zeros"
+        )

@@ -1,0 +1,98 @@
+"""Modules as functions of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from gradient.errors import ArgumentError, sentence
+from gradient.nn.module import Module
+from gradient.nn.structure import changes
+from gradient.tensor import Tensor
+from gradient.tensor.joining import stack
+
+__all__ = [
+    "functional_call",
+    "stack_module_state",
+]
+
+
+def functional_call(
+    module: Module,
+    parameter_and_buffer_dicts: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
+    """`module(*args, **kwargs)` with other parameters and buffers, by their dotted names; those
+    that are not named are the module's own.
+
+    Args:
+        tie_weights: a tensor that the module has under several names is replaced under all.
+        strict: every parameter and buffer must be named, and nothing else; otherwise names that
+            the module has not are passed over, as in PyTorch.
+
+    Raises:
+        ArgumentError: with `strict`, unknown or missing names.
+    """
+    given: dict[str, Tensor] = {}
+    single = isinstance(parameter_and_buffer_dicts, Mapping)
+    dicts: Any = [parameter_and_buffer_dicts] if single else parameter_and_buffer_dicts
+    for each in dicts:
+        given.update(each)
+    arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    with _replaced(module, given, tie_weights, strict):
+        return module(*arguments, **(kwargs or {}))
+
+
+@contextmanager
+def _replaced(module: Module, given: dict[str, Tensor], tie_weights: bool, strict: bool) -> Any:
+    own = {
+        name: value
+        for members in (module.named_parameters, module.named_buffers)
+        for name, value in members(remove_duplicate=False)
+    }
+    unknown = [name for name in given if name not in own]
+    missing = [name for name in own if name not in given]
+    if strict and (unknown or missing):
+        got = f"unknown {unknown}, missing {missing}"
+        raise ArgumentError(sentence("functional_call", "names of the module's tensors", got))
+    places = {name: value for name, value in given.items() if name in own}
+    if tie_weights:
+        by_id = {id(own[name]): value for name, value in places.items()}
+        for name in missing:
+            if id(own[name]) in by_id:
+                places[name] = by_id[id(own[name])]
+    # Past Module.__setattr__, which lets a Parameter alone stand in a parameter's place.
+    changed: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for name, value in places.items():
+            path, _, attribute = name.rpartition(".")
+            attributes = vars(module.get_submodule(path))
+            changed.append((attributes, attribute, attributes[attribute]))
+            attributes[attribute] = value
+        changes.count += 1
+        yield
+    finally:
+        for attributes, attribute, value in changed:
+            attributes[attribute] = value
+        changes.count += 1
+
+
+def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters and the buffers of several modules of one form, each stacked by name: for
+    `vmap` over `functional_call`."""
+    if not models or any(type(m) is not type(models[0]) for m in models):
+        raise ArgumentError(sentence("stack_module_state", "modules of one class", len(models)))
+    parameters = [dict(m.named_parameters()) for m in models]
+    buffers = [dict(m.named_buffers()) for m in models]
+    return tuple(  # type: ignore[return-value]
+        {
+            name: stack([each[name] for each in states]).detach().requires_grad_(trained)
+            for name in states[0]
+        }
+        for states, trained in ((parameters, True), (buffers, False))
+    )
