@@ -60,11 +60,12 @@ class Decoder:
         self.limits = list(limits)
         # Whether keys and values stay the same however far the text may grow.
         self.chunkable = model.supports_chunked_prefill(max(limits))
-        # The same on the device, where a step finds its places without asking the host. The buffer
-        # grows as the texts do: a limit may be far away.
+        # The same on the device, where a step finds its places without asking the host: as far as
+        # `tokens` was asked for. The buffer grows as the texts do: a limit may be far away.
         length = min(max(limits), max(self.prompt_lengths) + RESERVED)
-        self.tokens = padded(prompts, length, model.device)  # (B, length)
+        self._tokens = padded(prompts, length, model.device)  # (B, length)
         self.ends = gradient.tensor(self.prompt_lengths, device=model.device)  # (B,)
+        self._written = self.lengths  # the same numbers on the host
         self.index = gradient.arange(len(prompts), device=model.device)  # (B,)
         self.newest: Tensor | None = None  # (B,), the tokens last chosen
         self.caching = Caching() if caching is None else caching
@@ -82,14 +83,45 @@ class Decoder:
     @property
     def prefixes(self) -> Prefixes:
         """Return the texts so far, as processors see them."""
-        held, length = self.tokens, max(self.lengths)
+        length = max(self.lengths)
         return Prefixes(
             self.ids,
             self.prompt_lengths,
             self.rows,
-            device=held.device,
-            tokens=lambda: held[:, :length],
+            device=self.index.device,
+            tokens=lambda: self.tokens[:, :length],
         )
+
+    @property
+    def tokens(self) -> Tensor:
+        """Return the texts so far on the device, (B, length), padded on the right with -1.
+
+        Few ways to choose a token look at them. So what was chosen is written here when they are
+        asked for, in the same tensor as long as it has room.
+        """
+        lengths = self.lengths
+        if lengths != self._written:
+            self._write(lengths)
+        return self._tokens
+
+    @gradient.no_grad()
+    def _write(self, lengths: list[int]) -> None:
+        """Let `_tokens` have the texts as far as these lengths; what it has already is right."""
+        self._reserve(max(lengths))
+        one_each = all(now == held + 1 for now, held in zip(lengths, self._written, strict=True))
+        if one_each and self.newest is not None:  # which is on the device
+            self._tokens[self.index, self.ends] = self.newest
+            self.ends += 1
+        else:
+            places = [
+                (row, column, ids[column])
+                for row, (ids, held) in enumerate(zip(self.ids, self._written, strict=True))
+                for column in range(held, len(ids))
+            ]
+            rows, columns, flat = (list(each) for each in zip(*places, strict=True))
+            self._tokens[rows, columns] = gradient.tensor(flat, device=self._tokens.device)
+            self.ends.copy_(gradient.tensor(lengths, device=self.ends.device))
+        self._written = lengths
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
@@ -161,25 +193,21 @@ class Decoder:
     @gradient.no_grad()
     def extend(self, chosen: Tensor) -> list[int]:
         """Put one more token behind each row; return the tokens as numbers."""
-        self.reserve(max(self.lengths) + 1)
-        self.tokens[self.index, self.ends] = chosen
-        # In place: a recorded step finds what it reads where it was when it was recorded.
-        self.ends += 1
         if self.newest is None:
             self.newest = chosen.clone()
-        else:
+        else:  # in place: a recorded step finds it where it was when it was recorded
             self.newest.copy_(chosen)
         ids = chosen.tolist()
         for text, token in zip(self.ids, ids, strict=True):
             text.append(token)
         return ids
 
-    def reserve(self, length: int) -> None:
-        """Let `tokens` have room for so many tokens a row, at least doubling it if it grows."""
-        held = self.tokens.shape[1]
+    def _reserve(self, length: int) -> None:
+        """Let `_tokens` have room for so many tokens a row, at least doubling it if it grows."""
+        held = self._tokens.shape[1]
         if length > held:
             added = max(length, min(2 * held, max(self.limits))) - held
-            self.tokens = F.pad(self.tokens, (0, added), value=-1)
+            self._tokens = F.pad(self._tokens, (0, added), value=-1)
 
     @gradient.no_grad()
     def select(self, kept: Sequence[int]) -> None:
@@ -193,7 +221,8 @@ class Decoder:
         if not kept:
             return
         index = gradient.tensor(list(kept), device=self.index.device)
-        self.tokens, self.ends = self.tokens[index], self.ends[index]
+        self._tokens, self.ends = self._tokens[index], self.ends[index]
+        self._written = [self._written[at] for at in kept]
         self.index = gradient.arange(len(kept), device=index.device)
         if self.newest is not None:
             self.newest = self.newest[index]

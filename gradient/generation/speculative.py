@@ -128,7 +128,7 @@ class SpeculativeDecoder(Decoder):
             for ids, draft in zip(self.ids, drafts, strict=True)
         ]
         lengths = [len(piece) for piece in pieces]
-        tokens = padded(pieces, max(lengths), self.tokens.device).clamp(min=0)  # (B, T)
+        tokens = padded(pieces, max(lengths), self.index.device).clamp(min=0)  # (B, T)
         with evaluating(self.model):
             even = min(lengths) == max(lengths)
             logits = self.model(tokens, self.cache, lengths=None if even else lengths)  # (B, T, V)
@@ -152,7 +152,7 @@ class SpeculativeDecoder(Decoder):
                 texts.append([*ids, *draft.token_ids[:count]])
                 lengths.append(prompt)
                 rows.append(row)
-        return Prefixes(texts, lengths, rows, device=self.tokens.device)
+        return Prefixes(texts, lengths, rows, device=self.index.device)
 
     def _by_comparison(
         self, logits: Tensor, prefixes: Prefixes, drafts: Sequence[Draft]
@@ -214,15 +214,6 @@ class SpeculativeDecoder(Decoder):
 
     def _accept(self, drafts: Sequence[Draft], chosen: Sequence[Sequence[int]]) -> None:
         """Put the chosen tokens behind each row, and forget the rest of its draft."""
-        places = [
-            (place, len(ids) + number, token)
-            for place, (ids, tokens) in enumerate(zip(self.ids, chosen, strict=True))
-            for number, token in enumerate(tokens)
-        ]
-        rows, columns, flat = (list(each) for each in zip(*places, strict=True))
-        self.reserve(max(columns) + 1)
-        device = self.tokens.device
-        self.tokens[rows, columns] = gradient.tensor(flat, device=device)
         for row, ids, draft, tokens in zip(self.rows, self.ids, drafts, chosen, strict=True):
             ids.extend(tokens)
             guessed, right = len(draft.token_ids), len(tokens) - 1
@@ -231,8 +222,8 @@ class SpeculativeDecoder(Decoder):
             if guessed:
                 allowed = 2 * guessed if right == guessed else right + 1
                 self.allowed[row] = min(allowed, self.longest)
-        self.ends = gradient.tensor(self.lengths, device=device)
-        self.newest = gradient.tensor([tokens[-1] for tokens in chosen], device=device)
+        newest = [tokens[-1] for tokens in chosen]
+        self.newest = gradient.tensor(newest, device=self.index.device)
         if self.cache is not None:
             self.cache.rewind([len(ids) - 1 for ids in self.ids])
         self.record()
