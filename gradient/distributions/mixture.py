@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 from gradient.distributions.categorical import Categorical
 from gradient.distributions.distribution import Distribution
@@ -37,14 +37,6 @@ class MixtureSameFamily(Distribution):
         self._component_distribution = component_distribution
         self._events = len(component_distribution.event_shape)
         super().__init__(batch[:-1], component_distribution.event_shape, validate_args)
-
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        components = self._component_distribution.batch_shape[-1]
-        made = super().expand(batch_shape)
-        made._mixture_distribution = self._mixture_distribution.expand(batch_shape)
-        inner = (*batch_shape, components)
-        made._component_distribution = self._component_distribution.expand(inner)
-        return made
 
     @property
     def mixture_distribution(self) -> Categorical:

@@ -122,7 +122,7 @@ class HalfNormal(TransformedDistribution):
     base_dist: Normal
 
     def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        base = Normal(0, scale, validate_args=False)
+        base = Normal(0, scale, validate_args)
         super().__init__(base, AbsTransform(), validate_args=validate_args)
 
     @property

@@ -70,7 +70,7 @@ class RelaxedBernoulli(TransformedDistribution):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
-        base = LogitRelaxedBernoulli(temperature, probs, logits)
+        base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args=validate_args)
 
     @property
@@ -101,6 +101,8 @@ class ExpRelaxedCategorical(ByProbability):
         logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:
+        if validate_args is not None:
+            self._validate_args = validate_args
         self._take(probs, logits)
         self.temperature = temperature  # one for the whole batch
         shape = self._param.shape

@@ -48,12 +48,6 @@ class Independent(Distribution):
         found = self.base_dist.support
         return constraints.independent(found, dims) if dims else found
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
-        inner = self.event_shape[: self.reinterpreted_batch_ndims]
-        made = super().expand(batch_shape)
-        made.base_dist = self.base_dist.expand((*batch_shape, *inner))
-        return made
-
     @property
     def mean(self) -> Tensor:
         return self.base_dist.mean

@@ -277,6 +277,10 @@ def test_divergences_of_composed_ones() -> None:
 MISTAKES: list[Callable[[Any, Any], Any]] = [
     lambda p, d: d.Normal(0.0, -1.0),
     lambda p, d: d.Normal(float("nan"), 1.0),
+    lambda p, d: d.HalfNormal(-1.0),
+    lambda p, d: d.LogNormal(0.0, -1.0),
+    lambda p, d: d.RelaxedBernoulli(0.5, 1.5),
+    lambda p, d: d.HalfNormal(1.0).log_prob(p.tensor(-1.0)),
     lambda p, d: d.Normal("0", 1.0),
     lambda p, d: d.Uniform(1.0, 1.0),
     lambda p, d: d.Bernoulli(1.5),
