@@ -139,7 +139,7 @@ def _pool(
     places = places.flatten(2 + spatial)  # (N, C, outs..., K)
     values = x.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
     largest, chosen = values.max(-1)
-    indices = places.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    indices = places.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).clone()  # a view of nothing
     if input.ndim == spatial + 1:
         return largest.squeeze(0), indices.squeeze(0)
     return largest, indices

@@ -18,6 +18,7 @@ from gradient.nn.members import BUFFER, MODULE, PARAMETER, Members
 from gradient.nn.printing import format_module, indent
 from gradient.nn.state_dict import IncompatibleKeys, load
 from gradient.nn.structure import changes
+from gradient.nn.uninitialized import is_uninitialized
 from gradient.tensor import Tensor
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
@@ -78,7 +79,8 @@ class Module(Hooked, Members):
         state = {} if destination is None else destination
         for name, value in self._items(PARAMETER) + self._items(BUFFER):
             if value is not None and name not in self._non_persistent:
-                state[prefix + name] = value if keep_vars else value.detach()
+                own = keep_vars or is_uninitialized(value)
+                state[prefix + name] = value if own else value.detach()
         for name, module in self._items(MODULE):
             if module is not None:
                 module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)

@@ -85,8 +85,10 @@ def test_other_backends_give_the_same(case: Case, backend: str) -> None:
 
 def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
+    random |= {"feature_alpha_dropout", "rrelu"}
     tested_below = {"attention", "cdist", "channel_shuffle", "grouped_linear"}
-    assert public(F).keys() - {case.name for case in CASES} == random | tested_below
+    by_an_option = {f"fractional_max_pool{n}d_with_indices" for n in (2, 3)}  # return_indices=True
+    assert public(F).keys() - {case.name for case in CASES} == random | tested_below | by_an_option
 
 
 def test_nn_functional_is_the_same() -> None:

@@ -39,7 +39,8 @@ def test_a_lazy_layer_becomes_its_layer(
     result = lazy(x)
     assert type(lazy) is kind.cls_to_become and getattr(lazy, name) == features
     assert all(value is kept[key] for key, value in lazy.named_parameters())  # an optimiser's, too
-    made = kind.cls_to_become(features, *args, dtype=gradient.float64)
+    options = {"affine": True, "track_running_stats": True} if "Norm" in kind.__name__ else {}
+    made = kind.cls_to_become(features, *args, dtype=gradient.float64, **options)
     wanted = {key: value.shape for key, value in made.state_dict().items()}
     assert {key: value.shape for key, value in lazy.state_dict().items()} == wanted
     made.load_state_dict(

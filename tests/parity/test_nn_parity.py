@@ -213,6 +213,12 @@ CASES = [
 RANDOM = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"}
 BASES = {"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
 STACKS = {"TransformerEncoder", "TransformerDecoder"}  # made of layers: tested below
+IN_MODULE_DB = {
+    "FeatureAlphaDropout", "FractionalMaxPool2d", "FractionalMaxPool3d", "LPPool1d", "LPPool2d",
+    "LPPool3d", "LinearCrossEntropyLoss", "MultiLabelMarginLoss", "RReLU", "SyncBatchNorm",
+    "Transformer", "UpsamplingBilinear2d", "UpsamplingNearest2d",
+}  # fmt: skip
+"""Tested in test_module_db.py, and SyncBatchNorm in tests/nn/test_lazy.py."""
 
 
 def convert(package: Any, value: Any) -> Any:
@@ -342,7 +348,10 @@ def test_every_layer_has_a_case() -> None:
         for name in vars(nn)
         if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Module)
     }
-    assert layers - {case.name for case in CASES} == BASES | STACKS
+    missing = layers - {case.name for case in CASES}
+    assert {
+        name for name in missing if not name.startswith("Lazy")
+    } == BASES | STACKS | IN_MODULE_DB
 
 
 def test_signatures_are_pytorchs() -> None:

@@ -128,6 +128,12 @@ F.avg_pool1d(w, 1)  F.avg_pool2d(img, 1)  F.avg_pool3d(img, 1)
 F.max_pool1d(w, 1)  F.max_pool2d(img, 1)  F.max_pool3d(img, 1)
 F.alpha_dropout(x, 0.5, training=True)  F.dropout(x, 0.5)  F.dropout1d(w, 0.5)
 F.dropout2d(img, 0.5)  F.dropout3d(vol, 0.5)
+F.feature_alpha_dropout(x, 0.5, training=True)  F.rrelu(x, training=True)  F.rrelu(x)
+F.lp_pool1d(w, 2.0, 1)  F.lp_pool2d(img, 2.0, 1)  F.lp_pool3d(vol, 2.0, 1)
+F.fractional_max_pool2d(img, 1, output_size=1)  F.fractional_max_pool3d(vol, 1, output_size=1)
+F.fractional_max_pool2d_with_indices(img, 1, output_size=1)
+F.fractional_max_pool3d_with_indices(vol, 1, output_size=1)
+F.linear_cross_entropy(x, y, classes)  F.multilabel_margin_loss(v, places[0])
 F.batch_norm(w, v, v)  F.group_norm(w, 1)  F.instance_norm(w)  F.layer_norm(x, (4,))
 F.layer_norm(w[:, :, :1], (1,))  F.rms_norm(x, (4,))  F.local_response_norm(w, 1)  F.normalize(x)
 F.bilinear(x, y, w.reshape(3, 4, 1) + w.reshape(3, 1, 4))
@@ -189,7 +195,7 @@ x.to("cpu")
 x.flatten(0, 0)  v.flatten()
 G.as_tensor(x)  G.asarray(x)  G.broadcast_tensors(x, y)  F.dropout(x, 0.0)
 F.dropout(x, 0.5, training=False)
-F.alpha_dropout(x, 0.5, training=False)  F.dropout1d(w, training=False)
+F.alpha_dropout(x, 0.5, training=False)  F.feature_alpha_dropout(x)  F.dropout1d(w, training=False)
 F.dropout2d(img, training=False)  F.dropout3d(vol, training=False)
 """
 """Expressions that give their input back."""
@@ -218,6 +224,7 @@ can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed
 set_default_dtype set_num_threads set_quantized_matmul_precision set_printoptions set_rng_state
+fork_rng vmap
 """
 )
 """Names of what returns no tensor, or needs a file, another package or another device."""
