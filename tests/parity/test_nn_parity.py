@@ -180,6 +180,8 @@ CASES = [
     case("TransformerDecoderLayer", 6, 2, 8, 0.0, norm_first=True, batch_first=True,
          inputs=[x(2, 4, 6), x(2, 3, 6)], call={"tgt_mask": CAUSAL}),
     *(case(name, 4, 5, inputs=[x(6, 2, 4)]) for name in ("RNN", "LSTM", "GRU")),
+    case("LSTM", 24, 40, 2, inputs=[x(9, 14, 24)]),  # by kernels
+    case("LSTM", 4, 40, bidirectional=True, inputs=[x(9, 27, 4)]),
     *(case(name, 4, 5, 2, batch_first=True, bidirectional=True, inputs=[x(2, 6, 4)])
       for name in ("RNN", "LSTM", "GRU")),
     *(case(name, 4, 5, bias=False, inputs=[x(6, 4)]) for name in ("RNN", "LSTM", "GRU")),

@@ -90,6 +90,7 @@ REFUSED = {
     **dict.fromkeys(("linear", "quantized_matmul", "quantized_matmul_grad"), "packed"),
     "getitem": "mask",
     **dict.fromkeys(("binary_cross_entropy", "gaussian_nll_loss", "one_hot"), "of the result of m"),
+    "multilabel_margin_loss": "of the result of m",
     **dict.fromkeys((f"adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)),
                     "of the result of max"),
     "interpolate": "of the result of max",
