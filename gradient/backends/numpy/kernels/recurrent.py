@@ -60,7 +60,8 @@ def lstm(start, stop, x, panels, width, n, size, steps, states, gates):
     """`lstm` of the sequences start to stop of n.
 
     panels hold the transposed weight (size, width), filled up with zeros. states hold h and c
-    before the first step.
+    before the first step. A product reads up to 3 rows beyond stop, which are in states as c lies
+    behind h; what comes of them is dropped.
     """
     rows, four = stop - start, 4 * size
     padded = (rows + 3) // 4 * 4
