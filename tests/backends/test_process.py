@@ -394,3 +394,38 @@ def test_a_handle_is_no_array_of_numpys() -> None:
         with pytest.raises(TypeError):
             use(x)
     assert (x.ndim, x.strides, x.flags.c_contiguous) == (1, (4,), True)
+
+
+def test_what_is_a_copy_where_it_should_be_a_view_cannot_be_written(
+    start: Callable[..., ProcessBackend],
+) -> None:
+    backend = start()
+    x = backend.asarray(np.arange(12.0).reshape(3, 4))
+    windows = backend.sliding_window(x, 1, 2, 2)
+    for copied in (backend.diagonal(x, 0), windows, backend.permute(windows, (1, 0, 2))):
+        with pytest.raises(ValueError, match="read-only"):
+            backend.assign(copied, ..., 1.0)
+    assert backend.to_numpy(backend.diagonal(x, 1)).tolist() == [1.0, 6.0, 11.0]
+
+
+def test_threads_share_a_view(start: Callable[..., ProcessBackend]) -> None:
+    backend, results = start(), []
+    x = backend.asarray(np.ones((8, 8), np.float32))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            view, ready = backend.permute(x, (1, 0)), threading.Barrier(3)
+
+            def work(view: Any = view, ready: Any = ready) -> None:
+                ready.wait()
+                results.append(float(backend.to_numpy(backend.sum(view * view))))
+
+            threads = [threading.Thread(target=work) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert results == [64.0] * 90

@@ -294,6 +294,18 @@ class ProcessBackend(Backend[Any]):
         shape, settled, arrays = shapes.advanced(items, x.shape)
         return op(self.client, "getitem", shape, x.dtype, (x, *arrays), {"index": settled})
 
+    # The composed definitions of these pick by index arrays, which is no view.
+
+    def diagonal(self, x: Handle, offset: int) -> Handle:
+        out = super().diagonal(x, offset)
+        out.readonly = True
+        return out
+
+    def sliding_window(self, x: Handle, axis: int, size: int, step: int) -> Handle:
+        out = super().sliding_window(x, axis, size, step)
+        self.storage(out).readonly = True
+        return out
+
     def assign(self, x: Handle, index: Index, value: Any) -> Handle:
         shape, settled, arrays = self._place(x, index)
         if type(value) is not Handle and isinstance(value, handle.NUMBERS):

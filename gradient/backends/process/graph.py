@@ -30,6 +30,7 @@ class Tracer:
         self.client = client
         self.ops, self.dtypes = client.ops, client.dtypes
         self.new_id = itertools.count(1).__next__
+        self.lock = client.lock
         self.freed: deque[int] = deque()
         self.messages: list[Any] = []
         self.numbers: list[Number] = []

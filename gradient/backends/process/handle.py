@@ -34,11 +34,12 @@ class Handle(OpaqueArray):
     shape, dtype
     steps     strides in elements; None of an array without gaps
     base      the handle that owns the memory, None of one that does itself
+    readonly  whether it is a copy where there should be a view: writes would be lost
     """
 
     __slots__ = (
-        "__weakref__", "_id", "base", "client", "dtype", "how", "parent", "seen", "shape", "steps",
-        "version",
+        "__weakref__", "_id", "base", "client", "dtype", "how", "parent", "readonly", "seen",
+        "shape", "steps", "version",
     )  # fmt: skip
     __array_ufunc__ = None  # NumPy leaves operators to this class
 
@@ -50,6 +51,7 @@ class Handle(OpaqueArray):
     parent: Handle
     how: tuple[str, dict[str, Any]]
     _id: int
+    readonly: bool
     seen: int
     version: int
 
@@ -91,15 +93,16 @@ class Handle(OpaqueArray):
     def id(self) -> int:
         """The plugin's id of the array as it is now; of a view, it is taken where that is not
         done yet, or was before a write."""
-        if self.base is None or (self._id and self.seen == self.base.version):
+        base = self.base
+        if base is None or self.seen == base.version:
             return self._id
-        parent = self.parent.id
-        if not self._id:
-            self._id = self.client.new_id()
-        name, options = self.how
-        out = (self._id, NAMES[self.dtype], self.shape)
-        self.client.op(name, (out,), (parent,), options)
-        self.seen = self.base.version
+        with self.client.lock:  # another thread uses no id before its op is queued
+            if self.seen != base.version:
+                parent, number = self.parent.id, self._id or self.client.new_id()
+                name, options = self.how
+                out = (number, NAMES[self.dtype], self.shape)
+                self.client.op(name, (out,), (parent,), options)
+                self._id, self.seen = number, base.version
         return self._id
 
     def view(
@@ -112,7 +115,7 @@ class Handle(OpaqueArray):
     ) -> Handle:
         """What an op that moves no elements shows of this array."""
         out = new(Handle)
-        out._id = out.seen = 0
+        out._id, out.seen = 0, -1  # not there yet
         out.client, out.shape, out.steps = self.client, shape, steps
         out.dtype = self.dtype if dtype is None else dtype
         out.base = self if self.base is None else self.base
@@ -159,6 +162,7 @@ def made(client: Client, number: int, shape: Shape, dtype: np.dtype) -> Handle:
     out.client, out._id, out.shape, out.dtype = client, number, shape, dtype
     out.steps = out.base = None
     out.version = 0
+    out.readonly = False
     return out
 
 
@@ -212,6 +216,8 @@ def ops(
 
 def rewrite(x: Handle, name: str, inputs: Sequence[Input], options: dict[str, Any] | None) -> None:
     """Give `x` the values of an op, of which it is the first input."""
+    if (x if x.base is None else x.base).readonly:
+        raise ValueError("assignment destination is read-only")
     given = ids(x.client, (x, *inputs))
     x.client.op(name, ((given[0], NAMES[x.dtype], x.shape),), given, options)
     x.written()
