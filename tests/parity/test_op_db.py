@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.parity,
     # What PyTorch has to say about its own samples.
     pytest.mark.filterwarnings("ignore:Using padding='same'"),
+    pytest.mark.filterwarnings("ignore:linear_cross_entropy"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss"),
     pytest.mark.filterwarnings("ignore:.*degrees of freedom is <= 0"),
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter"),
@@ -73,7 +74,17 @@ def name_of(op: Any) -> str:
     return op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
 
 
-RANDOM = ("bernoulli", "multinomial", "normal", "rand", "dropout", "uniform", "exponential")
+RANDOM = (
+    "rrelu",
+    "fractional_max_pool",
+    "bernoulli",
+    "multinomial",
+    "normal",
+    "rand",
+    "dropout",
+    "uniform",
+    "exponential",
+)
 CHOSEN = [
     op
     for op in op_db

@@ -7,6 +7,7 @@ Add a row for each way in which a function can be called.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -202,9 +203,12 @@ POOLING = [
     Case("max_pool2d", distinct(2, 3, 7, 8), 3, padding=1, return_indices=True),
     edge("max_pool2d", np.zeros((1, 1, 4, 4)), 2),
     Case("lp_pool1d", positive(2, 3, 9), 3.0, 2),
+    Case("lp_pool1d", x(2, 3, 9), math.inf, 2),
     Case("lp_pool2d", x(2, 3, 7, 8), 2.0, (3, 2), stride=2),
+    Case("lp_pool2d", x(2, 3, 7, 8), math.inf, (3, 2), stride=2),
     Case("lp_pool2d", positive(3, 7, 8), 1.5, 3, ceil_mode=True),
     Case("lp_pool3d", x(1, 2, 4, 5, 6), 2.0, 2),
+    Case("lp_pool3d", x(1, 2, 4, 5, 6), -math.inf, 2),
     Case(
         "fractional_max_pool2d",
         distinct(2, 3, 7, 8),
