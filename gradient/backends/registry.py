@@ -14,11 +14,16 @@ Factory = Callable[[int], Backend]
 _factories: dict[str, Factory] = {}
 
 
+_made: dict[str, Backend] = {}
+"""The backends that were asked for, by the canonical name of their device."""
+
+
 def register(device_type: str, factory: Factory) -> None:
     """Have `factory(index)` make the backend of devices "device_type" and "device_type:index"."""
-    if device_type in _factories:
-        get.cache_clear()
+    for device in [device for device in _made if device.partition(":")[0] == device_type]:
+        del _made[device]  # those of other types stay: their tensors know them
     _factories[device_type] = factory
+    get.cache_clear()
 
 
 @functools.cache
@@ -27,7 +32,9 @@ def get(device: str = "cpu") -> Backend:
     check(device)
     kind, _, number = device.partition(":")
     name = canonical(device)
-    return _factories[kind](int(number or 0)) if name == device else get(name)
+    if name not in _made:
+        _made[name] = _factories[kind](int(number or 0))
+    return _made[name]
 
 
 def check(device: str) -> None:

@@ -80,5 +80,10 @@ def test_another_device_type_leaves_the_backends_that_there_are() -> None:
     backends.register("one_more", lambda index: HandleBackend())
     try:
         assert backends.get("cpu") is before
+        first = backends.get("one_more")
+        backends.register("one_more", lambda index: HandleBackend())
+        assert backends.get("one_more") is not first
+        assert backends.get("cpu") is before
     finally:
-        del registry._factories["one_more"]
+        del registry._factories["one_more"], registry._made["one_more"]
+        backends.get.cache_clear()
