@@ -406,12 +406,9 @@ def test_peak_memory_of_loading_is_the_weights_size(large, file, dtype, scheme, 
     """With a forward pass, so that all weights are read."""
     path = large / file
     size = (path / "model.safetensors" if path.is_dir() else path).stat().st_size
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, CHECKPOINT, path, dtype, scheme],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-c", MEASURE, CHECKPOINT, path, dtype, scheme]
+    for _ in range(2):  # the first compiles kernels, which takes memory of its own
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) <= share * size
 
 
