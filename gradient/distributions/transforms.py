@@ -496,7 +496,7 @@ class StickBreakingTransform(Transform):
     bijective = True
 
     def _call(self, x: Tensor) -> Tensor:
-        z = (x - self._offset(x).log()).sigmoid()
+        z = _inside_unit((x - self._offset(x).log()).sigmoid())
         left = (1 - z).cumprod(-1)
         return F.pad(z, (0, 1), value=1.0) * F.pad(left, (1, 0), value=1.0)
 

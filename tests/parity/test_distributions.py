@@ -323,3 +323,15 @@ def test_without_checks() -> None:
         assert d.Normal(0.0, -1.0, validate_args=False).batch_shape == ()
         found = d.Uniform(0.0, 1.0, validate_args=False).log_prob(package.tensor(2.0))
         assert float(found) == -float("inf")
+
+
+def test_stick_breaking_stays_finite_where_a_share_is_nothing() -> None:
+    answers = []
+    for package in (gradient, torch):
+        transform = package.distributions.StickBreakingTransform()
+        x = package.tensor([30.0, -30.0, 20.0], requires_grad=True)
+        y = transform(x)
+        volume = transform.log_abs_det_jacobian(x, y)
+        (y.sum() + volume).backward()
+        answers.append([volume.item(), *transform.inv(y).tolist(), *x.grad.tolist()])
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5)
