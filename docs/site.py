@@ -103,8 +103,8 @@ def _linked(file: File) -> set[Path]:
 
 
 def _page_of(path: Path) -> str | None:
-    """The page that a Markdown file is; None of what is no page."""
-    if path.is_relative_to(DOCS) and path.suffix == ".md":
+    """The page that a Markdown file is, or a picture; None of what is neither."""
+    if path.is_relative_to(DOCS) and path.suffix in (".md", ".png"):
         return path.relative_to(DOCS).as_posix()
     return ABOVE.get(path.relative_to(CHECKOUT).as_posix())
 

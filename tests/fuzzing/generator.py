@@ -65,12 +65,26 @@ EXCLUDED = {  # fmt: skip
         ),
         "about the package, or about other things than tensors",
     ),
-    **dict.fromkeys(("register_hook", "register_post_accumulate_grad_hook"), "takes a function"),
+    **dict.fromkeys(
+        ("register_hook", "register_post_accumulate_grad_hook", "vmap"), "takes a function"
+    ),
     **dict.fromkeys(
         ("nn.functional.attention", "nn.functional.cdist", "nn.functional.grouped_linear"),
         "not a function of PyTorch's namespace of this name",
     ),
-    "nn.functional.gumbel_softmax": "random",
+    **dict.fromkeys(
+        (
+            "fork_rng",
+            "nn.functional.feature_alpha_dropout",
+            "nn.functional.fractional_max_pool2d",
+            "nn.functional.fractional_max_pool2d_with_indices",
+            "nn.functional.fractional_max_pool3d",
+            "nn.functional.fractional_max_pool3d_with_indices",
+            "nn.functional.gumbel_softmax",
+            "nn.functional.rrelu",
+        ),
+        "random",
+    ),
 }
 """What is not drawn, and why."""
 
