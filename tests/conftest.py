@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +127,19 @@ def _deselect(
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if not unwanted(item)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells the process that reports which data was absent."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["absent data"] = sorted(session.config.stash[ABSENT_DATA])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})  # a worker that crashed told nothing
+    node.config.stash[ABSENT_DATA].update(told.get("absent data", ()))
 
 
 def pytest_terminal_summary(
