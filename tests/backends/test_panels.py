@@ -46,7 +46,7 @@ def pack(rng: np.random.Generator, name: str, n: int, k: int, size: float = 1.0)
 
 
 def product(x: np.ndarray, weight: PackedArray) -> np.ndarray:
-    assert panels._supported(x, weight)
+    assert panels.supported(x, weight)
     return BE.int8_matmul(x, weight)
 
 

@@ -49,7 +49,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         if not (
             isinstance(weight, PackedArray)
             and matmul_precision.rounds_inputs()
-            and _supported(x, weight)
+            and supported(x, weight)
             and (bias is None or bias.shape == weight.shape[:1])
         ):
             return super().linear(x, weight, bias)
@@ -57,7 +57,7 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
 
     def int8_matmul(self, x: np.ndarray, weight: PackedArray) -> np.ndarray:
         matrix_sizes("linear", x, weight, -1)
-        if not _supported(x, weight):
+        if not supported(x, weight):
             return super().int8_matmul(x, weight)
         return self._product(x, weight, None)
 
@@ -65,14 +65,12 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         if not kernels.computes(x.dtype):  # float16, without an instruction for it
             return self._product(x.astype(np.float32), weight, bias).astype(x.dtype)
         family = kernels.load("panel_linear")
-        form, codes, scales, blocks = weight.prepared(_arranged)
+        form, codes, scales, blocks = weight.prepared(arranged)
         n, k = weight.shape
         m, steps, pairs = x.size // k, -(-k // family.STEP), -(-n // family.COLUMNS)
         kind, size = kernels.load("stored").KINDS[x.dtype.name], x.itemsize
-        rounded = np.empty(m * steps * 4 * family.X_WORDS, np.int8)
-        chunk = max(1, ROWS_CHUNK // (family.GROUP * k)) * family.GROUP
-        rows = as_bytes(kernels.contiguous(x))
-        threads.parallel_for(family.int8_rows, m, chunk, kind, size, rows, k, m, rounded)
+        rounded, rounding = rounded_rows(kernels.contiguous(x))
+        threads.parallel_for(*rounding)
         out = np.empty((m, n), x.dtype)
         added = float32_bias(bias)
         chunk = max(1, CHUNK // (family.COLUMNS * k))
@@ -84,7 +82,17 @@ class PanelKernels(AttentionDefaults[np.ndarray]):
         return out.reshape(*x.shape[:-1], n)
 
 
-def _arranged(weight: PackedArray) -> Panels:
+def rounded_rows(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Memory for the rows of a contiguous x (..., K) in int8, and what `parallel_for` is to be
+    given so that they get there."""
+    family, k = kernels.load("panel_linear"), x.shape[-1]
+    m, kind = x.size // k, kernels.load("stored").KINDS[x.dtype.name]
+    rounded = np.empty(m * -(-k // family.STEP) * 4 * family.X_WORDS, np.int8)
+    chunk = max(1, ROWS_CHUNK // (family.GROUP * k)) * family.GROUP
+    return rounded, (family.int8_rows, m, chunk, kind, x.itemsize, as_bytes(x), k, m, rounded)
+
+
+def arranged(weight: PackedArray) -> Panels:
     family = kernels.load("panels")
     form = family.BY_NAME[weight.dtype.name]
     n, k = weight.shape
@@ -135,7 +143,7 @@ def _aligned(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
-def _supported(x: np.ndarray, weight: PackedArray) -> bool:
+def supported(x: np.ndarray, weight: PackedArray) -> bool:
     """Whether the kernels take a product."""
     return (
         type(x) is np.ndarray

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends import small_calls
-from gradient.backends.numpy import blas, kernels, linear
+from gradient.backends.numpy import blas, grouped, kernels, linear
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
 from gradient.plan.executors.program import Step, task
@@ -120,6 +120,13 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     if blas.openblas() is None or not places.flags.c_contiguous:
         return None
     return [(blas.matmul, (rows, weight.T, bias, places))]
+
+
+def _grouped_linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
+    x, weights, counts = args
+    if not (all(each.flags.carray for each in (x, counts, out)) and grouped.takes(x, weights)):
+        return None
+    return [(task, launch) for launch in grouped.launches(x, weights, counts, out)]
 
 
 def _copy(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[Step] | None:
@@ -256,6 +263,7 @@ LOWERINGS: dict[str, Lowering] = {
     "min": _reduction(np.minimum, False),
     "matmul": _matmul,
     "linear": _linear,
+    "grouped_linear": _grouped_linear,
     "copy": _copy,
     "clone": _copy,
     "astype": _copy,

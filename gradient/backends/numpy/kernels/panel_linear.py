@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import cpu, instructions
-from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.formats import (
     F32,
     FLOATS,
@@ -57,7 +57,8 @@ def tile(rows: int) -> Any:
 
     tile(x, x_at, x_step, codes, scales, pair, form, blocks, out, out_at, out_row), for flat arrays:
     x int8 from byte x_at on, its steps x_step bytes apart; codes and scales of a weight in panels
-    of `blocks` blocks, of which panels 2 `pair` and 2 `pair` + 1 are taken.
+    of `blocks` blocks, of which panels 2 `pair` and 2 `pair` + 1 are taken. Codes and scales may
+    be given by their addresses.
     """
 
     @intrinsic
@@ -69,6 +70,8 @@ def tile(rows: int) -> Any:
             out_, out_at_, out_row_ = to
 
             def start(kind: Any, array: Any, at: Any) -> Any:
+                if isinstance(kind, types.Integer):
+                    return builder.gep(builder.inttoptr(array, I8.as_pointer()), [at])
                 return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
             panels = [builder.add(builder.mul(pair_, I64(PANELS)), I64(g)) for g in range(PANELS)]
@@ -271,31 +274,72 @@ def single(start, stop, x, codes, scales, form, blocks, steps, n, bias, kind, si
         write_columns(sums, 0, 1, min(n - j, COLUMNS), bias, j, kind, size, out, j * size, n)
 
 
+@ordered_subroutine
+def some_rows(
+    x, first, last, rows, codes, scales, pair, form, blocks, steps, n, bias, kind, size, sums, out
+):  # fmt: skip
+    """out[first:last, COLUMNS pair : COLUMNS (pair + 1)] = those of the rows of x by a weight.
+
+    sums    memory for GROUP x COLUMNS numbers
+    """
+    row, j, i = 4 * X_WORDS, pair * COLUMNS, first
+    while i < last:
+        top, begin = i - i % GROUP, i
+        width = min(GROUP, rows - top)
+        end, x_at, x_step = min(last, top + width), top * (steps - 1) * row, width * row
+        if WIDE:
+            while i + 6 <= end:
+                six_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                         sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
+                i += 6
+        while i + 4 <= end:
+            four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                      sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
+            i += 4
+        while i < end:
+            one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
+                    sums, (i - begin) * COLUMNS, COLUMNS)  # fmt: skip
+            i += 1
+        to, columns = (begin * n + j) * size, min(n - j, COLUMNS)
+        write_columns(sums, COLUMNS, end - begin, columns, bias, j, kind, size, out, to, n)
+
+
 @ordered_kernel
 def several(start, stop, x, rows, codes, scales, form, blocks, steps, n, bias, kind, size, out):
     """As `single`, out (rows, N)[:, COLUMNS start : COLUMNS stop] for rows of x."""
     sums = np.empty(GROUP * COLUMNS, np.float32)
-    row = 4 * X_WORDS
     for pair in range(start, stop):
-        j = pair * COLUMNS
-        for top in range(0, rows, GROUP):
-            width = min(GROUP, rows - top)
-            x_at, x_step = top * steps * row, width * row
-            i = 0
-            if WIDE:
-                while i + 6 <= width:
-                    six_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                             sums, i * COLUMNS, COLUMNS)  # fmt: skip
-                    i += 6
-            while i + 4 <= width:
-                four_rows(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                          sums, i * COLUMNS, COLUMNS)  # fmt: skip
-                i += 4
-            while i < width:
-                one_row(x, x_at + i * row, x_step, codes, scales, pair, form, blocks,
-                        sums, i * COLUMNS, COLUMNS)  # fmt: skip
-                i += 1
-            to = (top * n + j) * size
-            write_columns(
-                sums, COLUMNS, width, min(n - j, COLUMNS), bias, j, kind, size, out, to, n
-            )
+        some_rows(
+            x, 0, rows, rows, codes, scales, pair, form, blocks, steps, n, bias, kind, size,
+            sums, out,
+        )  # fmt: skip
+
+
+@ordered_kernel
+def grouped(start, stop, x, rows, counts, places, form, blocks, steps, n, kind, size, out):
+    """out (rows, N): each group of rows of x by a weight of its own. Of its pairs of panels those
+    from start to stop, counted through the groups that are not empty.
+
+    counts    how many rows each group has, in turn
+    places    (groups, 2): the addresses of each weight's codes and scales
+    """
+    total = 0
+    for group in range(counts.size):
+        if not 0 <= counts[group] <= rows - total:
+            raise IndexError("counts do not add up to the rows")
+        total += counts[group]
+    if total < rows:
+        raise IndexError("counts do not add up to the rows")
+    sums, bias = np.empty(GROUP * COLUMNS, np.float32), np.empty(0, np.float32)
+    pairs = (n + COLUMNS - 1) // COLUMNS
+    first = begin = 0
+    for group in range(counts.size):
+        if counts[group] == 0:
+            continue
+        last, codes, scales = first + counts[group], places[group, 0], places[group, 1]
+        for pair in range(max(start - begin, 0), min(stop - begin, pairs)):
+            some_rows(
+                x, first, last, rows, codes, scales, pair, form, blocks, steps, n, bias, kind,
+                size, sums, out,
+            )  # fmt: skip
+        first, begin = last, begin + pairs
