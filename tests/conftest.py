@@ -32,6 +32,7 @@ if str(CHECKOUT) not in sys.path:
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 PARITY_MODULES = ("torch", "transformers")
 ABSENT_DATA = pytest.StashKey[set[str]]()
+TOLD = pytest.StashKey[list[str]]()
 
 
 CORE = {
@@ -64,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ABSENT_DATA] = set()
+    config.stash[TOLD] = []
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell starts what it runs in the background; tests that send one to their programs
         # would wait for ever.
@@ -145,6 +147,8 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for line in config.stash[TOLD]:
+        terminalreporter.write_line(line)
     absent = sorted(config.stash[ABSENT_DATA])
     if absent:
         terminalreporter.write_line(
@@ -162,6 +166,12 @@ def pytest_terminal_summary(
 def device(request: pytest.FixtureRequest) -> str:
     """The device under test: a parameter of the run, so that one suite serves every backend."""
     return request.config.getoption("--device")
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Writes a line at the end of the run."""
+    return request.config.stash[TOLD].append
 
 
 @pytest.fixture(scope="session")
