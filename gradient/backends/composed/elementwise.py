@@ -10,6 +10,8 @@ from gradient.backends.required import Array, RequiredMethods
 SQRT_HALF = math.sqrt(0.5)
 GELU_SCALE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
+LARGE = 1e9
+"""Beyond it the inverse hyperbolic functions are log(2 x) to the last digit of float64."""
 ERF_NEAR = (
     1.1283791670955126,
     -0.3761263890318352,
@@ -168,7 +170,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
         u = self.expm1(self.abs(x))
         magnitude = self.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
-        return self.where(x < 0, -magnitude, magnitude)
+        return self.where(x < 0, -magnitude, self.where(x == 0, x, magnitude))
 
     @in_float32
     def cosh(self, x: Array) -> Array:
@@ -177,13 +179,17 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def arcsinh(self, x: Array) -> Array:
-        a = self.abs(x)
+        size = self.abs(x)
+        a = self.minimum(size, self.full((), LARGE, x.dtype))  # whose square is no infinity
         magnitude = self.log1p(a + a * a / (1 + self.sqrt(a * a + 1)))
-        return self.where(x < 0, -magnitude, magnitude)
+        magnitude = self.where(size > LARGE, self.log(size) + math.log(2), magnitude)
+        return self.where(x < 0, -magnitude, self.where(x == 0, x, magnitude))
 
     @in_float32
     def arccosh(self, x: Array) -> Array:
-        return self.log(x + self.sqrt((x - 1) * (x + 1)))
+        a = self.minimum(x, self.full((), LARGE, x.dtype))  # whose square is no infinity
+        y = self.log(a + self.sqrt(a - 1) * self.sqrt(a + 1))
+        return self.where(x > LARGE, self.log(x) + math.log(2), y)
 
     @in_float32
     def arctanh(self, x: Array) -> Array:

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from gradient.backends.composed.rng import LOW, MULTIPLIERS, WEYL
+from gradient.backends.metal.bounds import within
 from gradient.backends.metal.ops import NARROW
 
 FUSED: dict[str, Callable[..., list[Any]]] = {}
@@ -31,6 +32,7 @@ def single(x: Any) -> Any:
 
 # Elementwise -------------------------------------------------------------------------------------
 
+TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 SQRT_HALF, GELU_SCALE, GELU_CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
 
 
@@ -67,8 +69,17 @@ def gelu_grad(g: Any, x: Any, approximate: str) -> list[Any]:
     return [gx]
 
 
+@mx.compile
+def _erf(x: Any) -> Any:
+    """MLX's loses the digits of small numbers: for them, Taylor's series."""
+    small = mx.clip(x, -0.25, 0.25)
+    square = small * small
+    series = 1 - square * (1 / 3 - square * (1 / 10 - square * (1 / 42 - square / 216)))
+    return mx.where(mx.abs(x) < 0.25, TWO_OVER_ROOT_PI * x * series, mx.erf(x))
+
+
 for _name, _function in {
-    "sigmoid": mx.sigmoid, "silu": _silu, "erf": mx.erf, "expm1": mx.expm1, "log1p": mx.log1p,
+    "sigmoid": mx.sigmoid, "silu": _silu, "erf": _erf, "expm1": mx.expm1, "log1p": mx.log1p,
 }.items():  # fmt: skip
     FUSED[_name] = lambda x, function=_function: [function(single(x))]
 FUSED["relu"] = lambda x: [mx.maximum(x, mx.array(0, dtype=x.dtype))]
@@ -100,14 +111,19 @@ def log_softmax_grad(g: Any, out: Any, axis: int) -> list[Any]:
     return [g - mx.exp(out) * mx.sum(g, axis=axis, keepdims=True)]
 
 
+def _classes(target: Any, ignore_index: int, count: int) -> tuple[Any, Any]:
+    """(which rows count, the column of each row's class)."""
+    valid = target != ignore_index
+    return valid, within(mx.where(valid, target, 0), 0, count, 1)[:, None]
+
+
 @fused
 def cross_entropy(logits: Any, target: Any, ignore_index: int, label_smoothing: float) -> list[Any]:
     logits = single(logits)
     high = mx.max(logits, axis=-1, keepdims=True)
     shifted = logits - high
     log_sum = mx.log(mx.sum(mx.exp(shifted), axis=-1))
-    valid = target != ignore_index
-    column = mx.where(valid, target, 0)[:, None]
+    valid, column = _classes(target, ignore_index, logits.shape[1])
     loss = log_sum - mx.take_along_axis(shifted, column, axis=1)[:, 0]
     if label_smoothing:
         uniform = log_sum - mx.mean(shifted, axis=-1)
@@ -120,9 +136,8 @@ def cross_entropy_grad(
     g: Any, logits: Any, target: Any, high: Any, log_sum: Any, ignore_index: int,
     label_smoothing: float,
 ) -> list[Any]:  # fmt: skip
-    valid = target != ignore_index
+    valid, column = _classes(target, ignore_index, logits.shape[1])
     g = mx.where(valid, single(g), 0)[:, None]
-    column = mx.where(valid, target, 0)[:, None]
     p = mx.exp((single(logits) - single(high)[:, None]) - single(log_sum)[:, None])
     if label_smoothing:
         p = p - label_smoothing / logits.shape[1]

@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from gradient.backends.metal.bounds import divisor, unless_bad, within
 from gradient.backends.process.numpy_plugin import index_of
 
 Function = Callable[..., Any]
@@ -96,19 +97,34 @@ def argmax(x: Any, axis: int) -> Any:
 
 
 def getitem(x: Any, *arrays: Any, index: list[Any]) -> Any:
-    return x[index_of(index, arrays)]
+    return x[index_of(index, _inside(x, index, arrays))]
 
 
 def assign(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
     if not value.size:
         return x
     out = mx.array(x)  # another handle on the same values: these stay
-    out[place(x, index, arrays)] = value.astype(x.dtype)
+    where = place(x, index, _inside(x, index, arrays))
+    out[where] = unless_bad(value.astype(x.dtype), lambda: x[where])
     return out
 
 
 def index_add(x: Any, value: Any, *arrays: Any, index: list[Any]) -> Any:
-    return x.at[place(x, index, arrays)].add(value) if value.size else x
+    where = place(x, index, _inside(x, index, arrays))
+    if not value.size:
+        return x
+    return x.at[where].add(unless_bad(value, lambda: mx.zeros_like(value)))
+
+
+def _inside(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays of an index, whose numbers lie within the axes of x that they pick from."""
+    found, axis = list(arrays), 0
+    for item in items:
+        if isinstance(item, list) and item[0] == "array":
+            size = x.shape[axis]
+            found[item[1]] = within(arrays[item[1]], -size, size, axis)
+        axis += item is not None
+    return tuple(found)
 
 
 def place(x: Any, items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -155,17 +171,17 @@ def _along(index: Any, axis: int) -> tuple[Any, ...]:
 
 
 def take_along(x: Any, index: Any, axis: int) -> Any:
-    return x[_along(index, axis)]
+    return x[_along(within(index, 0, x.shape[axis], axis), axis)]
 
 
 def put_along(x: Any, index: Any, value: Any, axis: int, add: bool) -> Any:
-    where = _along(index, axis)
+    where = _along(within(index, 0, x.shape[axis], axis), axis)
     if not index.size:
         return x
     if add:
-        return x.at[where].add(value)
+        return x.at[where].add(unless_bad(value, lambda: mx.zeros_like(value)))
     out = mx.array(x)
-    out[where] = value
+    out[where] = unless_bad(value, lambda: x[where])
     return out
 
 
@@ -176,7 +192,11 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 def floordiv(a: Any, b: Any) -> Any:
     if a.dtype in FLOATS:
         return from_numpy(to_numpy(a) // to_numpy(b)) if a.dtype == mx.float64 else mx.floor(a / b)
-    return a // b
+    return a // divisor(b)
+
+
+def mod(a: Any, b: Any) -> Any:
+    return mx.remainder(a, b if a.dtype in FLOATS else divisor(b))
 
 
 UNARY = ("exp", "log", "sqrt", "sin", "cos", "tanh")
@@ -189,7 +209,7 @@ OPS: dict[str, Function] = {
     "maximum": mx.maximum,
     "minimum": mx.minimum,
     "add": mx.add, "sub": mx.subtract, "mul": mx.multiply, "truediv": mx.divide,
-    "floordiv": floordiv, "mod": mx.remainder,
+    "floordiv": floordiv, "mod": mod,
     "and": mx.bitwise_and, "or": mx.bitwise_or, "xor": mx.bitwise_xor,
     "lshift": mx.left_shift, "rshift": mx.right_shift,
     "eq": mx.equal, "ne": mx.not_equal, "lt": mx.less, "le": mx.less_equal,
@@ -211,6 +231,7 @@ OPS: dict[str, Function] = {
     "getitem": getitem,
     "assign": assign,
     "index_add": index_add,
+    "in_range": lambda x, axis, size: within(x, 0, size, axis),
     "take_along": take_along,
     "put_along": put_along,
 }  # fmt: skip

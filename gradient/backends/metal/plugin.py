@@ -12,7 +12,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from gradient.backends.metal import quantized  # noqa: F401 (adds its ops)
+from gradient.backends.metal import (
+    bounds,
+    quantized,  # noqa: F401 (adds its ops)
+)
 from gradient.backends.metal.fused import FUSED
 from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_numpy
 from gradient.backends.process.numpy_plugin import Failed, Plugin, main
@@ -20,6 +23,15 @@ from gradient.backends.process.numpy_plugin import Failed, Plugin, main
 PENDING = 512
 """Results after which what is queued is computed, though nothing was read: MLX would go on to
 collect them."""
+
+
+UNSETTLED = 256
+"""Doubts after which the older half is looked at, though nothing was read."""
+
+
+Doubts = frozenset[bounds.Doubt]
+WRITES = ("assign", "index_add", "put_along")
+"""Ops that see themselves to it that nothing is written where a doubt is right."""
 
 
 class Incoming:
@@ -41,6 +53,11 @@ class MLXPlugin(Plugin):
         super().__init__()
         self.pending: list[int] = []
         self.reading: tuple[int, np.ndarray] = (0, np.empty(0, np.uint8))
+        self.unsettled: list[bounds.Doubt] = []
+        """What is not known yet of indices and divisors, in the order of their messages."""
+        self.doubts: dict[int, Doubts] = {}
+        """By id of array, which has failed if one of them is right."""
+        self.running = False  # a graph, whose arrays are its own
         self.gpu = mx.default_device() == mx.gpu
 
     # Arrays --------------------------------------------------------------------------------------
@@ -94,12 +111,74 @@ class MLXPlugin(Plugin):
         arrays = [self.arrays.get(number) for number in self.pending]
         self.pending = []
         mx.async_eval([x for x in arrays if isinstance(x, mx.array)])
+        if len(self.unsettled) > UNSETTLED and not self.running:
+            self.settle(UNSETTLED // 2)
         mx.eval([x for x in map(self.arrays.get, wanted) if isinstance(x, mx.array)])
 
     def used(self) -> int:
         return sum(x.nbytes for x in self.arrays.values() if isinstance(x, mx.array))
 
     # Ops -----------------------------------------------------------------------------------------
+
+    def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
+        bounds.asked.clear()
+        bounds.inherited.clear()
+        if self.doubts:
+            bounds.inherited.update(*(self.doubts.get(x, ()) for x in inputs if type(x) is int))
+        before = {number: self.arrays[number] for number, _, _ in outs if number in inputs}
+        super().on_op(name, outs, inputs, options)
+        for doubt in bounds.asked:
+            doubt.message, doubt.op = self.messages, name
+        self.unsettled += bounds.asked
+        doubts = frozenset(bounds.inherited.union(bounds.asked))
+        for number, _, _ in outs:
+            if number not in before:
+                self.note(number, doubts)
+            elif doubts and name not in WRITES:
+                self.keep(number, before[number], doubts)
+
+    def note(self, number: int, doubts: Doubts) -> None:
+        """Note what an array is of no use for, if it is right."""
+        if doubts and not isinstance(self.arrays[number], Failed):
+            self.doubts[number] = doubts
+        elif self.doubts:
+            self.doubts.pop(number, None)
+
+    def keep(self, number: int, before: Any, doubts: Doubts) -> None:
+        """Have an id stand for what it did if a doubt is right."""
+        x = self.arrays[number]
+        if isinstance(x, mx.array) and isinstance(before, mx.array):
+            self.arrays[number] = mx.where(bounds.any_of(doubts), before, x)
+
+    def settle(self, left: int = 0) -> None:
+        """Look at all doubts but the last `left`: of those that are right, the arrays fail."""
+        count = len(self.unsettled) - left
+        looked_at, self.unsettled = self.unsettled[:count], self.unsettled[count:]
+        mx.eval([doubt.bad for doubt in looked_at])
+        failed = {}
+        for doubt in looked_at:
+            if (error := doubt.error()) is not None:
+                told = self.describe(error, doubt.op)
+                told[3] = doubt.message
+                failed[doubt] = Failed(told)
+                if self.error is None or self.error[3] > doubt.message:
+                    self.error = told
+        for number, doubts in list(self.doubts.items()):
+            found = next((failed[doubt] for doubt in failed if doubt in doubts), None)
+            if found is not None:
+                self.arrays[number] = found
+            self.note(number, doubts.difference(looked_at))
+
+    def tells(self, numbers: list[int]) -> bool:
+        if self.unsettled:
+            self.settle()
+        return super().tells(numbers)
+
+    def on_free(self, numbers: list[int]) -> None:
+        super().on_free(numbers)
+        if self.doubts:
+            for number in numbers:
+                self.doubts.pop(number, None)
 
     def compute(self, name: str, outs: list[Any], given: list[Any], options: Any) -> list[Any]:
         dtypes = [DTYPES[dtype] for _, dtype, _ in outs]
@@ -138,7 +217,20 @@ class MLXPlugin(Plugin):
 
     def on_run(self, graph: int, inputs: list[int], outputs: list[int], numbers: list[Any]) -> None:
         pending, self.pending = self.pending, []
+        given, results, outer = self.graphs[graph][0], self.graphs[graph][2], self.doubts
+        before = {number: self.arrays[number] for number in outputs if number in inputs}
+        pairs = zip(given, inputs, strict=True)
+        self.doubts = {own: outer[number] for own, number in pairs if number in outer}
+        self.running = True
         super().on_run(graph, inputs, outputs, numbers)
+        self.running = False
+        inner, self.doubts = self.doubts, outer
+        for own, number in zip(results, outputs, strict=True):
+            doubts = inner.get(own, frozenset())
+            if number not in before:
+                self.note(number, doubts)
+            elif doubts:
+                self.keep(number, before[number], doubts)
         self.pending = pending + outputs  # those inside are its own
         self.start([])
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.base import Backend
+from gradient.backends.packed import PackedArray, is_packed
 from gradient.backends.process import handle, shapes
 from gradient.backends.process.client import Client
 from gradient.backends.process.handle import Handle, cast, op, put, rewrite
@@ -26,7 +27,7 @@ REQUIRED_OPS = frozenset(OPERATORS) | {
     *("full", "arange", "copy", "astype", "bitcast", "exp", "log", "sqrt", "sin", "cos", "tanh"),
     *("floor", "abs", "arctan2", "maximum", "minimum", "where", "sum", "prod", "max", "min"),
     *("argmax", "cumsum", "argsort", "matmul", "reshape", "permute", "broadcast_to"),
-    *("concatenate", "getitem", "assign", "index_add", "take_along", "put_along"),
+    *("concatenate", "getitem", "assign", "index_add", "in_range", "take_along", "put_along"),
 }
 """What every plugin has: all else can be composed of it."""
 
@@ -353,6 +354,20 @@ class ProcessBackend(Backend[Any]):
             else:
                 items.append(item)
         return shapes.whole_index(tuple(items), shape)
+
+    def check_indices(self, index: Handle, axis: int, size: int) -> None:
+        self._in_range(index, axis, size)  # told when something is read
+
+    def _in_range(self, index: Handle, axis: int, size: int) -> Handle:
+        """An index that has failed where a number is below 0 or not below `size`."""
+        options = {"axis": axis, "size": size}
+        return op(self.client, "in_range", index.shape, index.dtype, (index,), options)
+
+    def embedding(self, weight: Handle | PackedArray, indices: Handle) -> Handle:
+        rows = self._in_range(indices, 0, weight.shape[0])
+        if is_packed(weight):
+            return self.quantized_embedding(weight, rows)
+        return self.getitem(weight, (rows,))
 
     def take_along(self, x: Handle, index: Handle, axis: int) -> Handle:
         (over,) = shapes.axes(axis, len(x.shape))

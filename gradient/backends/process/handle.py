@@ -16,7 +16,7 @@ import numpy as np
 from gradient.backends.process import shapes
 from gradient.backends.process.client import Client
 from gradient.backends.process.protocol import NAMES, PluginError
-from gradient.backends.process.run_numbers import Number, kind_of
+from gradient.backends.process.run_numbers import Number, kind_of, value_of
 from gradient.backends.recording import OPERATORS, REFLECTED, OpaqueArray
 from gradient.backends.required import Shape
 
@@ -273,6 +273,23 @@ def binary(name: str, a: Any, b: Any) -> Any:
     return made(client, number, shape, dtype)
 
 
+def power(a: Any, b: Any) -> Any:
+    """a ** b. Integers with a negative exponent are 1 / a^-b, cut to an integer."""
+    if any(type(x) is not Handle and type(x) not in NUMBERS for x in (a, b)):
+        return binary("pow", a, b)
+    kind, exponent = (x.dtype if type(x) is Handle else np.dtype(kind_of(x)) for x in (a, b))
+    if kind.kind not in "biu" or exponent.kind != "i":
+        return binary("pow", a, b)
+    if type(b) is not Handle:
+        if value_of(b) < 0:
+            raise ValueError("Integers to negative integer powers are not allowed.")
+        return binary("pow", a, b)
+    n: Any = b
+    unit = a == 1 if kind.kind != "i" else (a == 1) | (a == -1)
+    rest = n >= 0
+    return binary("pow", a, n * rest) * rest + binary("pow", a, n & 1) * unit * (n < 0)
+
+
 def _operand(client: Client, x: Any) -> Any:
     if type(x) is not Handle:
         return [x]
@@ -301,8 +318,18 @@ def _unary(name: str) -> Callable[[Handle], Handle]:
     return method
 
 
+def _pow(self: Handle, other: Any) -> Any:
+    return power(self, other)
+
+
+def _rpow(self: Handle, other: Any) -> Any:
+    return power(other, self)
+
+
 for _name in OPERATORS:
     _method = _unary(_name) if _name in ("neg", "invert") else _operator(_name, False)
     setattr(Handle, f"__{_name}__", _method)
 for _name in REFLECTED:
     setattr(Handle, f"__r{_name}__", _operator(_name, True))
+setattr(Handle, "__pow__", _pow)  # noqa: B010 (as those above)
+setattr(Handle, "__rpow__", _rpow)  # noqa: B010

@@ -12,14 +12,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import msgpack
 import numpy as np
 
 VERSION = 1
+KINDS = {MemoryError: "memory", NotImplementedError: "unsupported", IndexError: "index",
+         ValueError: "value", ZeroDivisionError: "value"}  # fmt: skip
 Function = Callable[..., Any]
 DTYPES = {name: np.dtype(name) for name in (
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
@@ -38,10 +39,7 @@ def wide(function: Function) -> Function:
 
 
 def reduction(function: Function) -> Function:
-    def run(x: Any, axes: list[int], keepdims: bool) -> Any:
-        return function(x, axis=tuple(axes), keepdims=keepdims)
-
-    return wide(run)
+    return wide(lambda x, axes, keepdims: function(x, axis=tuple(axes), keepdims=keepdims))
 
 
 def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -61,20 +59,26 @@ def index_of(items: list[Any], arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def put(x: Any, index: tuple[Any, ...], value: Any, add: bool) -> Any:
     x = x.copy()  # nobody may see an array change
-    if add:
-        np.add.at(x, index, value)
-    else:
-        x[index] = value
+    (np.add.at if add else operator.setitem)(x, index, value)
     return x
 
 
-def along(index: Any, axis: int) -> tuple[Any, ...]:
+def in_range(x: Any, axis: int, size: int) -> Any:
+    if (wrong := x[(x < 0) | (x >= size)]).size:
+        raise IndexError(f"index {wrong[0]} is out of bounds for axis {axis} with size {size}")
+    return x
+
+
+def along(index: Any, axis: int, size: int) -> tuple[Any, ...]:
     """The index whose `axis` is `index`, and whose other axes are their own positions."""
-    if index.size and index.min() < 0:
-        raise IndexError(f"index {index.min()} is out of bounds for axis {axis}")
-    grid = list(np.ogrid[tuple(map(slice, index.shape))])
-    grid[axis] = index
-    return tuple(grid)
+    grid = np.ogrid[tuple(map(slice, index.shape))]
+    return *grid[:axis], in_range(index, axis, size), *grid[axis + 1 :]
+
+
+def divisor(a: Any, b: Any) -> Any:
+    if b.dtype.kind in "iu" and a.size and not b.all():
+        raise ZeroDivisionError("integers divided by 0")
+    return b
 
 
 SHAPED: dict[str, Function] = {  # these are given the result's dtype and shape
@@ -87,8 +91,8 @@ SHAPED: dict[str, Function] = {  # these are given the result's dtype and shape
 VIEWS = ("reshape", "permute", "broadcast_to", "copy", "getitem")
 FUNCTIONS = ("exp", "log", "sqrt", "sin", "cos", "tanh", "floor", "abs", "arctan2", "maximum",
              "minimum", "where")  # fmt: skip
-OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor",
-             "eq", "ne", "lt", "le", "gt", "ge", "neg", "invert")  # fmt: skip
+OPERATORS = ("add", "sub", "mul", "truediv", "pow", "lshift", "rshift", "xor", "eq", "ne", "lt",
+             "le", "gt", "ge", "neg", "invert")  # fmt: skip
 OPS: dict[str, Function] = {  # a result is cast to the dtype that its message gives
     **SHAPED,
     **{name: getattr(np, name) for name in FUNCTIONS},
@@ -105,8 +109,11 @@ OPS: dict[str, Function] = {  # a result is cast to the dtype that its message g
     "getitem": lambda x, *arrays, index: x[index_of(index, arrays)],
     "assign": lambda x, v, *arrays, index: put(x, index_of(index, arrays), v, False),
     "index_add": lambda x, v, *arrays, index: put(x, index_of(index, arrays), v, True),
-    "take_along": lambda x, index, axis: x[along(index, axis)],
-    "put_along": lambda x, index, v, axis, add: put(x, along(index, axis), v, add),
+    "in_range": in_range,
+    "take_along": lambda x, index, axis: x[along(index, axis, x.shape[axis])],
+    "put_along": lambda x, i, v, axis, add: put(x, along(i, axis, x.shape[axis]), v, add),
+    "floordiv": lambda a, b: a // divisor(a, b),
+    "mod": lambda a, b: a % divisor(a, b),
 }
 SHAPED["new"] = lambda dtype, shape: np.empty(shape, dtype)  # of a message: no op
 
@@ -117,8 +124,7 @@ def cast(x: Any, dtype: np.dtype) -> Any:
     return x.astype(dtype, copy=False)
 
 
-@dataclass
-class Failed:
+class Failed(NamedTuple):
     """In place of an array that could not be made: what was wrong."""
 
     error: list[Any]
@@ -154,8 +160,7 @@ class Plugin:
                 self.messages += 1
 
     def describe(self, error: Exception, op: str) -> list[Any]:
-        kinds = {MemoryError: "memory", NotImplementedError: "unsupported"}
-        kind = next((kind for cls, kind in kinds.items() if isinstance(error, cls)), "error")
+        kind = next((kind for cls, kind in KINDS.items() if isinstance(error, cls)), "error")
         return ["error", kind, f"{type(error).__name__}: {error}", self.messages, op]
 
     def answer(self, *message: Any) -> None:
@@ -204,8 +209,8 @@ class Plugin:
             self.arrays.pop(number, None)
 
     def on_stat(self) -> None:
-        counts = {"arrays": len(self.arrays), "messages": self.messages}
-        self.answer("ok", counts | {"bytes": self.used()})
+        counts = {"arrays": len(self.arrays), "messages": self.messages, "bytes": self.used()}
+        self.answer("ok", counts)
 
     def on_limit(self, nbytes: int | None) -> None:
         self.limit = nbytes
@@ -236,14 +241,11 @@ class Plugin:
         ((_, dtype_name, shape),) = outs
         dtype = self.dtypes[dtype_name]
         self.check_limit(name, math.prod(shape) * dtype.itemsize)
-        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)
-        # A number beside an array is taken in the array's dtype.
+        own = next((x.dtype for x in given if isinstance(x, np.ndarray)), dtype)  # of numbers
         given = [np.asarray(x[0]).astype(own) if isinstance(x, list) else x for x in given]
-        if name in SHAPED:
-            result = SHAPED[name](*given, dtype, tuple(shape))
-        else:
-            result = self.ops[name](*given, **options)
-        result = cast(np.asarray(result), dtype)
+        shaped = {"dtype": dtype, "shape": tuple(shape)} if name in SHAPED else options
+        function = SHAPED.get(name) or self.ops[name]
+        result = cast(np.asarray(function(*given, **shaped)), dtype)
         assert result.shape == tuple(shape), f"{name} gave {result.shape}, not {tuple(shape)}"
         return [result]
 
@@ -253,8 +255,6 @@ class Plugin:
 
     def numbered(self, x: Any) -> Any:
         """Options with the numbers of this run of a graph: {"number": n} is the n-th."""
-        if not self.numbers:
-            return x
         if isinstance(x, dict):
             if x.keys() == {"number"}:
                 return self.numbers[x["number"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradient.dtypes import BY_NUMPY
-from gradient.errors import BackendError
+from gradient.errors import ArgumentError, BackendError, IndexOutOfRange
 
 VERSION = 1
 """Of the protocol. Both sides must have the same."""
@@ -43,5 +43,16 @@ class PluginUnsupported(PluginError, NotImplementedError):
     """A plugin has no such op, or not for these dtypes."""
 
 
-ERRORS = {"error": PluginError, "memory": PluginMemoryError, "unsupported": PluginUnsupported}
+class PluginIndexError(PluginError, IndexOutOfRange):
+    """An op was given an index that is none."""
+
+
+class PluginArgumentError(PluginError, ArgumentError):
+    """An op was given numbers that it has no result for."""
+
+
+ERRORS = {
+    "error": PluginError, "memory": PluginMemoryError, "unsupported": PluginUnsupported,
+    "index": PluginIndexError, "value": PluginArgumentError,
+}  # fmt: skip
 """By the kind that an error's message has."""
