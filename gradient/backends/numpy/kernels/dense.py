@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from gradient.backends.numpy.kernels import instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.formats import name_of
 from gradient.backends.numpy.kernels.stored import (
@@ -39,6 +40,10 @@ DEPTH = 256
 
 NEAR = 480
 """Rows of x of which as many columns, and the sums with several panels, stay in the cache."""
+
+AHEAD = 1024
+"""Bytes of a row of W ahead of which `few` asks for the next: as many rows as a vector has elements
+are more streams, each soon at the end of its page, than processors fetch ahead by themselves."""
 
 ROWS = 12 if BYTES == 64 else 4
 """Rows of x whose sums with a panel are in registers together."""
@@ -93,6 +98,16 @@ def few(rows: int) -> Any:
             for place in sums:
                 builder.store(ir.Constant(floats, [0.0] * SOME), place)
 
+            def fetch_ahead(at: Any) -> None:
+                """Ask for the cache lines that are AHEAD of byte `at` of the rows; behind their
+                end, for those of the rows that come next."""
+                ahead = builder.add(at, I64(AHEAD))
+                behind = builder.icmp_signed(">=", ahead, w_row_)
+                next_rows = builder.add(ahead, builder.mul(w_row_, I64(SOME - 1)))
+                ahead = builder.select(behind, next_rows, ahead)
+                for row in w_rows:
+                    instructions.prefetch(builder, builder.gep(row, [ahead]))
+
             def add(p: Any, column: Any) -> None:
                 """The products of column p of W."""
                 for row, place in zip(x_rows, sums, strict=True):
@@ -107,6 +122,7 @@ def few(rows: int) -> Any:
             with cgutils.for_range_slice(builder, I64(0), whole, I64(step), intp=I64) as (p, _):
                 at = builder.mul(p, I64(size))
                 places = [builder.gep(row, [at]) for row in w_rows]
+                fetch_ahead(at)
                 if name == "bfloat16":
                     upper = ir.Constant(ints, [0xFFFF0000] * SOME)
                     for i, pair in enumerate(exchange(builder, [read(q, ints) for q in places])):
