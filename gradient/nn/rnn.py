@@ -17,7 +17,7 @@ from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
-from gradient.ops.fused import lstm
+from gradient.ops.recurrent import gru, lstm, rnn
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of, size_argument
 from gradient.tensor.creation import empty, zeros
@@ -124,6 +124,10 @@ class _GRU(_Recurrent[Tensor]):
         return ((1 - z) * n + z * state[0],)
 
 
+def _sum(bias_ih: Tensor | None, bias_hh: Tensor | None) -> Tensor | None:
+    return None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+
+
 class _Sequence(_Recurrent[Given]):
     """Layers of steps over (T, N, input_size), or (N, T, input_size) with `batch_first`."""
 
@@ -217,16 +221,13 @@ class _Sequence(_Recurrent[Given]):
 
     def _run(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
         """One layer in one direction: all h in the order of the input, and the last state."""
-        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
-        times = list(F.linear(x, weight_ih, bias_ih).unbind(0))
         backwards = suffix.endswith("_reverse")
-        outputs = []
-        for from_input in reversed(times) if backwards else times:
-            state = self._step(from_input, F.linear(state[0], weight_hh, bias_hh), state)
-            if self.output_size != self.hidden_size:
-                state = (F.linear(state[0], getattr(self, f"weight_hr{suffix}")), *state[1:])
-            outputs.append(state[0])
-        return stack(outputs[::-1] if backwards else outputs), state
+        output, end = self._all_steps(x.flip(0) if backwards else x, suffix, state)
+        return output.flip(0) if backwards else output, end
+
+    def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
+        """All h of the steps in x (T, N, input_size), and the last state."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         parts: list[str] = [f"{self.input_size}, {self.hidden_size}"]
@@ -258,6 +259,12 @@ class RNN(_RNN, _Sequence[Tensor]):
         )  # fmt: skip
         self._choose(nonlinearity)
 
+    def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
+        from_input = F.linear(x, weight_ih, _sum(bias_ih, bias_hh))
+        states = rnn(from_input, state[0], weight_hh, relu=self.nonlinearity == "relu")
+        return states[1:], (states[-1],)
+
 
 class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     """`c_t = f c_(t-1) + i g`, `h_t = o tanh(c_t)` (Hochreiter and Schmidhuber 1997).
@@ -266,16 +273,26 @@ class LSTM(_LSTM, _Sequence[tuple[Tensor, Tensor]]):
     With `proj_size`, `h_t = W_hr (o tanh(c_t))` (Sak et al. 2014).
     """
 
-    def _run(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
-        if self.output_size != self.hidden_size:
-            return super()._run(x, suffix, state)
+    def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
         weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
-        bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-        backwards = suffix.endswith("_reverse")
-        from_input = F.linear(x.flip(0) if backwards else x, weight_ih, bias)
+        from_input = F.linear(x, weight_ih, _sum(bias_ih, bias_hh))
+        if self.output_size != self.hidden_size:
+            weight_hr = getattr(self, f"weight_hr{suffix}")
+            return self._projected(from_input, weight_hh, weight_hr, state)
         states = lstm(from_input, state[0], state[1], weight_hh)  # (2, T + 1, N, H)
-        output = states[0, 1:]
-        return output.flip(0) if backwards else output, (states[0, -1], states[1, -1])
+        return states[0, 1:], (states[0, -1], states[1, -1])
+
+    def _projected(
+        self, from_input: Tensor, weight_hh: Tensor, weight_hr: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        """As `lstm`, step by step, for an h that is a projection."""
+        h, c = state
+        outputs = []
+        for each in from_input.unbind(0):
+            h, c = self._step(each, F.linear(h, weight_hh), (h, c))
+            h = F.linear(h, weight_hr)
+            outputs.append(h)
+        return stack(outputs), (h, c)
 
 
 class GRU(_GRU, _Sequence[Tensor]):
@@ -283,6 +300,12 @@ class GRU(_GRU, _Sequence[Tensor]):
 
     (Cho et al. 2014.) The gates r and z are sigmoids of the input and the hidden state.
     """
+
+    def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
+        weight_ih, weight_hh, bias_ih, bias_hh = self._weights(suffix)
+        bias = weight_hh.new_zeros(weight_hh.shape[0]) if bias_hh is None else bias_hh
+        states = gru(F.linear(x, weight_ih, bias_ih), state[0], weight_hh, bias)
+        return states[1:], (states[-1],)
 
 
 class _Cell(_Recurrent[Given]):

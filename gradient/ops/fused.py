@@ -84,20 +84,6 @@ def batch_norm(
 
 
 @lower_precision
-@op(lambda g, be, x, h, c, weight, out, gates: be.lstm_grad(g, out, gates, weight),
-    promotion="same_float")  # fmt: skip
-def lstm(
-    be: Backend[Array], x: Array, h: Array, c: Array, weight: Array, /
-) -> tuple[Array, dict[str, Array]]:
-    """h and c before and after each step (2, T + 1, N, H), of x (T, N, 4 H) and weight (4 H, H).
-
-    The rule names x, h and c, for the gates depend on them: what differentiates it needs them.
-    """
-    states, gates = be.lstm(x, h, c, weight)
-    return states, {"gates": gates}
-
-
-@lower_precision
 @op(lambda g, be, q, k, v, out, high, log_sum, mask, options:
     be.attention_grad(g, q, k, v, out, high, log_sum, mask, options),
     promotion="same_float")  # fmt: skip

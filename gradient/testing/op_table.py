@@ -26,6 +26,7 @@ from gradient.ops import (
     linalg,
     loss,
     pooling,
+    recurrent,
     reduce,
     shape,
     trigonometry,
@@ -121,6 +122,24 @@ def lstm(x: Any, h: Any, c: Any, weight: Any) -> Any:
         cs.append(cs[-1] / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i)))
         hs.append(np.tanh(cs[-1]) / (1 + np.exp(-o)))
     return np.stack([np.stack(hs), np.stack(cs)])
+
+
+def gru(x: Any, h: Any, weight: Any, bias: Any) -> Any:
+    hs = [h]
+    for part in x:
+        xr, xz, xn = np.split(part, 3, -1)
+        hr, hz, hn = np.split(hs[-1] @ weight.T + bias, 3, -1)
+        z, n = 1 / (1 + np.exp(-xz - hz)), np.tanh(xn + hn / (1 + np.exp(-xr - hr)))
+        hs.append((1 - z) * n + z * hs[-1])
+    return np.stack(hs)
+
+
+def rnn(x: Any, h: Any, weight: Any, relu: bool) -> Any:
+    hs = [h]
+    for part in x:
+        total = part + hs[-1] @ weight.T
+        hs.append(np.maximum(total, 0) if relu else np.tanh(total))
+    return np.stack(hs)
 
 
 def channel_moments(x: Any) -> Any:
@@ -712,10 +731,31 @@ TABLE = [
     Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
     Row(
         "lstm",
-        fused.lstm,
+        recurrent.lstm,
         lstm,
         ((3, 2, 8), (2, 2), (2, 2), (8, 2)),
         empty=((3, 0, 8), (0, 2), (0, 2), (8, 2)),
+    ),
+    Row(
+        "gru",
+        recurrent.gru,
+        gru,
+        ((3, 2, 6), (2, 2), (6, 2), (6,)),
+        empty=((3, 0, 6), (0, 2), (6, 2), (6,)),
+    ),
+    Row(
+        "rnn",
+        recurrent.rnn,
+        lambda x, h, weight: rnn(x, h, weight, False),
+        ((3, 2, 2), (2, 2), (2, 2)),
+        empty=((3, 0, 2), (0, 2), (2, 2)),
+    ),
+    Row(
+        "rnn relu",
+        lambda x, h, weight: recurrent.rnn(x, h, weight, relu=True),
+        lambda x, h, weight: rnn(x, h, weight, True),
+        ((3, 2, 2), (2, 2), (2, 2)),
+        empty=((3, 0, 2), (0, 2), (2, 2)),
     ),
     Row(
         "channel_moments",

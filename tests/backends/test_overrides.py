@@ -262,6 +262,29 @@ def lstm_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*states.shape), states, gates, weight
 
 
+def gru(o: Offset) -> tuple[Any, ...]:
+    size = o.COLUMNS // 3
+    x, h = o.rows()[None, :, : 3 * size].copy(), o.plain(o.ROWS, size)
+    return x, h, o.plain(3 * size, size) / 16, o.plain(3 * size)
+
+
+def gru_grad(o: Offset) -> tuple[Any, ...]:
+    x, h, weight, bias = gru(o)
+    states, gates = o.of("gru", x, h, weight, bias)
+    return o.plain(*states.shape), states, gates, weight
+
+
+def rnn(o: Offset) -> tuple[Any, ...]:
+    h, weight = o.plain(o.ROWS, o.COLUMNS), o.plain(o.COLUMNS, o.COLUMNS) / 16
+    return o.rows()[None], h, weight, False
+
+
+def rnn_grad(o: Offset) -> tuple[Any, ...]:
+    x, h, weight, relu = rnn(o)
+    states = np.stack(o.of("rnn", x, h, weight, relu))
+    return o.plain(*states.shape), states, weight, relu
+
+
 def rms_norm_grad(o: Offset) -> tuple[Any, ...]:
     x = o.rows()
     _, rstd = o.of("rms_norm", x, None, 1e-5)
@@ -336,6 +359,10 @@ AT_OFFSETS: dict[str, Any] = {
     "batch_norm_grad": batch_norm_grad,
     "lstm": lstm,
     "lstm_grad": lstm_grad,
+    "gru": gru,
+    "gru_grad": gru_grad,
+    "rnn": rnn,
+    "rnn_grad": rnn_grad,
     "softmax": lambda o: (o.rows(), -1),
     "softmax_grad": softmax_grad,
     "log_softmax": lambda o: (o.rows(), -1),

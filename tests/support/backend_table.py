@@ -284,6 +284,40 @@ def lstm_grad(steps: int, size: int) -> Case:
     return arguments
 
 
+def gru(steps: int, size: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        weight = a(3 * size, size, low=-0.3, high=0.3)
+        return a(steps, a.rows, 3 * size), a(a.rows, size), weight, a(3 * size)
+
+    return arguments
+
+
+def gru_grad(steps: int, size: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x, h, weight, bias = gru(steps, size)(a)
+        states, gates = BARE.gru(x, h, weight, bias)
+        return a(*states.shape), states, gates, weight
+
+    return arguments
+
+
+def rnn(steps: int, size: int, relu: bool) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        weight = a(size, size, low=-0.3, high=0.3)
+        return a(steps, a.rows, size), a(a.rows, size), weight, relu
+
+    return arguments
+
+
+def rnn_grad(steps: int, size: int, relu: bool) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x, h, weight, _ = rnn(steps, size, relu)(a)
+        states = BARE.rnn(x, h, weight, relu)
+        return a(*states.shape), states, weight, relu
+
+    return arguments
+
+
 def rms_norm_grad(weighted: bool) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         x = a(a.rows, 67)
@@ -475,6 +509,10 @@ CASES: dict[str, list[Case]] = {
     # Recurrent layers
     "lstm": [lstm(3, 7), lstm(1, 20), lstm(5, 9)],
     "lstm_grad": [lstm_grad(3, 7), lstm_grad(1, 20), lstm_grad(5, 9)],
+    "gru": [gru(3, 7), gru(1, 20), gru(5, 9)],
+    "gru_grad": [gru_grad(3, 7), gru_grad(1, 20), gru_grad(5, 9)],
+    "rnn": [rnn(3, 7, False), rnn(1, 20, True), rnn(5, 9, True)],
+    "rnn_grad": [rnn_grad(3, 7, False), rnn_grad(1, 20, True), rnn_grad(5, 9, True)],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],

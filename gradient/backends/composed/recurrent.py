@@ -1,6 +1,8 @@
 """Recurrent layers: all steps of one layer in one direction.
 
-Hochreiter and Schmidhuber 1997, "Long Short-Term Memory", with the forget gate of Gers et al. 2000.
+rnn: Elman 1990, "Finding Structure in Time". lstm: Hochreiter and Schmidhuber 1997, "Long
+Short-Term Memory", with the forget gate of Gers et al. 2000. gru: Cho et al. 2014, "Learning Phrase
+Representations using RNN Encoder-Decoder", with the reset gate behind the product, as PyTorch.
 
 Dimensions:
     T  steps    N  sequences    H  hidden size
@@ -31,7 +33,7 @@ class RecurrentDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         across = self.permute(weight, (1, 0))
         hs, cs, gates = [h], [c], []
         for t in range(x.shape[0]):
-            i, f, g, o = self._quarters(self.getitem(x, (t,)) + self.matmul(h, across))
+            i, f, g, o = self._split(self.getitem(x, (t,)) + self.matmul(h, across), 4)
             i, f, g, o = self.sigmoid(i), self.sigmoid(f), self.tanh(g), self.sigmoid(o)
             c = f * c + i * g
             h = o * self.tanh(c)
@@ -46,11 +48,11 @@ class RecurrentDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
         self, grad: Array, states: Array, gates: Array, weight: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Gradients for x, h, c and weight, of the gradient for the states."""
-        steps, n, rows = gates.shape
+        steps = gates.shape[0]
         grad_h, grad_c = self.getitem(grad, (0, steps)), self.getitem(grad, (1, steps))
         found = []
         for t in reversed(range(steps)):
-            i, f, g, o = self._quarters(self.getitem(gates, (t,)))
+            i, f, g, o = self._split(self.getitem(gates, (t,)), 4)
             before, after = self.getitem(states, (1, t)), self.getitem(states, (1, t + 1))
             high = self.tanh(after)
             grad_c = grad_c + grad_h * o * (1 - high * high)
@@ -64,13 +66,101 @@ class RecurrentDefaults(ElementwiseDefaults[Array], ShapeDefaults[Array]):
             grad_h = self.getitem(grad, (0, t)) + self.matmul(found[-1], weight)
             grad_c = self.getitem(grad, (1, t)) + grad_c * f
         grad_x = self._stacked(found[::-1])
-        held = self.reshape(self.getitem(states, (0, slice(0, steps))), (steps * n, rows // 4))
-        grad_rows = self.permute(self.reshape(grad_x, (steps * n, rows)), (1, 0))
-        return grad_x, grad_h, grad_c, self.matmul(grad_rows, held)
+        grad_weight = self._weight_grad(grad_x, self.getitem(states, (0,)))
+        return grad_x, grad_h, grad_c, grad_weight
 
-    def _quarters(self, gates: Array) -> list[Array]:
-        size = gates.shape[-1] // 4
-        starts = range(0, 4 * size, size)
+    @in_float32
+    def gru(self, x: Array, h: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """States (T + 1, N, H), h before and after each step, and gates (T, N, 4 H).
+
+        x (T, N, 3 H) is the input's share of r, z, n; weight (3 H, H) and bias (3 H,) give that of
+        h (N, H), of which q is the last third:
+
+            r = sigmoid(.), z = sigmoid(.), n = tanh(x_n + r q),    h' = (1 - z) n + z h
+
+        The gates are returned with their activations, as r, z, n, q.
+        """
+        across = self.permute(weight, (1, 0))
+        size = h.shape[-1]
+        both, last = (..., slice(0, 2 * size)), (..., slice(2 * size, 3 * size))
+        hs, gates = [h], []
+        for t in range(x.shape[0]):
+            from_input, from_hidden = self.getitem(x, (t,)), self.matmul(h, across) + bias
+            r, z = self._split(
+                self.sigmoid(self.getitem(from_input, both) + self.getitem(from_hidden, both)), 2
+            )
+            q = self.getitem(from_hidden, last)
+            n = self.tanh(self.getitem(from_input, last) + r * q)
+            h = (h - n) * z + n
+            hs.append(h)
+            gates.append(self.concatenate([r, z, n, q], -1))
+        return self._stacked(hs), self._stacked(gates)
+
+    @in_float32
+    def gru_grad(
+        self, grad: Array, states: Array, gates: Array, weight: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Gradients for x, h, weight and bias, of the gradient for the states."""
+        steps = gates.shape[0]
+        grad_h = self.getitem(grad, (steps,))
+        for_input, for_hidden = [], []
+        for t in reversed(range(steps)):
+            r, z, n, q = self._split(self.getitem(gates, (t,)), 4)
+            grad_n = grad_h * (1 - z) * (1 - n * n)
+            grad_r = grad_n * q * r * (1 - r)
+            grad_z = grad_h * (self.getitem(states, (t,)) - n) * z * (1 - z)
+            for_input.append(self.concatenate([grad_r, grad_z, grad_n], -1))
+            for_hidden.append(self.concatenate([grad_r, grad_z, grad_n * r], -1))
+            through = grad_h * z + self.matmul(for_hidden[-1], weight)
+            grad_h = self.getitem(grad, (t,)) + through
+        grad_hidden = self._stacked(for_hidden[::-1])
+        grad_weight = self._weight_grad(grad_hidden, states)
+        return self._stacked(for_input[::-1]), grad_h, grad_weight, self.sum(grad_hidden, (0, 1))
+
+    @in_float32
+    def rnn(self, x: Array, h: Array, weight: Array, relu: bool) -> Array:
+        """States (T + 1, N, H), h before and after each step.
+
+        x (T, N, H) is the input's share, weight (H, H) gives that of h (N, H):
+
+            h' = tanh(x + W h),    or relu for tanh
+        """
+        across = self.permute(weight, (1, 0))
+        hs = [h]
+        for t in range(x.shape[0]):
+            total = self.getitem(x, (t,)) + self.matmul(h, across)
+            h = self.relu(total) if relu else self.tanh(total)
+            hs.append(h)
+        return self._stacked(hs)
+
+    @in_float32
+    def rnn_grad(
+        self, grad: Array, states: Array, weight: Array, relu: bool
+    ) -> tuple[Array, Array, Array]:
+        """Gradients for x, h and weight, of the gradient for the states."""
+        steps = states.shape[0] - 1
+        grad_h = self.getitem(grad, (steps,))
+        found = []
+        for t in reversed(range(steps)):
+            after = self.getitem(states, (t + 1,))
+            if relu:
+                found.append(self.where(after <= 0, self.full((), 0, grad.dtype), grad_h))
+            else:
+                found.append(grad_h * (1 - after * after))
+            grad_h = self.getitem(grad, (t,)) + self.matmul(found[-1], weight)
+        grad_x = self._stacked(found[::-1])
+        return grad_x, grad_h, self._weight_grad(grad_x, states)
+
+    def _weight_grad(self, grad: Array, states: Array) -> Array:
+        """Of a product with h before each step: grad (T, N, rows), states (T + 1, N, H)."""
+        steps, n, rows = grad.shape
+        held = self.reshape(self.getitem(states, (slice(0, steps),)), (steps * n, states.shape[-1]))
+        return self.matmul(self.permute(self.reshape(grad, (steps * n, rows)), (1, 0)), held)
+
+    def _split(self, gates: Array, parts: int) -> list[Array]:
+        """Equal parts of the last axis."""
+        size = gates.shape[-1] // parts
+        starts = range(0, parts * size, size)
         return [self.getitem(gates, (..., slice(start, start + size))) for start in starts]
 
     def _stacked(self, arrays: list[Array]) -> Array:

@@ -1,0 +1,42 @@
+"""All steps of a recurrent layer in one direction.
+
+The formulas and their sources stand in `gradient.backends.composed.recurrent`. T is the number of
+steps, N of sequences, H the hidden size. The rules name all operands on which saved gates and
+states depend: what differentiates a rule needs them.
+"""
+
+from __future__ import annotations
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+from gradient.ops.autocast import lower_precision
+
+
+@lower_precision
+@op(lambda g, be, x, h, weight, out, relu: be.rnn_grad(g, out, weight, relu),
+    promotion="same_float")  # fmt: skip
+def rnn(be: Backend[Array], x: Array, h: Array, weight: Array, /, *, relu: bool = False) -> Array:
+    """h before and after each step (T + 1, N, H), of x (T, N, H) and weight (H, H)."""
+    return be.rnn(x, h, weight, relu)
+
+
+@lower_precision
+@op(lambda g, be, x, h, c, weight, out, gates: be.lstm_grad(g, out, gates, weight),
+    promotion="same_float")  # fmt: skip
+def lstm(
+    be: Backend[Array], x: Array, h: Array, c: Array, weight: Array, /
+) -> tuple[Array, dict[str, Array]]:
+    """h and c before and after each step (2, T + 1, N, H), of x (T, N, 4 H) and weight (4 H, H)."""
+    states, gates = be.lstm(x, h, c, weight)
+    return states, {"gates": gates}
+
+
+@lower_precision
+@op(lambda g, be, x, h, weight, bias, out, gates: be.gru_grad(g, out, gates, weight),
+    promotion="same_float")  # fmt: skip
+def gru(
+    be: Backend[Array], x: Array, h: Array, weight: Array, bias: Array, /
+) -> tuple[Array, dict[str, Array]]:
+    """h before and after each step (T + 1, N, H), of x (T, N, 3 H), weight (3 H, H), bias (3 H)."""
+    states, gates = be.gru(x, h, weight, bias)
+    return states, {"gates": gates}
