@@ -376,6 +376,8 @@ AT_OFFSETS: dict[str, Any] = {
     "attention": lambda o: o.heads(),
     "attention_grad": attention_grad,
     "cached_attention": cached_attention,
+    "relu": lambda o: (both_signs(o),),
+    "relu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), np.maximum(both_signs(o), 0)),
     "silu": lambda o: (both_signs(o),),
     "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "gelu": lambda o: (both_signs(o),),

@@ -561,8 +561,9 @@ CASES: dict[str, list[Case]] = {
     # Activations
     "sigmoid": each(-20, 20),
     "logsigmoid": each(-20, 20),
-    "relu": each(),
+    "relu": each(-20, 20),
     "softplus": [*each(-9, 9), lambda a: (a(a.rows, 7, low=-9, high=9), 2.0, 4.0)],
+    "relu_grad": [lambda a: (a(a.rows, 67), np.maximum(a(a.rows, 67), 0))],
     "silu": each(-20, 20),
     "silu_grad": [lambda a: (a(a.rows, 67), 3 * a(a.rows, 67))],
     "gelu": [lambda a, how=how: (3 * a(a.rows, 67), how) for how in ("none", "tanh")],

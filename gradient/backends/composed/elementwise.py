@@ -271,6 +271,10 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def relu(self, x: Array) -> Array:
         return self.maximum(x, self.full((), 0, x.dtype))
 
+    def relu_grad(self, g: Array, out: Array) -> Array:
+        """g where relu gave more than 0, or NaN."""
+        return self.where(out <= 0, self.full((), 0, g.dtype), g)
+
     @in_float32
     def softplus(self, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
         """log(1 + exp(beta x)) / beta; the identity where beta x > threshold."""

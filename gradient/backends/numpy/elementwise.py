@@ -13,6 +13,16 @@ from gradient.backends.numpy import kernels, threads
 class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
     """Overrides of `composed.elementwise`."""
 
+    def relu(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().relu(x)
+        return _each(kernels.load("elementwise").relu, x)
+
+    def relu_grad(self, g: np.ndarray, out: np.ndarray) -> np.ndarray:
+        if not kernels.supports(out, g):
+            return super().relu_grad(g, out)
+        return _each(kernels.load("elementwise").relu_grad, g, out)
+
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)

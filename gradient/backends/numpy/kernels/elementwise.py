@@ -15,6 +15,23 @@ CHUNK = 1 << 16
 
 
 @strict_kernel
+def relu(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = zero if x[i] < zero else x[i]
+
+
+@strict_kernel
+def relu_grad(start, stop, g, out, y):
+    """`out` is what relu gave."""
+    g, out, y = g[start:stop], out[start:stop], y[start:stop]
+    zero = g.dtype.type(0)
+    for i in range(out.size):
+        y[i] = zero if out[i] <= zero else g[i]
+
+
+@strict_kernel
 def silu(start, stop, x, y):
     """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]
