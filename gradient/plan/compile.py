@@ -30,7 +30,10 @@ R = TypeVar("R")
 SIGNATURES = 64
 """Signatures of arguments that have plans at a time."""
 VARIANTS = 8
-"""Plans of one signature, for attributes and modes that differ, and recordings without success."""
+"""Plans of one signature at a time, for attributes and modes that differ; recordings without
+success; and plans in a row that were dropped before they had paid."""
+WORTH = 16
+"""Replays after which a plan has paid for its recordings."""
 
 
 class Signature:
@@ -39,12 +42,34 @@ class Signature:
     def __init__(self, held: list[Any]):
         self.held = held
         self.calls = self.replays = self.recordings = self.fruitless = 0
+        self.plans = self.wasted = 0
         self.variants: list[Variant] = []
+        """The plan that was used last is the last one."""
         self.pending: list[tuple[Recording, Watch]] = []
         self.used: set[int] = set()
         """Which of the first call's results got a gradient afterwards."""
         self.reason: str | None = None
         self.changes: list[str] = []
+
+    def use(self, variant: Variant) -> None:
+        """Note a replay."""
+        self.replays += 1
+        variant.replays += 1
+        if variant is not self.variants[-1]:
+            self.variants.remove(variant)
+            self.variants.append(variant)
+
+    def drop(self, variant: Variant) -> None:
+        """Forget a plan, its memory and the tensors that it holds."""
+        self.variants.remove(variant)
+        self.wasted = 0 if variant.replays >= WORTH else self.wasted + 1
+
+    def add(self, variant: Variant) -> None:
+        """Keep a plan, in the place of the one that was not used for longest if they are many."""
+        if len(self.variants) == VARIANTS:
+            self.drop(self.variants[0])
+        self.variants.append(variant)
+        self.plans += 1
 
 
 class Compiled(Transparent, Generic[P, R]):
@@ -82,7 +107,7 @@ class Compiled(Transparent, Generic[P, R]):
         signature.calls += 1
         if signature.reason is not None:
             return self._eagerly(signature, args, options)
-        for variant in signature.variants:
+        for variant in reversed(tuple(signature.variants)):
             what = variant.changed()
             if what is None and variant.takes(arguments.inputs):
                 try:
@@ -96,8 +121,10 @@ class Compiled(Transparent, Generic[P, R]):
                         "gradients of more than 4 of its calls are still to be computed at a time"
                     )
                     return again()
-                signature.replays += 1
+                signature.use(variant)
                 return variant.replay(executor, arguments.inputs, again)
+            if variant.watch.outdated:
+                signature.drop(variant)
             if what is not None and what not in signature.changes[-VARIANTS:]:
                 signature.changes.append(what)
         if signature.calls == 1:  # what is born in a first call is no part of a step
@@ -111,7 +138,7 @@ class Compiled(Transparent, Generic[P, R]):
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        if len(signature.variants) >= VARIANTS or signature.fruitless >= VARIANTS:
+        if max(signature.wasted, signature.fruitless) >= VARIANTS:
             changes = signature.changes[-1] if signature.changes else "something it reads"
             signature.reason = (
                 f"it was recorded {signature.recordings} times, for {changes} changes"
@@ -131,7 +158,9 @@ class Compiled(Transparent, Generic[P, R]):
         recording.backward = run.backward
         by_id = {id(a): t for a, t in zip(aliases, arguments.inputs, strict=True)}
         signature.reason = recording.broken or run.reason or _side_effect(watch, recording, states)
-        if signature.reason is None:
+        if signature.reason is None and recording.readers.born:
+            signature.fruitless += 1
+        elif signature.reason is None:
             self._compare(signature, recording, watch, device)
         if signature.reason is not None:
             signature.pending = []
@@ -158,7 +187,7 @@ class Compiled(Transparent, Generic[P, R]):
         if signature.reason is None:
             try:
                 variant = Variant(first, recording, watch, self.fuse, self._tell, device)
-                signature.variants.append(variant)
+                signature.add(variant)
             except PlanError as error:
                 signature.reason = str(error)
 
@@ -184,7 +213,7 @@ class Compiled(Transparent, Generic[P, R]):
     @property
     def recompiles(self) -> int:
         """How many plans were made beyond the first."""
-        return max(0, sum(len(s.variants) for s in self.signatures.values()) - 1)
+        return max(0, sum(s.plans for s in self.signatures.values()) - 1)
 
     def explain(self, calls: bool = False) -> str:
         """What was recorded for each signature, its memory, and what broke a plan, and where; with

@@ -57,8 +57,10 @@ class Readers:
             for group in optimizer.param_groups
             for p in group["params"]
         }
-        self._states = {id(o): numbers_of(o) for o in optimizers}
+        self._states = {id(o): values_of(o) for o in optimizers}
         self.counts: list[dict[str, Any]] = []
+        self.born = False
+        """Whether the run made the state of a parameter that had none: no later step does."""
         self.computed: list[Computed] = []
         self._by_id: dict[int, Computed] = {}
         self._kept: list[tuple[dict[str, Any], str, Any]] = []
@@ -141,8 +143,9 @@ class Readers:
         for generator, start in self.starts:
             if generator.offset != start:
                 self.drawn.append((generator, generator.offset - start))
+        states, self._states = self._states, {}  # tensors, which are not to be held
         for optimizer in {id(o): o for o, _, _ in self.by_param.values()}.values():
-            before = self._states[id(optimizer)]
+            before = states[id(optimizer)]
             for p, state in optimizer.state.items():
                 for key, value in state.items():
                     was = before.get((id(p), key))
@@ -150,6 +153,9 @@ class Readers:
                     if made is not None and made.value is value and was is not None:
                         made.keeps = state, key
                         self._depend(made)
+                        continue
+                    if (id(p), key) not in before or (was is None and value is not None):
+                        self.born = True
                         continue
                     if not isinstance(value, (int, float)) or value == was:
                         continue
@@ -232,11 +238,8 @@ def _offset_of(generator: Generator, further: int) -> int:
     return generator.offset + further
 
 
-def numbers_of(optimizer: Optimizer) -> dict[tuple[int, str], Any]:
-    """The numbers in an optimiser's state, by parameter and name."""
+def values_of(optimizer: Optimizer) -> dict[tuple[int, str], Any]:
+    """What an optimiser's state holds, by parameter and name."""
     return {
-        (id(p), key): value
-        for p, state in optimizer.state.items()
-        for key, value in state.items()
-        if isinstance(value, (int, float)) or value is None
+        (id(p), key): value for p, state in optimizer.state.items() for key, value in state.items()
     }

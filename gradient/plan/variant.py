@@ -72,6 +72,7 @@ class Variant:
     ):
         self.backend: Any = backends.get(device)
         self.watch, self.readers = watch, second.readers
+        self.replays = 0
         backward = second.backward
         if not _same_backward(first.backward, backward):
             raise PlanError("what its results depend on differs from call to call")

@@ -51,10 +51,11 @@ class Watch:
 
     tensors  those that were found, by id: what the program can change behind a plan's back is
              among them. They are on `device`, or it is refused
+    outdated it was found that what was there has been replaced for good
     """
 
     def __init__(self, *starts: Any, device: str = "cpu"):
-        self.device = device
+        self.device, self.outdated = device, False
         self.tensors: dict[int, Any] = {}
         self._parts: list[_Part] = []
         self._seen: dict[int, Any] = {}
@@ -188,6 +189,7 @@ class Watch:
             if ids != part.ids:
                 what = part.difference(now, live)
                 if what is not None:
+                    self.outdated = part.final
                     return what
                 part.values, part.ids = now, ids
         return None
@@ -195,6 +197,9 @@ class Watch:
 
 class _Part:
     """Some values in one place, and what they were."""
+
+    final = False
+    """Whether values that were replaced do not come back."""
 
     def __init__(self, path: str):
         self.path = path
@@ -258,6 +263,8 @@ class _State(_Part):
 class _Owned(_Part):
     """An optimiser's groups and the states of its parameters, in which a plan reads and writes:
     `load_state_dict` gives it others, whatever these hold. States may be born."""
+
+    final = True
 
     def __init__(self, path: str, optimizer: Optimizer):
         self.optimizer, self.known = optimizer, [*optimizer.state]

@@ -177,14 +177,7 @@ def test_state_that_an_optimiser_is_given_is_used(name: str, change: Any) -> Non
             each(x, y)
         return [p.tolist() for p in model.parameters()]
 
-    if (
-        change is forgotten
-    ):  # a state is born in a step: it may run eagerly from then on, and say so
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            assert run(gradient.compile) == run(eager)
-    else:
-        assert run(compiled) == run(eager)
+    assert run(compiled) == run(eager)
 
 
 def test_an_optimiser_that_reads_values_says_so() -> None:

@@ -1,0 +1,144 @@
+"""How many plans gradient.compile keeps, when it records anew, and when it gives up."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gradient
+import gradient.functional as F
+from gradient import nn, optim
+from gradient.plan.compile import VARIANTS, WORTH
+from support.small_modules import batches, mlp
+
+pytestmark = pytest.mark.cpu_only
+
+OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+    "Adam": lambda p: optim.Adam(p, lr=0.01),
+    "AdamW": lambda p: optim.AdamW(p, lr=0.01, fused=True),
+    "RMSprop": lambda p: optim.RMSprop(p, lr=0.01),
+}
+
+
+def trained(
+    wrap: Callable[[Any], Any],
+    make_optimizer: Callable[[Any], optim.Optimizer],
+    steps: int,
+    change: Callable[[int, nn.Module, optim.Optimizer], None],
+    frozen: bool = False,
+) -> tuple[list[Any], Any]:
+    """The losses and parameters of a training in which `change` is called before each step, and
+    what was compiled."""
+    gradient.manual_seed(0)
+    model = mlp()
+    next(model.parameters()).requires_grad_(not frozen)
+    optimizer = make_optimizer(model.parameters())
+
+    @wrap
+    def step(x: gradient.Tensor, y: gradient.Tensor) -> gradient.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    losses = []
+    data = batches(False, 5)
+    for i in range(steps):
+        change(i, model, optimizer)
+        losses.append(step(*data[i % 5]).item())
+    return [losses, [p.tolist() for p in model.parameters()]], step
+
+
+def strictly(step: Any) -> Any:
+    return gradient.compile(step, fullgraph=True)
+
+
+def eager(step: Any) -> Any:
+    return step
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_that_is_unfrozen_is_recorded(name: str) -> None:
+    """Its state is born in a step, which is recorded in vain; those after it are replayed."""
+
+    def unfreeze(i: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        if i == 6:
+            next(model.parameters()).requires_grad_(True)
+
+    expected, _ = trained(eager, OPTIMIZERS[name], 16, unfreeze, frozen=True)
+    found, step = trained(strictly, OPTIMIZERS[name], 16, unfreeze, frozen=True)
+    assert found == expected
+    (signature,) = step.signatures.values()
+    assert signature.replays >= 9 and step.recompiles == 1, step.explain()
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_an_optimiser_may_be_given_state_any_number_of_times(name: str) -> None:
+    """A plan of a state that the optimiser no longer has is dropped, and that state with it."""
+    times, every = VARIANTS + 3, WORTH + 4
+    states: list[weakref.ref[Any]] = []
+
+    def load(i: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        if i and i % every == 0:
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            state = next(iter(optimizer.state.values()))
+            states.append(weakref.ref(next(t for t in state.values() if hasattr(t, "array"))))
+
+    expected, _ = trained(eager, OPTIMIZERS[name], every * times, load)
+    states.clear()
+    found, step = trained(strictly, OPTIMIZERS[name], every * times, load)
+    assert found == expected
+    (signature,) = step.signatures.values()
+    assert len(signature.variants) == 1 and step.recompiles == times - 1, step.explain()
+    assert signature.replays >= times * (WORTH + 1)
+    gc.collect()
+    assert sum(ref() is not None for ref in states[:-1]) == 0
+
+
+def test_plans_that_do_not_pay_are_given_up() -> None:
+    def load(i: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        if i % 5 == 0:
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+    steps = 5 * (VARIANTS + 4)
+    expected, _ = trained(eager, OPTIMIZERS["AdamW"], steps, load)
+    with pytest.warns(UserWarning, match="was recorded .* groups or state .* changes"):
+        found, step = trained(gradient.compile, OPTIMIZERS["AdamW"], steps, load)
+    assert found == expected
+    assert step.recompiles == VARIANTS - 1
+
+
+def test_the_plans_that_were_used_last_are_kept() -> None:
+    """Beyond `VARIANTS` values of what a function reads, the oldest plan goes."""
+    box = [0.0]
+
+    @gradient.compile(fullgraph=True)
+    def f(x: gradient.Tensor) -> gradient.Tensor:
+        return x * box[0]
+
+    def use(value: float, calls: int) -> int:
+        before = signature().replays if f.signatures else 0  # type: ignore[attr-defined]
+        box[0] = value
+        for i in range(calls):
+            assert f(gradient.ones(2) + i).tolist() == [(1 + i) * value] * 2
+        return int(signature().replays - before)
+
+    def signature() -> Any:
+        (found,) = f.signatures.values()  # type: ignore[attr-defined]
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for value in range(1, VARIANTS + 4):
+            use(float(value), WORTH + 3)
+            assert use(1.0, 2) == 2  # never the oldest
+    assert len(signature().variants) == VARIANTS
+    assert use(float(VARIANTS + 3), 2) == 2 and use(2.0, 3) == 1  # recorded twice again
