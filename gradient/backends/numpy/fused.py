@@ -31,6 +31,8 @@ TEXTS = {
     "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}",
     # As the kernels of `kernels.elementwise` have them.
+    "relu": "{T}(0) if {0} < {T}(0) else {0}",
+    "relu_grad": "{T}(0) if {1} <= {T}(0) else {0}",
     "silu": "{0} * sigmoid({0})",
     "silu_grad": "{0} * (sigmoid({1}) * ({T}(1) + {1} * ({T}(1) - sigmoid({1}))))",
     "gelu": "{0} * normal({0})[0]",

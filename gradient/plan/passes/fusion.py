@@ -26,7 +26,7 @@ PLAIN = {"pow": (1, 2), "gelu": (1, "none"), "gelu_grad": (2, "none")}
 
 EXACT = {
     *("add", "sub", "mul", "truediv", "neg", "abs", "sqrt", "pow", "where", "maximum", "minimum"),
-    *("astype", *COMPARISONS, *LOGICAL),
+    *("relu", "relu_grad", "astype", *COMPARISONS, *LOGICAL),
 }
 """Calls whose results are correctly rounded, in NumPy as in a kernel."""
 
