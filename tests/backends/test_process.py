@@ -293,10 +293,10 @@ def test_the_queue_is_bounded(start: Callable[..., ProcessBackend]) -> None:
     most = 0
     for _ in range(3 * WINDOW):
         x = x + 1
-        most = max(most, len(client._lines))
+        most = max(most, client.unconfirmed)
     assert read(x).tolist() == [3 * WINDOW]
     assert WINDOW < most <= 2 * WINDOW + BATCH
-    assert len(client._lines) < 10
+    assert client.unconfirmed < 10
 
 
 def test_arrays_are_freed(start: Callable[..., ProcessBackend]) -> None:
@@ -358,6 +358,59 @@ def test_importing_gradient_loads_no_part_of_it() -> None:
     code = "import sys, gradient; print([m for m in sys.modules if 'process' in m or 'mlx' in m])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# Ctrl-C -----------------------------------------------------------------------------------------
+
+
+class Interrupt:
+    """A trace function that raises KeyboardInterrupt before the n-th instruction of the client."""
+
+    def __init__(self, n: int):
+        self.left = n
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.endswith(("client.py", "connection.py")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self
+
+
+def test_an_interrupted_call_leaves_every_message_whole_and_once(
+    start: Callable[..., ProcessBackend],
+) -> None:
+    """Wherever Ctrl-C comes: nothing is sent twice, and every answer is that of its request."""
+    backend = start()
+    x = tensor(backend, [1, 2])
+    big = np.arange(SLOT // 2, dtype=np.float32)  # two parts of the shared memory
+    count, n, tracer = 0, 0, sys.gettrace()
+    interrupted = True
+    while interrupted:
+        n += 1 + n // 8
+        counter = tensor(backend, np.zeros(4000, np.float32))
+        assert read(counter).sum() == 0
+        try:
+            sys.settrace(Interrupt(n))
+            counter += 1
+            backend.synchronize()
+            there = backend.asarray(big)
+            backend.to_numpy(there)
+            interrupted = False
+        except KeyboardInterrupt:
+            count += 1
+        finally:
+            sys.settrace(tracer)
+        assert read(counter).sum() in (0, 4000)
+        assert read(x + n).tolist() == [1 + n, 2 + n]
+        assert (backend.to_numpy(backend.asarray(big + n)) == big + n).all()
+    assert count > 20
+    gc.collect()
+    backend.synchronize()
+    assert backend.statistics()["arrays"] <= 8
 
 
 # Views and writes --------------------------------------------------------------------------------

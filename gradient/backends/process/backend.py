@@ -228,9 +228,8 @@ class ProcessBackend(Backend[Any]):
         return op(self.client, "argsort", x.shape, INT64, (x,), {"axis": over})
 
     def matmul(self, a: Handle, b: Handle) -> Handle:
-        dtype = shapes.common_dtype(a.dtype, b.dtype)
-        shape = shapes.matmul(a.shape, b.shape)
-        return op(self.client, "matmul", shape, dtype, (cast(a, dtype), cast(b, dtype)))
+        out: Handle = handle.binary("matmul", a, b)
+        return out
 
     # Shape ---------------------------------------------------------------------------------------
 

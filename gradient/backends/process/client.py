@@ -11,12 +11,12 @@ import math
 import threading
 from collections import deque
 from collections.abc import Sequence
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradient.backends.process.connection import Connection, msgpack
+from gradient.backends.process.connection import Connection, Parcel, msgpack
 from gradient.backends.process.protocol import (
     ERRORS,
     INLINE,
@@ -44,41 +44,52 @@ Out = tuple[int, str, tuple[int, ...]]
 """An array that a message makes: its id, its dtype's name, its shape."""
 
 
+Queued = tuple[bytes, CodeType, int]
+"""A message, and the place in the user's program that it is of: a code object, an offset."""
+
+
 class _Reply:
     """What a request is answered with. `kind` says what the client does with it."""
 
-    __slots__ = ("error", "kind", "message", "value")
+    __slots__ = ("answer", "at", "error", "kind", "value")
 
-    def __init__(self, kind: str, message: int):
-        self.kind, self.message = kind, message
+    def __init__(self, kind: str, at: int | None = None):
+        self.kind, self.at = kind, at  # the part of the shared memory that it is about
+        self.answer: list[Any] | None = None  # not there yet
         self.value: Any = None
         self.error: PluginError | None = None
 
 
+class _Sent(NamedTuple):
+    """Messages that are sent together, until the plugin is known to have had them."""
+
+    first: int  # the number of the first
+    lines: list[Location]
+    taken: list[Queued]  # from the queue, where they may still be
+    parcel: Parcel
+    reply: _Reply | None  # to the last of them, if it is answered
+
+
 class Client:
-    """A plugin and the messages that it is sent. Any thread may use it."""
+    """A plugin and the messages that it is sent. Any thread may use it.
+
+    Ctrl-C may interrupt any of its methods anywhere. So whatever has to change together changes by
+    one append or assignment: a message is sent once, and gets its own answer, whatever happens.
+    """
 
     def __init__(self, command: Sequence[str], device: str, timeout: float):
         self.connection = Connection(command, timeout)
         self.lock = threading.RLock()
-        packer = msgpack().Packer(autoreset=False)
-        self._packer, self._pack = packer, packer.pack
-        self._queued = 0
+        self._pack = msgpack().Packer().pack
         self.new_id = itertools.count(1).__next__
+        self.queue: deque[Queued] = deque()
+        """Messages that are not sent yet. (Appending needs no lock.)"""
         self.freed: deque[int] = deque()
         """Ids that nobody refers to any more. (A garbage collection appends to it, at any time, so
         it needs no lock.)"""
         self.forgotten: deque[int] = deque()
         """Graphs that nobody has any more."""
-        self.computed = 0
-        """Messages that compute, so far."""
-        self.sent = 0
-        """Messages so far: the number of the next one."""
-        self._lines: deque[Location] = deque()
-        self._first_line = 0  # the message whose line is the first of `_lines`
-        self._replies: deque[_Reply] = deque()
-        self._busy = 0  # slots of the region that the plugin has not read yet
-        self._next_slot = 0
+        self._sent: deque[_Sent] = deque([_Sent(0, [], [], Parcel(b""), None)])
         self._asked = 0
         self._deferred: PluginError | None = None  # told when nobody waited: the next who waits
         about = self.request("hello", VERSION, device, REGION)
@@ -91,71 +102,89 @@ class Client:
         self.ops = frozenset(about["ops"])
         self.dtypes = frozenset(about["dtypes"])
 
+    @property
+    def sent(self) -> int:
+        """Messages that were sent so far: the number of the next one, if none is queued."""
+        last = self._sent[-1]
+        return last.first + len(last.lines)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that the plugin may not have had yet."""
+        return self.sent - self._sent[0].first
+
     # What computes -------------------------------------------------------------------------------
 
     def op(
         self, name: str, outs: Sequence[Out], inputs: Sequence[Any], options: dict[str, Any] | None
     ) -> None:
         """Queue an op. An input is an id, [a number], or None for one that is not given."""
-        frame: FrameType | None = getframe(2)
+        with self.lock:
+            data = self._pack(("op", name, outs, inputs, options))
+        self.post(data, getframe(2))
+
+    def post(self, data: bytes, frame: FrameType | None) -> None:
+        """Queue a message that is not answered, of the user's code that called `frame`."""
         while frame is not None and inside[frame.f_code.co_filename]:
             frame = frame.f_back
-        with self.lock:
-            self._pack(("op", name, outs, inputs, options))
-            self._lines.append(_NOWHERE if frame is None else (frame.f_code, frame.f_lasti))
-            self.sent += 1
-            self.computed += 1
-            self._queued += 1
-            if self._queued >= BATCH:
-                self.flush()
+        if frame is None:
+            self.queue.append((data, *_NOWHERE))
+        else:
+            self.queue.append((data, frame.f_code, frame.f_lasti))
+        if len(self.queue) >= BATCH:
+            self.flush()
 
-    def post(self, *message: Any) -> None:
+    def message(self, *message: Any) -> None:
         """Queue a message that is not answered."""
         with self.lock:
-            self._pack(message)
-            self._lines.append(location_of(user_frame(2)))
-            self.sent += 1
-            self.computed += 1
-            self._queued += 1
-            if self._queued >= BATCH:
-                self.flush()
+            data = self._pack(message)
+        self.post(data, getframe(2))
 
     def flush(self) -> None:
         """Send what is queued."""
         with self.lock:
-            if self.freed:
-                freed = []
-                while self.freed:
-                    freed.append(self.freed.popleft())
-                self._pack(("free", freed))
-                self._lines.append(_NOWHERE)
-                self.sent += 1
-            while self.forgotten:
-                self._pack(("forget", self.forgotten.popleft()))
-                self._lines.append(_NOWHERE)
-                self.sent += 1
-            data = self._packer.bytes()
-            self._packer.reset()
-            self._queued = 0
-            if data:
-                self.connection.send(data)
+            self._hand_over()
             if self.sent - self._asked >= WINDOW:
                 self._keep_up()
 
+    def _hand_over(self) -> None:
+        """Number what is queued, and send it."""
+        last, queue = self._sent[-1], self.queue
+        while queue and any(queue[0] is item for item in last.taken):
+            queue.popleft()  # an interrupted call has left it there
+        freed, forgotten = list(self.freed), list(self.forgotten)
+        taken = list(queue)  # afterwards: what uses an id was queued before the id was freed
+        messages = [("free", freed)] if freed else []
+        data = [*(item[0] for item in taken), *map(self._pack, messages)]
+        data += [self._pack(("forget", graph)) for graph in forgotten]
+        if data:
+            lines = [item[1:] for item in taken] + [_NOWHERE] * (len(data) - len(taken))
+            self._sent.append(_Sent(self.sent, lines, taken, Parcel(b"".join(data)), None))
+        for names, count in (
+            (queue, len(taken)), (self.freed, len(freed)), (self.forgotten, len(forgotten)),
+        ):  # fmt: skip
+            for _ in range(count):
+                names.popleft()
+        self._sent[-1].taken.clear()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what has a number."""
+        left: list[Parcel] = []
+        for sent in reversed(self._sent):
+            if sent.parcel.gone:
+                break
+            left.append(sent.parcel)
+        for parcel in reversed(left):
+            self.connection.send(parcel)
+
     def _keep_up(self) -> None:
         """Ask how far the plugin is, and wait if it is two windows behind."""
-        before = [reply for reply in self._replies if reply.kind == "progress"]
+        before = [reply for reply in self._unanswered() if reply.kind == "progress"]
         self._asked = self.sent
-        self._ask("progress", "sync", None)
-        self.connection.send(self._take())
-        if before:
-            self._wait(before[-1])
-
-    def _take(self) -> bytes:
-        data: bytes = self._packer.bytes()
-        self._packer.reset()
-        self._queued = 0
-        return data
+        self._ask(_Reply("progress"), "sync", None)
+        while before and before[-1].answer is None:
+            self._one_reply()
 
     # What is answered ----------------------------------------------------------------------------
 
@@ -166,54 +195,62 @@ class Client:
             PluginError: something that the plugin was asked before, or this, has failed.
         """
         with self.lock:
-            reply = self._ask("value", *message)
-            self.flush()
-            value = self._wait(reply)
+            value = self._wait(self._ask(_Reply("value"), *message))
             if self._deferred is not None:
                 error, self._deferred = self._deferred, None
                 raise error
             return value
 
-    def _ask(self, kind: str, *message: Any) -> _Reply:
-        reply = _Reply(kind, self.sent)
-        self._pack(message)
-        self._lines.append(location_of(user_frame(3)))
-        self.sent += 1
-        self._replies.append(reply)
+    def _ask(self, reply: _Reply, *message: Any) -> _Reply:
+        """Send a message that will have this reply, and all that is queued before it."""
+        self._hand_over()
+        lines = [location_of(user_frame(3))]
+        self._sent.append(_Sent(self.sent, lines, [], Parcel(self._pack(message)), reply))
+        self._send()
         return reply
+
+    def _unanswered(self) -> list[_Reply]:
+        found = [sent.reply for sent in self._sent if sent.reply is not None]
+        return [reply for reply in found if reply.answer is None]
 
     def _wait(self, wanted: _Reply) -> Any:
         """Take replies, which come in the order of their requests, up to the one wanted."""
-        while wanted in self._replies:
+        while wanted.answer is None:
             self._one_reply()
         if wanted.error is not None:
             raise wanted.error
         return wanted.value
 
     def _one_reply(self) -> None:
-        kind, *rest = self.connection.receive()
-        if not self._replies:
+        sent, messages = self._sent, self.connection.messages
+        asked = [each for each in sent if each.reply is not None]
+        if messages and any(each.reply.answer is messages[0] for each in asked if each.reply):
+            messages.popleft()  # an interrupted call has left it there
+        message = self.connection.receive()
+        waiting = next((each for each in asked if each.reply and each.reply.answer is None), None)
+        if waiting is None or waiting.reply is None:
             self.connection.fail("the plugin has answered what it was not asked")
-        reply = self._replies.popleft()
+        kind, *rest = message
+        reply = waiting.reply
         if kind == "error":
             reply.error = self._error(*rest)
             if reply.kind != "value":
                 self._deferred = self._deferred or reply.error
         else:
             reply.value = rest[0] if rest else None
-        if reply.kind == "slot":
-            self._busy -= 1
-        while self._first_line < reply.message and self._lines:  # older errors were told by now
-            self._lines.popleft()
-            self._first_line += 1
+        reply.answer = message
+        messages.popleft()
+        while sent[0] is not waiting:  # their errors were told by now
+            sent.popleft()
 
     def _error(self, kind: Any = None, text: Any = "", number: Any = None, op: Any = "", *_: Any
                ) -> PluginError:  # fmt: skip
         where = ""
         if isinstance(number, int):
-            at = number - self._first_line
-            if 0 <= at < len(self._lines) and self._lines[at] is not _NOWHERE:
-                where = f", at {source_line(self._lines[at])}"
+            lines = (each.lines[number - each.first] for each in self._sent
+                     if 0 <= number - each.first < len(each.lines))  # fmt: skip
+            line = next(lines, _NOWHERE)
+            where = f", at {source_line(line)}" if line is not _NOWHERE else ""
             where = f" (message {number}{where})"
         return ERRORS.get(kind, PluginError)(f"{op}: {text}{where}")
 
@@ -225,26 +262,29 @@ class Client:
         with self.lock:
             number = self.new_id()
             if array.nbytes <= INLINE:
-                self.post("put", number, name, shape, array.tobytes())
+                self.message("put", number, name, shape, array.tobytes())
                 return number
-            self.post("new", number, name, shape)
+            self.message("new", number, name, shape)
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for start in range(0, data.size, SLOT):
-                part = data[start : start + SLOT]
-                at = self._free_slot()
-                self.connection.region[at : at + part.size] = part
-                self._busy += 1
-                self._ask("slot", "write", number, start, at, part.size)
-                self.flush()
+            try:
+                for start in range(0, data.size, SLOT):
+                    part = data[start : start + SLOT]
+                    at = self._free_slot()
+                    self.connection.region[at : at + part.size] = part
+                    self._ask(_Reply("write", at), "write", number, start, at, part.size)
+            except BaseException:
+                self.freed.append(number)
+                raise
         return number
 
     def _free_slot(self) -> int:
-        """Where the next part of the shared memory begins that the plugin has read."""
-        while self._busy >= SLOTS:
+        """Where a part of the shared memory begins that no message on its way is about."""
+        while True:
+            used = {reply.at for reply in self._unanswered()}
+            for at in range(0, REGION, SLOT):
+                if at not in used:
+                    return at
             self._one_reply()
-        at = self._next_slot * SLOT
-        self._next_slot = (self._next_slot + 1) % SLOTS
-        return at
 
     def get(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Copy an array from the device, when what it depends on is computed."""
@@ -256,16 +296,13 @@ class Client:
             return np.frombuffer(bytearray(data), dtype).reshape(shape)
         out = np.empty(nbytes, np.uint8)
         with self.lock:
-            while self._busy:  # what is being read must not be written
-                self._one_reply()
             self.request("sync", [number])
             asked: deque[tuple[_Reply, int, int, int]] = deque()
             for start in range(0, nbytes, SLOT):
                 if len(asked) == SLOTS:
                     self._take_part(out, *asked.popleft())
                 count, at = min(SLOT, nbytes - start), self._free_slot()
-                reply = self._ask("value", "read", number, start, at, count)
-                self.flush()
+                reply = self._ask(_Reply("value", at), "read", number, start, at, count)
                 asked.append((reply, start, at, count))
             while asked:
                 self._take_part(out, *asked.popleft())

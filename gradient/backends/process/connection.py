@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import IO, Any, NoReturn
 
@@ -31,6 +32,16 @@ GRACE = 2.0
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+class Parcel:
+    """Bytes on their way. However sending them is interrupted, it is known how many have gone."""
+
+    __slots__ = ("counts", "data", "gone")
+
+    def __init__(self, data: bytes):
+        self.data, self.gone = data, False
+        self.counts: list[int] = []
+
+
 class Connection:
     """A plugin that runs. Its standard input and output are one socket; what it writes to standard
     error is shown when it fails.
@@ -41,7 +52,9 @@ class Connection:
 
     def __init__(self, command: Sequence[str], timeout: float):
         self.command = list(command)
-        self._unsent = bytearray()
+        self._received: deque[bytes] = deque()
+        self.messages: deque[Any] = deque()
+        """What has come and was not dealt with."""
         self.lost: str | None = None
         """Why nothing can be sent any more."""
         self._unpacker = msgpack().Unpacker(
@@ -79,39 +92,44 @@ class Connection:
     def timeout(self, seconds: float) -> None:
         self.socket.settimeout(seconds)
 
-    def send(self, data: bytes) -> None:
-        """Send messages. What Ctrl-C has kept back goes before what is sent next."""
+    def send(self, parcel: Parcel) -> None:
+        """Send messages, or what is left of them."""
         if self.lost is not None:
             raise PluginError(self.lost)
-        self._unsent += data
         try:
-            while self._unsent:
-                del self._unsent[: self.socket.send(self._unsent)]
+            while (gone := sum(parcel.counts)) < len(parcel.data):
+                rest = memoryview(parcel.data)[gone:]
+                # In one call: Ctrl-C never comes between sending bytes and counting them.
+                parcel.counts.extend(map(self.socket.send, (rest,)))
         except TimeoutError:
             self._hangs()
         except OSError:
             self._ended()
+        parcel.gone = True
+        parcel.data = b""
 
     def receive(self) -> list[Any]:
-        """The next message."""
+        """The next message, which stays the first of `messages`."""
         if self.lost is not None:
             raise PluginError(self.lost)
-        while True:
+        received = self._received
+        while not self.messages:
             try:
-                message = next(self._unpacker, None)
-            except Exception as error:  # whatever it makes of bytes that are none of a message
-                self.fail(f"the plugin has sent what is no message ({error})")
-            if message is not None:
-                break
-            try:
-                data = self.socket.recv(1 << 18)
+                if not received:
+                    received.extend(map(self.socket.recv, (1 << 18,)))
             except TimeoutError:
                 self._hangs()
             except OSError:
-                data = b""
-            if not data:
                 self._ended()
-            self._unpacker.feed(data)
+            if not received[-1]:
+                self._ended()
+            with contextlib.suppress(IndexError):  # where nothing is left
+                deque(map(self._unpacker.feed, iter(received.popleft, None)), 0)
+            try:
+                self.messages.extend(self._unpacker)
+            except Exception as error:  # whatever it makes of bytes that are none of a message
+                self.fail(f"the plugin has sent what is no message ({error})")
+        message: list[Any] = self.messages[0]
         if not isinstance(message, list) or not message or message[0] not in ("ok", "error"):
             self.fail(f"the plugin has sent what is no message ({str(message)[:60]})")
         return message

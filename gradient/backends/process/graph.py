@@ -134,7 +134,7 @@ class Graph:
         made_here = [out for out, real in zip(outs, self.results, strict=True) if real is None]
         outs = [*(number for number, _ in written), *made_here]
         self.number = client.new_id()
-        client.post("graph", self.number, ids, tracer.messages, outs)
+        client.message("graph", self.number, ids, tracer.messages, outs)
 
     def __del__(self) -> None:
         if "number" in vars(self):
@@ -151,7 +151,7 @@ class Graph:
         outs = [x._id for x in self.written]
         outs += [x._id for x, known in zip(results, self.results, strict=True) if known is None]
         values = [number.compute(numbers) for number in self.numbers]
-        client.post("run", self.number, given, outs, values)
+        client.message("run", self.number, given, outs, values)
         for x in self.written:
             x.version += 1
         return results

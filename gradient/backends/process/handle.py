@@ -8,17 +8,21 @@ new one.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradient.backends.process import shapes
-from gradient.backends.process.client import Client
+from gradient.backends.process.client import BATCH, Client
+from gradient.backends.process.connection import msgpack
 from gradient.backends.process.protocol import NAMES, PluginError
 from gradient.backends.process.run_numbers import Number, kind_of, value_of
 from gradient.backends.recording import OPERATORS, REFLECTED, OpaqueArray
 from gradient.backends.required import Shape
+from gradient.source_lines import getframe, inside
 
 
 class Flags(NamedTuple):
@@ -230,47 +234,119 @@ def cast(x: Handle, dtype: np.dtype) -> Handle:
 # Operators ---------------------------------------------------------------------------------------
 
 NUMBERS = (bool, int, float, Number)
-_known: dict[Any, tuple[Shape, np.dtype, np.dtype, str, bool]] = {}
 
 
-def _settle(key: tuple[Any, ...]) -> tuple[Shape, np.dtype, np.dtype, str, bool]:
-    """(shape, dtype of the operands, of the result, its name, whether operands have to be cast)."""
+class Settled(NamedTuple):
+    """What is known of an operator by the shapes and dtypes of its operands."""
+
+    shape: Shape
+    common: np.dtype  # of the operands
+    dtype: np.dtype  # of the result
+    casts: bool  # whether operands have to be cast
+    pack: Callable[..., bytes] | None  # of (head, id, middle, a, between, b, end); None: not by it
+    head: bytes
+    middle: bytes
+    between: bytes
+    end: bytes
+
+
+_known: dict[Any, Settled] = {}
+_ID, _NIL = b"\xcf", b"\xc0"  # msgpack's unsigned integer of 64 bits; nothing
+_ENCODED: dict[Any, tuple[str, bytes]] = {
+    np.dtype: ("Q", _ID), float: ("d", b"\x91\xcb"), int: ("q", b"\x91\xd3"),
+}  # fmt: skip
+"""Operands as `struct` packs them, and what comes before: a number is in an array of its own."""
+
+
+def _settle(key: tuple[Any, ...]) -> Settled:
     name, shape, dtype, other_shape, other = key
-    common, result = shapes.operator_dtypes(name, dtype, other)
-    if other_shape is not None:
-        shape = shapes.broadcast(shape, other_shape)
-    casts = dtype != common or (isinstance(other, np.dtype) and other != common)
+    if name == "matmul":
+        common = result = shapes.common_dtype(dtype, other)
+        shape = shapes.matmul(shape, other_shape)
+    else:
+        common, result = shapes.operator_dtypes(name, dtype, other)
+        if other_shape is not None:
+            shape = shapes.broadcast(shape, other_shape)
+    casts = any(isinstance(x, np.dtype) and x != common for x in (dtype, other))
+    kinds = [_ENCODED.get(np.dtype if isinstance(x, np.dtype) else x) for x in (dtype, other)]
+    found = Settled(shape, common, result, casts, None, b"", b"", b"", b"")
+    if not casts and (one := kinds[0]) is not None and (two := kinds[1]) is not None:
+        pack = msgpack().packb
+        (first, before_first), (second, between) = one, two
+        head = b"\x95" + pack("op") + pack(name) + b"\x91\x93" + _ID
+        middle = pack(NAMES[result]) + pack(shape) + b"\x92" + before_first
+        layout = f">{len(head)}sQ{len(middle)}s{first}{len(between)}s{second}1s"
+        found = Settled(
+            shape, common, result, casts, struct.Struct(layout).pack, head, middle, between, _NIL
+        )
     if len(_known) > 4096:
         _known.clear()
-    found = _known[key] = shape, common, result, NAMES[result], casts
+    _known[key] = found
     return found
 
 
 def binary(name: str, a: Any, b: Any) -> Any:
     """An operator on a handle and a handle, or a number."""
     if type(a) is Handle:
+        client = a.client
         if type(b) is Handle:
             key: tuple[Any, ...] = (name, a.shape, a.dtype, b.shape, b.dtype)
         else:
             if isinstance(b, np.generic):
-                return binary(name, a, put(a.client, np.asarray(b)))
+                return binary(name, a, put(client, np.asarray(b)))
             if type(b) not in NUMBERS:
                 return NotImplemented
             key = (name, a.shape, a.dtype, None, kind_of(b))
-        client = a.client
     else:
         if isinstance(a, np.generic):
             return binary(name, put(b.client, np.asarray(a)), b)
         if type(a) not in NUMBERS:
             return NotImplemented
         key, client = (name, b.shape, kind_of(a), None, b.dtype), b.client
-    shape, common, dtype, dtype_name, casts = _known.get(key) or _settle(key)
-    if casts:
-        a, b = (cast(x, common) if type(x) is Handle else x for x in (a, b))
-    given = _operand(client, a), _operand(client, b)
-    number = client.new_id()
-    client.op(name, ((number, dtype_name, shape),), given, None)
-    return made(client, number, shape, dtype)
+    found = _known.get(key)
+    if found is None:
+        found = _settle(key)
+    shape, common, dtype, casts, pack, head, middle, between, end = found
+    if pack is None or type(client) is not Client:
+        return _any_binary(client, name, a, b, found)
+    given = a, b
+    # What follows is `_operand`, `Client.post` and `made` without their calls.
+    if type(a) is Handle:
+        a = a._id if a.base is None else a.id
+    if type(b) is Handle:
+        b = b._id if b.base is None and b.client is client else _operand(client, b)
+    out = new(Handle)
+    out.client, out.shape, out.dtype = client, shape, dtype
+    out.steps = out.base = None
+    out.version = 0
+    out.readonly = False
+    out._id = number = client.new_id()
+    try:
+        data = pack(head, number, middle, a, between, b, end)
+    except struct.error:  # an integer of more than 64 bits
+        return _any_binary(client, name, *given, found)
+    frame: FrameType | None = getframe(2)
+    while frame is not None and inside[frame.f_code.co_filename]:
+        frame = frame.f_back
+    if frame is None:
+        client.post(data, None)
+        return out
+    queue = client.queue
+    queue.append((data, frame.f_code, frame.f_lasti))
+    if len(queue) >= BATCH:
+        client.flush()
+    return out
+
+
+def _any_binary(client: Client, name: str, a: Any, b: Any, known: Settled) -> Handle:
+    """For operands that have to be cast, and numbers that are none yet."""
+    if known.casts:
+        a, b = (cast(x, known.common) if type(x) is Handle else x for x in (a, b))
+    return op(client, name, known.shape, known.dtype, [_input(a), _input(b)])
+
+
+def _input(x: Any) -> Input:
+    return x if type(x) is Handle else [x]
 
 
 def power(a: Any, b: Any) -> Any:
@@ -290,10 +366,11 @@ def power(a: Any, b: Any) -> Any:
     return binary("pow", a, n * rest) * rest + binary("pow", a, n & 1) * unit * (n < 0)
 
 
-def _operand(client: Client, x: Any) -> Any:
-    if type(x) is not Handle:
-        return [x]
-    return x._id if x.base is None and x.client is client else ids(client, (x,))[0]
+def _operand(client: Client, x: Handle) -> int:
+    if x.base is None and x.client is client:
+        return x._id
+    number: int = ids(client, (x,))[0]
+    return number
 
 
 def put(client: Client, array: np.ndarray) -> Handle:

@@ -278,7 +278,7 @@ class Plugin:
                 self.arrays[number] = x
 
     def on_forget(self, graph: int) -> None:
-        del self.graphs[graph]
+        self.graphs.pop(graph, None)
 
 
 def end_with_client() -> None:
