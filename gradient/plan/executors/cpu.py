@@ -17,7 +17,7 @@ from gradient.backends.recording import OPERATORS, definitions
 from gradient.plan import arena
 from gradient.plan.calls import BOUNDARY, Buffer, Call, HostNumber, Ref, leaves, mapped
 from gradient.plan.errors import PlanError
-from gradient.plan.executors import fused
+from gradient.plan.executors import fused, small
 from gradient.plan.executors.lowering import LOWERINGS, UFUNCS, copy_to
 from gradient.plan.executors.places import assigned_in_place
 from gradient.plan.executors.program import Step, joined, named
@@ -46,6 +46,7 @@ class CpuExecutor:
         calls, outputs = plan.expanded(fused.runs).calls, plan.outputs
         buffers = plan.buffers
         constants = _constant_roots(calls, buffers)
+        self._bounds = small.index_bounds(calls, buffers)
         places, assigned = assigned_in_place(calls, buffers, outputs, _is_ufunc)
         lives = arena.lifetimes(calls, buffers, outputs)
         elsewhere = constants | places.keys()
@@ -130,6 +131,9 @@ class CpuExecutor:
         """The call as functions that write to the places of its results."""
         args, options = mapped((call.args, call.options), Ref, self._array)
         out = mapped(call.out, Ref, self._array)
+        tasks = small.lowered(call, args, out, self._bound)
+        if tasks is not None:
+            return list(tasks)
         lowering = LOWERINGS.get(call.op)
         if _is_ufunc(call):
             dtypes = {x.dtype.char for x in args if isinstance(x, np.ndarray)}
@@ -151,6 +155,10 @@ class CpuExecutor:
         if isinstance(out, np.ndarray):
             return [(lambda: np.copyto(out, function()), ())]
         return [(lambda: copy_to(out, function()), ())]
+
+    def _bound(self, x: Any) -> int | None:
+        """Of the integers in a buffer, if they are known to be from 0 to below it."""
+        return self._bounds.get(self.plan.buffers[x].root) if isinstance(x, Ref) else None
 
     def _cell(self, name: str, dtype: str) -> np.ndarray:
         """A number that is read before each run, as an array beside arrays of this dtype."""

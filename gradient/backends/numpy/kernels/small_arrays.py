@@ -1,0 +1,59 @@
+"""What NumPy does elsewhere with small arrays: as kernels they are tasks among others of a list.
+
+Each gives NumPy's bits. Indices must be within bounds, from 0 on: nothing is checked.
+"""
+
+from __future__ import annotations
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel
+
+
+@ordered_kernel
+def sorting(start, stop, x, out):
+    """out[r] = the indices that sort x[r], stable, for the rows start to stop of few integers."""
+    for r in range(start, stop):
+        for i in range(x.shape[1]):
+            at = i
+            while at > 0 and x[r, out[r, at - 1]] > x[r, i]:
+                out[r, at] = out[r, at - 1]
+                at -= 1
+            out[r, at] = i
+
+
+@ordered_kernel
+def copy(start, stop, x, out):
+    for i in range(start, stop):
+        out[i] = x[i]
+
+
+@ordered_kernel
+def floor_divide(start, stop, x, by, out):
+    """out = x // by, for integers and a positive one."""
+    for i in range(start, stop):
+        out[i] = x[i] // by
+
+
+@ordered_kernel
+def take_along(start, stop, x, index, out):
+    """out[r, i] = x[r, index[r, i]] for the rows start to stop."""
+    for r in range(start, stop):
+        for i in range(index.shape[1]):
+            out[r, i] = x[r, index[r, i]]
+
+
+@ordered_kernel
+def add_at(start, stop, x, index, value):
+    """x[index[i]] += value[i], one after the other."""
+    for i in range(start, stop):
+        x[index[i]] += value[i]
+
+
+@ordered_kernel
+def sums(start, stop, x, out):
+    """out[a, b] = the sum of x[a, :, b], one number after the other."""
+    for a in range(start, stop):
+        for b in range(x.shape[2]):
+            total = x[a, 0, b]
+            for k in range(1, x.shape[1]):
+                total += x[a, k, b]
+            out[a, b] = total

@@ -1,0 +1,174 @@
+"""Small integers and indices as tasks: what a router does between two products of a mixture.
+
+NumPy would do each in a microsecond or two, and Python between two lists of tasks. Kernels do what
+NumPy does; they check no index, so they take only those that are within bounds by how they were
+made: `topk` and `argsort` give positions of their axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradient.backends import small_calls
+from gradient.backends.numpy import kernels
+from gradient.plan.calls import Buffer, Call, Ref
+from gradient.plan.executors.program import Step, task
+
+FEW = 64
+"""Numbers to a row up to which a sort by insertion is quick."""
+SMALL = 1 << 14
+"""Elements up to which one thread may do it all."""
+SUMMED = 7
+"""Numbers along the last axis up to which NumPy adds them one after the other."""
+
+
+def index_bounds(calls: Sequence[Call], buffers: Sequence[Buffer]) -> dict[Ref, int]:
+    """By their roots, the buffers of integers that are from 0 to below a bound, whatever the plan
+    is given."""
+    found: dict[Ref, int] = {}
+    written = {root for call in calls for root in call.writes}
+    for call in calls:
+        if len(call.outputs) != 1 or call.view or call.options or call.outputs[0] in written:
+            continue
+        (out,), given = call.outputs, call.args
+        if call.op in ("topk", "argsort") and isinstance(given[0], Ref):
+            axis = given[1] if call.op == "argsort" else given[2]
+            found[out] = buffers[given[0]].shape[axis]
+        elif call.op == "floordiv" and isinstance(given[0], Ref) and _positive(given[1]):
+            bound = found.get(buffers[given[0]].root)
+            if bound is not None:
+                found[out] = (bound - 1) // given[1] + 1
+    return found
+
+
+def lowered(call: Call, args: Any, out: Any, bound: Callable[[Any], int | None]) -> Any:
+    """The tasks of a call on these arrays and the place of its result; None where it is not one of
+    these. `bound` gives the bound of an argument's integers, or None."""
+    lowering = _BY_OP.get(call.op)
+    if lowering is None or call.options or call.numbers or not small_calls.are_repeated():
+        return None
+    return lowering(call, args, out, bound) if kernels.available() else None
+
+
+def _positive(x: Any) -> bool:
+    return type(x) is int and x > 0
+
+
+def _plain(*arrays: Any) -> bool:
+    """Whether these are small arrays of the usual layout."""
+    return all(isinstance(x, np.ndarray) and x.flags.carray and 0 < x.size <= SMALL for x in arrays)
+
+
+def _indices(x: Any) -> bool:
+    return _plain(x) and x.dtype == np.int64
+
+
+def _family() -> Any:
+    return kernels.load("small_arrays")
+
+
+def _check_indices(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    below = bound(call.args[0])
+    return [] if below is not None and below <= args[2] else None
+
+
+def _argsort(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, axis = args
+    if not (_indices(x) and _plain(out) and axis % x.ndim == x.ndim - 1 and x.shape[-1] <= FEW):
+        return None
+    rows = x.reshape(-1, x.shape[-1])
+    return [(task, (_family().sorting, len(rows), len(rows), rows, out.reshape(rows.shape)))]
+
+
+def _topk(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, k, axis, largest = args
+    if not (_plain(x) and _indices(out) and x.dtype.char in "fd" and largest and 0 < k <= FEW):
+        return None
+    if axis % x.ndim != x.ndim - 1:
+        return None
+    rows, places = x.reshape(-1, x.shape[-1]), out.reshape(-1, k)
+    best = np.empty(places.shape, x.dtype)
+    return [(task, (kernels.load("selection").topk, len(rows), len(rows), rows, best, places))]
+
+
+def _copy(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x = args[0]
+    if len(args) > 1 or not (_indices(x) and _indices(out) and x.shape == out.shape):
+        return None
+    return [(task, (_family().copy, x.size, x.size, x.reshape(-1), out.reshape(-1)))]
+
+
+def _floordiv(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, by = args
+    if not (_indices(x) and _indices(out) and _positive(by) and x.shape == out.shape):
+        return None
+    flat = x.reshape(-1), by, out.reshape(-1)
+    return [(task, (_family().floor_divide, x.size, x.size, *flat))]
+
+
+def _take_along(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, index, axis = args
+    if not (_plain(x, out) and _indices(index) and x.ndim == index.ndim):
+        return None
+    below = bound(call.args[1])
+    last = axis % x.ndim == x.ndim - 1 and x.shape[:-1] == index.shape[:-1]
+    if not last or below is None or below > x.shape[-1]:
+        return None
+    bits, n = np.dtype(f"u{x.itemsize}"), math.prod(x.shape[:-1])
+    rows = (each.reshape(n, -1) for each in (x.view(bits), index, out.view(bits)))
+    return [(task, (_family().take_along, n, n, *rows))]
+
+
+def _put_along(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, index, value, _, add = args
+    if not (add and all(_indices(each) and each.ndim == 1 for each in (x, index, value))):
+        return None
+    below, n = bound(call.args[1]), index.size
+    if below is None or below > x.size or n > value.size or np.may_share_memory(x, value):
+        return None
+    return [(task, (_family().add_at, n, n, x, index, value))]
+
+
+def _getitem(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    """Rows by their numbers."""
+    x, where = args
+    if not (isinstance(where, tuple) and len(where) == 1 and _indices(where[0])):
+        return None
+    below = bound(call.args[1][0])
+    if not _plain(x, out) or x.ndim < 2 or below is None or below > len(x):
+        return None
+    bits, n = np.dtype(f"u{x.itemsize}"), where[0].size
+    table = x.view(bits).reshape(len(x), -1)
+    rows = where[0].reshape(-1), out.view(bits).reshape(n, -1)
+    return [(task, (kernels.load("rows").take, n, n, table, *rows))]
+
+
+def _sum(call: Call, args: Any, out: Any, bound: Any) -> list[Step] | None:
+    x, axis = args[0], args[1] if len(args) > 1 else None
+    if not (_plain(x, out) and x.dtype.char in "fd" and x.dtype == out.dtype):
+        return None
+    if type(axis) is not int or not -x.ndim <= axis < x.ndim:
+        return None
+    axis %= x.ndim
+    before, n, after = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    if n > (SUMMED if after == 1 else FEW):
+        return None
+    places = x.reshape(before, n, after), out.reshape(before, after)
+    return [(task, (_family().sums, before, before, *places))]
+
+
+_BY_OP: dict[str, Callable[..., list[Step] | None]] = {
+    "check_indices": _check_indices,
+    "topk": _topk,
+    "argsort": _argsort,
+    "copy": _copy,
+    "floordiv": _floordiv,
+    "take_along": _take_along,
+    "put_along": _put_along,
+    "getitem": _getitem,
+    "sum": _sum,
+}
