@@ -39,6 +39,14 @@ SLACK = 16
 """Numbers after an array that is read, or written, by whole vectors."""
 
 
+@ordered_subroutine
+def copy_row(x, source, out, target, count):
+    """Both rows are cut first: LLVM then knows that no index is negative, and vectorises."""
+    row, copied = x[source : source + count], out[target : target + count]
+    for i in range(copied.size):
+        copied[i] = row[i]
+
+
 @ordered_kernel
 def surround(start, stop, x, sizes, before, padded, step, out):
     """Planes start to stop of x (planes, *sizes) with zeros about them: (planes, *padded).
@@ -51,26 +59,28 @@ def surround(start, stop, x, sizes, before, padded, step, out):
     plane = padded[0] * padded[1] * row
     same = padded[0] == depth and padded[1] == height and row == width
     if same and step == 1 and before[0] == before[1] == before[2] == 0:  # nothing is about it
-        for i in range(start * plane, stop * plane):
-            out[i] = x[i]
+        copy_row(x, start * plane, out, start * plane, (stop - start) * plane)
         return
+    first = max(0, -before[2])
+    last = max(first, min(width, row - before[2]))
     for p in range(start, stop):
-        for i in range(p * plane, (p + 1) * plane):
-            out[i] = 0
+        whole = out[p * plane : (p + 1) * plane]
+        for i in range(whole.size):
+            whole[i] = 0
         for d in range(max(0, -before[0]), min(depth, padded[0] - before[0])):
             for h in range(max(0, -before[1]), min(height, padded[1] - before[1])):
                 source = ((p * depth + d) * height + h) * width
                 target = p * plane + ((d + before[0]) * padded[1] + h + before[1]) * row
-                first, last = max(0, -before[2]), min(width, row - before[2])
                 if step == 1:
-                    for i in range(first, last):
-                        out[target + before[2] + i] = x[source + i]
-                else:
-                    for r in range(step):
-                        begin = first + (r - first - before[2]) % step
-                        to = target + r * part + (begin + before[2]) // step
-                        for i in range((last - begin + step - 1) // step):
-                            out[to + i] = x[source + begin + i * step]
+                    copy_row(x, source + first, out, target + before[2] + first, last - first)
+                    continue
+                for r in range(step):
+                    begin = first + (r - first - before[2]) % step
+                    to = target + r * part + (begin + before[2]) // step
+                    count = max(0, (last - begin + step - 1) // step)
+                    strided, copied = x[source + begin : source + last], out[to : to + count]
+                    for i in range(copied.size):
+                        copied[i] = strided[i * step]
 
 
 @ordered_subroutine
