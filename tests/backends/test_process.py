@@ -24,7 +24,7 @@ from gradient.backends import process
 from gradient.backends.process import numpy_plugin
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.client import BATCH
-from gradient.backends.process.connection import Connection
+from gradient.backends.process.connection import KEEPING, Connection
 from gradient.backends.process.protocol import (
     NAMES,
     SLOT,
@@ -343,6 +343,18 @@ def test_arrays_come_back(dtype: np.dtype, size: int) -> None:
     found = backend.to_numpy(backend.asarray(x))
     assert found.dtype == dtype and found.tobytes() == x.tobytes()
     assert found.flags.writeable
+
+
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_a_plugin_keeps_freed_memory_unless_told_otherwise(
+    own: str | None, start: Callable[..., ProcessBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    found = start('name = os.environ["GLIBC_TUNABLES"]').client.about["name"]
+    assert found == (own or KEEPING)
+    assert os.environ.get("GLIBC_TUNABLES") == own
 
 
 def test_an_example_for_other_languages_is_short_and_alone() -> None:
