@@ -10,6 +10,7 @@ import gradient.functional as F
 from gradient.errors import ArgumentError
 from gradient.generation.logits.processors import Prefixes
 from gradient.generation.prefill import prefill
+from gradient.generation.replay import DecodingSteps, block_size
 from gradient.generation.sampling import Sampler, draw
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM
@@ -26,9 +27,12 @@ def drafter_of(
     model: CausalLM,
     tokenizer: Tokenizer | None,
     sampler: Sampler,
-    rows: int,
+    limits: Sequence[int],
 ) -> Drafter | None:
     """Return the drafter that the options ask for, if they do.
+
+    Args:
+        limits: the most tokens that each row will hold, its prompt included.
 
     Raises:
         ArgumentError: the draft model's vocabulary is another one than the model's.
@@ -49,7 +53,7 @@ def drafter_of(
             )
     else:
         check_vocabularies(tokenizer, draft.tokenizer)
-    return DraftModel(network, sampler, rows, ours)
+    return DraftModel(network, sampler, limits, ours, options.caching.compile)
 
 
 def check_vocabularies(ours: Tokenizer, theirs: Tokenizer) -> None:
@@ -134,16 +138,28 @@ class DraftModel:
     context.
     """
 
-    def __init__(self, model: CausalLM, sampler: Sampler, rows: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        sampler: Sampler,
+        limits: Sequence[int],
+        vocab_size: int,
+        compile: bool | None = None,
+    ) -> None:
         """Args:
         sampler: of the model whose text it is.
+        limits: the most tokens that each row will hold.
         vocab_size: of that model. The small model's may be padded otherwise.
+        compile: whether passes are recorded and replayed; None is where it pays.
         """
         self.model = model
         self.sampler = sampler
         self.draws = sampler.stream(1)
         self.vocab_size = vocab_size
-        self.cache = KVCache.for_model(model, rows)
+        self.limits = list(limits)
+        rows, block = len(limits), block_size(model, max(limits))
+        self.cache = KVCache.for_model(model, rows, block=block)
+        self.steps = DecodingSteps(model, self.cache, compile)
         self.read: list[list[int]] = [[] for _ in range(rows)]  # the tokens that the cache holds
 
     @gradient.no_grad()
@@ -185,6 +201,8 @@ class DraftModel:
     def select(self, kept: Sequence[int]) -> None:
         """Go on with the texts at these places only."""
         self.cache = self.cache.select(kept)
+        self.steps = DecodingSteps(self.model, self.cache, self.steps.allowed)
+        self.limits = [self.limits[at] for at in kept]
         self.read = [self.read[at] for at in kept]
 
     def _forget_all_but(self, texts: Sequence[Sequence[int]]) -> None:
@@ -209,8 +227,14 @@ class DraftModel:
             for held, text in zip(self.cache.counts, texts, strict=True)
         ):
             self.cache.rewind([0] * len(texts))
-        with evaluating(self.model):
-            logits = prefill(self.model, self.cache, shown)
+        new = [text[held:] for held, text in zip(self.cache.counts, shown, strict=True)]
+        # Once the prompt is read each pass is over a token of each row, or over two.
+        if min(map(len, new)) == max(map(len, new)) <= 2:
+            left = max(self.limits) - max(map(len, texts))
+            logits = self.steps.logits(gradient.tensor(new, device=self.cache.device), left)
+        else:
+            with evaluating(self.model):
+                logits = prefill(self.model, self.cache, shown)
         self.read = [list(text) for text in texts]
         missing = self.vocab_size - known
         return F.pad(logits, (0, missing), value=-float("inf"))

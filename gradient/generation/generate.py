@@ -196,8 +196,9 @@ def start(
     if not sampler.greedy:
         for row, seed in zip(rows, sampler.seeds, strict=True):
             row.result.seed = seed
-    drafter = drafter_of(options, model, tokenizer, sampler, len(prompts))
     first = rows[:: len(rows) // len(prompts)]  # of each prompt
+    limits = [len(p) + row.budget for p, row in zip(prompts, first, strict=True)]
+    drafter = drafter_of(options, model, tokenizer, sampler, limits)
 
     def new_decoder() -> Decoder:
         kind: Callable[..., Decoder] = Decoder
@@ -209,7 +210,7 @@ def start(
             model,
             prompts,
             sampler,
-            limits=[len(p) + row.budget for p, row in zip(prompts, first, strict=True)],
+            limits=limits,
             logprobs=options.reported_logprobs,
             caching=options.caching,
         )

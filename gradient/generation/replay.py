@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import gradient
@@ -37,6 +38,9 @@ WORTH_RECORDING = 32
 #: The most slots of a block: a step is recorded anew for each.
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
+
+Run = Callable[[Tensor], Tensor]
+"""A pass of new tokens (B, T) through the modules, to logits."""
 
 _array = operator.attrgetter("array")
 
@@ -137,28 +141,36 @@ class DecodingSteps:
         return None
 
     @gradient.no_grad()
-    def logits(self, tokens: Tensor, left: int) -> Tensor:
+    def logits(self, tokens: Tensor, left: int, *, every: bool = False) -> Tensor:
         """Return the logits (B, V) after the last of new tokens (B, T) of each row.
 
         Args:
             left: about how many more passes are to come.
+            every: return those after every one of them, (B, T, V).
         """
+        run = self._every if every else self._last
         if self.reason is not None and not self.replays:
-            return self._by_modules(tokens)
+            return self._by_modules(run, tokens)
         modes = (
             mode.inference, mode.anomaly, tuple((mode.autocast or {}).items()),
             get_default_dtype(), matmul_precision.rounds_inputs(),
         )  # fmt: skip
         self.cache.make_room(tokens.shape[1])
-        key = (self.cache.step_key(tokens.shape[1]), modes)
+        key = (self.cache.step_key(tokens.shape[1]), every, modes)
         replay = self.replays.get((key, self.cache.room))
         if replay is not None and self.recorded is not None and self.recorded.valid():
             return self._replay(replay, tokens)
-        return self._new(key, tokens, left)
+        return self._new(key, run, tokens, left)
 
-    def _by_modules(self, tokens: Tensor) -> Tensor:
+    def _last(self, tokens: Tensor) -> Tensor:
+        return self.model(tokens, self.cache, last_only=True)[:, -1]
+
+    def _every(self, tokens: Tensor) -> Tensor:
+        return self.model(tokens, self.cache)
+
+    def _by_modules(self, run: Run, tokens: Tensor) -> Tensor:
         with evaluating(self.model), small_calls.repeated():
-            return self.model(tokens, self.cache, last_only=True)[:, -1]
+            return run(tokens)
 
     def _replay(self, replay: Replay, tokens: Tensor) -> Tensor:
         """Do what the modules do, on the device by the plan and on the host here.
@@ -175,7 +187,7 @@ class DecodingSteps:
         self.replayed += 1
         return logits
 
-    def _new(self, key: Any, tokens: Tensor, left: int) -> Tensor:
+    def _new(self, key: Any, run: Run, tokens: Tensor, left: int) -> Tensor:
         """Bind a recorded step to this cache, or record one, or run the modules."""
         recorded = _recorded.get(self.model)
         if recorded is None or not recorded.valid():
@@ -191,7 +203,7 @@ class DecodingSteps:
         # What is born at first use is not part of a step: so none is recorded at once.
         wait = self.wait if step is not None else max(2, self.wait)
         if self.reason is not None or not wanted or number <= wait:
-            return self._by_modules(tokens)
+            return self._by_modules(run, tokens)
         counts = self.cache.counts
         try:
             if step is None:
@@ -199,7 +211,7 @@ class DecodingSteps:
                 if times > MOST_RECORDINGS:
                     raise PlanError("the model's modules change from step to step")
                 with evaluating(self.model):
-                    step = Step(self._step, tokens, self.cache.tensors)
+                    step = Step(run, tokens, self.cache.tensors)
                 recorded.add(name, step)
                 result, step.result = step.result, None
                 assert result is not None
@@ -208,25 +220,22 @@ class DecodingSteps:
         except PlanError as error:
             self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
             recorded.refused[key] = self.reason = str(error)
-            return self._by_modules(tokens)
+            return self._by_modules(run, tokens)
         room = self.cache.room  # others are for tensors that the cache has no more
         self.replays = {each: r for each, r in self.replays.items() if each[1] == room}
         self.replays[key, room] = replay
         if step.checked:
             return self._replay(replay, tokens)
         step.checked = True
-        return self._checked(key, replay, tokens)
+        return self._checked(key, replay, run, tokens)
 
-    def _step(self, tokens: Tensor) -> Tensor:
-        return self.model(tokens, self.cache, last_only=True)[:, -1]
-
-    def _checked(self, key: Any, replay: Replay, tokens: Tensor) -> Tensor:
+    def _checked(self, key: Any, replay: Replay, run: Run, tokens: Tensor) -> Tensor:
         """Replay a step for the first time ever, and run the modules beside it."""
         counts = self.cache.counts
         found = self._replay(replay, tokens)
         self.replayed -= 1
         self.cache.set_counts(counts)
-        logits = self._by_modules(tokens)
+        logits = self._by_modules(run, tokens)
         if found.numpy(force=True).tobytes() != logits.numpy(force=True).tobytes():
             self.reason = "what the model computes changes from step to step"
             assert self.recorded is not None

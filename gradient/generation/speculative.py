@@ -129,9 +129,13 @@ class SpeculativeDecoder(Decoder):
         ]
         lengths = [len(piece) for piece in pieces]
         tokens = padded(pieces, max(lengths), self.index.device).clamp(min=0)  # (B, T)
-        with evaluating(self.model):
-            even = min(lengths) == max(lengths)
-            logits = self.model(tokens, self.cache, lengths=None if even else lengths)  # (B, T, V)
+        if self.steps is not None and min(lengths) == max(lengths):
+            left = (max(self.limits) - max(self.lengths)) // max(lengths)
+            logits = self.steps.logits(tokens, left, every=True)  # (B, T, V)
+        else:
+            with evaluating(self.model):
+                even = min(lengths) == max(lengths)
+                logits = self.model(tokens, self.cache, lengths=None if even else lengths)
         counts = [len(draft.token_ids) + 1 for draft in drafts]
         if min(counts) == tokens.shape[1]:
             return logits.flatten(0, 1)

@@ -13,7 +13,7 @@ import pytest
 import gradient
 from gradient import nn
 from gradient.generation import KVCache, generate, prefill
-from gradient.generation.replay import DecodingSteps
+from gradient.generation.replay import DecodingSteps, _recorded
 from gradient.models import LlamaConfig, LlamaForCausalLM
 from support.families import FAMILIES, random_model
 
@@ -110,6 +110,45 @@ def test_packed_weights(packing: str) -> None:
     replayed, plain = both_ways(model, prompts(9)[0])
     assert replayed.token_ids == plain.token_ids
     assert replayed.timings.replayed_steps == 7, replayed.timings.not_replayed
+
+
+@pytest.mark.parametrize("draft", ["prompt_lookup", "model"])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.02, "seed": 3}], ids=["greedy", "drawn"])
+def test_drafts_are_made_and_checked_in_replays(draft: str, options: Any) -> None:
+    """Passes over several tokens of a row, each number of which is recorded apart."""
+    model, small = llama(), llama(rms_norm_eps=0.5)
+    text = prompts(6)[0] * 3
+    drafted = {"draft": small if draft == "model" else draft, "max_draft_tokens": 4}
+    given = {"max_new_tokens": 90, **drafted, **options}
+    replayed, plain = both_ways(model, text, **given)
+    assert replayed.token_ids == plain.token_ids
+    assert replayed.timings.accepted_tokens == plain.timings.accepted_tokens > 3
+    recorded = {key[0][0] for key in _recorded[model].steps}
+    assert len(recorded - {1}) >= 1, _recorded[model].refused
+    assert replayed.timings.replayed_steps > 8 and plain.timings.replayed_steps == 0
+    if draft == "model":
+        assert {key[0][0] for key in _recorded[small].steps} == {1, 2}, _recorded[small].refused
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_logits_after_every_token_of_a_pass(kind: str, rows: int) -> None:
+    """With refused tokens forgotten after each, as drafts are checked."""
+    model = llama()
+    caches = [KVCache.for_model(model, rows, 256, kind=kind, block=64) for _ in range(2)]
+    for cache in caches:
+        prefill(model, cache, prompts(*range(5, 5 + rows)))
+    replayed, plain = (DecodingSteps(model, each, i == 0) for i, each in enumerate(caches))
+    draw = np.random.default_rng(0)
+    for number in range(24):
+        tokens = gradient.tensor(draw.integers(2, 61, (rows, 1 + number % 3)))
+        each = [steps.logits(tokens, 9, every=number % 4 > 0) for steps in (replayed, plain)]
+        assert each[0].shape == ((rows, tokens.shape[1], 64) if number % 4 else (rows, 64))
+        assert each[0].array.tobytes() == each[1].array.tobytes()
+        refused = tokens.shape[1] - (number % 6 == 0)
+        for cache in caches:
+            cache.rewind([count - refused for count in cache.counts])
+    assert replayed.replayed >= 6, replayed.reason
 
 
 def test_a_second_text_begins_with_what_the_first_recorded(monkeypatch: Any) -> None:

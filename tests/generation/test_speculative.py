@@ -424,7 +424,7 @@ def test_options_that_make_no_sense(options, message):
 def test_the_cache_of_a_draft_model_reads_each_token_once(device):
     model = tiny_model(device)
     small = Noisy(model, 0.0)
-    drafter = DraftModel(small, Sampler(GenerationOptions(), 1), 1, 257)
+    drafter = DraftModel(small, Sampler(GenerationOptions(), 1), [64], 257)
     (draft,) = drafter.propose(Prefixes([[1, 2, 3]]), [4])
     assert len(draft.token_ids) == 4
     assert drafter.cache.counts == [6]  # all but the last guess
