@@ -34,8 +34,12 @@ from gradient.tensor.from_data import *
 from gradient.tensor.functions import *
 from gradient.tensor.interop import *
 from gradient.tensor.joining import *
+from gradient.tensor.pairings import *
 from gradient.tensor.printing import *
 from gradient.tensor.questions import *
+from gradient.tensor.scans import *
+from gradient.tensor.searching import *
+from gradient.tensor.stacking import *
 
 # For editors and type checkers; at run time these are imported when first named (`__getattr__`).
 if TYPE_CHECKING:

@@ -153,6 +153,18 @@ def of_five(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def of_six(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, **named: Any) -> Any:
+        try:
+            return function(a, b, c, d, e, f, **named) if named else function(a, b, c, d, e, f)
+        except Exception as error:
+            if (given := corrected(function, (a, b, c, d, e, f), named, error)) is None:
+                raise
+        return function(**given)
+
+    return call
+
+
 def of_op_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(a: Any, **named: Any) -> Any:
         try:
@@ -186,4 +198,4 @@ def located(result: Any) -> Any:
 
 
 OPS = {1: of_op_of_one, 2: of_op_of_two}
-BY_ARITY = {1: of_one, 2: of_two, 3: of_three, 4: of_four, 5: of_five}
+BY_ARITY = {1: of_one, 2: of_two, 3: of_three, 4: of_four, 5: of_five, 6: of_six}

@@ -27,10 +27,16 @@ from gradient.tensor.inplace import InPlace
 from gradient.tensor.interop import Interop
 from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
+from gradient.tensor.pairings import Pairings
 from gradient.tensor.printing import represent
 from gradient.tensor.products import Products
+from gradient.tensor.real_functions import RealFunctions
+from gradient.tensor.rearranging import Rearranging
+from gradient.tensor.scans import Scans
+from gradient.tensor.segments import Segments
 from gradient.tensor.sorting import Sorting
 from gradient.tensor.splitting import Splitting
+from gradient.tensor.statistics import Statistics
 from gradient.tensor.views import regenerate_views, view_info_of
 
 if TYPE_CHECKING:
@@ -52,6 +58,12 @@ class Tensor(
     Conversion,
     Unpacking,
     Arithmetic,
+    RealFunctions,
+    Rearranging,
+    Pairings,
+    Scans,
+    Segments,
+    Statistics,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 

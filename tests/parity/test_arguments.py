@@ -52,7 +52,11 @@ def misfits(ours: Any, theirs: inspect.Signature, overloaded: bool) -> set[str]:
     parameters = list(theirs.parameters.values())
     first = [0] if parameters and parameters[0].name == "self" else []
     parameters = parameters[len(first) :]
-    compared = [p for p in parameters if p.name not in NOWHERE and not p.name.startswith("_")]
+    compared = [
+        p
+        for p in parameters
+        if (p.name not in NOWHERE or p.name in own.parameters) and not p.name.startswith("_")
+    ]
     named = [p for p in compared if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     needed = {p.name: 0 for p in named if p.default is p.empty}
     for parameter in named:

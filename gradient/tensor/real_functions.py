@@ -1,0 +1,207 @@
+"""Elementwise functions that are composed of others: methods of Tensor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradient.autograd.variable import Variable, wrap
+from gradient.dtypes import bool_, float64, int32
+from gradient.errors import DTypeError, TypeMismatch, sentence
+from gradient.ops import comparison, elementwise, trigonometry
+from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.base import TensorBase
+
+if TYPE_CHECKING:
+    from gradient.autograd.variable import Number
+    from gradient.tensor.core import Tensor
+
+
+class RealFunctions(TensorBase):
+    """deg2rad, hypot, copysign, fmax, sinc, xlogy and their like; what complex numbers would need,
+    of real ones."""
+
+    __slots__ = ()
+
+    def positive(self: Any) -> Tensor:
+        """The tensor itself."""
+        return +self
+
+    def deg2rad(self: Any) -> Tensor:
+        """Degrees as radians."""
+        return self * (math.pi / 180)
+
+    def rad2deg(self: Any) -> Tensor:
+        """Radians as degrees."""
+        return self * (180 / math.pi)
+
+    def sgn(self: Any) -> Tensor:
+        """-1, 0 or 1, as `sign`."""
+        return elementwise.sign(self)
+
+    def signbit(self: Any) -> Tensor:
+        """Whether the sign is negative: of -0, too."""
+        if not self.is_floating_point():
+            return self < 0 if self.dtype is not bool_ else self != self
+        return _negative(self)
+
+    def sinc(self: Any) -> Tensor:
+        """sin(pi x) / (pi x), and 1 at 0."""
+        x = _float(self) * math.pi
+        # Near 0 by its series: the quotient has no derivatives there.
+        near = x.detach().abs() < 1e-2
+        square = (x * x).masked_fill(~near, 0.0)
+        series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72)))
+        safe = x.masked_fill(near, 1.0)
+        return elementwise.where(series, trigonometry.sin(safe) / safe, condition=near.array)
+
+    def hypot(self: Any, other: Tensor) -> Tensor:
+        """sqrt(x^2 + y^2), without overflow of the squares."""
+        x, y = _floats("hypot", self, other)
+        with_scale = elementwise.maximum(x.detach().abs(), y.detach().abs())
+        usable = comparison.isfinite(with_scale) & (with_scale > 0)
+        scale = with_scale.masked_fill(~usable, 1.0)
+        a, b = x / scale, y / scale
+        square = a * a + b * b
+        root = elementwise.sqrt(square.masked_fill(square.detach() == 0, 1.0)) * scale
+        return root.masked_fill(square.detach() == 0, 0.0)
+
+    def copysign(self: Any, other: Tensor | Number) -> Tensor:
+        """|x| with the sign of `other`."""
+        x = _float(self)
+        sign = (
+            tensor_of("copysign", other)
+            if isinstance(other, Variable)
+            else x.new_tensor(number_of("copysign", "other", other))
+        )
+        flips = _negative(x) != _negative(_float(sign))
+        wide = x.expand(flips.shape)
+        out = elementwise.where(-wide, wide, condition=flips.array)
+        # At 0 there is no slope.
+        zero = wide.detach() == 0
+        return elementwise.where(out.detach(), out, condition=zero.array)
+
+    def fmax(self: Any, other: Tensor) -> Tensor:
+        """The larger; NaN only where both are."""
+        return _extreme(self, tensor_of("fmax", other), comparison.ge)
+
+    def fmin(self: Any, other: Tensor) -> Tensor:
+        """The smaller; NaN only where both are."""
+        return _extreme(self, tensor_of("fmin", other), comparison.le)
+
+    def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
+        """The power in float64."""
+        raised: Any = (
+            exponent.to(float64)
+            if isinstance(exponent, TensorBase)
+            else float(number_of("float_power", "exponent", exponent))
+        )
+        return self.to(float64) ** raised
+
+    def ldexp(self: Any, other: Tensor) -> Tensor:
+        """x 2^other"""
+        return self * 2.0 ** tensor_of("ldexp", other)
+
+    def frexp(self: Any) -> tuple[Tensor, Tensor]:
+        """The mantissa, from 0.5 up to 1, and the exponent (int32) of 2."""
+        if not self.is_floating_point():
+            raise DTypeError(sentence("frexp", "a floating-point dtype", self.dtype))
+        backend = self.backend
+        _, exponents = np.frexp(backend.to_numpy(self.array).astype(np.float64))
+        scale = wrap(backend.asarray(np.ldexp(1.0, -exponents // 2)), backend)
+        rest = wrap(backend.asarray(np.ldexp(1.0, -exponents - -exponents // 2)), backend)
+        mantissa = self * scale.to(self.dtype) * rest.to(self.dtype)
+        return mantissa, wrap(backend.asarray(exponents), backend).to(int32)
+
+    def logaddexp2(self: Any, other: Tensor) -> Tensor:
+        """log2(2^x + 2^y)"""
+        x, y = _floats("logaddexp2", self, other)
+        return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
+
+    def xlogy(self: Any, other: Tensor | Number) -> Tensor:
+        """x log(y), and 0 where x is 0 and y no NaN."""
+        return times_log(self, other, elementwise.log, 0.0)
+
+    def angle(self: Any) -> Tensor:
+        """The angle of a real number: 0, or pi below 0; NaN stays."""
+        x = _float(self)
+        zeros = x * 0.0 if x.requires_grad else x.detach()
+        below = x.detach() < 0
+        zeros = zeros.masked_fill(~x.detach().isnan(), 0.0)
+        return zeros.masked_fill(below, math.pi)
+
+    def conj(self: Any) -> Tensor:
+        """The conjugate: of real numbers themselves."""
+        return self
+
+    def conj_physical(self: Any) -> Tensor:
+        """As `conj`."""
+        return self
+
+    def resolve_conj(self: Any) -> Tensor:
+        """As `conj`."""
+        return self
+
+    def resolve_neg(self: Any) -> Tensor:
+        """The tensor itself: no negation waits."""
+        return self
+
+    @property
+    def real(self: Any) -> Tensor:
+        """The real part: of real numbers themselves."""
+        return self
+
+    @property
+    def H(self: Any) -> Tensor:  # noqa: N802 (PyTorch's name)
+        """The conjugate transpose of a matrix."""
+        if self.ndim not in (0, 2):
+            raise TypeMismatch(sentence("H", "a matrix", f"{self.ndim} dimensions", "use mH"))
+        return self.transpose(0, 1) if self.ndim else self
+
+    @property
+    def mH(self: Any) -> Tensor:  # noqa: N802
+        """The conjugate transpose of the last two dimensions."""
+        return self.mT
+
+
+def _float(x: Any) -> Any:
+    return x if x.is_floating_point() else x.float()
+
+
+def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
+    """Both, of their common floating-point dtype."""
+    total = x.detach().reshape(-1)[:0] + tensor_of(caller, other).detach().reshape(-1)[:0]
+    dtype = total.dtype if total.is_floating_point() else _float(total).dtype
+    return x.to(dtype), other.to(dtype)
+
+
+def _negative(x: Any) -> Any:
+    """Whether the sign bit of floating-point numbers is set."""
+    x = x.detach()
+    return (x < 0) | ((x == 0) & (elementwise.reciprocal(x) < 0))
+
+
+def _extreme(x: Any, other: Any, wins: Any) -> Any:
+    """The operand that wins, or that is no NaN."""
+    if not (x.is_floating_point() or other.is_floating_point()):
+        takes = wins(x, other)
+    else:
+        takes = wins(x, other) | other.detach().isnan()
+    return elementwise.where(x, other, condition=takes.array)
+
+
+def times_log(x: Any, other: Any, log: Any, low: float) -> Any:
+    """x log(other), and 0 where x is 0 and `other` no NaN; `low` is where the logarithm has no
+    value."""
+    y = (
+        other
+        if isinstance(other, TensorBase)
+        else _float(x).new_tensor(number_of("xlogy", "other", other))
+    )
+    x, y = _floats("xlogy", x, y)
+    none = y.detach()
+    nothing = (x.detach() == 0) & ((none <= low) | (none == math.inf))
+    safe = elementwise.where(1.0, y, condition=nothing.array)
+    return elementwise.where(x * 0.0, x * log(safe), condition=nothing.array)

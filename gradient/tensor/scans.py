@@ -1,0 +1,186 @@
+"""Running extremes and sums of exponentials, and what is made of neighbours: methods of Tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd.forwarding import forwarded
+from gradient.autograd.modes import no_grad
+from gradient.dtypes import bool_
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.tensor.arguments import axis_of, tensor_of
+from gradient.tensor.arithmetic import floating
+from gradient.tensor.base import TensorBase
+from gradient.tensor.joining import cat, where
+from gradient.tensor.reductions import ValuesAndIndices
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+
+class Scans(TensorBase):
+    """cummax, cummin, logcumsumexp, trapezoid and its like."""
+
+    __slots__ = ()
+
+    def cummax(self: Any, dim: int) -> ValuesAndIndices:
+        """The running maximum along `dim`, and where it lies: at ties the last place."""
+        return _running(self, dim, lambda later, earlier: later >= earlier)
+
+    def cummin(self: Any, dim: int) -> ValuesAndIndices:
+        """The running minimum along `dim`, and where it lies: at ties the last place."""
+        return _running(self, dim, lambda later, earlier: later <= earlier)
+
+    def logcumsumexp(self: Any, dim: int) -> Tensor:
+        """The logarithm of the running sum of exponentials along `dim`."""
+        floating("logcumsumexp", self)
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            return self.clone()
+        x, n, step = self, self.shape[axis], 1
+        while step < n:  # by doubling (Hillis and Steele 1986)
+            added = x.narrow(axis, step, n - step).logaddexp(x.narrow(axis, 0, n - step))
+            x, step = cat([x.narrow(axis, 0, step), added], axis), 2 * step
+        return x if n > 1 else x.clone()
+
+
+def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
+    """The running extreme of a doubling scan of (value, place); a NaN stays."""
+    axis = axis_of(dim, x.ndim)
+    vector = x if x.ndim else x.reshape(1)
+    n, step = vector.shape[axis], 1
+    with no_grad():
+        values = vector.detach()
+        size = [1] * vector.ndim
+        size[axis] = n
+        ones = values.new_tensor([1] * n).long() if n else values.long()
+        places = (ones.cumsum(0) - 1).reshape(size).expand(values.shape) if n else ones
+        while step < n:
+            parts = [(t.narrow(axis, step, n - step), t.narrow(axis, 0, n - step))
+                     for t in (values, places)]  # fmt: skip
+            (later, earlier), (here, there) = parts
+            takes = wins(later, earlier)
+            if values.is_floating_point():
+                takes = later.isnan() | (takes & ~earlier.isnan())
+            values, places = (
+                cat([whole.narrow(axis, 0, step), where(takes, own, other)], axis)
+                for whole, (own, other) in zip((values, places), parts, strict=True)
+            )
+            step *= 2
+        places = places.reshape(x.shape).contiguous()
+    return ValuesAndIndices(x.gather(dim, places), places)
+
+
+@forwarded
+def trapezoid(
+    y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
+) -> Tensor:
+    """The integral along `dim` by the trapezoidal rule, of points at `x`, or `dx` (1) apart."""
+    return _trapezoids("trapezoid", y, x, dx, dim).sum(dim)
+
+
+@forwarded
+def trapz(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
+    """As `trapezoid`."""
+    return trapezoid(y, x, dx=dx, dim=dim)
+
+
+@forwarded
+def cumulative_trapezoid(
+    y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
+) -> Tensor:
+    """The integrals along `dim` from the first point to each later one."""
+    return _trapezoids("cumulative_trapezoid", y, x, dx, dim).cumsum(dim)
+
+
+def _trapezoids(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
+    """The areas between neighbours."""
+    axis = axis_of(dim, tensor_of(caller, y).ndim)
+    if y.dtype is bool_ or (x is not None and x.dtype is bool_):
+        raise DTypeError(sentence(caller, "numbers", "bool"))
+    if x is not None and dx is not None:
+        raise ArgumentError(sentence(caller, "x or dx", "both"))
+    n = y.shape[axis] if y.ndim else 0
+    if not n:
+        return y * (1.0 if dx is None else dx) if y.ndim else y.reshape(1).narrow(0, 0, 0)
+    between = y.narrow(axis, 1, n - 1) + y.narrow(axis, 0, n - 1)
+    if x is None:
+        return between * ((1 if dx is None else dx) / 2)
+    if x.ndim == 1:
+        if x.shape[0] != n:
+            raise ShapeError(sentence(caller, f"as many x as y, {n}", x.shape[0]))
+        widths = x.diff().reshape([-1 if i == axis else 1 for i in range(y.ndim)])
+    else:
+        widths = x.diff(dim=dim)
+    return widths * between / 2
+
+
+@forwarded
+def gradient(
+    input: Tensor,
+    *,
+    spacing: float | Sequence[float] | Sequence[Tensor] | None = 1,
+    dim: int | Sequence[int] | None = None,
+    edge_order: int = 1,
+) -> list[Tensor]:
+    """The slope of samples along each of `dim`: central differences inside (of second order where
+    the points, `spacing`, are uneven), at the edges of first or second order."""
+    tensor_of("gradient", input)
+    if edge_order not in (1, 2):
+        raise ArgumentError(sentence("gradient", "edge_order 1 or 2", edge_order))
+    dims = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    axes = [axis_of(d, input.ndim) for d in dims]
+    spacing = 1 if spacing is None else spacing
+    given: list[Any] = (
+        list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(axes)
+    )
+    if len(set(axes)) != len(axes) or len(given) != len(axes):
+        expected = "different dims, and as many spacings"
+        raise ArgumentError(sentence("gradient", expected, f"{dims} and {len(given)}"))
+    return [_slope(input, axis, h, edge_order) for axis, h in zip(axes, given, strict=True)]
+
+
+def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
+    points: Any = spacing
+    n = x.shape[axis]
+    if n <= edge_order:
+        raise ShapeError(sentence("gradient", f"more than {edge_order} points along {axis}", n))
+    if not x.is_floating_point():
+        x = x.float()
+
+    def part(start: int, length: int) -> Any:
+        return x.narrow(axis, start, length)
+
+    if isinstance(spacing, TensorBase) and spacing.ndim:
+        h = points.diff().reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    else:
+        like = [n - 1 if i == axis else 1 for i in range(x.ndim)]
+        h = x.detach().new_tensor(float(spacing)).expand(like)
+    a, b = h.narrow(axis, 0, max(n - 2, 0)), h.narrow(axis, min(1, n - 2), max(n - 2, 0))
+    first, last = h.narrow(axis, 0, 1), h.narrow(axis, n - 2, 1)
+    if edge_order == 1:
+        edges = [(part(1, 1) - part(0, 1)) / first, (part(n - 1, 1) - part(n - 2, 1)) / last]
+    else:
+        edges = [
+            _one_sided(part(0, 1), part(1, 1), part(2, 1), first, h.narrow(axis, 1, 1)),
+            -_one_sided(part(n - 1, 1), part(n - 2, 1), part(n - 3, 1), last,
+                        h.narrow(axis, n - 3, 1)),
+        ]  # fmt: skip
+    if n == 2:
+        return cat(edges, axis)
+    below, at, above = (part(i, n - 2) for i in range(3))
+    middle = below * (-b / (a * (a + b))) + at * ((b - a) / (a * b)) + above * (a / (b * (a + b)))
+    return cat([edges[0], middle, edges[1]], axis)
+
+
+def _one_sided(at: Any, near: Any, far: Any, a: Any, b: Any) -> Any:
+    """The slope at a point of the parabola through it and the two points a and a + b behind."""
+    return (
+        at * (-(2 * a + b) / (a * (a + b)))
+        + near * ((a + b) / (a * b))
+        + far * (-a / (b * (a + b)))
+    )
+
+
+__all__ = ["cumulative_trapezoid", "gradient", "trapezoid", "trapz"]

@@ -1,0 +1,196 @@
+"""Reductions of what is scattered to one place, and writes at places: methods of Tensor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradient.autograd.modes import no_grad
+from gradient.autograd.variable import wrap
+from gradient.dtypes import bool_, iinfo, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.ops import index as ops
+from gradient.tensor.arguments import axis_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
+from gradient.tensor.base import TensorBase
+from gradient.tensor.joining import cat, where
+from gradient.tensor.views import without_base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradient.tensor.core import Tensor
+
+REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
+
+
+class Segments(TensorBase):
+    """scatter_reduce, index_reduce, index_put, put."""
+
+    __slots__ = ()
+
+    def scatter_reduce(
+        self: Any,
+        dim: int,
+        index: Tensor,
+        src: Tensor,
+        reduce: str,
+        *,
+        include_self: bool = True,
+    ) -> Tensor:
+        """A copy in which out[index[i, j], j] (for dim 0) is the sum, prod, mean, amax or amin of
+        all src[i, j] of that place, and of self there if `include_self`; ties share a gradient."""
+        _known("scatter_reduce", reduce, REDUCTIONS)
+        same_dtype("scatter_reduce", "src", self, tensor_of("scatter_reduce", src))
+        if not self.ndim:
+            one = self.reshape(1).scatter_reduce(
+                0, index.reshape(-1), src.reshape(-1), reduce, include_self=include_self
+            )
+            return without_base(one.reshape(()))
+        if not index.numel():
+            return self.scatter_add(dim, index, src)
+        if not index.ndim:
+            index, src = index.reshape(1), src.reshape(1)
+        self._places("scatter_reduce", dim, index)  # refuses what does not fit
+        if src.ndim != index.ndim or any(
+            n < m for n, m in zip(src.shape, index.shape, strict=True)
+        ):
+            expected = f"src no smaller than the index {tuple(index.shape)}"
+            raise ShapeError(sentence("scatter_reduce", expected, tuple(src.shape)))
+        axis = axis_of(dim, self.ndim)
+        src = src[tuple(slice(0, n) for n in index.shape)]
+        return _reduced(self, axis, index, src, reduce, include_self)
+
+    def index_reduce(
+        self: Any,
+        dim: int,
+        index: Tensor,
+        source: Tensor,
+        reduce: str,
+        *,
+        include_self: bool = True,
+    ) -> Tensor:
+        """As `scatter_reduce`, of whole slices of `dim`: slice i of `source` goes to index[i]."""
+        _known("index_reduce", reduce, REDUCTIONS[1:])
+        same_dtype("index_reduce", "source", self, tensor_of("index_reduce", source))
+        self._slices("index_reduce", dim, index, source)  # refuses what does not fit
+        if not self.ndim:
+            return self.scatter_reduce(0, index, source, reduce, include_self=include_self)
+        axis = axis_of(dim, self.ndim)
+        source = source if source.ndim else source.reshape(1)
+        at = index.long().reshape([-1 if i == axis else 1 for i in range(self.ndim)])
+        at = at.expand(source.shape)
+        return self.scatter_reduce(axis, at, source, reduce, include_self=include_self)
+
+    def index_put(
+        self: Any,
+        indices: Sequence[Tensor | None],
+        values: Tensor,
+        accumulate: bool = False,
+    ) -> Tensor:
+        """A copy in which x[indices] is `values`, or has it added (`accumulate`)."""
+        if not isinstance(indices, (tuple, list)):
+            got = type(indices).__name__
+            raise ArgumentError(sentence("index_put", "a tuple of tensors as indices", got))
+        same_dtype("index_put", "values", self, tensor_of("index_put", values))
+        key = tuple(slice(None) if i is None else i for i in indices)
+        # Which elements the index takes: the places of a copy without gradients.
+        places = _counted(self)[key].reshape(-1)
+        size = self[key].shape
+        if values.ndim > len(size):
+            raise ShapeError(
+                sentence("index_put", f"values that broadcast to {tuple(size)}", values.shape)
+            )
+        flat = values.expand(size).reshape(-1)
+        return _at_flat(self, places, flat, accumulate)
+
+    def put(self: Any, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+        """A copy with the elements at `index` of the flattened tensor replaced by those of
+        `source`, or with them added (`accumulate`)."""
+        same_dtype("put", "source", self, tensor_of("put", source))
+        if tensor_of("put", index).dtype is not int64:
+            raise DTypeError(sentence("put", "an index of int64", index.dtype))
+        if index.numel() != source.numel():
+            expected = f"as many elements of source as of index ({index.numel()})"
+            raise ShapeError(sentence("put", expected, source.numel()))
+        places = _counted(self).reshape(-1)[index.reshape(-1)]
+        return _at_flat(self, places, source.reshape(-1), accumulate)
+
+
+def _known(caller: str, reduce: str, names: Sequence[str]) -> None:
+    if reduce not in names:
+        raise ArgumentError(sentence(caller, f"reduce one of {', '.join(names)}", repr(reduce)))
+
+
+def _counted(x: Any) -> Any:
+    """The places of x's elements in row-major order, in its shape."""
+    places = np.arange(math.prod(x.shape)).reshape(tuple(x.shape))
+    return wrap(x.backend.asarray(places), x.backend)
+
+
+def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Any:
+    op = ops.index_add if accumulate else ops.setitem
+    return without_base(op(x.reshape(-1), values, index=(places.array,)).reshape(x.shape))
+
+
+def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:
+    """x with what is scattered to its places along `axis` reduced there.
+
+    Sums are scattered and added. For the others, the elements that go to one place are laid in a
+    row of slots beside x's own, and the rows reduced: so that gradients of any order are those of
+    the reduction.
+    """
+    ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
+    none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
+    count = none.scatter_add(axis, index, ones)
+    if reduce in ("sum", "mean"):
+        base = x if include_self else x.masked_fill(count > 0, 0)
+        total = base.scatter_add(axis, index, src)
+        if reduce == "sum":
+            return total
+        size = (count + 1 if include_self else count.clamp(min=1)).to(x.dtype)
+        return total / size if x.is_floating_point() else total.div(size, rounding_mode="floor")
+    with no_grad():
+        slot, slots = _slots(index, axis)
+    own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
+    length = x.shape[axis]
+    rows = own.unsqueeze(axis + 1)
+    if slots:
+        room = [*x.shape[: axis + 1], slots, *x.shape[axis + 1 :]]
+        empty = rows.detach().new_empty(*room).fill_(identity(reduce, x.dtype))
+        room[axis : axis + 2] = [length * (slots + 1)]
+        flat = cat([rows, empty], axis + 1).reshape(room)
+        rows = flat.scatter(axis, index * (slots + 1) + slot + 1, src)
+        rows = rows.reshape([*x.shape[: axis + 1], slots + 1, *x.shape[axis + 1 :]])
+    out = getattr(rows, reduce)(axis + 1)
+    return out if out.dtype is x.dtype else out.to(x.dtype)
+
+
+def _slots(index: Any, axis: int) -> tuple[Any, int]:
+    """For each element of an index, how many before it along `axis` are equal; and the most."""
+    order = index.argsort(axis, stable=True)
+    ordered = index.gather(axis, order)
+    n = index.shape[axis]
+    size = [n if i == axis else 1 for i in range(index.ndim)]
+    place = wrap(index.backend.asarray(np.arange(n).reshape(size)), index.backend)
+    place = place.expand(index.shape)
+    starts = ordered.narrow(axis, 0, 1) != ordered.narrow(axis, 0, 1)
+    if n > 1:
+        changes = ordered.narrow(axis, 1, n - 1) != ordered.narrow(axis, 0, n - 1)
+        starts = cat([starts, changes], axis)
+    rank = place - where(starts, place, place * 0).cummax(axis).values
+    found = (rank * 0).scatter(axis, order, rank)
+    return found, int(found.max().item()) + 1
+
+
+def identity(reduce: str, dtype: Any) -> Any:
+    """What changes no result of a reduction."""
+    if reduce in ("sum", "prod", "mean"):
+        return int(reduce == "prod")
+    if dtype is bool_:
+        return reduce == "amin"
+    if dtype.is_floating_point:
+        return -math.inf if reduce == "amax" else math.inf
+    return iinfo(dtype).min if reduce == "amax" else iinfo(dtype).max

@@ -1,0 +1,208 @@
+"""Statistics: reductions that leave NaN out, pairs of moments, modes, covariances: methods of
+Tensor, composed of others."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from gradient.autograd.modes import no_grad
+from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
+from gradient.tensor.arithmetic import floating
+from gradient.tensor.base import TensorBase
+from gradient.tensor.joining import where
+from gradient.tensor.reductions import ValuesAndIndices
+from gradient.tensor.sorting import INTERPOLATIONS
+from gradient.tensor.views import without_base
+
+if TYPE_CHECKING:
+    from gradient.tensor.arguments import DTypeLike
+    from gradient.tensor.core import Tensor
+    from gradient.tensor.reductions import Dim
+
+
+class Statistics(TensorBase):
+    """nansum and its like, std_mean, mode, cov, renorm, dist."""
+
+    __slots__ = ()
+
+    def nansum(
+        self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """The sum of the elements that are not NaN."""
+        x = self if dtype is None else self.to(dtype=dtype)
+        return _without_nan(x).sum(dim, keepdim, dtype=dtype)
+
+    def nanmean(
+        self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """The mean of the elements that are not NaN."""
+        x = self if dtype is None else self.to(dtype=dtype)
+        floating("nanmean", x)
+        return _without_nan(x).sum(dim, keepdim) / (~x.isnan()).sum(dim, keepdim)
+
+    def nanmedian(
+        self: Any, dim: int | None = None, keepdim: bool = False
+    ) -> Tensor | ValuesAndIndices:
+        """The lower median of the elements that are not NaN, of all or along `dim`, then with its
+        place; NaN where there is no other."""
+        if not self.is_floating_point():
+            return self.median() if dim is None else self.median(dim, keepdim)
+        if dim is None:
+            flat = self.reshape(-1)
+            return without_base(_median(flat, 0)[0].reshape(()))
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            return ValuesAndIndices(self.clone(), self.long() * 0)
+        values, indices = _median(self, axis)
+        if not keepdim:
+            values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
+        return ValuesAndIndices(values, indices)
+
+    def nanquantile(
+        self: Any,
+        q: float | Tensor,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        interpolation: str = "linear",
+    ) -> Tensor:
+        """As `quantile`, of the elements that are not NaN."""
+        filled = self.detach().nan_to_num(0.0) if self.is_floating_point() else self
+        like = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
+        x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
+        points = (self.new_tensor(q) if isinstance(q, (int, float)) else q).reshape(-1)
+        last = (~x.isnan()).sum(-1, keepdim=True).to(x.dtype) - 1
+        at = INTERPOLATIONS[interpolation](points.detach() * last.clamp(min=0))
+        low, high = at.floor(), at.ceil()
+        ordered = x.sort(-1).values
+        below, above = (ordered.gather(-1, i.long()) for i in (low, high))
+        if points.requires_grad:
+            at = INTERPOLATIONS[interpolation](points * last.clamp(min=0))
+        between = interpolation in ("linear", "midpoint")
+        found = below.lerp(above, at - low) if between else below
+        return without_base(found.movedim(-1, 0).reshape(like.shape))
+
+    def std_mean(
+        self: Any,
+        dim: Dim = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        *,
+        correction: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`std` and `mean`."""
+        dim, unbiased = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+        return self.std(dim, unbiased, keepdim, correction=correction), self.mean(dim, keepdim)
+
+    def var_mean(
+        self: Any,
+        dim: Dim = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        *,
+        correction: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`var` and `mean`."""
+        dim, unbiased = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+        return self.var(dim, unbiased, keepdim, correction=correction), self.mean(dim, keepdim)
+
+    def mode(self: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+        """The most frequent value along `dim`, the least at a tie, and a place where it lies."""
+        axis = axis_of(dim, self.ndim)
+        if not self.ndim:
+            return ValuesAndIndices(self.clone(), self.detach().long() * 0)
+        n = self.shape[axis]
+        if not n:
+            raise ShapeError(sentence("mode", f"elements along dim {dim}", "none"))
+        with no_grad():
+            order = self.detach().argsort(axis, stable=True)
+            ordered = self.detach().gather(axis, order)
+            place = (order * 0 + 1).cumsum(axis) - 1
+            starts = place * 0
+            if n > 1:
+                same = ordered.narrow(axis, 1, n - 1) == ordered.narrow(axis, 0, n - 1)
+                rest = starts.narrow(axis, 1, n - 1).masked_fill(~same, 1)
+                starts = starts.slice_scatter(rest, axis, 1) * place
+            run = place - starts.cummax(axis).values
+            last = run.argmax(axis, keepdim=True)
+            indices = order.gather(axis, last)
+        values = self.gather(axis, indices)
+        if not keepdim:
+            values, indices = (without_base(t.squeeze(axis)) for t in (values, indices))
+        return ValuesAndIndices(values, indices)
+
+    def dist(self: Any, other: Tensor, p: float = 2) -> Tensor:
+        """The p-norm of the difference."""
+        return (self - tensor_of("dist", other)).norm(p)
+
+    def renorm(self: Any, p: float, dim: int, maxnorm: float) -> Tensor:
+        """The slices of `dim` whose p-norm is beyond `maxnorm` scaled down to it."""
+        if self.ndim < 2:
+            raise ShapeError(sentence("renorm", "at least 2 dimensions", self.ndim))
+        if not number_of("renorm", "p", p) > 0 or number_of("renorm", "maxnorm", maxnorm) < 0:
+            expected = "p above 0 and maxnorm of at least 0"
+            raise ArgumentError(sentence("renorm", expected, f"{p} and {maxnorm}"))
+        axis = axis_of(dim, self.ndim)
+        size = self.norm(p, tuple(i for i in range(self.ndim) if i != axis), True)
+        return self * where(size > maxnorm, maxnorm / (size + 1e-7), size * 0 + 1)
+
+    def cov(
+        self: Any,
+        *,
+        correction: int = 1,
+        fweights: Tensor | None = None,
+        aweights: Tensor | None = None,
+    ) -> Tensor:
+        """The covariance matrix of variables (rows) over observations (columns), counted
+        `fweights` times and weighted by `aweights`."""
+        if self.ndim > 2:
+            raise ShapeError(sentence("cov", "at most 2 dimensions", self.ndim))
+        x = self if self.ndim == 2 else self.reshape(1, -1)
+        x = x if x.is_floating_point() else x.float()
+        n = x.shape[1]
+        for name, given in (("fweights", fweights), ("aweights", aweights)):
+            if given is not None and (given.ndim > 1 or given.numel() != n):
+                expected = f"{name} of one dimension, one for each of {n} observations"
+                raise ShapeError(sentence("cov", expected, tuple(given.shape)))
+            if given is not None and given.numel() and bool((given.detach() < 0).any()):
+                raise ArgumentError(sentence("cov", f"{name} of at least 0", "a negative one"))
+        present: list[Any] = [w for w in (fweights, aweights) if w is not None]
+        weights = math.prod(present[1:], start=present[0]) if present else None
+        int_of("cov", "correction", correction)
+        total: Any = n if weights is None else weights.sum()
+        mean = (x if weights is None else x * weights).sum(1, keepdim=True) / total
+        freedom = total - correction
+        if weights is not None and aweights is not None and correction:
+            freedom = total - correction * (weights * aweights).sum() / total
+        centred = x - mean
+        product = centred @ (centred if weights is None else centred * weights).mT
+        if isinstance(freedom, int):
+            out = product / max(freedom, 0)
+        else:
+            out = product / freedom.clamp(min=0)
+        return without_base(out.squeeze())
+
+    def corrcoef(self: Any) -> Tensor:
+        """The matrix of correlation coefficients of variables (rows) over observations."""
+        if self.ndim > 2:
+            raise ShapeError(sentence("corrcoef", "at most 2 dimensions", self.ndim))
+        matrix: Any = self.cov()
+        if not matrix.ndim:
+            return matrix / matrix
+        spread = matrix.diag().sqrt()
+        return (matrix / spread.unsqueeze(-1) / spread.unsqueeze(0)).clamp(-1, 1)
+
+
+def _without_nan(x: Any) -> Any:
+    return x.masked_fill(x.isnan(), 0) if x.is_floating_point() else x
+
+
+def _median(x: Any, axis: int) -> Any:
+    """Values and places of the lower medians along an axis, that is kept."""
+    with no_grad():
+        order = x.detach().argsort(axis, stable=True)
+        count = (~x.detach().isnan()).sum(axis, keepdim=True)
+        indices = order.gather(axis, (count - 1).clamp(min=0) // 2)
+    return x.gather(axis, indices), indices
