@@ -53,6 +53,7 @@ class Case:
 
 CASES = {
     "import": Case("import_time", "CPU time of `import gradient` beyond numpy's", 1),
+    "cold": Case("cold_start", "a first text and a first training step, kernels on disk or not", 1),
     "ops": Case("op_overhead", "what one small op costs beyond NumPy", 1),
     "calls": Case("small_calls", "common calls on small tensors", 1),
     "backward": Case("small_backward", "forward and backward of a small expression", 1),

@@ -1,0 +1,93 @@
+"""What a first text, or a first training step, costs before its kernels are on disk, and after.
+
+CPU seconds of all threads beyond `import gradient`, each in a fresh process: with an empty cache of
+kernels, then with the one that it filled. At --tiny the machine's own cache stands for both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+
+from bench import fresh_process
+from bench.cases import Options
+from bench.result import Result
+
+COLD, WARM = 15.0, 1.0
+"""Seconds that a first token may take."""
+
+MEASURED = """
+import os, sys
+if sys.argv[1]:
+    os.environ["NUMBA_CACHE_DIR"] = sys.argv[1]
+import gradient
+from gradient import nn
+before = os.times()
+{work}
+after = os.times()
+print(after.user + after.system - before.user - before.system)
+"""
+
+TOKEN = 'gradient.hub.load("tinyworld").generate("Once upon a time", max_new_tokens=1)'
+
+TEXT = 'gradient.hub.load("tinyworld").generate("Once upon a time", max_new_tokens=100)'
+
+CNN_STEP = """
+model = nn.Sequential(
+    nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Flatten(), nn.Linear(16 * 14 * 14, 10),
+)
+optimizer = gradient.optim.AdamW(model.parameters())
+images, labels = gradient.randn(64, 1, 28, 28), gradient.randint(10, (64,))
+nn.functional.cross_entropy(model(images), labels).backward()
+optimizer.step()
+"""
+
+GPT_STEP = """
+from gradient.models import GPT2Config, GPT2LMHeadModel
+model = GPT2LMHeadModel(GPT2Config(
+    vocab_size=256, n_positions=128, n_embd=128, n_layer=2, n_head=4
+))
+optimizer = gradient.optim.AdamW(model.parameters())
+ids = gradient.randint(256, (8, 128))
+nn.functional.cross_entropy(model(ids).reshape(-1, 256), ids.reshape(-1)).backward()
+optimizer.step()
+"""
+
+WORK = {
+    "first token of tinyworld": TOKEN,
+    "first text of tinyworld": TEXT,
+    "first training step of a CNN": CNN_STEP,
+    "first training step of a GPT": GPT_STEP,
+}
+
+
+def run(options: Options) -> Iterator[Result]:
+    for what, work in WORK.items():
+        token = work is TOKEN
+        with tempfile.TemporaryDirectory() as folder:
+            cache = "" if options.tiny else folder
+            if not options.tiny:
+                yield _result(what, "empty cache", [_seconds(work, cache)], COLD if token else None)
+            warm = [_seconds(work, cache) for _ in range(options.rounds(15))]
+            yield _result(what, "kernels on disk", warm, WARM if token else None)
+
+
+def _seconds(work: str, cache: str) -> float:
+    return float(fresh_process.run(MEASURED.format(work=work), cache).split()[-1])
+
+
+def _result(what: str, cache: str, seconds: list[float], target: float | None) -> Result:
+    value = statistics.median(seconds)
+    return Result(
+        case="cold",
+        what=f"{what}, {cache}",
+        contender="gradient",
+        value=value,
+        unit="s CPU",
+        best=min(seconds),
+        samples=len(seconds),
+        target=None if target is None else f"< {target:.0f} s",
+        met=None if target is None else value < target,
+    )
