@@ -1,4 +1,5 @@
-"""What a device in another process costs: a queued op, a replayed step, a copy there and back.
+"""What a device in another process costs: a queued op, a replayed step, a copy there and back, and
+how soon its end is told.
 
 A queued op is the time that the client's thread computes, whatever the plugin does meanwhile.
 Copies stand beside one of NumPy's of as many bytes.
@@ -6,6 +7,7 @@ Copies stand beside one of NumPy's of as many bytes.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -24,6 +26,7 @@ from gradient.backends import process
 
 OPS = 1000  # between two waits
 TARGET_OP = 3.0  # microseconds
+TARGET_FAULT = 100.0  # milliseconds
 TARGET_COPY = 0.5  # of the bytes a second that NumPy copies
 
 
@@ -34,7 +37,7 @@ def run(options: Options) -> Iterator[Result]:
         yield from queued(place, backend, options)
         yield from copies(place, backend, options)
         yield step(place, backend)
-        backend.close()
+        yield fault(place, backend)
 
 
 def queued(place: str, backend: Any, options: Options) -> Iterator[Result]:
@@ -100,6 +103,30 @@ def copies(place: str, backend: Any, options: Options) -> Iterator[Result]:
             target=f">= {TARGET_COPY} of memcpy" if ratio else None,
             met=samples["memcpy"].median >= TARGET_COPY * sample.median if ratio else None,
         )
+
+
+def fault(place: str, backend: Any) -> Result:
+    """From the end of the plugin's process, killed in the middle of an op, to the error."""
+    samples = []
+    for _ in range(5):
+        big = backend.full((1 << 20, 1 << 16), 1.0, np.dtype(np.float32))
+        waiting = backend.sum(big * big)
+        del big
+        backend.client.flush()
+        child = backend.client.connection.process
+        began = time.perf_counter()
+        child.kill()
+        with contextlib.suppress(process.PluginError):
+            backend.to_numpy(waiting)
+        samples.append((time.perf_counter() - began) * 1e3)
+        backend.restart()
+    backend.close()
+    value = median(samples)
+    return Result(
+        case="plugin", what="error after the plugin is killed", contender=place, value=value,
+        unit="ms", best=min(samples), samples=len(samples), target=f"<= {TARGET_FAULT} ms",
+        met=value <= TARGET_FAULT,
+    )  # fmt: skip
 
 
 def step(place: str, backend: Any) -> Result:

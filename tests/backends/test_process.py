@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,20 @@ def test_a_plugin_that_hangs_is_ended(start: Callable[..., ProcessBackend]) -> N
     with pytest.raises(process.PluginError, match=r"answered nothing for 0\.2 s and was ended"):
         read(x.exp())
     assert backend.client.connection.process.poll() == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="elsewhere Python looks at intervals")
+@pytest.mark.parametrize("fault", ["os.kill(os.getpid(), 9)", "os._exit(3)", 'os.write(1, b"?")'])
+def test_a_fault_is_told_without_looking_at_intervals(
+    fault: str, start: Callable[..., ProcessBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the client waits for is the socket and the end of the process, which wake it."""
+    backend = start(IN_EXP.format(fault))
+    x = tensor(backend, [1, 2]).exp()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it looks at intervals"))
+    with pytest.raises(process.PluginError):
+        read(x)
+    assert backend.client.connection.process.returncode is not None  # no zombie
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 import shlex
 import socket
 import subprocess
@@ -151,7 +152,7 @@ class Connection:
     def _ended(self) -> NoReturn:
         """The process has closed its side: say how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(GRACE)  # closing its side is the last that a process does
+            _wait(self.process)  # closing its side is the last that a process does
         status = self.process.poll()
         if status is None:
             how = "closed its connection"
@@ -187,11 +188,23 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket, errors: IO
     """Close a plugin's connection, by which it ends; kill it where it does not."""
     connection.close()
     try:
-        process.wait(GRACE)
+        _wait(process)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     errors.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has ended, for GRACE at most; as soon as the system tells, where it
+    does: `Popen.wait` looks at intervals."""
+    if hasattr(os, "pidfd_open") and process.poll() is None:
+        handle = os.pidfd_open(process.pid)
+        try:
+            select.select([handle], [], [], GRACE)
+        finally:
+            os.close(handle)
+    process.wait(0 if hasattr(os, "pidfd_open") else GRACE)
 
 
 def _anonymous_file(size: int) -> int:
