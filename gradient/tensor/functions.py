@@ -209,8 +209,6 @@ tril = Tensor.tril
 triu = Tensor.triu
 unbind = Tensor.unbind
 unflatten = Tensor.unflatten
-unsafe_chunk = Tensor.unsafe_chunk
-unsafe_split = Tensor.unsafe_split
 unsqueeze = Tensor.unsqueeze
 vsplit = Tensor.vsplit
 

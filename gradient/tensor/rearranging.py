@@ -84,14 +84,6 @@ class Rearranging(TensorBase):
         """Pieces of the given sizes along `dim`."""
         return self.split(ints_of("split_with_sizes", "split_sizes", split_sizes), dim)
 
-    def unsafe_split(self: Any, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """As `split`."""
-        return self.split(split_size, dim)
-
-    def unsafe_chunk(self: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-        """As `chunk`."""
-        return self.chunk(chunks, dim)
-
     def diagflat(self: Any, offset: int = 0) -> Tensor:
         """A matrix with all elements on a diagonal."""
         return self.reshape(-1).diag(offset)

@@ -14,6 +14,7 @@ from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import cat, where
 from gradient.tensor.reductions import ValuesAndIndices
+from gradient.tensor.views import without_base
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -68,7 +69,7 @@ def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndi
                 for whole, (own, other) in zip((values, places), parts, strict=True)
             )
             step *= 2
-        places = places.reshape(x.shape).contiguous()
+        places = without_base(places.reshape(x.shape).contiguous())
     return ValuesAndIndices(x.gather(dim, places), places)
 
 

@@ -751,10 +751,11 @@ TABLE = [
         empty=((3, 0, 2), (0, 2), (2, 2)),
     ),
     Row(
-        "rnn relu",
+        "rnn",
         lambda x, h, weight: recurrent.rnn(x, h, weight, relu=True),
         lambda x, h, weight: rnn(x, h, weight, True),
         ((3, 2, 2), (2, 2), (2, 2)),
+        note="relu",
         empty=((3, 0, 2), (0, 2), (2, 2)),
     ),
     Row(

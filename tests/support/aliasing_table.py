@@ -161,6 +161,19 @@ F.pad(x, (-1, 0))  F.pad(w, (0, 0), mode="reflect")  F.pad(w, (0, 0), mode="repl
 F.pad(w, (0, 0), mode="circular")  F.pad(x, ())
 F.prelu(x, v)  F.threshold(x, 0.1, 0.0)  F.threshold(i, 0, 0)  F.gelu(x, approximate="tanh")
 F.scaled_dot_product_attention(w, w, w)
+sq.addbmm(w[:, :3], w[:, :3])  sq[0].addmv(sq, sq[0])  sq.addr(sq[0], sq[0])  v.vdot(v)  x.kron(y)
+sq.cross(sq, 1)  x.deg2rad()  x.rad2deg()  x.sgn()  x.signbit()  x.sinc()  x.hypot(y)
+x.copysign(y)  x.fmax(y)  x.fmin(y)  x.float_power(2)  x.ldexp(j)  x.frexp()  x.logaddexp2(y)
+x.xlogy(y)  x.angle()  x.nansum()  x.nanmean()  x.nanmedian()  x.nanmedian(0)  x.nanquantile(0.5)
+G.std_mean(x)  G.var_mean(x)  x.mode()  x.dist(y)  x.renorm(2, 0, 1.0)  x.cov()  x.corrcoef()
+x.cummax(0)  x.cummin(0)  x.logcumsumexp(0)  x.fliplr()  x.flipud()  x.rot90()  x.rot90(2)
+x.diagflat()  x.msort()  x.slice_scatter(y)  x.select_scatter(v, 0, 1)
+sq.diagonal_scatter(sq[0])  x.diff()  x.scatter_reduce(0, places, y, "amax")
+x.index_reduce(0, at, y[:2], "amax")  x.index_put((at,), y[:2])  x.put(at, y[0, :2])
+x.sum_to_size(1, 4)
+G.trapezoid(x)  G.trapz(x)  G.cumulative_trapezoid(x)  G.gradient(v)  G.tensordot(sq, sq, 1)
+G.cdist(x, y)  G.bucketize(x, v)  G.histc(x)  G.isin(x, v)  G.block_diag(x, y)
+G.cartesian_prod(v, v)  G.column_stack([x])  G.combinations(v)  G.dstack([x])  G.row_stack([x])
 """
 """Expressions whose results share no memory with any input."""
 
@@ -185,6 +198,8 @@ x.split(2)  x.split(3)  x.split([1, 2])  x.chunk(2)  x.chunk(1)  x.tensor_split(
 x.tensor_split(1)
 x.unbind()  v.unbind()
 G.broadcast_tensors(x[:1], y[:, :1])  G.meshgrid(v, v, indexing="ij")  G.meshgrid(v, indexing="ij")
+x.hsplit(2)  x.vsplit(3)  w.dsplit(3)  x.split_with_sizes([1, 2])  sq.H  sq.mH
+G.atleast_1d(s)  G.atleast_2d(v)  G.atleast_3d(x)
 """
 """Expressions whose results share the memory of their first input."""
 
@@ -197,6 +212,7 @@ G.as_tensor(x)  G.asarray(x)  G.broadcast_tensors(x, y)  F.dropout(x, 0.0)
 F.dropout(x, 0.5, training=False)
 F.alpha_dropout(x, 0.5, training=False)  F.feature_alpha_dropout(x)  F.dropout1d(w, training=False)
 F.dropout2d(img, training=False)  F.dropout3d(vol, training=False)
+x.conj()  x.conj_physical()  x.positive()  x.resolve_conj()  x.resolve_neg()  x.real
 """
 """Expressions that give their input back."""
 
