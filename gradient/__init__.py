@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from gradient import hub as hub
     from gradient import io as io
     from gradient import kv_cache as kv_cache
+    from gradient import linalg as linalg
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from gradient.func.batching import vmap as vmap
     from gradient.io import load as load
     from gradient.io import save as save
+    from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
@@ -104,6 +106,7 @@ _MODULES = {
     "hub",
     "io",
     "kv_cache",
+    "linalg",
     "models",
     "nn",
     "optim",
@@ -118,13 +121,25 @@ _MODULES = {
 
 _FUNCTIONS = {
     "autocast": "gradient.amp",
+    "cholesky": "gradient.linalg.older",
+    "cholesky_inverse": "gradient.linalg.older",
+    "cholesky_solve": "gradient.linalg.older",
     "compile": "gradient.plan.compile",
+    "det": "gradient.linalg.older",
     "get_num_threads": "gradient.backends.numpy.threads",
     "get_quantized_matmul_precision": "gradient.backends.matmul_precision",
+    "inverse": "gradient.linalg.older",
     "load": "gradient.io",
+    "logdet": "gradient.linalg.older",
+    "matrix_exp": "gradient.linalg.older",
+    "matrix_power": "gradient.linalg.older",
+    "pinverse": "gradient.linalg.older",
+    "qr": "gradient.linalg.older",
     "save": "gradient.io",
     "set_num_threads": "gradient.backends.numpy.threads",
     "set_quantized_matmul_precision": "gradient.backends.matmul_precision",
+    "slogdet": "gradient.linalg.older",
+    "svd": "gradient.linalg.older",
     "vmap": "gradient.func.batching",
 }
 """Functions whose modules are."""

@@ -79,6 +79,10 @@ class ArgumentError(GradientError, ValueError, RuntimeError):
     """An argument has a value that is not allowed."""
 
 
+class LinAlgError(GradientError, RuntimeError, ValueError):
+    """A matrix has no such inverse or decomposition."""
+
+
 class IndexOutOfRange(GradientError, IndexError, RuntimeError):
     """A dimension or an index lies outside its range."""
 

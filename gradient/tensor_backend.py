@@ -19,6 +19,7 @@ from gradient.dtypes import DType, float32
 from gradient.ops import (
     activation,
     comparison,
+    decompositions,
     elementwise,
     index,
     linalg,
@@ -170,6 +171,18 @@ class TensorBackend(Backend):
     # Linear algebra and shape --------------------------------------------------------------------
 
     matmul = op_method(linalg.matmul)
+    inv = op_method(decompositions.inv)
+    solve = op_method(decompositions.solve)
+    cholesky = op_method(decompositions.cholesky)
+    logabsdet = op_method(decompositions.logabsdet)
+    det = op_method(decompositions.det)
+    cofactor = op_method(decompositions.cofactor)
+    eigh = op_method(decompositions.eigh)
+    svd = op_method(decompositions.svd)
+    qr = op_method(decompositions.qr)
+
+    def pinv(self, x: Any, atol: float, rtol: float) -> Any:
+        return decompositions.pinv(x, atol=atol, rtol=rtol)
 
     def unpack(self, x: Any, dtype: Any = float32) -> Any:
         return wrap(self.inner.unpack(raw(x), as_numpy(dtype)), self.inner)

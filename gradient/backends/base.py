@@ -16,6 +16,7 @@ from __future__ import annotations
 from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
+from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.composed.elementwise import ElementwiseDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
 from gradient.backends.composed.norms import NormDefaults
@@ -36,6 +37,7 @@ class Backend(
     BatchNormDefaults[Array],
     PoolingDefaults[Array],
     RecurrentDefaults[Array],
+    DecompositionDefaults[Array],
     NormDefaults[Array],
     ElementwiseDefaults[Array],
     RandomDefaults[Array],
@@ -49,6 +51,18 @@ class Backend(
             *("adamw_step", "sgd_step", "philox", "uniform", "normal", "integers"),
             *("check_indices", "grouped_linear", "grouped_linear_input_grad"),
             "grouped_linear_weight_grad",
+            *(
+                "inv",
+                "solve",
+                "cholesky",
+                "logabsdet",
+                "det",
+                "cofactor",
+                "eigh",
+                "svd",
+                "qr",
+                "pinv",
+            ),
         }
     )
     """Methods that a recorded plan never takes apart: they change arrays, look at values, or are

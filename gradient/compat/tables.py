@@ -56,7 +56,7 @@ RENAMED = {
 
 PAGE = "see docs/from_pytorch.md"
 COMPLEX = f"there are no complex numbers ({PAGE})"
-LINALG = f"linear algebra beyond products is not here: use numpy.linalg on x.numpy() ({PAGE})"
+LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
 LAYERS = f"not in nn ({PAGE})"
 
@@ -66,8 +66,8 @@ HINTS = {
          "gradient.view_as_complex", "gradient.view_as_real", "gradient.polar", "gradient.fft",
          "gradient.stft", "gradient.istft", "gradient.complex"), COMPLEX),
     **dict.fromkeys(
-        ("gradient.linalg", "gradient.svd", "gradient.qr", "gradient.inverse", "gradient.det",
-         "gradient.cholesky", "gradient.pinverse", "gradient.slogdet", "gradient.lstsq"), LINALG),
+        ("gradient.linalg.eig", "gradient.linalg.eigvals", "gradient.linalg.lu",
+         "gradient.linalg.lu_factor", "gradient.linalg.lu_solve"), LINALG),
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     **dict.fromkeys(

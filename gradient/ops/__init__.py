@@ -3,6 +3,7 @@
 from gradient.ops import (
     activation,
     comparison,
+    decompositions,
     elementwise,
     fused,
     index,
@@ -17,6 +18,7 @@ from gradient.ops import (
 __all__ = [
     "activation",
     "comparison",
+    "decompositions",
     "elementwise",
     "fused",
     "index",

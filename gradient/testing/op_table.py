@@ -20,6 +20,7 @@ from gradient.ops import (
     activation,
     comparison,
     convolution,
+    decompositions,
     elementwise,
     fused,
     index,
@@ -122,6 +123,25 @@ def lstm(x: Any, h: Any, c: Any, weight: Any) -> Any:
         cs.append(cs[-1] / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i)))
         hs.append(np.tanh(cs[-1]) / (1 + np.exp(-o)))
     return np.stack([np.stack(hs), np.stack(cs)])
+
+
+def symmetric(x: Any) -> Any:
+    """A positive definite matrix."""
+    return x @ x.swapaxes(-1, -2) if isinstance(x, np.ndarray) else x @ x.mT
+
+
+def with_values(matrix: Any, values: Any) -> Any:
+    return np.concatenate([matrix, values[..., None, :]], -2)
+
+
+def svd_rows(x: Any) -> Any:
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    return np.concatenate([with_values(u, s), vh.swapaxes(-1, -2)], -2)
+
+
+def qr_rows(x: Any) -> Any:
+    q, r = np.linalg.qr(x)
+    return np.concatenate([q, r.swapaxes(-1, -2)], -2)
 
 
 def gru(x: Any, h: Any, weight: Any, bias: Any) -> Any:
@@ -639,6 +659,43 @@ TABLE = [
         ((4, 5),),
     ),  # fmt: skip
     # Matrix products
+    *(
+        Row(name, getattr(decompositions, name), reference, ((2, 3, 3),), tolerance=256)
+        for name, reference in (
+            ("inv", np.linalg.inv),
+            ("det", np.linalg.det),
+            ("logabsdet", lambda x: np.linalg.slogdet(x)[1]),
+            ("cofactor", lambda x: np.linalg.det(x)[:, None, None] * np.linalg.inv(x).mT),
+            ("svdvals", lambda x: np.linalg.svd(x)[1]),
+        )
+    ),
+    Row("solve", decompositions.solve, np.linalg.solve, ((3, 3), (2, 3, 2)), tolerance=256),
+    *(
+        Row(
+            name,
+            lambda x, op=name: getattr(decompositions, op)(symmetric(x)),
+            reference,
+            ((2, 3, 3),),
+            tolerance=256,
+        )
+        for name, reference in (
+            ("cholesky", lambda x: np.linalg.cholesky(symmetric(x))),
+            ("eigh", lambda x: with_values(*np.linalg.eigh(symmetric(x))[::-1])),
+            ("eigvalsh", lambda x: np.linalg.eigvalsh(symmetric(x))),
+        )
+    ),
+    *(
+        Row("svd", decompositions.svd, svd_rows, (size,), note=note, tolerance=256)
+        for note, size in (("", (2, 3, 3)), ("tall", (4, 2)), ("wide", (2, 4)))
+    ),
+    Row("qr", decompositions.qr, qr_rows, ((2, 4, 3),), tolerance=256),
+    Row(
+        "pinv",
+        lambda x: decompositions.pinv(x, atol=0.0, rtol=1e-6),
+        np.linalg.pinv,
+        ((2, 4, 3),),
+        tolerance=256,
+    ),
     Row("matmul", linalg.matmul, np.matmul, ((3, 4), (4, 2)), empty=((0, 4), (4, 2))),
     Row("matmul", linalg.matmul, np.matmul, ((2, 1, 3, 4), (3, 4, 2)), note="batch"),
     Row(

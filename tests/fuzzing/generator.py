@@ -79,6 +79,23 @@ var_mean vdot vsplit xlogy
         "about the package, or about other things than tensors",
     ),
     **dict.fromkeys(
+        (
+            "cholesky",
+            "cholesky_inverse",
+            "cholesky_solve",
+            "det",
+            "inverse",
+            "logdet",
+            "matrix_exp",
+            "matrix_power",
+            "pinverse",
+            "qr",
+            "slogdet",
+            "svd",
+        ),
+        "random matrices are near to singular ones, where few digits are defined",
+    ),
+    **dict.fromkeys(
         ("register_hook", "register_post_accumulate_grad_hook", "vmap"), "takes a function"
     ),
     **dict.fromkeys(

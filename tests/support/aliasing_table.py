@@ -174,6 +174,10 @@ x.sum_to_size(1, 4)
 G.trapezoid(x)  G.trapz(x)  G.cumulative_trapezoid(x)  G.gradient(v)  G.tensordot(sq, sq, 1)
 G.cdist(x, y)  G.bucketize(x, v)  G.histc(x)  G.isin(x, v)  G.block_diag(x, y)
 G.cartesian_prod(v, v)  G.column_stack([x])  G.combinations(v)  G.dstack([x])  G.row_stack([x])
+G.cholesky(sq @ sq.mT + G.eye(3))  G.cholesky_inverse(sq)  G.cholesky_solve(sq, sq)
+G.det(sq + G.eye(3))  G.inverse(sq + G.eye(3))  G.logdet(sq + G.eye(3))  G.matrix_exp(sq)
+G.matrix_power(sq, 2)  G.pinverse(sq + G.eye(3))  G.qr(sq + G.eye(3))  G.slogdet(sq + G.eye(3))
+G.svd(sq + G.eye(3))
 """
 """Expressions whose results share no memory with any input."""
 

@@ -1,0 +1,111 @@
+"""Decompositions of matrices (..., M, N), by LAPACK on the host.
+
+Backends whose devices have such routines of their own override them. Where several matrices are
+found, they are one array, one below the other. Matrices are float32 or float64.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from gradient.backends.composed.precision import in_float32
+from gradient.backends.required import Array, RequiredMethods
+from gradient.errors import LinAlgError
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def lapack(method: Method) -> Method:
+    """Have errors of LAPACK be of our class, and name the method."""
+
+    @functools.wraps(method)
+    def run(*args: Any) -> Any:
+        try:
+            return method(*args)
+        except np.linalg.LinAlgError as error:
+            raise LinAlgError(f"linalg.{method.__name__}: {error}") from None
+
+    return cast(Method, run)
+
+
+class DecompositionDefaults(RequiredMethods[Array]):
+    """Methods of `Backend` for decompositions of matrices."""
+
+    @in_float32
+    @lapack
+    def inv(self, x: Array) -> Array:
+        """The inverse of x (..., N, N)."""
+        return self.asarray(np.linalg.inv(self.to_numpy(x)))
+
+    @in_float32
+    @lapack
+    def solve(self, a: Array, b: Array) -> Array:
+        """x of a x = b, for a (..., N, N) and b (..., N, K)."""
+        return self.asarray(np.linalg.solve(self.to_numpy(a), self.to_numpy(b)))
+
+    @in_float32
+    @lapack
+    def cholesky(self, x: Array) -> Array:
+        """The lower L of x = L L^T, from the lower triangle of x (..., N, N)."""
+        return self.asarray(np.linalg.cholesky(self.to_numpy(x)))
+
+    @in_float32
+    @lapack
+    def logabsdet(self, x: Array) -> Array:
+        """log |det x|, for x (..., N, N)."""
+        return self.asarray(np.linalg.slogdet(self.to_numpy(x))[1])
+
+    @in_float32
+    @lapack
+    def det(self, x: Array) -> Array:
+        """The determinant of x (..., N, N)."""
+        return self.asarray(np.linalg.det(self.to_numpy(x)))
+
+    @in_float32
+    @lapack
+    def cofactor(self, x: Array) -> Array:
+        """The matrix of cofactors of x (..., N, N), det(x) x^-T, which singular matrices have too:
+        det(U V^T) U diag(the product of the other singular values) V^T."""
+        u, s, vh = np.linalg.svd(self.to_numpy(x))
+        n = s.shape[-1]
+        others = np.where(np.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]).prod(-1)
+        sign = np.linalg.det(u) * np.linalg.det(vh)
+        return self.asarray(sign[..., None, None] * (u * others[..., None, :]) @ vh)
+
+    @in_float32
+    @lapack
+    def eigh(self, x: Array) -> Array:
+        """(..., N + 1, N): of a symmetric x, of which the lower triangle is read, the eigenvectors
+        as columns, and below them the eigenvalues, ascending."""
+        values, vectors = np.linalg.eigh(self.to_numpy(x))
+        return self.asarray(np.concatenate([vectors, values[..., None, :]], -2))
+
+    @in_float32
+    @lapack
+    def svd(self, x: Array) -> Array:
+        """(..., M + 1 + N, K) for x (..., M, N), K the smaller of M and N: U, below it the singular
+        values, descending, below them V of x = U diag(S) V^T."""
+        u, s, vh = np.linalg.svd(self.to_numpy(x), full_matrices=False)
+        return self.asarray(np.concatenate([u, s[..., None, :], vh.swapaxes(-1, -2)], -2))
+
+    @in_float32
+    @lapack
+    def qr(self, x: Array) -> Array:
+        """(..., M + N, K) for x (..., M, N), K the smaller of M and N: Q, and below it R^T."""
+        q, r = np.linalg.qr(self.to_numpy(x))
+        return self.asarray(np.concatenate([q, r.swapaxes(-1, -2)], -2))
+
+    @in_float32
+    @lapack
+    def pinv(self, x: Array, atol: float, rtol: float) -> Array:
+        """The pseudo-inverse (..., N, M) of x (..., M, N). Singular values up to the larger of atol
+        and rtol times the largest one count as 0."""
+        u, s, vh = np.linalg.svd(self.to_numpy(x), full_matrices=False)
+        bound = np.maximum(atol, rtol * s.max(-1, keepdims=True, initial=0))
+        large = s > bound
+        factors = np.where(large, 1 / np.where(large, s, 1), 0).astype(s.dtype)
+        return self.asarray((vh.swapaxes(-1, -2) * factors[..., None, :]) @ u.swapaxes(-1, -2))

@@ -1,0 +1,138 @@
+"""Factors of matrices, eigenvalues and singular values."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from gradient.autograd.variable import wrap
+from gradient.errors import ArgumentError, sentence
+from gradient.linalg.arguments import matrices, squares
+from gradient.ops import decompositions as ops
+from gradient.tensor import Tensor
+from gradient.tensor.joining import cat
+
+__all__ = [
+    "cholesky",
+    "cholesky_ex",
+    "eigh",
+    "eigvalsh",
+    "qr",
+    "svd",
+    "svdvals",
+]
+
+
+class Cholesky(NamedTuple):
+    L: Tensor
+    info: Tensor
+
+
+class Eigh(NamedTuple):
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class QR(NamedTuple):
+    Q: Tensor
+    R: Tensor
+
+
+class SVD(NamedTuple):
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
+    """L of input = L L^T, for symmetric positive definite matrices (..., N, N); with `upper` L^T.
+
+    One triangle is read. `LinAlgError` where a matrix is not positive definite.
+    """
+    x = squares("linalg.cholesky", input)
+    factor = ops.cholesky(x.mT if upper else x)
+    return factor.mT if upper else factor
+
+
+def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
+    """(L, info): info is 0 for each matrix. Where one is not positive definite, an error."""
+    factor = cholesky(input, upper=upper)
+    return Cholesky(factor, input.new_zeros(input.shape[:-2]).int())
+
+
+def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
+    """Eigenvalues (..., N), ascending, and eigenvectors (..., N, N), as columns, of symmetric
+    matrices, of which the lower (L) or the upper (U) triangle is read."""
+    x = _triangle("linalg.eigh", A, UPLO)
+    found = ops.eigh(x)
+    return Eigh(found[..., -1, :].clone(), found[..., :-1, :].clone())
+
+
+def eigvalsh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Tensor:
+    """The eigenvalues (..., N) of symmetric matrices, ascending."""
+    return ops.eigvalsh(_triangle("linalg.eigvalsh", A, UPLO))
+
+
+def _triangle(name: str, x: Tensor, uplo: str) -> Tensor:
+    if str(uplo).upper() not in ("L", "U"):
+        raise ArgumentError(sentence(name, "UPLO 'L' or 'U'", repr(uplo)))
+    x = squares(name, x)
+    return x.mT if uplo.upper() == "U" else x
+
+
+def svd(A: Tensor, full_matrices: bool = True) -> SVD:
+    """U, singular values (descending) and V^T of A = U diag(S) V^T (..., M, N).
+
+    U is (..., M, K) and V^T (..., K, N), K the smaller of M and N. With `full_matrices` both are
+    square: what is added has no gradient.
+    """
+    x = matrices("linalg.svd", A)
+    m, n = x.shape[-2:]
+    found = ops.svd(x)
+    u, s, v = (found[..., :m, :].clone(), found[..., m, :].clone(), found[..., m + 1 :, :].clone())
+    if full_matrices and m > n:
+        u = cat([u, _complement(u)], -1)
+    if full_matrices and n > m:
+        v = cat([v, _complement(v)], -1)
+    return SVD(u, s, v.mT.clone())
+
+
+def _complement(columns: Tensor) -> Tensor:
+    """Orthonormal columns that make (..., M, K) a square, without a gradient."""
+    host = columns.backend.to_numpy(columns.array)
+    return _like(np.linalg.svd(host, full_matrices=True)[0][..., host.shape[-1] :], columns)
+
+
+def _like(host: np.ndarray, x: Tensor) -> Tensor:
+    return wrap(x.backend.asarray(host), x.backend)
+
+
+def svdvals(A: Tensor) -> Tensor:
+    """The singular values (..., K) of A (..., M, N), descending."""
+    return ops.svdvals(matrices("linalg.svdvals", A))
+
+
+def qr(A: Tensor, mode: Literal["reduced", "complete", "r"] = "reduced") -> QR:
+    """Q, of orthonormal columns, and R, upper triangular, of A = Q R (..., M, N).
+
+    Q is (..., M, K), K the smaller of M and N, or with mode "complete" (..., M, M), of which the
+    added columns have no gradient; with mode "r" it is empty.
+    """
+    x = matrices("linalg.qr", A)
+    m, n = x.shape[-2:]
+    if mode not in ("reduced", "complete", "r"):
+        raise ArgumentError(sentence("linalg.qr", "mode reduced, complete or r", repr(mode)))
+    if m >= n:
+        found = ops.qr(x)
+        q, r = found[..., :m, :].clone(), found[..., m:, :].mT.clone()
+    else:  # of the first columns, and the others as they are seen from there
+        found = ops.qr(x[..., :m])
+        q = found[..., :m, :].clone()
+        r = cat([found[..., m:, :].mT, q.mT @ x[..., m:]], -1)
+    if mode == "r":
+        return QR(q.new_empty((0,)), r)
+    if mode == "complete" and m > n:
+        q = cat([q, _complement(q)], -1)
+        r = cat([r, r.new_zeros((*r.shape[:-2], m - n, n))], -2)
+    return QR(q, r)

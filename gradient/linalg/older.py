@@ -1,0 +1,119 @@
+"""Functions of linear algebra that PyTorch has outside of `linalg`, some with older arguments."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradient.autograd.forwarding import forwarded
+from gradient.linalg import decompositions, powers, solving
+from gradient.linalg.arguments import matrices, squares
+from gradient.ops import decompositions as ops
+from gradient.tensor import Tensor
+from gradient.tensor.creation import eye
+
+__all__ = [
+    "cholesky",
+    "cholesky_inverse",
+    "cholesky_solve",
+    "det",
+    "inverse",
+    "logdet",
+    "matrix_exp",
+    "matrix_power",
+    "pinverse",
+    "qr",
+    "slogdet",
+    "svd",
+]
+
+
+class SVD(NamedTuple):
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
+@forwarded
+def det(input: Tensor) -> Tensor:
+    """`linalg.det`."""
+    return solving.det(input)
+
+
+@forwarded
+def slogdet(input: Tensor) -> solving.LogDeterminant:
+    """`linalg.slogdet`."""
+    return solving.slogdet(input)
+
+
+@forwarded
+def logdet(input: Tensor) -> Tensor:
+    """log det A: NaN where the determinant is negative, -inf where it is 0."""
+    sign, size = solving.slogdet(input)
+    return size.masked_fill(sign < 0, float("nan"))
+
+
+@forwarded
+def inverse(input: Tensor) -> Tensor:
+    """`linalg.inv`."""
+    return solving.inv(input)
+
+
+@forwarded
+def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
+    """`linalg.pinv`."""
+    return solving.pinv(input, rtol=rcond)
+
+
+@forwarded
+def matrix_exp(input: Tensor) -> Tensor:
+    """`linalg.matrix_exp`."""
+    return powers.matrix_exp(input)
+
+
+@forwarded
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """`linalg.matrix_power`."""
+    return powers.matrix_power(input, n)
+
+
+@forwarded
+def cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """`linalg.cholesky`."""
+    return decompositions.cholesky(input, upper=upper)
+
+
+@forwarded
+def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
+    """X of A X = input, where input2 (..., N, N) is A's Cholesky factor: A = L L^T, with `upper`
+    L^T L."""
+    b, x = matrices("cholesky_solve", input), squares("cholesky_solve", input2)
+    lower = x.mT if upper else x
+    # The gradient goes to the other triangle as well, as PyTorch's does: L is a square to it.
+    lower = lower - lower.triu(1).detach()
+    return ops.solve(lower.mT, ops.solve(lower, b))
+
+
+@forwarded
+def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of A, of which `input` (..., N, N) is the Cholesky factor: A = L L^T, with
+    `upper` L^T L."""
+    x = squares("cholesky_inverse", input)
+    return cholesky_solve(eye(x.shape[-1], dtype=x.dtype, device=x.device), x, upper)
+
+
+@forwarded
+def qr(input: Tensor, some: bool = True) -> decompositions.QR:
+    """`linalg.qr`, reduced where `some`, else complete."""
+    return decompositions.qr(input, "reduced" if some else "complete")
+
+
+@forwarded
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
+    """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
+    if not compute_uv:
+        m, n = input.shape[-2:]
+        batch = input.shape[:-2]
+        values = decompositions.svdvals(input)
+        return SVD(input.new_zeros((*batch, m, m)), values, input.new_zeros((*batch, n, n)))
+    u, s, vh = decompositions.svd(input, not some)
+    return SVD(u, s, vh.mT.clone())

@@ -1,0 +1,160 @@
+"""Powers, exponentials and products of vectors and matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gradient.dtypes import bool_, float64
+from gradient.errors import ShapeError, sentence
+from gradient.linalg.arguments import squares
+from gradient.linalg.solving import inv, solve
+from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
+from gradient.tensor.creation import arange, eye, ones_like
+
+__all__ = [
+    "cross",
+    "diagonal",
+    "householder_product",
+    "matrix_exp",
+    "matrix_power",
+    "multi_dot",
+    "vander",
+    "vecdot",
+]
+
+PADE = (
+    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0,
+    129060195264000.0, 10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0,
+    960960.0, 16380.0, 182.0, 1.0,
+)  # fmt: skip
+"""Coefficients of the Padé approximation of degree 13."""
+
+REACH = 5.37
+"""The norm up to which it holds in float64."""
+
+
+def matrix_power(A: Tensor, n: int) -> Tensor:
+    """A to the power of n, for A (..., N, N): by repeated squaring; of the inverse if n < 0."""
+    x = squares("linalg.matrix_power", A)
+    n = int_of("linalg.matrix_power", "n", n)
+    if n < 0:
+        x, n = inv(x), -n
+    if n == 0:
+        return _zeros_of(x) + _identity(x)
+    found = None
+    while n > 0:
+        if n % 2:
+            found = x if found is None else found @ x
+        n //= 2
+        if n > 0:
+            x = x @ x
+    assert found is not None
+    return found
+
+
+def _zeros_of(x: Tensor) -> Tensor:
+    """Zeros, which x is an input of."""
+    return x.masked_fill(ones_like(x, dtype=bool_), 0)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+
+def matrix_exp(A: Tensor) -> Tensor:
+    """The sum of A^k / k!, for A (..., N, N) (Higham 2005, "The Scaling and Squaring Method for the
+    Matrix Exponential Revisited")."""
+    x = squares("linalg.matrix_exp", A)
+    if x.numel() == 0:
+        return x.clone()
+    dtype, x = x.dtype, x.to(float64)  # in float32 the solution loses digits
+    norm = float(x.detach().abs().sum(-2).max())
+    halvings = max(0, math.ceil(math.log2(norm / REACH))) if math.isfinite(norm) and norm else 0
+    x = x * 2.0**-halvings
+    one, x2 = _identity(x), x @ x
+    x4 = x2 @ x2
+    x6 = x4 @ x2
+    c = [value / PADE[0] for value in PADE]
+    odd = x6 @ (c[13] * x6 + c[11] * x4 + c[9] * x2) + c[7] * x6 + c[5] * x4 + c[3] * x2
+    odd = x @ (odd + c[1] * one)
+    even = x6 @ (c[12] * x6 + c[10] * x4 + c[8] * x2) + c[6] * x6 + c[4] * x4 + c[2] * x2 + one
+    found = solve(even - odd, even + odd)
+    for _ in range(halvings):
+        found = found @ found
+    return found.clone().to(dtype)  # the solution is kept for its gradient
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of two or more matrices, multiplied in the cheapest order (Cormen et al.,
+    "Introduction to Algorithms", section 14.2). The first and the last may be vectors."""
+    factors = list(tensors)
+    if len(factors) < 2:
+        raise ShapeError(sentence("linalg.multi_dot", "at least 2 tensors", len(factors)))
+    row, column = factors[0].ndim == 1, factors[-1].ndim == 1
+    factors[0] = factors[0].unsqueeze(0) if row else factors[0]
+    factors[-1] = factors[-1].unsqueeze(1) if column else factors[-1]
+    for left, right in zip(factors, factors[1:], strict=False):
+        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+            got = [tuple(x.shape) for x in tensors]
+            raise ShapeError(sentence("linalg.multi_dot", "matrices that can be multiplied", got))
+    sizes = [factors[0].shape[0], *(x.shape[1] for x in factors)]
+    n = len(factors)
+    cost = {(i, i): (0, i) for i in range(n)}
+    for length in range(1, n):
+        for i in range(n - length):
+            j = i + length
+            cost[i, j] = min(
+                (cost[i, k][0] + cost[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
+                for k in range(i, j)
+            )
+
+    def product(i: int, j: int) -> Tensor:
+        if i == j:
+            return factors[i]
+        k = cost[i, j][1]
+        return product(i, k) @ product(k + 1, j)
+
+    out = product(0, n - 1)
+    out = out.squeeze(0) if row else out
+    return out.squeeze(-1) if column else out
+
+
+def vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """The powers 0 to N - 1 of each element of x (..., n): (..., n, N). N is n unless given."""
+    count = (x.shape[-1] if x.ndim else 1) if N is None else int_of("linalg.vander", "N", N)
+    x = x.unsqueeze(0) if x.ndim == 0 else x
+    powers = arange(count, device=x.device)
+    return x.unsqueeze(-1) ** powers.to(x.dtype)
+
+
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """The inner products of the vectors in `dim`."""
+    return (x * y).sum(dim)
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The diagonal of the matrices in `dim1` and `dim2`, as a view."""
+    return A.diagonal(offset, dim1, dim2)
+
+
+def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The cross products of the vectors of 3 elements in `dim`."""
+    if input.shape[dim] != 3 or other.shape[dim] != 3:
+        got = f"{tuple(input.shape)} and {tuple(other.shape)}"
+        raise ShapeError(sentence("linalg.cross", f"3 elements in dimension {dim}", got))
+    first = input.roll(-1, dim) * other.roll(-2, dim)
+    return first - input.roll(-2, dim) * other.roll(-1, dim)
+
+
+def householder_product(A: Tensor, tau: Tensor) -> Tensor:
+    """The first N columns of H_1 ... H_K, H_i = 1 - tau_i v_i v_i^T, where v_i (M,) is column i of
+    A (..., M, N) below the diagonal, 1 on it, and 0 above it; tau (..., K)."""
+    m, n = A.shape[-2:]
+    vectors = A.tril(-1) + eye(m, n, dtype=A.dtype, device=A.device)
+    found = _zeros_of(A) + eye(m, n, dtype=A.dtype, device=A.device)
+    for i in reversed(range(tau.shape[-1])):
+        v = vectors[..., i : i + 1]
+        found = found - tau[..., i, None, None] * v @ (v.mT @ found)
+    return found

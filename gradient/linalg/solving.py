@@ -1,0 +1,203 @@
+"""Inverses, determinants and systems of linear equations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gradient.dtypes import finfo, int64
+from gradient.errors import ShapeError, sentence
+from gradient.linalg.arguments import matrices, squares
+from gradient.linalg.decompositions import svdvals
+from gradient.ops import decompositions as ops
+from gradient.tensor import Tensor
+from gradient.tensor.creation import eye, zeros
+
+__all__ = [
+    "det",
+    "inv",
+    "inv_ex",
+    "lstsq",
+    "matrix_rank",
+    "pinv",
+    "slogdet",
+    "solve",
+    "solve_ex",
+    "solve_triangular",
+    "tensorinv",
+    "tensorsolve",
+]
+
+
+class Inverse(NamedTuple):
+    inverse: Tensor
+    info: Tensor
+
+
+class Solution(NamedTuple):
+    result: Tensor
+    info: Tensor
+
+
+class LogDeterminant(NamedTuple):
+    sign: Tensor
+    logabsdet: Tensor
+
+
+class LeastSquares(NamedTuple):
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor
+
+
+def inv(A: Tensor) -> Tensor:
+    """The inverse of A (..., N, N). `LinAlgError` where there is none."""
+    return ops.inv(squares("linalg.inv", A))
+
+
+def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
+    """(inverse, info): info is 0 for each matrix. Where one has no inverse, an error."""
+    return Inverse(inv(A), _info(A))
+
+
+def _info(A: Tensor) -> Tensor:
+    return A.new_zeros(A.shape[:-2]).int()
+
+
+def det(A: Tensor) -> Tensor:
+    """The determinant (...) of A (..., N, N)."""
+    return ops.det(squares("linalg.det", A))
+
+
+def slogdet(A: Tensor) -> LogDeterminant:
+    """The sign of the determinant and log |det A|, of A (..., N, N)."""
+    x = squares("linalg.slogdet", A)
+    return LogDeterminant(ops.det(x).sign(), ops.logabsdet(x))
+
+
+def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+    """X of A X = B, or of X A = B if not `left`; A (..., N, N), B (..., N, K) or (..., N)."""
+    a, b = squares("linalg.solve", A), matrices("linalg.solve", B, 1)
+    vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])
+    if vectors:
+        b = b.unsqueeze(-1)
+    rows = b.shape[-2 if left or vectors else -1]
+    if rows != a.shape[-1]:
+        got = f"A {tuple(a.shape)} and B {tuple(B.shape)}"
+        raise ShapeError(sentence("linalg.solve", "A (..., N, N) and B of as many rows", got))
+    if vectors:
+        return ops.solve(a if left else a.mT, b).squeeze(-1)
+    return ops.solve(a, b) if left else ops.solve(a.mT, b.mT).mT
+
+
+def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Solution:
+    """(X, info): info is 0 for each matrix. Where a matrix is singular, an error."""
+    return Solution(solve(A, B, left=left), _info(A))
+
+
+def solve_triangular(
+    A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """As `solve`, for triangular matrices: the other triangle is not read, with `unitriangular`
+    nor is the diagonal, which counts as ones."""
+    a = squares("linalg.solve_triangular", A)
+    a = a.triu(int(unitriangular)) if upper else a.tril(-int(unitriangular))
+    if unitriangular:
+        a = a + eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    b = matrices("linalg.solve_triangular", B)
+    return ops.solve(a, b) if left else ops.solve(a.mT, b.mT).mT
+
+
+def pinv(
+    A: Tensor,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+    hermitian: bool = False,
+) -> Tensor:
+    """The pseudo-inverse (..., N, M) of A (..., M, N) (Penrose 1955).
+
+    Singular values up to the larger of atol and rtol times the largest count as 0. rtol is the
+    larger of M and N times the dtype's eps, unless atol is given.
+    """
+    x = matrices("linalg.pinv", A)
+    if hermitian:
+        lower = squares("linalg.pinv", A).tril()
+        x = lower + lower.tril(-1).mT
+    return ops.pinv(x, atol=float(atol or 0.0), rtol=float(_relative(x, atol, rtol)))
+
+
+def _relative(x: Tensor, atol: float | Tensor | None, rtol: float | None) -> float:
+    """rtol, or its default."""
+    given = isinstance(atol, Tensor) or bool(atol)
+    return (0.0 if given else max(x.shape[-2:]) * finfo(x.dtype).eps) if rtol is None else rtol
+
+
+def matrix_rank(
+    A: Tensor,
+    tol: float | Tensor | None = None,
+    *,
+    atol: float | Tensor | None = None,
+    rtol: float | Tensor | None = None,
+    hermitian: bool = False,
+) -> Tensor:
+    """How many singular values of A (..., M, N) are above the larger of atol and rtol times the
+    largest (see `pinv`). The tolerances may be tensors (...), one for each matrix."""
+    x = matrices("linalg.matrix_rank", A).detach()
+    values = svdvals(x)
+    if values.shape[-1] == 0:
+        return values.sum(-1).long()
+    least = tol if atol is None else atol
+    if isinstance(rtol, Tensor):
+        part: Tensor | float = rtol.unsqueeze(-1)
+    else:
+        part = _relative(x, least, 0.0 if tol is not None else rtol)
+    above = values > values.amax(-1, keepdim=True) * part
+    if least is not None:
+        above = above & (values > (least.unsqueeze(-1) if isinstance(least, Tensor) else least))
+    return above.sum(-1)
+
+
+def lstsq(
+    A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
+) -> LeastSquares:
+    """The X of least norm among those of the least |A X - B|: A (..., M, N), B (..., M, K) or
+    (..., M).
+
+    residuals are the squared distances, (..., K), where M > N and A has rank N, else empty. As with
+    PyTorch's drivers, they are empty with "gelsy" (the default), rank with "gels", singular_values
+    with both.
+    """
+    a, b = matrices("linalg.lstsq", A), matrices("linalg.lstsq", B, 1)
+    vectors = b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
+    b = b.unsqueeze(-1) if vectors else b
+    if b.shape[-2] != a.shape[-2]:
+        got = f"A {tuple(a.shape)} and B {tuple(B.shape)}"
+        raise ShapeError(sentence("linalg.lstsq", "A (..., M, N) and B of M rows", got))
+    x = pinv(a, rtol=rcond) @ b
+    m, n = a.shape[-2:]
+    rank = matrix_rank(a, rtol=rcond)
+    full = driver not in (None, "gelsy") and m > n and bool((rank == n).all())
+    residuals = ((a @ x - b) ** 2).sum(-2)
+    if driver == "gels":  # which takes full rank for granted
+        rank = zeros((0,), dtype=int64)
+    residuals = residuals if full else residuals.reshape(-1)[:0]
+    values = svdvals(a.detach()) if driver in ("gelsd", "gelss") else zeros((0,), dtype=a.dtype)
+    return LeastSquares(x.squeeze(-1) if vectors else x, residuals, rank, values)
+
+
+def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
+    """The inverse of A as a matrix whose rows are its first `ind` dimensions."""
+    first, last = A.shape[:ind], A.shape[ind:]
+    rows = 1
+    for size in first:
+        rows *= size
+    return inv(A.reshape(rows, -1)).reshape(*last, *first)
+
+
+def tensorsolve(A: Tensor, B: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
+    """X of tensordot(A, X, X.ndim) = B."""
+    if dims is not None:
+        A = A.movedim(tuple(dims), tuple(range(A.ndim - len(dims), A.ndim)))
+    shape = A.shape[B.ndim :]
+    return solve(A.reshape(B.numel(), -1), B.reshape(-1)).reshape(*shape)

@@ -1,0 +1,205 @@
+"""Decompositions of matrices and their gradients.
+
+Giles 2008, "An extended collection of matrix derivative results for forward and reverse mode
+algorithmic differentiation"; pseudo-inverse: Golub and Pereyra 1973, "The Differentiation of
+Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables Separate"; QR: Liao et al.
+2019, "Differentiable Programming Tensor Networks", section III. Results that are several matrices
+are one below the other: see `gradient.backends.composed.decompositions`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+
+Be = Backend[Any]
+
+
+def _t(be: Be, x: Any) -> Any:
+    return be.matrix_transpose(x)
+
+
+def _rows(be: Be, x: Any, start: int, stop: int | None) -> Any:
+    return be.getitem(x, (..., slice(start, stop), slice(None)))
+
+
+def _mask(be: Be, mask: np.ndarray, x: Any) -> Any:
+    """A constant 0 or 1 for each element of a matrix."""
+    return be.asarray(mask.astype(np.float64), x.dtype)
+
+
+def _diagonal(be: Be, row: Any) -> Any:
+    """(..., 1, N) -> (..., N, N), zeros beside the diagonal."""
+    return row * _mask(be, np.eye(row.shape[-1]), row)
+
+
+def _differences(be: Be, row: Any) -> Any:
+    """1 / (row_j - row_i) for row (..., 1, N), and 0 on the diagonal."""
+    n = row.shape[-1]
+    same = _mask(be, np.eye(n), row)
+    return (1 - same) / (row - _t(be, row) + same)
+
+
+def _inv_grad(g: Any, be: Be, out: Any) -> Any:
+    across = _t(be, out)
+    return -be.matmul(be.matmul(across, g), across)
+
+
+@op(_inv_grad, promotion="same_float", core_dims=2)
+def inv(be: Backend[Array], x: Array, /) -> Array:
+    """The inverse of x (..., N, N)."""
+    return be.inv(x)
+
+
+@op(lambda g, be, a, out: -be.matmul(be.solve(_t(be, a), g), _t(be, out)),
+    lambda g, be, a: be.solve(_t(be, a), g),
+    promotion="same_float", core_dims=2)  # fmt: skip
+def solve(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """x of a x = b, for a (..., N, N) and b (..., N, K); batch axes broadcast."""
+    return be.solve(a, b)
+
+
+def _cholesky_grad(g: Any, be: Be, out: Any) -> Any:
+    n = out.shape[-1]
+    half = _mask(be, np.tril(np.ones((n, n))) - np.eye(n) / 2, out)
+    back = be.inv(out)
+    found = be.matmul(be.matmul(_t(be, back), be.matmul(_t(be, out), g) * half), back)
+    return (found + _t(be, found)) * 0.5
+
+
+@op(_cholesky_grad, promotion="same_float", core_dims=2)
+def cholesky(be: Backend[Array], x: Array, /) -> Array:
+    """The lower L of a symmetric x = L L^T (..., N, N)."""
+    return be.cholesky(x)
+
+
+def _matrix(be: Be, g: Any) -> Any:
+    """A number for each matrix (...) as (..., 1, 1)."""
+    return be.reshape(g, (*g.shape, 1, 1))
+
+
+@op(lambda g, be, x: _matrix(be, g) * _t(be, be.inv(x)), promotion="same_float", core_dims=2)
+def logabsdet(be: Backend[Array], x: Array, /) -> Array:
+    """log |det x|, for x (..., N, N)."""
+    return be.logabsdet(x)
+
+
+@op(lambda g, be, x: _matrix(be, g) * be.cofactor(x), promotion="same_float", core_dims=2)
+def det(be: Backend[Array], x: Array, /) -> Array:
+    """The determinant of x (..., N, N)."""
+    return be.det(x)
+
+
+def _cofactor_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
+    back = _t(be, be.inv(x))
+    along = be.sum(g * out, (-2, -1), True)
+    return along * back - be.matmul(be.matmul(out, _t(be, g)), back)
+
+
+@op(_cofactor_grad, promotion="same_float", core_dims=2)
+def cofactor(be: Backend[Array], x: Array, /) -> Array:
+    """The cofactors of x (..., N, N). The gradient is that of matrices that have an inverse."""
+    return be.cofactor(x)
+
+
+def _eigh_grad(g: Any, be: Be, out: Any) -> Any:
+    n = out.shape[-1]
+    vectors, values = _rows(be, out, 0, n), _rows(be, out, n, n + 1)
+    inner = be.matmul(_t(be, vectors), _rows(be, g, 0, n)) * _differences(be, values)
+    inner = inner + _diagonal(be, _rows(be, g, n, n + 1))
+    found = be.matmul(be.matmul(vectors, inner), _t(be, vectors))
+    return (found + _t(be, found)) * 0.5
+
+
+@op(_eigh_grad, promotion="same_float", core_dims=2)
+def eigh(be: Backend[Array], x: Array, /) -> Array:
+    """The eigenvectors of a symmetric x (..., N, N), and below them the eigenvalues. The gradient
+    of the vectors is infinite where two values are equal."""
+    return be.eigh(x)
+
+
+def _eigvalsh_grad(g: Any, be: Be, x: Any) -> Any:
+    n = x.shape[-1]
+    vectors = _rows(be, be.eigh(x), 0, n)
+    return be.matmul(vectors * be.reshape(g, (*g.shape[:-1], 1, n)), _t(be, vectors))
+
+
+@op(_eigvalsh_grad, promotion="same_float", core_dims=2)
+def eigvalsh(be: Backend[Array], x: Array, /) -> Array:
+    """The eigenvalues (..., N) of a symmetric x (..., N, N), ascending."""
+    n = x.shape[-1]
+    return be.getitem(be.eigh(x), (..., n, slice(None)))
+
+
+def _parts(be: Be, found: Any, m: int) -> tuple[Any, Any, Any]:
+    return _rows(be, found, 0, m), _rows(be, found, m, m + 1), _rows(be, found, m + 1, None)
+
+
+def _svd_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
+    m, n = x.shape[-2:]
+    (u, s, v), (gu, gs, gv) = _parts(be, out, m), _parts(be, g, m)
+    between = _differences(be, s * s)
+    left, right = be.matmul(_t(be, u), gu), be.matmul(_t(be, v), gv)
+    inner = (left - _t(be, left)) * between * s + _t(be, s) * ((right - _t(be, right)) * between)
+    found = be.matmul(u, be.matmul(inner + _diagonal(be, gs), _t(be, v)))
+    if m > n:
+        beyond = gu - be.matmul(u, left)
+        found = found + be.matmul(beyond / s, _t(be, v))
+    if n > m:
+        beyond = gv - be.matmul(v, right)
+        found = found + be.matmul(u, _t(be, beyond / s))
+    return found
+
+
+@op(_svd_grad, promotion="same_float", core_dims=2)
+def svd(be: Backend[Array], x: Array, /) -> Array:
+    """U, the singular values and V of x (..., M, N), one below the other. The gradient of U and V
+    is infinite where two singular values are equal."""
+    return be.svd(x)
+
+
+def _svdvals_grad(g: Any, be: Be, x: Any) -> Any:
+    u, _, v = _parts(be, be.svd(x), x.shape[-2])
+    return be.matmul(u * be.reshape(g, (*g.shape[:-1], 1, g.shape[-1])), _t(be, v))
+
+
+@op(_svdvals_grad, promotion="same_float", core_dims=2)
+def svdvals(be: Backend[Array], x: Array, /) -> Array:
+    """The singular values of x (..., M, N), descending."""
+    return be.getitem(be.svd(x), (..., x.shape[-2], slice(None)))
+
+
+def _qr_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
+    m, n = x.shape[-2:]
+    q, across = _rows(be, out, 0, m), _rows(be, out, m, m + n)  # R^T
+    gq, gr = _rows(be, g, 0, m), _t(be, _rows(be, g, m, m + n))
+    inner = be.matmul(_t(be, across), _t(be, gr)) - be.matmul(_t(be, gq), q)
+    lower = inner * _mask(be, np.tril(np.ones((n, n))), x)
+    below = inner * _mask(be, np.tril(np.ones((n, n)), -1), x)
+    total = gq + be.matmul(q, lower + _t(be, below))
+    return _t(be, be.solve(_t(be, across), _t(be, total)))
+
+
+@op(_qr_grad, promotion="same_float", core_dims=2)
+def qr(be: Backend[Array], x: Array, /) -> Array:
+    """Q and below it R^T of x (..., M, N), which is differentiable for M of at least N."""
+    return be.qr(x)
+
+
+def _pinv_grad(g: Any, be: Be, x: Any, out: Any) -> Any:
+    across, turned = _t(be, out), _t(be, g)
+    found = -be.matmul(be.matmul(across, g), across)
+    left = be.matmul(turned, be.matmul(out, across))
+    right = be.matmul(be.matmul(across, out), turned)
+    found = found + left - be.matmul(x, be.matmul(out, left))
+    return found + right - be.matmul(be.matmul(right, out), x)
+
+
+@op(_pinv_grad, promotion="same_float", core_dims=2)
+def pinv(be: Backend[Array], x: Array, /, *, atol: float, rtol: float) -> Array:
+    """The pseudo-inverse (..., N, M) of x (..., M, N), of a rank that does not change nearby."""
+    return be.pinv(x, atol, rtol)
