@@ -1,6 +1,6 @@
 """Metal kernels for formats that MLX does not read: a row of x times the rows of a packed weight.
 
-They run on a Mac alone; `tests/parity/test_metal.py` holds them there to their composed twins.
+They run on a Mac alone; `tests/backends/test_metal.py` holds them there to their composed twins.
 One SIMD group of 32 threads computes one output: each thread takes 8 of a block's 256 weights.
 """
 
