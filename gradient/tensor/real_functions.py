@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_, float64, int32
+from gradient.dtypes import bool_, float64, get_default_dtype, int32, result_type
 from gradient.errors import DTypeError, TypeMismatch, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
@@ -70,13 +70,12 @@ class RealFunctions(TensorBase):
 
     def copysign(self: Any, other: Tensor | Number) -> Tensor:
         """|x| with the sign of `other`."""
-        x = _float(self)
-        sign = (
-            tensor_of("copysign", other)
-            if isinstance(other, Variable)
-            else x.new_tensor(number_of("copysign", "other", other))
-        )
-        flips = _negative(x) != _negative(_float(sign))
+        if isinstance(other, Variable):
+            x, sign = _floats("copysign", self, other)
+        else:
+            x = _float(self)
+            sign = x.new_tensor(number_of("copysign", "other", other))
+        flips = _negative(x) != _negative(sign)
         wide = x.expand(flips.shape)
         out = elementwise.where(-wide, wide, condition=flips.array)
         # At 0 there is no slope.
@@ -172,8 +171,9 @@ def _float(x: Any) -> Any:
 
 def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
     """Both, of their common floating-point dtype."""
-    total = x.detach().reshape(-1)[:0] + tensor_of(caller, other).detach().reshape(-1)[:0]
-    dtype = total.dtype if total.is_floating_point() else _float(total).dtype
+    dtype = result_type(x, tensor_of(caller, other))
+    if not dtype.is_floating_point:
+        dtype = get_default_dtype()
     return x.to(dtype), other.to(dtype)
 
 

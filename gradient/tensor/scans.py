@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
 from gradient.dtypes import bool_
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, tensor_of
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
@@ -98,13 +98,15 @@ def cumulative_trapezoid(
 def _trapezoids(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
     """The areas between neighbours."""
     axis = axis_of(dim, tensor_of(caller, y).ndim)
+    if not y.ndim:
+        raise IndexOutOfRange(sentence(caller, "at least 1 dimension", "0"))
     if y.dtype is bool_ or (x is not None and x.dtype is bool_):
         raise DTypeError(sentence(caller, "numbers", "bool"))
     if x is not None and dx is not None:
         raise ArgumentError(sentence(caller, "x or dx", "both"))
-    n = y.shape[axis] if y.ndim else 0
+    n = y.shape[axis]
     if not n:
-        return y * (1.0 if dx is None else dx) if y.ndim else y.reshape(1).narrow(0, 0, 0)
+        return y * (1.0 if dx is None else dx)
     between = y.narrow(axis, 1, n - 1) + y.narrow(axis, 0, n - 1)
     if x is None:
         return between * ((1 if dx is None else dx) / 2)

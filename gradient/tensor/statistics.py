@@ -7,9 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.modes import no_grad
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
-from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import where
 from gradient.tensor.reductions import ValuesAndIndices
@@ -39,7 +38,8 @@ class Statistics(TensorBase):
     ) -> Tensor:
         """The mean of the elements that are not NaN."""
         x = self if dtype is None else self.to(dtype=dtype)
-        floating("nanmean", x)
+        if not x.is_floating_point():
+            raise DTypeError(sentence("nanmean", "a floating-point dtype", x.dtype))
         return _without_nan(x).sum(dim, keepdim) / (~x.isnan()).sum(dim, keepdim)
 
     def nanmedian(
@@ -51,6 +51,8 @@ class Statistics(TensorBase):
             return self.median() if dim is None else self.median(dim, keepdim)
         if dim is None:
             flat = self.reshape(-1)
+            if not flat.numel():
+                return self.new_tensor(math.nan)
             return without_base(_median(flat, 0)[0].reshape(()))
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
