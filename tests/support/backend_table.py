@@ -318,6 +318,16 @@ def rnn_grad(steps: int, size: int, relu: bool) -> Case:
     return arguments
 
 
+def square(a: Draw) -> Any:
+    """Matrices that are far from singular ones."""
+    return a(a.rows, 7, 7) + 7 * np.eye(7, dtype=a.dtype)
+
+
+def positive_definite(a: Draw) -> Any:
+    x = a(a.rows, 7, 7)
+    return x + x.swapaxes(-1, -2) + 14 * np.eye(7, dtype=a.dtype)
+
+
 def rms_norm_grad(weighted: bool) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         x = a(a.rows, 67)
@@ -513,6 +523,17 @@ CASES: dict[str, list[Case]] = {
     "gru_grad": [gru_grad(3, 7), gru_grad(1, 20), gru_grad(5, 9)],
     "rnn": [rnn(3, 7, False), rnn(1, 20, True), rnn(5, 9, True)],
     "rnn_grad": [rnn_grad(3, 7, False), rnn_grad(1, 20, True), rnn_grad(5, 9, True)],
+    # Decompositions
+    "inv": [lambda a: (square(a),)],
+    "solve": [lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))],
+    "cholesky": [lambda a: (positive_definite(a),)],
+    "logabsdet": [lambda a: (square(a),)],
+    "det": [lambda a: (square(a),)],
+    "cofactor": [lambda a: (square(a),)],
+    "eigh": [lambda a: (positive_definite(a),)],
+    "svd": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
+    "qr": [lambda a: (a(a.rows, 7, 4),)],
+    "pinv": [lambda a: (a(a.rows, 7, 4), 0.0, 1e-3)],
     # Numbers
     "isnan": [lambda a: (np.log(a(a.rows, 7)),)],
     "isfinite": [lambda a: (1 / np.floor(a(a.rows, 7)),)],
