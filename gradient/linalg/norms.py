@@ -11,6 +11,7 @@ from gradient.linalg.arguments import matrices
 from gradient.linalg.decompositions import svdvals
 from gradient.linalg.solving import inv
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import axis_of
 
 __all__ = ["cond", "matrix_norm", "norm", "vector_norm"]
 
@@ -54,7 +55,7 @@ def matrix_norm(
     x = matrices("linalg.matrix_norm", A if dtype is None else A.to(dtype))
     if not isinstance(dim, (tuple, list)) or len(dim) != 2:
         raise ArgumentError(sentence("linalg.matrix_norm", "dim, two dimensions", dim))
-    rows, columns = (d % x.ndim for d in dim)
+    rows, columns = (axis_of(d, x.ndim) for d in dim)
     if rows == columns:
         raise ShapeError(sentence("linalg.matrix_norm", "two different dimensions", dim))
     if ord == "fro":

@@ -89,7 +89,8 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
     b, x = matrices("cholesky_solve", input), squares("cholesky_solve", input2)
     lower = x.mT if upper else x
     # The gradient goes to the other triangle as well, as PyTorch's does: L is a square to it.
-    lower = lower - lower.triu(1).detach()
+    other = lower.masked_fill(~lower.detach().isfinite(), 0.0).triu(1)
+    lower = lower.tril() + (other - other.detach())
     return ops.solve(lower.mT, ops.solve(lower, b))
 
 

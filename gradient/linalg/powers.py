@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, float64
 from gradient.errors import ShapeError, sentence
 from gradient.linalg.arguments import squares
@@ -12,6 +14,7 @@ from gradient.linalg.solving import inv, solve
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange, eye, ones_like
+from gradient.tensor.joining import where
 
 __all__ = [
     "cross",
@@ -70,8 +73,11 @@ def matrix_exp(A: Tensor) -> Tensor:
     if x.numel() == 0:
         return x.clone()
     dtype, x = x.dtype, x.to(float64)  # in float32 the solution loses digits
-    norm = float(x.detach().abs().sum(-2).max())
-    halvings = max(0, math.ceil(math.log2(norm / REACH))) if math.isfinite(norm) and norm else 0
+    norms = x.backend.to_numpy(x.detach().abs().sum(-2).amax(-1).array)
+    with np.errstate(all="ignore"):
+        counts = np.ceil(np.log2(norms / REACH))
+    counts = np.where(np.isfinite(counts), counts, 0.0).clip(min=0.0)
+    halvings = wrap(x.backend.asarray(counts), x.backend)[..., None, None]
     x = x * 2.0**-halvings
     one, x2 = _identity(x), x @ x
     x4 = x2 @ x2
@@ -81,8 +87,10 @@ def matrix_exp(A: Tensor) -> Tensor:
     odd = x @ (odd + c[1] * one)
     even = x6 @ (c[12] * x6 + c[10] * x4 + c[8] * x2) + c[6] * x6 + c[4] * x4 + c[2] * x2 + one
     found = solve(even - odd, even + odd)
-    for _ in range(halvings):
-        found = found @ found
+    for i in range(int(counts.max())):
+        more = halvings > i
+        base = found.masked_fill(~more, 0.0)  # what is finished is not squared, lest it overflow
+        found = where(more, base @ base, found)
     return found.clone().to(dtype)  # the solution is kept for its gradient
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gradient.dtypes import finfo, int64
+import numpy as np
+
+from gradient.autograd.variable import wrap
+from gradient.dtypes import bool_, finfo, float64, int64
 from gradient.errors import ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
-from gradient.tensor.creation import eye, zeros
+from gradient.tensor.creation import eye, ones_like, zeros
 
 __all__ = [
     "det",
@@ -72,7 +75,11 @@ def det(A: Tensor) -> Tensor:
 def slogdet(A: Tensor) -> LogDeterminant:
     """The sign of the determinant and log |det A|, of A (..., N, N)."""
     x = squares("linalg.slogdet", A)
-    return LogDeterminant(ops.det(x).sign(), ops.logabsdet(x))
+    # Not that of the determinant, which large matrices make 0 or infinite.
+    host = x.backend.to_numpy(x.detach().to(float64).array)
+    sign = wrap(x.backend.asarray(np.asarray(np.linalg.slogdet(host)[0])), x.backend).to(x.dtype)
+    nothing = x.masked_fill(ones_like(x, dtype=bool_), 0).sum((-2, -1))  # whose gradient is 0
+    return LogDeterminant(sign + nothing, ops.logabsdet(x))
 
 
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
@@ -122,9 +129,14 @@ def pinv(
     """
     x = matrices("linalg.pinv", A)
     if hermitian:
-        lower = squares("linalg.pinv", A).tril()
-        x = lower + lower.tril(-1).mT
+        x = _mirrored("linalg.pinv", x)
     return ops.pinv(x, atol=float(atol or 0.0), rtol=float(_relative(x, atol, rtol)))
+
+
+def _mirrored(name: str, x: Tensor) -> Tensor:
+    """The symmetric matrix of which the lower triangle is given."""
+    lower = squares(name, x).tril()
+    return lower + lower.tril(-1).mT
 
 
 def _relative(x: Tensor, atol: float | Tensor | None, rtol: float | None) -> float:
@@ -144,6 +156,8 @@ def matrix_rank(
     """How many singular values of A (..., M, N) are above the larger of atol and rtol times the
     largest (see `pinv`). The tolerances may be tensors (...), one for each matrix."""
     x = matrices("linalg.matrix_rank", A).detach()
+    if hermitian:
+        x = _mirrored("linalg.matrix_rank", x)
     values = svdvals(x)
     if values.shape[-1] == 0:
         return values.sum(-1).long()

@@ -115,7 +115,8 @@ def _trapezoids(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
             raise ShapeError(sentence(caller, f"as many x as y, {n}", x.shape[0]))
         widths = x.diff().reshape([-1 if i == axis else 1 for i in range(y.ndim)])
     else:
-        widths = x.diff(dim=dim)
+        x = x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)) if x.ndim < y.ndim else x
+        widths = x.diff(dim=axis)
     return widths * between / 2
 
 

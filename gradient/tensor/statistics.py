@@ -30,8 +30,7 @@ class Statistics(TensorBase):
         self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The sum of the elements that are not NaN."""
-        x = self if dtype is None else self.to(dtype=dtype)
-        return _without_nan(x).sum(dim, keepdim, dtype=dtype)
+        return _without_nan(self).sum(dim, keepdim, dtype=dtype)
 
     def nanmean(
         self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None

@@ -31,3 +31,14 @@ def test_the_median_of_nothing_is_nan():
 def test_the_trapezoidal_rule_needs_a_dimension(name: str):
     with pytest.raises(IndexError, match=f"{name}: expected at least 1 dimension, got 0"):
         getattr(gradient, name)(gradient.tensor(1.0))
+
+
+def test_the_trapezoidal_rule_aligns_coordinates_at_the_last_dimension():
+    y, x = gradient.arange(8.0).reshape(2, 2, 2), gradient.tensor([[0.0, 1.0], [5.0, 10.0]])
+    assert gradient.trapezoid(y, x, dim=1).tolist() == [[5.0, 18.0], [25.0, 54.0]]
+    assert gradient.cumulative_trapezoid(y, x, dim=1).shape == (2, 1, 2)
+
+
+def test_a_sum_of_integers_leaves_nan_out():
+    x = gradient.tensor([1.5, math.nan, 2.0])
+    assert x.nansum(dtype=gradient.int64).item() == 3

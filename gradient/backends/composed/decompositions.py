@@ -51,7 +51,10 @@ class DecompositionDefaults(RequiredMethods[Array]):
     @lapack
     def cholesky(self, x: Array) -> Array:
         """The lower L of x = L L^T, from the lower triangle of x (..., N, N)."""
-        return self.asarray(np.linalg.cholesky(self.to_numpy(x)))
+        factor = np.linalg.cholesky(self.to_numpy(x))
+        if np.isnan(factor).any():
+            raise np.linalg.LinAlgError("expected numbers, got NaN")
+        return self.asarray(factor)
 
     @in_float32
     @lapack
