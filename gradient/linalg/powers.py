@@ -152,8 +152,7 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     if input.shape[dim] != 3 or other.shape[dim] != 3:
         got = f"{tuple(input.shape)} and {tuple(other.shape)}"
         raise ShapeError(sentence("linalg.cross", f"3 elements in dimension {dim}", got))
-    first = input.roll(-1, dim) * other.roll(-2, dim)
-    return first - input.roll(-2, dim) * other.roll(-1, dim)
+    return input.cross(other, dim)
 
 
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
