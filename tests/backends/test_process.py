@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import gradient
 from gradient import backends
 from gradient.backends import process
+from gradient.backends.process import connection as connection_module
 from gradient.backends.process import numpy_plugin
 from gradient.backends.process.backend import ProcessBackend
 from gradient.backends.process.client import BATCH
@@ -509,3 +511,17 @@ def test_threads_share_a_view(start: Callable[..., ProcessBackend]) -> None:
     finally:
         sys.setswitchinterval(interval)
     assert results == [64.0] * 90
+
+
+def test_the_end_is_seen_beyond_a_thousand_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        connection_module._wait(process)
+        assert process.returncode == 0
+    finally:
+        for each in held:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

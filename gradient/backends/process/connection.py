@@ -198,13 +198,20 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket, errors: IO
 def _wait(process: subprocess.Popen[bytes]) -> None:
     """Wait until a process has ended, for GRACE at most; as soon as the system tells, where it
     does: `Popen.wait` looks at intervals."""
-    if hasattr(os, "pidfd_open") and process.poll() is None:
+    if process.poll() is not None:
+        return
+    try:
         handle = os.pidfd_open(process.pid)
-        try:
-            select.select([handle], [], [], GRACE)
-        finally:
-            os.close(handle)
-    process.wait(0 if hasattr(os, "pidfd_open") else GRACE)
+    except (AttributeError, OSError):  # another system, an old kernel, or no descriptor left
+        process.wait(GRACE)
+        return
+    try:
+        ended = select.poll()  # `select` takes no descriptor beyond 1,023
+        ended.register(handle, select.POLLIN)
+        ended.poll(1000 * GRACE)
+    finally:
+        os.close(handle)
+    process.wait(0)
 
 
 def _anonymous_file(size: int) -> int:
