@@ -25,12 +25,11 @@ from gradient.backends.options import (
     SlotMap,
 )
 from gradient.backends.required import RequiredMethods
+from support.agreement import EPS, NARROW, WIDE, agree
 from support.array_backends import BareBackend
 from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
 
-WIDE, NARROW = ("float64", "float32"), ("float16", "bfloat16")
 FLOATS = WIDE + NARROW
-EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
 # 16-bit arrays go to the defaults, which copy them first: two layouts say enough.
 MEMORY = [(dtype, layout) for dtype in WIDE for layout in LAYOUTS]
 MEMORY += [(dtype, layout) for dtype in NARROW for layout in ("contiguous", "transposed")]
@@ -105,23 +104,6 @@ def pool() -> Any:
     before = threads.get_num_threads()
     yield threads.set_num_threads
     threads.set_num_threads(before)
-
-
-def agree(got: list[np.ndarray], expected: list[np.ndarray], dtype: str, method: str) -> None:
-    assert len(got) == len(expected)
-    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
-        assert x.shape == y.shape, f"{method}: part {i} has shape {x.shape}, expected {y.shape}"
-        assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
-        if x.dtype.kind in "biu":
-            np.testing.assert_array_equal(x, y)
-            continue
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y))
-        scale = max(1.0, np.abs(y[np.isfinite(y)]).max(initial=0))
-        # Two 16-bit results may round to neighbours; wider ones differ by the order of their sums.
-        slack = 2 if dtype in NARROW else 64
-        limit = slack * EPS[dtype] * scale
-        np.testing.assert_allclose(x, y, rtol=0, atol=limit, err_msg=f"{method}, part {i}")
 
 
 def test_every_override_has_a_case():

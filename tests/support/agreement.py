@@ -1,0 +1,27 @@
+"""When two computations of the same thing agree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+WIDE, NARROW = ("float64", "float32"), ("float16", "bfloat16")
+EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.9e-3}
+"""The distance from 1 to the next number, by dtype."""
+
+
+def agree(got: list[np.ndarray], expected: list[np.ndarray], dtype: str, method: str) -> None:
+    """Assert that arrays of `method` agree, within the rounding of `dtype`."""
+    assert len(got) == len(expected)
+    for i, (x, y) in enumerate(zip(got, expected, strict=True)):
+        assert x.shape == y.shape, f"{method}: part {i} has shape {x.shape}, expected {y.shape}"
+        assert x.dtype == y.dtype, f"{method}: part {i} is {x.dtype}, expected {y.dtype}"
+        if x.dtype.kind in "biu":
+            np.testing.assert_array_equal(x, y)
+            continue
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y))
+        scale = max(1.0, np.abs(y[np.isfinite(y)]).max(initial=0))
+        # Two 16-bit results may round to neighbours; wider ones differ by the order of their sums.
+        slack = 2 if dtype in NARROW else 64
+        limit = slack * EPS[dtype] * scale
+        np.testing.assert_allclose(x, y, rtol=0, atol=limit, err_msg=f"{method}, part {i}")
