@@ -1,20 +1,20 @@
-"""The CUDA backend: CuPy arrays and composed definitions."""
+"""The CUDA backend: CuPy's arrays, our kernels, and composed definitions for the rest."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
+from gradient.backends.cuda.elementwise import ElementwiseKernels
+from gradient.backends.cuda.norms import NormKernels
+from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.required import Index, Shape
 from gradient.dtypes import HALF_PRECISION
-from gradient.errors import DeviceError
 
 
-class CudaBackend(ArrayAPIBackend):
+class CudaBackend(NormKernels, ElementwiseKernels, ArrayAPIBackend):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 
     CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a
@@ -23,49 +23,51 @@ class CudaBackend(ArrayAPIBackend):
 
     name = "cuda"
 
-    def __init__(self, index: int = 0):
-        try:
-            import cupy
-        except ImportError:
-            raise DeviceError(
-                f"device 'cuda:{index}': CuPy is not installed; "
-                "pip install 'gradient-dl[cuda13]' (or cuda12, by your driver)"
-            ) from None
-        count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
-        if index >= count:
-            raise DeviceError(
-                f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
-            )
-        self.index, self.device, self.xp = index, f"cuda:{index}", cupy
-        cupy.cuda.Device(index).use()
+    def __init__(self, index: int = 0, runtime: Any = None):
+        self.runtime = CupyRuntime(index) if runtime is None else runtime
+        self.device, self.xp = f"cuda:{index}", self.runtime.xp
+        self.index_fault = self.zeros((1,), np.dtype(np.int32))
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
-        with self.xp.cuda.Device(self.index):
+        with self.runtime.on_device():
             return self.xp.asarray(value, dtype)
 
     # What is made lies on the current device, so creation is held to this backend's.
 
     def empty(self, shape: Shape, dtype: np.dtype) -> Array:
-        with self.xp.cuda.Device(self.index):
+        with self.runtime.on_device():
             return self.xp.empty(shape, dtype)
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype) -> Array:
-        with self.xp.cuda.Device(self.index):
+        with self.runtime.on_device():
             return self.xp.full(shape, value, dtype)
 
     def zeros(self, shape: Shape, dtype: np.dtype) -> Array:
-        with self.xp.cuda.Device(self.index):
+        with self.runtime.on_device():
             return self.xp.zeros(shape, dtype)
 
     def arange(self, start: Any, stop: Any, step: Any, dtype: np.dtype) -> Array:
-        with self.xp.cuda.Device(self.index):
+        with self.runtime.on_device():
             return self.xp.arange(start, stop, step, dtype)
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        return self.xp.asnumpy(x)
+        """A copy on the host, which waits for the work queued before it. An index out of range that
+        a kernel met since the last copy is told now, as the kernel could not."""
+        values = self.runtime.to_numpy(x)
+        self._check_index_fault()
+        return values
 
     def synchronize(self) -> None:
-        self.xp.cuda.Device(self.index).synchronize()
+        self.runtime.synchronize()
+        self._check_index_fault()
+
+    def _check_index_fault(self) -> None:
+        if self.runtime.to_numpy(self.index_fault)[0]:
+            self.index_fault[...] = 0
+            raise IndexError(
+                f"{self.device}: an index or a target that an op got earlier was out of range; "
+                "run the same on the CPU to see which"
+            )
 
     def storage(self, x: Array) -> Any:
         """The owning array: CuPy's memory objects take no weak references."""
@@ -89,21 +91,3 @@ class CudaBackend(ArrayAPIBackend):
             return self.assign(x, ..., wide)
         self.xp.add.at(x, index, value)
         return x
-
-
-# CuPy has no bfloat16 ufuncs: the composed and shared elementwise methods go through float32.
-def _through_float32(name: str) -> Callable[..., Any]:
-    shared = getattr(ArrayAPIBackend, name)
-
-    @functools.wraps(shared)
-    def method(self: CudaBackend, *arrays: Array) -> Array:
-        dtype = arrays[0].dtype
-        if dtype.kind != "V":
-            return shared(self, *arrays)
-        return shared(self, *(a.astype(FLOAT32) for a in arrays)).astype(dtype)
-
-    return method
-
-
-for _name in ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "expm1", "log1p", "floor", "ceil"):
-    setattr(CudaBackend, _name, _through_float32(_name))

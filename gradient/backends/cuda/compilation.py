@@ -1,0 +1,110 @@
+"""CUDA C to machine code by NVRTC, kept on disk.
+
+What is kept is keyed by everything it depends on: the source with the headers that it shares with
+others, the architecture, the compiler's version and the options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gradient.backends.cuda.kernels import FAMILIES, FOLDER
+from gradient.errors import DeviceError
+
+OPTIONS = ("-std=c++17", "--extra-device-vectorization")
+
+
+def cubin(family: str, architecture: str) -> bytes:
+    """The machine code of kernels/FAMILY.cu for an architecture such as "sm_90", from the disk or
+    compiled now (0.3 to 2 s)."""
+    return compiled((FOLDER / f"{family}.cu").read_text(), f"{family}.cu", architecture)
+
+
+def compile_all(architecture: str, families: Iterable[str] = FAMILIES) -> dict[str, bytes]:
+    """The machine code of every family, compiled side by side: NVRTC works outside the GIL."""
+    families = tuple(families)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(
+            zip(families, pool.map(lambda name: cubin(name, architecture), families), strict=True)
+        )
+
+
+def compiled(source: str, name: str, architecture: str) -> bytes:
+    """The machine code of CUDA C, from the disk if it was compiled before."""
+    path = cache_folder() / f"{name}-{architecture}-{_key(source, architecture)}.cubin"
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    code, _ = _compile(source, name, architecture)
+    _keep(path, code)
+    return code
+
+
+def cache_folder() -> Path:
+    """Where machine code is kept: in the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    return Path(root).expanduser() / "gradient" / "cuda"
+
+
+def _key(source: str, architecture: str) -> str:
+    from cupy_backends.cuda.libs import nvrtc
+
+    digest = hashlib.sha256(repr((source, architecture, OPTIONS, nvrtc.getVersion())).encode())
+    digest.update(_headers())
+    return digest.hexdigest()[:20]
+
+
+@functools.cache
+def _headers() -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.cuh")))
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write a file whole or not at all; a disk that takes none costs the next process its time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(code)
+        os.replace(file.name, path)
+
+
+def compile_verbosely(source: str, name: str, architecture: str) -> tuple[bytes, str]:
+    """The machine code, made now, and what the assembler says of each kernel's registers."""
+    return _compile(source, name, architecture, "--ptxas-options=-v")
+
+
+def _compile(source: str, name: str, architecture: str, *more: str) -> tuple[bytes, str]:
+    """NVRTC through CuPy's binding: `cupy.cuda.compiler` would ask for a GPU, and this is done
+    without one in tests."""
+    from cupy_backends.cuda.libs import nvrtc
+
+    program = nvrtc.createProgram(source, name, (), ())
+    options = (f"--gpu-architecture={architecture}", f"-I{FOLDER}", *_include_options())
+    try:
+        nvrtc.compileProgram(program, (*OPTIONS, *options, *more))
+    except nvrtc.NVRTCError as error:
+        log = nvrtc.getProgramLog(program)
+        raise DeviceError(f"{name} does not compile for {architecture}:\n{log}") from error
+    else:
+        return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+@functools.cache
+def _include_options() -> tuple[str, ...]:
+    """Where CUDA's own headers lie (`cuda_fp16.h`), which NVRTC does not bring."""
+    from cuda import pathfinder
+
+    found = pathfinder.find_nvidia_header_directory("cudart")
+    if found is None:
+        raise DeviceError(
+            "CUDA's headers were not found; pip install 'gradient-dl[cuda13]' (or cuda12)"
+        )
+    return (f"-I{found}",)

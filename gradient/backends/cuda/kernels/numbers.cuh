@@ -1,0 +1,22 @@
+// The number types of the kernels, what they compute in, and the names they are exported under.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef long long Int;  // counts and indices: 64 bits, as NumPy's
+
+// 16-bit floats are storage: what is computed from them is computed in float32.
+template <class T> struct Computed { typedef float type; };
+template <> struct Computed<double> { typedef double type; };
+template <class T> using computed = typename Computed<T>::type;
+
+template <class A> __device__ A infinity();
+template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
+template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }
+
+// EXPORT(float32, float) ... : one kernel for each number type, named after NumPy's dtype.
+#define FOR_EACH_FLOAT(EXPORT) \
+    EXPORT(float32, float)     \
+    EXPORT(float64, double)    \
+    EXPORT(float16, __half)    \
+    EXPORT(bfloat16, __nv_bfloat16)

@@ -1,0 +1,103 @@
+// How threads share out the elements of arrays, and how those of a block add up what they found.
+#pragma once
+#include "numbers.cuh"
+
+// N numbers that are loaded and stored by one instruction.
+template <class T, int N> struct alignas(N * sizeof(T)) Pack { T values[N]; };
+
+template <int N, class T> __device__ inline Pack<T, N> load_pack(const T* at) {
+    return *reinterpret_cast<const Pack<T, N>*>(at);
+}
+
+template <int N, class T> __device__ inline bool is_aligned(const T* row) {
+    return reinterpret_cast<unsigned long long>(row) % (N * sizeof(T)) == 0;
+}
+
+// Calls f(index, value, ...) with what the arrays hold, for the elements of this thread: of `step`
+// threads that share `count` elements it is number `first`. 16 bytes are loaded at a time where all
+// arrays are aligned so.
+template <class F, class T, class... More>
+__device__ void each_element(Int first, Int step, Int count, F f, const T* x, const More*... more) {
+    constexpr int N = 16 / sizeof(T);
+    Int in_packs = 0;
+    if (is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
+        in_packs = count / N * N;
+        for (Int i = first * N; i < in_packs; i += step * N) {
+            auto with = [&](auto pack, auto... packs) {
+#pragma unroll
+                for (int k = 0; k < N; k++)
+                    f(i + k, computed<T>(pack.values[k]), computed<T>(packs.values[k])...);
+            };
+            with(load_pack<N>(x + i), load_pack<N>(more + i)...);
+        }
+    }
+    for (Int i = in_packs + first; i < count; i += step)
+        f(i, computed<T>(x[i]), computed<T>(more[i])...);
+}
+
+// out[index] = f(index, value, ...), rounded once, for the elements of this thread.
+template <class F, class T, class... More>
+__device__ void map_elements(Int first, Int step, Int count, T* out, F f, const T* x,
+                             const More*... more) {
+    constexpr int N = 16 / sizeof(T);
+    Int in_packs = 0;
+    if (is_aligned<N>(out) && is_aligned<N>(x) && (is_aligned<N>(more) && ... && true)) {
+        in_packs = count / N * N;
+        for (Int i = first * N; i < in_packs; i += step * N) {
+            Pack<T, N> made;
+            auto with = [&](auto pack, auto... packs) {
+#pragma unroll
+                for (int k = 0; k < N; k++)
+                    made.values[k] =
+                        T(f(i + k, computed<T>(pack.values[k]), computed<T>(packs.values[k])...));
+            };
+            with(load_pack<N>(x + i), load_pack<N>(more + i)...);
+            *reinterpret_cast<Pack<T, N>*>(out + i) = made;
+        }
+    }
+    for (Int i = in_packs + first; i < count; i += step)
+        out[i] = T(f(i, computed<T>(x[i]), computed<T>(more[i])...));
+}
+
+// The same for the columns of a row on which one block works.
+template <class F, class T, class... More>
+__device__ void each_column(Int columns, F f, const T* row, const More*... more) {
+    each_element(threadIdx.x, blockDim.x, columns, f, row, more...);
+}
+
+template <class F, class T, class... More>
+__device__ void map_columns(Int columns, T* out, F f, const T* row, const More*... more) {
+    map_elements(threadIdx.x, blockDim.x, columns, out, f, row, more...);
+}
+
+// `value` of all threads of the block, combined two by two; every thread gets the result. The block
+// has whole warps. `identity` stands for warps that are not there.
+template <class V, class F> __device__ V block_reduce(V value, V identity, F combine) {
+    __shared__ V of_warp[32];
+    const unsigned all = 0xffffffffu;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (int distance = 16; distance > 0; distance /= 2)
+        value = combine(value, value.from_lane_xor(all, distance));
+    if (lane == 0) of_warp[warp] = value;
+    __syncthreads();
+    value = lane < warps ? of_warp[lane] : identity;
+    for (int distance = 16; distance > 0; distance /= 2)
+        value = combine(value, value.from_lane_xor(all, distance));
+    __syncthreads();  // of_warp may be written again
+    return value;
+}
+
+// Up to two numbers that are added up together.
+template <class A> struct Sums {
+    A a, b;
+    __device__ Sums from_lane_xor(unsigned mask, int distance) const {
+        return {__shfl_xor_sync(mask, a, distance), __shfl_xor_sync(mask, b, distance)};
+    }
+};
+
+template <class A> __device__ Sums<A> block_sums(A a, A b) {
+    return block_reduce(Sums<A>{a, b}, Sums<A>{0, 0},
+                        [](Sums<A> x, Sums<A> y) { return Sums<A>{x.a + y.a, x.b + y.b}; });
+}
+
+template <class A> __device__ A block_sum(A value) { return block_sums(value, A(0)).a; }

@@ -1,0 +1,140 @@
+// Softmax, log-softmax and cross-entropy over the columns of each row, with their gradients.
+//
+// The largest number and the sum of exponentials are found in one pass (Milakov and Gimelshein
+// 2018, "Online normalizer calculation for softmax"), so a row is read twice and written once; the
+// second reading mostly meets the cache. Grid: one block a row.
+#include "rows.cuh"
+
+// The largest number of a part of a row, and the sum of e^(x - high) over that part.
+template <class A> struct Normalizer {
+    A high, sum;
+    __device__ Normalizer from_lane_xor(unsigned mask, int distance) const {
+        return {__shfl_xor_sync(mask, high, distance), __shfl_xor_sync(mask, sum, distance)};
+    }
+};
+
+template <class A> __device__ Normalizer<A> joined(Normalizer<A> x, Normalizer<A> y) {
+    // NaN is larger than every number, so it comes through.
+    A high = x.high > y.high || x.high != x.high ? x.high : y.high;
+    if (high == -infinity<A>()) return {high, 0};
+    return {high, (x.sum == 0 ? x.sum : x.sum * exp(x.high - high)) +
+                      (y.sum == 0 ? y.sum : y.sum * exp(y.high - high))};
+}
+
+template <class T> __device__ Normalizer<computed<T>> row_normalizer(const T* row, Int columns) {
+    typedef computed<T> A;
+    Normalizer<A> mine = {-infinity<A>(), 0};
+    each_column(columns, [&](Int, A x) { mine = joined(mine, Normalizer<A>{x, 1}); }, row);
+    return block_reduce(mine, Normalizer<A>{-infinity<A>(), 0}, joined<A>);
+}
+
+template <class T> __device__ void softmax(const T* x, T* out, Int columns) {
+    typedef computed<T> A;
+    x += blockIdx.x * columns, out += blockIdx.x * columns;
+    auto whole = row_normalizer(x, columns);
+    A scale = 1 / whole.sum;
+    map_columns(columns, out, [&](Int, A x) { return exp(x - whole.high) * scale; }, x);
+}
+
+template <class T> __device__ void log_softmax(const T* x, T* out, Int columns) {
+    typedef computed<T> A;
+    x += blockIdx.x * columns, out += blockIdx.x * columns;
+    auto whole = row_normalizer(x, columns);
+    A log_sum = log(whole.sum);
+    map_columns(columns, out, [&](Int, A x) { return x - whole.high - log_sum; }, x);
+}
+
+// gx = out * (g - sum(g * out))
+template <class T> __device__ void softmax_grad(const T* g, const T* out, T* gx, Int columns) {
+    typedef computed<T> A;
+    Int start = blockIdx.x * columns;
+    g += start, out += start, gx += start;
+    A dot = 0;
+    each_column(columns, [&](Int, A g, A p) { dot += g * p; }, g, out);
+    dot = block_sum(dot);
+    map_columns(columns, gx, [&](Int, A g, A p) { return p * (g - dot); }, g, out);
+}
+
+// gx = g - e^out * sum(g)
+template <class T> __device__ void log_softmax_grad(const T* g, const T* out, T* gx, Int columns) {
+    typedef computed<T> A;
+    Int start = blockIdx.x * columns;
+    g += start, out += start, gx += start;
+    A sum = 0;
+    each_column(columns, [&](Int, A g) { sum += g; }, g);
+    sum = block_sum(sum);
+    map_columns(columns, gx, [&](Int, A g, A log_p) { return g - exp(log_p) * sum; }, g, out);
+}
+
+// The loss of each row, its largest logit, and the logarithm of its sum of e^(logit - largest).
+// A target that is no class sets *fault, and its loss is NaN.
+template <class T>
+__device__ void cross_entropy(const T* logits, const Int* target, T* loss, computed<T>* high,
+                              computed<T>* log_sum, Int columns, Int ignore_index,
+                              computed<T> smoothing, int* fault) {
+    typedef computed<T> A;
+    Int row = blockIdx.x, label = target[row];
+    logits += row * columns;
+    auto whole = row_normalizer(logits, columns);
+    A logarithm = log(whole.sum), uniform = 0;
+    if (smoothing != 0) {
+        A sum = 0;
+        each_column(columns, [&](Int, A x) { sum += x - whole.high; }, logits);
+        uniform = logarithm - block_sum(sum) / A(columns);
+    }
+    if (threadIdx.x > 0) return;
+    high[row] = whole.high, log_sum[row] = logarithm;
+    if (label == ignore_index) {
+        loss[row] = T(A(0));
+    } else if (label < 0 || label >= columns) {
+        *fault = 1;
+        loss[row] = T(infinity<A>() - infinity<A>());
+    } else {
+        A of_label = logarithm - (A(logits[label]) - whole.high);
+        loss[row] = T(smoothing == 0 ? of_label : (1 - smoothing) * of_label + smoothing * uniform);
+    }
+}
+
+// The gradient for the logits: g * (p - smoothing / columns), less g * (1 - smoothing) at the target.
+template <class T>
+__device__ void cross_entropy_grad(const T* g, const T* logits, const Int* target,
+                                   const computed<T>* high, const computed<T>* log_sum, T* gx,
+                                   Int columns, Int ignore_index, computed<T> smoothing) {
+    typedef computed<T> A;
+    Int row = blockIdx.x, label = target[row];
+    logits += row * columns, gx += row * columns;
+    A scale = label == ignore_index ? A(0) : A(g[row]);
+    A largest = high[row], logarithm = log_sum[row], each = smoothing / A(columns);
+    map_columns(columns, gx, [&](Int column, A x) {
+        A p = exp(x - largest - logarithm) - each;
+        return scale * (column == label ? p - (1 - smoothing) : p);
+    }, logits);
+}
+
+#define EXPORT(NAME, T)                                                                            \
+    extern "C" __global__ void softmax_##NAME(const T* x, T* out, Int columns) {                   \
+        softmax(x, out, columns);                                                                  \
+    }                                                                                              \
+    extern "C" __global__ void log_softmax_##NAME(const T* x, T* out, Int columns) {               \
+        log_softmax(x, out, columns);                                                              \
+    }                                                                                              \
+    extern "C" __global__ void softmax_grad_##NAME(const T* g, const T* out, T* gx, Int columns) { \
+        softmax_grad(g, out, gx, columns);                                                         \
+    }                                                                                              \
+    extern "C" __global__ void log_softmax_grad_##NAME(const T* g, const T* out, T* gx,            \
+                                                       Int columns) {                              \
+        log_softmax_grad(g, out, gx, columns);                                                     \
+    }                                                                                              \
+    extern "C" __global__ void cross_entropy_##NAME(                                               \
+        const T* logits, const Int* target, T* loss, computed<T>* high, computed<T>* log_sum,      \
+        Int columns, Int ignore_index, computed<T> smoothing, int* fault) {                        \
+        cross_entropy(logits, target, loss, high, log_sum, columns, ignore_index, smoothing,       \
+                      fault);                                                                      \
+    }                                                                                              \
+    extern "C" __global__ void cross_entropy_grad_##NAME(                                          \
+        const T* g, const T* logits, const Int* target, const computed<T>* high,                   \
+        const computed<T>* log_sum, T* gx, Int columns, Int ignore_index, computed<T> smoothing) { \
+        cross_entropy_grad(g, logits, target, high, log_sum, gx, columns, ignore_index,            \
+                           smoothing);                                                             \
+    }
+FOR_EACH_FLOAT(EXPORT)

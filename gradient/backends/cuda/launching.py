@@ -1,0 +1,77 @@
+"""How overrides launch kernels: by an array's dtype, with a block for each row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient import dtypes
+from gradient.backends.array_api import Array
+
+FLOATS = {
+    d.numpy: d.name for d in (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)
+}
+"""NumPy's dtypes and the names that end a kernel's name."""
+MAX_BLOCK = 1024
+PER_THREAD = 8
+"""Numbers of a row that a thread works on, where the row allows it."""
+
+
+def computed_in(x: Array) -> Any:
+    """The type in which kernels compute: float64 for float64, else float32."""
+    return np.float64 if x.dtype == np.float64 else np.float32
+
+
+def block_of(columns: int) -> int:
+    """Threads for a row: a power of two, whole warps."""
+    threads = 32
+    while threads < MAX_BLOCK and threads * PER_THREAD < columns:
+        threads *= 2
+    return threads
+
+
+class KernelLauncher:
+    """The part of the backend that the families of kernels share."""
+
+    runtime: Any
+    empty: Any
+    astype: Any
+    index_fault: Array
+    """One int32 on the device, which a kernel sets when it meets an index out of range."""
+
+    def has_kernel(self, *arrays: Array | None) -> bool:
+        """Whether kernels take these: float arrays of one dtype, with something in them."""
+        first = arrays[0]
+        assert first is not None
+        return (
+            first.dtype in FLOATS
+            and first.size > 0
+            and all(x is None or x.dtype == first.dtype for x in arrays)
+        )
+
+    def contiguous(self, x: Array) -> Array:
+        return self.runtime.xp.ascontiguousarray(x)
+
+    def optional(self, x: Array | None) -> Array | None:
+        """An argument that may be absent: kernels get a null pointer for None."""
+        return None if x is None else self.contiguous(x)
+
+    def statistic(self, x: Array, number: Any) -> Array:
+        """A statistic that a forward kernel returned, in the type of its gradient's kernel."""
+        return self.contiguous(self.astype(x, np.dtype(number)))
+
+    def launch(
+        self, family: str, kernel: str, x: Array, grid: tuple[int, ...], block: int, *arguments: Any
+    ) -> None:
+        """Queue the kernel for x's dtype."""
+        self.runtime.launch(family, f"{kernel}_{FLOATS[x.dtype]}", grid, block, *arguments)
+
+    def launch_rows(
+        self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()
+    ) -> None:
+        """Queue the kernel for x's dtype with a block for each row of x: it takes the arrays, the
+        number of columns, and what comes `after`."""
+        columns = x.shape[-1]
+        grid = (x.size // columns,)
+        self.launch(family, kernel, x, grid, block_of(columns), *arrays, np.int64(columns), *after)

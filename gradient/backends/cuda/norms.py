@@ -1,0 +1,159 @@
+"""Softmax, cross-entropy and normalisation by kernels, along the last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.norms import NormDefaults
+from gradient.backends.cuda.launching import KernelLauncher, computed_in
+from gradient.backends.required import Axis
+
+
+class NormKernels(KernelLauncher, NormDefaults[Array]):
+    """Overrides of `composed.norms`."""
+
+    # Softmax -------------------------------------------------------------------------------------
+
+    def softmax(self, x: Array, axis: Axis) -> Array:
+        if not _along_last(self, axis, x):
+            return super().softmax(x, axis)
+        return self._each_row("softmax", x)
+
+    def softmax_grad(self, g: Array, out: Array, axis: int) -> Array:
+        if not _along_last(self, axis, g, out):
+            return super().softmax_grad(g, out, axis)
+        return self._each_row("softmax_grad", g, out)
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        if not _along_last(self, axis, x):
+            return super().log_softmax(x, axis)
+        return self._each_row("log_softmax", x)
+
+    def log_softmax_grad(self, g: Array, out: Array, axis: int) -> Array:
+        if not _along_last(self, axis, g, out):
+            return super().log_softmax_grad(g, out, axis)
+        return self._each_row("log_softmax_grad", g, out)
+
+    def _each_row(self, kernel: str, *arrays: Array) -> Array:
+        out = self.empty(arrays[0].shape, arrays[0].dtype)
+        self.launch_rows("softmax", kernel, out, *map(self.contiguous, arrays), out)
+        return out
+
+    # Cross-entropy -------------------------------------------------------------------------------
+
+    def cross_entropy(
+        self, logits: Array, target: Array, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array]:
+        if not self.has_kernel(logits) or target.dtype != np.int64:
+            return super().cross_entropy(logits, target, ignore_index, label_smoothing)
+        number = computed_in(logits)
+        n = logits.shape[0]
+        loss = self.empty((n,), logits.dtype)
+        high, log_sum = self.empty((n,), np.dtype(number)), self.empty((n,), np.dtype(number))
+        self.launch_rows(
+            "softmax", "cross_entropy", logits,
+            self.contiguous(logits), self.contiguous(target), loss, high, log_sum,
+            after=(np.int64(ignore_index), number(label_smoothing), self.index_fault),
+        )  # fmt: skip
+        return loss, high, log_sum
+
+    def cross_entropy_grad(
+        self,
+        g: Array,
+        logits: Array,
+        target: Array,
+        high: Array,
+        log_sum: Array,
+        ignore_index: int,
+        label_smoothing: float,
+    ) -> Array:
+        number = computed_in(logits)
+        if not self.has_kernel(logits, g):
+            return super().cross_entropy_grad(
+                g, logits, target, high, log_sum, ignore_index, label_smoothing
+            )
+        gx = self.empty(logits.shape, logits.dtype)
+        high, log_sum = (self.statistic(x, number) for x in (high, log_sum))
+        self.launch_rows(
+            "softmax", "cross_entropy_grad", logits,
+            *map(self.contiguous, (g, logits, target)), high, log_sum, gx,
+            after=(np.int64(ignore_index), number(label_smoothing)),
+        )  # fmt: skip
+        return gx
+
+    # Normalisation over the last axis ------------------------------------------------------------
+
+    def layer_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        if not self.has_kernel(x, weight, bias):
+            return super().layer_norm(x, weight, bias, eps)
+        number = computed_in(x)
+        y = self.empty(x.shape, x.dtype)
+        mean, rstd = (self.empty((*x.shape[:-1], 1), np.dtype(number)) for _ in range(2))
+        self.launch_rows(
+            "norms", "layer_norm", x,
+            self.contiguous(x), self.optional(weight), self.optional(bias), y, mean, rstd,
+            after=(number(eps),),
+        )  # fmt: skip
+        return y, mean, rstd
+
+    def layer_norm_grad(
+        self, g: Array, x: Array, weight: Array | None, mean: Array, rstd: Array
+    ) -> tuple[Array, Array | None, Array]:
+        number = computed_in(x)
+        if not self.has_kernel(x, g, weight):
+            return super().layer_norm_grad(g, x, weight, mean, rstd)
+        g, x = self.contiguous(g), self.contiguous(x)
+        mean, rstd = self.statistic(mean, number), self.statistic(rstd, number)
+        gx = self.empty(x.shape, x.dtype)
+        self.launch_rows("norms", "layer_norm_grad", x, g, x, self.optional(weight), mean, rstd, gx)
+        gw, gb = self._column_sums("layer_norm_grad_weight", x, g, x, mean, rstd)
+        return gx, None if weight is None else gw, gb
+
+    def rms_norm(
+        self, x: Array, weight: Array | None, eps: float, round_first: bool = False
+    ) -> tuple[Array, Array]:
+        if not self.has_kernel(x, weight):
+            return super().rms_norm(x, weight, eps, round_first)
+        number = computed_in(x)
+        y, rstd = self.empty(x.shape, x.dtype), self.empty((*x.shape[:-1], 1), np.dtype(number))
+        self.launch_rows(
+            "norms", "rms_norm", x, self.contiguous(x), self.optional(weight), y, rstd,
+            after=(number(eps), np.int64(round_first)),
+        )  # fmt: skip
+        return y, rstd
+
+    def rms_norm_grad(
+        self, g: Array, x: Array, weight: Array | None, rstd: Array
+    ) -> tuple[Array, Array | None]:
+        if not self.has_kernel(x, g, weight):
+            return super().rms_norm_grad(g, x, weight, rstd)
+        g, x, rstd = self.contiguous(g), self.contiguous(x), self.statistic(rstd, computed_in(x))
+        gx = self.empty(x.shape, x.dtype)
+        self.launch_rows("norms", "rms_norm_grad", x, g, x, self.optional(weight), rstd, gx)
+        if weight is None:
+            return gx, None
+        return gx, self._column_sums("rms_norm_grad_weight", x, g, x, rstd)[0]
+
+    def _column_sums(self, kernel: str, x: Array, *arrays: Array) -> tuple[Array, Array]:
+        """The gradients for weight and bias: each block adds up a part of the rows for 32 columns,
+        in an order that does not change, and the parts are added up after it."""
+        columns = x.shape[-1]
+        rows = x.size // columns
+        parts = min(-(-rows // 64), 64)
+        number = np.dtype(computed_in(x))
+        sums = self.empty((2, parts, columns), number)
+        self.launch(
+            "norms", kernel, x, (-(-columns // 32), parts), 256,
+            *arrays, sums, np.int64(rows), np.int64(columns),
+        )  # fmt: skip
+        both = self.sum(sums, 1)
+        return both[0], both[1]
+
+
+def _along_last(be: Any, axis: Axis, *arrays: Array) -> bool:
+    return axis in (-1, arrays[0].ndim - 1) and be.has_kernel(*arrays)

@@ -1,0 +1,82 @@
+"""What the backend asks of a GPU: arrays' memory, launches, copies. CuPy answers.
+
+Tests put another object in its place, which runs the same kernels on the CPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.cuda import compilation
+from gradient.errors import DeviceError
+
+NULL = np.uintp(0)
+
+
+class CupyRuntime:
+    """One GPU through CuPy; its work is queued on CuPy's current stream."""
+
+    def __init__(self, index: int):
+        try:
+            import cupy
+        except ImportError:
+            raise DeviceError(
+                f"device 'cuda:{index}': CuPy is not installed; "
+                "pip install 'gradient-dl[cuda13]' (or cuda12, by your driver)"
+            ) from None
+        count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
+        if index >= count:
+            raise DeviceError(
+                f"device 'cuda:{index}': this machine has {count} usable CUDA devices"
+            )
+        self.xp: Any = cupy
+        self.index = index
+        self._device = cupy.cuda.Device(index)
+        self._device.use()
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def on_device(self) -> Any:
+        """A context in which what is made lies on this GPU."""
+        return self.xp.cuda.Device(self.index)
+
+    @property
+    def architecture(self) -> str:
+        """What NVRTC compiles for, such as "sm_90"."""
+        return f"sm_{self._device.compute_capability}"
+
+    def launch(
+        self,
+        family: str,
+        name: str,
+        grid: tuple[int, ...],
+        block: int,
+        *arguments: Any,
+        shared: int = 0,
+    ) -> None:
+        """Queue kernel `name` of kernels/FAMILY.cu: `grid` blocks of `block` threads, with so many
+        bytes of `shared` memory. Arguments are arrays, None for a null pointer, and NumPy's
+        scalars of the types that the kernel takes."""
+        function = self._functions.get(name) or self._load(family, name)
+        values = tuple(NULL if a is None else a for a in arguments)
+        function(grid, (block,), values, shared_mem=shared)
+
+    def _load(self, family: str, name: str) -> Any:
+        with self._lock, self.on_device():
+            if family not in self._modules:
+                module = self.xp.cuda.Module()
+                module.load(compilation.cubin(family, self.architecture))
+                self._modules[family] = module
+            function = self._functions[name] = self._modules[family].get_function(name)
+        return function
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return self.xp.asnumpy(x)
+
+    def synchronize(self) -> None:
+        self._device.synchronize()

@@ -1,0 +1,68 @@
+"""Every .cu file compiles for the GPUs that it is meant for.
+
+Needs CuPy and NVRTC (extra "cuda13"), and no GPU. What a kernel needs of registers is read from
+what the assembler reports: none may spill into memory.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
+
+from gradient.backends.cuda import compilation, kernels
+from gradient.errors import DeviceError
+
+pytestmark = pytest.mark.cpu_only
+ARCHITECTURES = ("sm_80", "sm_90")
+MAX_REGISTERS = 128
+"""With 256 threads a block, two blocks then fit a multiprocessor."""
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("family", kernels.FAMILIES)
+def test_a_family_compiles_without_spills(
+    family: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (kernels.FOLDER / f"{family}.cu").read_text()
+    code, log = compilation.compile_verbosely(text, f"{family}.cu", architecture)
+    assert code[:4] == b"\x7fELF"
+    used = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    assert used, log
+    assert {number for pair in used for number in pair} == {"0"}
+    registers = [int(n) for n in re.findall(r"Used (\d+) registers", log)]
+    assert registers
+    assert max(registers) <= MAX_REGISTERS
+
+
+def test_machine_code_is_kept_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = 'extern "C" __global__ void twice(float* x) { x[threadIdx.x] *= 2; }'
+    code = compilation.compiled(source, "twice.cu", "sm_90")
+    [kept] = (tmp_path / "gradient" / "cuda").iterdir()
+    assert kept.name.startswith("twice.cu-sm_90-")
+    kept.write_bytes(b"what was kept")
+    assert compilation.compiled(source, "twice.cu", "sm_90") == b"what was kept"
+    assert compilation.compiled(source + " ", "twice.cu", "sm_90") == code
+    assert len(list((tmp_path / "gradient" / "cuda").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("in the way")
+    source = 'extern "C" __global__ void thrice(float* x) { x[threadIdx.x] *= 3; }'
+    assert compilation.compiled(source, "thrice.cu", "sm_80")[:4] == b"\x7fELF"
+
+
+def test_an_error_names_the_file_and_shows_the_compilers_words() -> None:
+    with pytest.raises(DeviceError, match=r"wrong.cu does not compile for sm_90:(.|\n)*undeclared"):
+        compilation.compiled(
+            'extern "C" __global__ void f() { undeclared(); }', "wrong.cu", "sm_90"
+        )

@@ -1,0 +1,234 @@
+"""The CUDA kernels, run on the CPU, give what the composed defaults give.
+
+`support.cuda_emulation` runs them: the same .cu files, one fiber a thread. What it does not cover
+is said in `cuda_emulator/emulator.h`; `test_cuda_compilation` compiles them for GPUs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradient.backends.base import Backend
+from gradient.backends.cuda import kernels
+from gradient.backends.cuda.backend import CudaBackend
+from support import cuda_emulation
+from support.agreement import EPS, agree
+from support.array_backends import BareBackend
+from support.backend_table import BARE, CASES, LAYOUTS, Draw, call
+from support.cuda_emulation import ORDERS, EmulatedRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+FAMILIES = {f"gradient.backends.cuda.{name}" for name in ("elementwise", "norms")}
+
+
+def overrides() -> list[str]:
+    """The methods of `CudaBackend` that kernels override."""
+    return sorted(
+        name
+        for name in dir(Backend)
+        if getattr(getattr(CudaBackend, name), "__module__", "") in FAMILIES
+        and not name.startswith("_")
+    )
+
+
+ROWS = [(name, i) for name in overrides() for i in range(len(CASES[name]))]
+DTYPES = tuple(EPS)
+
+
+@pytest.fixture(scope="module", params=ORDERS, ids=("rising", "falling", "mixed"))
+def cuda(request: pytest.FixtureRequest) -> CudaBackend:
+    """The backend over kernels on the CPU, whose warps run in one order or another."""
+    return CudaBackend(0, EmulatedRuntime(request.param))
+
+
+@pytest.fixture
+def one() -> CudaBackend:
+    return CudaBackend(0, EmulatedRuntime())
+
+
+def test_every_kernel_is_of_a_family_that_is_tested():
+    of_backend = {kind.__module__ for kind in CudaBackend.__mro__}
+    found = {name for name in of_backend if name.startswith("gradient.backends.cuda.")}
+    others = {f"gradient.backends.cuda.{name}" for name in ("backend", "launching")}
+    assert found - others == FAMILIES
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_kernel(method: str, case: int, dtype: str, cuda: CudaBackend) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw(dtype, rows=37)))
+    agree(call(cuda, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
+@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_layout(method: str, case: int, layout: str, one: CudaBackend) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw("float32", layout)))
+    agree(call(one, method, arguments(Draw("float32", layout))), expected, "float32", method)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", overrides())
+def test_the_kernel_runs(method: str, dtype: str, one: CudaBackend) -> None:
+    """Nothing is left to the default, which would be compared with itself above."""
+    call(one, method, CASES[method][0](Draw(dtype)))
+    assert one.runtime.launched
+
+
+@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_arrays_of_nothing(method: str, case: int, one: CudaBackend) -> None:
+    arguments = CASES[method][case]
+    try:
+        expected = call(BARE, method, arguments(Draw("float32", rows=0)))
+    except (ValueError, IndexError) as error:
+        with pytest.raises(type(error)):
+            call(one, method, arguments(Draw("float32", rows=0)))
+    else:
+        agree(call(one, method, arguments(Draw("float32", rows=0))), expected, "float32", method)
+
+
+def test_every_kernel_is_launched_by_a_case():
+    """Whatever a .cu file exports is reached by the table's cases."""
+    backend = CudaBackend(0, EmulatedRuntime())
+    for method, case in ROWS:
+        for dtype in DTYPES:
+            call(backend, method, CASES[method][case](Draw(dtype)))
+    exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
+    assert exported - set(backend.runtime.launched) == set()
+
+
+# Edges --------------------------------------------------------------------------------------------
+
+EDGES = [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e30, -1e30, 1e-30, 88.0, -88.0, 6.5e4]
+OF_ELEMENTS = [m for m in overrides() if len(CASES[m][0](Draw("float32"))) == 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", OF_ELEMENTS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_extreme_values(method: str, dtype: str, one: CudaBackend) -> None:
+    x = np.array(EDGES).astype(Draw(dtype).dtype)
+    got, expected = (np.asarray(getattr(be, method)(x), np.float64) for be in (one, BARE))
+    np.testing.assert_allclose(got, expected, rtol=64 * EPS[dtype], atol=0)
+
+
+ROWS_OF_EDGES = np.array(
+    [
+        [0.0, 1.0, -np.inf, 2.0, 3.0],  # a column that is masked
+        [-np.inf] * 5,
+        [1.0, np.nan, 2.0, 0.0, -1.0],
+        [1e6, 1e6 + 1, 1e6 - 1, 1e6, 1e6 + 0.5],
+        [np.inf, 0.0, 1.0, 2.0, 3.0],
+        [-1e30, 1e30, 0.0, 1.0, 2.0],
+    ]
+)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("method", ["softmax", "log_softmax", "layer_norm", "rms_norm"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_extreme_rows(method: str, dtype: str, cuda: CudaBackend) -> None:
+    rows = 5 if method == "layer_norm" else 6  # the mean of +-1e30 is a matter of the order
+    x = np.repeat(ROWS_OF_EDGES[:rows], 60, axis=1).astype(dtype)
+    more: tuple[Any, ...] = {"layer_norm": (None, None, 1e-5), "rms_norm": (None, 1e-5)}.get(
+        method, (-1,)
+    )
+    got, expected = call(cuda, method, (x, *more)), call(BARE, method, (x, *more))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=256 * EPS[dtype], atol=256 * EPS[dtype])
+
+
+@pytest.mark.parametrize("columns", [1, 2, 31, 32, 33, 255, 256, 1000, 4096, 9001])
+def test_rows_of_any_length(columns: int, one: CudaBackend) -> None:
+    for method in ("softmax", "log_softmax"):
+        x = Draw("float32")(3, columns)
+        agree(call(one, method, (x, -1)), call(BARE, method, (x, -1)), "float32", method)
+
+
+def test_rounding_first_is_exact_with_large_weights(one: CudaBackend) -> None:
+    """As models were trained: x * rstd rounded to bfloat16, then multiplied."""
+    draw = Draw("bfloat16")
+    x, weight = draw(64, 67), draw(67, low=90.0, high=100.0)
+    got, _ = one.rms_norm(x, weight, 1e-5, True)
+    expected, _ = BARE.rms_norm(x, weight, 1e-5, True)
+    np.testing.assert_array_equal(np.asarray(got, np.float64), np.asarray(expected, np.float64))
+
+
+def test_a_target_out_of_range_is_told_at_the_next_copy(one: CudaBackend) -> None:
+    logits, target = Draw("float32")(3, 5), np.array([0, 5, 1])
+    loss, _, _ = one.cross_entropy(logits, target, -100, 0.0)
+    with pytest.raises(IndexError, match="cuda:0: an index or a target that an op got earlier"):
+        one.to_numpy(loss)
+    assert np.isnan(one.to_numpy(loss)).tolist() == [False, True, False]  # and goes on
+
+
+# The emulator itself ------------------------------------------------------------------------------
+
+
+def changed(old: str, new: str) -> Any:
+    """The softmax kernels, with their headers in the file, where `old` is replaced."""
+    text = (kernels.FOLDER / "softmax.cu").read_text()
+    rows = (kernels.FOLDER / "rows.cuh").read_text().replace("#pragma once", "")
+    assert old in rows
+    return cuda_emulation.library(
+        "softmax", text.replace('#include "rows.cuh"', rows.replace(old, new))
+    )
+
+
+def test_a_missing_barrier_shows():
+    planted = changed("    if (lane == 0) of_warp[warp] = value;\n    __syncthreads();\n",
+                      "    if (lane == 0) of_warp[warp] = value;\n")  # fmt: skip
+    x = Draw("float32")(4, 4000)
+    wrong = 0
+    for order in ORDERS:
+        out = np.empty_like(x)
+        cuda_emulation.launch(
+            planted, "softmax_float32", (4,), 256, x, out, np.int64(4000), order=order
+        )
+        wrong += not np.allclose(out, BARE.softmax(x, -1), atol=1e-6)
+    assert wrong > 0
+
+
+def test_a_barrier_that_some_threads_never_reach_is_reported():
+    planted = changed("    if (lane == 0) of_warp[warp] = value;\n    __syncthreads();\n",
+                      "    if (lane == 0) of_warp[warp] = value, __syncthreads();\n")  # fmt: skip
+    x = Draw("float32")(1, 400)
+    with pytest.raises(RuntimeError, match="threads that wait where others never come"):
+        cuda_emulation.launch(
+            planted, "softmax_float32", (1,), 256, x, np.empty_like(x), np.int64(400)
+        )
+
+
+def test_arguments_of_the_wrong_type_are_refused():
+    x = Draw("float32")(1, 4)
+    with pytest.raises(RuntimeError, match="takes arguments PPq, got PPf"):
+        cuda_emulation.launch(
+            cuda_emulation.library("softmax"), "softmax_float32", (1,), 32, x, x, np.float32(4)
+        )
+
+
+def test_no_kernel_is_defined_beside_the_exported_ones():
+    for path in Path(kernels.FOLDER).glob("*.cu*"):
+        text = path.read_text()
+        assert len(re.findall("__global__", text)) == len(
+            re.findall(r'extern "C" __global__ void', text)
+        ), f"{path.name}: a kernel that is not extern C"
+
+
+def test_the_bare_backend_has_no_kernels():
+    assert all(getattr(BareBackend, name).__module__ not in FAMILIES for name in overrides())

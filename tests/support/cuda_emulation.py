@@ -1,0 +1,150 @@
+"""Kernels of the CUDA backend on the CPU: compiled by g++ and run by `cuda_emulator/emulator.h`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.cuda import kernels
+
+HEADERS = Path(__file__).with_name("cuda_emulator")
+COMPILE = [
+    *("g++", "-std=c++17", "-O1", "-w", "-U_FORTIFY_SOURCE", "-ffp-contract=off"),
+    *(f"-I{HEADERS}", f"-I{kernels.FOLDER}"),
+]
+ORDERS = (0, 1, 2)
+"""The orders in which a block's warps run: first to last, last to first, mixed."""
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def library(name: str, source: str | None = None) -> ctypes.CDLL:
+    """The kernels of `name`.cu, or of `source`, with a function `launch_KERNEL` for each."""
+    text, names = _prepared(name, source)
+    for kernel in names:
+        text += (
+            f'extern "C" const char* launch_{kernel}(const unsigned* grid, const unsigned* block, '
+            "size_t shared, int order, const char* types, void** arguments) { return "
+            f"emulator::launch({kernel}, grid, block, shared, order, types, arguments); }}\n"
+        )
+    return ctypes.CDLL(str(_compiled(text)))
+
+
+def kernel_names(name: str) -> list[str]:
+    """The kernels that `name`.cu exports."""
+    return _prepared(name, None)[1]
+
+
+def _prepared(name: str, source: str | None) -> tuple[str, list[str]]:
+    """The text that g++ compiles, and the names of its kernels, macros expanded."""
+    text = (kernels.FOLDER / f"{name}.cu").read_text() if source is None else source
+    # An array whose size the launch gives.
+    shared = r"extern\s+__shared__\s+([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;"
+    text = re.sub(shared, r"\1* \2 = static_cast<\1*>(emulator::dynamic_shared());", text)
+    text = f'#include "emulator.h"\n#line 1 "{name}.cu"\n{text}\n'
+    expanded = _run([*COMPILE, "-E", "-x", "c++", "-"], text)
+    return text, re.findall(r'extern "C" +void (\w+)\(', expanded)
+
+
+def _compiled(text: str) -> Path:
+    """The shared library, compiled if no earlier run left it."""
+    digest = hashlib.sha256(text.encode())
+    for header in sorted([*HEADERS.glob("*.h"), *kernels.FOLDER.glob("*.cuh")]):
+        digest.update(header.read_bytes())
+    cache = Path(tempfile.gettempdir()) / f"gradient-cuda-emulation-{os.getuid()}"
+    cache.mkdir(exist_ok=True)
+    built = cache / f"{digest.hexdigest()[:20]}.so"
+    if not built.exists():
+        partial = cache / f"{built.name}.{os.getpid()}"
+        _run([*COMPILE, "-fPIC", "-shared", "-x", "c++", "-", "-o", str(partial)], text)
+        partial.replace(built)  # whole or not at all, for another process may look
+    return built
+
+
+def _run(command: list[str], text: str) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+class EmulatedRuntime:
+    """The GPU of the tests: NumPy's arrays, and kernels that run when they are launched."""
+
+    xp = np
+
+    def __init__(self, order: int = 0):
+        self.order = order
+        self.launched: list[str] = []
+
+    def launch(
+        self,
+        family: str,
+        name: str,
+        grid: tuple[int, ...],
+        block: int,
+        *arguments: Any,
+        shared: int = 0,
+    ) -> None:
+        launch(library(family), name, grid, block, *arguments, shared=shared, order=self.order)
+        self.launched.append(name)
+
+    def on_device(self) -> Any:
+        return contextlib.nullcontext()
+
+    def to_numpy(self, x: np.ndarray) -> np.ndarray:
+        return np.array(x)
+
+    def synchronize(self) -> None:
+        pass
+
+
+def launch(
+    kernels: ctypes.CDLL,
+    name: str,
+    grid: tuple[int, ...],
+    block: int,
+    *arguments: Any,
+    shared: int = 0,
+    order: int = 0,
+) -> None:
+    """Runs a kernel of a library to its end."""
+    types, values = "", []
+    for argument in arguments:
+        if argument is None:
+            types, value = types + "P", ctypes.c_void_p(None)
+        elif isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous, f"{name}: an array with gaps"
+            types, value = types + "P", ctypes.c_void_p(argument.ctypes.data)
+        else:
+            kind = {"f": ctypes.c_float, "d": ctypes.c_double, "q": ctypes.c_longlong}
+            char = {"l": "q"}.get(argument.dtype.char, argument.dtype.char)
+            types, value = types + char, kind[char](argument.item())
+        values.append(value)
+    pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
+    run = getattr(kernels, f"launch_{name}")
+    run.restype = ctypes.c_char_p
+    three = ctypes.c_uint * 3
+    with _lock:
+        error = run(
+            three(*(*grid, 1, 1)[:3]),
+            three(block, 1, 1),
+            ctypes.c_size_t(shared),
+            order,
+            types.encode(),
+            pointers,
+        )
+    if error:
+        raise RuntimeError(f"{name} {error.decode()}")

@@ -1,0 +1,25 @@
+// __nv_bfloat16 for the emulator: the upper half of a float, rounded to nearest even.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+struct __nv_bfloat16 {
+    uint16_t bits;
+    __nv_bfloat16() = default;
+    __nv_bfloat16(float x) {
+        uint32_t word;
+        memcpy(&word, &x, 4);
+        bits = x != x ? 0x7fc0 | (word >> 16 & 0x8000) : (word + 0x7fff + (word >> 16 & 1)) >> 16;
+    }
+    __nv_bfloat16(double x) : __nv_bfloat16(static_cast<float>(x)) {}
+    explicit __nv_bfloat16(int x) : __nv_bfloat16(static_cast<float>(x)) {}
+    operator float() const {
+        uint32_t word = static_cast<uint32_t>(bits) << 16;
+        float x;
+        memcpy(&x, &word, 4);
+        return x;
+    }
+};
+struct __nv_bfloat162 { __nv_bfloat16 x, y; };
+inline float __bfloat162float(__nv_bfloat16 x) { return x; }
+inline __nv_bfloat16 __float2bfloat16(float x) { return x; }

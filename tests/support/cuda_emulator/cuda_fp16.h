@@ -1,0 +1,19 @@
+// __half for the emulator: g++'s _Float16, which rounds to nearest even as the GPU does.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+struct __half {
+    _Float16 value;
+    __half() = default;
+    __half(float x) : value(static_cast<_Float16>(x)) {}
+    __half(double x) : value(static_cast<_Float16>(x)) {}
+    explicit __half(int x) : value(static_cast<_Float16>(x)) {}
+    operator float() const { return static_cast<float>(value); }
+};
+typedef __half half;
+struct __half2 { __half x, y; };
+typedef __half2 half2;
+inline float __half2float(__half x) { return x; }
+inline __half __float2half(float x) { return x; }
+inline float2 __half22float2(__half2 v) { return {float(v.x), float(v.y)}; }

@@ -1,0 +1,285 @@
+// Runs CUDA C++ kernels on the CPU, so that tests can compare them where there is no GPU.
+//
+// A block's threads are fibers (each with a stack of its own) that switch only where CUDA threads
+// wait for one another: at __syncthreads, __syncwarp and the shuffles. One warp runs as far as it
+// can before the next one starts, in one of three orders, so a missing __syncthreads shows as a
+// wrong number in at least one of them; shared memory that a kernel asks for at the launch starts as
+// NaN; a barrier that some threads never reach is reported. Blocks run one after the other: races
+// between blocks, and what the hardware does in parallel with copies (TMA, wgmma), are not covered.
+#pragma once
+#include <csetjmp>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#include <ucontext.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __shared__ static
+#define __constant__ static const
+
+struct uint3 { unsigned x, y, z; };
+typedef uint3 dim3;
+struct float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) int2 { int x, y; };
+struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+namespace emulator {
+
+// Threads that wait for one another. Those that have ended count as arrived, as on the GPU.
+struct Barrier {
+    int members = 0, arrived = 0;
+    unsigned generation = 0;
+    void open_if_all_arrived() {
+        if (members > 0 && arrived == members) arrived = 0, generation++;
+    }
+};
+
+struct Warp {
+    Barrier barrier;
+    uint64_t published[2][32];  // by parity of the generation: the next shuffle may begin early
+};
+
+struct Thread {
+    uint3 index;
+    int lane;
+    Warp* warp;
+    bool started, done;
+    const Barrier* waits_at;
+    unsigned generation;
+    jmp_buf position;
+    ucontext_t context;
+    char* stack;
+};
+
+constexpr size_t STACK = (128 << 10) + 832;  // not a power of two: stacks share no cache sets
+
+inline struct {
+    uint3 block_index, block_size, grid_size;
+    std::vector<Thread> threads;
+    std::vector<Warp> warps;
+    std::vector<char> dynamic_shared;
+    Barrier barrier;
+    Thread* running;
+    jmp_buf scheduler;
+    void (*body)(void*);
+    void* arguments;
+} state;
+
+inline void to_scheduler() {
+    if (_setjmp(state.running->position) == 0) _longjmp(state.scheduler, 1);
+}
+
+inline void wait(Barrier& barrier) {
+    unsigned generation = barrier.generation;
+    barrier.arrived++;
+    barrier.open_if_all_arrived();
+    if (barrier.generation != generation) return;
+    state.running->waits_at = &barrier;
+    state.running->generation = generation;
+    to_scheduler();
+}
+
+inline void thread_main() {
+    state.body(state.arguments);
+    Thread* thread = state.running;
+    thread->done = true;
+    for (Barrier* barrier : {&thread->warp->barrier, &state.barrier}) {
+        barrier->members--;
+        barrier->open_if_all_arrived();
+    }
+    to_scheduler();
+}
+
+inline void run_until_it_waits(Thread& thread) {
+    state.running = &thread;
+    thread.waits_at = nullptr;
+    if (_setjmp(state.scheduler)) return;
+    if (thread.started) _longjmp(thread.position, 1);
+    thread.started = true;
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack;
+    thread.context.uc_stack.ss_size = STACK;
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, thread_main, 0);
+    setcontext(&thread.context);
+}
+
+inline bool can_run(const Thread& thread) {
+    return !thread.done && !(thread.waits_at && thread.waits_at->generation == thread.generation);
+}
+
+// Runs the threads of one block; false if all that are left wait for one another.
+inline bool run_block(int order) {
+    int count = state.block_size.x * state.block_size.y * state.block_size.z;
+    int warps = (count + 31) / 32;
+    state.barrier = Barrier{count};
+    for (int w = 0; w < warps; w++) {
+        memset(state.warps[w].published, 0xff, sizeof state.warps[w].published);
+        state.warps[w].barrier = Barrier{std::min(32, count - 32 * w)};
+    }
+    memset(state.dynamic_shared.data(), 0xff, state.dynamic_shared.size());
+    for (int i = 0; i < count; i++) {
+        Thread& thread = state.threads[i];
+        unsigned x = state.block_size.x, y = state.block_size.y, n = i;
+        thread.index = {n % x, n / x % y, n / x / y};
+        thread.lane = i % 32;
+        thread.warp = &state.warps[i / 32];
+        thread.started = thread.done = false;
+        thread.waits_at = nullptr;
+    }
+    for (int left = count; left > 0;) {
+        int before = left;
+        bool ran = false;
+        for (int step = 0; step < warps; step++) {
+            int w = order == 0 ? step : order == 1 ? warps - 1 - step : (step * 5 + 3) % warps;
+            if (order == 2 && warps % 5 == 0) w = step;  // 5 must have no divisor in common with it
+            for (bool again = true; again;) {
+                again = false;
+                int first = 32 * w, last = std::min(count, first + 32) - 1;
+                for (int i = first; i <= last; i++) {
+                    Thread& thread = state.threads[order == 1 ? first + last - i : i];
+                    if (!can_run(thread)) continue;
+                    run_until_it_waits(thread);
+                    again = ran = true;
+                    left -= thread.done;
+                }
+            }
+        }
+        if (!ran && left == before) return false;
+    }
+    return true;
+}
+
+template <class T> constexpr char code() {
+    if (std::is_pointer<T>::value) return 'P';
+    if (std::is_same<T, float>::value) return 'f';
+    if (std::is_same<T, double>::value) return 'd';
+    if (std::is_integral<T>::value) return sizeof(T) == 8 ? 'q' : sizeof(T) == 4 ? 'i' : '?';
+    return '?';
+}
+
+template <class... A, size_t... I>
+void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<std::remove_const_t<A>*>(arguments[I])...);
+}
+
+// Runs kernel<<<grid, block, shared>>>(arguments...); `types` are the codes of the arguments that
+// came. Returns what is wrong, or null.
+template <class... A>
+const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* block, size_t shared,
+                   int order, const char* types, void** arguments) {
+    const char expected[] = {code<A>()..., 0};
+    if (strcmp(expected, types)) {
+        static char text[256];
+        snprintf(text, sizeof text, "takes arguments %s, got %s", expected, types);
+        return text;
+    }
+    size_t count = size_t(block[0]) * block[1] * block[2];
+    if (count == 0 || count > 1024) return "takes blocks of 1 to 1024 threads";
+    if (!grid[0] || !grid[1] || !grid[2]) return "takes grids of at least one block";
+    if (grid[1] > 65535 || grid[2] > 65535) return "takes at most 65535 blocks along y and z";
+    if (shared > (227 << 10)) return "asks for more than 227 KiB of shared memory";
+    state.block_size = {block[0], block[1], block[2]};
+    state.grid_size = {grid[0], grid[1], grid[2]};
+    state.dynamic_shared.resize(shared + 16);
+    while (state.threads.size() < count) {
+        state.threads.emplace_back();
+        state.threads.back().stack = static_cast<char*>(malloc(STACK));
+    }
+    state.warps.resize(std::max(state.warps.size(), (count + 31) / 32));
+    auto body = [&] { call(kernel, arguments, std::index_sequence_for<A...>{}); };
+    state.arguments = &body;
+    state.body = [](void* of) { (*static_cast<decltype(body)*>(of))(); };
+    for (unsigned z = 0; z < grid[2]; z++)
+        for (unsigned y = 0; y < grid[1]; y++)
+            for (unsigned x = 0; x < grid[0]; x++) {
+                state.block_index = {x, y, z};
+                if (!run_block(order)) return "has threads that wait where others never come";
+            }
+    return nullptr;
+}
+
+// All lanes publish a value, then each reads that of lane `source`.
+template <class T> T exchange(T value, int source) {
+    static_assert(sizeof(T) <= 8, "shuffles exchange at most 8 bytes");
+    Thread* thread = state.running;
+    uint64_t* slots = thread->warp->published[thread->warp->barrier.generation % 2];
+    memcpy(&slots[thread->lane], &value, sizeof(T));
+    wait(thread->warp->barrier);
+    T result;
+    memcpy(&result, &slots[source], sizeof(T));
+    return result;
+}
+
+inline void* dynamic_shared() {
+    return reinterpret_cast<void*>((uintptr_t(state.dynamic_shared.data()) + 15) & ~uintptr_t(15));
+}
+
+template <class Out, class In> Out bits_as(In x) {
+    static_assert(sizeof(Out) == sizeof(In), "the same bits");
+    Out out;
+    memcpy(&out, &x, sizeof out);
+    return out;
+}
+
+}  // namespace emulator
+
+#define threadIdx (emulator::state.running->index)
+#define blockIdx (emulator::state.block_index)
+#define blockDim (emulator::state.block_size)
+#define gridDim (emulator::state.grid_size)
+
+inline void __syncthreads() { emulator::wait(emulator::state.barrier); }
+inline void __syncwarp(unsigned = ~0u) { emulator::wait(emulator::state.running->warp->barrier); }
+inline void __threadfence() {}
+
+template <class T> T __shfl_sync(unsigned, T value, int source, int width = 32) {
+    int lane = emulator::state.running->lane;
+    return emulator::exchange(value, (lane & ~(width - 1)) + (source & (width - 1)));
+}
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
+    return emulator::exchange(value, emulator::state.running->lane ^ mask);
+}
+template <class T> T __shfl_down_sync(unsigned, T value, unsigned distance, int width = 32) {
+    int lane = emulator::state.running->lane;
+    bool inside = (lane & (width - 1)) + int(distance) < width;
+    return emulator::exchange(value, inside ? lane + int(distance) : lane);
+}
+
+template <class T> T atomicAdd(T* at, T value) {
+    T before = *at;
+    *at = before + value;
+    return before;
+}
+template <class T> T __ldg(const T* at) { return *at; }
+
+inline float __int_as_float(int x) { return emulator::bits_as<float>(x); }
+inline int __float_as_int(float x) { return emulator::bits_as<int>(x); }
+inline float __uint_as_float(unsigned x) { return emulator::bits_as<float>(x); }
+inline double __longlong_as_double(long long x) { return emulator::bits_as<double>(x); }
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline double rsqrt(double x) { return 1 / std::sqrt(x); }
+inline float rsqrt(float x) { return 1 / std::sqrt(x); }
+inline float __expf(float x) { return std::exp(x); }
+inline int __dp4a(int a, int b, int c) {
+    for (int k = 0; k < 4; k++) c += int(int8_t(a >> 8 * k)) * int(int8_t(b >> 8 * k));
+    return c;
+}
+using std::abs, std::ceil, std::cos, std::erf, std::exp, std::expm1, std::floor, std::log;
+using std::log1p, std::max, std::min, std::sin, std::sqrt, std::tan, std::tanh;
