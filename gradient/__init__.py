@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from gradient import optim as optim
     from gradient import plan as plan
     from gradient import quantization as quantization
+    from gradient import special as special
     from gradient import testing as testing
     from gradient import text as text
     from gradient import training as training
@@ -112,6 +113,7 @@ _MODULES = {
     "optim",
     "plan",
     "quantization",
+    "special",
     "testing",
     "text",
     "training",

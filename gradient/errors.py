@@ -71,6 +71,10 @@ class AutogradError(GradientError, RuntimeError):
     """The graph cannot be differentiated as asked."""
 
 
+class NoDerivative(AutogradError, NotImplementedError):
+    """An op has no derivative with respect to one of its inputs."""
+
+
 class BackendError(GradientError, RuntimeError):
     """A backend is missing, or failed."""
 

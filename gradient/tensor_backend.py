@@ -25,6 +25,7 @@ from gradient.ops import (
     linalg,
     reduce,
     shape,
+    special,
     trigonometry,
 )
 
@@ -121,6 +122,16 @@ class TensorBackend(Backend):
     erf = op_method(elementwise.erf)
     erfc = op_method(elementwise.erfc)
     erfinv = op_method(elementwise.erfinv)
+    erfcx = op_method(special.erfcx)
+    ndtr = op_method(special.ndtr)
+    log_ndtr = op_method(special.log_ndtr)
+    ndtri = op_method(special.ndtri)
+    lgamma = op_method(special.lgamma)
+    digamma = op_method(special.digamma)
+    zeta = op_method(special.zeta)
+    entr = op_method(special.entr)
+    xlogy = op_method(special.xlogy)
+    xlog1py = op_method(special.xlog1py)
     sigmoid = op_method(activation.sigmoid)
     relu = op_method(activation.relu)
     floor = op_method(elementwise.floor)
@@ -133,6 +144,15 @@ class TensorBackend(Backend):
     minimum = op_method(elementwise.minimum)
     isnan = op_method(comparison.isnan)
     isfinite = op_method(comparison.isfinite)
+
+    def polygamma(self, x: Any, n: int) -> Any:
+        return special.polygamma(x, n=n)
+
+    def bessel_i(self, x: Any, order: int = 0) -> Any:
+        return special.bessel_i(x, order=order)
+
+    def bessel_ie(self, x: Any, order: int = 0) -> Any:
+        return special.bessel_ie(x, order=order)
 
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, Variable) and not isinstance(b, Variable):

@@ -14,11 +14,13 @@
 from __future__ import annotations
 
 from gradient.backends.composed.batch_norm import BatchNormDefaults
+from gradient.backends.composed.bessel import BesselDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
-from gradient.backends.composed.elementwise import ElementwiseDefaults
+from gradient.backends.composed.gamma import GammaDefaults
 from gradient.backends.composed.grouped import GroupedDefaults
+from gradient.backends.composed.normal import NormalDefaults
 from gradient.backends.composed.norms import NormDefaults
 from gradient.backends.composed.optimizers import OptimizerDefaults
 from gradient.backends.composed.packed import PackedDefaults
@@ -39,7 +41,9 @@ class Backend(
     RecurrentDefaults[Array],
     DecompositionDefaults[Array],
     NormDefaults[Array],
-    ElementwiseDefaults[Array],
+    NormalDefaults[Array],
+    GammaDefaults[Array],
+    BesselDefaults[Array],
     RandomDefaults[Array],
     ShapeDefaults[Array],
     OptimizerDefaults[Array],

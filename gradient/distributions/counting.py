@@ -16,10 +16,10 @@ from gradient.distributions.distribution import (
     listed,
     tensor_and_shape,
 )
-from gradient.distributions.gamma_function import lgamma
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
+from gradient.ops.special import lgamma
 from gradient.random import rand
 from gradient.tensor import Tensor
 from gradient.tensor.creation import arange

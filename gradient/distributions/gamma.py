@@ -12,13 +12,13 @@ from gradient.distributions.distribution import (
     broadcast_all,
     tensor_and_shape,
 )
-from gradient.distributions.gamma_function import digamma, lbeta, lgamma
 from gradient.distributions.gamma_sampling import standard_gamma
 from gradient.dtypes import finfo
 from gradient.errors import ArgumentError, sentence
+from gradient.ops.special import digamma, lgamma
 from gradient.random import randn
 from gradient.tensor import Tensor
-from gradient.tensor.creation import arange, full_like
+from gradient.tensor.creation import arange
 from gradient.tensor.joining import stack, where
 
 __all__ = [
@@ -248,6 +248,7 @@ class StudentT(Distribution):
 
     def entropy(self) -> Tensor:
         df = self.df
-        beta = lbeta(0.5 * df, full_like(df.detach(), 0.5))
         half = 0.5 * (df + 1)
-        return self.scale.log() + half * (digamma(half) - digamma(0.5 * df)) + 0.5 * df.log() + beta
+        log_beta = lgamma(0.5 * df) + 0.5 * math.log(math.pi) - lgamma(half)
+        slope = half * (digamma(half) - digamma(0.5 * df))
+        return self.scale.log() + slope + 0.5 * df.log() + log_beta

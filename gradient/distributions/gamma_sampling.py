@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from gradient.autograd import Function, no_grad, once_differentiable
-from gradient.distributions.gamma_function import digamma
 from gradient.dtypes import finfo
+from gradient.ops.special import digamma
 from gradient.random import rand, randn
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where

@@ -12,7 +12,6 @@ from gradient.distributions.continuous import EULER, Exponential, Gumbel, Laplac
 from gradient.distributions.counting import Bernoulli, Binomial, Geometric, Poisson
 from gradient.distributions.distribution import Distribution, sum_rightmost
 from gradient.distributions.gamma import Beta, Dirichlet, Gamma
-from gradient.distributions.gamma_function import digamma, lgamma
 from gradient.distributions.matrices import solve_lower
 from gradient.distributions.multivariate_normal import (
     MultivariateNormal,
@@ -21,6 +20,7 @@ from gradient.distributions.multivariate_normal import (
 )
 from gradient.distributions.normal import HalfNormal, Normal
 from gradient.distributions.transformed import Independent, TransformedDistribution
+from gradient.ops.special import digamma, lgamma
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
 

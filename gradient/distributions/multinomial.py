@@ -11,8 +11,8 @@ from gradient.distributions import constraints
 from gradient.distributions.categorical import Categorical
 from gradient.distributions.counting import Binomial
 from gradient.distributions.distribution import Distribution
-from gradient.distributions.gamma_function import lgamma
 from gradient.errors import ArgumentError, sentence
+from gradient.ops.special import lgamma
 from gradient.tensor import Tensor
 
 __all__ = [

@@ -12,6 +12,7 @@ from gradient.ops import (
     recurrent,
     reduce,
     shape,
+    special,
     trigonometry,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "recurrent",
     "reduce",
     "shape",
+    "special",
     "trigonometry",
 ]

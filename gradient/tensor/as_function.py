@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
-from gradient.autograd.forwarding import can_be_forwarded, forwarded, parameters
+from gradient.autograd.forwarding import Function, can_be_forwarded, forwarded, parameters
 from gradient.errors import copied
 
 
@@ -18,13 +18,13 @@ def functions(names: Mapping[str, Any]) -> Iterator[tuple[str, FunctionType]]:
             yield name, value
 
 
-def as_function(method: FunctionType) -> Callable[..., Any]:
+def as_function(method: Function) -> Function:
     """The method as a function whose first parameter is `input`, not `self`; NumPy's names of
     arguments are taken, too."""
-    method = inspect.unwrap(method)
-    if parameters(method)[0] == "input":
-        return forwarded(method)
-    code: CodeType = method.__code__
+    own: Any = inspect.unwrap(method)
+    if parameters(own)[0] == "input":
+        return forwarded(own)
+    code: CodeType = own.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple("input" if name == "self" else name for name in names)
@@ -32,7 +32,7 @@ def as_function(method: FunctionType) -> Callable[..., Any]:
     code = code.replace(
         co_varnames=renamed(code.co_varnames), co_cellvars=renamed(code.co_cellvars)
     )
-    function = copied(method, method.__name__)
+    function: Any = copied(own, own.__name__)
     function.__code__ = code
-    function.__annotations__ = {"input": "Tensor", **method.__annotations__}
+    function.__annotations__ = {"input": "Tensor", **own.__annotations__}
     return forwarded(function)

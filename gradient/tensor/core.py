@@ -35,6 +35,7 @@ from gradient.tensor.rearranging import Rearranging
 from gradient.tensor.scans import Scans
 from gradient.tensor.segments import Segments
 from gradient.tensor.sorting import Sorting
+from gradient.tensor.special_functions import SpecialFunctions
 from gradient.tensor.splitting import Splitting
 from gradient.tensor.statistics import Statistics
 from gradient.tensor.views import regenerate_views, view_info_of
@@ -59,6 +60,7 @@ class Tensor(
     Unpacking,
     Arithmetic,
     RealFunctions,
+    SpecialFunctions,
     Rearranging,
     Pairings,
     Scans,

@@ -7,6 +7,7 @@ would say each a second time.)
 
 from collections.abc import Sequence as _Sequence
 
+from gradient.autograd.forwarding import forwarded as _forwarded
 from gradient.tensor.arguments import tensor_of as _tensor_of
 from gradient.tensor.arguments import tuple_argument as _tuple_argument
 from gradient.tensor.as_function import as_function as _as_function
@@ -48,6 +49,7 @@ copysign = Tensor.copysign
 cos = Tensor.cos
 cosh = Tensor.cosh
 deg2rad = Tensor.deg2rad
+digamma = Tensor.digamma
 div = Tensor.div
 divide = Tensor.divide
 eq = Tensor.eq
@@ -70,6 +72,7 @@ greater = Tensor.greater
 greater_equal = Tensor.greater_equal
 gt = Tensor.gt
 hypot = Tensor.hypot
+i0 = Tensor.i0
 isclose = Tensor.isclose
 isfinite = Tensor.isfinite
 isinf = Tensor.isinf
@@ -77,6 +80,7 @@ isnan = Tensor.isnan
 ldexp = Tensor.ldexp
 le = Tensor.le
 lerp = Tensor.lerp
+lgamma = Tensor.lgamma
 less = Tensor.less
 less_equal = Tensor.less_equal
 log = Tensor.log
@@ -96,6 +100,7 @@ maximum = Tensor.maximum
 minimum = Tensor.minimum
 mul = Tensor.mul
 multiply = Tensor.multiply
+mvlgamma = Tensor.mvlgamma
 nan_to_num = Tensor.nan_to_num
 ne = Tensor.ne
 neg = Tensor.neg
@@ -128,6 +133,13 @@ tanh = Tensor.tanh
 true_divide = Tensor.true_divide
 trunc = Tensor.trunc
 xlogy = Tensor.xlogy
+
+
+@_forwarded
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """`input.polygamma(n)`"""
+    return _tensor_of("polygamma", input).polygamma(n)
+
 
 # Reductions
 all = Tensor.all

@@ -16,6 +16,7 @@ from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import overwrite, overwrite_at
 from gradient.tensor.packed import overwrite_parts, refuse
 from gradient.tensor.shaping import Shaping
+from gradient.tensor.special_functions import SpecialFunctions
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -104,6 +105,12 @@ class InPlace(Arithmetic):
     sub_ = in_place(Arithmetic.sub)
     tanh_ = in_place(Arithmetic.tanh)
     trunc_ = in_place(Arithmetic.trunc)
+    digamma_ = in_place(SpecialFunctions.digamma)
+    i0_ = in_place(SpecialFunctions.i0)
+    lgamma_ = in_place(SpecialFunctions.lgamma)
+    mvlgamma_ = in_place(SpecialFunctions.mvlgamma)
+    polygamma_ = in_place(SpecialFunctions.polygamma)
+    xlogy_ = in_place(SpecialFunctions.xlogy)
     index_add_ = in_place(Indexing.index_add)
     index_copy_ = in_place(Indexing.index_copy)
     index_fill_ = in_place(Indexing.index_fill)

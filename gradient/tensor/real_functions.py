@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class RealFunctions(TensorBase):
-    """deg2rad, hypot, copysign, fmax, sinc, xlogy and their like; what complex numbers would need,
+    """deg2rad, hypot, copysign, fmax, sinc and their like; what complex numbers would need,
     of real ones."""
 
     __slots__ = ()
@@ -119,10 +119,6 @@ class RealFunctions(TensorBase):
         x, y = _floats("logaddexp2", self, other)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
-    def xlogy(self: Any, other: Tensor | Number) -> Tensor:
-        """x log(y), and 0 where x is 0 and y no NaN."""
-        return times_log(self, other, elementwise.log, 0.0)
-
     def angle(self: Any) -> Tensor:
         """The angle of a real number: 0, or pi below 0; NaN stays."""
         x = _float(self)
@@ -190,18 +186,3 @@ def _extreme(x: Any, other: Any, wins: Any) -> Any:
     else:
         takes = wins(x, other) | other.detach().isnan()
     return elementwise.where(x, other, condition=takes.array)
-
-
-def times_log(x: Any, other: Any, log: Any, low: float) -> Any:
-    """x log(other), and 0 where x is 0 and `other` no NaN; `low` is where the logarithm has no
-    value."""
-    y = (
-        other
-        if isinstance(other, TensorBase)
-        else _float(x).new_tensor(number_of("xlogy", "other", other))
-    )
-    x, y = _floats("xlogy", x, y)
-    none = y.detach()
-    nothing = (x.detach() == 0) & ((none <= low) | (none == math.inf))
-    safe = elementwise.where(1.0, y, condition=nothing.array)
-    return elementwise.where(x * 0.0, x * log(safe), condition=nothing.array)

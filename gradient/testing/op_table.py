@@ -32,6 +32,7 @@ from gradient.ops import (
     shape,
     trigonometry,
 )
+from gradient.testing import special_rows
 from gradient.testing.row import Row
 
 PAIR = ((3, 4), (3, 4))
@@ -962,6 +963,7 @@ TABLE = [
         ((2, 3, 7),),
         note="partial",
     ),
+    *special_rows.ROWS,
 ]
 
 

@@ -14,7 +14,6 @@ import pytest
 
 import gradient
 from gradient import distributions as d
-from gradient.distributions.gamma_function import digamma, lgamma
 from gradient.distributions.gamma_sampling import implicit_gradient
 
 DRAWS = 20_000
@@ -127,18 +126,6 @@ def test_gradients_of_draws_are_those_of_moments() -> None:
     assert not d.Normal(a, 1.0).sample().requires_grad
     with pytest.raises(NotImplementedError, match="Poisson has no rsample"):
         d.Poisson(a).rsample()
-
-
-def test_gamma_functions() -> None:
-    x = np.concatenate([np.geomspace(1e-8, 1e8, 200), np.arange(1, 30)])
-    np.testing.assert_allclose(
-        lgamma(gradient.tensor(x)).numpy(), [math.lgamma(v) for v in x], rtol=3e-14, atol=3e-14
-    )
-    y = gradient.tensor(x[50:], requires_grad=True)
-    (by_rule,) = gradient.autograd.grad(lgamma(y).sum(), y)
-    np.testing.assert_allclose(digamma(y).detach().numpy(), by_rule.numpy(), rtol=1e-12)
-    euler = 0.5772156649015329
-    np.testing.assert_allclose(digamma(double(1.0, 2.0)).numpy(), [-euler, 1 - euler], rtol=1e-14)
 
 
 def test_the_entropy_of_counts() -> None:

@@ -37,10 +37,17 @@ float_power fmax fmin frexp gradient histc hsplit hypot index_put index_reduce i
 ldexp logaddexp2 logcumsumexp mode msort nanmean nanmedian nanquantile nansum positive put
 rad2deg renorm resolve_conj resolve_neg rot90 row_stack scatter_reduce select_scatter sgn
 signbit sinc slice_scatter split_with_sizes std_mean sum_to_size tensordot trapezoid trapz
-var_mean vdot vsplit xlogy
+var_mean vdot vsplit
         """.split(),  # noqa: SIM905
         "compared with PyTorch in test_op_db.py, not yet drawn",
     ),
+    **dict.fromkeys(
+        """
+digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
+        """.split(),  # noqa: SIM905
+        "PyTorch's trigamma has nine digits, and is finite at its poles",
+    ),
+    **dict.fromkeys(("i0", "i0_"), "PyTorch has no gradient of it in 16 bits"),
     "cuda": "this machine may have a GPU or none",
     "type": "PyTorch answers with the name of a legacy class",
     "searchsorted": "a function of PyTorch, a method of ours",

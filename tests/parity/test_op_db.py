@@ -53,6 +53,8 @@ CALLED: dict[str, Callable[..., Any]] = {
     "nn.functional.embedding_bag": lambda weight, index, **options: F.embedding_bag(
         index, weight, **options
     ),
+    "polygamma": lambda x, n: gradient.polygamma(n, x),
+    "special.polygamma": lambda x, n: gradient.special.polygamma(n, x),
     "put": lambda x, index, source, accumulate=False: x.put(index, source, accumulate),
     "slice": lambda x, dim=0, start=None, end=None, step=1: x[
         (slice(None),) * (dim % x.ndim) + (slice(start, end, step),)

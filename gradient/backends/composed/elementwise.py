@@ -58,7 +58,7 @@ ERFC_TAIL = (
 """Coefficients of R in `erfc`, lowest power first."""
 
 
-def _erf_below_one(be: RequiredMethods[Array], a: Array) -> Array:
+def erf_below_one(be: RequiredMethods[Array], a: Array) -> Array:
     small = be.minimum(a, be.full((), 1, a.dtype))
     return small * polynomial(ERF_NEAR, small * small)
 
@@ -67,6 +67,13 @@ def _scaled_tail(large: Array) -> Array:
     """exp(x^2) (1 - erf(x)) from 1 to 6."""
     far = 1 / (large + 3)
     return far * polynomial(ERF_FAR, (large - 3) * far)
+
+
+def scaled_complement(be: RequiredMethods[Array], large: Array) -> Array:
+    """exp(x^2) (1 - erf(x)) from 1 on."""
+    inverse = 1 / large
+    series = inverse * polynomial(ERFC_TAIL, inverse * inverse)
+    return be.where(large < 6, _scaled_tail(large), series)
 
 
 class ElementwiseDefaults(RequiredMethods[Array]):
@@ -143,6 +150,24 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.log(x) / math.log(10)
 
     @in_float32
+    def entr(self, x: Array) -> Array:
+        """-x log(x), the entropy of a probability: 0 at 0, and -inf below."""
+        zero = self.full((), 0, x.dtype)
+        positive = -x * self.log(self.where(x > 0, x, zero + 1))
+        rest = self.where(x < 0, zero - math.inf, self.where(x == 0, zero, x))
+        return self.where(x > 0, positive, rest)
+
+    @in_float32
+    def xlogy(self, x: Array, y: Array) -> Array:
+        """x log(y), and 0 where x is 0 and y no NaN."""
+        return self.where((x == 0) & (y == y), self.full((), 0, y.dtype), x * self.log(y))
+
+    @in_float32
+    def xlog1py(self, x: Array, y: Array) -> Array:
+        """x log(1 + y), and 0 where x is 0 and y no NaN."""
+        return self.where((x == 0) & (y == y), self.full((), 0, y.dtype), x * self.log1p(y))
+
+    @in_float32
     def logaddexp(self, a: Array, b: Array) -> Array:
         high, gap = self.maximum(a, b), self.abs(a - b)
         return self.where(a == b, a + math.log(2), high + self.log1p(self.exp(-gap)))
@@ -202,7 +227,7 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         a = self.minimum(self.abs(x), self.full((), 28, x.dtype))  # where erf has long been 1
         large = self.maximum(a, self.full((), 1, x.dtype))
         tail = self.exp(-large * large) * _scaled_tail(large)
-        magnitude = self.where(a < 1, _erf_below_one(self, a), 1 - tail)
+        magnitude = self.where(a < 1, erf_below_one(self, a), 1 - tail)
         return self.where(x < 0, -magnitude, self.where(x != x, x, magnitude))
 
     @in_float32
@@ -213,13 +238,10 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         a = self.minimum(
             self.abs(x), self.full((), 28, x.dtype)
         )  # where nothing is left of the tail
-        series = _erf_below_one(self, a)
+        series = erf_below_one(self, a)
         large = self.maximum(a, self.full((), 1, x.dtype))
         high = self.floor(large * 16) / 16
-        inverse = 1 / large
-        scaled = self.where(
-            large < 6, _scaled_tail(large), inverse * polynomial(ERFC_TAIL, inverse * inverse)
-        )
+        scaled = scaled_complement(self, large)
         tail = self.exp(-high * high) * (self.exp((high - large) * (high + large)) * scaled)
         above = self.where(a < 1, 1 - series, tail)
         return self.where(

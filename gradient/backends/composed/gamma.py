@@ -1,0 +1,127 @@
+"""The gamma function's logarithm and its derivatives, and Hurwitz's zeta function."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradient.backends.composed.elementwise import ElementwiseDefaults, polynomial
+from gradient.backends.composed.precision import in_float32
+from gradient.backends.required import Array
+
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510,
+             43867 / 798, -174611 / 330)  # fmt: skip
+"""B_2, B_4, ..."""
+EULER = 0.57721566490153286
+"""The Euler-Mascheroni constant."""
+
+
+def euler_maclaurin(s: Any, q: Any) -> Any:
+    """zeta(s, q) for q > 0: ten terms of the sum, and Euler's and Maclaurin's formula for the rest
+    (NIST Digital Library of Mathematical Functions, 25.11.5)."""
+    y = q + len(BERNOULLI)
+    power = y**-s
+    total = y ** (1 - s) / (s - 1) + 0.5 * power
+    term = power * (s / y)
+    for k, b in enumerate(BERNOULLI, 1):
+        total = total + term * (b / math.factorial(2 * k))
+        term = term * ((s + (2 * k - 1)) / y) * ((s + 2 * k) / y)
+    for k in range(len(BERNOULLI) - 1, -1, -1):
+        total = total + (q + k) ** -s
+    return total
+
+
+LOG_GAMMA_AT_2 = (1 - EULER, *((-1) ** k * euler_maclaurin(k, 2.0) / k for k in range(2, 28)))
+"""Coefficients of log Gamma(2 + z) / z, lowest power first (Abramowitz and Stegun 1964, 6.1.33)."""
+STIRLING = tuple(b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI[:9], 1))
+"""Of log Gamma(y), over y, y^3, ... (6.1.40 there)."""
+STIRLING_SLOPE = tuple(b / (2 * k) for k, b in enumerate(BERNOULLI[:9], 1))
+"""Of digamma(y), over y^2, y^4, ... (6.3.18 there)."""
+LARGE = 1e30
+"""An exponent of `zeta` at which all powers but those of 1 are 0 or infinite."""
+SHIFT = 9
+"""Stirling's series is used from here on: its terms are below 1e-16."""
+
+
+class GammaDefaults(ElementwiseDefaults[Array]):
+    """Methods of `Backend` of the gamma function."""
+
+    @in_float32
+    def lgamma(self, x: Array) -> Array:
+        """log |Gamma(x)|: Stirling's series where |x| is large; else its Taylor series at 2, which
+        keeps the digits at the zeros 1 and 2, by Gamma(x + 1) = x Gamma(x); below 0 by reflection,
+        Gamma(x) Gamma(-x) = -pi / (x sin(pi x))."""
+        size = self.abs(x)
+        positive = self.where(size < SHIFT, self._lgamma_near(size), self._lgamma_far(size))
+        from_integer = size - self.round(size)
+        sine = self.abs(self.sin(math.pi * from_integer))
+        negative = math.log(math.pi) - self.log(sine) - self.log(size) - positive
+        pole = (from_integer == 0) | (size == math.inf)
+        negative = self.where(pole, self.full((), math.inf, x.dtype), negative)
+        return self.where(x < 0, negative, positive)
+
+    def _lgamma_near(self, x: Array) -> Array:
+        z = self.minimum(x, self.full((), SHIFT, x.dtype))
+        one = self.full((), 1, x.dtype)
+        product = one
+        for _ in range(SHIFT - 2):
+            above = z > 2.5
+            z = self.where(above, z - 1, z)
+            product = self.where(above, product * z, product)
+        small = self.where(z < 0.5, z, one * 0)
+        t = self.where(z < 0.5, z, self.where(z < 1.5, z - 1, z - 2))
+        value = t * polynomial(LOG_GAMMA_AT_2, t) + self.log(product)
+        return value - self.log(self.where(z < 1.5, z, one)) - self.log1p(small)
+
+    def _lgamma_far(self, x: Array) -> Array:
+        y = self.maximum(x, self.full((), SHIFT, x.dtype))
+        inverse = 1 / y
+        rest = 0.5 * math.log(2 * math.pi) - 0.5 + inverse * polynomial(STIRLING, inverse * inverse)
+        return (y - 0.5) * (self.log(y) - 1) + rest
+
+    @in_float32
+    def digamma(self, x: Array) -> Array:
+        """The derivative of `lgamma`: its asymptotic series at x + `SHIFT`; below 0 by reflection,
+        digamma(1 - x) - digamma(x) = pi / tan(pi x). NaN at -1, -2, ..., where the sign of the pole
+        depends on the side."""
+        above = self.where(x < 0, 1 - x, x)
+        y = above + SHIFT
+        inverse = 1 / y
+        square = inverse * inverse
+        value = self.log(y) - 0.5 * inverse - square * polynomial(STIRLING_SLOPE, square)
+        for k in range(SHIFT - 1, 0, -1):
+            value = value - 1 / (above + k)
+        value = value - 1 / above
+        cotangent = 1 / self.tan(math.pi * (x - self.round(x)))
+        pole = (x < 0) & (self.round(x) == x)
+        negative = self.where(pole, x * math.nan, value - math.pi * cotangent)
+        return self.where(x < 0, negative, value)
+
+    @in_float32
+    def polygamma(self, x: Array, n: int) -> Array:
+        """The n-th derivative of digamma: (-1)^(n+1) n! zeta(n + 1, x)."""
+        if n == 0:
+            return self.digamma(x)
+        factorial = math.factorial(n) if n <= 170 else math.inf
+        return (-1) ** (n + 1) * factorial * self.zeta(self.full((), n + 1, x.dtype), x)
+
+    @in_float32
+    def zeta(self, s: Array, q: Array) -> Array:
+        """Hurwitz's zeta function, the sum of (q + k)^-s over k = 0, 1, ...; inf at s = 1 and where
+        a term is infinite, NaN where s < 1, or where q < 0 and s is no integer.
+
+        The terms of a negative q = f - m are those of the positive f, and (-1)^s (h + k)^-s for
+        k < m, where h = 1 - f: a sum from h on, less that from h + m = 1 - q on."""
+        zero, one = self.full((), 0, q.dtype), self.full((), 1, q.dtype)
+        s = self.minimum(s, self.full((), LARGE, q.dtype))
+        low, high = q - self.floor(q), self.ceil(q) - q
+        split = (q < 0) & (low > 0)
+        first = euler_maclaurin(s, self.where(q <= 0, self.where(split, low, one), q))
+        below = euler_maclaurin(s, self.where(split, high, one))
+        below = below - euler_maclaurin(s, self.where(split, one - q, one))
+        below = self.where(s / 2 == self.floor(s / 2), below, zero - below)
+        value = self.where(split, first + below, first)
+        undefined = (s < 1) | (split & (s != self.floor(s)))
+        value = self.where(undefined, q * math.nan, value)
+        pole = (s == 1) | ((q <= 0) & ~split & ~(s < 1))
+        return self.where(pole, one * math.inf, value)

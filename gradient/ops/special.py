@@ -1,0 +1,147 @@
+"""Special functions, each with its derivative beside it: of the gamma function, Bessel functions,
+the normal distribution, and products with logarithms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+from gradient.autograd.op import binary_op, op
+from gradient.backends import Array, Backend
+from gradient.errors import NoDerivative
+
+# The gamma function ------------------------------------------------------------------------------
+
+
+@op(lambda g, be, x: g * be.digamma(x), promotion="int_to_float")
+def lgamma(be: Backend[Array], x: Array, /) -> Array:
+    """log |Gamma(x)|"""
+    return be.lgamma(x)
+
+
+@op(lambda g, be, x: g * be.polygamma(x, 1), promotion="int_to_float")
+def digamma(be: Backend[Array], x: Array, /) -> Array:
+    """The derivative of log Gamma(x)."""
+    return be.digamma(x)
+
+
+@op(lambda g, be, x, n: g * be.polygamma(x, n + 1), promotion="int_to_float")
+def polygamma(be: Backend[Array], x: Array, /, *, n: int) -> Array:
+    """The n-th derivative of digamma."""
+    return be.polygamma(x, n)
+
+
+def no_derivative(function: str, argument: str) -> NoReturn:
+    raise NoDerivative(f"{function}: has no derivative with respect to {argument}, as in PyTorch")
+
+
+@binary_op(lambda g: no_derivative("zeta", "input"),
+    lambda g, be, s, q: g * -s * be.zeta(s + 1, q),
+    promotion="int_to_float")  # fmt: skip
+def zeta(be: Backend[Array], s: Array, q: Array, /) -> Array:
+    """Hurwitz's zeta function: the sum of (q + k)^-s over k = 0, 1, ..."""
+    return be.zeta(*arrays(be, s, q))
+
+
+# Bessel functions --------------------------------------------------------------------------------
+
+
+@op(lambda g, be, x, order: g * bessel_slope(be.bessel_i, x, order), promotion="int_to_float")
+def bessel_i(be: Backend[Array], x: Array, /, *, order: int = 0) -> Array:
+    """The modified Bessel function of the first kind, I_n(x)."""
+    return be.bessel_i(x, order)
+
+
+@op(
+    lambda g, be, x, order, out: (
+        g * (bessel_slope(be.bessel_ie, x, order) - be.sign(be.detach(x)) * out)
+    ),
+    promotion="int_to_float",
+)
+def bessel_ie(be: Backend[Array], x: Array, /, *, order: int = 0) -> Array:
+    """exp(-|x|) I_n(x)"""
+    return be.bessel_ie(x, order)
+
+
+def bessel_slope(function: Any, x: Any, order: int) -> Any:
+    """The derivative of I_n, half of I_(n-1) + I_(n+1) (Abramowitz and Stegun 1964, 9.6.26)."""
+    return 0.5 * (function(x, abs(order - 1)) + function(x, order + 1))
+
+
+# The normal distribution -------------------------------------------------------------------------
+
+
+@op(
+    lambda g, x, out: g * (2 * x * out - 2 / math.sqrt(math.pi)),
+    promotion="int_to_float",
+)
+def erfcx(be: Backend[Array], x: Array, /) -> Array:
+    """exp(x^2) erfc(x)"""
+    return be.erfcx(x)
+
+
+@op(
+    lambda g, be, x: g * be.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)),
+    promotion="int_to_float",
+)
+def ndtr(be: Backend[Array], x: Array, /) -> Array:
+    """The probability that a standard normal number is at most x."""
+    return be.ndtr(x)
+
+
+@op(
+    lambda g, be, x: g * math.sqrt(2 / math.pi) / be.erfcx(-math.sqrt(0.5) * x),
+    promotion="int_to_float",
+)
+def log_ndtr(be: Backend[Array], x: Array, /) -> Array:
+    """log(ndtr(x))"""
+    return be.log_ndtr(x)
+
+
+@op(
+    lambda g, be, x: g * be.exp(0.5 * be.ndtri(x) ** 2) * math.sqrt(2 * math.pi),
+    promotion="int_to_float",
+)
+def ndtri(be: Backend[Array], x: Array, /) -> Array:
+    """The inverse of ndtr: the quantile of the standard normal distribution."""
+    return be.ndtri(x)
+
+
+# Products with logarithms ------------------------------------------------------------------------
+
+
+@op(lambda g, be, x: -g * (be.log(x) + 1), promotion="int_to_float")
+def entr(be: Backend[Array], x: Array, /) -> Array:
+    """-x log(x), the entropy of a probability."""
+    return be.entr(x)
+
+
+@binary_op(lambda g, be, a, b: product_grad(be, g, be.xlogy, a, b, 0),
+    lambda g, a, b: g * a / b,
+    promotion="int_to_float")  # fmt: skip
+def xlogy(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """a log(b), and 0 where a is 0 and b no NaN."""
+    return be.xlogy(*arrays(be, a, b))
+
+
+@binary_op(lambda g, be, a, b: product_grad(be, g, be.xlog1py, a, b, -1),
+    lambda g, a, b: g * a / (b + 1),
+    promotion="int_to_float")  # fmt: skip
+def xlog1py(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """a log(1 + b), and 0 where a is 0 and b no NaN."""
+    return be.xlog1py(*arrays(be, a, b))
+
+
+def product_grad(be: Backend, g: Any, product: Any, a: Any, b: Any, low: float) -> Any:
+    """g log(b), and 0 where a is 0 and b not above `low`, the pole of the logarithm; as in PyTorch
+    a number that is NaN is not above it, either."""
+    undefined = b <= low if hasattr(b, "dtype") else not b > low
+    value = product(*arrays(be, g, b))
+    return be.where((a == 0) & undefined, be.full((), 0, value.dtype), value)
+
+
+def arrays(be: Backend, a: Any, b: Any) -> tuple[Any, Any]:
+    """Two operands, one of which may be a Python number, as arrays."""
+    if not hasattr(a, "dtype"):
+        return be.full((), a, b.dtype), b
+    return a, b if hasattr(b, "dtype") else be.full((), b, a.dtype)
