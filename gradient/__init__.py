@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gradient import io as io
     from gradient import kv_cache as kv_cache
     from gradient import linalg as linalg
+    from gradient import masked as masked
     from gradient import models as models
     from gradient import nn as nn
     from gradient import optim as optim
@@ -108,6 +109,7 @@ _MODULES = {
     "io",
     "kv_cache",
     "linalg",
+    "masked",
     "models",
     "nn",
     "optim",
