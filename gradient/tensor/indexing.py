@@ -301,8 +301,9 @@ class Indexing(Arithmetic):
             )
         x, index = _vector(self), _vector(index)
         axis = axis_of(dim, x.ndim)
+        at = index.array
         if not from_end:
-            _in_range(caller, self.backend, index.array, axis, x.array.shape[axis])
+            at = _in_range(caller, self.backend, at, axis, x.array.shape[axis])
         if source is not None:
             same_dtype(caller, "source", self, source)
             own, given = list(x.array.shape), list(_vector(source).array.shape)
@@ -318,7 +319,7 @@ class Indexing(Arithmetic):
                     f"{caller}: expected a source of shape {tuple(own)} (the input's, with as many "
                     f"slices as indices), got {tuple(given)}"
                 )
-        return x, (slice(None),) * axis + (index.array,)
+        return x, (slice(None),) * axis + (at,)
 
     def masked_select(self, mask: Tensor) -> Tensor:
         """The elements where the bool `mask` holds, as a 1-D tensor."""
@@ -418,9 +419,9 @@ class Indexing(Arithmetic):
         return found.to(dtype=int32) if out_int32 else found
 
 
-def _in_range(caller: str, backend: Backend, index: Tensor, axis: int, size: int) -> None:
+def _in_range(caller: str, backend: Backend, index: Any, axis: int, size: int) -> Any:
     try:
-        backend.check_indices(index, axis, size)
+        return backend.checked_indices(index, axis, size)
     except IndexError as error:
         raise restatable(IndexOutOfRange, caller, str(error)) from None
 

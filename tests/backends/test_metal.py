@@ -4,6 +4,8 @@ and the kernels for a Metal GPU, where there is one."""
 from __future__ import annotations
 
 import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import pytest
 import gradient
 import gradient.functional as F
 from gradient import backends
+from gradient.backends import process
 from gradient.backends.process.overrides import OVERRIDES
 from gradient.quantization import quantize
+from gradient.tensor import Tensor
 from support.backend_table import BARE, CASES, Draw, call
 
 pytestmark = [
@@ -82,6 +86,35 @@ def test_packed_weights_are_prepared_once_and_forgotten(exact_products: None) ->
         del weight
     backend.synchronize()
     assert backend.statistics()["arrays"] <= before["arrays"]
+
+
+COUNTING = """
+import gc
+from gradient.backends.metal.bounds import Doubt
+from gradient.backends.metal.plugin import MLXPlugin, main
+
+class Counting(MLXPlugin):
+    def used(self):
+        return sum(isinstance(x, Doubt) for x in gc.get_objects())
+
+main(Counting)
+"""
+
+
+def test_nothing_is_kept_of_indices_that_were_looked_at(tmp_path: Path) -> None:
+    """What the plugin asked of an index goes, with its arrays, once the answer is known."""
+    script = tmp_path / "counting.py"
+    script.write_text(COUNTING)
+    backend = process.open_backend("counting", [sys.executable, str(script)])
+    x = Tensor._wrap(backend.asarray(np.zeros(8, np.float32)), backend)
+    for _ in range(5):
+        index = Tensor._wrap(backend.asarray(np.arange(4)), backend)
+        x[index] = 1.0
+        x.add_(x[index].sum())
+    assert backend.statistics()["bytes"] > 0
+    backend.synchronize()
+    assert backend.statistics()["bytes"] == 0
+    backend.close()
 
 
 @pytest.mark.parametrize("name", ["q4_k", "q6_k"])

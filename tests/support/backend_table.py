@@ -751,10 +751,10 @@ CASES: dict[str, list[Case]] = {
         lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
         lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),
     ],
-    "check_indices": [
-        lambda a: (a.integers(0, 4, 6), 0, 4),
-        lambda a: (a.integers(0, 4, 0), 0, 0),
-    ],
+    **dict.fromkeys(
+        ("check_indices", "checked_indices"),
+        [lambda a: (a.integers(0, 4, 6), 0, 4), lambda a: (a.integers(0, 4, 0), 0, 0)],
+    ),
     "sliding_window": [
         lambda a: (a(2, 7, 3), 1, 3, 2),
         lambda a: (a(7), 0, 2, 3),

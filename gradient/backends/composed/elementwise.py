@@ -228,7 +228,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         large = self.maximum(a, self.full((), 1, x.dtype))
         tail = self.exp(-large * large) * _scaled_tail(large)
         magnitude = self.where(a < 1, erf_below_one(self, a), 1 - tail)
-        return self.where(x < 0, -magnitude, self.where(x != x, x, magnitude))
+        signed = self.where(x < 0, -magnitude, magnitude)
+        return self.where(a > 0, signed, x)  # 0 keeps its sign, NaN stays
 
     @in_float32
     def erfc(self, x: Array) -> Array:

@@ -158,6 +158,12 @@ class ShapeDefaults(RequiredMethods[Array]):
         """Raise IndexError if an index of `axis` holds what is none, from 0 to size - 1. Looked at
         where that is cheap; a device would have to be waited for."""
 
+    def checked_indices(self, index: Array, axis: int, size: int) -> Array:
+        """An index that `check_indices` has looked at; where errors are told later, what is made of
+        it fails with it."""
+        self.check_indices(index, axis, size)
+        return index
+
     def place(self, x: Array, shape: Shape, index: tuple[Index, ...]) -> Array:
         """The transpose of `getitem`: zeros of `shape` with x added at `index`."""
         zeros = self.zeros(tuple(shape), x.dtype)

@@ -77,7 +77,19 @@ def unless_bad(value: Any, otherwise: Callable[[], Any]) -> Any:
     return mx.where(any_of(frozenset(doubts)), otherwise(), value) if doubts else value
 
 
-@functools.lru_cache(64)
+_combined: dict[frozenset[Doubt], Any] = {}
+
+
 def any_of(doubts: frozenset[Doubt]) -> Any:
-    """A bool array: whether one of them is right."""
-    return functools.reduce(operator.or_, (doubt.bad for doubt in doubts))
+    """A bool array: whether one of them is right. Writes that follow one another ask for the same
+    ones, so it is kept until some of them are settled."""
+    found = _combined.get(doubts)
+    if found is None:
+        found = functools.reduce(operator.or_, (doubt.bad for doubt in doubts))
+        _combined[doubts] = found
+    return found
+
+
+def forget_combined() -> None:
+    """Let go of what `any_of` keeps, and with it of arrays that it is computed from."""
+    _combined.clear()

@@ -121,8 +121,6 @@ class MLXPlugin(Plugin):
     # Ops -----------------------------------------------------------------------------------------
 
     def on_op(self, name: str, outs: list[Any], inputs: list[Any], options: Any) -> None:
-        bounds.asked.clear()
-        bounds.inherited.clear()
         if self.doubts:
             bounds.inherited.update(*(self.doubts.get(x, ()) for x in inputs if type(x) is int))
         before = {number: self.arrays[number] for number, _, _ in outs if number in inputs}
@@ -136,6 +134,8 @@ class MLXPlugin(Plugin):
                 self.note(number, doubts)
             elif doubts and name not in WRITES:
                 self.keep(number, before[number], doubts)
+        bounds.asked.clear()
+        bounds.inherited.clear()
 
     def note(self, number: int, doubts: Doubts) -> None:
         """Note what an array is of no use for, if it is right."""
@@ -154,6 +154,7 @@ class MLXPlugin(Plugin):
         """Look at all doubts but the last `left`: of those that are right, the arrays fail."""
         count = len(self.unsettled) - left
         looked_at, self.unsettled = self.unsettled[:count], self.unsettled[count:]
+        bounds.forget_combined()
         mx.eval([doubt.bad for doubt in looked_at])
         failed = {}
         for doubt in looked_at:

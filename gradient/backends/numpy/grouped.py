@@ -67,8 +67,8 @@ def launches(x: np.ndarray, weights: Sequence[Any], counts: np.ndarray, out: np.
     return rounding, product
 
 
-class _Owner:
-    """Of an array of addresses: it keeps what they point to."""
+class _KeptAddresses:
+    """What an array of addresses is made of: it keeps the memory that they point to."""
 
     def __init__(self, addresses: np.ndarray, held: Any) -> None:
         self.__array_interface__, self.held = addresses.__array_interface__, (addresses, held)
@@ -77,4 +77,4 @@ class _Owner:
 def _addresses(prepared: list[panels.Panels]) -> np.ndarray:
     """(E, 2): where the codes and the scales of each weight lie, as long as the array lives."""
     found = [(p.codes.ctypes.data, p.scales.ctypes.data) for p in prepared]
-    return np.asarray(_Owner(np.array(found, np.int64), prepared))
+    return np.asarray(_KeptAddresses(np.array(found, np.int64), prepared))

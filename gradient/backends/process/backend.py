@@ -355,15 +355,15 @@ class ProcessBackend(Backend[Any]):
         return shapes.whole_index(tuple(items), shape)
 
     def check_indices(self, index: Handle, axis: int, size: int) -> None:
-        self._in_range(index, axis, size)  # told when something is read
+        self.checked_indices(index, axis, size)  # told when something is read
 
-    def _in_range(self, index: Handle, axis: int, size: int) -> Handle:
+    def checked_indices(self, index: Handle, axis: int, size: int) -> Handle:
         """An index that has failed where a number is below 0 or not below `size`."""
         options = {"axis": axis, "size": size}
         return op(self.client, "in_range", index.shape, index.dtype, (index,), options)
 
     def embedding(self, weight: Handle | PackedArray, indices: Handle) -> Handle:
-        rows = self._in_range(indices, 0, weight.shape[0])
+        rows = self.checked_indices(indices, 0, weight.shape[0])
         if is_packed(weight):
             return self.quantized_embedding(weight, rows)
         return self.getitem(weight, (rows,))
