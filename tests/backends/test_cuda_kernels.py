@@ -17,6 +17,7 @@ import pytest
 from gradient.backends.base import Backend
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.options import AttentionOptions
 from support import cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]
 
-FAMILIES = {f"gradient.backends.cuda.{name}" for name in ("elementwise", "norms")}
+FAMILIES = {f"gradient.backends.cuda.{name}" for name in ("attention", "elementwise", "norms")}
 
 
 def overrides() -> list[str]:
@@ -66,10 +67,18 @@ def test_every_kernel_is_of_a_family_that_is_tested():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("method", "case"), ROWS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_kernel(method: str, case: int, dtype: str, cuda: CudaBackend) -> None:
+def test_kernel(method: str, case: int, dtype: str, one: CudaBackend) -> None:
     arguments = CASES[method][case]
     expected = call(BARE, method, arguments(Draw(dtype, rows=37)))
-    agree(call(cuda, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
+    agree(call(one, method, arguments(Draw(dtype, rows=37))), expected, dtype, method)
+
+
+@pytest.mark.parametrize(("method", "case"), ROWS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_kernel_in_any_order(method: str, case: int, cuda: CudaBackend) -> None:
+    arguments = CASES[method][case]
+    expected = call(BARE, method, arguments(Draw("float32", rows=11)))
+    agree(call(cuda, method, arguments(Draw("float32", rows=11))), expected, "float32", method)
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "contiguous"])
@@ -102,12 +111,47 @@ def test_arrays_of_nothing(method: str, case: int, one: CudaBackend) -> None:
         agree(call(one, method, arguments(Draw("float32", rows=0))), expected, "float32", method)
 
 
+WIDTHS = [(70, 80), (128, 96), (192, 128), (256, 250)]
+"""Of keys and values: a kernel is compiled for 64, 128 and 256 columns."""
+
+
+def wide_attention(be: Any, dtype: str, width: int, value_width: int) -> list[np.ndarray]:
+    """Attention and its gradients: few queries of many keys, which several blocks share."""
+    a = Draw(dtype)
+    q, k, v = a(1, 4, 3, width), a(1, 2, 300, width), a(1, 2, 300, value_width)
+    g, options = a(1, 4, 3, value_width), AttentionOptions(scale=width**-0.5)
+    out, high, log_sum = be.attention(q, k, v, None, options)
+    return [out, high, log_sum, *be.attention_grad(g, q, k, v, out, high, log_sum, None, options)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("width", "value_width"), WIDTHS)
+def test_wide_heads(width: int, value_width: int, dtype: str, one: CudaBackend) -> None:
+    got, expected = (wide_attention(be, dtype, width, value_width) for be in (one, BARE))
+    agree(got, expected, dtype, "attention")
+
+
+def test_a_cache_is_read_where_it_lies(one: CudaBackend) -> None:
+    """Of keys in a larger array only the strides are given on: no copy is made."""
+    a = Draw("bfloat16")
+    q, cache = a(2, 4, 1, 16), a(2, 2, 500, 16)
+    whole = cache[:, :, 7:407]
+    options = AttentionOptions(scale=0.25)
+    copies: list[Any] = []
+    one.contiguous = lambda x: copies.append(x) or np.ascontiguousarray(x)  # type: ignore[method-assign,func-returns-value]
+    got = one.attention(q, whole, whole, None, options)
+    assert all(x.size < whole.size for x in copies)
+    agree(list(got), list(BARE.attention(q, whole, whole, None, options)), "bfloat16", "attention")
+
+
 def test_every_kernel_is_launched_by_a_case():
-    """Whatever a .cu file exports is reached by the table's cases."""
+    """Whatever a .cu file exports is reached by the table's cases, or by those of wide heads."""
     backend = CudaBackend(0, EmulatedRuntime())
-    for method, case in ROWS:
-        for dtype in DTYPES:
+    for dtype in DTYPES:
+        for method, case in ROWS:
             call(backend, method, CASES[method][case](Draw(dtype)))
+        for widths in WIDTHS:
+            wide_attention(backend, dtype, *widths)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
+from gradient.backends.cuda.attention import AttentionKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.runtime import CupyRuntime
@@ -14,7 +15,7 @@ from gradient.backends.required import Index, Shape
 from gradient.dtypes import HALF_PRECISION
 
 
-class CudaBackend(NormKernels, ElementwiseKernels, ArrayAPIBackend):
+class CudaBackend(AttentionKernels, NormKernels, ElementwiseKernels, ArrayAPIBackend):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 
     CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a

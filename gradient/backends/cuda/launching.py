@@ -62,10 +62,18 @@ class KernelLauncher:
         return self.contiguous(self.astype(x, np.dtype(number)))
 
     def launch(
-        self, family: str, kernel: str, x: Array, grid: tuple[int, ...], block: int, *arguments: Any
+        self,
+        family: str,
+        kernel: str,
+        x: Array,
+        grid: tuple[int, ...],
+        block: int,
+        *arguments: Any,
+        shared: int = 0,
     ) -> None:
         """Queue the kernel for x's dtype."""
-        self.runtime.launch(family, f"{kernel}_{FLOATS[x.dtype]}", grid, block, *arguments)
+        dtype = FLOATS[x.dtype]
+        self.runtime.launch(family, kernel, dtype, grid, block, *arguments, shared=shared)
 
     def launch_rows(
         self, family: str, kernel: str, x: Array, *arrays: Array | None, after: tuple[Any, ...] = ()

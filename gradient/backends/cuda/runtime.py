@@ -15,6 +15,9 @@ from gradient.backends.cuda import compilation
 from gradient.errors import DeviceError
 
 NULL = np.uintp(0)
+SHARED_BY_DEFAULT = 48 << 10
+MAX_DYNAMIC_SHARED = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES of the driver's interface."""
 
 
 class CupyRuntime:
@@ -37,8 +40,9 @@ class CupyRuntime:
         self.index = index
         self._device = cupy.cuda.Device(index)
         self._device.use()
-        self._modules: dict[str, Any] = {}
+        self._modules: dict[tuple[str, str], Any] = {}
         self._functions: dict[str, Any] = {}
+        self._shared_allowed: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def on_device(self) -> Any:
@@ -53,26 +57,37 @@ class CupyRuntime:
     def launch(
         self,
         family: str,
-        name: str,
+        kernel: str,
+        dtype: str,
         grid: tuple[int, ...],
         block: int,
         *arguments: Any,
         shared: int = 0,
     ) -> None:
-        """Queue kernel `name` of kernels/FAMILY.cu: `grid` blocks of `block` threads, with so many
-        bytes of `shared` memory. Arguments are arrays, None for a null pointer, and NumPy's
+        """Queue a kernel of kernels/FAMILY.cu for a dtype: `grid` blocks of `block` threads, with
+        so many bytes of `shared` memory. Arguments are arrays, None for a null pointer, and NumPy's
         scalars of the types that the kernel takes."""
-        function = self._functions.get(name) or self._load(family, name)
+        name = f"{kernel}_{dtype}"
+        function = self._functions.get(name) or self._load(family, name, dtype)
         values = tuple(NULL if a is None else a for a in arguments)
+        if shared > SHARED_BY_DEFAULT:
+            self._allow_shared(function, name, shared)
         function(grid, (block,), values, shared_mem=shared)
 
-    def _load(self, family: str, name: str) -> Any:
+    def _allow_shared(self, function: Any, name: str, shared: int) -> None:
+        """More than 48 KiB of shared memory have to be asked for, once."""
+        if self._shared_allowed.get(name, 0) < shared:
+            self.xp.cuda.driver.funcSetAttribute(function.ptr, MAX_DYNAMIC_SHARED, shared)
+            self._shared_allowed[name] = shared
+
+    def _load(self, family: str, name: str, dtype: str) -> Any:
         with self._lock, self.on_device():
-            if family not in self._modules:
+            key = family, dtype
+            if key not in self._modules:
                 module = self.xp.cuda.Module()
-                module.load(compilation.cubin(family, self.architecture))
-                self._modules[family] = module
-            function = self._functions[name] = self._modules[family].get_function(name)
+                module.load(compilation.cubin(family, dtype, self.architecture))
+                self._modules[key] = module
+            function = self._functions[name] = self._modules[key].get_function(name)
         return function
 
     def to_numpy(self, x: Array) -> np.ndarray:

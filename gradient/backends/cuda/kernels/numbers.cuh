@@ -14,9 +14,18 @@ template <class A> __device__ A infinity();
 template <> __device__ inline float infinity<float>() { return __int_as_float(0x7f800000); }
 template <> __device__ inline double infinity<double>() { return __longlong_as_double(0x7ff0000000000000ll); }
 
-// EXPORT(float32, float) ... : one kernel for each number type, named after NumPy's dtype.
+// N numbers that are loaded and stored together, by one instruction where they have 16 bytes.
+template <class T, int N> struct alignas(N * sizeof(T) > 16 ? 16 : N * sizeof(T)) Pack { T values[N]; };
+
+// EXPORT(float32, float) ...: a kernel for each number type, named after NumPy's dtype; or for the
+// one that the compiler was told (DTYPE and its C type, NUMBER).
+#ifdef DTYPE
+#define EXPORT_WITH(EXPORT, NAME, T) EXPORT(NAME, T)
+#define FOR_EACH_FLOAT(EXPORT) EXPORT_WITH(EXPORT, DTYPE, NUMBER)
+#else
 #define FOR_EACH_FLOAT(EXPORT) \
     EXPORT(float32, float)     \
     EXPORT(float64, double)    \
     EXPORT(float16, __half)    \
     EXPORT(bfloat16, __nv_bfloat16)
+#endif

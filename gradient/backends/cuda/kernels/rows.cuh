@@ -2,9 +2,6 @@
 #pragma once
 #include "numbers.cuh"
 
-// N numbers that are loaded and stored by one instruction.
-template <class T, int N> struct alignas(N * sizeof(T)) Pack { T values[N]; };
-
 template <int N, class T> __device__ inline Pack<T, N> load_pack(const T* at) {
     return *reinterpret_cast<const Pack<T, N>*>(at);
 }

@@ -1,0 +1,162 @@
+"""Attention, its gradients, and attention over a key-value cache, by kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.cached_attention import CachedAttentionDefaults
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
+from gradient.backends.options import AttentionOptions, SlotMap
+
+ROWS, TILE, BLOCK = 16, 32, 128
+"""Rows that a block works on, rows of a tile in shared memory, and threads (`attention.cuh`)."""
+MAX_WIDTH = 256
+ENOUGH_BLOCKS = 256
+"""Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
+
+
+class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
+    """Overrides of `composed.attention` and `composed.cached_attention`."""
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        mask: Array | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> tuple[Array, Array, Array]:
+        if not _has_attention_kernel(self, q, k, v, mask):
+            return super().attention(q, k, v, mask, options)
+        q, k, v, mask = (
+            self.contiguous(q),
+            _with_rows(self, k),
+            _with_rows(self, v),
+            _as_mask(self, mask, q),
+        )
+        number = np.dtype(computed_in(q))
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        out = self.empty((b, h, t, e), q.dtype)
+        high, log_sum = self.empty((b, h, t, 1), number), self.empty((b, h, t, 1), number)
+        tiles = -(-(h // hk * t) // ROWS)
+        parts = max(1, min(ENOUGH_BLOCKS // (tiles * b * hk), -(-s // (4 * TILE))))
+        partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
+        shared = number.itemsize * (ROWS * d + TILE * (d | 1) + TILE * e)
+        self.launch(
+            "attention", f"attention_{_columns(e)}", q, (tiles, b * hk, parts), BLOCK,
+            q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
+            *_problem(q, k, v, mask, options), shared=shared,
+        )  # fmt: skip
+        if partial is not None:
+            rows = b * h * t
+            self.launch(
+                "attention", "join_parts", q, (-(-rows // 4),), BLOCK,
+                partial, out, high, log_sum, np.int64(parts), np.int64(rows), np.int64(e),
+            )  # fmt: skip
+        return out, high, log_sum
+
+    def attention_grad(
+        self,
+        g: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        out: Array,
+        high: Array,
+        log_sum: Array,
+        mask: Array | None = None,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> tuple[Array, Array, Array]:
+        if not _has_attention_kernel(self, q, k, v, mask) or not self.has_kernel(q, g, out):
+            return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
+        number = np.dtype(computed_in(q))
+        g, q, out = self.contiguous(g), self.contiguous(q), self.contiguous(out)
+        k, v, mask = _with_rows(self, k), _with_rows(self, v), _as_mask(self, mask, q)
+        high, log_sum = self.statistic(high, number), self.statistic(log_sum, number)
+        (b, h, t, d), hk, s, e = q.shape, k.shape[1], k.shape[2], v.shape[-1]
+        rows = b * h * t
+        delta = self.empty((rows,), number)
+        self.launch(
+            "attention_grad", "row_products", q, (-(-rows // 4),), BLOCK,
+            g, out, delta, np.int64(rows), np.int64(e),
+        )  # fmt: skip
+        problem = _problem(q, k, v, mask, options)
+        given = (g, q, k, v, mask, high, log_sum, delta)
+        shared = number.itemsize * (ROWS * (d + e) + TILE * ((d | 1) + (e | 1)))
+        gq = self.empty(q.shape, q.dtype)
+        self.launch(
+            "attention_grad", f"attention_grad_query_{_columns(d)}", q,
+            (-(-(h // hk * t) // ROWS), b * hk), BLOCK, *given, gq, *problem, shared=shared,
+        )  # fmt: skip
+        gk, gv = self.empty((b, hk, s, d), number), self.empty((b, hk, s, e), number)
+        self.launch(
+            "attention_grad", f"attention_grad_key_{_columns(max(d, e))}", q,
+            (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *problem, shared=shared,
+        )  # fmt: skip
+        return gq, gk, gv
+
+    def cached_attention(
+        self,
+        q: Array,
+        keys: tuple[Array, ...],
+        values: tuple[Array, ...],
+        slots: SlotMap,
+        options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
+    ) -> Array:
+        """Keys and values of q's dtype are read where they lie; 16-bit ones are not widened."""
+        k, v, mask, options = self._cache_read(q, keys, values, slots, options)
+        return self.attention(q, k, v, mask, options)[0]
+
+
+def _has_attention_kernel(be: Any, q: Array, k: Array, v: Array, mask: Array | None) -> bool:
+    return (
+        be.has_kernel(q, k, v)
+        and k.size > 0
+        and v.size > 0
+        and max(q.shape[-1], v.shape[-1]) <= MAX_WIDTH
+        and q.shape[0] * k.shape[1] <= 65535  # blocks along y
+        and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
+    )
+
+
+def _with_rows(be: Any, x: Array) -> Array:
+    """x, whose rows of numbers have no gaps; the rows may lie anywhere, as in a cache."""
+    return x if x.strides[-1] == x.itemsize else be.contiguous(x)
+
+
+def _as_mask(be: Any, mask: Array | None, q: Array) -> Array | None:
+    """The mask with four axes, of bools or q's dtype; its own memory, however broadcast."""
+    if mask is None:
+        return None
+    if mask.dtype != bool:
+        mask = be.astype(mask, q.dtype)
+    return mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
+
+
+def _columns(width: int) -> int:
+    """The columns that a kernel was compiled for, of so many that are there."""
+    return 64 if width <= 64 else 128 if width <= 128 else 256
+
+
+def _strides(x: Array, axes: int) -> tuple[int, ...]:
+    """Strides in elements; 0 along an axis of 1, which is broadcast."""
+    both = zip(x.shape[:axes], x.strides[:axes], strict=True)
+    return tuple(0 if n == 1 else stride // x.itemsize for n, stride in both)
+
+
+def _problem(
+    q: Array, k: Array, v: Array, mask: Array | None, o: AttentionOptions
+) -> tuple[Any, ...]:
+    """The kernels' `PROBLEM_PARAMETERS`."""
+    of_mask: tuple[int, ...] = (0, 0, 0, 0, 0)
+    if mask is not None:
+        of_mask = (1 if mask.dtype == bool else 2, *_strides(mask, 4))
+    whole = (
+        *(q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
+        *_strides(k, 3), *_strides(v, 3), *of_mask,
+        int(o.is_causal), (o.window or 0) if o.is_causal else 0,
+    )  # fmt: skip
+    return *map(np.int64, whole), np.float64(o.scale), np.float64(o.softcap or 0)

@@ -1,0 +1,139 @@
+// What the attention kernels share: the sizes of a problem, tiles in shared memory, and the score of
+// a query and a key.
+#pragma once
+#include "numbers.cuh"
+
+constexpr int WARPS = 4;               // of a block
+constexpr int ROWS_OF_WARP = 4;        // whose results a warp keeps in registers
+constexpr int ROWS = WARPS * ROWS_OF_WARP;
+constexpr int TILE = 32;               // of the other side, one for each lane
+
+// Queries q (B, H, T, D) are read in groups of H / Hk heads that share keys k (B, Hk, S, D) and
+// values v (B, Hk, S, E): the rows of a group are numbered head * T + t. Strides count elements.
+struct Problem {
+    Int heads, key_heads, queries, keys, width, value_width;
+    Int k_batch, k_head, k_row, v_batch, v_head, v_row;
+    Int mask_kind;  // 0 none, 1 bool, 2 numbers that are added
+    Int mask_batch, mask_head, mask_query, mask_key;
+    Int causal, window;  // window 0: none
+    double scale, softcap;  // softcap 0: none
+
+    __device__ Int group_rows() const { return heads / key_heads * queries; }
+};
+
+#define PROBLEM_PARAMETERS                                                                         \
+    Int heads, Int key_heads, Int queries, Int keys, Int width, Int value_width, Int k_batch,      \
+        Int k_head, Int k_row, Int v_batch, Int v_head, Int v_row, Int mask_kind, Int mask_batch,  \
+        Int mask_head, Int mask_query, Int mask_key, Int causal, Int window, double scale,         \
+        double softcap
+#define PROBLEM                                                                                    \
+    Problem {                                                                                      \
+        heads, key_heads, queries, keys, width, value_width, k_batch, k_head, k_row, v_batch,      \
+            v_head, v_row, mask_kind, mask_batch, mask_head, mask_query, mask_key, causal, window, \
+            scale, softcap                                                                         \
+    }
+
+// One group: the part of the arrays that blocks with this blockIdx.y see.
+struct Group {
+    Int batch, key_head;
+    const Problem& problem;
+
+    __device__ Group(const Problem& problem)
+        : batch(blockIdx.y / problem.key_heads), key_head(blockIdx.y % problem.key_heads),
+          problem(problem) {}
+    // The number among all (B, H, T) of the group's row `row`.
+    __device__ Int query(Int row) const {
+        return (batch * problem.heads + key_head * (problem.heads / problem.key_heads)) *
+                   problem.queries + row;
+    }
+    __device__ Int k_offset() const { return batch * problem.k_batch + key_head * problem.k_head; }
+    __device__ Int v_offset() const { return batch * problem.v_batch + key_head * problem.v_head; }
+};
+
+// Which keys some of the rows first..last may see, as far as causality and the window say.
+__device__ inline void key_range(const Problem& p, Int first, Int last, Int& begin, Int& end) {
+    begin = 0, end = p.keys;
+    if (!p.causal) return;
+    bool one_head = first / p.queries == last / p.queries;
+    Int earliest = one_head ? first % p.queries : 0;
+    Int latest = one_head ? last % p.queries : p.queries - 1;
+    if (latest + 1 < end) end = latest + 1;
+    if (p.window > 0 && earliest - p.window + 1 > 0) begin = earliest - p.window + 1;
+}
+
+// The score of a product q k^T: scaled and capped, before it is masked.
+template <class A> __device__ A capped(const Problem& p, A product) {
+    product *= A(p.scale);
+    return p.softcap > 0 ? A(p.softcap) * tanh(product / A(p.softcap)) : product;
+}
+
+// The score after the mask: -inf where row `row` of the group may not see `key`.
+template <class T, class A>
+__device__ A masked(const Group& group, const void* mask, Int row, Int key, A score) {
+    const Problem& p = group.problem;
+    if (row >= p.group_rows() || key >= p.keys) return -infinity<A>();
+    Int t = row % p.queries;
+    if (p.causal && (key > t || (p.window > 0 && key <= t - p.window))) return -infinity<A>();
+    if (p.mask_kind == 0) return score;
+    Int head = group.key_head * (p.heads / p.key_heads) + row / p.queries;
+    Int at = group.batch * p.mask_batch + head * p.mask_head + t * p.mask_query + key * p.mask_key;
+    if (p.mask_kind == 1)
+        return static_cast<const unsigned char*>(mask)[at] ? score : -infinity<A>();
+    return score + A(static_cast<const T*>(mask)[at]);
+}
+
+// Copies `count` rows of `width` numbers from rows that lie `stride` apart into shared memory, where
+// they lie `pitch` apart; rows from `count` to `room` become zeros. All threads of the block call it.
+template <class T, class A>
+__device__ void load_rows(A* to, Int pitch, const T* from, Int stride, Int width, Int count, Int room) {
+    for (Int i = threadIdx.x; i < room * width; i += blockDim.x) {
+        Int row = i / width, column = i % width;
+        to[row * pitch + column] = row < count ? A(from[row * stride + column]) : A(0);
+    }
+}
+
+// The products of a warp's rows (each `width` apart) with the tile's row of this lane.
+template <class A>
+__device__ void products(const A* rows, const A* of_lane, Int width, A (&result)[ROWS_OF_WARP]) {
+    for (int r = 0; r < ROWS_OF_WARP; r++) result[r] = 0;
+    for (Int d = 0; d < width; d++) {
+        A x = of_lane[d];
+#pragma unroll
+        for (int r = 0; r < ROWS_OF_WARP; r++) result[r] += rows[r * width + d] * x;
+    }
+}
+
+// sum[r][c] += weight[r] of each lane times the tile's row of that lane; this lane has the columns
+// lane, lane + 32, ...
+template <int COLUMNS, class A>
+__device__ void add_rows(A (&sum)[ROWS_OF_WARP][COLUMNS], const A (&weight)[ROWS_OF_WARP],
+                         const A* tile, Int pitch, Int width) {
+    __shared__ Pack<A, ROWS_OF_WARP> weights[WARPS][TILE];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    __syncwarp();  // the ones before were read
+    for (int r = 0; r < ROWS_OF_WARP; r++) weights[warp][lane].values[r] = weight[r];
+    __syncwarp();
+    for (int j = 0; j < TILE; j++) {
+        const auto of_row = weights[warp][j];
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+            Int column = lane + 32 * c;
+            A x = column < width ? tile[j * pitch + column] : A(0);
+#pragma unroll
+            for (int r = 0; r < ROWS_OF_WARP; r++) sum[r][c] += of_row.values[r] * x;
+        }
+    }
+}
+
+template <class A> __device__ A warp_max(A x) {
+    for (int distance = 16; distance > 0; distance /= 2) {
+        A other = __shfl_xor_sync(0xffffffffu, x, distance);
+        x = other > x || other != other ? other : x;
+    }
+    return x;
+}
+
+template <class A> __device__ A warp_sum(A x) {
+    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
