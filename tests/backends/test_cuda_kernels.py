@@ -17,7 +17,7 @@ import pytest
 from gradient.backends.base import Backend
 from gradient.backends.cuda import kernels
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.options import AttentionOptions
+from gradient.backends.options import AdamWOptions, AttentionOptions
 from support import cuda_emulation
 from support.agreement import EPS, agree
 from support.array_backends import BareBackend
@@ -29,7 +29,9 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
 ]
 
-FAMILIES = {f"gradient.backends.cuda.{name}" for name in ("attention", "elementwise", "norms")}
+FAMILIES = {
+    f"gradient.backends.cuda.{name}" for name in ("attention", "elementwise", "norms", "optimizers")
+}
 
 
 def overrides() -> list[str]:
@@ -154,6 +156,24 @@ def test_every_kernel_is_launched_by_a_case():
             wide_attention(backend, dtype, *widths)
     exported = {name for family in kernels.FAMILIES for name in cuda_emulation.kernel_names(family)}
     assert exported - set(backend.runtime.launched) == set()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tensors_of_many_blocks(dtype: str) -> None:
+    """The last of a block's elements, tensors without any, infinity without weight decay."""
+    sizes = (8192, 0, 20001, 1, 8193)
+    parts = []
+    for be in (CudaBackend(0, EmulatedRuntime(1)), BARE):
+        a = Draw(dtype)
+        lists = [[a(n, low=0.5) for n in sizes] for _ in range(4)]
+        lists[0][2][7] = np.inf
+        params, grads, first, second = lists
+        options = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0}
+        be.adamw_step(params, grads, first, second, AdamWOptions(**options, step=2))
+        be.sgd_step(params, grads, first, lr=0.1, momentum=0.9)
+        be.sgd_step(params, grads, None, lr=0.1)
+        parts.append([x for each in lists for x in each])
+    agree(parts[0], parts[1], dtype, "adamw_step and sgd_step")
 
 
 # Edges --------------------------------------------------------------------------------------------

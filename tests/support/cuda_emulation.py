@@ -106,6 +106,9 @@ class EmulatedRuntime:
     def on_device(self) -> Any:
         return contextlib.nullcontext()
 
+    def address(self, x: np.ndarray) -> int:
+        return x.ctypes.data
+
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return np.array(x)
 

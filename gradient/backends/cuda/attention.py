@@ -1,4 +1,4 @@
-"""Attention, its gradients, and attention over a key-value cache, by kernels."""
+"""Attention, its gradients, rotary positions, and attention over a key-value cache, by kernels."""
 
 from __future__ import annotations
 
@@ -97,6 +97,22 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
             (-(-s // ROWS), b * hk), BLOCK, *given, gk, gv, *problem, shared=shared,
         )  # fmt: skip
         return gq, gk, gv
+
+    def rope(self, x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
+        if not (
+            self.has_kernel(x, cos, sin)
+            and x.ndim == 4
+            and cos.shape == sin.shape
+            and 0 < 2 * cos.shape[-1] <= x.shape[-1]
+        ):
+            return super().rope(x, cos, sin, interleaved)
+        x, cos, sin = _with_rows(self, x), self.contiguous(cos), self.contiguous(sin)
+        cos, sin = (a.reshape((1,) * (4 - a.ndim) + a.shape) for a in (cos, sin))
+        b, h, t, d = x.shape
+        out = self.empty(x.shape, x.dtype)
+        sizes = (h, t, d, cos.shape[-1], *_strides(x, 3), *_strides(cos, 3), int(interleaved))
+        self.launch("rope", "rope", x, (b * h * t,), 64, x, cos, sin, out, *map(np.int64, sizes))
+        return out
 
     def cached_attention(
         self,

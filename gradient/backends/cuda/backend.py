@@ -10,12 +10,15 @@ from gradient.backends.array_api import FLOAT32, Array, ArrayAPIBackend
 from gradient.backends.cuda.attention import AttentionKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
+from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.required import Index, Shape
 from gradient.dtypes import HALF_PRECISION
 
 
-class CudaBackend(AttentionKernels, NormKernels, ElementwiseKernels, ArrayAPIBackend):
+class CudaBackend(
+    AttentionKernels, NormKernels, OptimizerKernels, ElementwiseKernels, ArrayAPIBackend
+):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 
     CuPy computes on the thread's current device, so a thread should keep to one GPU: asking for a
@@ -27,6 +30,7 @@ class CudaBackend(AttentionKernels, NormKernels, ElementwiseKernels, ArrayAPIBac
     def __init__(self, index: int = 0, runtime: Any = None):
         self.runtime = CupyRuntime(index) if runtime is None else runtime
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
+        self._tables = {}
         self.index_fault = self.zeros((1,), np.dtype(np.int32))
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:

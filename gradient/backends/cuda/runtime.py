@@ -90,6 +90,11 @@ class CupyRuntime:
             function = self._functions[name] = self._modules[key].get_function(name)
         return function
 
+    def address(self, x: Array) -> int:
+        """Where the array's first element lies."""
+        memory: Any = x.data
+        return int(memory.ptr)
+
     def to_numpy(self, x: Array) -> np.ndarray:
         return self.xp.asnumpy(x)
 

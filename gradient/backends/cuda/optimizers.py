@@ -1,0 +1,113 @@
+"""Optimiser steps over all parameters in one launch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.optimizers import OptimizerDefaults
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
+from gradient.backends.options import AdamWOptions
+
+CHUNK, BLOCK = 8192, 256
+"""Elements for a block (`optimizers.cu`), and its threads."""
+TABLES_KEPT = 8
+
+
+class OptimizerKernels(KernelLauncher, OptimizerDefaults[Array]):
+    """Overrides of `composed.optimizers`."""
+
+    _tables: dict[bytes, Array]
+
+    def adamw_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        exp_avgs: list[Array],
+        exp_avg_sqs: list[Array],
+        options: AdamWOptions,
+    ) -> None:
+        lists = (params, grads, exp_avgs, exp_avg_sqs)
+        if not _has_optimizer_kernel(lists):
+            super().adamw_step(params, grads, exp_avgs, exp_avg_sqs, options)
+            return
+        o = options
+        decay = o.lr * o.weight_decay if o.decoupled else 0.0
+        self._launch_over_tensors("adamw", lists, (
+            o.lr / (1 - o.beta1**o.step), o.beta1, 1 - o.beta1, o.beta2, 1 - o.beta2,
+            (1 - o.beta2**o.step) ** 0.5, o.eps, 1 - decay,
+            0.0 if o.decoupled else o.weight_decay, -1.0 if o.maximize else 1.0,
+        ))  # fmt: skip
+
+    def sgd_step(
+        self,
+        params: list[Array],
+        grads: list[Array],
+        momentum_buffers: list[Array] | None,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        first: bool = False,
+    ) -> None:
+        buffers = momentum_buffers if momentum else None
+        lists = (params, grads) if buffers is None else (params, grads, buffers)
+        if not _has_optimizer_kernel(lists):
+            super().sgd_step(
+                params, grads, momentum_buffers, lr=lr, momentum=momentum, dampening=dampening,
+                weight_decay=weight_decay, nesterov=nesterov, maximize=maximize, first=first,
+            )  # fmt: skip
+            return
+        self._launch_over_tensors(
+            "sgd", lists,
+            (lr, 0.0 if buffers is None else momentum, 1 - dampening, weight_decay,
+             -1.0 if maximize else 1.0),
+            np.int64(nesterov), np.int64(first),
+        )  # fmt: skip
+
+    def _launch_over_tensors(
+        self, kernel: str, lists: tuple[list[Array], ...], numbers: tuple[float, ...], *more: Any
+    ) -> None:
+        """Queue a kernel that gets addresses, numbers in the type it computes in, and `more`."""
+        n = len(lists[0])
+        sizes = np.array([x.size for x in lists[0]], np.int64)
+        starts = np.zeros(n + 1, np.int64)
+        np.cumsum(-(-sizes // CHUNK), out=starts[1:])
+        blocks = int(starts[-1])
+        if not blocks:
+            return
+        addresses = np.array([[self.runtime.address(x) for x in each] for each in lists], np.int64)
+        table = self._on_device(np.concatenate([addresses.ravel(), starts, sizes]))
+        number = computed_in(lists[0][0])
+        self.launch(
+            "optimizers", kernel, lists[0][0], (blocks,), BLOCK,
+            table[: addresses.size], table[addresses.size : -n], table[-n:], np.int64(n),
+            *map(number, numbers), *more,
+        )  # fmt: skip
+
+    def _on_device(self, table: np.ndarray) -> Array:
+        """The table on the device; the last ones are kept, for from step to step tensors mostly
+        lie where they were."""
+        key = table.tobytes()
+        found = self._tables.get(key)
+        if found is None:
+            while len(self._tables) >= TABLES_KEPT:
+                del self._tables[next(iter(self._tables))]
+            found = self._tables[key] = self.asarray(table)
+        return found
+
+
+def _has_optimizer_kernel(lists: tuple[list[Array], ...]) -> bool:
+    """Arrays of one dtype without gaps, in lists of the same length."""
+    if not lists[0]:
+        return False
+    dtype = lists[0][0].dtype
+    return dtype in FLOATS and all(
+        len(each) == len(lists[0]) and all(x.dtype == dtype and x.flags.c_contiguous for x in each)
+        for each in lists
+    )
