@@ -117,6 +117,19 @@ def test_nothing_is_kept_of_indices_that_were_looked_at(tmp_path: Path) -> None:
     backend.close()
 
 
+def test_arrays_without_values_have_the_dtype_and_shape_asked_for() -> None:
+    from gradient.backends.metal.memory import uninitialized
+    from gradient.backends.process.numpy_plugin import DTYPES
+
+    for name, dtype in DTYPES.items():
+        if name != "bfloat16":  # which comes as uint16
+            x = uninitialized(dtype, (2, 3, 5000))
+            shown = np.array(x, copy=False)
+            assert (shown.shape, shown.dtype) == ((2, 3, 5000), dtype)
+            shown[...] = 1  # the memory is the array's own
+            assert x.sum().item() == 30000 and x[1, 2, 4999].item() == 1
+
+
 @pytest.mark.parametrize("name", ["q4_k", "q6_k"])
 def test_metal_kernels_agree_with_their_composed_twins(name: str) -> None:
     kernels = pytest.importorskip("gradient.backends.metal.kernels")

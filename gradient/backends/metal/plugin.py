@@ -17,6 +17,7 @@ from gradient.backends.metal import (
     quantized,  # noqa: F401 (adds its ops)
 )
 from gradient.backends.metal.fused import FUSED
+from gradient.backends.metal.memory import uninitialized
 from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_numpy
 from gradient.backends.process.numpy_plugin import Failed, Plugin, main
 
@@ -37,11 +38,12 @@ WRITES = ("assign", "index_add", "put_along")
 class Incoming:
     """An array whose bytes come in parts."""
 
-    def __init__(self, dtype: Any, shape: list[int]):
-        self.dtype, self.shape, self.left = dtype, shape, math.prod(shape) * dtype.size
-        self.memory = mx.zeros((self.left,), dtype=mx.uint8)
-        mx.eval(self.memory)
-        self.bytes = np.array(self.memory, copy=False)
+    def __init__(self, dtype: str, shape: list[int]):
+        self.dtype = DTYPES[dtype]
+        bits = np.dtype(np.uint16 if self.dtype == mx.bfloat16 else dtype)
+        self.memory = uninitialized(bits, tuple(shape))
+        self.bytes = np.array(self.memory, copy=False).reshape(-1).view(np.uint8)
+        self.left = self.bytes.size
 
 
 class MLXPlugin(Plugin):
@@ -71,7 +73,7 @@ class MLXPlugin(Plugin):
     def on_new(self, number: int, dtype: str, shape: list[int]) -> None:
         try:
             self.check_limit("new", math.prod(shape) * DTYPES[dtype].size)
-            self.arrays[number] = Incoming(DTYPES[dtype], shape)
+            self.arrays[number] = Incoming(dtype, shape)
         except Exception as error:
             self.arrays[number] = failed = Failed(self.describe(error, "new"))
             self.error = self.error or failed.error
@@ -82,7 +84,8 @@ class MLXPlugin(Plugin):
             x.bytes[start : start + count] = self.region[at : at + count]
             x.left -= count
             if not x.left:
-                self.arrays[number] = x.memory.view(x.dtype).reshape(x.shape)
+                bf16 = x.dtype == mx.bfloat16
+                self.arrays[number] = x.memory.view(x.dtype) if bf16 else x.memory
         self.answer("ok")
 
     def on_get(self, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradient.backends.numpy.memory import keep_freed
 from gradient.backends.process.backend import REQUIRED_OPS, ProcessBackend
 from gradient.backends.process.client import Client
 from gradient.backends.process.overrides import with_overrides
@@ -12,6 +13,7 @@ from gradient.backends.process.protocol import TIMEOUT, PluginUnsupported
 
 def opened(device: str, command: Sequence[str], timeout: float = TIMEOUT) -> ProcessBackend:
     """A backend over a new plugin, whose class has the overrides that the plugin can serve."""
+    keep_freed()  # reads make arrays: new pages cost as much as the copy
     client = Client(command, device, timeout)
     missing = sorted(REQUIRED_OPS - client.ops)
     if missing:

@@ -15,8 +15,9 @@ MEMORY_VARIABLE = "GRADIENT_PLUGIN_MEMORY"
 """The environment variable that says "fd:bytes" of the shared memory."""
 SLOT = 2 << 20
 """Bytes of shared memory that one message moves at most."""
-SLOTS = 4
-"""Parts of the shared memory, so that one side fills some while the other empties others."""
+SLOTS = 3
+"""Parts of the shared memory, so that one side fills some while the other empties others. (More of
+them would not stay in the processor's caches.)"""
 REGION = SLOT * SLOTS
 INLINE = 16 << 10
 """Bytes up to which an array lies in its message."""

@@ -1,0 +1,47 @@
+"""Arrays without values, for bytes that come later."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+
+class _Header(io.RawIOBase):
+    """A file of NumPy's format (.npy) that has a header, and leaves memory for values as it is."""
+
+    def __init__(self, dtype: np.dtype, shape: tuple[int, ...]):
+        super().__init__()
+        header = io.BytesIO()
+        of = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, of)
+        self.header, self.at = header.getvalue(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset if whence == io.SEEK_SET else self.at + offset
+        return self.at
+
+    def readinto(self, target: Any) -> int:
+        part = self.header[self.at : self.at + len(target)]
+        target[: len(part)] = part
+        self.at += len(target)
+        return len(target)
+
+
+def uninitialized(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    """An array whose values are whatever its memory holds. (MLX's `empty` writes zeros, half the
+    time of a copy; what `load` makes has memory first and values afterwards.)"""
+    x = mx.load(_Header(dtype, shape), format="npy", stream=mx.cpu)
+    mx.eval(x)
+    return x
