@@ -140,6 +140,8 @@ class TensorBackend(Backend):
     round = op_method(elementwise.round)
     sign = op_method(elementwise.sign)
     abs = op_method(elementwise.abs)
+    hypot = op_method(elementwise.hypot)
+    copysign = op_method(elementwise.copysign)
     maximum = op_method(elementwise.maximum)
     minimum = op_method(elementwise.minimum)
     isnan = op_method(comparison.isnan)

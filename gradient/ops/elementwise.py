@@ -166,6 +166,20 @@ def trunc_divide(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.trunc(a / b)
 
 
+@binary_op(lambda g, a, out: g * (a / out),
+    lambda g, b, out: g * (b / out))  # fmt: skip
+def hypot(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """sqrt(a^2 + b^2), without overflow of the squares."""
+    return be.hypot(a, b)
+
+
+@binary_op(lambda g, be, a, b: g * be.detach(masked(be, be.copysign(a, b) / a, a != 0)),
+    lambda g, be: be.zeros_like(g), promotion="int_to_float")  # fmt: skip
+def copysign(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """|a| with the sign of b, with derivative 0 at a = 0."""
+    return be.copysign(a, b)
+
+
 @op(lambda g, be, x: g * be.sign(be.detach(x)), promotion="no_bool")
 def abs(be: Backend[Array], x: Array, /) -> Array:
     """|x|, with derivative 0 at 0."""

@@ -133,6 +133,20 @@ def amin(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool =
     return be.min(x, axis, keepdims)
 
 
+@op(lambda g, be, x, out: chebyshev_norm_grad(be, g, x, out), promotion="float_only")
+def chebyshev_norm(be: Backend[Array], x: Array, /) -> Array:
+    """The largest |x| along the last axis; each at a tie has all of the gradient, as in PyTorch's
+    cdist."""
+    return be.max(be.abs(x), len(x.shape) - 1)
+
+
+def chebyshev_norm_grad(be: Backend, g: Any, x: Any, out: Any) -> Any:
+    last, x = len(x.shape) - 1, be.detach(x)
+    best = be.abs(x) == expand_reduced(be, be.detach(out), x.shape, last, False)
+    sign = be.where(best, be.sign(x), be.full((), 0, g.dtype))
+    return expand_reduced(be, g, x.shape, last, False) * sign
+
+
 @op(lambda g, be, x, out: max_grad(be, g, x, out))
 def max(be: Backend[Array], x: Array, /) -> Array:
     """The maximum of all; ties, and NaNs where it is NaN, share the gradient equally."""

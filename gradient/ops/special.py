@@ -89,13 +89,19 @@ def ndtr(be: Backend[Array], x: Array, /) -> Array:
     return be.ndtr(x)
 
 
-@op(
-    lambda g, be, x: g * math.sqrt(2 / math.pi) / be.erfcx(-math.sqrt(0.5) * x),
-    promotion="int_to_float",
-)
+@op(lambda g, be, x: g * log_ndtr_slope(be, x), promotion="int_to_float")
 def log_ndtr(be: Backend[Array], x: Array, /) -> Array:
     """log(ndtr(x))"""
     return be.log_ndtr(x)
+
+
+def log_ndtr_slope(be: Backend, x: Any) -> Any:
+    """The density over ndtr(x); below 0, where both vanish, by erfcx."""
+    zero = be.full((), 0, x.dtype)
+    low, high = be.where(x < 0, x, zero), be.where(x < 0, zero, x)
+    tail = math.sqrt(2 / math.pi) / be.erfcx(-math.sqrt(0.5) * low)
+    density = be.exp(-0.5 * high * high) * (1 / math.sqrt(2 * math.pi))
+    return be.where(x < 0, tail, density / be.ndtr(high))
 
 
 @op(

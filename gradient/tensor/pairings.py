@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.forwarding import forwarded
+from gradient.dtypes import result_type
 from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.ops import reduce
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.views import without_base
@@ -37,8 +39,9 @@ class Pairings(TensorBase):
 
     def addr(self: Any, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha times the outer product"""
-        product = tensor_of("addr", vec1).outer(tensor_of("addr", vec2))
-        return _weighted("addr", self, product, beta, alpha)
+        dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
+        product = vec1.to(dtype).outer(vec2.to(dtype))
+        return _weighted("addr", self.to(dtype), product, beta, alpha)
 
     def vdot(self: Any, other: Tensor) -> Tensor:
         """The inner product of two vectors."""
@@ -98,16 +101,16 @@ def tensordot(
     `dims`, or those that two lists name."""
     x: Any = tensor_of("tensordot", a)
     y: Any = tensor_of("tensordot", b)
-    given: Any = dims.tolist() if isinstance(dims, TensorBase) else dims
-    if isinstance(given, int):
-        if not 0 <= given <= min(x.ndim, y.ndim):
+    summed: Any = dims.tolist() if isinstance(dims, TensorBase) else dims
+    if isinstance(summed, int):
+        if not 0 <= summed <= min(x.ndim, y.ndim):
             expected = f"dims from 0 to {min(x.ndim, y.ndim)}"
-            raise ArgumentError(sentence("tensordot", expected, given))
-        given = [list(range(x.ndim - given, x.ndim)), list(range(given))]
+            raise ArgumentError(sentence("tensordot", expected, summed))
+        summed = [list(range(x.ndim - summed, x.ndim)), list(range(summed))]
     left, right = (
         [axis_of(int_of("tensordot", "dims", d), t.ndim)
          for d in ([each] if isinstance(each, int) else each)]
-        for each, t in zip(given, (x, y), strict=True)
+        for each, t in zip(summed, (x, y), strict=True)
     )  # fmt: skip
     sizes = [x.shape[i] for i in left], [y.shape[i] for i in right]
     if len(left) != len(right) or any(
@@ -139,6 +142,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         raise ShapeError(sentence("cdist", expected, f"{tuple(x.shape)} and {tuple(y.shape)}"))
     if number_of("cdist", "p", p) < 0:
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
+    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
     if not x.shape[-1]:
-        return (x.unsqueeze(-2) - y.unsqueeze(-3)).sum(-1)
-    return (x.unsqueeze(-2) - y.unsqueeze(-3)).norm(p, -1)
+        return difference.sum(-1)
+    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)

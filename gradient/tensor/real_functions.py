@@ -12,6 +12,7 @@ from gradient.dtypes import bool_, float64, get_default_dtype, int32, result_typ
 from gradient.errors import DTypeError, TypeMismatch, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
+from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class RealFunctions(TensorBase):
         """Whether the sign is negative: of -0, too."""
         if not self.is_floating_point():
             return self < 0 if self.dtype is not bool_ else self != self
-        return _negative(self)
+        return wrap(self.backend.signbit(self.array), self.backend)
 
     def sinc(self: Any) -> Tensor:
         """sin(pi x) / (pi x), and 1 at 0."""
@@ -59,28 +60,16 @@ class RealFunctions(TensorBase):
 
     def hypot(self: Any, other: Tensor) -> Tensor:
         """sqrt(x^2 + y^2), without overflow of the squares."""
-        x, y = _floats("hypot", self, other)
-        with_scale = elementwise.maximum(x.detach().abs(), y.detach().abs())
-        usable = comparison.isfinite(with_scale) & (with_scale > 0)
-        scale = with_scale.masked_fill(~usable, 1.0)
-        a, b = x / scale, y / scale
-        square = a * a + b * b
-        root = elementwise.sqrt(square.masked_fill(square.detach() == 0, 1.0)) * scale
-        return root.masked_fill(square.detach() == 0, 0.0)
+        if not result_type(self, tensor_of("hypot", other)).is_floating_point:
+            floating("hypot", self)
+        return elementwise.hypot(self, other)
 
     def copysign(self: Any, other: Tensor | Number) -> Tensor:
         """|x| with the sign of `other`."""
-        if isinstance(other, Variable):
-            x, sign = _floats("copysign", self, other)
-        else:
-            x = _float(self)
-            sign = x.new_tensor(number_of("copysign", "other", other))
-        flips = _negative(x) != _negative(sign)
-        wide = x.expand(flips.shape)
-        out = elementwise.where(-wide, wide, condition=flips.array)
-        # At 0 there is no slope.
-        zero = wide.detach() == 0
-        return elementwise.where(out.detach(), out, condition=zero.array)
+        x = _float(self)
+        if not isinstance(other, Variable):
+            other = x.new_tensor(number_of("copysign", "other", other))
+        return elementwise.copysign(x, other)
 
     def fmax(self: Any, other: Tensor) -> Tensor:
         """The larger; NaN only where both are."""
@@ -92,16 +81,22 @@ class RealFunctions(TensorBase):
 
     def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
         """The power in float64."""
-        raised: Any = (
-            exponent.to(float64)
-            if isinstance(exponent, TensorBase)
-            else float(number_of("float_power", "exponent", exponent))
-        )
-        return self.to(float64) ** raised
+        base: Any = _in_float64("input", self)
+        return base ** _in_float64("exponent", exponent)
 
     def ldexp(self: Any, other: Tensor) -> Tensor:
-        """x 2^other"""
-        return self * 2.0 ** tensor_of("ldexp", other)
+        """x 2^other: for floating-point numbers and whole powers without overflow on the way."""
+        exponent: Any = tensor_of("ldexp", other)
+        if not self.is_floating_point() or exponent.is_floating_point():
+            return self * 2.0**exponent
+        # In float64, and by three factors, of which each is one of its numbers.
+        whole = exponent.long().clamp(-2200, 2200)
+        part = whole // 3
+        rest = (whole - part) // 2
+        scaled = self.to(float64)
+        for power in (part, rest, whole - part - rest):
+            scaled = scaled * 2.0 ** power.to(float64)
+        return scaled.to(self.dtype)
 
     def frexp(self: Any) -> tuple[Tensor, Tensor]:
         """The mantissa, from 0.5 up to 1, and the exponent (int32) of 2."""
@@ -116,6 +111,8 @@ class RealFunctions(TensorBase):
 
     def logaddexp2(self: Any, other: Tensor) -> Tensor:
         """log2(2^x + 2^y)"""
+        if not result_type(self, tensor_of("logaddexp2", other)).is_floating_point:
+            floating("logaddexp2", self)
         x, y = _floats("logaddexp2", self, other)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
@@ -173,10 +170,10 @@ def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
     return x.to(dtype), other.to(dtype)
 
 
-def _negative(x: Any) -> Any:
-    """Whether the sign bit of floating-point numbers is set."""
-    x = x.detach()
-    return (x < 0) | ((x == 0) & (elementwise.reciprocal(x) < 0))
+def _in_float64(argument: str, value: Any) -> Any:
+    if isinstance(value, TensorBase):
+        return value.to(float64)
+    return float(number_of("float_power", argument, value))
 
 
 def _extreme(x: Any, other: Any, wins: Any) -> Any:

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
 from gradient.dtypes import bool_
-from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
-from gradient.tensor.arguments import axis_of, tensor_of
+from gradient.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexOutOfRange,
+    ShapeError,
+    TypeMismatch,
+    sentence,
+)
+from gradient.tensor.arguments import axis_of, number_of, tensor_of
 from gradient.tensor.arithmetic import floating
 from gradient.tensor.base import TensorBase
 from gradient.tensor.joining import cat, where
@@ -78,7 +85,8 @@ def trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
 ) -> Tensor:
     """The integral along `dim` by the trapezoidal rule, of points at `x`, or `dx` (1) apart."""
-    return _trapezoids("trapezoid", y, x, dx, dim).sum(dim)
+    areas = _trapezoids("trapezoid", y, x, dx, dim)
+    return areas.sum(dim, dtype=areas.dtype if y.shape[dim] else y.dtype)
 
 
 @forwarded
@@ -102,6 +110,10 @@ def _trapezoids(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
         raise IndexOutOfRange(sentence(caller, "at least 1 dimension", "0"))
     if y.dtype is bool_ or (x is not None and x.dtype is bool_):
         raise DTypeError(sentence(caller, "numbers", "bool"))
+    if dx is not None:
+        number_of(caller, "dx", dx)
+        if isinstance(dx, bool):
+            raise TypeMismatch(sentence(caller, "a number as dx", dx))
     if x is not None and dx is not None:
         raise ArgumentError(sentence(caller, "x or dx", "both"))
     n = y.shape[axis]
@@ -136,13 +148,15 @@ def gradient(
     dims = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [axis_of(d, input.ndim) for d in dims]
     spacing = 1 if spacing is None else spacing
-    given: list[Any] = (
+    spacings: list[Any] = (
         list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(axes)
     )
-    if len(set(axes)) != len(axes) or len(given) != len(axes):
+    if len(set(axes)) != len(axes) or len(spacings) != len(axes):
         expected = "different dims, and as many spacings"
-        raise ArgumentError(sentence("gradient", expected, f"{dims} and {len(given)}"))
-    return [_slope(input, axis, h, edge_order) for axis, h in zip(axes, given, strict=True)]
+        raise ArgumentError(sentence("gradient", expected, f"{dims} and {len(spacings)}"))
+    if input.dtype is bool_:
+        raise DTypeError(sentence("gradient", "numbers", "bool", "cast with .to()"))
+    return [_slope(input, axis, h, edge_order) for axis, h in zip(axes, spacings, strict=True)]
 
 
 def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
@@ -156,11 +170,12 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     def part(start: int, length: int) -> Any:
         return x.narrow(axis, start, length)
 
-    if isinstance(spacing, TensorBase) and spacing.ndim:
+    uneven = isinstance(spacing, TensorBase) and spacing.ndim > 0
+    if uneven:
         h = points.diff().reshape([-1 if i == axis else 1 for i in range(x.ndim)])
     else:
-        like = [n - 1 if i == axis else 1 for i in range(x.ndim)]
-        h = x.detach().new_tensor(float(spacing)).expand(like)
+        widths = [n - 1 if i == axis else 1 for i in range(x.ndim)]
+        h = x.detach().new_tensor(float(spacing)).expand(widths)
     a, b = h.narrow(axis, 0, max(n - 2, 0)), h.narrow(axis, min(1, n - 2), max(n - 2, 0))
     first, last = h.narrow(axis, 0, 1), h.narrow(axis, n - 2, 1)
     if edge_order == 1:
@@ -174,7 +189,11 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     if n == 2:
         return cat(edges, axis)
     below, at, above = (part(i, n - 2) for i in range(3))
-    middle = below * (-b / (a * (a + b))) + at * ((b - a) / (a * b)) + above * (a / (b * (a + b)))
+    if uneven:
+        middle = below * (-b / (a * (a + b))) + at * ((b - a) / (a * b))
+        middle = middle + above * (a / (b * (a + b)))
+    else:
+        middle = (above - below) / (2 * a)
     return cat([edges[0], middle, edges[1]], axis)
 
 

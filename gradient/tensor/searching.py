@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.forwarding import forwarded
+from gradient.autograd.promotion import cast
 from gradient.autograd.variable import Number, Variable, wrap
+from gradient.dtypes import DType, bool_, result_type
 from gradient.errors import ArgumentError, DTypeError, TypeMismatch, sentence
 from gradient.tensor.arguments import int_of, tensor_of
 
 if TYPE_CHECKING:
+    from gradient.backends import Backend
     from gradient.tensor.core import Tensor
 
 __all__ = ["bucketize", "histc", "isin", "searchsorted"]
@@ -75,14 +78,23 @@ def isin(
     invert: bool = False,
 ) -> Tensor:
     """Whether each element is among `test_elements`; with `invert`, whether it is not."""
-    given = [v for v in (elements, test_elements) if isinstance(v, Variable)]
-    if not given:
+    tensors = [v for v in (elements, test_elements) if isinstance(v, Variable)]
+    if not tensors:
         raise TypeMismatch(sentence("isin", "a Tensor", type(elements).__name__))
+    dtype = result_type(elements, test_elements)
+    if any(result_type(v, v) is bool_ for v in (elements, test_elements)):
+        raise DTypeError(sentence("isin", "numbers", "bool", "cast with .to()"))
+    backend = tensors[0].backend
     first, among = (
-        _host(v) if isinstance(v, Variable) else np.asarray(v) for v in (elements, test_elements)
+        _host(v.to(dtype) if isinstance(v, Variable) else _number(v, dtype, backend))
+        for v in (elements, test_elements)
     )
     found = np.isin(first, among, assume_unique=assume_unique, invert=invert)
-    return wrap(given[0].backend.asarray(found), given[0].backend)
+    return wrap(backend.asarray(found), backend)
+
+
+def _number(value: Any, dtype: DType, backend: Backend) -> Tensor:
+    return wrap(backend.full((), cast(backend, value, dtype), dtype.numpy), backend)
 
 
 def _host(x: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from gradient.autograd.modes import no_grad
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, tensor_of
 from gradient.tensor.arithmetic import same_dtype
@@ -136,53 +137,63 @@ def _at_flat(x: Any, places: Any, values: Any, accumulate: bool) -> Any:
 
 
 def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self: bool) -> Any:
-    """x with what is scattered to its places along `axis` reduced there.
-
-    Sums are scattered and added. For the others, the elements that go to one place are laid in a
-    row of slots beside x's own, and the rows reduced: so that gradients of any order are those of
-    the reduction.
-    """
+    """x with what is scattered to its places along `axis` reduced there."""
     ones = wrap(x.backend.ones(index.array.shape, int64.numpy), x.backend)
     none = wrap(x.backend.zeros(x.array.shape, int64.numpy), x.backend)
     count = none.scatter_add(axis, index, ones)
+    own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
     if reduce in ("sum", "mean"):
-        base = x if include_self else x.masked_fill(count > 0, 0)
-        total = base.scatter_add(axis, index, src)
+        total = own.scatter_add(axis, index, src)
         if reduce == "sum":
             return total
         size = (count + 1 if include_self else count.clamp(min=1)).to(x.dtype)
         return total / size if x.is_floating_point() else total.div(size, rounding_mode="floor")
+    if reduce == "prod":
+        return own * _combined(own, axis, index, src, reduce)
     with no_grad():
-        slot, slots = _slots(index, axis)
-    own = x if include_self else x.masked_fill(count > 0, identity(reduce, x.dtype))
-    length = x.shape[axis]
-    rows = own.unsqueeze(axis + 1)
-    if slots:
-        room = [*x.shape[: axis + 1], slots, *x.shape[axis + 1 :]]
-        empty = rows.detach().new_empty(*room).fill_(identity(reduce, x.dtype))
-        room[axis : axis + 2] = [length * (slots + 1)]
-        flat = cat([rows, empty], axis + 1).reshape(room)
-        rows = flat.scatter(axis, index * (slots + 1) + slot + 1, src)
-        rows = rows.reshape([*x.shape[: axis + 1], slots + 1, *x.shape[axis + 1 :]])
-    out = getattr(rows, reduce)(axis + 1)
-    return out if out.dtype is x.dtype else out.to(x.dtype)
+        combine = elementwise.maximum if reduce == "amax" else elementwise.minimum
+        extreme = combine(own, _combined(own, axis, index, src, reduce))
+    if not x.is_floating_point():
+        return extreme
+    # The mean of those that attain the extreme, so that they share its gradient; NaN for NaN.
+    at = extreme.gather(axis, index)
+    wins = (own.detach() == extreme) | extreme.isnan()
+    wins_src = (src.detach() == at) | at.isnan()
+    if not include_self:
+        wins = wins & (count == 0)
+    ties = wins.to(x.dtype).scatter_add(axis, index, wins_src.to(x.dtype))
+    total = own.masked_fill(~wins, 0.0).scatter_add(axis, index, src.masked_fill(~wins_src, 0.0))
+    mean = total / ties.masked_fill(extreme.isnan(), math.nan)
+    # Exactly the extreme, where its difference from itself is 0.
+    return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
 
 
-def _slots(index: Any, axis: int) -> tuple[Any, int]:
-    """For each element of an index, how many before it along `axis` are equal; and the most."""
-    order = index.argsort(axis, stable=True)
-    ordered = index.gather(axis, order)
-    n = index.shape[axis]
-    size = [n if i == axis else 1 for i in range(index.ndim)]
-    place = wrap(index.backend.asarray(np.arange(n).reshape(size)), index.backend)
-    place = place.expand(index.shape)
-    starts = ordered.narrow(axis, 0, 1) != ordered.narrow(axis, 0, 1)
-    if n > 1:
-        changes = ordered.narrow(axis, 1, n - 1) != ordered.narrow(axis, 0, n - 1)
-        starts = cat([starts, changes], axis)
-    rank = place - where(starts, place, place * 0).cummax(axis).values
-    found = (rank * 0).scatter(axis, order, rank)
-    return found, int(found.max().item()) + 1
+def _combined(x: Any, axis: int, index: Any, src: Any, reduce: str) -> Any:
+    """For each place of x along `axis`, what `src` has for it reduced: by doubling (Hillis and
+    Steele 1986) along `src` in the order of its places, in memory of the size of `src`."""
+    combine = {"prod": elementwise.mul, "amax": elementwise.maximum, "amin": elementwise.minimum}
+    n, length, step = index.shape[axis], x.shape[axis], 1
+    with no_grad():
+        order = index.argsort(axis, stable=True)
+        places = index.gather(axis, order)
+        last = places.narrow(axis, 0, 1) == places.narrow(axis, 0, 1)
+        if n > 1:
+            ends = places.narrow(axis, 1, n - 1) != places.narrow(axis, 0, n - 1)
+            last = cat([ends, last], axis)
+    values = src.gather(axis, order)
+    while step < n:
+        same = places.narrow(axis, step, n - step) == places.narrow(axis, 0, n - step)
+        if not same.any():
+            break
+        later, earlier = values.narrow(axis, step, n - step), values.narrow(axis, 0, n - step)
+        both = where(same, combine[reduce](later, earlier), later)
+        values, step = cat([values.narrow(axis, 0, step), both], axis), 2 * step
+    # What is no total yet goes to a place beyond the others.
+    room = [*x.shape]
+    room[axis] = length + 1
+    blank = src.detach().new_empty(*room).fill_(identity(reduce, src.dtype))
+    totals = blank.scatter(axis, where(last, places, length), values)
+    return totals.narrow(axis, 0, length)
 
 
 def identity(reduce: str, dtype: Any) -> Any:

@@ -71,7 +71,7 @@ class Statistics(TensorBase):
     ) -> Tensor:
         """As `quantile`, of the elements that are not NaN."""
         filled = self.detach().nan_to_num(0.0) if self.is_floating_point() else self
-        like = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
+        checked = filled.quantile(q, dim, keepdim, interpolation=interpolation)  # refuses misfits
         x = self.reshape(-1) if dim is None or not self.ndim else self.movedim(dim, -1)
         points = (self.new_tensor(q) if isinstance(q, (int, float)) else q).reshape(-1)
         last = (~x.isnan()).sum(-1, keepdim=True).to(x.dtype) - 1
@@ -83,7 +83,7 @@ class Statistics(TensorBase):
             at = INTERPOLATIONS[interpolation](points * last.clamp(min=0))
         between = interpolation in ("linear", "midpoint")
         found = below.lerp(above, at - low) if between else below
-        return without_base(found.movedim(-1, 0).reshape(like.shape))
+        return without_base(found.movedim(-1, 0).reshape(checked.shape))
 
     def std_mean(
         self: Any,
@@ -146,8 +146,11 @@ class Statistics(TensorBase):
             expected = "p above 0 and maxnorm of at least 0"
             raise ArgumentError(sentence("renorm", expected, f"{p} and {maxnorm}"))
         axis = axis_of(dim, self.ndim)
-        size = self.norm(p, tuple(i for i in range(self.ndim) if i != axis), True)
-        return self * where(size > maxnorm, maxnorm / (size + 1e-7), size * 0 + 1)
+        others = tuple(i for i in range(self.ndim) if i != axis)
+        beyond = self.detach().norm(p, others, True) > maxnorm
+        # Norms of the slices that are scaled alone: those of the others may be NaN.
+        size = self.masked_fill(~beyond, 0.0).norm(p, others, True)
+        return self * where(beyond, maxnorm / (size + 1e-7), 1.0)
 
     def cov(
         self: Any,
@@ -163,11 +166,11 @@ class Statistics(TensorBase):
         x = self if self.ndim == 2 else self.reshape(1, -1)
         x = x if x.is_floating_point() else x.float()
         n = x.shape[1]
-        for name, given in (("fweights", fweights), ("aweights", aweights)):
-            if given is not None and (given.ndim > 1 or given.numel() != n):
+        for name, each in (("fweights", fweights), ("aweights", aweights)):
+            if each is not None and (each.ndim > 1 or each.numel() != n):
                 expected = f"{name} of one dimension, one for each of {n} observations"
-                raise ShapeError(sentence("cov", expected, tuple(given.shape)))
-            if given is not None and given.numel() and bool((given.detach() < 0).any()):
+                raise ShapeError(sentence("cov", expected, tuple(each.shape)))
+            if each is not None and each.numel() and bool((each.detach() < 0).any()):
                 raise ArgumentError(sentence("cov", f"{name} of at least 0", "a negative one"))
         present: list[Any] = [w for w in (fweights, aweights) if w is not None]
         weights = math.prod(present[1:], start=present[0]) if present else None

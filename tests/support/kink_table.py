@@ -70,7 +70,11 @@ logit nan_to_num clone contiguous
 """
 )
 
-BINARY_OPS = words("add sub mul div pow fmod remainder maximum minimum logaddexp atan2")
+BINARY_OPS = words(
+    """
+add sub mul div pow fmod remainder maximum minimum logaddexp atan2 hypot copysign xlogy
+"""
+)
 
 ACTIVATIONS = words(
     """
@@ -86,6 +90,7 @@ x ** 0  x ** 1  x ** 2  x ** 3  x ** -1  x ** -2  x ** 0.5  x ** 1.5  x ** INF  
 0 ** x  1 ** x  2.0 ** x  0.5 ** x  (-2.0) ** x  1 / x  0 / x  x / 0  x % 1.0  x % -2.0
 x.fmod(1.0)  x.fmod(-2.0)  x.lerp(2 * x, 0.5)  x.nan_to_num(1.0, 2.0, 3.0)  x.float().double()
 x.masked_fill(x <= 0, NAN)  G.where(x > 0, x.sqrt(), x * 0)  x.where(x > 0, 2 * x)
+G.special.erfcx(x)  G.special.ndtr(x)  G.special.log_ndtr(x)  G.special.entr(x)
 x.abs().sqrt()  (x * x).sqrt()  F.relu(x) ** 2  x.sigmoid().log()  x.cumsum(0)  x.sum()  x.mean()
 """
 
@@ -102,6 +107,7 @@ PAIRS = """
 a.addcmul(a, b)  a.addcdiv(a, b)  a.lerp(b, 0.25)  a.div(b, rounding_mode="trunc")  a.max(b)
 a.min(b)  G.where(a > b, a, b)  a.clamp(min=b)  a.clamp(max=b)  a.clamp(b, b + 1)
 a.clamp(b, b - 1)  a.clamp(-b, b)  (a * a + b * b).sqrt()  a.rsub(b) if OURS else b - a
+G.special.xlog1py(a, b)
 F.pairwise_distance(a.unsqueeze(1), b.unsqueeze(1))  F.cosine_similarity(n, n.flip(1))
 F.normalize(n)  F.normalize(n, p=3.0)  F.layer_norm(n, (2,))  F.rms_norm(n, (2,))
 n.norm(dim=1)  n.norm(0.5, dim=1)  n.norm(1, dim=1)  n.norm(1.5, dim=1)  n.norm(3, dim=1)
@@ -173,6 +179,7 @@ def expressions() -> list[str]:
 ELSEWHERE = {
     "eq ne lt le gt ge not_equal less less_equal greater greater_equal": "no gradient",
     "astype": "`float`, `double`",
+    "chebyshev_norm": "`cdist` with p=INF, where PyTorch leaves NaN out, or subtracts infinities",
     "clamp_between": "`clamp` by tensors",
     "trunc_divide": "`div` with rounding_mode",
     "floor_divide": "PyTorch has no gradient of it",
@@ -232,9 +239,14 @@ KNOWN = [
 x.logit()  x.logit(0.1)  x.logit(0.5)  a.pow(b)  0 ** x  a.logaddexp(b)  a.atan2(b)  F.mish(x)
 a.addcdiv(a, b)  F.cosine_similarity(n, n.flip(1))  F.normalize(n)  F.normalize(r, dim=0)
 n.norm(dim=1)  n.norm(1.5, dim=1)  n.norm(3, dim=1)  r.norm()  r.norm(3)
-n.std(1)  r.std()  r.std(unbiased=False)
+n.std(1)  r.std()  r.std(unbiased=False)  a.copysign(b)
 """,
         nan_there(2),
+    ),
+    Known(
+        "Slopes are differences whose digits cancel where x is large: of log_ndtr in PyTorch",
+        "G.special.erfcx(x)  G.special.log_ndtr(x)",
+        lambda f: (f.order > 0) & (abs(f.at[0]) >= 100),
     ),
     Known(
         "PyTorch divides the product by the factor: inf / inf",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import gradient
+
+INF, NAN = math.inf, math.nan
 
 
 @pytest.mark.parametrize("name", ["copysign", "hypot", "logaddexp2", "xlogy"])
@@ -42,3 +46,102 @@ def test_the_trapezoidal_rule_aligns_coordinates_at_the_last_dimension():
 def test_a_sum_of_integers_leaves_nan_out():
     x = gradient.tensor([1.5, math.nan, 2.0])
     assert x.nansum(dtype=gradient.int64).item() == 3
+
+
+EDGES: dict[str, tuple[Any, str]] = {
+    # A number between integers, NaN, and rows that end in NaN
+    "G.searchsorted(G.tensor([1, 2, 3]), 2.5)": (2, "int64"),
+    "G.bucketize(NAN, G.tensor([1, 2, 3]))": (3, "int64"),
+    "G.searchsorted(G.tensor([1.0, 2.0]), G.tensor([NAN, INF, -INF]))": ([2, 2, 0], "int64"),
+    "G.searchsorted(G.tensor([1.0, 2.0, NAN]), G.tensor([NAN, 5.0, 0.0]))": ([3, 3, 0], "int64"),
+    "G.bucketize(G.tensor([NAN, 2.0]), G.tensor([1.0, 2.0]), right=True)": ([2, 2], "int64"),
+    "G.searchsorted(G.tensor([1, 2], dtype=G.int32), 2**40)": (0, "int64"),
+    # Beside NaN
+    "G.gradient(G.tensor([0.0, 1.0, NAN, 9.0, 16.0]))[0]": ([1, NAN, 4, NAN, 7], "float32"),
+    "G.gradient(G.tensor([0.0, NAN, 4.0]), spacing=2.0)[0]": ([NAN, 1, NAN], "float32"),
+    "G.hypot(G.tensor([INF, NAN, NAN]), G.tensor([NAN, -INF, 1.0]))": ([INF, INF, NAN], "float32"),
+    "G.renorm(G.tensor([[1.0, NAN], [3.0, 4.0]]), 2, 0, 5.0)": ([[1, NAN], [3, 4]], "float32"),
+    # Signs of zeros and NaN
+    "G.signbit(-G.tensor([NAN, 0.0, 1.0, -0.0]))": ([True, True, True, False], "bool"),
+    "G.copysign(G.tensor([1.0, 2.0]), -G.tensor([NAN, 1.0]))": ([-1, -2], "float32"),
+    "G.copysign(G.tensor([2]), -NAN)": ([-2], "float32"),
+    "G.signbit(G.copysign(G.tensor([NAN]), -1))": ([True], "bool"),
+    # Powers of 2 that are no numbers of the dtype
+    "G.ldexp(G.tensor([1e-38]), G.tensor([200])) > 1e22": ([True], "bool"),
+    "G.ldexp(G.tensor([0.0]), G.tensor([200]))": ([0], "float32"),
+    "G.ldexp(G.tensor([0.5], dtype=G.float64), G.tensor([1024]))": ([2.0**1023], "float64"),
+    "G.ldexp(G.tensor([2.0**-900], dtype=G.float64), G.tensor([1900]))": ([2.0**1000], "float64"),
+    "G.ldexp(G.tensor([1.5], dtype=G.float16), G.tensor([3]))": ([12], "float16"),
+    "G.ldexp(G.tensor([1]), G.tensor([3]))": ([8], "float32"),
+    # In the common dtype
+    "G.isin(G.tensor([2**24 + 1]), G.tensor([2.0**24]))": ([True], "bool"),
+    "G.isin(G.tensor([0.1]), 0.1)": ([True], "bool"),
+    "G.isin(2.5, G.tensor([1, 2]))": (False, "bool"),
+    "G.addr(G.ones(1, 1, dtype=G.float64), G.ones(1), G.ones(1), beta=0)": ([[1]], "float64"),
+    "G.addr(G.ones(1, 1), G.tensor([2]), G.tensor([3]), beta=0.5)": ([[6.5]], "float32"),
+    "G.trapezoid(G.zeros(0, dtype=G.int64))": (0, "int64"),
+    "G.trapezoid(G.zeros(0, 2, dtype=G.int64), dim=0)": ([0, 0], "int64"),
+    "G.trapezoid(G.tensor([5]))": (0, "float32"),
+    "G.float_power(2, G.tensor([1, 2]))": ([2, 4], "float64"),
+}
+"""What PyTorch 2.13 gives."""
+
+
+@pytest.mark.parametrize("expression", EDGES)
+def test_edges(expression: str):
+    constants = {"G": gradient, "NAN": NAN, "INF": INF}
+    found, (expected, dtype) = eval(expression, constants), EDGES[expression]
+    assert str(found.dtype) == f"gradient.{dtype}"
+    flat = gradient.tensor(expected, dtype=gradient.float64).reshape(-1).tolist()
+    assert found.reshape(-1).tolist() == pytest.approx(flat, nan_ok=True, abs=0)
+
+
+def gradients(function: Callable[..., Any], *points: Any) -> list[Any]:
+    tensors = [gradient.tensor(p, dtype=gradient.float64, requires_grad=True) for p in points]
+    return [g.tolist() for g in gradient.autograd.grad(function(*tensors).sum(), tensors)]
+
+
+def test_derivatives_at_edges():
+    nan = pytest.approx([math.nan], nan_ok=True)
+    assert gradients(gradient.hypot, [0.0], [0.0]) == [nan, nan]
+    assert gradients(gradient.copysign, [0.0, 1.0], [1.0, -1.0]) == [[0, -1], [0, 0]]
+    assert gradients(lambda x: gradient.copysign(x, -1.0), [math.nan]) == [nan]
+    a, b = gradients(lambda a, b: gradient.cdist(a, b, p=math.inf), [[3.0, -3.0]], [[1.0, -1.0]])
+    assert (a, b) == ([[1, -1]], [[-1, 1]])  # all of it for each at a tie
+    (x,) = gradients(lambda x: x.renorm(2, 0, 1.0), [[1.0, math.nan], [0.0, 0.0]])
+    assert x == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["G.isin(G.tensor([True]), 1)", "G.gradient(G.tensor([True, False]))",
+     "G.hypot(G.tensor([3]), G.tensor([4]))", "G.logaddexp2(G.tensor([3]), G.tensor([4]))"],
+)  # fmt: skip
+def test_dtypes_that_are_refused(expression: str):
+    with pytest.raises(gradient.errors.DTypeError):
+        eval(expression, {"G": gradient})
+
+
+@pytest.mark.parametrize("reduce", ["prod", "amax", "amin"])
+def test_many_elements_of_one_place_take_no_room_at_the_others(reduce: str):
+    """The memory is that of the elements, not that of places times the most elements of one."""
+    n = 20_000
+    x, index = gradient.full((n,), 2.0), gradient.zeros(n, dtype=gradient.int64)
+    source = gradient.full((n,), 1.0)
+    tracemalloc.start()
+    out = x.scatter_reduce(0, index, source, reduce)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert out[:2].tolist() == [1 if reduce == "amin" else 2, 2]
+    assert peak < 200 * n
+
+
+def test_reductions_at_places_share_gradients_and_keep_nan():
+    x = gradient.tensor([3.0, 0.0, INF], requires_grad=True)
+    source = gradient.tensor([3.0, 3.0, 1.0, NAN, 5.0], requires_grad=True)
+    index = gradient.tensor([0, 0, 0, 1, 2])
+    out = x.scatter_reduce(0, index, source, "amax")
+    assert out.tolist() == pytest.approx([3, NAN, INF], nan_ok=True)
+    own, others = gradient.autograd.grad(out.sum(), [x, source])
+    assert own.tolist() == pytest.approx([1 / 3, NAN, 1], nan_ok=True)
+    assert others.tolist() == pytest.approx([1 / 3, 1 / 3, 0, NAN, 0], nan_ok=True)

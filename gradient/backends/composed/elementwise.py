@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array, RequiredMethods
 
@@ -109,6 +111,24 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         """The remainder with the sign of a."""
         size = self.abs(a) % self.abs(b)
         return self.where(a < 0, -size, size)
+
+    def signbit(self, x: Array) -> Array:
+        """Whether the sign bit of floating-point numbers is set: of -0 and of -NaN, too."""
+        return self.bitcast(x, np.dtype(f"i{x.dtype.itemsize}")) < 0
+
+    def copysign(self, a: Array, b: Array) -> Array:
+        """The bits of a, but for the sign, which is that of b."""
+        return self.where(self.signbit(a) != self.signbit(b), -a, a)
+
+    @in_float32
+    def hypot(self, a: Array, b: Array) -> Array:
+        """sqrt(a^2 + b^2) by the smaller over the larger; infinite beside NaN, too."""
+        a, b = self.abs(a), self.abs(b)
+        high, low, inf = self.maximum(a, b), self.minimum(a, b), self.full((), math.inf, a.dtype)
+        safe = self.where((high > 0) & (high < inf), high, self.full((), 1, a.dtype))
+        ratio = self.where(high < inf, low, high) / safe
+        size = self.where(high == 0, high, high * self.sqrt(1 + ratio * ratio))
+        return self.where((a == inf) | (b == inf), inf, size)
 
     @in_float32
     def addcmul(self, x: Array, a: Array, b: Array, value: float = 1) -> Array:
