@@ -16,6 +16,7 @@ import gradient.functional as F
 from gradient import backends
 from gradient.backends import process
 from gradient.backends.process.overrides import OVERRIDES
+from gradient.dtypes.packed import PACKED
 from gradient.quantization import quantize
 from gradient.tensor import Tensor
 from support.backend_table import BARE, CASES, Draw, call
@@ -55,9 +56,7 @@ def test_every_override_is_asked_of_the_plugin() -> None:
     assert all(name in vars(type(backend)) for name in OVERRIDES)
 
 
-@pytest.mark.parametrize(
-    "name", ["q4_0", "q4_1", "q5_0", "q8_0", "q2_k", "q4_k", "q5_k", "q6_k", "nf4", "int8_channel"]
-)
+@pytest.mark.parametrize("name", [dtype.name for dtype in PACKED])
 @pytest.mark.parametrize("rows", [1, 5])
 def test_packed_weights(name: str, rows: int, exact_products: None) -> None:
     """Those that MLX multiplies, and others, which are unpacked: values and gradients."""
@@ -72,6 +71,14 @@ def test_packed_weights(name: str, rows: int, exact_products: None) -> None:
         found.append((y.detach().cpu().numpy(), x.grad.cpu().numpy()))
     for got, expected in zip(*found[::-1], strict=True):
         assert np.abs(got - expected).max() <= 2e-6 * np.abs(expected).max() * 512**0.5
+
+
+def test_rows_that_are_no_multiple_of_what_mlx_takes(exact_products: None) -> None:
+    weight = quantize(gradient.randn(48, 100), "int8_channel")
+    x = gradient.randn(3, 100)
+    expected = F.linear(x, weight)
+    found = F.linear(x.to("metal"), weight.to("metal")).cpu()
+    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
 def test_packed_weights_are_prepared_once_and_forgotten(exact_products: None) -> None:

@@ -198,6 +198,11 @@ def linear(x: Any, weight: Any, bias: Any) -> list[Any]:
 
 
 @fused
+def embedding(weight: Any, indices: Any) -> list[Any]:
+    return [mx.take(weight, within(indices, 0, weight.shape[0], 0), axis=0)]
+
+
+@fused
 def rope(x: Any, cos: Any, sin: Any, interleaved: bool) -> list[Any]:
     x, cos, sin = single(x), single(cos), single(sin)
     half = cos.shape[-1]

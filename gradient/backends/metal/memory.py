@@ -42,6 +42,7 @@ class _Header(io.RawIOBase):
 def uninitialized(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
     """An array whose values are whatever its memory holds. (MLX's `empty` writes zeros, half the
     time of a copy; what `load` makes has memory first and values afterwards.)"""
-    x = mx.load(_Header(dtype, shape), format="npy", stream=mx.cpu)
+    file: Any = _Header(dtype, shape)
+    x = mx.load(file, format="npy", stream=mx.cpu)
     mx.eval(x)
     return x

@@ -1,8 +1,8 @@
 """Products with packed weights.
 
-q4_0, q4_1, q8_0, q4_k and q5_k are sub-blocks of 32 codes with a scale and an offset: what MLX's
-own `quantized_matmul` takes, once the codes lie as it wants them. That is done when a weight is
-first multiplied, and kept as long as the weight.
+Sub-blocks of 32 or more codes with a scale and an offset are what MLX's own `quantized_matmul`
+takes, once the codes lie as it wants them; of mxfp4, codes and exponents. That is done when a
+weight is first multiplied, and kept as long as the weight.
 
 q6_k has sub-blocks of 16, which MLX does not know. On a Metal GPU a kernel of our own reads its
 blocks as they lie, and those of q4_k; elsewhere the weight is unpacked, in one op with the product:
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -24,10 +24,22 @@ from gradient.backends.metal.fused import FUSED, single
 from gradient.backends.metal.ops import DTYPES
 from gradient.dtypes.packed import k_quants
 from gradient.dtypes.packed.blocks import bytes_at, fields, float16_at, nibbles
+from gradient.dtypes.packed.q5 import five_bits
 
 GROUP = 32
 Affine = tuple[Any, Any, Any]
 """(codes (N, K), slopes (N, K / 32), offsets (N, K / 32)) of weights slope * code + offset."""
+
+
+class Layout(NamedTuple):
+    """A weight as `mx.quantized_matmul` takes it: codes in words of 32 bits, scales, offsets."""
+
+    words: Any
+    scales: Any
+    offsets: Any  # None of floating codes
+    group: int
+    bits: int
+    mode: str = "affine"
 
 
 class Unpacking:
@@ -94,30 +106,72 @@ def q5_k(blocks: Any) -> Affine:
     return _k(blocks, _k_nibbles(blocks, 48) | high << 4)
 
 
-AFFINE: dict[str, tuple[int, Callable[[Any], Affine]]] = {
-    "q4_0": (4, q4_0), "q4_1": (4, q4_1), "q8_0": (8, q8_0), "q4_k": (4, q4_k), "q5_k": (5, q5_k),
-}  # fmt: skip
-"""Bits of a code, and how a format's blocks are taken apart."""
-
-_prepared: dict[int, tuple[weakref.ref[Any], Affine]] = {}
+def q5_0(blocks: Any) -> Affine:
+    d = float16_at(BE, blocks, 0)
+    return five_bits(BE, blocks, 2), d, -16 * d
 
 
-def affine(name: str, blocks: Any) -> Affine:
-    """(codes in words of 32 bits, slopes, offsets), as `mx.quantized_matmul` takes them."""
-    key = id(blocks)
-    known = _prepared.get(key)
-    if known is not None and known[0]() is blocks:
-        return known[1]
-    bits, take = AFFINE[name]
-    codes, slopes, offsets = take(blocks)
+def q5_1(blocks: Any) -> Affine:
+    return five_bits(BE, blocks, 4), float16_at(BE, blocks, 0), float16_at(BE, blocks, 2)
+
+
+def _blocks(bits: int, take: Callable[[Any], Affine]) -> Callable[..., Layout]:
+    """The layout of a format of blocks, by how they are taken apart."""
+
+    def layout(blocks: Any) -> Layout:
+        rows = blocks.shape[0]
+        codes, slopes, offsets = (_rows(x, rows) for x in take(blocks))
+        return Layout(words(codes, bits), slopes, offsets, GROUP, bits)
+
+    return layout
+
+
+def mxfp4(blocks: Any) -> Layout:
     rows = blocks.shape[0]
-    made = (
-        words(_rows(codes, rows), bits),
-        _rows(slopes, rows),
-        _rows(offsets, rows),
-    )
-    mx.eval(*made)
-    _prepared[key] = weakref.ref(blocks, lambda _: _prepared.pop(key, None)), made
+    codes = _rows(nibbles(BE, bytes_at(BE, blocks, 1, 16)), rows)
+    exponents = mx.contiguous(_rows(bytes_at(BE, blocks, 0, 1), rows))
+    return Layout(words(codes, 4), exponents, None, GROUP, 4, "mxfp4")
+
+
+def int4_group(codes: Any, scales: Any, zeros: Any) -> Layout:
+    scales = scales.astype(mx.float32)
+    group = 2 * codes.shape[1] // scales.shape[1]
+    offsets = -scales * zeros.astype(mx.float32)
+    return Layout(mx.contiguous(codes).view(mx.uint32), scales, offsets, group, 4)
+
+
+def int8_channel(codes: Any, scales: Any) -> Layout | None:
+    """A scale for each row, repeated as often as MLX wants it; None where a row is no multiple."""
+    rows, k = codes.shape
+    group = next((size for size in (128, 64, 32) if k % size == 0), None)
+    if group is None:
+        return None
+    slopes = mx.repeat(scales[:, None], k // group, axis=1)
+    shifted = mx.contiguous(codes).view(mx.uint8) ^ mx.array(128, dtype=mx.uint8)
+    return Layout(words(shifted, 8), slopes, -128 * slopes, group, 8)
+
+
+LAYOUTS: dict[str, Callable[..., Layout | None]] = {
+    "q4_0": _blocks(4, q4_0), "q4_1": _blocks(4, q4_1), "q5_0": _blocks(5, q5_0),
+    "q5_1": _blocks(5, q5_1), "q8_0": _blocks(8, q8_0), "q4_k": _blocks(4, q4_k),
+    "q5_k": _blocks(5, q5_k), "mxfp4": mxfp4, "int8_channel": int8_channel,
+    **dict.fromkeys(("int4_group", "int4_group32", "int4_group128"), int4_group),
+}  # fmt: skip
+"""By format, of a weight's parts."""
+
+_prepared: dict[int, tuple[weakref.ref[Any], Layout | None]] = {}
+
+
+def prepared(name: str, parts: tuple[Any, ...]) -> Layout | None:
+    """A weight's layout: made once, and forgotten with the weight."""
+    key = id(parts[0])
+    known = _prepared.get(key)
+    if known is not None and known[0]() is parts[0]:
+        return known[1]
+    made = LAYOUTS[name](*parts)
+    if made is not None:
+        mx.eval([x for x in made[:3] if x is not None])
+    _prepared[key] = weakref.ref(parts[0], lambda _: _prepared.pop(key, None)), made
     return made
 
 
@@ -134,26 +188,31 @@ def words(codes: Any, bits: int) -> Any:
     return mx.sum(stream << mx.arange(32).astype(mx.uint32), axis=-1).astype(mx.uint32)
 
 
-def _affine_product(name: str, transpose: bool) -> Callable[..., list[Any]]:
-    bits = AFFINE[name][0]
+def _product(name: str, transpose: bool) -> Callable[..., list[Any]]:
+    """By MLX's function where the weight has a layout for it."""
+    otherwise = _unpacked_product(name, transpose)
 
-    def run(x: Any, blocks: Any) -> list[Any]:
-        codes, slopes, offsets = affine(name, blocks)
+    def run(x: Any, *parts: Any) -> list[Any]:
+        found = prepared(name, parts)
+        if found is None:
+            return otherwise(x, *parts)
+        codes, scales, offsets, group, bits, mode = found
         return [
             mx.quantized_matmul(
-                single(x), codes, slopes, offsets, transpose, group_size=GROUP, bits=bits
+                single(x), codes, scales, offsets, transpose,
+                group_size=group, bits=bits, mode=mode,
             )
-        ]
+        ]  # fmt: skip
 
     return run
 
 
 def _unpacked_product(name: str, transpose: bool) -> Callable[..., list[Any]]:
-    """The composed twin of the kernels: unpack, and multiply."""
+    """Unpack, and multiply: the composed twin of the kernels."""
     dtype: Any = getattr(dtypes, name)
 
-    def run(x: Any, blocks: Any) -> list[Any]:
-        weight = dtype.unpack(BE, (blocks,)).reshape(blocks.shape[0], -1)
+    def run(x: Any, *parts: Any) -> list[Any]:
+        weight = dtype.unpack(BE, parts).reshape(parts[0].shape[0], -1)
         return [single(x) @ (weight.T if transpose else weight)]
 
     return run
@@ -173,9 +232,9 @@ def _with_kernel(name: str, otherwise: Callable[..., list[Any]]) -> Callable[...
 
 
 PRODUCTS: dict[str, Callable[..., list[Any]]] = {}
-for _name in AFFINE:
-    PRODUCTS[f"quantized_matmul:{_name}"] = _affine_product(_name, True)
-    PRODUCTS[f"quantized_matmul_grad:{_name}"] = _affine_product(_name, False)
+for _name in LAYOUTS:
+    PRODUCTS[f"quantized_matmul:{_name}"] = _product(_name, True)
+    PRODUCTS[f"quantized_matmul_grad:{_name}"] = _product(_name, False)
 PRODUCTS["quantized_matmul:q6_k"] = _unpacked_product("q6_k", True)
 PRODUCTS["quantized_matmul_grad:q6_k"] = _unpacked_product("q6_k", False)
 for _name in kernels.SOURCES:

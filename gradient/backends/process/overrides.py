@@ -172,6 +172,14 @@ def linear(self: ProcessBackend, x: Handle, weight: Any, bias: Handle | None = N
 
 
 @override
+def embedding(self: ProcessBackend, weight: Any, indices: Handle) -> Any:
+    if is_packed(weight) or not alike(weight) or 0 in (*weight.shape, *indices.shape):
+        return ProcessBackend.embedding(self, weight, indices)
+    shape = (*indices.shape, weight.shape[1])
+    return op(self.client, "embedding", shape, weight.dtype, (weight, indices))
+
+
+@override
 def rope(
     self: ProcessBackend, x: Handle, cos: Handle, sin: Handle, interleaved: bool = False
 ) -> Any:
