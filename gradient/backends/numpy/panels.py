@@ -22,8 +22,6 @@ from gradient.dtypes import HALF_PRECISION, float32
 
 CHUNK = 1 << 18
 """Weights, in whole panels, that a thread takes at a time."""
-UNPACKED = 1 << 22
-"""Weights, in whole panels, that are unpacked at a time while a weight is arranged."""
 ROWS_CHUNK = 1 << 16
 """Numbers of x, in whole groups of rows, that a thread rounds at a time."""
 
@@ -102,19 +100,10 @@ def arranged(weight: PackedArray) -> Panels:
     stored = weight.parts[0].view(np.uint8)
     if k % form.weights:  # of the codes that are bytes
         stored = np.pad(stored, ((0, 0), (0, -k % form.weights)))
-    halves, count = (() if form.apart else form.halves), (0 if form.apart else form.count)
-    panels, piece = rows // family.ROWS, max(1, UNPACKED // (family.ROWS * k))
-    unpacked = np.empty(min(panels, piece) * family.ROWS * blocks * form.weights, np.uint8)
-    for first in range(0, panels, piece):
-        number, chunk = min(piece, panels - first), max(1, CHUNK // (family.ROWS * k))
-        threads.parallel_for(
-            family.unpack, number, chunk, first, stored.reshape(-1), form.tag, form.weights,
-            form.size, n, blocks, np.array(halves, np.int64), count, unpacked, scales,
-        )  # fmt: skip
-        threads.parallel_for(
-            family.arrange, number, chunk, first, unpacked, form.weights, blocks,
-            np.array(form.planes), codes,
-        )  # fmt: skip
+    threads.parallel_for(
+        family.arrange, rows // family.ROWS, max(1, CHUNK // (family.ROWS * k)),
+        as_bytes(stored), form.tag, n, blocks, codes, scales,
+    )  # fmt: skip
     if form.apart:
         _arrange_fields(weight.parts[1:], scales, rows, family.ROWS)
     if not write_count(weight.parts):

@@ -17,12 +17,15 @@ Weights come back from their stored blocks, never from here.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from gradient.backends.numpy.kernels import formats, instructions
 from gradient.backends.numpy.kernels.compilation import ordered_kernel
@@ -31,6 +34,7 @@ from gradient.backends.numpy.kernels.formats import (
     FORMATS,
     I8,
     I16,
+    I32,
     I64,
     INTEGERS,
     WIDTH,
@@ -50,6 +54,8 @@ STEP = 32
 """Weights of each row whose products are summed before they are scaled, by x's scale too."""
 WORD = 64
 """Bytes: four codes of each row."""
+MULTIPLES = 16
+"""Bytes that a stored block's multiples take in a register."""
 
 
 class Step:
@@ -284,111 +290,194 @@ _add("nf4", 64, 32, _pairs_of(64), (4,), _nf4, zero=128, halves=(0,), apart=True
 
 
 # Arranging ----------------------------------------------------------------------------------------
+#
+# A block of each of a panel's rows is unpacked into memory that stays in the cache, and goes from
+# there to its place by vectors. Stored blocks are read once and in order, panels written once.
+
+
+def transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Of V vectors of sixteen 32-bit words, V a power of two, vector i those of the rows i, i + V,
+    ... one behind the other: vector j of word j of the rows 0 to 15."""
+    found, distance = list(vectors), 1
+    while distance < len(found):
+        lanes = range(ROWS)
+        low = [n ^ distance | ROWS if n & distance else n for n in lanes]
+        high = [n | ROWS if n & distance else n | distance for n in lanes]
+        for i in range(len(found)):
+            if not i & distance:
+                both = found[i], found[i + distance]
+                for at, numbers in ((i, low), (i + distance, high)):
+                    mask = ir.Constant(INTEGERS, numbers)
+                    found[at] = builder.shuffle_vector(*both, mask)
+        distance *= 2
+    return found
+
+
+def words_of_rows(builder: Any, pointer: Any, stride: int, count: int) -> list[Any]:
+    """The `count` first 32-bit words of sixteen rows `stride` bytes apart, a vector of each."""
+    vectors = []
+    for i in range(count):
+        rows = []
+        for row in range(i, ROWS, count):
+            place = builder.gep(pointer, [I64(stride * row)])
+            type_ = ir.VectorType(I32, count)
+            rows.append(builder.load(builder.bitcast(place, type_.as_pointer())))
+            rows[-1].align = 1
+        while len(rows) > 1:
+            mask = ir.Constant(
+                ir.VectorType(I32, 2 * rows[0].type.count), list(range(2 * rows[0].type.count))
+            )
+            rows = [
+                builder.shuffle_vector(a, b, mask)
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+            ]
+        vectors.append(rows[0])
+    return transposed(builder, vectors)
 
 
 @intrinsic
-def write_codes(context, weight, at, form, out, out_at):
-    """Write the codes of the block that is stored at byte `at`, a byte each, from out_at on."""
+def panel_sizes(context, form):
+    """Of a format: (bytes of a stored block, of a block's codes in a panel, of its fields there,
+    of the memory that `read_block` and `write_block` share)."""
     fmt = format_of(form)
+    sizes = fmt.size, fmt.code_bytes, fmt.scale_bytes, ROWS * (fmt.weights + 2 * MULTIPLES)
 
     def generate(context, builder, signature, arguments):
-        block, place = _pointers(context, builder, signature, arguments)
-        for i, codes in enumerate(fmt.read(Block(builder, block))):
-            _store_bytes(builder, place, WIDTH * i, codes)
-        return context.get_dummy_value()
+        numbers = [context.get_constant(types.int64, size) for size in sizes]
+        return context.make_tuple(builder, signature.return_type, numbers)
 
-    return types.void(weight, types.int64, form, out, types.int64), generate
+    return types.UniTuple(types.int64, len(sizes))(form), generate
 
 
 @intrinsic
-def write_multiples(context, weight, at, form, out, out_at):
-    """Write the multiples of the block that is stored at byte `at`: sixteen bytes, or none."""
+def read_block(context, weight, at, row, form, held):
+    """Put what is stored in the block at byte `at` of `weight` into `held`, as the row `row`.
+
+    held    codes, a byte each (ROWS, weights); multiples (ROWS, MULTIPLES); halves (halves, ROWS)
+    """
     fmt = format_of(form)
 
     def generate(context, builder, signature, arguments):
-        block, place = _pointers(context, builder, signature, arguments)
+        weight_, at_, row_, _, held_ = arguments
+        stored = context.make_array(weight)(context, builder, weight_).data
+        pointer = builder.gep(stored, [at_])
+        place = context.make_array(held)(context, builder, held_).data
+        block, codes = Block(builder, pointer), builder.mul(row_, I64(fmt.weights))
+        for i, each in enumerate(fmt.read(block)):
+            _store_bytes(builder, builder.gep(place, [codes]), WIDTH * i, each)
+        place = builder.gep(place, [I64(ROWS * fmt.weights)])
         if fmt.multiples is not None:
-            _store_bytes(builder, place, 0, fmt.multiples(Block(builder, block)))
+            to = builder.gep(place, [builder.mul(row_, I64(MULTIPLES))])
+            _store_bytes(builder, to, 0, fmt.multiples(block))
+        place = builder.gep(place, [builder.add(builder.mul(row_, I64(2)), I64(ROWS * MULTIPLES))])
+        for i, half in enumerate(() if fmt.apart else fmt.halves):
+            value = builder.load(
+                builder.bitcast(builder.gep(pointer, [I64(half)]), I16.as_pointer())
+            )
+            value.align = 1
+            to = builder.bitcast(builder.gep(place, [I64(2 * ROWS * i)]), I16.as_pointer())
+            builder.store(value, to).align = 1
         return context.get_dummy_value()
 
-    return types.void(weight, types.int64, form, out, types.int64), generate
+    return types.void(weight, types.int64, types.int64, form, held), generate
 
 
-def _pointers(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, Any]:
-    weight, at, _, out, out_at = arguments
-    arrays = (signature.args[0], weight, at), (signature.args[3], out, out_at)
-    a, b = (
-        builder.gep(context.make_array(kind)(context, builder, array).data, [start])
-        for kind, array, start in arrays
-    )
-    return a, b
+@intrinsic
+def write_block(context, held, form, codes, codes_at, scales, scales_at):
+    """Put the block of all rows that `held` has into a panel: its codes from byte `codes_at` on,
+    its fields from byte `scales_at` on, unless they are stored apart."""
+    fmt = format_of(form)
+
+    def generate(context, builder, signature, arguments):
+        held_, _, codes_, codes_at_, scales_, scales_at_ = arguments
+        source = context.make_array(held)(context, builder, held_).data
+        place = context.make_array(codes)(context, builder, codes_).data
+        place = builder.gep(place, [codes_at_])
+        with cgutils.for_range(builder, I64(fmt.steps), intp=I64) as loop:
+            step = builder.gep(source, [builder.mul(loop.index, I64(STEP))])
+            words = [
+                Vector(builder, word)
+                for word in words_of_rows(builder, step, fmt.weights, STEP // 4)
+            ]
+            to = builder.gep(place, [builder.mul(loop.index, I64(fmt.step_bytes))])
+            shift = at = 0
+            for width in fmt.planes:
+                mask = ((1 << width) - 1 << shift) * 0x01010101
+                for j in range(width):
+                    fields = []
+                    for field in range(8 // width):
+                        code, left = words[j + width * field] & mask, width * field - shift
+                        fields.append(code << left if left > 0 else code >> -left if left else code)
+                    word = functools.reduce(operator.or_, fields)
+                    _store(builder, builder.gep(to, [I64(WORD * at)]), word.value)
+                    at += 1
+                shift += width
+        if fmt.apart:
+            return context.get_dummy_value()
+        place = context.make_array(scales)(context, builder, scales_).data
+        place = builder.gep(place, [scales_at_])
+        source = builder.gep(source, [I64(ROWS * fmt.weights)])
+        numbers = builder.gep(source, [I64(ROWS * MULTIPLES)])
+        for i in range(len(fmt.halves)):
+            here, to = (builder.gep(p, [I64(2 * ROWS * i)]) for p in (numbers, place))
+            value = builder.load(builder.bitcast(here, ir.VectorType(I16, ROWS).as_pointer()))
+            value.align = 1
+            _store(builder, to, value)
+        place = builder.gep(place, [I64(2 * ROWS * len(fmt.halves))])
+        if fmt.count:
+            of_four = words_of_rows(builder, source, MULTIPLES, 4)
+        for first in range(0, fmt.count, 4):
+            count = min(4, fmt.count - first)
+            bytes_ = builder.bitcast(of_four[first // 4], ir.VectorType(I8, 4 * ROWS))
+            order = [4 * row + i for i in range(count) for row in range(ROWS)]
+            mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+            value = builder.shuffle_vector(bytes_, bytes_, mask)
+            _store(builder, builder.gep(place, [I64(ROWS * first)]), value)
+        return context.get_dummy_value()
+
+    at = types.int64
+    return types.void(held, form, codes, at, scales, at), generate
+
+
+@intrinsic
+def ask_for(context, array, at, count):
+    """Ask for `count` bytes of an array from `at` on, which may lie behind its end."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = context.make_array(array)(context, builder, arguments[0]).data
+        with cgutils.for_range_slice(builder, I64(0), arguments[2], I64(WORD), I64) as (index, _):
+            place = builder.gep(pointer, [builder.add(arguments[1], index)])
+            instructions.prefetch(builder, place)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
 
 
 def _store_bytes(builder: Any, place: Any, at: int, codes: Vector) -> None:
     type_ = ir.VectorType(I8, WIDTH)
-    place = builder.bitcast(builder.gep(place, [I64(at)]), type_.as_pointer())
-    builder.store(builder.trunc(codes.value, type_), place).align = 1
+    _store(builder, builder.gep(place, [I64(at)]), builder.trunc(codes.value, type_))
+
+
+def _store(builder: Any, place: Any, value: Any) -> None:
+    builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
 
 
 @ordered_kernel
-def unpack(
-    start, stop, first, weight, form, weights, size, rows, blocks, halves, count, unpacked, scales
-):  # fmt: skip
-    """Write the codes of the panels start to stop behind the panel `first`, a byte each, to
-    `unpacked` (panels, blocks, ROWS, weights), and their fields to their places in `scales`.
+def arrange(start, stop, weight, form, rows, blocks, codes, scales):
+    """Write the panels start to stop of a weight (rows, K) to their places in `codes` and `scales`.
 
-    weight    the bytes of stored blocks
-    form, weights, size, halves, count
-              of the `Panels`; `halves` an array
-    scales    all panels', uint8; without halves or multiples they are left alone
+    weight    the bytes of its stored blocks, `blocks` a row; missing rows of a panel become zeros
+    scales    left alone by formats that store their fields apart
     """
-    fields = 2 * halves.size + count
-    multiples = np.zeros(ROWS, np.uint8)
+    size, code_bytes, scale_bytes, held_bytes = panel_sizes(form)
+    held = np.zeros(held_bytes, np.uint8)
     for panel in range(start, stop):
+        first, count = panel * ROWS, max(0, min(ROWS, rows - panel * ROWS))
+        if count < ROWS:
+            held[:] = 0
         for block in range(blocks):
-            place = ((first + panel) * blocks + block) * ROWS * fields
-            for r in range(ROWS):
-                row, to = (first + panel) * ROWS + r, place + r
-                at = ((panel * blocks + block) * ROWS + r) * weights
-                if row >= rows:
-                    unpacked[at : at + weights] = 0
-                    for i in range(halves.size):
-                        scales[place + 2 * (ROWS * i + r)] = 0
-                        scales[place + 2 * (ROWS * i + r) + 1] = 0
-                    for i in range(count):
-                        scales[to + ROWS * (2 * halves.size + i)] = 0
-                    continue
-                stored = (row * blocks + block) * size
-                write_codes(weight, stored, form, unpacked, at)
-                write_multiples(weight, stored, form, multiples, 0)
-                for i in range(halves.size):
-                    scales[place + 2 * (ROWS * i + r)] = weight[stored + halves[i]]
-                    scales[place + 2 * (ROWS * i + r) + 1] = weight[stored + halves[i] + 1]
-                for i in range(count):
-                    scales[to + ROWS * (2 * halves.size + i)] = multiples[i]
-
-
-@ordered_kernel
-def arrange(start, stop, first, unpacked, weights, blocks, planes, codes):
-    """Put the codes of the panels start to stop behind the panel `first`, as `unpack` gives them,
-    into the planes of `codes`, all panels'."""
-    steps = weights // STEP
-    row_words, words = unpacked.view(np.uint32), codes.view(np.uint32)
-    at = (first + start) * blocks * steps * (WORD // 4) * planes.sum()
-    for number in range(start * blocks, stop * blocks):
-        for step in range(steps):
-            begin = (number * ROWS * weights + step * STEP) // 4
-            shift = 0
-            for plane in range(planes.size):
-                width = planes[plane]
-                mask = np.uint32(((1 << width) - 1) * 0x01010101)
-                for word in range(width):
-                    for r in range(ROWS):
-                        value = np.uint32(0)
-                        here = begin + r * (weights // 4) + word
-                        for field in range(8 // width):
-                            code = row_words[here + width * field] >> np.uint32(shift)
-                            value |= (code & mask) << np.uint32(width * field)
-                        words[at] = value
-                        at += 1
-                shift += width
+            ask_for(weight, ((first + ROWS) * blocks + ROWS * block) * size, ROWS * size)
+            for row in range(count):
+                read_block(weight, ((first + row) * blocks + block) * size, row, form, held)
+            number = panel * blocks + block
+            write_block(held, form, codes, number * code_bytes, scales, number * scale_bytes)
