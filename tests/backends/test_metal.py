@@ -16,6 +16,7 @@ import gradient.functional as F
 from gradient import backends
 from gradient.backends import process
 from gradient.backends.process.overrides import OVERRIDES
+from gradient.backends.process.protocol import PluginMemoryError
 from gradient.dtypes.packed import PACKED
 from gradient.quantization import quantize
 from gradient.tensor import Tensor
@@ -93,6 +94,21 @@ def test_packed_weights_are_prepared_once_and_forgotten(exact_products: None) ->
         del weight
     backend.synchronize()
     assert backend.statistics()["arrays"] <= before["arrays"]
+
+
+def test_out_of_memory() -> None:
+    """MLX ends its process where memory is not to be had: it is not asked for."""
+    backend: Any = backends.get("metal")
+    x = gradient.arange(1 << 20, dtype=gradient.float32, device="metal")
+    y = x.unsqueeze(0) + x.unsqueeze(1)  # 4 TiB
+    with pytest.raises(PluginMemoryError, match="4398046511104 bytes are more than the device's"):
+        y[:2, 3].tolist()
+    assert x[:3].tolist() == [0, 1, 2]
+    backend.limit_memory(backend.statistics()["bytes"] + (1 << 20))
+    with pytest.raises(PluginMemoryError, match="add: MemoryError: 4194304 bytes more would be"):
+        (x + 1)[0].item()
+    backend.limit_memory(None)
+    assert (x + 1)[0].item() == 1
 
 
 COUNTING = """

@@ -7,6 +7,7 @@ with them; arrays are MLX's, which computes when something is read.
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +20,7 @@ from gradient.backends.metal import (
 from gradient.backends.metal.fused import FUSED
 from gradient.backends.metal.memory import uninitialized
 from gradient.backends.metal.ops import DTYPES, OPS, SHAPED, from_numpy, to_numpy
-from gradient.backends.process.numpy_plugin import Failed, Plugin, main
+from gradient.backends.process.numpy_plugin import VIEWS, Failed, Plugin, main
 
 PENDING = 512
 """Results after which what is queued is computed, though nothing was read: MLX would go on to
@@ -61,6 +62,7 @@ class MLXPlugin(Plugin):
         """By id of array, which has failed if one of them is right."""
         self.running = False  # a graph, whose arrays are its own
         self.gpu = mx.default_device() == mx.gpu
+        self.memory = device_memory()
 
     # Arrays --------------------------------------------------------------------------------------
 
@@ -117,6 +119,17 @@ class MLXPlugin(Plugin):
         if len(self.unsettled) > UNSETTLED and not self.running:
             self.settle(UNSETTLED // 2)
         mx.eval([x for x in map(self.arrays.get, wanted) if isinstance(x, mx.array)])
+
+    def check_limit(self, name: str, more: int) -> None:
+        # MLX finds out as it computes, and its CPU device ends the process.
+        if more > self.memory and name not in (*VIEWS, "full"):
+            raise MemoryError(f"{more} bytes are more than the device's memory, {self.memory}")
+        super().check_limit(name, more)
+
+    def describe(self, error: Exception, op: str) -> list[Any]:
+        if isinstance(error, RuntimeError) and "alloc" in str(error):  # MLX has no type for it
+            error = MemoryError(str(error))
+        return super().describe(error, op)
 
     def used(self) -> int:
         return sum(x.nbytes for x in self.arrays.values() if isinstance(x, mx.array))
@@ -237,6 +250,11 @@ class MLXPlugin(Plugin):
                 self.keep(number, before[number], doubts)
         self.pending = pending + outputs  # those inside are its own
         self.start([])
+
+
+def device_memory() -> int:
+    """Bytes that the device has; it shares the machine's."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def number(value: Any, dtype: Any) -> Any:
