@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.forwarding import forwarded
-from gradient.dtypes import result_type
-from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.dtypes import bool_, result_type
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.ops import reduce
 from gradient.tensor.arguments import axis_of, int_of, number_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.base import TensorBase
 from gradient.tensor.views import without_base
 
@@ -61,6 +62,9 @@ class Pairings(TensorBase):
     def cross(self: Any, other: Tensor, dim: int | None = None) -> Tensor:
         """The vector product along `dim`, by default the first of size 3."""
         x, y = self, tensor_of("cross", other)
+        same_dtype("cross", "other", x, y)
+        if x.dtype is bool_:
+            raise DTypeError(sentence("cross", "numbers", "bool", "cast with .to()"))
         if x.ndim != y.ndim:
             expected = f"an other of {x.ndim} dimensions"
             raise ShapeError(sentence("cross", expected, y.ndim))
@@ -131,6 +135,14 @@ def tensordot(
     return without_base((x @ y).reshape(out_size))
 
 
+COMPUTE_MODES = (
+    None,
+    "use_mm_for_euclid_dist_if_necessary",
+    "use_mm_for_euclid_dist",
+    "donot_use_mm_for_euclid_dist",
+)
+
+
 @forwarded
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """The p-norm distances of all pairs of rows: (..., P, D) and (..., R, D) -> (..., P, R).
@@ -140,6 +152,12 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
         expected = "matrices, or batches, of rows of one size"
         raise ShapeError(sentence("cdist", expected, f"{tuple(x.shape)} and {tuple(y.shape)}"))
+    for each in (x, y):
+        if not each.is_floating_point():
+            raise DTypeError(sentence("cdist", "a floating-point dtype", each.dtype))
+    if compute_mode not in COMPUTE_MODES:
+        expected = f"compute_mode one of {', '.join(map(repr, COMPUTE_MODES))}"
+        raise ArgumentError(sentence("cdist", expected, repr(compute_mode)))
     if number_of("cdist", "p", p) < 0:
         raise ArgumentError(sentence("cdist", "p of at least 0", p))
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)

@@ -50,6 +50,8 @@ class RealFunctions(TensorBase):
 
     def sinc(self: Any) -> Tensor:
         """sin(pi x) / (pi x), and 1 at 0."""
+        if self.is_floating_point() and self.dtype.itemsize < 4:  # pi x has more than 16 bits
+            return self.float().sinc().to(self.dtype)
         x = _float(self) * math.pi
         # Near 0 by its series: the quotient has no derivatives there.
         near = x.detach().abs() < 1e-2
@@ -119,10 +121,9 @@ class RealFunctions(TensorBase):
     def angle(self: Any) -> Tensor:
         """The angle of a real number: 0, or pi below 0; NaN stays."""
         x = _float(self)
-        zeros = x * 0.0 if x.requires_grad else x.detach()
-        below = x.detach() < 0
-        zeros = zeros.masked_fill(~x.detach().isnan(), 0.0)
-        return zeros.masked_fill(below, math.pi)
+        own = x.detach()
+        zeros = x.masked_fill(own == own, 0.0).masked_fill(own != own, math.nan)
+        return zeros.masked_fill(own < 0, math.pi)
 
     def conj(self: Any) -> Tensor:
         """The conjugate: of real numbers themselves."""

@@ -40,6 +40,8 @@ class Rearranging(TensorBase):
         """Turned k times by 90 degrees in the plane of two dimensions, from the first towards the
         second."""
         _at_least("rot90", self, 2)
+        if isinstance(dims, int):
+            raise TypeMismatch(sentence("rot90", "two ints as dims", dims))
         plane = ints_of("rot90", "dims", dims)
         if len(plane) != 2 or axis_of(plane[0], self.ndim) == axis_of(plane[1], self.ndim):
             raise ArgumentError(sentence("rot90", "two different dims", dims))

@@ -85,14 +85,15 @@ def trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
 ) -> Tensor:
     """The integral along `dim` by the trapezoidal rule, of points at `x`, or `dx` (1) apart."""
-    areas = _trapezoids("trapezoid", y, x, dx, dim)
-    return areas.sum(dim, dtype=areas.dtype if y.shape[dim] else y.dtype)
+    if isinstance(dx, bool):
+        raise TypeMismatch(sentence("trapezoid", "a number as dx", dx))
+    return _integral("trapezoid", y, x, dx, dim)
 
 
 @forwarded
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
     """As `trapezoid`."""
-    return trapezoid(y, x, dx=dx, dim=dim)
+    return _integral("trapz", y, x, dx, dim)
 
 
 @forwarded
@@ -100,36 +101,43 @@ def cumulative_trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
 ) -> Tensor:
     """The integrals along `dim` from the first point to each later one."""
-    return _trapezoids("cumulative_trapezoid", y, x, dx, dim).cumsum(dim)
+    if isinstance(dx, bool):
+        raise TypeMismatch(sentence("cumulative_trapezoid", "a number as dx", dx))
+    sums, widths, axis = _neighbours("cumulative_trapezoid", y, x, dx, dim)
+    return (sums * widths / 2).cumsum(axis)
 
 
-def _trapezoids(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
-    """The areas between neighbours."""
+def _integral(caller: str, y: Any, x: Any, dx: Any, dim: int) -> Any:
+    sums, widths, axis = _neighbours(caller, y, x, dx, dim)
+    if not y.shape[axis]:
+        return y.detach().sum(axis, dtype=y.dtype)
+    if isinstance(widths, TensorBase):
+        return (sums * widths).sum(axis) / 2
+    return sums.sum(axis) * widths / 2
+
+
+def _neighbours(caller: str, y: Any, x: Any, dx: Any, dim: int) -> tuple[Any, Any, int]:
+    """The sums of neighbours, how far they lie apart, and the axis."""
     axis = axis_of(dim, tensor_of(caller, y).ndim)
     if not y.ndim:
         raise IndexOutOfRange(sentence(caller, "at least 1 dimension", "0"))
-    if y.dtype is bool_ or (x is not None and x.dtype is bool_):
+    if y.dtype is bool_ or (x is not None and tensor_of(caller, x).dtype is bool_):
         raise DTypeError(sentence(caller, "numbers", "bool"))
-    if dx is not None:
-        number_of(caller, "dx", dx)
-        if isinstance(dx, bool):
-            raise TypeMismatch(sentence(caller, "a number as dx", dx))
     if x is not None and dx is not None:
         raise ArgumentError(sentence(caller, "x or dx", "both"))
+    step = 1 if dx is None else number_of(caller, "dx", dx)
     n = y.shape[axis]
     if not n:
-        return y * (1.0 if dx is None else dx)
-    between = y.narrow(axis, 1, n - 1) + y.narrow(axis, 0, n - 1)
+        return y, step, axis
+    sums = y.narrow(axis, 1, n - 1) + y.narrow(axis, 0, n - 1)
     if x is None:
-        return between * ((1 if dx is None else dx) / 2)
+        return sums, step, axis
     if x.ndim == 1:
         if x.shape[0] != n:
             raise ShapeError(sentence(caller, f"as many x as y, {n}", x.shape[0]))
-        widths = x.diff().reshape([-1 if i == axis else 1 for i in range(y.ndim)])
-    else:
-        x = x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)) if x.ndim < y.ndim else x
-        widths = x.diff(dim=axis)
-    return widths * between / 2
+        return sums, x.diff().reshape([-1 if i == axis else 1 for i in range(y.ndim)]), axis
+    x = x.reshape((1,) * (y.ndim - x.ndim) + tuple(x.shape)) if x.ndim < y.ndim else x
+    return sums, x.diff(dim=axis), axis
 
 
 @forwarded

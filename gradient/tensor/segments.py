@@ -10,7 +10,7 @@ import numpy as np
 from gradient.autograd.modes import no_grad
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, iinfo, int64
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.ops import index as ops
 from gradient.tensor.arguments import axis_of, tensor_of
@@ -121,6 +121,8 @@ class Segments(TensorBase):
 
 
 def _known(caller: str, reduce: str, names: Sequence[str]) -> None:
+    if not isinstance(reduce, str):
+        raise TypeMismatch(sentence(caller, "a string as reduce", repr(reduce)))
     if reduce not in names:
         raise ArgumentError(sentence(caller, f"reduce one of {', '.join(names)}", repr(reduce)))
 

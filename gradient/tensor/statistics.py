@@ -36,6 +36,8 @@ class Statistics(TensorBase):
         self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The mean of the elements that are not NaN."""
+        if not self.is_floating_point():
+            raise DTypeError(sentence("nanmean", "a floating-point dtype", self.dtype))
         x = self if dtype is None else self.to(dtype=dtype)
         if not x.is_floating_point():
             raise DTypeError(sentence("nanmean", "a floating-point dtype", x.dtype))
@@ -49,10 +51,10 @@ class Statistics(TensorBase):
         if not self.is_floating_point():
             return self.median() if dim is None else self.median(dim, keepdim)
         if dim is None:
-            flat = self.reshape(-1)
-            if not flat.numel():
+            if not self.numel():
                 return self.new_tensor(math.nan)
-            return without_base(_median(flat, 0)[0].reshape(()))
+            numbers = self[~self.detach().isnan()]
+            return numbers.median() if numbers.numel() else self.median()
         axis = axis_of(dim, self.ndim)
         if not self.ndim:
             return ValuesAndIndices(self.clone(), self.long() * 0)
@@ -142,7 +144,7 @@ class Statistics(TensorBase):
         """The slices of `dim` whose p-norm is beyond `maxnorm` scaled down to it."""
         if self.ndim < 2:
             raise ShapeError(sentence("renorm", "at least 2 dimensions", self.ndim))
-        if not number_of("renorm", "p", p) > 0 or number_of("renorm", "maxnorm", maxnorm) < 0:
+        if not number_of("renorm", "p", p) > 0 or not number_of("renorm", "maxnorm", maxnorm) >= 0:
             expected = "p above 0 and maxnorm of at least 0"
             raise ArgumentError(sentence("renorm", expected, f"{p} and {maxnorm}"))
         axis = axis_of(dim, self.ndim)
@@ -166,11 +168,18 @@ class Statistics(TensorBase):
         x = self if self.ndim == 2 else self.reshape(1, -1)
         x = x if x.is_floating_point() else x.float()
         n = x.shape[1]
-        for name, each in (("fweights", fweights), ("aweights", aweights)):
-            if each is not None and (each.ndim > 1 or each.numel() != n):
+        for name, each, kind in (
+            ("fweights", fweights, "integral"),
+            ("aweights", aweights, "floating-point"),
+        ):
+            if each is None:
+                continue
+            if each.is_floating_point() is (kind == "integral"):
+                raise DTypeError(sentence("cov", f"{name} of a {kind} dtype", each.dtype))
+            if each.ndim > 1 or each.numel() != n:
                 expected = f"{name} of one dimension, one for each of {n} observations"
                 raise ShapeError(sentence("cov", expected, tuple(each.shape)))
-            if each is not None and each.numel() and bool((each.detach() < 0).any()):
+            if each.numel() and bool((each.detach() < 0).any()):
                 raise ArgumentError(sentence("cov", f"{name} of at least 0", "a negative one"))
         present: list[Any] = [w for w in (fweights, aweights) if w is not None]
         weights = math.prod(present[1:], start=present[0]) if present else None

@@ -83,6 +83,9 @@ EDGES: dict[str, tuple[Any, str]] = {
     "G.trapezoid(G.zeros(0, 2, dtype=G.int64), dim=0)": ([0, 0], "int64"),
     "G.trapezoid(G.tensor([5]))": (0, "float32"),
     "G.float_power(2, G.tensor([1, 2]))": ([2, 4], "float64"),
+    "G.trapezoid(G.tensor([5.0]), dx=INF)": (NAN, "float32"),
+    "G.trapezoid(G.tensor([1]), G.tensor([[1], [1]]))": ([], "float32"),
+    "G.sinc(G.tensor([1.0], dtype=G.bfloat16)).abs() < 1e-7": ([True], "bool"),
 }
 """What PyTorch 2.13 gives."""
 
@@ -108,18 +111,36 @@ def test_derivatives_at_edges():
     assert gradients(lambda x: gradient.copysign(x, -1.0), [math.nan]) == [nan]
     a, b = gradients(lambda a, b: gradient.cdist(a, b, p=math.inf), [[3.0, -3.0]], [[1.0, -1.0]])
     assert (a, b) == ([[1, -1]], [[-1, 1]])  # all of it for each at a tie
+    (x,) = gradients(gradient.nanmedian, [1.0, math.nan, 1.0, 2.0])
+    assert x == [0.5, 0, 0.5, 0]
+    (x,) = gradients(lambda x: 1 / x.angle(), [math.nan, -1.0])
+    assert x == [0, 0]
     (x,) = gradients(lambda x: x.renorm(2, 0, 1.0), [[1.0, math.nan], [0.0, 0.0]])
     assert x == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize(
     "expression",
-    ["G.isin(G.tensor([True]), 1)", "G.gradient(G.tensor([True, False]))",
+    ["G.ones(2).int().nanmean(dtype=G.float32)", "G.ones(2).nanmean(dtype=G.int64)",
+     "G.cdist(G.ones(1, 2), G.ones(1, 2).int())", "G.ones(2).cov(fweights=G.ones(2))",
+     "G.ones(2).cov(aweights=G.ones(2).int())", "G.ones(3).cross(G.ones(3).double())",
+     "G.isin(G.tensor([True]), 1)", "G.gradient(G.tensor([True, False]))",
      "G.hypot(G.tensor([3]), G.tensor([4]))", "G.logaddexp2(G.tensor([3]), G.tensor([4]))"],
 )  # fmt: skip
 def test_dtypes_that_are_refused(expression: str):
     with pytest.raises(gradient.errors.DTypeError):
         eval(expression, {"G": gradient})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["G.cdist(G.ones(1, 2), G.ones(1, 2), compute_mode='no')", "G.ones(2, 2).renorm(2, 0, NAN)",
+     "G.ones(2).scatter_reduce(0, G.tensor([0]), G.ones(1), 3)", "G.ones(2, 2).rot90(dims=1)",
+     "G.trapezoid(G.ones(2), dx=True)", "G.trapezoid(G.ones(2), 'no')"],
+)  # fmt: skip
+def test_arguments_that_are_refused(expression: str):
+    with pytest.raises((gradient.errors.ArgumentError, gradient.errors.TypeMismatch)):
+        eval(expression, {"G": gradient, "NAN": NAN})
 
 
 @pytest.mark.parametrize("reduce", ["prod", "amax", "amin"])
