@@ -11,7 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 EXAMPLES = Path(__file__).resolve().parent
-PORTED = ("spiral_mlp", "char_gpt", "digits_cnn", "names_mlp", "own_op")
+PORTED = (
+    *("spiral_mlp", "char_gpt", "digits_cnn", "names_mlp", "own_op"),
+    *("bars_vae", "ring_gan", "cartpole_reinforce"),
+)
 
 # All that porting changes. A line that imports gradient and is not listed here cannot be ported.
 TORCH_IMPORTS = {

@@ -57,6 +57,25 @@ def test_names_mlp_learns_spelling():
     assert all(word == "" or word.isalpha() for word in result["words"])
 
 
+def test_bars_vae_learns_and_draws():
+    result = under_torch.load("bars_vae").main(["--steps", "400"])
+    assert result["losses"][0] > 44  # about 64 ln 2: each pixel is a coin
+    assert mean(result["losses"][-20:]) < 24
+    assert all(set(image) <= set("#.\n") and len(image) == 71 for image in result["images"])
+
+
+def test_ring_gan_reaches_the_ring():
+    result = under_torch.load("ring_gan").main(["--steps", "600"])
+    assert result["distance"] < 0.4
+    assert result["reached"] >= 6
+
+
+def test_cartpole_reinforce_learns_to_balance():
+    lengths = under_torch.load("cartpole_reinforce").main(["--steps", "25"])["lengths"]
+    assert lengths[0] < 40
+    assert mean(lengths[-3:]) > 100
+
+
 def test_own_op_tells_the_right_gradient_from_the_wrong_one():
     result = under_torch.load("own_op").main(["--steps", "300"])
     assert result["right"] is True
