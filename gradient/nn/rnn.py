@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar, cast, overload
 
 from gradient import functional as F
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.nn import init
 from gradient.nn.module import Module
+from gradient.nn.packed_sequence import PackedSequence, equal_steps
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import changed
 from gradient.ops.recurrent import gru, lstm, rnn
@@ -168,12 +169,24 @@ class _Sequence(_Recurrent[Given]):
                 self._add_weights(f"_l{layer}{direction}", size, bias, device, dtype)
         self.reset_parameters()
 
-    def forward(self, input: Tensor, hx: Given | None = None) -> tuple[Tensor, Given]:
+    @overload
+    def forward(self, input: Tensor, hx: Given | None = None) -> tuple[Tensor, Given]: ...
+    @overload
+    def forward(
+        self, input: PackedSequence, hx: Given | None = None
+    ) -> tuple[PackedSequence, Given]: ...
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Given | None = None
+    ) -> tuple[Tensor | PackedSequence, Given]:
         """The last layer's h at all times, (T, N, directions * hidden_size), and the final states.
 
         Each state, given and returned, is (num_layers * directions, N, hidden_size). Without a
         batch N is absent everywhere. `hx` is zeros unless given. With `proj_size`, h has that size.
+        Of a packed sequence h is packed too, and each sequence's final state is that of its last
+        step.
         """
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx)
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{type(self).__name__}: expected an input (T, {self.input_size}) or one with a "
@@ -184,7 +197,38 @@ class _Sequence(_Recurrent[Given]):
         x = x.transpose(0, 1) if batched and self.batch_first else x  # (T, N, input_size)
         if x.shape[0] == 0:
             raise ShapeError(f"{type(self).__name__}: expected at least 1 step, got 0")
-        before = self._initial(hx, x, batched)
+        x, final = self._layers(x, self._initial(hx, x, x.shape[1], batched), self._run)
+        if not batched:
+            return x.squeeze(1), self._as_given(tuple(state.squeeze(1) for state in final))
+        return x.transpose(0, 1) if self.batch_first else x, self._as_given(final)
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: Given | None
+    ) -> tuple[PackedSequence, Given]:
+        data, sizes, order, back = input
+        if data.ndim != 2 or data.shape[1] != self.input_size:
+            raise ShapeError(
+                f"{type(self).__name__}: expected packed data (steps, {self.input_size}), got "
+                f"{tuple(data.shape)}"
+            )
+        before = self._initial(hx, data, int(sizes[0]), True)
+        if order is not None:
+            before = tuple(state.index_select(1, order) for state in before)
+        runs = equal_steps(sizes)
+        x, final = self._layers(
+            data, before, lambda x, suffix, state: self._run_packed(x, runs, suffix, state)
+        )
+        if back is not None:
+            final = tuple(state.index_select(1, back) for state in final)
+        return PackedSequence(x, sizes, order, back), self._as_given(final)
+
+    def _layers(
+        self,
+        x: Tensor,
+        before: State,
+        run: Callable[[Tensor, str, State], tuple[Tensor, State]],
+    ) -> tuple[Tensor, State]:
+        """The last layer's h, and the final states of all layers and directions."""
         after: list[State] = []
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0.0:
@@ -192,18 +236,15 @@ class _Sequence(_Recurrent[Given]):
             outputs = []
             for direction in self.directions:
                 start = tuple(state[len(after)] for state in before)
-                output, end = self._run(x, f"_l{layer}{direction}", start)
+                output, end = run(x, f"_l{layer}{direction}", start)
                 outputs.append(output)
                 after.append(end)
             x = cat(outputs, -1) if len(outputs) > 1 else outputs[0]
-        final = tuple(stack([state[place] for state in after]) for place in range(self.states))
-        if not batched:
-            return x.squeeze(1), self._as_given(tuple(state.squeeze(1) for state in final))
-        return x.transpose(0, 1) if self.batch_first else x, self._as_given(final)
+        return x, tuple(stack([state[place] for state in after]) for place in range(self.states))
 
-    def _initial(self, hx: Given | None, x: Tensor, batched: bool) -> State:
+    def _initial(self, hx: Given | None, x: Tensor, rows: int, batched: bool) -> State:
         layers = self.num_layers * len(self.directions)
-        shapes = [(layers, x.shape[1], size) for size in (self.output_size, self.hidden_size)][
+        shapes = [(layers, rows, size) for size in (self.output_size, self.hidden_size)][
             : self.states
         ]
         if hx is None:
@@ -224,6 +265,31 @@ class _Sequence(_Recurrent[Given]):
         backwards = suffix.endswith("_reverse")
         output, end = self._all_steps(x.flip(0) if backwards else x, suffix, state)
         return output.flip(0) if backwards else output, end
+
+    def _run_packed(
+        self, x: Tensor, runs: list[tuple[int, int]], suffix: str, state: State
+    ) -> tuple[Tensor, State]:
+        """`_run` over packed data (steps, input_size): the steps that equally many sequences have
+        go together. Forwards, a sequence that ends keeps its state; backwards, it joins then."""
+        backwards = suffix.endswith("_reverse")
+        parts = x.split([steps * rows for steps, rows in runs])
+        places = range(len(runs))[:: -1 if backwards else 1]
+        outputs: list[Tensor] = []
+        ended: list[State] = []  # the shortest first
+        now = tuple(part[: runs[places[0]][1]] for part in state)
+        for place in places:
+            steps, rows = runs[place]
+            had = now[0].shape[0]
+            if had < rows:
+                now = tuple(cat([n, s[had:rows]]) for n, s in zip(now, state, strict=True))
+            elif had > rows:
+                ended.append(tuple(part[rows:] for part in now))
+                now = tuple(part[:rows] for part in now)
+            output, now = self._run(parts[place].reshape(steps, rows, -1), suffix, now)
+            outputs.append(output.reshape(steps * rows, -1))
+        of_parts = zip(now, *reversed(ended), strict=True)
+        end = tuple(cat(list(parts)) for parts in of_parts)
+        return cat(outputs[:: -1 if backwards else 1]), end
 
     def _all_steps(self, x: Tensor, suffix: str, state: State) -> tuple[Tensor, State]:
         """All h of the steps in x (T, N, input_size), and the last state."""

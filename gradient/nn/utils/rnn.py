@@ -7,9 +7,26 @@ from typing import TYPE_CHECKING
 
 from gradient import absent
 from gradient.errors import ArgumentError
+from gradient.nn.packed_sequence import (
+    PackedSequence,
+    invert_permutation,
+    pack_padded_sequence,
+    pad_packed_sequence,
+)
 from gradient.tensor import Tensor
 from gradient.tensor.creation import full
 from gradient.tensor.joining import cat, stack
+
+__all__ = [
+    "PackedSequence",
+    "invert_permutation",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpack_sequence",
+    "unpad_sequence",
+]
 
 
 def pad_sequence(
@@ -42,6 +59,19 @@ def unpad_sequence(
     """The sequences that `pad_sequence` (on the right) joined, given their lengths (N,)."""
     rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [row[:length] for row, length in zip(rows.unbind(0), lengths.tolist(), strict=True)]
+
+
+def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
+    """Sequences (L_i, ...), packed; longest first, unless `enforce_sorted` is False."""
+    sequences = list(sequences)
+    lengths = [sequence.shape[0] for sequence in sequences]
+    return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
+
+
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
+    """The sequences that `pack_sequence` joined."""
+    padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
+    return unpad_sequence(padded, lengths, batch_first=True)
 
 
 if not TYPE_CHECKING:

@@ -1,0 +1,162 @@
+"""Sequences of different lengths, packed: the first steps of all, then the second ones ..."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gradient.dtypes import DType, int64
+from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
+from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, full
+from gradient.tensor.device import DeviceLike
+from gradient.tensor.from_data import tensor
+from gradient.tensor.joining import cat
+
+
+class _Fields(NamedTuple):
+    data: Tensor
+    batch_sizes: Tensor
+    sorted_indices: Tensor | None
+    unsorted_indices: Tensor | None
+
+
+class PackedSequence(_Fields):
+    """N sequences, longest first, step by step. `pack_padded_sequence` makes one.
+
+    data              (sum of the lengths, ...): at each step, those sequences that have it
+    batch_sizes       (T,) int64 on the CPU: how many these are
+    sorted_indices    (N,) int64: the place of each among the sequences as they were given; None
+                      where they were given longest first
+    unsorted_indices  (N,) int64: the inverse of this order
+    """
+
+    def __new__(
+        cls,
+        data: Tensor,
+        batch_sizes: Tensor | None = None,
+        sorted_indices: Tensor | None = None,
+        unsorted_indices: Tensor | None = None,
+    ) -> PackedSequence:
+        if batch_sizes is None:
+            raise TypeMismatch(sentence("PackedSequence", "batch_sizes as a Tensor", None))
+        if unsorted_indices is None and sorted_indices is not None:
+            unsorted_indices = invert_permutation(sorted_indices)
+        return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the data lie on a CUDA device."""
+        return self.data.is_cuda
+
+    def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
+        """The data in another dtype or on another device, as `Tensor.to`; indices follow them."""
+        data = self.data.to(*args, **kwargs)
+        if data is self.data:
+            return self
+        order = (None if x is None else x.to(data.device) for x in self[2:])
+        return PackedSequence(data, self.batch_sizes, *order)
+
+    def cpu(self) -> PackedSequence:
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: DeviceLike = "cuda") -> PackedSequence:
+        """On a CUDA device."""
+        return self.to(device)
+
+    def double(self) -> PackedSequence:
+        """In float64."""
+        return PackedSequence(self.data.double(), *self[1:])
+
+    def float(self) -> PackedSequence:
+        """In float32."""
+        return PackedSequence(self.data.float(), *self[1:])
+
+    def half(self) -> PackedSequence:
+        """In float16."""
+        return PackedSequence(self.data.half(), *self[1:])
+
+    def type(self, dtype: DType) -> PackedSequence:
+        """In another dtype."""
+        return self.to(dtype)
+
+
+def invert_permutation(permutation: Tensor | None) -> Tensor | None:
+    """The permutation (N,) that takes back another; of None (the given order), None."""
+    if permutation is None:
+        return None
+    return permutation.argsort()
+
+
+def pack_padded_sequence(
+    input: Tensor,
+    lengths: Tensor | Sequence[int],
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
+) -> PackedSequence:
+    """The sequences of a padded tensor (T, N, ...), or (N, T, ...) with `batch_first`, of so many
+    steps each. `enforce_sorted` takes them longest first only; else they are sorted here."""
+    name = "pack_padded_sequence"
+    x = input.transpose(0, 1) if batch_first else input
+    given = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
+    if len(given) != x.shape[1]:
+        raise ShapeError(sentence(name, f"{x.shape[1]} lengths", len(given)))
+    if not given or min(given) <= 0:
+        raise ArgumentError(sentence(name, "lengths of at least 1", given))
+    if max(given) > x.shape[0]:
+        raise ArgumentError(sentence(name, f"lengths of at most {x.shape[0]}", max(given)))
+    order = sorted(range(len(given)), key=lambda n: -given[n])
+    if enforce_sorted and any(a < b for a, b in zip(given, given[1:], strict=False)):
+        raise ArgumentError(
+            f"{name}: expected lengths in decreasing order, got {given}; "
+            "enforce_sorted=False takes them in any order"
+        )
+    sizes = [sum(length > step for length in given) for step in range(max(given))]
+    steps = [step for step, size in enumerate(sizes) for _ in range(size)]
+    rows = [order[n] for size in sizes for n in range(size)]
+    data = x[tensor(steps, device=x.device), tensor(rows, device=x.device)]
+    indices = None if enforce_sorted else tensor(order, device=x.device)
+    return PackedSequence(data, tensor(sizes), indices)
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `pack_padded_sequence` took: (T, N, ...), or (N, T, ...) with `batch_first`, widened to
+    `total_length` steps where that is given, and the lengths (N,) int64."""
+    data, sizes = sequence.data, sequence.batch_sizes.tolist()
+    steps, device = len(sizes), data.device
+    if total_length is not None:
+        if total_length < steps:
+            raise ArgumentError(
+                sentence("pad_packed_sequence", f"total_length of at least {steps}", total_length)
+            )
+        steps = total_length
+    starts, places = 0, []
+    for size in [*sizes, *[0] * (steps - len(sizes))]:
+        # What is not there is the row after the last one, which holds the padding.
+        row = [starts + n if n < size else data.shape[0] for n in range(sizes[0])]
+        places.append(row)
+        starts += size
+    padding = full((1, *data.shape[1:]), padding_value, dtype=data.dtype, device=device)
+    padded = cat([data, padding])[tensor(places, dtype=int64, device=device)]
+    lengths = (sequence.batch_sizes.unsqueeze(1) > arange(sizes[0])).sum(0)
+    if sequence.unsorted_indices is not None:
+        padded = padded.index_select(1, sequence.unsorted_indices)
+        lengths = lengths.index_select(0, sequence.unsorted_indices.cpu())
+    return padded.transpose(0, 1) if batch_first else padded, lengths
+
+
+def equal_steps(batch_sizes: Tensor) -> list[tuple[int, int]]:
+    """The steps that equally many sequences have, in order: (steps, sequences)."""
+    runs: list[tuple[int, int]] = []
+    for size in batch_sizes.tolist():
+        if runs and runs[-1][1] == size:
+            runs[-1] = (runs[-1][0] + 1, size)
+        else:
+            runs.append((1, size))
+    return runs
