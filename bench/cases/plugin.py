@@ -9,6 +9,8 @@ and the plugin copy at the same time where two cores are free; else twice as lon
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -18,12 +20,15 @@ import numpy as np
 
 import gradient
 import gradient.functional as F
+from bench import random_llama
 from bench.cases import Options
 from bench.machine import installed
 from bench.measure import interleave
 from bench.result import Result
 from gradient import backends, nn, optim
 from gradient.backends import process
+from gradient.generation import generate
+from gradient.models.registry import model_class
 
 OPS = 1000  # between two waits
 TARGET_OP = 3.0  # microseconds
@@ -38,6 +43,8 @@ def run(options: Options) -> Iterator[Result]:
         yield from queued(place, backend, options)
         yield from copies(place, backend, options)
         yield step(place, backend)
+        if place == "metal":
+            yield decoding(place, options)
         yield from faults(place, backend)
 
 
@@ -176,4 +183,27 @@ def step(place: str, backend: Any) -> Result:
     return Result(
         case="plugin", what="messages of a compiled training step", contender=place,
         value=count, unit="messages", target="= 1", met=count == 1,
+    )  # fmt: skip
+
+
+def decoding(place: str, options: Options) -> Result:
+    """Greedy text of a small LLaMA with random weights, by planned steps, beside the CPU's."""
+    config = random_llama.SMALL
+    gradient.manual_seed(0)
+    model = model_class(config.model_type)(config)
+    prompt, count = list(range(100, 116)), 2 if options.tiny else 32
+    models = {place: copy.deepcopy(model).to(place), "cpu": model}
+    runs = {
+        device: functools.partial(generate, each, prompt, max_new_tokens=count, ignore_eos=True)
+        for device, each in models.items()
+    }
+    if len({tuple(run().token_ids) for run in runs.values()}) > 1:
+        raise RuntimeError(f"{place} and the CPU generate different tokens")
+    samples = interleave(runs, rounds=options.rounds(5))
+    ours = samples[place]
+    return Result(
+        case="plugin", what=f"decode, LLaMA of {model.num_parameters() >> 20} M parameters",
+        contender=place, value=1e3 * ours.median / count, unit="ms/token",
+        best=1e3 * ours.best / count, samples=len(ours.seconds), peer="cpu",
+        ratio=ours.ratio(samples["cpu"]),
     )  # fmt: skip
