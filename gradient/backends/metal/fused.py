@@ -150,7 +150,8 @@ def cross_entropy_grad(
 
 @fused
 def layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> list[Any]:
-    y, x = mx.fast.layer_norm(x, weight, bias, eps), single(x)
+    x = single(x)  # MLX's function rounds 16-bit floats before it multiplies by the weight
+    y = mx.fast.layer_norm(x, single(weight), single(bias), eps)
     mean = mx.mean(x, axis=-1, keepdims=True)
     return [y, mean, mx.rsqrt(mx.var(x, axis=-1, keepdims=True) + eps)]
 
@@ -169,10 +170,10 @@ def layer_norm_grad(g: Any, x: Any, weight: Any, mean: Any, rstd: Any) -> list[A
 @fused
 def rms_norm(x: Any, weight: Any, eps: float, round_first: bool) -> list[Any]:
     if round_first and weight is not None:
-        y = mx.fast.rms_norm(x, None, eps) * weight
+        y, x = mx.fast.rms_norm(x, None, eps) * weight, single(x)
     else:
-        y = mx.fast.rms_norm(x, weight, eps)
-    x = single(x)
+        x = single(x)
+        y = mx.fast.rms_norm(x, single(weight), eps)
     return [y, mx.rsqrt(mx.mean(x * x, axis=-1, keepdims=True) + eps)]
 
 
