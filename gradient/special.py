@@ -23,6 +23,8 @@ from gradient.tensor.functions import (
     exp2,
     expm1,
     i0,
+    igamma,
+    igammac,
     lgamma,
     log1p,
     log_softmax,
@@ -47,6 +49,8 @@ __all__ = [
     "exp2",
     "expit",
     "expm1",
+    "gammainc",
+    "gammaincc",
     "gammaln",
     "i0",
     "i0e",
@@ -71,6 +75,7 @@ __all__ = [
 ]
 
 psi, gammaln, multigammaln, expit = digamma, lgamma, mvlgamma, sigmoid
+gammainc, gammaincc = igamma, igammac
 entr = as_function(special.entr)
 erfcx = as_function(special.erfcx)
 ndtr = as_function(special.ndtr)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradient
-from gradient import special
+from gradient import errors, special
 
 INF, NAN = math.inf, math.nan
 EDGES = [0.0, -0.0, -1.0, -2.0, INF, -INF, NAN, 1e-310, -1e-310, 1e306]
@@ -119,3 +119,38 @@ def test_mvlgamma():
 def test_what_gradient_has_too_is_the_same_function():
     for name in ("lgamma", "digamma", "erfinv", "softmax", "xlogy"):
         assert getattr(special, name) is getattr(gradient, name)
+
+
+# Reference values by mpmath: a, x, P(a, x), Q(a, x)
+INCOMPLETE = [
+    (0.3514834955827171, 19.54185026060505, 0.9999999998187197, 1.812802643848043e-10),
+    (1e-9, 0.5, 0.9999999994402264, 5.5977359506954064e-10),
+    (31.88590339156758, 0.0032826164066064854, 3.5751710970232346e-115, 1.0),
+    (151.04143120070566, 202.01582161353966, 0.999922266348891, 7.773365110877181e-05),
+    (0.0, 1.0, 1.0, 0.0),
+    (1.0, 0.0, 0.0, 1.0),
+    (1.0, INF, 1.0, 0.0),
+    (INF, 1.0, 0.0, 1.0),
+    (1e300, 1e300, 0.5, 0.5),
+    (0.0, 0.0, NAN, NAN),
+    (-1.0, 1.0, NAN, NAN),
+    (1.0, NAN, NAN, NAN),
+]
+
+
+@pytest.mark.parametrize(("a", "x", "lower", "upper"), INCOMPLETE)
+def test_incomplete_gamma_functions(a: float, x: float, lower: float, upper: float):
+    pair = [gradient.tensor(v, dtype=gradient.float64) for v in (a, x)]
+    found = [special.gammainc(*pair).item(), special.gammaincc(*pair).item()]
+    np.testing.assert_allclose(found, [lower, upper], rtol=1e-12)
+
+
+def test_incomplete_gamma_functions_have_a_derivative_by_their_bound():
+    a = gradient.tensor(2.0, requires_grad=True)
+    x = gradient.tensor(1.0, requires_grad=True)
+    (slope,) = gradient.autograd.grad(special.gammaincc(a.detach(), x), x)
+    assert slope.item() == pytest.approx(-math.exp(-1))
+    with pytest.raises(NotImplementedError, match="gammainc: has no derivative with respect to"):
+        special.gammainc(a, x).backward()
+    with pytest.raises(errors.DTypeError, match="gammainc: expected a floating-point dtype"):
+        special.gammainc(gradient.tensor(1), gradient.tensor(2))

@@ -67,6 +67,7 @@ class Backend(
                 "qr",
                 "pinv",
             ),
+            *("gammainc", "gammaincc"),
         }
     )
     """Methods that a recorded plan never takes apart: they change arrays, look at values, or are

@@ -43,6 +43,27 @@ def zeta(be: Backend[Array], s: Array, q: Array, /) -> Array:
     return be.zeta(*arrays(be, s, q))
 
 
+@op(lambda g: no_derivative("gammainc", "input"),
+    lambda g, be, a, x: g * gamma_density(be, a, x),
+    promotion="float_only")  # fmt: skip
+def gammainc(be: Backend[Array], a: Array, x: Array, /) -> Array:
+    """The regularized lower incomplete gamma function."""
+    return be.gammainc(a, x)
+
+
+@op(lambda g: no_derivative("gammaincc", "input"),
+    lambda g, be, a, x: -g * gamma_density(be, a, x),
+    promotion="float_only")  # fmt: skip
+def gammaincc(be: Backend[Array], a: Array, x: Array, /) -> Array:
+    """The regularized upper incomplete gamma function."""
+    return be.gammaincc(a, x)
+
+
+def gamma_density(be: Backend, a: Any, x: Any) -> Any:
+    """x^(a-1) exp(-x) / Gamma(a)"""
+    return be.exp((a - 1) * be.log(x) - x - be.lgamma(a))
+
+
 # Bessel functions --------------------------------------------------------------------------------
 
 

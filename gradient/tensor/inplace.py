@@ -107,6 +107,8 @@ class InPlace(Arithmetic):
     trunc_ = in_place(Arithmetic.trunc)
     digamma_ = in_place(SpecialFunctions.digamma)
     i0_ = in_place(SpecialFunctions.i0)
+    igamma_ = in_place(SpecialFunctions.igamma)
+    igammac_ = in_place(SpecialFunctions.igammac)
     lgamma_ = in_place(SpecialFunctions.lgamma)
     mvlgamma_ = in_place(SpecialFunctions.mvlgamma)
     polygamma_ = in_place(SpecialFunctions.polygamma)

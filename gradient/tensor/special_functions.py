@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradient.dtypes import bool_, get_default_dtype
 from gradient.errors import ArgumentError, DTypeError, sentence
 from gradient.ops import special
-from gradient.tensor.arguments import int_of
+from gradient.tensor.arguments import int_of, tensor_of
 from gradient.tensor.base import TensorBase
 from gradient.tensor.creation import arange
 
@@ -48,6 +48,15 @@ class SpecialFunctions(TensorBase):
     def i0(self: Any) -> Tensor:
         """The modified Bessel function of the first kind, of order 0."""
         return special.bessel_i(self, order=0)
+
+    def igamma(self: Any, other: Tensor) -> Tensor:
+        """The regularized lower incomplete gamma function P(x, other), with a gradient for
+        `other`."""
+        return special.gammainc(self, tensor_of("igamma", other))
+
+    def igammac(self: Any, other: Tensor) -> Tensor:
+        """The regularized upper incomplete gamma function, 1 - P(x, other)."""
+        return special.gammaincc(self, tensor_of("igammac", other))
 
     def xlogy(self: Any, other: Tensor | Number) -> Tensor:
         """x log(other), and 0 where x is 0 and `other` no NaN."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradient.autograd.variable import wrap
 from gradient.ops import special
 from gradient.testing.row import Row
 
@@ -75,6 +76,13 @@ def bessel_i(n: int, x: Any) -> Any:
     return np.exp(np.abs(x)) * bessel_ie(n, x)
 
 
+def gammaincc(a: float, x: Any) -> Any:
+    """exp(-x) / Gamma(a) times the integral of (x + t)^(a-1) e^-t."""
+    x = np.asarray(x)
+    value = over_positive(lambda t: (x[..., None] + t) ** (a - 1) * np.exp(-t), x.shape)
+    return np.exp(-x) * value / math.gamma(a)
+
+
 def each(function: Callable[[float], float]) -> Any:
     return np.vectorize(function, otypes=[float])
 
@@ -92,6 +100,10 @@ def ndtri(p: float) -> float:
     return low
 
 
+def constant(value: float, tensor: Any) -> Any:
+    return wrap(tensor.backend.asarray(np.array(value)), tensor.backend)
+
+
 ROWS = [
     elementwise_row("lgamma", special.lgamma, each(math.lgamma), 0.2, 4),
     elementwise_row("lgamma", special.lgamma, each(math.lgamma), -1.9, -1.2, note="negative"),
@@ -106,6 +118,20 @@ ROWS = [
         0.6,
         4,
         note="q",
+    ),
+    elementwise_row(
+        "gammainc",
+        lambda x: special.gammainc(constant(2.5, x), x),
+        lambda x: 1 - gammaincc(2.5, x),
+        0.5,
+        6,
+    ),
+    elementwise_row(
+        "gammaincc",
+        lambda x: special.gammaincc(constant(2.5, x), x),
+        lambda x: gammaincc(2.5, x),
+        0.5,
+        6,
     ),
     elementwise_row(
         "bessel_i", lambda x: special.bessel_i(x, order=0), lambda x: bessel_i(0, x), -2, 2

@@ -62,6 +62,10 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         """.split(),  # noqa: SIM905
         "PyTorch's trigamma has nine digits, and is finite at its poles",
     ),
+    **dict.fromkeys(
+        ("igamma", "igamma_", "igammac", "igammac_"),
+        "to nine digits in PyTorch, and in float32 to four",
+    ),
     **dict.fromkeys(("i0", "i0_"), "PyTorch has no gradient of it in 16 bits"),
     "cuda": "this machine may have a GPU or none",
     "type": "PyTorch answers with the name of a legacy class",

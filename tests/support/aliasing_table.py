@@ -164,7 +164,7 @@ F.scaled_dot_product_attention(w, w, w)
 sq.addbmm(w[:, :3], w[:, :3])  sq[0].addmv(sq, sq[0])  sq.addr(sq[0], sq[0])  v.vdot(v)  x.kron(y)
 sq.cross(sq, 1)  x.deg2rad()  x.rad2deg()  x.sgn()  x.signbit()  x.sinc()  x.hypot(y)
 x.copysign(y)  x.fmax(y)  x.fmin(y)  x.float_power(2)  x.ldexp(j)  x.frexp()  x.logaddexp2(y)
-x.xlogy(y)  x.polygamma(1)  x.mvlgamma(1)  G.polygamma(1, x)
+x.xlogy(y)  x.polygamma(1)  x.mvlgamma(1)  x.igamma(y)  x.igammac(y)  G.polygamma(1, x)
 x.angle()  x.nansum()  x.nanmean()  x.nanmedian()  x.nanmedian(0)  x.nanquantile(0.5)
 G.std_mean(x)  G.var_mean(x)  x.mode()  x.dist(y)  x.renorm(2, 0, 1.0)  x.cov()  x.corrcoef()
 x.cummax(0)  x.cummin(0)  x.logcumsumexp(0)  x.fliplr()  x.flipud()  x.rot90()  x.rot90(2)
@@ -223,7 +223,8 @@ x.conj()  x.conj_physical()  x.positive()  x.resolve_conj()  x.resolve_neg()  x.
 
 IN_PLACE = """
 x.abs_()  x.add_(y)  x.addcdiv_(x, y)  x.addcmul_(x, y)  x.bernoulli_()  i.bitwise_not_()  x.ceil_()
-x.digamma_()  x.i0_()  x.lgamma_()  x.mvlgamma_(1)  x.polygamma_(1)  x.xlogy_(y)
+x.digamma_()  x.i0_()  x.igamma_(y)  x.igammac_(y)  x.lgamma_()  x.mvlgamma_(1)  x.polygamma_(1)
+x.xlogy_(y)
 x.clamp_(0, 1)  x.clamp_max_(1)  x.clamp_min_(0)  x.clip_(0, 1)  x.copy_(y)  x.cos_()  x.cumsum_(0)
 x.div_(y)  x.erf_()  x.erfinv_()  x.exp_()  x.expm1_()  x.exponential_()  x.fill_(1.0)
 x.floor_()  x.floor_divide_(y)  x.fmod_(y)  x.index_add_(0, at, y[:2])  x.index_copy_(0, at, y[:2])

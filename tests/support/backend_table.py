@@ -591,6 +591,8 @@ CASES: dict[str, list[Case]] = {
     "lgamma": [*each(0.1, 30), *each(-3, -0.1)],
     "digamma": [*each(0.1, 30), *each(-2.9, -2.1)],
     "polygamma": [lambda a: (a(a.rows, 7, low=0.1, high=30), 2)],
+    "gammainc": [lambda a: (a(a.rows, 7, low=0.1, high=30), a(a.rows, 7, low=0.1, high=30))],
+    "gammaincc": [lambda a: (a(a.rows, 7, low=0.1, high=30), a(a.rows, 7, low=0.1, high=30))],
     "zeta": [lambda a: (a(a.rows, 7, low=1.5, high=6), a(a.rows, 7, low=0.2, high=30))],
     "bessel_i": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],
     "bessel_ie": [lambda a, n=n: (a(a.rows, 7, low=-30, high=30), n) for n in (0, 1)],

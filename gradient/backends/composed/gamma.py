@@ -1,9 +1,12 @@
-"""The gamma function's logarithm and its derivatives, and Hurwitz's zeta function."""
+"""The gamma function's logarithm and its derivatives, Hurwitz's zeta function, and the regularized
+incomplete gamma functions P(a, x) and Q(a, x) = 1 - P(a, x)."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 from gradient.backends.composed.elementwise import ElementwiseDefaults, polynomial
 from gradient.backends.composed.precision import in_float32
@@ -41,6 +44,11 @@ LARGE = 1e30
 """An exponent of `zeta` at which all powers but those of 1 are 0 or infinite."""
 SHIFT = 9
 """Stirling's series is used from here on: its terms are below 1e-16."""
+
+
+HUGE = 1e7
+"""An a from which on Temme's expansion is used, whose next term is below 1e-12 there."""
+TINY, EPS = 1e-300, 2.0**-54
 
 
 class GammaDefaults(ElementwiseDefaults[Array]):
@@ -125,3 +133,118 @@ class GammaDefaults(ElementwiseDefaults[Array]):
         value = self.where(undefined, q * math.nan, value)
         pole = (s == 1) | ((q <= 0) & ~split & ~(s < 1))
         return self.where(pole, one * math.inf, value)
+
+    @in_float32
+    def gammainc(self, a: Array, x: Array) -> Array:
+        """P(a, x), the integral of t^(a-1) exp(-t) from 0 to x, over Gamma(a)."""
+        return self._incomplete(a, x, 0)
+
+    @in_float32
+    def gammaincc(self, a: Array, x: Array) -> Array:
+        """Q(a, x), the same from x on."""
+        return self._incomplete(a, x, 1)
+
+    def _incomplete(self, a: Array, x: Array, which: int) -> Array:
+        values = np.broadcast_arrays(*(np.asarray(self.to_numpy(v), np.float64) for v in (a, x)))
+        found = [pair[which] for pair in map(_pair, *(v.ravel().tolist() for v in values))]
+        result = np.array(found, np.float64).reshape(values[0].shape)
+        return self.asarray(result.astype(x.dtype))
+
+
+# P and Q of numbers, on the host: how many terms they take depends on the numbers.
+
+
+def _pair(a: float, x: float) -> tuple[float, float]:
+    """P and Q"""
+    if not (a >= 0 and x >= 0) or (a == x and (a == 0 or math.isinf(a))):
+        return math.nan, math.nan
+    if a == 0 or math.isinf(x):
+        return 1.0, 0.0
+    if x == 0 or math.isinf(a):
+        return 0.0, 1.0
+    if a > HUGE:
+        return _temme(a, x)
+    power = _power(a, x)
+    if x >= max(a + 1, 1.1):
+        q = power * a * _fraction(a, x)
+        return 1 - q, q
+    p = min(power * _series(a, x), 1.0)
+    if x < 1.1 and p > 0.5:
+        # 1 - p would lose the digits: 1 - x^a / Gamma(a + 1) less the rest of another series.
+        whole = a * math.log(x) - _log_gamma(a)
+        return p, -math.expm1(whole) - math.exp(whole) * a * _alternating(a, x)
+    return p, 1 - p
+
+
+def _log_gamma(a: float) -> float:
+    """log Gamma(a + 1), to the last digits of a small a."""
+    if a >= 0.5:
+        return math.lgamma(a + 1)
+    return math.fsum(c * a ** (k + 1) for k, c in enumerate(LOG_GAMMA_AT_2)) - math.log1p(a)
+
+
+def _power(a: float, x: float) -> float:
+    """x^a exp(-x) / Gamma(a + 1); where a is large by Stirling's series, as the logarithms would
+    cancel."""
+    if a < 20:
+        return math.exp(a * math.log(x) - x - _log_gamma(a))
+    correction = sum(c * a ** -(2 * k + 1) for k, c in enumerate(STIRLING))
+    return math.exp(-a * _half_square(a, x) - correction) / math.sqrt(2 * math.pi * a)
+
+
+def _half_square(a: float, x: float) -> float:
+    """m - log(1 + m) of m = (x - a) / a."""
+    m = (x - a) / a
+    if abs(m) > 0.1:
+        return m - math.log(x / a)
+    return math.fsum((-m) ** k / k for k in range(2, 18))
+
+
+def _series(a: float, x: float) -> float:
+    """1 + x / (a + 1) + x^2 / ((a + 1) (a + 2)) + ... (DLMF 8.11.4)"""
+    total = term = 1.0
+    n = a
+    while term > total * EPS:
+        n += 1
+        term *= x / n
+        total += term
+    return total
+
+
+def _alternating(a: float, x: float) -> float:
+    """The sum of (-x)^n / (n! (a + n)) over n = 1, 2, ... (DLMF 8.7.1)"""
+    power, terms = 1.0, []
+    for n in range(1, 30):
+        power *= -x / n
+        terms.append(power / (a + n))
+    return math.fsum(terms)
+
+
+def _fraction(a: float, x: float) -> float:
+    """The continued fraction 1 / (x + 1 - a - (1 - a) / (x + 3 - a - ...)) (DLMF 8.9.2), forwards
+    (Lentz 1976)."""
+    b = x + 1 - a
+    c, d = 1 / TINY, 1 / b
+    value, change, n = d, 0.0, 0
+    while abs(change - 1) > 4 * EPS:
+        n += 1
+        factor = -n * (n - a)
+        b += 2
+        d = 1 / (factor * d + b or TINY)
+        c = b + factor / c or TINY
+        change = c * d
+        value *= change
+    return value
+
+
+def _temme(a: float, x: float) -> tuple[float, float]:
+    """The first terms of Temme's uniform expansion (DLMF 8.12.3 and 8.12.7)."""
+    m = (x - a) / a
+    eta = math.copysign(math.sqrt(2 * _half_square(a, x)), m)
+    if abs(eta) < 0.01:
+        slope = -1 / 3 + eta / 12 - 2 * eta**2 / 135 + eta**3 / 864
+    else:
+        slope = 1 / m - 1 / eta
+    rest = math.exp(-0.5 * a * eta**2) / math.sqrt(2 * math.pi * a) * slope
+    t = eta * math.sqrt(a / 2)
+    return 0.5 * math.erfc(-t) - rest, 0.5 * math.erfc(t) + rest
