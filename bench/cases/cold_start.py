@@ -1,16 +1,20 @@
 """What a first text, or a first training step, costs before its kernels are on disk, and after.
 
 CPU seconds of all threads beyond `import gradient`, each in a fresh process: with an empty cache of
-kernels, then with the one that it filled. At --tiny the machine's own cache stands for both.
+kernels, then with the one that it filled. At --tiny the machine's own cache stands for both. With
+--large also the first token of 1.1 billion weights in Q4_0, whose file is in memory, and beside it
+what the system takes for as much new memory, which loading needs for weights in panels.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
-from bench import fresh_process
+from bench import fresh_process, random_llama
 from bench.cases import Options
 from bench.result import Result
 
@@ -30,6 +34,13 @@ print(after.user + after.system - before.user - before.system)
 """
 
 TOKEN = 'gradient.hub.load("tinyworld").generate("Once upon a time", max_new_tokens=1)'
+
+OF_A_FILE = 'gradient.hub.load(sys.argv[2]).generate("Once upon a time", max_new_tokens=1)'
+
+NEW_MEMORY = """
+import numpy as np
+np.empty(os.path.getsize(sys.argv[2]), np.uint8)[::4096] = 1
+"""
 
 TEXT = 'gradient.hub.load("tinyworld").generate("Once upon a time", max_new_tokens=100)'
 
@@ -72,10 +83,27 @@ def run(options: Options) -> Iterator[Result]:
                 yield _result(what, "empty cache", [_seconds(work, cache)], COLD if token else None)
             warm = [_seconds(work, cache) for _ in range(options.rounds(15))]
             yield _result(what, "kernels on disk", warm, WARM if token else None)
+    if options.large:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(os.environ.get("GRADIENT_BENCH_MODELS", temporary))
+            yield from _of_a_file(
+                random_llama.write(random_llama.LLAMA_1B, folder, "q4_0"), options
+            )
 
 
-def _seconds(work: str, cache: str) -> float:
-    return float(fresh_process.run(MEASURED.format(work=work), cache).split()[-1])
+def _of_a_file(file: Path, options: Options) -> Iterator[Result]:
+    _seconds(OF_A_FILE, "", file)  # compiles kernels, and reads the file
+    times: dict[str, list[float]] = {OF_A_FILE: [], NEW_MEMORY: []}
+    for _ in range(options.rounds(8)):
+        for work, found in times.items():
+            found.append(_seconds(work, "", file))
+    what = "LLaMA 1.1B, q4_0: first token"
+    yield _result(what, "kernels on disk", times[OF_A_FILE], None)
+    yield _result(what, "as much new memory alone", times[NEW_MEMORY], None)
+
+
+def _seconds(work: str, cache: str, file: Path | str = "") -> float:
+    return float(fresh_process.run(MEASURED.format(work=work), cache, str(file)).split()[-1])
 
 
 def _result(what: str, cache: str, seconds: list[float], target: float | None) -> Result:

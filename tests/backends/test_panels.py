@@ -75,6 +75,31 @@ def test_the_error_is_that_of_rounding_x(
         check(rng.standard_normal((m, k), dtype=np.float32), weight)
 
 
+def test_where_codes_and_scales_lie(rng: np.random.Generator) -> None:
+    """As the docstring of `kernels/panels.py` draws it, with zeros in place of missing rows."""
+    codes = rng.integers(0, 32, (37, 3, 32), np.uint8)
+    halves = rng.integers(0, 1 << 15, (37, 3), np.uint16)
+    blocks = np.zeros((37, 3, 22), np.uint8)
+    blocks[..., :2] = halves[..., None].view(np.uint8)
+    blocks[..., 2:6] = np.packbits(codes >> 4, -1, "little")
+    blocks[..., 6:] = codes[..., :16] & 15 | codes[..., 16:] << 4
+    dtype = dtypes.dtype_of("q5_0")
+    made = panels.arranged(PackedArray(dtype, (37, 96), (blocks,)))
+
+    low, high = np.split(made.codes.reshape(4, 3, 5, 16, 4), [4], axis=2)
+    got = np.zeros((4, 16, 3, 8, 4), np.uint8)  # panel, row, block, word, byte
+    for j in range(8):
+        got[:, :, :, j] = np.moveaxis(low[:, :, j % 4] >> 4 * (j // 4) & 15, 1, 2)
+        got[:, :, :, j] |= np.moveaxis(high[:, :, 0] >> j & 1, 1, 2) << 4
+    padded = np.zeros((64, 3, 32), np.uint8)
+    padded[:37] = codes
+    np.testing.assert_array_equal(got.reshape(64, 3, 32), padded)
+    scales = np.zeros((64, 3), np.uint16)
+    scales[:37] = halves
+    found = np.moveaxis(made.scales.view(np.uint16).reshape(4, 3, 16), 1, 2)
+    np.testing.assert_array_equal(found.reshape(64, 3), scales)
+
+
 def test_an_odd_vocabulary(rng: np.random.Generator) -> None:
     check(rng.standard_normal((3, 64), dtype=np.float32), pack(rng, "q4_0", 50257, 64))
 
