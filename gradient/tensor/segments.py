@@ -163,9 +163,10 @@ def _reduced(x: Any, axis: int, index: Any, src: Any, reduce: str, include_self:
     wins_src = (src.detach() == at) | at.isnan()
     if not include_self:
         wins = wins & (count == 0)
-    ties = wins.to(x.dtype).scatter_add(axis, index, wins_src.to(x.dtype))
-    total = own.masked_fill(~wins, 0.0).scatter_add(axis, index, src.masked_fill(~wins_src, 0.0))
-    mean = total / ties.masked_fill(extreme.isnan(), math.nan)
+    ties = wins.long().scatter_add(axis, index, wins_src.long()).to(x.dtype)
+    ties = ties.masked_fill(extreme.isnan(), math.nan)
+    shares = src.masked_fill(~wins_src, 0.0) / ties.gather(axis, index)
+    mean = (own.masked_fill(~wins, 0.0) / ties).scatter_add(axis, index, shares)
     # Exactly the extreme, where its difference from itself is 0.
     return where(extreme.isfinite(), extreme + (mean - mean.detach()), mean)
 

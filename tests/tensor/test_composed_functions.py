@@ -157,6 +157,16 @@ def test_many_elements_of_one_place_take_no_room_at_the_others(reduce: str):
     assert peak < 200 * n
 
 
+def test_ties_of_16_bit_numbers_are_counted_and_do_not_overflow():
+    index = gradient.zeros(1024, dtype=gradient.int64)
+    for dtype, value in ((gradient.float16, 60000.0), (gradient.bfloat16, 1.0)):
+        source = gradient.full((1024,), value, dtype=dtype, requires_grad=True)
+        out = gradient.zeros(1, dtype=dtype).scatter_reduce(0, index, source, "amax")
+        out.sum().backward()
+        assert out.item() == gradient.tensor(value, dtype=dtype).item()
+        assert source.grad.tolist() == [1 / 1024] * 1024
+
+
 def test_reductions_at_places_share_gradients_and_keep_nan():
     x = gradient.tensor([3.0, 0.0, INF], requires_grad=True)
     source = gradient.tensor([3.0, 3.0, 1.0, NAN, 5.0], requires_grad=True)
