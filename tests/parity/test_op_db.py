@@ -93,6 +93,8 @@ def ours_of(op: Any) -> Any:
     try:
         found = functools.reduce(getattr, name.split("."), gradient)
     except AttributeError:
+        found = None
+    if found is None or isinstance(found, gradient.dtype):  # as `float` is, and Tensor.float
         found = getattr(gradient.Tensor, name, None)
     if isinstance(found, property):
         return found.fget
