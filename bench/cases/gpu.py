@@ -1,0 +1,236 @@
+"""Kernels on an NVIDIA GPU, beside PyTorch's on the same GPU and beside a copy.
+
+A figure is the time of a call when many are queued one after the other. What is bound by memory
+says which share of a copy's bytes a second it makes of the bytes that it must read and write.
+Shapes are those of GPT-2's training (16 x 1,024 tokens) and of LLaMA's decoding.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gradient
+import gradient.functional as F
+from bench.cases import Options
+from bench.measure import interleave
+from bench.result import Result
+from gradient import backends, optim
+
+QUEUED = 20  # calls between two waits
+GPT2_PARAMETERS = [
+    *[(50257, 768), (1024, 768)],
+    *[(2304, 768), (2304,), (768, 768), (768,), (3072, 768), (3072,), (768, 3072), (768,)] * 12,
+    *[(768,)] * 50,
+]
+
+
+class Measured(NamedTuple):
+    """A call, and the bytes or the operations that it cannot do without."""
+
+    what: str
+    run: Callable[[Any, Any], Callable[[], object]]  # of a library and the device's name
+    bytes: float = 0.0
+    operations: float = 0.0
+
+
+def run(options: Options) -> Iterator[Result]:
+    place = "cuda" if gradient.cuda.is_available() else "cpu"
+    if place == "cpu" and not options.tiny:
+        print("gpu: there is no usable CUDA device here", file=sys.stderr)
+        return
+    peers = {"gradient": gradient}
+    if options.peer("torch"):
+        import torch
+
+        if place == "cpu" or torch.cuda.is_available():
+            peers["torch eager"] = torch
+    copied, calls_queued = 0.0, 1 if options.tiny else QUEUED
+    for measured in cases(1 / 64 if options.tiny else 1.0):
+        calls = {
+            name: queued(measured, library, place, calls_queued) for name, library in peers.items()
+        }
+        for call in calls.values():
+            call()
+        samples = interleave(calls, rounds=options.rounds(10))
+        for name, sample in samples.items():
+            seconds = sample.median / calls_queued
+            rate = measured.bytes / seconds
+            if measured.what == "copy" and name == "gradient":
+                copied = rate
+            yield Result(
+                case="gpu",
+                what=measured.what,
+                contender=name,
+                value=seconds * 1e6,
+                unit="us",
+                best=sample.best / calls_queued * 1e6,
+                samples=len(sample.seconds),
+                peer="torch eager" if name == "gradient" and len(peers) > 1 else None,
+                ratio=sample.ratio(samples["torch eager"])
+                if name == "gradient" and len(peers) > 1
+                else None,
+                roofline=rate / copied if measured.bytes and copied else None,
+                bound=f"a copy's {copied / 1e9:.0f} GB/s" if measured.bytes and copied else None,
+                note=f"{measured.operations / seconds / 1e12:.1f} Tflop/s"
+                if measured.operations
+                else None,
+            )
+
+
+def queued(measured: Measured, library: Any, place: str, times: int) -> Callable[[], object]:
+    """The call, so many times, and a wait for the last."""
+    call = measured.run(library, place)
+    wait: Callable[[], object] = (lambda: None) if place == "cpu" else library.cuda.synchronize
+    if library is gradient:
+        wait = backends.get(place).synchronize
+
+    def all_of_them() -> None:
+        for _ in range(times):
+            call()
+        wait()
+
+    return all_of_them
+
+
+def cases(scale: float) -> Iterator[Measured]:
+    rows = max(4, int(16384 * scale))
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+        wide = rows * 4096 * size
+        if size == 4:
+            yield Measured("copy", of_one(lambda lib, x: x.clone(), rows, 4096, dtype), 2 * wide)
+        for name in ("exp", "gelu", "silu", "relu"):
+            function = function_of(name)
+            yield Measured(f"{name} {dtype}", of_one(function, rows, 4096, dtype), 2 * wide)
+        softmax = of_one(lambda lib, x: functional(lib).softmax(x, -1), rows, 4096, dtype)
+        yield Measured(f"softmax {dtype}", softmax, 2 * wide)
+        yield Measured(f"layer_norm {dtype}", norm("layer_norm", rows, dtype), 2 * wide)
+        yield Measured(f"rms_norm {dtype}", norm("rms_norm", rows, dtype), 2 * wide)
+        training = norm("layer_norm", rows, dtype, grad=True)
+        yield Measured(f"layer_norm and gradient {dtype}", training, 5 * wide)
+        logits = max(4, rows // 4) * 50304 * size
+        entropy = cross_entropy(max(4, rows // 4), dtype)
+        yield Measured(f"cross_entropy and gradient {dtype}", entropy, 3 * logits)
+        n = max(64, int(4096 * scale))
+        yield Measured(f"matmul {n} {dtype}", product(n, dtype), operations=2 * n**3)
+        for grad in (False, True):
+            b, t = max(1, int(16 * scale)), max(16, int(1024 * scale))
+            flops = 2 * b * 12 * t * t * 64 * (1 if not grad else 3.5)
+            what = f"attention {'and gradient ' if grad else ''}{dtype}"
+            yield Measured(what, attention(b, t, dtype, grad), operations=flops)
+        keys = max(64, int(8192 * scale))
+        read = 2 * 8 * keys * 128 * size
+        yield Measured(f"attention of one query {dtype}", decode(keys, dtype), read)
+    shapes = GPT2_PARAMETERS if scale == 1 else [(8, 8), (3,)]
+    numbers = sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes)
+    yield Measured("AdamW, GPT-2's parameters", adamw(shapes), 7 * 4 * numbers)
+
+
+def functional(library: Any) -> Any:
+    return F if library is gradient else library.nn.functional
+
+
+def made(library: Any, place: str, dtype: str, *shape: int, grad: bool = False) -> Any:
+    x = library.randn(*shape).to(place).to(getattr(library, dtype))
+    return x.requires_grad_() if grad else x
+
+
+def of_one(
+    function: Callable[[Any, Any], object], rows: int, columns: int, dtype: str
+) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        x = made(library, place, dtype, rows, columns)
+        return lambda: function(library, x)
+
+    return prepare
+
+
+def function_of(name: str) -> Callable[[Any, Any], object]:
+    if name == "exp":
+        return lambda library, x: library.exp(x)
+    return lambda library, x: getattr(functional(library), name)(x)
+
+
+def norm(
+    name: str, rows: int, dtype: str, grad: bool = False
+) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        x = made(library, place, dtype, rows, 4096, grad=grad)
+        weight = made(library, place, dtype, 4096, grad=grad)
+        function, g = getattr(functional(library), name), made(library, place, dtype, rows, 4096)
+        if not grad:
+            return lambda: function(x, (4096,), weight)
+
+        def both() -> None:
+            x.grad = weight.grad = None
+            function(x, (4096,), weight).backward(g)
+
+        return both
+
+    return prepare
+
+
+def cross_entropy(rows: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        logits = made(library, place, dtype, rows, 50304, grad=True)
+        target = library.randint(0, 50304, (rows,)).to(place)
+
+        def both() -> None:
+            logits.grad = None
+            functional(library).cross_entropy(logits, target).backward()
+
+        return both
+
+    return prepare
+
+
+def product(n: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        a, b = (made(library, place, dtype, n, n) for _ in range(2))
+        return lambda: a @ b
+
+    return prepare
+
+
+def attention(
+    batch: int, length: int, dtype: str, grad: bool
+) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        q, k, v = (made(library, place, dtype, batch, 12, length, 64, grad=grad) for _ in range(3))
+        g = made(library, place, dtype, batch, 12, length, 64)
+        attend = functional(library).scaled_dot_product_attention
+        if not grad:
+            return lambda: attend(q, k, v, is_causal=True)
+
+        def both() -> None:
+            q.grad = k.grad = v.grad = None
+            attend(q, k, v, is_causal=True).backward(g)
+
+        return both
+
+    return prepare
+
+
+def decode(keys: int, dtype: str) -> Callable[[Any, str], Callable[[], object]]:
+    """32 heads of one query, in groups of 4 that share keys."""
+
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        q = made(library, place, dtype, 1, 32, 1, 128)
+        k, v = (made(library, place, dtype, 1, 8, keys, 128) for _ in range(2))
+        attend = functional(library).scaled_dot_product_attention
+        return lambda: attend(q, k, v, enable_gqa=True)
+
+    return prepare
+
+
+def adamw(shapes: list[Any]) -> Callable[[Any, str], Callable[[], object]]:
+    def prepare(library: Any, place: str) -> Callable[[], object]:
+        params = [made(library, place, "float32", *shape, grad=True) for shape in shapes]
+        for p in params:
+            p.grad = library.zeros_like(p)
+        if library is gradient:
+            return optim.AdamW(params, lr=1e-3).step
+        return library.optim.AdamW(params, lr=1e-3, fused=True).step
+
+    return prepare
