@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -33,6 +34,18 @@ def user_frame(depth: int = 1) -> Any:
         while frame.f_back is not None:
             frame = frame.f_back
     return frame
+
+
+def warn_user(message: str) -> None:
+    """A UserWarning at the line of the user's code that called this package."""
+    caller = user_frame()
+    warnings.warn_explicit(
+        message,
+        UserWarning,
+        caller.f_code.co_filename,
+        caller.f_lineno,
+        registry=caller.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 Location = tuple[Any, int]

@@ -9,6 +9,7 @@ from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite, floats, numbers, one_dtype, rounded_once
 from gradient.ops import activation, trigonometry
 from gradient.random import Generator, rand_like
+from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.creation import empty_like, zeros_like
@@ -285,26 +286,30 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`exp(x_i) / sum_j exp(x_j)` along `dim`; with `dtype`, computed in it."""
-    return tensor_of("softmax", input).softmax(_softmax_dim("softmax", dim), dtype=dtype)
+    input = tensor_of("softmax", input)
+    return input.softmax(_softmax_dim("softmax", input, dim), dtype=dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`log(softmax(x))` along `dim`, computed without taking the logarithm of small numbers."""
-    return tensor_of("log_softmax", input).log_softmax(
-        _softmax_dim("log_softmax", dim), dtype=dtype
-    )
+    input = tensor_of("log_softmax", input)
+    return input.log_softmax(_softmax_dim("log_softmax", input, dim), dtype=dtype)
 
 
 @composite
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
     """`softmax(-x)` along `dim`."""
-    return (-input).softmax(_softmax_dim("softmin", dim), dtype=dtype)
+    return (-input).softmax(_softmax_dim("softmin", input, dim), dtype=dtype)
 
 
-def _softmax_dim(op: str, dim: int | None) -> int:
-    """PyTorch guesses a missing `dim`, with a warning, by a rule that nobody remembers; we ask."""
+def _softmax_dim(op: str, input: Tensor, dim: int | None) -> int:
+    """The dimension that PyTorch takes, with a warning, where none is given."""
     if dim is None:
-        raise ArgumentError(f"{op}: dim is missing; for the last dimension pass dim=-1")
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warn_user(
+            f"{op}: no dim was given, and dim={dim} is taken, as PyTorch does for "
+            f"{input.ndim} dimensions; pass dim"
+        )
     return dim
 
 

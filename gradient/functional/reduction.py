@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 from gradient.errors import ArgumentError
-from gradient.source_lines import user_frame
+from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
 
 
@@ -22,12 +20,7 @@ def reduced(op: str, losses: Tensor, reduction: str) -> Tensor:
 def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
     """(N, 1) against (N,) quietly makes (N, N): the commonest mistake with these losses."""
     if input.shape != target.shape:
-        caller = user_frame()
-        warnings.warn_explicit(
+        warn_user(
             f"{op}: target size {tuple(target.shape)} differs from input size "
-            f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results",
-            UserWarning,
-            caller.f_code.co_filename,
-            caller.f_lineno,
-            registry=caller.f_globals.setdefault("__warningregistry__", {}),
+            f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results"
         )

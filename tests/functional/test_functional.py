@@ -295,17 +295,21 @@ def test_batch_norm_far_from_zero_does_not_depend_on_the_layout() -> None:
         assert_close(one, other, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
+def test_softmax_without_dim_takes_pytorchs_and_warns(name, shape):
+    x, dim = gradient.randn(shape), 0 if len(shape) in (0, 1, 3) else 1
+    with pytest.warns(UserWarning, match=f"{name}: no dim was given, and dim={dim} is taken"):
+        got = getattr(F, name)(x)
+    assert_close(got, getattr(F, name)(x, dim=dim), rtol=0, atol=0)
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda: F.softmax(ones(2)),
-            ArgumentError,
-            "softmax: dim is missing; for the last dimension pass dim=-1",
-        ),
         (
             lambda: F.gelu(ones(2), approximate="fast"),
             ArgumentError,

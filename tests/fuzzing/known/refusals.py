@@ -264,10 +264,6 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
-        "PyTorch guesses a dim that is not given, with a warning; ours asks for it",
-        lambda d: d.kind == "refused" and says(d.ours, "dim is missing"),
-    ),
-    Known(
         "as_tensor takes its dtype by position, too, as tensor does in our signature",
         lambda d: (
             d.kind == "accepted"
