@@ -9,18 +9,18 @@ from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
 
 
-def matrices(name: str, x: Any, dims: int = 2) -> Tensor:
-    """x, one matrix or a batch of them, of floating-point numbers."""
+def matrices(name: str, x: Any, dims: int = 2, integers: bool = False) -> Tensor:
+    """x, one matrix or a batch of them, of floating-point numbers or, if allowed, of integers."""
     x = tensor_of(name, x)
     if x.ndim < dims:
         raise ShapeError(sentence(name, f"at least {dims} dimensions", tuple(x.shape)))
-    if not x.dtype.is_floating_point:
+    if not x.dtype.is_floating_point and not integers:
         raise DTypeError(sentence(name, "floating-point numbers", x.dtype))
     return x
 
 
-def squares(name: str, x: Any) -> Tensor:
-    x = matrices(name, x)
+def squares(name: str, x: Any, integers: bool = False) -> Tensor:
+    x = matrices(name, x, integers=integers)
     if x.shape[-1] != x.shape[-2]:
         raise ShapeError(sentence(name, "square matrices (..., N, N)", tuple(x.shape)))
     return x

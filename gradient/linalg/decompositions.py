@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gradient.autograd.variable import wrap
-from gradient.errors import ArgumentError, sentence
+from gradient.errors import ArgumentError, LinAlgError, sentence
 from gradient.linalg.arguments import matrices, squares
+from gradient.linalg.failures import infos, not_a_number, on_host, without_failed
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.joining import cat
@@ -56,9 +57,29 @@ def cholesky(input: Tensor, *, upper: bool = False) -> Tensor:
 
 
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False) -> Cholesky:
-    """(L, info): info is 0 for each matrix. Where one is not positive definite, an error."""
-    factor = cholesky(input, upper=upper)
-    return Cholesky(factor, input.new_zeros(input.shape[:-2]).int())
+    """(L, info): info is 0 where a matrix is positive definite. Else it is the size of the first
+    leading minor that is not, and L is NaN; with `check_errors` that is a `LinAlgError`."""
+    x = squares("linalg.cholesky_ex", input)
+    try:
+        return Cholesky(cholesky(x, upper=upper), infos(x))
+    except LinAlgError as error:
+        if check_errors:
+            raise LinAlgError(f"linalg.cholesky_ex: {error}") from None
+    info = infos(x, lambda matrix: _first_minor(matrix.T if upper else matrix))
+    return Cholesky(
+        cholesky(without_failed(x, info), upper=upper) + not_a_number(info, x.dtype), info
+    )
+
+
+def _first_minor(matrix: np.ndarray) -> int:
+    """The size of the first leading minor that is not positive definite, 0 if all are."""
+    for size in range(1, len(matrix) + 1):
+        try:
+            if np.isnan(np.linalg.cholesky(matrix[:size, :size])).any():
+                return size
+        except np.linalg.LinAlgError:
+            return size
+    return 0
 
 
 def eigh(A: Tensor, UPLO: Literal["L", "U"] = "L") -> Eigh:
@@ -100,12 +121,9 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
 
 def _complement(columns: Tensor) -> Tensor:
     """Orthonormal columns that make (..., M, K) a square, without a gradient."""
-    host = columns.backend.to_numpy(columns.array)
-    return _like(np.linalg.svd(host, full_matrices=True)[0][..., host.shape[-1] :], columns)
-
-
-def _like(host: np.ndarray, x: Tensor) -> Tensor:
-    return wrap(x.backend.asarray(host), x.backend)
+    host = on_host(columns)
+    found = np.linalg.svd(host, full_matrices=True)[0][..., host.shape[-1] :]
+    return wrap(columns.backend.asarray(found), columns.backend).to(columns.dtype)
 
 
 def svdvals(A: Tensor) -> Tensor:

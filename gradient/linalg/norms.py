@@ -7,9 +7,9 @@ from typing import Any
 
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, ShapeError, sentence
-from gradient.linalg.arguments import matrices
+from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
-from gradient.linalg.solving import inv
+from gradient.linalg.solving import inv_ex
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import axis_of
 
@@ -105,10 +105,15 @@ def norm(
 
 def cond(A: Tensor, p: Order = None) -> Tensor:
     """The condition number |A| |A^-1| of A (..., N, N); for p None, 2 and -2 of any matrix, by its
-    singular values."""
-    x = matrices("linalg.cond", A)
+    singular values. Infinite for a singular matrix, 0 for an empty one."""
+    x = matrices("linalg.cond", A) if p in (None, 2, -2) else squares("linalg.cond", A)
+    if x.shape[-1] == 0 or x.shape[-2] == 0:
+        return x.sum((-2, -1))
     if p in (None, 2, -2):
         values = svdvals(x)
         first, last = values[..., 0], values[..., -1]
         return last / first if p == -2 else first / last
-    return matrix_norm(x, p) * matrix_norm(inv(x), p)
+    inverse, info = inv_ex(x)
+    inverse = inverse.masked_fill((info != 0)[..., None, None], 0.0)
+    found = matrix_norm(x, p) * matrix_norm(inverse, p)
+    return found.masked_fill(info != 0, math.inf)

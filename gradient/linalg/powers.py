@@ -8,11 +8,12 @@ import numpy as np
 
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, float64
-from gradient.errors import ShapeError, sentence
-from gradient.linalg.arguments import squares
+from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.solving import inv, solve
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import int_of
+from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import arange, eye, ones_like
 from gradient.tensor.joining import where
 
@@ -40,7 +41,7 @@ REACH = 5.37
 
 def matrix_power(A: Tensor, n: int) -> Tensor:
     """A to the power of n, for A (..., N, N): by repeated squaring; of the inverse if n < 0."""
-    x = squares("linalg.matrix_power", A)
+    x = squares("linalg.matrix_power", A, integers=True)
     n = int_of("linalg.matrix_power", "n", n)
     if n < 0:
         x, n = inv(x), -n
@@ -132,6 +133,8 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """The powers 0 to N - 1 of each element of x (..., n): (..., n, N). N is n unless given."""
     count = (x.shape[-1] if x.ndim else 1) if N is None else int_of("linalg.vander", "N", N)
+    if count < 2:
+        raise ArgumentError(sentence("linalg.vander", "N of at least 2", count))
     x = x.unsqueeze(0) if x.ndim == 0 else x
     powers = arange(count, device=x.device)
     return x.unsqueeze(-1) ** powers.to(x.dtype)
@@ -139,6 +142,8 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products of the vectors in `dim`."""
+    x, y = matrices("linalg.vecdot", x, 0), matrices("linalg.vecdot", y, 0)
+    same_dtype("linalg.vecdot", "y", x, y)
     return (x * y).sum(dim)
 
 
@@ -158,7 +163,13 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """The first N columns of H_1 ... H_K, H_i = 1 - tau_i v_i v_i^T, where v_i (M,) is column i of
     A (..., M, N) below the diagonal, 1 on it, and 0 above it; tau (..., K)."""
+    A, tau = matrices("linalg.householder_product", A), tensor_of("linalg.householder_product", tau)
+    same_dtype("linalg.householder_product", "tau", A, tau)
     m, n = A.shape[-2:]
+    if m < n or tau.shape[:-1] != A.shape[:-2] or tau.ndim == 0 or tau.shape[-1] > n:
+        expected = "A (..., M, N), M at least N, and tau (..., K), K at most N"
+        got = f"{tuple(A.shape)} and {tuple(tau.shape)}"
+        raise ShapeError(sentence("linalg.householder_product", expected, got))
     vectors = A.tril(-1) + eye(m, n, dtype=A.dtype, device=A.device)
     found = _zeros_of(A) + eye(m, n, dtype=A.dtype, device=A.device)
     for i in reversed(range(tau.shape[-1])):

@@ -8,12 +8,14 @@ import numpy as np
 
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, finfo, float64, int64
-from gradient.errors import ShapeError, sentence
+from gradient.errors import LinAlgError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
+from gradient.linalg.failures import infos, not_a_number, without_failed
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.creation import eye, ones_like, zeros
+from gradient.tensor.joining import cat
 
 __all__ = [
     "det",
@@ -59,12 +61,35 @@ def inv(A: Tensor) -> Tensor:
 
 
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> Inverse:
-    """(inverse, info): info is 0 for each matrix. Where one has no inverse, an error."""
-    return Inverse(inv(A), _info(A))
+    """(inverse, info): info is 0 where a matrix has an inverse. Else it is the place, from 1, of
+    the first pivot that is 0, and the inverse is NaN; with `check_errors` that is a `LinAlgError`.
+    """
+    x = squares("linalg.inv_ex", A)
+    try:
+        return Inverse(ops.inv(x), infos(x))
+    except LinAlgError as error:
+        if check_errors:
+            raise LinAlgError(f"linalg.inv_ex: {error}") from None
+    info = infos(x, _zero_pivot)
+    return Inverse(ops.inv(without_failed(x, info)) + not_a_number(info, x.dtype), info)
 
 
-def _info(A: Tensor) -> Tensor:
-    return A.new_zeros(A.shape[:-2]).int()
+def _zero_pivot(matrix: np.ndarray) -> int:
+    """The place, from 1, of the first pivot that is 0 in elimination; 0 if the matrix has an
+    inverse."""
+    try:
+        np.linalg.inv(matrix)
+        return 0
+    except np.linalg.LinAlgError:
+        pass
+    rest, n = matrix.copy(), len(matrix)
+    for k in range(n):
+        largest = k + int(np.abs(rest[k:, k]).argmax())
+        if rest[largest, k] == 0:
+            return k + 1
+        rest[[k, largest]] = rest[[largest, k]]
+        rest[k + 1 :] -= rest[k + 1 :, k : k + 1] / rest[k, k] * rest[k]
+    return n  # where LAPACK's rounding differs
 
 
 def det(A: Tensor) -> Tensor:
@@ -98,8 +123,18 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 
 
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Solution:
-    """(X, info): info is 0 for each matrix. Where a matrix is singular, an error."""
-    return Solution(solve(A, B, left=left), _info(A))
+    """(X, info): info is 0 where A has an inverse. Else it is as of `inv_ex`, and X is NaN; with
+    `check_errors` that is a `LinAlgError`."""
+    try:
+        return Solution(solve(A, B, left=left), infos(A))
+    except LinAlgError as error:
+        if check_errors:
+            raise LinAlgError(f"linalg.solve_ex: {error}") from None
+    info = infos(A, _zero_pivot)
+    missing = not_a_number(info, A.dtype)
+    found = solve(without_failed(A, info), B, left=left)
+    vectors = found.ndim < A.ndim
+    return Solution(found + (missing.squeeze(-1) if vectors else missing), info)
 
 
 def solve_triangular(
@@ -112,7 +147,27 @@ def solve_triangular(
     if unitriangular:
         a = a + eye(a.shape[-1], dtype=a.dtype, device=a.device)
     b = matrices("linalg.solve_triangular", B)
-    return ops.solve(a, b) if left else ops.solve(a.mT, b.mT).mT
+    if not left:
+        a, b, upper = a.mT, b.mT, not upper
+    try:
+        found = ops.solve(a, b)
+    except LinAlgError:  # a 0 on the diagonal, which division makes infinite
+        found = _substituted(a, b, upper)
+    return found if left else found.mT
+
+
+def _substituted(a: Tensor, b: Tensor, upper: bool) -> Tensor:
+    """`solve_triangular` by back substitution, row by row."""
+    n = a.shape[-1]
+    found: Tensor | None = None  # the rows so far
+    for k in reversed(range(n)) if upper else range(n):
+        row, rest = slice(k, k + 1), b[..., k : k + 1, :]
+        if found is not None:
+            rest = rest - a[..., row, slice(k + 1, n) if upper else slice(0, k)] @ found
+        rest = rest / a[..., row, row]
+        found = rest if found is None else cat([rest, found] if upper else [found, rest], -2)
+    assert found is not None
+    return found
 
 
 def pinv(
