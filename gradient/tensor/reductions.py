@@ -14,7 +14,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import comparison, elementwise, fused, index, reduce
+from gradient.ops import comparison, decompositions, elementwise, fused, index, reduce
 from gradient.tensor.arguments import (
     axes_of,
     axis_of,
@@ -122,9 +122,12 @@ class Reductions(Arithmetic):
         keepdim: bool = False,
         dtype: DTypeLike | None = None,
     ) -> Tensor:
-        """The p-norm of the elements: p a number, inf, -inf or "fro" (2)."""
-        if isinstance(p, str) and p != "fro":
-            raise ArgumentError(sentence("norm", "p a number, inf, -inf or 'fro'", repr(p)))
+        """The p-norm of the elements: p a number, inf, -inf or "fro" (2); or of matrices, which
+        `dim` names two dimensions of, the sum of the singular values ("nuc")."""
+        if isinstance(p, str) and p not in ("fro", "nuc"):
+            raise ArgumentError(sentence("norm", "p a number, inf, -inf, 'fro' or 'nuc'", repr(p)))
+        if p == "nuc":
+            return self._nuclear_norm(dim, keepdim, dtype)
         p = 2 if p is None or isinstance(p, str) else number_of("norm", "p", p)
         refuse("norm", self)
         wide = None if dtype is None else dtype_of(dtype)
@@ -159,6 +162,19 @@ class Reductions(Arithmetic):
             powers = elementwise.where(0.0 if p > 0 else math.inf, rest, condition=zero)
         total = reduce.sum(powers, axis=axis, keepdims=keepdim)
         return _root(total, lambda x: x ** (1 / p), 0.0 if p > 0 else math.inf)
+
+    def _nuclear_norm(self, dim: Dim, keepdim: bool, dtype: DTypeLike | None) -> Tensor:
+        x: Any = self if dtype is None else self.to(dtype=dtype)
+        refuse("norm", x)
+        floating("norm", x)
+        given = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+        dims = axes_of(tuple(given), x.ndim) or ()
+        if len(dims) != 2:
+            raise ArgumentError(sentence("norm", "two dimensions for p 'nuc'", dims))
+        found = decompositions.svdvals(x.movedim(dims, (-2, -1))).sum(-1)
+        for d in sorted(dims) if keepdim else ():
+            found = found.unsqueeze(d)
+        return found
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log sum e^x"""

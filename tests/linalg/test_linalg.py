@@ -127,3 +127,10 @@ def test_powers_of_integers():
 def test_arguments_that_do_not_fit(wrong, message):
     with pytest.raises(errors.GradientError, match=message):
         wrong(gradient.ones)
+
+
+def test_the_nuclear_norm_is_of_matrices():
+    x = gradient.ones(2, 2, 2)
+    assert x.norm("nuc", (0, 1), True).tolist() == [[pytest.approx([2.0, 2.0])]]
+    with pytest.raises(errors.ArgumentError, match="norm: expected two dimensions for p 'nuc'"):
+        x.norm("nuc")
