@@ -35,7 +35,7 @@ def memory(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Run some layers to see what they need: closer, and slower."
+            "--measure", help="Run some layers on a whole chunk of the prompt: closer, and slower."
         ),
     ] = False,
     revision: opt.Revision = None,

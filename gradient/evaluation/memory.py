@@ -1,11 +1,12 @@
 """How much memory generating will take, before a model is loaded.
 
-Weights and cache are counted from shapes. The rest (activations, what a product unpacks or widens
-on its way) depends on kernels and on how they share memory: `forecast` adds it up by a formula that
-was fitted to measurements, which takes a fraction of a second for a model of any size; with
-`measure` a process of its own builds the model of those layers that differ from one another,
-without values, and lets it read the last chunk of a prompt of that length. Layers come one after
-another and reuse the memory, so a few tell for all.
+Weights and cache are counted from shapes. For activations a chunk of the prompt and a step are
+recorded as plans, in passes of few tokens (`planned_memory`). What kernels take for themselves
+(keys and values in 32 bits, a widened weight) no plan shows: two terms fitted to measurements stand
+for it. With `measure` a process of its own reads the last chunk of a prompt of that length.
+
+Either runs a model of those layers that differ from one another, without values: layers come one
+after another and reuse the memory, so a few tell for all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from gradient.checkpoints import Checkpoint, load_model, open_checkpoint
 from gradient.dtypes import floating_dtype
 from gradient.dtypes.packed import PackedDType
 from gradient.errors import ArgumentError, BackendError
+from gradient.evaluation.planned_memory import pass_bytes
 from gradient.generation.prefill import CHUNK, feed
 from gradient.kv_cache import KVCache
 from gradient.models.causal_lm import CausalLM, KVShape
@@ -95,8 +97,8 @@ def forecast(
         batch: rows.
         dtype, quantize: as of `gradient.hub.load`.
         cache, cache_dtype: the cache's kind and dtype, as of `KVCache.for_model`.
-        measure: run some layers instead of counting what they need: that takes some seconds, and
-            comes within 5 % of the peak; arithmetic comes within 10 % of that.
+        measure: run some layers on as many tokens instead of planning: that takes some seconds, and
+            comes within 5 % of the peak; plans come within 10 % of that.
 
     Raises:
         ArgumentError: a context of less than two tokens, or of more than the model can attend to;
@@ -110,7 +112,7 @@ def forecast(
         )
     settings = _Settings(str(path), context, batch, dtype, quantize, cache, cache_dtype)
     if not measure:
-        return _counted(settings)
+        return _planned(settings)
     # The first process compiles kernels that no one has used yet, which takes memory of its own.
     _measured(settings)
     return _measured(settings)
@@ -124,11 +126,11 @@ PIECE = 335
 WIDENED = 512
 
 
-def _counted(settings: _Settings) -> MemoryForecast:
-    """The forecast by arithmetic: no weight is read, and no layer run.
+def _planned(settings: _Settings) -> MemoryForecast:
+    """The forecast by plans: no weight is read.
 
-    The factors of `working` are fitted to what `_measure` gives for models of 50 to 150 million
-    weights, in 32 and 16 bits and packed, of 64 to 2,048 tokens, in one to four rows.
+    What kernels take for themselves is fitted to what `_measure` gives for models of 50 to 150
+    million weights, in 32 and 16 bits and packed, of 64 to 2,048 tokens, in one to four rows.
     """
     checkpoint = open_checkpoint(settings.path)
     model = _mapped(checkpoint)
@@ -138,20 +140,33 @@ def _counted(settings: _Settings) -> MemoryForecast:
     program = PROGRAM
     if checkpoint.has_tokenizer:
         program += PIECE * model.config.vocab_size
-    rows = batch * min(CHUNK, context - 1)
-    config = model.config
-    C = getattr(config, "hidden_size", None) or config.n_embd
-    wide = getattr(config, "intermediate_size", None) or 4 * C
-    expert = getattr(config, "moe_intermediate_size", None) or wide
-    wide = max(wide, expert * (getattr(config, "num_experts_per_tok", None) or 1))
-    working = rows * 4 * (4 * C + 3 * wide) + 8 * batch * config.vocab_size
-    narrow = target.itemsize < 4 or any(p.dtype.is_packed for p in model.parameters())
-    if narrow or packed:
-        heads = getattr(config, "num_attention_heads", None) or config.n_head
-        working += 12 * heads * model.kv_shapes[0].head_size * context  # keys, values in 32 bits
-        if rows > WIDENED:
-            working += 4 * C * wide
     counted = cache_bytes(model, context - 1, batch, settings, target)
+    chunk = min(CHUNK, context - 1)
+    kernels = 0
+    config = model.config
+    if target.itemsize < 4 or packed or any(p.dtype.is_packed for p in model.parameters()):
+        heads = getattr(config, "num_attention_heads", None) or config.n_head
+        kernels += 12 * heads * model.kv_shapes[0].head_size * context  # keys, values in 32 bits
+        if batch * chunk > WIDENED:
+            C = getattr(config, "hidden_size", None) or config.n_embd
+            wide = getattr(config, "intermediate_size", None) or 4 * C
+            expert = getattr(config, "moe_intermediate_size", None) or wide
+            wide = max(wide, expert * (getattr(config, "num_experts_per_tok", None) or 1))
+            kernels += 4 * C * wide
+    empty_weights(model, {}, target, unpacked=True)
+    kept = keep_distinct_layers(model)
+
+    def cache() -> KVCache:
+        return KVCache(
+            model.kv_shapes[:kept],
+            batch,
+            kind=settings.cache,
+            dtype=settings.cache_dtype or target,
+            capacity=context - 1,
+            limit=model.context_length,
+        )
+
+    working = kernels + max(pass_bytes(model, cache, batch, n) for n in (chunk, 1))
     return MemoryForecast(context, batch, program, weights, counted, working)
 
 
@@ -333,14 +348,24 @@ def _only_looked_up(model: nn.Module) -> set[str]:
     }
 
 
-def empty_weights(model: CausalLM, packed: dict[str, PackedDType], dtype: gradient.DType) -> None:
-    """Give a model weights of the right dtypes that take no memory, in place of its own."""
+def empty_weights(
+    model: CausalLM,
+    packed: dict[str, PackedDType],
+    dtype: gradient.DType,
+    *,
+    unpacked: bool = False,
+) -> None:
+    """Give a model weights of the right dtypes that take no memory, in place of its own.
+
+    With `unpacked`, those that are packed become plain ones: products would make panels of them.
+    """
     made: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in made:
                 full = f"{path}.{name}" if path else name
-                empty = _empty(tuple(parameter.shape), packed.get(full), parameter.dtype, dtype)
+                own = dtype if unpacked else parameter.dtype
+                empty = _empty(tuple(parameter.shape), packed.get(full), own, dtype)
                 made[id(parameter)] = nn.Parameter(empty, requires_grad=False)
             setattr(module, name, made[id(parameter)])
     model.to(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -56,6 +57,9 @@ class Recorder:
         self._makers: dict[Ref, str] = {}
         self._known: dict[int, RecordedArray] = {}  # by the id of an array from before
         self._owners: dict[int, tuple[Any, Ref]] = {}  # by the id of the memory's owner
+        self.held: dict[Ref, int] = {}
+        self._computed = 0  # calls and pieces without pieces of their own
+        self._results: list[weakref.ref[RecordedArray]] = []
 
     # Arrays ------------------------------------------------------------------------------------
 
@@ -200,6 +204,7 @@ class Recorder:
             fresh = True
             made.ref = self._buffer(array, "internal", root)
             self._makers[made.ref] = name
+            self._watch(made)
             return made
 
         if isinstance(result, PackedArray):
@@ -209,6 +214,15 @@ class Recorder:
         if fresh or not given or not any(True for _ in leaves(out, RecordedArray)):
             self._append(name, args, options, out, view=view)
         return out
+
+    def _watch(self, made: RecordedArray) -> None:
+        """Note in `held` when the program holds a result no more."""
+        root = self.buffers[self.ref(made)].root
+
+        def dropped(_: object) -> None:
+            self.held[root] = max(self.held.get(root, 0), self._computed - 1)
+
+        self._results.append(weakref.ref(made, dropped))
 
     def _append(
         self, name: str, args: tuple[Any, ...], options: dict[str, Any], out: Any, **facts: Any
@@ -222,6 +236,7 @@ class Recorder:
             out = None
         call = Call(name, args, options, out, location=location_of(user_frame(2)), **facts)
         self._levels[-1].append(call)
+        self._computed += not call.pieces
 
     def plan(self, inputs: tuple[Ref, ...], outputs: tuple[Ref, ...]) -> Plan:
         return Plan(tuple(self.buffers), tuple(self.calls), inputs, outputs)

@@ -60,6 +60,8 @@ class Recording:
     rebound     tensors from before that have another array now, with its buffer
     grads       tensors whose `grad` is another one than before: (tensor, its new one)
     grads_before   all leaves of the plan that require a gradient, with what they had before
+    held        by root, the last call of `plan.expanded()` at which the program still held a buffer
+                that a call made: what eager execution frees, and when
     backward    of the results that are still to be differentiated, where that was recorded too
     """
 
@@ -74,6 +76,7 @@ class Recording:
     rebound: list[tuple[Tensor, Ref]]
     grads: list[tuple[Tensor, Tensor | None]]
     grads_before: list[tuple[Tensor, Tensor | None]]
+    held: dict[Ref, int]
     backward: Backward | None = None
 
 
@@ -192,6 +195,7 @@ class _Run:
                 for t, lifted, grad in self.adopted
                 if _is_leaf(t) and lifted.ref is not None
             ],
+            recorder.held,
         )
 
     def _restore(self, generation: int | None) -> Any:
