@@ -54,23 +54,29 @@ class Hooks:
         entry = _Entry(function, with_kwargs, always)
         return RemovableHandle(getattr(self, kind), entry, prepend)
 
+    def _all(self, kind: str) -> list[_Entry]:
+        """The hooks of every module, then this one's, as they are now."""
+        every: list[_Entry] = getattr(EVERY_MODULE, kind)
+        return list(every) if self is EVERY_MODULE else [*every, *getattr(self, kind)]
+
     def call(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the module's forward with every hook in its place."""
         called: set[_Entry] = set()
+        forward = self._all("forward")
         try:
             args, kwargs = self._before(module, args, kwargs)
-            borders = bool(self.backward or self.backward_pre) and is_grad_enabled()
-            border = _Border(module, self) if borders else None
+            borders = self._all("backward") or self._all("backward_pre")
+            border = _Border(module, self) if borders and is_grad_enabled() else None
             if border is not None:
                 args = border.enter(args)
             output = module.forward(*args, **kwargs)
-            for entry in list(self.forward):
+            for entry in forward:
                 called.add(entry)
                 output = _forward_hook(entry, module, args, kwargs, output)
             return output if border is None else border.leave(output)
         except Exception:
             # `always_call` hooks (timers, say) also see a forward that failed; its error goes on.
-            for entry in list(self.forward):
+            for entry in forward:
                 if entry.always and entry not in called:
                     _forward_hook(entry, module, args, kwargs, None)
             raise
@@ -78,7 +84,7 @@ class Hooks:
     def _before(
         self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        for entry in list(self.forward_pre):
+        for entry in self._all("forward_pre"):
             if entry.with_kwargs:
                 changed = entry.function(module, args, kwargs)
                 if changed is None:
@@ -96,6 +102,10 @@ class Hooks:
         return args, kwargs
 
 
+#: Hooks of every module.
+EVERY_MODULE = Hooks()
+
+
 class Hooked:
     """The methods of Module that register hooks."""
 
@@ -104,7 +114,7 @@ class Hooked:
     def _hook(self, kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
         changes.count += 1
         hooks = self._hooks
-        if hooks is None:
+        if hooks is None or hooks is EVERY_MODULE:
             self._hooks = hooks = Hooks()
         return hooks.add(kind, hook, **options)
 
@@ -150,6 +160,34 @@ class Hooked:
         return self._hook("backward", hook, prepend=prepend)
 
 
+def _for_every_module(kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
+    changes.count += 1
+    Hooked._hooks = EVERY_MODULE  # modules without hooks of their own find these
+    return EVERY_MODULE.add(kind, hook, **options)
+
+
+def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`Module.register_forward_pre_hook` on every module that there is and will be."""
+    return _for_every_module("forward_pre", hook)
+
+
+def register_module_forward_hook(
+    hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False
+) -> RemovableHandle:
+    """`Module.register_forward_hook` on every module that there is and will be."""
+    return _for_every_module("forward", hook, with_kwargs=with_kwargs, always=always_call)
+
+
+def register_module_full_backward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`Module.register_full_backward_pre_hook` on every module that there is and will be."""
+    return _for_every_module("backward_pre", hook)
+
+
+def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """`Module.register_full_backward_hook` on every module that there is and will be."""
+    return _for_every_module("backward", hook)
+
+
 def _forward_hook(
     entry: _Entry, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
 ) -> Any:
@@ -182,7 +220,7 @@ class _Border:
         return type(output)(*marked) if hasattr(output, "_fields") else type(output)(marked)
 
     def at_outputs(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for entry in list(self.hooks.backward_pre):
+        for entry in self.hooks._all("backward_pre"):
             grads = _as_tuple(entry.function(self.module, grads), grads, "grad_output")
         self.grad_output = grads
         if not self.reports_at_inputs:
@@ -198,7 +236,7 @@ class _Border:
         return self.run_hooks(grads)
 
     def run_hooks(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        for entry in list(self.hooks.backward):
+        for entry in self.hooks._all("backward"):
             changed = entry.function(self.module, grads, self.grad_output)
             grads = _as_tuple(changed, grads, "grad_input")
         return grads

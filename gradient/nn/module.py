@@ -14,12 +14,22 @@ from gradient.autograd import no_grad
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.hooks import Hooked, Hooks
+from gradient.nn.hooks import register_module_forward_hook as register_module_forward_hook
+from gradient.nn.hooks import register_module_forward_pre_hook as register_module_forward_pre_hook
+from gradient.nn.hooks import (
+    register_module_full_backward_hook as register_module_full_backward_hook,
+)
+from gradient.nn.hooks import (
+    register_module_full_backward_pre_hook as register_module_full_backward_pre_hook,
+)
 from gradient.nn.members import BUFFER, MODULE, PARAMETER, Members
 from gradient.nn.printing import format_module, indent
-from gradient.nn.state_dict import IncompatibleKeys, load
+from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, fit, load
+from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
 from gradient.nn.uninitialized import is_uninitialized
 from gradient.tensor import Tensor
+from gradient.tensor.creation import empty_like
 from gradient.tensor.device import DeviceLike
 from gradient.tensor.packed import with_float_dtype
 
@@ -40,7 +50,7 @@ class HasForward(Protocol[P, R_co]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
-class Module(Hooked, Members):
+class Module(Hooked, StateDictHooked, Members):
     """Base class of all layers and models.
 
     Set parameters, buffers and child modules as attributes in `__init__`, after
@@ -49,6 +59,10 @@ class Module(Hooked, Members):
 
     _shown: ClassVar[Sequence[str]] = ()
     """The names of the options that `repr` shows."""
+
+    _version: ClassVar[int | None] = None
+    """Of what a state dict holds of this class: `_load_from_state_dict` finds it in
+    `local_metadata`, if the state dict was not taken through a file."""
 
     training: bool
 
@@ -68,26 +82,93 @@ class Module(Hooked, Members):
     def state_dict(
         self,
         *,
-        destination: dict[str, Tensor] | None = None,
+        destination: dict[str, Any] | None = None,
         prefix: str = "",
         keep_vars: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """All parameters and persistent buffers by dotted name, a shared one under all its names.
 
         The tensors share memory with the module's own; with `keep_vars` they are the module's own.
+        What `get_extra_state` gives, where a module defines it, is there as `_extra_state`.
         """
-        state = {} if destination is None else destination
-        for name, value in self._items(PARAMETER) + self._items(BUFFER):
-            if value is not None and name not in self._non_persistent:
-                own = keep_vars or is_uninitialized(value)
-                state[prefix + name] = value if own else value.detach()
+        state = StateDict() if destination is None else destination
+        metadata = getattr(state, "_metadata", None)
+        local = {"version": self._version}
+        if metadata is not None:
+            metadata[prefix[:-1]] = local
+        hooks = self._state_dict_hooks
+        for hook in list(hooks.save_pre):
+            hook(self, prefix, keep_vars)
+        self._save_to_state_dict(state, prefix, keep_vars)
         for name, module in self._items(MODULE):
             if module is not None:
                 module.state_dict(destination=state, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+        for hook in list(hooks.save):
+            replaced = hook(self, state, prefix, local)
+            state = state if replaced is None else replaced
         return state
 
+    def _saved(self) -> list[tuple[str, Tensor | None]]:
+        """Own parameters and persistent buffers."""
+        members = self._items(PARAMETER) + self._items(BUFFER)
+        return [(name, value) for name, value in members if name not in self._non_persistent]
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Put this module's own part into a state dict; `state_dict` goes on to its children."""
+        for name, value in self._saved():
+            if value is not None:
+                own = keep_vars or is_uninitialized(value)
+                destination[prefix + name] = value if own else value.detach()
+        if type(self).get_extra_state is not Module.get_extra_state:
+            destination[prefix + EXTRA] = self.get_extra_state()
+
+    def get_extra_state(self) -> Any:
+        """What a module defines if its state dict shall hold more than tensors; with
+        `set_extra_state`, which is given it in loading."""
+        raise NotImplementedError(f"{type(self).__name__}.get_extra_state: not defined")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take what `get_extra_state` gave."""
+        raise NotImplementedError(f"{type(self).__name__}.set_extra_state: not defined")
+
+    def _has_extra_state(self) -> bool:
+        return type(self).set_extra_state is not Module.set_extra_state
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Find this module's own tensors, the names with `prefix`, and note what does not fit.
+
+        Override it to load state dicts of older versions: change `state_dict`, then call `super()`.
+        `load_state_dict` loads what was found when all modules have been asked.
+        """
+        for hook in list(self._state_dict_hooks.load_pre):
+            hook(
+                self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+                error_msgs,
+            )  # fmt: skip
+        fit(
+            self,
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
     def load_state_dict(
-        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
         """Copy tensors into the parameters and persistent buffers of the same names.
 
@@ -111,18 +192,22 @@ class Module(Hooked, Members):
         fn(self)
         return self
 
-    def _apply(self, fn: Callable[[Tensor], Tensor]) -> Self:
+    def to_empty(self, *, device: DeviceLike, recurse: bool = True) -> Self:
+        """Move to a device without the values: every tensor is new memory, not yet written."""
+        return self._apply(lambda tensor: empty_like(tensor, device=device), recurse)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace the data of every parameter, its gradient and every buffer by `fn` of it.
 
         Parameters stay the same objects, so that an optimiser made before goes on working.
         """
         changes.count += 1
         with no_grad():
-            for parameter in self.parameters():
+            for parameter in self.parameters(recurse):
                 parameter.data = fn(parameter.data)
                 if parameter.grad is not None:
                     parameter.grad = fn(parameter.grad)
-            for module in self.modules():
+            for module in self.modules() if recurse else (self,):
                 for name, buffer in module._items(BUFFER):
                     if buffer is not None:
                         object.__setattr__(module, name, fn(buffer))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradient.autograd import no_grad
@@ -32,6 +34,39 @@ class IncompatibleKeys(NamedTuple):
         )
 
 
+class StateDict(OrderedDict[str, Any]):
+    """What `Module.state_dict` gives: tensors by name, and in `_metadata` each module's version."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._metadata: dict[str, dict[str, Any]] = {}
+
+
+EXTRA = "_extra_state"
+"""The name under which a state dict holds what `Module.get_extra_state` gives."""
+
+
+@dataclass
+class Fitting:
+    """What a state dict has for a module, gathered before any of it is loaded."""
+
+    own: dict[str, Tensor] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
+    extra: list[tuple[Module, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+class LocalMetadata(dict[str, Any]):
+    """What `_load_from_state_dict` is told of a module, such as the version that was saved."""
+
+    def __init__(self, metadata: Mapping[str, Any], fitting: Fitting) -> None:
+        super().__init__(metadata)
+        self.fitting = fitting
+
+
 def load(
     module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool
 ) -> IncompatibleKeys:
@@ -40,31 +75,114 @@ def load(
         raise TypeMismatch(
             f"load_state_dict: expected a dict of names to tensors, got {type(state_dict).__name__}"
         )
-    own = module.state_dict(keep_vars=True)
-    missing = [name for name in own if name not in state_dict]
-    unexpected = [name for name in state_dict if name not in own]
-    wrong = {
-        name: problem
-        for name, value in state_dict.items()
-        if name in own and (problem := _problem(own[name], value, assign)) is not None
-    }
-    if wrong or (strict and (missing or unexpected)):
-        listed = (missing, unexpected) if strict else ([], [])
-        raise StateDictError(describe(type(module).__name__, *listed, wrong))
+    fitting = Fitting()
+    metadata = getattr(state_dict, "_metadata", None) or {}
+    after: list[Module] = []
+    _fit_tree(module, dict(state_dict), "", metadata, assign, fitting, after)
+    order = {name: place for place, name in enumerate(state_dict)}
+    fitting.unexpected.sort(key=lambda name: order.get(name, len(order)))
+    keys = IncompatibleKeys(fitting.missing, fitting.unexpected)
+    unfit = bool(fitting.wrong or fitting.errors)
+    if after and not unfit:
+        _put(module, fitting, assign)
+        for each in after:
+            for hook in list(each._state_dict_hooks.load):
+                hook(each, keys)
+    if unfit or (strict and (keys.missing_keys or keys.unexpected_keys)):
+        listed = (keys.missing_keys, keys.unexpected_keys) if strict else ([], [])
+        kind = type(module).__name__
+        raise StateDictError(describe(kind, *listed, fitting.wrong, fitting.errors))
+    if not after:
+        _put(module, fitting, assign)
+    return keys
 
-    present = {name: value for name, value in state_dict.items() if name in own}
+
+def _fit_tree(
+    module: Module,
+    state: dict[str, Any],
+    prefix: str,
+    metadata: Mapping[str, Any],
+    assign: bool,
+    fitting: Fitting,
+    after: list[Module],
+) -> None:
+    """Ask `module` and those below; `after` gets those with hooks, children first."""
+    local = LocalMetadata(metadata.get(prefix[:-1], {}), fitting)
+    local["assign_to_params_buffers"] = assign
+    lists = (fitting.missing, fitting.unexpected, fitting.errors)
+    module._load_from_state_dict(state, prefix, local, True, *lists)
+    for name, child in module._modules.items():
+        if child is not None:
+            path = f"{prefix}{name}."
+            below = {key: value for key, value in state.items() if key.startswith(path)}
+            _fit_tree(child, below, path, metadata, assign, fitting, after)
+    if module._state_dict_hooks.load:
+        after.append(module)
+
+
+def fit(
+    module: Module,
+    state_dict: dict[str, Any],
+    prefix: str,
+    local_metadata: dict[str, Any],
+    strict: bool,
+    missing_keys: list[str],
+    unexpected_keys: list[str],
+    error_msgs: list[str],
+) -> None:
+    """What `Module._load_from_state_dict` does: find the own tensors of one module.
+
+    Within `load` they are noted, to be loaded once all have been found; else loaded at once.
+    """
+    fitting = local_metadata.fitting if isinstance(local_metadata, LocalMetadata) else Fitting()
+    assign = bool(local_metadata.get("assign_to_params_buffers", False))
+    own = {name: value for name, value in module._saved() if value is not None}
+    for name, value in own.items():
+        key = prefix + name
+        fitting.own[key] = value
+        if key not in state_dict:
+            if strict:
+                missing_keys.append(key)
+        elif (problem := _problem(value, state_dict[key], assign)) is not None:
+            fitting.wrong[key] = problem
+        else:
+            fitting.present[key] = state_dict[key]
+    extra = prefix + EXTRA
+    if module._has_extra_state():
+        if extra in state_dict:
+            fitting.extra.append((module, state_dict[extra]))
+        elif strict:
+            missing_keys.append(extra)
+    children = module._modules
+    for key in state_dict if strict else ():
+        if key.startswith(prefix):
+            name, dot, _ = key[len(prefix) :].partition(".")
+            known = name in children if dot else name in own
+            if not known and not (key == extra and module._has_extra_state()):
+                unexpected_keys.append(key)
+    if fitting is not getattr(local_metadata, "fitting", None):
+        error_msgs += [f"{key}: {problem}" for key, problem in fitting.wrong.items()]
+        for entries in (fitting.own, fitting.present):  # names below this module
+            for key in list(entries):
+                entries[key.removeprefix(prefix)] = entries.pop(key)
+        _put(module, fitting, assign)
+
+
+def _put(module: Module, fitting: Fitting, assign: bool) -> None:
+    """Load what was found."""
     if assign:
-        _assign(module, own, present)
+        _assign(module, fitting.own, fitting.present)
     else:
         with no_grad():
-            for name, value in present.items():
-                target = own[name]
+            for name, value in fitting.present.items():
+                target = fitting.own[name]
                 if is_uninitialized(value):
                     continue
                 if is_uninitialized(target):
                     target.materialize(tuple(value.shape))
                 target.copy_(value)
-    return IncompatibleKeys(missing, unexpected)
+    for each, extra in fitting.extra:
+        each.set_extra_state(extra)
 
 
 def _problem(own: Tensor, value: Any, assign: bool) -> str | None:
@@ -113,14 +231,18 @@ RENAME = "  fix: rename the tensors, or pass strict=False to load those that fit
 
 
 def describe(
-    model: str, missing: Sequence[str], unexpected: Sequence[str], wrong: Mapping[str, str]
+    model: str,
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    wrong: Mapping[str, str],
+    errors: Sequence[str] = (),
 ) -> str:
-    """One line per misfit, each misplaced name with the name it was probably meant to be."""
-    counts = [
-        f"{len(group)} {label}"
-        for group, label in ((missing, "missing"), (unexpected, "unexpected"), (wrong, "wrong"))
-        if group
-    ]
+    """One line per misfit, each misplaced name with the name it was probably meant to be.
+
+    `errors` are sentences of a module's own `_load_from_state_dict`.
+    """
+    groups = (missing, "missing"), (unexpected, "unexpected"), ([*wrong, *errors], "wrong")
+    counts = [f"{len(group)} {label}" for group, label in groups if group]
     lines = [
         f"load_state_dict: the tensors do not fit {model}: {', '.join(counts)}; none was loaded"
     ]
@@ -134,6 +256,7 @@ def describe(
             hint = f" (near name {where}: {near[name]})" if name in near else ""
             lines.append(f"  {kind:<11} {name}{hint}")
     lines += [f"  wrong       {name}: {problem}" for name, problem in wrong.items()]
+    lines += [f"  wrong       {error}" for error in errors]
     if prefix_fix is not None:
         lines.append(f"  fix: {prefix_fix}")
     elif (missing or unexpected) and not wrong:

@@ -33,7 +33,12 @@ class Structure:
         self.parts = [(vars(part), type(part), _attributes(part)) for part in module.modules()]
         self.forwards = [kind.forward for _, kind, _ in self.parts]
         self.hindrance = next(
-            (f"{kind.__name__} has hooks" for part, kind, _ in self.parts if _has_hooks(part)), None
+            (
+                f"{kind.__name__} has hooks"
+                for part, kind, _ in self.parts
+                if _has_hooks(part, kind)
+            ),
+            None,
         )
 
     def unchanged(self) -> bool:
@@ -45,7 +50,7 @@ class Structure:
             for (part, kind, before), forward in zip(self.parts, self.forwards, strict=True)
         ):
             return False
-        hooked = any(_has_hooks(part) for part, _, _ in self.parts)
+        hooked = any(_has_hooks(part, kind) for part, kind, _ in self.parts)
         if hooked is not (self.hindrance is not None):
             return False
         self.changes = changes.count
@@ -87,6 +92,7 @@ def _equal(a: Any, b: Any) -> bool:
     return isinstance(a, plain) and type(a) is type(b) and a == b
 
 
-def _has_hooks(part: dict[str, Any]) -> bool:
-    hooks = part.get("_hooks")
-    return hooks is not None and any(vars(hooks).values())
+def _has_hooks(part: dict[str, Any], kind: type[Module]) -> bool:
+    """Whether the module has hooks, or every module has."""
+    found = (part.get("_hooks"), kind._hooks)
+    return any(hooks is not None and any(vars(hooks).values()) for hooks in found)

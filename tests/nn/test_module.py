@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from gradient.errors import (
     StateDictError,
     TypeMismatch,
 )
+from gradient.nn.module import register_module_forward_pre_hook
 
 
 class Block(nn.Module):
@@ -566,3 +568,66 @@ def test_a_module_dict_has_every_child_as_a_member() -> None:
     del members.b
     members.update(nn.ModuleDict({"e": nn.ReLU()}))
     assert list(members) == ["a", "c", "d", "e"]
+
+
+def test_a_loader_of_its_own_renames_before_anything_is_loaded() -> None:
+    class Renamed(nn.Linear):
+        def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+            if prefix + "kernel" in state_dict:
+                state_dict[prefix + "weight"] = state_dict.pop(prefix + "kernel")
+            super()._load_from_state_dict(state_dict, prefix, *others)
+            if (state_dict[prefix + "weight"] < 0).any():
+                others[-1].append("the weights of Renamed are at least 0")
+
+    model = nn.Sequential(nn.Linear(1, 2), Renamed(2, 1))
+    state = {name: gradient.ones_like(value) for name, value in model.state_dict().items()}
+    state["1.kernel"] = state.pop("1.weight")
+    given = dict(state)
+    model.load_state_dict(state)
+    assert model[1].weight.tolist() == [[1, 1]] and state.keys() == given.keys()
+    state["1.kernel"], state["0.weight"] = -state["1.kernel"], 5 * state["0.weight"]
+    with pytest.raises(StateDictError, match=r"1 wrong.*\n.*the weights of Renamed are at least 0"):
+        model.load_state_dict(state)
+    assert model[0].weight.tolist() == [[1], [1]]  # nothing was loaded
+
+
+def test_extra_state_is_saved_and_given_back() -> None:
+    class Counting(nn.Module):
+        def __init__(self, seen: int) -> None:
+            super().__init__()
+            self.seen = seen
+
+        def get_extra_state(self) -> int:
+            return self.seen
+
+        def set_extra_state(self, state: int) -> None:
+            self.seen = state
+
+    model = nn.Sequential(Counting(0))
+    assert str(model.load_state_dict(nn.Sequential(Counting(3)).state_dict())).startswith("<All")
+    assert model[0].seen == 3
+    with pytest.raises(StateDictError, match="missing +0._extra_state"):
+        model.load_state_dict({})
+
+
+def test_a_hook_of_a_state_dict_returns_nothing() -> None:
+    model = nn.Linear(1, 1)
+    saving = model.register_state_dict_post_hook(lambda *args: {})
+    with pytest.raises(HookError, match="expected None; change state_dict in place"):
+        model.state_dict()
+    saving.remove()
+    model.register_load_state_dict_post_hook(lambda *args: True)
+    with pytest.raises(HookError, match="expected None; change incompatible_keys in place"):
+        model.load_state_dict(model.state_dict())
+
+
+def test_a_hook_of_every_module_sees_each_until_it_is_removed() -> None:
+    seen: list[str] = []
+    model = nn.Sequential(nn.Linear(1, 1), nn.Tanh())
+    handle = register_module_forward_pre_hook(lambda m, args: seen.append(type(m).__name__))
+    try:
+        model(gradient.ones(1))
+    finally:
+        handle.remove()
+    model(gradient.ones(1))
+    assert seen == ["Sequential", "Linear", "Tanh"]
