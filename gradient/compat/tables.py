@@ -8,6 +8,7 @@ FILES = {
     "gradient.backends": "gradient.compat.settings",
     "gradient.cuda": "gradient.compat.cuda",
     "gradient.nn": "gradient.compat.parallel",
+    "gradient.nn.attention": "gradient.compat.attention",
     "gradient.nn.init": "gradient.compat.init",
     "gradient.utils.data": "gradient.compat.sampler",
 }
@@ -26,6 +27,8 @@ MODULES = {
     "gradient.distributed": "gradient.compat.distributed",
     "gradient.jit": "gradient.compat.jit",
     "gradient.mps": "gradient.compat.mps",
+    "gradient.multiprocessing": "gradient.compat.multiprocessing",
+    "gradient.nn.attention.flex_attention": "gradient.nn.flex_attention",
     "gradient.nn.modules": "gradient.nn",
     **{f"gradient.nn.modules.{name}": f"gradient.nn.{name}" for name in NN},
     "gradient.nn.modules.container": "gradient.nn.containers",
@@ -72,8 +75,8 @@ HINTS = {
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     **dict.fromkeys(
         ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag"), LAYERS),
+    "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
     "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
-    "gradient.multiprocessing": "use Python's own; DataLoader starts its workers itself",
     "gradient.nn.functional.grid_sample": LAYERS,
     "gradient.nn.functional.ctc_loss": LAYERS,
     "gradient.nn.functional.embedding_bag": LAYERS,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradient import dtypes
+from gradient import absent, dtypes
 from gradient import functional as F
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
@@ -264,3 +264,9 @@ class MultiheadAttention(Module):
             raise ShapeError(
                 f"{name}: expected key_padding_mask {wanted}, got {tuple(key_padding_mask.shape)}"
             )
+
+
+__path__: list[str] = []  # `nn.attention.flex_attention` is found as a module of this one
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

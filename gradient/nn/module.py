@@ -196,6 +196,10 @@ class Module(Hooked, StateDictHooked, Members):
         """Move to a device without the values: every tensor is new memory, not yet written."""
         return self._apply(lambda tensor: empty_like(tensor, device=device), recurse)
 
+    def share_memory(self) -> Self:
+        """Put all tensors into memory that forked processes share (`gradient.multiprocessing`)."""
+        return self._apply(lambda tensor: tensor.share_memory_())
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace the data of every parameter, its gradient and every buffer by `fn` of it.
 

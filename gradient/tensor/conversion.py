@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from gradient import backends
 from gradient.autograd.modes import mode
 from gradient.autograd.variable import Variable, wrap
-from gradient.backends.packed import is_packed, map_parts
+from gradient.backends.packed import is_packed, map_parts, parts_of
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
-from gradient.errors import TypeMismatch, sentence
+from gradient.errors import DeviceError, TypeMismatch, sentence
 from gradient.ops import elementwise
 from gradient.tensor.arguments import shown, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
@@ -101,6 +102,25 @@ class Conversion(Arithmetic):
         if is_packed(self.array):
             return wrap(map_parts(self.backend.copy, self.array), self.backend)
         return elementwise.clone(self)
+
+    def share_memory_(self) -> Tensor:
+        """Put the elements into memory that processes forked from now on share, on the CPU alone.
+
+        What was a view of them is none any more. See `gradient.multiprocessing`.
+        """
+        from gradient.tensor.shared_memory import shared_copy
+
+        if self.backend.device != "cpu":
+            raise DeviceError(sentence("share_memory_", "a tensor on the CPU", self.backend.device))
+        if not self.is_shared():
+            self.data = wrap(map_parts(shared_copy, self.array), self.backend)
+        return cast("Tensor", self)
+
+    def is_shared(self) -> builtins.bool:
+        """Whether `share_memory_` put the elements into memory that forked processes share."""
+        from gradient.tensor.shared_memory import is_shared
+
+        return all(map(is_shared, parts_of(self.array)))
 
     def float(self) -> Tensor:
         """As float32."""

@@ -285,6 +285,10 @@ class Tensor(
 
         if not self.is_leaf:
             raise AutogradError("pickle: only leaf tensors can be pickled; detach() it first")
+        from gradient.tensor.shared_memory import refuse_to_spawn
+
+        if self.is_shared():
+            refuse_to_spawn()
         array = map_parts(self.backend.to_numpy, self.array)
         state = self.__dict__ if hasattr(self, "__dict__") else None
         return rebuild, (type(self), array, self.backend.device, self.requires_grad, state)

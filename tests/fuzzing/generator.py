@@ -101,6 +101,8 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
             "set_rng_state",
             "data_ptr",
             "numpy",
+            "is_shared",
+            "share_memory_",
         ),
         "about the package, or about other things than tensors",
     ),

@@ -240,7 +240,8 @@ x.uniform_()  x.zero_()  x.detach_()
 NO_TENSORS = words(
     """
 array backend backward cuda data_ptr dequantize device dim dtype element_size grad grad_fn
-is_contiguous is_cuda is_floating_point inference is_inference is_leaf item itemsize nbytes ndim
+is_contiguous is_cuda is_floating_point inference is_inference is_leaf is_shared item itemsize
+nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size stride tolist view_info views allclose broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads

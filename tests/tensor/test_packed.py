@@ -312,7 +312,7 @@ def test_ops_whose_rows_make_arrays_of_their_dtype_refuse_packed_tensors_by_name
 WORK = {
     "backward", "clone", "conj", "conj_physical", "contiguous", "cpu", "cuda", "dequantize",
     "detach", "detach_", "dim", "element_size", "is_contiguous", "is_floating_point",
-    "is_inference", "ndimension",
+    "is_inference", "is_shared", "ndimension", "share_memory_",
     "nelement", "numel", "positive", "register_hook",
     "register_post_accumulate_grad_hook", "requires_grad_",
     "retain_grad", "resolve_conj", "resolve_neg", "select", "size", "to", "type",

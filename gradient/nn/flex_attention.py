@@ -1,0 +1,181 @@
+"""Attention whose scores and mask are functions of positions (Dong et al. 2024, "Flex Attention").
+
+It is composed: all scores exist at once. A function is called once, with all positions as tensors
+that broadcast to (B, H, Q, KV), where PyTorch calls it for each score: it is to compute with
+tensors, without `if`, as there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gradient import functional as F
+from gradient.errors import ShapeError, sentence
+from gradient.tensor import Tensor
+from gradient.tensor.creation import arange, full
+from gradient.tensor.device import DeviceLike
+
+__all__ = [
+    "BlockMask",
+    "and_masks",
+    "create_block_mask",
+    "create_mask",
+    "flex_attention",
+    "noop_mask",
+    "or_masks",
+]
+
+#: (batch, head, query position, key position) -> whether the query sees the key.
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+#: (score, batch, head, query position, key position) -> another score.
+ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def flex_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_mod: ScoreMod | None = None,
+    block_mask: BlockMask | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    return_lse: bool = False,
+    kernel_options: dict[str, Any] | None = None,
+) -> Any:
+    """softmax(score_mod(scale Q K^T)) V, where `block_mask` says which scores there are.
+
+    query (B, Hq, Q, E), key (B, H, KV, E), value (B, H, KV, Ev) give (B, Hq, Q, Ev). H divides Hq
+    with `enable_gqa`, and is Hq without. With `return_lse` also the scores' logsumexp (B, Hq, Q).
+    A query that sees nothing gets zeros. `scale` is 1 / sqrt(E) unless given; `kernel_options` have
+    no meaning here.
+    """
+    name = "flex_attention"
+    if not query.ndim == key.ndim == value.ndim == 4:
+        got = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
+        raise ShapeError(sentence(name, "query, key and value of 4 dimensions", got))
+    heads, own = query.shape[1], key.shape[1]
+    if heads != own:
+        if not enable_gqa or heads % own:
+            expected = "as many heads in key as in query, or with enable_gqa a divisor"
+            raise ShapeError(sentence(name, expected, f"{own} and {heads}"))
+        key, value = (x.repeat_interleave(heads // own, dim=1) for x in (key, value))
+    batch, steps, keys = query.shape[0], query.shape[2], key.shape[2]
+    scores = query @ key.transpose(-2, -1)
+    scores = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    places = _places(batch, heads, steps, keys, query.device)
+    if score_mod is not None:
+        scores = score_mod(scores, *places)
+    if block_mask is not None:
+        if steps > block_mask.seq_lengths[0] or keys > block_mask.seq_lengths[1]:
+            expected = f"a block_mask for {steps} queries and {keys} keys"
+            raise ShapeError(sentence(name, expected, f"one for {block_mask.seq_lengths}"))
+        seen = block_mask.mask_mod(*places)
+        scores = scores.masked_fill(seen.logical_not(), -math.inf)
+    highest = scores.detach().amax(-1, keepdim=True)
+    nothing = highest == -math.inf
+    weights = F.softmax(scores.masked_fill(nothing, 0.0), -1).masked_fill(nothing, 0.0)
+    output = weights @ value
+    return (output, scores.logsumexp(-1)) if return_lse else output
+
+
+def _places(B: int, H: int, Q: int, KV: int, device: DeviceLike) -> list[Tensor]:
+    """All indices along each of four dimensions, each in its own: they broadcast."""
+    return [
+        arange(size, device=device).reshape([size if place == own else 1 for place in range(4)])
+        for own, size in enumerate((B, H, Q, KV))
+    ]
+
+
+class BlockMask:
+    """Which keys each query sees, by a function of positions; `create_block_mask` makes it.
+
+    Attributes:
+        mask_mod: the function.
+        seq_lengths: numbers of queries and of keys.
+        shape: (B, H, Q, KV).
+        BLOCK_SIZE: numbers of queries and keys in a block, of which `to_dense` tells.
+    """
+
+    def __init__(
+        self, mask_mod: MaskMod, shape: tuple[int, int, int, int], block: tuple[int, int],
+        device: DeviceLike,
+    ) -> None:  # fmt: skip
+        self.mask_mod, self.shape, self.BLOCK_SIZE = mask_mod, shape, block
+        self.seq_lengths = shape[2:]
+        self._device = device
+
+    def to_dense(self) -> Tensor:
+        """For each block 1 if a query in it sees a key in it, else 0: (B, H, blocks, blocks)."""
+        mask = create_mask(self.mask_mod, *self.shape, self._device)
+        rows, columns = self.BLOCK_SIZE
+        below, right = (
+            -size % block for size, block in zip(self.seq_lengths, self.BLOCK_SIZE, strict=True)
+        )
+        mask = F.pad(mask.int(), (0, right, 0, below))
+        return mask.unflatten(3, (-1, columns)).unflatten(2, (-1, rows)).amax((3, 5))
+
+    def sparsity(self) -> float:
+        """How many per cent of the blocks are empty."""
+        return 100 * (1 - self.to_dense().double().mean().item())
+
+    def to(self, device: DeviceLike) -> BlockMask:
+        """Itself for another device: positions are made where the queries are."""
+        return BlockMask(self.mask_mod, self.shape, self.BLOCK_SIZE, device)
+
+    def __repr__(self) -> str:
+        return f"BlockMask(shape={self.shape}, sparsity={self.sparsity():.2f}%)"
+
+
+def create_block_mask(
+    mask_mod: MaskMod,
+    B: int | None,
+    H: int | None,
+    Q_LEN: int,
+    KV_LEN: int,
+    device: DeviceLike = None,
+    BLOCK_SIZE: int | tuple[int, int] = 128,
+    _compile: bool = False,
+) -> BlockMask:
+    """The mask for `flex_attention`; B and H are None if it is the same for all of them."""
+    block = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
+    return BlockMask(mask_mod, (B or 1, H or 1, Q_LEN, KV_LEN), block, device)
+
+
+def create_mask(
+    mod_fn: MaskMod, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int,
+    device: DeviceLike = None,
+) -> Tensor:  # fmt: skip
+    """Which keys each query sees, (B, H, Q_LEN, KV_LEN) of bools."""
+    shape = (B or 1, H or 1, Q_LEN, KV_LEN)
+    return mod_fn(*_places(*shape, device)).expand(shape)
+
+
+def noop_mask(batch: Tensor, head: Tensor, token_q: Tensor, token_kv: Tensor) -> Tensor:
+    """Every query sees every key."""
+    return full((), True, device=batch.device)
+
+
+def and_masks(*mask_mods: MaskMod) -> MaskMod:
+    """What all of the masks let through."""
+
+    def mask(*places: Tensor) -> Tensor:
+        seen = noop_mask(*places)
+        for mod in mask_mods:
+            seen = seen & mod(*places)
+        return seen
+
+    return mask
+
+
+def or_masks(*mask_mods: MaskMod) -> MaskMod:
+    """What any of the masks lets through."""
+
+    def mask(*places: Tensor) -> Tensor:
+        seen = noop_mask(*places).logical_not()
+        for mod in mask_mods:
+            seen = seen | mod(*places)
+        return seen
+
+    return mask
