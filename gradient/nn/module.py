@@ -124,7 +124,7 @@ class Module(Hooked, StateDictHooked, Members):
         if type(self).get_extra_state is not Module.get_extra_state:
             destination[prefix + EXTRA] = self.get_extra_state()
 
-    def get_extra_state(self) -> Any:
+    def get_extra_state(self) -> object:
         """What a module defines if its state dict shall hold more than tensors; with
         `set_extra_state`, which is given it in loading."""
         raise NotImplementedError(f"{type(self).__name__}.get_extra_state: not defined")
