@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 
-__all__ = ["SDPBackend", "sdpa_kernel"]
+__all__ = ["SDPBackend", "sdp_kernel", "sdpa_kernel"]
 
 
 class SDPBackend(enum.IntEnum):
@@ -36,4 +36,17 @@ def sdpa_kernel(
         raise TypeMismatch(sentence("sdpa_kernel", expected, repr(backends)))
     if not chosen:
         raise ArgumentError(sentence("sdpa_kernel", "at least one SDPBackend", "none"))
+    yield
+
+
+@contextmanager
+def sdp_kernel(
+    enable_flash: bool = True,
+    enable_math: bool = True,
+    enable_mem_efficient: bool = True,
+    enable_cudnn: bool = True,
+) -> Iterator[None]:
+    """The older `sdpa_kernel` (`torch.backends.cuda.sdp_kernel`), which changes nothing either."""
+    if not (enable_flash or enable_math or enable_mem_efficient or enable_cudnn):
+        raise ArgumentError(sentence("sdp_kernel", "at least one kernel enabled", "none"))
     yield

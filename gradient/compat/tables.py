@@ -6,6 +6,7 @@ FILES = {
     "gradient": "gradient.compat.package",
     "gradient.autograd": "gradient.compat.variable",
     "gradient.backends": "gradient.compat.settings",
+    "gradient.backends.cuda": "gradient.compat.attention",
     "gradient.cuda": "gradient.compat.cuda",
     "gradient.nn": "gradient.compat.parallel",
     "gradient.nn.attention": "gradient.compat.attention",

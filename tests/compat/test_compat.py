@@ -330,3 +330,22 @@ def test_installing_beside_pytorch_is_refused() -> None:
         "except ValueError as error: print(error)\n"
     )
     assert "PyTorch is imported already" in said
+
+
+def test_choices_of_an_attention_kernel_are_taken_and_change_nothing():
+    from gradient.nn.attention import SDPBackend, sdpa_kernel
+
+    q = gradient.randn(1, 2, 3, 4)
+    plain = gradient.nn.functional.scaled_dot_product_attention(q, q, q)
+    for context in (
+        sdpa_kernel(SDPBackend.FLASH_ATTENTION),
+        sdpa_kernel([SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION], set_priority=True),
+        gradient.backends.cuda.sdp_kernel(enable_math=False),
+    ):
+        with context:
+            chosen = gradient.nn.functional.scaled_dot_product_attention(q, q, q)
+        assert gradient.equal(chosen, plain)
+    with pytest.raises(TypeError, match="an SDPBackend or a list of them"), sdpa_kernel(["math"]):
+        pass
+    with pytest.raises(ValueError, match="at least one SDPBackend"), sdpa_kernel([]):
+        pass
