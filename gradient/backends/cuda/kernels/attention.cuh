@@ -86,9 +86,10 @@ __device__ A masked(const Group& group, const void* mask, Int row, Int key, A sc
 // they lie `pitch` apart; rows from `count` to `room` become zeros. All threads of the block call it.
 template <class T, class A>
 __device__ void load_rows(A* to, Int pitch, const T* from, Int stride, Int width, Int count, Int room) {
-    for (Int i = threadIdx.x; i < room * width; i += blockDim.x) {
-        Int row = i / width, column = i % width;
-        to[row * pitch + column] = row < count ? A(from[row * stride + column]) : A(0);
+    int wide = int(width), all = int(room) * wide;  // 32 bits: a division by 64 bits takes long
+    for (int i = threadIdx.x; i < all; i += blockDim.x) {
+        int row = i / wide, column = i % wide;
+        to[row * int(pitch) + column] = row < count ? A(from[row * stride + column]) : A(0);
     }
 }
 
