@@ -20,7 +20,7 @@ from gradient.plan.executors import has_executor
 from gradient.plan.executors.fused import FUSED
 from gradient.plan.listing import nbytes
 from gradient.plan.recording import Recording, is_recording, record
-from gradient.plan.variant import Variant, grad_states
+from gradient.plan.variant import Variant, grad_states, new_gradients
 from gradient.plan.watch import Transparent, Watch
 
 M = TypeVar("M", bound=Module)
@@ -258,18 +258,50 @@ class CompiledModule(Compiled[..., Any]):
 
 @overload
 def compile(  # type: ignore[overload-overlap]  # a module is callable too
-    model: M, *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
+    model: M,
+    *,
+    fullgraph: bool = ...,
+    dynamic: bool | None = ...,
+    backend: Any = ...,
+    mode: str | None = ...,
+    options: dict[str, Any] | None = ...,
+    disable: bool = ...,
+    fuse: bool = ...,
 ) -> M: ...
 @overload
 def compile(
-    model: Callable[P, R], *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
+    model: Callable[P, R],
+    *,
+    fullgraph: bool = ...,
+    dynamic: bool | None = ...,
+    backend: Any = ...,
+    mode: str | None = ...,
+    options: dict[str, Any] | None = ...,
+    disable: bool = ...,
+    fuse: bool = ...,
 ) -> Compiled[P, R]: ...
 @overload
 def compile(
-    model: None = None, *, fullgraph: bool = ..., dynamic: bool | None = ..., fuse: bool = ...
+    model: None = None,
+    *,
+    fullgraph: bool = ...,
+    dynamic: bool | None = ...,
+    backend: Any = ...,
+    mode: str | None = ...,
+    options: dict[str, Any] | None = ...,
+    disable: bool = ...,
+    fuse: bool = ...,
 ) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
 def compile(
-    model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, fuse: bool = False
+    model: Any = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = "plan",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+    fuse: bool = False,
 ) -> Callable[..., Any]:
     """Record a function or module in its first calls, and replay it in later ones.
 
@@ -287,6 +319,8 @@ def compile(
             warning.
         dynamic: accepted for PyTorch's sake. Plans are made for shapes that come again; others run
             eagerly.
+        backend, mode, options: accepted for PyTorch's sake. There is one compiler.
+        disable: leave the model as it is.
         fuse: compute chains of elementwise calls in one pass over memory each. Results then differ
             from eager execution's by rounding (1e-6 relative in float32); each new chain takes a
             second to compile, once for good.
@@ -295,18 +329,24 @@ def compile(
         PlanError (RuntimeError): with `fullgraph`, naming what was read and the line.
     """
     if model is None:
-        return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, fuse=fuse)
+        return functools.partial(compile, fullgraph=fullgraph, disable=disable, fuse=fuse)
     if not callable(model):
         raise TypeMismatch(sentence("compile", "a function or a Module", type(model).__name__))
+    if disable:
+        return model
     made = CompiledModule if isinstance(model, Module) else Compiled
     return made(model, bool(fullgraph), bool(fuse))
 
 
 def _same_state(a: Recording, b: Recording) -> bool:
-    """Whether the same leaves have a gradient, where that matters to a plan, and optimisers have
-    decided the same."""
+    """Whether the same leaves have a gradient, where that matters to a plan, and are given one (a
+    leaf that was just frozen loses its gradient once), and optimisers have decided the same."""
     mine, theirs = ([(id(t), absent) for t, absent in grad_states(r)] for r in (a, b))
-    return mine == theirs and a.readers.decisions == b.readers.decisions
+    return (
+        mine == theirs
+        and new_gradients(a) == new_gradients(b)
+        and a.readers.decisions == b.readers.decisions
+    )
 
 
 def _side_effect(watch: Watch, recording: Recording, states: list[tuple[str, str]]) -> str | None:

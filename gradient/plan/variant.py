@@ -307,8 +307,13 @@ def _places(recording: Recording) -> list[Any]:
     refs = {id(t): ref for t, ref in recording.survivors}
     inputs = {id(t): -1 - i for i, t in enumerate(recording.inputs)}
     results = tensors_in(recording.result)
-    grads = [(id(t), None if g is None else refs.get(id(g))) for t, g in recording.grads]
-    return [[refs.get(id(t), inputs.get(id(t))) for t in results], grads]
+    return [[refs.get(id(t), inputs.get(id(t))) for t in results], new_gradients(recording)]
+
+
+def new_gradients(recording: Recording) -> list[tuple[int, Any]]:
+    """Of which tensors the run set the gradient, and to what: None, or a result of its calls."""
+    refs = {id(t): ref for t, ref in recording.survivors}
+    return [(id(t), None if g is None else refs.get(id(g))) for t, g in recording.grads]
 
 
 def _plain(recording: Recording) -> Any:

@@ -80,6 +80,36 @@ def test_a_parameter_that_is_unfrozen_is_recorded(name: str) -> None:
     assert signature.replays >= 9 and step.recompiles == 1, step.explain()
 
 
+@pytest.mark.parametrize("at", [1, 2, 6])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_that_is_frozen_is_recorded(name: str, at: int) -> None:
+    """The first step after it takes the parameter's gradient away, and is like no later one."""
+
+    def freeze(i: int, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        if i == at:
+            next(model.parameters()).requires_grad_(False)
+
+    expected, _ = trained(eager, OPTIMIZERS[name], 16, freeze)
+    found, step = trained(strictly, OPTIMIZERS[name], 16, freeze)
+    assert found == expected
+    (signature,) = step.signatures.values()
+    assert signature.replays >= 8, step.explain()
+
+
+def test_arguments_of_pytorchs_compile_are_taken() -> None:
+    model = mlp()
+    for options in ({"mode": "reduce-overhead"}, {"backend": "eager", "options": {"a": 1}}):
+        gradient.compile(model, **options)
+    assert gradient.compile(model, disable=True) is model
+
+    @gradient.compile(mode="max-autotune", fullgraph=True)
+    def twice(x: gradient.Tensor) -> gradient.Tensor:
+        return x * 2
+
+    for _ in range(4):
+        assert twice(gradient.ones(2)).tolist() == [2, 2]
+
+
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_an_optimiser_may_be_given_state_any_number_of_times(name: str) -> None:
     """A plan of a state that the optimiser no longer has is dropped, and that state with it."""
