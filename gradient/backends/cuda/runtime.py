@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.array_api import Array
-from gradient.backends.cuda import compilation
+from gradient.backends.cuda import compilation, driver
 from gradient.errors import DeviceError
 
 NULL = np.uintp(0)
@@ -24,6 +24,10 @@ class CupyRuntime:
     """One GPU through CuPy; its work is queued on CuPy's current stream."""
 
     def __init__(self, index: int):
+        if not driver.device_count():
+            raise DeviceError(
+                f"device 'cuda:{index}': this machine has no NVIDIA GPU, or no driver for it"
+            )
         try:
             import cupy
         except ImportError:
