@@ -12,6 +12,7 @@ from gradient.cli import sampling
 from gradient.cli.flags import spell_out
 from gradient.cli.loading import load_language_model
 from gradient.cli.output import print_json
+from gradient.cli.turns import take_any_bytes, valid_unicode
 from gradient.training.reporters import visible
 
 if TYPE_CHECKING:
@@ -92,12 +93,13 @@ def read_prompt(argument: str | None) -> str:
         typer.BadParameter: there is neither.
     """
     if argument is not None and argument != "-":
-        return argument
+        return valid_unicode(argument)
     if argument is None and sys.stdin.isatty():
         raise typer.BadParameter("give a PROMPT, or pipe one in", param_hint="PROMPT")
+    take_any_bytes()
     text = sys.stdin.read()
     # An editor's or echo's last newline is not part of what is to be continued.
-    return text.removesuffix("\n")
+    return valid_unicode(text.removesuffix("\n"))
 
 
 def write(text: str) -> None:

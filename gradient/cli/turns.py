@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,18 +23,28 @@ NAMES = ("help", "reset", "clear", "system", "keep", "undo", "exit", "bye")
 _QUOTES = '"""'
 
 
+def take_any_bytes() -> None:
+    """Have standard input keep bytes that are no UTF-8 for `valid_unicode`, rather than raise."""
+    with contextlib.suppress(AttributeError):  # a stream of another kind
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+
+
+def valid_unicode(text: str) -> str:
+    """The text, where U+FFFD stands for what came in bytes that are no UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def turns() -> Iterator[str]:
     """What the user says, with a prompt if there is somebody to read it.
 
     In a pipe each line is a turn.
     """
     if not sys.stdin.isatty():
+        take_any_bytes()
         for line in sys.stdin:
             if line.strip():
-                yield line.strip()
+                yield valid_unicode(line.strip())
         return
-    import contextlib
-
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (line editing and history for input())
     typer.echo(GREETING, err=True)
@@ -44,7 +55,7 @@ def turns() -> Iterator[str]:
             typer.echo()
             return
         if text.strip():
-            yield text
+            yield valid_unicode(text)
 
 
 def read_turn(read_line: Callable[[str], str]) -> str:

@@ -326,6 +326,17 @@ def test_a_model_cannot_send_escape_sequences_to_a_terminal():
     assert visible("a\x1b[2J\tb\n\x9b1m\x7f") == "a\u241b[2J\tb\n\ufffd1m\ufffd"
 
 
+@pytest.mark.parametrize("command", ["chat", "generate"])
+def test_bytes_that_are_no_utf8_are_replaced(model, command):
+    """The lines after them are answered, too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gradient", command, "-m", model, "-n", "4", "--json"],
+        input=b"a\xff\xfeb\nagain\n", capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(done.stdout.decode().splitlines()) >= (2 if command == "chat" else 1)
+
+
 def test_chat_answers_each_line_of_a_pipe(model):
     done = program(
         "chat", "-m", model, "-n", "4", "--json", input="hi\n\n/reset\nagain\n/exit\nno\n"
