@@ -241,6 +241,19 @@ def test_a_target_out_of_range_is_told_at_the_next_copy(one: CudaBackend) -> Non
     assert np.isnan(one.to_numpy(loss)).tolist() == [False, True, False]  # and goes on
 
 
+def test_a_copy_waits_once(one: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the fault only after a kernel that may have set it."""
+    copies: list[np.ndarray] = []
+    monkeypatch.setattr(one.runtime, "to_numpy", lambda x: copies.append(x) or np.array(x))
+    x = Draw("float32")(3, 5)
+    one.to_numpy(one.softmax(x, -1))
+    assert len(copies) == 1
+    one.to_numpy(one.cross_entropy(x, np.array([0, 4, 1]), -100, 0.0)[0])
+    assert len(copies) == 3
+    one.to_numpy(x)
+    assert len(copies) == 4
+
+
 # The emulator itself ------------------------------------------------------------------------------
 
 

@@ -31,7 +31,8 @@ class CudaBackend(
         self.runtime = CupyRuntime(index) if runtime is None else runtime
         self.device, self.xp = f"cuda:{index}", self.runtime.xp
         self._tables = {}
-        self.index_fault = self.zeros((1,), np.dtype(np.int32))
+        self._fault = self.zeros((1,), np.dtype(np.int32))
+        self._fault_given = False
 
     def asarray(self, value: Any, dtype: np.dtype | None = None) -> Array:
         with self.runtime.on_device():
@@ -66,9 +67,18 @@ class CudaBackend(
         self.runtime.synchronize()
         self._check_index_fault()
 
+    def index_fault(self) -> Array:
+        self._fault_given = True
+        return self._fault
+
     def _check_index_fault(self) -> None:
-        if self.runtime.to_numpy(self.index_fault)[0]:
-            self.index_fault[...] = 0
+        """Raise IndexError if a kernel that was given the fault has set it. Without such a kernel
+        since the last look there is nothing to copy, and so to wait for."""
+        if not self._fault_given:
+            return
+        self._fault_given = False
+        if self.runtime.to_numpy(self._fault)[0]:
+            self._fault[...] = 0
             raise IndexError(
                 f"{self.device}: an index or a target that an op got earlier was out of range; "
                 "run the same on the CPU to see which"

@@ -37,8 +37,8 @@ class KernelLauncher:
     runtime: Any
     empty: Any
     astype: Any
-    index_fault: Array
-    """One int32 on the device, which a kernel sets when it meets an index out of range."""
+    index_fault: Any
+    """Gives one int32 on the device, for a kernel to set when it meets an index out of range."""
 
     def has_kernel(self, *arrays: Array | None) -> bool:
         """Whether kernels take these: float arrays of one dtype, with something in them."""

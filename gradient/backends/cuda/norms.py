@@ -56,7 +56,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         self.launch_rows(
             "softmax", "cross_entropy", logits,
             self.contiguous(logits), self.contiguous(target), loss, high, log_sum,
-            after=(np.int64(ignore_index), number(label_smoothing), self.index_fault),
+            after=(np.int64(ignore_index), number(label_smoothing), self.index_fault()),
         )  # fmt: skip
         return loss, high, log_sum
 
