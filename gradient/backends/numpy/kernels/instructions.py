@@ -53,7 +53,7 @@ def bfloat16_dot(builder: Any, total: Value, a: Value, b: Value) -> Value:
     """
     lanes = total.type.count
     if cpu.MULTIPLIES_BFLOAT16:
-        pairs = ir.VectorType(_BFloat16(), 2 * lanes)
+        pairs = ir.VectorType(_BF16, 2 * lanes)
         a, b = builder.bitcast(a, pairs), builder.bitcast(b, pairs)
         name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
         return _call(builder, name, total.type, total, a, b)
@@ -225,6 +225,9 @@ class _BFloat16(ir.Type):
 
     def _to_string(self) -> str:
         return "bfloat"
+
+
+_BF16 = _BFloat16()
 
 
 def _half(builder: Any, pairs: Value, odd: bool) -> Value:
