@@ -42,7 +42,7 @@ def host(tensor: gradient.Tensor) -> np.ndarray:
 
 def test_every_op_has_a_row():
     missing = sorted(set(registry) - {row.op for row in TABLE} - {"copy_slices"})
-    assert not missing, f"ops without a row in gradient/testing/op_table.py: {missing}"
+    assert not missing, f"ops without a row in gradient/testing/*_rows.py: {missing}"
 
 
 def test_rows_have_names_of_their_own():

@@ -1,0 +1,106 @@
+"""Products of reflections, as QR decompositions store them (Golub and Van Loan, "Matrix
+Computations", sections 5.1 and 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gradient.autograd.forwarding import forwarded
+from gradient.errors import ShapeError, sentence
+from gradient.linalg.arguments import matrices
+from gradient.linalg.powers import zeros_of
+from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
+from gradient.tensor.arithmetic import same_dtype
+from gradient.tensor.creation import eye
+from gradient.tensor.joining import cat, where
+
+__all__ = ["householder_product"]
+
+
+class Reflections(NamedTuple):
+    a: Tensor
+    tau: Tensor
+
+
+def householder_product(A: Tensor, tau: Tensor) -> Tensor:
+    """The first N columns of H_1 ... H_K, H_i = 1 - tau_i v_i v_i^T, where v_i (M,) is column i of
+    A (..., M, N) below the diagonal, 1 on it, and 0 above it; tau (..., K)."""
+    A, tau = _reflections("linalg.householder_product", A, tau)
+    m, n = A.shape[-2:]
+    if m < n:
+        expected = "A (..., M, N), M at least N"
+        raise ShapeError(sentence("linalg.householder_product", expected, tuple(A.shape)))
+    first = zeros_of(A) + eye(m, n, dtype=A.dtype, device=A.device)
+    return _reflected(A, tau, first, reversed(range(tau.shape[-1])))
+
+
+@forwarded
+def ormqr(
+    input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
+) -> Tensor:
+    """Q times `other` (..., M, N), with `transpose` Q^T times it; if not `left`, `other` (..., N, M)
+    times Q or Q^T. Q (M, M) is all of H_1 ... H_K, of `linalg.householder_product`, of the
+    reflections input (..., M, K) and tau (..., K)."""
+    a, tau = _reflections("ormqr", input, tau)
+    c = matrices("ormqr", other)
+    same_dtype("ormqr", "other", a, c)
+    if c.shape[-2 if left else -1] != a.shape[-2] or c.shape[:-2] != a.shape[:-2]:
+        got = f"input {tuple(a.shape)} and other {tuple(c.shape)}"
+        expected = "input (..., M, K) and other (..., M, N), or (..., N, M) if not left"
+        raise ShapeError(sentence("ormqr", expected, got))
+    places = range(tau.shape[-1])
+    if left:
+        return _reflected(a, tau, c, places if transpose else reversed(places))
+    return _reflected(a, tau, c.mT, reversed(places) if transpose else places).mT
+
+
+@forwarded
+def geqrf(input: Tensor) -> Reflections:
+    """(a, tau) of input (..., M, N) = Q R: R on and above the diagonal of a, and below it, with
+    tau (..., K), the reflections whose product is Q (see `linalg.householder_product`)."""
+    rest = matrices("geqrf", input)
+    *batch, m, n = rest.shape
+    upper, lower, taus = [], [], []
+    for k in range(min(m, n)):
+        x = rest[..., :1]
+        top, below = x[..., :1, :], x[..., 1:, :]
+        done = (below.detach() == 0).all(-2, keepdim=True)  # as R has it
+        size = x.masked_fill(done, 1.0).norm(2, -2, True)
+        beta = where(done, top, where(top.detach() < 0, size, -size))
+        v = below / where(done, 1.0, top - beta)
+        tau = ((beta - top) / beta.masked_fill(done, 1.0)).masked_fill(done, 0.0)
+        full, others = cat([zeros_of(top) + 1, v], -2), rest[..., 1:]
+        others = others - tau * full @ (full.mT @ others)
+        upper.append(cat([rest.new_zeros((*batch, 1, k)), beta, others[..., :1, :]], -1))
+        lower.append(cat([rest.new_zeros((*batch, k + 1, 1)), v], -2))
+        taus.append(tau[..., 0])
+        rest = others[..., 1:, :]
+    if not taus:
+        return Reflections(rest.clone(), rest.new_zeros((*batch, 0)))
+    r = cat([*upper, rest.new_zeros((*batch, m - len(taus), n))], -2)
+    vectors = cat([*lower, rest.new_zeros((*batch, m, n - len(taus)))], -1)
+    return Reflections(r + vectors, cat(taus, -1))
+
+
+def _reflections(name: str, a: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """A and tau, checked."""
+    a, tau = matrices(name, a), tensor_of(name, tau)
+    same_dtype(name, "tau", a, tau)
+    most = min(a.shape[-2:])
+    if tau.ndim == 0 or tau.shape[:-1] != a.shape[:-2] or tau.shape[-1] > most:
+        expected = "A (..., M, N) and tau (..., K), K at most N and M"
+        got = f"{tuple(a.shape)} and {tuple(tau.shape)}"
+        raise ShapeError(sentence(name, expected, got))
+    return a, tau
+
+
+def _reflected(a: Tensor, tau: Tensor, x: Tensor, order: Iterable[int]) -> Tensor:
+    """x (..., M, N), to which the reflections are applied in an order of theirs."""
+    m, n = a.shape[-2:]
+    vectors = a.tril(-1) + eye(m, n, dtype=a.dtype, device=a.device)
+    for i in order:
+        v = vectors[..., i : i + 1]
+        x = x - tau[..., i, None, None] * v @ (v.mT @ x)
+    return x

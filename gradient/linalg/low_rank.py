@@ -1,0 +1,55 @@
+"""Approximate decompositions of matrices of low rank."""
+
+from __future__ import annotations
+
+from gradient.autograd.forwarding import forwarded
+from gradient.errors import ArgumentError, sentence
+from gradient.linalg.arguments import matrices
+from gradient.linalg.decompositions import qr, svd
+from gradient.linalg.older import SVD
+from gradient.random import randn
+from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
+
+__all__ = ["pca_lowrank", "svd_lowrank"]
+
+
+@forwarded
+def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None) -> SVD:
+    """U (..., M, q), S (..., q) and V (..., N, q) of about A = U diag(S) V^T, or of A - M, if there
+    is one (Halko et al. 2011, "Finding Structure with Randomness", algorithm 5.1).
+
+    q is at least the rank that is looked for; each of `niter` passes brings the subspace nearer
+    (algorithm 4.4). The subspace starts at random.
+    """
+    x = matrices("svd_lowrank", A)
+    return _found("svd_lowrank", x if M is None else x - M, 6 if q is None else q, niter)
+
+
+@forwarded
+def pca_lowrank(
+    A: Tensor, q: int | None = None, center: bool = True, niter: int = 2
+) -> SVD:
+    """`svd_lowrank` of A (..., M, N) less, if `center`, the mean of its rows: the columns of V are
+    its principal directions. q is the least of 6, M and N unless given."""
+    x = matrices("pca_lowrank", A)
+    m, n = x.shape[-2:]
+    q = min(6, m, n) if q is None else q
+    if not 0 <= int_of("pca_lowrank", "q", q) <= min(m, n):
+        raise ArgumentError(sentence("pca_lowrank", f"q from 0 to {min(m, n)}", q))
+    return _found("pca_lowrank", x - x.mean(-2, keepdim=True) if center else x, q, niter)
+
+
+def _found(name: str, x: Tensor, q: int, niter: int | None) -> SVD:
+    niter = 2 if niter is None else int_of(name, "niter", niter)
+    if niter < 0:
+        raise ArgumentError(sentence(name, "niter of at least 0", niter))
+    wide = x.shape[-2] < x.shape[-1]
+    x = x.mT if wide else x
+    start = randn(x.shape[-1], int_of(name, "q", q), dtype=x.dtype, device=x.device)
+    basis = qr(x @ start).Q
+    for _ in range(niter):
+        basis = qr(x @ qr(x.mT @ basis).Q).Q
+    u, s, vh = svd(basis.mT @ x, full_matrices=False)
+    u, v = basis @ u, vh.mT.clone()
+    return SVD(v, s, u) if wide else SVD(u, s, v)

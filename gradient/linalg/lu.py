@@ -1,0 +1,172 @@
+"""The LU decomposition, and systems of linear equations by it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gradient.autograd.variable import wrap
+from gradient.dtypes import int32
+from gradient.errors import DTypeError, LinAlgError, ShapeError, sentence
+from gradient.linalg.arguments import matrices, squares
+from gradient.linalg.failures import on_host
+from gradient.linalg.solving import solve_triangular
+from gradient.ops import decompositions as ops
+from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
+from gradient.tensor.arithmetic import same_dtype
+from gradient.tensor.creation import eye
+
+__all__ = ["lu", "lu_factor", "lu_factor_ex", "lu_solve"]
+
+
+class LU(NamedTuple):
+    P: Tensor
+    L: Tensor
+    U: Tensor
+
+
+class LUFactor(NamedTuple):
+    LU: Tensor
+    pivots: Tensor
+
+
+class LUFactorEx(NamedTuple):
+    LU: Tensor
+    pivots: Tensor
+    info: Tensor
+
+
+def lu(A: Tensor, *, pivot: bool = True) -> LU:
+    """P, L and U of A = P L U (..., M, N): a permutation (..., M, M), L (..., M, K), lower
+    triangular with ones on the diagonal, and U (..., K, N), upper triangular; K is the smaller of
+    M and N.
+
+    Rows are exchanged so that the largest number of a column divides; without `pivot` they are not,
+    and P is empty. L and U have gradients where the first K columns and, with `pivot`, the rows
+    chosen are independent.
+    """
+    factors, pivots, _ = lu_factor_ex(A, pivot=pivot)
+    return unpacked(factors, pivots if pivot else None)
+
+
+def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
+    """(LU, pivots) of A (..., M, N), as `lu_solve` takes them: L below the diagonal of LU, U from
+    it on; row k was exchanged for row pivots[k], counted from 1, int32 (..., K).
+
+    `LinAlgError` where U has a 0 on its diagonal: `lu` and `lu_factor_ex` take such matrices.
+    """
+    factors, pivots, info = lu_factor_ex(A, pivot=pivot)
+    _check("linalg.lu_factor", info)
+    return LUFactor(factors, pivots)
+
+
+def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
+    """(LU, pivots, info) as of `lu_factor`: info is 0, or the place, from 1, of the first 0 on the
+    diagonal of U; with `check_errors` that is a `LinAlgError`."""
+    x = matrices("linalg.lu_factor_ex", A)
+    m, n = x.shape[-2:]
+    if pivot:
+        pivots = ops.lu_pivots(x.detach()) + 1
+        x = _rows(x, permutation(pivots, m))
+    else:
+        each = np.arange(1, min(m, n) + 1, dtype=np.int32)
+        each = np.broadcast_to(each, (*x.shape[:-2], len(each))).copy()
+        pivots = wrap(x.backend.asarray(each), x.backend)
+    factors = ops.lu(x)
+    info = _first_zeros(factors)
+    if check_errors:
+        _check("linalg.lu_factor_ex", info)
+    return LUFactorEx(factors, pivots, info)
+
+
+def lu_solve(
+    LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
+) -> Tensor:
+    """X of A X = B, or of X A = B if not `left`, of A's factors (see `lu_factor`); with `adjoint`
+    of A^T for A. LU (..., N, N), B (..., N, K), or (..., K, N) if not `left`."""
+    factors, b = squares("linalg.lu_solve", LU), matrices("linalg.lu_solve", B)
+    same_dtype("linalg.lu_solve", "B", factors, b)
+    size = factors.shape[-1]
+    check_pivots("linalg.lu_solve", factors, pivots)
+    if b.shape[-2 if left else -1] != size:
+        got = f"LU {tuple(factors.shape)} and B {tuple(b.shape)}"
+        raise ShapeError(sentence("linalg.lu_solve", "B of as many rows as LU", got))
+    order = permutation(pivots, size)
+    if not left:
+        b, adjoint = b.mT, not adjoint
+    if adjoint:  # U^T L^T P^T x = b
+        x = solve_triangular(factors.mT, b, upper=False)
+        x = solve_triangular(factors.mT, x, upper=True, unitriangular=True)
+        x = _rows(x, order.argsort(-1))
+    else:
+        x = solve_triangular(factors, _rows(b, order), upper=False, unitriangular=True)
+        x = solve_triangular(factors, x, upper=True)
+    return x if left else x.mT
+
+
+def unpacked(factors: Tensor, pivots: Tensor | None) -> LU:
+    """P, L and U of what `lu_factor` gives; P is empty without pivots."""
+    m, n = factors.shape[-2:]
+    k = min(m, n)
+    lower = factors[..., :k].tril(-1) + eye(m, k, dtype=factors.dtype, device=factors.device)
+    upper = factors[..., :k, :].triu()
+    if pivots is None:
+        return LU(factors.new_empty((0,)), lower, upper)
+    one = eye(m, dtype=factors.dtype, device=factors.device)
+    return LU(_rows(one, permutation(pivots, m)).mT.clone(), lower, upper)
+
+
+def permutation(pivots: Tensor, rows: int) -> Tensor:
+    """Which row of A is row i of P^T A: int64 (..., rows), of pivots that count from 1."""
+    host = pivots.backend.to_numpy(pivots.detach().array)
+    batch = host.shape[:-1]
+    order = np.broadcast_to(np.arange(rows), (*batch, rows)).copy()
+    for k in range(host.shape[-1]):
+        chosen = host[..., k, None].astype(np.int64) - 1
+        upper = order[..., k, None].copy()
+        order[..., k, None] = np.take_along_axis(order, chosen, -1)
+        np.put_along_axis(order, chosen, upper, -1)
+    return wrap(pivots.backend.asarray(order), pivots.backend)
+
+
+def _rows(x: Tensor, order: Tensor) -> Tensor:
+    """The rows of x (..., M, N) in the order (..., M); batches broadcast."""
+    batch = np.broadcast_shapes(tuple(x.shape[:-2]), tuple(order.shape[:-1]))
+    shape = (*batch, *x.shape[-2:])
+    return x.expand(shape).gather(-2, order.unsqueeze(-1).expand(shape))
+
+
+def _first_zeros(factors: Tensor) -> Tensor:
+    """The place, from 1, of the first 0 on each diagonal, int32 (...): 0 where there is none."""
+    zeros = on_host(factors).diagonal(0, -2, -1) == 0
+    past = np.ones((*zeros.shape[:-1], 1), bool)
+    first = np.concatenate([zeros, past], -1).argmax(-1) + 1
+    info = np.asarray(first % (zeros.shape[-1] + 1), np.int32)
+    return wrap(factors.backend.asarray(info), factors.backend)
+
+
+def _check(name: str, info: Tensor) -> None:
+    host = info.backend.to_numpy(info.array)
+    if host.any():
+        at = tuple(int(i) for i in np.argwhere(host)[0])
+        where = f"matrix {at} of the batch has" if at else "the matrix has"
+        raise LinAlgError(
+            f"{name}: {where} a 0 at place {int(host[at])} of U's diagonal, by which lu_solve would "
+            "divide; linalg.lu and lu_factor_ex take such matrices"
+        )
+
+
+def check_pivots(name: str, factors: Tensor, pivots: Tensor) -> None:
+    pivots = tensor_of(name, pivots)
+    if pivots.dtype is not int32:
+        raise DTypeError(sentence(name, "pivots of int32", pivots.dtype))
+    count = min(factors.shape[-2:])
+    if pivots.ndim == 0 or pivots.shape[-1] != count or pivots.shape[:-1] != factors.shape[:-2]:
+        expected = f"pivots {(*factors.shape[:-2], count)}"
+        raise ShapeError(sentence(name, expected, tuple(pivots.shape)))
+    host = pivots.backend.to_numpy(pivots.array)
+    if host.size and not (host.min() >= 1 and host.max() <= factors.shape[-2]):
+        expected = f"pivots from 1 to {factors.shape[-2]}"
+        raise ShapeError(sentence(name, expected, f"{host.min()} to {host.max()}"))

@@ -1,0 +1,186 @@
+"""Rows of the op table for convolution, pooling, batch norm and recurrent layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.options import ConvolutionOptions, PoolingOptions
+from gradient.ops import convolution, fused, pooling, recurrent
+from gradient.testing.row import Row
+
+
+def batch_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
+    mean, variance = channel_moments(x)[:, :, None]
+    normal = (x - mean) / np.sqrt(variance + 1e-5)
+    return normal if weight is None else normal * weight[:, None] + bias[:, None]
+
+
+def channel_moments(x: Any) -> Any:
+    return np.stack([x.mean((0, 2)), x.var((0, 2))])
+
+
+def lstm(x: Any, h: Any, c: Any, weight: Any) -> Any:
+    hs, cs = [h], [c]
+    for part in x:
+        i, f, g, o = np.split(part + hs[-1] @ weight.T, 4, -1)
+        cs.append(cs[-1] / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i)))
+        hs.append(np.tanh(cs[-1]) / (1 + np.exp(-o)))
+    return np.stack([np.stack(hs), np.stack(cs)])
+
+
+def gru(x: Any, h: Any, weight: Any, bias: Any) -> Any:
+    hs = [h]
+    for part in x:
+        xr, xz, xn = np.split(part, 3, -1)
+        hr, hz, hn = np.split(hs[-1] @ weight.T + bias, 3, -1)
+        z, n = 1 / (1 + np.exp(-xz - hz)), np.tanh(xn + hn / (1 + np.exp(-xr - hr)))
+        hs.append((1 - z) * n + z * hs[-1])
+    return np.stack(hs)
+
+
+def rnn(x: Any, h: Any, weight: Any, relu: bool) -> Any:
+    hs = [h]
+    for part in x:
+        total = part + hs[-1] @ weight.T
+        hs.append(np.maximum(total, 0) if relu else np.tanh(total))
+    return np.stack(hs)
+
+
+SLIDE = ConvolutionOptions(stride=(2, 1), padding=((1, 0), (1, 1)), dilation=(1, 2), groups=2)
+"""Over (N, 4, 5, 6) by a weight (6, 2, 3, 2): windows of (2, 6)."""
+
+
+def convolve(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Group by group and tap by tap, of an input (N, 4, 5, 6)."""
+    x = np.pad(x, ((0, 0), (0, 0), *SLIDE.padding))
+    out = np.zeros((len(x), 6, 2, 6))
+    for i, j in np.ndindex(3, 2):
+        under = x[:, :, i : i + 3 : 2, 2 * j : 2 * j + 6]
+        for group in range(2):
+            o, c = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+            out[:, o] += np.einsum("nchw,oc->nohw", under[:, c], weight[o, :, i, j])
+    return out if bias is None else out + bias[:, None, None]
+
+
+def transposed_convolve(x: Any, weight: Any) -> Any:
+    """What gives the same product with an input as x with its convolution."""
+    out = np.zeros((len(x), 4, 6, 8))
+    for i, j in np.ndindex(3, 2):
+        for group in range(2):
+            o, c = slice(3 * group, 3 * group + 3), slice(2 * group, 2 * group + 2)
+            out[:, c, i : i + 3 : 2, 2 * j : 2 * j + 6] += np.einsum(
+                "nohw,oc->nchw", x[:, o], weight[o, :, i, j]
+            )
+    return out[:, :, 1:, 1:-1]
+
+
+WINDOWS = PoolingOptions(
+    kernel=(2, 2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), least=-math.inf
+)
+
+
+def windows(x: Any) -> Any:
+    """The numbers of x (2, 5, 4) under each window and where they are, -1 in the padding."""
+    places = np.broadcast_to(np.arange(20).reshape(5, 4), x.shape)
+    taps = []
+    for array, padding in ((x, -math.inf), (places, -1)):
+        padded = np.pad(array, ((0, 0), *WINDOWS.padding), constant_values=padding)
+        parts = [padded[:, i : i + 5 : 2, 2 * j : 2 * j + 3] for i, j in np.ndindex(2, 2)]
+        taps.append(np.stack(parts, -1))
+    return taps
+
+
+def max_pool_indices(x: Any) -> Any:
+    values, places = windows(x)
+    return np.take_along_axis(places, values.argmax(-1)[..., None], -1)[..., 0]
+
+
+ROWS = [
+    Row(
+        "batch_norm",
+        fused.batch_norm,
+        batch_norm,
+        ((4, 3, 5), (3,), (3,)),
+        tolerance=64,
+    ),  # fmt: skip
+    Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
+    Row(
+        "lstm",
+        recurrent.lstm,
+        lstm,
+        ((3, 2, 8), (2, 2), (2, 2), (8, 2)),
+        empty=((3, 0, 8), (0, 2), (0, 2), (8, 2)),
+    ),
+    Row(
+        "gru",
+        recurrent.gru,
+        gru,
+        ((3, 2, 6), (2, 2), (6, 2), (6,)),
+        empty=((3, 0, 6), (0, 2), (6, 2), (6,)),
+    ),
+    Row(
+        "rnn",
+        recurrent.rnn,
+        lambda x, h, weight: rnn(x, h, weight, False),
+        ((3, 2, 2), (2, 2), (2, 2)),
+        empty=((3, 0, 2), (0, 2), (2, 2)),
+    ),
+    Row(
+        "rnn",
+        lambda x, h, weight: recurrent.rnn(x, h, weight, relu=True),
+        lambda x, h, weight: rnn(x, h, weight, True),
+        ((3, 2, 2), (2, 2), (2, 2)),
+        note="relu",
+        empty=((3, 0, 2), (0, 2), (2, 2)),
+    ),
+    Row(
+        "channel_moments",
+        fused.channel_moments,
+        channel_moments,
+        ((4, 3, 5),),
+        differentiable=False,
+    ),  # fmt: skip
+    Row(
+        "convolution",
+        lambda x, weight, bias: convolution.convolution(x, weight, bias, options=SLIDE),
+        convolve,
+        ((2, 4, 5, 6), (6, 2, 3, 2), (6,)),
+        tolerance=64,
+        empty=((0, 4, 5, 6), (6, 2, 3, 2), (6,)),
+    ),
+    Row(
+        "convolution",
+        lambda x, weight: convolution.convolution(x, weight, options=SLIDE),
+        convolve,
+        ((2, 4, 5, 6), (6, 2, 3, 2)),
+        note="plain",
+        tolerance=64,
+    ),
+    Row(
+        "transposed_convolution",
+        lambda x, weight: convolution.transposed_convolution(
+            x, weight, shape=(x.shape[0], 4, 5, 6), options=SLIDE
+        ),
+        transposed_convolve,
+        ((2, 6, 2, 6), (6, 2, 3, 2)),
+        tolerance=64,
+        empty=((0, 6, 2, 6), (6, 2, 3, 2)),
+    ),
+    Row(
+        "max_pool",
+        lambda x: pooling.max_pool(x, options=WINDOWS),
+        lambda x: windows(x)[0].max(-1),
+        ((2, 5, 4),),
+        empty=((0, 5, 4),),
+    ),
+    Row(
+        "max_pool_indices",
+        lambda x: pooling.max_pool_indices(x, options=WINDOWS),
+        max_pool_indices,
+        ((2, 5, 4),),
+        differentiable=False,
+    ),
+]

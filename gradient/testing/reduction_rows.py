@@ -1,0 +1,72 @@
+"""Rows of the op table for reductions, scans and sorting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.ops import reduce
+from gradient.testing.row import Row
+from gradient.testing.samples import EMPTY, ONE
+
+
+def reduction(op: str, reference: Any, axis: Any, keepdims: bool = False, **more: Any) -> Row:
+    """A reduction of a (3, 4, 2) input."""
+
+    def run(x: Any) -> Any:
+        return getattr(reduce, op)(x, axis=axis, keepdims=keepdims)
+
+    def expected(x: Any) -> Any:
+        return reference(x, axis=axis, keepdims=keepdims)
+
+    note = f"axis={axis}" + (", keepdims" if keepdims else "")
+    return Row(op, run, expected, ((3, 4, 2),), note=note, **more)
+
+
+ROWS = [
+    reduction("sum", np.sum, None),
+    reduction("sum", np.sum, 1, empty=((3, 0, 2),)),
+    reduction("sum", np.sum, (0, 2), True),
+    reduction("mean", np.mean, None),
+    reduction("mean", np.mean, (1, 2)),
+    reduction("var", lambda x, axis, keepdims: x.var(axis, ddof=1, keepdims=keepdims), None),
+    reduction(
+        "var", lambda x, axis, keepdims: x.var(axis, ddof=1, keepdims=keepdims), (0, 2), True
+    ),
+    reduction("std", lambda x, axis, keepdims: x.std(axis, ddof=1, keepdims=keepdims), None),
+    reduction("std", lambda x, axis, keepdims: x.std(axis, ddof=1, keepdims=keepdims), 1),
+    reduction("prod", np.prod, None, tolerance=64),
+    reduction("prod", np.prod, 1, True, empty=((3, 0, 2),)),
+    Row("chebyshev_norm", reduce.chebyshev_norm, lambda x: np.abs(x).max(-1), ONE),
+    Row("max", reduce.max, np.max, ONE),
+    Row("min", reduce.min, np.min, ONE),
+    Row("median", reduce.median, lambda x: np.sort(x, None)[(x.size - 1) // 2], ONE),
+    reduction("amax", np.max, None),
+    reduction("amax", np.max, 1),
+    reduction("amin", np.min, (0, 1), True),
+    reduction(
+        "logsumexp", lambda x, axis, keepdims: np.log(np.exp(x).sum(axis, keepdims=keepdims)), 1
+    ),  # fmt: skip
+    reduction("argmax", lambda x, axis, keepdims: np.argmax(x, axis), 1, differentiable=False),
+    reduction("argmin", lambda x, axis, keepdims: np.argmin(x, axis), 1, differentiable=False),
+    reduction("all", np.all, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
+    reduction("any", np.any, 1, differentiable=False, kind="bool", empty=((3, 0, 2),)),
+    Row("cumsum", lambda x: reduce.cumsum(x, axis=1), lambda x: np.cumsum(x, 1), ONE, empty=EMPTY),
+    Row("cumprod", lambda x: reduce.cumprod(x, axis=1), lambda x: np.cumprod(x, 1), ONE),
+    Row(
+        "argsort",
+        lambda x: reduce.argsort(x, axis=1),
+        lambda x: np.argsort(x, 1),
+        ONE,
+        differentiable=False,
+        empty=EMPTY,
+    ),
+    Row(
+        "topk",
+        lambda x: reduce.topk(x, k=2, axis=1),
+        lambda x: np.argsort(-x, 1)[:, :2],
+        ONE,
+        differentiable=False,
+    ),
+]
