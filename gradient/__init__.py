@@ -80,6 +80,9 @@ if TYPE_CHECKING:
     from gradient.func.batching import vmap as vmap
     from gradient.io import load as load
     from gradient.io import save as save
+    from gradient.linalg.householder import geqrf as geqrf
+    from gradient.linalg.householder import ormqr as ormqr
+    from gradient.linalg.low_rank import *
     from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
 
@@ -130,13 +133,19 @@ _FUNCTIONS = {
     "cholesky_solve": "gradient.linalg.older",
     "compile": "gradient.plan.compile",
     "det": "gradient.linalg.older",
+    "geqrf": "gradient.linalg.householder",
     "get_num_threads": "gradient.backends.numpy.threads",
     "get_quantized_matmul_precision": "gradient.backends.matmul_precision",
     "inverse": "gradient.linalg.older",
     "load": "gradient.io",
     "logdet": "gradient.linalg.older",
+    "lu": "gradient.linalg.older",
+    "lu_solve": "gradient.linalg.older",
+    "lu_unpack": "gradient.linalg.older",
     "matrix_exp": "gradient.linalg.older",
     "matrix_power": "gradient.linalg.older",
+    "ormqr": "gradient.linalg.householder",
+    "pca_lowrank": "gradient.linalg.low_rank",
     "pinverse": "gradient.linalg.older",
     "qr": "gradient.linalg.older",
     "save": "gradient.io",
@@ -144,6 +153,8 @@ _FUNCTIONS = {
     "set_quantized_matmul_precision": "gradient.backends.matmul_precision",
     "slogdet": "gradient.linalg.older",
     "svd": "gradient.linalg.older",
+    "svd_lowrank": "gradient.linalg.low_rank",
+    "triangular_solve": "gradient.linalg.older",
     "vmap": "gradient.func.batching",
 }
 """Functions whose modules are."""

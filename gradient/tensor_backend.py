@@ -196,6 +196,8 @@ class TensorBackend(Backend):
     inv = op_method(decompositions.inv)
     solve = op_method(decompositions.solve)
     cholesky = op_method(decompositions.cholesky)
+    lu = op_method(decompositions.lu)
+    lu_pivots = op_method(decompositions.lu_pivots)
     logabsdet = op_method(decompositions.logabsdet)
     det = op_method(decompositions.det)
     cofactor = op_method(decompositions.cofactor)

@@ -59,6 +59,8 @@ class Backend(
                 "inv",
                 "solve",
                 "cholesky",
+                "lu",
+                "lu_pivots",
                 "logabsdet",
                 "det",
                 "cofactor",

@@ -70,8 +70,7 @@ HINTS = {
          "gradient.view_as_complex", "gradient.view_as_real", "gradient.polar", "gradient.fft",
          "gradient.stft", "gradient.istft", "gradient.complex"), COMPLEX),
     **dict.fromkeys(
-        ("gradient.linalg.eig", "gradient.linalg.eigvals", "gradient.linalg.lu",
-         "gradient.linalg.lu_factor", "gradient.linalg.lu_solve"), LINALG),
+        ("gradient.linalg.eig", "gradient.linalg.eigvals"), LINALG),
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
     **dict.fromkeys(

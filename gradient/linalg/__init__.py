@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from gradient import absent
 from gradient.errors import LinAlgError as LinAlgError
 from gradient.linalg.decompositions import *
+from gradient.linalg.householder import *
+from gradient.linalg.lu import *
 from gradient.linalg.norms import *
 from gradient.linalg.powers import *
 from gradient.linalg.solving import *

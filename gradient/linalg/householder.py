@@ -38,17 +38,17 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
 
 @forwarded
 def ormqr(
-    input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False
+    input: Tensor, input2: Tensor, input3: Tensor, left: bool = True, transpose: bool = False
 ) -> Tensor:
-    """Q times `other` (..., M, N), with `transpose` Q^T times it; if not `left`, `other` (..., N, M)
-    times Q or Q^T. Q (M, M) is all of H_1 ... H_K, of `linalg.householder_product`, of the
-    reflections input (..., M, K) and tau (..., K)."""
-    a, tau = _reflections("ormqr", input, tau)
-    c = matrices("ormqr", other)
-    same_dtype("ormqr", "other", a, c)
+    """Q times input3 (..., M, N), with `transpose` Q^T times it; if not `left`, input3 (..., N, M)
+    times Q or Q^T. Q (M, M) is all of H_1 ... H_K (see `linalg.householder_product`), of the
+    reflections input (..., M, K) and input2 (..., K)."""
+    a, tau = _reflections("ormqr", input, input2)
+    c = matrices("ormqr", input3)
+    same_dtype("ormqr", "input3", a, c)
     if c.shape[-2 if left else -1] != a.shape[-2] or c.shape[:-2] != a.shape[:-2]:
-        got = f"input {tuple(a.shape)} and other {tuple(c.shape)}"
-        expected = "input (..., M, K) and other (..., M, N), or (..., N, M) if not left"
+        got = f"input {tuple(a.shape)} and input3 {tuple(c.shape)}"
+        expected = "input (..., M, K) and input3 (..., M, N), or (..., N, M) if not left"
         raise ShapeError(sentence("ormqr", expected, got))
     places = range(tau.shape[-1])
     if left:

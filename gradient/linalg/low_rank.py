@@ -15,7 +15,9 @@ __all__ = ["pca_lowrank", "svd_lowrank"]
 
 
 @forwarded
-def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None) -> SVD:
+def svd_lowrank(
+    A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
+) -> SVD:
     """U (..., M, q), S (..., q) and V (..., N, q) of about A = U diag(S) V^T, or of A - M, if there
     is one (Halko et al. 2011, "Finding Structure with Randomness", algorithm 5.1).
 
@@ -27,9 +29,7 @@ def svd_lowrank(A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor |
 
 
 @forwarded
-def pca_lowrank(
-    A: Tensor, q: int | None = None, center: bool = True, niter: int = 2
-) -> SVD:
+def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> SVD:
     """`svd_lowrank` of A (..., M, N) less, if `center`, the mean of its rows: the columns of V are
     its principal directions. q is the least of 6, M and N unless given."""
     x = matrices("pca_lowrank", A)

@@ -153,8 +153,8 @@ def _check(name: str, info: Tensor) -> None:
         at = tuple(int(i) for i in np.argwhere(host)[0])
         where = f"matrix {at} of the batch has" if at else "the matrix has"
         raise LinAlgError(
-            f"{name}: {where} a 0 at place {int(host[at])} of U's diagonal, by which lu_solve would "
-            "divide; linalg.lu and lu_factor_ex take such matrices"
+            f"{name}: {where} a 0 at place {int(host[at])} of U's diagonal, by which lu_solve "
+            "would divide; linalg.lu and lu_factor_ex take such matrices"
         )
 
 

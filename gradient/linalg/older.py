@@ -7,6 +7,16 @@ from typing import NamedTuple
 from gradient.autograd.forwarding import forwarded
 from gradient.linalg import decompositions, powers, solving
 from gradient.linalg.arguments import matrices, squares
+from gradient.linalg.lu import (
+    LU,
+    LUFactor,
+    LUFactorEx,
+    check_pivots,
+    lu_factor,
+    lu_factor_ex,
+    unpacked,
+)
+from gradient.linalg.lu import lu_solve as solve_by_lu
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
 from gradient.tensor.creation import eye
@@ -18,12 +28,16 @@ __all__ = [
     "det",
     "inverse",
     "logdet",
+    "lu",
+    "lu_solve",
+    "lu_unpack",
     "matrix_exp",
     "matrix_power",
     "pinverse",
     "qr",
     "slogdet",
     "svd",
+    "triangular_solve",
 ]
 
 
@@ -118,3 +132,52 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
         return SVD(input.new_zeros((*batch, m, m)), values, input.new_zeros((*batch, n, n)))
     u, s, vh = decompositions.svd(input, not some)
     return SVD(u, s, vh.mT.clone())
+
+
+class TriangularSolution(NamedTuple):
+    solution: Tensor
+    cloned_coefficient: Tensor
+
+
+@forwarded
+def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> LUFactor | LUFactorEx:
+    """`linalg.lu_factor`, or with `get_infos` `linalg.lu_factor_ex`."""
+    return lu_factor_ex(A, pivot=pivot) if get_infos else lu_factor(A, pivot=pivot)
+
+
+@forwarded
+def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """`linalg.lu_solve`, of input (..., N, K) and what `linalg.lu_factor` gives."""
+    return solve_by_lu(LU_data, LU_pivots, input)
+
+
+@forwarded
+def lu_unpack(
+    LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
+) -> LU:
+    """P, L and U, as of `linalg.lu`, of what `linalg.lu_factor` gives: L and U are empty without
+    `unpack_data`, P without `unpack_pivots`."""
+    factors = matrices("lu_unpack", LU_data)
+    if unpack_pivots:
+        check_pivots("lu_unpack", factors, LU_pivots)
+    p, lower, upper = unpacked(factors, LU_pivots if unpack_pivots else None)
+    if not unpack_data:
+        lower = upper = factors.new_empty((0,))
+    return LU(p, lower, upper)
+
+
+@forwarded
+def triangular_solve(
+    input: Tensor,
+    A: Tensor,
+    upper: bool = True,
+    transpose: bool = False,
+    unitriangular: bool = False,
+) -> TriangularSolution:
+    """X of A X = input, with `transpose` of A^T X = input, and a copy of A (..., N, N), of which
+    one triangle is read (see `linalg.solve_triangular`); batches broadcast."""
+    a, b = squares("triangular_solve", A), matrices("triangular_solve", input)
+    x = solving.solve_triangular(
+        a.mT if transpose else a, b, upper=upper != transpose, unitriangular=unitriangular
+    )
+    return TriangularSolution(x, a.expand(*x.shape[:-2], *a.shape[-2:]).clone())

@@ -12,7 +12,7 @@ from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.solving import inv, solve
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import int_of, tensor_of
+from gradient.tensor.arguments import int_of
 from gradient.tensor.arithmetic import same_dtype
 from gradient.tensor.creation import arange, eye, ones_like
 from gradient.tensor.joining import where
@@ -20,7 +20,6 @@ from gradient.tensor.joining import where
 __all__ = [
     "cross",
     "diagonal",
-    "householder_product",
     "matrix_exp",
     "matrix_power",
     "multi_dot",
@@ -46,7 +45,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     if n < 0:
         x, n = inv(x), -n
     if n == 0:
-        return _zeros_of(x) + _identity(x)
+        return zeros_of(x) + _identity(x)
     found = None
     while n > 0:
         if n % 2:
@@ -58,7 +57,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     return found
 
 
-def _zeros_of(x: Tensor) -> Tensor:
+def zeros_of(x: Tensor) -> Tensor:
     """Zeros, which x is an input of."""
     return x.masked_fill(ones_like(x, dtype=bool_), 0)
 
@@ -158,21 +157,3 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
         got = f"{tuple(input.shape)} and {tuple(other.shape)}"
         raise ShapeError(sentence("linalg.cross", f"3 elements in dimension {dim}", got))
     return input.cross(other, dim)
-
-
-def householder_product(A: Tensor, tau: Tensor) -> Tensor:
-    """The first N columns of H_1 ... H_K, H_i = 1 - tau_i v_i v_i^T, where v_i (M,) is column i of
-    A (..., M, N) below the diagonal, 1 on it, and 0 above it; tau (..., K)."""
-    A, tau = matrices("linalg.householder_product", A), tensor_of("linalg.householder_product", tau)
-    same_dtype("linalg.householder_product", "tau", A, tau)
-    m, n = A.shape[-2:]
-    if m < n or tau.shape[:-1] != A.shape[:-2] or tau.ndim == 0 or tau.shape[-1] > n:
-        expected = "A (..., M, N), M at least N, and tau (..., K), K at most N"
-        got = f"{tuple(A.shape)} and {tuple(tau.shape)}"
-        raise ShapeError(sentence("linalg.householder_product", expected, got))
-    vectors = A.tril(-1) + eye(m, n, dtype=A.dtype, device=A.device)
-    found = _zeros_of(A) + eye(m, n, dtype=A.dtype, device=A.device)
-    for i in reversed(range(tau.shape[-1])):
-        v = vectors[..., i : i + 1]
-        found = found - tau[..., i, None, None] * v @ (v.mT @ found)
-    return found

@@ -183,8 +183,9 @@ def pinv(
     larger of M and N times the dtype's eps, unless atol is given.
     """
     x = matrices("linalg.pinv", A)
-    if hermitian:
-        x = _mirrored("linalg.pinv", x)
+    if hermitian:  # to the gradient a square like others, as in PyTorch
+        finite = x.masked_fill(~x.detach().isfinite(), 0.0)
+        x = _mirrored("linalg.pinv", x.detach()) + (finite - finite.detach())
     return ops.pinv(x, atol=float(atol or 0.0), rtol=float(_relative(x, atol, rtol)))
 
 

@@ -27,6 +27,10 @@ def _rows(be: Be, x: Any, start: int, stop: int | None) -> Any:
     return be.getitem(x, (..., slice(start, stop), slice(None)))
 
 
+def _columns(be: Be, x: Any, start: int, stop: int | None) -> Any:
+    return be.getitem(x, (..., slice(start, stop)))
+
+
 def _mask(be: Be, mask: np.ndarray, x: Any) -> Any:
     """A constant 0 or 1 for each element of a matrix."""
     return be.asarray(mask.astype(np.float64), x.dtype)
@@ -75,6 +79,42 @@ def _cholesky_grad(g: Any, be: Be, out: Any) -> Any:
 def cholesky(be: Backend[Array], x: Array, /) -> Array:
     """The lower L of a symmetric x = L L^T (..., N, N)."""
     return be.cholesky(x)
+
+
+def _lu_grad(g: Any, be: Be, x_shape: Any, out: Any) -> Any:
+    m, n = x_shape[-2:]
+    k = min(m, n)
+    unit = be.asarray(np.eye(k), out.dtype)
+    square = _columns(be, _rows(be, out, 0, k), 0, k)
+    lower, upper = be.triangle(square, -1, True) + unit, be.triangle(square, 0, False)
+    g_square = _columns(be, _rows(be, g, 0, k), 0, k)
+    g_lower, g_upper = be.triangle(g_square, -1, True), be.triangle(g_square, 0, False)
+    parts = []  # what lies beside the square, or below it
+    if n > m:
+        beside = be.solve(_t(be, lower), _columns(be, g, k, None))
+        g_lower = g_lower - be.matmul(beside, _t(be, _columns(be, out, k, None)))
+        parts = [beside]
+    if m > n:
+        below = _t(be, be.solve(upper, _t(be, _rows(be, g, k, None))))
+        g_upper = g_upper - be.matmul(_t(be, _rows(be, out, k, None)), below)
+        parts = [below]
+    inner = be.triangle(be.matmul(_t(be, lower), g_lower), -1, True)
+    inner = inner + be.triangle(be.matmul(g_upper, _t(be, upper)), 0, False)
+    found = be.solve(_t(be, lower), _t(be, be.solve(upper, _t(be, inner))))
+    return be.concatenate([found, *parts], -1 if n > m else -2)
+
+
+@op(_lu_grad, promotion="same_float", core_dims=2)
+def lu(be: Backend[Array], x: Array, /) -> Array:
+    """L below the diagonal and U from it on, of x (..., M, N) = L U, whose rows are in an order in
+    which elimination succeeds."""
+    return be.lu(x)
+
+
+@op(promotion="none")
+def lu_pivots(be: Backend[Array], x: Array, /) -> Array:
+    """With which row, from 0, each is to be exchanged in elimination: int32 (..., K)."""
+    return be.lu_pivots(x)
 
 
 def _matrix(be: Be, g: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from gradient.autograd.variable import wrap
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import q8_0
-from gradient.ops import decompositions, linalg
+from gradient.ops import decompositions, elementwise, linalg
 from gradient.testing.row import Row
 from gradient.testing.samples import constant
 
@@ -26,6 +26,33 @@ def with_values(matrix: Any, values: Any) -> Any:
 def svd_rows(x: Any) -> Any:
     u, s, vh = np.linalg.svd(x, full_matrices=False)
     return np.concatenate([with_values(u, s), vh.swapaxes(-1, -2)], -2)
+
+
+def dominant(x: Any) -> Any:
+    """With a diagonal so large that no rows are exchanged in elimination."""
+    return x + 6 * np.eye(*x.shape[-2:]) if isinstance(x, np.ndarray) else x + _diagonal(x)
+
+
+def _diagonal(x: Any) -> Any:
+    return constant_tensor(x, 6 * np.eye(*x.shape[-2:]))
+
+
+def constant_tensor(x: Any, value: np.ndarray) -> Any:
+    return wrap(constant(x, value), x.backend)
+
+
+def eliminated(x: Any) -> Any:
+    """L below the diagonal and U from it on, by inner products (Crout)."""
+    out = dominant(x)
+    for k in range(min(out.shape[-2:])):
+        done = out[..., :k]
+        out[..., k, k:] -= (done[..., k, None, :] @ out[..., :k, k:])[..., 0, :]
+        out[..., k + 1 :, k] -= (done[..., k + 1 :, :] @ out[..., :k, k, None])[..., 0]
+        out[..., k + 1 :, k] /= out[..., k, k, None]
+    return out
+
+
+PIVOTED = np.array([[[1.0, 2.0], [3.0, 4.0], [5.0, -6.0]], [[0.0, 2.0], [0.1, 1.0], [0.0, 4.0]]])
 
 
 def qr_rows(x: Any) -> Any:
@@ -93,6 +120,26 @@ ROWS = [
     *(
         Row("svd", decompositions.svd, svd_rows, (size,), note=note, tolerance=256)
         for note, size in (("", (2, 3, 3)), ("tall", (4, 2)), ("wide", (2, 4)))
+    ),
+    *(
+        Row(
+            "lu",
+            lambda x: decompositions.lu(dominant(x)),
+            eliminated,
+            (size,),
+            note=note,
+            tolerance=256,
+        )
+        for note, size in (("", (2, 3, 3)), ("tall", (4, 2)), ("wide", (2, 2, 4)))
+    ),
+    Row(
+        "lu_pivots",
+        lambda x: decompositions.lu_pivots(elementwise.mul(x, constant_tensor(x, PIVOTED))),
+        lambda x: np.array([[2, 1], [1, 2]]),
+        ((2, 3, 2),),
+        low=1.0,
+        high=1.1,
+        differentiable=False,
     ),
     Row("qr", decompositions.qr, qr_rows, ((2, 4, 3),), tolerance=256),
     Row(

@@ -8,6 +8,7 @@ import pytest
 
 import gradient
 from gradient import errors, linalg
+from gradient.autograd import gradcheck, gradgradcheck
 
 NAN = math.nan
 
@@ -134,3 +135,118 @@ def test_the_nuclear_norm_is_of_matrices():
     assert x.norm("nuc", (0, 1), True).tolist() == [[pytest.approx([2.0, 2.0])]]
     with pytest.raises(errors.ArgumentError, match="norm: expected two dimensions for p 'nuc'"):
         x.norm("nuc")
+
+
+def test_factors_of_singular_matrices_are_told_by_info():
+    x = gradient.tensor([[[0.0, 1.0], [0.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    factors, pivots, info = linalg.lu_factor_ex(x)
+    assert info.dtype is pivots.dtype is gradient.int32
+    assert info.tolist() == [1, 0] and pivots.tolist() == [[1, 2], [2, 2]]
+    assert factors[0].tolist() == [[0.0, 1.0], [0.0, 2.0]]
+    p, lower, upper = linalg.lu(x)
+    assert gradient.allclose(p @ lower @ upper, x)
+    with pytest.raises(errors.LinAlgError, match=r"matrix \(0,\) of the batch has a 0 at place 1"):
+        linalg.lu_factor(x)
+    with pytest.raises(errors.LinAlgError, match="linalg.lu_factor_ex: the matrix has a 0"):
+        linalg.lu_factor_ex(x[0], check_errors=True)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 3), (3, 0), (0, 2, 2)])
+def test_factors_of_empty_matrices(shape):
+    x = gradient.ones(shape)
+    factors, pivots, info = linalg.lu_factor_ex(x)
+    least = min(shape[-2:])
+    assert factors.shape == shape and pivots.shape == (*shape[:-2], least)
+    assert info.shape == shape[:-2] and not info.any()
+    p, lower, upper = linalg.lu(x)
+    assert (p @ lower @ upper).shape == shape
+
+
+def test_elimination_in_blocks_with_and_without_exchanges():
+    x = gradient.randn(2, 70, 100, dtype=gradient.float64)
+    for pivot in (True, False):
+        p, lower, upper = linalg.lu(x, pivot=pivot)
+        product = lower @ upper
+        assert gradient.allclose(p @ product if pivot else product, x, atol=1e-6)
+    assert linalg.lu(x).L.abs().max() <= 1
+    assert p.shape == (0,)
+
+
+@pytest.mark.parametrize("pivot", [True, False])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5, 3), (2, 3, 5)])
+def test_gradients_of_factors(shape, pivot):
+    gradient.manual_seed(3)
+    x = gradient.randn(shape, dtype=gradient.float64)
+    x = (x + (0 if pivot else 5) * gradient.eye(*shape[-2:])).detach().requires_grad_()
+    assert gradcheck(lambda x: linalg.lu(x, pivot=pivot)[1:], x)
+    assert gradgradcheck(lambda x: linalg.lu(x, pivot=pivot)[1:], x)
+
+
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("adjoint", [True, False])
+def test_systems_are_solved_by_factors(left, adjoint):
+    a = gradient.randn(2, 4, 4, dtype=gradient.float64)
+    b = gradient.randn(4, 4, dtype=gradient.float64, requires_grad=True)
+    factors, pivots = linalg.lu_factor(a)
+    factors.requires_grad_()
+
+    def solve(factors, b):
+        return linalg.lu_solve(factors, pivots, b, left=left, adjoint=adjoint)
+
+    x = solve(factors, b)
+    operand = a.mT if adjoint else a
+    assert gradient.allclose(operand @ x if left else x @ operand, b.expand(2, 4, 4))
+    assert gradcheck(solve, (factors, b)) and gradgradcheck(solve, (factors, b))
+    with pytest.raises(errors.DTypeError, match="pivots of int32"):
+        linalg.lu_solve(factors, pivots.long(), b)
+    with pytest.raises(errors.ShapeError, match="pivots from 1 to 4"):
+        linalg.lu_solve(factors, pivots + 4, b)
+    with pytest.raises(errors.ShapeError, match=r"pivots \(2, 4\)"):
+        linalg.lu_solve(factors, pivots[0], b)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 4), (3, 3), (3, 0), (1, 1)])
+def test_reflections_multiply_to_the_factor(shape):
+    x = gradient.randn(shape, dtype=gradient.float64)
+    a, tau = gradient.geqrf(x)
+    m, n = shape[-2:]
+    least = min(m, n)
+    assert a.shape == shape and tau.shape == (*shape[:-2], least)
+    product = gradient.ormqr(a[..., :least], tau, a.triu())
+    assert gradient.allclose(product, x)
+    q = gradient.ormqr(
+        a[..., :least], tau, gradient.eye(m, dtype=x.dtype).expand(*shape[:-2], m, m)
+    )
+    assert gradient.allclose(gradient.ormqr(a[..., :least], tau, q, transpose=True),
+                             gradient.eye(m, dtype=x.dtype))  # fmt: skip
+    assert gradcheck(gradient.geqrf, x.requires_grad_())
+
+
+def test_columns_that_are_done_are_not_reflected():
+    x = gradient.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, 3.0]], requires_grad=True)
+    a, tau = gradient.geqrf(x)
+    assert tau.tolist() == [0.0, 1.0] and a.tolist() == [[1.0, 2.0], [0.0, -3.0], [0.0, 1.0]]
+    (a.sum() + tau.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_low_rank_approximation_of_a_matrix_of_low_rank():
+    a = gradient.randn(2, 30, 4, dtype=gradient.float64) @ gradient.randn(4, 20).double()
+    for x in (a, a.mT):
+        u, s, v = gradient.svd_lowrank(x, 4)
+        assert gradient.allclose(u @ s.diag_embed() @ v.mT, x)
+        u, s, v = gradient.pca_lowrank(x + 1e3, 4)
+        centred = x - x.mean(-2, keepdim=True)
+        assert gradient.allclose(u @ s.diag_embed() @ v.mT, centred, atol=1e-8)
+    with pytest.raises(errors.ArgumentError, match="q from 0 to 20"):
+        gradient.pca_lowrank(a, 21)
+    with pytest.raises(errors.ArgumentError, match="niter of at least 0"):
+        gradient.svd_lowrank(a, 2, -1)
+
+
+def test_a_symmetric_matrix_has_a_gradient_in_both_triangles():
+    x = gradient.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=gradient.float64, requires_grad=True)
+    linalg.pinv(x, hermitian=True).sum().backward()
+    grad, x.grad = x.grad, None
+    linalg.pinv(x).sum().backward()
+    assert gradient.allclose(grad, x.grad)

@@ -24,7 +24,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using torch.cross without specifying the dim"),
     pytest.mark.filterwarnings("ignore:index_reduce.. is in beta"),
     pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter"),
-    pytest.mark.filterwarnings("ignore:torch.(cholesky|qr) is deprecated"),
+    pytest.mark.filterwarnings(
+        "ignore:torch.(cholesky|qr|lu|lu_solve|triangular_solve) is deprecated"
+    ),
 ]
 torch = pytest.importorskip("torch")
 
@@ -66,14 +68,19 @@ CALLED: dict[str, Callable[..., Any]] = {
     "__rdiv__": lambda x, other: other / x,
     "__getitem__": lambda x, index: x[index],
     "linalg.lstsq.grad_oriented": lambda a, b, driver: lstsq(a, b, driver=driver)[:2],
+    "svd_lowrank": lambda a, b, **options: gradient.svd_lowrank(a @ b.mT, **options),
+    "pca_lowrank": lambda a, b, **options: gradient.pca_lowrank(a @ b.mT, **options),
     "linalg.pinv.singular": lambda a, b: gradient.linalg.pinv(a @ b.mT),
 }
 
 # Vectors of which the sign is not defined: absolute values are compared.
-SIGNLESS = {"linalg.eigh", "linalg.svd", "svd"}
+SIGNLESS = {"linalg.eigh", "linalg.svd", "svd", "svd_lowrank", "pca_lowrank"}
 
 # In float32, how near we are to PyTorch where its results lose digits to cancellation.
 ROUGH = {"matrix_exp": 5e-3}
+
+# PyTorch's gradient reads both triangles: the samples are made what they are taken for.
+SYMMETRIC = {"linalg.pinv.hermitian"}
 
 ROW_MAJOR = (torch.preserve_format, torch.contiguous_format)
 
@@ -202,6 +209,7 @@ def supported(sample: Any) -> bool:
         and not options.get("scale_grad_by_freq") and not options.get("sparse")  # of embedding
         and options.get("reduce") != "multiply"  # of scatter; PyTorch advises against it
         and options.get("dropout_p", 0.0) == 0.0  # random
+        and options.get("M") is None  # of svd_lowrank: of full rank then, of which some is random
         and not (options.get("mode") == "area" and sample.input.ndim == 5)
         and not (every and every[0].numel() == 0 and not every[0].is_floating_point()
                  and "alpha" in options)  # local_response_norm of no integers
@@ -249,6 +257,8 @@ def compare_in_float64(op: Any) -> None:
     assert samples, f"{name_of(op)}: none of its samples can be compared"
     for i, sample in enumerate(samples):
         what = f"{name_of(op)} sample {i}: {sample}"[:500]
+        if name_of(op) in SYMMETRIC:
+            sample.input = (sample.input + sample.input.mT).detach().requires_grad_()
         theirs_in = [sample.input, list(sample.args), sample.kwargs]
         ours_in = converted(theirs_in, differentiable)
         expected = op(sample.input, *sample.args, **sample.kwargs)

@@ -178,7 +178,9 @@ G.cartesian_prod(v, v)  G.column_stack([x])  G.combinations(v)  G.dstack([x])  G
 G.cholesky(sq @ sq.mT + G.eye(3))  G.cholesky_inverse(sq)  G.cholesky_solve(sq, sq)
 G.det(sq + G.eye(3))  G.inverse(sq + G.eye(3))  G.logdet(sq + G.eye(3))  G.matrix_exp(sq)
 G.matrix_power(sq, 2)  G.pinverse(sq + G.eye(3))  G.qr(sq + G.eye(3))  G.slogdet(sq + G.eye(3))
-G.svd(sq + G.eye(3))
+G.svd(sq + G.eye(3))  G.lu(sq)  G.lu_solve(sq, *G.lu(sq))  G.lu_unpack(*G.lu(sq))
+G.triangular_solve(sq, sq)  G.geqrf(sq)  G.ormqr(sq, sq[0], sq)  G.svd_lowrank(sq, 2)
+G.pca_lowrank(sq, 2)
 """
 """Expressions whose results share no memory with any input."""
 

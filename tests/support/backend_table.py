@@ -527,6 +527,8 @@ CASES: dict[str, list[Case]] = {
     "inv": [lambda a: (square(a),)],
     "solve": [lambda a: (square(a), a(a.rows, 7, 3)), lambda a: (square(a), a(7, 1))],
     "cholesky": [lambda a: (positive_definite(a),)],
+    "lu": [lambda a: (square(a),), lambda a: (a(a.rows, 7, 4),), lambda a: (a(a.rows, 4, 7),)],
+    "lu_pivots": [lambda a: (a(a.rows, 7, 4),), lambda a: (a(4, 7),)],
     "logabsdet": [lambda a: (square(a),)],
     "det": [lambda a: (square(a),)],
     "cofactor": [lambda a: (square(a),)],

@@ -12,8 +12,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from gradient.backends.composed.elimination import eliminate
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array, RequiredMethods
+from gradient.dtypes import HALF_PRECISION, float32
 from gradient.errors import LinAlgError
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -55,6 +57,18 @@ class DecompositionDefaults(RequiredMethods[Array]):
         if np.isnan(factor).any():
             raise np.linalg.LinAlgError("expected numbers, got NaN")
         return self.asarray(factor)
+
+    @in_float32
+    def lu(self, x: Array) -> Array:
+        """(..., M, N) for x (..., M, N) = L U: L below the diagonal, which is 1 in L, and U from
+        the diagonal on. Rows keep their places: see `lu_pivots`."""
+        return self.asarray(eliminate(self.to_numpy(x), False)[0])
+
+    def lu_pivots(self, x: Array) -> Array:
+        """int32 (..., K), K the smaller of M and N, for x (..., M, N): the row, from 0, that row k
+        is to be exchanged for, k from 0 to K - 1, lest a small number divide in elimination."""
+        x = self.astype(x, float32.numpy) if x.dtype in HALF_PRECISION else x
+        return self.asarray(eliminate(self.to_numpy(x), True)[1].astype(np.int32))
 
     @in_float32
     @lapack
