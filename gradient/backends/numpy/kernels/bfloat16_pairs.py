@@ -162,11 +162,33 @@ one_row, some_rows = tile(1), tile(ROWS)
 add_up_one, add_up_some = totals(1), totals(ROWS)
 
 
+@intrinsic
+def _copy_step(context, x, at, out, out_at):
+    """out[out_at : out_at + STEP] = x[at : at + STEP]. Of a slice, numba copies one by one."""
+
+    def generate(context, builder, signature, arguments):
+        def place(array: Any, value: Any, at: Any) -> Any:
+            data = context.make_array(array)(context, builder, value).data
+            return builder.bitcast(builder.gep(data, [at]), INTEGERS.as_pointer())
+
+        x_, at_, out_, out_at_ = arguments
+        step = builder.load(place(x, x_, at_))
+        step.align = 2
+        builder.store(step, place(out, out_, out_at_)).align = 2
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, out, types.int64), generate
+
+
 @ordered_subroutine
 def _copy(x, at, n, out, out_at):
     """n numbers, and zeros up to a whole step."""
-    out[out_at : out_at + n] = x[at : at + n]
-    out[out_at + n : out_at + (n + STEP - 1) // STEP * STEP] = 0
+    whole = n - n % STEP
+    for i in range(0, whole, STEP):
+        _copy_step(x, at + i, out, out_at + i)
+    if whole < n:
+        out[out_at + whole : out_at + n] = x[at + whole : at + n]
+        out[out_at + n : out_at + whole + STEP] = 0
 
 
 @ordered_kernel
@@ -181,9 +203,9 @@ def copy_rows(start, stop, x, k, out, out_row):
 
 @ordered_subroutine
 def cache_lines(like, size):
-    """A flat array of zeros as `like`, at the beginning of a cache line."""
+    """A flat array as `like`, not yet written, at the beginning of a cache line."""
     item = like.itemsize
-    numbers = np.zeros(size + 64 // item, like.dtype)
+    numbers = np.empty(size + 64 // item, like.dtype)
     start = -numbers.ctypes.data % 64 // item
     return numbers[start : start + size]
 
