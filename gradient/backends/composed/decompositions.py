@@ -133,8 +133,8 @@ class DecompositionDefaults(RequiredMethods[Array]):
 
 
 def eliminate(x: np.ndarray, pivot: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(LU, pivots), as LAPACK's getrf has them, of matrices x (..., M, N), by columns (Golub and Van Loan, "Matrix
-    Computations", section 3.4.1; in blocks, section 3.2.11).
+    """(LU, pivots), as LAPACK's getrf has them, of matrices x (..., M, N), by columns (Golub and
+    Van Loan, "Matrix Computations", section 3.4.1; in blocks, section 3.2.11).
 
     LU is L below the diagonal, whose own diagonal is 1, and U from it on: of x if not `pivot`,
     else of x whose row k was, for k from 0, exchanged for row pivots[k], that of the largest number
