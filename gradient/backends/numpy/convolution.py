@@ -110,7 +110,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             ).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
-        family = kernels.load("convolution")
+        family = kernels.load("convolution_weight")
         groups, o = options.groups, shape[0] // options.groups
         slide = _Slide(x, shape[2:], g.shape[2:], options)
         if _depthwise(slide, groups, o):
@@ -121,14 +121,22 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             )  # fmt: skip
             return out
         k = slide.channels * len(slide.taps)
-        ranges = -(-k // family.COLUMNS)
-        items = ranges * groups * -(-o // (family.PIXELS // 2))
-        blocks = -(-slide.pixels // family.PIXELS)
-        parts = min(blocks, -(-ITEMS // items))
+        ranges, panels = -(-k // family.COLUMNS), -(-o // family.PAIR)
+        lines = slide.lines()
+        width = slide.pixels // len(lines)
+        turned = np.empty(groups * panels * slide.pixels * family.PAIR, g.dtype)
+        threads.parallel_for(
+            family.to_panels, slide.images * groups * panels, 1,
+            kernels.contiguous(g).reshape(-1), slide.pixels // slide.images, groups, o, turned,
+        )  # fmt: skip
+        items = ranges * groups * panels
+        chunks = -(-len(lines) // max(1, family.PIXELS // width))
+        parts = min(chunks, -(-ITEMS // items))
         out = np.empty((parts, *shape), x.dtype)
         threads.parallel_for(
-            family.weight_grad, items * parts, 1, *slide.arguments(),
-            kernels.contiguous(g).reshape(-1), groups, o, parts, ranges, out.reshape(-1),
+            family.weight_grad, items * parts, 1, slide.x, slide.channels * slide.channel,
+            slide.places_of_columns(), lines, width, turned, groups, o, parts, ranges,
+            out.reshape(-1),
         )  # fmt: skip
         return out[0] if parts == 1 else out.sum(0)
 
@@ -174,6 +182,20 @@ class _Slide:
             (d * height + h) * width + w % self.step * part + w // self.step
             for d, h, w in itertools.product(*places)
         ])  # fmt: skip
+
+    def lines(self) -> np.ndarray:
+        """Where rows of windows that are side by side begin, those of an image after another."""
+        image, plane, row = self.strides
+        depth, height, _ = self.windows
+        n, d, h = np.ogrid[: self.images, :depth, :height]
+        return (n * image + d * plane + h * row).reshape(-1)
+
+    def places_of_columns(self) -> np.ndarray:
+        """Where a window's numbers are, of all channels of a group, from its first: (K up to a
+        multiple of 4,), at the end the last one again."""
+        channels = np.arange(self.channels)[:, None] * self.channel
+        places = (channels + self.taps).reshape(-1)
+        return np.pad(places, (0, -len(places) % 4), "edge")
 
     def arguments(self) -> tuple[object, ...]:
         """What kernels are given of it."""

@@ -10,8 +10,8 @@ neighbours in the input too, so that they are copied by whole vectors:
 * where a tap is, from the first number of a window, is in a table, whatever the kernel's size,
   dilation and number of dimensions are.
 
-The gradient by the input is the same product with the weight turned about. That by the weight is
-columns (K, pixels) @ gradient (pixels, O).
+The gradient by the input is the same product with the weight turned about; for that by the weight
+see `convolution_weight`.
 
 Each output is one chain of multiplications and additions in an order that the shapes settle. So
 it is the same bits for any number of threads.
@@ -23,7 +23,6 @@ import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.dense import DEPTH, ROWS, many_4, many_rows
-from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
 
 PIXELS = 256
@@ -31,9 +30,6 @@ PIXELS = 256
 
 OUTPUTS = 120
 """Rows of the weight of an item: a multiple of `ROWS`, so that most products are of full tiles."""
-
-COLUMNS = 144
-"""Of K, in an item of the gradient by the weight: a multiple of `ROWS`."""
 
 SLACK = 16
 """Numbers after an array that is read, or written, by whole vectors."""
@@ -207,84 +203,3 @@ def convolve(
                 else:
                     for j in range(count):
                         out[to + places[j]] = part[at + j] + added
-
-
-@ordered_kernel
-def weight_grad(
-    start, stop, x, channel, in_strides, taps, windows, pixels, channels,
-    g, groups, outputs, parts, ranges, out,
-):  # fmt: skip
-    """Items start to stop of out (parts, groups, outputs, K), the gradients by the weight: an item
-    is a part of the pixels, a group's block of outputs, and a range of K.
-
-    x as for `convolve`; g (images, groups * outputs, plane). What the parts give is to be added.
-    """
-    k, width = channels * taps.size, lanes(x)
-    pair = 2 * width
-    plane = windows[0] * windows[1] * windows[2]
-    output_blocks = (outputs + PIXELS // 2 - 1) // (PIXELS // 2)
-    per_range = (k + ranges - 1) // ranges
-    blocks = (pixels + PIXELS - 1) // PIXELS
-    row = PIXELS + SLACK
-    starts, lengths = np.empty(PIXELS, np.int64), np.empty(PIXELS, np.int64)
-    columns = np.zeros((COLUMNS + 4) * row + SLACK, x.dtype)
-    rows = np.zeros(pair * row, x.dtype)
-    panel = np.zeros(row * pair, x.dtype)
-    sums = np.empty((COLUMNS + 4) * pair, x.dtype)
-    part = np.empty((PIXELS // 2 + pair) * (COLUMNS + 4), x.dtype)
-    for item in range(start, stop):
-        number = item % ranges
-        o = item // ranges % output_blocks * (PIXELS // 2)
-        group = item // ranges // output_blocks % groups
-        share = item // ranges // output_blocks // groups
-        first_k = number * per_range
-        count_k = min(per_range, k - first_k)
-        if count_k <= 0:
-            continue
-        some = min(PIXELS // 2, outputs - o)
-        panels = (some + pair - 1) // pair
-        whole = (count_k + 3) // 4 * 4
-        for i in range(panels * whole * pair):
-            part[i] = 0
-        for block in range(blocks * share // parts, blocks * (share + 1) // parts):
-            first = block * PIXELS
-            count = min(PIXELS, pixels - first)
-            runs = runs_of(first, count, windows, in_strides, width, starts, lengths)
-            base = group * channels * channel
-            columns_of(
-                x, base, channel, taps, first_k, count_k, starts, lengths, runs, columns, row
-            )
-            for p in range(panels):
-                valid = min(pair, some - p * pair)
-                for i in range(valid):
-                    to, done = i * row, 0
-                    while done < count:
-                        image, inside = (first + done) // plane, (first + done) % plane
-                        n = min(count - done, plane - inside)
-                        at = (image * groups + group) * outputs + o + p * pair + i
-                        at = at * plane + inside
-                        for j in range(n):
-                            rows[to + done + j] = g[at + j]
-                        done += n
-                for i in range(valid * row, pair * row):
-                    rows[i] = 0
-                for i in range(0, pair, width):
-                    for j in range(0, count, width):
-                        transpose(rows, i * row + j, row, panel, j * pair + i, pair)
-                i = 0
-                while i < whole:
-                    if i + ROWS <= whole:
-                        many_rows(columns, i * row, row, panel, count, sums, i * pair, False)
-                        i += ROWS
-                    else:
-                        many_4(columns, i * row, row, panel, count, sums, i * pair, False)
-                        i += 4
-                # Sums of sums: one chain over all pixels would lose digits.
-                to = p * whole * pair
-                for i in range(whole * pair):
-                    part[to + i] += sums[i]
-        for i in range(some):
-            at = i // pair * whole * pair + i % pair
-            to = ((share * groups + group) * outputs + o + i) * k + first_k
-            for j in range(count_k):
-                out[to + j] = part[at + j * pair]

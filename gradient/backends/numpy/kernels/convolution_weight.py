@@ -1,0 +1,210 @@
+"""The gradient of a convolution by its weight: input (K, pixels) @ gradient (pixels, O) in float32.
+
+Neither side is copied for each of the others. A tile of some rows of K by two vectors of outputs
+stays in registers while pixels pass: a pixel's number of a row of K is where it lies in the input
+(which `convolution.surround` put between zeros), and its outputs are side by side in a panel, made
+once from the gradient (`to_panels`).
+
+Pixels are added up some hundred at a time, and then those sums: one chain over all would lose
+digits. The order is settled by shapes, so it is the same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.stored import transpose
+from gradient.backends.numpy.kernels.vectors import BYTES, LANES, intrinsic, lanes, load, store
+
+PIXELS = 256
+"""Pixels whose products are one chain of additions; their part of a panel stays in the cache."""
+
+COLUMNS = 144
+"""Of K, in an item of work: a multiple of ROWS."""
+
+ROWS = 12 if BYTES == 64 else 4
+"""Rows of K in a tile, by two vectors of outputs: as many sums as there are registers for."""
+
+SOME = LANES[types.float32]
+PAIR = 2 * SOME
+
+F32, I64 = ir.FloatType(), ir.IntType(64)
+FLOATS = ir.VectorType(F32, SOME)
+
+
+def tile(rows: int) -> Any:
+    """An intrinsic tile(x, places, k, lines, line, last, column, width, g, g_at, sums, at).
+
+    sums (rows, PAIR), from `at` on, += the products of a panel's pixels, from g_at on, with the
+    numbers of x: those of row i of windows that are side by side begin at
+    places[k + i] + lines[line to last] + column, and are `width` each.
+    """
+
+    @intrinsic
+    def products(context, x, places, k, lines, line, last, column, width, g, g_at, sums, at):
+        def generate(context, builder, signature, arguments):
+            x_, places_, k_, lines_, line_, last_, column_, width_, g_, g_at_, sums_, at_ = (
+                arguments
+            )
+            fma = builder.module.declare_intrinsic(
+                f"llvm.fmuladd.v{SOME}f32", fnty=ir.FunctionType(FLOATS, [FLOATS] * 3)
+            )
+
+            def place(array: Any, value: Any, at: Any) -> Any:
+                return builder.gep(context.make_array(array)(context, builder, value).data, [at])
+
+            def read(pointer: Any) -> Any:
+                value = builder.load(builder.bitcast(pointer, FLOATS.as_pointer()))
+                value.align = 4
+                return value
+
+            def splat(number: Any) -> Any:
+                one = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), number, I64(0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), SOME), None)
+                return builder.shuffle_vector(one, one, zeros)
+
+            first = builder.gep(place(x, x_, column_), [I64(0)])
+            x_rows = [
+                builder.gep(first, [builder.load(place(places, places_, builder.add(k_, I64(i))))])
+                for i in range(rows)
+            ]
+            totals = [
+                [cgutils.alloca_once_value(builder, ir.Constant(FLOATS, None)) for _ in range(2)]
+                for _ in range(rows)
+            ]
+            panel = cgutils.alloca_once_value(builder, place(g, g_, g_at_))
+            for total in totals:
+                for j in range(2):
+                    builder.store(ir.Constant(FLOATS, None), total[j])
+            with cgutils.for_range_slice(builder, line_, last_, I64(1), intp=I64) as (number, _):
+                offset = builder.load(place(lines, lines_, number))
+                pixels = builder.load(panel)
+                with cgutils.for_range(builder, width_, intp=I64) as loop:
+                    at_pixel = builder.gep(pixels, [builder.mul(loop.index, I64(PAIR))])
+                    right = [read(builder.gep(at_pixel, [I64(j * SOME)])) for j in range(2)]
+                    here = builder.add(offset, loop.index)
+                    for row, total in zip(x_rows, totals, strict=True):
+                        left = splat(builder.load(builder.gep(row, [here])))
+                        for j in range(2):
+                            more = builder.call(fma, [right[j], left, builder.load(total[j])])
+                            builder.store(more, total[j])
+                builder.store(builder.gep(pixels, [builder.mul(width_, I64(PAIR))]), panel)
+            held = place(sums, sums_, at_)
+            for i, total in enumerate(totals):
+                for j in range(2):
+                    to = builder.gep(held, [I64(i * PAIR + j * SOME)])
+                    value = builder.fadd(read(to), builder.load(total[j]))
+                    to = builder.bitcast(to, FLOATS.as_pointer())
+                    builder.store(value, to).align = 4
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(x, places, n, lines, n, n, n, n, g, n, sums, n), generate
+
+    return products
+
+
+# Global names, for the cache on disk does not find kernels that refer to anything else.
+tile_rows, tile_4 = tile(ROWS), tile(4)
+
+
+@ordered_kernel
+def to_panels(start, stop, g, plane, groups, outputs, panels):
+    """Items start to stop of panels (groups, O / PAIR, images * plane, PAIR), from g (images,
+    groups * outputs, plane): an item is the PAIR outputs, or what is left of them, of an image.
+    What is missing are zeros."""
+    width, pair = lanes(g), 2 * lanes(g)
+    count = (outputs + pair - 1) // pair
+    images = g.size // (groups * outputs * plane)
+    square, turned = np.zeros(width * width, g.dtype), np.zeros(width * width, g.dtype)
+    for item in range(start, stop):
+        panel, image = item % (groups * count), item // (groups * count)
+        group, o = panel // count, panel % count * pair
+        for half in range(0, pair, width):
+            valid = max(0, min(width, outputs - o - half))
+            source = ((image * groups + group) * outputs + o + half) * plane
+            target = (panel * images + image) * plane * pair + half
+            for p in range(0, plane, width):
+                pixels, to = min(width, plane - p), target + p * pair
+                if valid == width and pixels == width:
+                    transpose(g, source + p, plane, panels, to, pair)
+                    continue
+                for i in range(valid):
+                    for j in range(pixels):
+                        square[i * width + j] = g[source + i * plane + p + j]
+                for i in range(valid, width):
+                    for j in range(pixels):
+                        square[i * width + j] = 0
+                transpose(square, 0, width, turned, 0, width)
+                for j in range(pixels):
+                    store(panels, to + j * pair, load(turned, j * width))
+
+
+@ordered_subroutine
+def _put(part, count, valid, out, at, row):
+    """out[at + i * row + j] = part[j, i], for `count` j and `valid` i."""
+    width, pair = lanes(out), 2 * lanes(out)
+    for i in range(0, valid, width):
+        for j in range(0, count, width):
+            to = at + i * row + j
+            if i + width <= valid and j + width <= count:
+                transpose(part, j * pair + i, pair, out, to, row)
+            else:
+                for a in range(min(width, valid - i)):
+                    for b in range(min(width, count - j)):
+                        out[to + a * row + b] = part[(j + b) * pair + i + a]
+
+
+@ordered_kernel
+def weight_grad(
+    start, stop, x, channels, places, lines, width, panels, groups, outputs, parts, ranges, out
+):
+    """Items start to stop of out (parts, groups, outputs, K): an item is a part of the pixels, two
+    vectors of a group's outputs, and a range of K. What the parts give is to be added.
+
+    x is surrounded, of `channels` numbers a group; places (K up to a multiple of 4, at the end the
+    last one again): where a window's numbers are from its first; lines: where rows of windows
+    begin, `width` each; panels: as `to_panels` gives them.
+    """
+    pair = 2 * lanes(x)
+    k = out.size // (parts * groups * outputs)
+    blocks = (outputs + pair - 1) // pair
+    per_range = (k + ranges - 1) // ranges
+    per_range = (per_range + 3) // 4 * 4
+    pixels = lines.size * width
+    some, wide = max(1, PIXELS // width), min(width, PIXELS)
+    chunks = (lines.size + some - 1) // some
+    part = np.empty(per_range * pair, x.dtype)
+    for item in range(start, stop):
+        number, o = item % ranges, item // ranges % blocks
+        group, share = item // ranges // blocks % groups, item // ranges // blocks // groups
+        first, last = number * per_range, min(k, (number + 1) * per_range)
+        if last <= first:
+            continue
+        count = (last - first + 3) // 4 * 4
+        for i in range(count * pair):
+            part[i] = 0
+        begin = (group * blocks + o) * pixels * pair
+        for chunk in range(chunks * share // parts, chunks * (share + 1) // parts):
+            line, end = chunk * some, min(lines.size, (chunk + 1) * some)
+            for column in range(0, width, wide):
+                columns = min(wide, width - column)
+                at, x_at = begin + (line * width + column) * pair, group * channels + column
+                i = 0
+                while i + ROWS <= count:
+                    tile_rows(x, places, first + i, lines, line, end, x_at, columns, panels, at,
+                              part, i * pair)  # fmt: skip
+                    i += ROWS
+                while i < count:
+                    tile_4(x, places, first + i, lines, line, end, x_at, columns, panels, at,
+                           part, i * pair)  # fmt: skip
+                    i += 4
+        valid = min(pair, outputs - o * pair)
+        to = ((share * groups + group) * outputs + o * pair) * k + first
+        _put(part, last - first, valid, out, to, k)
