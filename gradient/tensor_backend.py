@@ -142,6 +142,7 @@ class TensorBackend(Backend):
     abs = op_method(elementwise.abs)
     hypot = op_method(elementwise.hypot)
     copysign = op_method(elementwise.copysign)
+    nextafter = op_method(elementwise.nextafter)
     maximum = op_method(elementwise.maximum)
     minimum = op_method(elementwise.minimum)
     isnan = op_method(comparison.isnan)

@@ -234,6 +234,19 @@ class ArrayAPIBackend(Backend[Array]):
         strides = (*x.strides[:axis], stride * step, *x.strides[axis + 1 :], stride)
         return self.xp.lib.stride_tricks.as_strided(x, shape, strides)
 
+    def as_strided(
+        self, x: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+    ) -> Array:
+        """A view of an array in row-major order; what shows an element twice is read-only."""
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if not x.flags.c_contiguous or 0 in size or last >= x.size:
+            return super().as_strided(x, size, stride, offset)
+        repeated = [n > 1 and step == 0 for n, step in zip(size, stride, strict=True)]
+        shape = tuple(1 if again else n for again, n in zip(repeated, size, strict=True))
+        steps = tuple(step * x.itemsize for step in stride)
+        out = self.xp.lib.stride_tricks.as_strided(x.reshape(-1)[offset:], shape, steps)
+        return self.xp.broadcast_to(out, size) if any(repeated) else out
+
     def concatenate(self, arrays: list[Array], axis: int) -> Array:
         return self.xp.concatenate(arrays, axis)
 

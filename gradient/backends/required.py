@@ -191,6 +191,10 @@ class RequiredMethods(Generic[Array]):
         """Whether writing to `x` writes to `base`, given that `x` was taken of it."""
         return self.storage(x) is self.storage(base)
 
+    def offset_in(self, x: Array, base: Array) -> int:
+        """By how many elements the first of x lies behind that of `base`, whose memory it shows."""
+        raise BackendError(f"backend {self.name!r} does not tell where views lie in memory")
+
     def writable(self, x: Array) -> Array:
         """`x` itself, or its copy where the library gave a 0-d array that cannot be written."""
         return x

@@ -51,12 +51,33 @@ MODULES = {
 }
 """Modules of PyTorch's, and those that have their names here."""
 
+COPIES = (
+    "alias", "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "slice",
+    "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze",
+    "view",
+)  # fmt: skip
+"""Views, of which PyTorch has copies as functions: `alias_copy` and so on."""
+
+FUNCTIONAL = (
+    "alpha_dropout", "avg_pool1d", "bilinear", "celu", "constant_pad_nd", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
+    "dropout", "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
+    "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle",
+    "prelu", "rms_norm", "rrelu", "selu", "threshold",
+)  # fmt: skip
+"""Functions of `nn.functional` that PyTorch has in its package, too, some with older arguments."""
+
 RENAMED = {
+    **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
+    **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
+    "gradient.unsafe_chunk": "gradient.compat.copies.unsafe_chunk",
+    "gradient.unsafe_split": "gradient.split",
+    "gradient.unsafe_split_with_sizes": "gradient.compat.copies.unsafe_split_with_sizes",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
     "gradient.nn.utils.clip_grad_value": "gradient.nn.utils.clip_grad_value_",
     "gradient.optim.lr_scheduler._LRScheduler": "gradient.optim.lr_scheduler.LRScheduler",
 }
-"""Old names of what stands in the same module."""
+"""Names of what stands elsewhere, or under another name."""
 
 PAGE = "see docs/from_pytorch.md"
 COMPLEX = f"there are no complex numbers ({PAGE})"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from gradient.dtypes import result_type
+from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite, floats
 from gradient.functional.stability import at_least
+from gradient.ops import reduce
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import tensor_of
+from gradient.tensor.interop import from_numpy
 from gradient.tensor.joining import broadcast_tensors
 
 __all__ = [
     "cdist",
     "cosine_similarity",
     "pairwise_distance",
+    "pdist",
 ]
 
 
@@ -42,6 +50,24 @@ def pairwise_distance(
     return (tensor_of("pairwise_distance", x1) - tensor_of("pairwise_distance", x2) + eps).norm(
         p, -1, keepdim=keepdim
     )
+
+
+@composite
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The distances between each row of input (N, M) and those behind it: (N (N - 1) / 2,)."""
+    if input.ndim != 2:
+        raise ShapeError(sentence("pdist", "a matrix (N, M)", tuple(input.shape)))
+    if not p >= 0:
+        raise ArgumentError(sentence("pdist", "p of at least 0", p))
+    floats("pdist", input)
+    rows, others = np.triu_indices(input.shape[0], 1)
+    first, second = (
+        input.index_select(0, from_numpy(at).to(input.device)) for at in (rows, others)
+    )
+    difference = first - second
+    if not input.shape[1]:
+        return difference.sum(-1)
+    return reduce.chebyshev_norm(difference) if p == math.inf else difference.norm(p, -1)
 
 
 @composite

@@ -180,6 +180,14 @@ def copysign(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.copysign(a, b)
 
 
+@binary_op(lambda g, be, a, b: masked(be, g, a != b),
+    lambda g, be: be.zeros_like(g))  # fmt: skip
+def nextafter(be: Backend[Array], a: Array, b: Array, /) -> Array:
+    """The floating-point number next to a, towards b. Derivatives are PyTorch's: 1 by a, but 0
+    where b is no step away."""
+    return be.nextafter(a, b)
+
+
 @op(lambda g, be, x: g * be.sign(be.detach(x)), promotion="no_bool")
 def abs(be: Backend[Array], x: Array, /) -> Array:
     """|x|, with derivative 0 at 0."""

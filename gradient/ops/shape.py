@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from gradient.autograd.op import op
 from gradient.backends import Array, Backend
-from gradient.backends.composed.shape import diagonal_at, sliding_window_at
+from gradient.backends.composed.shape import diagonal_at, sliding_window_at, strided_at
 
 
 @op(lambda g, be, x_shape: be.reshape(g, x_shape))
@@ -95,6 +96,23 @@ def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, ste
     """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
     library has one."""
     return be.sliding_window(x, axis, size, step)
+
+
+@op(lambda g, be, x_shape, size, stride, offset:
+    be.reshape(be.place(be.reshape(g, (math.prod(size),)), (math.prod(x_shape),),
+                        (strided_at(be, size, stride, offset),)), x_shape))  # fmt: skip
+def as_strided(
+    be: Backend[Array],
+    x: Array,
+    /,
+    *,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
+) -> Array:
+    """Element offset + i * stride[0] + j * stride[1] ... of x in row-major order at (i, j, ...); a
+    view where the library has strides, and x lies in that order."""
+    return be.as_strided(x, size, stride, offset)
 
 
 def beside(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -104,6 +104,7 @@ mul = Tensor.mul
 multiply = Tensor.multiply
 mvlgamma = Tensor.mvlgamma
 nan_to_num = Tensor.nan_to_num
+nextafter = Tensor.nextafter
 ne = Tensor.ne
 neg = Tensor.neg
 negative = Tensor.negative
@@ -189,6 +190,8 @@ var = Tensor.var
 var_mean = Tensor.var_mean
 
 # Shape
+as_strided = Tensor.as_strided
+as_strided_scatter = Tensor.as_strided_scatter
 chunk = Tensor.chunk
 diag = Tensor.diag
 diag_embed = Tensor.diag_embed

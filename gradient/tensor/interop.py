@@ -15,6 +15,7 @@ from gradient.errors import AutogradError, DeviceError, ShapeError, TypeMismatch
 from gradient.tensor.arguments import axis_of
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.packed import refuse
+from gradient.tensor.views import with_bases
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -132,6 +133,13 @@ class Interop(Arithmetic):
             refuse("stride", self)
         steps = tuple(s // self.array.dtype.itemsize for s in self.array.strides)
         return steps if dim is None else steps[axis_of(dim, len(steps))]
+
+    def storage_offset(self) -> int:
+        """How many elements the first lies behind the first of the tensor that owns the memory."""
+        if is_packed(self.array):
+            refuse("storage_offset", self)
+        *_, owner = with_bases(self)
+        return 0 if owner is self else self.backend.offset_in(self.array, owner.array)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:

@@ -41,6 +41,9 @@ class Pairings(TensorBase):
     def addr(self: Any, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """beta self + alpha times the outer product"""
         dtype = result_type(self, tensor_of("addr", vec1), tensor_of("addr", vec2))
+        if not dtype.is_floating_point and any(isinstance(w, float) for w in (beta, alpha)):
+            expected = f"integers as beta and alpha beside {dtype}"
+            raise DTypeError(sentence("addr", expected, f"{beta} and {alpha}"))
         product = vec1.to(dtype).outer(vec2.to(dtype))
         return _weighted("addr", self.to(dtype), product, beta, alpha)
 

@@ -73,6 +73,12 @@ class RealFunctions(TensorBase):
             other = x.new_tensor(number_of("copysign", "other", other))
         return elementwise.copysign(x, other)
 
+    def nextafter(self: Any, other: Tensor) -> Tensor:
+        """The number next to each, towards `other`."""
+        if not result_type(self, tensor_of("nextafter", other)).is_floating_point:
+            floating("nextafter", self)
+        return elementwise.nextafter(self, other)
+
     def fmax(self: Any, other: Tensor) -> Tensor:
         """The larger; NaN only where both are."""
         return _extreme(self, tensor_of("fmax", other), comparison.ge)

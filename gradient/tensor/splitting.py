@@ -1,4 +1,4 @@
-"""Parts of a tensor along a dimension, as views: methods of Tensor."""
+"""Parts of a tensor along a dimension, or by strides, as views: methods of Tensor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Splitting(Shaping):
-    """narrow, split and their like, and windows."""
+    """narrow, split and their like, windows, as_strided."""
 
     __slots__ = ()
 
@@ -136,3 +136,28 @@ class Splitting(Shaping):
         options = {"axis": axis, "size": size, "step": step}
         out = view_of(x, shape.sliding_window(x, **options), shape.sliding_window, options)
         return out if self.ndim else out[0]
+
+    def as_strided(
+        self, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+    ) -> Tensor:
+        """As element (i, j), that of the memory at storage_offset + i * stride[0] + j * stride[1].
+
+        A view where the tensor, or without a gradient the owner of its memory, lies there in
+        row-major order; else a copy. Elements of the memory that are none of the tensor's own have
+        no gradient.
+        """
+        from gradient.tensor import strided
+
+        return strided.as_strided(self, size, stride, storage_offset)
+
+    def as_strided_scatter(
+        self,
+        src: Tensor,
+        size: Sequence[int],
+        stride: Sequence[int],
+        storage_offset: int | None = None,
+    ) -> Tensor:
+        """A copy in which what `as_strided` shows of the tensor is `src`."""
+        from gradient.tensor import strided
+
+        return strided.as_strided_scatter(self, src, size, stride, storage_offset)

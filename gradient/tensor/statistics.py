@@ -96,8 +96,8 @@ class Statistics(TensorBase):
         correction: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`std` and `mean`."""
-        dim, unbiased = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
-        return self.std(dim, unbiased, keepdim, correction=correction), self.mean(dim, keepdim)
+        spread = self.std(dim, unbiased, keepdim, correction=correction)
+        return spread, _mean_beside(self, dim, keepdim)
 
     def var_mean(
         self: Any,
@@ -108,8 +108,8 @@ class Statistics(TensorBase):
         correction: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`var` and `mean`."""
-        dim, unbiased = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
-        return self.var(dim, unbiased, keepdim, correction=correction), self.mean(dim, keepdim)
+        spread = self.var(dim, unbiased, keepdim, correction=correction)
+        return spread, _mean_beside(self, dim, keepdim)
 
     def mode(self: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
         """The most frequent value along `dim`, the least at a tie, and a place where it lies."""
@@ -206,6 +206,11 @@ class Statistics(TensorBase):
             return matrix / matrix
         spread = matrix.diag().sqrt()
         return (matrix / spread.unsqueeze(-1) / spread.unsqueeze(0)).clamp(-1, 1)
+
+
+def _mean_beside(x: Any, dim: Any, keepdim: bool) -> Any:
+    """The mean beside a spread, whose `dim` may be `unbiased`, in the older form of the call."""
+    return x.mean(None if isinstance(dim, bool) else dim, keepdim)
 
 
 def _without_nan(x: Any) -> Any:

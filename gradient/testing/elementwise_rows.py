@@ -89,6 +89,7 @@ ROWS = [
     unary("abs", np.abs),
     binary("hypot", np.hypot),
     binary("copysign", np.copysign),
+    binary("nextafter", np.nextafter),
     unary("sign", np.sign),
     unary("floor", np.floor),
     unary("ceil", np.ceil),

@@ -93,6 +93,19 @@ ROWS = [
     Row("unfold", lambda x: shape.unfold(x, **WINDOW), unfold, ((1, 2, 4, 5),)),
     Row("fold", lambda x: shape.fold(x, shape=(1, 2, 4, 5), **WINDOW), fold, ((1, 2, 4, 3, 2),)),
     Row(
+        "as_strided",
+        lambda x: shape.as_strided(x, size=(3, 4), stride=(2, 1), offset=1),
+        lambda x: x.reshape(-1)[1 + 2 * np.arange(3)[:, None] + np.arange(4)],
+        ((2, 5),),
+    ),
+    Row(
+        "as_strided",
+        lambda x: shape.as_strided(x, size=(2, 3), stride=(4, 0), offset=2),
+        lambda x: np.repeat(x.reshape(-1)[[2, 6]][:, None], 3, 1),
+        ((2, 5),),
+        note="stride of 0",
+    ),
+    Row(
         "sliding_window",
         lambda x: shape.sliding_window(x, axis=1, size=3, step=2),
         lambda x: np.lib.stride_tricks.sliding_window_view(x, 3, 1)[:, ::2],

@@ -35,6 +35,7 @@ MEMORY = [(dtype, layout) for dtype in WIDE for layout in LAYOUTS]
 MEMORY += [(dtype, layout) for dtype in NARROW for layout in ("contiguous", "transposed")]
 NO_ARRAYS = {
     "storage",
+    "offset_in",
     "is_view",
     "is_view_of",
     "to_numpy",

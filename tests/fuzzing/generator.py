@@ -151,6 +151,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         ),
         "random",
     ),
+    "nn.functional.pdist": "PyTorch declares no types of its arguments; cdist is drawn",
 }
 """What is not drawn, and why."""
 

@@ -106,8 +106,10 @@ def test_every_exception_is_of_something_that_both_have():
 WITHOUT_NUMPYS = {
     "torch": {
         "allclose", "bernoulli", "empty_like", "equal", "full_like", "is_floating_point",
-        "multinomial", "ones_like", "rand_like", "randint_like", "randn_like", "result_type",
-        "where", "zeros_like",
+        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+        "max_pool1d", "max_pool2d", "max_pool3d", "multinomial", "ones_like", "rand_like",
+        "randint_like", "randn_like", "result_type",
+        "unsafe_split", "where", "zeros_like",
     },  # no functions of dimensions, nor methods of Tensor's
     "torch.Tensor": {"size", "stride"},  # cost less than to look for other names would
 }  # fmt: skip

@@ -138,7 +138,12 @@ def converted(value: Any, requires_grad: bool) -> Any:
     """A sample's arguments with gradient's tensors, dtypes and devices for PyTorch's."""
     if isinstance(value, torch.Tensor):
         strided = value.detach().numpy()
-        out = gradient.from_numpy(strided.copy() if 0 in strided.strides else strided)
+        memory = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())
+        if memory.numel() > value.numel():  # a part, by strides that as_strided is relative to
+            whole = gradient.from_numpy(memory.numpy())
+            out = whole.as_strided(value.shape, value.stride(), value.storage_offset())
+        else:
+            out = gradient.from_numpy(strided.copy() if 0 in strided.strides else strided)
         if requires_grad and value.requires_grad:
             out.requires_grad_()
         return out

@@ -180,7 +180,7 @@ G.det(sq + G.eye(3))  G.inverse(sq + G.eye(3))  G.logdet(sq + G.eye(3))  G.matri
 G.matrix_power(sq, 2)  G.pinverse(sq + G.eye(3))  G.qr(sq + G.eye(3))  G.slogdet(sq + G.eye(3))
 G.svd(sq + G.eye(3))  G.lu(sq)  G.lu_solve(sq, *G.lu(sq))  G.lu_unpack(*G.lu(sq))
 G.triangular_solve(sq, sq)  G.geqrf(sq)  G.ormqr(sq, sq[0], sq)  G.svd_lowrank(sq, 2)
-G.pca_lowrank(sq, 2)
+G.pca_lowrank(sq, 2)  x.as_strided_scatter(v, (4,), (1,))  x.nextafter(y)  F.pdist(x)
 """
 """Expressions whose results share no memory with any input."""
 
@@ -200,6 +200,7 @@ x.moveaxis(0, 1)  s.transpose(0, 0)  x.permute(0, 1)  x.transpose(0, 0)
 w.squeeze()  x.squeeze()  s.squeeze()  w.squeeze(0)  x.squeeze(0)  x.unsqueeze(0)  s.unsqueeze(0)
 x.expand(3, 4)  x.expand(2, 3, 4)  x.expand_as(x)  x.broadcast_to(2, 3, 4)  s.expand(2)
 x.diagonal()  sq.diagonal(1)  x.narrow(0, 0, 3)  x.select(0, 1)
+x.as_strided((2, 2), (1, 4))
 x.unfold(0, 2, 1)  x.unfold(1, 4, 1)  s.unfold(0, 1, 1)
 x.split(2)  x.split(3)  x.split([1, 2])  x.chunk(2)  x.chunk(1)  x.tensor_split(2)
 x.tensor_split(1)
@@ -245,7 +246,8 @@ array backend backward cuda data_ptr dequantize device dim dtype element_size gr
 is_contiguous is_cuda is_floating_point inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
-retain_grad retains_grad shape size stride tolist view_info views allclose broadcast_shapes
+retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
+broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled
 is_inference_mode_enabled is_tensor load manual_seed promote_types result_type save seed

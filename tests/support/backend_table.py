@@ -582,6 +582,11 @@ CASES: dict[str, list[Case]] = {
     "erfinv": each(-0.99, 0.99),
     "hypot": [lambda a: (a(a.rows, 7), a(7))],
     "copysign": [lambda a: (a(a.rows, 7), a(7))],
+    "nextafter": [
+        lambda a: (a(a.rows, 7), a(7)),
+        lambda a: (np.floor(a(a.rows, 7)), np.floor(a(a.rows, 1))),
+        lambda a: (1 / np.floor(a(a.rows, 7)), np.floor(a(7))),
+    ],
     "signbit": each(-1, 1),
     "erfcx": [*each(-4, 4), *each(4, 40)],
     "ndtr": each(-4, 4),
@@ -762,6 +767,12 @@ CASES: dict[str, list[Case]] = {
         ("check_indices", "checked_indices"),
         [lambda a: (a.integers(0, 4, 6), 0, 4), lambda a: (a.integers(0, 4, 0), 0, 0)],
     ),
+    "as_strided": [
+        lambda a: (a(a.rows, 7), (3, 4), (2, 1), 5),
+        lambda a: (a(a.rows, 7), (3, 4), (0, 8), 1),
+        lambda a: (a(a.rows, 7), (), (), 2),
+        lambda a: (a(a.rows, 7), (2, 0), (1, 1), 0),
+    ],
     "sliding_window": [
         lambda a: (a(2, 7, 3), 1, 3, 2),
         lambda a: (a(7), 0, 2, 3),

@@ -73,6 +73,7 @@ logit nan_to_num clone contiguous
 BINARY_OPS = words(
     """
 add sub mul div pow fmod remainder maximum minimum logaddexp atan2 hypot copysign xlogy
+nextafter
 """
 )
 
@@ -109,6 +110,7 @@ a.min(b)  G.where(a > b, a, b)  a.clamp(min=b)  a.clamp(max=b)  a.clamp(b, b + 1
 a.clamp(b, b - 1)  a.clamp(-b, b)  (a * a + b * b).sqrt()  a.rsub(b) if OURS else b - a
 G.special.xlog1py(a, b)
 F.pairwise_distance(a.unsqueeze(1), b.unsqueeze(1))  F.cosine_similarity(n, n.flip(1))
+F.pdist(n)
 F.normalize(n)  F.normalize(n, p=3.0)  F.layer_norm(n, (2,))  F.rms_norm(n, (2,))
 n.norm(dim=1)  n.norm(0.5, dim=1)  n.norm(1, dim=1)  n.norm(1.5, dim=1)  n.norm(3, dim=1)
 n.norm(-1, dim=1)  n.norm(INF, dim=1)  n.norm(-INF, dim=1)

@@ -120,6 +120,16 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         """The bits of a, but for the sign, which is that of b."""
         return self.where(self.signbit(a) != self.signbit(b), -a, a)
 
+    def nextafter(self, a: Array, b: Array) -> Array:
+        """The number next to a, towards b: b where they are equal, NaN where one is."""
+        bits = np.dtype(f"i{a.dtype.itemsize}")
+        away = self.astype((b > a) == (a > 0), bits) * 2 - 1  # of the size, whose bits count up
+        moved = self.bitcast(self.bitcast(a, bits) + away, a.dtype)
+        least = self.bitcast(self.full(tuple(a.shape), 1, bits), a.dtype)
+        moved = self.where(a == 0, self.where(b > a, least, -least), moved)
+        moved = self.where(a == b, b, moved)
+        return self.where((a == a) & (b == b), moved, self.full((), math.nan, a.dtype))
+
     @in_float32
     def hypot(self, a: Array, b: Array) -> Array:
         """sqrt(a^2 + b^2) by the smaller over the larger; infinite beside NaN, too."""

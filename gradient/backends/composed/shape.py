@@ -189,6 +189,13 @@ class ShapeDefaults(RequiredMethods[Array]):
         picked = self.getitem(x, sliding_window_at(self, x.shape, axis, size, step))
         return self.permute(picked, (*range(axis + 1), *range(axis + 2, n + 1), axis + 1))
 
+    def as_strided(
+        self, x: Array, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+    ) -> Array:
+        """Element offset + i * stride[0] + j * stride[1] ... of x in row-major order at (i, j)."""
+        flat = self.reshape(x, (math.prod(x.shape),))
+        return self.reshape(self.getitem(flat, (strided_at(self, size, stride, offset),)), size)
+
     def unfold(
         self,
         x: Array,
@@ -252,6 +259,17 @@ def sliding_window_at(
     count = (shape[axis] - size) // step + 1
     starts = be.reshape(be.arange(0, count * step, step, int64.numpy), (count, 1))
     return (*(slice(None),) * axis, starts + be.arange(0, size, 1, int64.numpy))
+
+
+def strided_at(
+    be: RequiredMethods[Any], size: Shape, stride: tuple[int, ...], offset: int
+) -> Index:
+    """The places of `as_strided` in a flat array, in row-major order."""
+    at = be.full((1,), offset, int64.numpy)
+    for n, step in zip(size, stride, strict=True):
+        steps = be.arange(0, n, 1, int64.numpy) * step
+        at = be.reshape(be.reshape(at, (*at.shape, 1)) + steps, (at.shape[0] * n,))
+    return at
 
 
 def diagonal_at(be: RequiredMethods[Any], shape: Shape, offset: int) -> tuple[Index, ...]:

@@ -129,6 +129,9 @@ class NumpyBackend(
             x = owner
         return x
 
+    def offset_in(self, x: Array, base: Array) -> int:
+        return (x.ctypes.data - base.ctypes.data) // x.itemsize
+
     def is_view(self, x: Array) -> bool:
         return getattr(x, "base", None) is not None
 

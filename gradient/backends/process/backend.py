@@ -306,6 +306,13 @@ class ProcessBackend(Backend[Any]):
         self.storage(out).readonly = True
         return out
 
+    def as_strided(
+        self, x: Handle, size: tuple[int, ...], stride: tuple[int, ...], offset: int
+    ) -> Handle:
+        out = super().as_strided(x, size, stride, offset)
+        self.storage(out).readonly = True
+        return out
+
     def assign(self, x: Handle, index: Index, value: Any) -> Handle:
         shape, settled, arrays = self._place(x, index)
         if type(value) is not Handle and isinstance(value, handle.NUMBERS):

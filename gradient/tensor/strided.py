@@ -1,0 +1,124 @@
+"""Parts of a tensor's memory by strides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gradient.autograd.modes import mode
+from gradient.errors import ShapeError, sentence
+from gradient.ops import elementwise, index, shape
+from gradient.tensor.arguments import int_of, ints_of, tensor_of
+from gradient.tensor.views import view_of, with_bases, without_base
+
+if TYPE_CHECKING:
+    from gradient.tensor.core import Tensor
+
+
+class Layout(NamedTuple):
+    """Elements in memory: the one at (i, j) is offset + i * stride[0] + j * stride[1] elements
+    behind the first of the memory's owner."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def places(self) -> np.ndarray:
+        """Where each element lies."""
+        found = np.full((), self.offset)
+        for n, step in zip(self.size, self.stride, strict=True):
+            found = found[..., None] + np.arange(n) * step
+        return found
+
+
+def as_strided(
+    x: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None
+) -> Tensor:
+    """`Tensor.as_strided`"""
+    wanted = _layout("as_strided", x, size, stride, storage_offset)
+    own, places = _own_layout(x), wanted.places()
+    first = int(places.min()) if places.size else own.offset
+    last = int(places.max()) if places.size else own.offset - 1
+    if x.is_contiguous() and own.offset <= first and last < own.offset + x.numel():
+        return _view(x, wanted._replace(offset=wanted.offset - own.offset))
+    *_, owner = with_bases(x)
+    whole = owner.is_contiguous()
+    if whole and last >= owner.numel():
+        expected = f"places in memory of {owner.numel()} elements"
+        raise ShapeError(sentence("as_strided", expected, f"place {last}"))
+    if whole and not (mode.grad and (x.requires_grad or owner.requires_grad)):
+        return _view(owner, wanted)
+    at = _numbers(places, own)
+    if not whole and at.min(initial=0) < 0:
+        raise ShapeError(
+            "as_strided: expected places of the tensor's own elements, as its memory is not in "
+            "row-major order; use contiguous() first"
+        )
+    out = _taken(x, np.maximum(at, 0))
+    if at.min(initial=0) < 0:
+        inside = x.backend.asarray(at >= 0)
+        out = elementwise.where(out, _taken(owner.detach(), places), condition=inside)
+    out.view_info = (x, None, {})  # so that a write is refused where it would miss a gradient
+    return out
+
+
+def as_strided_scatter(
+    x: Any, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None
+) -> Tensor:
+    """`Tensor.as_strided_scatter`"""
+    wanted = _layout("as_strided_scatter", x, size, stride, storage_offset)
+    if tuple(tensor_of("as_strided_scatter", src).shape) != wanted.size:
+        expected = f"src of shape {wanted.size}"
+        raise ShapeError(sentence("as_strided_scatter", expected, tuple(src.shape)))
+    at = _numbers(_own_layout(x).places(), wanted)
+    if at.max(initial=-1) < 0:
+        return x.clone()
+    written = _taken(src.to(x.dtype), np.maximum(at, 0))
+    return elementwise.where(written, x, condition=x.backend.asarray(at >= 0))
+
+
+def _layout(caller: str, x: Any, size: Any, stride: Any, offset: Any) -> Layout:
+    """The arguments, checked."""
+    sizes = tuple(ints_of(caller, "size", size))
+    steps = tuple(ints_of(caller, "stride", stride))
+    start = x.storage_offset() if offset is None else int_of(caller, "storage_offset", offset)
+    if len(sizes) != len(steps):
+        got = f"{sizes} and {steps}"
+        raise ShapeError(sentence(caller, "as many strides as sizes", got))
+    if min((*sizes, *steps, start)) < 0:
+        got = f"{sizes}, {steps} and {start}"
+        raise ShapeError(sentence(caller, "sizes, strides and an offset of at least 0", got))
+    return Layout(sizes, steps, start)
+
+
+def _own_layout(x: Any) -> Layout:
+    return Layout(tuple(x.shape), x.stride(), x.storage_offset())
+
+
+def _view(x: Any, layout: Layout) -> Any:
+    """What lies there of x, in row-major order, as a view."""
+    options: dict[str, Any] = {
+        "size": layout.size,
+        "stride": layout.stride,
+        "offset": layout.offset,
+    }
+    return view_of(x, shape.as_strided(x, **options), shape.as_strided, options)
+
+
+def _numbers(places: np.ndarray, layout: Layout) -> np.ndarray:
+    """For each place in memory, which element of the layout, in row-major order, lies there: the
+    last, -1 where none does."""
+    known = layout.places().reshape(-1)
+    top = max(int(places.max(initial=-1)), int(known.max(initial=-1))) + 1
+    found = np.full(top, -1)
+    found[known] = np.arange(len(known))
+    return found[places]
+
+
+def _taken(x: Any, places: np.ndarray) -> Any:
+    """Elements of x by their number in row-major order."""
+    flat = x.reshape(math.prod(x.shape))
+    return without_base(index.getitem(flat, index=(x.backend.asarray(places),)))
