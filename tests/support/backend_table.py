@@ -400,6 +400,12 @@ CONVOLUTIONS = [
     Convolution((4, 3, 5), (2, 1, 3), (5, 5), padding=(1, 1), groups=5),
     Convolution((53,), (7,), (3, 3), padding=(3, 3), groups=3, bias=True),
     Convolution((9, 37), (3, 3), (3, 3), padding=(1, 1), groups=3, values=one_channel_nan),
+    # With outputs enough for a direct one, forward and by the input.
+    Convolution((9, 37), (3, 3), (28, 32), padding=(1, 1), bias=True),
+    Convolution((6, 4), (3, 3), (58, 60), stride=2, padding=(1, 1), groups=2, bias=True),
+    Convolution((61,), (5,), (26, 90), dilation=2, padding=(2, 4)),
+    Convolution((3, 5, 4), (2, 2, 2), (24, 31), padding=(1, 0)),
+    Convolution((5, 7), (3, 3), (32, 32), stride=2, padding=(1, 1), values=one_channel_nan),
 ]
 
 

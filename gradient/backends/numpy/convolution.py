@@ -27,6 +27,12 @@ FEW_PRODUCTS = 1 << 18
 FEW_OUTPUTS = 4
 """Outputs of a channel up to which a convolution of one channel a group is depthwise."""
 
+FILLED = 0.75
+"""Of the outputs in the vectors of a direct convolution, how many must be there."""
+
+LONG_SUMS = 64
+"""Products in a sum from which turning a tile of outputs about is a small part of its time."""
+
 PLANES = 1 << 15
 """Numbers of whole planes that a thread copies at a time."""
 
@@ -54,8 +60,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         out = np.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
         o = weight.shape[0] // options.groups
         slide = _Slide(x, weight.shape[2:], windows, options)
-        rows = weight.reshape(options.groups, o, -1)
-        _convolve(slide, rows, o, bias, out, windows, (1,) * len(windows), (0,) * len(windows))
+        place = _out_strides(out, windows, (1,) * len(windows), (0,) * len(windows))
+        if _direct(o, slide.channels * len(slide.taps)):
+            panels = _Panels.of_outputs(weight, options.groups)
+            _convolve_direct(slide, panels, np.arange(len(slide.taps)), bias, out, place)
+        else:
+            rows = weight.reshape(options.groups, o, -1)
+            _convolve(slide, rows, bias, out, math.prod(windows), place)
         return out
 
     @in_float32
@@ -78,9 +89,12 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         offsets = [[o for p in phases for o in p.offsets[axis]] for axis in range(g.ndim - 2)]
         before = [max(0, -min(o)) for o in offsets]
         padding = tuple((b, 0) for b in before)
-        groups, c = options.groups, weight.shape[1]
-        turned = weight.reshape(groups, weight.shape[0] // groups, c, *weight.shape[2:])
-        turned = np.swapaxes(turned, 1, 2)
+        groups, o, c = options.groups, weight.shape[0] // options.groups, weight.shape[1]
+        direct = _direct(c, o * math.prod(weight.shape[2:]))
+        if direct:
+            panels = _Panels.of_inputs(weight, groups)
+        else:
+            turned = np.swapaxes(weight.reshape(groups, o, c, *weight.shape[2:]), 1, 2)
         # All phases read one copy of g, with zeros about it up to the furthest window of any.
         reach = tuple(
             max(n[1] - 1 + max(p.offsets[axis]) for p in phases for n in [p.dims[axis]]) + b + 1
@@ -89,14 +103,19 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         ones = (1,) * len(before)
         slide = _Slide(g, ones, reach, ConvolutionOptions(ones, padding, ones, groups))
         for phase in phases:
-            part = turned[(slice(None),) * 3 + np.ix_(*(taps for taps, _ in phase.dims))]
+            taps = [taps for taps, _ in phase.dims]
             windows = tuple(n for _, n in phase.dims)
             slide.taps = slide.offsets(
                 [[o + b for o in each] for each, b in zip(phase.offsets, before, strict=True)]
             )
             slide.windows = three(windows, 1)
-            rows = part.reshape(groups, c, -1)
-            _convolve(slide, rows, c, None, out, shape[2:], options.stride, phase.first)
+            place = _out_strides(out, shape[2:], options.stride, phase.first)
+            if direct:
+                numbers = np.ravel_multi_index(np.ix_(*taps), weight.shape[2:]).reshape(-1)
+                _convolve_direct(slide, panels, numbers, None, out, place)
+            else:
+                rows = turned[(slice(None),) * 3 + np.ix_(*taps)].reshape(groups, c, -1)
+                _convolve(slide, rows, None, out, math.prod(shape[2:]), place)
         return out
 
     @in_float32
@@ -129,13 +148,15 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             family.to_panels, slide.images * groups * panels, 1,
             kernels.contiguous(g).reshape(-1), slide.pixels // slide.images, groups, o, turned,
         )  # fmt: skip
+        columns = slide.columns()
+        columns = np.pad(columns, (0, -len(columns) % 4), "edge")
         items = ranges * groups * panels
         chunks = -(-len(lines) // max(1, family.PIXELS // width))
         parts = min(chunks, -(-ITEMS // items))
         out = np.empty((parts, *shape), x.dtype)
         threads.parallel_for(
             family.weight_grad, items * parts, 1, slide.x, slide.channels * slide.channel,
-            slide.places_of_columns(), lines, width, turned, groups, o, parts, ranges,
+            columns, lines, width, turned, groups, o, parts, ranges,
             out.reshape(-1),
         )  # fmt: skip
         return out[0] if parts == 1 else out.sum(0)
@@ -190,12 +211,9 @@ class _Slide:
         n, d, h = np.ogrid[: self.images, :depth, :height]
         return (n * image + d * plane + h * row).reshape(-1)
 
-    def places_of_columns(self) -> np.ndarray:
-        """Where a window's numbers are, of all channels of a group, from its first: (K up to a
-        multiple of 4,), at the end the last one again."""
-        channels = np.arange(self.channels)[:, None] * self.channel
-        places = (channels + self.taps).reshape(-1)
-        return np.pad(places, (0, -len(places) % 4), "edge")
+    def columns(self) -> np.ndarray:
+        """Where a window's numbers are, of all channels of a group, from its first: (K,)."""
+        return (np.arange(self.channels)[:, None] * self.channel + self.taps).reshape(-1)
 
     def arguments(self) -> tuple[object, ...]:
         """What kernels are given of it."""
@@ -206,27 +224,90 @@ class _Slide:
         return self.x, self.channel, self.strides, self.taps, self.windows
 
 
-def _convolve(
+class _Panels:
+    """A weight with two vectors of outputs side by side, for `_convolve_direct`.
+
+    strides: from a group, a panel and a channel to the next; a tap is PAIR after the one before.
+    """
+
+    def __init__(self, weight: np.ndarray, items: tuple[int, int, int], taps: int) -> None:
+        """items: images, groups and outputs as `to_panels` has them."""
+        family = kernels.load("convolution_weight")
+        images, groups, self.outputs = items
+        self.count = -(-self.outputs // family.PAIR)
+        plane = weight.size // math.prod(items)
+        self.array = np.empty(images * groups * self.count * plane * family.PAIR, weight.dtype)
+        self.groups = groups
+        self.strides = np.array([self.count * plane, plane, taps]) * family.PAIR
+        threads.parallel_for(
+            family.to_panels, images * groups * self.count, 1,
+            kernels.contiguous(weight).reshape(-1), plane, groups, self.outputs, self.array,
+        )  # fmt: skip
+
+    @classmethod
+    def of_outputs(cls, weight: np.ndarray, groups: int) -> _Panels:
+        """Of a convolution."""
+        return cls(weight, (1, groups, weight.shape[0] // groups), math.prod(weight.shape[2:]))
+
+    @classmethod
+    def of_inputs(cls, weight: np.ndarray, groups: int) -> _Panels:
+        """Of the gradient by the input: its outputs are the convolution's channels."""
+        o, c = weight.shape[:2]
+        panels = cls(weight, (o, 1, c), math.prod(weight.shape[2:]))
+        panels.groups = groups
+        panels.strides[:2] = o // groups * panels.strides[2], o * panels.strides[2]
+        return panels
+
+
+def _convolve_direct(
     slide: _Slide,
-    rows: np.ndarray,
-    outputs: int,
+    weight: _Panels,
+    taps: np.ndarray,
     bias: np.ndarray | None,
     out: np.ndarray,
-    sizes: Shape,
-    step: Shape,
-    first: Shape,
+    place: np.ndarray,
 ) -> None:
-    """out[n, o, first + step * window] = rows (groups, O / groups, K) @ columns of the slide."""
-    family = kernels.load("convolution")
-    groups = rows.shape[0]
+    """out at `place` (`_out_strides`) = the convolution of a slide with these taps of a weight."""
+    family = kernels.load("convolution_direct")
+    pair, lines, width = family.PAIR, slide.lines(), int(slide.windows[2])
+    together = max(1, family.TOGETHER // width)
+    per_item = -(-max(1, family.PIXELS // width) // together) * together
+    added = np.zeros((weight.groups, weight.count * pair), out.dtype)
+    if bias is not None:
+        added[:, : weight.outputs] = bias.reshape(weight.groups, -1)
+    threads.parallel_for(
+        family.convolve, weight.groups * weight.count * -(-len(lines) // per_item), 1,
+        per_item, slide.x, slide.channel, lines, slide.taps, slide.windows, slide.channels,
+        weight.array, weight.strides, taps * pair, weight.groups, weight.outputs, added.reshape(-1),
+        out.reshape(-1), place,
+    )  # fmt: skip
+
+
+def _out_strides(out: np.ndarray, sizes: Shape, step: Shape, first: Shape) -> np.ndarray:
+    """Of an output (N, O, *sizes): from an image and a channel to the next, and from a window to
+    the next in depth, height and width if they are `step` apart; and where the first is."""
     _, height, width = three(sizes, 1).tolist()
     plane = math.prod(sizes)
     steps, begins = three(step, 1), three(first, 0)
-    strides = np.array([
+    return np.array([
         out.shape[1] * plane, plane,
         height * width * steps[0], width * steps[1], steps[2],
         (begins[0] * height + begins[1]) * width + begins[2],
     ])  # fmt: skip
+
+
+def _convolve(
+    slide: _Slide,
+    rows: np.ndarray,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+    plane: int,
+    place: np.ndarray,
+) -> None:
+    """out at `place` (`_out_strides`), of `plane` numbers a channel, = rows (groups, O / groups, K)
+    @ columns of the slide."""
+    family = kernels.load("convolution")
+    groups, outputs = rows.shape[:2]
     added = np.empty(0, out.dtype) if bias is None else kernels.contiguous(bias)
     if _depthwise(slide, groups, outputs):
         rows = kernels.contiguous(rows)
@@ -234,15 +315,22 @@ def _convolve(
             kernels.load("depthwise").convolve, slide.images * groups * outputs,
             max(1, PLANES // plane), *slide.places(), rows.reshape(-1),
             rows.shape[1] * rows.shape[2], rows.shape[2], groups, outputs, added, out.reshape(-1),
-            strides,
+            place,
         )  # fmt: skip
         return
     rows = _padded_weight(rows)
     items = groups * -(-slide.pixels // family.PIXELS) * -(-outputs // family.OUTPUTS)
     threads.parallel_for(
         family.convolve, items, 1, *slide.arguments(), rows.reshape(-1), rows.shape[2], groups,
-        outputs, added, out.reshape(-1), strides,
+        outputs, added, out.reshape(-1), place,
     )  # fmt: skip
+
+
+def _direct(outputs: int, k: int) -> bool:
+    """Whether outputs fill the vectors of `_convolve_direct`, and sums are long beside what it
+    takes to write them."""
+    pair = kernels.load("convolution_weight").PAIR
+    return k >= LONG_SUMS and outputs >= FILLED * (-(-outputs // pair) * pair)
 
 
 def _depthwise(slide: _Slide, groups: int, outputs: int) -> bool:
