@@ -1,60 +1,132 @@
 """Batch normalisation, a channel at a time: it stays in the cache over the passes.
 
-x is flat (N, C, size). Sums of rows are added up in float64.
+x is flat (N, C, size). Rows of numbers are taken by vectors. Of sums, each lane is a chain of at
+most `CHAIN` numbers; those and what a row has beyond its vectors are added up in float64.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import kernel, strict_kernel, subroutine
+from gradient.backends.numpy.kernels import vector_operators as vector_operators
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
+from gradient.backends.numpy.kernels.vector_functions import sum_of_elements
+from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
+
+CHAIN = 256
+"""Vectors that are added up before their elements are, but that a row is never divided."""
 
 
-@subroutine
-def row_sum(x, at, size):
-    total = x.dtype.type(0)
-    for i in range(at, at + size):
-        total += x[i]
+@ordered_subroutine
+def rows_together(x, size):
+    """How many rows of `size` numbers are added up in vectors before those are."""
+    return max(1, CHAIN * lanes(x) // size)
+
+
+@ordered_subroutine
+def sum_of(x, c, images, channels, size):
+    """The sum of a channel."""
+    width, some = lanes(x), rows_together(x, size)
+    zero = fill(x.dtype.type(0))
+    total = 0.0
+    for begin in range(0, images, some):
+        a, b, d, e = zero, zero, zero, zero
+        for n in range(begin, min(images, begin + some)):
+            i = (n * channels + c) * size
+            end = i + size
+            while i + 4 * width <= end:
+                a += load(x, i)
+                b += load(x, i + width)
+                d += load(x, i + 2 * width)
+                e += load(x, i + 3 * width)
+                i += 4 * width
+            while i + width <= end:
+                a += load(x, i)
+                i += width
+            while i < end:
+                total += x[i]
+                i += 1
+        total += sum_of_elements((a + b) + (d + e))
     return total
 
 
-@subroutine
-def row_moments(x, at, size, mean):
-    """The sums of what a row is from `mean`, and of its squares."""
-    rest, squares = x.dtype.type(0), x.dtype.type(0)
-    for i in range(at, at + size):
-        d = x[i] - mean
-        rest += d
-        squares += d * d
+@ordered_subroutine
+def squares_of(x, c, images, channels, size, mean):
+    """The sums of what a channel's numbers are from `mean`, and of the squares of that."""
+    width, some = lanes(x), rows_together(x, size)
+    zero, one, less = fill(x.dtype.type(0)), x.dtype.type(1), fill(-mean)
+    rest, squares = 0.0, 0.0
+    for begin in range(0, images, some):
+        a, b, aa, bb = zero, zero, zero, zero
+        for n in range(begin, min(images, begin + some)):
+            i = (n * channels + c) * size
+            end = i + size
+            while i + 2 * width <= end:
+                v = add_product(less, one, load(x, i))
+                w = add_product(less, one, load(x, i + width))
+                a += v
+                b += w
+                aa = add_product(aa, v, v)
+                bb = add_product(bb, w, w)
+                i += 2 * width
+            while i + width <= end:
+                v = add_product(less, one, load(x, i))
+                a += v
+                aa = add_product(aa, v, v)
+                i += width
+            while i < end:
+                u = x[i] - mean
+                rest += u
+                squares += u * u
+                i += 1
+        rest += sum_of_elements(a + b)
+        squares += sum_of_elements(aa + bb)
     return rest, squares
 
 
-@subroutine
+@ordered_subroutine
 def moments_of(x, c, images, channels, size):
     """A channel's mean, as its rounded value and what the rounding left over, and its variance."""
-    total, rest, squares = 0.0, 0.0, 0.0
-    for n in range(images):
-        total += row_sum(x, (n * channels + c) * size, size)
-    mean = x.dtype.type(total / (images * size))
-    for n in range(images):
-        sums = row_moments(x, (n * channels + c) * size, size, mean)
-        rest += sums[0]
-        squares += sums[1]
-    rest /= images * size
-    return mean, rest, max(squares / (images * size) - rest * rest, 0.0)
+    count = images * size
+    mean = x.dtype.type(sum_of(x, c, images, channels, size) / count)
+    rest, squares = squares_of(x, c, images, channels, size, mean)
+    rest /= count
+    return mean, rest, max(squares / count - rest * rest, 0.0)
 
 
-@subroutine
-def row_products(g, x, at, size, mean):
-    """The sums of g, and of g times what x is from `mean`."""
-    total, products = g.dtype.type(0), g.dtype.type(0)
-    for i in range(at, at + size):
-        total += g[i]
-        products += g[i] * (x[i] - mean)
+@ordered_subroutine
+def products_of(g, x, c, images, channels, size, mean):
+    """The sums of a channel of g, and of g times what x is from `mean`."""
+    width, some = lanes(x), rows_together(x, size)
+    zero, less = fill(x.dtype.type(0)), fill(mean)
+    total, products = 0.0, 0.0
+    for begin in range(0, images, some):
+        a, b, aa, bb = zero, zero, zero, zero
+        for n in range(begin, min(images, begin + some)):
+            i = (n * channels + c) * size
+            end = i + size
+            while i + 2 * width <= end:
+                v, w = load(g, i), load(g, i + width)
+                a += v
+                b += w
+                aa = add_product(aa, v, load(x, i) - less)
+                bb = add_product(bb, w, load(x, i + width) - less)
+                i += 2 * width
+            while i + width <= end:
+                v = load(g, i)
+                a += v
+                aa = add_product(aa, v, load(x, i) - less)
+                i += width
+            while i < end:
+                total += g[i]
+                products += g[i] * (x[i] - mean)
+                i += 1
+        total += sum_of_elements(a + b)
+        products += sum_of_elements(aa + bb)
     return total, products
 
 
-@strict_kernel
+@ordered_kernel
 def channel_moments(start, stop, x, images, channels, size, out):
     """out (2, channels) = the means and the variances of channels start to stop."""
     for c in range(start, stop):
@@ -63,36 +135,47 @@ def channel_moments(start, stop, x, images, channels, size, out):
         out[channels + c] = variance
 
 
-@strict_kernel
+@ordered_kernel
 def batch_norm(start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd):
+    width = lanes(x)
     for c in range(start, stop):
         m, rest, variance = moments_of(x, c, images, channels, size)
         s = x.dtype.type(1 / np.sqrt(variance + eps))
         mean[c], rstd[c] = m + rest, s
         left = x.dtype.type(rest)
         scale, shift = s * weight[c], bias[c]
+        m_, left_, shift_ = fill(m), fill(left), fill(shift)
         for n in range(images):
-            at = (n * channels + c) * size
-            for i in range(at, at + size):
+            i = (n * channels + c) * size
+            end = i + size
+            while i + width <= end:
+                store(y, i, add_product(shift_, scale, (load(x, i) - m_) - left_))
+                i += width
+            while i < end:
                 y[i] = ((x[i] - m) - left) * scale + shift
+                i += 1
 
 
-@kernel
+@ordered_kernel
 def batch_norm_grad(
     start, stop, g, x, images, channels, size, weight, mean, rstd, gx, gw, gb
 ):  # fmt: skip
+    width = lanes(x)
     for c in range(start, stop):
         m, s = mean[c], rstd[c]
-        total, products = 0.0, 0.0
-        for n in range(images):
-            sums = row_products(g, x, (n * channels + c) * size, size, m)
-            total += sums[0]
-            products += sums[1]
+        total, products = products_of(g, x, c, images, channels, size, m)
         gw[c], gb[c] = products * s, total
         scale = s * weight[c]
         mean_g = x.dtype.type(total / (images * size))
-        slope = x.dtype.type(products * s * s / (images * size))
+        slope = x.dtype.type(-products * s * s / (images * size))
+        m_, mean_g_, scale_ = fill(m), fill(mean_g), fill(scale)
         for n in range(images):
-            at = (n * channels + c) * size
-            for i in range(at, at + size):
-                gx[i] = scale * (g[i] - mean_g - (x[i] - m) * slope)
+            i = (n * channels + c) * size
+            end = i + size
+            while i + width <= end:
+                rest = load(g, i) - mean_g_
+                store(gx, i, scale_ * add_product(rest, slope, load(x, i) - m_))
+                i += width
+            while i < end:
+                gx[i] = scale * (g[i] - mean_g + (x[i] - m) * slope)
+                i += 1

@@ -35,6 +35,7 @@ def _define(function: Any, instruction: str) -> None:
 
 for _function, _instruction in (
     (operator.add, "fadd"),
+    (operator.iadd, "fadd"),
     (operator.sub, "fsub"),
     (operator.mul, "fmul"),
     (operator.truediv, "fdiv"),
