@@ -28,6 +28,7 @@ from gradient.dtypes.promotion import *
 from gradient.random import *
 from gradient.tensor import Size as Size
 from gradient.tensor import Tensor as Tensor
+from gradient.tensor.complex_numbers import *
 from gradient.tensor.creation import *
 from gradient.tensor.device import Device as _Device
 from gradient.tensor.from_data import *
@@ -96,6 +97,7 @@ __version__ = "0.1.0"
 bool, device = _bool, _Device
 double, half, long, short = float64, float16, int64, int16
 float, int = float32, int32
+cdouble, cfloat = complex128, complex64
 
 _MODULES = {
     "amp",

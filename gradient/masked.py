@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gradient import absent
+from gradient.autograd.promotion import refuse_complex
 from gradient.dtypes import DType, bool_, dtype_of, float32, int64
 from gradient.errors import ArgumentError, IndexOutOfRange, sentence
 from gradient.linalg import vector_norm
@@ -192,7 +193,7 @@ def mean(
 ) -> Tensor:
     """The mean, of a floating-point `dtype`."""
     own = _own(dtype, input)
-    if not own.is_floating_point:
+    if own.kind in ("int", "bool"):
         raise ArgumentError(sentence("mean", "a floating-point dtype", own, "give one as dtype"))
     total = sum(input, dim, keepdim=keepdim, dtype=own, mask=mask)
     return total / _count("mean", input, dim, keepdim, mask)
@@ -233,6 +234,7 @@ def var(
     if correction is None:
         correction = 0 if unbiased is False else 1
     own = _own(dtype, input)
+    refuse_complex("var", [own, input.dtype])
     own = own if own.is_floating_point else float32
     count = _count("var", input, dim, True, mask)
     centre = sum(input, dim, keepdim=True, dtype=own, mask=mask) / count

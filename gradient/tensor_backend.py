@@ -15,10 +15,12 @@ import numpy as np
 from gradient.autograd.engine import TensorBackends
 from gradient.autograd.variable import Variable, wrap
 from gradient.backends.base import Backend
+from gradient.backends.composed.complex_numbers import is_complex
 from gradient.dtypes import DType, float32
 from gradient.ops import (
     activation,
     comparison,
+    complex_numbers,
     decompositions,
     elementwise,
     index,
@@ -147,6 +149,13 @@ class TensorBackend(Backend):
     minimum = op_method(elementwise.minimum)
     isnan = op_method(comparison.isnan)
     isfinite = op_method(comparison.isfinite)
+
+    view_as_real = op_method(complex_numbers.view_as_real)
+    view_as_complex = op_method(complex_numbers.view_as_complex)
+    complex = op_method(complex_numbers.from_parts)
+
+    def conj(self, x: Any) -> Any:
+        return complex_numbers.conj(x) if is_complex(x) else x
 
     def polygamma(self, x: Any, n: int) -> Any:
         return special.polygamma(x, n=n)

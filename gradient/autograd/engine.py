@@ -3,6 +3,11 @@
 Cross-cutting rules live here, once: a gradient is summed over the axes that its input was broadcast
 along, cast to its input's dtype, accumulated without copies where the engine owns the sum, and
 passed to hooks. Ops know nothing of this. With `create_graph` the same loop runs on Tensors.
+
+Of a complex z = x + i y, a gradient has the parts dL/dx and dL/dy, as in PyTorch: what users and
+their hooks see. What nodes pass to each other is its conjugate, the plain derivative dL/dx - i
+dL/dy, by which the chain rule of a function of complex numbers is that of real ones: the rule of
+`a * b` is `g * b` for both. A real input that met a complex one gets the real part.
 """
 
 from __future__ import annotations
@@ -158,6 +163,11 @@ def root_grads(
                     f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
                     f"{shape}; pass a gradient of that shape"
                 )
+            if tensor.array.dtype.kind == "c":
+                raise AutogradError(
+                    f"{caller}: grad can be implicitly created only for real scalar outputs, got "
+                    f"{tensor.dtype}; pass a gradient"
+                )
             g = tensor.backend.ones(shape, tensor.array.dtype)
         elif tuple(g.shape) != shape:
             raise ShapeError(
@@ -168,8 +178,15 @@ def root_grads(
             g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
         elif isinstance(g, Variable):
             g = g.array
-        roots.append((tensor.node, g))
+        roots.append((tensor.node, conjugate(tensor.node, g, create_graph)))
     return roots
+
+
+def conjugate(node: Node, g: Any, on_tensors: bool) -> Any:
+    """The gradient of `node` as users see it, of that which nodes pass on; or the other way."""
+    if node.n_outputs or node.dtype.kind != "c":
+        return g
+    return (TensorBackends.of(node.backend) if on_tensors else node.backend).conj(g)
 
 
 by_sequence_nr = attrgetter("sequence_nr")
@@ -243,12 +260,14 @@ def run_backward(
             if node.hooks is not None:
                 g = run_hooks(node, g, create_graph)
             if node in captured:
-                found[node] = g
+                found[node] = g if within else conjugate(node, g, create_graph)
             if node.op is None:
                 if allowed is None and node.leaf is not None and (leaf := node.leaf()) is not None:
                     # Passed on, not copied, if nobody else holds it. (Asked apart: a call that is
                     # being made holds the arguments that stand before.)
                     own = sys.getrefcount(g) <= ONLY_REFERENCE
+                    if node.dtype.kind == "c":
+                        g = conjugate(node, g, create_graph)
                     accumulate_grad(leaf, g, create_graph, own)
                 continue
             if node.saved is None:
@@ -302,9 +321,9 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
         )
     if on_tensors:
         if g.array.dtype != node.dtype:
-            g = TensorBackends.of(node.backend).astype(g, node.dtype)
+            g = in_dtype(TensorBackends.of(node.backend), g, g.array.dtype, node.dtype)
     elif g.dtype is not node.dtype:
-        g = node.backend.astype(g, node.dtype)
+        g = in_dtype(node.backend, g, g.dtype, node.dtype)
     if node not in grads:
         grads[node] = g
     elif node in owned:
@@ -313,6 +332,11 @@ def add(grads: dict[Node, Any], owned: set[Node], node: Node, g: Any, on_tensors
         grads[node] = grads[node] + g
         if not on_tensors:
             owned.add(node)
+
+
+def in_dtype(backend: Backend, g: Any, given: Any, dtype: Any) -> Any:
+    """`g` in another dtype; the real part of a complex one for an input that is real."""
+    return backend.astype(backend.real(g) if given.kind == "c" and dtype.kind != "c" else g, dtype)
 
 
 def unbroadcast(backend: Backend, g: Any, shape: tuple[int, ...]) -> Any:
@@ -370,6 +394,7 @@ def grad_through(y: Any, inputs: Sequence[Any], g: Any) -> list[Any]:
 def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
     if isinstance(g, list):  # a node of several results: its outputs' hooks have run
         return g
+    g = conjugate(node, g, create_graph)
     tensor = g if create_graph else wrap(g, node.backend)
     for hook in list(node.hooks or ()):
         replaced = hook(tensor)
@@ -382,7 +407,7 @@ def run_hooks(node: Node, g: Any, create_graph: bool) -> Any:
             tensor = replaced
     if node.retained is not None and (kept := node.retained()) is not None:
         kept._grad = tensor.clone() if kept.grad is None else kept.grad + tensor
-    return tensor if create_graph else tensor.array
+    return conjugate(node, tensor if create_graph else tensor.array, create_graph)
 
 
 def check_nan(node: Node, results: Sequence[Any]) -> None:

@@ -55,7 +55,7 @@ def explain(op: Op, inputs: tuple[Any, ...], error: Exception) -> Exception:
         missing = value is None and (
             inner[at] not in optional or optional[inner[at]].default is inspect.Parameter.empty
         )
-        if missing or not (value is None or isinstance(value, (Variable, bool, int, float))
+        if missing or not (value is None or isinstance(value, (Variable, bool, int, float, complex))
                            or hasattr(value, "dtype")):  # fmt: skip
             return TypeMismatch(sentence(name, f"a Tensor as {argument}", type(value).__name__))
     if isinstance(error, GradientError):

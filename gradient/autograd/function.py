@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradient.autograd.inference import refuse_saved
 from gradient.autograd.modes import ANOMALY, enable_grad, mode, no_grad
@@ -177,6 +177,8 @@ class _FunctionOp:
                 value = wrap(node.backend.zeros(shape, dtype), node.backend)
             elif value is not None and not isinstance(value, Variable):
                 value = wrap(value, node.backend)
+            if value is not None and value.array.dtype.kind == "c":
+                value = value.conj()  # as users see gradients: see the engine
             grads.append(value)
         self.ctx._saved = self._saved(node, on_tensors)
         try:
@@ -197,7 +199,11 @@ class _FunctionOp:
                     f"{self.name}.backward: expected a Tensor or None as gradient {i}, got "
                     f"{type(result).__name__}"
                 )
-        return list(results)
+        back: list[Any] = list(results)
+        for i, r in enumerate(back):
+            if isinstance(r, Variable) and r.array.dtype.kind == "c":
+                back[i] = cast("Tensor", r).conj()
+        return back
 
 
 def once_differentiable(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ For f and its inputs x, a direction v and weights w for the results, the derivat
 w . f(x + t v) at t = 0 is measured by a central difference with one step of Richardson's
 extrapolation and compared with v . (the gradient of w . f). One number a check: quick for any size
 of input, and a mistake in any element shows with probability one. Inputs are also tried with memory
-that is not contiguous.
+that is not contiguous. Complex numbers are taken as the two real ones that they are made of.
 """
 
 from __future__ import annotations
@@ -50,18 +50,19 @@ def gradcheck(
 ) -> bool:
     """Whether the gradients of `func(*inputs)` are right for every input that requires one.
 
-    `inputs` are float64 tensors (others pass through unchecked); `func` gives a tensor or a tuple
-    of them. A mismatch raises GradcheckError with a report, or returns False.
+    `inputs` are float64 or complex128 tensors (others pass through unchecked); `func` gives a
+    tensor or a tuple of them. A mismatch raises GradcheckError with a report, or returns False.
     """
     args = (inputs,) if isinstance(inputs, Variable) else tuple(inputs)
     checked = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.node is not None]
     if not checked:
         raise ValueError("gradcheck: expected at least one input that requires a gradient")
     for i in checked:
-        if str(args[i].array.dtype) != "float64":
+        if str(args[i].array.dtype) not in ("float64", "complex128"):
+            fix = "cdouble" if args[i].array.dtype.kind == "c" else "double"
             raise ValueError(
-                f"gradcheck: input {i} is {args[i].array.dtype}; differences need float64, so call "
-                ".double() on the inputs"
+                f"gradcheck: input {i} is {args[i].array.dtype}; differences need float64 or "
+                f"complex128, so call .{fix}() on the inputs"
             )
     rng = np.random.default_rng(seed)
     layouts = ["contiguous", "not contiguous"] if check_non_contiguous else ["as given"]
@@ -97,7 +98,7 @@ def gradgradcheck(
     with no_grad():
         results = _results(func(*args))
     if grad_outputs is None:
-        weights = [_like(rng.standard_normal(tuple(r.array.shape)), r) for r in results]
+        weights = [_like(_normal(rng, r), r) for r in results]
     else:
         weights = [grad_outputs] if isinstance(grad_outputs, Variable) else list(grad_outputs)
     for w in weights:
@@ -135,23 +136,41 @@ def gradgradcheck(
 def _results(value: Any) -> list[Any]:
     """The floating-point tensors of a result."""
     values = [value] if isinstance(value, Variable) else list(value)
-    return [v for v in values if isinstance(v, Variable) and v.array.dtype.kind in "fV"]
+    return [v for v in values if isinstance(v, Variable) and v.array.dtype.kind in "fVc"]
 
 
 def _like(values: np.ndarray, tensor: Any) -> Any:
     backend = tensor.backend
-    return wrap(backend.asarray(np.asarray(values, np.float64)), backend)
+    return wrap(backend.asarray(np.asarray(values, _wide(values))), backend)
 
 
 def _host(tensor: Any) -> np.ndarray:
-    return np.asarray(tensor.backend.to_numpy(tensor.array), np.float64)
+    return np.asarray(tensor.backend.to_numpy(tensor.array), _wide(tensor.array))
+
+
+def _wide(values: Any) -> type:
+    return np.complex128 if values.dtype.kind == "c" else np.float64
+
+
+def _normal(rng: np.random.Generator, tensor: Any) -> np.ndarray:
+    """Normal numbers of the shape of a tensor, complex ones for a complex one."""
+    shape = tuple(tensor.array.shape)
+    values = rng.standard_normal(shape)
+    if tensor.array.dtype.kind == "c":
+        return np.asarray(values + 1j * rng.standard_normal(shape))
+    return values
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    """The sum of products of real numbers, of the parts of complex ones."""
+    return float((np.conj(a) * b).real.sum())
 
 
 def _placed(values: np.ndarray, tensor: Any, layout: str) -> Any:
     """A leaf with these values, on the tensor's backend; every second element of a wider array
     where the memory is not to be contiguous."""
     if layout == "not contiguous" and values.ndim:
-        wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]))
+        wide = np.zeros((*values.shape[:-1], 2 * values.shape[-1]), values.dtype)
         wide[..., ::2] = values
         backend = tensor.backend
         array = backend.getitem(backend.asarray(wide), (..., slice(None, None, 2)))
@@ -177,7 +196,7 @@ def _compare(
     with enable_grad():
         leaves = [_placed(points[i], a, layout) if i in points else a for i, a in enumerate(args)]
         outs = _results(func(*leaves))
-        weights = [rng.standard_normal(tuple(o.array.shape)) for o in outs]
+        weights = [_normal(rng, o) for o in outs]
         live = [(o, w) for o, w in zip(outs, weights, strict=True) if o.node is not None]
         grads: Sequence[Any] = [None] * len(checked)  # zeros, where no result is in the graph
         if live:
@@ -197,17 +216,17 @@ def _compare(
         ]
         with no_grad():
             results = _results(func(*moved))
-        return float(sum((_host(r) * w).sum() for r, w in zip(results, weights, strict=True)))
+        return sum(_dot(_host(r), w) for r, w in zip(results, weights, strict=True))
 
     for i, g in zip(checked, grads, strict=True):
-        v = rng.standard_normal(points[i].shape)
+        v = _normal(rng, args[i])
         norm = float(np.linalg.norm(v))
         v = v / norm if norm else v
         coarse = (value(i, v, eps) - value(i, v, -eps)) / (2 * eps)
         fine = (value(i, v, eps / 2) - value(i, v, -eps / 2)) / eps
         numeric = (4 * fine - coarse) / 3
-        g_host = np.zeros(points[i].shape) if g is None else _host(g)
-        analytic = float((g_host * v).sum())
+        g_host = np.zeros_like(points[i]) if g is None else _host(g)
+        analytic = _dot(g_host, v)
         scale = max(abs(numeric), abs(analytic), float(np.linalg.norm(g_host)) / max(norm, 1.0))
         if not abs(numeric - analytic) <= atol + rtol * scale:
             with enable_grad():
@@ -231,12 +250,15 @@ def _report(
         flat = [flat[k] for k in sorted(rng.choice(len(flat), 64, replace=False))]
     rows = []
     for at in flat:
-        unit = np.zeros(point.shape)
-        unit[at] = 1
-        by_difference = (value(i, unit, 1e-5) - value(i, unit, -1e-5)) / 2e-5
-        rows.append((abs(by_difference - g[at]), at, by_difference, float(g[at])))
+        for part in (1, 1j) if point.dtype.kind == "c" else (1,):
+            unit = np.zeros_like(point)
+            unit[at] = part
+            by_difference = (value(i, unit, 1e-5) - value(i, unit, -1e-5)) / 2e-5
+            analytic = _dot(g, unit)
+            where = f"{list(at)}{'.imag' if part == 1j else ''}"
+            rows.append((abs(by_difference - analytic), where, by_difference, analytic))
     rows.sort(key=lambda r: -r[0])
-    lines = [f"  {list(at)!s:>16}  {n:>14.6g}  {a:>14.6g}" for _, at, n, a in rows[:5]]
+    lines = [f"  {at:>16}  {n:>14.6g}  {a:>14.6g}" for _, at, n, a in rows[:5]]
     return "\n".join(
         [
             f"gradcheck: the gradient for input {i} of shape {point.shape} is wrong ({layout})",

@@ -32,7 +32,7 @@ from gradient.autograd.explain import TAKE_PACKED
 from gradient.autograd.modes import ANOMALY, mode
 from gradient.autograd.node import Node, make_node, trace
 from gradient.autograd.outputs import with_zeros
-from gradient.autograd.promotion import Promotion
+from gradient.autograd.promotion import CHECKED_KINDS, Promotion
 from gradient.autograd.saving import Saver, saver
 from gradient.autograd.variable import wrap
 from gradient.source_lines import location_of, user_frame
@@ -63,6 +63,7 @@ class Op:
         packed: str | None = None,
         scalars_in_float32: bool = False,
         keeps_sign: str | None = None,
+        takes_complex: bool = False,
         core_dims: int = 0,
         expected_shapes: str | None = None,
         bool_fix: str | None = None,
@@ -72,6 +73,7 @@ class Op:
         self.public_name = public_name or self.name
         self.packed, self.scalars_in_float32 = packed, scalars_in_float32
         self.keeps_sign = keeps_sign
+        self.checked_kinds = CHECKED_KINDS.get(promotion, "") + "c" * (not takes_complex)
         if packed:
             TAKE_PACKED.append(self.name)
         self.core_dims, self.expected_shapes, self.bool_fix = core_dims, expected_shapes, bool_fix
@@ -273,6 +275,8 @@ def op(*rules: Rule, promotion: Promotion = "default", **facts: Any) -> Decorato
                             type): rounded to 16 bits first, 1e6 would be infinite in float16
         keeps_sign          the input whose negative numbers unsigned integers do not wrap round:
                             an exponent
+        takes_complex       complex numbers are no error; the rule is then that of the plain
+                            derivative, as for real numbers (see `gradient.autograd.engine`)
         core_dims           trailing dimensions that do not broadcast, such as those of matrices
         expected_shapes     what the shapes of its inputs must be, for its error
         bool_fix            what to do instead, where it refuses bools

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,10 +35,11 @@ Promotion = Literal[
     none          inputs are taken as they are
 """
 
-PYTHON_NUMBERS = (bool, int, float)
+PYTHON_NUMBERS = (bool, int, float, complex)
 
 #: Kinds of dtypes (of `np.dtype.kind`) at which an op's inputs have to be looked at: integers and
-#: bools where it computes in floats or takes floats alone, bools where it takes numbers alone.
+#: bools where it computes in floats or takes floats alone, bools where it takes numbers alone; and
+#: complex numbers, "c", where it does not take them (`Op.checked_kinds`).
 CHECKED_KINDS: dict[Promotion, str] = {
     "int_to_float": "biu", "float_only": "biu", "same_float": "biu", "no_bool": "b",
 }  # fmt: skip
@@ -49,7 +51,7 @@ FLOAT32 = float32.numpy
 def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
     """The inputs of `op`, cast as its `promotion` asks. None stands for an input left out."""
     first = getattr(arrays[0], "dtype", None)
-    checked_kinds = CHECKED_KINDS.get(op.promotion, "")
+    checked_kinds = op.checked_kinds
     if first is not None and first.kind not in checked_kinds:
         for a in arrays:
             if a is None:
@@ -61,6 +63,8 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
             return arrays
     dtypes = {a.dtype for a in arrays if hasattr(a, "dtype")}
     numbers = [a for a in arrays if a is not None and not hasattr(a, "dtype")]
+    if "c" in checked_kinds:
+        refuse_complex(op.public_name, dtypes, numbers)
     if op.promotion in REFUSING:
         refuse_kinds(op, checked_kinds, dtypes, numbers)
     if op.promotion.startswith("same"):
@@ -80,7 +84,7 @@ def promote(op: Op, backend: Backend, arrays: list[Any]) -> list[Any]:
         for a in arrays
     ]
     target = result_type(*(a for a in arrays if a is not None))
-    if op.promotion == "int_to_float" and not target.is_floating_point:
+    if op.promotion == "int_to_float" and target.kind in ("int", "bool"):
         target = get_default_dtype()
     if target in HALF_PRECISION and op.scalars_in_float32:
         arrays = [a if hasattr(a, "dtype") else backend.full((), a, FLOAT32) for a in arrays]
@@ -104,6 +108,7 @@ def cast_result(backend: Backend, out: Any, *inputs: Any) -> Any:
 
 def refuse_kinds(op: Op, kinds: str, dtypes: set[Any], numbers: list[Any]) -> None:
     """Raise if one of the inputs is of a kind of dtype that the op does not take."""
+    kinds = kinds.replace("c", "")
     wrong = [str(d) for d in dtypes if d.kind in kinds]
     wrong += [type(n).__name__ for n in numbers if isinstance(n, bool) and "b" in kinds]
     if not wrong:
@@ -113,6 +118,14 @@ def refuse_kinds(op: Op, kinds: str, dtypes: set[Any], numbers: list[Any]) -> No
         raise DTypeError(sentence(op.public_name, "a floating-point dtype", wrong[0], fix))
     fix = op.bool_fix or "cast with .to()"
     raise DTypeError(sentence(op.public_name, "numbers", wrong[0], fix))
+
+
+def refuse_complex(caller: str, dtypes: Iterable[Any], numbers: Iterable[Any] = ()) -> None:
+    """Raise if one of the inputs of what takes real numbers alone is complex."""
+    for dtype in (*dtypes, *map(type, numbers)):
+        if dtype is complex or getattr(dtype, "kind", "")[:1] == "c":
+            got, fix = getattr(dtype, "name", "complex"), "take .abs(), .real or .imag first"
+            raise DTypeError(sentence(caller, "real numbers", got, fix))
 
 
 def asarray(backend: Backend, value: Any) -> Any:
@@ -131,5 +144,7 @@ def cast(backend: Backend, value: Any, dtype: DType) -> Any:
         return backend.full((), value, dtype.numpy)
     if dtype.is_floating_point:
         return float(value)
+    if dtype.is_complex:
+        return complex(value)
     low = -(1 << dtype.bits - 1) if dtype.is_signed else 0
     return (value - low) % (1 << dtype.bits) + low  # integers wrap, as in C and PyTorch

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     ArrayOperators = object
 
-Number = bool | int | float
+Number = bool | int | float | complex
 """A Python number, which ops take beside tensors."""
 
 

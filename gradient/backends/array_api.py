@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.base import Backend
+from gradient.backends.composed.complex_numbers import complex_dtype
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, float32, int64
 
@@ -160,6 +161,47 @@ class ArrayAPIBackend(Backend[Array]):
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         return self.xp.where(condition, a, b)
+
+    # Complex numbers ------------------------------------------------------------------------------
+
+    def view_as_real(self, x: Array) -> Array:
+        """A view. (Of `real` as it is, which has its strides: bytes of a last axis alone can be
+        read as others.)"""
+        real = self.xp.asarray(x).real  # of a NumPy scalar, too
+        width = real.dtype.itemsize
+        as_strided = self.xp.lib.stride_tricks.as_strided
+        return as_strided(real, (*real.shape, 2), (*real.strides, width))
+
+    def view_as_complex(self, x: Array) -> Array:
+        """A view where the parts of each number lie side by side."""
+        width = x.dtype.itemsize
+        if x.strides[-1] != width or any(s % (2 * width) for s in x.strides[:-1]):
+            x = self.xp.ascontiguousarray(x)
+        return x.view(complex_dtype(x.dtype))[..., 0]
+
+    def real(self, x: Array) -> Array:
+        return x.real
+
+    def imag(self, x: Array) -> Array:
+        return x.imag
+
+    def complex(self, real: Array, imag: Array) -> Array:
+        out = self.empty(real.shape, complex_dtype(real.dtype))
+        out.real, out.imag = real, imag
+        return out
+
+    def conj(self, x: Array) -> Array:
+        return self.xp.conjugate(x) if x.dtype.kind == "c" else x
+
+    def fft(self, x: Array, axes: Shape, inverse: bool, norm: str) -> Array:
+        transform = self.xp.fft.ifftn if inverse else self.xp.fft.fftn
+        return transform(x, None, axes, norm)
+
+    def rfft(self, x: Array, axis: int, norm: str) -> Array:
+        return self.xp.fft.rfft(x, None, axis, norm)
+
+    def irfft(self, x: Array, axis: int, n: int, norm: str) -> Array:
+        return self.xp.fft.irfft(x, n, axis, norm)
 
     # Reductions ----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from gradient.backends.composed.batch_norm import BatchNormDefaults
 from gradient.backends.composed.bessel import BesselDefaults
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
+from gradient.backends.composed.complex_numbers import ComplexDefaults
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.decompositions import DecompositionDefaults
 from gradient.backends.composed.gamma import GammaDefaults
@@ -44,6 +45,7 @@ class Backend(
     NormalDefaults[Array],
     GammaDefaults[Array],
     BesselDefaults[Array],
+    ComplexDefaults[Array],
     RandomDefaults[Array],
     ShapeDefaults[Array],
     OptimizerDefaults[Array],

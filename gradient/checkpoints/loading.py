@@ -22,7 +22,7 @@ from gradient.checkpoints.weight_names import (
     split_weight,
     to_checkpoint,
 )
-from gradient.dtypes import floating_dtype
+from gradient.dtypes.names import floating_dtype
 from gradient.errors import (
     ArgumentError,
     FileFormatError,

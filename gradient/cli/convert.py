@@ -13,7 +13,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli.output import byte_size, print_json, print_table
 from gradient.cli.progress import byte_progress
-from gradient.dtypes import floating_dtype
+from gradient.dtypes.names import floating_dtype
 
 if TYPE_CHECKING:
     import gradient

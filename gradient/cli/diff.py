@@ -9,7 +9,7 @@ import typer
 
 from gradient.cli import options as opt
 from gradient.cli.output import print_json, print_table
-from gradient.dtypes import floating_dtype
+from gradient.dtypes.names import floating_dtype
 
 if TYPE_CHECKING:
     from gradient.evaluation.divergence import Difference, Divergence

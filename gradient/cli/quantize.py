@@ -11,7 +11,7 @@ import typer
 from gradient.cli import options as opt
 from gradient.cli.convert import Opened, Source, check_free, report
 from gradient.cli.progress import byte_progress
-from gradient.dtypes import floating_dtype
+from gradient.dtypes.names import floating_dtype
 
 if TYPE_CHECKING:
     import gradient

@@ -80,16 +80,16 @@ RENAMED = {
 """Names of what stands elsewhere, or under another name."""
 
 PAGE = "see docs/from_pytorch.md"
-COMPLEX = f"there are no complex numbers ({PAGE})"
+FOURIER = "use numpy.fft on x.numpy()"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
 LAYERS = f"not in nn ({PAGE})"
 
 HINTS = {
     **dict.fromkeys(
-        ("gradient.complex64", "gradient.complex128", "gradient.cfloat", "gradient.cdouble",
-         "gradient.view_as_complex", "gradient.view_as_real", "gradient.polar", "gradient.fft",
-         "gradient.stft", "gradient.istft", "gradient.complex"), COMPLEX),
+        ("gradient.fft", "gradient.stft", "gradient.istft"), FOURIER),
+    "gradient.complex32": "complex64 is the narrowest complex dtype",
+    "gradient.chalf": "complex64 is the narrowest complex dtype",
     **dict.fromkeys(
         ("gradient.linalg.eig", "gradient.linalg.eigvals"), LINALG),
     **dict.fromkeys(

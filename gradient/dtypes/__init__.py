@@ -8,8 +8,8 @@ from gradient.dtypes.dtype import *
 from gradient.dtypes.dtype import BY_NUMPY as BY_NUMPY
 from gradient.dtypes.dtype import HALF_PRECISION as HALF_PRECISION
 from gradient.dtypes.dtype import bool_ as bool_
+from gradient.dtypes.dtype import default_complex_dtype as default_complex_dtype
 from gradient.dtypes.dtype import dtype_of as dtype_of
-from gradient.dtypes.names import floating_dtype as floating_dtype
 from gradient.dtypes.packed import *
 from gradient.dtypes.packed import BlockDType as BlockDType
 from gradient.dtypes.packed import PackedDType as PackedDType

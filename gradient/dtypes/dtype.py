@@ -13,6 +13,8 @@ from gradient.errors import TypeMismatch
 __all__ = [
     "DType",
     "bfloat16",
+    "complex128",
+    "complex64",
     "finfo",
     "float16",
     "float32",
@@ -35,7 +37,7 @@ class DType:
     """The type of a tensor's elements, such as `gradient.float32`.
 
     `numpy` is the `np.dtype` in which a backend's arrays store it. `kind` is one of
-    "bool", "int", "float": the order of categories in type promotion.
+    "bool", "int", "float", "complex": the order of categories in type promotion.
     """
 
     __slots__ = ("bits", "kind", "name", "numpy")
@@ -61,11 +63,22 @@ class DType:
 
     @property
     def is_complex(self) -> bool:
-        return False
+        return self.kind == "complex"
 
     @property
     def is_signed(self) -> bool:
-        return self.kind == "float" or self.name.startswith("int")
+        return self.kind in ("float", "complex") or self.name.startswith("int")
+
+    def to_real(self) -> DType:
+        """The dtype of the parts of its numbers: float32 of complex64; of a real dtype itself."""
+        return _REAL.get(self, self)
+
+    def to_complex(self) -> DType:
+        """The complex dtype whose parts hold its numbers: complex128 of float64, complex64 of those
+        with fewer bits and of integers; of a complex dtype itself."""
+        if self.is_complex:
+            return self
+        return complex128 if self is float64 else complex64
 
     @property
     def is_packed(self) -> bool:
@@ -79,6 +92,8 @@ class DType:
         return dtype_of, (self.name,)
 
 
+complex128 = DType("complex128", np.complex128, "complex")
+complex64 = DType("complex64", np.complex64, "complex")
 float64 = DType("float64", np.float64, "float")
 float32 = DType("float32", np.float32, "float")
 float16 = DType("float16", np.float16, "float")
@@ -93,7 +108,10 @@ uint16 = DType("uint16", np.uint16, "int")
 uint8 = DType("uint8", np.uint8, "int")
 bool_ = DType("bool", np.bool_, "bool")
 
+_REAL = {complex128: float64, complex64: float32}
+
 ALL = (
+    complex128, complex64,
     float64, float32, float16, bfloat16,
     int64, int32, int16, int8, uint64, uint32, uint16, uint8,
     bool_,
@@ -103,9 +121,9 @@ HALF_PRECISION = frozenset({float16, bfloat16, float16.numpy, bfloat16.numpy})
 BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
 """By the dtype of a backend's array: an `np.dtype`, or a packed dtype, which stands for itself."""
 _ALIASES = {"float": float32, "double": float64, "half": float16, "int": int32, "long": int64,
-            "short": int16}  # fmt: skip
+            "short": int16, "cfloat": complex64, "cdouble": complex128}  # fmt: skip
 _BY_NAME = {dtype.name: dtype for dtype in ALL} | _ALIASES
-_BY_PYTHON = {float: None, int: int64, bool: bool_}
+_BY_PYTHON = {float: None, int: int64, bool: bool_, complex: None}
 
 
 def register(dtype: DType) -> None:
@@ -119,6 +137,11 @@ _default = float32
 def get_default_dtype() -> DType:
     """The floating dtype of tensors made from Python floats."""
     return _default
+
+
+def default_complex_dtype() -> DType:
+    """The dtype of tensors made from Python's complex numbers: its parts are of the default."""
+    return _default.to_complex()
 
 
 def set_default_dtype(dtype: DType) -> None:
@@ -137,7 +160,7 @@ def dtype_of(value: Any) -> DType:
     if isinstance(value, str) and value.removeprefix("gradient.") in _BY_NAME:
         return _BY_NAME[value.removeprefix("gradient.")]
     if isinstance(value, type) and value in _BY_PYTHON:
-        return _BY_PYTHON[value] or _default
+        return _BY_PYTHON[value] or (default_complex_dtype() if value is complex else _default)
     try:
         return BY_NUMPY[np.dtype(value)]
     except (TypeError, ValueError, KeyError, DeprecationWarning):  # whatever NumPy makes of it
@@ -146,10 +169,11 @@ def dtype_of(value: Any) -> DType:
 
 
 class finfo:  # noqa: N801 (PyTorch's name)
-    """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`."""
+    """Limits of a floating-point dtype: `eps`, `max`, `min`, `tiny`, `smallest_normal`, `bits`; of
+    a complex one, those of its parts."""
 
     def __init__(self, dtype: DType | None = None):
-        dtype = dtype_of(dtype) if dtype is not None else _default
+        dtype = dtype_of(dtype).to_real() if dtype is not None else _default
         if not dtype.is_floating_point:
             raise TypeMismatch(f"finfo: expected a floating-point dtype, got {dtype}")
         limits = ml_dtypes.finfo(dtype.numpy)

@@ -1,7 +1,7 @@
 """What dtype two operands give, by PyTorch's rules.
 
 A tensor with dimensions outranks a 0-d tensor, which outranks a Python number, unless the lower
-rank is of a higher category (bool < int < float).
+rank is of a higher category (bool < int < float < complex).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from gradient.dtypes.dtype import (
     DType,
     bfloat16,
     bool_,
+    default_complex_dtype,
     dtype_of,
     float16,
     float32,
@@ -31,7 +32,8 @@ __all__ = [
     "result_type",
 ]
 
-_CATEGORY = {"bool": 0, "int": 1, "float": 2}
+_CATEGORY = {"bool": 0, "int": 1, "float": 2, "complex": 3}
+"""The order of the kinds of dtypes, as PyTorch has it."""
 _SIGNED_ABOVE = {8: int16, 16: int32, 32: int64, 64: int64}
 
 
@@ -39,6 +41,9 @@ def _promote(a: DType, b: DType) -> DType:
     if a is b:
         return a
     if a.kind != b.kind:
+        if {a.kind, b.kind} == {"float", "complex"}:
+            a, b = a.to_complex(), b.to_complex()
+            return a if a.bits >= b.bits else b
         return a if _CATEGORY[a.kind] > _CATEGORY[b.kind] else b
     if {a, b} == {float16, bfloat16}:
         return float32
@@ -73,8 +78,11 @@ def _rank(operand: Any) -> tuple[int, DType]:
         return 0, int64
     if isinstance(operand, float):
         return 0, get_default_dtype()
+    if isinstance(operand, complex):
+        return 0, default_complex_dtype()
     raise TypeMismatch(
-        f"expected a tensor, a bool, an int or a float as operand, got {type(operand).__name__}"
+        f"expected a tensor, a bool, an int, a float or a complex as operand, got "
+        f"{type(operand).__name__}"
     )
 
 
@@ -88,6 +96,13 @@ def result_type(*operands: Any) -> DType:
                 continue
             if result is None:
                 result = dtype
+            elif (
+                level < 2
+                and result.kind == "float"
+                and dtype.kind == "complex"
+                and any(r > level for r, _ in ranked)
+            ):
+                result = result.to_complex()  # the number of bits stays that of the higher rank
             elif (
                 level == 2
                 or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]

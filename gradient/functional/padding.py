@@ -50,7 +50,8 @@ def pad(
             f"got {len(pad)} for an input {tuple(input.shape)}"
         )
     if value is not None:
-        value = fitting("pad", "value", number_of("pad", "value", value), input.dtype)
+        value = number_of("pad", "value", value, takes_complex=True)
+        value = fitting("pad", "value", value, input.dtype)
     if not any(pad):
         return input.clone()
     for place in range(len(pad) // 2):

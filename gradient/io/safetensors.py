@@ -49,6 +49,7 @@ _NUMPY = {
     "I16": np.dtype("<i2"), "U16": np.dtype("<u2"), "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16), "I32": np.dtype("<i4"), "U32": np.dtype("<u4"),
     "F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U64": np.dtype("<u8"), "F64": np.dtype("<f8"),
+    "C64": np.dtype("<c8"),
 }  # fmt: skip
 _NAMES = {dtype.newbyteorder("="): name for name, dtype in _NUMPY.items()}
 #: The fix, for what else PyTorch writes.

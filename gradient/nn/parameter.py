@@ -27,7 +27,7 @@ class Parameter(Tensor):
             data = Tensor()
         if not isinstance(data, Tensor):
             raise TypeMismatch(f"Parameter: expected a Tensor, got {type(data).__name__}")
-        if requires_grad and not data.dtype.is_floating_point:
+        if requires_grad and data.dtype.kind in ("int", "bool"):
             raise DTypeError(
                 "Parameter: only a floating-point tensor can require a gradient, got "
                 f"{data.dtype}; pass requires_grad=False"

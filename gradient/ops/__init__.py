@@ -1,15 +1,17 @@
-"""Every differentiable op, forward and gradient formula side by side, by family."""
+"""Every differentiable op, forward and gradient formula side by side, by family.
+
+What layers and losses alone use (convolution, loss, pooling, recurrent) is imported with them.
+"""
 
 from gradient.ops import (
     activation,
     comparison,
+    complex_numbers,
     decompositions,
     elementwise,
     fused,
     index,
     linalg,
-    loss,
-    recurrent,
     reduce,
     shape,
     special,
@@ -19,13 +21,12 @@ from gradient.ops import (
 __all__ = [
     "activation",
     "comparison",
+    "complex_numbers",
     "decompositions",
     "elementwise",
     "fused",
     "index",
     "linalg",
-    "loss",
-    "recurrent",
     "reduce",
     "shape",
     "special",

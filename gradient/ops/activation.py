@@ -9,7 +9,7 @@ from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 
 
-@op(lambda g, out: g * (out * (1 - out)), promotion="int_to_float")
+@op(lambda g, out: g * (out * (1 - out)), promotion="int_to_float", takes_complex=True)
 def sigmoid(be: Backend[Array], x: Array, /) -> Array:
     """1 / (1 + e^-x)"""
     return be.sigmoid(x)

@@ -9,27 +9,29 @@ import numpy as np
 
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
+from gradient.backends.composed.complex_numbers import is_complex
 from gradient.errors import ArgumentError, DTypeError, sentence
 
 # Arithmetic --------------------------------------------------------------------------------------
 
 
 @binary_op(lambda g: g,
-    lambda g: g)  # fmt: skip
+    lambda g: g, takes_complex=True)  # fmt: skip
 def add(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a + b"""
     return a + b
 
 
 @binary_op(lambda g: g,
-    lambda g: -g, promotion="no_bool", bool_fix="invert a mask with ~")  # fmt: skip
+    lambda g: -g,
+    promotion="no_bool", bool_fix="invert a mask with ~", takes_complex=True)  # fmt: skip
 def sub(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a - b"""
     return a - b
 
 
 @binary_op(lambda g, b: g * b,
-    lambda g, a: g * a, scalars_in_float32=True)  # fmt: skip
+    lambda g, a: g * a, scalars_in_float32=True, takes_complex=True)  # fmt: skip
 def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a * b"""
     return a * b
@@ -37,7 +39,7 @@ def mul(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g, b: g / b,
     lambda g, a, b: -(g * (a / b)) / b,  # not of `out`, which may then be overwritten
-    promotion="int_to_float", scalars_in_float32=True)  # fmt: skip
+    promotion="int_to_float", scalars_in_float32=True, takes_complex=True)  # fmt: skip
 def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a / b; integers give the default float dtype."""
     return a / b
@@ -45,7 +47,7 @@ def div(be: Backend[Array], a: Array, b: Array, /) -> Array:
 
 @binary_op(lambda g, be, a, b: power_base_grad(be, g, a, b),
     lambda g, be, a, b, out: power_exponent_grad(be, g, a, b, out),
-    keeps_sign="b")  # fmt: skip
+    keeps_sign="b", takes_complex=True)  # fmt: skip
 def pow(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """a ** b"""
     try:
@@ -70,7 +72,7 @@ def _bools(*values: Any) -> bool:
 
 def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
     """g b a^(b-1), and 0 where b is 0, whatever a is."""
-    if isinstance(b, (int, float)):
+    if isinstance(b, (int, float, complex)):
         return be.zeros_like(g) if b == 0 else g * (a * 2 if b == 2 else b * a ** (b - 1))
     none = b == 0
     safe = be.where(none, be.full((), 1, b.dtype), b)
@@ -79,18 +81,24 @@ def power_base_grad(be: Backend, g: Any, a: Any, b: Any) -> Any:
 
 def power_exponent_grad(be: Backend, g: Any, a: Any, b: Any, out: Any) -> Any:
     """g a^b log a, and 0 at a = 0 where b is not negative: there the power stays 0 (or is 1)."""
-    if isinstance(a, (int, float)):
+    if isinstance(a, (int, float, complex)):
         if a:
-            return g * (out * (math.log(a) if a > 0 else math.nan))
+            return g * (out * _log_of_base(a, out))
         a = be.full((), 0, out.dtype)
-    flat = (a == 0) & (b >= 0)
+    flat = (a == 0) & ((be.real(b) if is_complex(b) else b) >= 0)
     log = be.log(be.where(flat, be.full((), 1, a.dtype), a))
     return be.where(flat, be.full((), 0, out.dtype), g * (out * log))
 
 
+def _log_of_base(a: Any, out: Any) -> float | complex:
+    if is_complex(out):
+        return complex(np.log(complex(a)))
+    return math.log(a) if a > 0 else math.nan
+
+
 @op(lambda g: g,
     lambda g, b, value: g * (b * value),
-    lambda g, a, value: g * (a * value))  # fmt: skip
+    lambda g, a, value: g * (a * value), takes_complex=True)  # fmt: skip
 def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
     """x + value a b"""
     return be.addcmul(x, a, b, value)
@@ -99,7 +107,7 @@ def addcmul(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float
 @op(lambda g: g,
     lambda g, b, value: g * (value / b),
     lambda g, a, b, value: -g * (value * (a / b) / b),
-    promotion="int_to_float")  # fmt: skip
+    promotion="int_to_float", takes_complex=True)  # fmt: skip
 def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float = 1) -> Array:
     """x + value a / b"""
     return be.addcdiv(x, a, b, value)
@@ -107,14 +115,14 @@ def addcdiv(be: Backend[Array], x: Array, a: Array, b: Array, /, *, value: float
 
 @op(lambda g, weight: g * (1 - weight),
     lambda g, weight: g * weight,
-    lambda g, x, end: g * (end - x))  # fmt: skip
+    lambda g, x, end: g * (end - x), takes_complex=True)  # fmt: skip
 def lerp(be: Backend[Array], x: Array, end: Array, weight: Array, /) -> Array:
     """x + weight (end - x), from the nearer end."""
     gap = end - x
     return be.where(be.abs(weight) < 0.5, x + gap * weight, end - gap * (1 - weight))
 
 
-@op(lambda g: -g, bool_fix="invert a mask with ~")
+@op(lambda g: -g, bool_fix="invert a mask with ~", takes_complex=True)
 def neg(be: Backend[Array], x: Array, /) -> Array:
     """-x"""
     return -x
@@ -188,10 +196,18 @@ def nextafter(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.nextafter(a, b)
 
 
-@op(lambda g, be, x: g * be.sign(be.detach(x)), promotion="no_bool")
+@op(lambda g, be, x: abs_grad(be, g, x), promotion="no_bool", takes_complex=True)
 def abs(be: Backend[Array], x: Array, /) -> Array:
     """|x|, with derivative 0 at 0."""
     return be.abs(x)
+
+
+def abs_grad(be: Backend, g: Any, x: Any) -> Any:
+    if not is_complex(x):
+        return g * be.sign(be.detach(x))
+    size = be.abs(x)
+    zero = size == 0
+    return g * masked(be, be.conj(x) / be.where(zero, be.full((), 1, size.dtype), size), ~zero)
 
 
 @op(lambda g, be: be.zeros_like(g))
@@ -224,19 +240,21 @@ def round(be: Backend[Array], x: Array, /) -> Array:
     return be.copy(x) if x.dtype.kind in "biu" else be.round(x)
 
 
-@op(lambda g: g, public_name="to")
+@op(lambda g: g, public_name="to", takes_complex=True)
 def astype(be: Backend[Array], x: Array, /, *, dtype: np.dtype) -> Array:
-    """x with another dtype (an np.dtype)."""
+    """x with another dtype (an np.dtype); of complex numbers, real ones are the real part."""
+    if x.dtype.kind == "c" and dtype.kind not in "cb":
+        x = be.real(x)
     return be.astype(x, dtype)
 
 
-@op(lambda g: g)
+@op(lambda g: g, takes_complex=True)
 def clone(be: Backend[Array], x: Array, /) -> Array:
     """A copy with the order of x's dimensions in memory."""
     return be.clone(x)
 
 
-@op(lambda g: g)
+@op(lambda g: g, takes_complex=True)
 def contiguous(be: Backend[Array], x: Array, /) -> Array:
     """A copy in row-major order."""
     return be.copy(x)
@@ -245,43 +263,43 @@ def contiguous(be: Backend[Array], x: Array, /) -> Array:
 # Exponentials and logarithms -----------------------------------------------------------------
 
 
-@op(lambda g, out: g * out, promotion="int_to_float")
+@op(lambda g, out: g * out, promotion="int_to_float", takes_complex=True)
 def exp(be: Backend[Array], x: Array, /) -> Array:
     """e^x"""
     return be.exp(x)
 
 
-@op(lambda g, out: g * out * math.log(2), promotion="int_to_float")
+@op(lambda g, out: g * out * math.log(2), promotion="int_to_float", takes_complex=True)
 def exp2(be: Backend[Array], x: Array, /) -> Array:
     """2^x"""
     return be.exp2(x)
 
 
-@op(lambda g, out: g * (out + 1), promotion="int_to_float")
+@op(lambda g, out: g * (out + 1), promotion="int_to_float", takes_complex=True)
 def expm1(be: Backend[Array], x: Array, /) -> Array:
     """e^x - 1, exact near 0."""
     return be.expm1(x)
 
 
-@op(lambda g, x: g / x, promotion="int_to_float")
+@op(lambda g, x: g / x, promotion="int_to_float", takes_complex=True)
 def log(be: Backend[Array], x: Array, /) -> Array:
     """The natural logarithm."""
     return be.log(x)
 
 
-@op(lambda g, x: g / (x * math.log(2)), promotion="int_to_float")
+@op(lambda g, x: g / (x * math.log(2)), promotion="int_to_float", takes_complex=True)
 def log2(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 2."""
     return be.log2(x)
 
 
-@op(lambda g, x: g / (x * math.log(10)), promotion="int_to_float")
+@op(lambda g, x: g / (x * math.log(10)), promotion="int_to_float", takes_complex=True)
 def log10(be: Backend[Array], x: Array, /) -> Array:
     """The logarithm to base 10."""
     return be.log10(x)
 
 
-@op(lambda g, x: g / (x + 1), promotion="int_to_float")
+@op(lambda g, x: g / (x + 1), promotion="int_to_float", takes_complex=True)
 def log1p(be: Backend[Array], x: Array, /) -> Array:
     """log(1 + x), exact near 0."""
     return be.log1p(x)
@@ -295,19 +313,19 @@ def logaddexp(be: Backend[Array], a: Array, b: Array, /) -> Array:
     return be.logaddexp(a, b)
 
 
-@op(lambda g, out: g / (out * 2), promotion="int_to_float")
+@op(lambda g, out: g / (out * 2), promotion="int_to_float", takes_complex=True)
 def sqrt(be: Backend[Array], x: Array, /) -> Array:
     """The square root."""
     return be.sqrt(x)
 
 
-@op(lambda g, out: g * (out * out * out) * -0.5, promotion="int_to_float")
+@op(lambda g, out: g * (out * out * out) * -0.5, promotion="int_to_float", takes_complex=True)
 def rsqrt(be: Backend[Array], x: Array, /) -> Array:
     """1 / sqrt(x)"""
     return 1 / be.sqrt(x)
 
 
-@op(lambda g, out: -g * out * out, promotion="int_to_float")
+@op(lambda g, out: -g * out * out, promotion="int_to_float", takes_complex=True)
 def reciprocal(be: Backend[Array], x: Array, /) -> Array:
     """1 / x"""
     return 1 / x
@@ -359,7 +377,8 @@ def split_at_ties(be: Backend, g: Any, loses: Any, ties: Any) -> Any:
 
 
 @binary_op(lambda g, be, condition: be.where(condition, g, be.full((), 0, g.dtype)),
-    lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g))  # fmt: skip
+    lambda g, be, condition: be.where(condition, be.full((), 0, g.dtype), g),
+    takes_complex=True)  # fmt: skip
 def where(be: Backend[Array], a: Array, b: Array, /, *, condition: Any) -> Array:
     """a where `condition` (a bool array) holds, else b."""
     return be.where(condition, a, b)

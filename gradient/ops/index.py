@@ -8,13 +8,17 @@ from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 
 
-@op(lambda g, be, x_shape, index: be.place(g, x_shape, index), public_name="index")
+@op(
+    lambda g, be, x_shape, index: be.place(g, x_shape, index),
+    public_name="index",
+    takes_complex=True,
+)
 def getitem(be: Backend[Array], x: Array, /, *, index: Any) -> Array:
     """x[index]; a view where the index has no arrays."""
     return be.getitem(x, index)
 
 
-@op(lambda g, be, index: be.getitem(g, index))
+@op(lambda g, be, index: be.getitem(g, index), takes_complex=True)
 def place(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...], index: Any) -> Array:
     """Zeros of `shape` with x added at `index`: the transpose of getitem."""
     return be.place(x, shape, index)
@@ -22,7 +26,7 @@ def place(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...], index: Any
 
 @op(lambda g, be, index: cleared(be, g, index),
     lambda g, be, index: be.getitem(g, index),
-    promotion="none")  # fmt: skip
+    promotion="none", takes_complex=True)  # fmt: skip
 def setitem(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Array:
     """A copy of x in which x[index] is `value`."""
     return be.assign(be.copy(x), index, value)
@@ -41,7 +45,7 @@ def _takes_all(item: Any) -> bool:
 
 @op(lambda g: g,
     lambda g, be, index: be.getitem(g, index),
-    promotion="none")  # fmt: skip
+    promotion="none", takes_complex=True)  # fmt: skip
 def index_add(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> Array:
     """A copy of x with `value` added at `index`; repeated indices accumulate."""
     return be.index_add(be.copy(x), index, value)
@@ -49,7 +53,7 @@ def index_add(be: Backend[Array], x: Array, value: Array, /, *, index: Any) -> A
 
 @op(lambda g, be, x_shape, index, axis:
     be.put_along(be.zeros(x_shape, g.dtype), index, g, axis, True),
-    public_name="gather")  # fmt: skip
+    public_name="gather", takes_complex=True)  # fmt: skip
 def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Array:
     """PyTorch's gather: out[i][j] = x[index[i][j]][j] for axis 0."""
     return be.take_along(x, index, axis)
@@ -58,7 +62,7 @@ def take_along(be: Backend[Array], x: Array, /, *, index: Any, axis: int) -> Arr
 @op(lambda g, be, index, axis, add: g if add else
         be.put_along(be.copy(g), index, be.zeros(index.shape, g.dtype), axis, False),
     lambda g, be, index, axis: be.take_along(g, index, axis),
-    promotion="none", public_name="scatter")  # fmt: skip
+    promotion="none", public_name="scatter", takes_complex=True)  # fmt: skip
 def put_along(
     be: Backend[Array],
     x: Array,

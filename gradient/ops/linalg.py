@@ -13,7 +13,7 @@ from gradient.ops.autocast import lower_precision
 @lower_precision
 @op(lambda g, be, b: be.matmul(g, be.matrix_transpose(b)),
     lambda g, be, a: be.matmul(be.matrix_transpose(a), g),
-    promotion="same_dtype", core_dims=2)  # fmt: skip
+    promotion="same_dtype", core_dims=2, takes_complex=True)  # fmt: skip
 def matmul(be: Backend[Array], a: Array, b: Array, /) -> Array:
     """(..., M, K) @ (..., K, N) -> (..., M, N); batch axes broadcast."""
     return be.matmul(a, b)
@@ -23,7 +23,7 @@ def matmul(be: Backend[Array], a: Array, b: Array, /) -> Array:
 @op(lambda g, be, weight: be.linear_input_grad(g, weight),
     lambda g, be, x: be.linear_weight_grad(g, x),
     lambda g: g,
-    promotion="same_dtype", packed="weight")  # fmt: skip
+    promotion="same_dtype", packed="weight", takes_complex=True)  # fmt: skip
 def linear(be: Backend[Array], x: Array, weight: Array, bias: Array | None = None, /) -> Array:
     """x (..., K) @ weight (N, K).T + bias (N,) -> (..., N). The weight may be packed."""
     return be.linear(x, weight, bias)

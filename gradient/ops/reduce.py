@@ -30,14 +30,18 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
     return n
 
 
-@op(lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims))
+@op(
+    lambda g, be, x_shape, axis, keepdims: expand_reduced(be, g, x_shape, axis, keepdims),
+    takes_complex=True,
+)
 def sum(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The sum; bools and integers give int64."""
     return be.sum(x, axis, keepdims)
 
 
 @op(lambda g, be, x_shape, axis, keepdims:
-    expand_reduced(be, g / count(x_shape, axis), x_shape, axis, keepdims))  # fmt: skip
+    expand_reduced(be, g / count(x_shape, axis), x_shape, axis, keepdims),
+    takes_complex=True)  # fmt: skip
 def mean(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The mean."""
     return be.mean(x, axis, keepdims)
@@ -88,7 +92,8 @@ def std_grad(be: Backend, g: Any, out: Any) -> Any:
 
 
 @op(lambda g, be, x, axis, keepdims:
-    expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis))  # fmt: skip
+    expand_reduced(be, g, x.shape, axis, keepdims) * prod_of_others(be, x, axis),
+    takes_complex=True)  # fmt: skip
 def prod(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The product."""
     return be.prod(x, axis, keepdims)
@@ -193,7 +198,7 @@ def logsumexp_grad(be: Backend, g: Any, x: Any, out: Any, axis: Axis, keepdims: 
     return expand_reduced(be, g, x.shape, axis, keepdims) * slope
 
 
-@op(lambda g, be, axis: reverse_cumsum(be, g, axis))
+@op(lambda g, be, axis: reverse_cumsum(be, g, axis), takes_complex=True)
 def cumsum(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running sum."""
     return be.cumsum(x, axis)
@@ -203,7 +208,7 @@ def reverse_cumsum(be: Backend, x: Any, axis: int) -> Any:
     return be.flip(be.cumsum(be.flip(x, (axis,)), axis), (axis,))
 
 
-@op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis))
+@op(lambda g, be, x, axis: cumprod_grad(be, g, x, axis), takes_complex=True)
 def cumprod(be: Backend[Array], x: Array, /, *, axis: int) -> Array:
     """The running product."""
     return be.cumprod(x, axis)
@@ -259,13 +264,13 @@ def topk(be: Backend[Array], x: Array, /, *, k: int, axis: int, largest: bool = 
     return be.topk(x, k, axis, largest)
 
 
-@op()
+@op(takes_complex=True)
 def all(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether no element is zero; of uint8, as a uint8."""
     return in_bytes(be, be.all(x, axis, keepdims), x)
 
 
-@op()
+@op(takes_complex=True)
 def any(be: Backend[Array], x: Array, /, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether some element is not zero; of uint8, as a uint8."""
     return in_bytes(be, be.any(x, axis, keepdims), x)

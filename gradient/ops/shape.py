@@ -11,13 +11,13 @@ from gradient.backends import Array, Backend
 from gradient.backends.composed.shape import diagonal_at, sliding_window_at, strided_at
 
 
-@op(lambda g, be, x_shape: be.reshape(g, x_shape))
+@op(lambda g, be, x_shape: be.reshape(g, x_shape), takes_complex=True)
 def reshape(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
     """The same elements in another shape; a view where memory allows."""
     return be.reshape(x, shape)
 
 
-@op(lambda g, be, axes: be.permute(g, inverse(axes)))
+@op(lambda g, be, axes: be.permute(g, inverse(axes)), takes_complex=True)
 def permute(be: Backend[Array], x: Array, /, *, axes: tuple[int, ...]) -> Array:
     """Axes in another order; a view."""
     return be.permute(x, axes)
@@ -28,7 +28,7 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-@op(lambda g: g, public_name="expand")
+@op(lambda g: g, public_name="expand", takes_complex=True)
 def broadcast_to(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> Array:
     """Repeated along new or single axes; a view."""
     return be.broadcast_to(x, shape)
@@ -38,13 +38,14 @@ def broadcast_to(be: Backend[Array], x: Array, /, *, shape: tuple[int, ...]) -> 
     lambda g, be, shapes, axis: pieces(be, g, [s[axis] for s in shapes], axis),
     public_name="cat",
     expected_shapes="tensors of one shape but for the dimension that they are joined along",
+    takes_complex=True,
 )
 def concatenate(be: Backend[Array], /, *arrays: Array, axis: int) -> Array:
     """Arrays one after the other along `axis`."""
     return be.concatenate(list(arrays), axis)
 
 
-@op(lambda g, be, axis: be.concatenate(g, axis))
+@op(lambda g, be, axis: be.concatenate(g, axis), takes_complex=True)
 def split(be: Backend[Array], x: Array, /, *, sizes: Sequence[int], axis: int) -> list[Array]:
     """Consecutive pieces of the given sizes along `axis`: views."""
     return pieces(be, x, sizes, axis)
@@ -59,13 +60,13 @@ def pieces(be: Backend, x: Any, sizes: Any, axis: int) -> list[Any]:
     return parts
 
 
-@op(lambda g, be, axis: be.flip(g, axis))
+@op(lambda g, be, axis: be.flip(g, axis), takes_complex=True)
 def flip(be: Backend[Array], x: Array, /, *, axis: tuple[int, ...]) -> Array:
     """Reversed along the axes of the tuple `axis`; a copy."""
     return be.copy(be.flip(x, axis))
 
 
-@op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)))
+@op(lambda g, be, widths: be.getitem(g, unpadded(g.shape, widths)), takes_complex=True)
 def pad(
     be: Backend[Array], x: Array, /, *, widths: tuple[tuple[int, int], ...], value: float = 0
 ) -> Array:
@@ -77,13 +78,20 @@ def unpadded(shape: tuple[int, ...], widths: Any) -> tuple[slice, ...]:
     return tuple(slice(a, n - b) for n, (a, b) in zip(shape, widths, strict=True))
 
 
-@op(lambda g, be, x_shape, offset: be.place(g, x_shape, diagonal_at(be, x_shape, offset)))
+@op(
+    lambda g, be, x_shape, offset: be.place(g, x_shape, diagonal_at(be, x_shape, offset)),
+    takes_complex=True,
+)
 def diagonal(be: Backend[Array], x: Array, /, *, offset: int = 0) -> Array:
     """The diagonal of the last two axes, put last; a view where the library has one."""
     return be.diagonal(x, offset)
 
 
-@op(lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower), public_name="tril")
+@op(
+    lambda g, be, diagonal, lower: be.triangle(g, diagonal, lower),
+    public_name="tril",
+    takes_complex=True,
+)
 def triangle(be: Backend[Array], x: Array, /, *, diagonal: int = 0, lower: bool = True) -> Array:
     """The lower or upper triangle of the last two axes, zero elsewhere."""
     return be.triangle(x, diagonal, lower)
@@ -91,7 +99,7 @@ def triangle(be: Backend[Array], x: Array, /, *, diagonal: int = 0, lower: bool 
 
 @op(lambda g, be, x_shape, axis, size, step:
     be.place(be.permute(g, beside(g.shape, axis)), x_shape,
-             sliding_window_at(be, x_shape, axis, size, step)))  # fmt: skip
+             sliding_window_at(be, x_shape, axis, size, step)), takes_complex=True)  # fmt: skip
 def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, step: int) -> Array:
     """The windows of `size` along `axis`, each `step` after the other, put last; a view where the
     library has one."""
@@ -100,7 +108,8 @@ def sliding_window(be: Backend[Array], x: Array, /, *, axis: int, size: int, ste
 
 @op(lambda g, be, x_shape, size, stride, offset:
     be.reshape(be.place(be.reshape(g, (math.prod(size),)), (math.prod(x_shape),),
-                        (strided_at(be, size, stride, offset),)), x_shape))  # fmt: skip
+                        (strided_at(be, size, stride, offset),)), x_shape),
+    takes_complex=True)  # fmt: skip
 def as_strided(
     be: Backend[Array],
     x: Array,

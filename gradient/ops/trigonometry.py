@@ -6,39 +6,40 @@ from typing import Any
 
 from gradient.autograd.op import binary_op, op
 from gradient.backends import Array, Backend
+from gradient.backends.composed.complex_numbers import is_complex
 
 
-@op(lambda g, be, x: g * be.cos(x), promotion="int_to_float")
+@op(lambda g, be, x: g * be.cos(x), promotion="int_to_float", takes_complex=True)
 def sin(be: Backend[Array], x: Array, /) -> Array:
     """The sine of radians."""
     return be.sin(x)
 
 
-@op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float")
+@op(lambda g, be, x: -g * be.sin(x), promotion="int_to_float", takes_complex=True)
 def cos(be: Backend[Array], x: Array, /) -> Array:
     """The cosine of radians."""
     return be.cos(x)
 
 
-@op(lambda g, out: g * (1 + out * out), promotion="int_to_float")
+@op(lambda g, out: g * (1 + out * out), promotion="int_to_float", takes_complex=True)
 def tan(be: Backend[Array], x: Array, /) -> Array:
     """The tangent of radians."""
     return be.tan(x)
 
 
-@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float")
+@op(lambda g, be, x: g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
 def asin(be: Backend[Array], x: Array, /) -> Array:
     """The arc sine."""
     return be.arcsin(x)
 
 
-@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float")
+@op(lambda g, be, x: -g / be.sqrt(1 - x * x), promotion="int_to_float", takes_complex=True)
 def acos(be: Backend[Array], x: Array, /) -> Array:
     """The arc cosine."""
     return be.arccos(x)
 
 
-@op(lambda g, x: g / (1 + x * x), promotion="int_to_float")
+@op(lambda g, x: g / (1 + x * x), promotion="int_to_float", takes_complex=True)
 def atan(be: Backend[Array], x: Array, /) -> Array:
     """The arc tangent."""
     return be.arctan(x)
@@ -60,38 +61,44 @@ def inverse_square(be: Backend, a: Any, b: Any) -> Any:
     return be.where(origin, zero, 1 / be.where(origin, one, square))
 
 
-@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float")
+@op(lambda g, be, x: g * be.cosh(x), promotion="int_to_float", takes_complex=True)
 def sinh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic sine."""
     return be.sinh(x)
 
 
-@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float")
+@op(lambda g, be, x: g * be.sinh(x), promotion="int_to_float", takes_complex=True)
 def cosh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic cosine."""
     return be.cosh(x)
 
 
-@op(lambda g, out: g * (1 - out * out), promotion="int_to_float")
+@op(lambda g, out: g * (1 - out * out), promotion="int_to_float", takes_complex=True)
 def tanh(be: Backend[Array], x: Array, /) -> Array:
     """The hyperbolic tangent."""
     return be.tanh(x)
 
 
-@op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float")
+@op(lambda g, be, x: g / be.sqrt(x * x + 1), promotion="int_to_float", takes_complex=True)
 def asinh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic sine."""
     return be.arcsinh(x)
 
 
-# The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
-@op(lambda g, be, x: g / be.sqrt((x - 1) * (x + 1) + 0), promotion="int_to_float")
+@op(lambda g, be, x: acosh_grad(be, g, x), promotion="int_to_float", takes_complex=True)
 def acosh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic cosine."""
     return be.arccosh(x)
 
 
-@op(lambda g, x: g / (1 - x * x), promotion="int_to_float")
+def acosh_grad(be: Backend, g: Any, x: Any) -> Any:
+    if is_complex(x):  # each root by itself: that of their product lies on another branch
+        return g / (be.sqrt(x - 1) * be.sqrt(x + 1))
+    # The sum with 0 makes the product at x = -1, which is -0, the 0 whose root is not negative.
+    return g / be.sqrt((x - 1) * (x + 1) + 0)
+
+
+@op(lambda g, x: g / (1 - x * x), promotion="int_to_float", takes_complex=True)
 def atanh(be: Backend[Array], x: Array, /) -> Array:
     """The inverse hyperbolic tangent."""
     return be.arctanh(x)

@@ -30,7 +30,7 @@ from typing import Any, ClassVar, TypeVar, cast, overload
 from gradient.autograd import enable_grad, no_grad
 from gradient.autograd.node import RemovableHandle
 from gradient.checks import Limits, Relation, check
-from gradient.errors import ArgumentError, AutogradError, TypeMismatch, sentence
+from gradient.errors import ArgumentError, AutogradError, DTypeError, TypeMismatch, sentence
 from gradient.optim.numbers import shrinking
 from gradient.optim.options import Group
 from gradient.tensor import Tensor
@@ -202,6 +202,11 @@ class Optimizer:
                 raise ArgumentError(
                     f"{name}: can't optimize a non-leaf Tensor (shape {tuple(p.shape)}): "
                     "pass the leaf that it was computed from, or use .detach().requires_grad_()"
+                )
+            if p.is_complex():
+                raise DTypeError(
+                    f"{name}: expected real parameters, got {p.dtype}: train a real one of shape "
+                    f"{(*p.shape, 2)}, and view_as_complex it where it is used"
                 )
         if len({id(p) for p in params}) != len(params):
             warnings.warn(

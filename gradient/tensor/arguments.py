@@ -20,6 +20,7 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
+from gradient.source_lines import warn_user
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -187,21 +188,33 @@ def ints_of(caller: str, name: str, value: Any) -> list[int]:
         raise TypeMismatch(sentence(caller, expected, repr(value))) from None
 
 
-def number_of(caller: str, name: str, value: Any) -> Any:
+def number_of(caller: str, name: str, value: Any, takes_complex: bool = False) -> Any:
     """`value`, if it is a number; that of a 0-d tensor, unless a gradient would be lost with it."""
     if isinstance(value, Variable) and not value.array.shape:
         if value.node is not None:
             expected, got = f"a number as {name}", "a tensor that requires a gradient"
             raise TypeMismatch(sentence(caller, expected, got, "use its .item()"))
         value = tensor_of(caller, value).item()
-    if not isinstance(value, (bool, int, float, np.number, np.bool_)):
+    if not isinstance(value, (bool, int, float, complex, np.number, np.bool_)):
         raise TypeMismatch(sentence(caller, f"a number as {name}", shown(value)))
+    if isinstance(value, (complex, np.complexfloating)) and not takes_complex:
+        raise TypeMismatch(sentence(caller, f"a real number as {name}", shown(value)))
     return value
+
+
+def warn_of_discarded(given: Any, wanted: Any) -> None:
+    """As PyTorch, where complex numbers are cast to real ones: of their real part."""
+    if given.kind == "c" and wanted.kind not in "cb":
+        warn_user("Casting complex values to real discards the imaginary part")
 
 
 def fitting(caller: str, name: str, value: Any, dtype: DType, infinite: bool = False) -> Any:
     """The number `value`, if the dtype holds it without overflow; negative ints wrap in uint8, as
     in PyTorch. `infinite`: a number beyond a floating-point dtype becomes infinite."""
+    if isinstance(value, complex) and not dtype.is_complex:
+        raise ArgumentError(sentence(caller, f"as {name} a number that {dtype} can hold", value))
+    if dtype.is_complex:
+        return value
     floats = dtype.is_floating_point
     if dtype.kind == "bool" or (floats and (infinite or not math.isfinite(value))):
         return value

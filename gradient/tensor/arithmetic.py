@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable
 from gradient.dtypes import float32, result_type
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -34,7 +35,7 @@ def _reflected(
 
 def _operand(value: Any) -> bool:
     """Whether a comparison with `value` is elementwise (and not with some foreign object)."""
-    return isinstance(value, (Variable, bool, int, float, np.ndarray, np.generic))
+    return isinstance(value, (Variable, bool, int, float, complex, np.ndarray, np.generic))
 
 
 class Arithmetic(TensorBase):
@@ -228,7 +229,8 @@ class Arithmetic(TensorBase):
         floating("lerp", self)
         same_dtype("lerp", "end", self, end)
         if not isinstance(weight, Variable):
-            by, gap = number_of("lerp", "weight", weight), elementwise.sub(end, self)
+            gap = elementwise.sub(end, self)
+            by = number_of("lerp", "weight", weight, takes_complex=True)
             if builtins.abs(by) < 0.5:
                 return elementwise.add(self, elementwise.mul(gap, by))
             return elementwise.sub(end, elementwise.mul(gap, 1 - by))
@@ -240,7 +242,7 @@ class Arithmetic(TensorBase):
         """self + value tensor1 tensor2"""
         three = self, tensor_of("addcmul", tensor1), tensor_of("addcmul", tensor2)
         if type(value) is not float and type(value) is not int:
-            value = number_of("addcmul", "value", value)
+            value = number_of("addcmul", "value", value, takes_complex=True)
         if self.array.dtype.kind in "biu" and all(_integral(t) for t in three):
             if all(_is_bool(t) for t in three):
                 raise DTypeError(sentence("addcmul", "numbers", "bool", "cast with .to()"))
@@ -255,7 +257,7 @@ class Arithmetic(TensorBase):
         if a.array.dtype.kind in "biu" and _integral(b):
             raise DTypeError(sentence("addcdiv", "floating-point tensors", "integers"))
         if type(value) is not float and type(value) is not int:
-            value = number_of("addcdiv", "value", value)
+            value = number_of("addcdiv", "value", value, takes_complex=True)
         return elementwise.addcdiv(self, a, b, value=value)
 
     def clamp(
@@ -301,7 +303,7 @@ class Arithmetic(TensorBase):
             got = tuple(value.array.shape)
             raise ShapeError(sentence("masked_fill", "a number or a 0-d Tensor as value", got))
         if not isinstance(value, Variable) or value.node is None:
-            value = number_of("masked_fill", "value", value)
+            value = number_of("masked_fill", "value", value, takes_complex=True)
         like = self.dtype
         if not isinstance(value, Variable):
             value = fitting("masked_fill", "value", value, like)
@@ -316,6 +318,7 @@ class Arithmetic(TensorBase):
 
         if _integral(self):
             return self.clone()
+        refuse_complex("nan_to_num", [self.dtype])
         limits = finfo(self.dtype)
         nan = 0.0 if nan is None else nan
         x = elementwise.where(nan, self, condition=comparison.isnan(self).array)
@@ -366,7 +369,7 @@ def _bound(caller: str, name: str, value: Any) -> Any:
 
 def _scaled(caller: str, to: Any, value: Any, alpha: Any) -> Any:
     """alpha value in the dtype of its sum with `to`: integers take whole ones alone."""
-    alpha = number_of(caller, "alpha", alpha)
+    alpha = number_of(caller, "alpha", alpha, takes_complex=True)
     if isinstance(alpha, float) and _integral(to) and _integral(value):
         raise ArgumentError(sentence(caller, "an int as alpha of integers", alpha))
     if caller != "add" and (_is_bool(to) or _is_bool(value)):

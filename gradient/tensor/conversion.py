@@ -14,7 +14,7 @@ from gradient.backends.packed import is_packed, map_parts, parts_of
 from gradient.dtypes import BY_NUMPY, DType, dtype_of
 from gradient.errors import DeviceError, TypeMismatch, sentence
 from gradient.ops import elementwise
-from gradient.tensor.arguments import shown, tensor_of
+from gradient.tensor.arguments import shown, tensor_of, warn_of_discarded
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.device import Device
 
@@ -62,6 +62,7 @@ class Conversion(Arithmetic):
             copy = rest[1]
         out: Any = self
         if dtype is not None and (wanted := dtype_of(dtype)) is not BY_NUMPY[self.array.dtype]:
+            warn_of_discarded(self.array.dtype, wanted.numpy)
             out = elementwise.astype(out, dtype=wanted.numpy)
         if device is not None:
             target = backends.get(str(device))

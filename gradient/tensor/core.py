@@ -20,6 +20,7 @@ from gradient.backends.packed import is_packed, map_parts
 from gradient.errors import AutogradError, TypeMismatch, sentence
 from gradient.tensor.arguments import Size, size_of, tensor_of
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.conversion import Conversion
 from gradient.tensor.drawing import Drawing
 from gradient.tensor.indexing import Indexing
@@ -60,6 +61,7 @@ class Tensor(
     Unpacking,
     Arithmetic,
     RealFunctions,
+    ComplexNumbers,
     SpecialFunctions,
     Rearranging,
     Pairings,
@@ -121,9 +123,10 @@ class Tensor(
                 "you can only change requires_grad flags of leaf variables; use detach() to get a "
                 "tensor without a gradient"
             )
-        if value and not self.dtype.is_floating_point:
+        if value and self.array.dtype.kind in "biu":
             raise AutogradError(
-                f"only Tensors of floating point dtype can require gradients, got {self.dtype}"
+                "only Tensors of floating point and complex dtype can require gradients, got "
+                f"{self.dtype}"
             )
         if value and self.dtype.is_packed:
             raise untrainable("requires_grad", self)
@@ -181,7 +184,7 @@ class Tensor(
     @data.setter
     def data(self, value: Tensor) -> None:
         value = tensor_of("data", value)
-        if self.node is not None and not value.dtype.is_floating_point:
+        if self.node is not None and value.array.dtype.kind in "biu":
             expected = "a floating-point tensor, as this one requires a gradient"
             raise AutogradError(sentence("data", expected, value.dtype))
         if self.node is not None and value.dtype.is_packed:

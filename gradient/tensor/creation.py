@@ -119,9 +119,9 @@ def full(
     """`fill_value` in the given shape; its type gives the dtype."""
     backend = backend_of(device)
     shape = shape_argument("full", "size", size)
-    fill_value = number_of("full", "fill_value", fill_value)
+    fill_value = number_of("full", "fill_value", fill_value, takes_complex=True)
     if dtype is None:
-        dtype = type(fill_value) if isinstance(fill_value, (bool, int)) else None
+        dtype = type(fill_value) if isinstance(fill_value, (bool, int, complex)) else None
     kind = _dtype(dtype)
     fill_value = fitting("full", "fill_value", fill_value, dtype_of(kind))
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
@@ -183,7 +183,7 @@ def full_like(
 ) -> Tensor:
     """`fill_value` in the shape, dtype and device of `input`."""
     shape, kind, backend = _like("full_like", input, dtype, device)
-    fill_value = number_of("full_like", "fill_value", fill_value)
+    fill_value = number_of("full_like", "fill_value", fill_value, takes_complex=True)
     fill_value = fitting("full_like", "fill_value", fill_value, dtype_of(kind))
     return finished(backend.full(shape, fill_value, kind), backend, requires_grad)
 
@@ -224,11 +224,11 @@ def arange(
         numbers = [int(v) for v in numbers]
         if numbers[2] == 0:
             raise ArgumentError(sentence("arange", "a step that is not 0 as int64", step))
-    if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fV":
+    if all(isinstance(v, (int, np.integer)) for v in numbers) and kind.kind not in "fVc":
         array = backend.astype(backend.arange(*map(int, numbers), int64.numpy), kind)  # wraps
     else:  # count steps first, so that rounding cannot add one
         n = max(math.ceil((numbers[1] - numbers[0]) / numbers[2]), 0)
-        if kind.kind not in "fV":
+        if kind.kind not in "fVc":
             numbers = [int(v) for v in numbers]  # as PyTorch: also a step of less than 1
         steps = backend.arange(0, n, 1, float64.numpy)
         array = backend.astype(steps * numbers[2] + numbers[0], kind)
@@ -250,7 +250,7 @@ def linspace(
     steps = size_argument("linspace", "steps", steps)
     i = backend.arange(0, steps, 1, float64.numpy)
     kind = _dtype(dtype)
-    if kind.kind not in "fV":  # whole ends, as PyTorch takes them
+    if kind.kind not in "fVc":  # whole ends, as PyTorch takes them
         start, end = int(start), int(end)
     step = (end - start) / (steps - 1) if steps > 1 else 0.0
     # From either end to the middle, so that both ends are exact.
@@ -272,7 +272,7 @@ def logspace(
     """base ** linspace(start, end, steps)"""
     start, end = (number_of("logspace", "start and end", v) for v in (start, end))
     steps = size_argument("logspace", "steps", steps)
-    if _dtype(dtype).kind not in "fV":  # as linspace
+    if _dtype(dtype).kind not in "fVc":  # as linspace
         start, end = int(start), int(end)
     exponents = linspace(start, end, steps, dtype=float64, device=device)
     powers = (base**exponents).to(dtype or get_default_dtype())

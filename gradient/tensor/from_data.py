@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import DType, dtype_of, float64, get_default_dtype
+from gradient.dtypes import (
+    DType,
+    complex128,
+    default_complex_dtype,
+    dtype_of,
+    float64,
+    get_default_dtype,
+)
 from gradient.errors import ArgumentError, TypeMismatch, sentence
-from gradient.tensor.arguments import fitting, limits
+from gradient.ops import elementwise
+from gradient.tensor.arguments import fitting, limits, warn_of_discarded
 from gradient.tensor.base import TensorBase
 from gradient.tensor.creation import backend_of, finished
 
@@ -25,7 +33,7 @@ __all__ = [
     "tensor",
 ]
 
-PYTHON_NUMBERS = {bool, int, float}
+PYTHON_NUMBERS = {bool, int, float, complex}
 
 
 def tensor(
@@ -83,10 +91,16 @@ def _converted(
         array = source.copy(data.array) if copy else data.array
         if backend is not source:
             array = backend.asarray(source.to_numpy(array))
-        return (array if wanted is None else backend.astype(array, wanted)), backend
+        if wanted is not None:
+            warn_of_discarded(array.dtype, wanted)
+            array = elementwise.astype(wrap(array, backend), dtype=wanted).array
+        return array, backend
     backend = backend_of(device)
     if isinstance(data, np.ndarray):
         dtype_of(data.dtype)
+        if wanted is not None and data.dtype.kind == "c" and wanted.kind not in "cb":
+            got, fix = data.dtype, "take its real part"
+            raise ArgumentError(sentence("tensor", f"numbers that {wanted} can hold", got, fix))
         host = data.astype(wanted or data.dtype, copy=copy)
         if copy and host.base is not None:
             host = host.copy()
@@ -111,13 +125,18 @@ def _from_python(data: Any, wanted: np.dtype | None) -> np.ndarray:
         ) from None
     if host.dtype == np.uint64 and not own or host.dtype == object and _culprit(data) == "int":
         raise ArgumentError("tensor: expected ints from -2**63 to 2**63 - 1, got a larger one")
-    if host.dtype == object or host.dtype.kind in "USOMmc":
+    if host.dtype == object or host.dtype.kind in "USOMm":
         raise TypeMismatch(f"tensor: could not infer dtype of {_culprit(data)}")
     if wanted is not None:
+        if host.dtype.kind == "c" and wanted.kind not in "cb":
+            got = host.ravel()[0].item() if host.size else "complex numbers"
+            raise ArgumentError(sentence("tensor", f"numbers that {wanted} can hold", got))
         return held(host, wanted).astype(wanted)
     python_float = host.dtype == np.float64 and float64 not in own
     if python_float or (host.size == 0 and nested and not own):
         return host.astype(get_default_dtype().numpy)
+    if host.dtype == np.complex128 and not own & {complex128, float64}:
+        return host.astype(default_complex_dtype().numpy)
     dtype_of(host.dtype)
     return host
 

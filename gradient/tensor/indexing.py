@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
 
 
-VALUES = (Variable, int, float, np.number, np.bool_, np.ndarray)
+VALUES = (Variable, int, float, complex, np.number, np.bool_, np.ndarray)
 """What can be written at an index."""
 
 
@@ -182,7 +182,7 @@ class Indexing(Arithmetic):
     ) -> Tensor:
         """A copy with `out[index[i, j], j] = src[i, j]` for dim 0; `src` a tensor or a number."""
         if src is None:
-            src = number_of("scatter", "value", value)
+            src = number_of("scatter", "value", value, takes_complex=True)
         elif value is not None:
             raise TypeMismatch(sentence("scatter", "src or value", "both"))
         elif not isinstance(src, Variable):
@@ -222,7 +222,7 @@ class Indexing(Arithmetic):
                 )
             source = source if own == size else source[tuple(slice(0, n) for n in size)]
         else:
-            number_of(caller, "src", src)
+            number_of(caller, "src", src, takes_complex=True)
             src = fitting(caller, "src", src, self.dtype)
             array = self.backend.full(size, src, self.array.dtype)
             source = wrap(array, self.backend)
@@ -251,7 +251,7 @@ class Indexing(Arithmetic):
     def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
         """A copy with alpha source added at the slices of `dim` at `index`."""
         x, at = self._slices("index_add", dim, index, source)
-        alpha = number_of("index_add", "alpha", alpha)
+        alpha = number_of("index_add", "alpha", alpha, takes_complex=True)
         if not source.dtype.is_floating_point:
             alpha = bool(alpha) if source.dtype is bool_ else int(alpha)
         source = _vector(source if alpha == 1 else source * alpha)
@@ -270,7 +270,7 @@ class Indexing(Arithmetic):
         """A copy with the slices of `dim` at `index` filled with a number (or a 0-d tensor)."""
         x, at = self._slices("index_fill", dim, index, from_end=True)
         if not isinstance(value, Variable):
-            value = number_of("index_fill", "value", value)
+            value = number_of("index_fill", "value", value, takes_complex=True)
             value = fitting("index_fill", "value", value, self.dtype)
         backend, size = self.backend, x.array.shape
         hit = backend.full((size[len(at) - 1],), False, bool_.numpy)

@@ -10,7 +10,14 @@ from gradient.backends.packed import is_packed
 from gradient.dtypes import dtype_of
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
-from gradient.tensor.arguments import DTypeLike, axis_of, fitting, flag_of, number_of
+from gradient.tensor.arguments import (
+    DTypeLike,
+    axis_of,
+    fitting,
+    flag_of,
+    number_of,
+    warn_of_discarded,
+)
 from gradient.tensor.arithmetic import Arithmetic
 from gradient.tensor.indexing import Indexing
 from gradient.tensor.overwrite import overwrite, overwrite_at
@@ -140,7 +147,7 @@ class InPlace(Arithmetic):
         if non_blocking is not False:
             flag_of("copy_", "non_blocking", non_blocking)
         if not isinstance(other, Variable):
-            number_of("copy_", "other", other)
+            number_of("copy_", "other", other, takes_complex=True)
             other = wrap(self.backend.asarray(other), self.backend)
         if is_packed(self.array):
             overwrite_parts(self, other)
@@ -154,6 +161,7 @@ class InPlace(Arithmetic):
                 expected = f"other to broadcast to {tuple(self.array.shape)}"
                 raise ShapeError(sentence("copy_", expected, tuple(other.array.shape))) from None
         if other.array.dtype != self.array.dtype:
+            warn_of_discarded(other.array.dtype, self.array.dtype)
             other = elementwise.astype(other, dtype=self.array.dtype)
         overwrite_at(self, (), other, "copy_")
         return self
@@ -166,7 +174,8 @@ class InPlace(Arithmetic):
                 got = tuple(value.array.shape)
                 raise ShapeError(sentence("fill_", "a number or a 0-d Tensor as value", got))
             return self.copy_(value)
-        value = fitting("fill_", "value", number_of("fill_", "value", value), self.dtype)
+        value = number_of("fill_", "value", value, takes_complex=True)
+        value = fitting("fill_", "value", value, self.dtype)
         array = self.backend.full((), value, self.array.dtype)
         overwrite_at(self, (), wrap(array, self.backend), "fill_")
         return self

@@ -148,7 +148,7 @@ def where(
         return tensor_of("where", condition).nonzero(as_tuple=True)
     for name, value in (("input", input), ("other", other)):
         if not isinstance(value, Variable):
-            number_of("where", name, value)
+            number_of("where", name, value, takes_complex=True)
     if isinstance(condition, Variable) and condition.array.dtype.name == "uint8":
         condition = condition.bool()  # PyTorch still takes it
     array = condition_of("where", condition)

@@ -19,7 +19,7 @@ from gradient.autograd.node import Node
 from gradient.autograd.op import op_of
 from gradient.autograd.variable import Variable
 from gradient.backends.packed import is_packed
-from gradient.errors import AutogradError, DTypeError, ShapeError
+from gradient.errors import AutogradError, DTypeError, ShapeError, sentence
 from gradient.ops import elementwise, index
 from gradient.source_lines import location_of, user_frame
 from gradient.tensor.packed import refuse
@@ -112,10 +112,13 @@ def check(tensor: Variable, name: str, node: Node | None = None) -> None:
             )
 
 
-def write(tensor: Variable, at: Any, value: Any, name: str) -> None:
+def write(tensor: Any, at: Any, value: Any, name: str) -> None:
     """tensor.array[at] = value, marked as overwritten."""
     if inference_used:
         refuse_write(tensor, name)
+    if value.dtype.kind == "c" and tensor.array.dtype.kind != "c":
+        fix = "take .real of it"
+        raise DTypeError(sentence(name, f"values that {tensor.dtype} can hold", value.dtype, fix))
     tensor.array = tensor.backend.writable(tensor.array)
     try:
         tensor.array = tensor.backend.assign(tensor.array, at, value)
@@ -130,5 +133,5 @@ def write(tensor: Variable, at: Any, value: Any, name: str) -> None:
 
 
 def _fits(result: Any, tensor: Tensor) -> bool:
-    order = {"bool": 0, "int": 1, "float": 2}
+    order = {"bool": 0, "int": 1, "float": 2, "complex": 3}
     return order[result.dtype.kind] <= order[tensor.dtype.kind]

@@ -48,8 +48,8 @@ class Pairings(TensorBase):
         return _weighted("addr", self.to(dtype), product, beta, alpha)
 
     def vdot(self: Any, other: Tensor) -> Tensor:
-        """The inner product of two vectors."""
-        return self.dot(other)
+        """The inner product of two vectors, of the conjugate of the first if they are complex."""
+        return self.conj().dot(other)
 
     def kron(self: Any, other: Tensor) -> Tensor:
         """The Kronecker product: every element of self times all of `other`, as blocks."""
@@ -84,12 +84,15 @@ class Pairings(TensorBase):
 
 def _weighted(caller: str, x: Any, product: Any, beta: float, alpha: float) -> Any:
     """beta x + alpha product"""
-    beta, alpha = number_of(caller, "beta", beta), number_of(caller, "alpha", alpha)
+    beta, alpha = (
+        number_of(caller, name, value, takes_complex=True)
+        for name, value in (("beta", beta), ("alpha", alpha))
+    )
     lead, own = product.ndim - x.ndim, tuple(x.shape)
     size = tuple(product.shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
         raise ShapeError(sentence(caller, f"an input that broadcasts to {size}", own))
-    if not product.is_floating_point():
+    if product.array.dtype.kind in "biu":
         beta, alpha = int(beta), int(alpha)
     if product.dtype.kind == "bool":
         product, x = (t & bool(w) for t, w in ((product, alpha), (x, beta)))

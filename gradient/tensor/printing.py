@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.packed import is_packed
-from gradient.dtypes import BY_NUMPY, get_default_dtype
+from gradient.dtypes import BY_NUMPY, default_complex_dtype, get_default_dtype
 from gradient.errors import ArgumentError, sentence
 from gradient.tensor import packed
 
@@ -76,7 +76,8 @@ def represent(tensor: Any, name: str = "tensor") -> str:
         body = _body(array, dtype, len(name) + 1)
     if tensor.backend.device != "cpu":
         notes.append(f"device='{tensor.backend.device}'")
-    plain = dtype is get_default_dtype() or dtype.name in ("int64", "bool")
+    plain = dtype in (get_default_dtype(), default_complex_dtype())
+    plain = plain or dtype.name in ("int64", "bool")
     if not plain or (array.size == 0 and dtype is not get_default_dtype()):
         notes.append(f"dtype={dtype}")
     if tensor.node is not None:
@@ -104,19 +105,36 @@ def _body(array: np.ndarray, dtype: Any, indent: int) -> str:
         array = array.astype(np.float64)
     abbreviated = array.size > PrintOptions.threshold
     shown = _summarised(array) if abbreviated else array
-    text = _float_text(shown) if dtype.is_floating_point else str
+    if dtype.is_complex:
+        text, width = _complex_text(shown)
+    else:
+        text, width = _aligned(shown, dtype.is_floating_point)
+    if not array.ndim:
+        return text(shown.item())
+    return _rows(array, text, width, indent, abbreviated)
+
+
+def _aligned(shown: np.ndarray, floats: bool) -> tuple[Callable[[Any], str], int]:
+    """How these numbers are written, all in one width; and that width."""
+    text = _float_text(shown) if floats else str
     words = [text(v) for v in shown.ravel().tolist()]
     width = max(map(len, words))
-    if dtype.is_floating_point:  # nan, inf and zero take what room the others leave
+    if floats:  # nan, inf and zero take what room the others leave
         counted = [w for w, v in zip(words, shown.ravel(), strict=True) if np.isfinite(v) and v]
         width = max(map(len, counted), default=1)
-    if not array.ndim:
-        return words[0].rjust(width)
+    return lambda value: text(value).rjust(width), width
 
-    def aligned(value: Any) -> str:
-        return text(value).rjust(width)
 
-    return _rows(array, aligned, width, indent, abbreviated)
+def _complex_text(shown: np.ndarray) -> tuple[Callable[[Any], str], int]:
+    """As `_aligned`: the real parts in one width, the imaginary ones in another."""
+    parts = shown.real.astype(np.float64), shown.imag.astype(np.float64)
+    (real, wide), (imag, more) = (_aligned(part, True) for part in parts)
+
+    def text(value: Any) -> str:
+        second = imag(value.imag).lstrip()
+        return real(value.real) + ("" if second[0] in "+-" else "+") + second + "j"
+
+    return text, wide + more + 1
 
 
 def _rows(

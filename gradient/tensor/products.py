@@ -124,13 +124,16 @@ def _added(caller: str, x: Any, a: Any, b: Any, ndim: int, beta: float, alpha: f
     if ndim == 3:
         _expect_one_batch(caller, a, b)
     same_dtype(caller, "input", a, x)
-    beta, alpha = number_of(caller, "beta", beta), number_of(caller, "alpha", alpha)
+    beta, alpha = (
+        number_of(caller, name, value, takes_complex=True)
+        for name, value in (("beta", beta), ("alpha", alpha))
+    )
     size = (*a.array.shape[:-1], b.array.shape[-1])
     lead, own = ndim - len(x.array.shape), x.array.shape
     if lead < 0 or any(n not in (1, m) for n, m in zip(own, size[lead:], strict=True)):
         expected = f"an input that broadcasts to {tuple(size)}"
         raise ShapeError(sentence(caller, expected, tuple(x.array.shape)))
-    if not x.dtype.is_floating_point:  # integers stay integers, as PyTorch has it
+    if x.array.dtype.kind in "biu":  # integers stay integers, as PyTorch has it
         beta, alpha = int(beta), int(alpha)
     product = linalg.matmul(a, b)
     product = product if alpha == 1 else product * alpha

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import Variable, wrap
-from gradient.dtypes import bool_, float64, get_default_dtype, int32, result_type
-from gradient.errors import DTypeError, TypeMismatch, sentence
+from gradient.dtypes import bool_, complex128, float64, get_default_dtype, int32, result_type
+from gradient.errors import DTypeError, sentence
 from gradient.ops import comparison, elementwise, trigonometry
 from gradient.tensor.arguments import number_of, tensor_of
 from gradient.tensor.arithmetic import floating
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 
 
 class RealFunctions(TensorBase):
-    """deg2rad, hypot, copysign, fmax, sinc and their like; what complex numbers would need,
-    of real ones."""
+    """deg2rad, hypot, copysign, fmax, sinc and their like."""
 
     __slots__ = ()
 
@@ -37,10 +38,6 @@ class RealFunctions(TensorBase):
     def rad2deg(self: Any) -> Tensor:
         """Radians as degrees."""
         return self * (180 / math.pi)
-
-    def sgn(self: Any) -> Tensor:
-        """-1, 0 or 1, as `sign`."""
-        return elementwise.sign(self)
 
     def signbit(self: Any) -> Tensor:
         """Whether the sign is negative: of -0, too."""
@@ -88,7 +85,7 @@ class RealFunctions(TensorBase):
         return _extreme(self, tensor_of("fmin", other), comparison.le)
 
     def float_power(self: Any, exponent: Tensor | Number) -> Tensor:
-        """The power in float64."""
+        """The power in float64, or complex128."""
         base: Any = _in_float64("input", self)
         return base ** _in_float64("exponent", exponent)
 
@@ -124,49 +121,12 @@ class RealFunctions(TensorBase):
         x, y = _floats("logaddexp2", self, other)
         return elementwise.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2)
 
-    def angle(self: Any) -> Tensor:
-        """The angle of a real number: 0, or pi below 0; NaN stays."""
-        x = _float(self)
-        own = x.detach()
-        zeros = x.masked_fill(own == own, 0.0).masked_fill(own != own, math.nan)
-        return zeros.masked_fill(own < 0, math.pi)
-
-    def conj(self: Any) -> Tensor:
-        """The conjugate: of real numbers themselves."""
-        return self
-
-    def conj_physical(self: Any) -> Tensor:
-        """As `conj`."""
-        return self
-
-    def resolve_conj(self: Any) -> Tensor:
-        """As `conj`."""
-        return self
-
-    def resolve_neg(self: Any) -> Tensor:
-        """The tensor itself: no negation waits."""
-        return self
-
-    @property
-    def real(self: Any) -> Tensor:
-        """The real part: of real numbers themselves."""
-        return self
-
-    @property
-    def H(self: Any) -> Tensor:  # noqa: N802 (PyTorch's name)
-        """The conjugate transpose of a matrix."""
-        if self.ndim not in (0, 2):
-            raise TypeMismatch(sentence("H", "a matrix", f"{self.ndim} dimensions", "use mH"))
-        return self.transpose(0, 1) if self.ndim else self
-
-    @property
-    def mH(self: Any) -> Tensor:  # noqa: N802
-        """The conjugate transpose of the last two dimensions."""
-        return self.mT
-
 
 def _float(x: Any) -> Any:
-    return x if x.is_floating_point() else x.float()
+    if x.is_floating_point():
+        return x
+    refuse_complex(sys._getframe(1).f_code.co_name, [x.dtype])
+    return x.float()
 
 
 def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
@@ -179,8 +139,9 @@ def _floats(caller: str, x: Any, other: Any) -> tuple[Any, Any]:
 
 def _in_float64(argument: str, value: Any) -> Any:
     if isinstance(value, TensorBase):
-        return value.to(float64)
-    return float(number_of("float_power", argument, value))
+        return value.to(complex128 if value.dtype.is_complex else float64)
+    number = number_of("float_power", argument, value, takes_complex=True)
+    return number if isinstance(number, complex) else float(number)
 
 
 def _extreme(x: Any, other: Any, wins: Any) -> Any:

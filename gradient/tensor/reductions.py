@@ -14,7 +14,15 @@ from gradient.errors import (
     TypeMismatch,
     sentence,
 )
-from gradient.ops import comparison, decompositions, elementwise, fused, index, reduce
+from gradient.ops import (
+    comparison,
+    complex_numbers,
+    decompositions,
+    elementwise,
+    fused,
+    index,
+    reduce,
+)
 from gradient.tensor.arguments import (
     axes_of,
     axis_of,
@@ -64,7 +72,7 @@ class Reductions(Arithmetic):
         if keepdim is not False:
             flag_of("mean", "keepdim", keepdim)
         x = self if dtype is None else self.to(dtype=dtype)
-        if not x.dtype.is_floating_point:
+        if x.array.dtype.kind in "biu":
             raise DTypeError(
                 f"mean: expected a floating-point dtype, got {x.dtype}; call .float() first"
             )
@@ -90,6 +98,8 @@ class Reductions(Arithmetic):
     ) -> Tensor:
         """The variance with `correction` degrees of freedom taken off (1; 0 if not `unbiased`)."""
         axis, off = self._variance("var", dim, keepdim, unbiased, correction)
+        if self.array.dtype.kind == "c":
+            return _variance_of_parts(self, axis, off, keepdim)
         return reduce.var(self, axis=axis, correction=off, keepdims=keepdim)
 
     def std(
@@ -102,6 +112,8 @@ class Reductions(Arithmetic):
     ) -> Tensor:
         """The square root of `var`; the gradient is 0 where all elements are equal."""
         axis, off = self._variance("std", dim, keepdim, unbiased, correction)
+        if self.array.dtype.kind == "c":
+            return _root(_variance_of_parts(self, axis, off, keepdim), elementwise.sqrt)
         return reduce.std(self, axis=axis, correction=off, keepdims=keepdim)
 
     def _variance(
@@ -137,6 +149,8 @@ class Reductions(Arithmetic):
                 expected = f"a dtype that holds all numbers of {self.dtype}"
                 raise DTypeError(sentence("norm", expected, wide))
             return self.to(dtype=wide).norm(p, dim, keepdim)
+        if self.array.dtype.kind == "c":
+            return elementwise.abs(self).norm(p, dim, keepdim)
         if self.dtype.itemsize < 4:  # 16 bits are for storage: the powers need more
             return self.to(float32).norm(p, dim, keepdim).to(self.dtype)
         axis = self._axis("norm", dim, keepdim)
@@ -315,6 +329,16 @@ class Reductions(Arithmetic):
         if dtype is not None:
             return self.to(dtype=dtype).cumprod(dim).to(dtype=dtype)
         return _along(reduce.cumprod, self, dim)
+
+
+def _variance_of_parts(x: Any, axis: Any, correction: Any, keepdim: bool) -> Any:
+    """The variance of complex numbers: that of their real and imaginary parts together."""
+    parts = complex_numbers.view_as_real(x)
+    real, imag = (
+        reduce.var(part, axis=axis, correction=correction, keepdims=keepdim)
+        for part in (index.getitem(parts, index=(..., i)) for i in (0, 1))
+    )
+    return real + imag
 
 
 def _along(op: Any, x: Any, dim: int) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.forwarding import forwarded
 from gradient.autograd.modes import no_grad
+from gradient.autograd.promotion import refuse_complex
 from gradient.dtypes import bool_
 from gradient.errors import (
     ArgumentError,
@@ -55,6 +56,7 @@ class Scans(TensorBase):
 
 def _running(x: Any, dim: int, wins: Callable[[Any, Any], Any]) -> ValuesAndIndices:
     """The running extreme of a doubling scan of (value, place); a NaN stays."""
+    refuse_complex("cummax and cummin", [x.dtype])
     axis = axis_of(dim, x.ndim)
     vector = x if x.ndim else x.reshape(1)
     n, step = vector.shape[axis], 1
@@ -172,7 +174,7 @@ def _slope(x: Any, axis: int, spacing: Any, edge_order: int) -> Any:
     n = x.shape[axis]
     if n <= edge_order:
         raise ShapeError(sentence("gradient", f"more than {edge_order} points along {axis}", n))
-    if not x.is_floating_point():
+    if x.array.dtype.kind in "biu":
         x = x.float()
 
     def part(start: int, length: int) -> Any:

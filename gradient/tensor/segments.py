@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradient.autograd.modes import no_grad
+from gradient.autograd.promotion import refuse_complex
 from gradient.autograd.variable import wrap
 from gradient.dtypes import bool_, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
@@ -205,6 +206,7 @@ def identity(reduce: str, dtype: Any) -> Any:
         return int(reduce == "prod")
     if dtype is bool_:
         return reduce == "amin"
+    refuse_complex(reduce, [dtype])
     if dtype.is_floating_point:
         return -math.inf if reduce == "amax" else math.inf
     return iinfo(dtype).min if reduce == "amax" else iinfo(dtype).max

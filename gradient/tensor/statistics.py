@@ -166,7 +166,7 @@ class Statistics(TensorBase):
         if self.ndim > 2:
             raise ShapeError(sentence("cov", "at most 2 dimensions", self.ndim))
         x = self if self.ndim == 2 else self.reshape(1, -1)
-        x = x if x.is_floating_point() else x.float()
+        x = x.float() if x.array.dtype.kind in "biu" else x
         n = x.shape[1]
         for name, each, kind in (
             ("fweights", fweights, "integral"),
@@ -190,7 +190,7 @@ class Statistics(TensorBase):
         if weights is not None and aweights is not None and correction:
             freedom = total - correction * (weights * aweights).sum() / total
         centred = x - mean
-        product = centred @ (centred if weights is None else centred * weights).mT
+        product = centred @ (centred if weights is None else centred * weights).mH
         if isinstance(freedom, int):
             out = product / max(freedom, 0)
         else:

@@ -16,6 +16,7 @@ from gradient.autograd.inference import is_inference
 from gradient.autograd.modes import inference_used, mode
 from gradient.autograd.op import Op, op, op_of
 from gradient.backends import Array, Backend
+from gradient.backends.composed.complex_numbers import is_complex
 
 PRUNE_AT = 64
 """How many views a tensor remembers before it looks for dead ones."""
@@ -77,13 +78,22 @@ def with_bases(tensor: Any) -> Iterator[Any]:
 
 
 @op(lambda g, be, view_op, options, x_shape: cleared(be, g, view_op, options, x_shape),
-    lambda g, be, view_op, options: view_op.function(be, g, **options),
-    promotion="none")  # fmt: skip
+    lambda g, be, view_op, options: part_of(be, g, view_op, options),
+    promotion="none", takes_complex=True)  # fmt: skip
 def copy_slices(
     be: Backend[Array], x: Array, value: Array, /, *, view_op: Op, options: dict[str, Any]
 ) -> Array:
     """x in which the part that the op `view_op` shows is `value`: already so in memory."""
     return x
+
+
+def part_of(be: Backend[Array], g: Any, view_op: Op, options: dict[str, Any]) -> Any:
+    """What a view shows of a gradient. One of complex numbers as their parts, or the other way,
+    shows the parts of the gradient that users see, the conjugate of what the engine passes on."""
+    part = view_op.function(be, g, **options)
+    if is_complex(part) is is_complex(g):
+        return part
+    return be.conj(view_op.function(be, be.conj(g), **options))
 
 
 def cleared(

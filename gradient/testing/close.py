@@ -10,6 +10,8 @@ from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY
 
 TOLERANCES = {  # relative, absolute: PyTorch's defaults
+    "complex128": (1e-7, 1e-7),
+    "complex64": (1.3e-6, 1e-5),
     "float64": (1e-7, 1e-7),
     "float32": (1.3e-6, 1e-5),
     "float16": (1e-3, 1e-5),
@@ -41,7 +43,8 @@ def assert_close(
     defaults = [TOLERANCES.get(name, (0.0, 0.0)) for name in names] or [(0.0, 0.0)]
     rtol = max(d[0] for d in defaults) if rtol is None else rtol
     atol = max(d[1] for d in defaults) if atol is None else atol
-    a64, e64 = a.astype(np.float64), e.astype(np.float64)
+    wide: Any = np.complex128 if "c" in (a.dtype.kind, e.dtype.kind) else np.float64
+    a64, e64 = a.astype(wide), e.astype(wide)
     with np.errstate(all="ignore"):
         close = np.abs(a64 - e64) <= atol + rtol * np.abs(e64)
     close |= a64 == e64

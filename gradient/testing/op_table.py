@@ -8,6 +8,7 @@ differences, on every backend, dtype and layout; `gradient check` runs the gradi
 from __future__ import annotations
 
 from gradient.testing import (
+    complex_rows,
     elementwise_rows,
     fused_rows,
     index_rows,
@@ -27,4 +28,5 @@ TABLE = [
     *fused_rows.ROWS,
     *layer_rows.ROWS,
     *special_rows.ROWS,
+    *complex_rows.ROWS,
 ]

@@ -22,7 +22,8 @@ class Row:
     shapes     of the differentiable inputs
     note       tells rows of one op apart
     low, high  where the samples lie (uniform)
-    kind       "float", "int" or "bool": the dtype of the samples
+    kind       "float", "double" (of rows that 16-bit floats do not fit), "complex", "int" or
+               "bool": the dtype of the samples
     empty      shapes with an axis of size 0 to try too, None where the op cannot take one
     scalar     whether 0-d inputs are tried too
     tolerance  relative error allowed in float32, in units of its eps
@@ -59,5 +60,7 @@ class Row:
                 # One number from each of n cells, shuffled.
                 cells = (np.arange(n) + rng.uniform(0.2, 0.8, n)) / max(n, 1)
                 values = self.low + (self.high - self.low) * rng.permutation(cells)
+                if self.kind == "complex":
+                    values = values + 1j * (self.low + (self.high - self.low) * rng.random(n))
                 result.append(values.reshape(shape))
         return result

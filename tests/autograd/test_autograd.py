@@ -166,7 +166,7 @@ def test_grad_of_an_inner_tensor(x):
 
 
 def test_integers_have_no_gradient(device):
-    with pytest.raises(RuntimeError, match="only Tensors of floating point dtype"):
+    with pytest.raises(RuntimeError, match="only Tensors of floating point and complex dtype"):
         gradient.arange(3, device=device).requires_grad_()
 
 

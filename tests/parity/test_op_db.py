@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:torch.(cholesky|qr|lu|lu_solve|triangular_solve) is deprecated"
     ),
+    pytest.mark.filterwarnings("ignore:Casting complex values to real"),
 ]
 torch = pytest.importorskip("torch")
 
@@ -81,6 +82,9 @@ ROUGH = {"matrix_exp": 5e-3}
 
 # PyTorch's gradient reads both triangles: the samples are made what they are taken for.
 SYMMETRIC = {"linalg.pinv.hermitian"}
+
+# Gradients of the order of 1e9, of what cancels.
+STEEP = {"cov": 1e-4}
 
 ROW_MAJOR = (torch.preserve_format, torch.contiguous_format)
 
@@ -137,11 +141,12 @@ CHOSEN = [
 def converted(value: Any, requires_grad: bool) -> Any:
     """A sample's arguments with gradient's tensors, dtypes and devices for PyTorch's."""
     if isinstance(value, torch.Tensor):
-        strided = value.detach().numpy()
-        memory = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())
-        if memory.numel() > value.numel():  # a part, by strides that as_strided is relative to
+        plain = value.detach().resolve_conj().resolve_neg()
+        strided = plain.numpy()
+        memory = torch.empty(0, dtype=plain.dtype).set_(plain.untyped_storage())
+        if memory.numel() > plain.numel():  # a part, by strides that as_strided is relative to
             whole = gradient.from_numpy(memory.numpy())
-            out = whole.as_strided(value.shape, value.stride(), value.storage_offset())
+            out = whole.as_strided(plain.shape, plain.stride(), plain.storage_offset())
         else:
             out = gradient.from_numpy(strided.copy() if 0 in strided.strides else strided)
         if requires_grad and value.requires_grad:
@@ -188,8 +193,9 @@ def compare(got: Any, expected: Any, what: str, tolerance: float) -> None:
         assert isinstance(got, gradient.Tensor), f"{what}: got {type(got).__name__}"
         assert tuple(got.shape) == tuple(expected.shape), f"{what}: shape {tuple(got.shape)}"
         assert str(got.dtype) == str(expected.dtype).replace("torch", "gradient"), what
-        a = np.asarray(got.detach().numpy(), np.float64)
-        e = expected.detach().double().numpy(force=True)
+        wide = np.complex128 if expected.is_complex() else np.float64
+        a = np.asarray(got.detach().numpy(), wide)
+        e = expected.detach().resolve_conj().to(getattr(torch, wide.__name__)).numpy(force=True)
         np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance, err_msg=what)
     else:
         np.testing.assert_allclose(float(got), float(expected), rtol=tolerance, err_msg=what)
@@ -198,13 +204,10 @@ def compare(got: Any, expected: Any, what: str, tolerance: float) -> None:
 def supported(sample: Any) -> bool:
     """Whether gradient has what the sample asks for; see the comments for what it has not."""
     every = leaves([sample.input, list(sample.args), sample.kwargs], torch.Tensor)
-    kinds = [t for t in (sample.args, sample.kwargs) if leaves([t], torch.dtype)]
-    dtypes = {t.dtype for t in every} | set(leaves([list(kinds)], torch.dtype))
     options = sample.kwargs
     functions = [v for v in options.values() if callable(v)]
     return (
-        not any(d.is_complex for d in dtypes)
-        and all(t.layout == torch.strided for t in every)
+        all(t.layout == torch.strided for t in every)
         and all(
             isinstance(f, torch.nn.PairwiseDistance) or hasattr(F, getattr(f, "__name__", "?"))
             for f in functions  # those of one's own are left out
@@ -254,11 +257,23 @@ def test_what_is_listed_does_not_pass(op: Any):
     pytest.fail(f"{name_of(op)} passes: take it off {KNOWN.name}")
 
 
-def compare_in_float64(op: Any) -> None:
+COMPLEX = [op for op in CHOSEN if op.supports_dtype(torch.complex128, "cpu")]
+
+
+@pytest.mark.parametrize("op", COMPLEX, ids=name_of)
+def test_values_and_gradients_in_complex128(op: Any):
+    """Of complex samples too, or refused in so many words."""
+    try:
+        compare_in_float64(op, torch.complex128)
+    except gradient.errors.DTypeError as error:
+        assert "complex128" in str(error)
+
+
+def compare_in_float64(op: Any, dtype: Any = torch.float64) -> None:
     differentiable = op.supports_autograd
     ours = ours_of(op)
     assert ours is not None, f"{op.name} is absent, and not in {KNOWN.name}"
-    samples = first_samples(op, torch.float64, differentiable)
+    samples = first_samples(op, dtype, differentiable)
     assert samples, f"{name_of(op)}: none of its samples can be compared"
     for i, sample in enumerate(samples):
         what = f"{name_of(op)} sample {i}: {sample}"[:500]
@@ -283,6 +298,10 @@ def compare_in_float64(op: Any) -> None:
             continue
         rng = np.random.default_rng(i)
         weights = [np.asarray(rng.standard_normal(tuple(e.shape))) for _, e in pairs]
+        for at, (_, e) in enumerate(pairs):
+            if e.is_complex():
+                extra = 1j * rng.standard_normal(tuple(e.shape))
+                weights[at] = np.asarray(weights[at] + extra)
         expected_grads = torch.autograd.grad(
             [e for _, e in pairs], theirs, [torch.from_numpy(w) for w in weights], allow_unused=True
         )
@@ -299,7 +318,7 @@ def compare_in_float64(op: Any) -> None:
                         f"{what}: gradient {other}"
                     )
                 continue
-            compare(g, e, f"gradient of {what}", 1e-8)
+            compare(g, e, f"gradient of {what}", STEEP.get(op.name, 1e-8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool], ids=str)

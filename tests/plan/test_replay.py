@@ -109,6 +109,8 @@ def check(name: str, function: Callable[..., Any], arrays: Arrays) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("row", TABLE, ids=by_name)
 def test_ops(row: Row, dtype: str) -> None:
+    if row.kind == "double":  # no 16 bits
+        dtype = "float32"
     check(row.op, with_gradients(row.run), as_dtype(row.samples(), dtype))
 
 

@@ -18,7 +18,8 @@ def agree(got: list[np.ndarray], expected: list[np.ndarray], dtype: str, method:
         if x.dtype.kind in "biu":
             np.testing.assert_array_equal(x, y)
             continue
-        x, y = x.astype(np.float64), y.astype(np.float64)
+        wide: type = np.complex128 if x.dtype.kind == "c" else np.float64
+        x, y = x.astype(wide), y.astype(wide)
         np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y))
         scale = max(1.0, np.abs(y[np.isfinite(y)]).max(initial=0))
         # Two 16-bit results may round to neighbours; wider ones differ by the order of their sums.

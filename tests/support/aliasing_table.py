@@ -23,6 +23,7 @@ INPUTS = {
     "v": np.linspace(0.2, 0.7, 4),
     "s": np.array(0.5),
     "e": np.zeros((0, 3)),
+    "z": np.linspace(0.1, 0.9, 6).reshape(2, 3) * (1 - 2j),
     "sq": np.linspace(0.1, 0.9, 9).reshape(3, 3),
     "img": np.linspace(0.1, 0.9, 16).reshape(1, 4, 2, 2),
     "vol": np.linspace(0.1, 0.9, 16).reshape(1, 1, 4, 2, 2),
@@ -175,6 +176,7 @@ x.sum_to_size(1, 4)
 G.trapezoid(x)  G.trapz(x)  G.cumulative_trapezoid(x)  G.gradient(v)  G.tensordot(sq, sq, 1)
 G.cdist(x, y)  G.bucketize(x, v)  G.histc(x)  G.isin(x, v)  G.block_diag(x, y)
 G.cartesian_prod(v, v)  G.column_stack([x])  G.combinations(v)  G.dstack([x])  G.row_stack([x])
+G.complex(x, y)  G.polar(x, y)  z.angle()  z.sgn()  z.abs()  x.cfloat()  x.cdouble()
 G.cholesky(sq @ sq.mT + G.eye(3))  G.cholesky_inverse(sq)  G.cholesky_solve(sq, sq)
 G.det(sq + G.eye(3))  G.inverse(sq + G.eye(3))  G.logdet(sq + G.eye(3))  G.matrix_exp(sq)
 G.matrix_power(sq, 2)  G.pinverse(sq + G.eye(3))  G.qr(sq + G.eye(3))  G.slogdet(sq + G.eye(3))
@@ -206,7 +208,8 @@ x.split(2)  x.split(3)  x.split([1, 2])  x.chunk(2)  x.chunk(1)  x.tensor_split(
 x.tensor_split(1)
 x.unbind()  v.unbind()
 G.broadcast_tensors(x[:1], y[:, :1])  G.meshgrid(v, v, indexing="ij")  G.meshgrid(v, indexing="ij")
-x.hsplit(2)  x.vsplit(3)  w.dsplit(3)  x.split_with_sizes([1, 2])  sq.H  sq.mH
+x.hsplit(2)  x.vsplit(3)  w.dsplit(3)  x.split_with_sizes([1, 2])  sq.H  sq.mH  sq.adjoint()
+z.real  z.imag  G.view_as_real(z)  G.view_as_complex(x[:, :2])
 G.atleast_1d(s)  G.atleast_2d(v)  G.atleast_3d(x)
 """
 """Expressions whose results share the memory of their first input."""
@@ -221,6 +224,7 @@ F.dropout(x, 0.5, training=False)
 F.alpha_dropout(x, 0.5, training=False)  F.feature_alpha_dropout(x)  F.dropout1d(w, training=False)
 F.dropout2d(img, training=False)  F.dropout3d(vol, training=False)
 x.conj()  x.conj_physical()  x.positive()  x.resolve_conj()  x.resolve_neg()  x.real
+z.cdouble()
 """
 """Expressions that give their input back."""
 
@@ -243,7 +247,8 @@ x.uniform_()  x.zero_()  x.detach_()
 NO_TENSORS = words(
     """
 array backend backward cuda data_ptr dequantize device dim dtype element_size grad grad_fn
-is_contiguous is_cuda is_floating_point inference is_inference is_leaf is_shared item itemsize
+is_complex is_conj is_contiguous is_cuda is_floating_point is_neg
+inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose

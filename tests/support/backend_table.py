@@ -55,6 +55,17 @@ class Draw:
             values = self._random.uniform(low, high, shape)
         return self._layout(np.asarray(values).astype(self.dtype))
 
+    def wide(self, *shape: int) -> np.ndarray:
+        """Normal numbers of 32 bits or more."""
+        values = self._random.standard_normal(shape)
+        return self._layout(values.astype(np.float64 if self.dtype == np.float64 else np.float32))
+
+    def complex(self, *shape: int) -> np.ndarray:
+        """Normal complex numbers whose parts are of 32 bits or more."""
+        values = self._random.standard_normal(shape) + 1j * self._random.standard_normal(shape)
+        kind = np.complex128 if self.dtype == np.float64 else np.complex64
+        return self._layout(values.astype(kind))
+
     def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
         return self._layout(self._random.integers(low, high, shape))
 
@@ -512,6 +523,32 @@ CASES: dict[str, list[Case]] = {
     "convolution": [c.forward for c in CONVOLUTIONS],
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],
     "convolution_weight_grad": [c.weight_grad for c in CONVOLUTIONS],
+    # Complex numbers
+    "view_as_real": [lambda a: (a.complex(a.rows, 3),), lambda a: (a.complex(),)],
+    "view_as_complex": [lambda a: (a.wide(a.rows, 3, 2),), lambda a: (a.wide(2),)],
+    "complex": [lambda a: (a.wide(a.rows, 3), a.wide(a.rows, 3)), lambda a: (a.wide(), a.wide())],
+    "real": [lambda a: (a.complex(a.rows, 3),)],
+    "imag": [lambda a: (a.complex(a.rows, 3),)],
+    "conj": [lambda a: (a.complex(a.rows, 3),), lambda a: (a.wide(a.rows, 3),)],
+    "fft": [
+        lambda a: (a.complex(a.rows, 8), (1,), False, "backward"),
+        lambda a: (a.complex(a.rows, 7, 3), (2, 1), False, "ortho"),
+        lambda a: (a.complex(3, a.rows, 1), (0,), False, "forward"),
+        lambda a: (a.complex(4, a.rows, 6), (0, 2), True, "backward"),
+        lambda a: (a.complex(a.rows, 9), (1,), True, "ortho"),
+        lambda a: (a.complex(a.rows, 6), (1,), True, "forward"),
+    ],
+    "rfft": [
+        lambda a: (a.wide(a.rows, 8), 1, "backward"),
+        lambda a: (a.wide(a.rows, 7), 1, "ortho"),
+        lambda a: (a.wide(5, a.rows), 0, "forward"),
+    ],
+    "irfft": [
+        lambda a: (a.complex(a.rows, 5), 1, 8, "backward"),
+        lambda a: (a.complex(a.rows, 5), 1, 9, "ortho"),
+        lambda a: (a.complex(3, a.rows), 0, 4, "forward"),
+        lambda a: (a.complex(a.rows, 1), 1, 1, "backward"),
+    ],
     # Pooling
     "max_pool": [max_pool(*p) for p in POOLS],
     "max_pool_grad": [max_pool_grad(*p) for p in POOLS],

@@ -79,7 +79,6 @@ def test_dtype_and_shape_of_data(data: Any, dtype: str, shape: tuple[int, ...]):
         (None, TypeError, "tensor: could not infer dtype of NoneType"),
         ([1, None], TypeError, "tensor: could not infer dtype of NoneType"),
         ({1: 2}, TypeError, "tensor: could not infer dtype of dict"),
-        (1j, TypeError, "tensor: could not infer dtype of complex"),
         (
             [[1, 2], [3]],
             ValueError,
@@ -737,8 +736,8 @@ def test_from_numpy_takes_arrays_only():
     with pytest.raises(TypeError) as raised:
         gradient.from_numpy([1, 2])
     assert str(raised.value) == "from_numpy: expected an np.ndarray, got list"
-    with pytest.raises(TypeError, match="complex128"):
-        gradient.from_numpy(np.zeros(2, complex))
+    with pytest.raises(TypeError, match="M8"):
+        gradient.from_numpy(np.zeros(2, "datetime64[s]"))
 
 
 @pytest.mark.parametrize("layout", ["plain", "transposed", "every second"])
@@ -857,7 +856,8 @@ def test_conversions(value: Any, convert: Callable[[Any], Any], expected: Any, d
         (lambda: gradient.ones(3).topk(4), ValueError,
          "topk: expected 0 <= k <= 3 (the size of dim -1), got 4"),
         (lambda: tensor(1, requires_grad=True), RuntimeError,
-         "only Tensors of floating point dtype can require gradients, got gradient.int64"),
+         "only Tensors of floating point and complex dtype can require gradients, got "
+         "gradient.int64"),
         (lambda: gradient.arange(0, 3, 0), ValueError,
          "arange: expected a step that is not 0, got 0"),
         (lambda: gradient.cat([]), ValueError, "cat: expected a list of tensors, got an empty one"),

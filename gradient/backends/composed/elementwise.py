@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from gradient.backends.composed import complex_numbers
+from gradient.backends.composed.complex_numbers import is_complex
 from gradient.backends.composed.precision import in_float32
 from gradient.backends.required import Array, RequiredMethods
 
@@ -154,6 +156,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     def expm1(self, x: Array) -> Array:
         """exp(x) - 1 without cancellation near zero (Kahan's correction; Higham, Accuracy and
         Stability, section 1.14.1)."""
+        if is_complex(x):
+            return complex_numbers.expm1(self, x)
         u = self.exp(x)
         inside = (u != 1) & (u > 0) & (u < float("inf"))
         safe = self.where(inside, u, self.full((), 2, x.dtype))
@@ -162,6 +166,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     @in_float32
     def log1p(self, x: Array) -> Array:
         """log(1 + x) without loss near zero (same source as `expm1`)."""
+        if is_complex(x):
+            return complex_numbers.log1p(self, x)
         u = 1 + x
         inside = (u != 1) & (u < float("inf"))
         safe = self.where(inside, u, self.full((), 2, x.dtype))
@@ -210,30 +216,42 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def arctan(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arctan(self, x)
         return self.arctan2(x, self.full((), 1, x.dtype))
 
     @in_float32
     def arcsin(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arcsin(self, x)
         return self.arctan2(x, self.sqrt((1 - x) * (1 + x)))
 
     @in_float32
     def arccos(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arccos(self, x)
         return self.arctan2(self.sqrt((1 - x) * (1 + x)), x)
 
     @in_float32
     def sinh(self, x: Array) -> Array:
         """(e - 1/e) / 2 with e = exp(x), from expm1 so that small x keeps its digits."""
+        if is_complex(x):
+            return complex_numbers.sinh(self, x)
         u = self.expm1(self.abs(x))
         magnitude = self.where(u < float("inf"), (u + u / (u + 1)) / 2, u)
         return self.where(x < 0, -magnitude, self.where(x == 0, x, magnitude))
 
     @in_float32
     def cosh(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.cosh(self, x)
         e = self.exp(self.abs(x))
         return (e + 1 / e) / 2
 
     @in_float32
     def arcsinh(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arcsinh(self, x)
         size = self.abs(x)
         a = self.minimum(size, self.full((), LARGE, x.dtype))  # whose square is no infinity
         magnitude = self.log1p(a + a * a / (1 + self.sqrt(a * a + 1)))
@@ -242,12 +260,16 @@ class ElementwiseDefaults(RequiredMethods[Array]):
 
     @in_float32
     def arccosh(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arccosh(self, x)
         a = self.minimum(x, self.full((), LARGE, x.dtype))  # whose square is no infinity
         y = self.log(a + self.sqrt(a - 1) * self.sqrt(a + 1))
         return self.where(x > LARGE, self.log(x) + math.log(2), y)
 
     @in_float32
     def arctanh(self, x: Array) -> Array:
+        if is_complex(x):
+            return complex_numbers.arctanh(self, x)
         return self.log1p(2 * x / (1 - x)) / 2
 
     @in_float32
@@ -312,6 +334,8 @@ class ElementwiseDefaults(RequiredMethods[Array]):
     @in_float32
     def sigmoid(self, x: Array) -> Array:
         """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
+        if is_complex(x):
+            return 1 / (1 + self.exp(-x))
         e = self.exp(-self.abs(x))
         return self.where(x < 0, e, e * 0 + 1) / (1 + e)
 

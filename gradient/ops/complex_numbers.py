@@ -1,0 +1,43 @@
+"""Ops that take complex numbers apart and put them together.
+
+A gradient inside the engine is the plain derivative: for z = x + i y that of the result by x, less
+i times that by y. (What users see is its conjugate, as in PyTorch; `gradient.autograd.engine`.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+from gradient.backends.composed.complex_numbers import is_complex
+
+
+@op(lambda g, be: be.conj(be.view_as_complex(g)), takes_complex=True)
+def view_as_real(be: Backend[Array], x: Array, /) -> Array:
+    """Complex (...) as real and imaginary parts (..., 2): a view."""
+    return be.view_as_real(x)
+
+
+@op(lambda g, be: be.view_as_real(be.conj(g)), promotion="float_only")
+def view_as_complex(be: Backend[Array], x: Array, /) -> Array:
+    """Real and imaginary parts (..., 2) as complex (...): a view."""
+    return be.view_as_complex(x)
+
+
+@op(lambda g, be: be.real(g),
+    lambda g, be: -be.imag(g), promotion="same_float", public_name="complex")  # fmt: skip
+def from_parts(be: Backend[Array], real: Array, imag: Array, /) -> Array:
+    """real + i imag"""
+    if real.shape != imag.shape:
+        shape = np.broadcast_shapes(real.shape, imag.shape)
+        real, imag = be.broadcast_to(real, shape), be.broadcast_to(imag, shape)
+    return be.complex(real, imag)
+
+
+@op(lambda g, be: be.conj(g), takes_complex=True)
+def conj(be: Backend[Array], x: Array, /) -> Array:
+    """The conjugate."""
+    if not is_complex(x):
+        raise TypeError("expected complex numbers")
+    return be.conj(x)

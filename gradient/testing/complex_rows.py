@@ -1,0 +1,93 @@
+"""Rows of the op table on complex numbers: ops that take them apart, and those of real numbers that
+take them too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradient.ops import complex_numbers, elementwise, index, linalg, reduce, shape
+from gradient.testing.elementwise_rows import elementwise_op, sigmoid
+from gradient.testing.row import Row
+from gradient.testing.samples import EMPTIES, EMPTY, ONE, PAIR
+
+
+def unary(op: str, reference: Any, low: float = 0.2, high: float = 0.9, **more: Any) -> Row:
+    """An elementwise op of a complex input. (The first quadrant has none of the branch cuts.)"""
+    options = {"note": "complex", "empty": EMPTY, "scalar": True, **more}
+    run = elementwise_op(op)
+    return Row(op, run, reference, ONE, low=low, high=high, kind="complex", **options)
+
+
+def binary(op: str, reference: Any, low: float = 0.3, high: float = 2.0) -> Row:
+    options: dict[str, Any] = {"note": "complex", "empty": EMPTIES, "scalar": True}
+    run = elementwise_op(op)
+    return Row(op, run, reference, PAIR, low=low, high=high, kind="complex", **options)
+
+
+def as_parts(x: Any) -> Any:
+    return np.stack([x.real, x.imag], -1)
+
+
+ROWS = [
+    Row("view_as_real", complex_numbers.view_as_real, as_parts, [(3, 4)], kind="complex",
+        empty=[(0, 3)], scalar=False),
+    Row("view_as_complex", complex_numbers.view_as_complex,
+        lambda x: x[..., 0] + 1j * x[..., 1], [(3, 4, 2)], note="float64", low=-1, high=1,
+        kind="double", empty=[(0, 2)]),
+    Row("from_parts", complex_numbers.from_parts, lambda a, b: a + 1j * b, [(3, 4), (4,)],
+        kind="double", empty=[(0, 4), (4,)], scalar=True),
+    Row("conj", complex_numbers.conj, np.conj, [(3, 4)], kind="complex", empty=[(0, 3)],
+        scalar=True),
+    unary("neg", np.negative),
+    unary("abs", np.abs, low=-1.0),
+    unary("exp", np.exp),
+    unary("exp2", np.exp2),
+    unary("expm1", np.expm1),
+    unary("log", np.log),
+    unary("log2", np.log2),
+    unary("log10", np.log10),
+    unary("log1p", np.log1p),
+    unary("sqrt", np.sqrt),
+    unary("rsqrt", lambda x: 1 / np.sqrt(x)),
+    unary("reciprocal", lambda x: 1 / x),
+    unary("sin", np.sin),
+    unary("cos", np.cos),
+    unary("tan", np.tan),
+    unary("asin", np.arcsin),
+    unary("acos", np.arccos),
+    unary("atan", np.arctan),
+    unary("sinh", np.sinh),
+    unary("cosh", np.cosh),
+    unary("tanh", np.tanh),
+    unary("asinh", np.arcsinh),
+    unary("acosh", np.arccosh),
+    unary("atanh", np.arctanh),
+    unary("sigmoid", sigmoid),
+    binary("add", np.add),
+    binary("sub", np.subtract),
+    binary("mul", np.multiply),
+    binary("div", np.divide),
+    binary("pow", np.power),
+    Row("pow", lambda x: elementwise.pow(x, 1 + 2j), lambda x: x ** (1 + 2j), [(3, 4)],
+        note="complex exponent", low=0.3, kind="double"),
+    Row("pow", lambda x: elementwise.pow(-2.0, x), lambda x: (-2 + 0j) ** x, [(3, 4)],
+        note="negative base", kind="complex"),
+    Row("mul", lambda x: elementwise.mul(x, 1j), lambda x: x * 1j, [(3, 4)], note="by i",
+        kind="double"),
+    Row("matmul", linalg.matmul, np.matmul, [(2, 3, 4), (4, 5)], note="complex", kind="complex"),
+    Row("sum", lambda x: reduce.sum(x, axis=1), lambda x: x.sum(1), [(3, 4)], note="complex",
+        kind="complex"),
+    Row("mean", reduce.mean, np.mean, [(3, 4)], note="complex", kind="complex"),
+    Row("prod", lambda x: reduce.prod(x, axis=1), lambda x: x.prod(1), [(3, 4)], note="complex",
+        kind="complex"),
+    Row("cumsum", lambda x: reduce.cumsum(x, axis=1), lambda x: x.cumsum(1), [(3, 4)],
+        note="complex", kind="complex"),
+    Row("cumprod", lambda x: reduce.cumprod(x, axis=1), lambda x: x.cumprod(1), [(3, 4)],
+        note="complex", kind="complex"),
+    Row("getitem", lambda x: index.getitem(x, index=(slice(None, None, 2), -1)),
+        lambda x: x[::2, -1], [(3, 4)], note="complex", kind="complex"),
+    Row("concatenate", lambda a, b: shape.concatenate(a, b, axis=0),
+        lambda a, b: np.concatenate([a, b]), [(2, 3), (1, 3)], note="complex", kind="complex"),
+]  # fmt: skip

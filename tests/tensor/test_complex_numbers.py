@@ -1,0 +1,238 @@
+"""Complex tensors: dtypes, construction, views, gradients, refusals."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient.autograd import Function, grad, gradcheck, gradgradcheck
+from gradient.errors import ArgumentError, AutogradError, DTypeError, ShapeError, TypeMismatch
+from gradient.io.safetensors import load_file, save_file
+from gradient.tensor import Tensor
+
+pytestmark = pytest.mark.cpu_only
+
+Z = np.array([[1 + 2j, -3.5j], [0, 1e6 - 1j]])
+
+
+def leaf(value: Any = Z) -> Tensor:
+    return gradient.tensor(value, requires_grad=True)
+
+
+def test_dtypes():
+    for dtype, real, bits in (
+        (gradient.complex64, gradient.float32, 64),
+        (gradient.complex128, gradient.float64, 128),
+    ):
+        assert dtype.is_complex and not dtype.is_floating_point and dtype.is_signed
+        assert dtype.bits == bits and dtype.to_real() is real and real.to_complex() is dtype
+        assert gradient.finfo(dtype).eps == gradient.finfo(real).eps
+    assert gradient.cfloat is gradient.complex64 and gradient.cdouble is gradient.complex128
+    assert gradient.tensor(1 + 2j).dtype is gradient.complex64
+    assert gradient.tensor([1, 2j, True]).dtype is gradient.complex64
+    assert gradient.tensor(Z).dtype is gradient.complex128
+    assert gradient.zeros(2, dtype=complex).dtype is gradient.complex64
+    assert gradient.full((2,), 1j).dtype is gradient.complex64
+
+
+def test_values_come_back():
+    z = gradient.tensor(Z)
+    assert z.tolist() == Z.tolist() and z[0, 0].item() == 1 + 2j and complex(z[0, 1]) == -3.5j
+    assert z.numpy().dtype == np.complex128
+    assert copy.deepcopy(z).tolist() == pickle.loads(pickle.dumps(z)).tolist() == Z.tolist()
+
+
+def test_files(tmp_path: Path):
+    z = gradient.tensor(Z).to(gradient.complex64)
+    save_file({"z": z}, tmp_path / "z.safetensors")
+    assert load_file(tmp_path / "z.safetensors")["z"].tolist() == z.tolist()
+
+
+def test_views_share_memory():
+    z = gradient.tensor(Z)
+    z.real[0, 0] = 7
+    z.imag = gradient.zeros(2, 2)
+    gradient.view_as_real(z)[1, 1, 1] = 5
+    assert z.tolist() == [[7, 0], [0, 1e6 + 5j]]
+    parts = gradient.ones(3, 2)
+    gradient.view_as_complex(parts).mul_(1j)
+    assert parts.tolist() == [[-1, 1]] * 3
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3), (1,)])
+def test_shapes_without_much_in_them(shape: tuple[int, ...]):
+    z = gradient.zeros(shape, dtype=gradient.complex64)
+    assert gradient.view_as_real(z).shape == (*shape, 2)
+    assert gradient.view_as_complex(gradient.zeros(*shape, 2)).shape == shape
+    for made in (z.real, z.imag, z.abs(), z.angle(), z.conj(), z.sgn()):
+        assert made.shape == shape
+
+
+def test_strides_of_views():
+    z = gradient.tensor(Z).T
+    assert gradient.view_as_real(z).tolist() == np.stack([Z.T.real, Z.T.imag], -1).tolist()
+    rows = gradient.arange(12.0).reshape(3, 4)[:, :2]
+    assert gradient.view_as_complex(rows).tolist() == [1j, 4 + 5j, 8 + 9j]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: gradient.view_as_complex(gradient.ones(2, 4).T), ShapeError, "contiguous"),
+        (
+            lambda: gradient.view_as_complex(gradient.ones(3)),
+            ShapeError,
+            "last dimension of size 2",
+        ),
+        (lambda: gradient.view_as_complex(gradient.ones(()).half()), DTypeError, "float32 or fl"),
+        (lambda: gradient.view_as_real(gradient.ones(2)), DTypeError, "a complex tensor"),
+        (lambda: gradient.ones(2).imag, DTypeError, "imag: expected a complex tensor"),
+        (lambda: gradient.complex(gradient.ones(2), gradient.ones(2).double()), DTypeError, "one"),
+        (lambda: gradient.polar(gradient.ones(2), 1.0), TypeMismatch, "a Tensor as angle"),
+        (lambda: gradient.tensor(1j, dtype=gradient.float32), ArgumentError, "can hold"),
+        (lambda: gradient.tensor(Z, dtype=gradient.float32), ArgumentError, "real part"),
+        (lambda: gradient.ones(2).fill_(1j), ArgumentError, "can hold"),
+        (lambda: gradient.ones(2).add_(1j), DTypeError, "can't be cast"),
+        (lambda: gradient.ones(2).__setitem__(0, gradient.tensor(1j)), DTypeError, "take .real"),
+        (lambda: leaf().sum().backward(), AutogradError, "only for real scalar outputs"),
+        (lambda: gradient.optim.Adam([leaf()]), DTypeError, "view_as_complex"),
+    ],
+)
+def test_errors(call: Callable[[], Any], kind: type[Exception], words: str):
+    with pytest.raises(kind, match=words):
+        call()
+
+
+REAL_ALONE = """
+z < z|z >= 1|z.max()|z.min(0)|z.argmax()|z.amax()|z.sort()|z.argsort()|z.topk(1)|z.median()
+z.relu()|z.floor()|z.ceil()|z.round()|z.trunc()|z.frac()|z.sign()|z.clamp(0, 1)|z.clamp(z, z)|z % 2
+z // 2|z.fmod(2)|z.erf()|z.lgamma()|z.softmax(0)|z.log_softmax(0)|z.logsumexp(0)|z.atan2(z)
+z.hypot(z)|z.copysign(1)|z.maximum(z)|z.fmax(z)|z.nan_to_num()|z.cummax(0)|z.kthvalue(1)
+z.quantile(0.5)|z.bitwise_not()|gradient.nn.functional.gelu(z)|gradient.histc(z)|z.clamp_(0, 1)
+gradient.nn.functional.layer_norm(z, (2,))|gradient.linalg.svd(z)|gradient.linalg.inv(z)
+z.scatter_reduce(0, i, z, "amax")
+gradient.arange(2.0) < z|gradient.maximum(gradient.ones(2), z)|1.0 > z|z.sinc()|z.deg2rad() < 1
+"""
+
+
+@pytest.mark.parametrize(
+    "expression", [e for row in REAL_ALONE.split("\n") for e in row.split("|") if e]
+)
+def test_what_takes_real_numbers_alone_says_so(expression: str):
+    """Never with the imaginary part left out."""
+    names = {"z": gradient.tensor(Z), "i": gradient.zeros(2, 2, dtype=gradient.int64)}
+    with pytest.raises((DTypeError, TypeMismatch)):
+        eval(expression, {"gradient": gradient, **names})
+
+
+def test_a_cast_to_real_numbers_warns():
+    z = gradient.tensor(Z)
+    with pytest.warns(UserWarning, match="discards the imaginary part"):
+        assert z.double().tolist() == Z.real.tolist()
+    assert z.bool().tolist() == (Z != 0).tolist()
+
+
+def test_gradients_are_those_of_the_parts():
+    """dL/dx + i dL/dy, and the real part for a real input."""
+    z, x = leaf([1 + 2j, 3 - 1j]), leaf([1.0, 2.0])
+    (z * x).abs().sum().backward()
+    assert np.allclose(z.grad.numpy(), np.array([1, 2]) * z.detach().sgn().numpy())
+    assert x.grad.dtype is gradient.float32
+    assert np.allclose(x.grad.numpy(), np.abs([1 + 2j, 3 - 1j]))
+
+
+def test_gradients_at_edges():
+    z = leaf([0j, math.inf + 1j, complex(0, -0.0)])
+    (g,) = grad(z[:1].abs().sum() + z[2:].angle().sum() + z[2:].sgn().abs().sum(), z)
+    assert g.tolist() == [0, 0, 0]
+
+
+def test_hooks_and_retained_gradients_see_what_users_see():
+    z = leaf([1 + 2j])
+    seen: list[Any] = []
+    w = z * (2 - 1j)
+    w.retain_grad()
+    w.register_hook(lambda g: seen.append(g.tolist()))
+    z.register_hook(lambda g: g * 1j)
+    w.backward(gradient.tensor([1 + 1j]))
+    assert seen == [[1 + 1j]] == [w.grad.tolist()]
+    assert z.grad.tolist() == [(1 + 1j) * (2 + 1j) * 1j]
+
+
+class Square(Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return z * z
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        return g * 2 * z.conj()
+
+
+def test_functions_of_ones_own_and_checkpoints():
+    z = gradient.tensor([[1 + 2j, -0.5j], [0.3, 2 - 1j]]).cdouble().requires_grad_()
+    assert gradcheck(Square.apply, z) and gradgradcheck(Square.apply, z)
+    assert gradcheck(lambda t: gradient.autograd.checkpoint(lambda u: (u * u).exp(), t), z)
+
+
+def test_gradcheck_finds_a_missing_conjugate():
+    class Wrong(Square):
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            (z,) = ctx.saved_tensors
+            return g * 2 * z
+
+    with pytest.raises(gradient.autograd.GradcheckError, match="imag"):
+        gradcheck(Wrong.apply, gradient.tensor([1 + 2j]).cdouble().requires_grad_())
+
+
+def test_writes_through_views_of_parts():
+    def run(z: Tensor, x: Tensor) -> Tensor:
+        y = z * 1
+        parts = gradient.view_as_real(y)
+        y.real[0] = x[0]
+        y.imag.mul_(x)
+        y.mul_(1j)
+        return y.exp() * parts.sum()
+
+    z = gradient.tensor([[1 + 2j, -0.5j], [0.3, 2 - 1j]]).cdouble().requires_grad_()
+    x = gradient.tensor([[0.5, 1.5], [-1.0, 2.0]]).double().requires_grad_()
+    assert gradcheck(run, (z, x)) and gradgradcheck(run, (z, x))
+
+
+def test_rotary_embedding_as_llama_has_it():
+    """Against the rotation by cos and sin."""
+    x = gradient.randn(2, 3, 4, 8, requires_grad=True)
+    freqs = gradient.outer(gradient.arange(3.0), 1.0 / 100.0 ** (gradient.arange(4.0) / 4))
+    turns = gradient.polar(gradient.ones_like(freqs), freqs)
+    pairs = gradient.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    out = gradient.view_as_real(pairs * turns[None, :, None, :]).flatten(3)
+    cos, sin = freqs.cos()[None, :, None, :], freqs.sin()[None, :, None, :]
+    even, odd = x[..., ::2], x[..., 1::2]
+    expected = gradient.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(3)
+    assert gradient.allclose(out, expected, atol=1e-6)
+    g = gradient.randn(out.shape)
+    (a,), (b,) = grad(out, x, g), grad(expected, x, g)
+    assert gradient.allclose(a, b, atol=1e-6)
+
+
+def test_a_compiled_step_is_the_same():
+    def step(z: Tensor, x: Tensor) -> Tensor:
+        return (z * x).exp().abs().sum()
+
+    compiled = gradient.compile(step)
+    z, x = leaf([0.5 + 1j, 0.25j]), gradient.tensor([1.0, 2.0])
+    for _ in range(4):
+        (eager,) = grad(step(z, x), z)
+        (replayed,) = grad(compiled(z, x), z)
+        assert eager.tolist() == replayed.tolist()
