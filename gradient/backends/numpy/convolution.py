@@ -52,6 +52,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         options: ConvolutionOptions,
     ) -> np.ndarray:
         if _pointwise(weight.shape, options):
+            x = _met(x, options)
             y = self.convolution(_in_a_row(x), _in_a_row(weight), bias, _one_by_one(options))
             return y.reshape(*y.shape[:2], *x.shape[2:])
         windows = options.windows(x.shape[2:], weight.shape[2:])
@@ -74,10 +75,15 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         self, g: np.ndarray, weight: np.ndarray, shape: Shape, options: ConvolutionOptions
     ) -> np.ndarray:
         if _pointwise(weight.shape, options):
-            row = *shape[:2], math.prod(shape[2:])
-            return self.convolution_input_grad(
+            row = *shape[:2], math.prod(g.shape[2:])
+            gx = self.convolution_input_grad(
                 _in_a_row(g), _in_a_row(weight), row, _one_by_one(options)
-            ).reshape(shape)
+            ).reshape(*shape[:2], *g.shape[2:])
+            if math.prod(options.stride) == 1:
+                return gx
+            out = np.zeros(shape, gx.dtype)
+            _met(out, options)[...] = gx
+            return out
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
         phases = _phases(weight.shape[2:], shape[2:], options)
@@ -125,7 +131,7 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if _pointwise(shape, options):
             row = *shape[:2], 1
             return self.convolution_weight_grad(
-                _in_a_row(g), _in_a_row(x), row, _one_by_one(options)
+                _in_a_row(g), _in_a_row(_met(x, options)), row, _one_by_one(options)
             ).reshape(shape)
         if not _supported(g.size // max(1, g.shape[1]) * math.prod(shape), g, x):
             return super().convolution_weight_grad(g, x, shape, options)
@@ -384,10 +390,15 @@ def three(numbers: Sequence[int], missing: int) -> np.ndarray:
 def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
     """Whether each output is of one place of the input, and there are rows to put together."""
     return (
-        len(weight) > 3
-        and math.prod(weight[2:]) == math.prod(options.stride) == 1
+        (len(weight) > 3 or (len(weight) == 3 and options.stride[0] > 1))
+        and math.prod(weight[2:]) == 1
         and not any(before or after for before, after in options.padding)
     )
+
+
+def _met(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
+    """A view of the places of x that a window of one number meets."""
+    return x[(..., *(slice(None, None, step) for step in options.stride))]
 
 
 def _in_a_row(x: np.ndarray) -> np.ndarray:

@@ -135,13 +135,15 @@ def to_panels(start, stop, g, plane, groups, outputs, panels):
                 if valid == width and pixels == width:
                     transpose(g, source + p, plane, panels, to, pair)
                     continue
-                for i in range(valid):
-                    for j in range(pixels):
-                        square[i * width + j] = g[source + i * plane + p + j]
-                for i in range(valid, width):
-                    for j in range(pixels):
-                        square[i * width + j] = 0
-                transpose(square, 0, width, turned, 0, width)
+                if valid == width and source + p + width * plane + width <= g.size:
+                    # What is read after a row's end is not stored.
+                    transpose(g, source + p, plane, turned, 0, width)
+                else:
+                    for i in range(width):
+                        for j in range(pixels):
+                            inside = i < valid
+                            square[i * width + j] = g[source + i * plane + p + j] if inside else 0
+                    transpose(square, 0, width, turned, 0, width)
                 for j in range(pixels):
                     store(panels, to + j * pair, load(turned, j * width))
 
