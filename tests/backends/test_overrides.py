@@ -16,7 +16,7 @@ from gradient import backends
 from gradient.backends.array_api import ArrayAPIBackend
 from gradient.backends.base import Backend
 from gradient.backends.cuda.backend import CudaBackend
-from gradient.backends.numpy import NumpyBackend, blas, kernels, threads
+from gradient.backends.numpy import NumpyBackend, blas, gemm, kernels, threads
 from gradient.backends.options import (
     AdamWOptions,
     AttentionOptions,
@@ -97,6 +97,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradient.backends.composed.packed.CHUNK", 2048)
     monkeypatch.setattr(blas, "ONE_THREAD", 0)
     monkeypatch.setattr(blas, "MANY_THREADS", 0)
+    for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
+        monkeypatch.setattr(gemm, name, 0)
 
 
 @pytest.fixture

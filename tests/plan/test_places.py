@@ -10,7 +10,7 @@ import pytest
 
 import gradient
 import gradient.functional as F
-from gradient.backends.numpy import blas
+from gradient.backends.numpy import blas, gemm, threads
 from gradient.plan import record
 from gradient.plan.executors import CpuExecutor
 
@@ -86,4 +86,16 @@ def test_a_large_linear_writes_to_its_place() -> None:
     executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
     if blas.openblas() is not None:
         assert [step[0] for step in executor.program] == [blas.matmul]
+    assert executor.run([], {})[0].tobytes() == recording.result.numpy().tobytes()
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_larger_products_are_tasks(biased: bool) -> None:
+    if not gemm.takes(np.ones((100, 200), "f"), np.ones((200, 300), "f")):
+        pytest.skip("no kernels for this processor")
+    x, weight, bias = gradient.randn(2, 64, 80), gradient.randn(130, 80), gradient.randn(130)
+    recording = record(lambda: F.linear(x, weight, bias if biased else None) @ weight)
+    outputs = tuple(ref for _, ref in recording.survivors)
+    executor = CpuExecutor(replace(recording.plan, outputs=outputs), poison=True)
+    assert [step[0] for step in executor.program] == [threads.run_tasks]
     assert executor.run([], {})[0].tobytes() == recording.result.numpy().tobytes()

@@ -16,6 +16,7 @@ from gradient.backends.numpy.bounds import CheckedIndices
 from gradient.backends.numpy.cached_attention import CachedAttentionKernels
 from gradient.backends.numpy.convolution import ConvolutionKernels
 from gradient.backends.numpy.elementwise import ElementwiseKernels
+from gradient.backends.numpy.gemm import GemmKernels
 from gradient.backends.numpy.grouped import GroupedKernels
 from gradient.backends.numpy.linear import LinearKernels
 from gradient.backends.numpy.norms import NormKernels
@@ -39,6 +40,7 @@ class NumpyBackend(
     GroupedKernels,
     PanelKernels,
     LinearKernels,
+    GemmKernels,
     MatmulOnThreads,
     ConvolutionKernels,
     BatchNormKernels,

@@ -1,8 +1,8 @@
 """`linear` by kernels that read a weight of 32 or 16 bits as it is stored, once.
 
-An output's bits do not depend on how many rows of x are computed together, up to MANY_ROWS in
-float32, as those of a BLAS library do: so a text does not depend on the texts beside it, nor on the
-pieces in which it came.
+An output's bits do not depend on how many rows of x are computed together, as those of a BLAS
+library do (which takes more than MANY_ROWS in float32, where `gemm` has no kernel): so a text does
+not depend on the texts beside it, nor on the pieces in which it came.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from gradient.backends import small_calls
 from gradient.backends.composed.attention import AttentionDefaults
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import gemm, kernels, threads
 from gradient.backends.packed import PackedArray
 from gradient.dtypes import HALF_PRECISION, bfloat16, float32
 
@@ -29,9 +29,11 @@ PANELS = 4
 CHUNK_OF_PAIRS = 64
 """Rows of W that a thread takes at a time for many rows of x in pairs of bfloat16 numbers."""
 
+FEW_ROWS = 12
+"""Rows of x up to which no other kernel is as quick in float32."""
+
 MANY_ROWS = 512
-"""Rows of x beyond which BLAS is as quick in float32: those of training steps, not of a prompt's
-chunk."""
+"""Rows of x beyond which BLAS is as quick in float32, for what `gemm` does not take."""
 
 PADDING = 16
 """Numbers after each row of x: rows a power of two apart would compete for the same few lines of
@@ -139,9 +141,15 @@ def takes(
         and type(x) is np.ndarray
         and x.dtype == weight.dtype
         and x.size > 0
-        and (x.dtype != float32.numpy or x.size <= MANY_ROWS * weight.shape[1])
+        and (x.dtype != float32.numpy or _few(x, weight, bias))
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and kernels.available()
         and kernels.load("linear").converts_float16()
     )
+
+
+def _few(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether x has so few rows that the kernel pays in float32. The one for more has its bits."""
+    rows = x.size // max(1, weight.shape[1])
+    return rows <= FEW_ROWS or (rows <= MANY_ROWS and not gemm.takes_linear(x, weight, bias))

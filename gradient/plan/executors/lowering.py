@@ -16,7 +16,7 @@ import numpy as np
 
 from gradient import backends
 from gradient.backends import small_calls
-from gradient.backends.numpy import blas, grouped, kernels, linear
+from gradient.backends.numpy import blas, gemm, grouped, kernels, linear
 from gradient.errors import ArgumentError, sentence
 from gradient.plan.executors import fused
 from gradient.plan.executors.program import Step, task
@@ -102,6 +102,8 @@ def _matmul(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     a, b = args
     if a.dtype.char not in "fd" or a.dtype != b.dtype:
         return None
+    if gemm.takes(a, b) and out.flags.c_contiguous:
+        return [(task, gemm.launch(a, b, None, out))]
     if blas._large(a, b) and blas.openblas() is not None:
         return [(blas.matmul, (a, b, None, out))] if out.flags.c_contiguous else None
     return [(np.matmul, (a, b, out))]
@@ -115,6 +117,8 @@ def _linear(args: tuple[Any, ...], options: dict[str, Any], out: Any) -> list[St
     views = np.may_share_memory(rows, x) and np.may_share_memory(places, out)
     if linear.takes(weight, x, bias):  # a kernel, whose bits are not BLAS's
         return None
+    if gemm.takes_linear(x, weight, bias) and places.flags.c_contiguous and views:
+        return [(task, gemm.linear_launch(x, weight, bias, out))]
     if bias.dtype != x.dtype or not blas._large(x, weight, transposed=True) or not views:
         return None
     if blas.openblas() is None or not places.flags.c_contiguous:

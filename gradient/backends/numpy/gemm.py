@@ -1,0 +1,173 @@
+"""Float32 matrix products by a kernel of our own, in any layout and without a copy.
+
+They are kernels like others, so that a recorded step's products stand in its list of tasks, where
+an OpenBLAS product has Python before and after it. An element's bits do not depend on the number of
+threads, nor on what other rows and columns the product has.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.packed import PackedArray
+from gradient.dtypes import float32
+
+FEW_PRODUCTS = 1 << 20
+"""Multiplications up to which a product is left to NumPy."""
+
+FEW_ROWS, FEW_COLUMNS = 12, 32
+"""Of a result: with less, much of a tile would be computed in vain."""
+
+BLOCK_ROWS, BLOCK_COLUMNS = 384, 512
+"""The largest block of a result that a thread computes at a time."""
+
+BLOCKS = 8
+"""Blocks into which a product is cut, if it is large enough, so that threads end together."""
+
+BLOCK_PRODUCTS = 1 << 22
+"""Multiplications of a block below which packing its operands costs too much."""
+
+
+class GemmKernels(AttentionDefaults[np.ndarray]):
+    """Overrides of the matrix products."""
+
+    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if not takes(a, b):
+            return super().matmul(a, b)
+        shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = np.empty((*shape, a.shape[-2], b.shape[-1]), np.float32)
+        threads.parallel_for(*launch(a, b, None, out))
+        return out
+
+    def linear(
+        self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
+    ) -> np.ndarray:
+        if not takes_linear(x, weight, bias):
+            return super().linear(x, weight, bias)
+        out = np.empty((*x.shape[:-1], weight.shape[0]), np.float32)
+        threads.parallel_for(*linear_launch(x, weight, bias, out))
+        return out
+
+
+def takes(a: Any, b: Any) -> bool:
+    """Whether the kernel takes a @ b."""
+    return (
+        _is_matrix(a)
+        and _is_matrix(b)
+        and a.shape[-1] == b.shape[-2]
+        and b.size > 0
+        and _is_worth(a.shape[-2], a.size, b.shape[-1])
+    )
+
+
+def takes_linear(x: Any, weight: Any, bias: np.ndarray | None) -> bool:
+    """Whether the kernel takes x @ weight.T (+ bias)."""
+    return (
+        _is_matrix(x)
+        and _is_matrix(weight)
+        and weight.ndim == 2
+        and x.shape[-1] == weight.shape[1] > 0
+        and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == float32.numpy))
+        and _is_worth(x.size // x.shape[-1], x.size, weight.shape[0])
+    )
+
+
+def _is_matrix(x: Any) -> bool:
+    """Whether the kernel reads such an array, of one matrix or several."""
+    return type(x) is np.ndarray and x.dtype == float32.numpy and x.ndim > 1 and min(x.strides) >= 0
+
+
+def _is_worth(rows: int, size: int, columns: int) -> bool:
+    """Whether the kernel is quicker than BLAS where so many rows, of `size` numbers in all, are
+    multiplied by so many columns."""
+    return (
+        size * columns > FEW_PRODUCTS
+        and rows >= FEW_ROWS
+        and columns >= FEW_COLUMNS
+        and _is_compiled()
+    )
+
+
+@functools.cache
+def _is_compiled() -> bool:
+    """Whether there are kernels, for a processor whose vectors the tiles are made for."""
+    return kernels.available() and kernels.load("cpu").BYTES >= 32
+
+
+def launch(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None, out: np.ndarray) -> Any:
+    """What `parallel_for` is to be given for out = a @ b, `out` being contiguous. For each 256 of
+    k an element has one chain of sums."""
+    return _launch(a, b, bias, out, False)
+
+
+def linear_launch(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, out: Any) -> Any:
+    """As `launch`, for out = x @ weight.T (+ bias). An element is one chain of sums in the order of
+    k, as it is with few rows (`kernels.dense`)."""
+    rows = x.reshape(-1, x.shape[-1])
+    return _launch(rows, weight.T, bias, out.reshape(-1, out.shape[-1]), True)
+
+
+def _launch(a: Any, b: Any, bias: np.ndarray | None, out: np.ndarray, chained: bool) -> Any:
+    *batch, m, n = out.shape
+    k, matrices = a.shape[-1], math.prod(batch)
+    rows, columns = _blocks(m, n, k, matrices)
+    bias = np.empty(0, np.float32) if bias is None else kernels.contiguous(bias)
+    return (
+        *(kernels.load("gemm").product, matrices * -(-m // rows) * -(-n // columns), 1),
+        *(*_operand(a, batch), *_operand(b, batch), bias, out.reshape(-1), n),
+        *(m, n, k, rows, columns, chained),
+    )
+
+
+def _blocks(m: int, n: int, k: int, matrices: int) -> tuple[int, int]:
+    """The rows and columns of a block."""
+    family = kernels.load("gemm")
+    down, across = -(-m // BLOCK_ROWS), -(-n // BLOCK_COLUMNS)
+    while matrices * down * across < BLOCKS and m * n * k >= 2 * BLOCK_PRODUCTS * down * across:
+        if m * across > n * down:
+            down += 1
+        else:
+            across += 1
+    rows = -(-m // (down * family.ROWS)) * family.ROWS
+    columns = -(-n // (across * family.PAIR)) * family.PAIR
+    return rows, columns
+
+
+def _operand(x: np.ndarray, batch: list[int]) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """A matrix, or a batch of them, as the kernel takes it: the memory from its first number to its
+    last, where each matrix begins, and the distances of rows and columns."""
+    steps = [stride // 4 for stride in x.strides]
+    starts = np.zeros((1,) * len(batch), np.int64)
+    for axis, (size, step) in enumerate(zip(x.shape[-3::-1], steps[-3::-1], strict=True), 1):
+        if size > 1:
+            along = [size if i == len(batch) - axis else 1 for i in range(len(batch))]
+            starts = starts + (np.arange(size) * step).reshape(along)
+    starts = np.broadcast_to(starts, batch).reshape(-1)
+    return _memory(x, steps), kernels.contiguous(starts), steps[-2], steps[-1]
+
+
+def _memory(x: np.ndarray, steps: list[int]) -> np.ndarray:
+    """The numbers from the first one of `x` to the last, flat and, for the sake of its type alone,
+    writable."""
+    if x.flags.carray:
+        return x.reshape(-1)
+    if x.T.flags.carray:
+        return x.T.reshape(-1)
+    span = 1 + sum((size - 1) * step for size, step in zip(x.shape, steps, strict=True))
+    return np.asarray(_Numbers(x, span))
+
+
+class _Numbers:
+    """What an array of so many float32 numbers from an array's first is made of."""
+
+    def __init__(self, x: np.ndarray, span: int) -> None:
+        self.held = x
+        self.__array_interface__ = {
+            "data": (x.ctypes.data, False), "shape": (span,), "typestr": x.dtype.str, "version": 3,
+        }  # fmt: skip

@@ -1,0 +1,202 @@
+"""Float32 products by the kernel for matrices in any layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends
+from gradient.backends.numpy import gemm, linear, threads
+
+pytestmark = pytest.mark.cpu_only
+
+be: Any = backends.get("cpu")
+
+SIZES = [
+    *((1, 1, 1), (12, 16, 32), (13, 17, 33), (11, 300, 31), (25, 257, 70), (6, 1, 16)),
+    *((100, 256, 64), (7, 600, 9), (40, 50, 129)),
+]
+"""Rows, k and columns: whole tiles, parts of them, one block of k and several."""
+
+
+def in_parts(x: np.ndarray) -> np.ndarray:
+    """Every other row and third column of a larger array; what lies between is NaN."""
+    large = np.full((*x.shape[:-2], 2 * x.shape[-2], 3 * x.shape[-1]), np.nan, np.float32)
+    large[..., ::2, ::3] = x
+    return large[..., ::2, ::3]
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    x.flags.writeable = False
+    return x
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "C": lambda x: x,
+    "transposed": lambda x: np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2),
+    "in parts": in_parts,
+    "read-only": read_only,
+}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has small products go to the kernel too."""
+    if not gemm._is_compiled():
+        pytest.skip("no kernels for this processor")
+    for name in ("FEW_PRODUCTS", "FEW_ROWS", "FEW_COLUMNS"):
+        monkeypatch.setattr(gemm, name, 0)
+
+
+@pytest.fixture
+def pool() -> Iterator[Callable[[int], None]]:
+    before = threads.get_num_threads()
+    yield threads.set_num_threads
+    threads.set_num_threads(before)
+
+
+def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def check(got: np.ndarray, a: np.ndarray, b: np.ndarray, bias: Any = 0.0) -> None:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    terms = np.abs(a) @ np.abs(b) + np.abs(bias)
+    assert got.dtype == np.float32
+    assert (np.abs(got - (a @ b + bias)) <= (a.shape[-1] + 2) * 2.0**-24 * terms).all()
+
+
+@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize("first", LAYOUTS)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_layouts(sizes: tuple[int, int, int], first: str, second: str, rng: Any) -> None:
+    m, k, n = sizes
+    a, b = LAYOUTS[first](draw(rng, m, k)), LAYOUTS[second](draw(rng, k, n))
+    assert gemm.takes(a, b)
+    check(be.matmul(a, b), a, b)
+
+
+@pytest.mark.parametrize("blocks", [(12, 32), (24, 96), (36, 64)])
+def test_blocks_do_not_change_a_bit(blocks: tuple[int, int], monkeypatch: Any, rng: Any) -> None:
+    a, b, bias = draw(rng, 70, 520), draw(rng, 200, 520), draw(rng, 200)
+    products = [lambda: be.matmul(a, b.T), lambda: gemm.GemmKernels.linear(be, a, b, bias)]
+    expected = [product() for product in products]
+    monkeypatch.setattr(gemm, "BLOCK_ROWS", blocks[0])
+    monkeypatch.setattr(gemm, "BLOCK_COLUMNS", blocks[1])
+    for product, whole in zip(products, expected, strict=True):
+        assert product().tobytes() == whole.tobytes()
+    assert be.matmul(a[5:30], b[9:75].T).tobytes() == expected[0][5:30, 9:75].tobytes()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_threads_do_not_change_a_bit(number: int, pool: Any, rng: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(gemm, "BLOCK_PRODUCTS", 1 << 12)
+    a, b = draw(rng, 2, 150, 300), draw(rng, 300, 170)
+    pool(1)
+    expected = be.matmul(a, b)
+    pool(number)
+    for _ in range(20):
+        assert be.matmul(a, b).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((3, 20, 30), (3, 30, 40)), ((20, 30), (3, 30, 40)), ((3, 20, 30), (30, 40)),
+        ((2, 1, 20, 30), (3, 30, 40)), ((1, 20, 30), (4, 1, 30, 40)), ((2, 3, 5, 7), (2, 1, 7, 5)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_batches(a: tuple[int, ...], b: tuple[int, ...], layout: str, rng: Any) -> None:
+    x, y = LAYOUTS[layout](draw(rng, *a)), LAYOUTS[layout](draw(rng, *b))
+    assert gemm.takes(x, y)
+    check(be.matmul(x, y), x, y)
+
+
+def test_heads_and_expanded_batches(rng: Any) -> None:
+    q = draw(rng, 2, 30, 4, 16)  # as attention splits its heads
+    x, y = q.transpose(0, 2, 1, 3), q.transpose(0, 2, 3, 1)
+    check(be.matmul(x, y), x, y)
+    same = np.broadcast_to(draw(rng, 20, 16), (5, 20, 16))
+    other = np.broadcast_to(np.float32(3), (5, 16, 8))
+    check(be.matmul(same, other), same, other)
+
+
+def test_nothing_to_multiply() -> None:
+    for a, b in [((0, 5), (5, 3)), ((5, 0), (0, 3)), ((5, 3), (3, 0)), ((0, 5, 3), (3, 4))]:
+        x, y = np.ones(a, np.float32), np.ones(b, np.float32)
+        np.testing.assert_array_equal(be.matmul(x, y), np.matmul(x, y))
+    with pytest.raises(gradient.errors.GradientError):
+        gradient.ones(20, 30) @ gradient.ones(31, 40)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_special_numbers_stay_in_their_rows_and_columns(special: float, rng: Any) -> None:
+    a, b = draw(rng, 29, 270), draw(rng, 270, 45)
+    expected = be.matmul(a, b)
+    a[13, 262] = special
+    got = be.matmul(a, b)
+    np.testing.assert_array_equal(np.delete(got, 13, 0), np.delete(expected, 13, 0))
+    assert not np.isfinite(got[13]).any()
+    a[13, 262] = 0
+    b[3, 44] = special
+    got = be.matmul(a, b)
+    np.testing.assert_array_equal(np.isfinite(got[:, 44]), np.zeros(29, bool))
+    assert np.isfinite(got[:, :44]).all()
+
+
+def test_linear_has_the_bits_of_the_kernel_for_few_rows(rng: Any) -> None:
+    weight, bias, x = draw(rng, 130, 700), draw(rng, 130), draw(rng, 2, 40, 700)
+    assert not linear.takes(weight, x, bias)
+    got = be.linear(x, weight, bias)
+    check(got.reshape(80, 130), x.reshape(80, 700), weight.T, bias.astype(np.float64))
+    assert linear.takes(weight, x[0, :7], bias)
+    assert be.linear(x[0, :7], weight, bias).tobytes() == got[0, :7].tobytes()
+    assert be.linear(x, weight).tobytes() != got.tobytes()
+
+
+def test_offsets_of_a_million(rng: Any) -> None:
+    a, b = draw(rng, 30, 300) + np.float32(1e6), draw(rng, 300, 40)
+    check(be.matmul(a, b), a, b)
+
+
+def test_what_the_kernel_does_not_take(rng: Any) -> None:
+    a, b = draw(rng, 20, 30), draw(rng, 30, 40)
+    assert gemm.takes(a, b)
+    assert not gemm.takes(a.astype(np.float64), b.astype(np.float64))
+    assert not gemm.takes(a, b.astype(np.float64))
+    assert not gemm.takes(a[:, ::-1], b)
+    assert not gemm.takes(a, b[1:])
+    assert not gemm.takes(a[0], b)
+    assert not gemm.takes_linear(a, b.T, np.ones(39, np.float32))
+    assert not gemm.takes_linear(a, b.T, np.ones(40))
+    check(be.matmul(a[:, ::-1], b), a[:, ::-1], b)
+
+
+def test_a_compiled_step_has_the_bits_of_an_eager_one(rng: Any) -> None:
+    layers = gradient.nn.Linear(64, 48), gradient.nn.Linear(48, 64)
+    x = gradient.tensor(draw(rng, 40, 64))
+
+    def step(x: Any) -> Any:
+        loss = (layers[1](layers[0](x).relu()) ** 2).mean()
+        for layer in layers:
+            layer.weight.grad = None
+        loss.backward()
+        return loss.detach()
+
+    eager = step(x)
+    grads = [layer.weight.grad.numpy().copy() for layer in layers]
+    compiled = gradient.compile(step, fullgraph=True)
+    for _ in range(4):
+        assert compiled(x).item() == eager.item()
+    for layer, grad in zip(layers, grads, strict=True):
+        assert layer.weight.grad.numpy().tobytes() == grad.tobytes()
