@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from gradient import functional as F
 from gradient.autograd.forwarding import forwarded
+from gradient.linalg.householder import householder_product
+from gradient.linalg.powers import multi_dot
 from gradient.tensor import Tensor
 
 avg_pool1d = forwarded(F.avg_pool1d)
@@ -76,3 +78,30 @@ def group_norm(
     cudnn_enabled: bool = True,
 ) -> Tensor:
     return F.group_norm(input, num_groups, weight, bias, eps)
+
+
+@forwarded
+def adjoint(input: Tensor) -> Tensor:
+    """`input.mH`"""
+    return input.mH
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """`linalg.multi_dot(matrices)`"""
+    return multi_dot(matrices)
+
+
+def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
+    """The index in each dimension of elements that are counted in row-major order."""
+    sizes = [shape] if isinstance(shape, int) else list(shape)
+    rest, found = indices, []
+    for size in reversed(sizes):
+        found.append(rest % size)
+        rest = rest // size
+    return tuple(reversed(found))
+
+
+@forwarded
+def orgqr(input: Tensor, input2: Tensor) -> Tensor:
+    """`linalg.householder_product(input, input2)`"""
+    return householder_product(input, input2)

@@ -70,6 +70,12 @@ FUNCTIONAL = (
 RENAMED = {
     **{f"gradient.{name}_copy": f"gradient.compat.copies.{name}_copy" for name in COPIES},
     **{f"gradient.{name}": f"gradient.compat.functional.{name}" for name in FUNCTIONAL},
+    "gradient.adjoint": "gradient.compat.functional.adjoint",
+    "gradient.chain_matmul": "gradient.compat.functional.chain_matmul",
+    "gradient.fix": "gradient.trunc",
+    "gradient.ger": "gradient.outer",
+    "gradient.orgqr": "gradient.compat.functional.orgqr",
+    "gradient.unravel_index": "gradient.compat.functional.unravel_index",
     "gradient.unsafe_chunk": "gradient.compat.copies.unsafe_chunk",
     "gradient.unsafe_split": "gradient.split",
     "gradient.unsafe_split_with_sizes": "gradient.compat.copies.unsafe_split_with_sizes",

@@ -19,6 +19,7 @@ from gradient.linalg.lu import (
 from gradient.linalg.lu import lu_solve as solve_by_lu
 from gradient.ops import decompositions as ops
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import number_of
 from gradient.tensor.creation import eye
 
 __all__ = [
@@ -75,7 +76,7 @@ def inverse(input: Tensor) -> Tensor:
 @forwarded
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
     """`linalg.pinv`."""
-    return solving.pinv(input, rtol=rcond)
+    return solving.pinv(input, rtol=number_of("pinverse", "rcond", rcond))
 
 
 @forwarded
@@ -125,6 +126,7 @@ def qr(input: Tensor, some: bool = True) -> decompositions.QR:
 @forwarded
 def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVD:
     """`linalg.svd` with V for V^T, reduced where `some`. Without `compute_uv` U and V are zeros."""
+    input = matrices("svd", input)
     if not compute_uv:
         m, n = input.shape[-2:]
         batch = input.shape[:-2]

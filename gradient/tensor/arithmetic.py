@@ -288,9 +288,11 @@ class Arithmetic(TensorBase):
     clip = clamp
 
     def clamp_min(self, min: Tensor | Number) -> Tensor:
+        """The larger of each element and `min`."""
         return self.clamp(min=_bound("clamp_min", "min", min))
 
     def clamp_max(self, max: Tensor | Number) -> Tensor:
+        """The smaller of each element and `max`."""
         return self.clamp(max=_bound("clamp_max", "max", max))
 
     def where(self, condition: Tensor, other: Tensor | Number) -> Tensor:

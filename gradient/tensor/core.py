@@ -30,8 +30,9 @@ from gradient.tensor.new import NewLike
 from gradient.tensor.packed import Unpacking, untrainable
 from gradient.tensor.pairings import Pairings
 from gradient.tensor.printing import represent
-from gradient.tensor.products import Products
-from gradient.tensor.real_functions import RealFunctions
+from gradient.tensor.products import LinearAlgebra, Products
+from gradient.tensor.questions import Questions
+from gradient.tensor.real_functions import NumberFunctions, RealFunctions
 from gradient.tensor.rearranging import Rearranging
 from gradient.tensor.scans import Scans
 from gradient.tensor.segments import Segments
@@ -62,12 +63,15 @@ class Tensor(
     Arithmetic,
     RealFunctions,
     ComplexNumbers,
+    NumberFunctions,
     SpecialFunctions,
     Rearranging,
     Pairings,
     Scans,
     Segments,
     Statistics,
+    LinearAlgebra,
+    Questions,
 ):
     """An n-dimensional array of one dtype on one device, with PyTorch's methods.
 

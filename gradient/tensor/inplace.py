@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self
 
-from gradient.autograd.variable import Number, Variable, wrap
+import numpy as np
+
+from gradient.autograd.variable import Number, Variable
+from gradient.autograd.variable import wrap as wrapped
 from gradient.backends.packed import is_packed
-from gradient.dtypes import dtype_of
+from gradient.dtypes import DType, dtype_of, float64
 from gradient.errors import DTypeError, ShapeError, sentence
 from gradient.ops import comparison, elementwise
 from gradient.tensor.arguments import (
@@ -19,11 +22,17 @@ from gradient.tensor.arguments import (
     warn_of_discarded,
 )
 from gradient.tensor.arithmetic import Arithmetic
+from gradient.tensor.complex_numbers import ComplexNumbers
 from gradient.tensor.indexing import Indexing
-from gradient.tensor.overwrite import overwrite, overwrite_at
+from gradient.tensor.overwrite import become_view, overwrite, overwrite_at
 from gradient.tensor.packed import overwrite_parts, refuse
+from gradient.tensor.pairings import Pairings
+from gradient.tensor.products import Products
+from gradient.tensor.real_functions import NumberFunctions, RealFunctions
+from gradient.tensor.segments import Segments
 from gradient.tensor.shaping import Shaping
 from gradient.tensor.special_functions import SpecialFunctions
+from gradient.tensor.statistics import Statistics
 
 if TYPE_CHECKING:
     from gradient.tensor.core import Tensor
@@ -42,6 +51,18 @@ def in_place(method: Method[P]) -> Method[P]:
 
     run.__name__ = name
     run.__doc__ = f"In-place form of `{method.__name__}`."
+    vars(run)["__wrapped__"] = method  # for its signature
+    return run
+
+
+def answered(method: Method[P]) -> Method[P]:
+    """As `in_place`, of a question: the answer is cast to the tensor's dtype."""
+
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        return self.copy_(method(self, *args, **kwargs))
+
+    run.__name__ = method.__name__ + "_"
+    run.__doc__ = f"In-place form of `{method.__name__}`, in this tensor's dtype."
     vars(run)["__wrapped__"] = method  # for its signature
     return run
 
@@ -73,31 +94,74 @@ class InPlace(Arithmetic):
     __ixor__ = augmented(comparison.bitwise_xor)
 
     abs_ = in_place(Arithmetic.abs)
+    absolute_ = in_place(Arithmetic.absolute)
+    acos_ = in_place(Arithmetic.acos)
+    acosh_ = in_place(Arithmetic.acosh)
     add_ = in_place(Arithmetic.add)
     addcdiv_ = in_place(Arithmetic.addcdiv)
     addcmul_ = in_place(Arithmetic.addcmul)
+    arccos_ = in_place(Arithmetic.arccos)
+    arccosh_ = in_place(Arithmetic.arccosh)
+    arcsin_ = in_place(Arithmetic.arcsin)
+    arcsinh_ = in_place(Arithmetic.arcsinh)
+    arctan_ = in_place(Arithmetic.arctan)
+    arctan2_ = in_place(Arithmetic.arctan2)
+    arctanh_ = in_place(Arithmetic.arctanh)
+    asin_ = in_place(Arithmetic.asin)
+    asinh_ = in_place(Arithmetic.asinh)
+    atan_ = in_place(Arithmetic.atan)
+    atan2_ = in_place(Arithmetic.atan2)
+    atanh_ = in_place(Arithmetic.atanh)
+    bitwise_and_ = in_place(Arithmetic.bitwise_and)
     bitwise_not_ = in_place(Arithmetic.bitwise_not)
+    bitwise_or_ = in_place(Arithmetic.bitwise_or)
+    bitwise_xor_ = in_place(Arithmetic.bitwise_xor)
     ceil_ = in_place(Arithmetic.ceil)
     clamp_ = in_place(Arithmetic.clamp)
-    clip_ = clamp_
     clamp_max_ = in_place(Arithmetic.clamp_max)
     clamp_min_ = in_place(Arithmetic.clamp_min)
+    clip_ = clamp_
     cos_ = in_place(Arithmetic.cos)
+    cosh_ = in_place(Arithmetic.cosh)
     div_ = in_place(Arithmetic.div)
+    divide_ = in_place(Arithmetic.divide)
+    eq_ = answered(Arithmetic.eq)
     erf_ = in_place(Arithmetic.erf)
+    erfc_ = in_place(Arithmetic.erfc)
     erfinv_ = in_place(Arithmetic.erfinv)
     exp_ = in_place(Arithmetic.exp)
+    exp2_ = in_place(Arithmetic.exp2)
     expm1_ = in_place(Arithmetic.expm1)
     floor_ = in_place(Arithmetic.floor)
     floor_divide_ = in_place(Arithmetic.floor_divide)
     fmod_ = in_place(Arithmetic.fmod)
+    frac_ = in_place(Arithmetic.frac)
+    ge_ = answered(Arithmetic.ge)
+    greater_ = answered(Arithmetic.greater)
+    greater_equal_ = answered(Arithmetic.greater_equal)
+    gt_ = answered(Arithmetic.gt)
+    le_ = answered(Arithmetic.le)
     lerp_ = in_place(Arithmetic.lerp)
+    less_ = answered(Arithmetic.less)
+    less_equal_ = answered(Arithmetic.less_equal)
     log_ = in_place(Arithmetic.log)
+    log10_ = in_place(Arithmetic.log10)
     log1p_ = in_place(Arithmetic.log1p)
+    log2_ = in_place(Arithmetic.log2)
+    logical_and_ = answered(Arithmetic.logical_and)
+    logical_not_ = answered(Arithmetic.logical_not)
+    logical_or_ = answered(Arithmetic.logical_or)
+    logical_xor_ = answered(Arithmetic.logical_xor)
+    logit_ = in_place(Arithmetic.logit)
+    lt_ = answered(Arithmetic.lt)
     masked_fill_ = in_place(Arithmetic.masked_fill)
     mul_ = in_place(Arithmetic.mul)
+    multiply_ = in_place(Arithmetic.multiply)
     nan_to_num_ = in_place(Arithmetic.nan_to_num)
+    ne_ = answered(Arithmetic.ne)
     neg_ = in_place(Arithmetic.neg)
+    negative_ = in_place(Arithmetic.negative)
+    not_equal_ = answered(Arithmetic.not_equal)
     pow_ = in_place(Arithmetic.pow)
     reciprocal_ = in_place(Arithmetic.reciprocal)
     relu_ = in_place(Arithmetic.relu)
@@ -107,10 +171,14 @@ class InPlace(Arithmetic):
     sigmoid_ = in_place(Arithmetic.sigmoid)
     sign_ = in_place(Arithmetic.sign)
     sin_ = in_place(Arithmetic.sin)
+    sinh_ = in_place(Arithmetic.sinh)
     sqrt_ = in_place(Arithmetic.sqrt)
     square_ = in_place(Arithmetic.square)
     sub_ = in_place(Arithmetic.sub)
+    subtract_ = in_place(Arithmetic.subtract)
+    tan_ = in_place(Arithmetic.tan)
     tanh_ = in_place(Arithmetic.tanh)
+    true_divide_ = in_place(Arithmetic.true_divide)
     trunc_ = in_place(Arithmetic.trunc)
     digamma_ = in_place(SpecialFunctions.digamma)
     i0_ = in_place(SpecialFunctions.i0)
@@ -126,21 +194,51 @@ class InPlace(Arithmetic):
     masked_scatter_ = in_place(Indexing.masked_scatter)
     scatter_ = in_place(Indexing.scatter)
     scatter_add_ = in_place(Indexing.scatter_add)
+    copysign_ = in_place(RealFunctions.copysign)
+    deg2rad_ = in_place(RealFunctions.deg2rad)
+    hypot_ = in_place(RealFunctions.hypot)
+    ldexp_ = in_place(RealFunctions.ldexp)
+    nextafter_ = in_place(RealFunctions.nextafter)
+    rad2deg_ = in_place(RealFunctions.rad2deg)
+    sgn_ = in_place(ComplexNumbers.sgn)
+    sinc_ = in_place(RealFunctions.sinc)
+    gcd_ = in_place(NumberFunctions.gcd)
+    heaviside_ = in_place(NumberFunctions.heaviside)
+    lcm_ = in_place(NumberFunctions.lcm)
+    bitwise_left_shift_ = in_place(NumberFunctions.bitwise_left_shift)
+    bitwise_right_shift_ = in_place(NumberFunctions.bitwise_right_shift)
+    index_put_ = in_place(Segments.index_put)
+    index_reduce_ = in_place(Segments.index_reduce)
+    put_ = in_place(Segments.put)
+    scatter_reduce_ = in_place(Segments.scatter_reduce)
+    renorm_ = in_place(Statistics.renorm)
+    addbmm_ = in_place(Pairings.addbmm)
+    addmv_ = in_place(Pairings.addmv)
+    addr_ = in_place(Pairings.addr)
+    addmm_ = in_place(Products.addmm)
+    baddbmm_ = in_place(Products.baddbmm)
     tril_ = in_place(Shaping.tril)
     triu_ = in_place(Shaping.triu)
 
-    def logical_not_(self) -> Self:
-        """In-place form of `logical_not`, in this tensor's dtype."""
-        return self.copy_(self.logical_not())
+    def cumprod_(self: Any, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
+        """In-place form of `cumprod`."""
+        own = self._scanned("cumprod_", dim, dtype)
+        x = self if self.ndim else self.clone()  # of a number the gradient keeps a view
+        return overwrite(self, x.cumprod(dim, dtype=own), "cumprod_")
 
     def cumsum_(self, dim: int, *, dtype: DTypeLike | None = None) -> Tensor:
         """In-place form of `cumsum`."""
+        own = self._scanned("cumsum_", dim, dtype)
+        return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
+
+    def _scanned(self, caller: str, dim: int, dtype: Any) -> DType:
+        """The dtype of a scan in place: the tensor's own."""
         own = self.dtype
         axis_of(dim, self.ndim)
         if dtype not in (None, own):
             dtype = dtype_of(dtype)  # a TypeError for what is none
-            raise DTypeError(sentence("cumsum_", f"the tensor's own dtype {own}", dtype))
-        return overwrite(self, self.cumsum(dim, dtype=own), "cumsum_")
+            raise DTypeError(sentence(caller, f"the tensor's own dtype {own}", dtype))
+        return own
 
     def copy_(self, other: Tensor | Number, non_blocking: bool = False) -> Self:
         """Copy the values of `other`, broadcast and cast to this tensor's dtype and device."""
@@ -148,7 +246,7 @@ class InPlace(Arithmetic):
             flag_of("copy_", "non_blocking", non_blocking)
         if not isinstance(other, Variable):
             number_of("copy_", "other", other, takes_complex=True)
-            other = wrap(self.backend.asarray(other), self.backend)
+            other = wrapped(self.backend.asarray(other), self.backend)
         if is_packed(self.array):
             overwrite_parts(self, other)
             return self
@@ -177,8 +275,57 @@ class InPlace(Arithmetic):
         value = number_of("fill_", "value", value, takes_complex=True)
         value = fitting("fill_", "value", value, self.dtype)
         array = self.backend.full((), value, self.array.dtype)
-        overwrite_at(self, (), wrap(array, self.backend), "fill_")
+        overwrite_at(self, (), wrapped(array, self.backend), "fill_")
         return self
+
+    def float_power_(self: Any, exponent: Tensor | Number) -> Tensor:
+        """In-place form of `float_power`, of a tensor in float64."""
+        if self.dtype is not float64:
+            raise DTypeError(sentence("float_power_", "a tensor in float64", self.dtype))
+        return overwrite(self, self.float_power(exponent), "float_power_")
+
+    def fill_diagonal_(self, fill_value: Number, wrap: bool = False) -> Self:
+        """Fill the main diagonal of a matrix, or of a tensor whose sizes are all the same; with
+        `wrap`, of a tall matrix again and again, a row apart."""
+        size = tuple(self.array.shape)
+        if len(size) < 2 or (len(size) > 2 and len(set(size)) > 1):
+            expected = "a matrix, or dimensions of one size"
+            raise ShapeError(sentence("fill_diagonal_", expected, size))
+        rows = np.arange(size[0] if wrap and len(size) == 2 else min(size))
+        columns = rows % (size[1] + 1)
+        rows, columns = (at[columns < size[1]] for at in (rows, columns))
+        value = number_of("fill_diagonal_", "fill_value", fill_value)
+        value = fitting("fill_diagonal_", "fill_value", value, self.dtype)
+        places = tuple(self.backend.asarray(at) for at in (rows, *[columns] * (len(size) - 1)))
+        number = self.backend.full((), value, self.array.dtype)
+        overwrite_at(self, places, wrapped(number, self.backend), "fill_diagonal_")
+        return self
+
+    # Another shape of the same memory -------------------------------------------------------------
+
+    def squeeze_(self, dim: int | Sequence[int] | None = None) -> Self:
+        """Drop dimensions of size 1 in place."""
+        return become_view(self, "squeeze_", lambda x: x.squeeze(dim))
+
+    def swapaxes_(self, axis0: int, axis1: int) -> Self:
+        """Swap two dimensions in place."""
+        return become_view(self, "swapaxes_", lambda x: x.transpose(axis0, axis1))
+
+    def swapdims_(self, dim0: int, dim1: int) -> Self:
+        """Swap two dimensions in place."""
+        return become_view(self, "swapdims_", lambda x: x.transpose(dim0, dim1))
+
+    def t_(self) -> Self:
+        """Transpose a matrix in place."""
+        return become_view(self, "t_", lambda x: x.t())
+
+    def transpose_(self, dim0: int, dim1: int) -> Self:
+        """Swap two dimensions in place."""
+        return become_view(self, "transpose_", lambda x: x.transpose(dim0, dim1))
+
+    def unsqueeze_(self, dim: int) -> Self:
+        """Put a dimension of size 1 in place."""
+        return become_view(self, "unsqueeze_", lambda x: x.unsqueeze(dim))
 
     def zero_(self) -> Self:
         """Fill with zeros."""

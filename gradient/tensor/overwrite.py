@@ -10,6 +10,8 @@ memory, and the tensor gets the result's node. Whoever shares the memory sees th
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.inference import refuse_write
@@ -74,6 +76,31 @@ def overwrite_at(
         )
         rebase_history(tensor, node)
         propagate_write(tensor)
+
+
+def become_view(tensor: Any, name: str, take: Callable[[Any], Any]) -> Any:
+    """Have `tensor` be the view of itself that `take` gives; its views are those of what it was."""
+    check(tensor, name)
+    before = object.__new__(type(tensor))
+    before.array, before.backend = tensor.array, tensor.backend
+    before.node, before._grad = tensor.node, None
+    before.view_info, before.views = view_info_of(tensor), getattr(tensor, "views", [])
+    shown = take(before)
+    tensor.array = shown.array
+    if tensor.node is not None and tensor.node.op is None:  # a leaf, under no_grad
+        tensor.node.shape = tensor.array.shape
+        return tensor
+    for ref in before.views:
+        view = ref()
+        if view is not None and view is not shown and view_info_of(view) is not None:
+            view.view_info = (before, *view.view_info[1:])
+    if tensor.node is None and not before.views[:-1] and before.view_info is None:
+        return tensor  # nobody asks what it was
+    tensor.view_info = view_info_of(shown)
+    tensor.views = []
+    before.views = [ref for ref in before.views if ref() is not shown] + [weakref.ref(tensor)]
+    rebase_history(tensor, shown.node)
+    return tensor
 
 
 def keep_old(tensor: Variable, node: Node) -> None:

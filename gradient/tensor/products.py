@@ -1,7 +1,8 @@
-"""Matrix products: methods of Tensor."""
+"""Matrix products and linear algebra: methods of Tensor."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from gradient.tensor.base import TensorBase
 
 if TYPE_CHECKING:
     from gradient.autograd.variable import Number
+    from gradient.linalg.decompositions import QR
+    from gradient.linalg.older import SVD
+    from gradient.linalg.solving import LogDeterminant
     from gradient.tensor.core import Tensor
 
 
@@ -154,3 +158,62 @@ def _expect_one_batch(caller: str, a: Variable, b: Variable) -> None:
     sizes = a.array.shape[0], b.array.shape[0]
     if sizes[0] != sizes[1]:
         raise ShapeError(sentence(caller, "batches of one size", f"{sizes[0]} and {sizes[1]}"))
+
+
+def _linalg(name: str) -> Any:
+    """A function of `gradient.linalg`, which stands above the tensor and is loaded when used."""
+    return getattr(importlib.import_module("gradient.linalg.older"), name)
+
+
+class LinearAlgebra(TensorBase):
+    """`gradient.linalg`'s functions as methods, by their older names; it is loaded when used."""
+
+    __slots__ = ()
+
+    def cholesky(self: Any, upper: bool = False) -> Tensor:
+        """`linalg.cholesky`"""
+        return _linalg("cholesky")(self, upper)
+
+    def cholesky_inverse(self: Any, upper: bool = False) -> Tensor:
+        """The inverse of the matrices whose Cholesky factors these are."""
+        return _linalg("cholesky_inverse")(self, upper)
+
+    def cholesky_solve(self: Any, input2: Tensor, upper: bool = False) -> Tensor:
+        """The solution of systems whose Cholesky factors are `input2`."""
+        return _linalg("cholesky_solve")(self, input2, upper)
+
+    def det(self: Any) -> Tensor:
+        """`linalg.det`"""
+        return _linalg("det")(self)
+
+    def inverse(self: Any) -> Tensor:
+        """`linalg.inv`"""
+        return _linalg("inverse")(self)
+
+    def logdet(self: Any) -> Tensor:
+        """The logarithm of the determinant."""
+        return _linalg("logdet")(self)
+
+    def matrix_exp(self: Any) -> Tensor:
+        """`linalg.matrix_exp`"""
+        return _linalg("matrix_exp")(self)
+
+    def matrix_power(self: Any, n: int) -> Tensor:
+        """`linalg.matrix_power`"""
+        return _linalg("matrix_power")(self, n)
+
+    def pinverse(self: Any, rcond: float = 1e-15) -> Tensor:
+        """`linalg.pinv`"""
+        return _linalg("pinverse")(self, rcond)
+
+    def qr(self: Any, some: bool = True) -> QR:
+        """`linalg.qr`, reduced where `some`."""
+        return _linalg("qr")(self, some)
+
+    def slogdet(self: Any) -> LogDeterminant:
+        """`linalg.slogdet`"""
+        return _linalg("slogdet")(self)
+
+    def svd(self: Any, some: bool = True, compute_uv: bool = True) -> SVD:
+        """`linalg.svd` with V for V^T, reduced where `some`."""
+        return _linalg("svd")(self, some, compute_uv)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.autograd.variable import Variable
 from gradient.dtypes import BY_NUMPY
+from gradient.errors import ShapeError, sentence
 from gradient.tensor.arguments import tensor_of
+from gradient.tensor.base import TensorBase
 from gradient.tensor.packed import same
 
 if TYPE_CHECKING:
@@ -56,3 +58,42 @@ def equal(input: Tensor, other: Tensor) -> bool:
 def is_floating_point(input: Tensor) -> bool:
     """Whether the dtype of `input` is a floating-point one."""
     return BY_NUMPY[tensor_of("is_floating_point", input).array.dtype].is_floating_point
+
+
+class Questions(TensorBase):
+    """The same as methods, and others."""
+
+    __slots__ = ()
+
+    def allclose(
+        self: Any, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> bool:
+        """Whether all elements are close (see `isclose`)."""
+        return allclose(self, other, rtol, atol, equal_nan)
+
+    def equal(self: Any, other: Tensor) -> bool:
+        """Same shape and same elements."""
+        return equal(self, tensor_of("equal", other))
+
+    def is_nonzero(self: Any) -> bool:
+        """Whether the only element is not 0."""
+        if self.numel() != 1:
+            raise ShapeError(sentence("is_nonzero", "one element", self.numel()))
+        return bool(self)
+
+    def is_same_size(self: Any, other: Tensor) -> bool:
+        """Whether the shapes are the same."""
+        return self.array.shape == tensor_of("is_same_size", other).array.shape
+
+    def is_signed(self: Any) -> bool:
+        """Whether the dtype has negative numbers."""
+        return self.array.dtype.kind not in "ub"
+
+    def get_device(self: Any) -> int:
+        """The number of the device, -1 for the CPU."""
+        index = self.device.index
+        return -1 if index is None or self.device.type == "cpu" else index
+
+    def ndimension(self: Any) -> int:
+        """The number of dimensions."""
+        return self.ndim

@@ -151,3 +151,77 @@ def _extreme(x: Any, other: Any, wins: Any) -> Any:
     else:
         takes = wins(x, other) | other.detach().isnan()
     return elementwise.where(x, other, condition=takes.array)
+
+
+class NumberFunctions(TensorBase):
+    """heaviside, gcd, lcm, shifts of bits, and questions about infinities."""
+
+    __slots__ = ()
+
+    def heaviside(self: Any, values: Tensor) -> Tensor:
+        """0 below 0, 1 above it, `values` at 0; without a gradient."""
+        if self.dtype is not tensor_of("heaviside", values).dtype:
+            expected = f"values of dtype {self.dtype}"
+            raise DTypeError(sentence("heaviside", expected, values.dtype))
+        x = self.detach()
+        steps = (x > 0).to(self.dtype) if self.dtype is not bool_ else x
+        return elementwise.where(values.detach(), steps, condition=(x == 0).array)
+
+    def isposinf(self: Any) -> Tensor:
+        """Whether each element is infinity."""
+        return self.detach() == math.inf if self.is_floating_point() else self.detach() != self
+
+    def isneginf(self: Any) -> Tensor:
+        """Whether each element is minus infinity."""
+        return self.detach() == -math.inf if self.is_floating_point() else self.detach() != self
+
+    def gcd(self: Any, other: Tensor) -> Tensor:
+        """The greatest common divisor of integers, of the dtype that holds both."""
+        return _of_integers("gcd", np.gcd, self, other)
+
+    def lcm(self: Any, other: Tensor) -> Tensor:
+        """The least common multiple of integers."""
+        return _of_integers("lcm", np.lcm, self, other)
+
+    def bitwise_left_shift(self: Any, other: Tensor | Number) -> Tensor:
+        """The bits of integers moved to the left: 0 where `other` is no number of their bits."""
+        return _of_integers("bitwise_left_shift", _shifted_left, self, other)
+
+    def bitwise_right_shift(self: Any, other: Tensor | Number) -> Tensor:
+        """The bits of integers moved to the right, filled up by the sign; all by it where `other`
+        is no number of their bits."""
+        return _of_integers("bitwise_right_shift", _shifted_right, self, other)
+
+    __lshift__ = bitwise_left_shift
+    __rshift__ = bitwise_right_shift
+
+
+def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Any:
+    """A function of NumPy's of two arrays of integers, of which one may be a number."""
+    tensors: list[Any] = [value for value in (x, other) if isinstance(value, Variable)]
+    for value in (x, other):
+        if not isinstance(value, (Variable, int)):
+            raise DTypeError(sentence(caller, "integers", repr(value)))
+    dtype = result_type(x, other)
+    if dtype.kind != "int":
+        raise DTypeError(sentence(caller, "integers", dtype))
+    backend = tensors[0].backend
+    first, second = (
+        np.asarray(value).astype(dtype.numpy)
+        if isinstance(value, int)
+        else backend.to_numpy(value.to(dtype).array)
+        for value in (x, other)
+    )
+    with np.errstate(all="ignore"):
+        found = np.asarray(function(first, second), first.dtype)
+    return wrap(backend.asarray(found), backend)
+
+
+def _shifted_left(x: Any, by: Any) -> Any:
+    inside = (by >= 0) & (by < 8 * x.dtype.itemsize)
+    return np.where(inside, x << np.where(inside, by, 0), 0)
+
+
+def _shifted_right(x: Any, by: Any) -> Any:
+    most = 8 * x.dtype.itemsize - 1
+    return x >> np.where((by >= 0) & (by <= most), by, most)

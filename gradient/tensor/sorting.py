@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -248,4 +249,32 @@ class Sorting(Reductions):
         values = values.to(self.dtype)
         inverse = without_base(inverse.reshape(self.array.shape if axis is None else -1))
         result = [values] + [inverse] * return_inverse + [counts] * return_counts
+        return result[0] if len(result) == 1 else tuple(result)
+
+    def unique_consecutive(
+        self,
+        return_inverse: bool = False,
+        return_counts: bool = False,
+        dim: int | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The elements (or slices of `dim`) without those that repeat the one before; where each
+        went, and how many were one, if asked for."""
+        flag_of("unique_consecutive", "return_inverse", return_inverse)
+        flag_of("unique_consecutive", "return_counts", return_counts)
+        x = self.detach()
+        axis = 0 if dim is None else axis_of(dim, self.ndim)
+        x = x.reshape(-1) if dim is None else x.movedim(axis, 0)
+        n = x.shape[0]
+        repeats = (x[1:] == x[:-1]).reshape(max(n - 1, 0), math.prod(x.shape[1:])).all(1)
+        host = self.backend.to_numpy(repeats.array)
+        starts = np.concatenate([np.ones(min(n, 1), bool), ~host])
+        first = self.backend.asarray(np.flatnonzero(starts))
+        found = wrap(self.backend.getitem(x.array, (first,)), self.backend)
+        result = [found if dim is None else without_base(found.movedim(0, axis))]
+        if return_inverse:
+            places = wrap(self.backend.asarray(starts.cumsum() - 1), self.backend)
+            result.append(without_base(places.reshape(self.shape)) if dim is None else places)
+        if return_counts:
+            ends = np.append(np.flatnonzero(starts), n)
+            result.append(wrap(self.backend.asarray(np.diff(ends)), self.backend))
         return result[0] if len(result) == 1 else tuple(result)

@@ -151,6 +151,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         ),
         "random",
     ),
+    "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
     "nn.functional.pdist": "PyTorch declares no types of its arguments; cdist is drawn",
 }
 """What is not drawn, and why."""
@@ -241,7 +242,7 @@ def choices(style: str) -> tuple[str | None, ...]:
             if name.startswith("nn.")
         )
         return with_room(functions, 128) + ("module",) * 12 + PLAIN
-    return with_room(every, 512) + ("operator", "getitem", "setitem", "module") * 4
+    return with_room(every, 1024) + ("operator", "getitem", "setitem", "module") * 4
 
 
 STYLES = {"any": 10, "views": 3, "indices": 3, "functional": 4}

@@ -202,13 +202,18 @@ def _flat(value: Any) -> Iterator[Taken]:
 
 @contextmanager
 def recorded_logical_not() -> Iterator[None]:
-    """PyTorch with a `logical_not_` that the graph knows of."""
-    before = torch.Tensor.logical_not_
-    torch.Tensor.logical_not_ = lambda self: self.copy_((self == 0).to(self.dtype))
+    """PyTorch with `logical_not_` and its like as the graph knows of them."""
+    names = ("logical_not", "logical_and", "logical_or", "logical_xor")
+    before = {name: getattr(torch.Tensor, f"{name}_") for name in names}
+    for name in names:
+        function = getattr(torch, name)
+        setattr(torch.Tensor, f"{name}_", lambda self, *args, function=function, **options:
+                self.copy_(function(self, *args, **options).to(self.dtype)))  # fmt: skip
     try:
         yield
     finally:
-        torch.Tensor.logical_not_ = before
+        for name, method in before.items():
+            setattr(torch.Tensor, f"{name}_", method)
 
 
 def as_near_in_float64(difference: Difference) -> bool:

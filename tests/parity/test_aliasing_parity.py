@@ -20,6 +20,11 @@ REFUSED = (RuntimeError, TypeError, IndexError)  # for a dtype, or for having no
 OURS = {
     "bernoulli": "its gradient is zero, so it has none; PyTorch's has one of zeros",
     "logical_not_": "its gradient is zero; PyTorch's is that of the overwritten value",
+    "logical_and_": "its gradient is zero; PyTorch's is that of the overwritten value",
+    "logical_or_": "its gradient is zero; PyTorch's is that of the overwritten value",
+    "logical_xor_": "its gradient is zero; PyTorch's is that of the overwritten value",
+    "heaviside": "it has no gradient; PyTorch's says so only in the backward pass",
+    "heaviside_": "it has no gradient; PyTorch's says so only in the backward pass",
     "unique": "it has no gradient; PyTorch's says so only in the backward pass",
     "scaled_dot_product_attention": "the result is kept, as in PyTorch's fused kernels",
 }

@@ -183,6 +183,12 @@ G.matrix_power(sq, 2)  G.pinverse(sq + G.eye(3))  G.qr(sq + G.eye(3))  G.slogdet
 G.svd(sq + G.eye(3))  G.lu(sq)  G.lu_solve(sq, *G.lu(sq))  G.lu_unpack(*G.lu(sq))
 G.triangular_solve(sq, sq)  G.geqrf(sq)  G.ormqr(sq, sq[0], sq)  G.svd_lowrank(sq, 2)
 G.pca_lowrank(sq, 2)  x.as_strided_scatter(v, (4,), (1,))  x.nextafter(y)  F.pdist(x)
+i.gcd(j)  i.lcm(j)  i.bitwise_left_shift(j)  i.bitwise_right_shift(j)  x.heaviside(y)
+x.isposinf()  x.isneginf()  x.unique_consecutive()  x.clamp_max(y)  x.clamp_min(y)
+(sq @ sq.mT + G.eye(3)).cholesky()  sq.cholesky_inverse()  sq.cholesky_solve(sq)
+(sq + G.eye(3)).det()  (sq + G.eye(3)).inverse()  (sq + G.eye(3)).logdet()
+(sq + G.eye(3)).matrix_exp()  (sq + G.eye(3)).pinverse()  (sq + G.eye(3)).qr()
+(sq + G.eye(3)).slogdet()  (sq + G.eye(3)).svd()  sq.matrix_power(2)
 """
 """Expressions whose results share no memory with any input."""
 
@@ -240,6 +246,21 @@ x.masked_fill_(b, 1.0)  x.masked_scatter_(b, y)  x.mul_(y)  x.nan_to_num_()  x.n
 x.pow_(2)  x.random_()  x.reciprocal_()  x.relu_()  x.remainder_(y)  x.requires_grad_()  x.round_()
 x.rsqrt_()  x.scatter_(0, places, y)  x.scatter_add_(0, places, y)  x.sigmoid_()  x.sign_()
 x.sin_()  x.sqrt_()  x.square_()  x.sub_(y)  x.tanh_()  x.tril_()  x.triu_()  x.trunc_()
+x.absolute_()  x.acos_()  x.acosh_()  x.arccos_()  x.arccosh_()  x.arcsin_()  x.arcsinh_()
+x.arctan_()  x.arctanh_()  x.asin_()  x.asinh_()  x.atan_()  x.atanh_()  x.cosh_()  x.erfc_()
+x.exp2_()  x.frac_()  x.log10_()  x.log2_()  x.logit_()  x.negative_()  x.sinh_()  x.tan_()
+x.deg2rad_()  x.rad2deg_()  x.sgn_()  x.sinc_()  x.arctan2_(y)  x.atan2_(y)  x.divide_(y)
+x.eq_(y)  x.ge_(y)  x.greater_(y)  x.greater_equal_(y)  x.gt_(y)  x.le_(y)  x.less_(y)
+x.less_equal_(y)  x.logical_and_(y)  x.logical_or_(y)  x.logical_xor_(y)  x.lt_(y)  x.multiply_(y)
+x.ne_(y)  x.not_equal_(y)  x.subtract_(y)  x.true_divide_(y)  x.copysign_(y)  x.float_power_(y)
+x.hypot_(y)  x.ldexp_(y)  x.nextafter_(y)  x.heaviside_(y)  i.bitwise_and_(j)  i.bitwise_or_(j)
+i.bitwise_xor_(j)  i.gcd_(j)  i.lcm_(j)  i.bitwise_left_shift_(j)  i.bitwise_right_shift_(j)
+x.cumprod_(0)  x.index_put_((at,), y[:2])  x.index_reduce_(0, at, y[:2], "amax")
+x.put_(at, y[0, :2])  x.scatter_reduce_(0, places, y, "amax")  x.renorm_(2, 0, 1.0)
+x.fill_diagonal_(1.0)  x.squeeze_()  x.unsqueeze_(0)  x.t_()  x.transpose_(0, 1)
+x.swapaxes_(0, 1)  x.swapdims_(0, 1)  sq.addmm_(sq, sq)  v.addmv_(y.mT @ y, v)
+sq.addr_(v[:3], v[:3])  w.baddbmm_(w, sq.expand(1, 3, 3))
+sq.addbmm_(sq.expand(2, 3, 3), sq.expand(2, 3, 3))
 x.uniform_()  x.zero_()  x.detach_()
 """
 """Methods that write to the tensor and return it."""
@@ -252,6 +273,7 @@ inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
+get_device is_nonzero is_same_size is_signed ndimension
 broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled

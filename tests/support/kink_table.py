@@ -189,6 +189,7 @@ ELSEWHERE = {
     "argmax argmin argsort all any count_nonzero bincount unique isclose isnan isfinite isinf": (
         "no gradient"
     ),
+    "unique_consecutive": "no gradient",
 }
 """Names that no expression has, with the reason."""
 

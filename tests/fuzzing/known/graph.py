@@ -14,6 +14,11 @@ from fuzzing.known.looks import Known, left_out, named, says, text, uses, zeros
 from fuzzing.program import Array, Program, Ref, Statement, arguments, leaves
 from fuzzing.replay import agrees, agrees_in_order, agrees_without, in_order, recorded_logical_not
 
+LOGICAL = ("logical_not_", "logical_and_", "logical_or_", "logical_xor_")
+COMPARISONS = (
+    "eq_", "ge_", "greater_", "greater_equal_", "gt_", "le_", "less_", "less_equal_", "lt_", "ne_",
+    "not_equal_",
+)  # fmt: skip
 LATE = (".requires_grad_",)
 
 
@@ -83,10 +88,10 @@ KNOWN: list[Known] = [
     Known(
         "PyTorch does not record that logical_not_ overwrites a value, and does so to leaves",
         lambda d: (
-            (d.kind == "refused" and named(d, "logical_not_"))
+            (d.kind == "refused" and named(d, *LOGICAL))
             or (
                 d.kind in (*GRADIENTS, "gradient None", "second None")
-                and uses(d, "logical_not_")
+                and uses(d, *LOGICAL)
                 and agrees_if_recorded(d)
             )
         ),
@@ -109,7 +114,19 @@ KNOWN: list[Known] = [
     ),
     Known(
         "what has no gradient requires none",
-        lambda d: d.kind == "requires_grad" and named(d, "unique"),
+        lambda d: (
+            d.kind == "requires_grad"
+            and named(d, "unique", "unique_consecutive", "heaviside", "heaviside_", *COMPARISONS)
+            or (d.kind == "gradient None" and uses(d, *COMPARISONS) and d.ours is None)
+        ),
+    ),
+    Known(
+        "PyTorch's unique_consecutive gives no inverse where it is asked for by position",
+        lambda d: d.kind in ("shape", "value") and named(d, "unique_consecutive"),
+    ),
+    Known(
+        "as_strided of what does not lie in row-major order is a copy, if it requires a gradient",
+        lambda d: d.kind == "alias" and named(d, "as_strided"),
     ),
     Known(
         "attention keeps its result for the gradient, PyTorch the probabilities",

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from fuzzing import interpreter
+from fuzzing.comparison import Difference
 from fuzzing.interpreter import Taken, overwrites
 from fuzzing.known.looks import Known, named, says, uses, zeros
-from fuzzing.program import Program, with_changed
+from fuzzing.program import Program, refs, with_changed
 from fuzzing.replay import (
     agrees,
     agrees_without,
@@ -19,6 +20,15 @@ NO_KERNEL = (
     "not implemented for", "not supported for", "float or double dtype", "not support bool dtypes",
     "does not support bool input",
 )  # fmt: skip
+
+
+PRODUCTS = ("addbmm_", "addmm_", "addmv_", "addr_", "baddbmm_")
+
+
+def reads_itself(difference: Difference) -> bool:
+    """Whether the statement writes to a tensor that it reads as another argument, too."""
+    first, *others = [ref.index for ref in refs(difference.program[difference.index])]
+    return first in others
 
 
 def bools_as_ints(program: Program) -> Program:
@@ -39,6 +49,7 @@ KNOWN: list[Known] = [
         lambda d: (
             d.kind == "accepted"
             and says(d.theirs, "some elements of the input tensor and the written-to tensor")
+            or (d.kind == "value" and named(d, *PRODUCTS) and reads_itself(d))
         ),
     ),
     Known(
