@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from gradient import distributions as distributions
     from gradient import embedding as embedding
     from gradient import evaluation as evaluation
+    from gradient import fft as fft
     from gradient import func as func
     from gradient import functional as functional
     from gradient import generation as generation
@@ -107,6 +108,7 @@ _MODULES = {
     "distributions",
     "embedding",
     "evaluation",
+    "fft",
     "func",
     "functional",
     "generation",

@@ -157,6 +157,23 @@ class TensorBackend(Backend):
     def conj(self, x: Any) -> Any:
         return complex_numbers.conj(x) if is_complex(x) else x
 
+    # Their ops are imported when asked for.
+
+    def fft(self, x: Any, axes: Any, inverse: bool, norm: str) -> Any:
+        from gradient.ops import fourier
+
+        return fourier.fft(x, axes=axes, inverse=inverse, norm=norm)
+
+    def rfft(self, x: Any, axis: int, norm: str) -> Any:
+        from gradient.ops import fourier
+
+        return fourier.rfft(x, axis=axis, norm=norm)
+
+    def irfft(self, x: Any, axis: int, n: int, norm: str) -> Any:
+        from gradient.ops import fourier
+
+        return fourier.irfft(x, axis=axis, n=n, norm=norm)
+
     def polygamma(self, x: Any, n: int) -> Any:
         return special.polygamma(x, n=n)
 

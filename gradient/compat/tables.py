@@ -93,7 +93,7 @@ LAYERS = f"not in nn ({PAGE})"
 
 HINTS = {
     **dict.fromkeys(
-        ("gradient.fft", "gradient.stft", "gradient.istft"), FOURIER),
+        ("gradient.stft", "gradient.istft"), FOURIER),
     "gradient.complex32": "complex64 is the narrowest complex dtype",
     "gradient.chalf": "complex64 is the narrowest complex dtype",
     **dict.fromkeys(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradient.ops import complex_numbers, elementwise, index, linalg, reduce, shape
+from gradient.ops import complex_numbers, elementwise, fourier, index, linalg, reduce, shape
 from gradient.testing.elementwise_rows import elementwise_op, sigmoid
 from gradient.testing.row import Row
 from gradient.testing.samples import EMPTIES, EMPTY, ONE, PAIR
@@ -30,7 +30,22 @@ def as_parts(x: Any) -> Any:
     return np.stack([x.real, x.imag], -1)
 
 
+def fourier_row(op: str, note: str, reference: Any, shape: Any, kind: str, **options: Any) -> Row:
+    run = getattr(fourier, op)
+    return Row(op, lambda x: run(x, **options), reference, [shape], note=note, kind=kind)
+
+
 ROWS = [
+    fourier_row("fft", "last", np.fft.fft, (3, 5), "complex",
+                axes=(1,), inverse=False, norm="backward"),
+    fourier_row("fft", "inverse of two", lambda x: np.fft.ifftn(x, axes=(0, 2), norm="ortho"),
+                (3, 2, 4), "complex", axes=(0, 2), inverse=True, norm="ortho"),
+    fourier_row("rfft", "even", np.fft.rfft, (3, 6), "double", axis=1, norm="backward"),
+    fourier_row("rfft", "odd", lambda x: np.fft.rfft(x, axis=0, norm="forward"), (5, 2), "double",
+                axis=0, norm="forward"),
+    fourier_row("irfft", "even", np.fft.irfft, (3, 4), "complex", axis=1, n=6, norm="backward"),
+    fourier_row("irfft", "odd", lambda x: np.fft.irfft(x, 5, axis=0, norm="ortho"), (3, 2),
+                "complex", axis=0, n=5, norm="ortho"),
     Row("view_as_real", complex_numbers.view_as_real, as_parts, [(3, 4)], kind="complex",
         empty=[(0, 3)], scalar=False),
     Row("view_as_complex", complex_numbers.view_as_complex,

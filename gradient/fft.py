@@ -1,0 +1,329 @@
+"""Discrete Fourier transforms, with PyTorch's names and gradients of any order.
+
+>>> x = gradient.tensor([1.0, 2.0, 3.0, 4.0])
+>>> gradient.fft.rfft(x)
+tensor([10.+0.j, -2.+2.j, -2.+0.j])
+
+Along a dimension of n elements X_k = sum_j x_j e^(-2 pi i j k / n); the inverse has the other sign
+and is divided by n. `norm` moves the factor: "forward" divides the transform and not its inverse,
+"ortho" both by the root of n. `n` (`s` for several dimensions) are the sizes to which the input is
+cut or filled up with zeros first. float32 gives complex64, float64 complex128; integers are taken
+as the default float dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradient import absent
+from gradient.dtypes import HALF_PRECISION, get_default_dtype
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.ops import fourier, shape
+from gradient.ops import index as ops
+from gradient.tensor import Tensor
+from gradient.tensor.arguments import DTypeLike, axis_of, int_of, ints_of, tensor_of
+from gradient.tensor.creation import arange
+from gradient.tensor.device import DeviceLike
+
+__all__ = [
+    "fft",
+    "fft2",
+    "fftfreq",
+    "fftn",
+    "fftshift",
+    "hfft",
+    "hfft2",
+    "hfftn",
+    "ifft",
+    "ifft2",
+    "ifftn",
+    "ifftshift",
+    "ihfft",
+    "ihfft2",
+    "ihfftn",
+    "irfft",
+    "irfft2",
+    "irfftn",
+    "rfft",
+    "rfft2",
+    "rfftfreq",
+    "rfftn",
+]
+
+Sizes = Sequence[int] | None
+Dims = int | Sequence[int] | None
+LAST_TWO = (-2, -1)
+
+# Complex numbers ---------------------------------------------------------------------------------
+
+
+def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The transform along `dim`."""
+    return _complex("fft", input, _one(n), (dim,), norm, False)
+
+
+def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The inverse of `fft`."""
+    return _complex("ifft", input, _one(n), (dim,), norm, True)
+
+
+def fft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """The transform along two dimensions."""
+    return _complex("fft2", input, s, dim, norm, False)
+
+
+def ifft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """The inverse of `fft2`."""
+    return _complex("ifft2", input, s, dim, norm, True)
+
+
+def fftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """The transform along several dimensions: all, or the last len(s)."""
+    return _complex("fftn", input, s, dim, norm, False)
+
+
+def ifftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """The inverse of `fftn`."""
+    return _complex("ifftn", input, s, dim, norm, True)
+
+
+# Real numbers: half of the terms, as the others are their conjugates --------------------------
+
+
+def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The first n // 2 + 1 terms of the transform of real numbers along `dim`."""
+    return _halved("rfft", input, _one(n), (dim,), norm)
+
+
+def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The n real numbers of which `rfft` gives the input; n is 2 (terms - 1) unless told, though it
+    may be one more. The imaginary part of the first term, and of the last where n is even, has no
+    effect."""
+    return _doubled("irfft", input, _one(n), (dim,), norm)
+
+
+def rfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """`rfft` along the last of two dimensions, then `fft` along the other."""
+    return _halved("rfft2", input, s, dim, norm)
+
+
+def irfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """The inverse of `rfft2`."""
+    return _doubled("irfft2", input, s, dim, norm)
+
+
+def rfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """`rfft` along the last dimension, then `fft` along the others: all, or the last len(s)."""
+    return _halved("rfftn", input, s, dim, norm)
+
+
+def irfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """The inverse of `rfftn`."""
+    return _doubled("irfftn", input, s, dim, norm)
+
+
+# Numbers whose transform is real: those with x_-j the conjugate of x_j -------------------------
+
+
+def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The n real numbers that are the transform of the first n // 2 + 1 of n complex ones; n is
+    2 (numbers - 1) unless told."""
+    return _doubled("hfft", input, _one(n), (dim,), norm, hermitian=True)
+
+
+def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
+    """The inverse of `hfft`."""
+    return _halved("ihfft", input, _one(n), (dim,), norm, hermitian=True)
+
+
+def hfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """`fft` along the first of two dimensions, then `hfft` along the last."""
+    return _doubled("hfft2", input, s, dim, norm, hermitian=True)
+
+
+def ihfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
+    """The inverse of `hfft2`."""
+    return _halved("ihfft2", input, s, dim, norm, hermitian=True)
+
+
+def hfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """`fft` along all dimensions but the last, or the last len(s), then `hfft` along that."""
+    return _doubled("hfftn", input, s, dim, norm, hermitian=True)
+
+
+def ihfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = None) -> Tensor:
+    """The inverse of `hfftn`."""
+    return _halved("ihfftn", input, s, dim, norm, hermitian=True)
+
+
+# Frequencies -------------------------------------------------------------------------------------
+
+
+def fftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The frequencies of the n terms of `fft`, of samples d apart: 0, 1, ... -2, -1 over n d."""
+    n = int_of("fft.fftfreq", "n", n)
+    turns: Any = arange(n, dtype=dtype or get_default_dtype(), device=device)
+    turns[(n + 1) // 2 :] -= n
+    return (turns * (1.0 / (n * d))).requires_grad_(requires_grad)
+
+
+def rfftfreq(
+    n: int,
+    d: float = 1.0,
+    *,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """The frequencies of the n // 2 + 1 terms of `rfft`, of samples d apart."""
+    n = int_of("fft.rfftfreq", "n", n)
+    turns: Any = arange(n // 2 + 1, dtype=dtype or get_default_dtype(), device=device)
+    return (turns * (1.0 / (n * d))).requires_grad_(requires_grad)
+
+
+def fftshift(input: Tensor, dim: Dims = None) -> Tensor:
+    """The terms in the order of their frequencies, 0 in the middle, along `dim` (or all)."""
+    x = tensor_of("fft.fftshift", input)
+    dims = _axes("fft.fftshift", x, dim)
+    return x.roll([x.shape[d] // 2 for d in dims], list(dims))
+
+
+def ifftshift(input: Tensor, dim: Dims = None) -> Tensor:
+    """The inverse of `fftshift`."""
+    x = tensor_of("fft.ifftshift", input)
+    dims = _axes("fft.ifftshift", x, dim)
+    return x.roll([(x.shape[d] + 1) // 2 for d in dims], list(dims))
+
+
+# How they are done -----------------------------------------------------------------------------
+
+
+def _complex(caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, inverse: bool) -> Tensor:
+    caller = f"fft.{caller}"
+    x = _of_complex(caller, x)
+    axes, sizes = _axes_and_sizes(caller, x, s, dim)
+    return _transformed(_resized(x, axes, sizes), axes, inverse, _norm(caller, norm))
+
+
+def _halved(
+    caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, hermitian: bool = False
+) -> Tensor:
+    """Real numbers to half of their terms; the inverse of `hfft` is the conjugate of that."""
+    caller = f"fft.{caller}"
+    x = _of_real(caller, x)
+    axes, sizes = _axes_and_sizes(caller, x, s, dim, some=True)
+    x, by = _resized(x, axes, sizes), _norm(caller, norm)
+    if not hermitian:
+        x = fourier.rfft(x, axis=axes[-1], norm=by)
+        return _transformed(x, axes[:-1], False, by)
+    x = fourier.rfft(x, axis=axes[-1], norm=fourier.OPPOSITE[by]).conj()
+    return _transformed(x, axes[:-1], True, by)
+
+
+def _doubled(
+    caller: str, x: Any, s: Sizes, dim: Dims, norm: str | None, hermitian: bool = False
+) -> Tensor:
+    """Half of the terms to real numbers; `hfft` does it with their conjugates."""
+    caller = f"fft.{caller}"
+    x = _of_complex(caller, x)
+    axes, sizes = _axes_and_sizes(caller, x, s, dim, some=True, doubled=True)
+    last, by = sizes[-1], _norm(caller, norm)
+    x = _resized(x, axes, (*sizes[:-1], last // 2 + 1))
+    x = _transformed(x, axes[:-1], not hermitian, by)
+    if hermitian:
+        x, by = x.conj(), fourier.OPPOSITE[by]
+    return fourier.irfft(x, axis=axes[-1], n=last, norm=by)
+
+
+def _transformed(x: Any, axes: tuple[int, ...], inverse: bool, norm: str) -> Any:
+    return fourier.fft(x, axes=axes, inverse=inverse, norm=norm) if axes else x
+
+
+def _of_real(caller: str, x: Any) -> Any:
+    x = tensor_of(caller, x)
+    if x.is_complex():
+        raise DTypeError(sentence(caller, "a real tensor", x.dtype, "use fft.fft"))
+    if x.dtype in HALF_PRECISION:
+        raise DTypeError(sentence(caller, "float32 or float64", x.dtype, "cast with .float()"))
+    return x if x.is_floating_point() else x.to(get_default_dtype())
+
+
+def _of_complex(caller: str, x: Any) -> Any:
+    x = tensor_of(caller, x)
+    return x if x.is_complex() else x.to(_of_real(caller, x).dtype.to_complex())
+
+
+def _one(n: int | None) -> list[int] | None:
+    return None if n is None else [n]
+
+
+def _norm(caller: str, norm: str | None) -> str:
+    norm = "backward" if norm is None else norm
+    if norm not in fourier.OPPOSITE:
+        expected = "norm 'backward', 'forward' or 'ortho'"
+        raise ArgumentError(sentence(caller, expected, repr(norm)))
+    return norm
+
+
+def _axes(caller: str, x: Any, dim: Dims) -> tuple[int, ...]:
+    if dim is None:
+        return tuple(range(x.ndim))
+    dims = ints_of(caller, "dim", dim)
+    if dims and not x.ndim:
+        raise ShapeError(sentence(caller, "a tensor with dimensions", "one of none"))
+    axes = tuple(axis_of(d, x.ndim) for d in dims)
+    if len(set(axes)) != len(axes):
+        raise ArgumentError(sentence(caller, "different dimensions as dim", tuple(dims)))
+    return axes
+
+
+def _axes_and_sizes(
+    caller: str, x: Any, s: Sizes, dim: Dims, some: bool = False, doubled: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes to transform and the numbers of their elements; of the last, where it is `doubled`,
+    of those that come out. -1 stands for the number that there is."""
+    given = None if s is None else ints_of(caller, "n" if len(s) == 1 else "s", s)
+    if dim is None and given is not None:
+        if len(given) > x.ndim:
+            expected = f"s of at most {x.ndim} sizes, one a dimension"
+            raise ArgumentError(sentence(caller, expected, tuple(given)))
+        axes = tuple(range(x.ndim - len(given), x.ndim))
+    else:
+        axes = _axes(caller, x, dim)
+    if given is not None and len(given) != len(axes):
+        expected = f"s of {len(axes)} sizes, one for each of dim"
+        raise ArgumentError(sentence(caller, expected, tuple(given)))
+    if some and not axes:
+        raise ShapeError(sentence(caller, "at least one dimension to transform", "none"))
+    own = [x.shape[axis] for axis in axes]
+    if doubled:
+        own[-1] = 2 * (own[-1] - 1)
+    sizes = own if given is None else [o if n == -1 else n for o, n in zip(own, given, strict=True)]
+    for axis, n in zip(axes, sizes, strict=True):
+        if n < 1:
+            raise ShapeError(sentence(caller, f"at least 1 element along dimension {axis}", n))
+    return axes, tuple(sizes)
+
+
+def _resized(x: Any, axes: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    """Cut, or filled up with zeros at the end."""
+    for axis, n in zip(axes, sizes, strict=True):
+        own = x.array.shape[axis]
+        if n < own:
+            x = ops.getitem(x, index=(slice(None),) * axis + (slice(0, n),))
+        elif n > own:
+            widths = tuple((0, n - own if i == axis else 0) for i in range(len(x.array.shape)))
+            x = shape.pad(x, widths=widths)
+    return x
+
+
+if not TYPE_CHECKING:
+    __getattr__ = absent.names(__name__)

@@ -1,0 +1,54 @@
+"""Discrete Fourier transforms. The matrix of one is its own transpose, so the gradient of each is
+another; `norm` says which direction is divided by the number of elements (see `composed.scale_of`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.autograd.op import op
+from gradient.backends import Array, Backend
+from gradient.backends.composed.complex_numbers import mirrored, parts_dtype
+
+OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
+"""By which the other direction has the same factor."""
+
+
+@op(lambda g, be, axes, inverse, norm: be.fft(g, axes, inverse, norm), takes_complex=True)
+def fft(
+    be: Backend[Array], x: Array, /, *, axes: tuple[int, ...], inverse: bool, norm: str
+) -> Array:
+    """The transform of complex numbers along `axes`, or its inverse."""
+    return be.fft(x, axes, inverse, norm)
+
+
+@op(lambda g, be, x_shape, axis, norm: rfft_grad(be, g, x_shape[axis], axis, norm),
+    promotion="float_only")  # fmt: skip
+def rfft(be: Backend[Array], x: Array, /, *, axis: int, norm: str) -> Array:
+    """The first n // 2 + 1 terms of the transform of n real numbers along `axis`."""
+    return be.rfft(x, axis, norm)
+
+
+@op(lambda g, be, axis, n, norm: irfft_grad(be, g, axis, n, norm), takes_complex=True)
+def irfft(be: Backend[Array], x: Array, /, *, axis: int, n: int, norm: str) -> Array:
+    """The n real numbers along `axis` whose transform begins with the n // 2 + 1 terms of x."""
+    return be.irfft(x, axis, n, norm)
+
+
+def rfft_grad(be: Backend, g: Any, n: int, axis: int, norm: str) -> Any:
+    """The real part of the transform of g. By a transform to real numbers, in which each of the
+    terms that stand for two counts twice: so it is halved."""
+    halved = be.conj(g) / _times(be, g, n, axis)
+    return be.irfft(halved, axis, n, OPPOSITE[norm])
+
+
+def irfft_grad(be: Backend, g: Any, axis: int, n: int, norm: str) -> Any:
+    out = be.conj(be.rfft(g, axis, OPPOSITE[norm]))
+    return out * _times(be, g, n, axis)
+
+
+def _times(be: Backend, x: Any, n: int, axis: int) -> Any:
+    """How often each term comes in the whole transform, along `axis` of arrays like x."""
+    shape = [1] * len(x.shape)
+    shape[axis] = n // 2 + 1
+    return be.asarray(mirrored(n).astype(parts_dtype(x.dtype)).reshape(shape))
