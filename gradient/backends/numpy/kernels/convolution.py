@@ -23,7 +23,14 @@ import numpy as np
 
 from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.dense import DEPTH, ROWS, many_4, many_rows
-from gradient.backends.numpy.kernels.vectors import add_product, fill, lanes, load, store
+from gradient.backends.numpy.kernels.vectors import (
+    add_product,
+    every_second,
+    fill,
+    lanes,
+    load,
+    store,
+)
 
 PIXELS = 256
 """Pixels of an item of work: a whole number of panels on every processor."""
@@ -33,14 +40,6 @@ OUTPUTS = 120
 
 SLACK = 16
 """Numbers after an array that is read, or written, by whole vectors."""
-
-
-@ordered_subroutine
-def copy_row(x, source, out, target, count):
-    """Both rows are cut first: LLVM then knows that no index is negative, and vectorises."""
-    row, copied = x[source : source + count], out[target : target + count]
-    for i in range(copied.size):
-        copied[i] = row[i]
 
 
 @ordered_kernel
@@ -53,30 +52,59 @@ def surround(start, stop, x, sizes, before, padded, step, out):
     depth, height, width = sizes[0], sizes[1], sizes[2]
     row, part = padded[2], padded[2] // step
     plane = padded[0] * padded[1] * row
-    same = padded[0] == depth and padded[1] == height and row == width
-    if same and step == 1 and before[0] == before[1] == before[2] == 0:  # nothing is about it
-        copy_row(x, start * plane, out, start * plane, (stop - start) * plane)
-        return
+    end = stop * plane  # Whatever is written too much is before it, and is written again.
+    vector, zero = lanes(x), x.dtype.type(0)
+    nothing = fill(zero)
     first = max(0, -before[2])
     last = max(first, min(width, row - before[2]))
+    # Of each remainder the first column of x, how many there are, and how many zeros before them.
+    begins, counts = np.empty(step, np.int64), np.empty(step, np.int64)
+    zeros = np.empty(step, np.int64)
+    for r in range(step):
+        begins[r] = first + (r - first - before[2]) % step
+        counts[r] = max(0, (last - begins[r] + step - 1) // step)
+        zeros[r] = min(part, (begins[r] + before[2]) // step)
+    at = start * plane
+    same = padded[0] == depth and padded[1] == height and row == width
+    if same and step == 1 and before[0] == before[1] == before[2] == 0:  # nothing is about it
+        while at + vector <= end:
+            store(out, at, load(x, at))
+            at += vector
+        while at < end:
+            out[at] = x[at]
+            at += 1
+        return
     for p in range(start, stop):
-        whole = out[p * plane : (p + 1) * plane]
-        for i in range(whole.size):
-            whole[i] = 0
-        for d in range(max(0, -before[0]), min(depth, padded[0] - before[0])):
-            for h in range(max(0, -before[1]), min(height, padded[1] - before[1])):
+        for d in range(-before[0], padded[0] - before[0]):
+            for h in range(-before[1], padded[1] - before[1]):
+                inside = 0 <= d < depth and 0 <= h < height
                 source = ((p * depth + d) * height + h) * width
-                target = p * plane + ((d + before[0]) * padded[1] + h + before[1]) * row
-                if step == 1:
-                    copy_row(x, source + first, out, target + before[2] + first, last - first)
-                    continue
                 for r in range(step):
-                    begin = first + (r - first - before[2]) % step
-                    to = target + r * part + (begin + before[2]) // step
-                    count = max(0, (last - begin + step - 1) // step)
-                    strided, copied = x[source + begin : source + last], out[to : to + count]
-                    for i in range(copied.size):
-                        copied[i] = strided[i * step]
+                    row_end = at + part
+                    if inside:
+                        for _ in range(zeros[r]):
+                            out[at] = zero
+                            at += 1
+                        i, copied = source + begins[r], at + counts[r]
+                        if step == 1:
+                            while at < copied and at + vector <= end and i + vector <= x.size:
+                                store(out, at, load(x, i))
+                                at, i = at + vector, i + vector
+                        elif step == 2:
+                            while at < copied and at + vector <= end and i + 2 * vector <= x.size:
+                                pair = every_second(load(x, i), load(x, i + vector))
+                                store(out, at, pair)
+                                at, i = at + vector, i + 2 * vector
+                        while at < copied:
+                            out[at] = x[i]
+                            at, i = at + 1, i + step
+                        at = copied
+                    while at + vector <= row_end:
+                        store(out, at, nothing)
+                        at += vector
+                    while at < row_end:
+                        out[at] = zero
+                        at += 1
 
 
 @ordered_subroutine

@@ -1,8 +1,8 @@
 """Depthwise convolutions of float32: each output channel is of one input channel (Howard et al.
 2017, "MobileNets", section 3.1).
 
-They are bound by loads, not by products of matrices: a vector of neighbouring outputs of one row
-stays in a register while the numbers of the weight pass it. The input is what `surround` of the
+They are bound by loads, not by products of matrices: vectors of neighbouring outputs of a few rows
+stay in registers while the numbers of the weight pass them. The input is what `surround` of the
 convolutions has made: zeros are about it, columns of one remainder by the stride side by side.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradient.backends.numpy.kernels.compilation import ordered_kernel
+from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_subroutine
 from gradient.backends.numpy.kernels.vector_functions import sum_of_elements
 from gradient.backends.numpy.kernels.vectors import (
     add_product,
@@ -19,7 +19,12 @@ from gradient.backends.numpy.kernels.vectors import (
     lanes,
     load,
     store,
+    store_apart,
 )
+
+CHAIN = 256
+"""Vectors whose products are added up before their elements are, but that an image is never
+divided."""
 
 
 @ordered_kernel
@@ -34,7 +39,7 @@ def convolve(
     steps: of out, of an image, a plane, and in depth, height and width, and where windows begin.
     """
     width, wide, count = lanes(x), windows[2], taps.size
-    line, zero = np.empty(wide + width, x.dtype), x.dtype.type(0)
+    line, zero = np.empty(width, x.dtype), x.dtype.type(0)
     dense = steps[4] == 1 and steps[3] == wide and steps[2] == windows[1] * wide
     for plane in range(start, stop):
         image, o = plane // (channels * outputs), plane % (channels * outputs)
@@ -44,73 +49,105 @@ def convolve(
         target = image * steps[0] + o * steps[1] + steps[5]
         end = target + steps[1] if dense else target
         for d in range(windows[0]):
-            for h in range(windows[1]):
+            for h in range(0, windows[1], 4):
+                rows = min(4, windows[1] - h)
                 at = image * strides[0] + c * channel + d * strides[1] + h * strides[2]
-                to = target + d * steps[2] + h * steps[3]
-                # The last vector may be longer than the row: the next row then comes over it.
-                direct = to + (wide + width - 1) // width * width <= end
-                y, first = (out, to) if direct else (line, 0)
+                # Of rows that are not there, the first is computed again.
+                second = strides[2] if rows > 1 else 0
+                third = 2 * strides[2] if rows > 2 else 0
+                fourth = 3 * strides[2] if rows > 3 else 0
                 i = 0
-                while i + width < wide:
-                    a, b = fill(added), fill(added)
+                while True:
+                    p = q = r = s = fill(added)
                     for t in range(count):
                         number, place = weight[numbers + t], at + taps[t] + i
-                        a = add_product(a, number, load(x, place))
-                        b = add_product(b, number, load(x, place + width))
-                    store(y, first + i, a)
-                    store(y, first + i + width, b)
-                    i += 2 * width
-                if i < wide:
-                    a = fill(added)
-                    for t in range(count):
-                        a = add_product(a, weight[numbers + t], load(x, at + taps[t] + i))
-                    store(y, first + i, a)
-                if not direct:
-                    for i in range(wide):
-                        out[to + i * steps[4]] = line[i]
+                        p = add_product(p, number, load(x, place))
+                        q = add_product(q, number, load(x, place + second))
+                        r = add_product(r, number, load(x, place + third))
+                        s = add_product(s, number, load(x, place + fourth))
+                    to = target + d * steps[2] + h * steps[3] + i * steps[4]
+                    for _ in range(rows):
+                        # A vector may be longer than its row: the next row then comes over it.
+                        if steps[4] == 1 and (wide >= width or to + width <= end):
+                            store(out, to, p)
+                        elif steps[4] == 2:
+                            store_apart(out, to, p, wide - i)
+                        else:
+                            store(line, 0, p)
+                            for j in range(min(width, wide - i)):
+                                out[to + j * steps[4]] = line[j]
+                        p, q, r = q, r, s
+                        to += steps[3]
+                    if i + width >= wide:
+                        break
+                    i = min(i + width, wide - width)
+
+
+@ordered_subroutine
+def products_of(x, x_at, strides, taps, t, windows, g, g_at, image, first, last, totals):
+    """totals[j] += the sum of g times x at tap t + j, over images first to last, for 9 taps; those
+    after the last tap are the last again. `image`: from an image of g to the next."""
+    width, wide, size = lanes(x), windows[2], windows[1] * windows[2]
+    end = taps.size - 1
+    t0, t1, t2 = taps[t], taps[min(end, t + 1)], taps[min(end, t + 2)]
+    t3, t4, t5 = taps[min(end, t + 3)], taps[min(end, t + 4)], taps[min(end, t + 5)]
+    t6, t7, t8 = taps[min(end, t + 6)], taps[min(end, t + 7)], taps[min(end, t + 8)]
+    tail = np.empty(width, g.dtype)
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = a8 = fill(x.dtype.type(0))
+    for n in range(first, last):
+        for d in range(windows[0]):
+            for h in range(windows[1]):
+                at = x_at + n * strides[0] + d * strides[1] + h * strides[2]
+                from_ = g_at + n * image + d * size + h * wide
+                i = 0
+                while i + width <= wide:
+                    slope = load(g, from_ + i)
+                    a0 = add_product(a0, slope, load(x, at + t0 + i))
+                    a1 = add_product(a1, slope, load(x, at + t1 + i))
+                    a2 = add_product(a2, slope, load(x, at + t2 + i))
+                    a3 = add_product(a3, slope, load(x, at + t3 + i))
+                    a4 = add_product(a4, slope, load(x, at + t4 + i))
+                    a5 = add_product(a5, slope, load(x, at + t5 + i))
+                    a6 = add_product(a6, slope, load(x, at + t6 + i))
+                    a7 = add_product(a7, slope, load(x, at + t7 + i))
+                    a8 = add_product(a8, slope, load(x, at + t8 + i))
+                    i += width
+                rest = wide - i
+                if rest > 0:
+                    if from_ + i + width <= g.size:
+                        slope = first_lanes(load(g, from_ + i), rest)
+                    else:
+                        for j in range(rest):
+                            tail[j] = g[from_ + i + j]
+                        slope = first_lanes(load(tail, 0), rest)
+                    at += i
+                    # What follows the row may be NaN.
+                    a0 = add_product(a0, slope, first_lanes(load(x, at + t0), rest))
+                    a1 = add_product(a1, slope, first_lanes(load(x, at + t1), rest))
+                    a2 = add_product(a2, slope, first_lanes(load(x, at + t2), rest))
+                    a3 = add_product(a3, slope, first_lanes(load(x, at + t3), rest))
+                    a4 = add_product(a4, slope, first_lanes(load(x, at + t4), rest))
+                    a5 = add_product(a5, slope, first_lanes(load(x, at + t5), rest))
+                    a6 = add_product(a6, slope, first_lanes(load(x, at + t6), rest))
+                    a7 = add_product(a7, slope, first_lanes(load(x, at + t7), rest))
+                    a8 = add_product(a8, slope, first_lanes(load(x, at + t8), rest))
+    for j, total in enumerate((a0, a1, a2, a3, a4, a5, a6, a7, a8)):
+        totals[t + j] += sum_of_elements(total)
 
 
 @ordered_kernel
 def weight_grad(start, stop, x, channel, strides, taps, windows, images, g, channels, outputs, out):
     """out (channels * outputs, taps), rows start to stop: the sums of g times x at the taps."""
-    width, wide, count = lanes(x), windows[2], taps.size
-    size = windows[0] * windows[1] * wide
-    last, zero = np.empty(width, g.dtype), x.dtype.type(0)
+    count, size = taps.size, windows[0] * windows[1] * windows[2]
+    vectors = windows[0] * windows[1] * ((windows[2] + lanes(x) - 1) // lanes(x))
+    some, image = max(1, CHAIN // vectors), channels * outputs * size
+    totals = np.empty(count + 8)
     for o in range(start, stop):
-        for t in range(0, count, 3):
-            u, v = min(t + 1, count - 1), min(t + 2, count - 1)
-            total_t, total_u, total_v = 0.0, 0.0, 0.0
-            for image in range(images):
-                a, b, c = fill(zero), fill(zero), fill(zero)
-                base = image * strides[0] + o // outputs * channel
-                for d in range(windows[0]):
-                    for h in range(windows[1]):
-                        at = base + d * strides[1] + h * strides[2]
-                        from_ = (image * channels * outputs + o) * size
-                        from_ += (d * windows[1] + h) * wide
-                        i = 0
-                        while i + width <= wide:
-                            slope = load(g, from_ + i)
-                            a = add_product(a, slope, load(x, at + taps[t] + i))
-                            b = add_product(b, slope, load(x, at + taps[u] + i))
-                            c = add_product(c, slope, load(x, at + taps[v] + i))
-                            i += width
-                        rest = wide - i
-                        if rest > 0:
-                            if from_ + i + width <= g.size:
-                                slope = first_lanes(load(g, from_ + i), rest)
-                            else:
-                                for j in range(rest):
-                                    last[j] = g[from_ + i + j]
-                                slope = first_lanes(load(last, 0), rest)
-                            # What follows the row may be NaN.
-                            inside = first_lanes(load(x, at + taps[t] + i), rest)
-                            a = add_product(a, slope, inside)
-                            inside = first_lanes(load(x, at + taps[u] + i), rest)
-                            b = add_product(b, slope, inside)
-                            inside = first_lanes(load(x, at + taps[v] + i), rest)
-                            c = add_product(c, slope, inside)
-                total_t += sum_of_elements(a)
-                total_u += sum_of_elements(b)
-                total_v += sum_of_elements(c)
-            out[o * count + t], out[o * count + u], out[o * count + v] = total_t, total_u, total_v
+        totals[:] = 0
+        for first in range(0, images, some):
+            last = min(images, first + some)
+            for t in range(0, count, 9):
+                products_of(x, o // outputs * channel, strides, taps, t, windows, g, o * size,
+                            image, first, last, totals)  # fmt: skip
+        for t in range(count):
+            out[o * count + t] = totals[t]

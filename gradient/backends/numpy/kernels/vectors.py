@@ -115,6 +115,48 @@ def first_lanes(context, vector, count):
 
 
 @intrinsic
+def every_second(context, a, b):
+    """Of the elements of a and then b the first, the third and so on."""
+
+    def generate(context, builder, signature, arguments):
+        n = arguments[0].type.count
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(0, 2 * n, 2)))
+        return builder.shuffle_vector(*arguments, numbers)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def store_apart(context, array, index, vector, count):
+    """Put the first `count` elements of a vector in every second place of a flat array, from its
+    element `index` on. What is between them, and after them, is left as it is."""
+
+    def generate(context, builder, signature, arguments):
+        array_, index_, value, some = arguments
+        n, element, bits = value.type.count, value.type.element, ir.IntType(32)
+        name = "f32" if array.dtype == types.float32 else "f64"
+        place = _pointer(context, builder, array, (array_, index_), vector)
+        flags = ir.VectorType(ir.IntType(1), n)
+        type_ = ir.FunctionType(ir.VoidType(), [value.type, place.type, bits, flags])
+        masked = builder.module.declare_intrinsic(f"llvm.masked.store.v{n}{name}.p0", fnty=type_)
+        limit = _splat_to(builder, some, ir.VectorType(ir.IntType(64), n))
+        for half in range(2):
+            numbers = [half * n // 2 + i // 2 for i in range(n)]
+            spread = builder.shuffle_vector(
+                value, value, ir.Constant(ir.VectorType(bits, n), numbers)
+            )
+            last = [number if i % 2 == 0 else 1 << 62 for i, number in enumerate(numbers)]
+            last = ir.Constant(ir.VectorType(ir.IntType(64), n), last)
+            inside = builder.icmp_signed("<", last, limit)
+            to = builder.gep(builder.bitcast(place, element.as_pointer()), [bits(half * n)])
+            to = builder.bitcast(to, place.type)
+            builder.call(masked, [spread, to, bits(4), inside])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), generate
+
+
+@intrinsic
 def larger(context, a, b):
     """The larger of each pair of elements; of a NaN and a number, one of the two."""
 
