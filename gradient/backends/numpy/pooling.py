@@ -15,6 +15,9 @@ from gradient.backends.required import Shape
 PLANES = 1 << 14
 """Numbers of whole planes that a thread takes at a time."""
 
+OF_FOUR = ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+"""The options for windows of 2 x 2, none of which overlap, without padding."""
+
 
 class PoolingKernels(PoolingDefaults[np.ndarray]):
     """Overrides of `composed.pooling`."""
@@ -30,7 +33,7 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
         windows = options.windows(sizes)
         y = np.empty((*lead, *windows), x.dtype)
         indices = np.empty(y.shape, np.int64)
-        if options[:4] == ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)):
+        if options[:4] == OF_FOUR:
             threads.parallel_for(
                 family.max_pool_of_four, math.prod(lead), max(1, PLANES // math.prod(sizes)),
                 x.reshape(-1), *sizes, y.reshape(-1), indices.reshape(-1),
@@ -53,6 +56,12 @@ class PoolingKernels(PoolingDefaults[np.ndarray]):
             return super().max_pool_grad(g, indices, shape, options)
         out = np.empty(shape, g.dtype)
         planes, size = math.prod(lead), math.prod(sizes)
+        if options[:4] == OF_FOUR:
+            threads.parallel_for(
+                kernels.load("pooling").max_pool_of_four_grad, planes, max(1, PLANES // size),
+                g.reshape(-1), kernels.contiguous(indices).reshape(-1), *sizes, out.reshape(-1),
+            )  # fmt: skip
+            return out
         threads.parallel_for(
             kernels.load("pooling").max_pool_grad, planes, max(1, PLANES // size),
             g.reshape(-1), kernels.contiguous(indices).reshape(-1), g.size // planes, size,

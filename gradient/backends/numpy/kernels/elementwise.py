@@ -28,7 +28,8 @@ def relu_grad(start, stop, g, out, y):
     g, out, y = g[start:stop], out[start:stop], y[start:stop]
     zero = g.dtype.type(0)
     for i in range(out.size):
-        y[i] = zero if out[i] <= zero else g[i]
+        slope = g[i]
+        y[i] = zero if out[i] <= zero else slope
 
 
 @strict_kernel

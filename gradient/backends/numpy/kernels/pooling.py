@@ -11,11 +11,13 @@ from gradient.backends.numpy.kernels.compilation import ordered_kernel, ordered_
 def keep_larger(x, at, step, number, advance, first, last, best, places):
     """For windows first to last of a row: best = the larger of it and of x at `at`, `step` apart;
     places = the number of what is kept, `advance` apart from `number` on."""
-    for i in range(first, last):
-        value, kept = x[at + (i - first) * step], best[i]
+    # Cut first: LLVM then knows that no index is negative, and vectorises.
+    row, best, places = x[at:], best[first:last], places[first:last]
+    for i in range(best.size):
+        value, kept = row[i * step], best[i]
         take = (value > kept) | (value != value)
         best[i] = value if take else kept
-        place, place_kept = np.int32(number + (i - first) * advance), places[i]
+        place, place_kept = np.int32(number + i * advance), places[i]
         places[i] = place if take else place_kept
 
 
@@ -93,11 +95,37 @@ def max_pool_of_four(start, stop, x, height, width, y, indices):
 
 
 @ordered_kernel
+def max_pool_of_four_grad(start, stop, g, indices, height, width, out):
+    """As `max_pool_grad`, for what `max_pool_of_four` gave."""
+    rows, n = height // 2, width // 2
+    for p in range(start, stop):
+        for h in range(rows):
+            line = 2 * h * width
+            at, to = (p * rows + h) * n, p * height * width + line
+            slopes, places = g[at : at + n], indices[at : at + n]
+            top, low = out[to : to + width], out[to + width : to + 2 * width]
+            zero = g.dtype.type(0)
+            for i in range(n):
+                slope, place = slopes[i], np.int32(places[i] - line - 2 * i)
+                top[2 * i] = slope if place == 0 else zero
+                top[2 * i + 1] = slope if place == 1 else zero
+                low[2 * i] = slope if place == width else zero
+                low[2 * i + 1] = slope if place == width + 1 else zero
+            for i in range(2 * n, width):
+                top[i] = low[i] = zero
+        rest = out[(p * height + 2 * rows) * width : (p + 1) * height * width]
+        for i in range(rest.size):
+            rest[i] = 0
+
+
+@ordered_kernel
 def max_pool_grad(start, stop, g, indices, count, size, out):
     """Planes start to stop of out (planes, size): the sums of g (planes, count) at the indices."""
     for p in range(start, stop):
-        for i in range(p * size, (p + 1) * size):
-            out[i] = 0
-        for i in range(p * count, (p + 1) * count):
-            if indices[i] >= 0:
-                out[p * size + indices[i]] += g[i]
+        plane = out[p * size : (p + 1) * size]
+        slopes, places = g[p * count : (p + 1) * count], indices[p * count : (p + 1) * count]
+        for i in range(plane.size):
+            plane[i] = 0
+        for i in range(slopes.size):
+            if places[i] >= 0:
+                plane[places[i]] += slopes[i]
