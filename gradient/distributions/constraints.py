@@ -176,9 +176,9 @@ class _Symmetric(_Square):
 
 class _PositiveDefinite(_Symmetric):
     def check(self, value: Tensor) -> Tensor:
-        from gradient.distributions.matrices import is_positive_definite
+        from gradient.linalg.decompositions import cholesky_ex
 
-        return super().check(value) & is_positive_definite(value)
+        return super().check(value) & (cholesky_ex(value.detach()).info == 0)
 
     def __repr__(self) -> str:
         return "symmetric and positive definite"

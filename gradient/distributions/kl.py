@@ -12,7 +12,6 @@ from gradient.distributions.continuous import EULER, Exponential, Gumbel, Laplac
 from gradient.distributions.counting import Bernoulli, Binomial, Geometric, Poisson
 from gradient.distributions.distribution import Distribution, sum_rightmost
 from gradient.distributions.gamma import Beta, Dirichlet, Gamma
-from gradient.distributions.matrices import solve_lower
 from gradient.distributions.multivariate_normal import (
     MultivariateNormal,
     half_log_det,
@@ -20,6 +19,7 @@ from gradient.distributions.multivariate_normal import (
 )
 from gradient.distributions.normal import HalfNormal, Normal
 from gradient.distributions.transformed import Independent, TransformedDistribution
+from gradient.linalg.solving import solve_triangular
 from gradient.ops.special import digamma, lgamma
 from gradient.tensor import Tensor
 from gradient.tensor.joining import where
@@ -74,7 +74,7 @@ def _multivariate_normal(p: MultivariateNormal, q: MultivariateNormal) -> Tensor
     if p.event_shape != q.event_shape:
         raise ValueError("kl_divergence: the event shapes of two MultivariateNormals differ")
     own, other = p._unbroadcasted_scale_tril, q._unbroadcasted_scale_tril
-    trace = (solve_lower(other, own) ** 2).sum((-2, -1))
+    trace = (solve_triangular(other, own, upper=False) ** 2).sum((-2, -1))
     distance = mahalanobis(other, q.loc - p.loc)
     return half_log_det(other) - half_log_det(own) + 0.5 * (trace + distance - p.event_shape[0])
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from gradient.distributions import constraints
 from gradient.distributions.distribution import Distribution
-from gradient.distributions.matrices import cholesky, identity_like, solve_lower
 from gradient.errors import ArgumentError, sentence
+from gradient.linalg.decompositions import cholesky
+from gradient.linalg.solving import solve_triangular
 from gradient.random import randn
 from gradient.tensor import Tensor
+from gradient.tensor.creation import eye
 from gradient.tensor.joining import broadcast_shapes
 
 __all__ = [
@@ -69,7 +71,7 @@ class MultivariateNormal(Distribution):
         else:
             # P = R R^T with R upper triangular is a Cholesky factor of P turned by 180 degrees
             turned = cholesky(matrix.flip((-2, -1))).flip((-2, -1)).mT
-            self._unbroadcasted_scale_tril = solve_lower(turned, identity_like(matrix))
+            self._unbroadcasted_scale_tril = _inverse(turned)
 
     @functools.cached_property
     def scale_tril(self) -> Tensor:
@@ -87,7 +89,7 @@ class MultivariateNormal(Distribution):
     def precision_matrix(self) -> Tensor:
         """The inverse of the covariance."""
         factor, n = self._unbroadcasted_scale_tril, self.event_shape[0]
-        inverse = solve_lower(factor, identity_like(factor))
+        inverse = _inverse(factor)
         return (inverse.mT @ inverse).expand((*self.batch_shape, n, n))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Any:
@@ -138,4 +140,15 @@ def half_log_det(factor: Tensor) -> Tensor:
 
 def mahalanobis(factor: Tensor, offset: Tensor) -> Tensor:
     """The square of `factor^-1 offset`, over the last dimension."""
-    return (solve_lower(factor, offset.unsqueeze(-1)).squeeze(-1) ** 2).sum(-1)
+    if factor.ndim == 2:  # one system, however many vectors there are
+        flat = offset.reshape(math.prod(offset.shape[:-1]), offset.shape[-1])
+        found = (solve_triangular(factor, flat.mT, upper=False) ** 2).sum(0)
+        return found.reshape(offset.shape[:-1])
+    found = solve_triangular(factor, offset.unsqueeze(-1), upper=False)
+    return (found.squeeze(-1) ** 2).sum(-1)
+
+
+def _inverse(factor: Tensor) -> Tensor:
+    """The inverse of a lower triangular matrix."""
+    one = eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return solve_triangular(factor, one, upper=False)
