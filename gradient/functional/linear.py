@@ -89,7 +89,7 @@ def embedding(
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
     rows = constant("embedding", "input", input, weight)
-    if input.dtype not in (int64, int32):
+    if tensor_of("embedding", input).dtype not in (int64, int32):
         raise DTypeError(sentence("embedding", "an input of int64 or int32", input.dtype))
     return index.embedding(weight, indices=rows, padding_idx=padding_idx)
 

@@ -201,7 +201,8 @@ def _of_integers(caller: str, function: Any, x: Any, other: Any) -> Any:
     tensors: list[Any] = [value for value in (x, other) if isinstance(value, Variable)]
     for value in (x, other):
         if not isinstance(value, (Variable, int)):
-            raise DTypeError(sentence(caller, "integers", repr(value)))
+            number = number_of(caller, "other", value)
+            raise DTypeError(sentence(caller, "integers", number))
     dtype = result_type(x, other)
     if dtype.kind != "int":
         raise DTypeError(sentence(caller, "integers", dtype))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gradient.autograd.modes import mode
+from gradient.autograd.variable import wrap
 from gradient.errors import ShapeError, sentence
 from gradient.ops import elementwise, index, shape
 from gradient.tensor.arguments import int_of, ints_of, tensor_of
@@ -57,7 +58,7 @@ def as_strided(
             "as_strided: expected places of the tensor's own elements, as its memory is not in "
             "row-major order; use contiguous() first"
         )
-    out = _taken(x, np.maximum(at, 0))
+    out = _taken(_sharing(x, own), np.maximum(at, 0))
     if at.min(initial=0) < 0:
         inside = x.backend.asarray(at >= 0)
         out = elementwise.where(out, _taken(owner.detach(), places), condition=inside)
@@ -116,6 +117,20 @@ def _numbers(places: np.ndarray, layout: Layout) -> np.ndarray:
     found = np.full(top, -1)
     found[known] = np.arange(len(known))
     return found[places]
+
+
+def _sharing(x: Any, own: Layout) -> Any:
+    """x; of elements that lie at one place, as of an expanded tensor, each has the same part of the
+    gradient, as in PyTorch."""
+    known = own.places().reshape(-1)
+    unique, back, counts = np.unique(known, return_inverse=True, return_counts=True)
+    if len(unique) == len(known) or not (mode.grad and x.requires_grad):
+        return x
+    flat = x.reshape(len(known))
+    backend = x.backend
+    total = flat.new_zeros(len(unique)).index_add(0, wrap(backend.asarray(back), backend), flat)
+    mean = _taken(total / wrap(backend.asarray(counts), backend).to(x.dtype), back)
+    return without_base((flat.detach() + (mean - mean.detach())).reshape(x.shape))
 
 
 def _taken(x: Any, places: np.ndarray) -> Any:

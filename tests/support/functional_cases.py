@@ -289,6 +289,9 @@ DISTANCE = [
     edge("cosine_similarity", np.zeros((2, 3)), x(2, 3)),
     Case("pairwise_distance", x(3, 4), x(3, 4)),
     Case("pairwise_distance", x(3, 4), x(3, 4), p=1.0, keepdim=True),
+    Case("pdist", x(4, 3)),
+    Case("pdist", x(4, 3), p=1.0),
+    Case("pdist", x(4, 3), p=np.inf),
 ]
 
 MASK = fixed(np.tril(np.ones((4, 5), bool)))

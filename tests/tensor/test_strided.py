@@ -67,6 +67,16 @@ def test_gradients_add_up_where_places_overlap():
             assert gradcheck(squares, x) and gradgradcheck(squares, x)
 
 
+def test_elements_of_one_place_share_its_gradient():
+    row = counted(3).requires_grad_()
+    wide = (row * 1).expand(2, 3)
+    wide.retain_grad()
+    shown = wide.as_strided((2, 3), (0, 1))
+    assert shown.tolist() == [[0, 1, 2]] * 2
+    shown.sum().backward()
+    assert wide.grad.tolist() == [[1, 1, 1]] * 2 and row.grad.tolist() == [2, 2, 2]
+
+
 def test_memory_beyond_the_tensor_has_no_gradient():
     base = counted(6).requires_grad_()
     part = (base * 1)[2:4]

@@ -14,6 +14,7 @@ from fuzzing.interpreter import Taken
 from fuzzing.known.looks import (
     Known,
     alike_but_for_signs,
+    dtypes,
     finite_agree,
     irregular,
     named,
@@ -121,6 +122,30 @@ KNOWN: list[Known] = [
             and any("conv" in s.function.lower() for s in d.program)
             and irregular(d)
             and finite_agree(d)
+        ),
+    ),
+    Known(
+        "which of several values remains that are put at one place is not defined",
+        lambda d: d.kind in ("value", *GRADIENTS) and uses(d, "put", "put_"),
+    ),
+    Known(
+        "PyTorch multiplies unsigned factors with a negative value first, and they wrap round",
+        lambda d: (
+            d.kind in GRADIENTS
+            and uses(d, "addcmul", "addcmul_", "addcdiv", "addcdiv_")
+            and "uint8" in dtypes(d)
+        ),
+    ),
+    Known(
+        "PyTorch's as_strided_scatter gives the input the gradient of what is overwritten",
+        lambda d: d.kind in GRADIENTS and uses(d, "as_strided_scatter"),
+    ),
+    Known(
+        "PyTorch's trapezoid takes the ends off twice the sum of all: inf - inf",
+        lambda d: (
+            d.kind in ("value", "gradient", "second")
+            and uses(d, "trapezoid", "trapz")
+            and nan_only_in_theirs(d, finite=False)
         ),
     ),
     Known(

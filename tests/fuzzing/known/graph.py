@@ -9,7 +9,7 @@ import torch
 
 from fuzzing import interpreter
 from fuzzing.comparison import GRADIENTS, Difference
-from fuzzing.interpreter import Raised, overwrites
+from fuzzing.interpreter import Raised, Taken, overwrites
 from fuzzing.known.looks import Known, left_out, named, says, text, uses, zeros
 from fuzzing.program import Array, Program, Ref, Statement, arguments, leaves
 from fuzzing.replay import agrees, agrees_in_order, agrees_without, in_order, recorded_logical_not
@@ -89,11 +89,22 @@ KNOWN: list[Known] = [
         "PyTorch does not record that logical_not_ overwrites a value, and does so to leaves",
         lambda d: (
             (d.kind == "refused" and named(d, *LOGICAL))
+            or (d.kind == "gradient refused" and uses(d, *LOGICAL) and says(d.ours, "overwrote"))
             or (
                 d.kind in (*GRADIENTS, "gradient None", "second None")
                 and uses(d, *LOGICAL)
                 and agrees_if_recorded(d)
             )
+        ),
+    ),
+    Known(
+        "PyTorch differentiates copysign's quotient a / |a| again, and gets what rounding leaves",
+        lambda d: (
+            d.kind == "second None"
+            and uses(d, "copysign", "copysign_")
+            and d.ours is None
+            and isinstance(d.theirs, Taken)
+            and bool(np.all(abs(d.theirs.values) < 1e-12))
         ),
     ),
     Known(

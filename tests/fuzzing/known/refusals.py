@@ -53,6 +53,16 @@ KNOWN: list[Known] = [
         ),
     ),
     Known(
+        "PyTorch's as_strided reads beyond the memory of a number",
+        lambda d: (
+            d.kind == "refused" and named(d, "as_strided") and says(d.ours, "places in memory")
+        ),
+    ),
+    Known(
+        "PyTorch refuses to multiply a gradient with a number beyond its dtype; ours is infinite",
+        lambda d: d.kind == "gradient accepted" and says(d.theirs, "without overflow"),
+    ),
+    Known(
         "PyTorch fails an assertion of its own",
         lambda d: (
             d.kind in ("accepted", "gradient accepted", "second accepted")
