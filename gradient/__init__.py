@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from gradient import optim as optim
     from gradient import plan as plan
     from gradient import quantization as quantization
+    from gradient import signal as signal
     from gradient import special as special
     from gradient import testing as testing
     from gradient import text as text
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from gradient.linalg.low_rank import *
     from gradient.linalg.older import *
     from gradient.plan.compile import compile as compile
+    from gradient.signal import *
 
 # As in PyTorch, log(0) and the like give inf and nan without a word: NumPy's floating-point
 # warnings are silenced where they come from our own frames, and nowhere else.
@@ -122,6 +124,7 @@ _MODULES = {
     "optim",
     "plan",
     "quantization",
+    "signal",
     "special",
     "testing",
     "text",
@@ -152,6 +155,18 @@ _FUNCTIONS = {
     "pca_lowrank": "gradient.linalg.low_rank",
     "pinverse": "gradient.linalg.older",
     "qr": "gradient.linalg.older",
+    **dict.fromkeys(
+        (
+            "bartlett_window",
+            "blackman_window",
+            "hamming_window",
+            "hann_window",
+            "istft",
+            "kaiser_window",
+            "stft",
+        ),
+        "gradient.signal",
+    ),
     "save": "gradient.io",
     "set_num_threads": "gradient.backends.numpy.threads",
     "set_quantized_matmul_precision": "gradient.backends.matmul_precision",

@@ -86,14 +86,11 @@ RENAMED = {
 """Names of what stands elsewhere, or under another name."""
 
 PAGE = "see docs/from_pytorch.md"
-FOURIER = "use numpy.fft on x.numpy()"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
 LAYERS = f"not in nn ({PAGE})"
 
 HINTS = {
-    **dict.fromkeys(
-        ("gradient.stft", "gradient.istft"), FOURIER),
     "gradient.complex32": "complex64 is the narrowest complex dtype",
     "gradient.chalf": "complex64 is the narrowest complex dtype",
     **dict.fromkeys(

@@ -28,6 +28,8 @@ pytestmark = [
         "ignore:torch.(cholesky|qr|lu|lu_solve|triangular_solve) is deprecated"
     ),
     pytest.mark.filterwarnings("ignore:Casting complex values to real"),
+    pytest.mark.filterwarnings("ignore:A window was not provided"),
+    pytest.mark.filterwarnings("ignore:stft with return_complex=False"),
 ]
 torch = pytest.importorskip("torch")
 
@@ -311,7 +313,9 @@ def compare_in_float64(op: Any, dtype: Any = torch.float64) -> None:
             [gradient.from_numpy(w) for w in weights],
             allow_unused=True,
         )
-        for g, e in zip(got_grads, expected_grads, strict=True):
+        for g, e, their in zip(got_grads, expected_grads, theirs, strict=True):
+            if e is None and their._is_view():
+                continue  # taken under no_grad when the sample was made: it is lost in PyTorch
             if e is None or g is None:
                 for other in (e, g):
                     assert other is None or float(abs(other).sum()) == 0, (
