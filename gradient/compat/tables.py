@@ -88,7 +88,6 @@ RENAMED = {
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
-LAYERS = f"not in nn ({PAGE})"
 
 HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
@@ -97,13 +96,8 @@ HINTS = {
         ("gradient.linalg.eig", "gradient.linalg.eigvals"), LINALG),
     **dict.fromkeys(
         ("gradient.sparse", "gradient.sparse_coo_tensor", "gradient.sparse_csr_tensor"), SPARSE),
-    **dict.fromkeys(
-        ("gradient.nn.CTCLoss", "gradient.nn.EmbeddingBag"), LAYERS),
     "gradient.optim.SparseAdam": f"{SPARSE}: use optim.Adam",
     "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
-    "gradient.nn.functional.grid_sample": LAYERS,
-    "gradient.nn.functional.ctc_loss": LAYERS,
-    "gradient.nn.functional.embedding_bag": LAYERS,
     "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
     "gradient.channels_last": "tensors are row-major; leave memory_format out",

@@ -10,10 +10,13 @@ from gradient.functional.activation import *
 from gradient.functional.attention import *
 from gradient.functional.classification_loss import *
 from gradient.functional.conv import *
+from gradient.functional.ctc import *
 from gradient.functional.distance import *
 from gradient.functional.dropout import *
+from gradient.functional.embedding_bag import *
 from gradient.functional.embedding_loss import *
 from gradient.functional.fractional_pooling import *
+from gradient.functional.grid_sampling import *
 from gradient.functional.linear import *
 from gradient.functional.linear_cross_entropy import *
 from gradient.functional.lp_pooling import *
@@ -21,6 +24,7 @@ from gradient.functional.normalization import *
 from gradient.functional.padding import *
 from gradient.functional.pooling import *
 from gradient.functional.regression_loss import *
+from gradient.functional.unpooling import *
 from gradient.functional.vision import *
 
 if not TYPE_CHECKING:  # checkers follow the stars

@@ -19,6 +19,9 @@ __all__ = [
     "interpolate",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 _LINEAR = {"linear": 3, "bilinear": 4, "trilinear": 5}  # mode: dimensions of its input
@@ -32,12 +35,14 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
 ) -> Tensor:
     """Resize the spatial dimensions of (N, C, ...) to `size`, or by `scale_factor`.
 
     Modes: "nearest", "nearest-exact", "linear" (N, C, L), "bilinear" and "bicubic" (N, C, H, W),
     "trilinear" (N, C, D, H, W), "area". `align_corners` (linear and cubic modes) makes the
-    corner pixels' centres keep their values.
+    corner pixels' centres keep their values. `antialias` ("bilinear" and "bicubic") weighs all
+    pixels that a smaller image's pixel covers, as PIL does.
     """
     spatial = input.ndim - 2
     if spatial < 1:
@@ -50,6 +55,9 @@ def interpolate(
     out_sizes, scales = _target(input, size, scale_factor, bool(recompute_scale_factor))
     if align_corners is not None and mode not in (*_LINEAR, "bicubic"):
         raise ArgumentError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    if antialias and (spatial != 2 or mode not in ("bilinear", "bicubic")):
+        expected = "mode 'bilinear' or 'bicubic' of images (N, C, H, W) with antialias"
+        raise ArgumentError(sentence("interpolate", expected, f"{mode!r}, {input.ndim}-d"))
     if mode == "area" and spatial <= 2:
         return (adaptive_avg_pool1d if spatial == 1 else adaptive_avg_pool2d)(input, out_sizes)
     if mode in ("nearest", "nearest-exact"):
@@ -62,6 +70,8 @@ def interpolate(
         return input
     between = _cubic if mode == "bicubic" and spatial == 2 else _linear
     if between is _cubic or _LINEAR.get(mode) == input.ndim:
+        if antialias:
+            between = _cubic_covered if between is _cubic else _linear_covered
         if kind is uint8:
             return _of_bytes(input, between, out_sizes, scales, bool(align_corners))
         output = input
@@ -72,6 +82,38 @@ def interpolate(
         f"interpolate: mode {mode!r} is not available for an input of {input.ndim} dimensions; "
         "expected nearest, nearest-exact, area, linear (3), bilinear or bicubic (4), trilinear (5)"
     )
+
+
+@composite
+def upsample(
+    input: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """The old name of `interpolate`."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+@composite
+def upsample_nearest(
+    input: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+) -> Tensor:
+    """The old name of `interpolate(mode="nearest")`."""
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+@composite
+def upsample_bilinear(
+    input: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+) -> Tensor:
+    """The old name of `interpolate(mode="bilinear", align_corners=True)`."""
+    return interpolate(input, size, scale_factor, "bilinear", True)
 
 
 def _target(
@@ -152,9 +194,60 @@ def _linear(input: Tensor, dim: int, out: int, scale: float, align_corners: bool
 
 
 def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
-    """Each result is a sum of four neighbours, weighted by Keys' (1981) kernel with a = -0.75."""
-    a = -0.75
+    """Each result is a sum of four neighbours, by `cubic_weights`."""
     low, f = _sources(input, dim, out, scale, align_corners, lowest=-math.inf)
+    taps = (_at(input, dim, low + shift) for shift in (-1, 0, 1, 2))
+    first, second, third, fourth = (tap * w for tap, w in zip(taps, cubic_weights(f), strict=True))
+    return first + second + third + fourth
+
+
+def _linear_covered(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
+    return _covered(input, dim, out, scale, align_corners, 1.0, lambda t: 1 - t)
+
+
+def _cubic_covered(input: Tensor, dim: int, out: int, scale: float, align_corners: bool) -> Tensor:
+    """By Keys' (1981) kernel with a = -0.5, as PIL has it."""
+
+    def kernel(t: float) -> float:
+        near = (1.5 * t - 2.5) * t * t + 1
+        return near if t < 1 else ((-0.5 * t + 2.5) * t - 4) * t + 2
+
+    return _covered(input, dim, out, scale, align_corners, 2.0, kernel)
+
+
+def _covered(
+    input: Tensor,
+    dim: int,
+    out: int,
+    scale: float,
+    align_corners: bool,
+    radius: float,
+    kernel: Callable[[float], float],
+) -> Tensor:
+    """Each result is a sum of the pixels within `radius` pixels of the result, by their distance
+    from its centre in such pixels."""
+    size = input.shape[dim]
+    if align_corners:
+        scale = (size - 1) / (out - 1) if out > 1 else 0.0
+    step = max(scale, 1.0)  # of a larger image, the input's pixels
+    rows = []
+    for place in range(out):
+        centre = scale * (place + 0.5)
+        first = max(int(centre - radius * step + 0.5), 0)
+        last = min(int(centre + radius * step + 0.5), size)
+        distances = [abs(i - centre + 0.5) / step for i in range(first, last)]
+        weights = [kernel(t) if t < radius else 0.0 for t in distances]
+        total = sum(weights) or 1.0
+        row = [0.0] * size
+        row[first:last] = [weight / total for weight in weights]
+        rows.append(row)
+    matrix = input.new_tensor(rows)  # (out, size)
+    return elementwise.contiguous((input.movedim(dim, -1) @ matrix.mT).movedim(-1, dim))
+
+
+def cubic_weights(t: Tensor) -> tuple[Tensor, ...]:
+    """Of the four pixels about a place that is t after the second (Keys 1981, a = -0.75)."""
+    a = -0.75
 
     def near(t: Tensor) -> Tensor:  # 0 <= t <= 1
         return ((a + 2) * t - (a + 3)) * t * t + 1
@@ -162,10 +255,7 @@ def _cubic(input: Tensor, dim: int, out: int, scale: float, align_corners: bool)
     def far(t: Tensor) -> Tensor:  # 1 <= t <= 2
         return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
 
-    weights = (far(f + 1), near(f), near(1 - f), far(2 - f))
-    taps = (_at(input, dim, low + shift) for shift in (-1, 0, 1, 2))
-    first, second, third, fourth = (tap * w for tap, w in zip(taps, weights, strict=True))
-    return first + second + third + fourth
+    return far(t + 1), near(t), near(1 - t), far(2 - t)
 
 
 def _at(input: Tensor, dim: int, places: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from gradient.nn import functional as functional
 from gradient.nn import init as init
 from gradient.nn import utils as utils
 from gradient.nn.activation import *
+from gradient.nn.adaptive_softmax import *
 from gradient.nn.attention import *
 from gradient.nn.batchnorm import *
 from gradient.nn.containers import *
@@ -18,6 +19,7 @@ from gradient.nn.conv import *
 from gradient.nn.distance import *
 from gradient.nn.dropout import *
 from gradient.nn.embedding import *
+from gradient.nn.embedding_bag import *
 from gradient.nn.encoder_decoder import *
 from gradient.nn.lazy import *
 from gradient.nn.linear import *

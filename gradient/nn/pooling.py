@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gradient import functional as F
 from gradient.errors import ArgumentError, sentence
-from gradient.functional.conv import Size
+from gradient.functional.conv import Size, sizes
 from gradient.functional.fractional_pooling import Ratio
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
@@ -30,6 +30,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -276,3 +279,39 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     """The largest of each window of (N, C, T, H, W), at random places (Graham 2014)."""
 
     _op = staticmethod(F.fractional_max_pool3d)
+
+
+class _MaxUnpool(Module):
+    _shown = ("kernel_size", "stride", "padding")
+    _op: ClassVar[Callable[..., Tensor]]
+    _spatial: ClassVar[int]
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+        super().__init__()
+        name, spatial = type(self).__name__, self._spatial
+        self.kernel_size = sizes(name, "kernel_size", kernel_size, spatial)
+        self.stride = sizes(name, "stride", kernel_size if stride is None else stride, spatial)
+        self.padding = sizes(name, "padding", padding, spatial)
+
+    def forward(
+        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
+    ) -> Tensor:
+        return self._op(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima of (N, C, L) back at the indices of MaxPool1d; see `functional.max_unpool2d`."""
+
+    _op, _spatial = staticmethod(F.max_unpool1d), 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Maxima of (N, C, H, W) back at the indices of MaxPool2d; see `functional.max_unpool2d`."""
+
+    _op, _spatial = staticmethod(F.max_unpool2d), 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Maxima of (N, C, D, H, W) back at MaxPool3d's indices; see `functional.max_unpool2d`."""
+
+    _op, _spatial = staticmethod(F.max_unpool3d), 3

@@ -6,6 +6,7 @@ parity/test_functional_parity.py.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_other_backends_give_the_same(case: Case, backend: str) -> None:
 def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
     random |= {"feature_alpha_dropout", "rrelu"}
-    tested_below = {"attention", "cdist", "channel_shuffle", "grouped_linear"}
+    tested_below = {"attention", "cdist", "channel_shuffle", "ctc_loss", "grouped_linear"}
+    tested_below |= {"upsample", "upsample_bilinear", "upsample_nearest"}
     by_an_option = {f"fractional_max_pool{n}d_with_indices" for n in (2, 3)}  # return_indices=True
     assert public(F).keys() - {case.name for case in CASES} == random | tested_below | by_an_option
 
@@ -593,3 +595,43 @@ def test_grouped_linear_says_which_counts_do_not_fit() -> None:
         F.grouped_linear(x, [w, w], ones(2))
     with pytest.raises(ShapeError, match="weights: expected at least one"):
         F.grouped_linear(x, [], tensor([3]))
+
+
+def test_the_gradient_of_ctc_loss_behind_a_log_softmax() -> None:
+    """Of logits it is the derivative; of log-probabilities as they are it is PyTorch's."""
+    rng = np.random.default_rng(0)
+    logits = gradient.tensor(rng.standard_normal((5, 3, 4)), requires_grad=True)
+    targets = gradient.tensor([[1, 2, 0], [3, 3, 1], [2, 0, 0]])
+
+    def loss(logits: gradient.Tensor) -> gradient.Tensor:
+        log_probs = F.log_softmax(logits, -1)
+        return F.ctc_loss(log_probs, targets, (5, 4, 3), (2, 2, 0), reduction="none")
+
+    assert gradient.autograd.gradcheck(loss, (logits,))
+
+
+def test_ctc_loss_of_a_target_that_is_longer_than_the_input() -> None:
+    log_probs = F.log_softmax(gradient.zeros(2, 1, 3, requires_grad=True), -1)
+    target = gradient.tensor([[1, 1, 2]])
+    assert F.ctc_loss(log_probs, target, (2,), (3,)).item() == math.inf
+    assert F.ctc_loss(log_probs, target, (2,), (3,), zero_infinity=True).item() == 0
+    # One path of two labels that are the same needs a blank between.
+    assert F.ctc_loss(log_probs, target, (2,), (2,)).item() == math.inf
+
+
+def test_the_old_names_of_interpolate() -> None:
+    x = tensor(np.random.default_rng(0).standard_normal((1, 2, 3, 4)))
+    assert_close(F.upsample(x, (6, 5)), F.interpolate(x, (6, 5)))
+    assert_close(F.upsample_nearest(x, scale_factor=2), F.interpolate(x, scale_factor=2))
+    bilinear = F.interpolate(x, (6, 5), mode="bilinear", align_corners=True)
+    assert_close(F.upsample_bilinear(x, (6, 5)), bilinear)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias_keeps_the_mean(mode: str) -> None:
+    """Weights add up to one."""
+    flat = F.interpolate(ones(1, 1, 9, 9), (4, 3), mode=mode, antialias=True)
+    assert_close(flat, ones(1, 1, 4, 3))
+    x = tensor(np.random.default_rng(0).standard_normal((1, 1, 6, 7)))
+    constant = F.interpolate(x, (6, 7), mode=mode, antialias=True)
+    assert_close(constant, x)  # of its own size an image is itself

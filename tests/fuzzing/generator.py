@@ -152,6 +152,26 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         "random",
     ),
     "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
+    **dict.fromkeys(
+        (
+            "nn.functional.affine_grid",
+            "nn.functional.ctc_loss",
+            "nn.functional.embedding_bag",
+            "nn.functional.grid_sample",
+            "nn.functional.max_unpool1d",
+            "nn.functional.max_unpool2d",
+            "nn.functional.max_unpool3d",
+        ),
+        "sizes and integers that depend on each other",
+    ),
+    **dict.fromkeys(
+        (
+            "nn.functional.upsample",
+            "nn.functional.upsample_bilinear",
+            "nn.functional.upsample_nearest",
+        ),
+        "PyTorch warns of an old name; interpolate is drawn",
+    ),
     "nn.functional.pdist": "PyTorch declares no types of its arguments; cdist is drawn",
 }
 """What is not drawn, and why."""

@@ -159,6 +159,11 @@ CASES = [
     case("CircularPad3d", 1, inputs=[x(1, 2, 3, 4, 5)]),
     case("AdaptiveMaxPool3d", 2, inputs=[x(1, 2, 3, 4, 5)]),
     case("InstanceNorm3d", 2, inputs=[x(2, 2, 3, 4, 5)]),
+    case("MaxUnpool1d", 2, inputs=[x(2, 3, 4), np.arange(24).reshape(2, 3, 4) % 4 * 2]),
+    case("MaxUnpool2d", 2, inputs=[x(1, 2, 2, 3), np.arange(12).reshape(1, 2, 2, 3) % 6 * 4]),
+    case("MaxUnpool3d", (1, 2, 2), inputs=[x(1, 1, 2, 2, 2), np.arange(8).reshape(1, 1, 2, 2, 2)]),
+    case("AdaptiveLogSoftmaxWithLoss", 16, 20, [5, 12], inputs=[x(9, 16), np.arange(9) * 2]),
+    case("AdaptiveLogSoftmaxWithLoss", 16, 20, [4], 2.0, True, inputs=[x(16), np.array(7)]),
     case("LSTM", 4, 5, 2, proj_size=3, bidirectional=True, inputs=[x(6, 2, 4)]),
     case("CosineSimilarity", inputs=[x(2, 3), x(2, 3)]),
     case("PairwiseDistance", 1.0, keepdim=True, inputs=[x(2, 3), x(2, 3)]),
@@ -218,7 +223,7 @@ STACKS = {"TransformerEncoder", "TransformerDecoder"}  # made of layers: tested 
 IN_MODULE_DB = {
     "FeatureAlphaDropout", "FractionalMaxPool2d", "FractionalMaxPool3d", "LPPool1d", "LPPool2d",
     "LPPool3d", "LinearCrossEntropyLoss", "MultiLabelMarginLoss", "RReLU", "SyncBatchNorm",
-    "Transformer", "UpsamplingBilinear2d", "UpsamplingNearest2d",
+    "CTCLoss", "EmbeddingBag", "Transformer", "UpsamplingBilinear2d", "UpsamplingNearest2d",
 }  # fmt: skip
 """Tested in test_module_db.py, and SyncBatchNorm in tests/nn/test_lazy.py."""
 

@@ -19,6 +19,7 @@ pytestmark = [
     # What PyTorch has to say about its own samples.
     pytest.mark.filterwarnings("ignore:Using padding='same'"),
     pytest.mark.filterwarnings("ignore:linear_cross_entropy"),
+    pytest.mark.filterwarnings("ignore:`nn.functional.upsample"),
     pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss"),
     pytest.mark.filterwarnings("ignore:.*degrees of freedom is <= 0"),
     pytest.mark.filterwarnings("ignore:Using torch.cross without specifying the dim"),

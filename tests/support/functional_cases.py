@@ -94,6 +94,11 @@ def distinct(*shape: int) -> np.ndarray:
     return rng.permutation(int(np.prod(shape))).reshape(shape) / 7.0 - 2.0
 
 
+def within(*shape: int) -> np.ndarray:
+    """Places of an image, some of them outside."""
+    return rng.uniform(-1.3, 1.3, shape)
+
+
 def distribution(*shape: int) -> np.ndarray:
     raw = rng.uniform(0.1, 1.0, shape)
     return raw / raw.sum(1, keepdims=True)
@@ -233,6 +238,47 @@ POOLING = [
         _random_samples=fixed(positive(1, 2, 3) % 1),
     ),
     Case("max_pool3d", distinct(1, 2, 4, 5, 6), 2),
+    Case("max_unpool1d", x(2, 3, 4), fixed(np.arange(24).reshape(2, 3, 4) % 4 * 2), 2),
+    Case("max_unpool1d", x(3, 4), fixed(np.arange(12).reshape(3, 4) % 4), 3, 1, 1, (4,)),
+    Case("max_unpool2d", x(1, 2, 2, 3), fixed(np.arange(12).reshape(1, 2, 2, 3) % 6 * 4), 2),
+    Case(
+        "max_unpool2d",
+        x(1, 2, 2, 3),
+        fixed(np.arange(12).reshape(1, 2, 2, 3) % 6 * 5),
+        2,
+        output_size=(1, 2, 5, 7),
+    ),
+    Case("max_unpool3d", x(1, 1, 1, 2, 2), fixed(np.arange(4).reshape(1, 1, 1, 2, 2) * 7), 2),
+    Case("affine_grid", x(2, 2, 3), (2, 3, 4, 5), align_corners=True),
+    Case("affine_grid", x(2, 2, 3), (2, 3, 4, 1), align_corners=False),
+    Case("affine_grid", x(1, 3, 4), (1, 2, 2, 3, 4), align_corners=False),
+    *(
+        Case("grid_sample", x(2, 3, *s), within(2, *g, len(s)), padding_mode=p, align_corners=c)
+        for p, c in (("zeros", True), ("border", False), ("reflection", False))
+        for s, g in (((4, 5), (3, 2)), ((2, 3, 4), (2, 1, 3)))
+    ),
+    Case("grid_sample", x(1, 2, 4, 5), within(1, 3, 4, 2), "bicubic", align_corners=False),
+    Case("grid_sample", x(1, 2, 4, 5), within(1, 3, 4, 2), "bicubic", "reflection", True),
+    Case("grid_sample", x(1, 2, 4, 5), fixed(within(1, 3, 4, 2)), "nearest", align_corners=False),
+    Case("embedding_bag", fixed(np.array([[0, 2], [1, 1]])), x(4, 3)),
+    Case("embedding_bag", fixed(np.array([3, 0, 0, 1])), x(4, 3), fixed(np.array([0, 1, 1]))),
+    Case(
+        "embedding_bag",
+        fixed(np.array([3, 0, 2, 1])),
+        distinct(4, 3),
+        fixed(np.array([0, 3])),
+        mode="max",
+        padding_idx=0,
+    ),
+    Case(
+        "embedding_bag",
+        fixed(np.array([3, 0, 2, 1])),
+        x(4, 3),
+        fixed(np.array([0, 1, 4])),
+        mode="sum",
+        per_sample_weights=x(4),
+        include_last_offset=True,
+    ),
     Case("avg_pool1d", x(2, 3, 9), 3, stride=2, padding=1),
     Case("avg_pool1d", x(2, 3, 9), 3, stride=2, padding=1, count_include_pad=False),
     Case("avg_pool2d", x(2, 3, 7, 8), 2),

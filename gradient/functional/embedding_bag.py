@@ -1,0 +1,127 @@
+"""Sums, means and maxima of bags of embeddings."""
+
+from __future__ import annotations
+
+import math
+
+from gradient.dtypes import int32, int64
+from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
+from gradient.functional.arguments import composite, one_dtype
+from gradient.functional.linear import embedding
+from gradient.tensor import Tensor
+from gradient.tensor.creation import arange
+
+__all__ = [
+    "embedding_bag",
+]
+
+
+@composite
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """The "sum", "mean" or "max" of the rows of `weight` (V, D) that a bag's integers name: (B, D).
+
+    Bags are the rows of `input` (B, N), or parts of `input` (N,): each begins at its number of
+    `offsets` (B,), the last of which is where the last bag ends if `include_last_offset`. A bag of
+    nothing gives zeros; `padding_idx` counts as nothing. `per_sample_weights`, of the input's
+    shape, multiply rows of a "sum".
+    """
+    op = "embedding_bag"
+    if scale_grad_by_freq or sparse:
+        raise ArgumentError(f"{op}: scale_grad_by_freq and sparse gradients are not available")
+    if mode not in ("sum", "mean", "max"):
+        raise ArgumentError(sentence(op, "mode in ('sum', 'mean', 'max')", repr(mode)))
+    if per_sample_weights is not None:
+        if mode != "sum":
+            raise ArgumentError(sentence(op, "mode 'sum' with per_sample_weights", repr(mode)))
+        if tuple(per_sample_weights.shape) != tuple(input.shape):
+            expected = f"per_sample_weights of the input's shape {tuple(input.shape)}"
+            raise ShapeError(sentence(op, expected, tuple(per_sample_weights.shape)))
+        one_dtype(op, weight, per_sample_weights=per_sample_weights)
+        per_sample_weights = per_sample_weights.reshape(-1)
+    bag, count = _bags(op, input, offsets, include_last_offset)
+    input = input.reshape(-1)
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += weight.shape[0]
+    rows = embedding(input, weight, padding_idx, max_norm, norm_type)  # (N, D)
+    if padding_idx is not None:
+        kept = (input != padding_idx).nonzero()[:, 0]
+        rows, bag = rows.index_select(0, kept), bag.index_select(0, kept)
+        if per_sample_weights is not None:
+            per_sample_weights = per_sample_weights.index_select(0, kept)
+    if mode == "max":
+        return _largest(rows, bag, count)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(1)
+    total = rows.new_zeros((count, rows.shape[1])).index_add(0, bag, rows)
+    if mode == "sum":
+        return total
+    sizes = bag.bincount(minlength=count).clamp(min=1)
+    return total / sizes.to(total.dtype).unsqueeze(1)
+
+
+def _bags(
+    op: str, input: Tensor, offsets: Tensor | None, include_last_offset: bool
+) -> tuple[Tensor, int]:
+    """The number of each element's bag, and how many bags there are."""
+    if input.dtype not in (int64, int32):
+        raise DTypeError(sentence(op, "an input of int64 or int32", input.dtype))
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ArgumentError(f"{op}: an input (B, N) has rows as bags, and takes no offsets")
+        count, size = input.shape
+        return arange(count, device=input.device).repeat_interleave(size), count
+    if input.ndim != 1 or offsets is None or offsets.ndim != 1:
+        expected = "an input (B, N), or (N,) with offsets (B,)"
+        got = (
+            tuple(input.shape) if offsets is None else f"{tuple(input.shape)} and {offsets.ndim}-d"
+        )
+        raise ShapeError(sentence(op, expected, got))
+    starts = offsets.tolist()
+    if include_last_offset:
+        if not starts:
+            raise ArgumentError(f"{op}: include_last_offset=True needs an offset")
+        *starts, end = starts
+    else:
+        end = input.shape[0]
+    ends = [*starts[1:], end]
+    if (starts and starts[0] != 0) or end > input.shape[0]:
+        raise ArgumentError(sentence(op, f"offsets from 0 to {input.shape[0]}", offsets.tolist()))
+    if any(stop < start for start, stop in zip(starts, ends, strict=True)):
+        raise ArgumentError(sentence(op, "offsets that do not fall", offsets.tolist()))
+    numbers = [
+        number
+        for number, (start, stop) in enumerate(zip(starts, ends, strict=True))
+        for _ in range(stop - start)
+    ]
+    # What is behind the last offset is of no bag: PyTorch adds it to the last one.
+    numbers += [max(0, len(starts) - 1)] * (input.shape[0] - len(numbers))
+    return offsets.new_tensor(numbers, dtype=int64), len(starts)
+
+
+def _largest(rows: Tensor, bag: Tensor, count: int) -> Tensor:
+    """The largest of each bag, by column; its gradient goes to the first of equals."""
+    size = rows.shape[1]
+    if not rows.shape[0]:
+        return rows.new_zeros((count, size)) + rows.sum()
+    index = bag.unsqueeze(1).expand(rows.shape)
+    least = rows.detach().new_full((count, size), -math.inf)
+    most = least.scatter_reduce(0, index, rows.detach(), "amax")
+    places = arange(rows.shape[0], device=rows.device).unsqueeze(1).expand(rows.shape)
+    chosen = rows.detach() == most.index_select(0, bag)
+    places = places.masked_fill(~chosen, rows.shape[0])
+    none = places.new_full((count, size), rows.shape[0])
+    first = none.scatter_reduce(0, index, places, "amin")
+    empty = first == rows.shape[0]
+    return rows.gather(0, first.masked_fill(empty, 0)).masked_fill(empty, 0)

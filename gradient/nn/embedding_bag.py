@@ -1,0 +1,109 @@
+"""EmbeddingBag: sums, means or maxima of learned vectors."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from gradient import functional as F
+from gradient.autograd import no_grad
+from gradient.dtypes import DType
+from gradient.errors import ArgumentError, ShapeError
+from gradient.nn import init
+from gradient.nn.module import Module
+from gradient.nn.parameter import Parameter
+from gradient.tensor import Tensor
+from gradient.tensor.creation import empty
+from gradient.tensor.device import DeviceLike
+
+__all__ = [
+    "EmbeddingBag",
+]
+
+
+class EmbeddingBag(Module):
+    """The "sum", "mean" or "max" of each bag's rows of W (num_embeddings, embedding_dim).
+
+    Bags are the rows of integers (B, N), or parts of (N,) that begin at `offsets` (B,): the result
+    is (B, embedding_dim). See `functional.embedding_bag`.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__()
+        if scale_grad_by_freq or sparse:
+            raise ArgumentError(
+                "EmbeddingBag: scale_grad_by_freq and sparse gradients are not available"
+            )
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ArgumentError(
+                    f"EmbeddingBag: padding_idx must be within num_embeddings {num_embeddings}, "
+                    f"got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.max_norm, self.norm_type, self.mode = max_norm, norm_type, mode
+        self.include_last_offset, self.padding_idx = include_last_offset, padding_idx
+        shape = (num_embeddings, embedding_dim)
+        if _weight is not None and tuple(_weight.shape) != shape:
+            raise ShapeError(f"EmbeddingBag: expected _weight {shape}, got {tuple(_weight.shape)}")
+        given = empty(shape, device=device, dtype=dtype) if _weight is None else _weight
+        self.weight = Parameter(given)
+        if _weight is None:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """W standard normal, the padding row zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            with no_grad():
+                self.weight[self.padding_idx].zero_()
+
+    def forward(
+        self,
+        input: Tensor,
+        offsets: Tensor | None = None,
+        per_sample_weights: Tensor | None = None,
+    ) -> Tensor:
+        return F.embedding_bag(
+            input, self.weight, offsets, self.max_norm, self.norm_type, mode=self.mode,
+            per_sample_weights=per_sample_weights, include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> Self:
+        """An EmbeddingBag with the rows of a matrix, not trained unless `freeze=False`."""
+        if embeddings.ndim != 2:
+            raise ShapeError(f"from_pretrained: expected a matrix, got {tuple(embeddings.shape)}")
+        rows, columns = embeddings.shape
+        bag = cls(
+            rows, columns, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings,
+            include_last_offset, padding_idx,
+        )  # fmt: skip
+        bag.weight.requires_grad = not freeze
+        return bag
