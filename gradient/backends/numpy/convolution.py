@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -398,7 +399,8 @@ def _pointwise(weight: Shape, options: ConvolutionOptions) -> bool:
 
 def _met(x: np.ndarray, options: ConvolutionOptions) -> np.ndarray:
     """A view of the places of x that a window of one number meets."""
-    return x[(..., *(slice(None, None, step) for step in options.stride))]
+    places: tuple[Any, ...] = tuple(slice(None, None, step) for step in options.stride)
+    return x[..., *places]
 
 
 def _in_a_row(x: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ class GemmKernels(AttentionDefaults[np.ndarray]):
     def linear(
         self, x: np.ndarray, weight: np.ndarray | PackedArray, bias: np.ndarray | None = None
     ) -> np.ndarray:
-        if not takes_linear(x, weight, bias):
+        if not isinstance(weight, np.ndarray) or not takes_linear(x, weight, bias):
             return super().linear(x, weight, bias)
         out = np.empty((*x.shape[:-1], weight.shape[0]), np.float32)
         threads.parallel_for(*linear_launch(x, weight, bias, out))
