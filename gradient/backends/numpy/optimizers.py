@@ -1,4 +1,4 @@
-"""Optimiser steps by kernels: one pass over each parameter, all parameters in one go."""
+"""Optimiser steps by kernels: one pass over each parameter."""
 
 from __future__ import annotations
 
@@ -45,21 +45,11 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             1 - o.lr * o.weight_decay if o.decoupled else 1.0,
         )
         typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
-        flat = [tuple(a.reshape(-1) for a in group) for group in fused]
-        chunks = [(i, at) for i, group in enumerate(flat)
-                  for at in range(0, group[0].size, optimizers.CHUNK)]  # fmt: skip
-
-        for dtype in {group[0].dtype for group in flat}:
-            empty = (np.empty(0, dtype) for _ in range(4))
-            threads.precompile(optimizers.adamw, *empty, *typed[dtype])
-
-        def update(n: int) -> None:
-            i, at = chunks[n]
-            p = flat[i][0]
-            stop = min(at + optimizers.CHUNK, p.size)
-            optimizers.adamw(at, stop, *flat[i], *typed[p.dtype])
-
-        threads.run(len(chunks), update)
+        for group in fused:
+            flat = (a.reshape(-1) for a in group)
+            threads.parallel_for(
+                optimizers.adamw, group[0].size, optimizers.CHUNK, *flat, *typed[group[0].dtype]
+            )
 
 
 def _flat(*group: np.ndarray) -> bool:
