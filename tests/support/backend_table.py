@@ -830,7 +830,11 @@ CASES: dict[str, list[Case]] = {
         lambda a: (0x0123456789ABCDEF, ON, 3 * a.rows),
         lambda a: (2**64 - 1, 7, a.rows),
     ],
-    "uniform": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
+    "uniform": [
+        lambda a: (5, ON, 67 * a.rows, a.dtype),
+        lambda a: (5, 1, 3, FLOAT64),
+        lambda a: (7**20, 2**32 - 20, 4 * a.rows + 3, a.dtype),
+    ],
     "normal": [lambda a: (5, ON, 67 * a.rows, a.dtype), lambda a: (5, 1, 3, FLOAT64)],
     "integers": [lambda a: (5, ON, 67 * a.rows, 1000), lambda a: (5, 1, 3, 2**63)],
     # Optimiser steps

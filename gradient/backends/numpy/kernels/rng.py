@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba import types
 
 from gradient.backends.numpy.kernels.compilation import kernel, subroutine
+from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
 
 CHUNK = 1 << 13
 """Blocks of four words that a thread takes at a time."""
@@ -27,6 +32,64 @@ def philox4x32(counter, key):
     return c0, c1, c2, c3
 
 
+TOGETHER = BYTES // 8
+"""Blocks of a vector: LLVM does not vectorise `philox4x32` by itself."""
+
+
+@intrinsic
+def uniform_blocks(context, counter, key, out, at):
+    """The numbers of `uniform4` for TOGETHER blocks, to a flat array from its element `at` on."""
+
+    def generate(context, builder, signature, arguments):
+        counter_, key_, out_, at_ = arguments
+        n, i32, i64 = TOGETHER, ir.IntType(32), ir.IntType(64)
+        lanes = ir.VectorType(i64, n)
+
+        def same(number: Any) -> Any:
+            one = builder.insert_element(ir.Constant(lanes, ir.Undefined), number, i32(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(i32, n), None))
+
+        def constant(number: Any) -> Any:
+            return ir.Constant(lanes, [int(number)] * n)
+
+        def high(vector: Any) -> Any:
+            return builder.lshr(vector, constant(32))
+
+        low, zero = constant(LOW), constant(0)
+        counters = builder.add(same(counter_), ir.Constant(lanes, list(range(n))))
+        c0, c1, c2, c3 = builder.and_(counters, low), high(counters), zero, zero
+        k0, k1 = builder.and_(same(key_), low), high(same(key_))
+        for _ in range(10):
+            p0, p1 = builder.mul(c0, constant(M0)), builder.mul(c2, constant(M1))
+            c0, c2 = (
+                builder.xor(builder.xor(high(p), c), k) for p, c, k in ((p1, c1, k0), (p0, c3, k1))
+            )
+            c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
+            k0 = builder.and_(builder.add(k0, constant(W0)), low)
+            k1 = builder.and_(builder.add(k1, constant(W1)), low)
+        parts = [
+            builder.sitofp(
+                builder.trunc(builder.lshr(c, constant(8)), ir.VectorType(i32, n)),
+                ir.VectorType(ir.FloatType(), n),
+            )
+            for c in (c0, c1, c2, c3)
+        ]
+
+        def picked(a: Any, b: Any, numbers: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(i32, len(numbers)), numbers)
+            return builder.shuffle_vector(a, b, mask)
+
+        halves = [picked(*pair, list(range(2 * n))) for pair in (parts[:2], parts[2:])]
+        together = picked(*halves, [word * n + i for i in range(n) for word in range(4)])
+        together = builder.fmul(together, ir.Constant(together.type, [2.0**-24] * 4 * n))
+        data = context.make_array(out)(context, builder, out_).data
+        place = builder.bitcast(builder.gep(data, [at_]), together.type.as_pointer())
+        builder.store(together, place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, out, types.int64), generate
+
+
 @kernel
 def words(start, stop, key, offset, out):
     """out uint32 (blocks, 4)."""
@@ -40,8 +103,11 @@ def words(start, stop, key, offset, out):
 def uniform4(start, stop, key, offset, out):
     """out float32 (blocks, 4) in [0, 1): the 24 high bits of each word."""
     out = out[start:stop]
-    scale = np.float32(2.0**-24)
-    for i in range(out.shape[0]):
+    scale, n = np.float32(2.0**-24), out.shape[0]
+    whole, flat = n // TOGETHER * TOGETHER, out.reshape(-1)
+    for i in range(0, whole, TOGETHER):
+        uniform_blocks(offset + U8(start + i), key, flat, 4 * i)
+    for i in range(whole, n):
         c0, c1, c2, c3 = philox4x32(offset + U8(start + i), key)
         out[i, 0] = np.float32(c0 >> U8(8)) * scale
         out[i, 1] = np.float32(c1 >> U8(8)) * scale
