@@ -118,15 +118,17 @@ def pack_rows(a, at, row, column, m, count, beyond, out, to):
         for p in range(0, count, SQUARE):
             last = min(count, p + SQUARE)
             for i in range(0, m, ROWS):
-                place = to + i // ROWS * size
-                for q in range(p, last):
-                    start = at + q * column + i
-                    if i + WIDTH <= beyond and q + 1 < count:
+                place, start, q = to + i // ROWS * size, at + i, p
+                if i + WIDTH <= beyond:
+                    while q < min(last, count - 1):
                         # What is written behind these numbers is written again.
-                        store(out, place + q * ROWS, load(a, start))
-                    else:
-                        for r in range(ROWS):
-                            out[place + q * ROWS + r] = a[start + r] if i + r < m else 0
+                        store(out, place + q * ROWS, load(a, start + q * column))
+                        q += 1
+                while q < last:
+                    for r in range(ROWS):
+                        number = a[start + q * column + r] if i + r < m else out.dtype.type(0)
+                        out[place + q * ROWS + r] = number
+                    q += 1
         return
     for i in range(0, m, ROWS):
         place, p = to + i // ROWS * size, 0
