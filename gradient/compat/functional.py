@@ -10,7 +10,9 @@ from gradient.linalg.householder import householder_product
 from gradient.linalg.powers import multi_dot
 from gradient.tensor import Tensor
 
+adaptive_avg_pool1d = forwarded(F.adaptive_avg_pool1d)
 avg_pool1d = forwarded(F.avg_pool1d)
+channel_shuffle = forwarded(F.channel_shuffle)
 bilinear = forwarded(F.bilinear)
 celu = forwarded(F.celu)
 conv1d = F.conv1d
@@ -54,6 +56,20 @@ def alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
 @forwarded
 def feature_alpha_dropout(input: Tensor, p: float, train: bool) -> Tensor:
     return F.feature_alpha_dropout(input, p, train)
+
+
+def batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 @forwarded

@@ -59,7 +59,8 @@ COPIES = (
 """Views, of which PyTorch has copies as functions: `alias_copy` and so on."""
 
 FUNCTIONAL = (
-    "alpha_dropout", "avg_pool1d", "bilinear", "celu", "constant_pad_nd", "conv1d", "conv2d",
+    "adaptive_avg_pool1d", "alpha_dropout", "avg_pool1d", "batch_norm", "bilinear", "celu",
+    "channel_shuffle", "constant_pad_nd", "conv1d", "conv2d",
     "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "cosine_similarity",
     "dropout", "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
     "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle", "pixel_unshuffle",

@@ -117,6 +117,14 @@ class Conversion(Arithmetic):
             self.data = wrap(map_parts(shared_copy, self.array), self.backend)
         return cast("Tensor", self)
 
+    def pin_memory(self, device: Any = None) -> Tensor:
+        """The tensor itself: copies to a device need no memory of their own kind here."""
+        return cast("Tensor", self)
+
+    def is_pinned(self, device: Any = None) -> builtins.bool:
+        """False: see `pin_memory`."""
+        return False
+
     def is_shared(self) -> builtins.bool:
         """Whether `share_memory_` put the elements into memory that forked processes share."""
         from gradient.tensor.shared_memory import is_shared

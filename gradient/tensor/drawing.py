@@ -13,7 +13,7 @@ from gradient.dtypes import DType, dtype_of, finfo, float32, iinfo, int64
 from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
 from gradient.tensor.arguments import flag_of, int_of, number_of, outside
 from gradient.tensor.arithmetic import Arithmetic
-from gradient.tensor.overwrite import check, write
+from gradient.tensor.overwrite import check, overwrite_at
 
 if TYPE_CHECKING:
     from gradient.random import Generator
@@ -39,11 +39,11 @@ class Drawing(Arithmetic):
         check(self, name)
         dtype = self.array.dtype
         if dtype.kind in "biu":
-            if name != "bernoulli_":
+            if name not in ("bernoulli_", "geometric_"):
                 raise DTypeError(f"{name}: expected a floating-point tensor, got {self.dtype}")
             dtype = float32.numpy
         drawn = Draw.of(generator, self.backend, kind, self.array.shape, dtype)
-        write(self, ..., scale(drawn), name)
+        overwrite_at(self, (), wrap(scale(drawn), self.backend), name)
         return self
 
     def uniform_(
@@ -69,7 +69,7 @@ class Drawing(Arithmetic):
         if isinstance(p, Variable):
             check(self, "bernoulli_")
             drawn = p.expand(self.array.shape).bernoulli(generator=generator)
-            write(self, ..., drawn.array, "bernoulli_")
+            overwrite_at(self, (), drawn.detach(), "bernoulli_")
             return self
         if not 0 <= (p := number_of("bernoulli_", "p", p)) <= 1:
             raise ArgumentError(f"bernoulli_: expected p from 0 to 1, got {p}")
@@ -81,6 +81,41 @@ class Drawing(Arithmetic):
             raise ArgumentError(f"exponential_: expected lambd > 0, got {lambd}")
         log = self.backend.log
         return self._fill("exponential_", "uniform", generator, lambda u: -log(1 - u) / lambd)
+
+    def log_normal_(
+        self, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
+    ) -> Self:
+        """Numbers whose logarithms are of the normal distribution."""
+        mean, std = number_of("log_normal_", "mean", mean), number_of("log_normal_", "std", std)
+        if not std > 0:
+            raise ArgumentError(f"log_normal_: expected std > 0, got {std}")
+        exp = self.backend.exp
+        return self._fill("log_normal_", "normal", generator, lambda z: exp(z * std + mean))
+
+    def cauchy_(
+        self, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
+    ) -> Self:
+        """Numbers of the Cauchy distribution of this median and half-width."""
+        median = number_of("cauchy_", "median", median)
+        if not (sigma := number_of("cauchy_", "sigma", sigma)) > 0:
+            raise ArgumentError(f"cauchy_: expected sigma > 0, got {sigma}")
+        tan = self.backend.tan
+
+        def numbers(u: Any) -> Any:
+            return median + sigma * tan(math.pi * (u - 0.5))
+
+        return self._fill("cauchy_", "uniform", generator, numbers)
+
+    def geometric_(self, p: float, *, generator: Generator | None = None) -> Self:
+        """How many trials, of probability p each, the first success takes."""
+        if not 0 < (p := number_of("geometric_", "p", p)) < 1:
+            raise ArgumentError(f"geometric_: expected p between 0 and 1, got {p}")
+        be, scale = self.backend, math.log1p(-p)
+
+        def trials(u: Any) -> Any:
+            return be.maximum(be.ceil(be.log(1 - u) / scale), be.ones((), u.dtype))
+
+        return self._fill("geometric_", "uniform", generator, trials)
 
     def random_(
         self, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
@@ -98,7 +133,7 @@ class Drawing(Arithmetic):
             raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
         check_range("random_", from_, to, self.dtype)
         drawn = Draw.integers(generator, self.backend, self.array.shape, from_, to, dtype)
-        write(self, ..., drawn, "random_")
+        overwrite_at(self, (), wrap(drawn, self.backend), "random_")
         return self
 
     def multinomial(

@@ -151,6 +151,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         ),
         "random",
     ),
+    **dict.fromkeys(("is_pinned", "pin_memory"), "needs a device in PyTorch"),
     "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
     **dict.fromkeys(
         (

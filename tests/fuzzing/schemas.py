@@ -249,7 +249,7 @@ RANDOM = {
     "bernoulli", "bernoulli_", "normal", "normal_", "rand", "rand_like", "randn", "randn_like",
     "randint", "randint_like", "randperm", "random_", "uniform_", "exponential_", "multinomial",
     "empty", "empty_like", "new_empty", "dropout", "dropout1d", "dropout2d", "dropout3d",
-    "alpha_dropout", "gumbel_softmax",
+    "alpha_dropout", "gumbel_softmax", "cauchy_", "geometric_", "log_normal_",
 }  # fmt: skip
 """Functions whose values are random or undefined."""
 

@@ -105,8 +105,8 @@ def test_every_exception_is_of_something_that_both_have():
 
 WITHOUT_NUMPYS = {
     "torch": {
-        "allclose", "bernoulli", "empty_like", "equal", "full_like", "imag", "is_complex",
-        "is_conj", "is_floating_point", "is_neg", "istft", "real", "view_as_complex",
+        "allclose", "batch_norm", "bernoulli", "empty_like", "equal", "full_like", "imag",
+        "is_complex", "is_conj", "is_floating_point", "is_neg", "istft", "real", "view_as_complex",
         "view_as_real",
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "max_pool1d", "max_pool2d", "max_pool3d", "multinomial", "ones_like", "rand_like",

@@ -270,7 +270,7 @@ x.fill_diagonal_(1.0)  x.squeeze_()  x.unsqueeze_(0)  x.t_()  x.transpose_(0, 1)
 x.swapaxes_(0, 1)  x.swapdims_(0, 1)  sq.addmm_(sq, sq)  v.addmv_(y.mT @ y, v)
 sq.addr_(v[:3], v[:3])  w.baddbmm_(w, sq.expand(1, 3, 3))
 sq.addbmm_(sq.expand(2, 3, 3), sq.expand(2, 3, 3))
-x.uniform_()  x.zero_()  x.detach_()
+x.uniform_()  x.zero_()  x.detach_()  x.cauchy_()  x.geometric_(0.5)  x.log_normal_()
 """
 """Methods that write to the tensor and return it."""
 
@@ -282,7 +282,7 @@ inference is_inference is_leaf is_shared item itemsize
 nbytes ndim share_memory_
 nelement node numel numpy register_hook register_post_accumulate_grad_hook requires_grad
 retain_grad retains_grad shape size storage_offset stride tolist view_info views allclose
-get_device is_nonzero is_same_size is_signed ndimension
+get_device is_pinned pin_memory is_nonzero is_same_size is_signed ndimension
 broadcast_shapes
 can_cast compile equal from_dlpack from_numpy get_default_dtype get_num_threads
 get_quantized_matmul_precision get_rng_state initial_seed is_grad_enabled

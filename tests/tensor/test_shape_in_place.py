@@ -57,6 +57,37 @@ def test_questions():
         x.is_nonzero()
 
 
+def test_draws_of_more_distributions():
+    gradient.manual_seed(5)
+    x = gradient.empty(20000, dtype=gradient.float64)
+    assert x.log_normal_(0.5, 0.25).log().mean().item() == pytest.approx(0.5, abs=0.01)
+    assert x.log().std().item() == pytest.approx(0.25, abs=0.01)
+    assert x.cauchy_(2.0, 3.0).median().item() == pytest.approx(2.0, abs=0.15)
+    quartiles = x.quantile(gradient.tensor([0.25, 0.75], dtype=x.dtype))
+    assert quartiles.tolist() == pytest.approx([-1, 5], abs=0.25)
+    counts = gradient.zeros(20000, dtype=gradient.int64).geometric_(0.25)
+    assert counts.min() == 1 and counts.double().mean().item() == pytest.approx(4, abs=0.1)
+    assert (counts == 1).double().mean().item() == pytest.approx(0.25, abs=0.01)
+    for wrong in (lambda: x.geometric_(1.0), lambda: x.cauchy_(0, 0), lambda: x.log_normal_(0, -1)):
+        with pytest.raises(errors.ArgumentError, match="expected (p|sigma|std)"):
+            wrong()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("normal_", ()), ("uniform_", ()), ("exponential_", ()), ("bernoulli_", ()), ("random_", ()),
+     ("bernoulli_", (gradient.tensor(0.5),)), ("log_normal_", ()), ("cauchy_", ()),
+     ("geometric_", (0.5,))],
+)  # fmt: skip
+def test_what_is_overwritten_by_draws_has_no_gradient(name, arguments):
+    x = gradient.ones(3, requires_grad=True)
+    y = x * 2
+    row = y[:1]
+    getattr(row, name)(*arguments)
+    y.sum().backward()
+    assert x.grad.tolist() == [0, 2, 2]
+
+
 def test_linear_algebra_by_methods():
     x = gradient.tensor([[2.0, 0.0], [0.0, 4.0]])
     assert x.det().item() == 8 and x.inverse().diag().tolist() == [0.5, 0.25]

@@ -22,6 +22,7 @@ NO_KERNEL = (
 )  # fmt: skip
 
 
+RESHAPING = ("squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_")
 PRODUCTS = ("addbmm_", "addmm_", "addmv_", "addr_", "baddbmm_")
 
 
@@ -51,6 +52,10 @@ KNOWN: list[Known] = [
             and says(d.theirs, "some elements of the input tensor and the written-to tensor")
             or (d.kind == "value" and named(d, *PRODUCTS) and reads_itself(d))
         ),
+    ),
+    Known(
+        "a tensor whose shape was changed in place is a view of what it was",
+        lambda d: d.kind == "refused" and named(d, "detach_") and uses(d, *RESHAPING),
     ),
     Known(
         "PyTorch's as_strided reads beyond the memory of a number",
