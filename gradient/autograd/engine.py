@@ -163,7 +163,7 @@ def root_grads(
                     f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
                     f"{shape}; pass a gradient of that shape"
                 )
-            if tensor.array.dtype.kind == "c":
+            if tensor.node.dtype.kind == "c":
                 raise AutogradError(
                     f"{caller}: grad can be implicitly created only for real scalar outputs, got "
                     f"{tensor.dtype}; pass a gradient"
@@ -178,7 +178,9 @@ def root_grads(
             g = g if isinstance(g, Variable) else wrap(g, tensor.backend)
         elif isinstance(g, Variable):
             g = g.array
-        roots.append((tensor.node, conjugate(tensor.node, g, create_graph)))
+        if tensor.array.dtype.kind == "c":
+            g = conjugate(tensor.node, g, create_graph)
+        roots.append((tensor.node, g))
     return roots
 
 
