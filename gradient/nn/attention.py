@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gradient import absent, dtypes
-from gradient import functional as F
+from gradient import absent
 from gradient.dtypes import DType
-from gradient.errors import ArgumentError, DTypeError, ShapeError, sentence
-from gradient.functional.attention import attention_weights
+from gradient.errors import ArgumentError
+from gradient.functional.multi_head_attention import multi_head_attention
 from gradient.nn import init
 from gradient.nn.linear import Linear
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
-from gradient.tensor.creation import empty, zeros
+from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
-from gradient.tensor.joining import cat
 
 __all__ = [
     "MultiheadAttention",
@@ -123,147 +120,17 @@ class MultiheadAttention(Module):
         `add_zero_attn` they have a column more for each. `is_causal` is a hint
         that `attn_mask` is causal, and needs it.
         """
-        batched = query.ndim == 3
-        self._check(query, key, value, key_padding_mask, attn_mask, is_causal)
-        if not batched:
-            query, key, value = (tensor.unsqueeze(0) for tensor in (query, key, value))
-            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-        elif not self.batch_first:
+        if self.batch_first and query.ndim == 3:
             query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
-
-        q, k, v = self._project(query, key, value)  # each (N, H, L or S, D)
-        mask = self._mask(q, k, attn_mask, key_padding_mask)
-        k, v, mask = self._extended(k, v, mask)
-        dropout_p = self.dropout if self.training else 0.0
-        weights = None
-        if need_weights:
-            weights = attention_weights(q, k, mask, scale=1 / math.sqrt(self.head_dim))
-            weights = F.dropout(weights, dropout_p)
-            heads = weights @ v
-        else:
-            heads = F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
-        output = self.out_proj(heads.transpose(1, 2).flatten(2))  # (N, L, E)
-
-        if weights is not None and average_attn_weights:
-            weights = weights.mean(1)
-        if not batched:
-            return output.squeeze(0), None if weights is None else weights.squeeze(0)
-        return output if self.batch_first else output.transpose(0, 1), weights
-
-    def _project(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Query, key and value, each cut into heads: (N, H, T, D)."""
-        if self.in_proj_weight is not None:
-            weights: tuple[Any, ...] = self.in_proj_weight.chunk(3)
-        else:
-            weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        projected = (
-            F.linear(input, weight, bias)
-            for input, weight, bias in zip(inputs, weights, biases, strict=True)
-        )
-        return tuple(
-            tensor.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for tensor in projected
-        )
-
-    def _extended(
-        self, k: Tensor, v: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys and values with a learned one (`bias_k`, `bias_v`) and one of zeros behind them, if
-        there are such; every query may look there."""
-        length = k.shape[2]
-        if self.bias_k is not None and self.bias_v is not None:
-            one = (k.shape[0], self.num_heads, 1, self.head_dim)
-            k, v = (
-                cat([tensor, bias.reshape(1, self.num_heads, 1, self.head_dim).expand(one)], 2)
-                for tensor, bias in ((k, self.bias_k), (v, self.bias_v))
-            )
-        if self.add_zero_attn:
-            zero = k.new_zeros((*k.shape[:2], 1, self.head_dim))
-            k, v = cat([k, zero], 2), cat([v, zero], 2)
-        added = k.shape[2] - length
-        if mask is not None and added:
-            seen = mask.dtype == dtypes.bool_
-            fill = mask.new_full((*mask.shape[:-1], added), 1 if seen else 0)
-            mask = cat([mask, fill], -1)
-        return k, v, mask
-
-    def _mask(
-        self, q: Tensor, k: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
-    ) -> Tensor | None:
-        """Both masks as one that broadcasts to (N, H, L, S): bool (True attends), or added."""
-        batch, heads, length, _ = q.shape
-        masks = []
-        for name, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask)):
-            if mask is not None and not (mask.dtype is dtypes.bool_ or mask.is_floating_point()):
-                expected = f"{name} of bools or floats"
-                raise DTypeError(sentence("MultiheadAttention", expected, mask.dtype))
-        if attn_mask is not None:
-            if attn_mask.ndim == 3:
-                attn_mask = attn_mask.reshape(batch, heads, length, k.shape[2])
-            masks.append(attn_mask)
-        if key_padding_mask is not None:
-            masks.append(key_padding_mask.reshape(batch, 1, 1, k.shape[2]))
-        if not masks:
-            return None
-        if all(mask.dtype == dtypes.bool_ for mask in masks):
-            forbidden = masks[0] if len(masks) == 1 else masks[0] | masks[1]
-            return ~forbidden
-        zero = zeros((), dtype=q.dtype, device=q.device)
-        numbers = [
-            zero.masked_fill(mask, -math.inf) if mask.dtype == dtypes.bool_ else mask.to(q.dtype)
-            for mask in masks
-        ]
-        return numbers[0] if len(numbers) == 1 else numbers[0] + numbers[1]
-
-    def _check(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None,
-        attn_mask: Tensor | None,
-        is_causal: bool,
-    ) -> None:
-        name = "MultiheadAttention"
-        if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
-            raise ShapeError(
-                f"{name}: query, key and value must all be batched (3 dimensions) or not (2), got "
-                f"{query.ndim}, {key.ndim} and {value.ndim}"
-            )
-        for label, tensor, size in (
-            ("query", query, self.embed_dim), ("key", key, self.kdim), ("value", value, self.vdim)
-        ):  # fmt: skip
-            if tensor.shape[-1] != size:
-                raise ShapeError(
-                    f"{name}: expected {label} of size {size} in its last dimension, got "
-                    f"{tuple(tensor.shape)}"
-                )
-        if is_causal and attn_mask is None:
-            raise ShapeError(f"{name}: is_causal=True needs attn_mask as well")
-        time, batch = (1, 0) if self.batch_first else (0, 1)
-        batches = query.shape[batch] if query.ndim == 3 else 1
-        if query.ndim == 3 and not batches == key.shape[batch] == value.shape[batch]:
-            got = f"{batches}, {key.shape[batch]} and {value.shape[batch]}"
-            raise ShapeError(
-                sentence(name, "query, key and value of one batch size", f"{got} in dim {batch}")
-            )
-        length, keys = (
-            (query.shape[time], key.shape[time])
-            if query.ndim == 3
-            else (query.shape[0], key.shape[0])
-        )
-        allowed = ((length, keys), (batches * self.num_heads, length, keys))
-        if attn_mask is not None and tuple(attn_mask.shape) not in allowed:
-            raise ShapeError(
-                f"{name}: expected attn_mask {allowed[0]} or {allowed[1]}, "
-                f"got {tuple(attn_mask.shape)}"
-            )
-        wanted = (batches, keys) if query.ndim == 3 else (keys,)
-        if key_padding_mask is not None and tuple(key_padding_mask.shape) != wanted:
-            raise ShapeError(
-                f"{name}: expected key_padding_mask {wanted}, got {tuple(key_padding_mask.shape)}"
-            )
+        weights = self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        heads, shares = multi_head_attention(
+            query, key, value, self.embed_dim, self.num_heads, weights, self.in_proj_bias,
+            self.bias_k, self.bias_v, self.add_zero_attn, self.dropout if self.training else 0.0,
+            key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal,
+            name="MultiheadAttention",
+        )  # fmt: skip
+        output = self.out_proj(heads)  # (L, N, E) or (L, E)
+        return output.transpose(0, 1) if self.batch_first and query.ndim == 3 else output, shares
 
 
 __path__: list[str] = []  # `nn.attention.flex_attention` is found as a module of this one

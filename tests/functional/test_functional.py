@@ -88,6 +88,7 @@ def test_every_function_has_a_case() -> None:
     random = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax"}
     random |= {"feature_alpha_dropout", "rrelu"}
     tested_below = {"attention", "cdist", "channel_shuffle", "ctc_loss", "grouped_linear"}
+    tested_below |= {"multi_head_attention_forward"}  # nn.MultiheadAttention, and op_db
     tested_below |= {"upsample", "upsample_bilinear", "upsample_nearest"}
     by_an_option = {f"fractional_max_pool{n}d_with_indices" for n in (2, 3)}  # return_indices=True
     assert public(F).keys() - {case.name for case in CASES} == random | tested_below | by_an_option

@@ -162,6 +162,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
             "nn.functional.max_unpool1d",
             "nn.functional.max_unpool2d",
             "nn.functional.max_unpool3d",
+            "nn.functional.multi_head_attention_forward",
         ),
         "sizes and integers that depend on each other",
     ),
