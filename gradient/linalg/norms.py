@@ -11,7 +11,7 @@ from gradient.linalg.arguments import matrices, squares
 from gradient.linalg.decompositions import svdvals
 from gradient.linalg.solving import inv_ex
 from gradient.tensor import Tensor
-from gradient.tensor.arguments import axis_of
+from gradient.tensor.arguments import axis_of, tensor_of
 
 __all__ = ["cond", "matrix_norm", "norm", "vector_norm"]
 
@@ -30,7 +30,9 @@ def vector_norm(
     -inf the least, for 0 how many are not 0."""
     if isinstance(ord, str):
         raise ArgumentError(sentence("linalg.vector_norm", "a number as ord", repr(ord)))
-    x = matrices("linalg.vector_norm", x if dtype is None else x.to(dtype), 0)
+    x = tensor_of("linalg.vector_norm", x)
+    x = x if dtype is None else x.to(dtype)
+    x = matrices("linalg.vector_norm", x.abs() if x.is_complex() else x, 0)
     dims = None if dim is None else ((dim,) if isinstance(dim, int) else tuple(dim))
     if dims == ():
         dims = None

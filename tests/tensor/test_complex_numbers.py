@@ -149,6 +149,16 @@ def test_gradients_are_those_of_the_parts():
     assert np.allclose(x.grad.numpy(), np.abs([1 + 2j, 3 - 1j]))
 
 
+@pytest.mark.parametrize("ord", [0, 1, 2, 3.5, math.inf, -math.inf])
+def test_norms_are_those_of_the_absolute_values(ord: float):
+    z = leaf([[1 + 2j, -0.5j], [0.3, 2 - 1j]])
+    expected = np.linalg.norm(np.abs(z.detach().numpy()).ravel(), ord)
+    assert np.allclose(gradient.linalg.vector_norm(z, ord).item(), expected)
+    if ord:
+        z = z.detach().cdouble().requires_grad_()
+        assert gradcheck(lambda t: gradient.linalg.vector_norm(t, ord, 1), z)
+
+
 def test_gradients_at_edges():
     z = leaf([0j, math.inf + 1j, complex(0, -0.0)])
     (g,) = grad(z[:1].abs().sum() + z[2:].angle().sum() + z[2:].sgn().abs().sum(), z)
