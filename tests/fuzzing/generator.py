@@ -141,6 +141,7 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
     **dict.fromkeys(
         (
             "fork_rng",
+            "geometric_",
             "nn.functional.feature_alpha_dropout",
             "nn.functional.fractional_max_pool2d",
             "nn.functional.fractional_max_pool2d_with_indices",

@@ -285,7 +285,10 @@ ROWS: dict[str, Row] = {
     "new_tensor": new_tensor,
     **{
         name: filled(f".{name}")
-        for name in ("bernoulli_", "normal_", "random_", "uniform_", "exponential_")
+        for name in (
+            *("bernoulli_", "normal_", "random_", "uniform_", "exponential_"),
+            *("cauchy_", "log_normal_"),
+        )
     },
     "randint": randint,
     "einsum": einsum,

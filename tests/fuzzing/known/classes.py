@@ -42,6 +42,7 @@ KNOWN: list[Known] = [
             and says(
                 d.theirs,
                 "must be a scalar tensor",
+                "we only support dx as a real number",
                 "only supports 0-dimensional",
                 "with a bool tensor is not supported",
                 "scalar.isIntegral( false) to be true",

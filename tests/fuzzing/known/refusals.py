@@ -355,7 +355,7 @@ KNOWN: list[Known] = [
         "PyTorch checks no dtype of a drawing in place where there is nothing to draw",
         lambda d: (
             d.kind == "refused"
-            and named(d, "exponential_", "uniform_", "bernoulli_")
+            and named(d, "exponential_", "uniform_", "bernoulli_", "cauchy_", "log_normal_")
             and not d.theirs.values.size
         ),
     ),
