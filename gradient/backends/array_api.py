@@ -133,7 +133,9 @@ class ArrayAPIBackend(Backend[Array]):
 
     def sign(self, x: Array) -> Array:
         out = self.xp.sign(x)
-        return out if x.dtype.kind in "biu" else self.xp.where(out == out, out, x.dtype.type(0))
+        if x.dtype.kind in "biu":
+            return out
+        return self.where(out == out, out, self.zeros((), x.dtype))
 
     def fmod(self, a: Array, b: Array) -> Array:
         return self.xp.fmod(a, b)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.cuda import kernels
+from support import fake_cupy
 
 HEADERS = Path(__file__).with_name("cuda_emulator")
 COMPILE = [
@@ -83,7 +84,8 @@ def _run(command: list[str], text: str) -> str:
 class EmulatedRuntime:
     """The GPU of the tests: NumPy's arrays, and kernels that run when they are launched."""
 
-    xp = np
+    xp: Any = np
+    max_shared = 227 << 10
 
     def __init__(self, order: int = 0):
         self.order = order
@@ -114,6 +116,38 @@ class EmulatedRuntime:
 
     def synchronize(self) -> None:
         pass
+
+
+class FakeRuntime(EmulatedRuntime):
+    """The same with arrays that keep CuPy's rules (`fake_cupy`): for the backend's own Python."""
+
+    xp = fake_cupy.module
+
+    def launch(
+        self,
+        family: str,
+        kernel: str,
+        dtype: str,
+        grid: tuple[int, ...],
+        block: int,
+        *arguments: Any,
+        shared: int = 0,
+    ) -> None:
+        if any(isinstance(a, np.ndarray) for a in arguments):
+            raise TypeError("a kernel was given NumPy's array")
+        if max((*grid, 1, 1)[1:3]) > 65535 or 0 in grid:
+            raise ValueError(f"a grid of {grid} blocks cannot be launched")
+        hosts = (a._host if isinstance(a, fake_cupy.ndarray) else a for a in arguments)
+        super().launch(family, kernel, dtype, grid, block, *hosts, shared=shared)
+
+    def address(self, x: Any) -> int:
+        return x.data.ptr
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return self.xp.asnumpy(x)
+
+    def synchronize(self) -> None:
+        fake_cupy.waits.append("synchronize")
 
 
 def launch(

@@ -10,9 +10,11 @@ from gradient.backends.array_api import Array
 from gradient.backends.composed.cached_attention import CachedAttentionDefaults
 from gradient.backends.cuda.launching import FLOATS, KernelLauncher, computed_in
 from gradient.backends.options import AttentionOptions, SlotMap
+from gradient.backends.required import Shape
 
-ROWS, TILE, BLOCK = 16, 32, 128
-"""Rows that a block works on, rows of a tile in shared memory, and threads (`attention.cuh`)."""
+ROWS, ROWS_OF_WARP, TILE, BLOCK = 16, 4, 32, 128
+"""Rows that a block and a warp work on, rows of a tile in shared memory, and threads
+(`attention.cuh`)."""
 MAX_WIDTH = 256
 ENOUGH_BLOCKS = 256
 """Blocks that keep a GPU of some 130 multiprocessors busy; with fewer the keys are divided too."""
@@ -44,7 +46,7 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         tiles = -(-(h // hk * t) // ROWS)
         parts = max(1, min(ENOUGH_BLOCKS // (tiles * b * hk), -(-s // (4 * TILE))))
         partial = self.empty((parts, b * h * t, e + 2), number) if parts > 1 else None
-        shared = number.itemsize * (ROWS * d + TILE * (d | 1) + TILE * e)
+        shared = _shared_bytes(number, d, e)
         self.launch(
             "attention", f"attention_{_columns(e)}", q, (tiles, b * hk, parts), BLOCK,
             q, k, v, mask, out, high, log_sum, partial, np.int64(parts),
@@ -70,7 +72,7 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         mask: Array | None = None,
         options: AttentionOptions = AttentionOptions(),  # noqa: B008 (frozen)
     ) -> tuple[Array, Array, Array]:
-        if not _has_attention_kernel(self, q, k, v, mask) or not self.has_kernel(q, g, out):
+        if not _has_attention_kernel(self, q, k, v, mask, True) or not self.has_kernel(q, g, out):
             return super().attention_grad(g, q, k, v, out, high, log_sum, mask, options)
         number = np.dtype(computed_in(q))
         g, q, out = self.contiguous(g), self.contiguous(q), self.contiguous(out)
@@ -85,7 +87,7 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         )  # fmt: skip
         problem = _problem(q, k, v, mask, options)
         given = (g, q, k, v, mask, high, log_sum, delta)
-        shared = number.itemsize * (ROWS * (d + e) + TILE * ((d | 1) + (e | 1)))
+        shared = _shared_bytes(number, d, e, True)
         gq = self.empty(q.shape, q.dtype)
         self.launch(
             "attention_grad", f"attention_grad_query_{_columns(d)}", q,
@@ -104,6 +106,7 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
             and x.ndim == 4
             and cos.shape == sin.shape
             and 0 < 2 * cos.shape[-1] <= x.shape[-1]
+            and _broadcasts_to(x.shape[:3], cos.shape[:-1])
         ):
             return super().rope(x, cos, sin, interleaved)
         x, cos, sin = _with_rows(self, x), self.contiguous(cos), self.contiguous(sin)
@@ -127,12 +130,30 @@ class AttentionKernels(KernelLauncher, CachedAttentionDefaults[Array]):
         return self.attention(q, k, v, mask, options)[0]
 
 
-def _has_attention_kernel(be: Any, q: Array, k: Array, v: Array, mask: Array | None) -> bool:
+def _broadcasts_to(shape: Shape, smaller: Shape) -> bool:
+    return len(smaller) <= len(shape) and all(
+        n in (1, whole) for n, whole in zip(smaller[::-1], shape[::-1], strict=False)
+    )
+
+
+def _shared_bytes(number: np.dtype, d: int, e: int, grad: bool = False) -> int:
+    """Of a block's tiles in shared memory: queries, keys, values; gradients of the output."""
+    if grad:
+        return number.itemsize * (ROWS * (d + e) + TILE * ((d | 1) + (e | 1)))
+    return number.itemsize * (ROWS * d + TILE * (d | 1) + TILE * e)
+
+
+def _has_attention_kernel(
+    be: Any, q: Array, k: Array, v: Array, mask: Array | None, grad: bool = False
+) -> bool:
+    number, d, e = np.dtype(computed_in(q)), q.shape[-1], v.shape[-1]
+    weights = BLOCK * ROWS_OF_WARP * number.itemsize  # `add_rows` declares them
     return (
         be.has_kernel(q, k, v)
         and k.size > 0
         and v.size > 0
-        and max(q.shape[-1], v.shape[-1]) <= MAX_WIDTH
+        and max(d, e) <= MAX_WIDTH
+        and _shared_bytes(number, d, e, grad) + weights <= be.runtime.max_shared
         and q.shape[0] * k.shape[1] <= 65535  # blocks along y
         and (mask is None or mask.dtype == bool or mask.dtype in FLOATS)
     )

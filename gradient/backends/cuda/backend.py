@@ -12,8 +12,12 @@ from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
 from gradient.backends.cuda.runtime import CupyRuntime
-from gradient.backends.required import Index, Shape
-from gradient.dtypes import HALF_PRECISION
+from gradient.backends.required import Axis, Index, Shape
+from gradient.dtypes import HALF_PRECISION, bfloat16
+
+BFLOAT16 = bfloat16.numpy
+ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
+"""The integers in which CuPy adds at an index where it cannot in those of the array."""
 
 
 class CudaBackend(
@@ -102,11 +106,36 @@ class CudaBackend(
             return self.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
         return self.xp.matmul(a, b)
 
+    # Where CuPy has no function of bfloat16, it computes in float32 and gives that.
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        if a.dtype == b.dtype == BFLOAT16:
+            return self.xp.where(condition, _bits(a), _bits(b)).view(BFLOAT16)
+        return self.xp.where(condition, a, b)
+
+    def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return self.xp.max(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
+
+    def min(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+        return self.xp.min(x, axis, keepdims=keepdims).astype(x.dtype, copy=False)
+
     def index_add(self, x: Array, index: Index, value: Array) -> Array:
-        """CuPy adds atomically in 32 and 64 bits only; 16-bit floats go through float32."""
-        if x.dtype in HALF_PRECISION:
-            wide = x.astype(FLOAT32)
-            self.xp.add.at(wide, index, value.astype(FLOAT32))
-            return self.assign(x, ..., wide)
+        """CuPy adds atomically in 32 and 64 bits only: 16-bit floats go through float32, small
+        integers through int32 (which wraps alike), and the parts of complex numbers one by one."""
+        if x.dtype.kind == "c":
+            for part in ("real", "imag"):
+                wide = self.xp.ascontiguousarray(getattr(x, part))
+                self.xp.add.at(wide, index, getattr(value.astype(x.dtype, copy=False), part))
+                setattr(x, part, wide.reshape(x.shape))
+            return x
+        through = FLOAT32 if x.dtype in HALF_PRECISION else ADDED_AS.get(x.dtype)
+        if through is not None:
+            wide = x.astype(through)
+            self.xp.add.at(wide, index, value.astype(through))
+            return self.assign(x, ..., wide.astype(x.dtype))
         self.xp.add.at(x, index, value)
         return x
+
+
+def _bits(x: Array) -> Array:
+    return x.view(np.dtype(np.uint16))

@@ -71,7 +71,7 @@ class NormKernels(KernelLauncher, NormDefaults[Array]):
         label_smoothing: float,
     ) -> Array:
         number = computed_in(logits)
-        if not self.has_kernel(logits, g):
+        if not self.has_kernel(logits, g) or target.dtype != np.int64:
             return super().cross_entropy_grad(
                 g, logits, target, high, log_sum, ignore_index, label_smoothing
             )

@@ -1,0 +1,286 @@
+"""The CUDA backend's Python, with arrays that keep CuPy's rules and kernels that run on the CPU.
+
+The op table runs on it: its values, gradients and dtypes, and what it makes the host wait for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradient
+from gradient import backends, nn
+from gradient.backends.cuda.backend import CudaBackend
+from gradient.backends.cuda.runtime import CupyRuntime
+from gradient.backends.options import AttentionOptions
+from gradient.nn import functional as F  # noqa: N812
+from gradient.testing import TABLE, Row, assert_close
+from support import fake_cupy
+from support.agreement import agree
+from support.backend_table import BARE
+from support.cuda_emulation import EmulatedRuntime, FakeRuntime
+
+pytestmark = [
+    pytest.mark.cpu_only,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ compiles the kernels"),
+]
+
+DEVICE = "fakecuda"
+EPS = {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
+
+
+def _backend(index: int) -> CudaBackend:
+    backend = CudaBackend(index, FakeRuntime())
+    backend.device = DEVICE
+    return backend
+
+
+backends.register(DEVICE, _backend)
+
+
+@pytest.fixture(autouse=True)
+def _no_waits() -> Iterator[None]:
+    fake_cupy.waits.clear()
+    yield
+    fake_cupy.waits.clear()
+
+
+def tensors(row: Row, dtype: str | None = None, **options: Any) -> list[gradient.Tensor]:
+    return [
+        gradient.tensor(a, dtype=dtype if a.dtype.kind == "f" else None, device=DEVICE, **options)
+        for a in row.samples()
+    ]
+
+
+def host(t: gradient.Tensor) -> np.ndarray:
+    return t.backend.to_numpy(t.array)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_values(row: Row) -> None:
+    out = row.run(*tensors(row))
+    assert isinstance(out.array, fake_cupy.ndarray)
+    expected = np.asarray(row.reference(*row.samples()))
+    assert_close(host(out), expected, rtol=1e-11, atol=1e-11, check_dtype=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("row", [r for r in TABLE if r.kind == "float"], ids=lambda row: row.name)
+def test_dtypes(row: Row, dtype: str) -> None:
+    """Values, and the gradients' dtypes: nothing is widened on the way."""
+    inputs = tensors(row, dtype, requires_grad=row.differentiable)
+    out = row.run(*inputs)
+    if out.dtype.is_floating_point and row.op != "astype":
+        assert str(out.dtype) == f"gradient.{dtype}"
+    expected = np.asarray(row.reference(*(host(t).astype(np.float64) for t in inputs)))
+    limit = row.tolerance * EPS[dtype]
+    assert_close(host(out).astype(np.float64), expected.astype(np.float64), rtol=limit, atol=limit)
+    if row.differentiable:
+        out.sum().backward()
+        for t in inputs:
+            assert t.grad is None or t.grad.array.dtype == t.array.dtype
+
+
+# Waiting for the device ---------------------------------------------------------------------------
+
+WAIT = {
+    # how many elements there are is known on the device alone
+    "getitem[mask]",
+    # decomposed on the host
+    *("inv", "det", "logabsdet", "cofactor", "svdvals", "solve", "cholesky", "eigh", "eigvalsh"),
+    *("svd", "svd[tall]", "svd[wide]", "lu", "lu[tall]", "lu[wide]", "lu_pivots", "qr", "pinv"),
+    # the numbers of rows of each group are read on the host
+    *("grouped_linear[thirds]", "grouped_linear[last]", "grouped_linear[packed]"),
+    # steps until all elements have converged
+    *("gammainc", "gammaincc"),
+}
+
+
+def test_which_ops_wait_for_the_device() -> None:
+    """Any other op only queues its work, forward and backward."""
+    waiting = set()
+    for row in TABLE:
+        inputs = tensors(row, requires_grad=row.differentiable)
+        fake_cupy.waits.clear()
+        out = row.run(*inputs)
+        if row.differentiable:
+            out.backward(gradient.ones_like(out))
+        if fake_cupy.waits:
+            waiting.add(row.name)
+    assert waiting == WAIT
+
+
+class Model(nn.Module):
+    """A language model of one layer, in small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.norm = nn.LayerNorm(8)
+        self.qkv = nn.Linear(8, 24)
+        self.head = nn.Linear(8, 11)
+
+    def forward(self, tokens: gradient.Tensor) -> gradient.Tensor:
+        x = self.embed(tokens)
+        q, k, v = self.qkv(self.norm(x)).reshape(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + F.dropout(out.transpose(1, 2).reshape(2, 5, 8), 0.1)
+        return self.head(F.gelu(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_training_step_waits_for_nothing(dtype: str) -> None:
+    model = Model().to(DEVICE, getattr(gradient, dtype))
+    optimizer = gradient.optim.AdamW(model.parameters(), lr=0.05)
+    tokens = gradient.tensor(np.arange(10).reshape(2, 5), device=DEVICE)
+    losses = []
+    for step in range(4):
+        fake_cupy.waits.clear()
+        loss = F.cross_entropy(model(tokens).reshape(-1, 11), (tokens.reshape(-1) + 1) % 11)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert fake_cupy.waits == [], step
+        losses.append(loss)
+    assert losses[-1].item() < losses[0].item()
+
+
+# What CuPy has for some types only ----------------------------------------------------------------
+
+NUMBERS = "?bBhilefdFD"
+
+
+@pytest.mark.parametrize("dtype", [*map(np.dtype, NUMBERS), fake_cupy.BFLOAT16], ids=str)
+def test_index_add(dtype: np.dtype) -> None:
+    be, index = _backend(0), np.array([2, 0, 2, 2])
+    start, value = (np.arange(n).reshape(-1, 3) % 5 for n in (12, 12))
+    got = be.asarray(start.astype(dtype))
+    out = be.index_add(got[::-1], (be.asarray(index),), be.asarray(value.astype(dtype)))
+    expected = start.astype(dtype)
+    np.add.at(expected[::-1], (index,), value.astype(dtype))
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(be.to_numpy(got), expected)
+
+
+def test_small_integers_wrap_when_they_are_added() -> None:
+    be = _backend(0)
+    out = be.index_add(
+        be.asarray(np.array([250, 1], np.uint8)), ([0, 0],), be.asarray(np.array([9, 9], np.uint8))
+    )
+    assert be.to_numpy(out).tolist() == [12, 1]
+
+
+# What a kernel does not take ----------------------------------------------------------------------
+
+
+def test_targets_of_32_bits_are_left_to_the_default() -> None:
+    be = CudaBackend(0, EmulatedRuntime())
+    logits = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
+    target, g = np.array([4, 0, 2], np.int32), np.ones(3, np.float32)
+    _, high, log_sum = BARE.cross_entropy(logits, target, -100, 0.0)
+    got = be.cross_entropy_grad(g, logits, target, high, log_sum, -100, 0.0)
+    expected = BARE.cross_entropy_grad(g, logits, target, high, log_sum, -100, 0.0)
+    agree([got], [expected], "float32", "cross_entropy_grad")
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3, 2), (1, 1, 4, 2)], ids=("more", "other rows"))
+def test_angles_of_another_shape_are_left_to_the_default(shape: tuple[int, ...]) -> None:
+    be, angles = CudaBackend(0, EmulatedRuntime()), np.linspace(0, 1, int(np.prod(shape)))
+    x, cos, sin = np.ones((1, 2, 3, 4)), np.cos(angles).reshape(shape), angles.reshape(shape)
+    try:
+        expected = BARE.rope(x, cos, sin)
+    except ValueError:
+        with pytest.raises(ValueError, match="broadcast"):
+            be.rope(x, cos, sin)
+    else:
+        np.testing.assert_array_equal(be.rope(x, cos, sin), expected)
+    assert be.runtime.launched == []
+
+
+def test_attention_that_fits_no_block_is_left_to_the_default() -> None:
+    """Float64 rows of 240 need 181 KiB of shared memory in the gradient: more than an A100 has."""
+    draw = np.random.default_rng(0).standard_normal
+    q, k, v = (draw((1, 1, 3, 240)) for _ in range(3))
+    launched = []
+    for room in (227 << 10, 163 << 10, 48 << 10):
+        be = CudaBackend(0, EmulatedRuntime())
+        be.runtime.max_shared = room
+        options = AttentionOptions(scale=1 / 16)
+        out, high, log_sum = be.attention(q, k, v, None, options)
+        be.attention_grad(out, q, k, v, out, high, log_sum, None, options)
+        launched.append({name.rpartition("_")[0] for name in be.runtime.launched})
+    forward, backward = "attention_256", "attention_grad_query_256"
+    assert [(forward in names, backward in names) for names in launched] == [
+        (True, True),
+        (True, False),
+        (False, False),
+    ]
+
+
+# Launches through CuPy ----------------------------------------------------------------------------
+
+
+class Kernel:
+    ptr = 7
+
+    def __init__(self, calls: list[Any]):
+        self.calls = calls
+
+    def __call__(self, grid: Any, block: Any, values: Any, shared_mem: int) -> None:
+        self.calls.append(("launch", shared_mem))
+
+
+class Device:
+    """CuPy's modules as far as a launch needs them, with another device that is current."""
+
+    def __init__(self, calls: list[Any], current: int):
+        self.calls, self.current = calls, current
+        self.cuda = self.runtime = self.driver = self
+
+    def getDevice(self) -> int:  # noqa: N802
+        return self.current
+
+    def funcSetAttribute(self, *given: int) -> None:  # noqa: N802
+        self.calls.append(given)
+
+    def Device(self, index: int) -> Device:  # noqa: N802
+        self.calls.append(("use", index))
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.calls.append("back")
+
+
+def _runtime(index: int, current: int) -> tuple[CupyRuntime, list[Any]]:
+    calls: list[Any] = []
+    made = CupyRuntime.__new__(CupyRuntime)
+    made.index, made.xp = index, Device(calls, current)
+    made._functions, made._shared_allowed = {"k_float32": Kernel(calls)}, {}
+    return made, calls
+
+
+def test_shared_memory_is_asked_for_whatever_a_kernel_declares_itself() -> None:
+    """47 KiB beside 2 KiB that the source declares are above what a kernel has unasked."""
+    runtime, calls = _runtime(0, 0)
+    for shared in (0, 47 << 10, 30 << 10, 60 << 10):
+        runtime.launch("f", "k", "float32", (1,), 32, None, shared=shared)
+    assert calls == [
+        ("launch", 0),
+        *[(7, 8, 47 << 10), ("launch", 47 << 10)],
+        ("launch", 30 << 10),
+        *[(7, 8, 60 << 10), ("launch", 60 << 10)],
+    ]
+
+
+def test_a_kernel_is_launched_on_its_own_device() -> None:
+    """In a thread whose current device is another: each thread begins with the first."""
+    runtime, calls = _runtime(1, 0)
+    runtime.launch("f", "k", "float32", (1,), 32, None)
+    assert calls == [("use", 1), ("launch", 0), "back"]

@@ -1,0 +1,297 @@
+"""CuPy's arrays and functions over NumPy's, by CuPy's rules: for tests where no GPU is.
+
+An array here is no `numpy.ndarray`, and what CuPy 14 refuses is refused: NumPy's arrays among the
+operands, an array given to NumPy, functions that CuPy does not have. What CuPy computes in
+another type than NumPy (bfloat16 in `where`, `max`, `min`) comes out in that type. What makes
+a host wait for its GPU is added to `waits`.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOAT32 = np.dtype(np.float32)
+ADDS_AT = {np.dtype(t) for t in ("i4", "i8", "u4", "u8", "f2", "f4", "f8")}
+"""The types that `cupy.add.at` takes."""
+WIDENED = frozenset({"where", "max", "min"})
+"""Functions of real numbers that CuPy has for no bfloat16: it computes them in float32."""
+WITHOUT_HALF = frozenset({"fftn", "ifftn", "rfft", "irfft", "argsort", "cumsum", "cumprod"})
+"""What the backend must not call with 16-bit floats: CuPy refuses them, or adds in 16 bits."""
+
+waits: list[str] = []
+"""What made the host wait since the list was cleared, in order."""
+
+
+class Memory:
+    """Where an array lies, as `ndarray.data` says it."""
+
+    def __init__(self, host: np.ndarray):
+        self.ptr = host.__array_interface__["data"][0]
+
+
+class ndarray:  # noqa: N801 (CuPy's name)
+    """An array of the fake device. `_host` holds what it holds."""
+
+    __slots__ = ("__weakref__", "_host", "base")
+    __hash__ = None  # type: ignore[assignment]
+    __array_priority__ = 100
+
+    def __init__(self, host: np.ndarray, base: ndarray | None = None):
+        self._host, self.base = host, base
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
+    flags = property(lambda self: self._host.flags)
+    data = property(lambda self: Memory(self._host))
+    T = property(lambda self: _made(self._host.T, self))
+
+    @property
+    def real(self) -> ndarray:
+        return _made(self._host.real, self)
+
+    @real.setter
+    def real(self, value: Any) -> None:
+        self._host.real = _given(value)
+
+    @property
+    def imag(self) -> ndarray:
+        return _made(self._host.imag, self)
+
+    @imag.setter
+    def imag(self, value: Any) -> None:
+        self._host.imag = _given(value)
+
+    # What needs no copy to the host.
+
+    def astype(self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: Any = None,
+               copy: bool = True) -> ndarray:  # fmt: skip
+        if not copy and self.dtype == dtype:
+            return self
+        return _made(self._host.astype(dtype, order))
+
+    def view(self, dtype: Any) -> ndarray:
+        return _made(self._host.view(dtype), self)
+
+    def reshape(self, *shape: Any) -> ndarray:
+        return _made(self._host.reshape(*shape), self)
+
+    def transpose(self, *axes: Any) -> ndarray:
+        return _made(self._host.transpose(*axes), self)
+
+    def copy(self, order: str = "C") -> ndarray:
+        return _made(self._host.copy(order))
+
+    def __getitem__(self, index: Any) -> ndarray:
+        return _made(self._host[_index(index)], self)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._host[_index(index)] = _given(value)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__" or not hasattr(module, ufunc.__name__):
+            return NotImplemented
+        return getattr(module, ufunc.__name__)(*inputs, **options)
+
+    # What waits.
+
+    def get(self) -> np.ndarray:
+        return _read("get", self)
+
+    def item(self) -> Any:
+        return _read("item", self).item()
+
+    def tolist(self) -> Any:
+        return _read("tolist", self).tolist()
+
+    def __bool__(self) -> bool:
+        return bool(_read("bool", self))
+
+    def __int__(self) -> int:
+        return int(_read("int", self))
+
+    def __float__(self) -> float:
+        return float(_read("float", self))
+
+    def __index__(self) -> int:
+        return operator.index(_read("index", self).item())
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+
+def _operators() -> None:
+    """Python's operators, by the functions that CuPy has for them."""
+    for name, function in {
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
+        "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power,
+        "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+        "lshift": np.left_shift, "rshift": np.right_shift, "matmul": np.matmul,
+        "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+        "eq": np.equal, "ne": np.not_equal,
+    }.items():  # fmt: skip
+
+        def forward(self: ndarray, other: Any, function: Any = function) -> ndarray:
+            return _call(function, self, other)
+
+        def backward(self: ndarray, other: Any, function: Any = function) -> ndarray:
+            return _call(function, other, self)
+
+        def in_place(self: ndarray, other: Any, function: Any = function) -> ndarray:
+            function(self._host, _given(other), out=self._host, casting="same_kind")
+            return self
+
+        setattr(ndarray, f"__{name}__", forward)
+        if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
+            setattr(ndarray, f"__r{name}__", backward)
+            setattr(ndarray, f"__i{name}__", in_place)
+    for name, function in {"neg": np.negative, "invert": np.invert, "abs": np.absolute}.items():
+
+        def unary(self: ndarray, function: Any = function) -> ndarray:
+            return _call(function, self)
+
+        setattr(ndarray, f"__{name}__", unary)
+
+
+_operators()
+
+
+def _read(how: str, x: ndarray) -> np.ndarray:
+    waits.append(how)
+    return np.array(x._host)
+
+
+def _given(value: Any) -> Any:
+    """An operand as NumPy's; NumPy's own arrays are refused, as CuPy refuses them."""
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_given, value))
+    return value
+
+
+def _index(index: Any) -> Any:
+    """What stands in x[...]. An array of bools has to be counted before the result has a shape."""
+    parts = index if isinstance(index, tuple) else (index,)
+    found = []
+    for part in parts:
+        if isinstance(part, ndarray):
+            if part.dtype == bool:
+                waits.append("mask")
+            part = part._host
+        found.append(part)
+    return tuple(found) if isinstance(index, tuple) else found[0]
+
+
+def _made(out: Any, source: ndarray | None = None) -> Any:
+    """A result of NumPy's as an array; `base` owns the memory that it shares with `source`."""
+    if isinstance(out, (tuple, list)):
+        return type(out)(_made(each, source) for each in out)
+    if not isinstance(out, (np.ndarray, np.generic)):
+        return out
+    host = np.asarray(out)
+    if source is not None and np.may_share_memory(host, source._host):
+        return ndarray(host, source if source.base is None else source.base)
+    return ndarray(host)
+
+
+def _call(function: Any, *args: Any, **options: Any) -> Any:
+    name = function.__name__.rpartition(".")[2]
+    name = {"amax": "max", "amin": "min"}.get(name, name)
+    arrays = [a for a in args if isinstance(a, ndarray)]
+    if name in WITHOUT_HALF and options.get("dtype", args[2] if len(args) > 2 else None) is None:
+        for a in arrays:
+            if a.dtype == BFLOAT16 or a.dtype == np.float16:
+                raise TypeError(f"{name}: {a.dtype} is not supported")
+    if name == "matmul" and any(a.dtype == BFLOAT16 and a.ndim > 2 for a in arrays):
+        raise TypeError("matmul: bfloat16 of more than two dimensions is not supported")
+    hosts = [_given(a) for a in args]
+    if name in WIDENED:
+        hosts = [h.astype(FLOAT32) if getattr(h, "dtype", None) == BFLOAT16 else h for h in hosts]
+    out = function(*hosts, **{key: _given(value) for key, value in options.items()})
+    source = next((a for a in arrays if np.may_share_memory(np.asarray(out), a._host)), None) \
+        if isinstance(out, np.ndarray) else None  # fmt: skip
+    return _made(out, source)
+
+
+class Function:
+    """A function of CuPy's by NumPy's of the same name."""
+
+    def __init__(self, function: Any):
+        self._function = function
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return _call(self._function, *args, **options)
+
+    def at(self, x: ndarray, index: Any, value: Any) -> None:
+        if x.dtype not in ADDS_AT:
+            raise TypeError(f"cupy.add.at does not support {x.dtype}")
+        self._function.at(x._host, _index(index), np.asarray(_given(value)).astype(x.dtype))
+
+
+class Submodule:
+    def __init__(self, of: Any, *names: str):
+        for name in names:
+            setattr(self, name, Function(getattr(of, name)))
+
+
+class Module:
+    """What stands for `import cupy`: the functions that CuPy has and the backend may call."""
+
+    ndarray = ndarray
+    fft = Submodule(np.fft, "fftn", "ifftn", "rfft", "irfft")
+
+    class lib:  # noqa: N801
+        stride_tricks = Submodule(np.lib.stride_tricks, "as_strided")
+
+    def __init__(self) -> None:
+        for name in NAMES:
+            setattr(self, name, Function(getattr(np, name)))
+
+    def asarray(self, value: Any, dtype: Any = None) -> ndarray:
+        return value if isinstance(value, ndarray) and dtype in (None, value.dtype) else (
+            self.array(value, dtype)
+        )  # fmt: skip
+
+    def array(self, value: Any, dtype: Any = None, order: str = "K") -> ndarray:
+        return ndarray(np.array(value._host if isinstance(value, ndarray) else value, dtype,
+                                order=order))  # fmt: skip
+
+    def asnumpy(self, x: ndarray) -> np.ndarray:
+        return _read("asnumpy", x)
+
+    def ascontiguousarray(self, x: ndarray) -> ndarray:
+        return x if x.flags.c_contiguous and x.ndim else ndarray(np.ascontiguousarray(x._host))
+
+    def as_strided(self, x: ndarray, *args: Any) -> ndarray:
+        return _made(np.lib.stride_tricks.as_strided(x._host, *args), x)
+
+
+NAMES = (
+    *("empty", "full", "zeros", "arange", "exp", "log", "sqrt"),
+    *("sin", "cos", "tan", "tanh", "arctan2", "expm1", "log1p"),
+    *("arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh"),
+    *("arctanh", "log2", "log10", "exp2", "isnan", "isfinite", "sign"),
+    *("fmod", "floor", "ceil", "trunc", "rint", "abs", "absolute"),
+    *("maximum", "minimum", "where", "conjugate", "sum", "prod", "max"),
+    *("min", "argmax", "argmin", "cumsum", "cumprod", "argsort", "matmul"),
+    *("broadcast_to", "diagonal", "concatenate", "add", "subtract", "multiply", "true_divide"),
+    *("divide", "floor_divide", "remainder", "power", "negative", "less", "less_equal"),
+    *("greater", "greater_equal", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor"),
+    *("invert", "left_shift", "right_shift"),
+)
+module = Module()
