@@ -25,9 +25,9 @@ from gradient.backends.numpy.kernels.convolution_weight import FLOATS, I64, PAIR
 from gradient.backends.numpy.kernels.stored import transpose
 from gradient.backends.numpy.kernels.vectors import BYTES, intrinsic
 
-WIDE, MIDDLE = (12, 8) if BYTES == 64 else (4, 4)
-"""Pixels of a tile, by two vectors of outputs: as many sums as there are registers for; and of one
-for what is left of a row."""
+WIDEST, WIDE, MIDDLE = (14, 12, 8) if BYTES == 64 else (4, 4, 4)
+"""Pixels of a tile, by two vectors of outputs: as many sums as there are registers for, nearly as
+many, and for what is left of a row."""
 
 PIXELS = 480
 """Pixels of an item of work, about."""
@@ -117,7 +117,8 @@ def tile(rows: int, pixels: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-tile_wide, tile_middle, tile_4, tile_2_by_4 = tile(1, WIDE), tile(1, MIDDLE), tile(1, 4), tile(2, 4)
+tile_widest, tile_wide, tile_middle = tile(1, WIDEST), tile(1, WIDE), tile(1, MIDDLE)
+tile_4, tile_2_by_4 = tile(1, 4), tile(2, 4)
 
 
 @ordered_subroutine
@@ -174,7 +175,7 @@ def convolve(
     some, wide = max(1, TOGETHER // width), min(width, TOGETHER)
     blocks, panels = (lines.size + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
     targets, square = np.empty(TOGETHER, np.int64), np.empty(SOME * SOME, x.dtype)
-    part = np.zeros((TOGETHER + WIDE) * PAIR, x.dtype)
+    part = np.zeros((TOGETHER + WIDEST) * PAIR, x.dtype)
     for item in range(start, stop):
         block, panel, group = item % blocks, item // blocks % panels, item // blocks // panels
         end, o = min(lines.size, (block + 1) * per_item), panel * PAIR
@@ -197,7 +198,13 @@ def convolve(
                     i = 0
                     while i < columns:
                         left, x_here, to_here = columns - i, here + i, (at + i) * PAIR
-                        if left > MIDDLE:
+                        over = left % WIDE  # as few tiles as the widest would be, but no wider
+                        if 0 < over <= left // WIDE * (WIDEST - WIDE):
+                            tile_widest(x, x_here, 0, channels, channel, taps, weight, w_at,
+                                        w_strides[2], w_taps, bias, b_at, part,
+                                        to_here)  # fmt: skip
+                            i += WIDEST
+                        elif left > MIDDLE:
                             tile_wide(x, x_here, 0, channels, channel, taps, weight, w_at,
                                       w_strides[2], w_taps, bias, b_at, part, to_here)  # fmt: skip
                             i += WIDE
