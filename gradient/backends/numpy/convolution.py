@@ -190,6 +190,7 @@ class _Slide:
             kernels.contiguous(x).reshape(-1), sizes, before, padded, self.step, self.x,
         )  # fmt: skip
         self.channel, self.padded, self.windows = size, padded, count
+        self.before, self.sizes = before, sizes
         self.channels, self.images = x.shape[1] // options.groups, x.shape[0]
         row, plane = int(padded[2]), int(padded[1] * padded[2])
         self.strides = np.array([x.shape[1] * size, plane * stride[0], row * stride[1]])
@@ -217,6 +218,21 @@ class _Slide:
         depth, height, _ = self.windows
         n, d, h = np.ogrid[: self.images, :depth, :height]
         return (n * image + d * plane + h * row).reshape(-1)
+
+    def bounds(self) -> np.ndarray:
+        """For each row of windows of an image, the first tap that is not in rows of zeros, and the
+        one after the last: (rows, 2)."""
+        row, plane = int(self.padded[2]), math.prod(self.padded[1:].tolist())
+        depth = np.arange(self.windows[0])[:, None] * self.strides[1] // plane + self.taps // plane
+        height = np.arange(self.windows[1])[:, None] * self.strides[2] // row
+        height = height + self.taps % plane // row
+        inside = [
+            (places >= before) & (places < before + size)
+            for places, before, size in zip((depth, height), self.before, self.sizes, strict=False)
+        ]
+        used = (inside[0][:, None] & inside[1]).reshape(-1, len(self.taps))
+        last = len(self.taps) - used[:, ::-1].argmax(1)
+        return np.stack([used.argmax(1), np.where(used.any(1), last, 0)], 1)
 
     def columns(self) -> np.ndarray:
         """Where a window's numbers are, of all channels of a group, from its first: (K,)."""
@@ -284,7 +300,8 @@ def _convolve_direct(
         added[:, : weight.outputs] = bias.reshape(weight.groups, -1)
     threads.parallel_for(
         family.convolve, weight.groups * weight.count * -(-len(lines) // per_item), 1,
-        per_item, slide.x, slide.channel, lines, slide.taps, slide.windows, slide.channels,
+        per_item, slide.x, slide.channel, lines, slide.bounds(), slide.taps, slide.windows,
+        slide.channels,
         weight.array, weight.strides, taps * pair, weight.groups, weight.outputs, added.reshape(-1),
         out.reshape(-1), place,
     )  # fmt: skip

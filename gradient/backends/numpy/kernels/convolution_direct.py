@@ -159,19 +159,20 @@ def _write(part, count, valid, out, at, channel, targets, square):
 
 @ordered_kernel
 def convolve(
-    start, stop, per_item, x, channel, lines, taps, windows, channels, weight, w_strides, w_taps,
-    groups, outputs, bias, out, out_strides,
+    start, stop, per_item, x, channel, lines, bounds, all_taps, windows, channels, weight,
+    w_strides, all_w_taps, groups, outputs, bias, out, out_strides,
 ):  # fmt: skip
     """Items start to stop of a convolution, bias included: an item is `per_item` rows of windows,
     for as many outputs of a group as a panel of the weight has.
 
     x (images, groups * channels, ...), surrounded; lines: where its rows of windows begin.
-    w_strides: of the weight's panels, from a group, a panel and a channel to the next; w_taps: from
-    a channel's begin to its taps. bias (groups, outputs up to a multiple of PAIR). out_strides: of
-    an image, a channel, and from one window to the next in depth, height and width; and where the
-    first is.
+    bounds (rows of windows of an image, 2): the first tap of each that is not among rows of zeros,
+    and the one after the last. w_strides: of the weight's panels, from a group, a panel and a
+    channel to the next; all_w_taps: from a channel's begin to its taps. bias (groups, outputs up to
+    a multiple of PAIR). out_strides: of an image, a channel, and from one window to the next in
+    depth, height and width; and where the first is.
     """
-    width = windows[2]
+    width, rows = windows[2], windows[0] * windows[1]
     some, wide = max(1, TOGETHER // width), min(width, TOGETHER)
     blocks, panels = (lines.size + per_item - 1) // per_item, (outputs + PAIR - 1) // PAIR
     targets, square = np.empty(TOGETHER, np.int64), np.empty(SOME * SOME, x.dtype)
@@ -190,7 +191,13 @@ def convolve(
                 while line < last:
                     here = x_at + lines[line] + column
                     row = lines[min(line + 1, last - 1)] - lines[line]
-                    if columns == 4 and line + 1 < last:
+                    first_tap, last_tap = bounds[line % rows, 0], bounds[line % rows, 1]
+                    two = columns == 4 and line + 1 < last
+                    if two:
+                        first_tap = min(first_tap, bounds[(line + 1) % rows, 0])
+                        last_tap = max(last_tap, bounds[(line + 1) % rows, 1])
+                    taps, w_taps = all_taps[first_tap:last_tap], all_w_taps[first_tap:last_tap]
+                    if two:
                         tile_2_by_4(x, here, row, channels, channel, taps, weight, w_at,
                                     w_strides[2], w_taps, bias, b_at, part, at * PAIR)  # fmt: skip
                         line, at = line + 2, at + 8
