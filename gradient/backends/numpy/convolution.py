@@ -152,7 +152,8 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         width = slide.pixels // len(lines)
         turned = np.empty(groups * panels * slide.pixels * family.PAIR, g.dtype)
         threads.parallel_for(
-            family.to_panels, slide.images * groups * panels, 1,
+            family.to_panels, slide.images * groups * panels,
+            max(1, PLANES // (slide.pixels // slide.images * family.PAIR)),
             kernels.contiguous(g).reshape(-1), slide.pixels // slide.images, groups, o, turned,
         )  # fmt: skip
         columns = slide.columns()
@@ -263,7 +264,7 @@ class _Panels:
         self.groups = groups
         self.strides = np.array([self.count * plane, plane, taps]) * family.PAIR
         threads.parallel_for(
-            family.to_panels, images * groups * self.count, 1,
+            family.to_panels, images * groups * self.count, max(1, PLANES // (plane * family.PAIR)),
             kernels.contiguous(weight).reshape(-1), plane, groups, self.outputs, self.array,
         )  # fmt: skip
 
