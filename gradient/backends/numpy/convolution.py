@@ -119,6 +119,8 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             place = _out_strides(out, shape[2:], options.stride, phase.first)
             if direct:
                 numbers = np.ravel_multi_index(np.ix_(*taps), weight.shape[2:]).reshape(-1)
+                # From the first address to the last: backwards it takes up to twice the time.
+                slide.taps, numbers = slide.taps[::-1].copy(), numbers[::-1].copy()
                 _convolve_direct(slide, panels, numbers, None, out, place)
             else:
                 rows = turned[(slice(None),) * 3 + np.ix_(*taps)].reshape(groups, c, -1)
