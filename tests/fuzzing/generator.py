@@ -152,6 +152,28 @@ digamma digamma_ lgamma lgamma_ mvlgamma mvlgamma_ polygamma polygamma_
         ),
         "random",
     ),
+    **dict.fromkeys(
+        (
+            "cdouble",
+            "cfloat",
+            "complex",
+            "imag",
+            "is_complex",
+            "is_conj",
+            "is_neg",
+            "istft",
+            "polar",
+            "real",
+            "stft",
+            "view_as_complex",
+            "view_as_real",
+        ),
+        "about complex numbers, which programs do not hold",
+    ),
+    **dict.fromkeys(
+        ("bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window"),
+        "computed in float64 and rounded once, where PyTorch's are sums of float32",
+    ),
     **dict.fromkeys(("is_pinned", "pin_memory"), "needs a device in PyTorch"),
     "ndimension": "PyTorch declares no types of its arguments; dim is drawn",
     **dict.fromkeys(
