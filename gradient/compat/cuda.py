@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from gradient import dtypes
+from gradient import backends, dtypes
 from gradient.compat.types import TensorOf
 from gradient.cuda import is_available
-from gradient.errors import BackendError, DeviceError, sentence
+from gradient.errors import ArgumentError, BackendError, DeviceError, sentence
 
 __all__ = [
     "BoolTensor",
@@ -25,10 +25,12 @@ __all__ = [
     "is_initialized",
     "max_memory_allocated",
     "max_memory_reserved",
+    "mem_get_info",
     "memory_allocated",
     "memory_reserved",
     "reset_peak_memory_stats",
     "set_device",
+    "set_per_process_memory_fraction",
 ]
 
 FloatTensor = TensorOf("FloatTensor", dtypes.float32, "cuda")
@@ -60,7 +62,9 @@ def is_initialized() -> bool:
 
 
 def empty_cache() -> None:
-    """Nothing to give back on the CPU; CuPy keeps its pool."""
+    """Give the memory that no tensor holds back to the GPUs, for other programs."""
+    if is_available():
+        _runtime(None).empty_cache()
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:
@@ -69,16 +73,47 @@ def is_bf16_supported(including_emulation: bool = True) -> bool:
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of tensors on the GPU: 0 where there is none."""
-    return 0 if not is_available() else _unknown("memory_allocated")
+    """Bytes of arrays that are alive on a GPU (those of CuPy's pool, each rounded up to 512): 0
+    where there is no GPU."""
+    return _runtime(device).memory_allocated() if is_available() else 0
 
 
 def memory_reserved(device: Any = None) -> int:
-    """Bytes that the process holds on the GPU: 0 where there is none."""
-    return 0 if not is_available() else _unknown("memory_reserved")
+    """Bytes that CuPy's pool holds on a GPU, in use or not: 0 where there is no GPU."""
+    return _runtime(device).memory_reserved() if is_available() else 0
 
 
-max_memory_allocated, max_memory_reserved = memory_allocated, memory_reserved
+def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None:
+    """Let the pool take no more than this part, from 0 to 1, of a GPU's memory (0: no
+    limit). What exceeds it ends in CuPy's OutOfMemoryError."""
+    if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
+        name = "cuda.set_per_process_memory_fraction"
+        raise ArgumentError(sentence(name, "a fraction from 0 to 1", fraction))
+    _runtime(device).limit_memory(float(fraction))
+
+
+def mem_get_info(device: Any = None) -> tuple[int, int]:
+    """Bytes that are free on a GPU, and that it has."""
+    return _runtime(device).memory_of_device()
+
+
+def max_memory_allocated(device: Any = None) -> int:
+    """The peak of `memory_allocated`: 0 where there is no GPU; on one it is not counted."""
+    return 0 if not is_available() else _unknown("max_memory_allocated")
+
+
+def max_memory_reserved(device: Any = None) -> int:
+    """The peak of `memory_reserved`: 0 where there is no GPU; on one it is not counted."""
+    return 0 if not is_available() else _unknown("max_memory_reserved")
+
+
+def _runtime(device: Any) -> Any:
+    """What asks CuPy for a device: None, its number, or its name."""
+    name = f"cuda:{device or 0}" if device is None or isinstance(device, int) else str(device)
+    backend: Any = backends.get(name)
+    if backend.name != "cuda":
+        raise DeviceError(sentence("cuda", "a device of type cuda", name))
+    return backend.runtime
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:
@@ -86,5 +121,5 @@ def reset_peak_memory_stats(device: Any = None) -> None:
 
 
 def _unknown(name: str) -> int:
-    fix = "ask cupy.get_default_memory_pool()"
-    raise BackendError(f"cuda.{name}: memory on a GPU is not counted here; {fix}")
+    fix = "ask memory_allocated() where it may be highest"
+    raise BackendError(f"cuda.{name}: the peak is not counted; {fix}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 
 import gradient
+from gradient import backends
 from gradient.backends.cuda import driver
+from gradient.backends.cuda.runtime import CupyRuntime
 
 
 def test_a_script_can_ask_for_a_gpu():
@@ -36,3 +41,58 @@ def test_threads_can_be_set():
         gradient.set_num_threads(before)
     with pytest.raises(ValueError, match="expected a positive int, got 0"):
         gradient.set_num_threads(0)
+
+
+class Pool:
+    """CuPy's memory pool, as far as it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def used_bytes(self) -> int:
+        return 512
+
+    def total_bytes(self) -> int:
+        return 2048
+
+    def free_all_blocks(self) -> None:
+        self.asked.append("free")
+
+    def set_limit(self, *, fraction: float) -> None:
+        self.asked.append(fraction)
+
+
+def test_memory_is_asked_of_the_pool(monkeypatch: pytest.MonkeyPatch):
+    pool, entered = Pool(), []
+
+    class Runtime(CupyRuntime):
+        def __init__(self, index: int):
+            self.index, self.xp = index, self
+            self._device = type("Device", (), {"mem_info": (3, 5)})
+
+        def get_default_memory_pool(self) -> Pool:
+            return pool
+
+        def on_device(self) -> Any:
+            entered.append(self.index)
+            return contextlib.nullcontext()
+
+    class Backend:
+        name = "cuda"
+
+        def __init__(self, device: str):
+            self.runtime = Runtime(int(device.partition(":")[2]))
+
+    monkeypatch.setattr(backends, "get", Backend)
+    monkeypatch.setattr("gradient.compat.cuda.is_available", lambda: True)
+    assert gradient.cuda.memory_allocated() == gradient.cuda.memory_allocated("cuda:1") == 512
+    assert gradient.cuda.memory_reserved(2) == 2048
+    assert gradient.cuda.mem_get_info() == (3, 5)
+    gradient.cuda.set_per_process_memory_fraction(0.5, 1)
+    gradient.cuda.empty_cache()
+    assert entered == [0, 1, 2, 1]
+    assert pool.asked == [0.5, "free"]
+    with pytest.raises(ValueError, match="a fraction from 0 to 1"):
+        gradient.cuda.set_per_process_memory_fraction(1.5)
+    with pytest.raises(RuntimeError, match="the peak is not counted"):
+        gradient.cuda.max_memory_allocated()

@@ -117,3 +117,29 @@ class CupyRuntime:
 
     def synchronize(self) -> None:
         self._device.synchronize()
+
+    # Memory is CuPy's: a pool, which answers for the device that is current ----------------------
+
+    def memory_allocated(self) -> int:
+        """Bytes of blocks in use."""
+        with self.on_device():
+            return int(self.xp.get_default_memory_pool().used_bytes())
+
+    def memory_reserved(self) -> int:
+        """Bytes of all blocks that the pool holds."""
+        with self.on_device():
+            return int(self.xp.get_default_memory_pool().total_bytes())
+
+    def empty_cache(self) -> None:
+        """Free the blocks that are not in use, on all GPUs."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+
+    def limit_memory(self, fraction: float) -> None:
+        """Let the pool take this part of the GPU's memory (0: as much as there is)."""
+        with self.on_device():
+            self.xp.get_default_memory_pool().set_limit(fraction=fraction)
+
+    def memory_of_device(self) -> tuple[int, int]:
+        """Bytes free and bytes in all."""
+        free, total = self._device.mem_info
+        return int(free), int(total)
