@@ -73,7 +73,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
 
     # What needs no copy to the host.
 
-    def astype(self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: Any = None,
+    def astype(self, dtype: Any, order: Any = "K", casting: str = "unsafe", subok: Any = None,
                copy: bool = True) -> ndarray:  # fmt: skip
         if not copy and self.dtype == dtype:
             return self
@@ -88,7 +88,7 @@ class ndarray:  # noqa: N801 (CuPy's name)
     def transpose(self, *axes: Any) -> ndarray:
         return _made(self._host.transpose(*axes), self)
 
-    def copy(self, order: str = "C") -> ndarray:
+    def copy(self, order: Any = "C") -> ndarray:
         return _made(self._host.copy(order))
 
     def __getitem__(self, index: Any) -> ndarray:
@@ -267,7 +267,7 @@ class Module:
             self.array(value, dtype)
         )  # fmt: skip
 
-    def array(self, value: Any, dtype: Any = None, order: str = "K") -> ndarray:
+    def array(self, value: Any, dtype: Any = None, order: Any = "K") -> ndarray:
         return ndarray(np.array(value._host if isinstance(value, ndarray) else value, dtype,
                                 order=order))  # fmt: skip
 
