@@ -45,10 +45,10 @@ class OptimizerKernels(OptimizerDefaults[np.ndarray]):
             1 - o.lr * o.weight_decay if o.decoupled else 1.0,
         )
         typed = {dtype: tuple(map(dtype.type, numbers)) for dtype in kernels.FLOATS}
-        for group in fused:
-            flat = (a.reshape(-1) for a in group)
+        for arrays in fused:
+            flat = [a.reshape(-1) for a in arrays]
             threads.parallel_for(
-                optimizers.adamw, group[0].size, optimizers.CHUNK, *flat, *typed[group[0].dtype]
+                optimizers.adamw, flat[0].size, optimizers.CHUNK, *flat, *typed[flat[0].dtype]
             )
 
 

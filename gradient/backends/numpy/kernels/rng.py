@@ -79,8 +79,10 @@ def uniform_blocks(context, counter, key, out, at):
             mask = ir.Constant(ir.VectorType(i32, len(numbers)), numbers)
             return builder.shuffle_vector(a, b, mask)
 
-        halves = [picked(*pair, list(range(2 * n))) for pair in (parts[:2], parts[2:])]
-        together = picked(*halves, [word * n + i for i in range(n) for word in range(4)])
+        halves = [picked(parts[i], parts[i + 1], list(range(2 * n))) for i in (0, 2)]
+        together = picked(
+            halves[0], halves[1], [word * n + i for i in range(n) for word in range(4)]
+        )
         together = builder.fmul(together, ir.Constant(together.type, [2.0**-24] * 4 * n))
         data = context.make_array(out)(context, builder, out_).data
         place = builder.bitcast(builder.gep(data, [at_]), together.type.as_pointer())
