@@ -205,7 +205,7 @@ def product(
     """
     down, across = (m + block_rows - 1) // block_rows, (n + block_columns - 1) // block_columns
     high = (min(block_rows, m) + ROWS - 1) // ROWS * ROWS
-    packed = np.zeros(DEPTH * (high + PAIR) + 2 * PAIR + 16, np.float32)
+    packed = np.empty(DEPTH * (high + PAIR) + 2 * PAIR + 16, np.float32)
     panel_at = (-packed.ctypes.data % 64) // 4  # both begin at a line of the cache
     rows_at = panel_at + DEPTH * PAIR
     corner = np.zeros(ROWS * PAIR, np.float32)
