@@ -14,6 +14,7 @@ from gradient import absent
 from gradient.autograd.variable import Number
 from gradient.ops import special
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import tensor_of
 from gradient.tensor.as_function import as_function
 from gradient.tensor.functions import (
     digamma,
@@ -86,19 +87,19 @@ ndtri = as_function(special.ndtri)
 @as_function
 def i0e(input: Tensor) -> Tensor:
     """exp(-|x|) I_0(x)"""
-    return special.bessel_ie(input, order=0)
+    return special.bessel_ie(tensor_of("i0e", input), order=0)
 
 
 @as_function
 def i1(input: Tensor) -> Tensor:
     """The modified Bessel function of the first kind, of order 1."""
-    return special.bessel_i(input, order=1)
+    return special.bessel_i(tensor_of("i1", input), order=1)
 
 
 @as_function
 def i1e(input: Tensor) -> Tensor:
     """exp(-|x|) I_1(x)"""
-    return special.bessel_ie(input, order=1)
+    return special.bessel_ie(tensor_of("i1e", input), order=1)
 
 
 @as_function

@@ -82,6 +82,8 @@ RENAMED = {
     "gradient.unsafe_split_with_sizes": "gradient.compat.copies.unsafe_split_with_sizes",
     "gradient.nn.utils.clip_grad_norm": "gradient.nn.utils.clip_grad_norm_",
     "gradient.nn.utils.clip_grad_value": "gradient.nn.utils.clip_grad_value_",
+    "gradient.special.modified_bessel_i0": "gradient.special.i0",
+    "gradient.special.modified_bessel_i1": "gradient.special.i1",
     "gradient.optim.lr_scheduler._LRScheduler": "gradient.optim.lr_scheduler.LRScheduler",
 }
 """Names of what stands elsewhere, or under another name."""
@@ -89,6 +91,15 @@ RENAMED = {
 PAGE = "see docs/from_pytorch.md"
 LINALG = f"not in linalg: use numpy.linalg or scipy.linalg on x.numpy() ({PAGE})"
 SPARSE = f"there are no sparse tensors ({PAGE})"
+DEVICE = "say device= where a tensor is made, or .to(device)"
+ROW_MAJOR = "tensors are row-major; leave memory_format out"
+FLOAT8 = "gradient.quantization packs weights into 8 bits and fewer"
+RETIRED = "retired in PyTorch too: use gradient.linalg."
+STREAMS = "all work of a GPU is in one stream; gradient.cuda.synchronize() waits for it"
+SCIPY = f"use scipy.special on x.numpy(), which has no gradient ({PAGE})"
+MASKED = f"the functions of gradient.masked take a tensor and a mask= ({PAGE})"
+TRACING = f"there is no tracing of programs; gradient.compile records and replays ({PAGE})"
+STORAGE = "x.data_ptr() and x.stride() say where elements lie; there is no storage object"
 
 HINTS = {
     "gradient.complex32": "complex64 is the narrowest complex dtype",
@@ -101,6 +112,43 @@ HINTS = {
     "gradient.onnx": "there is no export to ONNX; save the weights by gradient.save",
     "gradient.profiler": "use cProfile; `python -m bench` measures kernels",
     "gradient.quint8": "gradient.quantization packs weights into q8_0, q4_k and other formats",
-    "gradient.channels_last": "tensors are row-major; leave memory_format out",
+    **dict.fromkeys(
+        [f"gradient.{name}" for name in (
+            "channels_last", "channels_last_3d", "contiguous_format", "memory_format",
+            "preserve_format")], ROW_MAJOR),
+    **dict.fromkeys(("gradient.get_default_device", "gradient.set_default_device"), DEVICE),
+    **dict.fromkeys(
+        [f"gradient.float8_{name}" for name in (
+            "e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")], FLOAT8),
+    "gradient.eig": LINALG,
+    "gradient.lstsq": f"{RETIRED}lstsq",
+    "gradient.solve": f"{RETIRED}solve",
+    "gradient.symeig": f"{RETIRED}eigh",
+    **dict.fromkeys(
+        [f"gradient.{name}" for name in (
+            "Event", "Stream", "cuda.Event", "cuda.Stream", "cuda.stream")], STREAMS),
+    **dict.fromkeys(
+        [f"gradient.special.{name}" for name in (
+            "airy_ai", "bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1",
+            "chebyshev_polynomial_t", "chebyshev_polynomial_u", "chebyshev_polynomial_v",
+            "chebyshev_polynomial_w", "hermite_polynomial_h", "hermite_polynomial_he",
+            "laguerre_polynomial_l", "legendre_polynomial_p", "modified_bessel_k0",
+            "modified_bessel_k1", "scaled_modified_bessel_k0", "scaled_modified_bessel_k1",
+            "shifted_chebyshev_polynomial_t", "shifted_chebyshev_polynomial_u",
+            "shifted_chebyshev_polynomial_v", "shifted_chebyshev_polynomial_w",
+            "spherical_bessel_j0")], SCIPY),
+    **dict.fromkeys(
+        ("gradient.masked.MaskedTensor", "gradient.masked.masked_tensor"), MASKED),
+    **dict.fromkeys(
+        ("gradient.compiler", "gradient.export", "gradient.fx", "gradient.library"), TRACING),
+    **dict.fromkeys(
+        [f"gradient.{name}" for name in (
+            "FloatStorage", "TypedStorage", "UntypedStorage", "storage")], STORAGE),
+    "gradient.ao": FLOAT8,
+    "gradient.quantize_per_tensor": FLOAT8,
+    "gradient.nested": "there are no nested tensors; nn.utils.rnn.pad_sequence pads to one length",
+    "gradient.distributions.VonMises": f"not in distributions ({PAGE})",
+    "gradient.nn.utils.prune": "multiply a weight by a mask with nn.utils.parametrize",
+    "gradient.nn.CrossMapLRN2d": "use nn.LocalResponseNorm",
 }  # fmt: skip
 """What to use in place of a name that is nowhere."""

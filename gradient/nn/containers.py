@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from gradient.errors import ArgumentError, IndexOutOfRange, TypeMismatch, sentence
-from gradient.nn.members import MODULE
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.nn.printing import format_module, indent
+from gradient.nn.registration import MODULE
 from gradient.tensor import Tensor
 
 __all__ = [

@@ -159,6 +159,10 @@ class Hooked:
         """
         return self._hook("backward", hook, prepend=prepend)
 
+    def register_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """The old name of `register_full_backward_hook`, which is deprecated."""
+        return self._hook("backward", hook)
+
 
 def _for_every_module(kind: str, hook: Callable[..., Any], **options: Any) -> RemovableHandle:
     changes.count += 1
@@ -185,6 +189,11 @@ def register_module_full_backward_pre_hook(hook: Callable[..., Any]) -> Removabl
 
 def register_module_full_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
     """`Module.register_full_backward_hook` on every module that there is and will be."""
+    return _for_every_module("backward", hook)
+
+
+def register_module_backward_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """The old name of `register_module_full_backward_hook`, which is deprecated."""
     return _for_every_module("backward", hook)
 
 

@@ -24,8 +24,8 @@ from gradient.nn.conv import (
     ConvTranspose3d,
 )
 from gradient.nn.linear import Linear
-from gradient.nn.members import BUFFER, PARAMETER
 from gradient.nn.module import Module
+from gradient.nn.registration import BUFFER, PARAMETER
 from gradient.nn.uninitialized import (
     UninitializedBuffer,
     UninitializedParameter,

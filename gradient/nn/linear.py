@@ -13,6 +13,7 @@ from gradient.nn import init
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
 from gradient.tensor import Tensor
+from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import empty
 from gradient.tensor.device import DeviceLike
 
@@ -49,7 +50,8 @@ class Linear(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = int_of("Linear", "in_features", in_features)
+        self.out_features = int_of("Linear", "out_features", out_features)
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
         given = Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", given)

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.parameter import Buffer, Parameter
+from gradient.nn.registration import BUFFER, HOOKS, MODULE, PARAMETER, registered
 from gradient.nn.structure import changes
 from gradient.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradient.nn.module import Module
-
-PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 
 
 class Members:
@@ -38,6 +37,8 @@ class Members:
             if kind is not None:
                 raise self._too_early(name, kind)
         elif kind is not None and (kind, registry.get(name)) != (MODULE, PARAMETER):
+            if HOOKS[kind]:
+                value = registered(kind, self, name, value)
             self._register(name, kind)
             if kind is BUFFER and not value.persistent:
                 self._non_persistent.add(name)
@@ -46,6 +47,8 @@ class Members:
                 f"{type(self).__name__}.{name} is a {registry[name]}: expected "
                 f"{_EXPECTED[registry[name]]} or None, got {type(value).__name__}"
             )
+        elif name in registry and HOOKS[registry[name]]:
+            value = registered(registry[name], self, name, value)
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -87,6 +90,8 @@ class Members:
             raise TypeMismatch(
                 f"{kind} {name!r}: expected {_EXPECTED[kind]} or None, got {type(value).__name__}"
             )
+        if HOOKS[kind]:
+            value = registered(kind, self, name, value)
         self._register(name, kind)
         changes.count += 1
         object.__setattr__(self, name, value)

@@ -14,6 +14,7 @@ from gradient.autograd import no_grad
 from gradient.dtypes import DType
 from gradient.errors import ArgumentError, TypeMismatch, sentence
 from gradient.nn.hooks import Hooked, Hooks
+from gradient.nn.hooks import register_module_backward_hook as register_module_backward_hook
 from gradient.nn.hooks import register_module_forward_hook as register_module_forward_hook
 from gradient.nn.hooks import register_module_forward_pre_hook as register_module_forward_pre_hook
 from gradient.nn.hooks import (
@@ -22,8 +23,18 @@ from gradient.nn.hooks import (
 from gradient.nn.hooks import (
     register_module_full_backward_pre_hook as register_module_full_backward_pre_hook,
 )
-from gradient.nn.members import BUFFER, MODULE, PARAMETER, Members
+from gradient.nn.members import Members
 from gradient.nn.printing import format_module, indent
+from gradient.nn.registration import BUFFER, MODULE, PARAMETER
+from gradient.nn.registration import (
+    register_module_buffer_registration_hook as register_module_buffer_registration_hook,
+)
+from gradient.nn.registration import (
+    register_module_module_registration_hook as register_module_module_registration_hook,
+)
+from gradient.nn.registration import (
+    register_module_parameter_registration_hook as register_module_parameter_registration_hook,
+)
 from gradient.nn.state_dict import EXTRA, IncompatibleKeys, StateDict, fit, load
 from gradient.nn.state_dict_hooks import StateDictHooked
 from gradient.nn.structure import changes
@@ -255,6 +266,10 @@ class Module(Hooked, StateDictHooked, Members):
             return tensor.to(device=device, dtype=target)
 
         return self._apply(move)
+
+    def type(self, dst_type: DType | str) -> Self:
+        """All parameters and buffers to a dtype, integers too, as `Tensor.type` takes it."""
+        return self._apply(lambda tensor: tensor.type(dst_type))
 
     def float(self) -> Self:
         """All floating tensors to float32."""

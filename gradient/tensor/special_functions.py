@@ -47,7 +47,7 @@ class SpecialFunctions(TensorBase):
 
     def i0(self: Any) -> Tensor:
         """The modified Bessel function of the first kind, of order 0."""
-        return special.bessel_i(self, order=0)
+        return special.bessel_i(tensor_of("i0", self), order=0)
 
     def igamma(self: Any, other: Tensor) -> Tensor:
         """The regularized lower incomplete gamma function P(x, other), with a gradient for

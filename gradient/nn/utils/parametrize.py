@@ -13,9 +13,9 @@ from typing import Any
 from gradient.autograd import no_grad
 from gradient.errors import ArgumentError, sentence
 from gradient.nn.containers import ModuleDict, ModuleList
-from gradient.nn.members import PARAMETER
 from gradient.nn.module import Module
 from gradient.nn.parameter import Parameter
+from gradient.nn.registration import PARAMETER
 from gradient.tensor import Tensor
 
 __all__ = [
