@@ -6,7 +6,7 @@ from gradient.dtypes import int64, uint8
 from gradient.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError, sentence
 from gradient.functional.activation import logsigmoid
 from gradient.functional.arguments import composite, floats, integers, one_dtype
-from gradient.functional.reduction import reduced
+from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import fused, loss
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, int_of, outside, tensor_of
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 
+@takes_retired_arguments
 @composite
 def cross_entropy(
     input: Tensor,
@@ -71,6 +72,7 @@ def cross_entropy(
     return _class_reduce("cross_entropy", losses, weights, classes, target, ignore_index, reduction)
 
 
+@takes_retired_arguments
 @composite
 def nll_loss(
     input: Tensor,
@@ -170,6 +172,7 @@ def _soft_cross_entropy(
     return reduced("cross_entropy", losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
@@ -192,6 +195,7 @@ def binary_cross_entropy(
     return reduced(op, losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def binary_cross_entropy_with_logits(
     input: Tensor,
@@ -221,6 +225,7 @@ def _one_size(op: str, input: Tensor, target: Tensor) -> None:
         )
 
 
+@takes_retired_arguments
 @composite
 def kl_div(
     input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False
@@ -243,6 +248,7 @@ def kl_div(
     return reduced("kl_div", losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`log(1 + exp(-t x))` for t = 1 or -1."""
@@ -253,6 +259,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") 
     return reduced("soft_margin_loss", -logsigmoid(product), reduction)
 
 
+@takes_retired_arguments
 @composite
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
@@ -263,6 +270,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def multi_margin_loss(
     input: Tensor,
@@ -290,6 +298,7 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses.reshape(target.shape), reduction)
 
 
+@takes_retired_arguments
 @composite
 def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (C,) or
@@ -315,6 +324,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     return reduced(op, losses.reshape(input.shape[:-1]), reduction)
 
 
+@takes_retired_arguments
 @composite
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gradient.errors import ArgumentError, ShapeError, sentence
 from gradient.functional.arguments import composite
 from gradient.functional.distance import pairwise_distance
-from gradient.functional.reduction import reduced
+from gradient.functional.reduction import reduced, takes_retired_arguments
 from gradient.ops import elementwise
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 
+@takes_retired_arguments
 @composite
 def cosine_embedding_loss(
     input1: Tensor,
@@ -48,6 +49,7 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
@@ -62,6 +64,7 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def triplet_margin_loss(
     anchor: Tensor,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from gradient.errors import ArgumentError
 from gradient.source_lines import warn_user
 from gradient.tensor import Tensor
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 
 def reduced(op: str, losses: Tensor, reduction: str) -> Tensor:
@@ -24,3 +30,23 @@ def warn_if_broadcast(op: str, input: Tensor, target: Tensor) -> None:
             f"{op}: target size {tuple(target.shape)} differs from input size "
             f"{tuple(input.shape)}; they are broadcast, which is likely to give wrong results"
         )
+
+
+def takes_retired_arguments(loss: Loss) -> Loss:
+    """Let a loss, or the `__init__` of its layer, take the keywords `size_average` and `reduce`,
+    which PyTorch had before `reduction` and still takes with a warning. They win over it."""
+
+    @functools.wraps(loss)
+    def call(*args: Any, **options: Any) -> Any:
+        if "size_average" in options or "reduce" in options:
+            mean, reduce = options.pop("size_average", None), options.pop("reduce", None)
+            if mean is not None or reduce is not None:
+                averaged, whole = mean is None or mean, reduce is None or reduce
+                reduction = "none" if not whole else "mean" if averaged else "sum"
+                warn_user(
+                    f"size_average and reduce are deprecated; use reduction={reduction!r} instead"
+                )
+                options["reduction"] = reduction
+        return loss(*args, **options)
+
+    return call  # type: ignore[return-value]

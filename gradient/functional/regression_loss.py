@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gradient.errors import ArgumentError
 from gradient.functional.arguments import composite
-from gradient.functional.reduction import reduced, warn_if_broadcast
+from gradient.functional.reduction import reduced, takes_retired_arguments, warn_if_broadcast
 from gradient.functional.stability import at_least
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import flag_of, number_of
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+@takes_retired_arguments
 @composite
 def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
@@ -32,6 +33,7 @@ def mse_loss(
     return _regression("mse_loss", input, target, reduction, weight, lambda gap: gap * gap)
 
 
+@takes_retired_arguments
 @composite
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
@@ -40,6 +42,7 @@ def l1_loss(
     return _regression("l1_loss", input, target, reduction, weight, lambda gap: gap.abs())
 
 
+@takes_retired_arguments
 @composite
 def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
@@ -108,6 +111,7 @@ def _regression(
     return reduced(op, losses, reduction)
 
 
+@takes_retired_arguments
 @composite
 def poisson_nll_loss(
     input: Tensor,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gradient import functional as F
 from gradient.errors import ArgumentError, ShapeError, sentence
+from gradient.functional.reduction import takes_retired_arguments
 from gradient.nn.distance import PairwiseDistance
 from gradient.nn.module import Module
 from gradient.tensor import Tensor
@@ -38,6 +39,7 @@ __all__ = [
 class _Loss(Module):
     """A loss whose values are averaged ("mean"), added ("sum") or left alone ("none")."""
 
+    @takes_retired_arguments
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = reduction
@@ -77,6 +79,7 @@ class SoftMarginLoss(_Loss):
 class SmoothL1Loss(_Loss):
     """`d^2 / (2 beta)` where `d = |x - t| < beta`, else `d - beta / 2` (Girshick 2015)."""
 
+    @takes_retired_arguments
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
         self.beta = beta
@@ -99,6 +102,7 @@ class HuberLoss(_Loss):
 class CrossEntropyLoss(_WeightedLoss):
     """`-log softmax(x)[target]`; see `functional.cross_entropy`."""
 
+    @takes_retired_arguments
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -120,6 +124,7 @@ class CrossEntropyLoss(_WeightedLoss):
 class NLLLoss(_WeightedLoss):
     """`-x[target]` for log-probabilities; see `functional.nll_loss`."""
 
+    @takes_retired_arguments
     def __init__(
         self, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
@@ -135,6 +140,7 @@ class NLLLoss(_WeightedLoss):
 class BCELoss(_WeightedLoss):
     """`-(t log x + (1 - t) log(1 - x))` for probabilities."""
 
+    @takes_retired_arguments
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
 
@@ -147,6 +153,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
 
     pos_weight: Tensor | None
 
+    @takes_retired_arguments
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -188,6 +195,7 @@ class CTCLoss(_Loss):
 class KLDivLoss(_Loss):
     """`t * (log t - x)` for log-probabilities x; see `functional.kl_div`."""
 
+    @takes_retired_arguments
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
         self.log_target = log_target
@@ -199,6 +207,7 @@ class KLDivLoss(_Loss):
 class PoissonNLLLoss(_Loss):
     """`exp(x) - t x`, or `x - t log(x + eps)` for rates given directly."""
 
+    @takes_retired_arguments
     def __init__(
         self,
         log_input: bool = True,
@@ -230,6 +239,7 @@ class GaussianNLLLoss(_Loss):
 class HingeEmbeddingLoss(_Loss):
     """`x` where t = 1, `max(0, margin - x)` where t = -1."""
 
+    @takes_retired_arguments
     def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
@@ -241,6 +251,7 @@ class HingeEmbeddingLoss(_Loss):
 class MultiLabelMarginLoss(_Loss):
     """`sum over targets t and other classes c of max(0, 1 - x_t + x_c) / C`, for scores (N, C)."""
 
+    @takes_retired_arguments
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
 
@@ -251,6 +262,7 @@ class MultiLabelMarginLoss(_Loss):
 class MultiLabelSoftMarginLoss(_WeightedLoss):
     """The mean over classes of `BCEWithLogitsLoss`, for (N, C)."""
 
+    @takes_retired_arguments
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)
 
@@ -261,6 +273,7 @@ class MultiLabelSoftMarginLoss(_WeightedLoss):
 class MultiMarginLoss(_WeightedLoss):
     """`sum over c != t of max(0, margin - x_t + x_c)^p / C`, for scores (N, C)."""
 
+    @takes_retired_arguments
     def __init__(
         self,
         p: int = 1,
@@ -286,6 +299,7 @@ class MultiMarginLoss(_WeightedLoss):
 class CosineEmbeddingLoss(_Loss):
     """`1 - cos` where t = 1, `max(0, cos - margin)` where t = -1."""
 
+    @takes_retired_arguments
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
@@ -299,6 +313,7 @@ class CosineEmbeddingLoss(_Loss):
 class MarginRankingLoss(_Loss):
     """`max(0, -t (x1 - x2) + margin)`: t = 1 wants x1 ranked higher, t = -1 lower."""
 
+    @takes_retired_arguments
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.margin = margin
@@ -315,6 +330,7 @@ def _check_margin(name: str, margin: float) -> None:
 class TripletMarginLoss(_Loss):
     """`max(0, d(anchor, positive) - d(anchor, negative) + margin)` (Balntas et al. 2016)."""
 
+    @takes_retired_arguments
     def __init__(
         self,
         margin: float = 1.0,

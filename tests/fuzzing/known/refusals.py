@@ -158,7 +158,7 @@ KNOWN: list[Known] = [
         lambda d: d.kind == "accepted" and says(d.theirs, "Autograd not support dtype"),
     ),
     Known(
-        "the legacy arguments size_average and reduce are not taken",
+        "the legacy arguments size_average and reduce are not taken by position",
         lambda d: (
             d.kind == "refused"
             and d.function.startswith("nn.functional.")
