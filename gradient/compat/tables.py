@@ -10,6 +10,7 @@ FILES = {
     "gradient.cuda": "gradient.compat.cuda",
     "gradient.nn": "gradient.compat.parallel",
     "gradient.nn.attention": "gradient.compat.attention",
+    "gradient.nn.functional": "gradient.compat.nn_functional",
     "gradient.nn.init": "gradient.compat.init",
     "gradient.utils.data": "gradient.compat.sampler",
 }
