@@ -13,6 +13,7 @@ from gradient.ops import elementwise
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
 from gradient.tensor.creation import arange
+from gradient.tensor.joining import stack
 
 __all__ = [
     "channel_shuffle",
@@ -148,6 +149,11 @@ def _target(
 
 
 def _nearest(input: Tensor, dim: int, out: int, scale: float, centre: float) -> Tensor:
+    times = out // input.shape[dim] if input.shape[dim] else 0
+    if times in (2, 4, 8) and times * input.shape[dim] == out and times * scale == 1:
+        # Each pixel some times: a gradient is then a sum of slices, with no places to look up.
+        shape = (*input.shape[:dim], out, *input.shape[dim + 1 :])
+        return stack([input] * times, dim + 1).reshape(shape)
     places = arange(out, dtype=float64, device=input.device)
     places = ((places + centre) * scale).floor().long().clamp(max=input.shape[dim] - 1)
     return input.index_select(dim, places)
