@@ -1,0 +1,186 @@
+"""60 operations at the shapes of common models, forward and with their gradients, beside PyTorch's.
+
+The shapes are those of a MNIST CNN, ResNet-18 and depthwise blocks (32 x 32), a U-Net, ViT-tiny, an
+LSTM language model (2 x 200), a TransformerEncoder, an MLP and a GPT, and of their optimizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gradient
+from bench.cases import Options
+from bench.measure import interleave
+from bench.result import Result
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Op:
+    """A call of an operation.
+
+    Args:
+        name: what the table shows.
+        call: takes the package and its tensors.
+        floats: shapes of normally distributed inputs.
+        indices: shape of an input of integers, which comes after them, and their limit.
+        differentiable: whether the gradients of all floats are measured as well.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    floats: tuple[Shape, ...]
+    indices: tuple[Shape, int] | None = None
+    differentiable: bool = True
+
+
+def of_f(name: str, *given: object, **keywords: object) -> Callable[..., Any]:
+    """A call of a function of nn.functional with these arguments behind the tensors."""
+    return lambda p, *x: getattr(p.nn.functional, name)(*x, *given, **keywords)
+
+
+def norm(p: Any, x: Any, weight: Any, bias: Any) -> Any:
+    return p.nn.functional.batch_norm(x, None, None, weight, bias, training=True)
+
+
+IMAGES, MAPS, TOKENS = (16, 64, 32, 32), (16, 128, 16, 16), (512, 256)
+HEADS, SCORES, GPT_LOGITS = (8, 4, 128, 64), (8, 4, 128, 128), (1024, 1024)
+
+OPS = [
+    # products
+    Op("linear, MLP", of_f("linear"), ((128, 784), (512, 784), (512,))),
+    Op("linear, GPT", of_f("linear"), (TOKENS, (1024, 256), (1024,))),
+    Op("matmul, batched", lambda p, a, b: a @ b, ((32, 128, 64), (32, 64, 128))),
+    Op("bmm", lambda p, a, b: p.bmm(a, b), ((32, 128, 128), (32, 128, 64))),
+    Op("attention, causal", of_f("scaled_dot_product_attention", is_causal=True), (HEADS,) * 3),
+    Op("attention", of_f("scaled_dot_product_attention"), ((8, 3, 65, 64),) * 3),
+    # convolutions and pooling
+    Op("conv2d, MNIST", of_f("conv2d"), ((64, 32, 26, 26), (64, 32, 3, 3), (64,))),
+    Op("conv2d, ResNet", of_f("conv2d", padding=1), (IMAGES, (64, 64, 3, 3))),
+    Op("conv2d, stride 2", of_f("conv2d", stride=2, padding=1), (IMAGES, (128, 64, 3, 3))),
+    Op("conv2d, 1 x 1", of_f("conv2d"), (IMAGES, (128, 64, 1, 1))),
+    Op("conv2d, depthwise", of_f("conv2d", padding=1, groups=64), (IMAGES, (64, 1, 3, 3))),
+    Op("conv2d, patches", of_f("conv2d", stride=4), ((8, 3, 32, 32), (192, 3, 4, 4))),
+    Op("conv_transpose2d", of_f("conv_transpose2d", stride=2), (MAPS, (128, 64, 2, 2))),
+    Op("max_pool2d", of_f("max_pool2d", 2), ((64, 64, 24, 24),)),
+    Op("avg_pool2d", of_f("avg_pool2d", 2), (IMAGES,)),
+    Op("adaptive_avg_pool2d", of_f("adaptive_avg_pool2d", 1), ((16, 512, 4, 4),)),
+    Op("interpolate, nearest", of_f("interpolate", scale_factor=2.0), (MAPS,)),
+    Op("interpolate, bilinear", of_f("interpolate", scale_factor=2.0, mode="bilinear"), (MAPS,)),
+    Op("pad", of_f("pad", (1, 1, 1, 1)), (IMAGES,)),
+    # normalization
+    Op("batch_norm", norm, (IMAGES, (64,), (64,))),
+    Op("group_norm", lambda p, x, *w: p.nn.functional.group_norm(x, 8, *w), (IMAGES, (64,), (64,))),
+    Op("instance_norm", of_f("instance_norm"), (IMAGES,)),
+    Op(
+        "layer_norm",
+        lambda p, x, *w: p.nn.functional.layer_norm(x, (256,), *w),
+        ((1024, 256), (256,), (256,)),
+    ),
+    Op("softmax", lambda p, x: p.softmax(x, -1), (SCORES,)),
+    Op("log_softmax", lambda p, x: p.log_softmax(x, -1), (GPT_LOGITS,)),
+    # losses
+    Op("cross_entropy, GPT", of_f("cross_entropy"), (GPT_LOGITS,), ((1024,), 1024)),
+    Op("cross_entropy, MNIST", of_f("cross_entropy"), ((64, 10),), ((64,), 10)),
+    Op("mse_loss", of_f("mse_loss"), (TOKENS, TOKENS)),
+    Op("binary_cross_entropy_with_logits",
+       lambda p, x: p.nn.functional.binary_cross_entropy_with_logits(x, p.zeros_like(x)),
+       (TOKENS,)),
+    # elementwise
+    Op("relu", of_f("relu"), (IMAGES,)),
+    Op("leaky_relu", of_f("leaky_relu", 0.1), (IMAGES,)),
+    Op("relu6", of_f("relu6"), (IMAGES,)),
+    Op("hardswish", of_f("hardswish"), (IMAGES,)),
+    Op("gelu", of_f("gelu"), ((1024, 1024),)),
+    Op("gelu, tanh", of_f("gelu", approximate="tanh"), ((1024, 1024),)),
+    Op("silu", of_f("silu"), ((1024, 1024),)),
+    Op("tanh", lambda p, x: p.tanh(x), ((700, 200),)),
+    Op("sigmoid", lambda p, x: p.sigmoid(x), ((700, 800),)),
+    Op("exp", lambda p, x: p.exp(x), ((1024, 256),)),
+    Op("dropout", of_f("dropout", 0.1), ((1024, 256),)),
+    Op("add, residual", lambda p, a, b: a + b, (IMAGES, IMAGES)),
+    Op("add, bias", lambda p, a, b: a + b, ((1024, 1024), (1024,))),
+    Op("mul", lambda p, a, b: a * b, ((1024, 256),) * 2),
+    Op("a * b + c * 2", lambda p, a, b, c: a * b + c * 2.0, ((1024, 256),) * 3),
+    Op("where", lambda p, a, b: p.where(a > 0, a, b), ((1024, 256),) * 2),
+    # reductions and orders
+    Op("sum", lambda p, x: x.sum(), ((1024, 1024),)),
+    Op("sum, rows", lambda p, x: x.sum(-1), ((1024, 1024),)),
+    Op("sum, columns", lambda p, x: x.sum(0), ((1024, 1024),)),
+    Op("mean, planes", lambda p, x: x.mean((2, 3)), (IMAGES,)),
+    Op("var", lambda p, x: x.var(-1), ((1024, 256),)),
+    Op("max, rows", lambda p, x: x.max(-1)[0], ((1024, 256),)),
+    Op("argmax", lambda p, x: x.argmax(-1), (GPT_LOGITS,), None, False),
+    Op("cumsum", lambda p, x: x.cumsum(-1), ((1024, 256),)),
+    Op("sort", lambda p, x: x.sort(-1)[0], ((256, 256),)),
+    Op("topk", lambda p, x: x.topk(50, -1)[0], ((8, 50257),)),
+    # places
+    Op("embedding", lambda p, w, i: p.nn.functional.embedding(i, w), ((1000, 200),),
+       ((20, 35), 1000)),
+    Op("gather", lambda p, x, i: x.gather(1, i), (GPT_LOGITS,), ((1024, 1), 1024)),
+    Op("index_select", lambda p, x, i: x.index_select(0, i), ((1024, 256),), ((512,), 1024)),
+    Op("cat", lambda p, a, b: p.cat([a, b], 1), (MAPS, MAPS)),
+    Op("transpose, contiguous", lambda p, x: x.transpose(1, 2).contiguous(), (HEADS,)),
+]  # fmt: skip
+
+
+def contender(package: Any, op: Op, backward: bool) -> Callable[[], object]:
+    """A call of the operation, from the same numbers in every package."""
+    draws = np.random.default_rng(0)
+    floats = [
+        package.tensor(draws.standard_normal(shape, dtype=np.float32), requires_grad=backward)
+        for shape in op.floats
+    ]
+    indices = []
+    if op.indices is not None:
+        shape, limit = op.indices
+        indices.append(package.tensor(draws.integers(0, limit, shape)))
+    if not backward:
+        return lambda: op.call(package, *floats, *indices)
+    shape = tuple(op.call(package, *floats, *indices).shape)
+    grad = package.tensor(draws.standard_normal(shape, dtype=np.float32))
+
+    def both() -> None:
+        for x in floats:
+            x.grad = None
+        op.call(package, *floats, *indices).backward(grad)
+
+    return both
+
+
+def run(options: Options) -> Iterator[Result]:
+    packages = {"gradient": gradient}
+    if options.peer("torch"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+        packages["torch eager"] = torch
+    for op in OPS[::10] if options.tiny else OPS:
+        if not options.wants(op.name):
+            continue
+        for backward in (False, True) if op.differentiable else (False,):
+            runs = {label: contender(package, op, backward) for label, package in packages.items()}
+            for call in runs.values():
+                call()
+            samples = interleave(runs, rounds=options.rounds(30), sample_seconds=0.002)
+            for label, sample in samples.items():
+                compared = label == "gradient" and "torch eager" in samples
+                ratio = sample.ratio(samples["torch eager"]) if compared else None
+                yield Result(
+                    case="ops60",
+                    what=f"{op.name}: {'forward, backward' if backward else 'forward'}",
+                    contender=label,
+                    value=1e6 * sample.median,
+                    unit="us",
+                    best=1e6 * sample.best,
+                    samples=len(sample.seconds),
+                    peer="torch eager" if compared else None,
+                    ratio=ratio,
+                    target="<= 1.0 x torch eager" if compared else None,
+                    met=None if ratio is None else ratio <= 1.0,
+                )
