@@ -9,7 +9,7 @@ argument, what was expected, what came, and the fix where there is one (`sentenc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import FunctionType
+from types import CellType, FunctionType
 
 
 class GradientError(Exception):
@@ -30,14 +30,21 @@ def sentence(caller: str, expected: str, got: object, fix: str = "") -> str:
 
 
 def copied(function: FunctionType, name: str) -> FunctionType:
-    """A copy of `function` that Python's own errors about arguments call `name`."""
+    """A copy of `function`, and of what it decorates, that Python's own errors about arguments
+    call `name`."""
+    closure, inner = function.__closure__ or (), getattr(function, "__wrapped__", None)
+    if inner is not None:
+        own = copied(inner, name)
+        closure = tuple(CellType(own) if c.cell_contents is inner else c for c in closure)
     copy = FunctionType(
         function.__code__,
         function.__globals__,
         function.__name__,
         function.__defaults__,
-        function.__closure__,
+        closure,
     )
+    if inner is not None:
+        copy.__dict__["__wrapped__"] = own
     copy.__qualname__, copy.__kwdefaults__ = name, function.__kwdefaults__
     copy.__module__, copy.__doc__ = function.__module__, function.__doc__
     copy.__annotations__ = function.__annotations__

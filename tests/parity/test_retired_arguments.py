@@ -92,5 +92,7 @@ def test_the_warning_points_at_the_call_and_unknown_keywords_are_refused() -> No
     assert caught[0].filename == __file__
     with pytest.raises(TypeError, match="average"):
         F.mse_loss(x, x, average=False)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"MSELoss.__init__\(\) got .* 'average'"):
+        nn.MSELoss(average=False)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="size_average"):
         nn.HuberLoss(size_average=False)  # type: ignore[call-arg]
