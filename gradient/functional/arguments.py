@@ -43,8 +43,9 @@ def composite(function: Function) -> Function:
             tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
             names, values = list(tensors), tuple(tensors.values())
             raise restated(function.__name__, listed(names, values)) from error
-        if type(out) is Tensor and view_info_of(out) is not None:
-            _forget_base(out, (*args, *options.values()))
+        for each in out if type(out) is tuple else (out,):
+            if type(each) is Tensor and view_info_of(each) is not None:
+                _forget_base(each, (*args, *options.values()))
         return out
 
     return call  # type: ignore[return-value]

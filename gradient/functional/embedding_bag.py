@@ -67,8 +67,9 @@ def embedding_bag(
     total = rows.new_zeros((count, rows.shape[1])).index_add(0, bag, rows)
     if mode == "sum":
         return total
-    sizes = bag.bincount(minlength=count).clamp(min=1)
-    return total / sizes.to(total.dtype).unsqueeze(1)
+    ones = rows.detach().new_ones(rows.shape[0])
+    sizes = ones.new_zeros(count).index_add(0, bag, ones).clamp(min=1)
+    return total / sizes.unsqueeze(1)
 
 
 def _bags(

@@ -94,6 +94,7 @@ REFUSED = {
     **dict.fromkeys((f"adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)),
                     "of the result of max"),
     "interpolate": "of the result of max",
+    "embedding_bag": "reads the value of a tensor of shape",  # offsets
 }  # fmt: skip
 """Ops and functions of which some cases look at values on the host, and how the refusal says so."""
 

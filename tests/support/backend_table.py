@@ -524,7 +524,7 @@ CASES: dict[str, list[Case]] = {
     "convolution_input_grad": [c.input_grad for c in CONVOLUTIONS],
     "convolution_weight_grad": [c.weight_grad for c in CONVOLUTIONS],
     # Complex numbers
-    "view_as_real": [lambda a: (a.complex(a.rows, 3),), lambda a: (a.complex(),)],
+    "view_as_real": [lambda a: (a.complex(a.rows, 3),), lambda a: (np.asarray(a.complex()),)],
     "view_as_complex": [lambda a: (a.wide(a.rows, 3, 2),), lambda a: (a.wide(2),)],
     "complex": [lambda a: (a.wide(a.rows, 3), a.wide(a.rows, 3)), lambda a: (a.wide(), a.wide())],
     "real": [lambda a: (a.complex(a.rows, 3),)],
@@ -773,6 +773,7 @@ CASES: dict[str, list[Case]] = {
     "accumulate": [lambda a: (a(a.rows, 7), a(7))],
     "sum": [lambda a: (a(a.rows, 67),), *along()],
     "max": [lambda a: (a(a.rows, 67),), *along()],
+    "min": [lambda a: (a(a.rows, 67),), *along()],
     "mean": [lambda a: (a(a.rows, 67),), *along(True)],
     "var": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
     "std": [lambda a: (a(a.rows, 67),), lambda a: (a(a.rows, 7), -1, 0, True)],
