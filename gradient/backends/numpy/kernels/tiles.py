@@ -93,7 +93,8 @@ def _tile(rows: int) -> Any:
 
 
 # Global names, for the cache on disk does not find kernels that refer to anything else.
-tile_1, tile_4, tile_8, tile_rows = _tile(1), _tile(4), _tile(8), _tile(ROWS)
+tile_1, tile_2, tile_4, tile_6 = _tile(1), _tile(2), _tile(4), _tile(6)
+tile_8, tile_10, tile_12, tile_rows = _tile(8), _tile(10), _tile(12), _tile(ROWS)
 
 
 @subroutine

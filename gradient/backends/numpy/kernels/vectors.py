@@ -72,6 +72,46 @@ def store(context, array, index, vector):
 
 
 @intrinsic
+def load_some(context, array, index, count):
+    """As `load`, of `count` elements; the rest is zeros, and not read."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        array_, index_, some = arguments
+        type_, bits = context.get_value_type(kind), ir.IntType(32)
+        place = _pointer(context, builder, array, (array_, index_), kind)
+        flags = ir.VectorType(ir.IntType(1), type_.count)
+        masked = builder.module.declare_intrinsic(
+            f"llvm.masked.load.{name_of(type_)}.p0",
+            fnty=ir.FunctionType(type_, [place.type, bits, flags, type_]),
+        )
+        inside = _first_flags(builder, some, type_.count)
+        return builder.call(masked, [place, bits(4), inside, ir.Constant(type_, None)])
+
+    return kind(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def store_some(context, array, index, vector, count):
+    """As `store`, of the first `count` elements."""
+
+    def generate(context, builder, signature, arguments):
+        array_, index_, value, some = arguments
+        bits = ir.IntType(32)
+        place = _pointer(context, builder, array, (array_, index_), vector)
+        flags = ir.VectorType(ir.IntType(1), value.type.count)
+        masked = builder.module.declare_intrinsic(
+            f"llvm.masked.store.{name_of(value.type)}.p0",
+            fnty=ir.FunctionType(ir.VoidType(), [value.type, place.type, bits, flags]),
+        )
+        inside = _first_flags(builder, some, value.type.count)
+        builder.call(masked, [value, place, bits(4), inside])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), generate
+
+
+@intrinsic
 def fill(context, number):
     """The vector whose elements are all `number`."""
     kind = Vector(number)
@@ -105,10 +145,7 @@ def first_lanes(context, vector, count):
 
     def generate(context, builder, signature, arguments):
         value, some = arguments
-        n, index = value.type.count, ir.IntType(64)
-        numbers = ir.Constant(ir.VectorType(index, n), list(range(n)))
-        limit = _splat_to(builder, some, ir.VectorType(index, n))
-        inside = builder.icmp_signed("<", numbers, limit)
+        inside = _first_flags(builder, some, value.type.count)
         return builder.select(inside, value, ir.Constant(value.type, None))
 
     return vector(vector, types.int64), generate
@@ -164,6 +201,18 @@ def larger(context, a, b):
         return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
 
     return a(a, b), generate
+
+
+def _first_flags(builder: Any, count: Any, n: int) -> Any:
+    """Of each of n elements, whether it is one of the first `count`."""
+    ints = ir.VectorType(ir.IntType(64), n)
+    numbers = ir.Constant(ints, list(range(n)))
+    return builder.icmp_signed("<", numbers, _splat_to(builder, count, ints))
+
+
+def name_of(type_: Any) -> str:
+    """What LLVM calls a type of vectors in the names of its functions."""
+    return f"v{type_.count}{'f32' if isinstance(type_.element, ir.FloatType) else 'f64'}"
 
 
 def _splat(context: Any, builder: Any, number: Any, kind: Vector) -> Any:
