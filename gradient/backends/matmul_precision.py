@@ -1,17 +1,45 @@
-"""How products with packed weights are computed where nothing is recorded for a gradient."""
+"""How products are computed: float32 ones on a GPU, and those with packed weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradient.errors import ArgumentError
+from gradient.errors import ArgumentError, sentence
 
+FLOAT32_CHOICES = ("highest", "high", "medium")
 CHOICES = ("default", "exact")
+
+_float32_precision = "highest"
 
 _precision = "default"
 
 is_recording: Callable[[], bool] = bool
 """Whether operations are recorded in this thread. `autograd.modes` puts its own here."""
+
+
+def get_float32_matmul_precision() -> str:
+    """What `set_float32_matmul_precision` was last given: at first "highest"."""
+    return _float32_precision
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Choose how a GPU multiplies float32 matrices.
+
+    Args:
+        precision: "highest": in float32. "high" or "medium": a CUDA GPU's tensor cores round each
+            factor to TF32, which has 10 bits of mantissa, and add up in float32: an output is off
+            by about 1e-3 of the size of its terms. On the CPU products are always in float32.
+    """
+    global _float32_precision
+    if precision not in FLOAT32_CHOICES:
+        expected = "'highest', 'high' or 'medium'"
+        raise ArgumentError(sentence("set_float32_matmul_precision", expected, repr(precision)))
+    _float32_precision = precision
+
+
+def allows_tf32() -> bool:
+    """Whether a GPU may round the factors of float32 products to TF32."""
+    return _float32_precision != "highest"
 
 
 def get_quantized_matmul_precision() -> str:

@@ -58,6 +58,7 @@ class Alias(importlib.abc.Loader):
         taken = ("__all__", "__version__")
         own = {k: v for k, v in vars(target).items() if not k.startswith("__") or k in taken}
         module.__dict__.update(own)
+        module.__class__ = type(target)  # one may have settings, which are properties
         module.__doc__ = target.__doc__
         module.__dict__["__getattr__"] = lambda name: self.other(module.__name__, name)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gradient.backends.matmul_precision import (
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+)
 from gradient.compat.types import *  # noqa: F403
 from gradient.compat.types import TensorOf
 from gradient.compat.types import __all__ as _types
 from gradient.dtypes import DType as dtype
 from gradient.dtypes import dtype_of, set_default_dtype
-from gradient.errors import ArgumentError, TypeMismatch, sentence
+from gradient.errors import TypeMismatch, sentence
 
 __all__ = [
     *_types,
@@ -30,8 +34,6 @@ __all__ = [
 
 inf, nan, pi, e, newaxis = math.inf, math.nan, math.pi, math.e, None
 
-_precision = "highest"
-
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
     """Nothing to switch: on the CPU results are the same to the bit, for any number of threads."""
@@ -39,19 +41,6 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
 
 def are_deterministic_algorithms_enabled() -> bool:
     return True
-
-
-def set_float32_matmul_precision(precision: str) -> None:
-    """Remember "highest", "high" or "medium": float32 products stay in float32 here."""
-    global _precision
-    if precision not in ("highest", "high", "medium"):
-        expected = "'highest', 'high' or 'medium'"
-        raise ArgumentError(sentence("set_float32_matmul_precision", expected, repr(precision)))
-    _precision = precision
-
-
-def get_float32_matmul_precision() -> str:
-    return _precision
 
 
 def set_num_interop_threads(num: int) -> None:

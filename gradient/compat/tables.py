@@ -21,7 +21,7 @@ NN = ("activation", "batchnorm", "conv", "distance", "dropout", "linear", "loss"
 
 MODULES = {
     "gradient.accelerator": "gradient.compat.accelerator",
-    "gradient.backends.cuda.matmul": "gradient.compat.settings",
+    "gradient.backends.cuda.matmul": "gradient.compat.cuda_matmul",
     "gradient.backends.cudnn": "gradient.compat.settings",
     "gradient.backends.mkldnn": "gradient.compat.settings",
     "gradient.backends.mps": "gradient.compat.mps",

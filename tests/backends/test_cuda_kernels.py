@@ -30,7 +30,8 @@ pytestmark = [
 ]
 
 FAMILIES = {
-    f"gradient.backends.cuda.{name}" for name in ("attention", "elementwise", "norms", "optimizers")
+    f"gradient.backends.cuda.{name}"
+    for name in ("attention", "elementwise", "norms", "optimizers", "products")
 }
 
 

@@ -187,11 +187,16 @@ def test_switches_can_be_set() -> None:
     t.backends.cudnn.benchmark = True
     t.backends.cudnn.deterministic = False
     t.backends.cuda.matmul.allow_tf32 = True
+    assert t.get_float32_matmul_precision() == "high"
+    t.backends.cuda.matmul.allow_tf32 = False
+    assert t.get_float32_matmul_precision() == "highest"
+    t.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     assert t.backends.cudnn.benchmark
     assert not t.backends.mps.is_available()
     t.use_deterministic_algorithms(True)
     t.set_float32_matmul_precision("high")
     assert t.get_float32_matmul_precision() == "high"
+    assert t.backends.cuda.matmul.allow_tf32
     with pytest.raises(ValueError, match="'highest', 'high' or 'medium'"):
         t.set_float32_matmul_precision("low")
     t.set_float32_matmul_precision("highest")

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from gradient.backends.cuda import kernels
-from support import fake_cupy
+from gradient.backends.cuda.cublas import Cublas
+from gradient.backends.cuda.cublas_lt import CublasLt
+from support import fake_cublas, fake_cupy
 
 HEADERS = Path(__file__).with_name("cuda_emulator")
 COMPILE = [
@@ -90,6 +92,15 @@ class EmulatedRuntime:
     def __init__(self, order: int = 0):
         self.order = order
         self.launched: list[str] = []
+        self.cublas = fake_cublas.Library(self.launched)
+
+    @functools.cached_property
+    def blas(self) -> Cublas:
+        return Cublas(self, self.cublas)
+
+    @functools.cached_property
+    def blas_lt(self) -> CublasLt:
+        return CublasLt(self, self.blas, self.cublas)
 
     def launch(
         self,
@@ -109,7 +120,15 @@ class EmulatedRuntime:
         return contextlib.nullcontext()
 
     def address(self, x: np.ndarray) -> int:
+        start, stop = np.lib.array_utils.byte_bounds(x)
+        self.cublas.memory[start] = max(self.cublas.memory.get(start, 0), stop - start)
         return x.ctypes.data
+
+    def stream(self) -> int:
+        return 7
+
+    def reserve(self, size: int) -> Any:
+        return self.xp.empty(size, np.uint8)
 
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return np.array(x)
@@ -141,7 +160,7 @@ class FakeRuntime(EmulatedRuntime):
         super().launch(family, kernel, dtype, grid, block, *hosts, shared=shared)
 
     def address(self, x: Any) -> int:
-        return x.data.ptr
+        return super().address(x._host)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return self.xp.asnumpy(x)

@@ -11,6 +11,7 @@ from gradient.backends.cuda.attention import AttentionKernels
 from gradient.backends.cuda.elementwise import ElementwiseKernels
 from gradient.backends.cuda.norms import NormKernels
 from gradient.backends.cuda.optimizers import OptimizerKernels
+from gradient.backends.cuda.products import Products
 from gradient.backends.cuda.runtime import CupyRuntime
 from gradient.backends.required import Axis, Index, Shape
 from gradient.dtypes import HALF_PRECISION, bfloat16
@@ -21,7 +22,7 @@ ADDED_AS = {np.dtype(t): np.dtype(np.int32) for t in ("i1", "u1", "i2", "?")}
 
 
 class CudaBackend(
-    AttentionKernels, NormKernels, OptimizerKernels, ElementwiseKernels, ArrayAPIBackend
+    AttentionKernels, NormKernels, OptimizerKernels, ElementwiseKernels, Products, ArrayAPIBackend
 ):
     """CuPy arrays on one GPU; work is queued on CuPy's current stream.
 
@@ -98,13 +99,6 @@ class CudaBackend(
 
     def is_view(self, x: Array) -> bool:
         return x.base is not None
-
-    def matmul(self, a: Array, b: Array) -> Array:
-        """CuPy copies 16-bit operands of more than two axes to float32 or refuses them, so they go
-        through float32 here in either case."""
-        if a.dtype in HALF_PRECISION and (a.ndim > 2 or b.ndim > 2 or a.dtype.kind == "V"):
-            return self.xp.matmul(a.astype(FLOAT32), b.astype(FLOAT32)).astype(a.dtype)
-        return self.xp.matmul(a, b)
 
     # Where CuPy has no function of bfloat16, it computes in float32 and gives that.
 

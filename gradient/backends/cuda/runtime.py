@@ -14,6 +14,8 @@ import numpy as np
 
 from gradient.backends.array_api import Array
 from gradient.backends.cuda import compilation, driver
+from gradient.backends.cuda.cublas import Cublas
+from gradient.backends.cuda.cublas_lt import CublasLt
 from gradient.errors import DeviceError
 
 ALREADY_THERE = contextlib.nullcontext()
@@ -111,6 +113,23 @@ class CupyRuntime:
         """Where the array's first element lies."""
         memory: Any = x.data
         return int(memory.ptr)
+
+    def stream(self) -> int:
+        """The stream on which work is queued: CuPy's current one."""
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def reserve(self, size: int) -> Array:
+        """So many bytes of the GPU's memory, whatever they hold."""
+        with self.on_device():
+            return self.xp.empty(size, np.uint8)
+
+    @functools.cached_property
+    def blas(self) -> Cublas:
+        return Cublas(self)
+
+    @functools.cached_property
+    def blas_lt(self) -> CublasLt:
+        return CublasLt(self, self.blas)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         return self.xp.asnumpy(x)

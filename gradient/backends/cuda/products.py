@@ -1,0 +1,187 @@
+"""Matrix products by cuBLAS, of operands where they lie; with a bias by cuBLASLt."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from gradient.backends.array_api import Array
+from gradient.backends.composed.attention import AttentionDefaults
+from gradient.backends.cuda.cublas import Operand, Sizes
+from gradient.backends.cuda.launching import FLOATS, KernelLauncher
+from gradient.backends.packed import PackedArray
+from gradient.backends.required import Shape
+
+MAX_CALLS = 16
+"""Of cuBLAS for one product of stacks of matrices, before an operand is copied."""
+
+
+class Products(KernelLauncher, AttentionDefaults[Array]):
+    """Overrides of the matrix products."""
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        shape = _result(a, b)
+        if shape is None:
+            return super().matmul(a, b)
+        left = a[None] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        out = self.empty((*shape, left.shape[-2], right.shape[-1]), a.dtype)
+        self._multiply(left, right, out)
+        ends = ((left.shape[-2],) if a.ndim > 1 else ()) + (
+            (right.shape[-1],) if b.ndim > 1 else ()
+        )
+        return out.reshape((*shape, *ends))
+
+    def linear(self, x: Array, weight: Array | PackedArray, bias: Array | None = None) -> Array:
+        if (
+            isinstance(weight, PackedArray)
+            or bias is None
+            or not _has_bias_product(x, weight, bias)
+        ):
+            return super().linear(x, weight, bias)
+        rows, transposed = self._laid_out(x.reshape((-1, x.shape[-1]))), self._laid_out(weight.T)
+        added = self.optional(bias)
+        out = self.empty((*x.shape[:-1], weight.shape[0]), x.dtype)
+        (m, k), n = rows.shape, transposed.shape[1]
+        done = self.runtime.blas_lt.multiply(
+            x.dtype, Sizes(n, m, k), self._operand(transposed), self._operand(rows),
+            Operand(self.runtime.address(out), False, n), self.runtime.address(added),
+        )  # fmt: skip
+        return out if done else super().linear(x, weight, bias)
+
+    def _multiply(self, a: Array, b: Array, out: Array) -> None:
+        """out = a @ b, for arrays of two axes or more."""
+        a, b = self._laid_out(a), self._laid_out(b)
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        if math.prod(b.shape[:-2]) == 1 and (rows := _as_rows(a)) is not None:
+            # One matrix for all: the rows of the others are those of one matrix.
+            count, stride = rows
+            of_rows = Operand(self.runtime.address(a), False, max(stride, k))
+            self._call(a.dtype, Sizes(n, count, k), self._operand(b), of_rows, out, 0)
+            return
+        axes = _merged(out, a, b)
+        if math.prod(axis.size for axis in axes) > MAX_CALLS * max(axis.size for axis in axes):
+            a, b = self.contiguous(a), self.contiguous(b)
+            axes = _merged(out, a, b)
+        inner = max(axes, key=lambda axis: axis.size)
+        outer = [axis for axis in axes if axis is not inner]
+        left, right = self._operand(a), self._operand(b)
+        left, right = left._replace(stride=inner.a), right._replace(stride=inner.b)
+        sizes, width = Sizes(n, m, k, inner.size), a.itemsize
+        for place in np.ndindex(*(axis.size for axis in outer)):
+            at = list(zip(place, outer, strict=True))
+            from_a, from_b = (sum(i * axis[part] for i, axis in at) for part in (1, 2))
+            self._call(
+                a.dtype, sizes,
+                right._replace(address=right.address + width * from_b),
+                left._replace(address=left.address + width * from_a),
+                out, sum(i * axis.out for i, axis in at), inner.out,
+            )  # fmt: skip
+
+    def _call(
+        self, dtype: np.dtype, sizes: Sizes, a: Operand, b: Operand, out: Array, at: int,
+        stride: int = 0,
+    ) -> None:  # fmt: skip
+        address = self.runtime.address(out) + out.itemsize * at
+        self.runtime.blas.multiply(dtype, sizes, a, b, Operand(address, False, sizes.m, stride))
+
+    def _laid_out(self, x: Array) -> Array:
+        """x, whose matrices cuBLAS can read; a copy if their rows and columns both have gaps."""
+        return self.contiguous(x) if _layout(x) is None else x
+
+    def _operand(self, x: Array) -> Operand:
+        """The first matrix of a stack; by columns, what lies row by row is its transpose."""
+        layout = _layout(x)
+        assert layout is not None
+        return Operand(self.runtime.address(x), *layout)
+
+
+class Axis(NamedTuple):
+    """An axis of a stack of products: its size, and elements between neighbours along it."""
+
+    size: int
+    a: int
+    b: int
+    out: int
+
+
+def _result(a: Array, b: Array) -> Shape | None:
+    """The leading axes of a @ b; None if cuBLAS does not take it, or nobody does."""
+    if not (a.dtype == b.dtype and a.dtype in FLOATS and a.ndim and b.ndim and a.size and b.size):
+        return None
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        return None
+    try:
+        return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        return None
+
+
+def _has_bias_product(x: Array, weight: Array, bias: Array | None) -> bool:
+    return (
+        bias is not None
+        and x.dtype == weight.dtype == bias.dtype
+        and x.dtype in FLOATS
+        and x.size > 0
+        and weight.size > 0
+        and weight.ndim == 2
+        and x.ndim > 0
+        and x.shape[-1] == weight.shape[1]
+        and bias.shape == weight.shape[:1]
+    )
+
+
+def _layout(x: Array) -> tuple[bool, int] | None:
+    """How the matrices of an array lie: whether by columns, and how far apart rows or columns
+    are, in elements. None if neither has its numbers side by side."""
+    (rows, columns), width = x.shape[-2:], x.itemsize
+    by_row, by_column = (stride // width for stride in x.strides[-2:])
+    if (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns):
+        return False, by_row if rows > 1 else columns
+    if (rows == 1 or by_row == 1) and (columns == 1 or by_column >= rows):
+        return True, by_column if columns > 1 else rows
+    return None
+
+
+def _as_rows(x: Array) -> tuple[int, int] | None:
+    """The rows of all matrices of an array: how many, and elements between neighbours; None if they
+    are not evenly spaced, or lie by columns."""
+    by_columns, stride = _layout(x) or (True, 0)
+    if by_columns:
+        return None
+    count = 1
+    for size, step in zip(x.shape[-2::-1], x.strides[-2::-1], strict=True):
+        if size == 1:
+            continue
+        if count == 1:
+            stride = step // x.itemsize
+        elif step != count * stride * x.itemsize:
+            return None
+        count *= size
+    return (count, stride) if stride >= x.shape[-1] else None
+
+
+def _merged(out: Array, a: Array, b: Array) -> list[Axis]:
+    """The leading axes of a product, at least one, where neighbours that are one are taken for one;
+    the last axis of `out` first."""
+    axes: list[Axis] = []
+    for back in range(3, out.ndim + 1):
+        size = out.shape[-back]
+        if size == 1:
+            continue
+        axis = Axis(size, *(_step(x, back) for x in (a, b, out)))
+        last = axes[-1] if axes else None
+        if last and all(axis[i] == last[i] * last.size for i in (1, 2, 3)):
+            axes[-1] = last._replace(size=last.size * size)
+        else:
+            axes.append(axis)
+    return axes or [Axis(1, 0, 0, 0)]
+
+
+def _step(x: Array, back: int) -> int:
+    """Elements between neighbours along an axis counted from the last; 0 where it is broadcast."""
+    if back > x.ndim or x.shape[-back] == 1:
+        return 0
+    return x.strides[-back] // x.itemsize
