@@ -168,6 +168,8 @@ class _Fusion:
         floats = {d for d in dtypes if d != "?"}
         if not dtypes or not set((*dtypes, out.dtype.char)) <= set("fd?"):
             return False
+        if not self.walks(out.shape, {*call.inputs, call.out}):
+            return False
         if call.op == "astype":
             return True
         if call.op in PLAIN and call.args[PLAIN[call.op][0] :] != PLAIN[call.op][1:]:
@@ -181,11 +183,7 @@ class _Fusion:
         own = dtypes[1:] if call.op == "where" else dtypes
         if call.op == "where" and (dtypes[0] != "?" or not isinstance(call.args[0], Ref)):
             return False
-        return (
-            out.dtype.char != "?"
-            and set(own) <= {out.dtype.char}
-            and self.walks(out.shape, {*call.inputs, call.out})
-        )
+        return out.dtype.char != "?" and set(own) <= {out.dtype.char}
 
     def expression(self, chain: _Chain, kept: list[Ref]) -> tuple[Expression, list[Ref]]:
         """The chain's expression, and the buffers that it is given."""

@@ -96,6 +96,23 @@ def test_infinities_nan_and_signed_zeros_are_eagers() -> None:
         np.testing.assert_array_equal(got, expected.numpy())
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x[:, 0] > 0.5, lambda x: x[:, 0].double(), lambda x: ~(x > 0)[:, 0]],
+    ids=["comparison", "astype", "logical"],
+)
+def test_what_lies_apart_is_no_step_of_a_chain(function: Function) -> None:
+    """A lone column, whose elements are not one after the other, is left to NumPy."""
+    x = gradient.randn(3, 8)
+    recording = record(function, x, inputs=[x])
+    refs = {id(t): ref for t, ref in recording.survivors}
+    plan = replace(recording.plan.expanded(), outputs=(refs[id(recording.result)],))
+    (found,) = CpuExecutor(with_fused_chains(simplified(plan), 1)).run([x.numpy()], {})
+    expected = function(x)
+    assert isinstance(expected, Tensor)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
 def test_views_strides_and_broadcasting() -> None:
     x = gradient.randn(6, 40)
 
