@@ -12,8 +12,9 @@ from __future__ import annotations
 from gradient.backends.numpy.kernels.compilation import ordered_subroutine
 from gradient.backends.numpy.kernels.stored import (
     FLOAT16,
+    FLOAT32,
     INT8,
-    read_floats,
+    read_float_rows,
     read_int4,
     read_int8,
 )
@@ -39,16 +40,24 @@ def row_of(table, place, batch, head, position):
 def read_vectors(
     table, place, starts, batch, head, first, stop, kind, data, scales, lows, group, n, out, out_row
 ):
-    """out[i * out_row:][:n] = the vector of position first + i, up to `stop`."""
+    """out[i * out_row:][:n] = the vector of position first + i, up to `stop`.
+
+    Rows of `out` are whole vectors.
+    """
     start = starts[batch] if starts.size else 0
     position = first
     while position < stop:
         vector, run = row_of(table, place, batch, head, position - start)
-        for i in range(min(run, stop - position)):
+        run = min(run, stop - position)
+        if kind <= FLOAT16:
+            size = n * (4 if kind == FLOAT32 else 2)
+            to = (position - first) * out_row
+            read_float_rows(kind, data, vector * size, place[4] * size, n, run, out, to, out_row)
+            position += run
+            continue
+        for i in range(run):
             at, to = vector + i * place[4], (position - first + i) * out_row
-            if kind <= FLOAT16:
-                read_floats(kind, data, at * n * (4 if kind == 0 else 2), n, out, to)
-            elif kind == INT8:
+            if kind == INT8:
                 read_int8(data, at * n, scales, at * 2 * (n // group), group, n, out, to)
             else:
                 at_scale = at * 2 * (n // group)

@@ -55,6 +55,34 @@ def _reader(stored: Any, count: int, convert: Callable[[Any, Any, Any, Any], Any
     return read
 
 
+def _start_reader(stored: Any, convert: Callable[[Any, Any, Any, Any], Any]) -> Any:
+    """An intrinsic read(data, at, count): as `_reader` of a vector, of which only the first `count`
+    numbers are read, and the others are 0."""
+    count = LANES[types.float32]
+
+    @intrinsic
+    def read(context, data, at, wanted):
+        def generate(context, builder, signature, arguments):
+            bytes_ = context.make_array(data)(context, builder, arguments[0]).data
+            held = ir.VectorType(stored, count)
+            place = builder.bitcast(builder.gep(bytes_, [arguments[1]]), held.as_pointer())
+            floats, ints = ir.VectorType(F32, count), ir.VectorType(I32, count)
+            last = builder.insert_element(
+                ir.Constant(ints, ir.Undefined), builder.trunc(arguments[2], I32), I32(0)
+            )
+            last = builder.shuffle_vector(last, last, ir.Constant(ints, None))
+            mask = builder.icmp_signed("<", ir.Constant(ints, list(range(count))), last)
+            name = f"llvm.masked.load.v{count}{stored.intrinsic_name}.p0"
+            kind = ir.FunctionType(held, [place.type, I32, mask.type, held])
+            masked = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            value = builder.call(masked, [place, I32(1), mask, ir.Constant(held, None)])
+            return convert(builder, value, floats, ints)
+
+        return Vector(types.float32)(data, types.int64, types.int64), generate
+
+    return read
+
+
 def _all(ints: Any, number: int) -> Any:
     return ir.Constant(ints, [number] * ints.count)
 
@@ -104,6 +132,9 @@ SOME = LANES[types.float32]
 float32_vector, float32_number = (_reader(F32, n, _of_float32) for n in (SOME, 1))
 bfloat16_vector, bfloat16_number = (_reader(I16, n, _of_bfloat16) for n in (SOME, 1))
 float16_vector, float16_number = (_reader(F16, n, _of_float16) for n in (SOME, 1))
+float32_start, bfloat16_start, float16_start = (
+    _start_reader(*each) for each in ((F32, _of_float32), (I16, _of_bfloat16), (F16, _of_float16))
+)
 int8_vector, int8_number = (_reader(I8, n, _of_int8) for n in (SOME, 1))
 low_bits_vector, low_bits_number = (_reader(I8, n, _of_low_bits) for n in (SOME, 1))
 high_bits_vector, high_bits_number = (_reader(I8, n, _of_high_bits) for n in (SOME, 1))
@@ -215,6 +246,22 @@ def read_floats(kind, data, at, n, out, out_at):
             store(out, out_at + i, bfloat16_vector(data, at + 2 * i))
         else:
             store(out, out_at + i, float16_vector(data, at + 2 * i))
+
+
+@ordered_subroutine
+def read_float_rows(kind, data, at, step, n, rows, out, out_at, out_row):
+    """out[out_at + i * out_row:][:n] = the n floats from byte at + i * step of data, for `rows`
+    rows i. Zeros follow up to a whole vector."""
+    width = lanes(out)
+    for row in range(rows):
+        begin, to = at + row * step, out_at + row * out_row
+        for i in range(0, n, width):
+            if kind == FLOAT32:
+                store(out, to + i, float32_start(data, begin + 4 * i, n - i))
+            elif kind == BFLOAT16:
+                store(out, to + i, bfloat16_start(data, begin + 2 * i, n - i))
+            else:
+                store(out, to + i, float16_start(data, begin + 2 * i, n - i))
 
 
 @ordered_subroutine
