@@ -125,17 +125,59 @@ class Decoder:
 
     @gradient.no_grad()
     def step(self) -> list[Token]:
-        """Choose the next token of every running row (a subclass may choose several).
+        """Choose the next token of every running row, or the next ones.
 
         Raises:
             GenerationError: in a row no token is possible.
         """
+        if self.steps is not None and self._chooses_in_steps():
+            return self._several(self.steps)
         logits = self.logits()  # (B, V)
         chosen = self.sampler(logits, self.prefixes)  # (B,)
         ids = self.extend(chosen)
         self.check(logits, self.rows, ids)
         reports = self.reports(logits, ids)
         return [Token(*each) for each in zip(self.rows, ids, reports, strict=True)]
+
+    def _chooses_in_steps(self) -> bool:
+        """Whether tokens are chosen in the recorded steps: so they are, several of them at once,
+        where nothing looks at a token before the next is chosen."""
+        return (
+            self.newest is not None
+            and self.steps is not None
+            and self.steps.reason is None
+            and self.sampler.key is not None
+            and self.logprobs is None
+            and self.chunkable
+        )
+
+    def _several(self, steps: DecodingSteps) -> list[Token]:
+        """Choose the next tokens of every running row by recorded steps."""
+        assert self.newest is not None
+        self.check_cache()
+        left = [limit - len(ids) for limit, ids in zip(self.limits, self.ids, strict=True)]
+        count = steps.steps_at_once(min(left))
+        uniform = None
+        if not self.sampler.greedy:
+            uniform = self.sampler.next_uniform(self.prefixes, count, self.index.device)
+        with evaluating(self.model):
+            chosen, logits = steps.choose(
+                self.sampler.choose, self.sampler.key, self.newest, uniform, count, max(left)
+            )
+        if min(chosen[-1]) < 0 and len(chosen) > 1:  # the next step will say so
+            chosen.pop()
+            steps.cache.rewind([count - 1 for count in steps.cache.counts])
+        for ids in chosen:
+            for text, token in zip(self.ids, ids, strict=True):
+                text.append(token)
+        self.newest.copy_(gradient.tensor(chosen[-1], device=self.newest.device))
+        self.record()
+        self.check(logits, self.rows, chosen[-1])
+        return [
+            Token(row, token, None)
+            for ids in chosen
+            for row, token in zip(self.rows, ids, strict=True)
+        ]
 
     @gradient.no_grad()
     def drop(self, finished: set[int]) -> None:

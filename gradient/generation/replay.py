@@ -12,8 +12,9 @@ lists, at the next text. What only a closure or a global variable says is not: `
 from __future__ import annotations
 
 import operator
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradient
@@ -39,8 +40,16 @@ WORTH_RECORDING = 32
 LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
 
-Run = Callable[[Tensor], Tensor]
-"""A pass of new tokens (B, T) through the modules, to logits."""
+#: Seconds of the passes that are made at once, between which nobody sees what was chosen.
+AT_ONCE = 0.005
+#: The most of them.
+MOST_AT_ONCE = 32
+
+Run = Callable[..., tuple[Tensor, ...]]
+"""A pass through the modules of what is given: of new tokens, and perhaps of random numbers."""
+
+Choice = Callable[[Tensor, Tensor | None], Tensor]
+"""A choice of tokens (B,) by logits (B, V) and perhaps numbers (B,) in [0, 1)."""
 
 _array = operator.attrgetter("array")
 
@@ -105,6 +114,7 @@ class DecodingSteps:
     Attributes:
         replayed: how many passes were replayed.
         reason: why others were not, or None.
+        seconds: what a pass took when `choose` was last asked for several; 0 before.
     """
 
     def __init__(
@@ -118,6 +128,7 @@ class DecodingSteps:
         self.model, self.cache = model, cache
         self.allowed, self.wait = allowed, 0 if lasting else 2
         self.replayed = 0
+        self.seconds = 0.0
         self.replays: dict[Any, Replay] = {}
         self.seen: dict[Any, int] = {}
         self.recordings: dict[Any, int] = {}
@@ -150,44 +161,120 @@ class DecodingSteps:
         """
         run = self._every if every else self._last
         if self.reason is not None and not self.replays:
-            return self._by_modules(run, tokens)
+            (logits,) = self._by_modules(run, (tokens,))
+            return logits
+        self.cache.make_room(tokens.shape[1])
+        key = self._key(tokens.shape[1], every)
+        replay = self._bound(key)
+        if replay is not None:
+            (logits,) = self._replay(replay, (tokens,))
+        else:
+            (logits,) = self._new(key, run, (tokens,), left)
+        return logits
+
+    def steps_at_once(self, left: int) -> int:
+        """Return how many passes `choose` is to be asked for, `left` being to come."""
+        passes = MOST_AT_ONCE if self.seconds <= 0 else int(AT_ONCE / self.seconds)
+        return self.cache.equal_steps(max(1, min(passes, MOST_AT_ONCE, left)))
+
+    @gradient.no_grad()
+    def choose(
+        self,
+        choice: Choice,
+        choice_key: Any,
+        newest: Tensor,
+        uniform: Tensor | None,
+        steps: int,
+        left: int,
+    ) -> tuple[list[list[int]], Tensor]:
+        """Choose a token of each row in each of up to `steps` passes, which read what the one
+        before them chose.
+
+        Args:
+            choice: gives tokens (B,) for logits (B, V) and the numbers (B,) that are drawn.
+            choice_key: what decides its operations; nothing else may.
+            newest: (B,) int64, the tokens before.
+            uniform: (steps, B), the numbers; None where none are drawn.
+            steps: as `steps_at_once` says.
+            left: about how many more passes are to come.
+
+        Returns:
+            The tokens of each pass that was made, one at least; after a -1, which says that no
+            token is possible, there is none. And the logits (B, V) of the last pass.
+        """
+
+        def run(newest: Tensor, *uniform: Tensor) -> tuple[Tensor, Tensor]:
+            (logits,) = self._last(newest.unsqueeze(1))
+            return choice(logits, uniform[0] if uniform else None), logits
+
+        self.cache.make_room(steps)
+        key = self._key(1, choice_key)
+        replay = self._bound(key)
+        if replay is None:
+            given = (newest,) if uniform is None else (newest, uniform[0])
+            chosen, logits = self._new(key, run, given, left)
+            return [chosen.tolist()], logits
+        begun, found = time.perf_counter(), []
+        cache, counts = self.cache, self.cache.counts
+        chosen = newest
+        try:
+            for step in range(steps):
+                given = (chosen,) if uniform is None else (chosen, uniform[step])
+                chosen, logits = replay(*[t.array for t in given])
+                found.append(chosen.tolist())
+                if min(found[-1]) < 0:
+                    break
+            cache.set_counts([count + len(found) for count in counts], on_device=False)
+        except BaseException:
+            cache.set_counts(counts)
+            raise
+        self.replayed += len(found)
+        self.seconds = (time.perf_counter() - begun) / len(found)
+        return found, logits
+
+    def _last(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(tokens, self.cache, last_only=True)[:, -1],)
+
+    def _every(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(tokens, self.cache),)
+
+    def _key(self, tokens: int, kind: Any) -> Any:
+        """What decides the operations of a pass, of `kind`, over so many tokens of each row."""
         modes = (
             mode.inference, mode.anomaly, tuple((mode.autocast or {}).items()),
             get_default_dtype(), matmul_precision.rounds_inputs(),
         )  # fmt: skip
-        self.cache.make_room(tokens.shape[1])
-        key = (self.cache.step_key(tokens.shape[1]), every, modes)
+        return self.cache.step_key(tokens), kind, modes
+
+    def _bound(self, key: Any) -> Replay | None:
+        """The step that was recorded and bound to the cache for this key, if it still holds."""
         replay = self.replays.get((key, self.cache.room))
-        if replay is not None and self.recorded is not None and self.recorded.valid():
-            return self._replay(replay, tokens)
-        return self._new(key, run, tokens, left)
+        if replay is None or self.recorded is None or not self.recorded.valid():
+            return None
+        return replay
 
-    def _last(self, tokens: Tensor) -> Tensor:
-        return self.model(tokens, self.cache, last_only=True)[:, -1]
-
-    def _every(self, tokens: Tensor) -> Tensor:
-        return self.model(tokens, self.cache)
-
-    def _by_modules(self, run: Run, tokens: Tensor) -> Tensor:
+    def _by_modules(self, run: Run, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         with evaluating(self.model), small_calls.repeated():
-            return run(tokens)
+            return run(*given)
 
-    def _replay(self, replay: Replay, tokens: Tensor) -> Tensor:
+    def _replay(self, replay: Replay, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Do what the modules do, on the device by the plan and on the host here.
 
         An exception, Ctrl-C included, leaves the cache with the tokens that it held.
         """
-        cache, counts, more = self.cache, self.cache.counts, tokens.shape[1]
+        cache, counts = self.cache, self.cache.counts
+        tokens = given[0]
+        more = tokens.shape[1] if tokens.ndim == 2 else 1
         try:
-            logits = replay(tokens.array)
+            found = replay(*[t.array for t in given])
             cache.set_counts([count + more for count in counts], on_device=False)
         except BaseException:
             cache.set_counts(counts)
             raise
         self.replayed += 1
-        return logits
+        return found
 
-    def _new(self, key: Any, run: Run, tokens: Tensor, left: int) -> Tensor:
+    def _new(self, key: Any, run: Run, given: Sequence[Tensor], left: int) -> tuple[Tensor, ...]:
         """Bind a recorded step to this cache, or record one, or run the modules."""
         recorded = _recorded.get(self.model)
         if recorded is None or not recorded.valid():
@@ -203,7 +290,7 @@ class DecodingSteps:
         # What is born at first use is not part of a step: so none is recorded at once.
         wait = self.wait if step is not None else max(2, self.wait)
         if self.reason is not None or not wanted or number <= wait:
-            return self._by_modules(run, tokens)
+            return self._by_modules(run, given)
         counts = self.cache.counts
         try:
             if step is None:
@@ -211,7 +298,7 @@ class DecodingSteps:
                 if times > MOST_RECORDINGS:
                     raise PlanError("the model's modules change from step to step")
                 with evaluating(self.model):
-                    step = Step(run, tokens, self.cache.tensors)
+                    step = Step(run, given, self.cache.tensors)
                 recorded.add(name, step)
                 result, step.result = step.result, None
                 assert result is not None
@@ -220,25 +307,28 @@ class DecodingSteps:
         except PlanError as error:
             self.cache.set_counts(counts)  # the run that was recorded wrote its tokens
             recorded.refused[key] = self.reason = str(error)
-            return self._by_modules(run, tokens)
+            return self._by_modules(run, given)
         room = self.cache.room  # others are for tensors that the cache has no more
         self.replays = {each: r for each, r in self.replays.items() if each[1] == room}
         self.replays[key, room] = replay
         if step.checked:
-            return self._replay(replay, tokens)
+            return self._replay(replay, given)
         step.checked = True
-        return self._checked(key, replay, run, tokens)
+        return self._checked(key, replay, run, given)
 
-    def _checked(self, key: Any, replay: Replay, run: Run, tokens: Tensor) -> Tensor:
+    def _checked(
+        self, key: Any, replay: Replay, run: Run, given: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
         """Replay a step for the first time ever, and run the modules beside it."""
         counts = self.cache.counts
-        found = self._replay(replay, tokens)
+        found = self._replay(replay, given)
         self.replayed -= 1
         self.cache.set_counts(counts)
-        logits = self._by_modules(run, tokens)
-        if found.numpy(force=True).tobytes() != logits.numpy(force=True).tobytes():
+        expected = self._by_modules(run, given)
+        pairs = zip(found, expected, strict=True)
+        if any(x.numpy(force=True).tobytes() != y.numpy(force=True).tobytes() for x, y in pairs):
             self.reason = "what the model computes changes from step to step"
             assert self.recorded is not None
             self.recorded.refused[key] = self.reason
             self.replays.clear()
-        return logits
+        return expected

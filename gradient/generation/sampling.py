@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
+from typing import Any
 
 import gradient
 import gradient.functional as F
 from gradient.errors import ArgumentError, ShapeError
-from gradient.generation.declared import declared
+from gradient.generation.declared import Option, declared
 from gradient.generation.logits import LogitsProcessor, Prefixes, UniformDraw, compose
 from gradient.generation.options import GenerationOptions, Options
 from gradient.tensor import Device, Tensor
@@ -39,13 +40,35 @@ def processors(
     values = vars(options) | {"eos_ids": eos_ids, "uniform": uniform or _rand}
     before: list[LogitsProcessor] = []
     after: list[LogitsProcessor] = []
+    for name, option in _wanted(options):
+        assert option.processor is not None
+        others = {other: values[other] for other in _others(option)}
+        (after if option.sampling else before).append(option.processor(values[name], **others))
+    return [*before, *extra, *after]
+
+
+def _wanted(options: GenerationOptions) -> Iterator[tuple[str, Option]]:
+    """The options for which there are processors, by name."""
     for name, option in declared(Options).items():
-        if option.processor is None or values[name] in (option.default, option.neutral):
+        if option.processor is None or (option.sampling and options.temperature == 0):
             continue
-        _, *others = inspect.signature(option.processor).parameters
-        made = option.processor(values[name], **{other: values[other] for other in others})
-        (after if option.sampling else before).append(made)
-    return [*before, *extra, *(after if options.temperature > 0 else [])]
+        if getattr(options, name) not in (option.default, option.neutral):
+            yield name, option
+
+
+def _others(option: Option) -> list[str]:
+    """What an option's processor is made of beside its value."""
+    assert option.processor is not None
+    return list(inspect.signature(option.processor).parameters)[1:]
+
+
+def choice_key(options: GenerationOptions) -> tuple[Any, ...] | None:
+    """Return what decides the operations by which tokens are chosen from logits; None where the
+    choice depends on more than the logits and a number that is drawn, such as the text."""
+    wanted = list(_wanted(options))
+    if any(not option.sampling or _others(option) for _, option in wanted):
+        return None
+    return options.temperature == 0, *((name, getattr(options, name)) for name, _ in wanted)
 
 
 #: The distance between the seeds of a row's streams, far more than there are rows.
@@ -76,6 +99,8 @@ class Sampler:
         eos_ids, extra: see `processors`.
         """
         self.greedy = options.temperature == 0
+        #: What decides the operations of `choose`; None where it cannot be asked.
+        self.key = None if extra else choice_key(options)
         self.seeds = row_seeds(0 if seed is None and self.greedy else seed, rows)
         self.draws = self.stream(0)
         own = self.stream(3)  # of processors that act at random
@@ -97,10 +122,19 @@ class Sampler:
         Raises:
             ShapeError: a processor gave logits of another shape.
         """
-        logits = self.scores(logits, prefixes)
+        scores = self.scores(logits, prefixes)
         if self.greedy:
-            return gradient.where(logits.amax(dim=-1) > -math.inf, logits.argmax(dim=-1), -1)
-        return sample(logits, self.uniform(prefixes, self.draws, logits.device))
+            return greedy(scores)
+        return sample(scores, self.uniform(prefixes, self.draws, logits.device))
+
+    def choose(self, logits: Tensor, uniform: Tensor | None) -> Tensor:
+        """As a call where `self.key` is not None, and so nothing asks for the text.
+
+        Args:
+            uniform: (B,), the numbers that the rows draw; None where they draw none.
+        """
+        scores = self.scores(logits, Prefixes([]))
+        return greedy(scores) if uniform is None else sample(scores, uniform)
 
     def scores(self, logits: Tensor, prefixes: Prefixes) -> Tensor:
         """Return the processed logits (B, V), whose softmax is the distribution to draw from."""
@@ -127,6 +161,14 @@ class Sampler:
         places = zip(prefixes.rows, prefixes.generated_counts, strict=True)
         return gradient.tensor([draws[row][count] for row, count in places], device=device)
 
+    def next_uniform(self, prefixes: Prefixes, steps: int, device: Device | str | None) -> Tensor:
+        """Return the numbers (steps, B) that each sequence draws for its next tokens."""
+        places = list(zip(prefixes.rows, prefixes.generated_counts, strict=True))
+        numbers = [
+            [self.draws[row][count + step] for row, count in places] for step in range(steps)
+        ]
+        return gradient.tensor(numbers, device=device)
+
 
 class UniformNumbers:
     """The sequence of numbers in [0, 1) that a seed stands for.
@@ -142,6 +184,11 @@ class UniformNumbers:
         while index >= len(self._drawn):
             self._drawn += gradient.rand(64, generator=self._generator).tolist()
         return self._drawn[index]
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """Return the likeliest token of each row: logits (B, V) to int64 (B,), -1 where none is."""
+    return gradient.where(logits.amax(dim=-1) > -math.inf, logits.argmax(dim=-1), -1)
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -103,6 +103,10 @@ class SpeculativeDecoder(Decoder):
         """Note how many tokens of a row were guessed, and how many of them rightly."""
         timings.drafted_tokens, timings.accepted_tokens = self.drafted[row], self.accepted[row]
 
+    def _chooses_in_steps(self) -> bool:
+        """No: a draft follows on each token."""
+        return False
+
     def _drafts(self) -> list[Draft]:
         none = [Draft([])] * len(self.rows)
         if self.newest is None:  # the prompt is yet to be read

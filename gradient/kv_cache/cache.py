@@ -185,8 +185,24 @@ class KVCache:
             self.batch_size,
             self.kind,
             self.codecs.name,
-            tuple(layout.extent(tokens, self.counts) for layout in self.layouts),
+            self._extents(tokens, self.counts),
         )
+
+    def equal_steps(self, most: int) -> int:
+        """Return how many of the next `most` passes over a token of each row have one `step_key`,
+        and can be undone by `rewind`: at least 1."""
+        if self.max_rewind is not None:
+            most = min(most, self.max_rewind)
+        extents = self._extents(1, self.counts)
+        while most > 1:
+            if self._extents(1, [count + most - 1 for count in self.counts]) == extents:
+                return most
+            most //= 2
+        return 1
+
+    def _extents(self, tokens: int, counts: Sequence[int]) -> tuple[int, ...]:
+        """Return how many slots each layout reads in a pass over so many tokens after `counts`."""
+        return tuple(layout.extent(tokens, counts) for layout in self.layouts)
 
     @property
     def room(self) -> tuple[Any, ...]:

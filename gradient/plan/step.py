@@ -24,7 +24,7 @@ def has_kernels() -> bool:
 
 
 class Step:
-    """A function of one tensor, which reads and writes others, as a plan.
+    """A function of tensors to a tuple of them, which reads and writes others, as a plan.
 
     Attributes:
         plan: with no arrays in the place of the tensors that `Replay` binds.
@@ -34,9 +34,12 @@ class Step:
     """
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], given: Tensor, bound: Sequence[Tensor]
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        given: Sequence[Tensor],
+        bound: Sequence[Tensor],
     ) -> None:
-        """Run the function once on `given`, for real, and record it; `result` is what it gave.
+        """Run function(*given) once, for real, and record it; `result` is what it gave.
 
         Args:
             bound: tensors that other replays have others for, of the same layout.
@@ -45,19 +48,20 @@ class Step:
             PlanError: it cannot be recorded.
         """
         self.checked = False
-        backend = self.backend = given.backend
-        given = wrap(backend.copy(given.array), backend)
+        backend = self.backend = given[0].backend
+        inputs = [wrap(backend.copy(t.array), backend) for t in given]
         with small_calls.repeated():
-            recording = record(function, given, inputs=[given], device=backend.device)
-            self.result: Tensor | None = recording.result
+            recording = record(function, *inputs, inputs=inputs, device=backend.device)
+            result: tuple[Tensor, ...] = recording.result
+            self.result: tuple[Tensor, ...] | None = result
             refs = {id(t): ref for t, ref in recording.survivors}
-            if id(recording.result) not in refs or recording.rebound or recording.grads:
+            if any(id(t) not in refs for t in result) or recording.rebound or recording.grads:
                 raise PlanError("it gives a tensor from before another array or gradient")
             if _are_kept(recording):
                 raise PlanError("a tensor that it makes is kept, and is not its result")
             if recording.readers.read or recording.readers.drawn:
                 raise PlanError("it draws random numbers")
-            plan = replace(recording.plan, outputs=(refs[id(recording.result)],))
+            plan = replace(recording.plan, outputs=tuple(refs[id(t)] for t in result))
             if backend.device == "cpu":
                 plan = with_fused_chains(simplified(plan.expanded()), 1, exact=True)
             elif any(call.op == "grouped_linear" for call in plan.calls):
@@ -86,7 +90,7 @@ class Step:
 
 def _are_kept(recording: Recording) -> bool:
     """Whether tensors of the run are still held, beside its result."""
-    own = {id(t) for t in with_bases(recording.result)}
+    own = {id(t) for result in recording.result for t in with_bases(result)}
     left = {id(t) for t, _ in recording.survivors if id(t) not in own}
     if not left:
         return False
@@ -109,9 +113,8 @@ class Replay:
         """Return the bytes of its memory."""
         return self.executor.nbytes
 
-    def __call__(self, given: Array) -> Tensor:
+    def __call__(self, *given: Array) -> tuple[Tensor, ...]:
         """Return what the function would."""
         with small_calls.repeated():  # for what runs as the backend has it
-            (found,) = self.executor.run((given,), {})
-        made: Tensor = wrap(found, self.backend)
-        return made
+            found = self.executor.run(given, {})
+        return tuple([wrap(array, self.backend) for array in found])
