@@ -25,7 +25,8 @@ def _all(kind: Any, number: float | int) -> Any:
 def _exp_parts(builder: Any, x: Any) -> tuple[Any, Any]:
     """2^n and e^r - 1 of e^x = 2^n e^r, where n is at most 128 (of float64 1024): `functions.exp`
     has the formula."""
-    f, floats = functions, x.type
+    f: Any = functions  # numbers of different types
+    floats = x.type
     if isinstance(floats.element, ir.FloatType):
         bits, mantissa, bias = 32, 23, 127
         log2_e, rounding, rounding_bits = f.LOG2_E4, f.ROUND4, f.ROUND_BITS4
