@@ -71,6 +71,7 @@ def kernel_overrides() -> list[str]:
         "rng",
         "rope",
         "optimizers",
+        "reductions",
     )
     families = {f"gradient.backends.numpy.{name}" for name in names}
     return [n for n in overrides(NumpyBackend) if getattr(NumpyBackend, n).__module__ in families]
@@ -135,7 +136,11 @@ def test_large_arrays_go_to_the_kernel(method: str, monkeypatch: pytest.MonkeyPa
 
     holders = [kind for kind in NumpyBackend.__mro__ if method in vars(kind)]
     monkeypatch.setattr(holders[-1], method, refuse)
-    if method in ("matmul", "index_add"):  # required methods: the default is ArrayAPIBackend's
+    if method in (
+        "matmul",
+        "index_add",
+        "cumsum",
+    ):  # required methods: the default is ArrayAPIBackend's
         monkeypatch.setattr(ArrayAPIBackend, method, refuse)
     call(backends.get("cpu"), method, CASES[method][0](Draw("float32", rows=5555)))
 
@@ -363,11 +368,14 @@ AT_OFFSETS: dict[str, Any] = {
     "cached_attention": cached_attention,
     "relu": lambda o: (both_signs(o),),
     "relu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), np.maximum(both_signs(o), 0)),
+    "sigmoid": lambda o: (both_signs(o),),
     "silu": lambda o: (both_signs(o),),
     "silu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "gelu": lambda o: (both_signs(o),),
     "gelu_grad": lambda o: (o.plain(2 * o.ROWS, o.COLUMNS), both_signs(o)),
     "rope": rope,
+    "sum": lambda o: (o.rows(), -1),
+    "cumsum": lambda o: (o.rows(), -1),
     "adamw_step": adamw,
 }
 """The arguments of every kernel that computes with floats, about an offset."""

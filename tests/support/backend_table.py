@@ -771,7 +771,23 @@ CASES: dict[str, list[Case]] = {
     "zeros_like": each(),
     "ones_like": each(),
     "accumulate": [lambda a: (a(a.rows, 7), a(7))],
-    "sum": [lambda a: (a(a.rows, 67),), *along()],
+    "sum": [
+        *(lambda a: (a(a.rows, 67),), *along(), *along(True)),
+        *[lambda a, axis=axis: (a(3, 60, 70, 2), axis) for axis in ((1, 2), (2, 3), (0, 2), (), 1)],
+        *[lambda a, axis=axis: (a(2, 5000, 3), axis) for axis in (1, None, (-2, -1), (0, 1))],
+        *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 1, True), lambda a: (a(),)),
+        lambda a: (np.log(a(a.rows, 67)), 0),  # NaN
+        lambda a: (1 / np.floor(abs(a(a.rows, 67))), 1),  # infinities
+        *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
+    ],
+    "cumsum": [
+        *along(),
+        *[lambda a, axis=axis: (np.flip(a(3, 60, 70), axis), axis) for axis in range(3)],
+        *(lambda a: (a(2, 3, 600), 1), lambda a: (a(5, 5000), 1), lambda a: (a(7), 0)),
+        *(lambda a: (a(0, 3), 0), lambda a: (a(3, 0, 2), 2)),
+        lambda a: (np.log(a(a.rows, 67)), 0),
+        *(lambda a: (a.integers(-9, 9, a.rows, 7), 1), lambda a: (a.bools(3, 2), 0)),
+    ],
     "max": [lambda a: (a(a.rows, 67),), *along()],
     "min": [lambda a: (a(a.rows, 67),), *along()],
     "mean": [lambda a: (a(a.rows, 67),), *along(True)],

@@ -26,6 +26,7 @@ from gradient.backends.numpy.packing import PackingKernels
 from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.pooling import PoolingKernels
 from gradient.backends.numpy.recurrent import RecurrentKernels
+from gradient.backends.numpy.reductions import ReductionKernels
 from gradient.backends.numpy.rng import RandomKernels
 from gradient.backends.numpy.rope import RopeKernels
 from gradient.backends.numpy.selection import SelectionKernels
@@ -58,6 +59,7 @@ class NumpyBackend(
     VarianceKernels,
     CheckedIndices,
     OptimizerKernels,
+    ReductionKernels,
     ArrayAPIBackend,
 ):
     """NumPy arrays on the host; large ones go to kernels and threads.
@@ -87,11 +89,6 @@ class NumpyBackend(
     where = staticmethod(np.where)  # type: ignore[assignment]
 
     # A ufunc's method without the function around it, for the float dtypes that need no care.
-
-    def sum(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-        if x.dtype.char in "fd":
-            return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
-        return super().sum(x, axis, keepdims)
 
     def max(self, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         return np.maximum.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]

@@ -23,6 +23,11 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().relu_grad(g, out)
         return _each(kernels.load("elementwise").relu_grad, g, out)
 
+    def sigmoid(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports_rows(x):
+            return super().sigmoid(x)
+        return _each(kernels.load("elementwise").sigmoid_of, x)
+
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)

@@ -33,6 +33,14 @@ def relu_grad(start, stop, g, out, y):
 
 
 @strict_kernel
+def sigmoid_of(start, stop, x, y):
+    """x and y as `half_precision.stored`."""
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        put(y, i, sigmoid(get(x, i)))
+
+
+@strict_kernel
 def silu(start, stop, x, y):
     """x and y as `half_precision.stored`."""
     x, y = x[start:stop], y[start:stop]

@@ -1,0 +1,88 @@
+"""Sums and running sums by kernels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradient.backends.array_api import ArrayAPIBackend
+from gradient.backends.numpy import kernels, threads
+from gradient.backends.required import Axis, Shape
+
+
+class ReductionKernels(ArrayAPIBackend):
+    """Overrides for `NumpyBackend` of sums of large arrays."""
+
+    def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
+        if x.dtype.char not in "fd":
+            return super().sum(x, axis, keepdims)
+        split = _split(x, axis) if x.size >= kernels.MIN_SIZE and kernels.supports(x) else None
+        if split is None:  # the ufunc's method, without the function around it
+            return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
+        outer, n, inner = split
+        family = kernels.load("reductions")
+        if inner == 1:
+            parts = -(-n // family.PART)
+            out = np.empty(outer * parts, x.dtype)
+            threads.parallel_for(
+                *(family.sum_of_parts, outer * parts, max(1, kernels.MIN_SIZE // min(n, 4096))),
+                *(x.reshape(-1), n, parts, out),
+            )
+            if parts > 1:
+                out = np.add.reduce(out.reshape(outer, parts), 1)
+        else:
+            out = np.empty(outer * inner, x.dtype)
+            threads.parallel_for(
+                *(family.sum_of_columns, outer * -(-inner // family.COLUMNS), 1),
+                *(x.reshape(-1), n, inner, out),
+            )
+        return out.reshape(_reduced(x.shape, axis, keepdims))
+
+    def cumsum(self, x: np.ndarray, axis: int) -> np.ndarray:
+        axis %= max(x.ndim, 1)
+        straight = kernels.supports(x)
+        if not straight and not (
+            x.ndim and x.strides[axis] < 0 and kernels.supports(np.flip(x, axis))
+        ):
+            return super().cumsum(x, axis)
+        flat = (x if straight else np.flip(x, axis)).reshape(-1)
+        outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+        first, step = (0, 1) if straight else (n - 1, -1)
+        out = np.empty(x.shape, x.dtype)
+        family = kernels.load("reductions")
+        if inner == 1:
+            chunk = 4 * max(1, kernels.MIN_SIZE // (4 * n))
+            threads.parallel_for(
+                family.running_sums, outer, chunk, flat, n, first, step, out.reshape(-1)
+            )
+        else:
+            blocks = outer * -(-inner // family.COLUMNS)
+            threads.parallel_for(
+                *(family.running_sums_of_columns, blocks, 1),
+                *(flat, n, inner, first, step, out.reshape(-1)),
+            )
+        return out
+
+
+def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:
+    """The sizes before, of and behind the axes, if these are neighbours."""
+    if axis is None:
+        return 1, x.size, 1
+    axes = sorted(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if not axes or axes[-1] - axes[0] + 1 != len(axes):
+        return None
+    shape = x.shape
+    return (
+        math.prod(shape[: axes[0]]),
+        math.prod(shape[axes[0] : axes[-1] + 1]),
+        math.prod(shape[axes[-1] + 1 :]),
+    )
+
+
+def _reduced(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    gone = {a % len(shape) for a in axes}
+    if keepdims:
+        return tuple(1 if i in gone else size for i, size in enumerate(shape))
+    return tuple(size for i, size in enumerate(shape) if i not in gone)
