@@ -89,6 +89,8 @@ def group_norm(
         _check_enough_values("group_norm", input, 1)
     if channels % num_groups:
         raise ShapeError(f"group_norm: {channels} channels do not divide into {num_groups} groups")
+    if input.numel() and all(w is None or w.dtype is input.dtype for w in (weight, bias)):
+        return fused.group_norm(input, weight, bias, groups=num_groups, eps=eps)
     groups = input.reshape(input.shape[0], num_groups, math.prod(input.shape[1:]) // num_groups)
     output = fused.layer_norm(groups, None, None, eps=eps).reshape(input.shape)
     return _affine(output, weight, bias)

@@ -83,6 +83,24 @@ def batch_norm(
     return y, {"mean": mean, "rstd": rstd}
 
 
+@op(lambda g, be, x, weight, mean, rstd, groups:
+    be.group_norm_grad(g, x, weight, mean, rstd, groups), promotion="same_float")  # fmt: skip
+def group_norm(
+    be: Backend[Array],
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    /,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+) -> tuple[Array, dict[str, Array]]:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each of `groups` groups of the channels of
+    each sample of x (N, C, ...)."""
+    y, mean, rstd = be.group_norm(x, weight, bias, groups, eps)
+    return y, {"mean": mean, "rstd": rstd}
+
+
 @lower_precision
 @op(lambda g, be, q, k, v, out, high, log_sum, mask, options:
     be.attention_grad(g, q, k, v, out, high, log_sum, mask, options),

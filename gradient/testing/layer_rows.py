@@ -22,6 +22,14 @@ def channel_moments(x: Any) -> Any:
     return np.stack([x.mean((0, 2)), x.var((0, 2))])
 
 
+def group_norm(x: Any, weight: Any = None, bias: Any = None) -> Any:
+    """In two groups."""
+    rows = x.reshape(len(x), 2, -1)
+    rows = (rows - rows.mean(-1, keepdims=True)) / np.sqrt(rows.var(-1, keepdims=True) + 1e-5)
+    normal = rows.reshape(x.shape)
+    return normal if weight is None else normal * weight[:, None] + bias[:, None]
+
+
 def lstm(x: Any, h: Any, c: Any, weight: Any) -> Any:
     hs, cs = [h], [c]
     for part in x:
@@ -107,6 +115,17 @@ ROWS = [
         tolerance=64,
     ),  # fmt: skip
     Row("batch_norm", fused.batch_norm, batch_norm, ((4, 3, 5),), note="plain", tolerance=64),
+    *[
+        Row(
+            "group_norm",
+            lambda *x: fused.group_norm(*x, groups=2),
+            group_norm,
+            ((3, 4, 5), *parameters),
+            note=note,
+            tolerance=64,
+        )
+        for note, parameters in (("affine", ((4,), (4,))), ("plain", ()))
+    ],
     Row(
         "lstm",
         recurrent.lstm,

@@ -240,6 +240,12 @@ def batch_norm_grad(o: Offset) -> tuple[Any, ...]:
     return o.plain(*x.shape), x, o.plain(o.ROWS), mean, rstd
 
 
+def group_norm_grad(o: Offset) -> tuple[Any, ...]:
+    x = o.rows()[None]
+    _, mean, rstd = o.of("group_norm", x, None, None, 65, 1e-5)
+    return o.plain(*x.shape), x, o.plain(o.ROWS), mean, rstd, 65
+
+
 def lstm(o: Offset) -> tuple[Any, ...]:
     size = o.COLUMNS // 4
     states = o.plain(o.ROWS, size), o.plain(o.ROWS, size)
@@ -347,6 +353,8 @@ AT_OFFSETS: dict[str, Any] = {
     "channel_moments": lambda o: (o.rows()[None],),
     "batch_norm": lambda o: (o.rows()[None], o.plain(o.ROWS), o.plain(o.ROWS), 1e-5),
     "batch_norm_grad": batch_norm_grad,
+    "group_norm": lambda o: (o.rows()[None], o.plain(o.ROWS), o.plain(o.ROWS), 65, 1e-5),
+    "group_norm_grad": group_norm_grad,
     "lstm": lstm,
     "lstm_grad": lstm_grad,
     "gru": gru,

@@ -278,6 +278,22 @@ def batch_norm_grad(weighted: bool, *sizes: int) -> Case:
     return arguments
 
 
+def group_norm(weighted: bool, groups: int, *sizes: int) -> Case:
+    return lambda a: (
+        *(a(a.rows, 12, *sizes), a(12) if weighted else None, a(12) if weighted else None),
+        *(groups, 1e-5),
+    )
+
+
+def group_norm_grad(weighted: bool, groups: int, *sizes: int) -> Case:
+    def arguments(a: Draw) -> tuple[Any, ...]:
+        x, weight, *_ = group_norm(weighted, groups, *sizes)(a)
+        _, mean, rstd = BARE.group_norm(x, None, None, groups, 1e-5)
+        return a(*x.shape), x, weight, mean, rstd, groups
+
+    return arguments
+
+
 def lstm(steps: int, size: int) -> Case:
     def arguments(a: Draw) -> tuple[Any, ...]:
         states = (a(a.rows, size) for _ in range(2))
@@ -560,6 +576,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "batch_norm_grad": [batch_norm_grad(True, 3, 5), batch_norm_grad(False)],
     # Recurrent layers
+    **{
+        method: [case(True, 3, 3, 5), case(False, 4), case(True, 1, 40), case(True, 12, 7)]
+        for method, case in (("group_norm", group_norm), ("group_norm_grad", group_norm_grad))
+    },
     "lstm": [lstm(3, 7), lstm(1, 20), lstm(5, 9)],
     "lstm_grad": [lstm_grad(3, 7), lstm_grad(1, 20), lstm_grad(5, 9)],
     "gru": [gru(3, 7), gru(1, 20), gru(5, 9)],

@@ -1,4 +1,4 @@
-"""Batch normalisation by kernels that take a whole channel at a time."""
+"""Batch and group normalisation by kernels that take a whole channel, or group, at a time."""
 
 from __future__ import annotations
 
@@ -55,6 +55,46 @@ class BatchNormKernels(BatchNormDefaults[np.ndarray]):
             x.reshape(-1), *_sizes(x), _or_full(weight, 1, x), contiguous(mean), contiguous(rstd),
             gx.reshape(-1), gw, gb,
         )  # fmt: skip
+        return gx, None if weight is None else gw, gb
+
+    def group_norm(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        groups: int,
+        eps: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if not kernels.supports(x, weight, bias):
+            return super().group_norm(x, weight, bias, groups, eps)
+        (_, c, size), rows = _sizes(x), x.shape[0] * groups
+        y, (mean, rstd) = np.empty(x.shape, x.dtype), np.empty((2, rows), x.dtype)
+        threads.parallel_for(
+            kernels.load("batch_norm").group_norm, rows, max(1, CHANNELS // (x.size // rows)),
+            x.reshape(-1), c, size, _or_full(weight, 1, x), _or_full(bias, 0, x), groups,
+            float(eps), y.reshape(-1), mean, rstd,
+        )  # fmt: skip
+        return y, mean, rstd
+
+    def group_norm_grad(
+        self,
+        g: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray,
+        rstd: np.ndarray,
+        groups: int,
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        if not kernels.supports(x, g, weight, mean, rstd):
+            return super().group_norm_grad(g, x, weight, mean, rstd, groups)
+        (n, c, size), rows = _sizes(x), x.shape[0] * groups
+        gx, sums = np.empty(x.shape, x.dtype), np.empty((2, n, c), x.dtype)
+        threads.parallel_for(
+            kernels.load("batch_norm").group_norm_grad, rows, max(1, CHANNELS // (x.size // rows)),
+            contiguous(g).reshape(-1), x.reshape(-1), c, size, _or_full(weight, 1, x), groups,
+            contiguous(mean), contiguous(rstd), gx.reshape(-1), sums.reshape(-1),
+        )  # fmt: skip
+        gw, gb = self.sum(sums, 1)
         return gx, None if weight is None else gw, gb
 
 

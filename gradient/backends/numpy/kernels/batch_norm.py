@@ -135,25 +135,29 @@ def channel_moments(start, stop, x, images, channels, size, out):
         out[channels + c] = variance
 
 
+@ordered_subroutine
+def normalise(x, i, size, m, left, scale, shift, y):
+    """y = (x - m - left) * scale + shift for `size` numbers from the i-th on."""
+    width, end = lanes(x), i + size
+    m_, left_, shift_ = fill(m), fill(left), fill(shift)
+    while i + width <= end:
+        store(y, i, add_product(shift_, scale, (load(x, i) - m_) - left_))
+        i += width
+    while i < end:
+        y[i] = ((x[i] - m) - left) * scale + shift
+        i += 1
+
+
 @ordered_kernel
 def batch_norm(start, stop, x, images, channels, size, weight, bias, eps, y, mean, rstd):
-    width = lanes(x)
     for c in range(start, stop):
         m, rest, variance = moments_of(x, c, images, channels, size)
         s = x.dtype.type(1 / np.sqrt(variance + eps))
         mean[c], rstd[c] = m + rest, s
         left = x.dtype.type(rest)
         scale, shift = s * weight[c], bias[c]
-        m_, left_, shift_ = fill(m), fill(left), fill(shift)
         for n in range(images):
-            i = (n * channels + c) * size
-            end = i + size
-            while i + width <= end:
-                store(y, i, add_product(shift_, scale, (load(x, i) - m_) - left_))
-                i += width
-            while i < end:
-                y[i] = ((x[i] - m) - left) * scale + shift
-                i += 1
+            normalise(x, (n * channels + c) * size, size, m, left, scale, shift, y)
 
 
 @ordered_kernel
@@ -178,4 +182,52 @@ def batch_norm_grad(
                 i += width
             while i < end:
                 gx[i] = scale * (g[i] - mean_g + (x[i] - m) * slope)
+                i += 1
+
+
+@ordered_kernel
+def group_norm(start, stop, x, channels, size, weight, bias, groups, eps, y, mean, rstd):
+    """The groups start to stop of all samples; x (N, channels, size)."""
+    some = channels // groups
+    for group in range(start, stop):
+        m, rest, variance = moments_of(x, group, 1, 0, some * size)
+        s = x.dtype.type(1 / np.sqrt(variance + eps))
+        mean[group], rstd[group] = m + rest, s
+        left = x.dtype.type(rest)
+        for j in range(some):
+            c = group % groups * some + j
+            i = (group * some + j) * size
+            normalise(x, i, size, m, left, s * weight[c], bias[c], y)
+
+
+@ordered_kernel
+def group_norm_grad(
+    start, stop, g, x, channels, size, weight, groups, mean, rstd, gx, sums
+):  # fmt: skip
+    """As `group_norm`. sums (2, N, channels): what each channel of a sample adds to the gradients
+    for weight and bias."""
+    some, width = channels // groups, lanes(x)
+    behind = sums.size // 2
+    for group in range(start, stop):
+        m, s = mean[group], rstd[group]
+        total, products = 0.0, 0.0
+        for j in range(some):
+            c, scale = group * some + j, weight[group % groups * some + j]
+            of_channel, with_x = products_of(g, x, c, 1, 0, size, m)
+            sums[c], sums[behind + c] = with_x * s, of_channel
+            total += scale * of_channel
+            products += scale * with_x
+        shift = x.dtype.type(-total * s / (some * size))
+        slope = x.dtype.type(-products * s * s * s / (some * size))
+        m_, shift_ = fill(m), fill(shift)
+        for j in range(some):
+            scale = s * weight[group % groups * some + j]
+            i = (group * some + j) * size
+            end = i + size
+            while i + width <= end:
+                rest = add_product(shift_, slope, load(x, i) - m_)
+                store(gx, i, add_product(rest, scale, load(g, i)))
+                i += width
+            while i < end:
+                gx[i] = scale * g[i] + (shift + (x[i] - m) * slope)
                 i += 1
