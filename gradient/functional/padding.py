@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from gradient.errors import ArgumentError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
+from gradient.ops import shape as ops
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import fitting, number_of, shown
-from gradient.tensor.creation import arange, full
-from gradient.tensor.joining import cat
+from gradient.tensor.creation import arange
 
 __all__ = [
     "pad",
@@ -54,34 +54,39 @@ def pad(
         value = fitting("pad", "value", value, input.dtype)
     if not any(pad):
         return input.clone()
+    around = [(0, 0)] * input.ndim
     for place in range(len(pad) // 2):
         before, after = pad[2 * place], pad[2 * place + 1]
         dim = input.ndim - 1 - place
-        if before or after:
-            input = _pad_dim(input, dim, before, after, mode, value or 0.0)
-    return input
+        size = input.shape[dim] + before + after
+        if size < 0:
+            raise ShapeError(
+                f"pad: widths {before} and {after} leave dimension {dim} of {tuple(input.shape)} "
+                "with a negative size"
+            )
+        if mode != "constant" and (before or after):
+            input = _pad_dim(input, dim, before, after, mode)
+        elif min(before, after) < 0:
+            first = max(-before, 0)
+            input = input.narrow(dim, first, input.shape[dim] - first + min(after, 0))
+        around[dim] = max(before, 0), max(after, 0)
+    if mode != "constant":
+        return input
+    return ops.pad(input, widths=tuple(around), value=value or 0.0)
 
 
-def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str, value: float) -> Tensor:
+def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str) -> Tensor:
     size = input.shape[dim]
-    if size + before + after < 0:
-        raise ShapeError(
-            f"pad: widths {before} and {after} leave dimension {dim} of {tuple(input.shape)} "
-            "with a negative size"
-        )
     limit = {"reflect": size - 1, "circular": size}.get(mode)
     if limit is not None and max(before, after) > limit:
         raise ShapeError(
             f"pad: mode {mode!r} can widen dimension {dim} of {tuple(input.shape)} by at most "
             f"{limit} on a side, got {before} and {after}"
         )
-    if mode in ("constant", "circular") and min(before, after) < 0:
+    if mode == "circular" and min(before, after) < 0:
         size += min(before, 0) + min(after, 0)
         input = input.narrow(dim, max(-before, 0), size)
         before, after = max(before, 0), max(after, 0)
-    if mode == "constant":
-        left, right = (_filled(input, dim, width, value) for width in (before, after))
-        return cat([left, input, right], dim)
     places = arange(-before, size + after, device=input.device)
     if mode == "circular":
         places = places % size
@@ -92,9 +97,3 @@ def _pad_dim(input: Tensor, dim: int, before: int, after: int, mode: str, value:
         places = places.abs()
         places = (size - 1) - ((size - 1) - places).abs()
     return input.index_select(dim, places)
-
-
-def _filled(input: Tensor, dim: int, width: int, value: float) -> Tensor:
-    shape = list(input.shape)
-    shape[dim] = width
-    return full(shape, value, dtype=input.dtype, device=input.device)

@@ -9,7 +9,7 @@ from gradient.autograd.op import op
 from gradient.backends import Array, Backend
 
 
-@op(lambda g, out: g * (out * (1 - out)), promotion="int_to_float", takes_complex=True)
+@op(lambda g, be, out: be.sigmoid_grad(g, out), promotion="int_to_float", takes_complex=True)
 def sigmoid(be: Backend[Array], x: Array, /) -> Array:
     """1 / (1 + e^-x)"""
     return be.sigmoid(x)
@@ -32,7 +32,7 @@ def logit_grad(be: Backend, g: Any, x: Any, eps: float | None) -> Any:
     return be.where(within, g / (inner * (1 - inner)), be.full((), outside, x.dtype))
 
 
-@op(lambda g, be, x: g * be.sigmoid(-x), promotion="int_to_float")
+@op(lambda g, be, x: be.logsigmoid_grad(g, x), promotion="int_to_float")
 def logsigmoid(be: Backend[Array], x: Array, /) -> Array:
     """log(sigmoid(x)), exact also where the sigmoid rounds to 0 or 1."""
     return be.logsigmoid(x)

@@ -669,7 +669,9 @@ CASES: dict[str, list[Case]] = {
     "reciprocal_power": [lambda a: (a.integers(-3, 4, a.rows, 7), a.integers(-3, 4, 7))],
     # Activations
     "sigmoid": each(-20, 20),
-    "logsigmoid": each(-20, 20),
+    "sigmoid_grad": [lambda a: (a(a.rows, 67), a(a.rows, 67, low=0, high=1))],
+    "logsigmoid": [*each(-20, 20), *each(-700, 700), lambda a: (1 / np.floor(a(a.rows, 67)),)],
+    "logsigmoid_grad": [lambda a: (a(a.rows, 67), a(a.rows, 67, low=-20, high=20))],
     "relu": each(-20, 20),
     "softplus": [*each(-9, 9), lambda a: (a(a.rows, 7, low=-9, high=9), 2.0, 4.0)],
     "relu_grad": [lambda a: (a(a.rows, 67), np.maximum(a(a.rows, 67), 0))],
@@ -838,7 +840,16 @@ CASES: dict[str, list[Case]] = {
     "flip": [lambda a: (a(3, 4), (0,)), lambda a: (a(3, 4), (-1, 0))],
     "diagonal": [lambda a, k=k: (a(2, 3, 4), k) for k in (0, 2, -1, 5)],
     "triangle": [lambda a, low=low: (a(2, 4, 5), 1, low) for low in (True, False)],
-    "pad": [lambda a: (a(3, 4), ((1, 2), (0, 1)), 7.0)],
+    "pad": [
+        lambda a: (a(3, 4), ((1, 2), (0, 1)), 7.0),
+        lambda a: (a(a.rows, 3, 5, 37), ((0, 0), (0, 0), (1, 2), (3, 0)), -1.5),
+        lambda a: (a(a.rows, 3, 16), ((0, 0), (0, 3), (20, 17)), float("inf")),
+        *[lambda a, n=n: (a(a.rows, 1, n), ((0, 0), (1, 0), (0, 5))) for n in (1, 15, 16, 17, 33)],
+        lambda a: (a(a.rows, 3, 4), ((1, 1), (0, 0), (0, 2)), 2.0),
+        *(lambda a: (a(7), ((2, 1),), float("nan")), lambda a: (a(0, 3), ((0, 0), (1, 1)))),
+        *(lambda a: (a(), ()), lambda a: (a.integers(-9, 9, 3, 4), ((0, 1), (2, 0)), 3)),
+        lambda a: (a(a.rows, 4), ((0, 0), (0, 0))),
+    ],
     "place": [
         lambda a: (a(2, 3), (4, 3), (slice(1, 3),)),
         lambda a: (a(5, 3), (4, 3), (a.integers(0, 4, 5),)),

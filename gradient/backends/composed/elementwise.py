@@ -340,10 +340,19 @@ class ElementwiseDefaults(RequiredMethods[Array]):
         return self.where(x < 0, e, e * 0 + 1) / (1 + e)
 
     @in_float32
+    def sigmoid_grad(self, g: Array, out: Array) -> Array:
+        """The gradient for x, of what sigmoid gave."""
+        return g * (out * (1 - out))
+
+    @in_float32
     def logsigmoid(self, x: Array) -> Array:
         """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))."""
         low = self.minimum(x, self.full((), 0, x.dtype))
         return low - self.log1p(self.exp(-self.abs(x)))
+
+    @in_float32
+    def logsigmoid_grad(self, g: Array, x: Array) -> Array:
+        return g * self.sigmoid(-x)
 
     def relu(self, x: Array) -> Array:
         return self.maximum(x, self.full((), 0, x.dtype))

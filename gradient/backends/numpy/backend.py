@@ -23,6 +23,7 @@ from gradient.backends.numpy.norms import NormKernels
 from gradient.backends.numpy.optimizers import OptimizerKernels
 from gradient.backends.numpy.packed import PackedKernels
 from gradient.backends.numpy.packing import PackingKernels
+from gradient.backends.numpy.padding import PaddingKernels
 from gradient.backends.numpy.panels import PanelKernels
 from gradient.backends.numpy.pooling import PoolingKernels
 from gradient.backends.numpy.recurrent import RecurrentKernels
@@ -55,6 +56,7 @@ class NumpyBackend(
     PackedKernels,
     PackingKernels,
     RandomKernels,
+    PaddingKernels,
     SelectionKernels,
     VarianceKernels,
     CheckedIndices,

@@ -28,6 +28,21 @@ class ElementwiseKernels(ElementwiseDefaults[np.ndarray]):
             return super().sigmoid(x)
         return _each(kernels.load("elementwise").sigmoid_of, x)
 
+    def sigmoid_grad(self, g: np.ndarray, out: np.ndarray) -> np.ndarray:
+        if not kernels.supports(out, g):
+            return super().sigmoid_grad(g, out)
+        return _each(kernels.load("elementwise").sigmoid_grad, g, out)
+
+    def logsigmoid(self, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x):
+            return super().logsigmoid(x)
+        return _each(kernels.load("elementwise").logsigmoid, x)
+
+    def logsigmoid_grad(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not kernels.supports(x, g):
+            return super().logsigmoid_grad(g, x)
+        return _each(kernels.load("elementwise").logsigmoid_grad, g, x)
+
     def silu(self, x: np.ndarray) -> np.ndarray:
         if not kernels.supports_rows(x):
             return super().silu(x)

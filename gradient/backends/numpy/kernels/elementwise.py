@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradient.backends.composed.elementwise import GELU_CUBIC, GELU_SCALE
 from gradient.backends.numpy.kernels.compilation import strict_kernel
-from gradient.backends.numpy.kernels.functions import normal, sigmoid
+from gradient.backends.numpy.kernels.functions import exp, log1p, normal, sigmoid
 from gradient.backends.numpy.kernels.half_precision import get, put
 
 CHUNK = 1 << 16
@@ -38,6 +38,32 @@ def sigmoid_of(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         put(y, i, sigmoid(get(x, i)))
+
+
+@strict_kernel
+def sigmoid_grad(start, stop, g, out, y):
+    """`out` is what the sigmoid gave."""
+    g, out, y = g[start:stop], out[start:stop], y[start:stop]
+    one = out.dtype.type(1)
+    for i in range(out.size):
+        y[i] = g[i] * (out[i] * (one - out[i]))
+
+
+@strict_kernel
+def logsigmoid(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        v = x[i]
+        low = zero if v > zero else v  # NaN stays NaN
+        y[i] = low - log1p(exp(-abs(v)))
+
+
+@strict_kernel
+def logsigmoid_grad(start, stop, g, x, y):
+    g, x, y = g[start:stop], x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = g[i] * sigmoid(-x[i])
 
 
 @strict_kernel

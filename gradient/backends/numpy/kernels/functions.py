@@ -104,6 +104,35 @@ def _sigmoid(x):
     return lambda x: 1.0 / (1.0 + exp(-x))
 
 
+def log1p(x):
+    """log(1 + x) for x from 0 to 1, as 2 artanh(s), s = x / (2 + x), by the series of that: s is at
+    most 1/3, and small numbers keep their digits."""
+    raise NotImplementedError("kernels only")
+
+
+def _log1p4(x):
+    s = x / (x + F4(2))
+    q = s * s
+    p = F4(1 / 15)
+    for k in (13, 11, 9, 7, 5, 3, 1):
+        p = p * q + F4(1 / k)
+    return (s + s) * p
+
+
+def _log1p8(x):
+    s = x / (x + 2.0)
+    q = s * s
+    p = 1 / 35
+    for k in (33, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1):
+        p = p * q + 1 / k
+    return (s + s) * p
+
+
+@overload(log1p, jit_options=STRICT)
+def _log1p(x):
+    return _log1p4 if x == types.float32 else _log1p8
+
+
 def tanh(x):
     """(e^2x - 1) / (e^2x + 1), where e^2|x| - 1 = 2^n (e^r - 1) + (2^n - 1) keeps its digits near
     0. Within 2.5 ulp of the exact value."""
