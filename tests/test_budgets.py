@@ -47,7 +47,7 @@ STEPS = {
     "add": (lambda x, y: x + y, 145),
     "mul": (lambda x, y: x * y, 175),
     "exp": (lambda x, y: x.exp(), 121),
-    "sum": (lambda x, y: x.sum(), 194),
+    "sum": (lambda x, y: x.sum(), 200),  # looks whether a kernel adds up
     "matmul": (lambda x, y: x @ y, 303),
     "reshape": (lambda x, y: x.reshape(2, 8), 307),
 }

@@ -17,8 +17,8 @@ class ReductionKernels(ArrayAPIBackend):
     def sum(self, x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
         if x.dtype.char not in "fd":
             return super().sum(x, axis, keepdims)
-        split = _split(x, axis) if x.size >= kernels.MIN_SIZE and kernels.supports(x) else None
-        if split is None:  # the ufunc's method, without the function around it
+        if x.size < kernels.MIN_SIZE or (split := _split(x, axis)) is None:
+            # The ufunc's method, without the function around it.
             return np.add.reduce(x, axis, None, None, keepdims)  # type: ignore[call-overload]
         outer, n, inner = split
         family = kernels.load("reductions")
@@ -66,7 +66,9 @@ class ReductionKernels(ArrayAPIBackend):
 
 
 def _split(x: np.ndarray, axis: Axis) -> tuple[int, int, int] | None:
-    """The sizes before, of and behind the axes, if these are neighbours."""
+    """The sizes before, of and behind the axes, where kernels take such sums: of neighbours."""
+    if not kernels.supports(x):
+        return None
     if axis is None:
         return 1, x.size, 1
     axes = sorted(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
