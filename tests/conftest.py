@@ -9,6 +9,7 @@ pytest --parity         only the comparisons with PyTorch and transformers, whic
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import random
@@ -113,6 +114,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("parity"):
                 item.add_marker(skip)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests are a million objects, which every recording of a plan would look at."""
+    if "gradient.plan" in sys.modules:
+        gc.collect()
+        sys.modules["gradient.plan"].freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

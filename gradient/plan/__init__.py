@@ -7,6 +7,16 @@ is, for whoever writes a pass).
 from gradient.plan.calls import Buffer, Call, HostNumber, Ref
 from gradient.plan.errors import PlanError
 from gradient.plan.plan import Plan
-from gradient.plan.recording import Recording, record
+from gradient.plan.recording import Recording, freeze, record
 
-__all__ = ["Buffer", "Call", "HostNumber", "Plan", "PlanError", "Recording", "Ref", "record"]
+__all__ = [
+    "Buffer",
+    "Call",
+    "HostNumber",
+    "Plan",
+    "PlanError",
+    "Recording",
+    "Ref",
+    "freeze",
+    "record",
+]

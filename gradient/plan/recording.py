@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,14 +113,56 @@ def record(
             _recording_threads.discard(thread)
 
 
+class _Frozen:
+    """What recordings look for among the objects that `freeze` has hidden from the collector."""
+
+    def __init__(self) -> None:
+        self.found: list[weakref.ref[Any]] = []
+        self.count = 0
+
+    def freeze(self) -> None:
+        found = [*self.known(), *live(Generator, Optimizer, Variable)]
+        gc.freeze()
+        self.found = [weakref.ref(x) for x in {id(x): x for x in found}.values()]
+        self.count = gc.get_freeze_count()
+
+    def known(self) -> list[Any]:
+        """Those that live.
+
+        Raises:
+            PlanError: others are hidden too.
+        """
+        count = gc.get_freeze_count()
+        if count > self.count:
+            raise PlanError(
+                "this cannot be recorded: gc.freeze() hides tensors; gc.unfreeze() first, and "
+                "gradient.plan.freeze() instead"
+            )
+        self.count = count  # some have died
+        return [x for ref in self.found if (x := ref()) is not None] if count else []
+
+
+_frozen = _Frozen()
+
+
+def freeze() -> None:
+    """Call `gc.freeze()` so that functions can still be recorded.
+
+    A recording looks at every object that Python's garbage collector knows, some 0.1 s for a
+    million of them. What is frozen it need not look at again. Garbage is frozen, too, and then
+    never freed: call `gc.collect()` before.
+
+    Raises:
+        PlanError: objects are frozen already, by `gc.freeze()`.
+    """
+    with recording_lock:
+        _frozen.freeze()
+
+
 class _Run:
     def __init__(self, backend: Any, inputs: tuple[Tensor, ...], strict: bool):
         self.backend, self.inputs = backend, inputs
-        if gc.get_freeze_count():
-            raise PlanError(
-                "this cannot be recorded: gc.freeze() hides tensors; gc.unfreeze() first"
-            )
-        found = live(Generator, Optimizer, Variable)
+        found = [*_frozen.known(), *live(Generator, Optimizer, Variable)]
         generators = [x for x in found if type(x) is Generator]
         optimizers = [x for x in found if issubclass(type(x), Optimizer) and "state" in vars(x)]
         self.readers = Readers(generators, optimizers)
