@@ -82,7 +82,6 @@ class CausalLM(PretrainedModel):
 
     Args:
         decoder: makes it of the config; None: a subclass makes it and the head by itself.
-        head_bias: whether the head adds a bias.
 
     Attributes:
         generation_config: what generation_config.json says, where the model came with one.
@@ -93,20 +92,14 @@ class CausalLM(PretrainedModel):
     #: What checkpoints call the language-model head.
     head_name: ClassVar[str] = "lm_head"
 
-    def __init__(
-        self,
-        config: Any,
-        decoder: Callable[[Any], nn.Module] | None = None,
-        *,
-        head_bias: bool = False,
-    ) -> None:
+    def __init__(self, config: Any, decoder: Callable[[Any], nn.Module] | None = None) -> None:
         super().__init__(config)
         self.generation_config: dict[str, Any] = {}
         if decoder is None:
             return
         with init.skip_init():  # the modules' own initial values would be overwritten below
             self.add_module(self.base_model_prefix, decoder(config))
-            head = nn.Linear(config.embedding_size, config.vocab_size, bias=head_bias)
+            head = nn.Linear(config.embedding_size, config.vocab_size, bias=config.head_bias)
             self.add_module(self.head_name, head)
         self.post_init()
 

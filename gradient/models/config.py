@@ -170,6 +170,8 @@ class DecoderConfig(ModelConfig):
     aliases of those names.
     """
 
+    #: Whether the language-model head adds a bias.
+    head_bias: ClassVar[bool] = False
     #: Whether the heads divide the hidden size among themselves.
     heads_divide_hidden_size: ClassVar[bool] = True
 

@@ -52,6 +52,7 @@ class FalconConfig(RotaryConfig):
 
     model_type = "falcon"
     layer_norms = True
+    decoder_names = ("word_embeddings", "h", "ln_f")
     gguf = Architecture(
         "falcon",
         (
@@ -193,12 +194,6 @@ class FalconDecoderLayer(nn.Module):
         return x + self.hidden_dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
-class FalconModel(LlamaModel):
-    """LLaMA's decoder under other names."""
-
-    names = ("word_embeddings", "h", "ln_f")
-
-
 class FalconForCausalLM(CausalLM):
     """Falcon with its language-model head, whose matrix is the token embedding unless untied."""
 
@@ -207,4 +202,4 @@ class FalconForCausalLM(CausalLM):
     tied = {"lm_head.weight": "transformer.word_embeddings.weight"}
 
     def __init__(self, config: FalconConfig) -> None:
-        super().__init__(config, partial(FalconModel, layer=FalconDecoderLayer))
+        super().__init__(config, partial(LlamaModel, layer=FalconDecoderLayer))

@@ -94,6 +94,8 @@ class Architecture:
     rope: bool = True
     #: rope.freq_base where a file has none.
     rope_theta: float = 10_000.0
+    #: Of so many layers the last has no rotary positions; None: all layers have them.
+    no_rope_period: int | None = None
     #: Of so many layers the last has no window, where a file does not say which have one.
     window_period: int | None = None
     #: Whether llama.cpp gives every layer the window that the metadata name.

@@ -32,6 +32,7 @@ class GPTNeoXConfig(RotaryConfig):
 
     model_type = "gpt_neox"
     layer_norms = True
+    decoder_names = ("embed_in", "layers", "final_layer_norm")
     default_partial_rotary_factor = 0.25
     gguf = Architecture(
         "gptneox",
@@ -128,12 +129,6 @@ class GPTNeoXLayer(nn.Module):
         return attended + self.dropout(self.mlp(self.post_attention_layernorm(read)))
 
 
-class GPTNeoXModel(LlamaModel):
-    """LLaMA's decoder under other names."""
-
-    names = ("embed_in", "layers", "final_layer_norm")
-
-
 class GPTNeoXForCausalLM(CausalLM):
     """GPT-NeoX with its language-model head, which its files call embed_out."""
 
@@ -145,4 +140,4 @@ class GPTNeoXForCausalLM(CausalLM):
     tied = {"embed_out.weight": "gpt_neox.embed_in.weight"}
 
     def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__(config, partial(GPTNeoXModel, layer=GPTNeoXLayer))
+        super().__init__(config, partial(LlamaModel, layer=GPTNeoXLayer))

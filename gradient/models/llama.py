@@ -65,6 +65,18 @@ class LlamaRMSNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
+class LayerNormPerHead(nn.Module):
+    """LayerNorm of each head, with weights of its own: (B, T, heads * D) -> the same."""
+
+    def __init__(self, D: int, size: int, eps: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(D, eps, bias=False) for _ in range(size // D))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.chunk(len(self.norms), dim=-1)  # each (B, T, D)
+        return gradient.cat([norm(y) for norm, y in zip(self.norms, heads, strict=True)], dim=-1)
+
+
 #: Makes a norm of its size and epsilon.
 MakeNorm = Callable[[int, float], nn.Module]
 
@@ -83,10 +95,6 @@ class LlamaAttention(CausalAttention):
         norm: what normalises queries and keys, where the config says so; None: as other norms.
     """
 
-    #: What checkpoints call the norms of queries and of keys, and the projection of the output.
-    norm_names: ClassVar[tuple[str, str]] = ("q_norm", "k_norm")
-    out_name: ClassVar[str] = "o_proj"
-
     def __init__(self, config: LlamaFamilyConfig, layer: int, norm: MakeNorm | None = None) -> None:
         super().__init__(
             layer,
@@ -100,21 +108,24 @@ class LlamaAttention(CausalAttention):
         self.q_proj = nn.Linear(C, config.num_attention_heads * D, bias=biases.qkv)
         self.k_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
         self.v_proj = nn.Linear(C, config.kv_heads * D, bias=biases.qkv)
-        self.add_module(
-            self.out_name, nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
-        )
-        self.qk_norm = config.qk_norm
+        self.out_name = config.out_name
+        out = nn.Linear(config.num_attention_heads * D, C, bias=biases.out)
+        self.add_module(self.out_name, out)
+        self.qk_norm, self.qk_norm_names = config.qk_norm, config.qk_norm_names
         if config.qk_norm:
             norm = norm or norm_of(config)
-            for name, projection in zip(self.norm_names, (self.q_proj, self.k_proj), strict=True):
-                size = D if config.qk_norm == "head" else projection.out_features
+            if config.qk_norm == "own":
+                norm = partial(LayerNormPerHead, D)
+            sizes = self.q_proj.out_features, self.k_proj.out_features
+            for name, size in zip(self.qk_norm_names, sizes, strict=True):
+                size = D if config.qk_norm == "head" else size
                 self.add_module(name, norm(size, config.norm_eps))
 
     def forward(self, x: Tensor, rotate: ApplyRotary, past: PastKeyValues | None) -> Tensor:
         """Return the attention output: (B, T, C) -> (B, T, C)."""
         B, T, _ = x.shape
         q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)  # (B, T, H D or H_kv D)
-        if self.qk_norm == "all":
+        if self.qk_norm in ("all", "own"):
             q, k = self.normed(q, k)
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in (q, k, v))  # (B, T, H or H_kv, D)
         if self.qk_norm == "head":
@@ -124,7 +135,7 @@ class LlamaAttention(CausalAttention):
 
     def normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys, normalised."""
-        q_norm, k_norm = self.norm_names
+        q_norm, k_norm = self.qk_norm_names
         return getattr(self, q_norm)(q), getattr(self, k_norm)(k)
 
 
@@ -167,9 +178,6 @@ class LlamaDecoderLayer(nn.Module):
         norm: makes a norm; None: the one that the config asks for.
     """
 
-    #: What checkpoints call the MLP.
-    mlp_name: ClassVar[str] = "mlp"
-
     def __init__(
         self,
         config: LlamaFamilyConfig,
@@ -182,9 +190,10 @@ class LlamaDecoderLayer(nn.Module):
         super().__init__()
         norm = norm or norm_of(config)
         self.self_attn = attention(config, layer)
+        self.mlp_name, self.parallel = config.mlp_name, config.parallel
         self.add_module(self.mlp_name, mlp(config))
-        self.norms, self.parallel = config.norms, config.parallel
-        for name in filter(None, config.norms):
+        self.norms = config.norms._replace(before_mlp="") if config.parallel else config.norms
+        for name in filter(None, self.norms):
             self.add_module(name, norm(config.hidden_size, config.norm_eps))
         self.dropout = nn.Dropout(config.residual_dropout)
         self.multiplier = config.residual_multiplier
@@ -219,9 +228,6 @@ class LlamaModel(nn.Module):
         parts: what a layer is made of, as of `LlamaDecoderLayer`.
     """
 
-    #: What checkpoints call the embedding, the layers and the last norm.
-    names: ClassVar[tuple[str, str, str]] = ("embed_tokens", "layers", "norm")
-
     def __init__(
         self,
         config: RotaryConfig,
@@ -233,7 +239,7 @@ class LlamaModel(nn.Module):
     ) -> None:
         super().__init__()
         C, norm = config.hidden_size, norm or norm_of(config)
-        embed_tokens, layers, last_norm = self.names
+        self.names = embed_tokens, layers, last_norm = config.decoder_names
         self.add_module(embed_tokens, embedding(config.vocab_size, C, config.padding_idx))
         self.embedding_multiplier = config.embedding_multiplier
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
@@ -284,7 +290,6 @@ class LlamaForCausalLM(CausalLM):
 
     Args:
         decoder: makes `model` of the config and `parts`.
-        head_bias: whether the head adds a bias.
         parts: what the decoder is made of, as of `LlamaModel`.
 
     Example:
@@ -302,11 +307,9 @@ class LlamaForCausalLM(CausalLM):
         self,
         config: Any,
         decoder: Callable[..., LlamaModel] = LlamaModel,
-        *,
-        head_bias: bool = False,
         **parts: Callable[..., nn.Module],
     ) -> None:
-        super().__init__(config, partial(decoder, **parts), head_bias=head_bias)
+        super().__init__(config, partial(decoder, **parts))
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, T, V), scaled and bounded as the config says."""

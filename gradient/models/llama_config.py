@@ -67,11 +67,16 @@ class LlamaFamilyConfig(RotaryConfig):
 
     #: The field that has the epsilon of the norms.
     norm_eps_field: ClassVar[str] = "rms_norm_eps"
-    #: What of queries and keys is normalised: "head", each by itself, "all" heads, or "", nothing.
+    #: What of queries and keys is normalised: "head", each head by itself, "own", the same with
+    #: weights of its own for each, "all" heads together, or "", nothing.
     qk_norm = constant("")
+    #: What checkpoints call these norms, attention's projection of its output, and the MLP.
+    qk_norm_names: ClassVar[tuple[str, str]] = ("q_norm", "k_norm")
+    out_name: ClassVar[str] = "o_proj"
+    mlp_name: ClassVar[str] = "mlp"
     #: What checkpoints call the norms around attention and MLP.
     norms = constant(Norms())
-    #: Whether the MLP reads what attention reads, and not what it gives.
+    #: Whether the MLP reads what attention reads, by the same norm, and not what it gives.
     parallel = constant(False)
     bias_fields: ClassVar[BiasFields] = BiasFields()
     #: What checkpoints call the two layers of an MLP that has no gate; None: it has one.

@@ -98,6 +98,7 @@ class MixtralConfig(MoeFields, LlamaFamilyConfig):
     )
     aliases = {"num_experts": "num_local_experts"}
     default_rope_theta = 1_000_000.0
+    mlp_name = "block_sparse_moe"
 
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8
@@ -140,12 +141,6 @@ class MixtralMoe(SparseMoe):
         super().__init__(gate, experts, act, jitter=config.router_jitter_noise)
 
 
-class MixtralDecoderLayer(LlamaDecoderLayer):
-    """Attention, then a mixture of experts, which has a name of its own."""
-
-    mlp_name = "block_sparse_moe"
-
-
 class MixtralForCausalLM(LlamaForCausalLM):
     """Mixtral; see its config."""
 
@@ -157,7 +152,7 @@ class MixtralForCausalLM(LlamaForCausalLM):
     }
 
     def __init__(self, config: MixtralConfig) -> None:
-        super().__init__(config, layer=MixtralDecoderLayer, mlp=MixtralMoe)
+        super().__init__(config, mlp=MixtralMoe)
 
 
 # ---- Qwen ---------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ MODELS: dict[str, Entry] = {
     "mixtral": _row("llama_moe", "Mixtral", "llama"),
     "olmo2": _row("olmo2", "Olmo2", "olmo2"),
     "opt": _row("opt", "OPT"),
-    "phi": _row("phi", "Phi", "phi2"),
+    "phi": _row("phi", "Phi", "phi2", model=_LLAMA),
     "phi3": _row("phi3", "Phi3", "phi3"),
     "qwen2": _row("llama", "Qwen2", "qwen2", model=_LLAMA),
     "qwen2_moe": _row("llama_moe", "Qwen2Moe", "qwen2moe", model=_QWEN_MOE),
@@ -97,7 +97,7 @@ MODELS: dict[str, Entry] = {
     "qwen3_moe": _row("llama_moe", "Qwen3Moe", "qwen3moe", model=_QWEN_MOE),
     "roberta": _row("roberta", "Roberta", head="ForMaskedLM"),
     "smollm3": _row("smollm3", "SmolLM3", "smollm3", model=_LLAMA),
-    "stablelm": _row("stablelm", "StableLm", "stablelm"),
+    "stablelm": _row("stablelm", "StableLm", "stablelm", model=_LLAMA),
     "starcoder2": _row("starcoder2", "Starcoder2", "starcoder2", model=_LLAMA),
     "xlm-roberta": _row("roberta", "XLMRoberta", model=_ROBERTA, head="ForMaskedLM"),
 }

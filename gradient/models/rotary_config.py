@@ -27,6 +27,8 @@ class RotaryConfig(DecoderConfig):
     #: Whether a text is recomputed when it grows so long that its rotary angles change.
     recomputes_when_angles_change: ClassVar[bool] = False
 
+    #: What checkpoints call the embedding, the layers and the last norm.
+    decoder_names: ClassVar[tuple[str, str, str]] = ("embed_tokens", "layers", "norm")
     #: Whether norms are LayerNorms; if not, they are RMSNorms.
     layer_norms: ClassVar[bool] = False
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from gradient.models.config import size
 from gradient.models.gguf import PAIRED, PLAIN
@@ -13,13 +11,6 @@ from gradient.models.llama_config import LlamaConfig
 from gradient.models.rotary_config import FULL, SLIDING
 
 __all__ = ["LlamaForCausalLM", "SmolLM3Config"]
-
-
-def write_gguf(values: Mapping[str, Any], keys: dict[str, Any]) -> list[str]:
-    """Return what llama.cpp, which leaves every fourth layer without positions, cannot be told."""
-    rotated = SmolLM3Config.from_hf(dict(values)).rotary_kinds
-    usual = [None if layer % 4 == 3 else FULL for layer in range(len(rotated))]
-    return [] if rotated == usual else ["no_rope_layers other than every fourth"]
 
 
 class SmolLM3Config(LlamaConfig):
@@ -33,7 +24,7 @@ class SmolLM3Config(LlamaConfig):
         paired=PAIRED,
         rope_theta=default_rope_theta,
         one_window=True,
-        write=write_gguf,
+        no_rope_period=4,
     )
 
     vocab_size: int = 128256

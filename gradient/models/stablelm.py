@@ -1,26 +1,19 @@
 """StableLM 2 and 3B (Bellagente et al. 2024, arXiv:2402.17834): LLaMA with LayerNorm.
 
-A part of each head is rotated; attention and MLP may stand side by side on one norm.
-
-Dimensions:
-    B  batch    T  new tokens    C  hidden_size
-    H  num_attention_heads, H_kv  num_key_value_heads, each of size D
+A part of each head is rotated; attention and MLP may stand side by side on one norm, and each head
+of queries and keys may be normalised with weights of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
-import gradient
-from gradient import nn
 from gradient.models.config import positive, probability, same_as
 from gradient.models.gguf import PLAIN, SILU, Key, decoder_keys
-from gradient.models.llama import LlamaAttention, LlamaForCausalLM
-from gradient.models.llama_config import BiasFields, LlamaFamilyConfig, Norms
-from gradient.tensor import Tensor
+from gradient.models.llama import LlamaForCausalLM
+from gradient.models.llama_config import BiasFields, LlamaFamilyConfig
 
-__all__ = ["StableLmConfig", "StableLmForCausalLM"]
+__all__ = ["LlamaForCausalLM", "StableLmConfig"]
 
 
 class StableLmConfig(LlamaFamilyConfig):
@@ -31,6 +24,7 @@ class StableLmConfig(LlamaFamilyConfig):
     norm_eps_field = "layer_norm_eps"
     default_partial_rotary_factor = 0.25
     bias_fields = BiasFields(qkv="use_qkv_bias")
+    qk_norm_names = ("q_layernorm", "k_layernorm")
     gguf = replace(
         PLAIN,
         name="stablelm",
@@ -58,39 +52,4 @@ class StableLmConfig(LlamaFamilyConfig):
 
     @property
     def qk_norm(self) -> str:
-        return "all" if self.qk_layernorm else ""
-
-    @property
-    def norms(self) -> Norms:
-        return Norms(before_mlp="") if self.use_parallel_residual else Norms()
-
-
-class StableLmLayerNormPerHead(nn.Module):
-    """LayerNorm over each head, with weights of its own: (B, T, heads * D) -> the same."""
-
-    def __init__(self, D: int, width: int, eps: float) -> None:
-        super().__init__()
-        norms = (nn.LayerNorm(D, eps, bias=False) for _ in range(width // D))
-        self.norms = nn.ModuleList(norms)
-
-    def forward(self, x: Tensor) -> Tensor:
-        heads = x.chunk(len(self.norms), dim=-1)  # each (B, T, D)
-        return gradient.cat([norm(y) for norm, y in zip(self.norms, heads, strict=True)], dim=-1)
-
-
-class StableLmAttention(LlamaAttention):
-    """LLaMA's, with norms of queries and keys that have other names."""
-
-    norm_names = ("q_layernorm", "k_layernorm")
-
-    def __init__(self, config: StableLmConfig, layer: int) -> None:
-        super().__init__(config, layer, partial(StableLmLayerNormPerHead, config.head_size))
-
-
-class StableLmForCausalLM(LlamaForCausalLM):
-    """StableLM with its language-model head."""
-
-    config_class = StableLmConfig
-
-    def __init__(self, config: StableLmConfig) -> None:
-        super().__init__(config, attention=StableLmAttention)
+        return "own" if self.qk_layernorm else ""

@@ -9,7 +9,7 @@ import gradient
 from gradient.checkpoints import load_model, save_model
 from gradient.errors import FileFormatError
 from gradient.io.safetensors import save_file
-from gradient.models.phi import PhiConfig, PhiForCausalLM
+from gradient.models.phi import LlamaForCausalLM, PhiConfig
 
 SHAPE = {
     "vocab_size": 61,
@@ -29,7 +29,7 @@ MEMBERS = {
 
 
 def build(device: str = "cpu", **changes):
-    model = PhiForCausalLM(PhiConfig.from_hf({**SHAPE, **changes})).to(device).eval()
+    model = LlamaForCausalLM(PhiConfig.from_hf({**SHAPE, **changes})).to(device).eval()
     with gradient.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:

@@ -210,13 +210,16 @@ def supported_architectures() -> list[str]:
 
 
 def write_config(
-    values: Mapping[str, Any], windows: Sequence[int | None]
+    values: Mapping[str, Any],
+    windows: Sequence[int | None],
+    rotary_kinds: Sequence[str | None] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the metadata that say what a complete config.json says, and tensors of rotary factors.
 
     Args:
         values: config.json's content with all defaults filled in, as `ModelConfig.to_hf` gives it.
         windows: how many tokens each layer sees, None for all.
+        rotary_kinds: by which rotary positions each layer knows its tokens, None for none.
 
     Raises:
         UnsupportedModel: a model type, or settings, that GGUF has no words for; all listed.
@@ -250,6 +253,7 @@ def write_config(
     if "attention.key_length" in keys:
         keys["attention.value_length"] = keys["attention.key_length"]
     problems += arch.write(values, keys) + _write_windows(arch, windows, keys)
+    problems += _no_rope_problems(arch, rotary_kinds)
     if problems:
         raise UnsupportedModel(
             f"this {values['model_type']} cannot be said in GGUF:\n"
@@ -290,6 +294,16 @@ def _global_rope(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
     outer = ("rope_scaling", "rope_theta", "rope_parameters")
     return {k: v for k, v in values.items() if k not in outer} | {"rope_parameters": nested}
+
+
+def _no_rope_problems(arch: Architecture, rotary_kinds: Sequence[str | None]) -> list[str]:
+    """Return what is wrong where other layers lack rotary positions than llama.cpp takes it."""
+    bare = [layer for layer, kind in enumerate(rotary_kinds) if kind is None]
+    period = arch.no_rope_period or len(rotary_kinds) + 1
+    usual = [layer for layer in range(len(rotary_kinds)) if (layer + 1) % period == 0]
+    if bare == usual:
+        return []
+    return [f"no_rope_layers leave layers {bare} without positions; as {arch.name}, {usual} are"]
 
 
 def _write_windows(

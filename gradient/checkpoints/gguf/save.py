@@ -115,7 +115,8 @@ def to_gguf(
     """
     config = model.config.to_hf()
     windows = [shape.window for shape in getattr(model, "kv_shapes", ())]
-    metadata, factors = write_config(config, windows)
+    rotary_kinds = getattr(model.config, "rotary_kinds", ())
+    metadata, factors = write_config(config, windows, rotary_kinds)
     tensors: dict[str, Tensor | gguf.Pending]
     tensors = {name: tensor_of(array) for name, array in factors.items()}
     tensors |= to_tensors(
