@@ -5,7 +5,7 @@ folder        config.json beside *.safetensors, or else pytorch_model.bin (shard
 .gguf         GGUF, with all that llama.cpp writes into it
 .bin          llama2.c, version 0 or 1; or PyTorch's
 .pt .pth      PyTorch's zip format, with config.json beside it
-.safetensors  with config.json beside it
+.safetensors  with config.json beside it, under this ending or another (`gradient.save` takes any)
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return GGUFCheckpoint(path)
     if format_of(beginning) == "zip":
         return Checkpoint(path, TorchFile)
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or format_of(beginning) == "safetensors":
         return Checkpoint(path, SafetensorsFile)
     if path.suffix == ".bin":
         return Llama2cCheckpoint(path)

@@ -46,9 +46,10 @@ def info(
     Weights are memory-mapped, not read. `gradient memory` forecasts all memory.
     """
     from gradient.checkpoints import open_checkpoint
+    from gradient.io.regular_file import file_format
 
     path = Path(model).expanduser()
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.is_file() and "safetensors" in (path.suffix[1:], file_format(path)):
         described = describe_file(path)
     elif path.is_file() and path.suffix != ".gguf" and not (path.parent / "config.json").is_file():
         described = describe_bare(open_checkpoint(path))

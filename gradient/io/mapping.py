@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import mmap
+from io import BytesIO
 from typing import IO
 
 from gradient.backends.numpy.memory import release_pages as release_pages
 
 
-def map_file(file: IO[bytes]) -> mmap.mmap:
-    """Map an open file of at least one byte: readable, and writable in memory only."""
+def map_file(file: IO[bytes]) -> mmap.mmap | bytearray:
+    """Map an open file of at least one byte: readable, and writable in memory only.
+
+    Of a `BytesIO`, its bytes are copied.
+    """
+    if isinstance(file, BytesIO):
+        return bytearray(file.getbuffer())
     try:
         # Copy on write: the arrays can be trained in place, and the file never changes.
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

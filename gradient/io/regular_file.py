@@ -1,12 +1,22 @@
-"""Opening files to read, and nothing but files: a pipe or device may hang its reader for ever."""
+"""Opening files to read, and nothing but files: a pipe or device may hang its reader for ever.
+
+A stream of bytes, such as `io.BytesIO`, stands for a file as well: all that it has left is read.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from io import BufferedReader
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader, BytesIO
+from typing import IO, Any
 
-from gradient.errors import FileFormatError
+from gradient.errors import FileFormatError, TypeMismatch
+from gradient.io.signatures import SIGNATURE_BYTES, format_of
+
+#: A file by its path, or a stream of bytes.
+Source = str | os.PathLike[str] | IO[bytes]
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe (FIFO)"),
@@ -41,6 +51,67 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """
     check_regular(path)
     return open(path, "rb")
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[IO[bytes]]:
+    """Open a file for a `with` block, or what a stream has left as a `BytesIO`.
+
+    Raises:
+        TypeMismatch: it is neither, or a stream of text.
+        FileFormatError, OSError: as of `open_regular`.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open_regular(source) as file:
+            yield file
+    else:
+        yield BytesIO(_rest(source))
+
+
+def _rest(stream: Any) -> bytes:
+    content = stream.read() if hasattr(stream, "read") else None
+    if not isinstance(content, bytes):
+        got = type(stream).__name__ if content is None else "one of text; open it with mode 'rb'"
+        raise TypeMismatch(f"expected a path or a stream of bytes, got {got}")
+    if not content:
+        raise FileFormatError(
+            f"{name_of(stream)} has no bytes left: a stream is read from where it stands, seek(0) "
+            "goes to its beginning"
+        )
+    return content
+
+
+def name_of(source: Source) -> str:
+    """Return the path of a file, what a stream calls itself, or its type."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def size_of(file: IO[bytes]) -> int:
+    """Return the bytes of an open file, which is left at its beginning."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def file_format(source: Source) -> str | None:
+    """Return the name of a file's binary format ("gguf", "zip"), if there is a file of a known one.
+
+    A stream is left where it was.
+    """
+    if isinstance(source, str | os.PathLike):
+        if not os.path.isfile(source):
+            return None
+        with open_regular(source) as file:
+            return format_of(file.read(SIGNATURE_BYTES))
+    if not hasattr(source, "seek"):
+        return None
+    start = source.tell()
+    beginning = source.read(SIGNATURE_BYTES)
+    source.seek(start)
+    return format_of(beginning) if isinstance(beginning, bytes) else None
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:

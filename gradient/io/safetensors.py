@@ -14,6 +14,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -26,7 +27,7 @@ from gradient.io import packed
 from gradient.io.arrays import has_room, tensor_of, to_numpy
 from gradient.io.atomic import atomic_write
 from gradient.io.mapping import map_file, release_pages
-from gradient.io.regular_file import open_regular
+from gradient.io.regular_file import Source, name_of, opened, size_of
 from gradient.io.signatures import SIGNATURE_BYTES, describe, format_of
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
@@ -90,10 +91,10 @@ class SafetensorsFile(TensorFile):
         FileFormatError: the file is truncated or malformed; the message says where.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = os.fspath(path)
+    def __init__(self, path: Source):
+        self.path = name_of(path)
         try:
-            with open_regular(self.path) as file:
+            with opened(path) as file:
                 self.metadata, self.entries, self._data_start = _read_header(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
@@ -147,7 +148,7 @@ class SafetensorsFile(TensorFile):
             release_pages(self._map, start, stop)
 
 
-def load_file(path: str | os.PathLike[str], device: DeviceLike = "cpu") -> dict[str, Tensor]:
+def load_file(path: Source, device: DeviceLike = "cpu") -> dict[str, Tensor]:
     """All tensors of a safetensors file, by name.
 
     On the CPU they are views of the mapped file, so loading takes no time and no memory until they
@@ -165,7 +166,7 @@ def load_file(path: str | os.PathLike[str], device: DeviceLike = "cpu") -> dict[
 
 def save_file(
     tensors: Mapping[str, Tensor | np.ndarray],
-    path: str | os.PathLike[str],
+    path: Source,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write tensors to a safetensors file, atomically, without a second copy in memory.
@@ -176,15 +177,21 @@ def save_file(
 
     Args:
         tensors: by name; any device, dtype and layout.
+        path: where to; or a stream, such as `io.BytesIO`, to which the bytes are written.
         metadata: strings to keep in the header, such as `{"format": "pt"}`.
 
     Raises:
         CheckpointError: the disk is full or failing; an older file at `path` is untouched.
         TypeMismatch: a value is not a tensor, or its dtype is not one of the format's.
     """
+    if not isinstance(path, str | os.PathLike) and not hasattr(path, "write"):
+        got = type(path).__name__
+        raise TypeMismatch(f"expected a path, or a stream to write bytes to, got {got}")
     tensors, metadata = packed.split_packed(tensors, metadata)
     header, order, data_bytes = _make_header(tensors, metadata)
-    with atomic_write(path, size=len(header) + data_bytes) as file:
+    is_path = isinstance(path, str | os.PathLike)
+    size = len(header) + data_bytes
+    with atomic_write(path, size=size) if is_path else nullcontext(path) as file:
         file.write(header)
         for name in order:
             _write_array(file, to_numpy(tensors[name]))
@@ -193,7 +200,7 @@ def save_file(
 def _read_header(file: IO[bytes], path: str) -> tuple[dict[str, str], dict[str, TensorEntry], int]:
     """Metadata, entries and the position of the first tensor byte; everything checked."""
     wrong = functools.partial(_malformed, path)
-    file_bytes = os.fstat(file.fileno()).st_size
+    file_bytes = size_of(file)
     prefix = file.read(8)
     if len(prefix) < 8:
         raise wrong(f"it has {file_bytes} bytes, too few for the 8 bytes of the header's length")

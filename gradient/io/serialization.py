@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from gradient.errors import FileFormatError, TypeMismatch
-from gradient.io.regular_file import open_regular
+from gradient.errors import FileFormatError
+from gradient.io.regular_file import Source, file_format
 from gradient.io.safetensors import SafetensorsFile, save_file
-from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.io.structure import Encoder, decode
 from gradient.io.torch_file import TorchFile
 from gradient.tensor import Tensor
@@ -20,8 +18,8 @@ from gradient.tensor.device import DeviceLike
 STRUCTURE = "gradient.structure"
 
 
-def save(obj: Any, f: str | os.PathLike[str]) -> None:
-    """Write tensors, and dicts, lists, tuples and scalars of them, to a file.
+def save(obj: Any, f: Source) -> None:
+    """Write tensors, and dicts, lists, tuples and scalars of them, to a file or a stream of bytes.
 
         gradient.save(model.state_dict(), "model.safetensors")
         gradient.save({"model": model.state_dict(), "epoch": 3}, "run.safetensors")
@@ -36,7 +34,6 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
         TypeMismatch: `obj` holds something else (an object, a function): save its state_dict().
         CheckpointError: the disk is full or failing.
     """
-    path = _path(f)
     encoder = Encoder()
     structure = encoder.encode(obj)
     flat = isinstance(obj, Mapping) and structure == {
@@ -45,18 +42,17 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
     metadata = {"format": "pt"}  # which libraries ask for; it only says how tensors are laid out
     if not flat:
         metadata[STRUCTURE] = json.dumps(structure, ensure_ascii=False, separators=(",", ":"))
-    save_file(encoder.tensors, path, metadata)
+    save_file(encoder.tensors, f, metadata)
 
 
-def load(
-    f: str | os.PathLike[str], map_location: DeviceLike = None, *, weights_only: bool = True
-) -> Any:
+def load(f: Source, map_location: DeviceLike = None, *, weights_only: bool = True) -> Any:
     """What `gradient.save` wrote; from any other safetensors file, the dict of its tensors.
 
     A file that PyTorch saved (.pt, .pth, .bin) is read too: dicts, lists, numbers and tensors. What
     else it holds is not built but described, see `gradient.io.torch_file`.
 
     Args:
+        f: a path; or a stream of bytes, such as `io.BytesIO`, of which the rest is read.
         map_location: device to put the tensors on; default the CPU, where they are views of the
             mapped file (nothing is read before it is used; writing to them leaves the file alone).
         weights_only: for PyTorch's sake. Nothing is unpickled either way.
@@ -65,9 +61,9 @@ def load(
         ModelNotFound: there is no such file.
         FileFormatError: it is damaged, or of another format.
     """
-    if _is_torch_file(_path(f)):
-        return _moved(TorchFile(_path(f)).structure(), map_location)
-    file = SafetensorsFile(_path(f))
+    if file_format(f) == "zip":
+        return _moved(TorchFile(f).structure(), map_location)
+    file = SafetensorsFile(f)
     tensors: Mapping[str, Tensor] = file
     if map_location is not None and str(map_location) != "cpu":
         tensors = {name: tensor.to(map_location) for name, tensor in file.items()}
@@ -80,13 +76,6 @@ def load(
     return decode(structure, tensors, file.path)
 
 
-def _is_torch_file(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open_regular(path) as file:
-        return format_of(file.read(SIGNATURE_BYTES)) == "zip"
-
-
 def _moved(value: Any, device: DeviceLike) -> Any:
     """Nested values with all tensors on a device."""
     if device is None or str(device) == "cpu":
@@ -96,9 +85,3 @@ def _moved(value: Any, device: DeviceLike) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_moved(item, device) for item in value)
     return value.to(device) if isinstance(value, Tensor) else value
-
-
-def _path(f: Any) -> str:
-    if not isinstance(f, str | os.PathLike):
-        raise TypeMismatch(f"expected a path, got {type(f).__name__}: files are mapped and renamed")
-    return os.fspath(f)

@@ -25,6 +25,10 @@ SIGNATURE_BYTES = 64
 
 def format_of(beginning: bytes) -> str | None:
     """The name of the binary format that begins with these bytes ("gguf", "zip"), if known."""
+    # Safetensors begins with the length of a header, below 2^27, which is an object of JSON. The
+    # length comes first here, as that of a header of 640 bytes begins like a pickle.
+    if beginning[4:9] == b"\0\0\0\0{":
+        return "safetensors"
     return next((name for magic, name, _ in _BINARY if beginning.startswith(magic)), None)
 
 

@@ -7,7 +7,6 @@ views of the mapped file, as with safetensors.
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from gradient.errors import FileFormatError, ModelNotFound
 from gradient.io.arrays import has_room, tensor_of
 from gradient.io.mapping import map_file, release_pages
 from gradient.io.pickle_program import Call, Persistent, Symbol, read_program
-from gradient.io.regular_file import open_regular
+from gradient.io.regular_file import Source, name_of, opened, size_of
 from gradient.io.signatures import SIGNATURE_BYTES, format_of
 from gradient.io.tensor_file import TensorFile
 from gradient.tensor import Tensor
@@ -93,13 +92,14 @@ class TorchFile(TensorFile):
             tensors, or some of a kind that is not read (sparse, quantised, complex).
     """
 
-    def __init__(self, path: str | os.PathLike[str], key: str | None = None):
+    def __init__(self, path: Source, key: str | None = None):
         """Args:
+        path: a path, or a stream of bytes.
         key: the dict to take the weights from, such as "model_ema"; dots go deeper.
         """
-        self.path = os.fspath(path)
+        self.path = name_of(path)
         try:
-            with open_regular(self.path) as file:
+            with opened(path) as file:
                 self._records = _read_directory(file, self.path)
                 self._map = map_file(file)
         except (FileNotFoundError, IsADirectoryError) as error:
@@ -342,7 +342,7 @@ def _counts(value: Any) -> bool:
 
 def _read_directory(file: IO[bytes], path: str) -> dict[str, tuple[int, int]]:
     """Each record's first and last byte, by its name without the archive's folder."""
-    size = os.fstat(file.fileno()).st_size
+    size = size_of(file)
     if format_of(file.read(SIGNATURE_BYTES)) != "zip":
         raise FileFormatError(
             f"{path} is not a PyTorch file that gradient reads: it is no zip file. If PyTorch "

@@ -365,6 +365,12 @@ def test_info_of_a_gguf_file_shows_its_metadata(model, tmp_path):
     assert metadata["tokenizer.ggml.tokens"].startswith("array of ")
 
 
+def test_info_knows_what_save_wrote_under_any_ending(tmp_path):
+    gradient.save({"model": {"w": gradient.ones(2, 3)}, "step": 3}, tmp_path / "c.pt")
+    found = json.loads(run("info", tmp_path / "c.pt", "--tensors", "--json").output)
+    assert [(each["name"], each["shape"]) for each in found["tensors"]] == [("model.w", [2, 3])]
+
+
 def test_info_of_weights_that_are_no_model(tmp_path):
     weights = {"a.weight": gradient.zeros(2, 3), "b": gradient.zeros(4, dtype=gradient.int64)}
     folder = tmp_path / "bare"

@@ -27,6 +27,7 @@ from gradient.io import atomic
 from gradient.io.safetensors import SafetensorsFile, load_file, save_file
 from gradient.io.serialization import load, save
 from gradient.io.sharded import open_sharded, save_sharded
+from gradient.io.signatures import format_of
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 DTYPES += ("int64", "int32", "int16", "int8", "uint8", "bool")
@@ -509,11 +510,48 @@ def test_a_damaged_structure_is_refused(tmp_path, structure, message):
         gradient.load(tmp_path / "x")
 
 
-def test_only_paths_are_taken():
+def test_streams_of_bytes_are_written_and_read(tmp_path):
     import io
 
-    with pytest.raises(TypeError, match="expected a path, got BytesIO"):
-        gradient.save({}, io.BytesIO())
+    value = {"w": gradient.arange(6).reshape(2, 3).T, "empty": gradient.ones(0, 3), "step": 3}
+    stream = io.BytesIO(b"before")
+    stream.seek(6)
+    gradient.save(value, stream)
+    with pytest.raises(FileFormatError, match=r"<BytesIO> has no bytes left.*seek\(0\)"):
+        gradient.load(stream)
+    stream.seek(6)
+    loaded = gradient.load(stream)
+    assert gradient.equal(loaded["w"], value["w"])
+    assert (loaded["empty"].shape, loaded["step"]) == ((0, 3), 3)
+    loaded["w"].add_(1)  # memory of its own
+    stream.seek(6)
+    assert gradient.equal(gradient.load(stream)["w"], value["w"])
+    with (tmp_path / "x.pt").open("wb") as file:
+        gradient.save([value["w"]], file)
+    assert format_of((tmp_path / "x.pt").read_bytes()) == "safetensors"
+    with (tmp_path / "x.pt").open("rb") as file:
+        assert gradient.equal(gradient.load(file)[0], value["w"])
+
+
+@pytest.mark.parametrize("damage", [slice(0, -1), slice(0, 7), slice(8, None)])
+def test_a_damaged_stream_is_refused(damage):
+    import io
+
+    stream = io.BytesIO()
+    gradient.save({"w": gradient.ones(3)}, stream)
+    with pytest.raises(FileFormatError, match="<BytesIO> is not a valid safetensors file"):
+        gradient.load(io.BytesIO(stream.getvalue()[damage]))
+
+
+def test_what_is_neither_a_path_nor_a_stream_is_refused():
+    import io
+
+    with pytest.raises(TypeError, match="expected a path, or a stream to write bytes to, got int"):
+        gradient.save({}, 3)
+    with pytest.raises(TypeError, match="expected a path or a stream of bytes, got int"):
+        gradient.load(3)
+    with pytest.raises(TypeError, match="got one of text; open it with mode 'rb'"):
+        gradient.load(io.StringIO("text"))
 
 
 # Shards ---------------------------------------------------------------------------------------

@@ -39,11 +39,14 @@ def keep_freed() -> bool:
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, KEPT))
 
 
-def release_pages(mapped: mmap.mmap, start: int, stop: int) -> None:
+def release_pages(mapped: mmap.mmap | bytearray, start: int, stop: int) -> None:
     """Give back the memory of the pages that lie wholly in bytes [start, stop).
 
-    Views of them read the file again when they are used; what was written to them is lost.
+    Views of them read the file again when they are used; what was written to them is lost. Nothing
+    happens to a `bytearray`, which has no file behind it.
     """
+    if isinstance(mapped, bytearray):
+        return
     # Whole pages only, as the ones at both ends are shared with other tensors.
     page = mmap.PAGESIZE
     first, last = -(-start // page) * page, stop // page * page
