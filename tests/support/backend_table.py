@@ -410,6 +410,12 @@ def one_channel_nan(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def some_infinite(x: np.ndarray) -> np.ndarray:
+    if x.size:
+        x[0, 0, 3, 3], x[0, 1, 5, 6], x[-1, 2, -1, -1] = np.inf, -np.inf, np.nan
+    return x
+
+
 CONVOLUTIONS = [
     Convolution((17, 23), (3, 3), bias=True),
     Convolution((17, 23), (3, 2), stride=2, padding=(1, 2), dilation=2, groups=2),
@@ -433,6 +439,10 @@ CONVOLUTIONS = [
     Convolution((61,), (5,), (26, 90), dilation=2, padding=(2, 4)),
     Convolution((3, 5, 4), (2, 2, 2), (24, 31), padding=(1, 0)),
     Convolution((5, 7), (3, 3), (32, 32), stride=2, padding=(1, 1), values=one_channel_nan),
+    # By Winograd's method, forward and by the input.
+    Convolution((13, 18), (3, 3), (32, 64), padding=(1, 1), bias=True),
+    Convolution((13, 8), (3, 3), (64, 32), padding=(2, 0)),
+    Convolution((12, 16), (3, 3), (32, 32), padding=(1, 1), bias=True, values=some_infinite),
 ]
 
 

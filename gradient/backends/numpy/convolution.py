@@ -17,7 +17,8 @@ import numpy as np
 
 from gradient.backends.composed.convolution import ConvolutionDefaults
 from gradient.backends.composed.precision import in_float32
-from gradient.backends.numpy import kernels, threads
+from gradient.backends.numpy import kernels, threads, winograd
+from gradient.backends.numpy.phases import phases_of
 from gradient.backends.options import ConvolutionOptions
 from gradient.backends.required import Shape
 from gradient.dtypes import float32
@@ -36,6 +37,9 @@ LONG_SUMS = 64
 
 PLANES = 1 << 15
 """Numbers of whole planes that a thread copies at a time."""
+
+NINE = np.arange(9)
+"""The numbers of a kernel of 3 x 3."""
 
 ITEMS = 8
 """Items of work below which the gradient by a weight is added up in parts."""
@@ -60,6 +64,9 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
         if not _supported(math.prod(windows) * x.shape[0] * weight.size, x, weight, bias):
             return super().convolution(x, weight, bias, options)
         out = np.empty((x.shape[0], weight.shape[0], *windows), x.dtype)
+        if winograd.takes(weight.shape[2:], options, x.shape, out.shape):
+            _convolve_by_winograd(x, _Panels.of_outputs(weight, 1), NINE, options, bias, out)
+            return out
         o = weight.shape[0] // options.groups
         slide = _Slide(x, weight.shape[2:], windows, options)
         place = _out_strides(out, windows, (1,) * len(windows), (0,) * len(windows))
@@ -87,7 +94,13 @@ class ConvolutionKernels(ConvolutionDefaults[np.ndarray]):
             return out
         if not _supported(g.size // max(1, g.shape[1]) * weight.size, g, weight):
             return super().convolution_input_grad(g, weight, shape, options)
-        phases = _phases(weight.shape[2:], shape[2:], options)
+        if winograd.takes(weight.shape[2:], options, g.shape, shape):
+            out = np.empty(shape, g.dtype)
+            mirrored = options._replace(padding=tuple((2 - b, 0) for b, _ in options.padding))
+            panels = _Panels.of_inputs(weight, 1)
+            _convolve_by_winograd(g, panels, NINE[::-1], mirrored, None, out)
+            return out
+        phases = phases_of(weight.shape[2:], shape[2:], options)
         whole = all(taps for phase in phases for taps, _ in phase.dims)
         out = (np.empty if whole else np.zeros)(shape, g.dtype)
         phases = [p for p in phases if all(taps and n for taps, n in p.dims)]
@@ -310,6 +323,21 @@ def _convolve_direct(
     )  # fmt: skip
 
 
+def _convolve_by_winograd(
+    x: np.ndarray,
+    weight: _Panels,
+    taps: np.ndarray,
+    options: ConvolutionOptions,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """out = the convolution of x with these taps of a weight (`winograd.takes`)."""
+    slide = _Slide(x, (3, 3), winograd.whole_tiles(out.shape[2:]), options)
+    winograd.convolve(
+        slide.x, slide.padded, weight.array, weight.strides, taps, bias, out, slide.channels
+    )
+
+
 def _out_strides(out: np.ndarray, sizes: Shape, step: Shape, first: Shape) -> np.ndarray:
     """Of an output (N, O, *sizes): from an image and a channel to the next, and from a window to
     the next in depth, height and width if they are `step` apart; and where the first is."""
@@ -364,33 +392,6 @@ def _depthwise(slide: _Slide, groups: int, outputs: int) -> bool:
     """Whether each group is one channel of the slide, for a few outputs: products of matrices
     would have a row or so."""
     return slide.channels == 1 and groups > 1 and outputs <= FEW_OUTPUTS
-
-
-class _Phase:
-    """The inputs that leave one remainder by the stride, for the gradient by the input.
-
-    first: the first of them, in each dimension; dims: the numbers of the kernel that meet them, and
-    how many inputs there are; offsets: which window, from that of the same number as the input,
-    each of those numbers is multiplied by.
-    """
-
-    def __init__(self, first: Shape, kernel: Shape, sizes: Shape, options: ConvolutionOptions):
-        self.first = first
-        self.dims: list[tuple[list[int], int]] = []
-        self.offsets: list[list[int]] = []
-        for a, k, size, s, d, (before, _) in zip(
-            first, kernel, sizes, options.stride, options.dilation, options.padding, strict=True
-        ):
-            taps = [i for i in range(k) if (a + before - i * d) % s == 0]
-            self.dims.append((taps, len(range(a, size, s))))
-            self.offsets.append([(a + before - i * d) // s for i in taps])
-
-
-def _phases(kernel: Shape, sizes: Shape, options: ConvolutionOptions) -> list[_Phase]:
-    firsts = itertools.product(
-        *(range(min(s, n)) for s, n in zip(options.stride, sizes, strict=True))
-    )
-    return [_Phase(first, kernel, sizes, options) for first in firsts]
 
 
 def _padded_weight(weight: np.ndarray) -> np.ndarray:
