@@ -60,12 +60,12 @@ LAST_TWO = (-2, -1)
 
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The transform along `dim`."""
-    return _complex("fft", input, _one(n), (dim,), norm, False)
+    return _complex("fft", input, _one("fft", n), (dim,), norm, False)
 
 
 def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of `fft`."""
-    return _complex("ifft", input, _one(n), (dim,), norm, True)
+    return _complex("ifft", input, _one("ifft", n), (dim,), norm, True)
 
 
 def fft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
@@ -93,14 +93,14 @@ def ifftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = N
 
 def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The first n // 2 + 1 terms of the transform of real numbers along `dim`."""
-    return _halved("rfft", input, _one(n), (dim,), norm)
+    return _halved("rfft", input, _one("rfft", n), (dim,), norm)
 
 
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The n real numbers of which `rfft` gives the input; n is 2 (terms - 1) unless told, though it
     may be one more. The imaginary part of the first term, and of the last where n is even, has no
     effect."""
-    return _doubled("irfft", input, _one(n), (dim,), norm)
+    return _doubled("irfft", input, _one("irfft", n), (dim,), norm)
 
 
 def rfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
@@ -129,12 +129,12 @@ def irfftn(input: Tensor, s: Sizes = None, dim: Dims = None, norm: str | None = 
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The n real numbers that are the transform of the first n // 2 + 1 of n complex ones; n is
     2 (numbers - 1) unless told."""
-    return _doubled("hfft", input, _one(n), (dim,), norm, hermitian=True)
+    return _doubled("hfft", input, _one("hfft", n), (dim,), norm, hermitian=True)
 
 
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of `hfft`."""
-    return _halved("ihfft", input, _one(n), (dim,), norm, hermitian=True)
+    return _halved("ihfft", input, _one("ihfft", n), (dim,), norm, hermitian=True)
 
 
 def hfft2(input: Tensor, s: Sizes = None, dim: Dims = LAST_TWO, norm: str | None = None) -> Tensor:
@@ -261,8 +261,12 @@ def _of_complex(caller: str, x: Any) -> Any:
     return x if x.is_complex() else x.to(_of_real(caller, x).dtype.to_complex())
 
 
-def _one(n: int | None) -> list[int] | None:
-    return None if n is None else [n]
+def _one(caller: str, n: int | None) -> list[int] | None:
+    if n is None:
+        return None
+    if n == -1:  # among several sizes, that there is
+        raise ArgumentError(sentence(f"fft.{caller}", "n of at least 1", n))
+    return [n]
 
 
 def _norm(caller: str, norm: str | None) -> str:

@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from gradient.dtypes import float64, uint8
 from gradient.errors import ArgumentError, DTypeError, ShapeError, TypeMismatch, sentence
 from gradient.functional.arguments import composite
-from gradient.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d
+from gradient.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+)
 from gradient.ops import elementwise
 from gradient.tensor import Tensor
 from gradient.tensor.arguments import int_of
@@ -59,8 +63,9 @@ def interpolate(
     if antialias and (spatial != 2 or mode not in ("bilinear", "bicubic")):
         expected = "mode 'bilinear' or 'bicubic' of images (N, C, H, W) with antialias"
         raise ArgumentError(sentence("interpolate", expected, f"{mode!r}, {input.ndim}-d"))
-    if mode == "area" and spatial <= 2:
-        return (adaptive_avg_pool1d if spatial == 1 else adaptive_avg_pool2d)(input, out_sizes)
+    if mode == "area" and spatial <= 3:
+        pools = adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+        return pools[spatial - 1](input, out_sizes)
     if mode in ("nearest", "nearest-exact"):
         centre = 0.5 if mode == "nearest-exact" else 0.0
         for place, (out, scale) in enumerate(zip(out_sizes, scales, strict=True)):

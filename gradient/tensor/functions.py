@@ -91,6 +91,7 @@ isinf = Tensor.isinf
 isnan = Tensor.isnan
 isneginf = Tensor.isneginf
 isposinf = Tensor.isposinf
+isreal = Tensor.isreal
 lcm = Tensor.lcm
 ldexp = Tensor.ldexp
 le = Tensor.le

@@ -167,6 +167,11 @@ class NumberFunctions(TensorBase):
         steps = (x > 0).to(self.dtype) if self.dtype is not bool_ else x
         return elementwise.where(values.detach(), steps, condition=(x == 0).array)
 
+    def isreal(self: Any) -> Tensor:
+        """Whether each element has no imaginary part."""
+        x = self.detach()
+        return x.imag == 0 if x.is_complex() else x.new_ones(x.shape, dtype=bool_)
+
     def isposinf(self: Any) -> Tensor:
         """Whether each element is infinity."""
         return self.detach() == math.inf if self.is_floating_point() else self.detach() != self

@@ -221,7 +221,6 @@ def supported(sample: Any) -> bool:
         and options.get("reduce") != "multiply"  # of scatter; PyTorch advises against it
         and options.get("dropout_p", 0.0) == 0.0  # random
         and options.get("M") is None  # of svd_lowrank: of full rank then, of which some is random
-        and not (options.get("mode") == "area" and sample.input.ndim == 5)
         and not (every and every[0].numel() == 0 and not every[0].is_floating_point()
                  and "alpha" in options)  # local_response_norm of no integers
     )  # fmt: skip

@@ -325,6 +325,7 @@ VISION = [
     Case("interpolate", x(2, 3, 4, 5), size=(3, 9), mode="bicubic"),
     Case("interpolate", x(2, 3, 4, 5), scale_factor=1.7, mode="bicubic", align_corners=True),
     Case("interpolate", x(2, 3, 4, 5), size=(2, 3), mode="area"),
+    Case("interpolate", x(1, 2, 3, 4, 5), size=(2, 4, 3), mode="area"),
     Case("pixel_shuffle", x(2, 12, 3, 4), 2),
     Case("pixel_unshuffle", x(2, 3, 4, 6), 2),
 ]  # fmt: skip

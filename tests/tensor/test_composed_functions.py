@@ -71,6 +71,8 @@ EDGES: dict[str, tuple[Any, str]] = {
     "G.tensor([1, -8], dtype=G.int8) << 7": ([-128, 0], "int8"),
     "G.tensor([1, -8, 5]) >> G.tensor([64, 70, -1])": ([0, -1, 0], "int64"),
     "G.bitwise_left_shift(1, G.tensor([2, 3]))": ([4, 8], "int64"),
+    "G.isreal(G.tensor([1.0, NAN]))": ([True, True], "bool"),
+    "G.isreal(G.tensor([1j, 2, complex(NAN, 0)]))": ([False, True, True], "bool"),
     "G.isposinf(G.tensor([INF, -INF, NAN, 1.0]))": ([True, False, False, False], "bool"),
     "G.isneginf(G.tensor([1, 2]))": ([False, False], "bool"),
     "G.unique_consecutive(G.tensor([1, 1, 2, 1, 1]))": ([1, 2, 1], "int64"),
