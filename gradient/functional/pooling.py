@@ -291,7 +291,7 @@ def _adaptive_avg_pool(
         else:
             starts, ends = _adaptive_bounds(size, out, input)
             counts = ends - starts
-            steps = arange(int(counts.max()), device=input.device)
+            steps = arange(_widest(size, out), device=input.device)
             # Shorter windows end in zeros: what lies outside of a window does not reach its mean.
             places = elementwise.minimum(starts + steps, ends - 1)
             windows = input.index_select(dim, places.flatten())
@@ -342,7 +342,7 @@ def _adaptive_max_pool(
     for dim, out in reversed(_adaptive_dims(op, spatial, input, output_size)):
         length = input.shape[dim]
         starts, ends = _adaptive_bounds(length, out, input)
-        widest = int((ends - starts).max())
+        widest = _widest(length, out)
         # Shorter windows repeat their last element, which changes no maximum.
         places = elementwise.minimum(starts + arange(widest, device=input.device), ends - 1)
         windows, sources = (
@@ -352,6 +352,11 @@ def _adaptive_max_pool(
         input, chosen = windows.max(dim + 1)
         numbers = sources.gather(dim + 1, chosen.unsqueeze(dim + 1)).squeeze(dim + 1)
     return (input, numbers) if return_indices else input  # type: ignore[return-value]
+
+
+def _widest(size: int, out: int) -> int:
+    """The most elements in a window of `_adaptive_bounds`."""
+    return max((-((i + 1) * size // -out) - i * size // out for i in range(out)), default=0)
 
 
 def _adaptive_dims(

@@ -91,9 +91,6 @@ REFUSED = {
     "getitem": "mask",
     **dict.fromkeys(("binary_cross_entropy", "gaussian_nll_loss", "one_hot"), "of the result of m"),
     "multilabel_margin_loss": "of the result of m",
-    **dict.fromkeys((f"adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)),
-                    "of the result of max"),
-    "interpolate": "of the result of max",
     "embedding_bag": "reads the value of a tensor of shape",  # offsets
 }  # fmt: skip
 """Ops and functions of which some cases look at values on the host, and how the refusal says so."""
